@@ -21,9 +21,10 @@ from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.detect import desk
+from m365watch.detect.alert_teller import TOLD_MAX
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.state import DetectionState
-from m365watch.detecting import TOLD_MAX, OwnRules, mistakes_of, rebuild_by_hand
+from m365watch.detecting import OwnRules, mistakes_of, rebuild_by_hand
 from m365watch.errors import LedgerHeld, OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.lake.reader import LakeReader

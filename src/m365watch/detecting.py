@@ -21,7 +21,6 @@ from m365watch.model import TenantId
 from m365watch.tenancy.changes import excluded_outputs
 
 if TYPE_CHECKING:
-    from m365watch.detect.alert import Alert
     from m365watch.detect.exceptions import Exceptions
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
@@ -31,12 +30,8 @@ if TYPE_CHECKING:
     from m365watch.detect.shelving import Shelf
     from m365watch.detect.state import DetectionState
     from m365watch.detect.surroundings import RulesRead
-    from m365watch.detect.work import Change
     from m365watch.rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
 
-TOLD_MAX = 5
-"""New alerts that are told one by one in `TOLD_EVERY_S`; the first hours of a feed may bring many."""
-TOLD_EVERY_S = 60.0
 MISTAKES_TOLD_MAX = 20
 _log = structlog.get_logger(__name__)
 
@@ -121,12 +116,10 @@ def make_detections(
     if not detections.enabled:
         shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
         return None
+    from m365watch.detect.alert_teller import AlertTeller
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
-    exceptions, mistakes = load_exceptions(detections)
-    for mistake in mistakes[:MISTAKES_TOLD_MAX]:
-        _log.warning(f"detections: {mistake}; what it would except is told")
     own = OwnRules(detections, clock)
     output = DetectionOutput(
         DETECTIONS,
@@ -134,7 +127,7 @@ def make_detections(
         rules=own.begin,
         clock=clock,
         knowledge=own.knowledge,
-        exceptions=exceptions,
+        exceptions=own.read_exceptions(),
         risk_points=detections.risk_points,
         tell=AlertTeller(clock),
         engine=own.make_engine,
@@ -297,11 +290,18 @@ class OwnRules:
         recipe = partial(knowledge_of, self._settings)
         return AsideEngine(rules, state, knowledge=knowledge, exceptions=exceptions, recipe=recipe)
 
+    def read_exceptions(self) -> Exceptions:
+        """The exceptions that a run begins with; what is wrong with their file is told once, here."""
+        exceptions, lines = load_exceptions(self._settings)
+        for line in lines[:MISTAKES_TOLD_MAX]:
+            _log.warning(f"detections: {line}; what it would except is told")
+        self._known |= frozenset(lines)
+        return exceptions
+
     def begin(self) -> Sequence[Rule]:
         """The rules that a run begins with; what is wrong with the others is told once, here."""
         library = load_rules(self._settings)
-        _, lines = load_exceptions(self._settings)
-        self._known = frozenset([*map(str, library.mistakes), *lines])
+        self._known |= frozenset(map(str, library.mistakes))
         _tell_mistakes(library)
         return library.rules
 
@@ -361,55 +361,3 @@ def mistakes_of(settings: DetectionSettings) -> list[str]:
         return []
     _, lines = load_exceptions(settings)
     return [*map(str, load_rules(settings).mistakes), *lines]
-
-
-class AlertTeller:
-    """Names what is new and matters; a flood, as of a first run, takes few lines.
-
-    No value of a record stands in these lines, and they are no warnings: with the collector all is well.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        """Nothing was told yet."""
-        self._clock = clock
-        self._since_s = -TOLD_EVERY_S
-        self._told = 0
-        self._worst = -1
-        self._untold = 0
-
-    def __call__(self, changes: Sequence[Change]) -> None:
-        """Tell of what a batch has changed."""
-        new = _new_alerts(changes)
-        now_s = self._clock.monotonic_s()
-        if now_s - self._since_s >= TOLD_EVERY_S:
-            self._since_s, self._told, self._worst = now_s, 0, -1
-            self._tell_rest()
-        is_first = not self._untold
-        for alert in new:
-            # What is worse than all that was named is named too: the first to come are seldom the worst.
-            if self._told < TOLD_MAX or alert.severity.rank > self._worst:
-                _log.info(f"alert, {alert.severity}: {alert.title}; `m365watch alerts show {alert.id[:8]}`")
-                self._told += 1
-                self._worst = max(self._worst, alert.severity.rank)
-            else:
-                self._untold += 1
-        if self._untold and is_first:
-            _log.info("more alerts have come than are named here; `m365watch alerts list` has all")
-
-    def _tell_rest(self) -> None:
-        if self._untold:
-            _log.info(f"alerts: {self._untold:,} more; `m365watch alerts list` names them")
-            self._untold = 0
-
-
-def _new_alerts(changes: Sequence[Change]) -> list[Alert]:
-    """Those from medium on, the worst first."""
-    from m365watch.detect.extension import Severity
-    from m365watch.detect.kept import News
-
-    new = [
-        change.alert
-        for change in changes
-        if change.what is News.NEW and change.alert.severity.rank >= Severity.MEDIUM.rank
-    ]
-    return sorted(new, key=lambda alert: (-alert.severity.rank, alert.first_at_ms))

@@ -20,6 +20,7 @@ from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
+from m365watch.instants import ms_of
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
@@ -175,8 +176,8 @@ def erase(
 
 
 def _naming(asked: Asked, person: Person) -> Naming:
-    low_ms = 0 if asked.start is None else round(asked.start.timestamp() * 1000)
-    high_ms = FAR_MS if asked.end is None else round(asked.end.timestamp() * 1000)
+    low_ms = 0 if asked.start is None else ms_of(asked.start)
+    high_ms = FAR_MS if asked.end is None else ms_of(asked.end)
     return Naming(person.is_mentioned, low_ms, high_ms)
 
 

@@ -32,6 +32,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.durable import sync_file, sync_folder
 from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable
+from m365watch.instants import instant_of_ms, ms_of
 from m365watch.lake.alerts import read_alerts
 from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
@@ -177,10 +178,10 @@ class Rebuild:
         """As far back as anything counts today: a rule's memory, the beginning of an alert that goes on."""
         end = self._clock.now()
         reach_ms = max((reach_s(rule) * 1000 for rule in self._asked.rules), default=0)
-        start_ms = end.timestamp() * 1000 - HORIZON_MS - reach_ms
+        start_ms = ms_of(end) - HORIZON_MS - reach_ms
         going_on = [one.alert.first_at_ms for one in remembered if one.alert.last_at_ms >= start_ms]
-        start_ms = max(min([start_ms, *going_on]), end.timestamp() * 1000 - ALERTS_KEPT_MS)
-        start = _instant(start_ms / 1000).replace(hour=0, minute=0, second=0, microsecond=0)
+        start_ms = max(min([start_ms, *going_on]), ms_of(end) - ALERTS_KEPT_MS)
+        start = instant_of_ms(start_ms).replace(hour=0, minute=0, second=0, microsecond=0)
         return RebuildPlan(self._asked.digest, start.timestamp(), end.timestamp())
 
     def _replay(self, state: DetectionState, plan: RebuildPlan) -> None:
@@ -219,7 +220,7 @@ class Rebuild:
             scan = LakeScan(lake, ScanAsked(_EVER))
             for tenant, first in scan.earliest(claimed_max=OLDEST).items():
                 with state.transaction():
-                    state.watch_since(tenant, watched_since_ms(round(first.timestamp() * 1000)))
+                    state.watch_since(tenant, watched_since_ms(ms_of(first)))
 
     def _scans(self, period: Window) -> list[tuple[LakeScan, frozenset[date]]]:
         """The lakes, each with the days of which it has records."""

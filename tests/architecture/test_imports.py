@@ -9,6 +9,8 @@ from tools.layers import LAYERS
 
 LEAF_MAY_IMPORT = {"values", "model", "errors", "clock", "simulator", "__init__"}
 """The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""
+ON_THE_NETWORK = {"aiohttp", "http", "httptools", "smtplib", "socket", "ssl", "urllib.request", "yarl"}
+"""What opens connections, or is of use to nobody else."""
 
 
 def test_every_room_has_its_layer() -> None:
@@ -49,6 +51,17 @@ def test_the_simulator_leans_on_nothing() -> None:
     ] == []
 
 
+def test_rules_ask_nobody_on_the_network() -> None:
+    """What is known of addresses and people comes out of files: no room of theirs can open a connection."""
+    assert [
+        f"{name} imports {imported}"
+        for name, tree in list_modules().items()
+        if room_of(name) == "detect"
+        for imported in [*imports_of(tree), *names_imported(tree)]
+        if room_of(imported) in {"entra", "feed"} or ON_THE_NETWORK & {imported, imported.partition(".")[0]}
+    ] == []
+
+
 def test_a_circle_is_found() -> None:
     """The search that guards the rooms finds a circle where there is one."""
     assert find_circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
@@ -79,6 +92,12 @@ def imports_of(tree: ast.Module) -> list[str]:
             found.append(node.module or "")
     names = [name.partition(".")[2] for name in found if name.startswith("m365watch.")]
     return ["__init__" if name.startswith("__") and name != "__main__" else name for name in names]
+
+
+def names_imported(tree: ast.Module) -> list[str]:
+    """What a module imports of others' packages, and how they call it."""
+    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return [*plain, *[node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]]
 
 
 def find_circle(edges: dict[str, set[str]]) -> list[str] | None:

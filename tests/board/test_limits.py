@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from asking import view_of
-from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader, Query
+from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader
+from m365watch.board.planning import Query
 from m365watch.errors import QueryStopped
 
 ENDLESS = "SELECT sum(one.range * other.range) FROM range(100_000_000) one, range({number}) other"

@@ -16,9 +16,10 @@ from patience import PATIENCE_S
 
 from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader, Query
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.pages import alert, overview
 from m365watch.board.pages.registry import PAGES
+from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid

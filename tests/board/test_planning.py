@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from asking import view_of
-from m365watch.board.lake_reader import FactsReader, Query, Row, Sieve, Snapshot
-from m365watch.board.planning import joined, picked_days, plan_source
+from m365watch.board.lake_reader import FactsReader, Row
+from m365watch.board.planning import Query, Sieve, Snapshot, joined, picked_days, plan_source
 from m365watch.board.queries import (
     activity,
     applications,

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from m365watch.cli.demo.folder import write_private
@@ -229,3 +230,28 @@ def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path)
     assert short.stderr.startswith("error: unexpected ModuleNotFoundError")
     assert "Traceback" not in short.stderr
     assert "Traceback" in long.stderr
+
+
+def test_no_option_takes_a_secret() -> None:
+    """Everybody on the machine sees what a command is called with: a file holds it, or stdin brings it."""
+    named = {
+        f"{path} {name}": option.type_descriptor.annotation
+        for path, command in every_command()
+        for option in command.params
+        for name in option.opts
+        if {"secret", "password", "token", "key"} & set(name.strip("-").split("-"))
+    }
+
+    assert {one for one, kind in named.items() if kind not in {Path, bool}} == {
+        "m365watch init --secret-expires-at"
+    }, "which is no secret"
+    assert len(named) > 8
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    """Every command with the way to it."""
+    waiting: list[tuple[str, Any]] = [("m365watch", get_command(app))]
+    while waiting:
+        path, command = waiting.pop()
+        yield path, command
+        waiting += [(f"{path} {name}", one) for name, one in getattr(command, "commands", {}).items()]

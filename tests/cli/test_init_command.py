@@ -141,6 +141,7 @@ def test_every_output_can_be_named(folder: Path, flags: list[str], output: str) 
         ([*BASIC, "--output", "kafka"], '--output: "kafka" is none'),
         ([*BASIC, "--output", "syslog"], "address=... is missing"),
         ([*BASIC, "--output-option", "x"], "give KEY=VALUE"),
+        ([*BASIC, "--output-option", "key_password=s3cr3t"], "give key_password_file=FILE"),
         (["--client-id", APPLICATION, "--secret-file", "nowhere"], '--secret-file: "nowhere" is no file'),
         ([*BASIC, "--secret-expires-at", "31.12.2027"], "is not an instant; give a date such as 2027-11-17"),
         (["--managed-identity", "mine"], '"mine" is neither "system" nor the client ID'),
@@ -154,6 +155,7 @@ def test_a_flag_that_will_not_do_writes_nothing(folder: Path, flags: list[str], 
     ended = init(*flags)
 
     assert ended.exit_code == 2
+    assert "s3cr3t" not in ended.stderr
     assert words in " ".join(ended.stderr.replace("│", " ").split())
     assert sorted(path.name for path in folder.iterdir()) == ["secret"]
 

@@ -71,6 +71,10 @@ def test_files_that_enrich_are_found_beside_the_configuration(tmp_path: Path) ->
             'detections.accepted_domains: "no domain" (text) is not a domain such as',
         ),
         ({"enrich": {"tor_list": []}}, 'detections.enrich.tor_list: unknown key; did you mean "tor_lists"'),
+        (
+            {"enrich": {"vips": ["x", 5]}},
+            "detections.enrich.vips[1]: 5 (whole number) is a number and no user name; give",
+        ),
         ({"enabled": "perhaps"}, 'detections.enabled: "perhaps" (text) is neither true nor false'),
     ],
 )

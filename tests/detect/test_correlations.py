@@ -292,3 +292,27 @@ def test_what_is_counted_by_several_fields_need_not_have_all(tmp_path: Path) -> 
     assert groups() == [("ann@contoso.example", "")]
     assert groups(UserId="", Session="s") == [("", "s")]
     assert groups(UserId="") == []
+
+
+def test_an_alert_of_joined_counts_has_no_evidence_from_before_it_begins(tmp_path: Path) -> None:
+    """The sign-in that ended the guessing is what was joined: the guesses are in the count's own alert."""
+    count = joint("event_count", {"gte": 3}, generate=True)
+    both = yaml.safe_dump(
+        {
+            "title": "Both",
+            "level": "critical",
+            "correlation": {
+                "type": "temporal",
+                "rules": ["joint", "two"],
+                "group-by": ["UserId"],
+                "timespan": "1h",
+                "generate": True,
+            },
+        }
+    )
+    library = load_good(tmp_path, ONE, TWO, count, both)
+    records = [record(at, Operation="One") for at in (0, 60, 120)] + [record(600, Operation="Two")]
+    [found] = [alert for alert in alerts_of(library, records) if alert.title == "Both"]
+
+    assert found.evidence == ("record-120", "record-600")
+    assert found.first_seen_at.minute == 2

@@ -275,7 +275,9 @@ def test_members_of_a_chat_are_told_apart_from_outsiders() -> None:
 
     assert view(chat, knowledge=OWN).values("m365.outside_members") == ("help@evil.example",)
     assert view(chat, knowledge=OWN).values("m365.inside_members") == ("ann@contoso.example",)
-    assert view(guest, knowledge=OWN).values("m365.outside_members") == ("eve@evil.example",)
+    assert view(guest, knowledge=OWN).values("m365.outside_members") == (
+        "eve_evil.example#ext#@contoso.example",
+    )
     assert view(found, knowledge=OWN).values("m365.outside_members") == ()
     assert view(found, knowledge=OWN).values("m365.inside_members") == ("ann@contoso.example",)
 
@@ -289,4 +291,135 @@ def test_nobody_is_called_an_outsider_while_no_domain_is_known() -> None:
     guest = {"UserId": "ann@contoso.example", "Members": [{"UPN": "eve_evil.example#EXT#@contoso.example"}]}
 
     assert view(chat).values("m365.outside_members") == view(chat).values("m365.inside_members") == ()
-    assert view(guest).values("m365.outside_members") == ("eve@evil.example",)
+    assert view(guest).values("m365.outside_members") == ("eve_evil.example#ext#@contoso.example",)
+
+
+HOME, AWAY = "6f1d2c3b-0a4e-4d55-9d3b-2f6a1b7c8d90", "11111111-2222-4333-8444-555555555555"
+DESK, FIRST = "help@evil.example", "help@contoso.onmicrosoft.com"
+
+
+def chat_of(*members: dict[str, str], **more: object) -> dict[str, object]:
+    """A chat of these, in a record of the tenant."""
+    return {"UserId": "ann@contoso.example", "OrganizationId": HOME, "Members": list(members), **more}
+
+
+def test_the_record_itself_says_who_is_of_which_tenant() -> None:
+    """By the tenant of each, or of each domain; an accepted domain is one's own in whichever tenant it is."""
+    by_tenant = chat_of({"UPN": DESK, "OrganizationId": AWAY}, {"UPN": FIRST, "OrganizationId": HOME})
+    domains = [
+        {"DomainName": "evil.example", "TenantId": AWAY},
+        {"DomainName": "contoso.onmicrosoft.com", "TenantId": HOME},
+    ]
+    by_domain = chat_of({"UPN": DESK}, {"UPN": FIRST}, ParticipantInfo={"ParticipatingSIPDomains": domains})
+    sister = chat_of({"UPN": "bob@contoso.example", "OrganizationId": AWAY})
+
+    for chat in (by_tenant, by_domain):
+        assert view(chat).values("m365.outside_members") == (DESK,)
+        assert view(chat).values("m365.inside_members") == (FIRST,)
+        assert view(chat).values("m365.foreign_domains") == ("evil.example",)
+    assert view(sister).values("m365.foreign_domains") == ("contoso.example",)
+    assert view(sister, knowledge=OWN).values("m365.inside_members") == ("bob@contoso.example",)
+
+
+def test_a_first_domain_is_of_neither_side_while_nothing_tells_whose_it_is() -> None:
+    """Nobody writes their own onmicrosoft.com down among the accepted domains."""
+    chat = chat_of({"UPN": FIRST}, {"UPN": "ann@contoso.example"})
+
+    assert view(chat, knowledge=OWN).values("m365.outside_members") == ()
+    assert view(chat, knowledge=OWN).values("m365.foreign_domains") == ()
+
+
+def test_a_guest_s_own_domain_is_foreign_unless_it_may_be_one_s_own() -> None:
+    """The guests of contoso.onmicrosoft.com who come from contoso.example may be colleagues of a sister."""
+    guests = {
+        "bob_contoso.example#EXT#@contoso.onmicrosoft.com": ((), ()),
+        "eve_evil.example#EXT#@contoso.onmicrosoft.com": (("evil.example",), ("evil.example",)),
+    }
+    for name, (unknown, known) in guests.items():
+        assert view(chat_of({"UPN": name})).values("m365.foreign_domains") == unknown
+        assert view(chat_of({"UPN": name}), knowledge=OWN).values("m365.foreign_domains") == known
+
+
+def test_one_s_own_help_desk_is_no_stranger() -> None:
+    """The record or a setting says that it is of the house; else its name counts."""
+    desk = {"UPN": "desk@contoso.example", "DisplayName": "Contoso IT Support"}
+    stranger = {"UPN": "x@partner.example", "DisplayName": "Max"}
+    told = chat_of({**desk, "OrganizationId": HOME}, {**stranger, "OrganizationId": AWAY})
+
+    assert view(told).values("m365.stranger_names") == ("Max",)
+    assert view(chat_of(desk, stranger), knowledge=OWN).values("m365.stranger_names") == ("Max",)
+    assert view(chat_of(desk, stranger)).values("m365.stranger_names") == ("Contoso IT Support", "Max")
+    assert view(chat_of(desk), knowledge=OWN).values("m365.stranger_addresses") == ()
+
+
+def test_of_those_who_join_only_guests_are_guests() -> None:
+    """Whoever was added along with one is a colleague."""
+    guest = "eve_evil.example#EXT#@contoso.example"
+
+    assert view(chat_of({"UPN": "ann@contoso.example"}, {"UPN": guest})).values("m365.guest_members") == (
+        guest,
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        (
+            {"ServerRule": '{"Actions":[{"ActionType":"MoveAction","Folder":"\\\\RSS Feeds"}]}'},
+            ("Move: \\RSS Feeds",),
+        ),
+        ({"RuleActions": '[{"ActionType":"Delete"},{"ActionType":"MarkAsRead"}]'}, ("Delete", "MarkAsRead")),
+        ({"RuleActions": "Delete; MarkAsRead"}, ("Delete; MarkAsRead",)),
+        ({"RuleActions": "MoveAction", "ServerRule": "cut {"}, ("MoveAction",)),
+        ({}, ()),
+    ],
+)
+def test_what_a_rule_of_outlook_s_does_is_told_in_words(
+    properties: dict[str, str], told: tuple[str, ...]
+) -> None:
+    """And not as the JSON in which it was saved."""
+    fields = {"OperationProperties": [{"Name": name, "Value": one} for name, one in properties.items()]}
+
+    assert view(fields).values("m365.rule_actions") == told
+
+
+def test_a_subject_is_told_only_of_a_mail_that_is_alone_in_its_record() -> None:
+    """What else was thrown away is the owner's own affair."""
+    alone = {"AffectedItems": [{"Subject": "New device"}, {"Subject": "New device"}]}
+    among = {"AffectedItems": [{"Subject": "New device"}, {"Subject": "The divorce"}]}
+
+    assert view(alone).values("m365.only_subject") == ("New device",)
+    assert view(among).values("m365.only_subject") == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"Data": '{"f3u":"ann@contoso.example"}', "AlertEntityId": "x"}, ("ann@contoso.example",)),
+        ({"AlertEntityId": "ann@contoso.example", "EntityType": "User"}, ("ann@contoso.example",)),
+        ({"Data": '{"etype":"User","eid":"ann@contoso.example"}'}, ("ann@contoso.example",)),
+        ({"AlertEntityId": "<a@b.example>", "EntityType": "MailMessage"}, ()),
+        ({"AlertEntityId": "Several", "EntityType": "User"}, ()),
+    ],
+)
+def test_an_alert_of_microsoft_s_is_about_the_user_that_it_names(
+    fields: dict[str, str], told: tuple[str, ...]
+) -> None:
+    """In its data, or as the entity of a row; a mail is nobody."""
+    assert view(fields).values("m365.alerted_user") == told
+
+
+def test_an_application_that_got_a_role_is_named_by_the_id_that_it_signs_in_with() -> None:
+    """ObjectId may be all its names in one text; where only its object is known, that is said."""
+    app, own = "a62919b8-0000-4b3f-ab2a-0000000000aa", "2383a669-0000-49c4-a7e6-0000000000bb"
+    named = [{"ID": one, "Type": 2} for one in (f"ServicePrincipal_{own}", own, "ServicePrincipal")]
+    names = f"{app}/x.example;{app};https://x.example"
+
+    known = {
+        "Target": [*named, {"ID": "Mail Insights", "Type": 1}, {"ID": app, "Type": 2}],
+        "ObjectId": names,
+    }
+    assert view(known).values("m365.target_app") == (app,)
+    assert view({"Target": named, "ObjectId": names}).values("m365.target_app") == (
+        f"ServicePrincipal_{own}",
+    )

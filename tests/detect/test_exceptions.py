@@ -17,6 +17,7 @@ from m365watch.detect.kept import AlertState, News
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library
 from m365watch.detect.portions import Portion
+from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record, rule_text
@@ -308,3 +309,123 @@ def test_what_is_no_yaml_at_all_is_one_line(tmp_path: Path) -> None:
 
     (mistake,) = read_exceptions(path)[1]
     assert mistake.isprintable()
+
+
+def two_that_join(tmp_path: Path) -> Library:
+    """Two rules that make alerts, and one that joins both within an hour."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": name}, "condition": "s"},
+            name=name,
+            title=name.title(),
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            m365watch={"entity": {"user": "UserId", "address": "ClientIP"}, "group_by": ["UserId"]},
+        )
+        for number, name in enumerate(("begins", "follows"))
+    ]
+    joint = {
+        "title": "Both",
+        "id": "5f1c6c0e-7d0b-4a51-9a4e-0000000000ff",
+        "level": "high",
+        "correlation": {
+            "type": "temporal_ordered",
+            "rules": ["begins", "follows"],
+            "timespan": "1h",
+            "generate": True,
+        },
+        "m365watch": {"entity": {"user": "UserId", "address": "ClientIP"}},
+    }
+    return load_good(tmp_path, *texts, yaml.safe_dump(joint))
+
+
+def test_what_joins_only_what_is_excepted_is_excepted(tmp_path: Path) -> None:
+    """Each part is what somebody expects, under its own rule's name: so is what is made of them."""
+    library = two_that_join(tmp_path)
+    records = [record(0, Operation="begins", UserId="red"), record(1, Operation="follows", UserId="red")]
+    one = "{rule: Begins, entity: {user: red}, reason: a drill}"
+    both = read(tmp_path, f"[{one}, {{rule: Follows, entity: {{user: red}}, reason: a drill}}]")
+    first = read(tmp_path, f"[{one}]")
+
+    def titles(exceptions: Exceptions) -> list[str]:
+        found = find_alerts(
+            library.rules, records, knowledge=NOTHING_KNOWN, tenant=TENANT, exceptions=exceptions
+        )
+        return sorted(alert.title for alert in found)
+
+    assert titles(Exceptions()) == ["Begins", "Both", "Follows"]
+    assert titles(first) == ["Both", "Follows"]
+    assert titles(both) == []
+
+
+def test_an_exception_by_address_hides_nobody_who_acts_from_nowhere(tmp_path: Path) -> None:
+    """A record without an address follows the others of its account, and is never excepted by itself."""
+    library = two_that_join(tmp_path)
+    by_address = read(tmp_path, "[{rule: Both, entity: {address: 192.0.2.1}, reason: the red team}]")
+    begun = record(0, Operation="begins", UserId="red", ClientIP="192.0.2.1")
+    by_red, by_eve = (record(1, Operation="follows", UserId=name, ClientIP="") for name in ("red", "eve"))
+
+    def told(*records: bytes) -> bool:
+        found = find_alerts(
+            library.rules, records, knowledge=NOTHING_KNOWN, tenant=TENANT, exceptions=by_address
+        )
+        return any(alert.title == "Both" for alert in found)
+
+    assert not told(begun, by_red)
+    assert told(begun, by_eve, record(0, Operation="begins", UserId="eve", ClientIP=""))
+
+
+def test_a_count_is_made_again_without_what_is_excepted(tmp_path: Path) -> None:
+    """Two mailboxes of which one is expected are not many."""
+    block = rule_text(
+        {"s": {"Operation": "moves"}, "condition": "s"},
+        name="moves",
+        id="5f1c6c0e-7d0b-4a51-9a4e-000000000001",
+        m365watch={"building_block": True},
+    )
+    many = {
+        "title": "Many",
+        "id": "5f1c6c0e-7d0b-4a51-9a4e-0000000000fe",
+        "correlation": {
+            "type": "value_count",
+            "rules": ["moves"],
+            "group-by": ["UserId"],
+            "timespan": "1h",
+            "condition": {"field": "ObjectId", "gte": 2},
+        },
+        "m365watch": {"entity": {"mailbox": "ObjectId"}},
+    }
+    library = load_good(tmp_path, block, yaml.safe_dump(many))
+    exceptions = read(tmp_path, "[{rule: Many, entity: {mailbox: known}, reason: a move}]")
+    moves = [record(at, Operation="moves", ObjectId=name) for at, name in enumerate(("known", "a", "b"))]
+
+    assert notes_of(library, exceptions, *moves[:2]) == []
+    assert notes_of(library, exceptions, *moves) == [("Some of its records are excepted: a move",)]
+
+
+def test_what_rests_on_closed_alerts_alone_is_closed_with_them(tmp_path: Path) -> None:
+    """Risk, and what joins counts: they have the alerts for parts, which the exception closes."""
+    texts = [
+        rule_text(
+            {"s": {"Operation": f"sign{number}"}, "condition": "s"},
+            title=f"Sign {number}",
+            id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+            level="medium",
+            m365watch={"entity": {"user": "UserId"}, "risk": 30},
+        )
+        for number in range(3)
+    ]
+    library = load_good(tmp_path, *texts)
+    rules = [*library.rules, make_risk_rule(50)]
+    state = DetectionState(tmp_path / "d.sqlite")
+    records = [record(number, Operation=f"sign{number}", UserId="ann") for number in range(3)]
+    Engine(rules, state).take([Portion(TENANT, NOW, records, headers_of(records))], number=1, now=NOW)
+    by_id = {rule.id: rule for rule in rules}
+    some, every = (
+        read(tmp_path, f"[{', '.join(f'{{rule: Sign {n}, entity: {{user: ann}}, reason: x}}' for n in of)}]")
+        for of in ((0, 1), (0, 1, 2))
+    )
+
+    assert len(state.alerts.list()) == 4
+    assert close_excepted(state, by_id, some, at_ms=1) == 2
+    assert close_excepted(state, by_id, every, at_ms=2) == 2
+    assert {kept.state for kept in state.alerts.list()} == {AlertState.CLOSED}

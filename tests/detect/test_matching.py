@@ -34,7 +34,7 @@ from m365watch.detect.drawing import Told
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.looks import decode_record
+from m365watch.detect.looks import TRIES_MIN, decode_record
 from m365watch.detect.matching import Matcher, operations_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
@@ -269,6 +269,41 @@ def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) ->
 
         assert alike == make_matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
     assert found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_record_that_was_read_into_shared_memory_has_the_same_matches(seed: int) -> None:
+    """Another process sees records where they were read to; strange ones, and such without an Id, too."""
+    dice = random.Random(seed)
+    rules = [
+        Rule(f"{number}", f"rule {number}", Severity.LOW, "x.yml", condition=make_condition(dice))
+        for number in range(8)
+    ]
+    strange = (b'{"Operation":"x","UserId":"\xff"}', b'{"Operation":"x","UserId":"\\ud800"}', b"{")
+    for record in (*[make_record(dice) for _ in range(60)], *strange):
+        [header] = headers_of([record])
+        seen = memoryview(bytearray(b"before" + record + b"after"))[6 : 6 + len(record)]
+        found = make_matcher(rules, knowledge=KNOWLEDGE).match(seen, TOLD, header=header)
+
+        assert found == make_matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
+
+
+def test_fields_that_never_come_together_again_are_remembered_one_by_one() -> None:
+    """To remember them together pays only where they do; what they tell is the same."""
+    condition = Every((Asked("UserId", Like(("ann",))), Asked("ObjectId", Like((Wildcard.MANY, "7")))))
+    rule = Rule("1", "r", Severity.LOW, "x.yml", condition=condition, extension=KEPT)
+    matcher = make_matcher([rule])
+    grown: list[int] = []
+    for number in range(4 * TRIES_MIN):
+        own = {"Id": f"{number}", "CreationTime": "2026-11-02T00:00:00", "Operation": "x"}
+        record = json.dumps({**own, "UserId": "ann", "ObjectId": f"{number}"}).encode()
+        [header] = headers_of([record])
+        before = matcher._memory.values
+        found = matcher.match(record, TOLD, header=header)
+        grown.append(matcher._memory.values - before)
+
+        assert len(found) == (number % 10 == 7)
+    assert sum(grown[-100:]) < sum(grown[100:200])
 
 
 class Growing(set[str]):

@@ -44,3 +44,21 @@ def test_what_microsoft_hands_on_never_buries_an_attack() -> None:
         "handed on",
         "lesser",
     ]
+
+
+def test_malware_that_a_scanner_found_stands_behind_an_attack() -> None:
+    """It is Microsoft's finding as well, and mostly stopped already."""
+    every = [alert("malware", Severity.HIGH, "r1", detection="S05"), alert("ours", Severity.HIGH, "r2")]
+    ranks = rank_alerts(every)
+
+    assert ranks[AlertId("ours")] > ranks[AlertId("malware")]
+
+
+def test_what_was_closed_makes_nothing_graver() -> None:
+    """What shares a record with a false alarm is no part of anything."""
+    every = [alert("false alarm", Severity.CRITICAL, "r1"), alert("beside it", Severity.HIGH, "r1")]
+    alone = rank_alerts([alert("alone", Severity.HIGH, "r2")])
+
+    open_, closed = rank_alerts(every), rank_alerts(every, closed={AlertId("false alarm")})
+    assert open_[AlertId("beside it")] > alone[AlertId("alone")]
+    assert closed[AlertId("beside it")] == alone[AlertId("alone")]

@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.alert_teller import TOLD_EVERY_S, TOLD_MAX, AlertTeller
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import News
 from m365watch.detect.work import Change
-from m365watch.detecting import TOLD_EVERY_S, TOLD_MAX, AlertTeller
 from m365watch.testing.clock import FakeClock
 
 AN_ALERT = Alert(

@@ -120,7 +120,7 @@ async def run_without_devo(scene: DevoScene) -> Ended:
 
 
 def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
-    """Not at Devo, in the lake's columns, files, on the console, in a queue, or in a line that is said.
+    """Not at Devo, in the lake's columns, files, on the console, in a queue, in what rules keep, in a line.
 
     What no JSON is cannot be masked: no output has it, and quarantine keeps it as it was served.
     """
@@ -145,7 +145,9 @@ def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
             for held in (at_devo, scene.in_lake(), records_in_files(tmp_path / "out"), console):
                 assert Counter(held) == wanted
             said = (first.err + last.err + in_ledger_but_quarantine(tmp_path / "state")).encode()
-            for kept in (queued, b"".join(lines), everything_in(tmp_path / "lake"), said):
+            detected = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("detections.sqlite*"))
+            assert b"masked" in detected
+            for kept in (queued, b"".join(lines), everything_in(tmp_path / "lake"), detected, said):
                 assert HIDDEN.search(kept) is None
             check_quarantine(scene)
 

@@ -18,7 +18,12 @@ from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 ANN = "ann@contoso.example"
-ROLES = ["User.EnableDisableAccount.All", "User.Read.All", "User.RevokeSessions.All"]
+ROLES = [
+    "RoleManagement.Read.Directory",
+    "User.EnableDisableAccount.All",
+    "User.Read.All",
+    "User.RevokeSessions.All",
+]
 ALERT = "abcd" + "0" * 28
 
 
@@ -66,11 +71,16 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
 
             unasked = await command(*words, "--apply")
             assert (unasked.exit_code, user["sessions"], user["accountEnabled"]) == (2, 1, True)
-            one = await command(*words, "--apply", "--yes", "--step", "1")
+            blind = await command(*words, "--apply", "--yes", "--step", "2")
+            assert (blind.exit_code, user["sessions"]) == (2, 1)
+            other = await command(*words, "--apply", "--yes", "--step", "2", "--plan", "00000000")
+            assert (other.exit_code, user["sessions"]) == (2, 1)
+            mark = json.loads((await command(*words, "--json")).out)["mark"]
+            one = await command(*words, "--apply", "--yes", "--step", "2", "--plan", mark)
             assert (one.exit_code, user["sessions"], user["accountEnabled"]) == (0, 0, True)
             both = await command(*words, "--apply", "--yes")
             assert (both.exit_code, user["accountEnabled"]) == (0, False)
-            assert f"2. Disable the account {ANN}: done" in both.out
+            assert f"1. Disable the account {ANN}: done" in both.out
             (tmp_path / "state" / FILE_NAME).unlink()  # as an alert that has been forgotten
             undone = await command(*words, "--undo", "--yes")
             assert (undone.exit_code, user["accountEnabled"]) == (0, True)

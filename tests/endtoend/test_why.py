@@ -44,7 +44,9 @@ def why(
             file = configured(folder, running, change)
             if runs:
                 await command("run", "--config", str(file), "--once")
+            before = everything_in(folder)
             ended = await command("why", "--config", str(file), "--json", *options)
+            assert everything_in(folder) == before, "it changes nothing"
             secret = running.tenants[0].identity.client_secret
             assert_discreet(ended.out + ended.err, secrets=[secret], records=[])
             return ended
@@ -52,6 +54,15 @@ def why(
     ended = asyncio.run(main())
     [tenant] = json.loads(ended.out)["tenants"]
     return tenant, ended
+
+
+def everything_in(folder: Path) -> dict[Path, bytes]:
+    """All files, but for what SQLite makes beside a file while somebody reads it."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+    }
 
 
 def configured(folder: Path, running: RunningSimulator, change: Change) -> Path:

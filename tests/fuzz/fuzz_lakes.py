@@ -28,9 +28,10 @@ from fuzz_records import simulated_records
 from fuzz_requests import CSRF, Call, OneGate, ask_soundly, call_of, csrf_token
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
 from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader, Query
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.narrowing import unread_narrowing
 from m365watch.board.pages.registry import PAGES
+from m365watch.board.planning import Query
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.board.view import OPTIONS, View, read_view

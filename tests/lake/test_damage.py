@@ -15,7 +15,8 @@ from starlette.datastructures import QueryParams
 from lake_place import LakePlace
 from m365watch.board.access import Access, Role
 from m365watch.board.hits_reader import asked_of
-from m365watch.board.lake_reader import FactsReader, Query
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.planning import Query
 from m365watch.board.view import read_view
 from m365watch.errors import LakeUnusable
 from m365watch.lake.checking import check_lake

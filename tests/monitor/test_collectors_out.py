@@ -334,4 +334,9 @@ def test_a_good_run_has_nothing_to_complain_of(tmp_path: Path) -> None:
     of_feeds = Counter(line[2] for line in lines if line[2] is not None)
     assert of_feeds
     assert max(of_feeds.values()) <= 2
-    assert {str(line[3]) for line in lines if line[2] is None} <= {"app", "expiry.watch", "detecting"}
+    assert {str(line[3]) for line in lines if line[2] is None} <= {
+        "app",
+        "expiry.watch",
+        "detecting",
+        "detect.alert_teller",
+    }

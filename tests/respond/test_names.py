@@ -29,6 +29,50 @@ def test_a_rule_is_never_taken_for_another_of_a_like_name(name: str) -> None:
     assert not any(line.endswith("-Identity 'Newsletter' -Confirm:$false") for line in step.powershell)
 
 
+def test_a_name_of_another_s_likeness_is_in_no_command() -> None:
+    """Whose transport rule it is: the plan knows no name, and says so."""
+    [step] = steps_of(
+        "remove_transport_rule", "B06", cmdlet("New-TransportRule", Name="Archive\u200b", BlindCopyTo=THIEF)
+    )
+
+    assert (step.powershell, step.notes[0].startswith("By hand.")) == ((), True)
+
+
+def test_a_file_whose_name_cannot_be_written_gives_a_step_by_hand() -> None:
+    """And no traceback: an intruder calls a file as it likes."""
+    url = "https://contoso.sharepoint.example/personal/ada/Documents/a%20b%0A.exe"
+    found = {
+        "Operation": "FileMalwareDetected",
+        "RecordType": 6,
+        "Workload": "OneDrive",
+        "UserType": 0,
+        "UserId": ANN,
+        "ObjectId": url,
+        "SourceFileName": "a b\n.exe",
+    }
+    [step] = steps_of("remove_file", "S05", found)
+
+    assert (step.operations, step.powershell) == ((), ())
+
+
+def test_the_deepest_folder_is_closed() -> None:
+    """Mailbox and path together are longer than any one value."""
+    path = "\\" + "\\".join(["folder"] * 41)
+    opened = {
+        "Operation": "ModifyFolderPermissions",
+        "RecordType": 2,
+        "Workload": "Exchange",
+        "ResultStatus": "Succeeded",
+        "UserType": 0,
+        "UserId": ANN,
+        "MailboxOwnerUPN": ANN,
+        "Item": {"ParentFolder": {"Path": path, "MemberUpn": "Default", "MemberRights": "ReadAny"}},
+    }
+    [step] = steps_of("remove_mailbox_permission", "B09", opened)
+
+    assert step.powershell[0] == f"Get-MailboxFolderPermission -Identity '{ANN}:{path}'"
+
+
 def test_an_account_is_never_taken_for_another_of_a_like_name() -> None:
     """A name with a character that is not shown is nobody whom Graph knows."""
     [step] = steps_of(

@@ -17,6 +17,7 @@ from m365watch.clock import SystemClock
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.errors import NeedsOperator, PermissionMissing, Unavailable
+from m365watch.respond.administrators import why_not_lock_out
 from m365watch.respond.carrying import Document
 from m365watch.respond.desk import Came, Desk, Told
 from m365watch.respond.journal import FILE_NAME, Journal
@@ -45,12 +46,20 @@ class Scene:
     def journal(self) -> Journal:
         return Journal(self.settings.state_directory)
 
-    async def apply(self, plan: Plan, *, says: bool | None = None) -> list[Told]:
-        """Carry it out; `says` is what a person answers, None: --yes."""
-        asked: list[str] = []
+    async def apply(
+        self,
+        plan: Plan,
+        *,
+        says: bool | None = None,
+        even_last: bool = False,
+        own_apps: Sequence[str] = (),
+        asked: list[str] | None = None,
+    ) -> list[Told]:
+        """Carry it out; `says` is what a person answers, None: --yes; `asked` gets the questions."""
 
         async def ask(question: str) -> bool:
-            asked.append(question)
+            if asked is not None:
+                asked.append(question)
             return bool(says)
 
         async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
@@ -61,6 +70,8 @@ class Scene:
                 clock=SystemClock(),
                 by="tester",
                 ask=None if says is None else ask,
+                even_last=even_last,
+                own_apps=own_apps,
             )
             return [told for step in plan.steps for told in await desk.carry_out(step)]
 
@@ -115,7 +126,7 @@ def test_sessions_end_and_the_account_is_disabled_and_comes_back(tmp_path: Path)
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE, Came.DONE]
         assert (user["sessions"], user["accountEnabled"]) == (0, False)
-        assert [told.came for told in await scene.apply(plan)] == [Came.DONE, Came.ALREADY]
+        assert [told.came for told in await scene.apply(plan)] == [Came.ALREADY, Came.DONE]
         assert [told.came for told in await scene.undo(plan)] == [Came.DONE]
         assert (user["sessions"], user["accountEnabled"]) == (0, True)
         assert await scene.undo(plan) == []
@@ -243,22 +254,202 @@ def test_roles_links_secrets_owners_and_memberships_go(tmp_path: Path) -> None:
         permissions = directory.add_file(LINK)
         directory.add(permissions, {"link": {"scope": "anonymous", "type": "view"}})
         directory.add(permissions, {"link": {"scope": "organization", "type": "view"}})
+        directory.add_registration(APP)
+        directory.add_principal(APP)
         secrets = f"/applications(appId='{APP}')/passwordCredentials"
         directory.add(secrets, {"keyId": "k1", "displayName": "mine"})
         directory.lists[f"/servicePrincipals(appId='{APP}')/passwordCredentials"] = []
         owners = f"/applications(appId='{APP}')/owners"
         directory.add(owners, {"userPrincipalName": ANN})
         words = ("remove_role", "disable_anonymous_link", "remove_credential", "remove_owner")
-        plan = scene.plan(*words, user=ANN, app=APP, fields={"ObjectId": LINK})
+        plan = scene.plan(*words, user=ANN, app=APP, fields={"ObjectId": LINK, **ADMIN})
 
         told = await scene.apply(plan, says=True)
         assert [one.came for one in told] == [Came.DONE] * 4
-        assert [one["principalId"] for one in directory.lists[assignments]] == ["another"]
+        assert ann not in [one["principalId"] for one in directory.lists[assignments]]
+        assert "another" in [one["principalId"] for one in directory.lists[assignments]]
         assert [one["link"]["scope"] for one in directory.lists[permissions]] == ["organization"]
         assert directory.lists[secrets] == []
         assert directory.lists[owners] == []
         assert [one.came for one in await scene.undo(plan)] == [Came.DONE]
-        assert [one["principalId"] for one in directory.lists[assignments]] == ["another", ann]
+        assert [one["principalId"] for one in directory.lists[assignments]].count(ann) == 1
+
+    in_scene(tmp_path, test)
+
+
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+ASSIGNMENTS = "/roleManagement/directory/roleAssignments"
+
+
+def make_administrators(scene: Scene, *names: str) -> None:
+    """These hold the role that gives all others, and nobody else."""
+    scene.directory.answer("GET", ASSIGNMENTS, {}, {})  # the tenant's own are there from its first answer on
+    scene.directory.lists[ASSIGNMENTS] = [
+        {
+            "id": f"a{number}",
+            "principalId": scene.directory.users[name]["id"],
+            "roleDefinitionId": GLOBAL,
+            "roleDefinition": {"displayName": "Global Administrator"},
+        }
+        for number, name in enumerate(names)
+    ]
+
+
+EVE = "eve@contoso.example"
+ADMIN = {"ModifiedProperties.Role.DisplayName.new": "Global Administrator"}
+
+
+@pytest.mark.parametrize("word", ["disable_account", "remove_role"])
+@pytest.mark.parametrize("says", [None, True])
+def test_the_last_administrator_is_not_locked_out_unawares(
+    tmp_path: Path, word: str, says: bool | None
+) -> None:
+    """Nobody could let anyone in again; whoever knows another way in says so."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN)
+        plan = scene.plan(word, user=ANN, fields=ADMIN)
+
+        [refused] = await scene.apply(plan, says=says)
+        assert refused.came is Came.REFUSED
+        assert isinstance(refused.error, NeedsOperator)
+        assert "no other Global Administrator is enabled" in refused.error.what
+        assert "--even-last-administrator" in refused.error.fix
+        assert not scene.journal.path.exists()
+        assert scene.directory.users[ANN]["accountEnabled"]
+        assert len(scene.directory.lists[ASSIGNMENTS]) == 1
+        assert [one.came for one in await scene.apply(plan, says=says, even_last=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_of_two_administrators_one_is_left(tmp_path: Path) -> None:
+    """Also where one plan names both: the second is looked at when the first is gone."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        both = replace(make_alert("disable_account"), group=(), entities=(("user", ANN), ("user", EVE)))
+        plan = replace(plan_response(both), tenant=scene.tenant)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.REFUSED]
+        assert scene.directory.users[EVE]["accountEnabled"]
+
+    in_scene(tmp_path, test)
+
+
+def test_nobody_asks_about_administrators_where_the_account_is_none(tmp_path: Path) -> None:
+    """And another role than theirs goes though it is the last of its kind."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, EVE)
+        scene.directory.users[EVE]["accountEnabled"] = False
+        scene.directory.lists[ASSIGNMENTS].append(
+            {
+                "id": "own",
+                "principalId": scene.directory.users[ANN]["id"],
+                "roleDefinitionId": "x",
+                "roleDefinition": {"displayName": "Reader"},
+            }
+        )
+        fields = {"ModifiedProperties.Role.DisplayName.new": "Reader"}
+        plan = scene.plan("remove_role", "disable_account", user=ANN, fields=fields)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_where_administrators_cannot_be_read_nobody_is_locked_out(tmp_path: Path) -> None:
+    """One clear line says which permission is missing, and what to say who is sure."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", user=ANN)
+
+        [refused] = await scene.apply(plan)
+        assert refused.came is Came.REFUSED
+        assert refused.error is not None
+        assert "cannot be read" in refused.error.what
+        assert isinstance(refused.error, NeedsOperator)
+        assert "RoleManagement.Read.Directory" in refused.error.fix
+        assert [one.came for one in await scene.apply(plan, even_last=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test, roles=["User.EnableDisableAccount.All", "User.Read.All"])
+
+
+def test_an_administrator_through_a_group_counts_as_one_whom_nobody_knows() -> None:
+    """The account may be in that group; another one by name settles it."""
+    group: Document = {"@odata.type": "#microsoft.graph.group", "id": "g"}
+    other: Document = {"id": "o", "accountEnabled": True}
+    asked: list[list[Document]] = [[group], [group, other], [group, {**other, "accountEnabled": False}], []]
+    found = [asyncio.run(why_not_lock_out(Administrators(members), "a")) for members in asked]
+
+    assert [one is None for one in found] == [False, True, False, True]
+
+
+class Administrators:
+    """Graph, as far as it says who they are."""
+
+    def __init__(self, members: Sequence[Document]) -> None:
+        self._members = members
+
+    async def ask(self, call: GraphCall) -> Document:
+        raise AssertionError(call)
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        assert most > 0
+        return self._members if path.startswith("/directoryRoles") else []
+
+
+def test_a_plan_says_that_the_last_administrator_is_left_alone() -> None:
+    """Whoever pastes its PowerShell is shown how to look; the call that looks is among those of Graph."""
+    for word in ("disable_account", "remove_role"):
+        [step] = plan_response(make_alert(word, user=ANN), [make_match(ADMIN)]).steps
+
+        assert any("--even-last-administrator" in note for note in step.notes)
+        assert any("Get-MgDirectoryRoleMemberAsUser" in line for line in step.powershell)
+        assert any(call.path.startswith("/directoryRoles") for call in step.calls)
+
+
+def test_what_only_an_address_ties_to_it_waits_for_a_yes(tmp_path: Path) -> None:
+    """--yes answers what somebody has read, and this is for a person to decide."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", user=ANN)
+        near = replace(plan, steps=tuple(replace(one, asks_always=True) for one in plan.steps))
+
+        assert [one.came for one in await scene.apply(near)] == [Came.ASKS]
+        assert scene.directory.users[ANN]["accountEnabled"]
+        assert [one.came for one in await scene.apply(near, says=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_a_step_of_two_operations_tells_one_failure_once(tmp_path: Path) -> None:
+    """An application that is gone is not found twice."""
+
+    async def test(scene: Scene) -> None:
+        [told] = await scene.apply(scene.plan("remove_oauth_grant", app=APP))
+
+        assert told.came is Came.FAILED
+
+    in_scene(tmp_path, test)
+
+
+def test_what_is_taken_back_is_named_with_its_account(tmp_path: Path) -> None:
+    """Four lines "undo (remove_role)" told nobody whose."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        plan, role = (
+            scene.plan("remove_role", "disable_account", user=ANN, fields=ADMIN),
+            "Global Administrator",
+        )
+        await scene.apply(plan)
+
+        assert [told.label for told in await scene.undo(plan)] == [
+            f"Remove the role {role} of {ANN}: roleDefinition.displayName {role}",
+            f"Disable the account {ANN}",
+        ]
 
     in_scene(tmp_path, test)
 
@@ -288,7 +479,8 @@ def test_a_missing_permission_is_one_step_s_failure_with_its_cure(tmp_path: Path
         assert "docs/respond.md" in told[0].error.fix
         assert scene.directory.users[ANN]["accountEnabled"] is True
 
-    in_scene(tmp_path, test, roles=["User.RevokeSessions.All", "User.Read.All"])
+    needed = ["RoleManagement.Read.Directory", "User.RevokeSessions.All", "User.Read.All"]
+    in_scene(tmp_path, test, roles=needed)
 
 
 def test_who_did_what_is_written_down_and_no_secret(tmp_path: Path) -> None:
@@ -300,12 +492,12 @@ def test_who_did_what_is_written_down_and_no_secret(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
 
         assert [(line["step"], line["outcome"], line["by"]) for line in lines] == [
-            ("revoke_sessions", "begun", "tester"),
-            ("revoke_sessions", "done", "tester"),
             ("disable_account", "begun", "tester"),
             ("disable_account", "done", "tester"),
+            ("revoke_sessions", "begun", "tester"),
+            ("revoke_sessions", "done", "tester"),
         ]
-        assert lines[2]["undo"]["body"] == {"accountEnabled": True}
+        assert lines[0]["undo"]["body"] == {"accountEnabled": True}
         assert path.stat().st_mode & 0o077 == 0
         assert scene.secret not in path.read_text()
 
@@ -325,7 +517,8 @@ class DeafGraph:
         raise Unavailable("no answer")
 
     async def list(self, path: str, *, most: int) -> Sequence[Document]:
-        raise AssertionError((path, most))
+        assert path.startswith("/directoryRoles"), (path, most)
+        return []
 
 
 def test_what_may_have_been_done_can_be_taken_back_and_says_so(tmp_path: Path) -> None:
@@ -375,7 +568,7 @@ def test_without_an_application_it_says_what_to_give(tmp_path: Path) -> None:
 )
 def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None:
     """An application with these roles alone can do it."""
-    needed = plan_response(make_alert(word, user=ANN, app=APP)).permissions
+    needed = plan_response(make_alert(word, user=ANN, app=APP), [make_match(ADMIN)]).permissions
 
     async def test(scene: Scene) -> None:
         scene.directory.add_principal(APP)
@@ -386,9 +579,9 @@ def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None
             f"/servicePrincipals(appId='{APP}')/appRoleAssignments",
         ):
             scene.directory.lists[listed] = []
-        told = await scene.apply(scene.plan(word, user=ANN, app=APP))
+        told = await scene.apply(scene.plan(word, user=ANN, app=APP, fields=ADMIN))
 
-        assert {one.came for one in told} <= {Came.DONE, Came.ALREADY}
+        assert {one.came for one in told} <= {Came.DONE, Came.ALREADY, Came.MISSING}
 
     in_scene(tmp_path, test, roles=needed)
 
@@ -403,5 +596,37 @@ def test_a_rule_of_another_spelling_stays(tmp_path: Path) -> None:
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["Newsletter"]
+
+    in_scene(tmp_path, test)
+
+
+def test_what_another_name_stands_at_is_left_alone(tmp_path: Path) -> None:
+    """An address may lead to the folder above the file: its links are other people's."""
+
+    async def test(scene: Scene) -> None:
+        permissions = scene.directory.add_file(LINK)
+        scene.directory.add(permissions, {"link": {"scope": "anonymous", "type": "view"}})
+        scene.directory.shared[LINK]["name"] = "Documents"
+        told = await scene.apply(scene.plan("disable_anonymous_link", fields={"ObjectId": LINK}))
+
+        assert len(scene.directory.lists[permissions]) == 1
+        assert [one.came for one in told] == [Came.FAILED]
+        assert 'is called "Documents"' in str(told[0].error)
+
+    in_scene(tmp_path, test)
+
+
+def test_a_file_whose_name_has_a_mark_of_addresses_is_found_itself(tmp_path: Path) -> None:
+    """What stands behind # is a part of its name, and not of the address of the folder above it."""
+
+    async def test(scene: Scene) -> None:
+        folder, url = "https://contoso.example/sites/a/", "https://contoso.example/sites/a/#old/50%?.docx"
+        places = [scene.directory.add_file(one) for one in (folder, url)]
+        for place in places:
+            scene.directory.add(place, {"link": {"scope": "anonymous", "type": "view"}})
+        told = await scene.apply(scene.plan("disable_anonymous_link", fields={"ObjectId": url}))
+
+        assert [one.came for one in told] == [Came.DONE]
+        assert [len(scene.directory.lists[place]) for place in places] == [1, 0]
 
     in_scene(tmp_path, test)

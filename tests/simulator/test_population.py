@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
 from m365watch.clock import SystemClock
-from m365watch.simulator.directory import SimulatedDirectory, groups_of
+from m365watch.simulator.directory import ROLES, SimulatedDirectory, groups_of
 from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.population import populate
 from m365watch.simulator.server import SimulationSettings, simulator_running
@@ -106,6 +107,86 @@ def test_an_application_that_a_record_names_is_there_with_its_secrets() -> None:
     assert (first["displayName"], second["displayName"]) == ("owner", "renewed")
     directory.answer("POST", f"/applications/{named}/removePassword", {}, {"keyId": second["keyId"]})
     assert read(directory, own) == [first]
+
+
+def change(operation: str, who: str, **values: str) -> bytes:
+    """A record of the directory about an account."""
+    changes = [{"Name": name, "NewValue": one, "OldValue": one} for name, one in values.items()]
+    return json.dumps({"Operation": operation, "ObjectId": who, "ModifiedProperties": changes}).encode()
+
+
+def test_groups_and_owners_of_ordinary_days_are_there() -> None:
+    """Each once, however often a record tells of it; a role that was taken away is not there any more."""
+    organisation = Organisation(3, "6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f", users=20)
+    [one, *_] = organisation.applications()
+    group = {"Group.ObjectID": "g1", "Group.DisplayName": "Lunch"}
+    role = {"Role.TemplateId": "4a5d", "Role.DisplayName": "Reports Reader"}
+    records = [
+        change("Add member to group.", ANN, **group),
+        change("Add member to group.", ANN, **group),
+        change("Add owner to application.", EVE, **{"Application.ObjectID": one.object_id}),
+        change("Add member to role.", ANN, **role),
+        change("Add member to role.", EVE, **role),
+        change("Remove member from role.", ANN, **role),
+    ]
+    directory = SimulatedDirectory()
+    populate(directory, [ANN, EVE], records, applications=organisation.applications())
+
+    assert read(directory, groups_of(ANN)) == [{"id": "g1", "displayName": "Lunch"}]
+    [owner] = read(directory, f"/applications(appId='{one.app_id}')/owners")
+    assert owner["userPrincipalName"] == EVE
+    [held] = read(directory, "/roleManagement/directory/roleAssignments")
+    assert held["principalId"] == directory.users[EVE]["id"]
+
+
+def test_graph_lists_who_administers_the_tenant() -> None:
+    """Whoever looks after it, and whom an attack has made one; by Graph's own name for the role."""
+    template = "62e90394-69f5-4237-9190-012177145e10"
+    directory = SimulatedDirectory()
+    granted = change(
+        "Add member to role.",
+        EVE,
+        **{"Role.TemplateId": template, "Role.DisplayName": "Company Administrator"},
+    )
+    populate(directory, [ANN, EVE], [granted], administrators=[ANN])
+    listed = f"/directoryRoles(roleTemplateId='{template}')/members"
+
+    assert [one["userPrincipalName"] for one in read(directory, listed)] == [ANN, EVE]
+    assert read(directory, "/directoryRoles(roleTemplateId='another')/members") == []
+    assert {one["roleDefinition"]["displayName"] for one in read(directory, ROLES)} == {
+        "Global Administrator"
+    }
+
+
+def test_the_records_of_a_week_leave_groups() -> None:
+    """Not the attacks' alone: a plan takes somebody out of what an ordinary record tells of, too."""
+
+    async def main() -> SimulatedDirectory:
+        simulation = SimulationSettings(seed=1, days=7, records_per_day=2_000, live=False)
+        async with simulator_running(simulation, clock=SystemClock()) as running:
+            directory = running.tenants[0].directory
+            read(directory, ROLES)
+            return directory
+
+    directory = asyncio.run(main())
+    assert any(found for name, found in directory.lists.items() if name.endswith("/microsoft.graph.group"))
+
+
+def test_a_file_is_found_by_its_address_as_graph_decodes_it() -> None:
+    """What is called a%20b is another file than a b."""
+    directory = SimulatedDirectory()
+    directory.add_file("https://contoso.example/a b.docx")
+    directory.add_file("https://contoso.example/a%20b.docx")
+
+    def found(address: str) -> object:
+        name = "u!" + base64.urlsafe_b64encode(address.encode()).decode().rstrip("=")
+        answer = directory.answer("GET", f"/shares/{name}/driveItem", {}, {})
+        assert answer is not None
+        return answer["id"]
+
+    blank, mark = (one["id"] for one in directory.shared.values())
+    assert found("https://contoso.example/a%20b.docx") == blank
+    assert found("https://contoso.example/a%2520b.docx") == mark
 
 
 def test_who_is_taken_out_of_a_group_is_its_member_no_more() -> None:

@@ -36,6 +36,23 @@ def records() -> dict[Group, list[dict[str, Any]]]:
     return grouped
 
 
+def test_a_rule_against_data_loss_has_a_severity_of_its_own(
+    records: dict[Group, list[dict[str, Any]]],
+) -> None:
+    """And not one by chance at each match: that buried whoever looked at alerts under high ones."""
+    told = [
+        (rule["RuleName"], rule["Severity"])
+        for found in records.values()
+        for body in found
+        for policy in body.get("PolicyDetails", ())
+        for rule in policy["Rules"]
+    ]
+    high = [name for name, severity in told if severity == "High"]
+
+    assert len(set(told)) == len({name for name, _ in told}) == 4
+    assert 0 < len(high) < len(told) / 5
+
+
 @pytest.fixture(scope="module")
 def observed() -> dict[Group, dict[str, dict[str, str]]]:
     """What was seen of each field, by type and workload."""

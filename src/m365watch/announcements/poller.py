@@ -24,6 +24,7 @@ from m365watch.errors import (
     WindowRefused,
 )
 from m365watch.feed.polling import Poller, PollMeans, PollSettings
+from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger.bounds import HORIZON
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.recovery.kept import KEPT_LIFE, KeptPages
@@ -148,7 +149,7 @@ class HealthPoller(Poller):
     async def _keep(self, after: Known, records: Sequence[bytes], now: datetime) -> None:
         """The records are on disk in blobs, which the ledger knows; a crash at any point leaves each once."""
         # Each later than those before, so that no name comes twice where a clock is set back.
-        made_us = max(int(now.timestamp() * 1e6), after.pending_us + 1)
+        made_us = max(us_of(now), after.pending_us + 1)
         lots = cut(records)
         after.pending = [f"{PREFIX}{made_us}:{number}" for number in range(1, len(lots) + 1)]
         after.pending_us = made_us
@@ -168,7 +169,7 @@ class HealthPoller(Poller):
         await self._remember(known)
 
     def _refs(self, known: Known) -> list[BlobRef]:
-        made_at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=known.pending_us)
+        made_at = instant_of_us(known.pending_us)
         return [BlobRef(self.feed, name, made_at, made_at + KEPT_LIFE) for name in known.pending]
 
     async def _remember(self, known: Known) -> None:
@@ -188,7 +189,7 @@ def _seen_at(known: Known, now: datetime) -> datetime:
 
     A state is told apart by this time alone: two of them within a second would pass for one record.
     """
-    behind = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=known.pending_us, seconds=1)
+    behind = instant_of_us(known.pending_us) + timedelta(seconds=1)
     return max(now, behind).replace(microsecond=0)
 
 

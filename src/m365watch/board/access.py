@@ -55,6 +55,10 @@ class Access:
         """Whether they may do what `role` may."""
         return self.role >= role
 
+    def sees(self, tenant_id: str) -> bool:
+        """Whether what is the tenant's may be shown to them."""
+        return self.tenants is None or tenant_id.lower() in self.tenants
+
     def narrowed(self, asked: tuple[str, ...]) -> tuple[str, ...] | None:
         """The tenants that count when `asked` are wished for; None: all there are; empty: none at all."""
         wanted = tuple(one.lower() for one in asked)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from m365watch.board.lake_reader import Row
+from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -50,11 +51,20 @@ async def count_all(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX)
 
 async def list_values(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
     """Name of the column, value, count, and more by what the view is about; the most frequent first."""
+    return await _values(view, sources, trails.VALUES, at_once)
+
+
+async def list_compared(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
+    """The same of what two times are compared by, and perhaps of other columns."""
+    return await _values(view, sources, trails.COMPARED_VALUES, at_once)
+
+
+async def _values(view: View, sources: Sources, of_many: Query, at_once: int) -> list[Row]:
     if view.mentions:
         return await sources.ask(view, trails.values(names_of(view)), **bound_of(view))
     life = await _life(view, sources, at_once)
     if life is None:
-        return await sources.ask(view, trails.VALUES)
+        return await sources.ask(view, of_many)
     return [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
 
 
@@ -76,6 +86,12 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
         if column not in _KINDS and not _is_said(view, column, values)
     ]
     return [row for rows in await asyncio.gather(*courses) for row in rows]
+
+
+async def list_course(view: View, sources: Sources, operations: Sequence[str]) -> list[Row]:
+    """The same of these operations."""
+    course = trails.course("operation", names_of(view))
+    return await sources.ask(view, course, tops=list(operations), **bound_of(view))
 
 
 async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:

@@ -24,7 +24,6 @@ from m365watch.board.hits_reader import HitsReader
 from m365watch.board.planning import (
     WITHIN,
     Query,
-    Sieve,
     Snapshot,
     Spans,
     condition_of,
@@ -60,9 +59,6 @@ _DIFFERENT = re.compile(r"count\(DISTINCT (\w+)\)")
 _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
-__all__ = ["EMPTY", "FactsReader", "Query", "Row", "Sieve", "Snapshot"]
-
-
 EMPTY = Snapshot(-1, {})
 LAKE_GONE = "the lake is gone: its folder is not where it was"
 LAKE_BACK = "put the folder back, or correct the output's path in the configuration"
@@ -267,11 +263,12 @@ class FactsReader:
         )
         hours: list[int] = []
         found = 0
-        for hour, count in self._read(connection, snapshot, view, asked, {}):
-            if found >= query.newest:
-                break
-            hours.append(hour)
-            found += count
+        for part in newest_first(snapshot):
+            for hour, count in self._read(connection, part, view, asked, {}):
+                if found >= query.newest:
+                    return joined(hours)
+                hours.append(hour)
+                found += count
         return joined(hours)
 
     def _read(

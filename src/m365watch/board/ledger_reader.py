@@ -44,11 +44,6 @@ FEEDS_READ_MAX = 200
 Found = TypeVar("Found")
 
 
-def sees(view: View, tenant_id: str) -> bool:
-    """Whether the view may show what is the tenant's."""
-    return view.tenants is None or tenant_id.lower() in view.tenants
-
-
 def sees_every_tenant(view: View) -> bool:
     """Whether who looks may see what belongs to all tenants together."""
     return view.access.tenants is None
@@ -79,26 +74,26 @@ async def list_hours(
     view: View, sources: Sources, feeds: Sequence[Feed], hours: range
 ) -> list[FeedHours] | None:
     """How the hours of `feeds` stand."""
-    seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
+    seen = [feed for feed in feeds if view.sees(feed.tenant_id)]
     return await _read(sources, lambda: read_hours(sources.settings, seen, hours, now=view.now))
 
 
 async def list_gaps(view: View, sources: Sources, feeds: Sequence[Feed], *, days: int) -> GapsFound | None:
     """The hours of `feeds` without content."""
-    seen = [feed for feed in feeds if sees(view, feed.tenant_id)]
+    seen = [feed for feed in feeds if view.sees(feed.tenant_id)]
     return await _read(sources, lambda: read_gaps(sources.settings, now=view.now, days=days, feeds=seen))
 
 
 async def list_audits(view: View, sources: Sources) -> list[FeedAudit] | None:
     """The last audit of each feed."""
     found = await _read(sources, lambda: read_audits(sources.settings))
-    return None if found is None else [one for feed, one in found.items() if sees(view, feed.tenant_id)]
+    return None if found is None else [one for feed, one in found.items() if view.sees(feed.tenant_id)]
 
 
 async def list_waiting(view: View, sources: Sources) -> list[WaitingBlob] | None:
     """The blobs whose fetch failed, the soonest to be tried first."""
     found = await _read(sources, lambda: waiting_blobs(sources.settings))
-    return None if found is None else [one for one in found if sees(view, one.feed.tenant_id)]
+    return None if found is None else [one for one in found if view.sees(one.feed.tenant_id)]
 
 
 async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
@@ -154,7 +149,7 @@ async def list_applications(view: View, sources: Sources) -> list[KnownApplicati
     found = await _read(sources, lambda: read_expiry(sources.settings))
     if found is None:
         return None
-    seen = [(one, [tenant for tenant in one.tenants if sees(view, tenant)]) for one in found]
+    seen = [(one, [tenant for tenant in one.tenants if view.sees(tenant)]) for one in found]
     return [msgspec.structs.replace(one, tenants=tenants) for one, tenants in seen if tenants]
 
 
@@ -163,7 +158,7 @@ async def list_throttling(view: View, sources: Sources) -> dict[str, dict[int, i
     book = await _read(sources, lambda: read_throttling(sources.settings))
     if book is None:
         return None
-    return {tenant: dict(hours) for tenant, hours in book.by_tenant.items() if sees(view, tenant)}
+    return {tenant: dict(hours) for tenant, hours in book.by_tenant.items() if view.sees(tenant)}
 
 
 async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogram] | None:
@@ -175,5 +170,5 @@ async def list_latency(view: View, sources: Sources) -> dict[SeriesKey, Histogra
     return {
         key: one
         for key, one in found.items()
-        if sees(view, key.tenant_id) or (key.tenant_id == TOGETHER and view.tenants is None)
+        if view.sees(key.tenant_id) or (key.tenant_id == TOGETHER and view.tenants is None)
     }

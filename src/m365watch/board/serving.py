@@ -22,7 +22,7 @@ from starlette.responses import (
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from m365watch.board.access import Access, Gate, Role
+from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.api.serving import Api
 from m365watch.board.configuring.acting import Configuring
@@ -104,7 +104,6 @@ class Board:
         self._templates = Templates()
         self._tokens = Tokens()
         self._told = 0
-        configuring = Configuring(sources, self._templates, self._access_of)
         self.app = Starlette(
             routes=[
                 *(entrance.routes() if entrance else ()),
@@ -113,9 +112,9 @@ class Board:
                 Route("/narrow", self._narrow),
                 Route("/live", self._live),
                 Route("/alerts/state", self._change_states, methods=["POST"]),
-                *configuring.routes(),
+                *Configuring(sources, self._templates).routes(),
                 Route("/panel/{page}/{panel}", self._panel),
-                *SearchRoutes(sources, view_of=self._view_of, html=self._html).routes(),
+                *SearchRoutes(sources, view_of=self._view, html=self._html).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
                 Route("/{page}", self._page),
@@ -141,12 +140,11 @@ class Board:
         return RedirectResponse(f"/{PAGES[0].name}", status_code=303)
 
     async def _page(self, request: Request) -> Response:
-        access = self._access_of(request)
+        view = self._view(request)
         page = page_named(request.path_params["page"])
-        if page is None or not page.is_for(access):
-            return self._nothing_here(request, access)
-        view = self._view(request, access)
-        shown = pages_shown(access)
+        if page is None or not page.is_for(view.access):
+            return self._nothing_here(view)
+        shown = pages_shown(view.access)
         path = f"/{page.name}"
         named: Names = {}
         if view.narrowing.of("tenant"):
@@ -155,10 +153,9 @@ class Board:
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""
-        access = self._access_of(request)
         page = page_named(request.query_params.get("page", "")) or PAGES[0]
         name, value = request.query_params.get("dimension", ""), request.query_params.get("value", "").strip()
-        view = self._view(request, access)
+        view = self._view(request)
         path = f"/{page.name}"
         if name in MENTIONS and value:
             return RedirectResponse(view.url(INVESTIGATION, **{name: value}), status_code=303)
@@ -204,12 +201,12 @@ class Board:
         return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def _change_states(self, request: Request) -> Response:
-        return await change_states(request, self._view(request, self._access_of(request)), self._sources)
+        return await change_states(request, self._view(request), self._sources)
 
     async def _live(self, request: Request) -> Response:
         if self._told >= OPEN_MAX:
             return PlainTextResponse("too many pages are open\n", status_code=503)
-        view = self._view(request, self._access_of(request))
+        view = self._view(request)
 
         async def told() -> Any:
             self._told += 1
@@ -224,24 +221,17 @@ class Board:
         return StreamingResponse(told(), media_type="text/event-stream")
 
     def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
-        access = self._access_of(request)
+        view = self._view(request)
         page = page_named(request.path_params["page"])
-        if page is None or not page.is_for(access):
-            return self._view(request, access), None, None
-        return self._view(request, access), page, page.panel(request.path_params["panel"])
+        if page is None or not page.is_for(view.access):
+            return view, None, None
+        return view, page, page.panel(request.path_params["panel"])
 
-    def _access_of(self, request: Request) -> Access:
-        return access_of(request)
+    def _view(self, request: Request) -> View:
+        return read_view(request.query_params, access_of(request), now=self._sources.clock.now())
 
-    def _view_of(self, request: Request) -> View:
-        return self._view(request, self._access_of(request))
-
-    def _view(self, request: Request, access: Access) -> View:
-        return read_view(request.query_params, access, now=self._sources.clock.now())
-
-    def _nothing_here(self, request: Request, access: Access) -> Response:
-        view = self._view(request, access)
-        shown = pages_shown(access)
+    def _nothing_here(self, view: View) -> Response:
+        shown = pages_shown(view.access)
         return self._html("missing.html", status=404, page=None, view=view, shown=shown, path="/overview")
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:

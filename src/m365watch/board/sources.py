@@ -13,7 +13,8 @@ from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
-from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Query, Row
+from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
+from m365watch.board.planning import Query
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
@@ -40,6 +41,7 @@ from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
 from m365watch.inspection import read_status, read_tenants
+from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
 from m365watch.lake.reader import QueryAnswer
@@ -48,10 +50,12 @@ from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
+from m365watch.respond.hands import beginnings_in
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
-from m365watch.respond.reading import read_alert
+from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan
+from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
 
@@ -235,23 +239,22 @@ class Sources:
             if self.has_alerts:
                 raise
             return None
-        is_theirs = view.tenants is None or kept.alert.tenant.lower() in view.tenants
-        return alert_for(view, kept) if is_theirs else None
+        return alert_for(view, kept) if view.sees(kept.alert.tenant) else None
 
     async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
 
     async def list_related(self, view: View, kept: KeptAlert) -> list[Alert]:
         """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         return await asyncio.to_thread(find_related, self._alert_file, kept.alert)
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
-        now_ms = round(view.now.timestamp() * 1000)
+        assert view.sees(kept.alert.tenant)  # noqa: S101
+        now_ms = ms_of(view.now)
         with suppress(OutputUnusable):
             return await asyncio.to_thread(
                 who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
@@ -260,7 +263,7 @@ class Sources:
 
     async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
         """What was done over Graph to contain such an alert."""
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
+        assert view.sees(kept.alert.tenant)  # noqa: S101
         if not view.access.sees_contents:
             return []
         journal = Journal(self.settings.state_directory)
@@ -270,9 +273,18 @@ class Sources:
         """What would contain such an alert. Raises: OutputUnusable."""
         if not view.access.sees_contents:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
-        assert view.tenants is None or kept.alert.tenant.lower() in view.tenants  # noqa: S101
-        found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
-        return plan_response(found.alert or kept.alert, found.matches, found.parts)
+        assert view.sees(kept.alert.tenant)  # noqa: S101
+        recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept)
+        rules = await self.list_rules()
+        return plan_response(
+            kept.alert,
+            recalled.matches,
+            recalled.parts,
+            begun_by=beginnings_in(lambda: rules),
+            rules=rules,
+            own_apps=own_apps(self.settings),
+            remarks=recalled.remarks,
+        )
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str
@@ -291,7 +303,7 @@ class Sources:
             state,
             reason=reason,
             by=view.access.name,
-            at_ms=round(view.now.timestamp() * 1000),
+            at_ms=ms_of(view.now),
         )
         await asyncio.to_thread(bring_by_hand, self.settings, clock=self.clock)
         return changed
@@ -316,7 +328,7 @@ class Sources:
         """How the targets of notifications stand, for who may see every tenant."""
         assert view.access.tenants is None  # noqa: S101 - the panel asks before
         names = {one.name for one in self.settings.detections.targets}
-        now_ms = round(view.now.timestamp() * 1000)
+        now_ms = ms_of(view.now)
         found = await asyncio.to_thread(read_standings, self.settings.state_directory, names, now_ms=now_ms)
         return found.figures
 
@@ -346,8 +358,7 @@ class Sources:
             if self.has_ledger:
                 raise
             return None
-        tenants = view.tenants
-        return [one for one in progress.feeds if tenants is None or one.feed.tenant_id.lower() in tenants]
+        return [one for one in progress.feeds if view.sees(one.feed.tenant_id)]
 
     @property
     def has_ledger(self) -> bool:
@@ -365,8 +376,7 @@ class Sources:
             if self.has_ledger:
                 raise
             return []
-        tenants = view.tenants
-        return [one for one in every if tenants is None or one.tenant_id.lower() in tenants]
+        return [one for one in every if view.sees(one.tenant_id)]
 
 
 async def _nothing() -> AsyncIterator[list[tuple[Hit, bytes]]]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from m365watch.board.lake_reader import Query
 from m365watch.board.narrowing import NOT_NARROWED
+from m365watch.board.planning import Query
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import read_range
 from m365watch.board.view import View
@@ -27,11 +27,10 @@ _DOMAINS = Query(
 
 async def name_tenants(view: View, sources: Sources) -> Names:
     """The names of the tenants that the view may have, as far as something says them; no two are the same."""
-    tenants = view.access.tenants
     inputs = {
         one.tenant_id.lower(): one.input_name
         for one in sources.settings.tenants
-        if tenants is None or one.tenant_id.lower() in tenants
+        if view.access.sees(one.tenant_id)
     }
     everything = replace(view, narrowing=NOT_NARROWED, range=read_range({}, now=view.now), options=())
     domains: dict[str, str] = {}

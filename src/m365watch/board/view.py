@@ -52,6 +52,17 @@ class View:
         """The tenants whose records may be counted; None: all of them; empty: none."""
         return self.access.narrowed(self.narrowing.of("tenant"))
 
+    def sees(self, tenant_id: str) -> bool:
+        """Whether what is the tenant's may be shown in it; what `tenants` has, told of one of many."""
+        asked = self.narrowing.of("tenant")
+        return self.access.sees(tenant_id) and (not asked or tenant_id.lower() in map(str.lower, asked))
+
+    @property
+    def of_everything(self) -> View:
+        """The same time and the same tenants, with nothing else that narrows it."""
+        tenants = self.narrowing.of("tenant")
+        return replace(self, narrowing=Narrowing({"tenant": tenants} if tenants else {}), options=())
+
     @property
     def before(self) -> View:
         """The same of the time before."""
@@ -91,7 +102,8 @@ class View:
         """`path` in this view, narrowed to one value."""
 
         def make() -> str:
-            return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+            options = tuple(one for one in self.options if one[0] != "sheet")
+            return replace(self, narrowing=self.narrowing.with_value(name, value), options=options).url(path)
 
         return self.once(("narrowed", path, name, value), make)
 

@@ -21,6 +21,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
+from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -171,7 +172,7 @@ def show(
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     kept = _found(settings, alert)
     evidence = find_evidence(settings.lake_directory, kept.alert)
-    now_ms = round(SystemClock().now().timestamp() * 1000)
+    now_ms = ms_of(SystemClock().now())
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
     related = desk.find_related(_file_of(settings), kept.alert)
@@ -390,7 +391,7 @@ def _asked(
         not_rules=tuple(not_rules or ()),
         entity=entity or "",
         tenants=frozenset(one.lower() for one in tenants or ()),
-        since_ms=round(since.timestamp() * 1000),
+        since_ms=ms_of(since),
     )
     if names := [one for one in (rule, *(not_rules or ())) if one]:
         _refuse_unknown_rules(settings, names)
@@ -409,7 +410,7 @@ def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
     from m365watch.detecting import load_rules
 
     kept = desk.list_alerts(_file_of(settings), desk.AlertsAsked())
-    unknown = [name for name in names if not any(desk.is_of_rule(one.alert, name) for one in kept)]
+    unknown = [name for name in names if not any(one.alert.is_of_rule(name) for one in kept)]
     if not unknown:
         return
     rules = [*load_rules(settings.detections).rules, make_risk_rule()]
@@ -447,7 +448,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
             state,
             reason=clean_text(reason),
             by=clean_text(by or "") or _this_user(),
-            at_ms=round(now.timestamp() * 1000),
+            at_ms=ms_of(now),
         )
     except desk.NoSuchAlert as error:
         raise typer.BadParameter(str(error)) from None

@@ -10,6 +10,7 @@ import typer
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -98,7 +99,7 @@ async def _send_tests(settings: Settings, targets: Sequence[TargetSettings]) -> 
         means = NotifyingMeans(session, refuse_to_make, clock, system_random())
         for target in targets:
             sender = make_sender(target, settings, means)
-            now_ms = round(clock.now().timestamp() * 1000)
+            now_ms = ms_of(clock.now())
             trials.append(await send_test(target, sender, tenant=tenant, now_ms=now_ms, limit_s=LIMIT_S))
             with suppress(CollectorError):
                 await sender.close()
@@ -111,7 +112,7 @@ def _try_again(settings: Settings, targets: Sequence[TargetSettings], *, as_json
     from m365watch.clock import SystemClock
     from m365watch.notify.looking import opened, try_again
 
-    now_ms = round(SystemClock().now().timestamp() * 1000)
+    now_ms = ms_of(SystemClock().now())
     with opened(settings.state_directory) as file:
         found = 0 if file is None else try_again(file, [one.name for one in targets], now_ms=now_ms)
     if as_json:
@@ -128,7 +129,7 @@ def _show(settings: Settings, targets: Sequence[TargetSettings], *, as_json: boo
 
     now = SystemClock().now()
     names = [one.name for one in targets]
-    standings = read_standings(settings.state_directory, names, now_ms=round(now.timestamp() * 1000))
+    standings = read_standings(settings.state_directory, names, now_ms=ms_of(now))
     if as_json:
         write_line(to_json(standings_document(targets, standings, now=now)))
     else:

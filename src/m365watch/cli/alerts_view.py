@@ -22,13 +22,14 @@ from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
 from m365watch.cli.terminal import plain
-from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.alert import Alert
 from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.document import document_of
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.naming import who
+from m365watch.instants import instant_of_ms
 
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
@@ -203,7 +204,7 @@ def _told_words(one: WhoKnows) -> str:
     if not one.at_ms:
         return f"{one.target} (waits)"
     digest = ", in a digest" if one.in_digest else ""
-    return f"{one.target} ({moment(instant_of(one.at_ms))}{digest}{', more waits' if one.waits else ''})"
+    return f"{one.target} ({moment(instant_of_ms(one.at_ms))}{digest}{', more waits' if one.waits else ''})"
 
 
 def _when(alert: Alert) -> str:
@@ -216,7 +217,7 @@ def _state_words(kept: KeptAlert) -> str:
         return str(kept.state)
     reason = f": {kept.reason}" if kept.reason else ""
     state = "opened again" if kept.state is AlertState.OPEN else kept.state
-    return plain(f"{state} by {kept.changed_by}, {moment(instant_of(kept.changed_at_ms))}{reason}")
+    return plain(f"{state} by {kept.changed_by}, {moment(instant_of_ms(kept.changed_at_ms))}{reason}")
 
 
 def _step_words(step: str) -> str:
@@ -292,7 +293,7 @@ def told_document(told: Sequence[WhoKnows]) -> list[dict[str, Any]]:
     return [
         {
             "target": one.target,
-            "at": instant(instant_of(one.at_ms)) if one.at_ms else None,
+            "at": instant(instant_of_ms(one.at_ms)) if one.at_ms else None,
             "in_digest": one.in_digest,
             "waits": one.waits,
         }

@@ -12,6 +12,8 @@ import typer
 from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret
 from m365watch.config.authoring import Answers
 from m365watch.config.clouds import CLOUDS, parse_base_url
+from m365watch.config.keyrings import is_reference
+from m365watch.config.mistakes import SECRET_KEYS
 from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
 from m365watch.model import Service
 from m365watch.values import dataclass
@@ -252,6 +254,9 @@ def _options(given: Given, output: str, *, asks: bool) -> dict[str, str]:
         key, mark, value = text.partition("=")
         if not mark or not key.isidentifier():
             raise typer.BadParameter(f'--output-option: "{key}" has no value; give KEY=VALUE')
+        if key in SECRET_KEYS and not (value.startswith("${") or is_reference(value)):
+            # Others on the machine see what a command is called with, and so does the shell's history.
+            raise typer.BadParameter(f"--output-option: {key} is a secret; give {key}_file=FILE in its place")
         options[key] = value
     for key in _WANTED.get(output, ()):
         if key in options or (key == "transport" and not asks):

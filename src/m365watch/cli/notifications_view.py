@@ -13,7 +13,7 @@ from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, span, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.config.targets import TargetSettings
-from m365watch.detect.alert import instant_of
+from m365watch.instants import instant_of_ms
 from m365watch.notify.looking import Aside, Standings, TargetFigures
 from m365watch.notify.trial import Trial, kind_of
 from m365watch.notify.words import command_of, subject_of
@@ -43,7 +43,7 @@ def _standing(found: TargetFigures | None, now: datetime) -> Text:
     if found is None:
         return Text("no run has begun to tell it anything", style="dim")
     told = count(found.sent, "notification")
-    last = f", the last at {moment(instant_of(found.last_sent_ms))}" if found.last_sent_ms else ""
+    last = f", the last at {moment(instant_of_ms(found.last_sent_ms))}" if found.last_sent_ms else ""
     text = Text(f"{told} taken{last}")
     if found.waiting:
         since = _waited(found, now)
@@ -53,15 +53,15 @@ def _standing(found: TargetFigures | None, now: datetime) -> Text:
 
 
 def _waited(found: TargetFigures, now: datetime) -> timedelta | None:
-    return now - instant_of(found.oldest_ms) if found.oldest_ms else None
+    return now - instant_of_ms(found.oldest_ms) if found.oldest_ms else None
 
 
 def _troubles(found: TargetFigures | None, now: datetime) -> list[Text]:
     if found is None or not found.trouble:
         return []
-    since = span((now - instant_of(found.trouble_at_ms)).total_seconds())
+    since = span((now - instant_of_ms(found.trouble_at_ms)).total_seconds())
     lines = [whole_line(f"  for {since}: {plain(found.trouble)}", style="red")]
-    next_at = instant_of(found.next_ms)
+    next_at = instant_of_ms(found.next_ms)
     if next_at > now:
         lines.append(
             whole_line(
@@ -77,7 +77,8 @@ def _aside_lines(name: str, aside: Sequence[Aside]) -> list[Text]:
     head = f"  {count(len(aside), 'notification')} refused; tried again with `alerts notify {name} --again`:"
     lines = [whole_line(head, style="yellow")]
     for one in aside[:ASIDE_SHOWN_MAX]:
-        what = f"{moment(instant_of(one.at_ms))} {plain(one.reason)}: {plain(subject_of(one.notification))}"
+        when = moment(instant_of_ms(one.at_ms))
+        what = f"{when} {plain(one.reason)}: {plain(subject_of(one.notification))}"
         lines.append(whole_line(f"  {what}; `{command_of(one.notification)}`"))
     return lines
 
@@ -97,7 +98,7 @@ def standings_document(
         "refused": [
             {
                 "target": one.target,
-                "at": instant(instant_of(one.at_ms)),
+                "at": instant(instant_of_ms(one.at_ms)),
                 "reason": one.reason,
                 "key": one.notification.key,
                 "summary": subject_of(one.notification),
@@ -123,7 +124,7 @@ def figures_document(found: TargetFigures | None) -> dict[str, Any]:
 
 
 def _instant(at_ms: int) -> str | None:
-    return instant(instant_of(at_ms)) if at_ms else None
+    return instant(instant_of_ms(at_ms)) if at_ms else None
 
 
 def status_lines(figures: Iterable[TargetFigures], *, now: datetime) -> list[Text]:
@@ -137,7 +138,7 @@ def status_lines(figures: Iterable[TargetFigures], *, now: datetime) -> list[Tex
     lines = [whole_line(told + (f"; {count(waiting, 'alert')} waiting" if waiting else ""))]
     for one in found:
         if one.trouble:
-            since = span((now - instant_of(one.trouble_at_ms)).total_seconds())
+            since = span((now - instant_of_ms(one.trouble_at_ms)).total_seconds())
             waits = f"; {count(one.waiting, 'alert')} waiting" if one.waiting else ""
             words = f"notifications: {one.name}: for {since}: {plain(one.trouble)}{waits}"
             lines.append(whole_line(words, style="red"))

@@ -124,6 +124,14 @@ def cure_of(blob: NamedBlob) -> str | None:
             return None
 
 
+def figure_cell(number: int, *, style: str = "") -> Text:
+    """A count of at most 9 places: `9,999,999`, then `12.3 M`."""
+    from rich.text import Text
+
+    text = f"{number:,}" if number < 10_000_000 else f"{number / 1_000_000:,.1f} M"
+    return Text(text, style=style if number else "dim")
+
+
 def whole_line(text: str | Text, *, style: str = "") -> Text:
     """A line with a name or a command in it, which the terminal may wrap but we do not: it is to be copied.
 

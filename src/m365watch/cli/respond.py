@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,15 +12,23 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal import plain, write_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
-    from m365watch.respond.reading import AlertFound
+    from m365watch.detect.alert import Alert
+    from m365watch.detect.kept import KeptAlert
+    from m365watch.respond.reading import Recalled
     from m365watch.respond.steps import Plan
 
-GRAPH_URL = "https://graph.microsoft.com"
-"""Where Graph is, for a tenant that the configuration does not name any more."""
+
+StepOption = Annotated[
+    list[int] | None,
+    typer.Option("--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False),
+]
+PlanOption = Annotated[
+    str | None, typer.Option("--plan", metavar="MARK", help="Only if it still is the plan of this mark.")
+]
 
 
 def respond(
@@ -32,13 +41,13 @@ def respond(
     collector_file: CollectorOption = None,
     applies: Annotated[bool, typer.Option("--apply", help="Carry the steps out; asks for each.")] = False,
     undoes: Annotated[bool, typer.Option("--undo", help="Take back what --apply did.")] = False,
-    numbers: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False
-        ),
-    ] = None,
+    numbers: StepOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    read: PlanOption = None,
+    even_last: Annotated[
+        bool,
+        typer.Option("--even-last-administrator", help="Lock out the last Global Administrator, too."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print a plan of containment for an alert: steps as Graph calls and as PowerShell; or carry it out.
@@ -48,42 +57,85 @@ def respond(
     out of records are quoted; one that cannot be quoted whole is in no command.
 
     With --apply the application of detections.response carries the steps out over Graph. Each is asked
-    for, or with --yes none; what the alert does not name exactly is left for you to pick then. Who did what
-    is written down in responses.ndjson in the state directory, before it is done; --undo reads it.
+    for, or with --yes none; what the alert does not name exactly is left for you to pick then, and what ties
+    an account to it by an address alone for you to decide. The last Global Administrator that is enabled is
+    neither disabled nor loses the role, unless you say --even-last-administrator. Who did what is written
+    down in responses.ndjson in the state directory, before it is done; --undo reads it.
 
     Works while `m365watch run` is running.
 
-    Exit codes: 0 done; 1 some of it failed, or has to be picked; 2 the configuration or the call is wrong, or
-    there is no such alert.
+    Exit codes: 0 done; 1 some of it was not done, or has to be picked, or no alert can be read; 2 the
+    configuration or the call is wrong, or there is no such alert.
     """
-    from m365watch.respond.plan import plan_response
-    from m365watch.respond.reading import read_alert
+    from m365watch.respond.reading import recall
 
-    _check_options(applies=applies, undoes=undoes, numbers=numbers, yes=yes, as_json=as_json)
-    changes = applies or undoes
-    settings = read_settings(config, job=job, collector=collector_file, for_reading=not changes)
+    _check_options(applies=applies, undoes=undoes, yes=yes, as_json=as_json)
+    if not applies:
+        _refuse({"--step": numbers, "--plan": read, "--even-last-administrator": even_last})
+    for_reading = not (applies or undoes)
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=for_reading)
     given = alert_id.strip().lower()
-    found = read_alert(settings.state_directory, given)
     if undoes:
-        raise typer.Exit(_undo(settings, found, given, yes=yes))
-    if found.alert is None:
-        raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    plan = plan_response(found.alert, found.matches, found.parts)
-    for number in numbers or ():
-        if number > len(plan.steps):
-            raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
+        raise typer.Exit(_undo(settings, given, yes=yes))
+    kept = _find(settings, given)
+    recalled = recall(settings.state_directory, kept)
+    plan = _plan(settings, kept.alert, recalled)
     if applies:
-        raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes))
-    _show(settings, plan, as_json=as_json)
+        _check_plan(plan, numbers=numbers or (), read=read, yes=yes)
+        if recalled.closed:
+            _refuse_closed(kept.alert, recalled.closed, yes=yes)
+        raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
+    _show(settings, replace(plan, done=_done(settings, kept.alert)), as_json=as_json)
 
 
-def _check_options(
-    *, applies: bool, undoes: bool, numbers: list[int] | None, yes: bool, as_json: bool
-) -> None:
+def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
+    """What was done for the alert already, in words."""
+    from m365watch.respond.journal import Journal
+
+    lines = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
+    return tuple(
+        f"{line.at:%Y-%m-%d %H:%M:%S}Z {line.title or line.step}: {line.outcome}, by {line.by}"
+        for line in lines
+    )
+
+
+def _find(settings: Settings, given: str) -> KeptAlert:
+    from m365watch.detect.desk import NoSuchAlert, find_alert
+    from m365watch.detect.output import FILE_NAME
+
+    try:
+        return find_alert(settings.state_directory / FILE_NAME, given)
+    except NoSuchAlert as error:
+        raise typer.BadParameter(plain(str(error))) from None
+
+
+def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
+    from m365watch.detecting import load_rules
+    from m365watch.respond.hands import beginnings_in
+    from m365watch.respond.plan import plan_response
+    from m365watch.respond.way import own_apps
+
+    rules = load_rules(settings.detections).by_id()
+    return plan_response(
+        alert,
+        recalled.matches,
+        recalled.parts,
+        begun_by=beginnings_in(lambda: rules),
+        rules=rules,
+        own_apps=own_apps(settings),
+        remarks=recalled.remarks,
+    )
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise typer.BadParameter(f"{option} goes with --apply")
+
+
+def _check_options(*, applies: bool, undoes: bool, yes: bool, as_json: bool) -> None:
     if applies and undoes:
         raise typer.BadParameter("--apply and --undo: give one of the two")
-    if numbers and not applies:
-        raise typer.BadParameter("--step goes with --apply")
     if yes and not (applies or undoes):
         raise typer.BadParameter("--yes goes with --apply or --undo")
     if as_json and (applies or undoes):
@@ -94,32 +146,55 @@ def _check_options(
         require_terminal()
 
 
-def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool) -> int:
+def _check_plan(plan: Plan, *, numbers: Sequence[int], read: str | None, yes: bool) -> None:
+    """A number means a step of the plan that was read, and of no other."""
+    if read is not None and read.strip().lower() != plan.mark:
+        raise typer.BadParameter(
+            f"--plan {plain(read)}: it is {plan.mark} by now; read it again: records came, or parts"
+            " of it were closed"
+        )
+    if numbers and yes and read is None:
+        raise typer.BadParameter("--step with --yes: say which plan it is of, with the --plan that it prints")
+    for number in numbers:
+        if number > len(plan.steps):
+            raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
+
+
+def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
+    told = f"the alert was {plain(closed)}"
+    if yes:
+        raise typer.BadParameter(f"{told}; open it again first: m365watch alerts reopen {alert.id[:8]}")
+    if not typer.confirm(f"{told}. Contain it all the same?", err=True):
+        raise typer.Exit(1)
+
+
+def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
     from m365watch.respond.desk import Came
 
-    results = apply_plan(settings, plan, numbers=numbers, asks=not yes, say=write_line)
-    if yes and any(one.told.came is Came.PICK for one in results):
+    results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
+    if yes and any(one.told.came in {Came.PICK, Came.ASKS} for one in results):
         # What --yes leaves alone is asked for without it.
-        sys.stderr.write("hint: on a terminal and without --yes, what there is to pick from is asked for\n")
+        sys.stderr.write("hint: on a terminal and without --yes, you are asked about what was left\n")
     return _code(results)
 
 
-def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> int:
-    """Also of an alert that has been forgotten meanwhile: what was done for it has not."""
+def _undo(settings: Settings, given: str, *, yes: bool) -> int:
+    """Also of an alert that is forgotten, or cannot be read: what was done for it is written down apart."""
     from m365watch.cli.respond_apply import undo_plan
+    from m365watch.detect.desk import ID_DIGITS_MIN
+    from m365watch.errors import OutputUnusable
     from m365watch.respond.journal import Journal
-    from m365watch.respond.reading import PREFIX_LENGTH_MIN
     from m365watch.respond.steps import Plan
 
     formerly: Sequence[str] = ()
-    if found.alert is not None:
-        formerly = found.alert.formerly
-        plan = Plan(found.alert.id, found.alert.tenant, found.alert.title, ())
-    else:
-        line = Journal(settings.state_directory).find(given) if len(given) >= PREFIX_LENGTH_MIN else None
+    try:
+        alert = _find(settings, given).alert
+        plan, formerly = Plan(alert.id, alert.tenant, alert.title, ()), alert.formerly
+    except (typer.BadParameter, OutputUnusable):
+        line = Journal(settings.state_directory).find(given) if len(given) >= ID_DIGITS_MIN else None
         if line is None:
-            raise typer.BadParameter(f"{plain(given)}: {found.why_none}")
+            raise
         plan = Plan(line.alert, line.tenant, "", ())
     results = undo_plan(settings, plan, formerly=formerly, asks=not yes, say=write_line)
     if not results:
@@ -130,15 +205,16 @@ def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> in
 def _code(results: Sequence[Result]) -> int:
     from m365watch.respond.desk import Came
 
-    return int(any(one.told.came in {Came.FAILED, Came.PICK} for one in results))
+    left = {Came.ASKS, Came.FAILED, Came.MISSING, Came.PICK, Came.REFUSED}
+    return int(any(one.told.came in left for one in results))
 
 
 def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.respond.steps import graph_url_of
 
-    found = (one.cloud.graph_url for one in settings.tenants if one.tenant_id == plan.tenant)
-    graph_url = next(found, "") or GRAPH_URL
+    graph_url = graph_url_of(settings, plan.tenant)
     if as_json:
         write_line(to_json(plan_document(plan, graph_url=graph_url)))
         return

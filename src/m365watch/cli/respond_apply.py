@@ -18,7 +18,7 @@ from m365watch.errors import NeedsOperator
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan, Step
-from m365watch.respond.way import open_graph
+from m365watch.respond.way import open_graph, own_apps
 from m365watch.values import dataclass
 
 Say = Callable[[str], None]
@@ -33,7 +33,7 @@ class Result:
 
 
 def apply_plan(
-    settings: Settings, plan: Plan, *, numbers: Sequence[int], asks: bool, say: Say
+    settings: Settings, plan: Plan, *, numbers: Sequence[int], asks: bool, even_last: bool, say: Say
 ) -> list[Result]:
     """Carry out the steps of these numbers, or all. Raises: CollectorError: none of the rest was done."""
     chosen = [(number, step) for number, step in enumerate(plan.steps, 1) if number in (numbers or [number])]
@@ -47,7 +47,7 @@ def apply_plan(
             results += found
         return results
 
-    return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
+    return run_in_loop(_with_desk(settings, plan, asks=asks, even_last=even_last, work=work))
 
 
 def undo_plan(
@@ -70,13 +70,28 @@ def undo_plan(
 
 
 async def _with_desk(
-    settings: Settings, plan: Plan, *, asks: bool, work: Callable[[Desk], Awaitable[list[Result]]]
+    settings: Settings,
+    plan: Plan,
+    *,
+    asks: bool,
+    work: Callable[[Desk], Awaitable[list[Result]]],
+    even_last: bool = False,
 ) -> list[Result]:
     clock = SystemClock()
     ask: Ask | None = _ask if asks else None
     async with open_graph(settings, plan.tenant, clock=clock) as graph:
         journal = Journal(settings.state_directory)
-        return await work(Desk(plan, graph, journal, clock=clock, by=who(), ask=ask))
+        desk = Desk(
+            plan,
+            graph,
+            journal,
+            clock=clock,
+            by=who(),
+            ask=ask,
+            even_last=even_last,
+            own_apps=own_apps(settings),
+        )
+        return await work(desk)
 
 
 async def _ask(question: str) -> bool:

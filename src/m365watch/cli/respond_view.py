@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.cli.terminal import plain
-from m365watch.respond.steps import GraphCall, Plan, Step
+from m365watch.respond.order import HOW_ORDERED
+from m365watch.respond.steps import Plan, Step
 
 
 def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     """The plan, line by line; commands are never wrapped, for they are to be copied."""
     yield f"Alert {plan.alert_id}: {plain(plan.title)}"
     yield f"Tenant {plain(plan.tenant)}"
+    if plan.steps:
+        yield f"Plan {plan.mark}, {HOW_ORDERED}"
+    yield from (f"note: {plain(note)}" for note in plan.notes)
+    yield from (f"done: {plain(one)}" for one in plan.done)
     for number, step in enumerate(plan.steps, 1):
         yield ""
-        yield f"{number}. {plain(step.title)}  [{_way(step)}]"
+        yield f"{number}. {plain(step.title)}  [{step.way}]"
         yield from (f"   {plain(note)}" for note in step.notes)
         if step.calls:
             yield "   Graph:"
-            yield from (f"     {call_line(call, graph_url=graph_url)}" for call in step.calls)
+            yield from (f"     {call.line(graph_url)}" for call in step.calls)
         if step.powershell:
             yield "   PowerShell:"
             yield from (f"     {plain(line)}" for line in step.powershell)
@@ -29,16 +33,9 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
         yield from (f"   {one.alert_id[:8]}  {plain(one.title)}: {plain(one.more)}" for one in plan.parts)
-    yield from (f"note: {plain(note)}" for note in plan.notes)
     if plan.permissions:
         yield ""
         yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
-
-
-def call_line(call: GraphCall, *, graph_url: str) -> str:
-    """`PATCH https://graph.microsoft.com/v1.0/users/... {"accountEnabled": false}`."""
-    body = "" if call.body is None else " " + json.dumps(call.body)
-    return f"{call.method} {graph_url.rstrip('/')}/v1.0{call.path}{body}"
 
 
 def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
@@ -48,6 +45,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
         "alert": plan.alert_id,
         "tenant": plan.tenant,
         "title": plan.title,
+        "mark": plan.mark,
         "steps": [
             {"number": number, **_step_document(step, graph_url=graph_url)}
             for number, step in enumerate(plan.steps, 1)
@@ -57,26 +55,21 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts
         ],
         "notes": list(plan.notes),
+        "done": list(plan.done),
     }
 
 
 def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
-    root = f"{graph_url.rstrip('/')}/v1.0"
     return {
         "step": step.word,
         "title": step.title,
         "by_hand": step.is_by_hand,
         "can_be_undone": step.can_be_undone,
+        "asks_always": step.asks_always,
         "graph": [
-            {"method": call.method, "url": f"{root}{call.path}", "body": call.body} for call in step.calls
+            {"method": call.method, "url": call.url(graph_url), "body": call.body} for call in step.calls
         ],
         "powershell": list(step.powershell),
         "permissions": list(step.permissions),
         "notes": list(step.notes),
     }
-
-
-def _way(step: Step) -> str:
-    if step.is_by_hand:
-        return "by hand"
-    return "can be undone" if step.can_be_undone else "cannot be undone"

@@ -42,7 +42,8 @@ def export(
         typer.Option("--rule", metavar="RULE", help="Only this one: number, id or title; may be repeated."),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", metavar="DIRECTORY", help="Where files are written; - for stdout.")
+        str,
+        typer.Option("--output", "-o", metavar="DIRECTORY", help="Where files are written; - for stdout."),
     ] = STDOUT,
     boards: Annotated[
         bool, typer.Option("--boards", help="For Devo: also the panels of the Exchange board, as queries.")

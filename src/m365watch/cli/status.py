@@ -19,6 +19,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
     from m365watch.cli.status_view import Standing
@@ -169,7 +170,7 @@ def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigu
     from m365watch.notify.looking import read_standings
 
     names = {one.name for one in settings.detections.targets}
-    now_ms = round(clock.now().timestamp() * 1000)
+    now_ms = ms_of(clock.now())
     return read_standings(settings.state_directory, names, now_ms=now_ms).figures
 
 

@@ -20,6 +20,7 @@ from m365watch.cli.render import (
     content_name,
     count,
     course_of,
+    figure_cell,
     quoted,
     span,
     totals_of,
@@ -240,13 +241,7 @@ def _feed_cells(row: FeedProgress, *, now: datetime, columns: int) -> list[Text]
 
 def _figure_cells(rows: Sequence[FeedProgress], figures: Sequence[_Figure]) -> list[Text]:
     sums = totals_of(rows)
-    return [_figure_cell(figure.of(sums), style=figure.style) for figure in figures]
-
-
-def _figure_cell(number: int, *, style: str) -> Text:
-    """A count of at most 9 places: `9,999,999`, then `12.3 M`."""
-    text = f"{number:,}" if number < 10_000_000 else f"{number / 1_000_000:,.1f} M"
-    return Text(text, style=style if number else "dim")
+    return [figure_cell(figure.of(sums), style=figure.style) for figure in figures]
 
 
 def _rare_note(row: FeedProgress) -> Text | None:

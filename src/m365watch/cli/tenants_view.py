@@ -14,7 +14,7 @@ from rich.text import Text
 
 from m365watch.cli.configuration_view import configuration_document, configuration_lines
 from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count, quoted, span, totals_of, whole_line
+from m365watch.cli.render import count, figure_cell, quoted, span, totals_of, whole_line
 from m365watch.cli.terminal import plain
 from m365watch.tenancy.note import ConfigurationNote
 from m365watch.tenancy.standing import TenantStanding, TenantState
@@ -121,15 +121,9 @@ def _cells(one: TenantStanding) -> list[Text]:
         Text(one.tenant_id),
         Text(state_name(one.state), style=style),
         Text(span(one.lag_s), style=style if one.state is TenantState.BEHIND else ""),
-        _figure(sums.records),
-        _figure(sums.waiting, style="yellow"),
+        figure_cell(sums.records),
+        figure_cell(sums.waiting, style="yellow"),
     ]
-
-
-def _figure(number: int, *, style: str = "") -> Text:
-    """A count of at most 9 places."""
-    text = f"{number:,}" if number < 10_000_000 else f"{number / 1_000_000:,.1f} M"
-    return Text(text, style=style if number else "dim")
 
 
 def _trouble_lines(found: TenantsFound) -> list[Text]:

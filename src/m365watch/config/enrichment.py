@@ -6,16 +6,29 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.kinds import FilePath, Label, Section, listed
+from m365watch.config.kinds import FilePath, Section, listed
 from m365watch.config.places import Places
 from m365watch.config.sections import Document
 from m365watch.config.settings import EnrichSettings
+from m365watch.config.values import parse_label
 
 KEY = "enrich"
 _PATHS = "a path, or a list of paths"
 Files = Annotated[tuple[FilePath, ...], BeforeValidator(listed)]
+
+
+def _parse_account(text: str) -> str:
+    """The user name. Raises: ValueError: nobody has such a one, and the rules would wait for them in vain."""
+    if text.strip().isdecimal():
+        raise ValueError("is a number and no user name")
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+_Account = Annotated[str, BeforeValidator(parse_label), AfterValidator(_parse_account)]
 
 
 class EnrichSection(Section):
@@ -48,12 +61,12 @@ class EnrichSection(Section):
     admin_lists: Files = Field(default=(), title=_PATHS)
     """Accounts of administrators, by user name."""
 
-    vips: Annotated[tuple[Label, ...], BeforeValidator(listed)] = Field(
+    vips: Annotated[tuple[_Account, ...], BeforeValidator(listed)] = Field(
         default=(), title="a user name, or a list of them"
     )
     """The same as `vip_lists`, written here."""
 
-    admins: Annotated[tuple[Label, ...], BeforeValidator(listed)] = Field(
+    admins: Annotated[tuple[_Account, ...], BeforeValidator(listed)] = Field(
         default=(), title="a user name, or a list of them"
     )
     """The same as `admin_lists`, written here."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NewType
 
 import msgspec
 
 from m365watch.detect.severity import Severity
+from m365watch.instants import instant_of_ms
 from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)
@@ -92,12 +93,12 @@ class Alert:
     @property
     def first_seen_at(self) -> datetime:
         """When the first of its records was created."""
-        return instant_of(self.first_at_ms)
+        return instant_of_ms(self.first_at_ms)
 
     @property
     def last_seen_at(self) -> datetime:
         """When the last of its records was created."""
-        return instant_of(self.last_at_ms)
+        return instant_of_ms(self.last_at_ms)
 
     def entity(self, kind: str) -> str:
         """The first entity of that kind; empty where there is none."""
@@ -107,16 +108,16 @@ class Alert:
         """All entities of that kind."""
         return tuple(value for name, value in self.entities if name == kind)
 
+    def is_of_rule(self, name: str) -> bool:
+        """Whether its rule is the one that is named: by its number, its id or a part of its title."""
+        wanted = name.lower()
+        return wanted in (self.rule_id.lower(), self.detection.lower()) or wanted in self.title.lower()
+
 
 def make_alert_id(rule_id: str, tenant: str, group: tuple[str, ...], first: str) -> AlertId:
     """The alert's id: the same for the same rule, group and first evidence, whatever else is known."""
     text = "\0".join((rule_id, tenant, *group, first))
     return AlertId(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
-
-
-def instant_of(at_ms: int) -> datetime:
-    """The instant, aware, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def told_text(value: str) -> str:
@@ -127,7 +128,7 @@ def told_text(value: str) -> str:
     """
     if len(value) <= TEXT_MAX and value.isprintable():
         # Nearly every value is so, and most of a match's time went into the rest.
-        return value if value[:1] != " " and value[-1:] != " " else _with_edges(value)
+        return value if len(value.strip(" ")) == len(value) else _with_edges(value)
     cut = value[: TEXT_MAX + 1]
     marked = _with_edges("".join(one if one.isprintable() else _mark_of(one) for one in cut))
     return marked if len(marked) <= TEXT_MAX else f"{marked[: TEXT_MAX - 1]}{CUT}"

@@ -6,6 +6,7 @@ It imports no more than it needs, because it is started while much is to be done
 from __future__ import annotations
 
 import gc
+import io
 import os
 import pickle
 import queue
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -31,6 +32,10 @@ from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 
 PIPE_BYTES = 1 << 20
+ROOM_BYTES = 2 << 20
+"""Most pieces of a batch are smaller."""
+ROOMS_MAX = 16
+"""So many rooms that are free are kept."""
 _SIZE_BYTES = 8
 _COLLECT_EVERY = 100_000
 _SWITCH_EVERY_S = 0.001
@@ -82,7 +87,7 @@ class Answer(msgspec.Struct, array_like=True):
     """Why nothing of it counts, and where."""
 
 
-def write_frame(pipe: int, frame: bytes) -> None:
+def write_frame(pipe: int, frame: bytes | bytearray) -> None:
     """Write its size and then all of it. Raises: OSError."""
     for text in (len(frame).to_bytes(_SIZE_BYTES, "little"), frame):
         left = memoryview(text)
@@ -90,21 +95,46 @@ def write_frame(pipe: int, frame: bytes) -> None:
             left = left[os.write(pipe, left) :]
 
 
-def read_frame(pipe: int) -> bytes | None:
-    """The next frame; None where the other side has ended."""
-    size = _read(pipe, _SIZE_BYTES)
-    return None if size is None else _read(pipe, int.from_bytes(size, "little"))
+def read_frame(pipe: int, rooms: Rooms | None = None) -> memoryview | None:
+    """The next frame, in one of the `rooms` if need be; None where the other side has ended."""
+    size = memoryview(bytearray(_SIZE_BYTES))
+    if not _fill(pipe, size):
+        return None
+    count = int.from_bytes(size, "little")
+    frame = memoryview(bytearray(count)) if rooms is None else rooms.take(count)
+    return frame if _fill(pipe, frame) else None
 
 
-def _read(pipe: int, size: int) -> bytes | None:
-    pieces: list[bytes] = []
-    while size:
-        piece = os.read(pipe, min(size, PIPE_BYTES))
-        if not piece:
-            return None
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+def _fill(pipe: int, room: memoryview) -> bool:
+    """Whether there was enough to fill it."""
+    with io.FileIO(pipe, closefd=False) as source:
+        while room:
+            size = source.readinto(room)
+            if not size:
+                return False
+            room = room[size:]
+    return True
+
+
+class Rooms:
+    """Memory that frames lie in, used again: none is taken from the system, and cleared by it, for each."""
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+
+    def take(self, size: int) -> memoryview:
+        """Room for so many bytes; whatever is in it is the taker's until it is given back."""
+        try:
+            room = self._free.pop()
+        except IndexError:
+            room = bytearray(ROOM_BYTES)
+        # What still looks at a room keeps it as large as it is.
+        return memoryview(room if len(room) >= size else bytearray(size))[:size]
+
+    def give_back(self, frame: memoryview) -> None:
+        """Nobody looks at the frame any more."""
+        if len(self._free) < ROOMS_MAX:
+            self._free.append(cast("bytearray", frame.obj))
 
 
 class _Ended(Exception):
@@ -117,20 +147,24 @@ class _Frames:
     def __init__(self, inlet: int) -> None:
         self._decoder: msgspec.msgpack.Decoder[Take | Piece | Look | CatchUp]
         self._decoder = msgspec.msgpack.Decoder(Take | Piece | Look | CatchUp)
-        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+        self._rooms = Rooms()
+        self._last: memoryview | None = None
         threading.Thread(target=self._read_on, args=(inlet,), daemon=True).start()
 
     def _read_on(self, inlet: int) -> None:
-        while (frame := read_frame(inlet)) is not None:
+        while (frame := read_frame(inlet, self._rooms)) is not None:
             self._frames.put(frame)
         self._frames.put(None)
 
     def next(self) -> Take | Piece | Look | CatchUp:
-        """What is said next. Raises: _Ended."""
-        frame = self._frames.get()
-        if frame is None:
+        """What is said next; records of what was said before are gone. Raises: _Ended."""
+        if self._last is not None:
+            self._rooms.give_back(self._last)
+        self._last = self._frames.get()
+        if self._last is None:
             raise _Ended
-        return self._decoder.decode(frame)
+        return self._decoder.decode(self._last)
 
     def parts(self) -> Iterator[Part]:
         """The parts of the batch that follows. Raises: _Ended: it breaks off, and does not count."""

@@ -261,7 +261,8 @@ class Child:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         self._inlet, self._outlet = self._process.stdin.fileno(), self._process.stdout.fileno()
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder().encode_into
+        self._frame = bytearray()
         self._decode = msgspec.msgpack.Decoder(Answer).decode
         for pipe in (self._inlet, self._outlet):
             _widen(pipe)
@@ -318,7 +319,8 @@ class Child:
 
     def _tell(self, what: Take | Piece | Look | CatchUp) -> None:
         try:
-            write_frame(self._inlet, self._encode(what))
+            self._encode(what, self._frame)
+            write_frame(self._inlet, self._frame)
         except OSError as error:
             raise ChildLost("has ended") from error
 
@@ -342,7 +344,7 @@ def part_of(portion: Portion, kinds: KindNumbers) -> Part:
         portion.earliest_ms,
         kinds.named(kept),
         kept,
-        list(compress(portion.records, numbers)),
+        cast("list[memoryview]", list(compress(portion.records, numbers))),
     )
 
 

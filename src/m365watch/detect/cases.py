@@ -38,6 +38,7 @@ from m365watch.detect.matching import Matcher
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
+from m365watch.instants import ms_of
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 
@@ -259,8 +260,8 @@ def find_alerts(
     for record, header in zip(records, headers_of(records), strict=True):
         matches += matcher.match(record, told, header=header)
         at = read_instant(header.CreationTime)
-        times += [round(at.timestamp() * 1000)] if at is not None else []
-    now_ms = round(now.timestamp() * 1000) if now is not None else max(times, default=0) + _DAY_MS
+        times += [ms_of(at)] if at is not None else []
+    now_ms = ms_of(now) if now is not None else max(times, default=0) + _DAY_MS
     return judge_all(
         rules,
         matches,

@@ -41,6 +41,7 @@ from m365watch.detect.condition import (
 from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.derived.operation import normalise_operation, spell_operation
 from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
+from m365watch.instants import ms_of
 
 Predicate = Callable[[View], bool]
 TextTest = Callable[[str], bool]
@@ -353,11 +354,6 @@ def read_ms(text: str) -> int | None:
 def _slow_ms(text: str) -> int | None:
     found = read_instant(text)
     return None if found is None else ms_of(found)
-
-
-def ms_of(at: datetime) -> int:
-    """An instant in milliseconds since 1970."""
-    return round(at.timestamp() * 1000)
 
 
 def _part_of(at: datetime, part: TimePart) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 WORDS = frozenset(
@@ -27,6 +28,7 @@ WORDS = frozenset(
         "remove_sharing",
         "remove_site_admin",
         "remove_transport_rule",
+        "remove_user_consent",
         "reset_password",
         "restore_audit",
         "restore_federation",
@@ -39,6 +41,97 @@ WORDS = frozenset(
     }
 )
 """What `respond` has steps for."""
+
+_OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId")
+_OF_MAILBOX = ("Operation", "Parameters.Identity", "Parameters.Mailbox", "MailboxOwnerUPN", "ObjectId")
+_OF_POLICY = ("Operation", "m365.target_name", "ModifiedProperties.DisplayName.new", "ObjectId")
+SHARING_SWITCHES = (
+    "ShareWithGuests",
+    "ShareUsingAnonymousLinks",
+    "IsPublic",
+    "AllowGuestUser",
+    "AllowFederatedUsers",
+    "AllowTeamsConsumer",
+    "AllowDomainList",
+)
+"""What a change of a sharing policy may be of."""
+CONNECTOR_SETTINGS = (
+    "Enabled",
+    "SmartHosts",
+    "RecipientDomains",
+    "UseMXRecord",
+    "SenderDomains",
+    "SenderIPAddresses",
+    "RequireTls",
+    "TlsSettings",
+    "TlsDomain",
+    "TlsSenderCertificateName",
+    "RestrictDomainsToIPAddresses",
+    "RestrictDomainsToCertificate",
+)
+"""Of a mail connector, what decides where mail goes and whose is taken."""
+READS: Mapping[str, tuple[str, ...]] = {
+    "remove_inbox_rule": (*_OF_MAILBOX, "Parameters.Name", "OperationProperties.RuleName", "UserId"),
+    "remove_forwarding": (*_OF_MAILBOX, "Parameters.ForwardingSmtpAddress", "Parameters.ForwardingAddress"),
+    "remove_mailbox_permission": (
+        *_OF_MAILBOX,
+        "Parameters.AccessRights",
+        "Parameters.User",
+        "Parameters.Trustee",
+        "Parameters.GrantSendOnBehalfTo",
+        "Item.ParentFolder.MemberUpn",
+        "Item.ParentFolder.Path",
+    ),
+    "remove_group_member": (
+        "Operation",
+        "ModifiedProperties.Group.ObjectID.new",
+        "ModifiedProperties.Group.DisplayName.new",
+    ),
+    "remove_owner": ("Operation", "ModifiedProperties.User.UPN.new"),
+    "remove_role": (
+        "Operation",
+        "ModifiedProperties.Role.TemplateId.new",
+        "ModifiedProperties.Role.DisplayName.new",
+        "Parameters.Identity",
+        "Parameters.Member",
+        "Parameters.Role",
+    ),
+    "remove_transport_rule": _OF_COMMAND,
+    "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),
+    "disable_anonymous_link": ("ObjectId", "SourceFileName"),
+    "remove_sharing": ("ObjectId", "SourceFileName"),
+    "remove_mail": ("Subject",),
+    "remove_file": (
+        "Operation",
+        "ObjectId",
+        "SourceFileName",
+        "FileData.FilePath",
+        "FileData.FileName",
+        "m365.injected_files",
+    ),
+    "restore_audit": (
+        *_OF_MAILBOX,
+        "Parameters.UnifiedAuditLogIngestionEnabled",
+        "Parameters.AdminAuditLogEnabled",
+        "Parameters.AuditEnabled",
+        "Parameters.AuditBypassEnabled",
+        "Parameters.AuditDisabled",
+    ),
+    "restore_federation": (
+        "Operation",
+        "ObjectId",
+        "Parameters.DomainName",
+        "ModifiedProperties.LiveType.new",
+        "ModifiedProperties.LiveType.old",
+    ),
+    "restore_policy": (*_OF_POLICY, "Parameters.Identity", "Name"),
+    "restore_sharing_policy": (
+        "Operation",
+        "ObjectId",
+        *(f"ModifiedProperties.{name}.{side}" for name in SHARING_SWITCHES for side in ("new", "old")),
+    ),
+}
+"""By word, the fields of a record that its steps are made of: rules that have the word keep them."""
 
 
 def why_unknown(word: str) -> str:

@@ -15,7 +15,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
@@ -52,16 +52,10 @@ class AlertsAsked:
             kept.state in self.states
             and alert.severity.rank >= self.severity_min.rank
             and (not self.tenants or alert.tenant.lower() in self.tenants)
-            and (not self.rule or is_of_rule(kept.alert, self.rule))
-            and not any(is_of_rule(kept.alert, one) for one in self.not_rules)
+            and (not self.rule or alert.is_of_rule(self.rule))
+            and not any(alert.is_of_rule(one) for one in self.not_rules)
             and (not self.entity or any(self.entity.lower() in one.lower() for _, one in alert.entities))
         )
-
-
-def is_of_rule(alert: Alert, name: str) -> bool:
-    """Whether it is an alert of the rule that is named: by its number, its id or a part of its title."""
-    wanted = name.lower()
-    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
 
 
 @contextmanager
@@ -115,7 +109,7 @@ def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
     meant = [one for one in every if of_any.holds(one)]
     found = [one for one in meant if asked.holds(one)]
     hidden = Counter(one.alert.severity for one in meant if not asked.holds(one))
-    ranks = rank_alerts(one.alert for one in every)
+    ranks = rank_alerts((one.alert for one in every), closed=closed_of(every))
     found.sort(key=lambda one: (-one.alert.last_at_ms, one.alert.id))
     found.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     return AlertsFound(found, hidden)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from m365watch.detect.alert import instant_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.instants import instant_of_ms
 
 
 def _says(text: str) -> msgspec.Meta:
@@ -60,7 +60,7 @@ def document_of(kept: KeptAlert) -> AlertDocument:
         state=kept.state,
         reason=kept.reason,
         changed_by=kept.changed_by,
-        changed_at=instant_of(kept.changed_at_ms) if kept.changed_at_ms else None,
+        changed_at=instant_of_ms(kept.changed_at_ms) if kept.changed_at_ms else None,
         detection=alert.detection,
         rule_id=alert.rule_id,
         title=alert.title,

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from m365watch.detect.alert import Match, clean_text
-from m365watch.detect.compile import Predicate, compile_condition, ms_of, read_ms
+from m365watch.detect.compile import Predicate, compile_condition, read_ms
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import Parts, Piece, Read
+from m365watch.detect.looks import Parts, Piece, Read, Written
 from m365watch.detect.remembering import Memory
 from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
-from m365watch.detect.sources import Source
+from m365watch.detect.sources import Habit, Source, picker_of, weigh
 from m365watch.detect.uses import COUNTED_MAX, Sought, Use, groups_of
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")
@@ -119,15 +121,45 @@ def can_be_drawn(rules: Sequence[Fulfilled]) -> bool:
     return all(one.read is not None and not one.read & OWN for one in rules)
 
 
-class Drawing:
+class _Drawn(NamedTuple):
+    """What a use is told by the fields that are looked up first."""
+
+    wanted: _Wanted
+    groups: list[tuple[str, ...]]
+    counted: str
+    said: tuple[dict[str, str], bytes] | None
+    """What the match says; None where that is looked up only for a match that adds something."""
+
+
+class _Prepared(NamedTuple):
+    """What the fields that are looked up first tell of a record."""
+
+    known: list[Any]
+    drawn: tuple[_Drawn, ...]
+    """Of each use that has a group."""
+
+
+class Drawing(Habit):
     """How matches are made of records that fulfil the same rules."""
 
-    __slots__ = ("_early", "_keyed", "_kind", "_late", "_parts", "_severities", "_wanted")
+    __slots__ = (
+        "_early",
+        "_keyed",
+        "_kind",
+        "_late",
+        "_memory",
+        "_parts",
+        "_pick",
+        "_prepared",
+        "_severities",
+        "_wanted",
+    )
 
     def __init__(
         self, rules: Sequence[Fulfilled], fields: Sequence[str], *, knowledge: Knowledge, memory: Memory
     ) -> None:
         """Rules of which `can_be_drawn` holds; `fields` have been read of a record already."""
+        super().__init__()
         early = dict.fromkeys((*_KIND, *(name for one in rules for use in one.uses for name in _early(use))))
         late = dict.fromkeys(
             name for one in rules for use in one.uses for name in use.kept if name not in early
@@ -167,8 +199,11 @@ class Drawing:
         places = {name: place for place, name in enumerate(known)}
         self._kind = (places["Operation"], places["RecordType"])
         self._wanted = tuple(_wanted(one, use, places, memory) for one in rules for use in one.uses)
+        self._pick = picker_of([source for _, source in self._early])
+        self._prepared: dict[object, _Prepared] = memory.make()
+        self._memory = memory
 
-    def matches(self, record: bytes, read: Read, told: Told, sightings: Sightings) -> list[Match] | None:
+    def matches(self, record: Written, read: Read, told: Told, sightings: Sightings) -> list[Match] | None:
         """A match for every use of each rule, and each group; None where the record has no plain id or time.
 
         Raises: one of looks.UNREADABLE.
@@ -177,23 +212,69 @@ class Drawing:
         if type(record_id) is not str or type(created) is not str:
             return None
         tenant = told.tenant
-        keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
-        known: list[Any] = [*self._severities]
-        _look_up(self._early, keys, raws, tenant, into=known)
+        prepared = self._prepare(raws, tenant)
         at_ms = read_ms(created)
         at_ms = ms_of(told.received_at) if at_ms is None else at_ms
         found: list[Match] = []
+        known = prepared.known
         own: tuple[str, int, str, str] | None = None
-        for wanted in self._wanted:
-            groups = _groups(wanted, known, tenant, at_ms, sightings)
+        for drawn in prepared.drawn:
+            use, groups = drawn.wanted.use, drawn.groups
+            if use.bucket_ms:
+                text = drawn.counted
+                groups = [one for one in groups if sightings.adds(use, tenant, one, text, at_ms=at_ms)]
             if groups:
                 if own is None:
-                    _look_up(self._late, keys, raws, tenant, into=known)
+                    known = [*known, *self._look_up(self._late, raws, tenant)]
                     kind = [known[place].first for place in self._kind]
                     identity = _identity_of((tenant, record_id, created, *kind))
                     own = tenant, at_ms, identity, clean_text(record_id[:100]) or identity
-                found += _draw(wanted, groups, known, own)
+                found += _draw(drawn, groups, known, own)
         return found
+
+    def _prepare(self, raws: Sequence[Piece], tenant: str) -> _Prepared:
+        """What comes of the fields that are looked up first, remembered where the same come again."""
+        if not self.pays:
+            return self._prepare_anew(raws, tenant)
+        key = tenant, self._pick(raws)
+        prepared = self._prepared.get(key)
+        if prepared is not None:
+            self.hits += 1
+            return prepared
+        prepared = self._prepare_anew(raws, tenant)
+        places = {place for _, source in self._early for _, place in source.fields}
+        weight = weigh([raw for place in places if (raw := raws[place])])
+        if weight is not None:
+            self._prepared[key] = prepared
+            self._memory.values += weight
+        self.misses += 1
+        self.judge()
+        return prepared
+
+    def _prepare_anew(self, raws: Sequence[Piece], tenant: str) -> _Prepared:
+        known = [*self._severities, *self._look_up(self._early, raws, tenant)]
+        return _Prepared(
+            known,
+            tuple(
+                _Drawn(
+                    wanted,
+                    groups,
+                    _counted(wanted, known),
+                    None if wanted.use.bucket_ms else _said(wanted, known),
+                )
+                for wanted in self._wanted
+                if (groups := _groups(wanted, known))
+            ),
+        )
+
+    def _look_up(
+        self, sources: Iterable[tuple[int, Source[Any]]], raws: Sequence[Piece], tenant: str
+    ) -> Iterator[Any]:
+        """What the sources tell."""
+        keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
+        for number, source in sources:
+            found = source.known.get(keys[number])
+            yield source.learn(keys[number], raws, tenant) if found is None else found
 
 
 def _early(use: Use) -> tuple[str, ...]:
@@ -201,21 +282,8 @@ def _early(use: Use) -> tuple[str, ...]:
     return (*use.group, *use.counted) if use.bucket_ms else tuple(use.fields)
 
 
-def _look_up(
-    sources: Iterable[tuple[int, Source[Any]]],
-    keys: Sequence[object],
-    raws: Sequence[Piece],
-    tenant: str,
-    *,
-    into: list[Any],
-) -> None:
-    for number, source in sources:
-        found = source.known.get(keys[number])
-        into.append(source.learn(keys[number], raws, tenant) if found is None else found)
-
-
 def draw_alone(
-    rules: Sequence[Fulfilled], view: View, record: bytes, told: Told, *, sightings: Sightings
+    rules: Sequence[Fulfilled], view: View, record: Written, told: Told, *, sightings: Sightings
 ) -> list[Match]:
     """The same, of a record whose fields do not tell it all."""
     at_ms = read_ms(view.first("CreationTime"))
@@ -228,30 +296,25 @@ def draw_alone(
         places = {name: place for place, name in enumerate((*names, one.rule_id))}
         known = [*(show_field(view, name) for name in names), one.severity_of(view)]
         for wanted in [_wanted(one, use, places, Memory()) for use in one.uses]:
-            groups = _groups(wanted, known, told.tenant, at_ms, sightings)
-            found += _draw(wanted, groups, known, (told.tenant, at_ms, identity, shown_id))
+            groups, text = _groups(wanted, known), _counted(wanted, known)
+            if wanted.use.bucket_ms:
+                adds = partial(sightings.adds, wanted.use, told.tenant, at_ms=at_ms)
+                groups = [group for group in groups if adds(group, text)]
+            drawn = _Drawn(wanted, groups, text, None)
+            found += _draw(drawn, groups, known, (told.tenant, at_ms, identity, shown_id))
     return found
 
 
-def _groups(
-    wanted: _Wanted, known: Sequence[Any], tenant: str, at_ms: int, sightings: Sightings
-) -> list[tuple[str, ...]]:
-    """The groups of which a match adds something to what has been seen."""
-    use = wanted.use
+def _groups(wanted: _Wanted, known: Sequence[Any]) -> list[tuple[str, ...]]:
+    """The groups that a record belongs to."""
     group: tuple[str, ...] = ()
     for place in wanted.group:
         folded = known[place].folded
         if len(folded) != 1:
-            groups = groups_of([known[place].folded for place in wanted.group], use)
-            break
+            return groups_of([known[place].folded for place in wanted.group], wanted.use)
         group += folded
-    else:
-        # Nearly every field of a group has one value.
-        groups = [group]
-    if not use.bucket_ms:
-        return groups
-    text = _counted(wanted, known)
-    return [group for group in groups if sightings.adds(use, tenant, group, text, at_ms=at_ms)]
+    # Nearly every field of a group has one value.
+    return [group]
 
 
 def _counted(wanted: _Wanted, known: Sequence[Any]) -> str:
@@ -261,23 +324,27 @@ def _counted(wanted: _Wanted, known: Sequence[Any]) -> str:
     return "\x1f".join(parts) if any(parts) else ""
 
 
+def _said(wanted: _Wanted, known: Sequence[Any]) -> tuple[dict[str, str], bytes]:
+    """What the match says; the matches of an account mostly say the same."""
+    lines = tuple([known[place].line for _, place in wanted.kept])
+    said = wanted.said.get(lines)
+    if said is None:
+        values = {name: line for (name, _), line in zip(wanted.kept, lines, strict=True) if line}
+        said = values, _write(values)
+        wanted.remember(lines, said)
+    return said
+
+
 def _draw(
-    wanted: _Wanted,
+    drawn: _Drawn,
     groups: Iterable[tuple[str, ...]],
     known: Sequence[Any],
     own: tuple[str, int, str, str],
 ) -> list[Match]:
     """The matches of one use; `own` has tenant, time, identity and id of the record."""
     tenant, at_ms, identity, record_id = own
-    lines = tuple([known[place].line for _, place in wanted.kept])
-    # The matches of an account mostly say the same.
-    said = wanted.said.get(lines)
-    if said is None:
-        values = {name: line for (name, _), line in zip(wanted.kept, lines, strict=True) if line}
-        said = values, _write(values)
-        wanted.remember(lines, said)
-    values, written = said
-    counted = _counted(wanted, known)
+    wanted, counted = drawn.wanted, drawn.counted
+    values, written = drawn.said or _said(wanted, known)
     return [
         Match(
             wanted.use.rule_id,
@@ -313,7 +380,7 @@ def _shown_by(name: str) -> Callable[[View], Shown]:
     return lambda view: show_field(view, name)
 
 
-def identify_record(view: View, record: bytes) -> str:
+def identify_record(view: View, record: Written) -> str:
     """What tells the record from any other: the same for every collector and every search of the lake.
 
     Made of tenant, Id, CreationTime, Operation and RecordType; of the whole text where there is no Id.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import NamedTuple
 
 from m365watch.detect.alert import AlertId
 from m365watch.detect.kept import KeptAlert, kept_of
+from m365watch.instants import instant_of_ms
 
 DAY_MS = 86_400_000
 
@@ -83,4 +84,4 @@ class LakeDue:
 
 def day_of(at_ms: int) -> date:
     """The day of an instant, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).date()
+    return instant_of_ms(at_ms).date()

@@ -29,6 +29,7 @@ from m365watch.detect.judging import (
     judge_exceptions,
     links_of,
     make_alert,
+    noted,
     period_of,
     reach_s,
     sources_first,
@@ -46,6 +47,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
+from m365watch.instants import ms_of
 
 HORIZON_MS = 8 * DAY_MS
 """What is older than this takes no part any more: the feed serves 7 days, newest first."""
@@ -122,7 +124,7 @@ class Engine:
             return []
         try:
             with self.state.transaction():
-                work = Work(_ms(now), self._rank)
+                work = Work(ms_of(now), self._rank)
                 records = self._find(portions, work)
                 self._judge(work)
                 self._pending.keep(self.state)
@@ -165,7 +167,7 @@ class Engine:
         Raises: OutputUnavailable: nothing of it counts.
         """
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             due = self._due(work.now_ms)
             for key in self.state.matches.list_groups(due, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
@@ -181,7 +183,7 @@ class Engine:
         if not self._pending:
             return []
         with self.state.transaction():
-            work = Work(_ms(now), self._rank)
+            work = Work(ms_of(now), self._rank)
             self._judge_pending(work)
         self._pending.clear()
         return self._count(work)
@@ -315,7 +317,7 @@ class Engine:
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, _noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
+        found = [(episode, noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)
@@ -335,9 +337,9 @@ class Engine:
         for episode, alert in found:
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
             taken |= {kept.alert.id for kept in formers}
-            verdict = judge_exceptions(rule, episode, self.exceptions)
+            verdict = judge_exceptions(rule, episode, self.exceptions, self._by_id)
             shown = rule.alerts and not verdict.is_whole
-            self._settle(_noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
+            self._settle(noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
             links = links_of(rule, episode, alert, self.rules)
             if shown and self._has_risk:
                 links += risk_matches(rule, alert)
@@ -450,13 +452,5 @@ def _settled_ms(rule: Rule, now_ms: int) -> int:
     return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
-def _noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
-    return replace(alert, notes=(*alert.notes, *notes)) if notes else alert
-
-
 def _overlaps(one: Alert, other: Alert) -> bool:
     return one.first_at_ms <= other.last_at_ms and other.first_at_ms <= one.last_at_ms
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

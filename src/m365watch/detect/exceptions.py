@@ -8,9 +8,10 @@
 
 An exception is about records: an alert is excepted where each of its records is, by this exception or that
 one, so that what somebody expects of one account or application hides nothing of another in the same alert.
-One that joins what several rules found is excepted too where a part that it needs has no other record left.
+One that joins or counts what several records say is excepted too where those that are left are too few.
 An alert that is excepted is kept, with the reason, and neither shown nor told. What it says of an entity
-still serves the correlations that join its rule, which are excepted by their own names.
+still serves the correlations that join its rule, which are excepted by their own names, or where the names of
+their rules except every record that they join.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
 from m365watch.detect.rule import Rule
+from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 
@@ -97,7 +99,7 @@ _NOTHING = Verdict()
 
 
 def _ms_of(day: date) -> int:
-    return round(datetime.combine(day, _MIDNIGHT, UTC).timestamp() * 1000)
+    return ms_of(datetime.combine(day, _MIDNIGHT, UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,28 @@ class Exceptions:
         for one in self.every:
             if not one.concerns(rule, tenant):
                 continue
-            held = [
-                place
-                for place, part in enumerate(parts)
-                if one.holds(part, joined=rule.correlation is not None)
-            ]
+            held = _held_by(one, parts, joined=rule.correlation is not None)
             if all(any(kind in parts[place].entities for place in held) for kind in one.entity) and held:
                 reason = reason or one.reason
                 left.difference_update(held)
         return Verdict(reason, is_whole=not left, left=tuple(sorted(left))) if reason else _NOTHING
+
+
+def _held_by(one: AlertException, parts: Sequence[Part], *, joined: bool) -> set[int]:
+    """The places of the records that are excepted.
+
+    One that names nothing of what the exception is about is never so by itself, which would hide whoever
+    acts from nowhere: it follows the others of its account.
+    """
+    held = {place for place, part in enumerate(parts) if one.holds(part, joined=joined)}
+    silent = {place for place in held if one.entity and one.entity.keys().isdisjoint(parts[place].entities)}
+    known = {user for place in held - silent for user in _users(parts[place])}
+    strange = {place for place in silent if not _users(parts[place]) or not _users(parts[place]) <= known}
+    return held - strange
+
+
+def _users(part: Part) -> set[str]:
+    return {one.lower() for one in part.entities.get("user", ())}
 
 
 def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, instant_of, make_alert_id
+import msgspec
+
+from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import counts_mailboxes, mailboxes_apart
@@ -22,10 +24,12 @@ from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.kept import GroupKey
 from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
 from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
+from m365watch.instants import instant_of_ms
 from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
@@ -34,6 +38,8 @@ PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION}
 NO_EXCEPTIONS = Exceptions()
 NO_VERDICT = Verdict()
 NO_RULES: Mapping[str, Rule] = {}
+Fields = Mapping[str, Mapping[str, str]]
+"""By field, the different values of matches in lower case, each as it was first written."""
 _HOUR_MS = 3_600_000
 _ADDRESS = re.compile(r"[^\s,@]+@[^\s,@]+|[0-9A-Fa-f:.]*[.:][0-9A-Fa-f:.]*")
 _SHOWN_RULES = 12
@@ -141,8 +147,9 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
     """The alert that tells of the episode; `rules` by their ids, to name those that it joins."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
-    named = list_named(rule, episode)
-    values = shown_values(rule, episode, named) | _joined_values(episode, rules)
+    fields = _fields_of(matches, rule.choices)
+    named = list_named(rule, episode, fields=fields)
+    values = shown_values(rule, episode, named=named, fields=fields) | _joined_values(episode, rules)
     extension = rule.extension
     severity = max((match.severity for match in matches), key=lambda one: one.rank)
     entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
@@ -170,6 +177,11 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         notes=(*episode.notes, *notes_of(unnamed)),
         unnamed=unnamed,
     )
+
+
+def noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
+    """The alert with more to be kept in mind."""
+    return replace(alert, notes=(*alert.notes, *notes)) if notes else alert
 
 
 def _title(rule: Rule, values: Mapping[str, str]) -> str:
@@ -221,14 +233,13 @@ def _usual_steps(rule: Rule, episode: Episode) -> tuple[str, ...]:
     return USUAL.get(episode.matches[0].group[0], ()) if is_risk else ()
 
 
-def list_named(rule: Rule, episode: Episode) -> dict[str, list[str]]:
+def list_named(rule: Rule, episode: Episode, *, fields: Fields) -> dict[str, list[str]]:
     """By kind of entity, all values that the matches have, each once, the earliest first."""
     matches = episode.matches
     first = matches[0]
     correlation = rule.correlation
     if correlation is not None and correlation.joined is Joined.RISK:
         return {first.group[0]: [first.values.get("entity", first.group[1])]}
-    fields = _fields_of(matches, rule.choices)
     found: dict[str, list[str]] = {}
     for kind, name in rule.extension.entity.items():
         values = [one for line in fields.get(name, {}).values() for one in split_line(line)]
@@ -252,23 +263,53 @@ def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[st
     return [one for one in values if one.lower() in (of_group, *meant)] or meant
 
 
-def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
-    """What the exceptions say of the episode, record by record."""
+def judge_exceptions(
+    rule: Rule, episode: Episode, exceptions: Exceptions, rules: Mapping[str, Rule] = NO_RULES
+) -> Verdict:
+    """What the exceptions say of the episode, record by record; `rules` by their ids, for what it joins."""
+    if not exceptions.every:
+        return NO_VERDICT
+    verdict = _judge_by_its_names(rule, episode, exceptions)
+    if verdict.is_whole or rule.correlation is None:
+        return verdict
+    reasons = [why_excepted(match, exceptions, rules) for match in episode.matches]
+    return Verdict(reasons[0], is_whole=True) if all(reasons) else verdict
+
+
+def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
     tenant = episode.matches[0].tenant
     if not exceptions.concern(rule, tenant):
         return NO_VERDICT
     verdict = exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
     if verdict.is_whole or not verdict.reason or rule.correlation is None:
         return verdict
-    if rule.correlation.joined in (Joined.TEMPORAL, Joined.ORDERED):
-        # It says that two things came together, and one of them is what somebody expects.
-        others = [episode.matches[place] for place in verdict.left]
-        return replace(verdict, is_whole=not window_episodes(others, rule.correlation))
-    return verdict
+    # It says that things came together, or so many of them, and some of them are what somebody expects.
+    others = [episode.matches[place] for place in verdict.left]
+    return replace(verdict, is_whole=not window_episodes(_counting(rule, others), rule.correlation))
+
+
+def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]) -> str:
+    """Why a record is excepted by the names of the rule that found it; empty where it is not.
+
+    What a rule says only of many records is no record: whether that is excepted, its alert knows.
+    """
+    source = rules.get(match.source_id)
+    if source is None or not source.alerts or links(source):
+        return ""
+    # Its group is that of what joins it, and says nothing of the rule's own.
+    part = _part_of(source, msgspec.structs.replace(match, group=()))
+    verdict = exceptions.judge(source, match.tenant, [part])
+    return verdict.reason if verdict.is_whole else ""
 
 
 def _part_of(rule: Rule, match: Match) -> Part:
-    return Part(match.at_ms, list_named(rule, Episode((match,), match.at_ms)))
+    return Part(match.at_ms, named_in(rule, match))
+
+
+def named_in(rule: Rule, match: Match) -> dict[str, list[str]]:
+    """By kind of entity, what one record names."""
+    fields = _fields_of((match,), rule.choices)
+    return list_named(rule, Episode((match,), match.at_ms), fields=fields)
 
 
 def split_line(line: str) -> list[str]:
@@ -277,7 +318,7 @@ def split_line(line: str) -> list[str]:
     return parts if len(parts) > 1 and all(map(_ADDRESS.fullmatch, parts)) else [line]
 
 
-def _fields_of(matches: Sequence[Match], choices: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+def _fields_of(matches: Sequence[Match], choices: Sequence[str]) -> Fields:
     """By field, the different values in lower case, each as it was first written.
 
     Of A|B each record says the first that it has: one names a rule by its name, the next by its identity.
@@ -297,16 +338,16 @@ def _fields_of(matches: Sequence[Match], choices: Sequence[str]) -> Mapping[str,
     return fields
 
 
-def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What the explanation may name, as text; `named` are the entities."""
+def shown_values(
+    rule: Rule, episode: Episode, *, named: Mapping[str, Sequence[str]], fields: Fields
+) -> dict[str, str]:
+    """What the explanation may name, as text; `named` are the entities, `fields` those of the matches."""
     matches = episode.matches
     first, last = matches[0], matches[-1]
     counted: Sequence[str] = list(dict.fromkeys(match.counted for match in matches if match.counted))
     if rule.correlation is not None and counts_mailboxes(rule.correlation):
         counted = mailboxes_apart(counted)
-    values = {
-        name: _some_of(list(found.values())) for name, found in _fields_of(matches, rule.choices).items()
-    }
+    values = {name: _some_of(list(found.values())) for name, found in fields.items()}
     values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):
@@ -327,7 +368,7 @@ def shown_values(rule: Rule, episode: Episode, named: Mapping[str, Sequence[str]
 
 
 def _shown_at(at_ms: int) -> str:
-    return f"{instant_of(at_ms):%Y-%m-%d %H:%M:%S}Z"
+    return f"{instant_of_ms(at_ms):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _of_group(rule: Rule, match: Match, name: str) -> str:
@@ -337,15 +378,6 @@ def _of_group(rule: Rule, match: Match, name: str) -> str:
 
 def _some_of(values: Sequence[str]) -> str:
     return some_of(values[:_SHOWN_VALUES], len(values))
-
-
-@dataclass(frozen=True, slots=True)
-class GroupKey:
-    """Whose matches are judged together."""
-
-    rule_id: str
-    tenant: str
-    group: tuple[str, ...]
 
 
 def judge_all(
@@ -371,10 +403,10 @@ def judge_all(
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
                 alert = make_alert(rule, episode, by_id)
-                verdict = judge_exceptions(rule, episode, exceptions)
+                verdict = judge_exceptions(rule, episode, exceptions, by_id)
                 is_told = rule.alerts and not verdict.is_whole
                 if is_told:
-                    alerts.append(replace(alert, notes=(*alert.notes, *verdict.notes)))
+                    alerts.append(noted(alert, verdict.notes))
                 found = links_of(rule, episode, alert, rules)
                 if has_risk and is_told:
                     found += risk_matches(rule, alert)
@@ -426,10 +458,19 @@ def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) 
                     group=group,
                     at_ms=episode.reached_ms,
                     identity=alert.id,
-                    record_id=alert.evidence[0],
+                    record_id=_reaching(episode, alert),
                     severity=alert.severity,
                     values=values,
                     counted=counted,
                 )
             )
     return found
+
+
+def _reaching(episode: Episode, alert: Alert) -> str:
+    """The record that fulfilled the condition: what the alert that joins it begins with, and not before.
+
+    Several of one second are told apart by nothing: the last of them counts.
+    """
+    at_once = [one.record_id for one in episode.matches if one.at_ms == episode.reached_ms]
+    return at_once[-1] if at_once else alert.evidence[0]

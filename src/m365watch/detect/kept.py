@@ -64,15 +64,6 @@ class KeptAlert:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """An alert that somebody has to be told of."""
-
-    number: int
-    what: News
-    alert: Alert
-
-
-@dataclass(frozen=True, slots=True)
 class Span:
     """Neighbouring matches of a group that have to do with each other, and whether some were left out."""
 

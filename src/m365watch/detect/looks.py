@@ -14,6 +14,8 @@ from msgspec import Raw, defstruct
 
 from m365watch.detect.guards import Probe
 
+Written = bytes | memoryview
+"""A record as it came; one that another process has sent is seen where it was read to, for a while."""
 TRIES_MIN = 256
 """So often a way of looking is tried before it is judged by what it has spared."""
 
@@ -53,7 +55,7 @@ class Glance(Odds):
         self._decode, self._values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
         self._asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
 
-    def ask(self, record: bytes) -> tuple[int, ...]:
+    def ask(self, record: Written) -> tuple[int, ...]:
         """The places of the rules whose guards pass. Raises: one of UNREADABLE."""
         found: tuple[int, ...] = ()
         for value, (remembered, ask) in zip(self._values(self._decode(record)), self._asks, strict=False):
@@ -122,7 +124,7 @@ class Parts:
         self._decode, self._values = _look_of(wanted)
         self._raw = tuple(place for place, name in enumerate(self.fields) if name not in TEXTS)
 
-    def read(self, record: bytes) -> Read:
+    def read(self, record: Written) -> Read:
         """Id, time, and the fields. Raises: one of UNREADABLE."""
         record_id, created, *pieces = self._values(self._decode(record))
         for place in self._raw:
@@ -137,7 +139,7 @@ def read_part(piece: str | bytes) -> Any:
     return piece if type(piece) is str else _ANY.decode(piece)
 
 
-def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[Written], Any], Callable[[Any], tuple[Any, ...]]]:
     """What decodes these top fields of a record, each as its type, and what gives their values in order."""
     return _make_look(tuple(fields.items()))
 
@@ -145,7 +147,7 @@ def _look_of(fields: Mapping[str, Any]) -> tuple[Callable[[bytes], Any], Callabl
 @lru_cache(maxsize=4_096)
 def _make_look(
     fields: tuple[tuple[str, Any], ...],
-) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+) -> tuple[Callable[[Written], Any], Callable[[Any], tuple[Any, ...]]]:
     """A struct of these fields; what a record lacks is None."""
     if any(_ESCAPED.search(name) for name, _ in fields):
         return _make_look_of_escaped(fields)
@@ -164,7 +166,7 @@ def _make_look(
 
 def _make_look_of_escaped(
     fields: tuple[tuple[str, Any], ...],
-) -> tuple[Callable[[bytes], Any], Callable[[Any], tuple[Any, ...]]]:
+) -> tuple[Callable[[Written], Any], Callable[[Any], tuple[Any, ...]]]:
     """The same where a name is written with escapes, which no struct can have: all top fields are cut out."""
 
     def values(found: dict[str, Raw]) -> tuple[Any, ...]:
@@ -184,7 +186,7 @@ def decoder_of(fields: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(wanted)
 
 
-def decode_by(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Mapping[str, Any] | None:
+def decode_by(record: Written, decoder: msgspec.json.Decoder[Any]) -> Mapping[str, Any] | None:
     """The record's fields that `decoder` knows, or all; None where it is no JSON object that can be read."""
     try:
         decoded: Mapping[str, Any] = decoder.decode(record)
@@ -193,7 +195,7 @@ def decode_by(record: bytes, decoder: msgspec.json.Decoder[Any]) -> Mapping[str,
     return decoded if isinstance(decoded, dict) else None
 
 
-def decode_record(record: bytes) -> Mapping[str, Any] | None:
+def decode_record(record: Written) -> Mapping[str, Any] | None:
     """The record's fields; None where it is no JSON object that can be read."""
     try:
         decoded = _ANY.decode(record)
@@ -202,9 +204,9 @@ def decode_record(record: bytes) -> Mapping[str, Any] | None:
     return decoded if isinstance(decoded, dict) else None
 
 
-def _decode_tolerantly(record: bytes) -> object:
+def _decode_tolerantly(record: Written) -> object:
     """What is no strict JSON: half a character, bytes of no text, control characters; None otherwise."""
     try:
-        return json.loads(record.decode("utf-8", "replace"), strict=False)
+        return json.loads(bytes(record).decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return None

@@ -24,7 +24,7 @@ from m365watch.detect.drawing import Fulfilled, Told, draw_alone, fulfil
 from m365watch.detect.fields import View
 from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.looks import UNREADABLE, decode_by
+from m365watch.detect.looks import UNREADABLE, Written, decode_by
 from m365watch.detect.plans import Plan
 from m365watch.detect.remembering import Memory
 from m365watch.detect.sightings import Sightings
@@ -142,7 +142,7 @@ class Matcher:
         return {one.rule_id: one for one in every}.values()
 
     def match_all(
-        self, records: Sequence[bytes], kinds: Iterable[Kind], told: Told
+        self, records: Sequence[Written], kinds: Iterable[Kind], told: Told
     ) -> tuple[list[Match], int]:
         """The matches of many records, and how many of these some rule could have matched."""
         plans, match_by = self._plans, self.match_by
@@ -160,12 +160,12 @@ class Matcher:
                     found += matches
         return found, looked_at
 
-    def match(self, record: bytes, told: Told, *, header: Header) -> list[Match]:
+    def match(self, record: Written, told: Told, *, header: Header) -> list[Match]:
         """A match for every rule that the record fulfils, for each of its uses and groups."""
         plan = self.plan_for(header)
         return [] if plan is None else self.match_by(plan, record, told)
 
-    def match_by(self, plan: Plan, record: bytes, told: Told) -> list[Match]:
+    def match_by(self, plan: Plan, record: Written, told: Told) -> list[Match]:
         """The same, by the plan of the record's kind."""
         try:
             glance = plan.glance
@@ -190,7 +190,7 @@ class Matcher:
         return self._match_alone(plan, record, told, places=fulfilled) if matches is None else matches
 
     def _match_alone(
-        self, plan: Plan, record: bytes, told: Told, *, places: Iterable[int] | None = None
+        self, plan: Plan, record: Written, told: Told, *, places: Iterable[int] | None = None
     ) -> list[Match]:
         """The same, of a record that has to be decoded; `places` are those of the rules to ask."""
         decoded = decode_by(record, plan.decoder)

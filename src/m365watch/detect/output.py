@@ -33,6 +33,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.detect.surroundings import RuleFiles, RuleWatch, Surroundings
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.instants import ms_of
 from m365watch.model import Batch, BatchPart, Header, Receipt
 from m365watch.records.headers import headers_of
 
@@ -189,7 +190,7 @@ class DetectionOutput:
 
     def _close_excepted(self, engine: Detects) -> None:
         by_id = {rule.id: rule for rule in engine.rules}
-        at_ms = round(self._clock.now().timestamp() * 1000)
+        at_ms = ms_of(self._clock.now())
         count = close_excepted(engine.state, by_id, self._exceptions, at_ms=at_ms)
         if count:
             noun = "open alert" if count == 1 else "open alerts"

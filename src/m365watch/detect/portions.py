@@ -8,8 +8,10 @@ from typing import Protocol
 
 import msgspec
 
-from m365watch.detect.compile import ms_of, read_ms
+from m365watch.detect.compile import read_ms
+from m365watch.detect.looks import Written
 from m365watch.detect.matching import Kind, kinds_of
+from m365watch.instants import ms_of
 from m365watch.model import Header
 from m365watch.values import dataclass
 
@@ -31,7 +33,7 @@ class Together(Protocol):
         ...
 
     @property
-    def records(self) -> Sequence[bytes]:
+    def records(self) -> Sequence[Written]:
         """Those that may match; the others may be among them."""
         ...
 
@@ -94,7 +96,8 @@ class Part(msgspec.Struct, array_like=True):
     """The kinds of the records, each once, by numbers of the sender's."""
     numbers: Sequence[int]
     """The number of each record's kind."""
-    records: Sequence[bytes]
+    records: Sequence[memoryview]
+    """They are sent as they are; who receives them sees them where they were read to."""
 
     @property
     def kinds(self) -> Iterable[Kind]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from m365watch.detect.containment import READS
 from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.extension import Kind
@@ -119,11 +120,12 @@ def _kept_for_others(rule: Rule, outer: Mapping[str, list[Rule]]) -> list[str]:
 
 
 def kept_fields(rule: Rule) -> tuple[str, ...]:
-    """The fields whose values an alert of the rule repeats."""
+    """The fields whose values an alert of the rule repeats, or a plan that contains it is made of."""
     named = [name for name in rule.placeholders if name[:1].isupper() or name.startswith("m365.")]
     correlation = rule.correlation
     grouped = correlation.group_by if correlation is not None else rule.extension.group_by
     aliases = correlation.aliases if correlation is not None else {}
     entities = (one for name in rule.extension.entity.values() for one in name.split("|"))
-    wanted = dict.fromkeys((*entities, *named, *grouped))
+    acted_on = (name for word in rule.extension.contain for name in READS.get(word, ()))
+    wanted = dict.fromkeys((*entities, *named, *grouped, *acted_on))
     return tuple(name for name in wanted if name not in aliases)

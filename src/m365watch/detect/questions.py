@@ -1,8 +1,9 @@
 """What the rules for one kind of records ask, field by field.
 
 Every test of every rule is a bit. What a field has tells the bits of the tests about it; all bits together
-tell which rules are fulfilled, and that is remembered as well. Fields that have few values are asked first;
-by their answers most rules are out, and what only these would ask is left alone.
+tell which rules are fulfilled. Fields that have few values are asked first; by their answers most rules are
+out, and what only these would ask is left alone. What came of fields together is remembered too: first by
+those that have few values, then, where the same come again, by those that still matter.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from m365watch.detect.condition import Condition, Every, Never, SameAs, Some, Te
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import Parts, Read
+from m365watch.detect.looks import Parts, Piece, Read, Written
 from m365watch.detect.remembering import Memory
-from m365watch.detect.sources import Source
+from m365watch.detect.sources import Habit, Source, picker_of, weigh
 
 OUTCOMES_MAX = 10_000
 """Sets of answers whose outcome is remembered; they begin anew when there are more."""
@@ -51,10 +52,35 @@ class _Asked(NamedTuple):
     is_plain: bool
 
 
+class _Step(Habit):
+    """What is asked where the fields that have few values have told so much."""
+
+    __slots__ = ("facts", "pick", "sources")
+
+    def __init__(self, facts: int, sources: tuple[Source[int], ...]) -> None:
+        """What is known already, and who tells the rest."""
+        super().__init__()
+        self.facts = facts
+        self.sources = sources
+        self.pick = picker_of(sources)
+
+
 class Questions:
     """Which of some conditions a record fulfils."""
 
-    __slots__ = ("_bits", "_conditions", "_few", "_outcomes", "_parts", "_steps", "_wide")
+    __slots__ = (
+        "_bits",
+        "_by_few",
+        "_conditions",
+        "_few",
+        "_memory",
+        "_outcomes",
+        "_parts",
+        "_pick_few",
+        "_steps",
+        "_together",
+        "_wide",
+    )
 
     def __init__(
         self,
@@ -91,45 +117,74 @@ class Questions:
         )
         self._bits = bits
         self._conditions = tuple(conditions)
-        self._steps: dict[int, tuple[Source[int], ...]] = {}
+        self._pick_few = picker_of(self._few)
+        self._by_few: dict[object, _Step] = memory.make()
+        self._together: dict[object, tuple[int, ...]] = memory.make()
+        self._steps: dict[int, _Step] = {}
         self._outcomes: dict[int, tuple[int, ...]] = {}
+        self._memory = memory
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields that are read."""
         return self._parts.fields
 
-    def ask(self, record: bytes, tenant: str) -> tuple[tuple[int, ...], Read]:
+    def ask(self, record: Written, tenant: str) -> tuple[tuple[int, ...], Read]:
         """The places of the conditions that the record fulfils, and what was read of it.
 
         Raises: one of looks.UNREADABLE.
         """
         read = self._parts.read(record)
         raws = read[2]
-        facts = 0
-        for source in self._few:
-            picked = source.picked
-            key = raws[source.place] if picked is None else (tenant, picked(raws))
-            found = source.known.get(key)
-            facts |= source.learn(key, raws, tenant) if found is None else found
+        few = tenant, self._pick_few(raws)
+        step = self._by_few.get(few)
+        if step is None:
+            step = self._learn_step(few, raws, tenant)
+        if not step.pays:
+            return self._ask_wide(step, raws, tenant), read
+        key = step.facts, tenant, step.pick(raws)
+        outcome = self._together.get(key)
+        if outcome is None:
+            return self._learn_outcome(step, key, raws, tenant), read
+        step.hits += 1
+        return outcome, read
+
+    def _learn_step(self, key: object, raws: Sequence[Piece], tenant: str) -> _Step:
+        """What is asked after the fields that have few values, which is remembered under `key`."""
+        facts = _facts_of(self._few, raws, tenant)
         step = self._steps.get(facts)
         if step is None:
+            if len(self._steps) >= OUTCOMES_MAX:
+                self._steps.clear()
             step = self._steps[facts] = self._step_after(facts)
-        for source in step:
-            picked = source.picked
-            key = raws[source.place] if picked is None else (tenant, picked(raws))
-            found = source.known.get(key)
-            facts |= source.learn(key, raws, tenant) if found is None else found
-        outcome = self._outcomes.get(facts)
-        return (self._outcome_of(facts) if outcome is None else outcome), read
+        self._by_few[key] = step
+        self._memory.values += 1
+        return step
 
-    def _step_after(self, facts: int) -> tuple[Source[int], ...]:
+    def _step_after(self, facts: int) -> _Step:
         """The sources that still matter, where these are the answers of those that have few values."""
         unknown = sum(bits for _, bits in self._wide)
         open_bits = 0
         for condition in self._conditions:
             open_bits |= _judge(condition, self._bits, facts, unknown)[1]
-        return tuple(source for source, bits in self._wide if bits & open_bits)
+        sources = tuple(source for source, bits in self._wide if bits & open_bits)
+        return _Step(facts, sources)
+
+    def _ask_wide(self, step: _Step, raws: Sequence[Piece], tenant: str) -> tuple[int, ...]:
+        facts = step.facts | _facts_of(step.sources, raws, tenant)
+        outcome = self._outcomes.get(facts)
+        return self._outcome_of(facts) if outcome is None else outcome
+
+    def _learn_outcome(self, step: _Step, key: object, raws: Sequence[Piece], tenant: str) -> tuple[int, ...]:
+        """What comes of the fields that still matter, which is remembered under `key`."""
+        outcome = self._ask_wide(step, raws, tenant)
+        weight = weigh([raw for source in step.sources for _, place in source.fields if (raw := raws[place])])
+        if weight is not None:
+            self._together[key] = outcome
+            self._memory.values += weight
+        step.misses += 1
+        step.judge()
+        return outcome
 
     def _outcome_of(self, facts: int) -> tuple[int, ...]:
         outcome = tuple(
@@ -137,9 +192,8 @@ class Questions:
             for place, condition in enumerate(self._conditions)
             if _judge(condition, self._bits, facts, 0)[0]
         )
-        for known in (self._outcomes, self._steps):
-            if len(known) >= OUTCOMES_MAX:
-                known.clear()
+        if len(self._outcomes) >= OUTCOMES_MAX:
+            self._outcomes.clear()
         self._outcomes[facts] = outcome
         return outcome
 
@@ -159,6 +213,17 @@ def _fields_of(test: Test) -> _Asked:
     fields = tuple(dict.fromkeys(need for name in names for need in needs_of(name)))
     # What is derived may depend on whose record it is.
     return _Asked(fields, len(fields) == 1 and not any(name.startswith("m365.") for name in names))
+
+
+def _facts_of(sources: Iterable[Source[int]], raws: Sequence[Piece], tenant: str) -> int:
+    """The bits that the sources tell."""
+    facts = 0
+    for source in sources:
+        picked = source.picked
+        key = raws[source.place] if picked is None else (tenant, picked(raws))
+        found = source.known.get(key)
+        facts |= source.learn(key, raws, tenant) if found is None else found
+    return facts
 
 
 def _bits_of(tests: Sequence[tuple[int, Predicate]]) -> Callable[[View], int]:

@@ -6,13 +6,13 @@ decoded of a record whose fields have all been seen, though it is like no other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import Piece, read_part
+from m365watch.detect.looks import TRIES_MIN, Piece, read_part
 from m365watch.detect.remembering import Memory
 
 PARTS_BYTES_MAX = 2_048
@@ -64,8 +64,37 @@ class Source(Generic[_T]):
         given = {name: raw for name, place in self.fields if (raw := raws[place]) is not None}
         record = {name: read_part(raw) for name, raw in given.items()}
         found = self._work_out(View(record, knowledge=self._knowledge, tenant=tenant))
-        size = sum(map(len, given.values()))
-        if size <= PARTS_BYTES_MAX:
+        weight = weigh(given.values())
+        if weight is not None:
             self.known[key] = found
-            self._memory.values += 1 + size // _WEIGHED_BYTES
+            self._memory.values += weight
         return found
+
+
+def picker_of(sources: Iterable[Source[Any]]) -> Callable[[Sequence[Piece]], object]:
+    """What gives the pieces that any of the sources reads."""
+    places = sorted({place for source in sources for _, place in source.fields})
+    return itemgetter(*places) if places else lambda _raws: None
+
+
+class Habit:
+    """Whether the same fields come together again and again, so that it pays to remember them so."""
+
+    __slots__ = ("hits", "misses", "pays")
+
+    def __init__(self) -> None:
+        """Until it has been tried, it is taken to pay."""
+        self.pays = True
+        self.hits = self.misses = 0
+
+    def judge(self) -> None:
+        """Think again; who finds that it does not pay asks the fields one by one from now on."""
+        if self.hits + self.misses >= TRIES_MIN:
+            self.pays = self.hits >= self.misses
+            self.hits = self.misses = 0
+
+
+def weigh(pieces: Iterable[str | bytes]) -> int | None:
+    """What it weighs to remember something of these pieces; None where they are too long for that."""
+    size = sum(map(len, pieces))
+    return 1 + size // _WEIGHED_BYTES if size <= PARTS_BYTES_MAX else None

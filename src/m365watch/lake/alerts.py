@@ -17,11 +17,12 @@ import pyarrow.fs
 from deltalake import DeltaTable
 
 from m365watch.clock import Clock
-from m365watch.detect.alert import Alert, AlertId, instant_of
+from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.due import Due
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import LakeHeld, LakeUnusable, OutputUnavailable
+from m365watch.instants import instant_of_ms, ms_of
 from m365watch.lake.files import hold_lake, list_files, open_table, read_chunks, replace_files
 from m365watch.lake.kernels import drop_listed
 from m365watch.lake.parquet import FRESH, Part, write_part
@@ -163,7 +164,7 @@ def _row_of(kept: KeptAlert) -> dict[str, Any]:
         "state": str(kept.state),
         "reason": kept.reason or None,
         "changed_by": kept.changed_by or None,
-        "changed_at": instant_of(kept.changed_at_ms) if kept.changed_at_ms else None,
+        "changed_at": instant_of_ms(kept.changed_at_ms) if kept.changed_at_ms else None,
         "user_id": alert.entity("user") or None,
         "client_ip": alert.entity("address") or None,
         "entities": [{"kind": kind, "value": value} for kind, value in alert.entities],
@@ -210,8 +211,8 @@ def _kept_of(row: Mapping[str, Any]) -> KeptAlert:
         tenant=row["tenant_id"],
         group=tuple(row["grouped_by"]),
         entities=tuple((one["kind"], one["value"]) for one in row["entities"]),
-        first_at_ms=_ms(row["first_seen_at"]),
-        last_at_ms=_ms(row["last_seen_at"]),
+        first_at_ms=ms_of(row["first_seen_at"]),
+        last_at_ms=ms_of(row["last_seen_at"]),
         count=row["records"],
         evidence=tuple(row["evidence"]),
         explanation=row["explanation"],
@@ -231,9 +232,5 @@ def _kept_of(row: Mapping[str, Any]) -> KeptAlert:
         state=AlertState(row["state"]),
         reason=row["reason"] or "",
         changed_by=row["changed_by"] or "",
-        changed_at_ms=0 if changed_at is None else _ms(changed_at),
+        changed_at_ms=0 if changed_at is None else ms_of(changed_at),
     )
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)

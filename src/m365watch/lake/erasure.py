@@ -25,6 +25,7 @@ from deltalake import DeltaTable
 
 from m365watch.clock import Clock
 from m365watch.durable import sync_folder
+from m365watch.instants import ms_of
 from m365watch.lake.alerts import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
@@ -341,7 +342,7 @@ class Erasure:
         table = DeltaTable(directory)
         named = {file.path for file in list_files(table)}
         replaced = replaced_files(table)
-        now_ms = self._clock.now().timestamp() * 1000
+        now_ms = ms_of(self._clock.now())
         for place, path in enumerate(on_disk):
             name = path.relative_to(directory).as_posix()
             if name in named:

@@ -21,6 +21,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from m365watch.clock import Clock
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
+from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
@@ -211,7 +212,7 @@ def replace_files(
     where the new files hold the rows of the old ones; `numbers` are kept with the commit, by app id.
     Appends that come in between only delay it.
     """
-    now_ms = int(clock.now().timestamp() * 1000)
+    now_ms = ms_of(clock.now())
     actions: list[AddAction | RemoveAction] = [
         *(add_action(part, changes_rows=changes_rows) for part in new),
         *(_remove_action(file, now_ms, changes_rows=changes_rows) for file in old),

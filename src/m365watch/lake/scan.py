@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from m365watch.errors import LakeMissing, OutputUnavailable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.files import list_files
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
@@ -25,7 +26,6 @@ SLICE_BYTES_MAX = 24 * 1024 * 1024
 """A slice with more records or bytes than these is cut, down to a single instant."""
 _READ_AHEAD = {"batch_size": 4096, "batch_readahead": 1, "fragment_readahead": 1}
 _DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(StrEnum):
@@ -116,9 +116,9 @@ class LakeScan:
             instants = pa.concat_arrays([pa.array([], pa.int64()), *times])
             in_order = instants.take(pc.sort_indices(instants))
             marks = [in_order[place].as_py() for place in range(0, len(in_order), SLICE_RECORDS)]
-            bounds = sorted({*marks, _micros(day.end)}) if marks else []
+            bounds = sorted({*marks, us_of(day.end)}) if marks else []
             for first, after in pairwise(bounds):
-                yield Window(_instant(first), _instant(after))
+                yield Window(instant_of_us(first), instant_of_us(after))
 
     def read(self, span: Window, *, bounded: bool) -> dict[Feed, list[bytes]]:
         """The records of `span` by feed, each feed's in the order of time and Id, byte for byte.
@@ -208,11 +208,3 @@ class LakeScan:
             # To list the files of a large table takes longer than to read one slice of it.
             self._rows = self._table.to_pyarrow_dataset()
         return self._rows
-
-
-def _micros(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)
-
-
-def _instant(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)

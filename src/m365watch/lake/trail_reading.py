@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote_plus
 
@@ -11,6 +11,7 @@ import duckdb
 import msgspec
 
 from m365watch.errors import LakeUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed
@@ -108,7 +109,7 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
     if not files:
         return []
     conditions = ["epoch_us(time) >= $start", "epoch_us(time) < $end"]
-    ends = {name: round(at.timestamp() * 1e6) for name, at in (("start", asked.start), ("end", asked.end))}
+    ends = {name: us_of(at) for name, at in (("start", asked.start), ("end", asked.end))}
     bound: dict[str, object] = {"files": files, **ends}
     lists: tuple[tuple[str, Sequence[str]], ...] = (
         ("lower(name)", asked.names),
@@ -139,5 +140,5 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
 def _deed_of(row: Sequence[object]) -> Deed:
     at_us, *others = row
     given = {name: "" if value is None else value for name, value in zip(_TEXTS, others, strict=True)}
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(str(at_us)))
+    time = instant_of_us(int(str(at_us)))
     return Deed(time=time, **given)  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Collection
 from datetime import datetime
 
-from m365watch.ledger.reading import feed_of, instant, instant_s, instant_us
+from m365watch.instants import instant_of_us
+from m365watch.ledger.reading import feed_of, instant, instant_s
 from m365watch.model import BlobState, Feed
 from m365watch.values import dataclass
 
@@ -126,8 +127,8 @@ def _blob(row: tuple[object, ...]) -> NamedBlob:
     return NamedBlob(
         feed=feed_of(str(tenant_id), str(content_type)),
         content_id=str(content_id),
-        created_at=instant_us(int(str(created))),
-        expires_at=instant_us(int(str(expires))),
+        created_at=instant_of_us(int(str(created))),
+        expires_at=instant_of_us(int(str(expires))),
         state=known,
         attempts=int(str(attempts)),
         next_try_at=instant(next_try) if known is BlobState.WAITING and attempts else None,
@@ -153,7 +154,7 @@ def _piece(row: tuple[object, ...]) -> KeptPiece:
         number=int(str(number)),
         feed=None if tenant_id is None else feed_of(str(tenant_id), str(content_type)),
         content_id=None if content_id is None else str(content_id),
-        created_at=None if created is None else instant_us(int(str(created))),
+        created_at=None if created is None else instant_of_us(int(str(created))),
         blob_state=None if state is None else _STATES[int(str(state))],
         output=str(output),
         size_bytes=int(str(size)),

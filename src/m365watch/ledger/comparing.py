@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from m365watch.instants import us_of
 from m365watch.ledger.reading import instant, ledger_for_reading
 from m365watch.model import BlobRef, BlobState, Feed
 
@@ -51,7 +52,7 @@ def states_in(connection: sqlite3.Connection, feed: Feed, refs: Sequence[BlobRef
     names = json.dumps([ref.content_id for ref in refs])
     rows = connection.execute(_KNOWN, (feed.tenant_id, feed.content_type, names))
     known = {(content_id, created_us): _STATES[state] for content_id, created_us, state in rows}
-    return [known.get((ref.content_id, micros(ref.created_at))) for ref in refs]
+    return [known.get((ref.content_id, us_of(ref.created_at))) for ref in refs]
 
 
 def state_of_whole(connection: sqlite3.Connection, feed: Feed, ref: BlobRef) -> BlobState | None:
@@ -65,7 +66,7 @@ def state_of_whole(connection: sqlite3.Connection, feed: Feed, ref: BlobRef) -> 
     mark, tail = "$", ref.content_id.partition("$")[2]
     if not tail:
         return None
-    span = (micros(ref.created_at - CUT_SPAN), micros(ref.created_at))
+    span = (us_of(ref.created_at - CUT_SPAN), us_of(ref.created_at))
     row = connection.execute(_WHOLE, (feed.tenant_id, feed.content_type, *span, mark + tail)).fetchone()
     return None if row is None else _STATES[row[0]]
 
@@ -113,8 +114,3 @@ def states_per_hour(
     ):
         found.setdefault(int(hour), {})[_STATES[state]] = int(blobs)
     return found
-
-
-def micros(at: datetime) -> int:
-    """The ledger's number for an instant: microseconds since 1970, without a float on the way."""
-    return int(at.timestamp()) * 1_000_000 + at.microsecond

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import xxhash
 
+from m365watch.instants import us_of
 from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import failures_named, transaction
@@ -191,7 +192,7 @@ class HeldStore:
                 waiting[number].append(output)
         for blob in adopted.queued_blobs.values():
             number = know_feed(self._connection, blob.feed)
-            created_us = int(blob.received_at.timestamp() * 1_000_000)
+            created_us = us_of(blob.received_at)
             name = f"from the queue of an earlier ledger, {blob.key}"
             self._connection.execute(
                 _NAME_QUEUED, (blob.key, number, name, created_us, created_us, at.timestamp())

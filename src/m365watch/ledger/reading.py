@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from m365watch.errors import LedgerUnusable
 from m365watch.feed.windows import LOOK_BACK_MAX
+from m365watch.instants import EPOCH
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
@@ -17,7 +18,6 @@ from m365watch.ledger.still import connect_to_read
 from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
     records_delivered, records_duplicate, records_quarantined, last_error, last_error_at, fix, error_code,
@@ -209,16 +209,6 @@ def instant(seconds: object) -> datetime | None:
     return instant_s(seconds) if isinstance(seconds, int | float) else None
 
 
-def instant_us(micros: int) -> datetime:
-    """The instant of a column in microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def micros(at: datetime) -> int:
-    """Microseconds since 1970, as columns have them."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
 def instant_s(seconds: float) -> datetime:
     """The instant of a column in seconds since 1970 that is never empty."""
-    return _EPOCH + timedelta(seconds=seconds)
+    return EPOCH + timedelta(seconds=seconds)

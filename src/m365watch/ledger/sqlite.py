@@ -13,6 +13,7 @@ from pathlib import Path
 import xxhash
 
 from m365watch.errors import LedgerUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger import reading
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
@@ -27,7 +28,6 @@ from m365watch.ledger.identities import IdentityStore, pack
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
 from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
-from m365watch.ledger.reading import micros
 from m365watch.ledger.routes import Routes
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress, OutputProgress
@@ -113,7 +113,7 @@ class SqliteLedger:
             self._connection.executemany(
                 "INSERT OR IGNORE INTO blob (feed, content_id, created_us, expires_us, next_try_s)"
                 " VALUES (?, ?, ?, ?, ?)",
-                [(number, b.content_id, micros(b.created_at), micros(b.expires_at), listed_s) for b in blobs],
+                [(number, b.content_id, us_of(b.created_at), us_of(b.expires_at), listed_s) for b in blobs],
             )
             new = self._connection.total_changes - before
             if complete:
@@ -365,7 +365,7 @@ class SqliteLedger:
         found = [
             KnownBlob(
                 key=key,
-                ref=BlobRef(feed, content_id, reading.instant_us(created), reading.instant_us(expires)),
+                ref=BlobRef(feed, content_id, instant_of_us(created), instant_of_us(expires)),
                 attempts=attempts,
                 missing_outputs=self._lacking(feed, missing, queued),
                 listed_at=reading.instant_s(next_try) if next_try and not attempts else None,
@@ -443,7 +443,7 @@ class SqliteLedger:
         """Forget, in one bounded step, what is older than the horizon; whether more remains."""
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
         # A clock that is ahead forgets nothing that the service may still list.
-        before_us = min(micros(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
+        before_us = min(us_of(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
         count_max = self._bounds.blobs_forgotten_max
         with self._transaction():
             gone = forget_blobs(

@@ -14,6 +14,7 @@ from dataclasses import field
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.instants import ms_of
 from m365watch.model import Feed
 from m365watch.monitor.throttling import ThrottlingBook
 from m365watch.values import dataclass
@@ -74,7 +75,7 @@ class PullCycles:
         if cycle is not None and now_s - cycle.started_s < period_s:
             return cycle.pulling_id
         self.close(feed)
-        pulling_id = int(self._clock.now().timestamp() * 1000)
+        pulling_id = ms_of(self._clock.now())
         self._cycles[str(feed)] = _Cycle(pulling_id, period_s, now_s, now_s, now_s)
         return pulling_id
 

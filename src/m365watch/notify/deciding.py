@@ -40,12 +40,8 @@ def wants(wishes: Wishes, alert: Alert) -> bool:
     return (
         alert.severity.rank >= Severity(wishes.severity_min).rank
         and (not wishes.tenants or alert.tenant.lower() in wishes.tenants)
-        and (not wishes.rules or any(_is_rule(alert, one) for one in wishes.rules))
+        and (not wishes.rules or any(map(alert.is_of_rule, wishes.rules)))
     )
-
-
-def _is_rule(alert: Alert, wanted: str) -> bool:
-    return wanted in (alert.rule_id.lower(), alert.detection.lower()) or wanted in alert.title.lower()
 
 
 def decide(told: Told | None, now: Standing, wishes: Wishes, *, now_ms: int) -> Due | None:

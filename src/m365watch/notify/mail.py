@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from html import escape
 
-from m365watch.detect.alert import instant_of
 from m365watch.detect.extension import Severity
+from m365watch.instants import instant_of_ms
 from m365watch.notify.tidings import OVER, Notification
 from m365watch.notify.words import (
     command_of,
@@ -43,7 +42,7 @@ def make_mail(
     mail["Subject"] = subject
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Date"] = format_datetime(instant_of(notification.made_at_ms).astimezone(UTC))
+    mail["Date"] = format_datetime(instant_of_ms(notification.made_at_ms))
     mail["Message-ID"] = f"<{_short(notification.key)}@{domain}>"
     mail["References"] = f"<{_short(notification.thread)}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"

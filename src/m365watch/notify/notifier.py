@@ -17,6 +17,7 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
 from m365watch.errors import CollectorError
+from m365watch.instants import ms_of
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
 from m365watch.notify.looking import list_figures
 from m365watch.notify.rows import FILE_NAME
@@ -204,4 +205,4 @@ class Notifier:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _now_ms(self) -> int:
-        return round(self._clock.now().timestamp() * 1000)
+        return ms_of(self._clock.now())

@@ -13,6 +13,7 @@ from m365watch.clock import Clock, Random
 from m365watch.config.targets import Wishes
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Unavailable, Unreachable
+from m365watch.instants import ms_of
 from m365watch.notify.deciding import GATHER_MS, Move, choose
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sender, Sent
@@ -219,7 +220,7 @@ class TargetTurns:
         self._woken.clear()
 
     def _now_ms(self) -> int:
-        return round(self._clock.now().timestamp() * 1000)
+        return ms_of(self._clock.now())
 
 
 def _trouble_of(error: CollectorError) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from m365watch.detect.alert import Alert, instant_of
+from m365watch.detect.alert import Alert
 from m365watch.detect.kept import AlertState
 from m365watch.detect.naming import list_kinds, who
+from m365watch.instants import instant_of_ms
 from m365watch.notify.tidings import Digest, Notification, Standing, Tiding
 
 SUBJECT_CHARACTERS_MAX = 180
@@ -164,13 +163,12 @@ def when_of(first_ms: int, last_ms: int) -> str:
 
 def shown(at_ms: int) -> str:
     """The instant for people."""
-    return f"{instant_of(at_ms).astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return f"{instant_of_ms(at_ms):%Y-%m-%d %H:%M:%SZ}"
 
 
 def iso_of(at_ms: int) -> str:
     """The instant for machines, to the millisecond."""
-    at: datetime = instant_of(at_ms)
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant_of_ms(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shortened(text: str, characters_max: int) -> str:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -22,6 +21,7 @@ import xxhash
 
 from m365watch.durable import put_file, sync_folder
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.instants import instant_of_us, us_of
 from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.records.split import split_blob
 
@@ -33,7 +33,6 @@ T = TypeVar("T")
 _SUFFIX = ".batch"
 _MAGIC = b"m365wq01"
 _SUM_BYTES = 8
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _KeptPart(msgspec.Struct, array_like=True):
@@ -199,7 +198,7 @@ class BatchQueue:
         return BatchPart(
             blob=BlobKey(part.blob),
             feed=Feed(TenantId(part.tenant_id), content_named(part.content_type)),
-            received_at=_EPOCH + timedelta(microseconds=part.received_us),
+            received_at=instant_of_us(part.received_us),
             records=part.records,
             headers=headers,
             tables=part.tables,
@@ -237,7 +236,7 @@ def _kept(part: BatchPart) -> _KeptPart:
         blob=part.blob,
         tenant_id=part.feed.tenant_id,
         content_type=part.feed.content_type,
-        received_us=(part.received_at - _EPOCH) // timedelta(microseconds=1),
+        received_us=us_of(part.received_at),
         records=part.records,
         tables=part.tables,
         missing_outputs=sorted(part.missing_outputs),

@@ -15,6 +15,7 @@ import structlog
 from m365watch.clock import Clock
 from m365watch.errors import ContentLost, OutputUnavailable
 from m365watch.feed.source import SourceMeans
+from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.scan import TooMany
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.values import dataclass
@@ -31,7 +32,6 @@ _READ_PAUSE_S = 2.0
 _LIFE = timedelta(days=4_000)
 """Nothing in the lake expires for a replay."""
 _TELL_S = 30.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Scan(Protocol):
@@ -118,14 +118,14 @@ class LakeSource:
     async def run(self, *, stop: asyncio.Event) -> None:
         """Make slice after slice known, each when the one before is fetched."""
         course = await self._begin()
-        spans = self.scan.spans(_EPOCH + timedelta(microseconds=course.next_us))
+        spans = self.scan.spans(instant_of_us(course.next_us))
         while not course.is_done and not stop.is_set():
             span = await self._read(lambda: next(spans, None))
             if span is None:
                 course.is_done = True
             else:
                 await self._release(span, course)
-                course.next_us = (span.end - _EPOCH) // timedelta(microseconds=1)
+                course.next_us = us_of(span.end)
                 self._tell(span)
             await self.means.calls(self.means.ledger.remember, COURSE, msgspec.json.encode(course).decode())
 
@@ -133,7 +133,7 @@ class LakeSource:
         known = parse_course(await self.means.calls(self.means.ledger.remembered, COURSE))
         if known is not None:
             return known
-        start_us = (self.period.start - _EPOCH) // timedelta(microseconds=1)
+        start_us = us_of(self.period.start)
         return ReplayCourse(int(self.clock.now().timestamp()), start_us)
 
     async def _release(self, span: Window, course: ReplayCourse) -> None:
@@ -183,13 +183,11 @@ class LakeSource:
 
 def content_id_of(span: Window) -> str:
     """The content id of a slice: its bounds in microseconds."""
-    start, end = ((instant - _EPOCH) // timedelta(microseconds=1) for instant in (span.start, span.end))
+    start, end = us_of(span.start), us_of(span.end)
     return f"{PREFIX}{start}:{end}"
 
 
 def span_of(blob: BlobRef) -> Window:
     """The span that a slice's content id names."""
-    start, end = (
-        _EPOCH + timedelta(microseconds=int(part)) for part in blob.content_id.removeprefix(PREFIX).split(":")
-    )
+    start, end = (instant_of_us(int(part)) for part in blob.content_id.removeprefix(PREFIX).split(":"))
     return Window(start, end)

@@ -1,19 +1,21 @@
-"""Steps on accounts: sessions, sign-in, password, second factor, roles, groups, devices, addresses."""
+"""Steps on accounts: sessions, sign-in, password, second factor, devices, addresses."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from m365watch.detect.derived.addresses import bare_addresses
-from m365watch.detect.judging import split_line
+from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
 from m365watch.respond.clues import Account, Clues
-from m365watch.respond.quoting import guid_in, is_account, odata, powershell, segment
-from m365watch.respond.steps import Act, GraphCall, Remove, Revise, Step
+from m365watch.respond.quoting import is_account, odata, powershell, segment
+from m365watch.respond.steps import Act, GraphCall, Revise, Step
 
 _DOCUMENTATION = tuple(
     map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"))
 )
 """Where strangers of a simulated tenant come from: public to it. Source: RFC 5737 and RFC 3849."""
+
+ADDRESSES_SHOWN = 10
+"""Addresses that a title names."""
 
 
 def revoke_sessions(clues: Clues) -> list[Step]:
@@ -25,7 +27,7 @@ def revoke_sessions(clues: Clues) -> list[Step]:
         Step(
             "revoke_sessions",
             f"End all sessions of {one.told}",
-            operations=(Act(GraphCall("POST", f"{_path(one)}/revokeSignInSessions")),),
+            operations=(Act(GraphCall("POST", f"{path_of(one)}/revokeSignInSessions")),),
             powershell=(f"Revoke-MgUserSignInSession -UserId {powershell(one.name)}",),
             permissions=("User.RevokeSessions.All",),
             notes=(
@@ -45,14 +47,18 @@ def disable_account(clues: Clues) -> list[Step]:
         Step(
             "disable_account",
             f"Disable the account {one.told}",
-            operations=(Revise(_path(one), {"accountEnabled": False}),),
-            powershell=(f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",),
-            permissions=("User.EnableDisableAccount.All", "User.Read.All"),
+            operations=(Revise(path_of(one), {"accountEnabled": False}, locks_out=True),),
+            powershell=(
+                LOOK_FOR_ANOTHER,
+                f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",
+            ),
+            permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
             notes=(
                 (
                     "An account that is synchronised from Active Directory has to be disabled there as well;"
                     " one with an administrator's role needs a role of the application, too."
                 ),
+                NOT_THE_LAST,
             ),
         )
         for one in clues.accounts
@@ -79,7 +85,13 @@ def reset_password(clues: Clues) -> list[Step]:
 
 
 def restore_mfa(clues: Clues) -> list[Step]:
-    """Look at the second factors, and take away what is not the owner's."""
+    """Look at the second factors, and take away what is not the owner's.
+
+    First at those of the person of whom they were changed, whom the alert need not be about.
+    """
+    changed = clues.entity("target")
+    known = {one.name.lower() for one in clues.accounts}
+    others = {one.lower(): one for one in changed if is_account(one)}
     return [
         Step(
             "restore_mfa",
@@ -98,99 +110,8 @@ def restore_mfa(clues: Clues) -> list[Step]:
                 ),
             ),
         )
-        for one in clues.accounts
+        for one in (*(Account(one) for name, one in others.items() if name not in known), *clues.accounts)
     ]
-
-
-def remove_role(clues: Clues) -> list[Step]:
-    """Directory roles, and for Exchange its own."""
-    exchange = [_exchange_role(one, clues) for one in clues.entity("grantee")]
-    return exchange or [_directory_role(one, clues) for one in clues.accounts if not one.acted]
-
-
-def _directory_role(one: Account, clues: Clues) -> Step:
-    names = clues.values("ModifiedProperties.Role.DisplayName.new")
-    subject = f"{_path(one)}?$select=id"
-    return Step(
-        "remove_role",
-        f"Remove the role {' or '.join(names)} of {one.told}" if names else f"Remove roles of {one.told}",
-        operations=(
-            Remove(
-                "/roleManagement/directory/roleAssignments"
-                "?$filter=principalId%20eq%20'{subject.id}'&$expand=roleDefinition",
-                GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
-                label=("roleDefinition.displayName", "directoryScopeId"),
-                wanted=tuple(("roleDefinition.displayName", name) for name in names),
-                subject=subject,
-                restored_at="/roleManagement/directory/roleAssignments",
-                restored=("principalId", "roleDefinitionId", "directoryScopeId"),
-            ),
-        ),
-        powershell=(
-            f"$user = Get-MgUser -UserId {powershell(one.name)}",
-            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($user.Id)'\"",
-            "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
-        ),
-        permissions=("RoleManagement.ReadWrite.Directory", "User.Read.All"),
-        notes=("A role that Privileged Identity Management made eligible is not among these.",),
-    )
-
-
-def _exchange_role(grantee: str, clues: Clues) -> Step:
-    group = next(iter(clues.values("Parameters.Identity")), "") if clues.values("Parameters.Member") else ""
-    if group:
-        return Step(
-            "remove_role",
-            f'Take {grantee} out of the role group "{group}"',
-            powershell=(
-                f"Get-RoleGroupMember -Identity {powershell(group)}",
-                (
-                    f"Remove-RoleGroupMember -Identity {powershell(group)}"
-                    f" -Member {powershell(grantee)} -Confirm:$false"
-                ),
-            ),
-            notes=("Exchange PowerShell only: Graph cannot do it.",),
-        )
-    role = next(iter(clues.values("Parameters.Role")), "")
-    said = f"-Role {powershell(role)} -RoleAssignee" if role else "-RoleAssignee"
-    command = f"Get-ManagementRoleAssignment {said} {powershell(grantee)}"
-    return Step(
-        "remove_role",
-        f'Take the Exchange role "{role}" away from {grantee}'
-        if role
-        else f"Take the Exchange role away from {grantee}",
-        powershell=(command, f"{command} | Remove-ManagementRoleAssignment"),
-        notes=("Exchange PowerShell only: Graph cannot do it.",),
-    )
-
-
-def remove_group_member(clues: Clues) -> list[Step]:
-    """The person leaves the group again; where the alert names no group, a person picks it."""
-    groups = clues.values("ModifiedProperties.Group.DisplayName.new")
-    return [_group_member(one, groups) for one in clues.accounts if not one.acted]
-
-
-def _group_member(one: Account, groups: tuple[str, ...]) -> Step:
-    named = " or ".join(f'"{name}"' for name in groups)
-    return Step(
-        "remove_group_member",
-        f"Take {one.told} out of the group {named}" if groups else f"Take {one.told} out of a group",
-        operations=(
-            Remove(
-                f"{_path(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
-                GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
-                label=("displayName",),
-                wanted=tuple(("displayName", name) for name in groups),
-                subject=f"{_path(one)}?$select=id",
-            ),
-        ),
-        powershell=(
-            f"$user = Get-MgUser -UserId {powershell(one.name)}",
-            f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
-            "Remove-MgGroupMemberByRef -GroupId ID -DirectoryObjectId $user.Id",
-        ),
-        permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
-    )
 
 
 def remove_device(clues: Clues) -> list[Step]:
@@ -216,116 +137,69 @@ def remove_device(clues: Clues) -> list[Step]:
 
 
 def block_address(clues: Clues) -> list[Step]:
-    """A named location, for a policy of conditional access that blocks it."""
-    steps = []
-    for address in clues.entity("address"):
-        cidr = _cidr(address)
-        if not cidr:
-            why = "By hand: it is no address of the public Internet; whoever is behind it is near."
-            steps.append(Step("block_address", f"See who is behind {address}", notes=(why,)))
-            continue
-        kind = "iPv6CidrRange" if ":" in cidr else "iPv4CidrRange"
-        steps.append(
-            Step(
-                "block_address",
-                f"Block sign-ins from {cidr}",
-                powershell=(
-                    (
-                        "New-MgIdentityConditionalAccessNamedLocation -BodyParameter"
-                        " @{'@odata.type' = '#microsoft.graph.ipNamedLocation'; displayName ="
-                        f" {powershell(f'Blocked {cidr}')}; isTrusted = $false; ipRanges ="
-                        f" @(@{{'@odata.type' = '#microsoft.graph.{kind}';"
-                        f" cidrAddress = {powershell(cidr)}}})}}"
-                    ),
-                ),
-                notes=(
-                    (
-                        "By hand: then name the location in a policy of conditional access that blocks it."
-                        " See first that nobody of yours is behind that address, and that an emergency"
-                        " account is exempt."
-                    ),
-                ),
-            )
-        )
-    return steps
+    """A named location, for a policy of conditional access that blocks it.
+
+    Where one person was seen at several addresses, one of them is where that person sits, and nobody but that
+    person knows which.
+    """
+    addresses = clues.entity("address")
+    if len(addresses) > 1 and len(clues.entity("user")) == 1:
+        return [_look_whose(addresses, clues.entity("user")[0])]
+    return [_block(one) for one in addresses]
 
 
-def block_external_user(clues: Clues) -> list[Step]:
-    """The organisation that the outsider comes from is shut out of Teams; a guest's account is disabled."""
-    guests = [one for one in clues.entity("guest") if "#ext#" in one.lower() and is_account(one)]
-    strangers = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
-    outside = (*guests, *strangers)
-    # Whoever is of the same domain as the tenant's guests or people is no other organisation's.
-    own = {one.rpartition("@")[2].lower() for one in (*guests, *clues.entity("user"))}
-    named = (address.rpartition("@")[2] for one in outside for address in bare_addresses(one))
-    domains = dict.fromkeys(domain for domain in named if domain not in own)
-    return [*(_disable_guest(Account(one)) for one in guests), *(_shut_out(domain) for domain in domains)]
-
-
-def _disable_guest(guest: Account) -> Step:
+def _look_whose(addresses: tuple[str, ...], user: str) -> Step:
+    shown = ", ".join(addresses[:ADDRESSES_SHOWN])
+    more = f" and {len(addresses) - ADDRESSES_SHOWN} more" if len(addresses) > ADDRESSES_SHOWN else ""
     return Step(
-        "block_external_user",
-        f"Disable the guest {guest.name}",
-        operations=(Revise(_path(guest), {"accountEnabled": False}),),
-        powershell=(f"Update-MgUser -UserId {powershell(guest.name)} -AccountEnabled:$false",),
-        permissions=("User.EnableDisableAccount.All", "User.Read.All"),
-    )
-
-
-def _shut_out(domain: str) -> Step:
-    return Step(
-        "block_external_user",
-        f"Shut {domain} out of Teams",
-        powershell=(
-            f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
-            "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
+        "block_address",
+        f"Ask which of these addresses are not those of {user}: {shown}{more}",
+        notes=(
+            (
+                "By hand: an address from which the owner works as well must stay open. Those that are not"
+                " theirs: a named location in Entra, and a policy of conditional access that blocks it."
+            ),
         ),
-        notes=("Teams PowerShell only: Graph cannot do it. Nobody of that organisation gets in any more.",),
     )
 
 
-def remove_owner(clues: Clues) -> list[Step]:
-    """An application loses an owner; a person picks which."""
-    return [
-        Step(
-            "remove_owner",
-            f"Remove the owner {' or '.join(_owners(clues))} of the application {app.told}"
-            if _owners(clues)
-            else f"Remove owners of the application {app.told} that are not its owners",
-            operations=(
-                Remove(
-                    f"{app.registration}/owners?$select=id,displayName,userPrincipalName",
-                    GraphCall("DELETE", f"{app.registration}/owners/{{found.id}}/$ref"),
-                    subject=app.registration_subject,
-                    label=("displayName", "userPrincipalName"),
-                    wanted=tuple(("userPrincipalName", name) for name in _owners(clues)),
-                ),
+def _block(address: str) -> Step:
+    cidr = cidr_of(address)
+    if not cidr:
+        why = "By hand: it is no address of the public Internet; whoever is behind it is near."
+        return Step("block_address", f"See who is behind {address}", notes=(why,))
+    kind = "iPv6CidrRange" if ":" in cidr else "iPv4CidrRange"
+    return Step(
+        "block_address",
+        f"Block sign-ins from {cidr}",
+        powershell=(
+            (
+                "New-MgIdentityConditionalAccessNamedLocation -BodyParameter"
+                " @{'@odata.type' = '#microsoft.graph.ipNamedLocation'; displayName ="
+                f" {powershell(f'Blocked {cidr}')}; isTrusted = $false; ipRanges ="
+                f" @(@{{'@odata.type' = '#microsoft.graph.{kind}';"
+                f" cidrAddress = {powershell(cidr)}}})}}"
             ),
-            powershell=(
-                app.get_registration,
-                "Get-MgApplicationOwner -ApplicationId $registration.Id",
-                (
-                    "Remove-MgApplicationOwnerDirectoryObjectByRef -ApplicationId $registration.Id"
-                    " -DirectoryObjectId OWNER"
-                ),
+        ),
+        notes=(
+            (
+                "By hand: then name the location in a policy of conditional access that blocks it."
+                " See first that nobody of yours is behind that address, and that an emergency"
+                " account is exempt."
             ),
-            permissions=("Application.ReadWrite.All",),
-        )
-        for app in clues.applications
-    ]
+        ),
+    )
 
 
-def _owners(clues: Clues) -> tuple[str, ...]:
-    return clues.values("ModifiedProperties.User.UPN.new") or clues.entity("owner")
-
-
-def _path(one: Account) -> str:
+def path_of(one: Account) -> str:
+    """Where Graph has the account."""
     if one.name.startswith("$"):
         return f"/users({odata(one.name)})"  # Graph reads /users/$x as a word of OData
-    return f"/users/{guid_in(one.name) or segment(one.name)}"
+    return f"/users/{segment(one.name)}"
 
 
-def _cidr(address: str) -> str:
+def cidr_of(address: str) -> str:
+    """The address as a network of its own; empty where it is none of the public Internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

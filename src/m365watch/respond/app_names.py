@@ -38,6 +38,16 @@ class App:
     get_principal: str
     """PowerShell that gives the service principal as $app."""
 
+    @property
+    def identified(self) -> str:
+        """The path that tells whose the service principal is, and what it is called."""
+        return f"{self.principal}?$select=id,appId,displayName,appOwnerOrganizationId,verifiedPublisher"
+
+    @property
+    def identified_registration(self) -> str:
+        """The same of its registration, which is always the tenant's own."""
+        return f"{self.registration}?$select=id,appId,displayName,verifiedPublisher"
+
 
 def app_of(value: str) -> App | None:
     """The application that an alert names so; None where it is no id."""

@@ -2,14 +2,77 @@
 
 from __future__ import annotations
 
+from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
-from m365watch.respond.clues import Clues
+from m365watch.respond.clues import Account, Clues
+from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
     """Delegated and application permissions that the tenant gave it."""
-    return [_grants(app) for app in clues.applications]
+    return [*map(_grants, clues.applications), *_spared("remove_oauth_grant", clues)]
+
+
+def remove_user_consent(clues: Clues) -> list[Step]:
+    """What one person let an application do, and nothing that others rightly let it do."""
+    apps = clues.applications
+    consents = [_consent(app, account) for app in apps for account in clues.accounts if not account.acted]
+    return [*consents, *_spared("remove_user_consent", clues)]
+
+
+def _spared(word: str, clues: Clues) -> list[Step]:
+    return [
+        Step(
+            word,
+            f"Leave the application {app.told} alone: it is Microsoft's own",
+            notes=(
+                (
+                    "By hand: everybody's work goes through it. Look at the accounts that used it, and end"
+                    " their sessions."
+                ),
+            ),
+        )
+        for app in clues.applications_of_microsoft
+    ]
+
+
+def _consent(app: App, account: Account) -> Step:
+    return Step(
+        "remove_user_consent",
+        f"Take back what {account.name} let the application {app.told} do",
+        operations=(
+            Remove(
+                f"{app.principal}/oauth2PermissionGrants",
+                GraphCall("DELETE", "/oauth2PermissionGrants/{found.id}"),
+                label=("scope", "consentType"),
+                wanted_of_subject=(("principalId", "id"),),
+                subject=f"{path_of(account)}?$select=id",
+                identified=app.identified,
+                restored_at="/oauth2PermissionGrants",
+                restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
+            ),
+        )
+        if not app.principal_subject
+        else (),
+        powershell=(
+            f"$user = Get-MgUser -UserId {powershell(account.name)}",
+            app.get_principal,
+            (
+                "Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id -All |"
+                " Where-Object PrincipalId -eq $user.Id"
+                " | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
+            ),
+        ),
+        permissions=("Application.Read.All", "DelegatedPermissionGrant.ReadWrite.All", "User.Read.All")
+        if not app.principal_subject
+        else (),
+        notes=(
+            "What others let it do stays, and what an administrator let it do for everybody."
+            if not app.principal_subject
+            else "By hand: Graph knows it here by another id, which the commands find.",
+        ),
+    )
 
 
 def _grants(app: App) -> Step:
@@ -24,6 +87,7 @@ def _grants(app: App) -> Step:
                 label=("consentType", "scope", "principalId"),
                 takes_all=True,
                 subject=app.principal_subject,
+                identified=app.identified,
                 restored_at="/oauth2PermissionGrants",
                 restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
             ),
@@ -33,6 +97,7 @@ def _grants(app: App) -> Step:
                 label=("resourceDisplayName", "appRoleId"),
                 takes_all=True,
                 subject=app.principal_subject,
+                identified=app.identified,
                 restored_at=f"{principal}/appRoleAssignments",
                 restored=("principalId", "resourceId", "appRoleId"),
             ),
@@ -60,11 +125,18 @@ def _grants(app: App) -> Step:
 
 def disable_application(clues: Clues) -> list[Step]:
     """It gets no token any more in this tenant."""
-    return [
+    steps = [
         Step(
             "disable_application",
             f"Disable the application {app.told}",
-            operations=(Revise(app.principal, {"accountEnabled": False}, subject=app.principal_subject),),
+            operations=(
+                Revise(
+                    app.principal,
+                    {"accountEnabled": False},
+                    subject=app.principal_subject,
+                    identified=app.identified,
+                ),
+            ),
             powershell=(
                 app.get_principal,
                 "Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
@@ -73,6 +145,7 @@ def disable_application(clues: Clues) -> list[Step]:
         )
         for app in clues.applications
     ]
+    return [*steps, *_spared("disable_application", clues)]
 
 
 def remove_credential(clues: Clues) -> list[Step]:
@@ -81,7 +154,10 @@ def remove_credential(clues: Clues) -> list[Step]:
 
 
 def _credentials(app: App, *, since: str) -> Step:
-    places = ((app.registration, app.registration_subject), (app.principal, app.principal_subject))
+    places = (
+        (app.registration, app.registration_subject, app.identified_registration),
+        (app.principal, app.principal_subject, app.identified),
+    )
     return Step(
         "remove_credential",
         f"Remove credentials of the application {app.told} that are not its owner's",
@@ -91,8 +167,9 @@ def _credentials(app: App, *, since: str) -> Step:
                 GraphCall("POST", f"{path}/removePassword", {"keyId": "{found.keyId}"}),
                 label=("displayName", "hint", "startDateTime", "keyId"),
                 subject=subject,
+                identified=identified,
             )
-            for path, subject in places
+            for path, subject, identified in places
         ),
         powershell=(
             app.get_registration,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from m365watch.errors import BadAnswer
+from m365watch.errors import BadAnswer, NeedsOperator
 from m365watch.respond.quoting import UnsafeValue, segment
-from m365watch.respond.steps import Act, GraphCall, Operation, Remove, Revise
+from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
+from m365watch.respond.whose import called, why_spared
 from m365watch.values import dataclass
 
 Document = Mapping[str, object]
@@ -44,31 +45,60 @@ class Deed:
     undo: GraphCall | None = None
     is_meant: bool = True
     """Whether the plan names it; False: a person has to pick it."""
+    locks_out: str = ""
+    """The object id of an account that may administer the tenant no more after it; empty where none is."""
 
 
-async def look(graph: Graph, operation: Operation) -> list[Deed]:
-    """The deeds that carry an operation out; none where it is so already, or nothing is there.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What an operation comes to in the tenant as it is."""
+
+    deeds: tuple[Deed, ...] = ()
+    """None: it is so already, or nothing is there."""
+    is_missing: bool = False
+    """Whether nothing is there of the name that is wanted: it went, or is called otherwise by now."""
+    others: tuple[str, ...] = ()
+    """What is there in its place."""
+    is_so: GraphCall | None = None
+    """The call that was not needed, for it is so already."""
+    application: str = ""
+    """What the tenant calls the application that it is done to."""
+    spared: str = ""
+    """Why nothing is done to it; empty where it may be done."""
+
+
+async def look(graph: Graph, operation: Operation, *, own: Collection[str] = ()) -> Looked:
+    """What carries an operation out; `own` are ids of applications that belong to this product.
 
     Raises: RetryLater, NeedsOperator: Graph could not be asked.
     """
     match operation:
         case Act(call):
-            return [Deed("", call)]
+            return Looked((Deed("", call),))
         case Revise():
-            return await _look_at_properties(graph, operation)
+            return await _look_at_properties(graph, operation, own)
         case Remove():
-            return await _look_at_list(graph, operation)
+            return await _look_at_list(graph, operation, own)
 
 
-async def _look_at_properties(graph: Graph, operation: Revise) -> list[Deed]:
+async def _identify(graph: Graph, path: str, subject: Document) -> Document:
+    return await graph.ask(GraphCall("GET", _filled(path, subject, {}))) if path else {}
+
+
+async def _look_at_properties(graph: Graph, operation: Revise, own: Collection[str]) -> Looked:
     subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
+    application = await _identify(graph, operation.identified, subject)
+    if spared := why_spared(application, own):
+        return Looked(spared=spared)
     path = _filled(operation.path, subject, {})
     current = await graph.ask(GraphCall("GET", f"{path}?$select=id,{','.join(operation.properties)}"))
     before = {name: current.get(name) for name in operation.properties}
+    change = GraphCall("PATCH", path, operation.properties)
     if before == dict(operation.properties):
-        return []
-    undo = GraphCall("PATCH", path, before)
-    return [Deed(_last_of(path), GraphCall("PATCH", path, operation.properties), undo)]
+        return Looked(is_so=change)
+    account = (_text(current.get("id")) or _last_of(path)) if operation.locks_out else ""
+    deed = Deed(_last_of(path), change, GraphCall("PATCH", path, before), locks_out=account)
+    return Looked((deed,), application=called(application))
 
 
 def _last_of(path: str) -> str:
@@ -76,25 +106,58 @@ def _last_of(path: str) -> str:
     return unquote(path.rpartition("/")[2])
 
 
-async def _look_at_list(graph: Graph, operation: Remove) -> list[Deed]:
+async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -> Looked:
     subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
+    _check_name(operation, subject)
+    application = await _identify(graph, operation.identified, subject)
+    if spared := why_spared(application, own):
+        return Looked(spared=spared)
+    wanted = (*operation.wanted, *_wanted_of(operation, subject))
     listed = await graph.list(_filled(operation.listed, subject, {}), most=FOUND_MAX)
-    meant = [operation.takes_all or _is_wanted(operation, found) for found in listed]
-    nothing_known = not operation.wanted and not operation.takes_all
-    return [
+    found = [one for one in listed if _is_wanted(wanted, one)] if wanted else listed
+    if wanted and not found:
+        labels = tuple(_label(operation, one) for one in listed)
+        return Looked(is_missing=operation.is_named, others=labels, application=called(application))
+    is_meant = operation.takes_all or (bool(wanted) and not (operation.is_one and len(found) > 1))
+    deeds = (
         Deed(
-            _label(operation, found),
-            _removal(operation, subject, found),
-            _restoring(operation, subject, found),
-            is_meant=yes,
+            _label(operation, one),
+            _removal(operation, subject, one),
+            _restoring(operation, subject, one),
+            is_meant=is_meant,
+            locks_out=_locked_out(operation, one),
         )
-        for found, yes in zip(listed, meant, strict=True)
-        if yes or nothing_known or not any(meant)
-    ]
+        for one in found
+    )
+    return Looked(tuple(deeds), application=called(application))
 
 
-def _is_wanted(operation: Remove, found: Document) -> bool:
-    return any(_is_called(value, name, _text(_value(found, name))) for name, value in operation.wanted)
+def _check_name(operation: Remove, subject: Document) -> None:
+    """Raises: NeedsOperator: what was read first is not what is meant."""
+    name = _text(subject.get("name"))
+    if operation.subject_name and name.casefold() != operation.subject_name.casefold():
+        raise NeedsOperator(
+            f'what is at that address is called "{name}", and the record tells of "{operation.subject_name}"',
+            fix="look for it where the record says that it lies, and do it there by hand",
+        )
+
+
+def _locked_out(operation: Remove, found: Document) -> str:
+    """Whose role of a Global Administrator it is; no other role lets anyone in again."""
+    role = _text(found.get("roleDefinitionId")).lower()
+    return _text(found.get("principalId")) if operation.locks_out and role == GLOBAL_ADMINISTRATOR else ""
+
+
+def _wanted_of(operation: Remove, subject: Document) -> list[tuple[str, str]]:
+    """Raises: BadAnswer: what was read first lacks it."""
+    wanted = [(name, _text(_value(subject, of))) for name, of in operation.wanted_of_subject]
+    if not all(value for _, value in wanted):
+        raise BadAnswer(f"Graph's answer to {operation.subject} lacks what the list is searched for")
+    return wanted
+
+
+def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
+    return any(_is_called(value, name, _text(_value(found, name))) for name, value in wanted)
 
 
 def _is_called(wanted: str, name: str, found: str) -> bool:

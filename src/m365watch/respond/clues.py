@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
-from m365watch.detect.judging import split_line
+from m365watch.detect.derived.operation import normalise_operation
+from m365watch.detect.judging import named_in, split_line
+from m365watch.detect.rule import Rule
 from m365watch.respond.app_names import App, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
+from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
 
-_OF_MICROSOFT = re.compile(r"0000000[0-9a-f]-0000-(?:0000-c000|0ff1-ce00)-000000000000")
-"""Exchange, SharePoint, Graph ... themselves: whoever disables these stops everybody's work."""
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
@@ -39,57 +40,77 @@ class Clues:
     fields: Mapping[str, tuple[str, ...]]
     first_at: str
     """When the alert's first record was created."""
+    records: Sequence[Mapping[str, str]] = ()
+    """What each record of the alert says, the earliest first."""
 
     def values(self, *names: str) -> tuple[str, ...]:
-        """The values of the first of these fields that has any, as far as they are known whole."""
-        for name in names:
-            found = tuple(value for value in self.fields.get(name, ()) if _is_whole(value))
-            if found:
-                return found[:TARGETS_MAX]
-        return ()
+        """The values of the first of these fields that has any, as far as they are known whole.
+
+        Where the record has the field, and not so that it is known whole, no other stands in for it.
+        """
+        found = next((self.fields[name] for name in names if self.fields.get(name)), ())
+        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+
+    def has(self, *names: str) -> bool:
+        """Whether the record has one of these fields, known whole or not."""
+        return any(self.fields.get(name) for name in names)
+
+    @property
+    def operation(self) -> str:
+        """What was done, normalised; empty where it is not known."""
+        return normalise_operation(next(iter(self.fields.get("Operation", ())), ""))
+
+    def is_about(self, *endings: str) -> bool:
+        """Whether what was done ends in one of these; also where it is not known."""
+        return not self.operation or self.operation.endswith(endings)
 
     def entity(self, *kinds: str) -> tuple[str, ...]:
         """The values of the first of these kinds that has any, as far as they are known whole."""
-        for kind in kinds:
-            found = tuple(value for value in self.entities.get(kind, ()) if _is_whole(value))
-            if found:
-                return found[:TARGETS_MAX]
-        return ()
+        found = next((self.entities[kind] for kind in kinds if self.entities.get(kind)), ())
+        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+
+    def has_entity(self, kind: str) -> bool:
+        """Whether the alert names any of that kind, known whole or not."""
+        return bool(self.entities.get(kind))
 
     def without(self, fields: Collection[str]) -> Clues:
         """The same, but for these fields."""
         kept = {name: values for name, values in self.fields.items() if name not in fields}
-        return Clues(self.entities, kept, self.first_at)
+        return replace(self, fields=kept)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The accounts that the alert is about, then those that acted on them."""
-        about = dict.fromkeys(one for one in self.entity("user") if is_account(one))
-        actors = [one for one in self.entity("actor") if is_account(one) and one not in about]
-        return (*map(Account, about), *(Account(one, acted=True) for one in dict.fromkeys(actors)))
+        """The accounts that the alert is about, then those that acted on them; no service is one."""
+        about = _each_once(one for one in self.entity("user") if _is_own(one))
+        known = {one.lower() for one in about}
+        actors = _each_once(one for one in self.entity("actor") if _is_own(one) and one.lower() not in known)
+        return (*map(Account, about), *(Account(one, acted=True) for one in actors))
 
     @property
-    def mailboxes(self) -> tuple[str, ...]:
-        """The mailboxes that were touched, as PowerShell takes them, also by an alias.
-
-        By the address where it is the user's own; the account's own where none is named.
-        """
-        own = {user.partition("@")[0].lower(): user for user in self.entity("user") if is_account(user)}
-        named = self.values("Parameters.Mailbox", "MailboxOwnerUPN") or self.entity("mailbox")
-        found = [own.get(one.lower(), one) for one in named] or list(own.values())
-        return tuple(dict.fromkeys(found))[:TARGETS_MAX]
+    def synchronising(self) -> tuple[str, ...]:
+        """Accounts that carry the directory of the house to Entra."""
+        named = (*self.entity("user"), *self.entity("actor"))
+        return tuple(_each_once(one for one in named if synchronises(one)))
 
     @property
     def applications(self) -> tuple[App, ...]:
-        """The applications, by whichever id the alert has; but for Microsoft's own services."""
+        """The applications, by whichever id the alert has; but for Microsoft's own."""
+        return tuple(app for app in self._named_applications if not is_of_microsoft(app.id))[:TARGETS_MAX]
+
+    @property
+    def applications_of_microsoft(self) -> tuple[App, ...]:
+        """Those that are Microsoft's own: whoever disables these stops everybody's work."""
+        return tuple(app for app in self._named_applications if is_of_microsoft(app.id))[:TARGETS_MAX]
+
+    @property
+    def _named_applications(self) -> tuple[App, ...]:
         named = (
-            *self.entity("app"),
-            *self.values("m365.app"),
-            *self.values("ModifiedProperties.ServicePrincipal.AppId.new"),
+            self.entity("app")
+            or self.values("m365.app")
+            or self.values("ModifiedProperties.ServicePrincipal.AppId.new")
         )
         apps = (app for app in map(app_of, reversed(named)) if app is not None)
-        found = {app.id: app for app in apps if not _OF_MICROSOFT.fullmatch(app.id)}
-        return tuple(reversed(found.values()))[:TARGETS_MAX]
+        return tuple(reversed({app.id: app for app in apps}.values()))
 
 
 def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
@@ -107,53 +128,57 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def part_accounts(
-    alert: Alert, matches: Sequence[Match], begun_by: Collection[str]
-) -> tuple[Clues, tuple[str, ...]]:
-    """Whom the alert is about, and the accounts that it joins by their time alone.
-
-    An alert over records of no group joins what anybody did. Tied together is what one account did that had
-    a hand both in how it began (`begun_by` has the rules that found it) and in what followed.
-    """
-    clues = gather_clues(alert, matches)
-    named = clues.entity("user")
-    if alert.group or len(named) < 2 or len({one.source_id for one in matches}) < 2:
-        return clues, ()
-    hands: dict[str, set[bool]] = {}
-    for match in matches:
-        hands.setdefault(match.values.get("UserId", "").lower(), set()).add(match.source_id in begun_by)
-    tied = tuple(one for one in named if len(hands.get(one.lower(), ())) > 1)
-    loose = tuple(one for one in named if one not in tied)
-    return Clues({**clues.entities, "user": tied}, clues.fields, clues.first_at), loose
-
-
-def split_clues(alert: Alert, matches: Sequence[Match]) -> list[Clues]:
+def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None) -> list[Clues]:
     """The same record by record, so that nobody loses what only another's record gave.
 
-    An entity belongs to the records that name it; one that is the only one of its kind, to all. Of an alert
-    whose matches are not kept any more the rest belongs to nobody.
+    Its rule tells what each of its records names, by kind: who gave a right in one record is in the next who
+    got one. Where the rule is not known any more, an entity belongs to the records that name it anywhere, and
+    one that is the only one of its kind to all. Of an alert whose matches are not kept any more the rest
+    belongs to nobody.
     """
     whole_alert = gather_clues(alert, ())
     single = {kind: values for kind, values in whole_alert.entities.items() if len(values) == 1}
     if not matches:
         return [Clues(single, {}, whole_alert.first_at)]
-    found: dict[tuple[tuple[str, str], ...], Clues] = {}
+    found: dict[object, Clues] = {}
     for match in sorted(matches, key=lambda one: one.order):
-        key = tuple(sorted(match.values.items()))
+        key = (match.source_id, match.group, match.counted, tuple(sorted(match.values.items())))
         if key not in found:
-            found[key] = _clues_of(match.values, whole_alert, single)
-    return list(found.values())
+            named = _named_in(match, whole_alert, single) if rule is None else named_by(rule, match)
+            fields = {name: (value,) for name, value in match.values.items()}
+            found[key] = Clues(named, fields, whole_alert.first_at)
+    records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
+    return [replace(clues, records=records) for clues in found.values()]
 
 
-def _clues_of(values: Mapping[str, str], whole_alert: Clues, single: Mapping[str, tuple[str, ...]]) -> Clues:
-    lines = (part for value in values.values() for part in (value, *split_line(value)))
+def named_by(rule: Rule, match: Match) -> dict[str, tuple[str, ...]]:
+    """What one record of the rule's alert names, by kind."""
+    return {kind: tuple(values) for kind, values in named_in(rule, match).items()}
+
+
+def _named_in(
+    match: Match, whole_alert: Clues, single: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    lines = (part for value in match.values.values() for part in (value, *split_line(value)))
     said = {line.lower() for line in lines}
     of_record = {
         kind: tuple(one for one in every if one.lower() in said)
         for kind, every in whole_alert.entities.items()
     }
-    entities = {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
-    return Clues(entities, {name: (value,) for name, value in values.items()}, whole_alert.first_at)
+    return {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
+
+
+def _is_own(name: str) -> bool:
+    """Whether that is an account of a person or a program, and no service."""
+    return is_account(name) and not is_service(name) and not synchronises(name)
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    """Each name once, whichever of its letters are capitals."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(name.lower(), name)
+    return list(found.values())
 
 
 def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, NeedsOperator
-from m365watch.respond.carrying import Deed, Graph, look
+from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unreachable
+from m365watch.respond.administrators import why_not_lock_out
+from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
-from m365watch.respond.steps import Plan, Step
+from m365watch.respond.steps import GraphCall, Plan, Step
 from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question."""
+_SHOWN = 5
+"""Things that a question or a result names one by one."""
 
 
 class Came(StrEnum):
@@ -24,6 +27,9 @@ class Came(StrEnum):
     ALREADY = "already so"
     DECLINED = "not done: you said no"
     PICK = "not done: a person has to pick"
+    MISSING = "not done: nothing of that name is there"
+    ASKS = "not done: a person has to say yes"
+    REFUSED = "not done"
     BY_HAND = "by hand"
     FAILED = "failed"
 
@@ -41,15 +47,29 @@ class Desk:
     """Works on one alert, for one person."""
 
     def __init__(
-        self, plan: Plan, graph: Graph, journal: Journal, *, clock: Clock, by: str, ask: Ask | None
+        self,
+        plan: Plan,
+        graph: Graph,
+        journal: Journal,
+        *,
+        clock: Clock,
+        by: str,
+        ask: Ask | None,
+        even_last: bool = False,
+        own_apps: Collection[str] = (),
     ) -> None:
-        """Without `ask` everything that the plan names is done, and what it does not name is left."""
+        """Without `ask` everything that the plan names is done, and what it does not name is left.
+
+        `even_last` says that the last administrator, too, may be locked out; nothing is done to `own_apps`.
+        """
         self._plan = plan
         self._graph = graph
         self._journal = journal
         self._clock = clock
         self._by = by
         self._ask = ask
+        self._even_last = even_last
+        self._own_apps = own_apps
         self._begun = 0
 
     async def carry_out(self, step: Step) -> list[Told]:
@@ -59,34 +79,80 @@ class Desk:
         """
         if step.is_by_hand:
             return [Told(Came.BY_HAND)]
-        if self._ask is not None and not await self._ask(f"{step.title}?"):
-            return [Told(Came.DECLINED)]
+        if step.asks_always and self._ask is None:
+            return [Told(Came.ASKS)]
+        looked, told = await self._look(step)
+        deeds = [deed for one in looked for deed in one.deeds]
+        if deeds and self._ask is not None and not await self._ask(_question(step, looked)):
+            return [*told, Told(Came.DECLINED)]
+        told += [await self._do(step, deed) for deed in deeds]
+        return _each_failure_once(told) or [Told(Came.ALREADY)]
+
+    async def _look(self, step: Step) -> tuple[list[Looked], list[Told]]:
+        """What the step comes to in the tenant as it is, and what there is to tell of that already."""
+        looked: list[Looked] = []
         told: list[Told] = []
         for operation in step.operations:
             try:
-                deeds = await look(self._graph, operation)
+                one = await look(self._graph, operation, own=self._own_apps)
             except CollectorError as error:
                 told.append(Told(Came.FAILED, error=error))
                 continue
-            told += [await self._do(step, deed) for deed in deeds]
-        return told or [Told(Came.ALREADY)]
+            looked.append(one)
+            if one.spared:
+                why = NeedsOperator(one.spared, fix="look at who used it, and at who changed it")
+                told.append(Told(Came.REFUSED, error=why))
+            elif one.is_missing and not self._journal.did(step.word, step.title, self._plan.alert_id):
+                told.append(Told(Came.MISSING, f"there is: {_some(one.others)}" if one.others else ""))
+            elif one.is_so is not None:
+                deed = Deed(step.title, one.is_so)
+                self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
+        return looked, told
 
     async def undo(self, done: DeedDone) -> Told:
         """Take a deed back. Raises: NeedsOperator: as `carry_out`."""
-        line = done.line
-        label = f"{line.step} {line.label}".strip()
-        assert line.undo is not None  # noqa: S101 - the journal names only these
-        sure = "" if done.is_certain else " (it is not certain that it was done)"
-        if self._ask is not None and not await self._ask(f"Take back: {label}{sure}?"):
+        line, undo = done.line, done.line.undo
+        label = _named(line)
+        assert undo is not None  # noqa: S101 - the journal names only these
+        doubts = self._doubts(done)
+        if self._ask is not None and not await self._ask(f"Take back: {label}{doubts}?"):
             return Told(Came.DECLINED, label)
-        if self._ask is None and not done.is_certain:
-            return Told(Came.PICK, label)
+        if self._ask is None and doubts:
+            return Told(Came.PICK, f"{label}{doubts}")
         try:
-            await self._graph.ask(line.undo)
+            if await self._is_back(undo):
+                self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
+                return Told(Came.ALREADY, label)
+            # What is made twice is there twice: an answer that never comes must not be asked for again.
+            self._write(line.deed, "undoing", step=line.step, title=line.title, label=line.label)
+            await self._graph.ask(undo)
         except CollectorError as error:
+            if done.is_certain and _changed_nothing(error):
+                self._write(line.deed, "done", step=line.step, title=line.title, label=line.label)
             return Told(Came.FAILED, label, error)
-        self._write(line.deed, "undone", step=line.step, label=line.label)
+        self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
         return Told(Came.DONE, label)
+
+    def _doubts(self, done: DeedDone) -> str:
+        """What a person has to know before it is taken back; empty where there is nothing."""
+        line = done.line
+        doubts = [] if done.is_certain else ["it is not certain that it was done"]
+        if done.is_begun:
+            doubts = ["it may have been taken back already: look first"]
+        others = self._journal.others_wanting(line.path, line.alert, self._plan.alert_id)
+        doubts += [f"the alert {one[:8]} wants it to stay so" for one in others]
+        return f" ({'; '.join(doubts)})" if doubts else ""
+
+    async def _is_back(self, undo: GraphCall) -> bool:
+        """Whether properties are as they were before by now."""
+        if undo.method != "PATCH" or not undo.body:
+            return False
+        current = await self._graph.ask(GraphCall("GET", f"{undo.path}?$select=id,{','.join(undo.body)}"))
+        return all(current.get(name) == value for name, value in undo.body.items())
+
+    def _next_id(self) -> str:
+        self._begun += 1
+        return f"{self._clock.now():%Y%m%dT%H%M%S.%f}-{os.getpid()}-{self._begun}"
 
     async def _do(self, step: Step, deed: Deed) -> Told:
         if not deed.is_meant:
@@ -94,17 +160,27 @@ class Desk:
                 return Told(Came.PICK, deed.label)
             if not await self._ask(f"  {deed.label}: this one?"):
                 return Told(Came.DECLINED, deed.label)
-        self._begun += 1
-        deed_id = f"{self._clock.now():%Y%m%dT%H%M%S.%f}-{os.getpid()}-{self._begun}"
-        self._write(deed_id, "begun", step=step.word, label=deed.label, deed=deed)
+        refused = await self._why_not(deed)
+        if refused is not None:
+            return Told(Came.REFUSED, deed.label, refused)
+        deed_id = self._next_id()
+        self._write(deed_id, "begun", step=step.word, title=step.title, label=deed.label, deed=deed)
         try:
             await self._graph.ask(deed.call)
         except CollectorError as error:
-            outcome: Outcome = "failed" if isinstance(error, NeedsOperator) else "unclear"
-            self._write(deed_id, outcome, step=step.word, label=deed.label, error=error.what)
+            outcome: Outcome = "failed" if _changed_nothing(error) else "unclear"
+            self._write(
+                deed_id, outcome, step=step.word, title=step.title, label=deed.label, error=error.what
+            )
             return Told(Came.FAILED, deed.label, error)
-        self._write(deed_id, "done", step=step.word, label=deed.label)
+        self._write(deed_id, "done", step=step.word, title=step.title, label=deed.label)
         return Told(Came.DONE, deed.label)
+
+    async def _why_not(self, deed: Deed) -> NeedsOperator | None:
+        """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
+        if not deed.locks_out or self._even_last:
+            return None
+        return await why_not_lock_out(self._graph, deed.locks_out)
 
     def _write(
         self,
@@ -112,6 +188,7 @@ class Desk:
         outcome: Outcome,
         *,
         step: str,
+        title: str,
         label: str,
         deed: Deed | None = None,
         error: str = "",
@@ -125,6 +202,7 @@ class Desk:
                 tenant=self._plan.tenant,
                 outcome=outcome,
                 step=step,
+                title=title,
                 label=label,
                 method=deed.call.method if deed else "",
                 path=deed.call.path if deed else "",
@@ -132,3 +210,40 @@ class Desk:
                 error=error,
             )
         )
+
+
+def _changed_nothing(error: CollectorError) -> bool:
+    """Whether it is certain that Graph did nothing: it refused, or was never asked."""
+    return isinstance(error, NeedsOperator | Throttled | TokenRefused | Unreachable)
+
+
+def _question(step: Step, looked: Iterable[Looked]) -> str:
+    """What a person says yes to, with what the tenant knows of it."""
+    looked = list(looked)
+    names = dict.fromkeys(one.application for one in looked if one.application)
+    meant = [deed for one in looked for deed in one.deeds if deed.is_meant and deed.call.method != "PATCH"]
+    labels = [deed.label for deed in meant if deed.label and deed.label not in step.title]
+    told = [*names, *([f"{len(labels)} in all: {_some(labels)}"] if labels else [])]
+    return f"{step.title} ({'; '.join(told)})?" if told else f"{step.title}?"
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - _SHOWN
+    return "; ".join(labels[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _named(line: Line) -> str:
+    """What a deed was, and to what: the step's own words have the account, and the label the rule or role."""
+    if not line.title:
+        return f"{line.step} {line.label}".strip()
+    return f"{line.title}: {line.label}" if line.label and line.label not in line.title else line.title
+
+
+def _each_failure_once(told: list[Told]) -> list[Told]:
+    """Two operations of a step may fail of the same thing: it is said once."""
+    kept: list[Told] = []
+    for one in told:
+        said = {(other.label, other.error.what) for other in kept if other.error is not None}
+        if one.error is None or (one.label, one.error.what) not in said:
+            kept.append(one)
+    return kept

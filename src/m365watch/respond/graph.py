@@ -1,7 +1,8 @@
 """Graph of one tenant over HTTP, for an application that may change things.
 
 Every request carries a token for the configured Graph host and goes to that host only. A token that is
-refused is renewed once; a call that may have been done is never sent again by itself.
+refused is renewed once, and a call for which Graph has no time is sent again after the time that it names: it
+did neither. A call that may have been done is never sent again by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from m365watch.errors import (
     CollectorError,
     NeedsOperator,
     PermissionMissing,
+    RetryLater,
     Throttled,
     TokenRefused,
     Unavailable,
@@ -30,6 +32,12 @@ from m365watch.respond.steps import GraphCall
 
 PAGES_MAX = 100
 """Pages of one list; one with more is going in circles."""
+PATIENCE = 3
+"""How often Graph may say that it has no time."""
+WAIT_S = 5.0
+"""Until it is asked again, where it does not say when."""
+WAIT_MAX_S = 120.0
+"""The longest that is waited for; what would take longer fails, and a person comes back."""
 _TEXT_MAX = 200
 
 
@@ -73,10 +81,13 @@ class GraphClient:
         raise BadAnswer(f"the list has more than {PAGES_MAX} pages", where=self._where)
 
     async def _ask(self, method: str, url: str, body: bytes | None) -> Document:
-        token = await self._tokens.current()
-        answer = await self._send(method, url, body, token)
-        if answer.status == HTTPStatus.UNAUTHORIZED:
-            answer = await self._send(method, url, body, await self._tokens.renewed(token))
+        answer = await self._answered(method, url, body)
+        for _ in range(PATIENCE):
+            after_s = retry_after_s(answer.headers, now=self._clock.now())
+            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or (after_s or 0) > WAIT_MAX_S:
+                break
+            await self._clock.sleep(after_s or WAIT_S)
+            answer = await self._answered(method, url, body)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._refusal(answer)
         if not answer.body.strip():
@@ -85,6 +96,20 @@ class GraphClient:
             return msgspec.json.decode(answer.body, type=dict[str, object])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise BadAnswer("Graph's answer is no JSON object", where=self._where) from None
+
+    async def _answered(self, method: str, url: str, body: bytes | None) -> Answer:
+        token = await self._token()
+        answer = await self._send(method, url, body, token)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            answer = await self._send(method, url, body, await self._token(refused=token))
+        return answer
+
+    async def _token(self, *, refused: str = "") -> str:
+        """Raises: NeedsOperator, TokenRefused: there is none, and nothing was asked of Graph."""
+        try:
+            return await (self._tokens.renewed(refused) if refused else self._tokens.current())
+        except RetryLater as error:
+            raise TokenRefused(f"there is no token: {error.what}", where=error.where) from None
 
     async def _send(self, method: str, url: str, body: bytes | None, token: str) -> Answer:
         headers = {"Authorization": f"Bearer {token}"}

@@ -20,8 +20,10 @@ from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
 LINE_BYTES_MAX = 1_048_576
-Outcome = Literal["begun", "done", "failed", "unclear", "undone"]
-"""unclear: Graph's answer never came, so that it may have been done."""
+Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "found"]
+"""unclear: Graph's answer never came, so that it may have been done; undoing: so that it may have been taken
+back; found: it was so already, and is to stay so."""
+_MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +37,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     tenant: str
     outcome: Outcome
     step: str
+    title: str = ""
+    """The step as people read it, with the account that it is about."""
     label: str = ""
     method: str = ""
     path: str = ""
@@ -48,6 +52,8 @@ class DeedDone:
 
     line: Line
     is_certain: bool
+    is_begun: bool = False
+    """Whether somebody began to take it back, and nobody knows what came of that."""
 
 
 class Journal:
@@ -85,18 +91,37 @@ class Journal:
                 outcomes[line.deed] = line.outcome
                 if line.outcome == "begun":
                     begun[line.deed] = line
-        left = [
-            one for one in begun.values() if one.undo and outcomes[one.deed] in {"begun", "done", "unclear"}
+        left = [one for one in begun.values() if one.undo and outcomes[one.deed] in _MAY_STAND]
+        return [
+            DeedDone(one, is_certain=outcomes[one.deed] == "done", is_begun=outcomes[one.deed] == "undoing")
+            for one in reversed(left)
         ]
-        return [DeedDone(one, outcomes[one.deed] == "done") for one in reversed(left)]
 
     def list_deeds(self, *alerts: str) -> list[Line]:
         """What became of each deed for the alert, under any of its ids, the first one first."""
         newest: dict[str, Line] = {}
         for line in self._lines():
-            if line.alert in alerts:
+            if line.alert in alerts and line.outcome != "found":
                 newest[line.deed] = line
         return [*newest.values()]
+
+    def did(self, word: str, title: str, *alerts: str) -> bool:
+        """Whether that step was carried out for the alert, and was not taken back."""
+        return any(
+            (line.step, line.title, line.outcome) == (word, title, "done")
+            for line in self.list_deeds(*alerts)
+        )
+
+    def others_wanting(self, path: str, *alerts: str) -> list[str]:
+        """Other alerts that want what is at that path of Graph to stay as a deed for these made it."""
+        wanting: dict[str, str] = {}
+        standing: dict[str, bool] = {}
+        for line in self._lines():
+            if line.path == path and line.alert not in alerts and line.outcome in {"begun", "found"}:
+                wanting[line.deed] = line.alert
+            if line.deed in wanting:
+                standing[line.deed] = line.outcome in _MAY_STAND or line.outcome == "found"
+        return list(dict.fromkeys(alert for deed, alert in wanting.items() if standing[deed]))
 
     def find(self, given: str) -> Line | None:
         """The first line of the only alert whose id begins so: alerts are forgotten, what was done is not."""

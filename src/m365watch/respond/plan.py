@@ -3,113 +3,211 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.judging import split_line
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import USUAL
-from m365watch.respond import accounts, applications, mail, policies, sharing
-from m365watch.respond.clues import Clues, part_accounts, split_clues
+from m365watch.detect.rule import Joined, Rule
+from m365watch.respond import (
+    accounts,
+    applications,
+    auditing,
+    delegates,
+    federation,
+    inbox,
+    mail_flow,
+    memberships,
+    outsiders,
+    policies,
+    purging,
+    roles,
+    sharing,
+    sharing_policies,
+)
+from m365watch.respond.clues import Clues, split_clues
+from m365watch.respond.hands import BegunBy, sort_hands
+from m365watch.respond.joining import parts_of, records_about
+from m365watch.respond.order import cut_long, in_order, spare_own
+from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
     "block_address": accounts.block_address,
-    "block_external_user": accounts.block_external_user,
+    "block_external_user": outsiders.block_external_user,
     "disable_account": accounts.disable_account,
     "disable_anonymous_link": sharing.disable_anonymous_link,
     "disable_application": applications.disable_application,
     "disable_flow": policies.disable_flow,
-    "remove_connector": mail.remove_connector,
+    "remove_connector": mail_flow.remove_connector,
     "remove_credential": applications.remove_credential,
     "remove_device": accounts.remove_device,
     "remove_file": sharing.remove_file,
-    "remove_forwarding": mail.remove_forwarding,
-    "remove_group_member": accounts.remove_group_member,
-    "remove_inbox_rule": mail.remove_inbox_rule,
-    "remove_mail": mail.remove_mail,
-    "remove_mailbox_permission": mail.remove_mailbox_permission,
+    "remove_forwarding": inbox.remove_forwarding,
+    "remove_group_member": memberships.remove_group_member,
+    "remove_inbox_rule": inbox.remove_inbox_rule,
+    "remove_mail": purging.remove_mail,
+    "remove_mailbox_permission": delegates.remove_mailbox_permission,
     "remove_oauth_grant": applications.remove_oauth_grant,
-    "remove_owner": accounts.remove_owner,
-    "remove_role": accounts.remove_role,
+    "remove_owner": memberships.remove_owner,
+    "remove_role": roles.remove_role,
     "remove_sharing": sharing.remove_sharing,
     "remove_site_admin": sharing.remove_site_admin,
-    "remove_transport_rule": mail.remove_transport_rule,
+    "remove_transport_rule": mail_flow.remove_transport_rule,
+    "remove_user_consent": applications.remove_user_consent,
     "reset_password": accounts.reset_password,
-    "restore_audit": mail.restore_audit,
-    "restore_federation": policies.restore_federation,
+    "restore_audit": auditing.restore_audit,
+    "restore_federation": federation.restore_federation,
     "restore_files": sharing.restore_files,
     "restore_mfa": accounts.restore_mfa,
     "restore_policy": policies.restore_policy,
-    "restore_sharing_policy": sharing.restore_sharing_policy,
+    "restore_sharing_policy": sharing_policies.restore_sharing_policy,
     "revoke_sessions": accounts.revoke_sessions,
     "scan_device": sharing.scan_device,
 }
 """By the word that rules have under `contain`."""
 AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
 """Fields that name a policy in one record and a file or a rule in the next."""
+OF_ONE_KIND = frozenset(
+    {"remove_connector", "remove_file", "remove_forwarding", "remove_inbox_rule", "remove_transport_rule"}
+)
+"""Words whose builders know by what was done what a record names, and leave alone what is not theirs."""
 OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
+_ONLY_NEAR = (
+    "That it is the same person only the address says, which everybody in one office shares: --yes leaves it"
+    " alone."
+)
 
-STEPS_MAX = 100
-"""Steps of one plan; what an alert has more of is said in its notes."""
+NO_RULES: Mapping[str, Rule] = {}
 
 
-def plan_response(alert: Alert, matches: Sequence[Match] = (), parts: Sequence[Told] = ()) -> Plan:
-    """The steps for an alert, in the order of its rule; `matches` are those of it that are still kept.
+def plan_response(
+    alert: Alert,
+    matches: Sequence[Match] = (),
+    parts: Sequence[Told] = (),
+    *,
+    begun_by: BegunBy = lambda _rule: None,
+    rules: Mapping[str, Rule] = NO_RULES,
+    own_apps: Collection[str] = (),
+    remarks: Sequence[str] = (),
+) -> Plan:
+    """The steps for an alert, the door first; `matches` are those of it that are still kept.
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
-    and the alert itself which accounts. A word that nothing can be done for says so as a step of its own,
-    so that nobody takes it for done.
+    and the alert itself which accounts. `rules`, by their ids, know what a record names. A word that nothing
+    can be done for says so as a step of its own, so that nobody takes it for done.
     """
     told = Told(alert, matches)
-    words = _words_of(alert, matches, parts)
-    steps = _each_once(step for word in words for step in _steps_for(word, told, parts))
-    notes = (
-        [] if alert.contain else ["the rule names nothing that would contain it: these are the usual steps"]
-    )
+    parts = parts_of(told, parts, rules)
+    words = in_order(_words_of(alert, matches, parts))
+    by_word = {word: _each_once(_steps_for(word, told, parts, begun_by, rules)) for word in words}
+    if "remove_user_consent" in by_word:
+        by_word["disable_application"] = [_ask_always(one) for one in by_word.get("disable_application", ())]
+    kept, cut = cut_long(by_word)
+    steps = spare_own(_each_once(kept), own_apps)
+    notes = [*remarks]
+    if not alert.contain:
+        notes.append("the rule names nothing that would contain it: these are the usual steps")
     notes += [f"not in this plan: {note}" for note in notes_of(alert.unnamed)]
-    notes = notes if steps else ["neither the rule nor the alert names what could be contained"]
-    if len(steps) > STEPS_MAX:
-        notes.append(f"{len(steps) - STEPS_MAX} more steps are left out; contain these first, and look again")
-    more = _more_in_parts(words, parts)
-    return Plan(alert.id, alert.tenant, alert.title, tuple(steps[:STEPS_MAX]), more, tuple(notes))
+    notes = (
+        [*notes, *cut]
+        if steps
+        else [*remarks, "neither the rule nor the alert names what could be contained"]
+    )
+    return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(words, parts), tuple(notes))
 
 
 def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> tuple[str, ...]:
     """The rule's words, less those for things that none of the parts, where all are known, has touched."""
-    words = tuple(dict.fromkeys(alert.contain or _usual_words(alert)))
+    words = tuple(one for one in alert.contain or _usual_words(alert) if not _is_idle(one, alert))
     if not parts or not {one.source_id for one in matches} <= {one.alert.rule_id for one in parts}:
         return words
     touched = {word for part in parts for word in part.alert.contain}
     return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
 
 
-def _steps_for(word: str, told: Told, parts: Sequence[Told]) -> list[Step]:
+def _is_idle(word: str, alert: Alert) -> bool:
+    """Whether it is about a policy, where nothing but somebody's second factor was changed."""
+    targets = alert.named("target")
+    return word == "restore_policy" and bool(targets) and all(map(is_account, targets))
+
+
+def _steps_for(
+    word: str, told: Told, parts: Sequence[Told], begun_by: BegunBy, rules: Mapping[str, Rule]
+) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
         return [_nothing_known(word, is_ours=False)]
     if word in OF_ACCOUNTS:
-        things = set(told.alert.contain) - OF_ACCOUNTS
-        begun_by = {part.alert.rule_id for part in parts if things & set(part.alert.contain)}
-        tied, loose = part_accounts(told.alert, told.matches, begun_by)
-        steps = [*builder(tied), *(_look_first(word, one) for one in loose)]
+        steps = _steps_of_accounts(word, builder, told, begun_by, rules.get(told.alert.rule_id))
     else:
         knowing = [part for part in parts if word in part.alert.contain]
-        steps = _steps_by_record(builder, knowing or [told])
+        steps = _steps_by_record(word, builder, knowing or [told], rules)
     return steps or [_nothing_known(word, is_ours=True)]
 
 
-def _steps_by_record(builder: Builder, every: Sequence[Told]) -> list[Step]:
+def _steps_of_accounts(
+    word: str, builder: Builder, told: Told, begun_by: BegunBy, rule: Rule | None
+) -> list[Step]:
+    """For who is tied to all of it; for who is only near, if a person says so; and nothing for the others."""
+    hands = sort_hands(told.alert, told.matches, begun_by)
+    if word == "block_address":
+        return builder(_where_it_went_on(hands.tied, told.matches, rule))
+    bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising)
+    steps = [*_built(word, builder, hands.tied), *bridges]
+    for account, address in hands.near:
+        entities = {**hands.tied.entities, "user": (account,), "actor": ()}
+        steps += [
+            replace(
+                step,
+                title=f"{step.title} (it came from {address}, as another part of this did)",
+                notes=(_ONLY_NEAR, *step.notes),
+                asks_always=True,
+            )
+            for step in _built(word, builder, replace(hands.tied, entities=entities))
+        ]
+    return [*steps, *(_look_first(word, one) for one in hands.loose)]
+
+
+def _where_it_went_on(clues: Clues, matches: Sequence[Match], rule: Rule | None) -> Clues:
+    """Of what came one after the other the addresses of the last: it began where the owner sits."""
+    correlation = rule.correlation if rule is not None else None
+    if correlation is None or correlation.joined is not Joined.ORDERED:
+        return clues
+    last = [one for one in matches if one.source_id == correlation.sources[-1]]
+    said = {one.lower() for match in last for one in split_line(match.values.get("m365.ip", ""))}
+    addresses = tuple(one for one in clues.entity("address") if one.lower() in said)
+    if not addresses:
+        return clues
+    return replace(clues, entities={**clues.entities, "address": addresses})
+
+
+def _steps_by_record(
+    word: str, builder: Builder, every: Sequence[Told], rules: Mapping[str, Rule]
+) -> list[Step]:
     """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
     steps: list[Step] = []
     for told in every:
-        joins = _joins(told.matches)
-        for clues in split_clues(told.alert, told.matches):
-            steps += builder(clues.without(AMBIGUOUS) if joins else clues)
+        matches, is_known = records_about(word, told, rules)
+        for clues in split_clues(told.alert, matches, rules.get(told.alert.rule_id)):
+            is_clear = is_known or (word in OF_ONE_KIND and clues.operation != "")
+            steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
     return _each_once(steps)
+
+
+def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
+    """The steps; one for a person where a name cannot stand in a command."""
+    try:
+        return builder(clues)
+    except UnsafeValue as error:
+        why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
+        return [Step(word, _sentence(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
@@ -117,10 +215,6 @@ def _each_once(steps: Iterable[Step]) -> list[Step]:
     for step in steps:
         found.setdefault((step.title, step.powershell, repr(step.operations)), step)
     return list(found.values())
-
-
-def _joins(matches: Sequence[Match]) -> bool:
-    return len({match.source_id for match in matches}) > 1
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
@@ -132,16 +226,33 @@ def _usual_words(alert: Alert) -> tuple[str, ...]:
     return tuple(word for kind, words in USUAL.items() if alert.entity(kind) for word in words)
 
 
+def _ask_always(step: Step) -> Step:
+    why = "One person let it in; it stops for others as well, who may rightly use it: --yes leaves it alone."
+    return replace(step, notes=(why, *step.notes), asks_always=True) if step.operations else step
+
+
 def _look_first(word: str, account: str) -> Step:
     why = "By hand. Nothing but the day ties it to how it began: it may be somebody at work."
     return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
 
 
+def _look_at_bridge(word: str, account: str) -> Step:
+    why = (
+        "By hand: it carries the directory of the house to Entra, and nothing is carried any more once it is"
+        " locked out. Who acts in its name has its secret: look at the server that it runs on."
+    )
+    return Step(word, f"See what {account} does before anything is done to it", notes=(why,))
+
+
 def _nothing_known(word: str, *, is_ours: bool) -> Step:
-    said = word.replace("_", " ")
     why = (
         "The alert does not name what this has to be done to; its records may: see `m365watch alerts show`."
         if is_ours
         else ""
     )
-    return Step(word, f"{said[:1].upper()}{said[1:]}", notes=(f"By hand. {why}".strip(),))
+    return Step(word, _sentence(word), notes=(f"By hand. {why}".strip(),))
+
+
+def _sentence(word: str) -> str:
+    said = word.replace("_", " ")
+    return f"{said[:1].upper()}{said[1:]}"

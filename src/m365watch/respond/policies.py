@@ -6,59 +6,99 @@ from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.steps import Step
 
+_WORD = "restore_policy"
+_PLACE = (
+    "By hand: the alert's records have what was changed, of Entra's policies also the values before. The"
+    " place is the admin center of Entra, Exchange or Defender."
+)
+_OF_TEAMS = {
+    "set-cstenantfederationconfiguration": ("CsTenantFederationConfiguration", "AllowFederatedUsers"),
+    "set-csteamsclientconfiguration": ("CsTeamsClientConfiguration", "AllowGuestUser"),
+}
+_VERBS = {
+    "new": "See who made the policy {}; remove it if nobody of yours did",
+    "add": "See who made the policy {}; remove it if nobody of yours did",
+    "remove": "Make the policy {} again, if it was yours",
+    "delete": "Make the policy {} again, if it was yours",
+}
+"""What there is to do, by the word that an operation begins with; all others changed something."""
+
 
 def restore_policy(clues: Clues) -> list[Step]:
-    """The policy is as it was."""
+    """The policy is as it was; what the record changed may be no policy: a licence, a guest, a switch."""
+    operation = clues.operation
+    if operation == "change user license.":
+        return [_licence(one) for one in clues.values("ObjectId")]
+    if operation in {"add user.", "invite external user."}:
+        return [_guest(one) for one in clues.values("ObjectId") if is_account(one)]
+    if operation in _OF_TEAMS:
+        return [_switch_of_teams(*_OF_TEAMS[operation])]
+    if operation == "teamstenantsettingchanged":
+        return [_setting_of_teams(one) for one in clues.values("Name")]
+    return [_policy(operation, _policies(clues))]
+
+
+def _policies(clues: Clues) -> tuple[str, ...]:
     names = clues.values("ModifiedProperties.DisplayName.new", "m365.target_name")
     named = names or clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
-    named = tuple(
-        one for one in named if not is_account(one)
-    )  # whose second factor was changed is a target, too
+    # Whose second factor was changed is a target, too.
+    return tuple(one for one in named if not is_account(one))
+
+
+def _policy(operation: str, named: tuple[str, ...]) -> Step:
     shown = ", ".join(f'"{one}"' for one in named)
-    return [
-        Step(
-            "restore_policy",
-            f"Put the policy {shown} back" if named else "Put the policy back that was changed",
-            powershell=tuple(f"# the policy: {powershell(one)}" for one in named),
-            notes=(
-                (
-                    "By hand: the alert's records have what was changed, of Entra's policies also the values"
-                    " before. The place is the admin center of Entra, Exchange or Defender."
-                ),
-            ),
-        )
-    ]
+    verb = operation.partition(" " if operation.endswith(".") else "-")[0]
+    title = _VERBS.get(verb, "Put the policy {} back").format(shown)
+    return Step(
+        _WORD,
+        title if named else "Put the policy back that was changed",
+        powershell=tuple(f"# the policy: {powershell(one)}" for one in named),
+        notes=(_PLACE,),
+    )
 
 
-def restore_federation(clues: Clues) -> list[Step]:
-    """The domain signs people in as before."""
-    named = clues.entity("domain")
-    return [
-        Step(
-            "restore_federation",
-            f"See how the domain {one} signs people in, and put it back"
-            if one
-            else "See how domains sign in",
-            powershell=(
-                "Get-MgDomain -All | Format-Table Id,AuthenticationType,IsVerified",
-                *(
-                    (
-                        f"Get-MgDomainFederationConfiguration -DomainId {powershell(one)}",
-                        f"Update-MgDomain -DomainId {powershell(one)} -AuthenticationType Managed",
-                    )
-                    if one
-                    else ()
-                ),
-            ),
-            notes=(
-                (
-                    "By hand: a domain that is rightly federated must not be made managed; remove a second"
-                    " signing certificate or a federation that nobody of yours has set up."
-                ),
-            ),
-        )
-        for one in named or ("",)
-    ]
+def _licence(account: str) -> Step:
+    return Step(
+        _WORD,
+        f"Give {account} the part of the licence back that records more",
+        powershell=(
+            f"Get-MgUserLicenseDetail -UserId {powershell(account)} | Format-List SkuPartNumber,ServicePlans",
+        ),
+        notes=("By hand: in the admin center of Microsoft 365, below the account's licences and apps.",),
+    )
+
+
+def _guest(account: str) -> Step:
+    quoted = powershell(account)
+    return Step(
+        _WORD,
+        f"See who asked for {account}; disable the account if nobody of yours did",
+        powershell=(
+            f"Get-MgUser -UserId {quoted} -Property UserType,CreatedDateTime,ExternalUserState",
+            f"# if nobody of yours did: Update-MgUser -UserId {quoted} -AccountEnabled:$false",
+        ),
+        notes=("By hand: guests are invited every day, by people who may do so.",),
+    )
+
+
+def _switch_of_teams(noun: str, switch: str) -> Step:
+    return Step(
+        _WORD,
+        f"Put {switch} of Teams back",
+        powershell=(
+            f"Get-{noun} | Format-List {switch}",
+            f"# unless you mean it: Set-{noun} -{switch} $false",
+        ),
+        notes=("Teams PowerShell only: Graph cannot do it.",),
+    )
+
+
+def _setting_of_teams(name: str) -> Step:
+    return Step(
+        _WORD,
+        f'Put the setting "{name}" of Teams back',
+        notes=("By hand: in the admin center of Teams; the alert's record has the value before.",),
+    )
 
 
 def disable_flow(clues: Clues) -> list[Step]:

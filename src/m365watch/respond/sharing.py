@@ -2,68 +2,89 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 from m365watch.respond.clues import Clues
-from m365watch.respond.quoting import UnsafeValue, powershell, share_id
+from m365watch.respond.files import FilePlace, place_of
+from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
+_NAMES = ("SourceFileName", "FileData.FileName")
+_OF_FILES = ("filemalwaredetected",)
+"""Operations whose object is a file; that of Defender's finds is one of Defender's."""
+_ASKED = Step(
+    "remove_file",
+    "Ask the person what they wanted of Copilot",
+    notes=("By hand: the attempt stands in the question; no document that was read is at fault.",),
+)
+_UNCERTAIN = (
+    "By hand: what looks like a blank in its address may be a part of its name, and another file may be"
+    " called like that; the site shows which it is."
+)
 
 
 def disable_anonymous_link(clues: Clues) -> list[Step]:
     """Links that anyone can open cease to be; a new link would have another address."""
-    steps = []
-    for url in _addresses(clues):
-        permissions = _permissions_of(
-            url, wanted=(("link.scope", "anonymous"),), label=("link.type", "link.webUrl")
-        )
-        steps.append(
-            Step(
-                "disable_anonymous_link",
-                f"Remove the links with which anyone can open {url}",
-                operations=(permissions,),
-                powershell=(
-                    f"Get-PnPFileSharingLink -Identity {powershell(_on_server(url))}",
-                    "# then each that is for anyone, by its id:",
-                    f"Remove-PnPFileSharingLink -FileUrl {powershell(_on_server(url))} -Identity ID -Force",
-                ),
-                permissions=("Files.ReadWrite.All",),
-                notes=("What was opened with the link until now is known to whoever had it.",),
-            )
-        )
-    return steps
+    return [_close_links(place) for place in _places(clues)]
+
+
+def _close_links(place: FilePlace) -> Step:
+    title = f"Remove the links with which anyone can open {place.shown}"
+    if not place.path:
+        return Step("disable_anonymous_link", title, notes=(_UNCERTAIN,))
+    wanted = (("link.scope", "anonymous"),)
+    quoted = powershell(place.path)
+    return Step(
+        "disable_anonymous_link",
+        title,
+        operations=(
+            _permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl"), is_named=False),
+        ),
+        powershell=(
+            f"Get-PnPFileSharingLink -Identity {quoted}",
+            "# then each that is for anyone, by its id:",
+            f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
+        ),
+        permissions=("Files.ReadWrite.All",),
+        notes=("What was opened with the link until now is known to whoever had it.",),
+    )
 
 
 def remove_sharing(clues: Clues) -> list[Step]:
     """The outsider can open it no more; a person picks among those who can."""
-    outside = clues.entity("recipient")
-    return [
-        Step(
-            "remove_sharing",
-            f"Share {url} with outsiders no more",
-            operations=(
-                _permissions_of(
-                    url,
-                    wanted=tuple(("grantedToV2.user.email", one) for one in outside),
-                    label=("roles", "grantedToV2.user.email", "link.type"),
-                ),
-            ),
-            permissions=("Files.ReadWrite.All",),
-            notes=("An invitation through a link is listed as the link.",),
-        )
-        for url in _addresses(clues)
-    ]
+    return [_unshare(place, clues.entity("recipient")) for place in _places(clues)]
 
 
-def _permissions_of(url: str, *, wanted: tuple[tuple[str, str], ...], label: tuple[str, ...]) -> Remove:
+def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
+    title = f"Share {place.shown} with outsiders no more"
+    if not place.path:
+        return Step("remove_sharing", title, notes=(_UNCERTAIN,))
+    wanted = tuple(("grantedToV2.user.email", one) for one in outside)
+    label = ("roles", "grantedToV2.user.email", "link.type")
+    return Step(
+        "remove_sharing",
+        title,
+        operations=(_permissions_of(place, wanted=wanted, label=label),),
+        permissions=("Files.ReadWrite.All",),
+        notes=("An invitation through a link is listed as the link.",),
+    )
+
+
+def _permissions_of(
+    file: FilePlace,
+    *,
+    wanted: tuple[tuple[str, str], ...],
+    label: tuple[str, ...],
+    is_named: bool = True,
+) -> Remove:
     place = "/drives/{subject.parentReference.driveId}/items/{subject.id}/permissions"
     return Remove(
         place,
         GraphCall("DELETE", f"{place}/{{found.id}}"),
         label=label,
         wanted=wanted,
-        subject=f"/shares/{share_id(url)}/driveItem?$select=id,parentReference",
+        is_named=is_named,
+        subject=f"/shares/{file.share}/driveItem?$select=id,name,parentReference",
+        subject_name=file.path.rstrip("/").rpartition("/")[2],
     )
 
 
@@ -83,28 +104,6 @@ def remove_site_admin(clues: Clues) -> list[Step]:
         )
         for site in clues.entity("site")
         for who in clues.entity("grantee") or clues.values("ModifiedProperties.SiteAdmin.new")
-    ]
-
-
-def restore_sharing_policy(clues: Clues) -> list[Step]:
-    """The site, or the organisation, shares with nobody outside until somebody has looked."""
-    sites = clues.entity("site")
-    lines = [
-        f"Set-SPOSite -Identity {powershell(site)} -SharingCapability Disabled"
-        for site in sites
-        if site.startswith("https://")
-    ]
-    return [
-        Step(
-            "restore_sharing_policy",
-            "Put the sharing policy back",
-            powershell=(
-                *lines,
-                "Get-SPOTenant | Format-List SharingCapability,DefaultSharingLinkType",
-                "Set-SPOTenant -SharingCapability ExistingExternalUserSharingOnly",
-            ),
-            notes=(_SHAREPOINT_ONLY, "The alert's record has the values before and after."),
-        )
     ]
 
 
@@ -135,37 +134,35 @@ def restore_files(clues: Clues) -> list[Step]:
 
 
 def remove_file(clues: Clues) -> list[Step]:
-    """The file goes to the recycle bin."""
-    named = clues.values("ObjectId", "FileData.FilePath") or clues.entity("file")
-    named = named or clues.values("CopilotEventData.AccessedResources.Name")
-    return [
-        Step(
-            "remove_file",
-            f"Remove the file {one}",
-            powershell=(_remove_file(one),),
-            notes=("By hand, connected to its site: keep a copy for whoever examines it.",),
-        )
-        for one in named
-    ]
+    """The file goes to the recycle bin; what a question of Copilot only read is no bad file."""
+    if clues.operation == "copilotinteraction":
+        return [_remove_file(one, clues) for one in clues.values("m365.injected_files")] or [_ASKED]
+    is_of_file = clues.is_about(*_OF_FILES)
+    of_defender = ("FileData.FilePath", "FileData.FileName")
+    named = clues.values(*(("ObjectId", *of_defender) if is_of_file else of_defender))
+    return [_remove_file(one, clues) for one in named or clues.entity("file")]
 
 
-def _remove_file(named: str) -> str:
+def _remove_file(named: str, clues: Clues) -> Step:
     """PnP takes a path from the server on, or from the site on, and no address."""
-    path = _on_server(named)
-    kind = "ServerRelativeUrl" if path != named else "SiteRelativeUrl"
-    return f"Remove-PnPFile -{kind} {powershell(path)} -Recycle"
-
-
-def _on_server(named: str) -> str:
-    """The path of an address on its server; what is no address, as it is.
-
-    Records have addresses as they are shown: what looks like an escape in one with blanks is a name.
-    """
-    scheme, _, rest = named.partition("://")
-    if scheme.lower() != "https":
-        return named
-    path = f"/{rest.partition('/')[2]}"
-    return unquote(path) if "%20" in path and " " not in path else path
+    place = place_of(named, _names(clues))
+    path = place.path if place is not None else named
+    if not path:
+        return Step("remove_file", f"Remove the file {named}", notes=(_UNCERTAIN,))
+    if "/" not in path:
+        return Step(
+            "remove_file",
+            f"Find the file {named}, and remove it",
+            powershell=(f"Find-PnPFile -Match {powershell(named)}",),
+            notes=("By hand: the alert has no more than its name, and others may be called like that.",),
+        )
+    kind = "ServerRelativeUrl" if place is not None else "SiteRelativeUrl"
+    return Step(
+        "remove_file",
+        f"Remove the file {named}",
+        powershell=(f"Remove-PnPFile -{kind} {powershell(path)} -Recycle",),
+        notes=("By hand, connected to its site: keep a copy for whoever examines it.",),
+    )
 
 
 def scan_device(clues: Clues) -> list[Step]:
@@ -184,12 +181,11 @@ def scan_device(clues: Clues) -> list[Step]:
     ]
 
 
-def _addresses(clues: Clues) -> list[str]:
-    found = []
-    for url in clues.values("ObjectId"):
-        try:
-            share_id(url)
-        except UnsafeValue:
-            continue
-        found.append(url)
-    return found
+def _places(clues: Clues) -> list[FilePlace]:
+    found = (place_of(url, _names(clues)) for url in clues.values("ObjectId"))
+    return [one for one in found if one is not None]
+
+
+def _names(clues: Clues) -> tuple[str, ...]:
+    """What the record calls the file."""
+    return tuple(one for name in _NAMES for one in clues.values(name))

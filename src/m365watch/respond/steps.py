@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import field
+from hashlib import blake2b
 from typing import Literal
 
+from m365watch.config.settings import Settings
 from m365watch.values import dataclass
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
+GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
+"""The role's template id, which is the same in every tenant, and the id of its definition."""
+ADMINISTRATORS = (
+    f"/directoryRoles(roleTemplateId='{GLOBAL_ADMINISTRATOR}')/members"
+    "?$select=id,userPrincipalName,accountEnabled"
+)
+"""The path of those who hold it."""
+GRAPH_URL = "https://graph.microsoft.com"
+"""Where Graph is, for a tenant of which the configuration does not say it."""
+
+
+def graph_url_of(settings: Settings, tenant_id: str) -> str:
+    """Where the Graph of the tenant is."""
+    found = next((one.cloud.graph_url for one in settings.tenants if one.tenant_id == tenant_id), "")
+    return found or GRAPH_URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +37,15 @@ class GraphCall:
     path: str
     """Below /v1.0, encoded."""
     body: Mapping[str, object] | None = None
+
+    def url(self, graph_url: str) -> str:
+        """The whole address, at that host of Graph."""
+        return f"{graph_url.rstrip('/')}/v1.0{self.path}"
+
+    def line(self, graph_url: str) -> str:
+        """`PATCH https://graph.microsoft.com/v1.0/users/... {"accountEnabled": false}`."""
+        body = "" if self.body is None else f" {json.dumps(self.body)}"
+        return f"{self.method} {self.url(graph_url)}{body}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +68,23 @@ class Revise:
     properties: Mapping[str, object]
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
+    identified: str = ""
+    """The path that tells whose application it is: Microsoft's own and this product's are left alone."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order."""
-        before = (GraphCall("GET", self.subject),) if self.subject else ()
+        before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
         look = GraphCall("GET", f"{self.path}?$select=id,{','.join(self.properties)}")
-        return (*before, look, GraphCall("PATCH", self.path, self.properties))
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, look, *others, GraphCall("PATCH", self.path, self.properties))
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Removes from a list what has the wanted values; where none are known, a person picks."""
+    """Removes from a list what has one of the wanted values; where none are known, a person picks."""
 
     listed: str
     """The path of the list."""
@@ -61,20 +93,33 @@ class Remove:
     """Properties that tell a person what is found; dotted."""
     wanted: tuple[tuple[str, str], ...] = ()
     """Dotted properties and their values: addresses in either case, all else exactly."""
+    wanted_of_subject: tuple[tuple[str, str], ...] = ()
+    """Dotted properties, and those of what was read first which they have to be equal to."""
+    is_named: bool = True
+    """Whether what is wanted may be there under another name, where it is not found."""
+    is_one: bool = False
+    """Whether only one of what is listed can be meant, so that a person picks where several are called so."""
     takes_all: bool = False
     """Whether all that is listed has to go."""
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
+    subject_name: str = ""
+    """What that has to be called, in either case, or nothing is done; empty for whatever it is called."""
     restored_at: str = ""
     """The path that takes it again by POST; empty where nothing takes it back."""
     restored: tuple[str, ...] = ()
     """The properties that are given back."""
+    locks_out: bool = False
+    """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
+    identified: str = ""
+    """The path that tells whose application it is: Microsoft's own and this product's are left alone."""
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
-        before = (GraphCall("GET", self.subject),) if self.subject else ()
-        return (*before, GraphCall("GET", self.listed), self.removal)
+        before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        return (*before, GraphCall("GET", self.listed), *others, self.removal)
 
 
 Operation = Act | Revise | Remove
@@ -93,6 +138,8 @@ class Step:
     permissions: tuple[str, ...] = ()
     """Application permissions of Graph that the operations need."""
     notes: tuple[str, ...] = ()
+    asks_always: bool = False
+    """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
 
     @property
     def is_by_hand(self) -> bool:
@@ -106,6 +153,14 @@ class Step:
             isinstance(one, Revise) or (isinstance(one, Remove) and bool(one.restored_at))
             for one in self.operations
         )
+
+    @property
+    def way(self) -> str:
+        """How it ends, in words."""
+        if self.is_by_hand:
+            return "by hand"
+        told = "can be undone" if self.can_be_undone else "cannot be undone"
+        return f"{told}, never without your yes" if self.asks_always else told
 
     @property
     def calls(self) -> tuple[GraphCall, ...]:
@@ -130,7 +185,7 @@ class PartOfIt:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps for one alert, in the order of its rule."""
+    """The steps for one alert, the door first."""
 
     alert_id: str
     tenant: str
@@ -138,6 +193,14 @@ class Plan:
     steps: tuple[Step, ...]
     parts: tuple[PartOfIt, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    done: tuple[str, ...] = field(default=())
+    """What was done for the alert already, in words."""
+
+    @property
+    def mark(self) -> str:
+        """Eight digits that another plan has not: what was read is what is done, whatever came meanwhile."""
+        said = repr([(one.title, one.operations, one.asks_always) for one in self.steps])
+        return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
     @property
     def permissions(self) -> tuple[str, ...]:

@@ -15,6 +15,13 @@ from m365watch.errors import NeedsOperator
 from m365watch.respond.graph import GraphClient
 
 
+def own_apps(settings: Settings) -> frozenset[str]:
+    """The ids of the applications that collect and respond, in lower case."""
+    response = settings.detections.response
+    named = (*(one.client_id for one in settings.tenants), response.client_id if response else "")
+    return frozenset(one.lower() for one in named if one)
+
+
 @asynccontextmanager
 async def open_graph(settings: Settings, tenant_id: str, *, clock: Clock) -> AsyncIterator[GraphClient]:
     """Graph of the tenant. Raises: NeedsOperator: there is no application for it, or no such tenant."""

@@ -17,6 +17,8 @@ from m365watch.simulator.refusals import graph_refusal
 
 Json = dict[str, Any]
 
+ROLES = "/roleManagement/directory/roleAssignments"
+"""The list of who has which role."""
 GRANTS = "/oauth2PermissionGrants"
 """The list of all delegated permissions; that of one application is a part of it."""
 
@@ -37,6 +39,11 @@ PERMISSIONS = (
     (".*", r"/applications\(.*", {"Application.ReadWrite.All"}),
     (".*", r"/oauth2PermissionGrants(/.*)?", {"DelegatedPermissionGrant.ReadWrite.All"}),
     (".*", r"/roleManagement/directory/roleAssignments(/.*)?", {"RoleManagement.ReadWrite.Directory"}),
+    (
+        "GET",
+        r"/directoryRoles\([^)]*\)/members",
+        {"RoleManagement.Read.Directory", "RoleManagement.ReadWrite.Directory", "Directory.Read.All"},
+    ),
     (".*", r"/(shares|drives)/.*", {"Files.ReadWrite.All"}),
 )
 """Method, path below /v1.0, and the roles of which one is needed."""
@@ -75,10 +82,10 @@ class SimulatedDirectory:
         return str(self.registrations[app_id]["id"])
 
     def add_file(self, url: str) -> str:
-        """A file; the path of the list of its permissions."""
-        name = "u!" + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
-        self.shared[name] = {"id": self._id(), "parentReference": {"driveId": "b!1"}}
-        return f"/drives/b!1/items/{self.shared[name]['id']}/permissions"
+        """A file by its address, in which its name stands as people write it; where its permissions are."""
+        name = url.rpartition("/")[2]
+        self.shared[url] = {"id": self._id(), "name": name, "parentReference": {"driveId": "b!1"}}
+        return f"/drives/b!1/items/{self.shared[url]['id']}/permissions"
 
     def add(self, listed: str, thing: Mapping[str, Any]) -> str:
         """A thing in a list; its id."""
@@ -99,6 +106,7 @@ class SimulatedDirectory:
         user = re.fullmatch(r"/users/([^/]+)(?:/revokeSignInSessions)?", path)
         principal = re.fullmatch(r"/servicePrincipals\(appId='([^']+)'\)", path)
         share = re.fullmatch(r"/shares/([^/]+)/driveItem", path)
+        role = re.fullmatch(r"/directoryRoles\(roleTemplateId='([^']+)'\)/members", path)
         if user:
             return self._user(method, path, self._user_of(user[1]), body)
         if principal:
@@ -106,7 +114,9 @@ class SimulatedDirectory:
         if registration and method == "GET":
             return dict(_known(self.registrations, registration[1]))
         if share:
-            return dict(_known(self.shared, share[1]))
+            return dict(_known(self.shared, _address_in(share[1])))
+        if role and method == "GET":
+            return {"value": self._holders(role[1])}
         return self._list(method, path, query, body)
 
     def _by_app_id(self, path: str) -> str:
@@ -137,6 +147,14 @@ class SimulatedDirectory:
             thing.update(body)
             return None
         return dict(thing)
+
+    def _holders(self, role: str) -> list[Json]:
+        """Who has the role of that template: accounts, and applications."""
+        held = {
+            one["principalId"] for one in self.lists.get(ROLES, ()) if one.get("roleDefinitionId") == role
+        }
+        every = (*self.users.values(), *self.principals.values())
+        return [dict(one) for one in every if one["id"] in held]
 
     def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
         if method == "GET" and path in self.lists:
@@ -214,3 +232,12 @@ def _known(things: Mapping[str, Json], name: str) -> Json:
 def _not_found() -> Exception:
     text = "Resource does not exist or one of its queried references is not present."
     return graph_refusal(404, "Request_ResourceNotFound", text)
+
+
+def _address_in(share: str) -> str:
+    """The address that a share's name has in it, as people write it; in the name it is encoded."""
+    try:
+        text = base64.urlsafe_b64decode(share.removeprefix("u!") + "==").decode()
+    except ValueError:
+        return ""
+    return unquote(text)

@@ -27,7 +27,8 @@ _QUERIES = f"{GRAPH_PATH}/v1.0/security/auditLog/queries"
 _APPLICATION = f"{GRAPH_PATH}/v1.0/applications(appId='{{client_id}}')"
 _ANNOUNCEMENTS = f"{GRAPH_PATH}/v1.0/admin/serviceAnnouncement"
 _DIRECTORY = (
-    r"(?:users/|groups/|servicePrincipals|applications|oauth2Permission|roleManagement/|shares/|drives/)"
+    r"(?:users/|groups/|servicePrincipals|applications|directoryRoles|oauth2Permission|roleManagement/"
+    r"|shares/|drives/)"
 )
 _CONDITION = re.compile(r"lastModifiedDateTime ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 _PAGE_PREFERRED = re.compile(r"odata\.maxpagesize=(\d{1,4})", re.ASCII)
@@ -110,12 +111,12 @@ class GraphService:
         return await self._answered(request, answer)
 
     async def application(self, request: web.Request) -> web.StreamResponse:
-        """What the tenant keeps of the application's credentials."""
+        """What the tenant keeps of the application's credentials, and which others it has registered."""
 
         async def answer(tenant: SimulatedTenant) -> RightAnswer:
-            if request.match_info["client_id"].lower() != tenant.identity.client_id:
-                text = "Resource does not exist or one of its queried references is not present."
-                raise graph_refusal(404, "Request_ResourceNotFound", text)
+            asked = request.match_info["client_id"].lower()
+            if asked != tenant.identity.client_id:
+                return _json(tenant.directory.answer("GET", f"/applications(appId='{asked}')", {}, {}) or {})
             return _json(tenant.registration.document())
 
         return await self._answered(request, answer, call=Call.APPLICATION, roles=APPLICATION_ROLES)

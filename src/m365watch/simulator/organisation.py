@@ -58,6 +58,10 @@ class Organisation:
         """The names by which everybody signs in."""
         return [person.upn for person in self.people]
 
+    def administrators(self) -> list[str]:
+        """Those of them who look after the tenant."""
+        return [person.upn for person in self.people if person.is_admin]
+
     def applications(self) -> tuple[Application, ...]:
         """Those that it has registered itself."""
         return self._estate.applications

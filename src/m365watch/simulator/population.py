@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from m365watch.simulator.directory import GRANTS, SimulatedDirectory, groups_of
+from m365watch.simulator.directory import GRANTS, ROLES, SimulatedDirectory, groups_of
+from m365watch.simulator.shapes.directory import GLOBAL_ADMINISTRATOR
 
 if TYPE_CHECKING:
     from m365watch.simulator.estate import Application
 
 Json = dict[str, Any]
 
-_ROLES = "/roleManagement/directory/roleAssignments"
+_GLOBAL_ADMINISTRATOR = GLOBAL_ADMINISTRATOR[1]
+_AT_GRAPH = {_GLOBAL_ADMINISTRATOR: "Global Administrator"}
+"""Records call the role otherwise than Graph does."""
 _SCOPE = re.compile(r"Scope:\s*([^,\]]*)")
 
 
@@ -34,14 +37,20 @@ def populate(
     records: Iterable[bytes],
     *,
     applications: Iterable[Application] = (),
+    administrators: Iterable[str] = (),
 ) -> None:
-    """Let the accounts be there, each with a mailbox, the organisation's applications, and what was made."""
+    """Let the accounts be there, each with a mailbox, the organisation's applications, and what was made.
+
+    `administrators` hold the role that gives all others.
+    """
     for name in accounts:
         _account(directory, name)
+    for name in administrators:
+        _give_role(directory, name, _GLOBAL_ADMINISTRATOR, "")
     for application in applications:
         _register(directory, application)
     directory.lists.setdefault(GRANTS, [])
-    directory.lists.setdefault(_ROLES, [])
+    directory.lists.setdefault(ROLES, [])
     for body in records:
         record = json.loads(body)
         leave = _TRACES.get(record["Operation"])
@@ -125,13 +134,48 @@ def _leave_grant(directory: SimulatedDirectory, record: Json) -> None:
 
 def _leave_role(directory: SimulatedDirectory, record: Json) -> None:
     told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
+    _give_role(directory, record["ObjectId"], told["Role.TemplateId"], told["Role.DisplayName"])
+
+
+def _give_role(directory: SimulatedDirectory, account: str, template: str, name: str) -> None:
+    holder = _account(directory, account)["id"]
     role = {
-        "principalId": _account(directory, record["ObjectId"])["id"],
+        "principalId": holder,
         "directoryScopeId": "/",
-        "roleDefinitionId": told["Role.TemplateId"],
-        "roleDefinition": {"displayName": told["Role.DisplayName"]},
+        "roleDefinitionId": template,
+        "roleDefinition": {"displayName": _AT_GRAPH.get(template, name)},
     }
-    directory.add(_ROLES, role)
+    held = directory.lists.setdefault(ROLES, [])
+    if not any((one["principalId"], one["roleDefinitionId"]) == (holder, template) for one in held):
+        directory.add(ROLES, role)
+
+
+def _take_role(directory: SimulatedDirectory, record: Json) -> None:
+    told = {one["Name"]: one["OldValue"] for one in record["ModifiedProperties"]}
+    holder, template = _account(directory, record["ObjectId"])["id"], told.get("Role.TemplateId")
+    directory.lists[ROLES] = [
+        one
+        for one in directory.lists.get(ROLES, [])
+        if (one["principalId"], one["roleDefinitionId"]) != (holder, template)
+    ]
+
+
+def _leave_membership(directory: SimulatedDirectory, record: Json) -> None:
+    told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
+    group = {"id": told["Group.ObjectID"], "displayName": told["Group.DisplayName"]}
+    listed = groups_of(str(_account(directory, record["ObjectId"])["userPrincipalName"]))
+    if group not in directory.lists[listed]:
+        directory.lists[listed].append(group)
+
+
+def _leave_owner(directory: SimulatedDirectory, record: Json) -> None:
+    told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
+    owner, object_id = _account(directory, record["ObjectId"]), told.get("Application.ObjectID", "")
+    found = [app_id for app_id, one in directory.registrations.items() if one["id"] == object_id]
+    for app_id in found:
+        owners = directory.lists[f"/applications(appId='{app_id}')/owners"]
+        if not any(one["id"] == owner["id"] for one in owners):
+            owners.append({"id": owner["id"], "userPrincipalName": owner["userPrincipalName"]})
 
 
 def _leave_link(directory: SimulatedDirectory, record: Json) -> None:
@@ -145,5 +189,16 @@ _TRACES: dict[str, Callable[[SimulatedDirectory, Json], None]] = {
     "New-InboxRule": _leave_rule,
     "Consent to application.": _leave_grant,
     "Add member to role.": _leave_role,
+    "Remove member from role.": _take_role,
+    "Add member to group.": _leave_membership,
+    "Add owner to application.": _leave_owner,
     "AnonymousLinkCreated": _leave_link,
 }
+
+
+def leaves_traces(record: bytes) -> bool:
+    """Whether the record may be one of those that leave something behind, looked at without decoding it."""
+    return _TRACE.search(record) is not None
+
+
+_TRACE = re.compile(rb'"Operation":"(?:%s)"' % b"|".join(re.escape(one.encode()) for one in _TRACES))

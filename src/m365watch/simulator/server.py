@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -47,6 +47,12 @@ from m365watch.simulator.tokens import GRAPH_PATH, TokenEndpoint
 from m365watch.simulator.webhooks import WebhookCalls
 from m365watch.values import dataclass
 
+if TYPE_CHECKING:
+    from m365watch.simulator.organisation import Organisation
+
+_SETTLED_MAX = 150_000
+"""Records that Graph's people and groups are made of at its first answer; of longer histories those of
+attacks alone leave something there."""
 _HISTORY_HOURS_MAX = 7 * 24 - 2
 """Two hours short of what can be listed, so that nothing ages out while a test runs."""
 _LISTED_DAYS = 7
@@ -289,18 +295,34 @@ def _tenant(
         registration=registration,
     )
     if settings.records_file is None and settings.source is None:
-        tenant.directory.settle = partial(_settle, history=history, until=clock.now())
+        whole = settings.records_per_day * _history_hours(settings) <= _SETTLED_MAX * 24
+        tenant.directory.settle = partial(_settle, history=history, until=clock.now(), whole=whole)
     return tenant
 
 
-def _settle(directory: SimulatedDirectory, *, history: History, until: datetime) -> None:
+def _settle(directory: SimulatedDirectory, *, history: History, until: datetime, whole: bool) -> None:
     from m365watch.simulator.organisation import Organisation
     from m365watch.simulator.population import populate
 
     source = history.source
     if isinstance(source, Organisation):
-        records = source.attack_records(history.started_at, until)
-        populate(directory, source.accounts(), records, applications=source.applications())
+        records = _traces(source, history.started_at, until, whole=whole)
+        populate(
+            directory,
+            source.accounts(),
+            records,
+            applications=source.applications(),
+            administrators=source.administrators(),
+        )
+
+
+def _traces(source: Organisation, start: datetime, end: datetime, *, whole: bool) -> Iterable[bytes]:
+    """The records that leave something behind: all of them, or those of attacks alone."""
+    from m365watch.simulator.population import leaves_traces
+
+    if not whole:
+        return source.attack_records(start, end)
+    return (one.body for one in source.records_between(start, end) if leaves_traces(one.body))
 
 
 def _history(identity: TenantIdentity, settings: SimulationSettings, started_at: datetime) -> History:

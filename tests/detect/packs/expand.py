@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -84,8 +85,13 @@ def load_cases(path: Path) -> CaseFile:
 def _case(stem: str, told: dict[str, Any], kind: Any) -> Case:
     where = f"{stem}: {told.get('name')}"
     _refuse_unknown(where, told, {"name", "records", "expect"})
-    bodies = _moments([written for entry in told["records"] for written in _repeated(where, entry)], where)
-    return Case(told["name"], kind, tuple(bodies), _expectation(where, told.get("expect") or {}))
+    bodies = written(told["records"], where)
+    return Case(told["name"], kind, bodies, _expectation(where, told.get("expect") or {}))
+
+
+def written(entries: Sequence[dict[str, Any]], where: str = "here") -> tuple[bytes, ...]:
+    """Records in their short form as they come over the wire."""
+    return tuple(_moments([one for entry in entries for one in _repeated(where, entry)], where))
 
 
 def _expectation(where: str, told: dict[str, Any]) -> Expectation:

@@ -3,9 +3,11 @@
     ./dev weeks --users 1000 --records-per-day 100000
 
 The engine is the real one with its file on disk. It learns for eight days and is judged on the days
-after. An alert without a record of an attack is a false one. Alerts that only hand on what Microsoft has
-found (A01, S05) are counted apart: the simulated Microsoft finds malware and bad mail in ordinary days, and
-telling these is right. So are signals, which are alerts of low severity: they are no news but count as risk.
+after. An alert without a record of an attack is a false one, and so is one that rests mostly on others and
+names nobody and nothing of the attack: one record that slipped in makes it no find. Alerts that only hand on
+what Microsoft has found (A01, S05) are counted apart: the simulated Microsoft finds malware and bad mail in
+ordinary days, and telling these is right. So are signals, which are alerts of low severity: they are no news
+but count as risk.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import ipaddress
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -107,7 +109,7 @@ class Weeks:
     attacks: tuple[Attack, ...]
     """Those that were played whole in these days."""
     false: tuple[Alert, ...]
-    """Alerts of medium severity and more that no attack was behind, without what is relayed."""
+    """Alerts of medium severity and more that tell of no attack, without what is relayed."""
     names: dict[str, str]
     """Of the rules, by their ids."""
 
@@ -135,6 +137,17 @@ def _tells(alert: Alert, attack: Attack) -> bool:
     )
 
 
+def is_of_attacks(alert: Alert, attacks: Iterable[Attack]) -> bool:
+    """Whether it tells of an attack: at least half of it is, or it names whom or what the attack is about."""
+    evidence = set(alert.evidence)
+    found = [attack for attack in attacks if not evidence.isdisjoint(attack.record_ids)]
+    theirs = {one for attack in found for one in evidence.intersection(attack.record_ids)}
+    if 2 * len(theirs) >= len(evidence):
+        return bool(theirs)
+    named = {value.lower() for attack in found for values in attack.entities.values() for value in values}
+    return any(value.lower() in named for _, value in alert.entities)
+
+
 @cache
 def _load_rules() -> tuple[Rule, ...]:
     return load_packs().rules
@@ -158,7 +171,6 @@ def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> We
         alerts = [kept.alert for kept in state.alerts.list() if kept.shown]
         state.close()
     around = organisation.attacks(FIRST_AT - timedelta(days=2), end + timedelta(days=2))
-    of_attacks = {record_id for attack in around for record_id in attack.record_ids}
     seen = [alert for alert in alerts if alert.last_seen_at >= judged_at]
     return Weeks(
         days=float(days),
@@ -170,7 +182,7 @@ def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> We
             for alert in seen
             if alert.severity.rank >= Severity.MEDIUM.rank
             and alert.detection not in RELAYED
-            and of_attacks.isdisjoint(alert.evidence)
+            and not is_of_attacks(alert, around)
         ),
         names={rule.id: rule.name for rule in rules},
     )

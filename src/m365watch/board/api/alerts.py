@@ -18,11 +18,11 @@ from m365watch.board.api.problems import BODY_WRONG, NOT_THERE, UNAVAILABLE, Ref
 from m365watch.board.scopes import Scope
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.detect.alert import instant_of
 from m365watch.detect.desk import AlertClosed, AlertsAsked, NoSuchAlert
 from m365watch.detect.document import AlertDocument, document_of
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.instants import instant_of_ms
 
 LIMIT, LIMIT_MAX = 100, 500
 
@@ -154,7 +154,7 @@ async def _show(call: Call) -> Response:
     if kept is None:
         raise _no_such(call.one("id"))
     changes = [
-        ChangeDocument(instant_of(one.at_ms), one.state, one.reason, one.by)
+        ChangeDocument(instant_of_ms(one.at_ms), one.state, one.reason, one.by)
         for one in await call.sources.list_changes(view, kept)
     ]
     return given(AlertWithChanges(document_of(kept), changes))

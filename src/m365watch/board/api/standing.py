@@ -19,6 +19,7 @@ from m365watch.board.sources import Sources
 from m365watch.config.settings import Settings
 from m365watch.errors import CollectorError, LakeMissing, Unavailable
 from m365watch.inspection import read_configuration, read_expiry, read_latency, read_status
+from m365watch.instants import ms_of
 from m365watch.metrics import MEDIA_TYPE, metrics_text
 from m365watch.notify.looking import TargetFigures, read_standings
 
@@ -141,7 +142,7 @@ def _targets(sources: Sources) -> tuple[TargetFigures, ...]:
     if not detections.enabled or not detections.targets:
         return ()
     names = {one.name for one in detections.targets}
-    now_ms = round(sources.clock.now().timestamp() * 1000)
+    now_ms = ms_of(sources.clock.now())
     return tuple(read_standings(sources.settings.state_directory, names, now_ms=now_ms).figures)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 import msgspec
@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from m365watch.board.access import Access, Role
+from m365watch.board.access import Role
 from m365watch.board.acting import body_of
 from m365watch.board.configuring.changes import Change
 from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
 from m365watch.board.configuring.effects import words_of_effect
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
 from m365watch.board.rendering import Templates
+from m365watch.board.security import access_of
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
 from m365watch.errors import CollectorError, SettingsRefused
@@ -38,12 +39,9 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 class Configuring:
     """The routes that change the configuration."""
 
-    def __init__(
-        self, sources: Sources, templates: Templates, access_of: Callable[[Request], Access]
-    ) -> None:
-        """`access_of` says who asks."""
+    def __init__(self, sources: Sources, templates: Templates) -> None:
+        """Nothing is read yet."""
         self._sources = sources
-        self._access_of = access_of
         self._trials = Trials(sources, templates)
 
     def routes(self) -> list[Route]:
@@ -73,7 +71,7 @@ class Configuring:
         asked = await self._asked(request, Asked)
         if isinstance(asked, Response):
             return asked
-        access, sources = self._access_of(request), self._sources
+        access, sources = access_of(request), self._sources
         try:
             past = await asyncio.to_thread(
                 sources.desk.apply,
@@ -110,7 +108,7 @@ class Configuring:
         return StreamingResponse(_lines(told), media_type="application/x-ndjson")
 
     async def _asked(self, request: Request, kind: type[T]) -> T | Response:
-        access = self._access_of(request)
+        access = access_of(request)
         if not access.may(Role.ADMIN) or access.tenants is not None:
             return _answer(403, "your role may not change the configuration")
         try:

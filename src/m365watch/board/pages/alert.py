@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +26,8 @@ from m365watch.board.words import workload_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
-from m365watch.respond.steps import GraphCall, Step
+from m365watch.instants import ms_of
+from m365watch.respond.steps import Step, graph_url_of
 
 _DAYS_S = 8 * DAY_S
 """Longer than any rule joins what belongs together."""
@@ -177,10 +177,7 @@ async def containment(view: View, sources: Sources) -> Shape:
     if kept is None:
         return Listing([], empty=_none_for(view))
     plan = await sources.plan_for(view, kept)
-    graph_url = next(
-        (one.cloud.graph_url for one in sources.settings.tenants if one.tenant_id == plan.tenant),
-        "https://graph.microsoft.com",
-    )
+    graph_url = graph_url_of(sources.settings, plan.tenant)
     rows = [_step(number, step, graph_url) for number, step in enumerate(plan.steps, 1)]
     if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
         carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
@@ -200,16 +197,10 @@ async def containment(view: View, sources: Sources) -> Shape:
 
 
 def _step(number: int, step: Step, graph_url: str) -> Said:
-    way = "by hand" if step.is_by_hand else "can be undone" if step.can_be_undone else "cannot be undone"
-    calls = [_call(one, graph_url) for one in step.calls]
+    calls = [one.line(graph_url) for one in step.calls]
     return Said(
-        f"{number}. {step.title}", at=way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
+        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
     )
-
-
-def _call(call: GraphCall, graph_url: str) -> str:
-    body = "" if call.body is None else " " + json.dumps(call.body)
-    return f"{call.method} {graph_url.rstrip('/')}/v1.0{call.path}{body}"
 
 
 async def history(view: View, sources: Sources) -> Shape:
@@ -235,15 +226,11 @@ async def history(view: View, sources: Sources) -> Shape:
         tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
         step = deed.step.replace("_", " ").capitalize()
         words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
-        rows.append((_ms(deed.at), Said(words, instant(_ms(deed.at)), deed.error, tone)))
+        rows.append((ms_of(deed.at), Said(words, instant(ms_of(deed.at)), deed.error, tone)))
     first = Said("First of its records", instant(kept.alert.first_at_ms), tone="muted")
     last = Said("Last of its records", instant(kept.alert.last_at_ms), tone="muted")
     rows += [(kept.alert.first_at_ms, first), (kept.alert.last_at_ms, last)]
     return Listing([said for _, said in sorted(rows, key=lambda one: -one[0])])
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
 
 
 PAGE = Page(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
 from m365watch.board.narrowing import NOT, is_one_of
@@ -30,7 +29,8 @@ from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
+from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
 SHOWN_MAX = 100
@@ -139,7 +139,7 @@ async def queue(view: View, sources: Sources) -> Shape:
     if order == "newest":
         meant.sort(key=lambda one: -one.alert.last_at_ms)
     else:
-        ranks = rank_alerts(one.alert for one in found)
+        ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
         meant.sort(key=lambda one: ranks[one.alert.id], reverse=True)
     choices = [
         _choice(view, "state", {name: words for name, (words, _) in STATES.items()}, state),
@@ -237,7 +237,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
 
 def instant(at_ms: int) -> str:
     """An instant in UTC, short."""
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%m-%d %H:%M}"
+    return f"{instant_of_ms(at_ms):%m-%d %H:%M}"
 
 
 async def about(view: View, sources: Sources) -> Shape:

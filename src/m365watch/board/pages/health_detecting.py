@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 from m365watch.board.ledger_reader import list_latency, list_outputs, list_throttling, sees_every_tenant
 from m365watch.board.pages.health_words import NO_LEDGER, ago_cell, counted_cell, sentence
@@ -16,6 +16,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.config.settings import DETECTIONS
 from m365watch.detect.standing import DetectionStanding
+from m365watch.instants import instant_of_ms
 from m365watch.monitor.latency import Histogram, Step
 from m365watch.monitor.throttling import HOURS_KEPT
 from m365watch.notify.looking import TargetFigures
@@ -106,7 +107,7 @@ def _target_row(view: View, name: str, one: TargetFigures | None) -> list[Cell]:
 
 
 def _instant(at_ms: int) -> datetime | None:
-    return datetime.fromtimestamp(at_ms / 1000, UTC) if at_ms else None
+    return instant_of_ms(at_ms) if at_ms else None
 
 
 async def detections(view: View, sources: Sources) -> Shape:

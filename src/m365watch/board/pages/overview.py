@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import is_narrow, queue_url
 from m365watch.board.pages.health_words import counted_cell, feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
+from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import (
@@ -46,7 +46,7 @@ from m365watch.board.words import (
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
-from m365watch.detect.ranking import rank_alerts
+from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.errors import CollectorError
 from m365watch.progress import FeedProgress
 
@@ -228,7 +228,7 @@ async def alerts(view: View, sources: Sources) -> Shape:
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
     for kept in found:
         rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
-    ranks = rank_alerts(one.alert for one in found)
+    ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
     ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
     ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
     grid = Grid(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Query, Row
+from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
+from m365watch.board.planning import Query
 from m365watch.board.queries import threats
 from m365watch.board.queries.counting import added
 from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, Tiles, headings_of
@@ -28,6 +29,7 @@ from m365watch.board.telling import (
     told_by,
 )
 from m365watch.board.view import View
+from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import short, workload_words
 
 _SEVERITIES = frozenset({"informational", "low", "medium", "high", "critical"})
@@ -187,6 +189,8 @@ def _alert_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
     about = field_of(record, "AlertEntityId") or field_of(inner, "eid", "f3u", "suid")
     if not about and "@" in row[2]:
         about = row[2]
+    if not about and record.get("Data") == EMPTIED:
+        about = EMPTIED
     return [
         instant(row[0]),
         _severity(field_of(record, "Severity", "AlertSeverity")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import changes_of, marked
 from m365watch.lake.rollups.facts import CHANGES
 

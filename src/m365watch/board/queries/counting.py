@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.planning import Query, Sieve
 from m365watch.values import dataclass
 
 COUNT = "CAST(sum(n) AS BIGINT)"

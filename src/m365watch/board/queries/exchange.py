@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query, Sieve
+from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked, most_by
 from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.queries.counting import COUNT, STEP, count_if
 
 FAILURES = count_if("outcome = 'failed'")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
+"""Records of one sheet."""
+SHEETS_MAX = 10
 FAILED = count_if("outcome = 'failed'")
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
@@ -53,19 +55,35 @@ def _long(mentions: Iterable[str], *, times: str) -> str:
 
 DIMENSION_OF = {"user_id": "user", "client_ip": "ip", "app_id": "app"}
 """The name in a URL of the columns that a view is narrowed by to see the course of their values."""
-_SETS = ", ".join(f"({one})" for one in _COLUMNS)
-_NAME = "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in _COLUMNS) + " END"
-_VALUE = f"coalesce({', '.join(_COLUMNS)})"
+
+
+def _name_of(columns: Iterable[str]) -> str:
+    """Of a row of grouping sets, by which of the columns it is grouped."""
+    return "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns) + " END"
+
+
 _PLACE = "row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place"
 _NUMBER = "count(*) OVER (PARTITION BY name) AS number"
-VALUES = Query(
-    f"WITH sets AS (SELECT {_NAME} AS name, {_VALUE} AS value, sum(n) AS count FROM facts"
-    f" GROUP BY GROUPING SETS ({_SETS})),"
-    f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
-    " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
-    f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
-)
+
+
+def _values_of(columns: Sequence[str]) -> Query:
+    sets = ", ".join(f"({one})" for one in columns)
+    return Query(
+        f"WITH sets AS (SELECT {_name_of(columns)} AS name, coalesce({', '.join(columns)}) AS value,"
+        f" sum(n) AS count FROM facts GROUP BY GROUPING SETS ({sets})),"
+        f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
+        " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
+        f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
+    )
+
+
+VALUES = _values_of(_COLUMNS)
 """Column, value, count, how many values the column has; the most frequent first."""
+COMPARED = ("operation", "client_ip", "app_id", "user_id")
+"""By what two periods are compared."""
+COMPARED_VALUES = _values_of(COMPARED)
+"""`VALUES` of these columns alone: sessions are half of what it costs."""
+_NAME, _VALUE = _name_of(_COLUMNS), f"coalesce({', '.join(_COLUMNS)})"
 TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s), max(last_s) FROM facts")
 _AT_TIMES = ", ".join(f"({one}), ({one}, t)" for one in _COLUMNS)
 LIFE = Query(
@@ -88,12 +106,13 @@ LIFE = Query(
 `TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values."""
 
 
-def course(column: str) -> Query:
+def course(column: str, mentions: Sequence[str] = ()) -> Query:
     """Name of a column of ours, value, instant, count."""
-    return Query(
+    sql = (
         f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
-        f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
+        f" WHERE {column} IN (SELECT unnest($tops)) AND {_where(mentions)} GROUP BY ALL"
     )
+    return traces(sql) if mentions else Query(sql)
 
 
 KIND_COURSES = Query(
@@ -142,10 +161,11 @@ def figures(mentions: Iterable[str]) -> Query:
     )
 
 
-def trail(mentions: Sequence[str]) -> Query:
-    """The newest records."""
+def trail(mentions: Sequence[str], *, sheets: int = 1) -> Query:
+    """The newest records: so many sheets of them, and one more if there are more."""
+    most = sheets * TRAIL_MAX + 1
     return traces(
-        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {TRAIL_MAX}",
-        newest=TRAIL_MAX,
+        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {most}",
+        newest=most,
         every="" if mentions else "true",
     )

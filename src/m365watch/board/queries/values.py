@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.lake_reader import Query
+from m365watch.board.planning import Query
 
 VALUES_MAX = 12
 

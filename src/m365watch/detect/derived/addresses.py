@@ -71,32 +71,6 @@ def external_domain(view: View) -> tuple[Value, ...]:
     return tuple(dict.fromkeys(domain for domain in domains if domain))
 
 
-def outside_members(view: View) -> tuple[Value, ...]:
-    """Who takes part in a chat or joins a team and is of another organisation: an address."""
-    return tuple(one for one, is_outside in _members(view) if is_outside)
-
-
-def inside_members(view: View) -> tuple[Value, ...]:
-    """Who takes part and is of this organisation."""
-    return tuple(one for one, is_outside in _members(view) if not is_outside)
-
-
-def _members(view: View) -> list[tuple[str, bool]]:
-    """Members, or else who acted, and whether each is an outsider; where no domain is known, guests alone.
-
-    That the actor's own domain is the organisation's would be a guess, and here often the wrong one.
-    """
-    knowledge = view.knowledge
-    knows = bool(knowledge.accepted_domains or knowledge.tenant_domains.get(view.tenant))
-    found: dict[str, bool] = {}
-    for value in view.values("Members.UPN") or view.values("UserId"):
-        is_guest = isinstance(value, str) and "#ext#" in value.lower()
-        for one in bare_addresses(value) if isinstance(value, str) else ():
-            if is_guest or knows:
-                found[one] = is_guest or is_external(view, one)
-    return list(found.items())[:_ADDRESSES_MAX]
-
-
 def is_external(view: View, address: str) -> bool:
     """Whether an address is outside: of no accepted domain; where none is known, not of the actor's own."""
     domain = address.rpartition("@")[2].lower()

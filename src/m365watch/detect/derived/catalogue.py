@@ -11,13 +11,17 @@ from m365watch.detect.derived import (
     changes,
     clients,
     consent,
+    copilot,
     files,
     indicators,
     ip,
     mailboxes,
+    members,
     operation,
     outcome,
+    outlook,
     policies,
+    subjects,
     targets,
 )
 from m365watch.values import dataclass
@@ -59,7 +63,7 @@ class Derived:
     """What has to be known of addresses, or it says the same of all: places, networks, tor, vpn, hosting."""
 
 
-_MEMBERS = ("Members", "UserId", "OrganizationName")
+_MEMBERS = ("Members", "UserId", "OrganizationId", "OrganizationName", "ParticipantInfo")
 
 CATALOGUE: dict[str, Derived] = {
     "ip": Derived(ip.ip, _ADDRESS),
@@ -84,13 +88,20 @@ CATALOGUE: dict[str, Derived] = {
     "recipients": Derived(addresses.recipients, _FORWARDING),
     "external_recipients": Derived(addresses.external_recipients, _FORWARDING),
     "external_target": Derived(addresses.external_target, _SHARING),
-    "outside_members": Derived(addresses.outside_members, _MEMBERS),
-    "inside_members": Derived(addresses.inside_members, _MEMBERS),
+    "outside_members": Derived(members.outside_members, _MEMBERS),
+    "inside_members": Derived(members.inside_members, _MEMBERS),
+    "guest_members": Derived(members.guest_members, _MEMBERS),
+    "stranger_names": Derived(members.stranger_names, _MEMBERS),
+    "stranger_addresses": Derived(members.stranger_addresses, _MEMBERS),
+    "foreign_domains": Derived(members.foreign_domains, _MEMBERS),
     "external_domain": Derived(addresses.external_domain, _SHARING),
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
+    "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
+    "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
     "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
+    "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
     "mailbox_alias": Derived(
@@ -98,10 +109,14 @@ CATALOGUE: dict[str, Derived] = {
     ),
     "changed_app": Derived(targets.changed_app, ("ModifiedProperties", "ExtendedProperties", "ObjectId")),
     "target_user": Derived(targets.target_user, ("ObjectId",)),
+    "target_app": Derived(
+        targets.target_app, ("Target", "ModifiedProperties", "ExtendedProperties", "ObjectId")
+    ),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
     "author": Derived(actors.author, _AUTHORS),
+    "alerted_user": Derived(actors.alerted_user, ("Data", "AlertEntityId", "EntityType")),
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),
     "admin": Derived(actors.admin, ("UserId", "MailboxOwnerUPN")),
     "indicator": Derived(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ def target_name(view: View) -> tuple[Value, ...]:
     return (name,) if name else ()
 
 
+_PRINCIPAL = "ServicePrincipal_"
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _APPLICATION = "Application_"
 """What stands before an application's object id, which is not the id that it signs in with."""
 _APP_IDS = (
@@ -53,6 +56,22 @@ def changed_app(view: View) -> tuple[Value, ...]:
                 return (found,)
     found = view.first("ObjectId")
     return (found,) if found and "@" not in found else ()
+
+
+def target_app(view: View) -> tuple[Value, ...]:
+    """The application that something was given to: the id that it signs in with, else its object's.
+
+    `Target` has `ServicePrincipal_` and its object id, that again alone, its name, and the other id;
+    `ObjectId` may be all its names in one text.
+
+    Source: one published record of a role that an application got.
+    """
+    named = [str(one) for one in view.values("Target.ID")]
+    principal = next((one for one in named if one.startswith(_PRINCIPAL)), "")
+    own = principal.removeprefix(_PRINCIPAL).lower()
+    signs_in = (one for one in named if _GUID.fullmatch(one) and one.lower() != own)
+    found = next(signs_in, "") or principal
+    return (found,) if found else changed_app(view)
 
 
 def app_object(view: View) -> tuple[Value, ...]:

@@ -122,7 +122,8 @@ def _block(
     )
     record["IncidentId"] = scene.guid()
     policy, policy_id = scene.pick(scene.estate.policies)
-    rule = f"{policy}: few"
+    found, management_id, rule_id = _information(scene), scene.guid(), scene.guid()
+    kind, severity = _volume(scene, str(record["IncidentId"]))
     record["PolicyDetails"] = [
         {
             "PolicyId": policy_id,
@@ -133,19 +134,28 @@ def _block(
                     "ConditionsMatched": {
                         "ConditionMatchedInNewScheme": True,
                         "OtherConditions": [named("AccessScope", "NotInOrganization")],
-                        "SensitiveInformation": [_information(scene)],
+                        "SensitiveInformation": [found],
                     },
-                    "ManagementRuleId": scene.guid(),
-                    "RuleId": scene.guid(),
+                    "ManagementRuleId": management_id,
+                    "RuleId": rule_id,
                     "RuleMode": "Enable",
-                    "RuleName": rule,
-                    "Severity": scene.pick(("Low", "Low", "Medium", "High")),
+                    "RuleName": f"{policy}: {kind}",
+                    "Severity": severity,
                 }
             ],
         }
     ]
     record["SensitiveInfoDetectionIsIncluded"] = False
     return record
+
+
+def _volume(scene: Scene, incident: str) -> tuple[str, str]:
+    """What the rule is about, and its severity, which is the rule's own.
+
+    Microsoft's templates have one rule for a few findings, of low severity, and one for many, of high.
+    """
+    of_four = scene.pick((0, 1, 2, 3))
+    return ("many", "High") if of_four == 0 and incident[0] in "012" else ("few", "Low")
 
 
 def _information(scene: Scene) -> dict[str, object]:

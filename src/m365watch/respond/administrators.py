@@ -1,0 +1,47 @@
+"""Whether somebody is left who can administer the tenant, asked before an account loses that power.
+
+Nobody lets anyone in again where the last Global Administrator was locked out, and an intruder who is one may
+have seen to it that all others are gone. Who is one through a group counts as one whom nobody knows.
+
+Source: Microsoft Graph, "List members of a directory role"; the template id is the same in every tenant.
+"""
+
+from __future__ import annotations
+
+from m365watch.errors import CollectorError, NeedsOperator
+from m365watch.respond.carrying import FOUND_MAX, Graph
+from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
+
+PERMISSION = "RoleManagement.Read.Directory"
+"""What an application needs to read who they are."""
+NOT_THE_LAST = (
+    "See first that another Global Administrator is left: --apply does it to the last enabled one only with"
+    " --even-last-administrator."
+)
+LOOK_FOR_ANOTHER = (
+    f"Get-MgDirectoryRole -Filter \"roleTemplateId eq '{GLOBAL_ADMINISTRATOR}'\" | ForEach-Object {{"
+    " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -Property UserPrincipalName,AccountEnabled }"
+)
+"""PowerShell that lists them."""
+_GROUP = "#microsoft.graph.group"
+
+
+async def why_not_lock_out(graph: Graph, account: str) -> NeedsOperator | None:
+    """Why the account of that object id must not lose its power; None where it may."""
+    try:
+        members = await graph.list(ADMINISTRATORS, most=FOUND_MAX)
+    except CollectorError as error:
+        return NeedsOperator(
+            f"whether it is the last Global Administrator cannot be read: {error.what}",
+            fix=f"give the application {PERMISSION}, or be sure of it and give --even-last-administrator",
+        )
+    others = [one for one in members if account not in (one.get("id"), one.get("userPrincipalName"))]
+    if any(one.get("accountEnabled") is True for one in others):
+        return None
+    is_one = len(others) < len(members)
+    if not is_one and not any(one.get("@odata.type") == _GROUP for one in members):
+        return None
+    return NeedsOperator(
+        "no other Global Administrator is enabled, and nobody could let anyone in again",
+        fix="make another one first; or give --even-last-administrator, if there is another way in",
+    )

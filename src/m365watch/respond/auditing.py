@@ -1,0 +1,78 @@
+"""Steps on what was to be recorded no more: the one switch that a record turned is turned back."""
+
+from __future__ import annotations
+
+from m365watch.respond.clues import Clues
+from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes
+from m365watch.respond.quoting import powershell
+from m365watch.respond.steps import Step
+
+_WORD = "restore_audit"
+_IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled,AdminAuditLogEnabled"
+_LATE = "It takes up to an hour until records come again; what was not written is lost."
+_SWITCHES = {
+    "UnifiedAuditLogIngestionEnabled": "the audit log of the organisation",
+    "AdminAuditLogEnabled": "Exchange's own log of what administrators do",
+}
+
+
+def restore_audit(clues: Clues) -> list[Step]:
+    """By what the record says; where it says nothing, all of it, for to record harms nobody."""
+    match clues.operation:
+        case "set-mailbox":
+            return [_mailbox(one) for one in named_mailboxes(clues)]
+        case "set-mailboxauditbypassassociation":
+            return [_bypass(one) for one in named_mailboxes(clues)]
+        case "set-organizationconfig":
+            return [_mailboxes_of_all()]
+        case "set-adminauditlogconfig":
+            off = [one for one in _SWITCHES if clues.has(f"Parameters.{one}")]
+            return [_switch(one) for one in off or ["UnifiedAuditLogIngestionEnabled"]]
+        case "":
+            boxes = [step(one) for one in clues.entity("mailbox") for step in (_mailbox, _bypass)]
+            return [_switch("UnifiedAuditLogIngestionEnabled"), _mailboxes_of_all(), *boxes]
+        case _:
+            look = "See that the audit log of the organisation is on"
+            return [Step(_WORD, look, powershell=(_IS_ON,), notes=(EXCHANGE_ONLY,))]
+
+
+def _switch(switch: str) -> Step:
+    return Step(
+        _WORD,
+        f"Switch {_SWITCHES[switch]} on",
+        powershell=(f"Set-AdminAuditLogConfig -{switch} $true", _IS_ON),
+        notes=(EXCHANGE_ONLY, _LATE),
+    )
+
+
+def _mailboxes_of_all() -> Step:
+    return Step(
+        _WORD,
+        "Have what happens in mailboxes recorded again",
+        powershell=("Set-OrganizationConfig -AuditDisabled $false",),
+        notes=(EXCHANGE_ONLY,),
+    )
+
+
+def _mailbox(mailbox: str) -> Step:
+    """Which deeds it records is left as it is: that may be its owner's choice."""
+    quoted = powershell(mailbox)
+    return Step(
+        _WORD,
+        f"Have what happens in {mailbox} recorded again",
+        powershell=(
+            f"Set-Mailbox -Identity {quoted} -AuditEnabled $true",
+            f"Get-Mailbox -Identity {quoted} | Format-List Audit*",
+        ),
+        notes=(EXCHANGE_ONLY,),
+    )
+
+
+def _bypass(account: str) -> Step:
+    said = f"-Identity {powershell(account)} -AuditBypassEnabled $false"
+    return Step(
+        _WORD,
+        f"Have what {account} does in mailboxes recorded again",
+        powershell=(f"Set-MailboxAuditBypassAssociation {said}",),
+        notes=(EXCHANGE_ONLY,),
+    )

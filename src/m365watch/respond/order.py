@@ -1,0 +1,63 @@
+"""In which order the steps of a plan come, and how many: the door is shut before things are tidied up.
+
+Whoever sees his inbox rule vanish while his session lives makes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from m365watch.respond.steps import Step
+
+_THINGS = 3
+_PHASES = {
+    "disable_account": 0,
+    "disable_application": 0,
+    "block_external_user": 0,
+    "reset_password": 1,
+    "revoke_sessions": 2,
+    "block_address": 4,
+    "restore_mfa": 5,
+}
+"""When a word's turn is; all others are in between, in the order of the rule."""
+HOW_ORDERED = "shut the door first: accounts, passwords and sessions come before what was left behind"
+WORD_STEPS_MAX = 50
+"""Steps of one word; what an alert has more of is said in the plan's notes."""
+
+
+def in_order(words: Iterable[str]) -> tuple[str, ...]:
+    """The words in the order in which they are carried out, each once."""
+    return tuple(sorted(dict.fromkeys(words), key=lambda word: _PHASES.get(word, _THINGS)))
+
+
+def cut_long(by_word: Mapping[str, Sequence[Step]]) -> tuple[list[Step], list[str]]:
+    """The steps that a plan has room for, and what there is to say of the others."""
+    steps: list[Step] = []
+    notes: list[str] = []
+    for word, every in by_word.items():
+        steps += every[:WORD_STEPS_MAX]
+        left = len(every) - WORD_STEPS_MAX
+        if left > 0:
+            said = word.replace("_", " ")
+            notes.append(f"{left:,} more steps ({said}) have no room here: the alert's records name them")
+    return steps, notes
+
+
+def spare_own(steps: Sequence[Step], own_apps: Iterable[str]) -> list[Step]:
+    """Whatever would be done to an application of this product's own is by hand, and comes last."""
+    own = tuple(one.lower() for one in own_apps if one)
+    spared = [step for step in steps if any(one in _text_of(step) for one in own)]
+    return [*(one for one in steps if one not in spared), *map(_by_hand, spared)]
+
+
+def _text_of(step: Step) -> str:
+    return " ".join((*(call.path for call in step.calls), *step.powershell)).lower()
+
+
+def _by_hand(step: Step) -> Step:
+    why = (
+        "By hand, and last: with this application the records are collected or the responses carried out."
+        " Whatever is taken from it ends that; renew its credentials first, and look at who changed it."
+    )
+    return replace(step, operations=(), permissions=(), notes=(why, *step.notes))

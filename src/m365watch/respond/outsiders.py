@@ -1,0 +1,95 @@
+"""Steps on outsiders: guests, and the organisations that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from m365watch.detect.derived.addresses import bare_addresses
+from m365watch.detect.judging import split_line
+from m365watch.respond.accounts import path_of
+from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
+from m365watch.respond.clues import Account, Clues
+from m365watch.respond.quoting import is_account, powershell
+from m365watch.respond.steps import Revise, Step
+
+_FOR_EVERYBODY = frozenset(
+    {
+        *("aol.com", "gmail.com", "googlemail.com", "gmx.de", "gmx.net", "hotmail.com", "icloud.com"),
+        *("live.com", "mail.ru", "me.com", "msn.com", "outlook.com", "proton.me", "protonmail.com"),
+        *("qq.com", "web.de", "yahoo.com", "yandex.ru"),
+    }
+)
+"""Domains of mail for everybody: whoever shuts one out shuts out people who have nothing to do with it."""
+
+
+def block_external_user(clues: Clues) -> list[Step]:
+    """A guest's account is disabled, and the organisation that an outsider comes from is shut out of Teams.
+
+    That only where the alert says for certain that its domain is none of the tenant's own; of any other
+    somebody has to see first whose it is.
+    """
+    guests = [one for one in clues.entity("guest") if "#ext#" in one.lower() and is_account(one)]
+    # Whoever is of the same domain as the tenant's guests or people is no other organisation's.
+    own = {_domain(one) for one in (*guests, *clues.entity("user"))}
+    certain = {one.lower() for line in clues.entity("domain") for one in line.split(", ")}
+    members = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
+    named = dict.fromkeys(_domains((*clues.entity("guest"), *members, *clues.entity("sender"))))
+    outside = [one for one in named if one not in own and one not in _FOR_EVERYBODY]
+    return [
+        *(_disable_guest(Account(one)) for one in guests),
+        *(_shut_out(one) if one in certain else _see_whose(one) for one in outside),
+    ]
+
+
+def _domains(names: Iterable[str]) -> list[str]:
+    return [_domain(address) for one in names for address in bare_addresses(one)]
+
+
+def _domain(name: str) -> str:
+    return name.rpartition("@")[2].lower()
+
+
+def _disable_guest(guest: Account) -> Step:
+    return Step(
+        "block_external_user",
+        f"Disable the guest {guest.name}",
+        operations=(Revise(path_of(guest), {"accountEnabled": False}, locks_out=True),),
+        powershell=(
+            LOOK_FOR_ANOTHER,
+            f"Update-MgUser -UserId {powershell(guest.name)} -AccountEnabled:$false",
+        ),
+        permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
+        notes=(NOT_THE_LAST,),
+    )
+
+
+def _shut_out(domain: str) -> Step:
+    return Step(
+        "block_external_user",
+        f"Shut {domain} out of Teams",
+        powershell=(
+            "Get-MgDomain -All | Format-Table Id,IsVerified  # it must not be among these: they are yours",
+            f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
+            "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
+        ),
+        notes=(
+            (
+                "Teams PowerShell only: Graph cannot do it. Nobody of that organisation gets in any more: see"
+                " first that it is no partner's and no sister company's."
+            ),
+        ),
+    )
+
+
+def _see_whose(domain: str) -> Step:
+    return Step(
+        "block_external_user",
+        f"See whether {domain} is yours, before anything is done to it",
+        powershell=("Get-MgDomain -All | Format-Table Id,IsVerified  # these are yours",),
+        notes=(
+            (
+                "By hand: neither the record nor accepted_domains says on whose side it is. Is it neither"
+                " yours nor a partner's: the Teams admin center blocks it, below External access."
+            ),
+        ),
+    )

@@ -1,0 +1,387 @@
+"""Plans for records as they come over the wire: on the right thing, and on no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verdicts import KnownNetworks
+
+from detected import plan_from, steps, titles
+from m365watch.detect.knowledge import Knowledge
+from m365watch.respond.steps import Plan, Remove
+
+CEO_ID = "1b6f0c11-2222-4aaa-8bbb-0123456789ab"
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+EVE, FRED, BEA, ADMIN = (f"{name}@contoso.example" for name in ("eve", "fred", "bea", "admin"))
+GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
+SITE = "https://contoso.sharepoint.example/sites"
+APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"
+OTHER = "b71a20c9-0000-4c4f-bc3b-0000000000bb"
+OUTLOOK = "d3590ed6-52b3-4102-aeff-aad2292ab01c"
+
+
+def role(user: str, operation: str = "Add member to role.", template: str = GLOBAL) -> dict[str, Any]:
+    """A record of a role that was given, under the name that records have for it."""
+    return {
+        "shape": "directory",
+        "Operation": operation,
+        "ObjectId": user,
+        "ModifiedProperties": {
+            "Role.DisplayName": ["Company Administrator", ""],
+            "Role.TemplateId": [template, ""],
+        },
+    }
+
+
+def joins(
+    user: str, group: str, *, actor: str = ADMIN, operation: str = "Add member to group."
+) -> dict[str, Any]:
+    """A record of somebody who gets into a group."""
+    named = {"Group.ObjectID": [GROUP_ID, ""], "Group.DisplayName": [group, ""]}
+    return {
+        "shape": "directory",
+        "Operation": operation,
+        "ObjectId": user,
+        "UserId": actor,
+        "ModifiedProperties": named,
+    }
+
+
+def owner(user: str, app: str, *, actor: str = ADMIN, of: str = "Application") -> dict[str, Any]:
+    """A record of an application that gets an owner."""
+    noun = "application" if of == "Application" else "service principal"
+    named = {f"{of}.DisplayName": ["Shift Planner", ""], f"{of}.AppId": [app, ""]}
+    return {
+        "shape": "app_directory",
+        "Operation": f"Add owner to {noun}.",
+        "ObjectId": user,
+        "UserId": actor,
+        "ModifiedProperties": named,
+    }
+
+
+def removals(plan: Plan, word: str) -> list[Remove]:
+    """What would be removed by Graph for a word."""
+    return [one for step in steps(plan, word) for one in step.operations if isinstance(one, Remove)]
+
+
+def test_an_id_inside_a_name_names_nobody(tmp_path: Path) -> None:
+    """Who makes accounts chooses their names, and may put the chief's object id into one."""
+    name = f"x{CEO_ID}@contoso.example"
+    plan = plan_from(tmp_path, "i16_privileged_role", role(name))
+
+    of_name = [step for step in plan.steps if name in step.title]
+    paths = [call.path for step in of_name for call in step.calls if call.path.startswith("/users/")]
+    assert paths
+    assert [one for one in paths if f"/users/x{CEO_ID}%40contoso.example" not in one] == []
+
+
+@pytest.mark.parametrize("template", [GLOBAL, f'"{GLOBAL}"'])
+def test_a_role_is_found_by_its_template_whatever_records_call_it(tmp_path: Path, template: str) -> None:
+    """Records say Company Administrator, and Graph Global Administrator."""
+    plan = plan_from(tmp_path, "i16_privileged_role", role(BEA, template=template))
+
+    assert titles(plan, "remove_role") == [f"Remove the role Company Administrator of {BEA}"]
+    assert [one.wanted for one in removals(plan, "remove_role")] == [(("roleDefinitionId", GLOBAL),)]
+
+
+def test_a_role_that_may_be_taken_is_no_role_that_is_held(tmp_path: Path) -> None:
+    """It is not among the assignments, and what is there is rightly there."""
+    plan = plan_from(tmp_path, "i16_privileged_role", role(BEA, "Add eligible member to role."))
+
+    [step] = steps(plan, "remove_role")
+    assert step.title == f"Let {BEA} be eligible no more for the role Company Administrator"
+    assert step.is_by_hand
+    assert "adminRemove" in step.powershell[-1]
+
+
+def test_nobody_loses_what_another_record_gave_where_the_actor_is_a_grantee_as_well(tmp_path: Path) -> None:
+    """Who made himself administrator of one site gave another to somebody else."""
+    plan = plan_from(
+        tmp_path,
+        "s06_site_admin_added",
+        {"shape": "file", "Operation": "SiteCollectionAdminAdded", "UserId": ADMIN, "ObjectId": f"{SITE}/a",
+         "TargetUserOrGroupName": ADMIN},
+        {"shape": "file", "Operation": "SiteCollectionAdminAdded", "UserId": ADMIN, "ObjectId": f"{SITE}/b",
+         "TargetUserOrGroupName": EVE},
+    )  # fmt: skip
+
+    assert titles(plan, "remove_site_admin") == [
+        f"Make {ADMIN} administrator of {SITE}/a no more",
+        f"Make {EVE} administrator of {SITE}/b no more",
+    ]
+
+
+def test_who_lets_others_into_groups_leaves_only_the_own_one(tmp_path: Path) -> None:
+    """Eve joins one group herself, and lets Fred into another."""
+    plan = plan_from(
+        tmp_path,
+        "devo_group_membership_modified",
+        joins(EVE, "Admins", actor=EVE),
+        joins(FRED, "Lunch", actor=EVE),
+    )
+
+    assert titles(plan, "remove_group_member") == [
+        f'Take {EVE} out of the group "Admins"',
+        f'Take {FRED} out of the group "Lunch"',
+    ]
+    assert {one.wanted for one in removals(plan, "remove_group_member")} == {(("id", GROUP_ID),)}
+
+
+def test_an_owner_of_a_group_loses_the_ownership(tmp_path: Path) -> None:
+    """As a member, which the intruder need not be, nobody is put out."""
+    plan = plan_from(
+        tmp_path,
+        "devo_group_membership_modified",
+        joins(EVE, "Admins", operation="Add owner to group."),
+    )
+
+    assert titles(plan, "remove_group_member") == [f'Let {EVE} own the group "Admins" no more']
+    assert [one.removal.path for one in removals(plan, "remove_group_member")] == [
+        f"/groups/{GROUP_ID}/owners/{{found.id}}/$ref"
+    ]
+
+
+def test_each_application_loses_the_owner_that_it_got(tmp_path: Path) -> None:
+    """Eve made herself an owner of one, and Fred of the other, of which she may rightly be one."""
+    plan = plan_from(
+        tmp_path,
+        "o05_application_owner_or_reach",
+        owner(EVE, APP, actor=EVE),
+        owner(FRED, OTHER, actor=EVE, of="ServicePrincipal"),
+    )
+
+    assert titles(plan, "remove_owner") == [
+        f"Remove the owner {EVE} of the application {APP}",
+        f"Remove the owner {FRED} of the service principal of the application {OTHER}",
+    ]
+    assert [one.listed.partition("?")[0] for one in removals(plan, "remove_owner")] == [
+        f"/applications(appId='{APP}')/owners",
+        f"/servicePrincipals(appId='{OTHER}')/owners",
+    ]
+
+
+def test_an_owner_that_only_the_properties_name_is_known(tmp_path: Path) -> None:
+    """ObjectId is the application then."""
+    told = owner(APP, APP)
+    told["ModifiedProperties"]["User.UPN"] = [EVE, ""]
+    plan = plan_from(tmp_path, "o05_application_owner_or_reach", told)
+
+    assert titles(plan, "remove_owner") == [f"Remove the owner {EVE} of the application {APP}"]
+
+
+def test_an_application_that_was_opened_is_closed_and_keeps_its_owners(tmp_path: Path) -> None:
+    """No record gave it one."""
+    plan = plan_from(
+        tmp_path,
+        "o05_application_owner_or_reach",
+        {
+            "shape": "app_directory",
+            "Operation": "Update application.",
+            "ObjectId": APP,
+            "ModifiedProperties": {"AvailableToOtherTenants": ["[true]", "[false]"]},
+        },
+    )
+
+    assert titles(plan, "remove_owner") == [f"Close the application {APP} to other tenants"]
+    assert removals(plan, "remove_owner") == []
+
+
+def test_what_is_microsoft_s_own_is_left_alone(tmp_path: Path) -> None:
+    """An intruder reads mail with Outlook like everybody else."""
+    plan = plan_from(
+        tmp_path,
+        "b12_mail_read_in_masses",
+        {
+            "shape": "mail_read",
+            "ClientAppId": OUTLOOK,
+            "OperationProperties": {"MailAccessType": "Bind", "IsThrottled": "True"},
+        },
+    )
+
+    told = steps(plan, "remove_oauth_grant")
+    assert [(step.title, step.operations) for step in told] == [
+        (f"Leave the application {OUTLOOK} alone: it is Microsoft's own", ())
+    ]
+
+
+def test_one_s_own_application_is_by_hand_and_last(tmp_path: Path) -> None:
+    """An intruder who gives the collector a secret must not have it disabled by its own alert."""
+    record = {
+        "shape": "app_directory",
+        "Operation": "Update application \u2013 Certificates and secrets management ",
+        "ObjectId": f"Application_{OTHER}",
+        "ModifiedProperties": {"KeyDescription": ['["[KeyIdentifier=a,KeyType=Password]"]', "[]"],
+                               "AppId": [APP, ""]},
+    }  # fmt: skip
+    plan = plan_from(tmp_path, "o04_credential_added", record, own_apps=[APP])
+
+    of_app = [step for step in plan.steps if APP in " ".join(step.powershell)]
+    assert of_app
+    assert all(step.is_by_hand for step in of_app)
+    assert list(plan.steps[-len(of_app) :]) == of_app
+
+
+def test_the_person_whose_second_factor_went_is_looked_after(tmp_path: Path) -> None:
+    """And no policy is put back, and no role taken, of which no record speaks."""
+    strange = {"ClientIP": "203.0.113.66", "ActorIpAddress": "203.0.113.66"}
+    devices = {"DeviceProperties": {"IsCompliantAndManaged": "False"}}
+    plan = plan_from(
+        tmp_path,
+        "c03_protection_lowered_from_new_address",
+        {"repeat": 12, "every": "1d", "record": {"shape": "signin", "UserId": ADMIN, **devices}},
+        {"shape": "signin", "after": "1h", "UserId": ADMIN, **strange, **devices},
+        {"shape": "directory", "Operation": "Disable Strong Authentication.", "after": "20m"},
+    )
+
+    assert titles(plan, "restore_mfa")[0].startswith(f"Look at the second factors of {BEA};")
+    assert titles(plan, "restore_policy") == []
+    [roles] = steps(plan, "remove_role")
+    assert (roles.title, roles.operations) == (f"See which roles {ADMIN} has", ())
+
+
+def test_of_a_session_that_went_on_among_servers_only_the_servers_are_blocked(tmp_path: Path) -> None:
+    """It began where the owner sits."""
+    known = Knowledge(enrichment=KnownNetworks({"hosting": ["203.0.113.0/24"]}))
+    plan = plan_from(
+        tmp_path,
+        "i09_session_moves_to_servers",
+        {"shape": "signin"},
+        {"shape": "signin", "after": "10m", "ClientIP": "203.0.113.66", "ActorIpAddress": "203.0.113.66"},
+        knowledge=known,
+    )
+
+    assert titles(plan, "block_address") == ["Block sign-ins from 203.0.113.66/32"]
+
+
+def test_which_of_two_addresses_is_the_owner_s_nobody_guesses(tmp_path: Path) -> None:
+    """A session in two browsers: one of them sits in the office."""
+    plan = plan_from(
+        tmp_path,
+        "i09_session_in_two_places",
+        {"shape": "signin"},
+        {
+            "shape": "signin",
+            "after": "10m",
+            "ClientIP": "203.0.113.66",
+            "ActorIpAddress": "203.0.113.66",
+            "ExtendedProperties": {"UserAgent": "python-requests/2.32"},
+        },
+    )
+
+    [step] = steps(plan, "block_address")
+    assert step.title.startswith("Ask which of these addresses are not those of ada@contoso.example: ")
+    assert step.powershell == ()
+
+
+def test_an_application_that_one_person_let_in_loses_what_that_person_gave(tmp_path: Path) -> None:
+    """Five hundred others may rightly use it."""
+    consent = {
+        "shape": "app_directory",
+        "Operation": "Consent to application.",
+        "UserId": EVE,
+        "ModifiedProperties": {
+            "ConsentContext.IsAdminConsent": ["False", ""],
+            "ConsentAction.Permissions": ["[] => [[Id: x, ConsentType: Principal, Scope: Mail.Read]]", ""],
+        },
+    }
+    plan = plan_from(tmp_path, "o01_user_consents_to_mail_or_files", consent)
+
+    assert titles(plan, "remove_user_consent") == [f"Take back what {EVE} let the application {APP} do"]
+    [removal] = removals(plan, "remove_user_consent")
+    assert removal.wanted_of_subject == (("principalId", "id"),)
+    assert not removal.takes_all
+    assert all(step.asks_always for step in steps(plan, "disable_application"))
+
+
+def test_a_bad_application_is_found_where_its_consent_names_it(tmp_path: Path) -> None:
+    """Records of the directory have it in ObjectId, or in the properties of what was granted."""
+    bad = "ff8d92dc-3d82-41d6-bcbd-b9174d163620"
+    granted = {
+        "shape": "app_directory",
+        "Operation": "Add delegated permission grant.",
+        "UserId": EVE,
+        "ObjectId": "00000003-0000-0000-c000-000000000000",
+        "ModifiedProperties": {"ServicePrincipal.AppId": [bad, ""]},
+    }
+    plan = plan_from(tmp_path, "o06_bad_application", granted)
+
+    assert titles(plan, "disable_application") == [f"Disable the application {bad}"]
+
+
+def test_the_applications_of_a_burst_are_disabled(tmp_path: Path) -> None:
+    """Each of the four that were made."""
+    made = {"shape": "app_directory", "ObjectId": "a62919b8-0000-4b3f-ab2a-00000000000{n}"}
+    plan = plan_from(tmp_path, "o05_burst_of_applications", {"repeat": 4, "every": "2m", "record": made})
+
+    assert titles(plan, "disable_application") == [
+        f"Disable the application a62919b8-0000-4b3f-ab2a-00000000000{n}" for n in range(1, 5)
+    ]
+
+
+def test_services_are_no_accounts(tmp_path: Path) -> None:
+    """A reset of one's own password is the deed of a service, which no directory knows."""
+    service = "fim_password_service@support.onmicrosoft.com"
+    plan = plan_from(
+        tmp_path,
+        "devo_password_reset",
+        {"shape": "directory", "Operation": "Reset user password.", "UserId": service},
+    )
+
+    assert [step.title for step in plan.steps if service in step.title] == []
+    assert [step.title for step in plan.steps if BEA in step.title] != []
+
+
+def test_what_carries_the_directory_over_is_not_locked_out(tmp_path: Path) -> None:
+    """Without it nothing is synchronised any more; whoever has its secret has the server."""
+    bridge = "Sync_DC1_0123456789ab@contoso.onmicrosoft.com"
+    plan = plan_from(tmp_path, "i16_privileged_role", role(BEA) | {"UserId": bridge})
+
+    told = [step for step in plan.steps if bridge in step.title]
+    assert [(step.title, step.operations) for step in told] == [
+        (f"See what {bridge} does before anything is done to it", ())
+    ]
+
+
+def test_the_door_is_shut_first(tmp_path: Path) -> None:
+    """Who sees the role vanish while the session lives takes another."""
+    plan = plan_from(tmp_path, "i16_privileged_role", role(BEA))
+
+    assert list(dict.fromkeys(step.word for step in plan.steps)) == [
+        "disable_account",
+        "revoke_sessions",
+        "remove_role",
+    ]
+
+
+def test_an_account_is_in_the_plan_however_much_was_opened(tmp_path: Path) -> None:
+    """A hundred links are no reason to let the intruder stay."""
+    link = {
+        "shape": "sharing",
+        "Operation": "AnonymousLinkCreated",
+        "ObjectId": f"{SITE}/a/Documents/{{n}}.docx",
+        "SourceFileName": "{n}.docx",
+    }
+    plan = plan_from(tmp_path, "s01_many_anonymous_links", {"repeat": 120, "every": "1s", "record": link})
+
+    assert len(titles(plan, "revoke_sessions")) == 1
+    assert any("more steps (disable anonymous link)" in note for note in plan.notes)
+
+
+def test_a_role_of_exchange_is_taken_from_whom_it_was_given(tmp_path: Path) -> None:
+    """What comes by a role group would be taken from all its members."""
+    plan = plan_from(
+        tmp_path,
+        "b10_powerful_exchange_role",
+        {
+            "shape": "cmdlet",
+            "Operation": "New-ManagementRoleAssignment",
+            "Parameters": {"Role": "ApplicationImpersonation", "User": "svc@contoso.example"},
+        },
+    )
+
+    [step] = steps(plan, "remove_role")
+    assert all("-AssignmentMethod Direct" in line for line in step.powershell)
+    assert "Format-Table" in step.powershell[0]

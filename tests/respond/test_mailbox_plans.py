@@ -1,0 +1,198 @@
+"""Plans on mailboxes and mail flow: of records as they come, and no innocent is harmed."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts import ANN
+from m365watch.respond.steps import Remove
+from planning import Record, cmdlet, lines_of, steps_of
+
+THIEF = "thief@mail.example.net"
+ADA = "ada@fabrikam.example"
+
+
+def test_a_rule_s_name_begins_behind_the_mailbox() -> None:
+    """A name may have a backslash, a mailbox has none: no other rule goes that ends alike."""
+    [step] = steps_of(
+        "remove_inbox_rule",
+        "B01",
+        cmdlet(
+            "Set-InboxRule", by=ANN, of=r"ann\x\Newsletters", Identity=r"ann\x\Newsletters", ForwardTo=THIEF
+        ),
+    )
+
+    assert [one.wanted for one in step.operations if isinstance(one, Remove)] == [
+        (("displayName", r"x\Newsletters"),)
+    ]
+    assert step.powershell[-1].endswith(r"-Identity 'ann\x\Newsletters' -Confirm:$false")
+
+
+@pytest.mark.parametrize("identity", [r"ann\1234567890123456789", r"Ann Ames\x\Newsletters"])
+def test_a_rule_that_has_no_certain_name_is_removed_by_hand(identity: str) -> None:
+    """A number of Exchange's, and what begins with no name of the mailbox, are nothing to Graph."""
+    [step] = steps_of(
+        "remove_inbox_rule",
+        "B01",
+        cmdlet("Set-InboxRule", by=ANN, of=r"ann\1", Identity=identity, ForwardTo=THIEF),
+    )
+
+    assert step.operations == ()
+    assert step.notes[0].startswith("By hand: the record has the rule by a name of Exchange's")
+    assert step.powershell[-1].endswith(f"-Identity '{identity}' -Confirm:$false")
+
+
+def test_forwarding_that_no_record_set_is_looked_at() -> None:
+    """An inbox rule forwards; that of the mailbox may be its owner's own."""
+    steps = steps_of("remove_forwarding", "B01", cmdlet("New-InboxRule", by=ANN, Name="x", ForwardTo=THIEF))
+
+    assert [step.title for step in steps] == [f"See whether {ANN} forwards its mail besides, and to whom"]
+    assert not any("Set-Mailbox" in line for line in lines_of(steps))
+
+
+def test_forwarding_ends_where_the_record_set_it() -> None:
+    """By the address that the command named, and what it did not set stays."""
+    steps = steps_of(
+        "remove_forwarding",
+        "B04",
+        cmdlet("Set-Mailbox", by="ada@contoso.example", of="ada", Identity=ADA, ForwardingSmtpAddress=THIEF),
+    )
+
+    assert [step.title for step in steps] == [f"Stop {ADA} from forwarding"]
+    assert lines_of(steps)[-1] == f"Set-Mailbox -Identity '{ADA}' -ForwardingSmtpAddress $null"
+
+
+def test_an_alias_is_no_mailbox_of_whoever_acted() -> None:
+    """Two domains may each have an ada."""
+    [step] = steps_of(
+        "remove_forwarding",
+        "B04",
+        cmdlet(
+            "Set-Mailbox", by="ada@contoso.example", of="ada", Identity="ada", ForwardingSmtpAddress=THIEF
+        ),
+    )
+
+    assert step.title == "Stop ada from forwarding"
+
+
+def test_several_mailboxes_that_forward_are_each_named() -> None:
+    """And never that of the administrator who set it; a transport rule has its own step."""
+    set_two = [
+        cmdlet("Set-Mailbox", of=name, Identity=f"{name}@contoso.example", ForwardingSmtpAddress=THIEF)
+        for name in ("bea", "cyd")
+    ]
+    diverted = cmdlet("New-TransportRule", Name=".", BlindCopyTo=THIEF)
+
+    assert [step.title for step in steps_of("remove_forwarding", "B05", *set_two, diverted)] == [
+        "Stop bea@contoso.example from forwarding",
+        "Stop cyd@contoso.example from forwarding",
+    ]
+    assert [step.title for step in steps_of("remove_transport_rule", "B05", *set_two, diverted)] == [
+        'Disable the transport rule ".", then remove it'
+    ]
+
+
+MADE = cmdlet("New-TransportRule", Name=".", BlindCopyTo=THIEF)
+
+
+def transport(operation: str) -> Record:
+    """Something done to the rule of that name."""
+    return cmdlet(operation, of=".", Identity=".")
+
+
+@pytest.mark.parametrize(
+    ("records", "title"),
+    [
+        (
+            [MADE, transport("Remove-TransportRule")],
+            'See that the transport rule "." is gone: it was made here, and removed again',
+        ),
+        ([MADE, transport("Disable-TransportRule")], 'Disable the transport rule ".", then remove it'),
+        ([transport("Remove-TransportRule"), MADE], 'Disable the transport rule ".", then remove it'),
+        (
+            [transport("Disable\u2013TransportRule")],
+            'See whose transport rule "." is; enable it again if it is yours',
+        ),
+        (
+            [transport("Remove-TransportRule")],
+            'See whose transport rule "." was; make it again if it was yours',
+        ),
+    ],
+)
+def test_the_intruder_s_transport_rule_is_never_made_again(records: list[Record], title: str) -> None:
+    """Who tidies up behind themselves is not helped; nor is what was switched off switched on unseen."""
+    steps = steps_of("remove_transport_rule", "B06", *records)
+
+    assert [step.title for step in steps] == [title]
+    assert not any("Enable-" in line or "New-" in line for line in lines_of(steps))
+
+
+def test_one_s_own_connector_is_not_switched_off() -> None:
+    """Mail stops then, and what an intruder switched off or opened stays so."""
+    steps = steps_of(
+        "remove_connector",
+        "B07",
+        cmdlet("Set-OutboundConnector", of="To relay", Identity="To relay", SmartHosts="relay.example.net"),
+    )
+
+    assert lines_of(steps) == ["Get-OutboundConnector -Identity 'To relay' | Format-List"]
+    assert [step.title for step in steps] == ['Put the mail connector "To relay" back as it was']
+    assert "The record set SmartHosts." in steps[0].notes[1]
+
+
+def test_a_connector_that_the_alert_s_records_made_and_changed_goes() -> None:
+    """By one step."""
+    made = cmdlet("New-InboundConnector", of="x", Name="x", SenderDomains="*")
+    changed = cmdlet("Set-InboundConnector", of="x", Identity="x", RequireTls="False")
+
+    assert [step.title for step in steps_of("remove_connector", "B07", made, changed)] == [
+        'Switch the mail connector "x" off, then remove it'
+    ]
+
+
+def granted(operation: str = "Add-MailboxPermission", **parameters: str) -> Record:
+    """Somebody is let into bea's mailbox."""
+    return cmdlet(operation, of="bea", Identity="bea", **parameters)
+
+
+@pytest.mark.parametrize(
+    ("record", "title", "removal"),
+    [
+        (
+            granted(User="cyd", AccessRights="ReadPermission, ChangeOwner"),
+            "Take ReadPermission and ChangeOwner on bea away from cyd",
+            (
+                "Remove-MailboxPermission -Identity 'bea' -User 'cyd'"
+                " -AccessRights ReadPermission,ChangeOwner -Confirm:$false"
+            ),
+        ),
+        (
+            granted("Add-RecipientPermission", Trustee="cyd", AccessRights="SendAs"),
+            "Let cyd send as bea no more",
+            "Remove-RecipientPermission -Identity 'bea' -Trustee 'cyd' -AccessRights SendAs -Confirm:$false",
+        ),
+        (
+            granted("Set-Mailbox", GrantSendOnBehalfTo="cyd"),
+            "Let cyd send on behalf of bea no more",
+            "Set-Mailbox -Identity 'bea' -GrantSendOnBehalfTo @{Remove = 'cyd'}",
+        ),
+    ],
+)
+def test_the_right_that_was_given_is_taken_and_no_other(record: Record, title: str, removal: str) -> None:
+    """Who sends for somebody keeps what they read by right."""
+    steps = steps_of("remove_mailbox_permission", "B08", record)
+
+    assert [step.title for step in steps] == [title]
+    assert [line for line in lines_of(steps) if not line.startswith("Get-")] == [removal]
+
+
+@pytest.mark.parametrize(
+    "given", ["x" * 400, '["cyd","dora"]', ";".join(f"u{n}@contoso.example" for n in range(40))]
+)
+def test_nobody_else_loses_rights_where_it_is_not_told_who_got_them(given: str) -> None:
+    """Least of all the administrator who gave them."""
+    steps = steps_of("remove_mailbox_permission", "B08", granted("Set-Mailbox", GrantSendOnBehalfTo=given))
+
+    assert steps[-1].title == "See who else was let into bea"
+    assert not any("adm@" in step.title for step in steps)
+    assert not any("Set-Mailbox" in line for line in lines_of(steps))
