@@ -24,7 +24,7 @@ from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import MANY_RECORDS, Expects, Output
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
@@ -82,6 +82,7 @@ class Pipeline:
         `patience_s` is how long a failing output is tried again; None: for ever.
         """
         self._names = frozenset(one.output.name for one in outputs)
+        self._expecting = [one.output for one in outputs if isinstance(one.output, Expects)]
         self._wide_headers = any(one.output.needs_wide_headers for one in outputs)
         self._treatments = dict(treatments)
         self._cycles = cycles
@@ -189,8 +190,11 @@ class Pipeline:
                     if not blobs:
                         linger.reschedule(asyncio.get_running_loop().time() + LINGER_S)
                     blobs.append(fetched)
-                    records += len(fetched.split.records)
+                    before, records = records, records + len(fetched.split.records)
                     size_bytes += fetched.held_bytes
+                    if before < MANY_RECORDS <= records:
+                        for output in self._expecting:
+                            output.expect(records)
         return blobs
 
     async def _is_fragments_only(self, fetched: FetchedBlob) -> bool:

@@ -45,8 +45,9 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable
+from m365watch.outputs.port import MANY_RECORDS
 
-BUSY_RECORDS = 2_000
+BUSY_RECORDS = MANY_RECORDS
 """A batch of so many records shows that another process is worth its memory."""
 QUIET_LOOKS = 5
 """After so many looks, one a minute, without such a batch the process is let go of."""
@@ -106,6 +107,10 @@ class AsideEngine:
     def child(self) -> Child | None:
         """The process, where one runs."""
         return self._child
+
+    def expect(self, records: int, *, now: datetime) -> None:
+        """Start the child if so many are worth it: it takes its time. Raises: OutputUnavailable."""
+        self._start_if_busy(records, now)
 
     def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> list[Change]:
         """As the engine's."""
