@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from structlog.testing import capture_logs
 
+from m365watch.config.settings import MaskSettings
 from m365watch.delivery import BATCHES_WAITING_MAX, QueuedOutput
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.feed.tries import FetchedBlob
@@ -33,6 +34,7 @@ from m365watch.outputs.port import MANY_RECORDS
 from m365watch.outputs.queue import BatchQueue
 from m365watch.pipeline import BATCH_BYTES, LINGER_S, BatchBounds, Pipeline
 from m365watch.progress import FeedProgress
+from m365watch.records.masking import Masker
 from m365watch.records.split import split_blob
 from m365watch.records.treatment import Treatment
 from m365watch.testing.batches import TABLE_PREFIX, make_record, make_records
@@ -93,13 +95,13 @@ class Works:
         """Hand a new blob of `records` to the pipeline; its content id."""
         return self.take_body(b"[" + b",".join(records) + b"]", feed=feed)
 
-    def take_body(self, body: bytes, *, feed: Feed = FEED) -> str:
+    def take_body(self, body: bytes, *, feed: Feed = FEED, views: bool = False) -> str:
         self._count += 1
         now = self.clock.now()
         ref = BlobRef(feed, f"blob{self._count}", now, now + timedelta(days=7))
         self.ledger.commit_listing(feed, Window(now, now), [ref], complete=False, at=now)
         [known] = [one for one in self.due(feed) if one.ref.content_id == ref.content_id]
-        self.pipeline.take(fetched(known, body, now))
+        self.pipeline.take(fetched(known, body, now, views=views))
         return ref.content_id
 
     def take_due(self, body: bytes) -> None:
@@ -130,8 +132,8 @@ class KeepingCalls(CallsInLine):
         return await super().__call__(verb, *args, **kwargs)
 
 
-def fetched(known: KnownBlob, body: bytes, at: datetime) -> FetchedBlob:
-    return FetchedBlob(known, split_blob(body, wide=False), at, len(body))
+def fetched(known: KnownBlob, body: bytes, at: datetime, *, views: bool = False) -> FetchedBlob:
+    return FetchedBlob(known, split_blob(body, wide=False, views=views), at, len(body))
 
 
 @contextlib.asynccontextmanager
@@ -240,6 +242,21 @@ def test_an_override_tag_names_the_table(tmp_path: Path) -> None:
     run(tmp_path, use, lake, override_tag="my.app.table")
 
     assert lake.batches[0].parts[0].tables == ["my.app.table"] * 2
+
+
+def test_records_that_came_as_views_are_masked_as_others(tmp_path: Path) -> None:
+    """A mask looks into a record, which a view does not let it."""
+    files = FakeOutput("files")
+    masker = Masker([MaskSettings(("UserId",), "***", ())], spent_s=lambda: 0.0)
+
+    async def use(works: Works) -> None:
+        works.pipeline.treat({FEED: Treatment(masker=masker)})
+        works.take_body(b"[" + make_record(1) + b"]", views=True)
+        await drain(works)
+
+    run(tmp_path, use, files)
+
+    assert files.disk.records == [make_record(1).replace(b"user1@contoso.example", b"***")]
 
 
 # Batches.

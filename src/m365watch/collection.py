@@ -27,11 +27,11 @@ from m365watch.feed.tries import REFUSED, FetchedBlob
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.thread import LedgerCalls, settled_later
 from m365watch.model import Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
-from m365watch.outputs.port import Output, Prepares
+from m365watch.outputs.port import Output, Prepares, TakesViews
 from m365watch.pipeline import BatchBounds, Pipeline, pacing
 from m365watch.progress import RunProgress
 from m365watch.reach import ReachedFeed
@@ -103,6 +103,11 @@ def flight_for(outputs: Sequence[Output]) -> BytesInFlight:
         return BytesInFlight(BYTES_IN_FLIGHT_MAX + BYTES_LARGE_MAX)
     more = BYTES_PREPARED_MAX if any(isinstance(one, Prepares) for one in outputs) else 0
     return BytesInFlight(BYTES_IN_FLIGHT_MAX + more)
+
+
+def takes_views(outputs: Sequence[Output]) -> bool:
+    """Whether records stay views into their blobs; of several outputs one may want more of them."""
+    return len(outputs) == 1 and isinstance(outputs[0], TakesViews)
 
 
 def takes_large_batches(outputs: Sequence[Output]) -> bool:
@@ -187,6 +192,7 @@ class CollectorRun:
             random=parts.random,
             flight=parts.flight,
             wide_headers=any(one.output.needs_wide_headers for one in outputs),
+            views=takes_views([one.output for one in outputs]),
             on_fetched=self._pipeline.take,
             on_quiet=self._pipeline.flush,
             concerns=instead.concerns if instead else lambda _: True,
@@ -377,7 +383,7 @@ class CollectorRun:
         evicted_at_s = self._clock.monotonic_s()
         while True:
             await self._clock.sleep(self._upkeep_s)
-            while await self._calls(self._ledger.merge_identities):
+            while await self._calls(settled_later(self._ledger.merge_identities)):
                 pass
             await self._observer.remember()
             if self._clock.monotonic_s() - evicted_at_s >= self._evict_every_s:

@@ -96,6 +96,7 @@ class Pipeline:
         self._router = Router()
         self._identities = IdentityMaker(ledger.identity_seed)
         self._arrived: deque[FetchedBlob] = deque()
+        self._arrived_records = self._arrived_bytes = 0
         self._arrival = asyncio.Event()
         self._flushing = False
         self._unassembled = 0
@@ -132,8 +133,16 @@ class Pipeline:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""
         self._unassembled += 1
         self._arrived.append(fetched)
+        before = self._arrived_records
+        self._arrived_records += len(fetched.split.records)
+        self._arrived_bytes += fetched.held_bytes
+        if before < MANY_RECORDS <= self._arrived_records:
+            for output in self._expecting:
+                output.expect(self._arrived_records)
         self._flushing = False
-        self._arrival.set()
+        # The assembler need not look at each: it waits for the first of a batch, and for enough of them.
+        if len(self._arrived) == 1 or self._is_full:
+            self._arrival.set()
 
     def flush(self) -> None:
         """Close the batch with what it has: nothing more is on its way just now."""
@@ -175,26 +184,31 @@ class Pipeline:
 
     async def _gather(self) -> list[FetchedBlob]:
         """The blobs of the next batch: full, or all that came before the linger was over."""
-        blobs: list[FetchedBlob] = []
-        records = size_bytes = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as linger:
-                while records < self._bounds.records and size_bytes < self._bounds.size_bytes:
-                    if not self._arrived:
-                        if blobs and self._flushing:
-                            break
-                        self._arrival.clear()
-                        await self._arrival.wait()
-                        continue
-                    fetched = self._arrived.popleft()
-                    if not blobs:
+                while not (self._is_full or (self._arrived and self._flushing)):
+                    if self._arrived and linger.when() is None:
                         linger.reschedule(asyncio.get_running_loop().time() + LINGER_S)
-                    blobs.append(fetched)
-                    before, records = records, records + len(fetched.split.records)
-                    size_bytes += fetched.held_bytes
-                    if before < MANY_RECORDS <= records:
-                        for output in self._expecting:
-                            output.expect(records)
+                    self._arrival.clear()
+                    await self._arrival.wait()
+        return self._take_arrived()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether what has arrived fills a batch."""
+        return self._arrived_records >= self._bounds.records or self._arrived_bytes >= self._bounds.size_bytes
+
+    def _take_arrived(self) -> list[FetchedBlob]:
+        """As many of the blobs that have arrived as fill a batch, or all of them."""
+        blobs: list[FetchedBlob] = []
+        records = size_bytes = 0
+        while self._arrived and records < self._bounds.records and size_bytes < self._bounds.size_bytes:
+            fetched = self._arrived.popleft()
+            blobs.append(fetched)
+            records += len(fetched.split.records)
+            size_bytes += fetched.held_bytes
+        self._arrived_records -= records
+        self._arrived_bytes -= size_bytes
         return blobs
 
     async def _is_fragments_only(self, fetched: FetchedBlob) -> bool:
@@ -214,6 +228,8 @@ class Pipeline:
         masker = self._treatment(fetched.known.ref.feed).masker
         if masker is None:
             return
+        # It looks into records, which views do not let it.
+        fetched.split.records = list(map(bytes, fetched.split.records))
         fetched.split = masker.mask(fetched.split, wide=self._wide_headers)
         if fetched.split.overruns:
             ref = fetched.known.ref
@@ -233,11 +249,14 @@ class Pipeline:
         for number, outputs in opened.outputs.items():
             found[number] = replace(found[number], missing_outputs=outputs)
         parts = _left_of(found, opened.duplicates)
-        sent = Counter[Feed]()
+        sent, duplicates = Counter[Feed](), Counter[Feed]()
         for part in parts:
-            self._cycles.count_received(part.feed, len(part.records) + part.duplicates)
-            self._cycles.count_duplicates(part.feed, part.duplicates)
             sent[part.feed] += len(part.records)
+            if part.duplicates:
+                duplicates[part.feed] += part.duplicates
+        for feed, records in sent.items():
+            self._cycles.count_received(feed, records + duplicates[feed])
+            self._cycles.count_duplicates(feed, duplicates[feed])
         self._open[opened.number] = _OpenBatch(
             blobs, set(self._names), sent, is_due_again=opened.has_rests or bool(opened.outputs)
         )

@@ -69,8 +69,9 @@ def with_lake(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def test_a_run_loads_no_other_command(with_files: set[str]) -> None:
-    """A command is imported once it is asked for."""
-    assert "m365watch.cli.run" in with_files
+    """A command is imported once it is asked for, and what reads command lines where one is not plain."""
+    assert "m365watch.cli.running" in with_files
+    assert with_files & {"m365watch.cli.run", "typer"} == set()
     assert with_files & OTHER_COMMANDS == set()
 
 

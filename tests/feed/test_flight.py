@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from m365watch.collection import (
     LARGE_BATCHES,
     flight_for,
     takes_large_batches,
+    takes_views,
 )
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.tries import FETCHES_MAX
@@ -249,3 +251,26 @@ def test_only_a_run_into_nothing_but_lakes_has_large_batches(
     """A wire would hold them open. What is in flight has room for one that fills and two that are written."""
     assert takes_large_batches(outputs) == are_large
     assert 3 * LARGE_BATCHES.size_bytes <= BYTES_IN_FLIGHT_MAX + BYTES_LARGE_MAX
+
+
+class SeeingOutput(FakeOutput):
+    """One to which a record may come as it lies in its blob."""
+
+    takes_views: Literal[True] = True
+
+
+@pytest.mark.parametrize(
+    ("outputs", "are_views"),
+    [
+        ([], False),
+        ([FakeOutput("console")], False),
+        ([SeeingOutput("files")], True),
+        ([SeeingOutput("files"), SeeingOutput("others")], False),
+        ([SeeingOutput("files"), FakeOutput("detections")], False),
+    ],
+)
+def test_records_stay_views_for_one_output_alone_that_takes_them(
+    outputs: list[FakeOutput], are_views: bool
+) -> None:
+    """Several have queues on disk, which write bytes, and one that takes none would fail on them."""
+    assert takes_views(outputs) == are_views

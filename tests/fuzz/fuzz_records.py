@@ -144,9 +144,9 @@ def compressed() -> list[bytes]:
     ]
 
 
-def batch_of(given: bytes) -> Batch:
+def batch_of(given: bytes, *, views: bool = False) -> Batch:
     """What the splitter makes of it, in tables of the records' own naming."""
-    split = split_blob(given, wide=True)
+    split = split_blob(given, wide=True, views=views)
     tables = [TABLE_PREFIX + (header.Workload or "general").lower() for header in split.headers]
     part = BatchPart(
         blob=BlobKey(1), feed=FEED, received_at=AT, records=split.records, headers=split.headers, tables=tables,
@@ -164,6 +164,8 @@ def _prepare_columns(_: Path) -> Attempt:
         rows.validate(full=True)
         if rows.num_rows != len(batch.parts[0].records):
             raise Broken("not a row for each record")
+        if not tabulate(batch_of(given, views=True)).equals(rows):
+            raise Broken("other rows of views than of bytes")
 
     return attempt
 

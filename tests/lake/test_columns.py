@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from m365watch.lake.columns import plain_address, tabulate
 from m365watch.lake.schema import AUDIT_SCHEMA
 from m365watch.model import Header, WideHeader
+from m365watch.records.split import split_blob
 from m365watch.testing.batches import RECEIVED_AT, TENANT, make_batch, make_part, make_simple_batch
 
 
@@ -143,6 +145,47 @@ def test_a_record_is_kept_byte_for_byte(records: list[bytes]) -> None:
         for raw, odd in zip(rows["raw"].to_pylist(), rows["raw_bytes"].to_pylist(), strict=True)
     ]
     assert kept == records
+
+
+BLOBS = st.lists(
+    st.tuples(
+        st.lists(st.dictionaries(st.text(), st.text(), max_size=2), max_size=4),
+        st.sampled_from([",", ",", " , ", ",\r\n"]),  # what stands between two records
+        st.booleans(),  # whether all of the blob goes on
+    ),
+    max_size=6,
+)
+
+
+@given(BLOBS)
+def test_a_record_is_lifted_out_of_its_blob_byte_for_byte(
+    blobs: list[tuple[list[dict[str, str]], str, bool]],
+) -> None:
+    """However blobs are laid out, and whatever dedup or the day leaves of them."""
+    parts = []
+    for values, between, is_whole in blobs:
+        body = "[" + between.join(json.dumps(value, ensure_ascii=False) for value in values) + "]"
+        split = split_blob(body.encode(), wide=True, views=True)
+        part = make_part(split.records, outputs=["lake"])
+        part.records = split.records
+        parts.append(part if is_whole else part.at(range(0, len(values), 2)))
+
+    rows = tabulate(make_batch(1, parts))
+
+    assert rows["raw"].to_pylist() == [bytes(one).decode() for part in parts for one in part.records]
+    assert rows["raw_bytes"].null_count == rows.num_rows
+
+
+def test_views_beside_bytes_that_are_no_text_stay_as_they_are() -> None:
+    """One odd record costs a batch the quick way, and nothing else."""
+    views = split_blob(b'[{"a":"\xc3\xa9"},{"b":1}]', wide=True, views=True).records
+    seen, odd = make_part(views, outputs=["lake"]), make_part([b'{"a":"\xff"}'], outputs=["lake"])
+    seen.records = views
+
+    rows = tabulate(make_batch(1, [seen, odd]))
+
+    assert rows["raw"].to_pylist() == ['{"a":"\xe9"}', '{"b":1}', '{"a":"\ufffd"}']
+    assert rows["raw_bytes"].to_pylist() == [None, None, b'{"a":"\xff"}']
 
 
 def test_a_batch_without_records_has_the_columns() -> None:

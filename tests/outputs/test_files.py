@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from m365watch.outputs.files import FilesOutput, layout
 from m365watch.outputs.files.archive import OPEN_FILES_MAX, Archive
 from m365watch.outputs.files.compression import PIECES_MAX
 from m365watch.outputs.files.layout import folder_of
+from m365watch.records.split import split_blob
 from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
 from m365watch.testing.output_contract import OutputContract
 from output_places import (
@@ -105,6 +107,24 @@ def test_a_published_name_tells_table_time_and_format(directory: Path, compressi
     run_to_its_end(files_settings(directory, compression=compression), numbers=range(1, 2))
 
     assert published_files(directory) == [directory / EXCHANGE / name]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_a_view_is_written_as_the_bytes_that_it_shows(directory: Path, compression: str) -> None:
+    """Records may come as they lie in their blob, alone or beside bytes, of which one has a line break."""
+    records, copied = make_records(3), make_records(2, start=3)
+    views = split_blob(b"[" + b",".join(records) + b"]", wide=False, views=True).records
+    broken = copied[0].replace(b"{", b"{\n", 1)
+    archive = open_archive(files_settings(directory, compression=compression), SteppingClock())
+
+    archive.deliver(make_simple_batch(1, views, output="files"))
+    receipt = archive.deliver(make_simple_batch(2, [*views, *copied, broken], output="files"))
+    archive.publish_all()
+    archive.release()
+
+    assert {type(view) for view in views} == {msgspec.Raw}
+    assert [one.record for one in receipt.refused] == [broken]
+    assert records_by_folder(directory) == {EXCHANGE: [*records, *records, *copied]}
 
 
 def test_a_full_file_is_published_before_the_next_batch(directory: Path, clock: SteppingClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +65,21 @@ def test_what_fast_decoders_refuse_still_comes_out_verbatim(record: bytes) -> No
 def test_a_byte_order_mark_is_not_part_of_the_first_record() -> None:
     """Some proxies add one."""
     assert split_blob(b"\xef\xbb\xbf[" + RECORD + b"]", wide=False).records == [RECORD]
+
+
+def test_a_view_shows_the_records_own_bytes() -> None:
+    """It takes no copy, and its header is the same; what a blob's layout changes is no view."""
+    other = RECORD.replace(b'"a"', b'"b"')
+    body = b"[" + RECORD + b" ,\t" + other + b"]"
+
+    seen, copied = split_blob(body, wide=True, views=True), split_blob(body, wide=True)
+    pretty = split_blob(b"[\n" + RECORD + b",\n" + other + b"]", wide=True, views=True)
+
+    assert [type(record) for record in seen.records] == [msgspec.Raw, msgspec.Raw]
+    assert list(map(bytes, seen.records)) == copied.records == pretty.records == [RECORD, other]
+    assert list(map(len, seen.records)) == [len(RECORD), len(other)]
+    assert seen.headers == copied.headers
+    assert {type(record) for record in pretty.records} == {bytes}
 
 
 def test_a_broken_element_is_a_fragment_and_its_neighbours_are_records() -> None:

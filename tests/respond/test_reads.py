@@ -9,7 +9,6 @@ import yaml
 from expand import case_files
 from verdicts import packs
 
-from m365watch.detect.containment import READS
 from m365watch.detect.purposes import kept_fields
 from m365watch.respond.clues import Clues
 from m365watch.respond.plan import BUILDERS
@@ -23,6 +22,9 @@ ENTITIES = {
     "app": ("0f8fad5b-d9cb-469f-a165-70867728950e",),
     "guest": ("eve_x.example#EXT#@contoso.example",),
 }
+
+_OF_NO_ENTITY = {"m365.app", "ModifiedProperties.ServicePrincipal.AppId.new"}
+"""What stands in where a rule names no application; each of the packs that is about one names it."""
 
 
 class Asked(Mapping[str, tuple[str, ...]]):
@@ -62,7 +64,7 @@ OPERATIONS = sorted(
 )
 
 
-@pytest.mark.parametrize("word", sorted(READS))
+@pytest.mark.parametrize("word", sorted(BUILDERS))
 def test_what_a_step_is_made_of_is_kept(word: str) -> None:
     """Whichever of the packs' operations it is about: by a field of another name it would know nothing."""
     asked: set[str] = set()
@@ -74,4 +76,4 @@ def test_what_a_step_is_made_of_is_kept(word: str) -> None:
     rules = [rule for rule in packs().rules if word in rule.extension.contain]
     kept = {field for rule in rules for field in kept_fields(rule)}
 
-    assert asked - kept == set()
+    assert asked - kept - _OF_NO_ENTITY == set()

@@ -598,3 +598,35 @@ def test_a_rule_of_another_spelling_stays(tmp_path: Path) -> None:
         assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["Newsletter"]
 
     in_scene(tmp_path, test)
+
+
+def test_what_another_name_stands_at_is_left_alone(tmp_path: Path) -> None:
+    """An address may lead to the folder above the file: its links are other people's."""
+
+    async def test(scene: Scene) -> None:
+        permissions = scene.directory.add_file(LINK)
+        scene.directory.add(permissions, {"link": {"scope": "anonymous", "type": "view"}})
+        scene.directory.shared[LINK]["name"] = "Documents"
+        told = await scene.apply(scene.plan("disable_anonymous_link", fields={"ObjectId": LINK}))
+
+        assert len(scene.directory.lists[permissions]) == 1
+        assert [one.came for one in told] == [Came.FAILED]
+        assert 'is called "Documents"' in str(told[0].error)
+
+    in_scene(tmp_path, test)
+
+
+def test_a_file_whose_name_has_a_mark_of_addresses_is_found_itself(tmp_path: Path) -> None:
+    """What stands behind # is a part of its name, and not of the address of the folder above it."""
+
+    async def test(scene: Scene) -> None:
+        folder, url = "https://contoso.example/sites/a/", "https://contoso.example/sites/a/#old/50%?.docx"
+        places = [scene.directory.add_file(one) for one in (folder, url)]
+        for place in places:
+            scene.directory.add(place, {"link": {"scope": "anonymous", "type": "view"}})
+        told = await scene.apply(scene.plan("disable_anonymous_link", fields={"ObjectId": url}))
+
+        assert [one.came for one in told] == [Came.DONE]
+        assert [len(scene.directory.lists[place]) for place in places] == [1, 0]
+
+    in_scene(tmp_path, test)

@@ -1,28 +1,40 @@
-"""Which configuration a command reads: one file, or the two of Devo's collector server."""
+"""The options by which a command is told its configuration."""
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from m365watch.errors import SettingsRefused
+from m365watch.cli.chosen import (
+    CONFIG_FOLDER,
+    CONFIG_VARIABLE,
+    choose_pair,
+    configuration_files,
+    find_config,
+    read_settings,
+    state_of,
+)
 
-if TYPE_CHECKING:
-    from m365watch.config.settings import Settings
-
-CONFIG_VARIABLE = "CONFIG_FILE"
-"""The variable in which Devo's containers have the configuration's name."""
-
-CONFIG_FOLDER = Path("config")
-"""Where Devo's collector looks for a configuration that is named without its folder."""
+__all__ = [
+    "CONFIG_FOLDER",
+    "CONFIG_VARIABLE",
+    "CollectorOption",
+    "ConfigOption",
+    "JobOption",
+    "NoSaveStateOption",
+    "ProdModeOption",
+    "ValidateOption",
+    "arguments_for",
+    "choose_pair",
+    "configuration_files",
+    "find_config",
+    "named_files",
+    "read_settings",
+    "state_of",
+]
 
 ConfigOption = Annotated[
     Path | None,
@@ -72,79 +84,6 @@ ProdModeOption = Annotated[
 ]
 
 
-def read_settings(
-    config: Path | None,
-    *,
-    job: Path | None,
-    collector: Path | None,
-    for_reading: bool = False,
-    for_board: bool = False,
-) -> Settings:
-    """The settings of the configuration that the command line, or else the environment, names.
-
-    With `for_reading`, for commands that send nothing, no secret has to be there, and the environment's
-    proxy does not matter. With `for_board` those of the section `board` have to be there all the same.
-
-    Raises:
-        SettingsRefused: it cannot be used, or the way to the service cannot; every mistake in it is named.
-        typer.BadParameter: none is named, or both kinds are.
-    """
-    settings = _read_files(config, job=job, collector=collector, for_reading=for_reading, for_board=for_board)
-    if not for_reading:
-        _check_ways(settings)
-    return settings
-
-
-def _check_ways(settings: Settings) -> None:
-    """Refuse an environment by which a server of the configuration cannot be reached."""
-    from m365watch.config.settings import DevoHttpSettings
-    from m365watch.entra.proxies import check_proxies
-    from m365watch.entra.tls import check_bundle_variable
-
-    addresses = [
-        (url, tenant.network)
-        for tenant in settings.tenants
-        for url in (tenant.cloud.login_url, tenant.cloud.management_url)
-    ]
-    outputs = [one for one in settings.outputs if isinstance(one, DevoHttpSettings)]
-    addresses += [(output.endpoint, output.network) for output in outputs]
-    check_proxies(addresses)
-    if any(url.startswith("https:") and network.ca_bundle is None for url, network in addresses):
-        check_bundle_variable(os.environ)
-
-
-def _read_files(
-    config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool, for_board: bool
-) -> Settings:
-    from m365watch.config.load import load_server_settings, load_settings
-    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
-
-    pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
-    if pair is not None:
-        return load_server_settings(
-            job=pair[0],
-            collector=pair[1],
-            environment=os.environ,
-            for_reading=for_reading,
-            for_board=for_board,
-        )
-    named = config or Path(os.environ[CONFIG_VARIABLE])
-    return load_settings(
-        find_config(named), environment=os.environ, for_reading=for_reading, for_board=for_board
-    )
-
-
-def configuration_files(config: Path | None, *, job: Path | None, collector: Path | None) -> tuple[Path, ...]:
-    """The files that `read_settings` reads, given the same.
-
-    Raises: typer.BadParameter: none is named, or both kinds are.
-    """
-    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
-
-    pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
-    return pair or (find_config(config or Path(os.environ[CONFIG_VARIABLE])),)
-
-
 def arguments_for(config: Path | None, *, job: Path | None, collector: Path | None) -> str:
     """The configuration as another command takes it, to be pasted into a shell; empty if none is named."""
     named = named_files(config, job=job, collector=collector)
@@ -155,57 +94,3 @@ def named_files(config: Path | None, *, job: Path | None, collector: Path | None
     """The configuration's files that are named, by the options that name them."""
     named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
     return {flag: path for flag, path in named.items() if path is not None}
-
-
-def choose_pair(
-    config: Path | None,
-    job: Path | None,
-    collector: Path | None,
-    *,
-    environment: Mapping[str, str],
-    standard: tuple[Path, Path],
-) -> tuple[Path, Path] | None:
-    """The job's and the collector's file, `standard` where one is left out; None for a single configuration.
-
-    Raises:
-        typer.BadParameter: nothing is named, or both kinds are.
-    """
-    given = job is not None or collector is not None
-    if config is not None and given:
-        raise typer.BadParameter("give either --config, or the two files of Devo's collector server")
-    if given:
-        return job or standard[0], collector or standard[1]
-    if config is not None or environment.get(CONFIG_VARIABLE):
-        return None
-    if all(path.exists() for path in standard):
-        return standard
-    raise typer.BadParameter("name a configuration with --config; `m365watch init` writes a first one")
-
-
-def find_config(named: Path) -> Path:
-    """The file; one that is not there is looked for in the folder `config`, as Devo's collector does."""
-    beside = CONFIG_FOLDER / named
-    return beside if not named.exists() and not named.is_absolute() and beside.exists() else named
-
-
-@contextmanager
-def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
-    """The settings with their state where it is kept, or in a temporary folder that goes at the end.
-
-    Raises:
-        SettingsRefused: there is a lake or a files output, which tell by the state what they hold already.
-    """
-    from m365watch.config.settings import FilesSettings, LakeSettings
-
-    if settings.keeps_state and not no_save_state:
-        yield settings
-        return
-    told = settings.warnings
-    bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
-    if bound:
-        mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
-        raise SettingsRefused([mistake], where=str(settings.path))
-    if no_save_state:
-        told += ("--no-save-state: the next run reads and delivers again all that Microsoft still serves",)
-    with TemporaryDirectory(prefix="m365watch-") as folder:
-        yield replace(settings, state_directory=Path(folder), keeps_state=False, warnings=told)

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec
 
-import typer
-
 from m365watch.cli.terminal import plain
 from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, RetryLater, SettingsRefused
 from m365watch.monitor.devo_errors import row_of
@@ -76,7 +74,7 @@ def failing_as_devo(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except CollectorError as error:
             show_failure(error, as_devo=True)
-            raise typer.Exit(exit_code_of(error)) from None
+            sys.exit(exit_code_of(error))
 
     return run
 

@@ -30,12 +30,18 @@ def command_line() -> None:
     if is_ours:
         # An exception in the middle of an import may be caught, or told, by whoever imports.
         signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
-    from m365watch.cli.program import run
+    from m365watch.cli.plain_run import asked_plainly, run_plainly
 
+    asked = asked_plainly(sys.argv[1:])
+    if asked is None:
+        from m365watch.cli.program import run
     try:
         if is_ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        run()
+        if asked is None:
+            run()
+        else:
+            run_plainly(asked)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from m365watch.cli.commands import CommandGroup
 from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
+from m365watch.cli.terminal import take_any_text
 from m365watch.errors import CollectorError
 from m365watch.lean import leave_out_plugins
 
@@ -52,9 +52,7 @@ def show_help(
 
 def run() -> None:
     """Run the command line; leaves with one of the exit codes of the architecture page."""
-    for text in (sys.stdout, sys.stderr):
-        if isinstance(text, io.TextIOWrapper):
-            text.reconfigure(errors="backslashreplace")
+    take_any_text()
     leave_out_plugins()
     try:
         app(prog_name="m365watch")

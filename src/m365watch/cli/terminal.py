@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -40,6 +41,13 @@ def stderr_terminal() -> Console | None:
         return None
     console = stderr_console()
     return console if console.is_terminal else None
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr write what they have no bytes for with backslashes, in place of failing."""
+    for text in (sys.stdout, sys.stderr):
+        if isinstance(text, io.TextIOWrapper):
+            text.reconfigure(errors="backslashreplace")
 
 
 def write_line(text: str) -> None:

@@ -128,7 +128,7 @@ def told_text(value: str) -> str:
     """
     if len(value) <= TEXT_MAX and value.isprintable():
         # Nearly every value is so, and most of a match's time went into the rest.
-        return value if value[:1] != " " and value[-1:] != " " else _with_edges(value)
+        return value if len(value.strip(" ")) == len(value) else _with_edges(value)
     cut = value[: TEXT_MAX + 1]
     marked = _with_edges("".join(one if one.isprintable() else _mark_of(one) for one in cut))
     return marked if len(marked) <= TEXT_MAX else f"{marked[: TEXT_MAX - 1]}{CUT}"

@@ -98,6 +98,8 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "remove_transport_rule": _OF_COMMAND,
     "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),
+    "disable_anonymous_link": ("ObjectId", "SourceFileName"),
+    "remove_sharing": ("ObjectId", "SourceFileName"),
     "remove_mail": ("Subject",),
     "remove_file": (
         "Operation",

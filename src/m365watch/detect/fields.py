@@ -114,12 +114,8 @@ class View:
         """The field as an alert repeats it: its first values, each fit for a line."""
         found = self._shown.get(name)
         if found is None:
-            values: Sequence[Value] = self.values(name)
-            if len(values) > 1:
-                values = _told_apart(name, values)
-            found = ", ".join([_told(name, value) for value in values[:SHOWN_VALUES_MAX]])
-            if len(values) > SHOWN_VALUES_MAX:
-                found = f"{found}, {CUT}"
+            values = self.values(name)
+            found = _told(name, values[0]) if len(values) == 1 else _told_together(name, values)
             self._shown[name] = found
         return found
 
@@ -217,12 +213,19 @@ def read_named(properties: Mapping[str, Any], name: str) -> tuple[Value, ...]:
 
 def _told(name: str, value: Value) -> str:
     """A value as alerts repeat it, with a mark where it is told otherwise than the record has it."""
-    text = text_of(value)
+    text = value if isinstance(value, str) else text_of(value)
     if name in _EDGELESS:
-        text = text.strip(" ")
-    elif text[:1] in ("{", "[") and "\n" in text and name not in NAMES:
-        text = json_text(open_json(text)) if open_json(text) is not text else text
+        return told_text(text.strip(" "))
+    if "\n" in text and text[:1] in ("{", "[") and name not in NAMES:
+        opened = open_json(text)
+        text = json_text(opened) if opened is not text else text
     return told_text(text)
+
+
+def _told_together(name: str, values: Sequence[Value]) -> str:
+    told = _told_apart(name, values) if values else ()
+    found = ", ".join([_told(name, value) for value in told[:SHOWN_VALUES_MAX]])
+    return f"{found}, {CUT}" if len(told) > SHOWN_VALUES_MAX else found
 
 
 def _told_apart(name: str, values: Sequence[Value]) -> Sequence[Value]:

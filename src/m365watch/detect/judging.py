@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
@@ -294,7 +296,9 @@ def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]
     source = rules.get(match.source_id)
     if source is None or not source.alerts or links(source):
         return ""
-    verdict = exceptions.judge(source, match.tenant, [_part_of(source, match)])
+    # Its group is that of what joins it, and says nothing of the rule's own.
+    part = _part_of(source, msgspec.structs.replace(match, group=()))
+    verdict = exceptions.judge(source, match.tenant, [part])
     return verdict.reason if verdict.is_whole else ""
 
 

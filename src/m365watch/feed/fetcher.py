@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import field
 from functools import partial
 
@@ -36,6 +35,8 @@ class _FeedQueue:
     """One feed's blobs to fetch, refilled from the ledger."""
 
     feed: Feed
+    access: TenantAccess
+    """How its tenant is reached now."""
     blobs: deque[KnownBlob] = field(default_factory=deque)
     in_flight: set[BlobKey] = field(default_factory=set)
     more: bool = True
@@ -66,16 +67,16 @@ class BlobFetcher:
         on_quiet: Callable[[], None],
         concerns: Callable[[KnownBlob], bool] = lambda _: True,
         once: bool = False,
+        views: bool = False,
     ) -> None:
         """`on_fetched` takes a blob over; it calls `settle` once the blob is final.
 
         `on_quiet` hears whenever no fetch is under way and none is due. A due blob that does not
         `concern` the run is left to another one. With `once`, a host that is out of reach holds no feed:
-        nobody would come back to it.
+        nobody would come back to it. With `views`, records may stay views into their blob.
         """
         self._concerns = concerns
         self._wake = asyncio.Event()
-        self._access = dict(feeds)
         self._means = Means(
             ledger=ledger,
             calls=calls,
@@ -84,18 +85,20 @@ class BlobFetcher:
             random=random,
             flight=flight,
             wide_headers=wide_headers,
+            views=views,
             on_fetched=on_fetched,
             wake=self._wake,
             on_refused=self.hold,
             on_unreached=(lambda _: None) if once else self.hold,
             on_reached=(lambda _: None) if once else self.go_on,
         )
-        self._queues = {feed: _FeedQueue(feed) for feed in feeds}
+        self._queues = {feed: _FeedQueue(feed, access) for feed, access in feeds.items()}
         self._changed = asyncio.Event()
         self._in_flight_count = 0
         self._rounds = 0
         self._on_quiet = on_quiet
         self._look_at_s = -math.inf
+        self._alarm: asyncio.TimerHandle | None = None
 
     def wake(self, feed: Feed) -> None:
         """The ledger may know new blobs of `feed`."""
@@ -121,9 +124,9 @@ class BlobFetcher:
 
     def add(self, feed: Feed, access: TenantAccess) -> None:
         """Fetch what the ledger knows of `feed` from now on, or in another way than before."""
-        self._access[feed] = access
         # What is on its way to the outputs is still counted in its queue.
-        queue = self._queues.setdefault(feed, _FeedQueue(feed))
+        queue = self._queues.setdefault(feed, _FeedQueue(feed, access))
+        queue.access = access
         queue.held_until_s = -math.inf
         self.wake(feed)
 
@@ -170,11 +173,16 @@ class BlobFetcher:
 
     async def run(self) -> None:
         """Fetch until cancelled; what is under way is then cancelled too and stays known."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                self._look_again()
-                if not await self._start_round(tasks):
-                    await self._rest()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    self._wake.clear()
+                    self._look_again()
+                    if not await self._start_round(tasks) and not self._wake.is_set():
+                        await self._rest()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
 
     def _look_again(self) -> None:
         """Now and then ask the ledger for every feed: nobody calls when a blob's wait is over."""
@@ -199,7 +207,7 @@ class BlobFetcher:
         """Whether a blob of the queue can be fetched now; a tenant without a free place is passed over."""
         if not queue.blobs or self._in_flight_count >= BLOBS_IN_FLIGHT_MAX:
             return False
-        if self._access[queue.feed].places.locked() or not self._is_open(queue):
+        if queue.access.places.locked() or not self._is_open(queue):
             return False
         return self._means.flight.admits(queue.guess.size_bytes)
 
@@ -226,7 +234,7 @@ class BlobFetcher:
 
     async def _start(self, queue: _FeedQueue, tasks: asyncio.TaskGroup) -> None:
         """Fetch the queue's first blob to its end: handed on, lost, or waiting in the ledger."""
-        access, size_bytes = self._access[queue.feed], queue.guess.size_bytes
+        access, size_bytes = queue.access, queue.guess.size_bytes
         await self._means.enter(access, size_bytes)
         if not queue.blobs:
             # The feed was held or stopped meanwhile.
@@ -251,22 +259,27 @@ class BlobFetcher:
         if not handed_on:
             self._means.flight.release(round_.held_bytes)
             self._leave(known)
-        self._changed.set()
-        self._wake.set()
+        if self._rounds == 0:
+            self._changed.set()
+            self._wake.set()
 
     async def _rest(self) -> None:
-        self._wake.clear()
-        if any((queue.more and not queue.blobs) or self._may_start(queue) for queue in self._queues.values()):
-            return
+        """Wait until something has changed that lets a fetch begin, or for the next look."""
         # Blobs that are left then wait for room, which comes when what is under way has been delivered.
         if self._rounds == 0 and not any(queue.blobs for queue in self._queues.values()):
             self._on_quiet()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_AGAIN_S):
-                await self._wake.wait()
+        if self._alarm is None:
+            # One for many rests, of which each blob brings one or two.
+            self._alarm = asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._ring)
+        await self._wake.wait()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
 
     def _leave(self, known: KnownBlob) -> None:
         self._queues[known.ref.feed].in_flight.discard(known.key)
         self._in_flight_count -= 1
-        self._changed.set()
+        if self._in_flight_count == 0:
+            self._changed.set()
         self._wake.set()

@@ -129,7 +129,7 @@ class FeedPoller(Poller):
     async def _count_gaps(self) -> None:
         """What cannot be listed any more, because the collector stood still too long, is no secret."""
         now = self._clock.now()
-        coverage = await self._calls(self._ledger.coverage, self.feed)
+        coverage = await self._calls(settled_later(self._ledger.coverage), self.feed)
         if self._is_new is None:
             self._is_new = not coverage
         for gap in unreachable_spans(coverage, now, margin=self._margin):
@@ -166,8 +166,8 @@ class FeedPoller(Poller):
         One that earlier runs began may be days old, and its clock may have been another.
         """
         now = self._clock.now()
-        relisted_at = await self._calls(self._ledger.relisted_at, self.feed)
-        coverage = await self._calls(self._ledger.coverage, self.feed)
+        relisted_at = await self._calls(settled_later(self._ledger.relisted_at), self.feed)
+        coverage = await self._calls(settled_later(self._ledger.coverage), self.feed)
         # Where the clock was ahead once, what was listed then says nothing about content that came later.
         is_ahead = bool(coverage) and coverage[-1].end > now + AHEAD_MAX
         if relisted_at is not None:
@@ -176,7 +176,8 @@ class FeedPoller(Poller):
                 return
         if relisted_at is not None or not self._is_new:
             await self._relist(now, coverage, failures)
-        await self._calls(self._ledger.commit_relisting, self.feed, at=now)
+        # What a power cut takes away of it is done again.
+        await self._calls(settled_later(self._ledger.commit_relisting), self.feed, at=now)
 
     async def _relist(
         self, now: datetime, coverage: Sequence[Window], failures: dict[datetime, CollectorError]

@@ -88,6 +88,8 @@ class Means:
     random: Random
     flight: BytesInFlight
     wide_headers: bool
+    views: bool
+    """Whether records may stay views into their blob."""
     on_fetched: Callable[[FetchedBlob], None]
     wake: asyncio.Event
     """Set whenever another fetch may begin."""
@@ -168,7 +170,7 @@ class Round:
         self.leave_place()
         self._hold(len(body))
         means.details.debug("%s: fetched blob %s: %d bytes", ref.feed, ref.content_id, len(body))
-        split = split_blob(body, wide=means.wide_headers)
+        split = split_blob(body, wide=means.wide_headers, views=means.views)
         if doubt := _doubt(split):
             self._doubted += 1
             is_whole = split.complete and bool(split.records or split.fragments)

@@ -12,9 +12,10 @@ from typing import cast
 import pyarrow as pa
 
 from m365watch.lake.kernels import cast as cast_values
-from m365watch.lake.kernels import coalesce, run_end_decode
+from m365watch.lake.kernels import coalesce, keep_odd, run_end_decode
 from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
-from m365watch.model import Batch, WideHeader
+from m365watch.model import Batch, BatchPart, WideHeader
+from m365watch.records.views import Views, body_of
 
 _INT32_MAX = 2**31 - 1
 _NO_ADDRESS = frozenset({"", "<null>"})
@@ -23,10 +24,10 @@ _ADDRESSES_MAX = 8192
 
 def tabulate(batch: Batch) -> pa.Table:
     """The batch as rows of `audit`, in its own order; one row per record, whatever it holds."""
-    headers = cast("list[WideHeader]", list(chain.from_iterable(part.headers for part in batch.parts)))
-    columns = _feed_columns(batch) | _header_columns(headers)
-    records = list(chain.from_iterable(part.records for part in batch.parts))
-    columns["raw"], columns["raw_bytes"] = _raw_columns(records)
+    parts = [part for part in batch.parts if part.records]
+    headers = cast("list[WideHeader]", list(chain.from_iterable(part.headers for part in parts)))
+    columns = _feed_columns(parts) | _header_columns(headers)
+    columns["raw"], columns["raw_bytes"] = _raw_columns(parts)
     columns[PARTITION] = _days(columns["created_at"], columns["received_at"])
     return pa.table([columns[name] for name in AUDIT_SCHEMA.names], schema=AUDIT_SCHEMA)
 
@@ -36,8 +37,7 @@ def _days(created: pa.Array, received: pa.Array) -> pa.Array:
     return cast_values(coalesce(created, received) if created.null_count else created, pa.date32())
 
 
-def _feed_columns(batch: Batch) -> dict[str, pa.Array]:
-    parts = [part for part in batch.parts if part.records]
+def _feed_columns(parts: Sequence[BatchPart]) -> dict[str, pa.Array]:
     counts = [len(part.records) for part in parts]
     received_at = [part.received_at.astimezone(UTC).replace(tzinfo=None) for part in parts]
     return {
@@ -155,15 +155,18 @@ def _instant(value: str | None) -> datetime | None:
         return None
 
 
-def _raw_columns(records: list[bytes]) -> tuple[pa.Array, pa.Array]:
-    raw = _joined(records)
+def _raw_columns(parts: Sequence[BatchPart]) -> tuple[pa.Array, pa.Array]:
+    raw = _lifted(parts) if any(isinstance(part.records, Views) for part in parts) else None
+    if raw is None:
+        raw = _joined(list(chain.from_iterable(part.records for part in parts)))
     try:
         raw.validate(full=True)
     except pa.ArrowInvalid:
+        records = list(map(bytes, chain.from_iterable(part.records for part in parts)))
         texts = [record.decode(errors="replace") for record in records]
         odd = [None if _is_utf8(record) else record for record in records]
         return pa.array(texts, pa.string()), pa.array(odd, pa.binary())
-    return raw, pa.nulls(len(records), pa.binary())
+    return raw, pa.nulls(len(raw), pa.binary())
 
 
 def _joined(records: list[bytes]) -> pa.Array:
@@ -174,6 +177,26 @@ def _joined(records: list[bytes]) -> pa.Array:
     ends = array("i", accumulate(map(len, records), initial=0))
     return pa.Array.from_buffers(
         pa.string(), len(records), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(records))]
+    )
+
+
+def _lifted(parts: Sequence[BatchPart]) -> pa.Array | None:
+    """The same, lifted out of the bodies that they lie in; None where more lies between them than commas.
+
+    Arrow copies the bytes, and the thread that splits blobs has the interpreter meanwhile.
+    """
+    lengths = list(map(len, chain.from_iterable(part.records for part in parts)))
+    # What lies between two of them is a piece as well: a comma, or the end of one array and the next's start.
+    pieces = [1] * (2 * len(lengths) + 1)
+    pieces[1::2] = lengths
+    for count in accumulate(len(part.records) for part in parts[:-1]):
+        pieces[2 * count] = 2
+    ends = array("i", accumulate(pieces, initial=0))
+    text = b"".join([body_of(part.records) for part in parts])
+    if ends[-1] != len(text):
+        return None
+    return keep_odd(
+        pa.Array.from_buffers(pa.string(), len(pieces), [None, pa.py_buffer(ends), pa.py_buffer(text)])
     )
 
 

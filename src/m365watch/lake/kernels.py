@@ -43,6 +43,13 @@ def keep_equal(rows: pa.Table, name: str, value: pa.Scalar) -> pa.Table:
     return call_function("filter", [rows, call_function("equal", [rows[name], value])])
 
 
+def keep_odd(values: pa.Array) -> pa.Array:
+    """Every other one of the values, from the second one on."""
+    bits = pa.py_buffer(b"\xaa" * (len(values) // 8 + 1))
+    mask = pa.Array.from_buffers(pa.bool_(), len(values), [None, bits])
+    return call_function("filter", [values, mask])
+
+
 def drop_listed(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
     """The rows whose column `name` has none of `values`."""
     listed = call_function("is_in", [rows[name]], SetLookupOptions(values))

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from m365watch.clock import Clock
 from m365watch.ledger.port import Ledger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.thread import LedgerCalls, settled_later
 from m365watch.model import Batch, GraphContent, Header, KnownBlob, TenantId
 from m365watch.monitor import latency, throttling, vocabulary
 from m365watch.monitor.latency import LatencyBook
@@ -39,15 +39,17 @@ class RunObserver:
 
     async def begin(self, tenants: Iterable[TenantId]) -> None:
         """Go on from what the ledger remembers of `tenants`, at most `TENANTS_MAX` of them."""
-        self._latency = LatencyBook.of_body(await self._calls(self._ledger.remembered, latency.MEMORY))
-        self._throttling.add(await self._calls(self._ledger.remembered, throttling.MEMORY))
+        self._latency = LatencyBook.of_body(
+            await self._calls(settled_later(self._ledger.remembered), latency.MEMORY)
+        )
+        self._throttling.add(await self._calls(settled_later(self._ledger.remembered), throttling.MEMORY))
         await self.watch(tenants)
 
     async def watch(self, tenants: Iterable[TenantId]) -> None:
         """Learn from `tenants` as well, as far as `TENANTS_MAX` allows."""
         new = sorted(set(tenants) - self._vocabularies.keys())
         for tenant_id in new[: TENANTS_MAX - len(self._vocabularies)]:
-            body = await self._calls(self._ledger.remembered, vocabulary.MEMORY + tenant_id)
+            body = await self._calls(settled_later(self._ledger.remembered), vocabulary.MEMORY + tenant_id)
             self._vocabularies[tenant_id] = Vocabulary.of_body(tenant_id, body)
 
     def note_fetched(
@@ -73,11 +75,15 @@ class RunObserver:
         self._remembered_at_s = now_s
         if self._latency.is_changed:
             self._latency.is_changed = False
-            await self._calls(self._ledger.remember, latency.MEMORY, self._latency.body())
+            await self._calls(settled_later(self._ledger.remember), latency.MEMORY, self._latency.body())
         if self._throttling.is_changed:
             self._throttling.is_changed = False
-            await self._calls(self._ledger.remember, throttling.MEMORY, self._throttling.body())
+            await self._calls(
+                settled_later(self._ledger.remember), throttling.MEMORY, self._throttling.body()
+            )
         for tenant_id, words in list(self._vocabularies.items()):
             if words.is_changed:
                 words.is_changed = False
-                await self._calls(self._ledger.remember, vocabulary.MEMORY + tenant_id, words.body())
+                await self._calls(
+                    settled_later(self._ledger.remember), vocabulary.MEMORY + tenant_id, words.body()
+                )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
@@ -47,6 +47,7 @@ class LakeOutput:
     batches_at_once_max = 1
     waits_on_disk = False
     notices_every_s = 5.0
+    takes_views: Literal[True] = True
 
     def __init__(
         self,

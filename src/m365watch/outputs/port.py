@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from m365watch.errors import CollectorError
 from m365watch.model import Batch, Receipt, TenantId
@@ -107,6 +107,13 @@ class Expects(Protocol):
         It may come to less for this output, or to nothing.
         """
         ...
+
+
+@runtime_checkable
+class TakesViews(Protocol):
+    """An output to which records may come as they lie in their blob (`records.views`), if it is alone."""
+
+    takes_views: Literal[True]
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ import msgspec
 
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
+from m365watch.records.views import Views
 from m365watch.values import dataclass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -51,11 +52,13 @@ class SplitBlob:
     """Values that were masked whole because a pattern took too long over them."""
 
 
-def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
+def split_blob(body: bytes, *, wide: bool, views: bool = False) -> SplitBlob:
     """The records of `body`, a JSON array as the service sends it, and their headers.
 
     Every record is the body's own bytes; only line breaks between tokens (a pretty-printed
     blob) become spaces, so that a record is one line. Never raises for what the body says.
+
+    With `views` they may be `Views` into it; what has line breaks is copied all the same.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
     try:
@@ -66,7 +69,7 @@ def split_blob(body: bytes, *, wide: bool) -> SplitBlob:
         # The decoder refuses a line break inside a string, so these stand between tokens.
         records = [bytes(raw).translate(_LINE_BREAKS) for raw in raws]
     else:
-        records = list(map(bytes, raws))
+        records = Views(raws, body) if views else list(map(bytes, raws))
     headers = read_headers(body, records, wide=wide)
     if headers is None:
         return _split_tolerantly(body, wide=wide)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from m365watch.errors import BadAnswer
+from m365watch.errors import BadAnswer, NeedsOperator
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
@@ -108,6 +108,7 @@ def _last_of(path: str) -> str:
 
 async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -> Looked:
     subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
+    _check_name(operation, subject)
     application = await _identify(graph, operation.identified, subject)
     if spared := why_spared(application, own):
         return Looked(spared=spared)
@@ -129,6 +130,16 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         for one in found
     )
     return Looked(tuple(deeds), application=called(application))
+
+
+def _check_name(operation: Remove, subject: Document) -> None:
+    """Raises: NeedsOperator: what was read first is not what is meant."""
+    name = _text(subject.get("name"))
+    if operation.subject_name and name.casefold() != operation.subject_name.casefold():
+        raise NeedsOperator(
+            f'what is at that address is called "{name}", and the record tells of "{operation.subject_name}"',
+            fix="look for it where the record says that it lies, and do it there by hand",
+        )
 
 
 def _locked_out(operation: Remove, found: Document) -> str:

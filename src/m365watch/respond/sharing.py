@@ -83,7 +83,8 @@ def _permissions_of(
         label=label,
         wanted=wanted,
         is_named=is_named,
-        subject=f"/shares/{file.share}/driveItem?$select=id,parentReference",
+        subject=f"/shares/{file.share}/driveItem?$select=id,name,parentReference",
+        subject_name=file.path.rstrip("/").rpartition("/")[2],
     )
 
 
@@ -137,7 +138,8 @@ def remove_file(clues: Clues) -> list[Step]:
     if clues.operation == "copilotinteraction":
         return [_remove_file(one, clues) for one in clues.values("m365.injected_files")] or [_ASKED]
     is_of_file = clues.is_about(*_OF_FILES)
-    named = clues.values("ObjectId", "FileData.FilePath") if is_of_file else clues.values("FileData.FilePath")
+    of_defender = ("FileData.FilePath", "FileData.FileName")
+    named = clues.values(*(("ObjectId", *of_defender) if is_of_file else of_defender))
     return [_remove_file(one, clues) for one in named or clues.entity("file")]
 
 

@@ -103,6 +103,8 @@ class Remove:
     """Whether all that is listed has to go."""
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
+    subject_name: str = ""
+    """What that has to be called, in either case, or nothing is done; empty for whatever it is called."""
     restored_at: str = ""
     """The path that takes it again by POST; empty where nothing takes it back."""
     restored: tuple[str, ...] = ()

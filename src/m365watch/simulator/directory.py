@@ -83,7 +83,8 @@ class SimulatedDirectory:
 
     def add_file(self, url: str) -> str:
         """A file by its address, in which its name stands as people write it; where its permissions are."""
-        self.shared[url] = {"id": self._id(), "parentReference": {"driveId": "b!1"}}
+        name = url.rpartition("/")[2]
+        self.shared[url] = {"id": self._id(), "name": name, "parentReference": {"driveId": "b!1"}}
         return f"/drives/b!1/items/{self.shared[url]['id']}/permissions"
 
     def add(self, listed: str, thing: Mapping[str, Any]) -> str:

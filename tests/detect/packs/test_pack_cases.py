@@ -9,6 +9,8 @@ import pytest
 from expand import case_files, load_cases
 from verdicts import alerts_of, faults_of, packs
 
+from m365watch.detect.cases import find_alerts, with_sources
+from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library
 
 
@@ -112,3 +114,31 @@ def test_the_catalogue_is_whole() -> None:
 
     assert expected - numbers == set()
     assert numbers - expected <= {""}
+
+
+HOME, AWAY = "6f1d2c3b-0a4e-4d55-9d3b-2f6a1b7c8d90", "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.parametrize(("desk", "other", "alerts"), [(HOME, AWAY, 0), (AWAY, HOME, 1), ("", "", 1)])
+def test_one_s_own_help_desk_may_write_to_a_partner(
+    library: Library, desk: str, other: str, alerts: int
+) -> None:
+    """It was told as an outsider who poses as one; the record has the tenant of each who takes part."""
+    members = [
+        {"DisplayName": "Contoso IT Support", "UPN": "desk@contoso.example", "OrganizationId": desk},
+        {"DisplayName": "Max", "UPN": "max@partner.example", "OrganizationId": other},
+    ]
+    chat = {
+        "Id": "1",
+        "CreationTime": "2024-03-05T09:00:00",
+        "Operation": "ChatCreated",
+        "OrganizationId": HOME,
+        "RecordType": 25,
+        "UserId": "desk@contoso.example",
+        "CommunicationType": "OneOnOne",
+        "ParticipantInfo": {"HasForeignTenantUsers": True},
+        "Members": members,
+    }
+    rules = with_sources(library.find("T02"), library)
+
+    assert len(find_alerts(rules, [json.dumps(chat).encode()], knowledge=NOTHING_KNOWN)) == alerts

@@ -10,7 +10,7 @@ _HANDED_ON = (
     " self.held_bytes))"
 )
 _FAILED = "            if not await self._may_retry(failure):\n                return False\n"
-_SPLIT = "        split = split_blob(body, wide=means.wide_headers)\n"
+_SPLIT = "        split = split_blob(body, wide=means.wide_headers, views=means.views)\n"
 _NOTHING = "FetchedBlob(self._known, SplitBlob([], []), received_at, self.held_bytes)"
 
 MUTANTS = (

@@ -29,6 +29,7 @@ from m365watch.board.telling import (
     told_by,
 )
 from m365watch.board.view import View
+from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import short, workload_words
 
 _SEVERITIES = frozenset({"informational", "low", "medium", "high", "critical"})
@@ -188,6 +189,8 @@ def _alert_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
     about = field_of(record, "AlertEntityId") or field_of(inner, "eid", "f3u", "suid")
     if not about and "@" in row[2]:
         about = row[2]
+    if not about and record.get("Data") == EMPTIED:
+        about = EMPTIED
     return [
         instant(row[0]),
         _severity(field_of(record, "Severity", "AlertSeverity")),

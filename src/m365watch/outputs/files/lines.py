@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from itertools import repeat
+
+import msgspec
 
 from m365watch.model import Batch, RefusedRecord
 from m365watch.outputs.files.layout import folder_of
@@ -28,13 +28,15 @@ def sort_by_folder(batch: Batch) -> dict[str, list[bytes]]:
 
 
 def is_line_each(records: Sequence[bytes]) -> bool:
-    """Whether no record has a line break inside; a number is found faster than a byte string."""
-    return not any(map(operator.contains, records, repeat(_LINE_BREAK)))
+    """Whether no record has a line break inside; a view never has one."""
+    if set(map(type, records)) == {msgspec.Raw}:
+        return True
+    return not any(map(_has_line_break, records))
 
 
 def list_lines(records: Sequence[bytes]) -> list[bytes]:
     """The records without a line break inside."""
-    return [record for record in records if _LINE_BREAK not in record]
+    return [record for record in records if not _has_line_break(record)]
 
 
 def list_refused(batch: Batch) -> list[RefusedRecord]:
@@ -43,5 +45,10 @@ def list_refused(batch: Batch) -> list[RefusedRecord]:
         RefusedRecord(part.blob, record, "a line break inside the record")
         for part in batch.parts
         for record in part.records
-        if _LINE_BREAK in record
+        if _has_line_break(record)
     ]
+
+
+def _has_line_break(record: bytes) -> bool:
+    # A number is found faster than a byte string.
+    return type(record) is not msgspec.Raw and _LINE_BREAK in record

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 
@@ -34,6 +34,7 @@ class FilesOutput:
     needs_wide_headers = False
     batches_at_once_max = 1
     waits_on_disk = False
+    takes_views: Literal[True] = True
 
     def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float = QUIET_S) -> None:
         """Nothing is touched before `open`."""
