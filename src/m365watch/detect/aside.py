@@ -45,9 +45,8 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable
-from m365watch.outputs.port import MANY_RECORDS
 
-BUSY_RECORDS = MANY_RECORDS
+BUSY_RECORDS = 2_000
 """A batch of so many records shows that another process is worth its memory."""
 QUIET_LOOKS = 5
 """After so many looks, one a minute, without such a batch the process is let go of."""
