@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -14,7 +16,7 @@ from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
 from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
-from m365watch.board.pages import investigate, sign_ins
+from m365watch.board.pages import comparison, investigate, sign_ins
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.planning import Query
 from m365watch.board.queries import trails
@@ -101,6 +103,54 @@ def test_times_are_compared_by_the_values_that_each_has(sources: Sources, at_onc
     assert sorted(kept) == sorted(row for row in all_of_them if row[0] in trails.COMPARED)
 
 
+def test_what_alerts_rest_on_has_a_lane(sources: Sources, victim: str) -> None:
+    """However rare it is; then come the rarest operations, and it is said of how many they are."""
+    view = view_of(f"range=30d&user={victim}")
+    every = [row for row in asyncio.run(list_values(view, sources)) if row[0] == "operation"]
+
+    for about in (view, view_of(f"range=30d&mailbox={victim}")):
+        shape = asyncio.run(investigate.timeline(about, sources))
+        assert isinstance(shape, Lanes)
+        title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
+        assert {"New-InboxRule", "UserLoggedIn"} <= {lane.label for lane in lanes}
+        assert len(lanes) == trails.LANES_MAX + investigate.STANDING_OUT_MAX
+        assert len(every) > len(lanes)
+        assert title.startswith("Operations: the most frequent, then of alerts, and the rarest, 16 of ")
+
+
+def test_records_are_turned_over_sheet_by_sheet(sources: Sources, victim: str) -> None:
+    """Every record of the time is on one sheet, and on no other."""
+    view = view_of("range=30d&workload=Exchange")
+    total = asyncio.run(count_all(view, sources))[0]
+    assert total > 2 * trails.TRAIL_MAX
+    found: list[str] = []
+    for sheet in range(1, trails.SHEETS_MAX + 1):
+        about = view_of(f"range=30d&workload=Exchange&text=Exchange&sheet={sheet}")
+        shape = asyncio.run(investigate.records(about, sources))
+        assert isinstance(shape, Grid)
+        found += [row[0].url for row in shape.rows]
+        assert bool(shape.later) == (sheet > 1)
+        if not shape.earlier:
+            break
+    records = [unquote(re.findall(r"record=([^&]+)", one)[0]) for one in found if one]
+    at_once = asyncio.run(sources.ask(view, trails.trail([], sheets=trails.SHEETS_MAX)))
+    assert records == [f"{row[1]}:{row[0]}" for row in at_once]
+    assert len(records) == total <= trails.SHEETS_MAX * trails.TRAIL_MAX
+
+
+def test_records_that_an_alert_rests_on_stand_out(sources: Sources, victim: str) -> None:
+    """In the colour of the gravest alert."""
+    view = view_of(f"range=30d&user={victim}")
+    shape = asyncio.run(investigate.records(view, sources))
+    assert isinstance(shape, Grid)
+    alerts = asyncio.run(sources.list_alerts(view)) or []
+    for row in shape.rows:
+        name = re.findall(r"record=\d+%3A([^&]+)", row[0].url)[0]
+        on_it = [one.alert.severity for one in alerts if unquote(name) in one.alert.evidence]
+        assert row[2].tone == (str(max(on_it, key=lambda one: one.rank)) if on_it else "")
+    assert any(row[2].tone for row in shape.rows)
+
+
 MENTIONED = ["session", "mailbox", "site", "text"]
 
 
@@ -141,13 +191,13 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
     [(*_, first, last)] = asyncio.run(sources.ask(view, trails.figures([])))
     late = replace(view, range=TimeRange((first + last) // 2, last + 1))
 
-    shape = asyncio.run(investigate.compare(late, sources))
-    nothing_before = asyncio.run(investigate.compare(view, sources))
+    shape = asyncio.run(comparison.compare(late, sources))
+    nothing_before = asyncio.run(comparison.compare(view, sources))
     chosen = f"range=30d&user={victim}&by=chosen&then_from={first}&then_to={(first + last) // 2}"
     other = asyncio.run(
-        investigate.compare(replace(view_of(chosen), range=TimeRange((first + last) // 2, last + 1)), sources)
+        comparison.compare(replace(view_of(chosen), range=TimeRange((first + last) // 2, last + 1)), sources)
     )
-    unread = asyncio.run(investigate.compare(view_of(f"user={victim}&by=chosen&then_from=x"), sources))
+    unread = asyncio.run(comparison.compare(view_of(f"user={victim}&by=chosen&then_from=x"), sources))
 
     assert isinstance(shape, Several)
     words = [row[1].text for grid in shape.parts if isinstance(grid, Grid) for row in grid.rows]
@@ -161,7 +211,7 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
     assert isinstance(other, Several)
     assert (other.chosen, other.empty) == ("chosen", None)
     assert any(row[1].text == "new" for grid in other.parts if isinstance(grid, Grid) for row in grid.rows)
-    assert unread.empty == investigate.NO_SPAN
+    assert unread.empty == comparison.NO_SPAN
 
 
 def test_a_record_is_shown_whole(sources: Sources, victim: str) -> None:
@@ -221,14 +271,14 @@ def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: So
     )
     begun_s -= begun_s % 3600
     later = f"operation={operation}&from={begun_s}&to={2 * begun_s - first_s}"
-    alone = asyncio.run(investigate.compare(view_of(later), sources))
-    unknown = asyncio.run(investigate.compare(view_of(f"operation={operation}&range=90d"), sources))
+    alone = asyncio.run(comparison.compare(view_of(later), sources))
+    unknown = asyncio.run(comparison.compare(view_of(f"operation={operation}&range=90d"), sources))
     networks = asyncio.run(sign_ins.first_seen(view_of("range=90d"), sources))
 
     assert isinstance(alone, Several)
     grids = [one for one in alone.parts if isinstance(one, Grid)]
-    assert grids[0].cut == investigate.ALL_NEW
+    assert grids[0].cut == comparison.ALL_NEW
     assert {row[1].text for grid in grids for row in grid.rows} == {"new"}
-    assert unknown.empty == investigate.NOTHING_THEN
+    assert unknown.empty == comparison.NOTHING_THEN
     assert networks.empty is not None
     assert "cannot be told" in networks.empty.why

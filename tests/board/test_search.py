@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -156,6 +157,23 @@ def test_a_text_is_shown_where_it_stands(sources: Sources) -> None:
     passages = [row.passage for row in shape.rows]
     assert passages
     assert {one.found.lower() for one in passages if one is not None} == {"inboxrule"}
+
+
+def test_nobody_is_told_how_many_records_others_have(sources: Sources, collected: Path) -> None:
+    """What has been searched are records of the view's time and of tenants that its reader may see."""
+    newest = "SELECT max(created_at) FROM read_parquet($files)"
+    files = DeltaTable(collected.parent / "lake" / "audit").file_uris()
+    last = (duckdb.execute(newest, {"files": files}).fetchone() or ())[0]
+    hour = last.replace(minute=0, second=0, microsecond=0)
+    span = urlencode(
+        {"from": f"{hour:%Y-%m-%dT%H:%MZ}", "to": f"{hour + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"}
+    )
+    of_the_hour = counted(collected, f"date_trunc('hour', created_at) = '{hour.isoformat()}'::TIMESTAMPTZ")
+
+    mine, strange = (searched(sources, span, access) for access in (EVERYTHING, STRANGER))
+
+    assert (mine.searched + mine.left, strange.searched + strange.left) == (of_the_hour, 0)
+    assert of_the_hour < counted(collected, "true")
 
 
 def test_whoever_leaves_is_not_searched_for(board: Board) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -17,6 +18,7 @@ from asking import ask, board_of, view_of
 from every_address import every_answer
 from m365watch.board.access import Access, Role
 from m365watch.board.pages import search
+from m365watch.board.pages.registry import PAGES
 from m365watch.board.queries import trails
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
@@ -165,7 +167,7 @@ def test_what_cannot_be_read_is_withheld_whole(raw: str) -> None:
         ("https://x.sharepoint.com/sites/hr/Shared/Budget.docx", "https://x.sharepoint.com/sites/hr"),
         ("https://x.sharepoint.com/personal/ann_x/a.txt", "https://x.sharepoint.com/personal/ann_x"),
         ("https://x.sharepoint.com/Shared/Budget.docx", "https://x.sharepoint.com/"),
-        ("contoso\\ann\\Forward budget", ""),
+        ("contoso\\ann\\Forward budget", EMPTIED),
         ("ann@contoso.example", "ann@contoso.example"),
         (GUID, GUID),
     ],
@@ -175,6 +177,28 @@ def test_of_a_file_its_site_stays(target: str, left: str) -> None:
     found = duckdb.execute(f"SELECT {_OBJECT} FROM (SELECT $object AS object)", {"object": target})
 
     assert found.fetchall() == [(left,)]
+
+
+@pytest.mark.parametrize("panel", ["figures", "compare", "records"])
+def test_no_text_is_looked_for_in_what_is_withheld(sources: Sources, panel: str) -> None:
+    """Nothing is counted for whoever sees no contents, and it is said why."""
+    board = board_of(sources, gate=OnlyGate(BLIND))
+
+    answer = asyncio.run(ask(board, f"/panel/investigate/{panel}?range=30d&text=invoice"))
+
+    assert "You see no contents of records" in answer.text
+
+
+def test_what_is_withheld_does_not_read_as_if_it_were_not_there(sources: Sources) -> None:
+    """A column that says something to others says "withheld", and neither "none" nor "not said"."""
+    urls = [f"/panel/{page.name}/{panel.name}?range=30d" for page in PAGES for panel in page.panels]
+    seeing, blind = (
+        board_of(sources, gate=OnlyGate(access)) for access in (replace(BLIND, sees_contents=True), BLIND)
+    )
+    for url in urls:
+        told, withheld = (asyncio.run(ask(board, url)).text for board in (seeing, blind))
+        lacking = [len(re.findall(r">(?:none|not said)<", text)) for text in (told, withheld)]
+        assert lacking[1] <= lacking[0], url
 
 
 def test_what_is_withheld_is_said_and_not_offered(sources: Sources) -> None:

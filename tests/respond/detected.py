@@ -24,7 +24,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
 from m365watch.respond.hands import beginnings_in
 from m365watch.respond.plan import plan_response
-from m365watch.respond.reading import read_alert
+from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan, Step
 
 TENANT = "6f1d2c3b-0a4e-4d55-9d3b-2f6a1b7c8d90"
@@ -42,10 +42,10 @@ def detect(
     rules: Sequence[Rule],
     *,
     knowledge: Knowledge = NOTHING_KNOWN,
-    risk: bool = False,
+    risk_points: int = 0,
 ) -> list[KeptAlert]:
     """The alerts of these records that are shown, kept in the folder as a collector keeps them."""
-    every = [*rules, make_risk_rule()] if risk else rules
+    every = [*rules, make_risk_rule(risk_points)] if risk_points else rules
     with closing(DetectionState(directory / FILE_NAME, survives_power_cuts=False)) as state:
         engine = Engine(every, state, knowledge=knowledge)
         # Day by day, as they would come: what is older than the horizon is looked at no more.
@@ -72,16 +72,16 @@ def plan_of(
 ) -> Plan:
     """The plan for an alert that is kept in the folder."""
     by_id: Mapping[str, Rule] = {rule.id: rule for rule in rules}
-    found = read_alert(directory, kept.alert.id)
-    assert found.alert is not None
+    recalled = recall(directory, kept)
     return plan_response(
-        found.alert,
-        found.matches,
-        found.parts,
+        kept.alert,
+        recalled.matches,
+        recalled.parts,
         begun_by=beginnings_in(lambda: by_id),
         rules=by_id,
         own_apps=own_apps,
-        remarks=found.remarks,
+        closed=recalled.closed_parts,
+        remarks=recalled.remarks,
     )
 
 

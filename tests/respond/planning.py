@@ -58,7 +58,8 @@ def plan_of(detection: str, *records: Record) -> Plan:
         for body, header in zip(bodies, headers_of(bodies), strict=True)
         for match in matcher.match(body, Told("", AT), header=header)
     ]
-    return plan_response(alert, [one for one in matches if _is_of(alert, one)])
+    by_id = {rule.id: rule for rule in needed}
+    return plan_response(alert, [one for one in matches if _is_of(alert, one)], rules=by_id)
 
 
 def _is_of(alert: Alert, match: Match) -> bool:

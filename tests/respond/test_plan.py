@@ -17,11 +17,12 @@ from m365watch.detect.containment import WORDS
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
 from m365watch.respond.plan import BUILDERS, plan_response
-from m365watch.respond.reading import Told, read_alert
+from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
 from test_quoting import HOSTILE
 
@@ -766,10 +767,10 @@ def test_an_alert_s_parts_are_read_with_it(tmp_path: Path) -> None:
         state.matches.add(matches)
         for one in (alert, own, strange):
             state.alerts.put(KeptAlert(one, shown=True))
-    found = read_alert(tmp_path, alert.id)
+    recalled = recall(tmp_path, KeptAlert(alert, shown=True))
 
-    assert [one.identity for one in found.matches] == [one.identity for one in matches]
-    assert [one.alert.id for one in found.parts] == [own.id]
+    assert [one.identity for one in recalled.matches] == [one.identity for one in matches]
+    assert [one.alert.id for one in recalled.parts] == [own.id]
 
 
 def test_the_plan_is_bounded_and_says_so() -> None:
@@ -808,3 +809,16 @@ def test_the_page_says_of_every_call_whether_it_is_documented() -> None:
     named = {room for room in rooms if re.fullmatch(r"[A-Za-z$.]+", room)} - {"users"}
     assert {"revokeSignInSessions", "messageRules", "$ref", "driveItem", "removePassword"} <= named
     assert [room for room in sorted(named) if room not in told] == []
+
+
+def test_risk_of_one_application_says_nothing_of_another() -> None:
+    """An alert that it adds up tells of all that an administrator did with applications that week."""
+    other = "b71a20c9-0000-4c4f-bc3b-0000000000bb"
+    summed = replace(make_alert("disable_application", app=APP), rule_id=RISK_RULE_ID, group=("app", APP))
+    told = Told(
+        replace(part(0, "disable_application").alert, entities=(("app", other), ("app", APP))),
+        [make_match({"m365.app": other}), make_match({"m365.app": APP}, after_ms=1)],
+    )
+    found = plan_response(summed, joined(make_match({"entity": APP})), [told])
+
+    assert [step.title for step in found.steps] == [f"Disable the application {APP}"]

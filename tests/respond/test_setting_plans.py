@@ -199,6 +199,18 @@ def test_what_was_changed_is_named_for_what_it_is(detection: str, record: Record
     assert [step.title for step in steps_of("restore_policy", detection, record)] == [title]
 
 
+def test_of_what_is_joined_only_the_policy_is_one() -> None:
+    """A mailbox that was forwarded the same day has a name as well."""
+    steps = steps_of(
+        "restore_policy",
+        "C04",
+        cmdlet("Remove-DlpPolicy", of="Cards", Identity="Cards"),
+        cmdlet("Set-Mailbox", of="bea", Identity="bea", ForwardingSmtpAddress="thief@mail.example.net"),
+    )
+
+    assert [step.title for step in steps] == ['Make the policy "Cards" again, if it was yours']
+
+
 OFFER = "https://contoso.sharepoint.example/sites/a/Documents/offer.docx"
 SALARIES = {"Name": "salaries.xlsx", "SiteUrl": "https://contoso.sharepoint.example/sites/a/salaries.xlsx"}
 
@@ -279,3 +291,25 @@ def test_the_longest_names_are_no_mistake_of_the_plan() -> None:
     steps = steps_of("remove_mail", "A01", mail("x" * 255, f"{'y' * 200}@mail.example.net"))
 
     assert steps[0].powershell[0].startswith("New-ComplianceSearch")
+
+
+@pytest.mark.parametrize(
+    ("told", "title"),
+    [
+        ({"FileName": "x.exe"}, "Find the file x.exe, and remove it"),
+        ({"FileName": "x.exe", "FilePath": OFFER}, f"Remove the file {OFFER}"),
+    ],
+)
+def test_a_file_of_defender_s_is_named_by_what_its_record_has(told: dict[str, str], title: str) -> None:
+    """And never by the record's object, which is Defender's own."""
+    found: Record = {
+        "Operation": "AtpDetection",
+        "RecordType": 47,
+        "UserType": 4,
+        "UserId": "ThreatIntel",
+        "ObjectId": "b4a1c9f0-0000-4000-8000-000000000001",
+        "LastModifiedBy": "ann@contoso.example",
+        "FileData": told,
+    }
+
+    assert [step.title for step in steps_of("remove_file", "s05_malware_found_by_defender", found)] == [title]

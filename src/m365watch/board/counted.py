@@ -88,6 +88,12 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
     return [row for rows in await asyncio.gather(*courses) for row in rows]
 
 
+async def list_course(view: View, sources: Sources, operations: Sequence[str]) -> list[Row]:
+    """The same of these operations."""
+    course = trails.course("operation", names_of(view))
+    return await sources.ask(view, course, tops=list(operations), **bound_of(view))
+
+
 async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:
     """All of it from one look, if there are at most so many records; None if there are more."""
     if "user_id" in view.narrowing.named_columns and at_once:

@@ -32,15 +32,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class PartFound:
-    """What one part has, and what there is besides."""
+    """What one part has, and where the next one ends."""
 
     found: Found
-    searched: int = 0
-    """Records of the part."""
-    left: int = 0
-    """Records of the parts that are older."""
     next_before_s: int | None = None
-    """Where the next part ends; None where there is none."""
+    """In seconds since 1970, a midnight; None where there is no next part."""
 
 
 NOTHING_FOUND = PartFound(Found())
@@ -167,8 +163,7 @@ class HitsReader:
                 if attempt < _TRIES_MAX:
                     continue
                 raise
-            left = sum(one.records for one in parts[1:])
-            return PartFound(found, parts[0].records, left, _begin_s(parts[0]) if parts[1:] else None)
+            return PartFound(found, _begin_s(parts[0]) if parts[1:] else None)
         raise AssertionError("a try either answers or raises")
 
     async def _stoppable(self, work: Callable[..., _T]) -> _T:

@@ -11,6 +11,7 @@ from m365watch.detect.condition import Condition, Every, Some, Test
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import MAPS, View, json_text, named_values, text_of
 from m365watch.detect.looks import decode_record
+from m365watch.detect.matching import operations_of
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -32,17 +33,29 @@ class Light:
 
 
 def lights_of(rule: Rule | None, by_id: Mapping[str, Rule]) -> list[Light]:
-    """The conditions of the rule, and of those that it joins."""
-    found: list[Light] = []
+    """The conditions of the rule, and of those that it joins, with what they look at."""
+    return [
+        Light(compile_condition(one), frozenset(_fields_asked(one))) for one in _conditions_of(rule, by_id)
+    ]
+
+
+def _conditions_of(rule: Rule | None, by_id: Mapping[str, Rule]) -> list[Condition]:
+    found: list[Condition] = []
     left, seen = [rule] if rule is not None else [], set[str]()
     while left:
         one = left.pop()
         seen.add(one.id)
         if one.condition is not None:
-            found.append(Light(compile_condition(one.condition), frozenset(_fields_asked(one.condition))))
+            found.append(one.condition)
         sources = one.correlation.sources if one.correlation else ()
         left += [by_id[source] for source in sources if source in by_id and source not in seen]
     return found
+
+
+def operations_asked(rule: Rule | None, by_id: Mapping[str, Rule]) -> frozenset[str]:
+    """The operations, in normal form, that the rule names, and those that it joins; none of one for any."""
+    named = (operations_of(one) for one in _conditions_of(rule, by_id))
+    return frozenset[str]().union(*(one for one in named if one is not None))
 
 
 def lit_paths(raw: str, lights: Iterable[Light]) -> frozenset[str]:

@@ -448,10 +448,10 @@ class Hits:
     rows: Sequence[HitRow]
     chart: Chart
     count: int
-    searched: int
-    """Records that were looked at."""
-    left: int
-    """Records that have still to be looked at."""
+    searched: int = 0
+    """Records that were looked at, of those that may be seen."""
+    left: int = 0
+    """The same that have still to be looked at."""
     more: str = ""
     """The URL of the next part; empty where all has been searched."""
     refused: Refused | None = None

@@ -53,7 +53,7 @@ from m365watch.progress import FeedProgress
 from m365watch.respond.hands import beginnings_in
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_response
-from m365watch.respond.reading import read_alert
+from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan
 from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
@@ -274,17 +274,17 @@ class Sources:
         if not view.access.sees_contents:
             return Plan(kept.alert.id, kept.alert.tenant, kept.alert.title, (), notes=(NO_PLAN,))
         assert view.sees(kept.alert.tenant)  # noqa: S101
-        found = await asyncio.to_thread(read_alert, self.settings.state_directory, kept.alert.id)
-        alert = found.alert or kept.alert
+        recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept)
         rules = await self.list_rules()
         return plan_response(
-            alert,
-            found.matches,
-            found.parts,
+            kept.alert,
+            recalled.matches,
+            recalled.parts,
             begun_by=beginnings_in(lambda: rules),
             rules=rules,
             own_apps=own_apps(self.settings),
-            remarks=found.remarks,
+            closed=recalled.closed_parts,
+            remarks=recalled.remarks,
         )
 
     async def change_alerts(

@@ -58,6 +58,12 @@ class View:
         return self.access.sees(tenant_id) and (not asked or tenant_id.lower() in map(str.lower, asked))
 
     @property
+    def of_everything(self) -> View:
+        """The same time and the same tenants, with nothing else that narrows it."""
+        tenants = self.narrowing.of("tenant")
+        return replace(self, narrowing=Narrowing({"tenant": tenants} if tenants else {}), options=())
+
+    @property
     def before(self) -> View:
         """The same of the time before."""
         return replace(self, range=self.range.before)
@@ -96,7 +102,8 @@ class View:
         """`path` in this view, narrowed to one value."""
 
         def make() -> str:
-            return replace(self, narrowing=self.narrowing.with_value(name, value)).url(path)
+            options = tuple(one for one in self.options if one[0] != "sheet")
+            return replace(self, narrowing=self.narrowing.with_value(name, value), options=options).url(path)
 
         return self.once(("narrowed", path, name, value), make)
 

@@ -1,8 +1,9 @@
 """What somebody without sight of contents is shown: who did what, when and from where, and no more.
 
 Of a record's own text those values stay that are named below, and those that are nothing but an address, a
-number, an instant or an id; every other text is emptied, under whatever name it stands. It is done in
-the query, before anything is compared with it, so that no search tells what is in a text either.
+number, an instant or an id; every other text says that it is withheld, under whatever name it stands, and so
+does an empty one. It is done in the query, before anything is compared with it, so that no search tells
+what is in a text either.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ SHOWN_SETTINGS = (
         "Actor.ServicePrincipalNames",
         "ConsentAction.Permissions",
         "ConsentContext.IsAdminConsent",
+        "ConsentContext.OnBehalfOfAll",
+        "DelegatedPermissionGrant.Scope",
+        "DelegatedPermissionGrant.ConsentType",
+        "OAuth2PermissionGrant.Scope",
+        "AppRole.Value",
     ),
 )
 """The same where a list has names with values."""
@@ -86,13 +92,18 @@ _PARTS = (
 )
 _PATTERN = "|".join(_PARTS)
 _REWRITTEN = r"\1\2\3\4\5\6\7\8\9"
-_RAW = f"CASE WHEN json_valid(raw) THEN regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g') ELSE '' END"
+_EMPTIED_RAW = f"regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g')"
+_EMPTY_VALUE = r'([:\[,]\s*)""'
+"""A text with nothing in it: what was emptied must not read as if the record had said nothing."""
+_SAID_RAW = f"""regexp_replace({_EMPTIED_RAW}, '{_EMPTY_VALUE}', '\\1"{EMPTIED}"', 'g')"""
+_RAW = f"CASE WHEN json_valid(raw) THEN {_SAID_RAW} ELSE '' END"
 _OBJECT = (
-    f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object"
-    " ELSE regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?') END"
+    f"CASE WHEN regexp_full_match(object, '{_SAFE}') THEN object ELSE coalesce(nullif("
+    f"regexp_extract(object, '^https?://[^/]+/(?:(?:sites|teams|personal)/[^/]+)?'), ''), '{EMPTIED}') END"
 )
-_RECIPIENT = f"CASE WHEN regexp_full_match(recipient, '{_SAFE}') THEN recipient ELSE '' END"
-_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": "''", "recipient": _RECIPIENT}
+_RECIPIENT = f"CASE WHEN regexp_full_match(recipient, '{_SAFE}') THEN recipient ELSE '{EMPTIED}' END"
+_FOLDER = f"CASE WHEN folder = '' THEN '' ELSE '{EMPTIED}' END"
+_INSTEAD = {"raw": _RAW, "object": _OBJECT, "folder": _FOLDER, "recipient": _RECIPIENT}
 """SQL by column of the facts."""
 
 
@@ -109,7 +120,7 @@ def told_lines(view: View, lines: Sequence[RecordLine]) -> list[RecordLine]:
         return list(lines)
     following = [*(one.depth for one in lines[1:]), 0]
     return [
-        one if one.value or depth > one.depth else replace(one, value=EMPTIED, url="")
+        one if one.value not in ("", EMPTIED) or depth > one.depth else replace(one, value=EMPTIED, url="")
         for one, depth in zip(lines, following, strict=True)
     ]
 

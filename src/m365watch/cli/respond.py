@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from m365watch.cli.respond_apply import Result
     from m365watch.config.settings import Settings
     from m365watch.detect.alert import Alert
-    from m365watch.respond.reading import AlertFound
+    from m365watch.detect.kept import KeptAlert
+    from m365watch.respond.reading import Recalled
     from m365watch.respond.steps import Plan
 
 
@@ -63,10 +64,10 @@ def respond(
 
     Works while `m365watch run` is running.
 
-    Exit codes: 0 done; 1 some of it was not done, or has to be picked; 2 the configuration or the call is
-    wrong, or there is no such alert.
+    Exit codes: 0 done; 1 some of it was not done, or has to be picked, or no alert can be read; 2 the
+    configuration or the call is wrong, or there is no such alert.
     """
-    from m365watch.respond.reading import read_alert
+    from m365watch.respond.reading import recall
 
     _check_options(applies=applies, undoes=undoes, yes=yes, as_json=as_json)
     if not applies:
@@ -74,17 +75,17 @@ def respond(
     for_reading = not (applies or undoes)
     settings = read_settings(config, job=job, collector=collector_file, for_reading=for_reading)
     given = alert_id.strip().lower()
-    found = read_alert(settings.state_directory, given)
     if undoes:
-        raise typer.Exit(_undo(settings, found, given, yes=yes))
-    if found.alert is None:
-        raise typer.BadParameter(f"{plain(alert_id)}: {found.why_none}")
-    plan = _plan(settings, found.alert, found)
+        raise typer.Exit(_undo(settings, given, yes=yes))
+    kept = _find(settings, given)
+    recalled = recall(settings.state_directory, kept)
+    plan = _plan(settings, kept.alert, recalled)
     if applies:
         _check_plan(plan, numbers=numbers or (), read=read, yes=yes)
-        _refuse_closed(found, yes=yes)
+        if recalled.closed:
+            _refuse_closed(kept.alert, recalled.closed, yes=yes)
         raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
-    _show(settings, replace(plan, done=_done(settings, found.alert)), as_json=as_json)
+    _show(settings, replace(plan, done=_done(settings, kept.alert)), as_json=as_json)
 
 
 def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
@@ -98,7 +99,17 @@ def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
     )
 
 
-def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
+def _find(settings: Settings, given: str) -> KeptAlert:
+    from m365watch.detect.desk import NoSuchAlert, find_alert
+    from m365watch.detect.output import FILE_NAME
+
+    try:
+        return find_alert(settings.state_directory / FILE_NAME, given)
+    except NoSuchAlert as error:
+        raise typer.BadParameter(plain(str(error))) from None
+
+
+def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
     from m365watch.detecting import load_rules
     from m365watch.respond.hands import beginnings_in
     from m365watch.respond.plan import plan_response
@@ -107,12 +118,13 @@ def _plan(settings: Settings, alert: Alert, found: AlertFound) -> Plan:
     rules = load_rules(settings.detections).by_id()
     return plan_response(
         alert,
-        found.matches,
-        found.parts,
+        recalled.matches,
+        recalled.parts,
         begun_by=beginnings_in(lambda: rules),
         rules=rules,
         own_apps=own_apps(settings),
-        remarks=found.remarks,
+        closed=recalled.closed_parts,
+        remarks=recalled.remarks,
     )
 
 
@@ -149,12 +161,10 @@ def _check_plan(plan: Plan, *, numbers: Sequence[int], read: str | None, yes: bo
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
 
 
-def _refuse_closed(found: AlertFound, *, yes: bool) -> None:
-    if not found.closed or found.alert is None:
-        return
-    told = f"the alert was {plain(found.closed)}"
+def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
+    told = f"the alert was {plain(closed)}"
     if yes:
-        raise typer.BadParameter(f"{told}; open it again first: m365watch alerts reopen {found.alert.id[:8]}")
+        raise typer.BadParameter(f"{told}; open it again first: m365watch alerts reopen {alert.id[:8]}")
     if not typer.confirm(f"{told}. Contain it all the same?", err=True):
         raise typer.Exit(1)
 
@@ -170,21 +180,22 @@ def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, eve
     return _code(results)
 
 
-def _undo(settings: Settings, found: AlertFound, given: str, *, yes: bool) -> int:
-    """Also of an alert that has been forgotten meanwhile: what was done for it has not."""
+def _undo(settings: Settings, given: str, *, yes: bool) -> int:
+    """Also of an alert that is forgotten, or cannot be read: what was done for it is written down apart."""
     from m365watch.cli.respond_apply import undo_plan
+    from m365watch.detect.desk import ID_DIGITS_MIN
+    from m365watch.errors import OutputUnusable
     from m365watch.respond.journal import Journal
-    from m365watch.respond.reading import PREFIX_LENGTH_MIN
     from m365watch.respond.steps import Plan
 
     formerly: Sequence[str] = ()
-    if found.alert is not None:
-        formerly = found.alert.formerly
-        plan = Plan(found.alert.id, found.alert.tenant, found.alert.title, ())
-    else:
-        line = Journal(settings.state_directory).find(given) if len(given) >= PREFIX_LENGTH_MIN else None
+    try:
+        alert = _find(settings, given).alert
+        plan, formerly = Plan(alert.id, alert.tenant, alert.title, ()), alert.formerly
+    except (typer.BadParameter, OutputUnusable):
+        line = Journal(settings.state_directory).find(given) if len(given) >= ID_DIGITS_MIN else None
         if line is None:
-            raise typer.BadParameter(f"{plain(given)}: {found.why_none}")
+            raise
         plan = Plan(line.alert, line.tenant, "", ())
     results = undo_plan(settings, plan, formerly=formerly, asks=not yes, say=write_line)
     if not results:

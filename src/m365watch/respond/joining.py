@@ -28,6 +28,20 @@ def parts_of(whole: Told, parts: Sequence[Told], rules: Mapping[str, Rule]) -> l
     return found
 
 
+def records_about(word: str, whole: Told, rules: Mapping[str, Rule]) -> tuple[Sequence[Match], bool]:
+    """Of the matches of an alert those that were found by a rule with that word, and whether that is known.
+
+    Of an alert that joins others its word is about the records of some of them: forwarding is no policy.
+    """
+    sources = {one.source_id for one in whole.matches}
+    if len(sources) < 2:
+        return whole.matches, True
+    having = {one for one in sources if one in rules and word in rules[one].extension.contain}
+    if not having or not sources <= rules.keys():
+        return whole.matches, False
+    return [one for one in whole.matches if one.source_id in having], True
+
+
 def _belongs(match: Match, part: Told, whole: Told, rules: Mapping[str, Rule]) -> bool:
     if whole.alert.rule_id == RISK_RULE_ID:
         return _names(match, whole.alert.group[-1])

@@ -87,7 +87,7 @@ def _switch_of_teams(noun: str, switch: str) -> Step:
         f"Put {switch} of Teams back",
         powershell=(
             f"Get-{noun} | Format-List {switch}",
-            f"# unless it is meant: Set-{noun} -{switch} $false",
+            f"# unless you mean it: Set-{noun} -{switch} $false",
         ),
         notes=("Teams PowerShell only: Graph cannot do it.",),
     )

@@ -1,19 +1,17 @@
-"""Reads an alert, and what is kept of its records, out of the file of detections."""
+"""Reads what is kept of an alert's records out of the file of detections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.desk import opened
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.values import dataclass
 
-PREFIX_LENGTH_MIN = 4
-"""Digits of an alert's id that have to be given at least."""
 MATCHES_MAX = 1_000
 """Matches that are looked through for names, the earliest ones."""
 PARTS_MAX = 50
@@ -29,43 +27,33 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertFound:
-    """An alert and its matches, or what there is to say where it was not found."""
+class Recalled:
+    """What is kept of an alert's records, and of what was made of it."""
 
-    alert: Alert | None = None
     matches: Sequence[Match] = ()
     parts: Sequence[Told] = ()
     """The alerts that it joins, the earliest first."""
-    why_none: str = ""
     closed: str = ""
     """By whom and why the alert was closed; empty where it is not."""
+    closed_parts: Sequence[Alert] = ()
+    """Those that it joins and that somebody closed."""
     remarks: tuple[str, ...] = ()
     """What who reads the plan has to know first."""
 
 
-def read_alert(state_directory: Path, given: str) -> AlertFound:
-    """The alert of that id, or the only one whose id begins so; an older id finds what it became.
-
-    Raises: OutputUnusable: the file is broken, or of another version.
-    """
-    path = state_directory / FILE_NAME
-    if not path.is_file():
-        return AlertFound(why_none=f"there are no detections yet: {path} is not there")
-    with closing(DetectionState(path, looks_only=True)) as state:
-        kept = state.alerts.find(given)
-        if kept is None and len(given) >= PREFIX_LENGTH_MIN:
-            like = [one for one in state.alerts.list() if one.alert.id.startswith(given)]
-            if len(like) > 1:
-                return AlertFound(why_none=f"{len(like)} alerts begin so; give more of the id")
-            kept = like[0] if like else None
-        if kept is None:
-            return AlertFound(why_none="there is no such alert")
+def recall(state_directory: Path, kept: KeptAlert) -> Recalled:
+    """What there is to be known of an alert that was found. Raises: OutputUnusable."""
+    with opened(state_directory / FILE_NAME) as state:
         matches = _matches_of(state, kept.alert)
         parts = _parts_of(state, kept.alert, matches)
         left = [one for one in parts if one.state is not AlertState.CLOSED]
         told = [Told(one.alert, _matches_of(state, one.alert)) for one in left]
-        return AlertFound(
-            kept.alert, matches, told, closed=_closed(kept), remarks=_remarks(kept, parts, matches)
+        return Recalled(
+            matches,
+            told,
+            closed=_closed(kept),
+            closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
+            remarks=_remarks(kept, parts, matches),
         )
 
 

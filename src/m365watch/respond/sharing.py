@@ -138,7 +138,8 @@ def remove_file(clues: Clues) -> list[Step]:
     if clues.operation == "copilotinteraction":
         return [_remove_file(one, clues) for one in clues.values("m365.injected_files")] or [_ASKED]
     is_of_file = clues.is_about(*_OF_FILES)
-    named = clues.values("ObjectId", "FileData.FilePath") if is_of_file else clues.values("FileData.FilePath")
+    of_defender = ("FileData.FilePath", "FileData.FileName")
+    named = clues.values(*(("ObjectId", *of_defender) if is_of_file else of_defender))
     return [_remove_file(one, clues) for one in named or clues.entity("file")]
 
 

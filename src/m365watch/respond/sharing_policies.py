@@ -74,7 +74,10 @@ def _lines(switch: str, site: str, clues: Clues) -> list[str]:
         ]
     if switch in _OF_TEAMS:
         of_teams = _OF_TEAMS[switch]
-        return [f"{of_teams.look} | Format-List {switch}", f"# {of_teams.back} -{switch} $false"]
+        return [
+            f"{of_teams.look} | Format-List {switch}",
+            f"# unless you mean it: {of_teams.back} -{switch} $false",
+        ]
     of_site = _OF_SITE[switch]
     if not site.startswith("https://"):
         return [f"Get-SPOTenant | Format-List {of_site.look}"]

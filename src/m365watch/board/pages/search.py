@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.hits_reader import PartFound
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url
+from m365watch.board.queries import activity
 from m365watch.board.series import steps_of
 from m365watch.board.shapes import Cell, Chart, Empty, Heading, HitRow, Hits, Line, Passage, Refused, Shape
 from m365watch.board.sources import Sources
@@ -43,9 +45,10 @@ async def hits(view: View, sources: Sources) -> Shape:
         part = await sources.find_hits(view, term, before_s=None, rows=ROWS_SHOWN)
     except FilterRefused as refusal:
         what = refusal.what.partition(": ")[2]
-        return Hits((), (), _chart(view, {}), 0, 0, 0, refused=Refused(text, refusal.at, what, refusal.fix))
-    is_empty = not (part.searched or part.left)
-    return _shape(view, term, part, shown=0, empty=await no_records(view, sources) if is_empty else None)
+        return Hits((), (), _chart(view, {}), 0, refused=Refused(text, refusal.at, what, refusal.fix))
+    searched, left = await _counted(view, sources, part, before_s=None)
+    empty = None if searched or left else await no_records(view, sources)
+    return replace(_shape(view, term, part, shown=0), searched=searched, left=left, empty=empty)
 
 
 async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) -> Hits:
@@ -56,10 +59,22 @@ async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) 
     term = read_filter(view.given("q"))
     rows = max(0, ROWS_SHOWN - shown)
     part = await sources.find_hits(view, term, before_s=before_s, rows=rows)
-    return _shape(view, term, part, shown=shown)
+    searched, left = await _counted(view, sources, part, before_s=before_s)
+    return replace(_shape(view, term, part, shown=shown), searched=searched, left=left)
 
 
-def _shape(view: View, term: Term | None, part: PartFound, *, shown: int, empty: Empty | None = None) -> Hits:
+async def _counted(view: View, sources: Sources, part: PartFound, *, before_s: int | None) -> tuple[int, int]:
+    """How many records of the time, and of tenants that the view may see, are in the part and in older ones.
+
+    Files hold those of all tenants: what they hold is not to be told.
+    """
+    begin_s, end_s = part.next_before_s, before_s
+    days = await sources.ask(view.of_everything, activity.DAYS)
+    left = sum(count for at_s, count in days if begin_s is not None and at_s < begin_s)
+    return sum(count for at_s, count in days if end_s is None or at_s < end_s) - left, left
+
+
+def _shape(view: View, term: Term | None, part: PartFound, *, shown: int) -> Hits:
     words = condition_of(term).words
     patterns = [re.compile(text_pattern(one)) for one in words]
     rows = [_row(view, one, patterns) for one in part.found.newest]
@@ -70,11 +85,8 @@ def _shape(view: View, term: Term | None, part: PartFound, *, shown: int, empty:
         rows,
         _chart(view, dict(part.found.steps)),
         part.found.count,
-        part.searched,
-        part.left,
         more=view.url("/search/part", **more) if more else "",
         none=_no_hits(term),
-        empty=empty,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from m365watch.board.planning import Query
 from m365watch.board.queries.counting import COUNT, STEP
+from m365watch.lake.rollups.facts import DAY_S
 
 PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
 """ann@contoso.example, or contoso\\ann; neither a service of Windows (NT AUTHORITY\\SYSTEM) nor an id."""
@@ -37,6 +38,8 @@ def share_of(column: str) -> Query:
 
 
 TOTAL = Query("SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM facts")
+DAYS = Query(f"SELECT at_s // {DAY_S} * {DAY_S}, {COUNT} FROM facts GROUP BY ALL")
+"""The midnight that a day begins with, count."""
 SPARK = Query(f"SELECT '', at_s // $spark_s * $spark_s, {COUNT} FROM facts GROUP BY ALL")
 ADDRESSES = Query(
     "SELECT count(DISTINCT client_ip) FROM facts WHERE client_ip <> ''", frozenset({"client_ip"})

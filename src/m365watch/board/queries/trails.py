@@ -9,6 +9,8 @@ from m365watch.board.queries.counting import count_if
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
+"""Records of one sheet."""
+SHEETS_MAX = 10
 FAILED = count_if("outcome = 'failed'")
 _TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
 
@@ -104,12 +106,13 @@ LIFE = Query(
 `TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values."""
 
 
-def course(column: str) -> Query:
+def course(column: str, mentions: Sequence[str] = ()) -> Query:
     """Name of a column of ours, value, instant, count."""
-    return Query(
+    sql = (
         f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
-        f" WHERE {column} IN (SELECT unnest($tops)) GROUP BY ALL"
+        f" WHERE {column} IN (SELECT unnest($tops)) AND {_where(mentions)} GROUP BY ALL"
     )
+    return traces(sql) if mentions else Query(sql)
 
 
 KIND_COURSES = Query(
@@ -158,10 +161,11 @@ def figures(mentions: Iterable[str]) -> Query:
     )
 
 
-def trail(mentions: Sequence[str]) -> Query:
-    """The newest records."""
+def trail(mentions: Sequence[str], *, sheets: int = 1) -> Query:
+    """The newest records: so many sheets of them, and one more if there are more."""
+    most = sheets * TRAIL_MAX + 1
     return traces(
-        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {TRAIL_MAX}",
-        newest=TRAIL_MAX,
+        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {most}",
+        newest=most,
         every="" if mentions else "true",
     )

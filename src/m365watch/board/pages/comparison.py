@@ -1,0 +1,134 @@
+"""What is new in one time against another: of a person, an address, or whatever is investigated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from m365watch.board.counted import list_compared, list_values
+from m365watch.board.emptiness import no_records
+from m365watch.board.pages.subject import why_nothing
+from m365watch.board.pivots import pivot_url
+from m365watch.board.queries import activity, trails
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
+from m365watch.board.sources import Sources
+from m365watch.board.time_range import TimeRange, instant_text, span_between
+from m365watch.board.view import View
+from m365watch.board.words import application_words
+
+WEEK_S = 7 * 86_400
+COMPARED_SHOWN_MAX = 40
+NOTHING_THEN = Empty(
+    "The lake has no record at all of that other time, so that nothing can be told new.",
+    "Choose another time to compare with: what is older than the lake is not known.",
+)
+ALL_NEW = "There is none of this in that other time, of which the lake has records: all of it is new."
+_COMPARED_WORDS = {
+    "operation": ("operation", "Operation"),
+    "client_ip": ("ip", "Address"),
+    "app_id": ("app", "Application"),
+    "user_id": ("user", "Person"),
+}
+"""By column the kind to pivot to, and the title."""
+AGAINST = (("before", "The time before"), ("week", "A week earlier"), ("chosen", "Another time"))
+NO_SPAN = Empty(
+    "No other time is chosen yet, or it ends before it begins.",
+    "Say above from when to when, in UTC, and compare.",
+)
+
+
+async def compare(view: View, sources: Sources) -> Shape:
+    """What is new in this time against another one, and what there is no more."""
+    if (why := why_nothing(view)) is not None:
+        return Several([], empty=why)
+    against = view.option("by", tuple(name for name, _ in AGAINST))
+    other = _other_time(view, against)
+    ends = (
+        [instant_text(one).removesuffix("Z") for one in (other.start_s, other.end_s)] if other else ["", ""]
+    )
+    shown = Several([], choices=AGAINST, chosen=against, span=ends)
+    if other is None:
+        return replace(shown, empty=NO_SPAN)
+    now, before = await asyncio.gather(
+        list_values(view, sources), list_compared(replace(view, range=other), sources)
+    )
+    is_all_new = bool(now) and not before
+    if is_all_new and not await _has_records(replace(view, range=other), sources):
+        return replace(shown, empty=NOTHING_THEN)
+    counts = [_counted(rows) for rows in (now, before)]
+    parts = [
+        _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}))
+        for column, (kind, title) in ((one, _COMPARED_WORDS[one]) for one in trails.COMPARED)
+        if not view.narrowing.of(kind)
+    ]
+    if sources.knows_places:
+        now_in, before_in = (_countries(one.get("client_ip", {}), sources) for one in counts)
+        parts.append(_compared(view, "Country", "", now_in, before_in))
+    empty = None if now else await no_records(view, sources)
+    if is_all_new:
+        parts[0] = replace(parts[0], cut=ALL_NEW)
+    return replace(shown, parts=parts, empty=empty)
+
+
+async def _has_records(view: View, sources: Sources) -> bool:
+    """Whether the lake has any record of that time, whatever it is about."""
+    rows = await sources.ask(view.of_everything, activity.TOTAL)
+    return bool(rows and rows[0][0])
+
+
+def _other_time(view: View, against: str) -> TimeRange | None:
+    """The time that the view's own is compared with; None where it is still to be chosen."""
+    span = view.range
+    if against == "before":
+        return span.before
+    if against == "week":
+        return TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
+    return span_between(view.given("then_from"), view.given("then_to"))
+
+
+def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, value, count, *_ in rows:
+        found[str(name)][str(value)] = int(str(count))
+    return found
+
+
+def _countries(addresses: Mapping[str, int], sources: Sources) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for address, count in addresses.items():
+        found[sources.places.locate(address).country or "unknown"] += count
+    return dict(found)
+
+
+def _compared(view: View, title: str, kind: str, now: Mapping[str, int], before: Mapping[str, int]) -> Grid:
+    """The new ones first, then those that are gone, then the others by how much they changed."""
+
+    def order(value: str) -> tuple[int, int, str]:
+        is_new, is_gone = value not in before, value not in now
+        change = abs(now.get(value, 0) - before.get(value, 0))
+        return (0 if is_new else 1 if is_gone else 2, -change, value)
+
+    every = sorted(now.keys() | before.keys(), key=order)
+    rows = [
+        [
+            Cell(
+                application_words(value) if kind == "app" else value,
+                url=pivot_url(view, kind, value) if kind else "",
+            ),
+            *_standing(now.get(value, 0), before.get(value, 0)),
+        ]
+        for value in every[:COMPARED_SHOWN_MAX]
+    ]
+    headings = (Heading(title), Heading("Is"), Heading("Now", numeric=True), Heading("Then", numeric=True))
+    return Grid(headings, rows, empty=None if rows else Empty(f"No {title.lower()} in either time."))
+
+
+def _standing(now: int, before: int) -> list[Cell]:
+    words, tone = ("new", "medium") if not before else ("gone", "low") if not now else ("", "")
+    return [
+        Cell(words, tone=tone),
+        Cell(f"{now:,}", sorts=now),
+        Cell(f"{before:,}", sorts=before, tone="muted"),
+    ]
