@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from m365watch.cli.program import app
 from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.desk import set_states
 from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
+from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from one_feed import write_one_feed
@@ -119,6 +120,18 @@ def test_an_alert_that_is_not_clear_is_refused(config: Path, given: str, expecte
 
     assert (code, out) == (2, "")
     assert expected in " ".join(err.replace("│", " ").split())
+
+
+def test_what_somebody_closed_is_not_contained_unasked(config: Path) -> None:
+    """Whoever closed it had a reason, which is told; the plan may be read all the same."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    path = config.parent / "state" / FILE_NAME
+    set_states(path, ["abcd"], AlertState.CLOSED, reason="a drill", by="bob", at_ms=AT_MS)
+    code, out, err = run(config, "abcd", "--apply", "--yes")
+
+    assert (code, out) == (2, "")
+    assert "closed by bob: a drill; open it again first" in " ".join(err.replace("│", " ").split())
+    assert run(config, "abcd")[0] == 0
 
 
 def test_without_detections_it_says_so_and_makes_no_file(config: Path) -> None:

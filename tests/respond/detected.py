@@ -42,10 +42,10 @@ def detect(
     rules: Sequence[Rule],
     *,
     knowledge: Knowledge = NOTHING_KNOWN,
-    risk: bool = False,
+    risk_points: int = 0,
 ) -> list[KeptAlert]:
     """The alerts of these records that are shown, kept in the folder as a collector keeps them."""
-    every = [*rules, make_risk_rule()] if risk else rules
+    every = [*rules, make_risk_rule(risk_points)] if risk_points else rules
     with closing(DetectionState(directory / FILE_NAME, survives_power_cuts=False)) as state:
         engine = Engine(every, state, knowledge=knowledge)
         # Day by day, as they would come: what is older than the horizon is looked at no more.
@@ -80,6 +80,7 @@ def plan_of(
         begun_by=beginnings_in(lambda: by_id),
         rules=by_id,
         own_apps=own_apps,
+        closed=recalled.closed_parts,
         remarks=recalled.remarks,
     )
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from expand import written
 from verdicts import KnownNetworks
 
-from detected import plan_from, steps, titles
+from detected import detect, plan_from, plan_of, rules_of, steps, titles
+from m365watch.detect.kept import AlertState
 from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
 from m365watch.respond.steps import Plan, Remove
 
 CEO_ID = "1b6f0c11-2222-4aaa-8bbb-0123456789ab"
@@ -385,3 +392,65 @@ def test_a_role_of_exchange_is_taken_from_whom_it_was_given(tmp_path: Path) -> N
     [step] = steps(plan, "remove_role")
     assert all("-AssignmentMethod Direct" in line for line in step.powershell)
     assert "Format-Table" in step.powershell[0]
+
+
+def credential(app: str, *, after: str = "1s", user: str = ADMIN) -> dict[str, Any]:
+    """A record of an application that gets a secret."""
+    return {
+        "shape": "app_directory",
+        "after": after,
+        "Operation": "Update application \u2013 Certificates and secrets management ",
+        "ObjectId": f"Application_{app}",
+        "UserId": user,
+        "ExtendedProperties": {"additionalDetails": json.dumps({"AppId": app})},
+        "ModifiedProperties": {"KeyDescription": ['["[KeyIdentifier=a,KeyType=Password]"]', "[]"]},
+    }
+
+
+BEFORE = {
+    "repeat": 15,
+    "every": "1d",
+    "record": {"shape": "mail_read", "ClientAppId": "5b6e7f80-0000-4a11-9c22-00000000aaaa"},
+}
+"""What has always read mail."""
+
+
+def reads(app: str) -> dict[str, Any]:
+    """A record of an application that reads mail."""
+    return {"shape": "mail_read", "after": "2h", "ClientAppId": app}
+
+
+def test_an_alert_takes_of_its_parts_what_is_about_the_same(tmp_path: Path) -> None:
+    """The administrator has renewed another application's secret that day, as every month."""
+    plan = plan_from(
+        tmp_path,
+        "c02_application_granted_then_reads_mail",
+        BEFORE,
+        credential(OTHER),
+        credential(APP),
+        reads(APP),
+    )
+
+    assert titles(plan, "disable_application") == [f"Disable the application {APP}"]
+    assert [step.title for step in plan.steps if OTHER in step.title] == []
+    assert [step.title for step in plan.steps if step.word == "remove_credential"] != []
+
+
+def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
+    """A rule of the owner's, which a colleague has looked at."""
+    rules = rules_of("c02_application_granted_then_reads_mail")
+    records = written([BEFORE, credential(APP), reads(APP)])
+    kept = detect(tmp_path, records, rules)
+    [whole] = [one for one in kept if one.alert.detection == "C02"]
+    [part] = [one for one in kept if one.alert.detection == "O04"]
+    closed = [
+        replace(one, state=AlertState.CLOSED, reason="a rotation", changed_by="ann") for one in (whole, part)
+    ]
+    with closing(DetectionState(tmp_path / FILE_NAME)) as state, state.transaction():
+        for one in closed:
+            state.alerts.put(one)
+    plan = plan_of(tmp_path, closed[0], rules)
+
+    assert plan.notes[0] == "this alert was closed by ann: a rotation"
+    assert plan.notes[1].startswith('left out: "Credential added to an application"')
+    assert titles(plan, "remove_credential") == []

@@ -17,6 +17,7 @@ from m365watch.detect.containment import WORDS
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
@@ -808,3 +809,16 @@ def test_the_page_says_of_every_call_whether_it_is_documented() -> None:
     named = {room for room in rooms if re.fullmatch(r"[A-Za-z$.]+", room)} - {"users"}
     assert {"revokeSignInSessions", "messageRules", "$ref", "driveItem", "removePassword"} <= named
     assert [room for room in sorted(named) if room not in told] == []
+
+
+def test_risk_of_one_application_says_nothing_of_another() -> None:
+    """An alert that it adds up tells of all that an administrator did with applications that week."""
+    other = "b71a20c9-0000-4c4f-bc3b-0000000000bb"
+    summed = replace(make_alert("disable_application", app=APP), rule_id=RISK_RULE_ID, group=("app", APP))
+    told = Told(
+        replace(part(0, "disable_application").alert, entities=(("app", other), ("app", APP))),
+        [make_match({"m365.app": other}), make_match({"m365.app": APP}, after_ms=1)],
+    )
+    found = plan_response(summed, joined(make_match({"entity": APP})), [told])
+
+    assert [step.title for step in found.steps] == [f"Disable the application {APP}"]

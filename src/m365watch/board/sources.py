@@ -283,6 +283,7 @@ class Sources:
             begun_by=beginnings_in(lambda: rules),
             rules=rules,
             own_apps=own_apps(self.settings),
+            closed=recalled.closed_parts,
             remarks=recalled.remarks,
         )
 

@@ -123,6 +123,7 @@ def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
         begun_by=beginnings_in(lambda: rules),
         rules=rules,
         own_apps=own_apps(settings),
+        closed=recalled.closed_parts,
         remarks=recalled.remarks,
     )
 

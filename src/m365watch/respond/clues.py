@@ -104,11 +104,7 @@ class Clues:
 
     @property
     def _named_applications(self) -> tuple[App, ...]:
-        named = (
-            self.entity("app")
-            or self.values("m365.app")
-            or self.values("ModifiedProperties.ServicePrincipal.AppId.new")
-        )
+        named = self.entity("app")
         apps = (app for app in map(app_of, reversed(named)) if app is not None)
         return tuple(reversed({app.id: app for app in apps}.values()))
 

@@ -79,6 +79,8 @@ OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
+_OF_EVERYBODY = frozenset({"disable_application", "remove_oauth_grant"})
+"""Words that end an application for whoever uses it."""
 _ONLY_NEAR = (
     "That it is the same person only the address says, which everybody in one office shares: --yes leaves it"
     " alone."
@@ -95,40 +97,51 @@ def plan_response(
     begun_by: BegunBy = lambda _rule: None,
     rules: Mapping[str, Rule] = NO_RULES,
     own_apps: Collection[str] = (),
+    closed: Sequence[Alert] = (),
     remarks: Sequence[str] = (),
 ) -> Plan:
     """The steps for an alert, the door first; `matches` are those of it that are still kept.
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
-    and the alert itself which accounts. `rules`, by their ids, know what a record names. A word that nothing
-    can be done for says so as a step of its own, so that nobody takes it for done.
+    and the alert itself which accounts. `rules`, by their ids, know what a record names; `closed` are parts
+    that somebody closed, of which nothing is undone. A word that nothing can be done for says so as a step
+    of its own, so that nobody takes it for done.
     """
     told = Told(alert, matches)
     parts = parts_of(told, parts, rules)
-    words = in_order(_words_of(alert, matches, parts))
+    words = in_order(_words_of(alert, matches, parts, closed))
     by_word = {word: _each_once(_steps_for(word, told, parts, begun_by, rules)) for word in words}
-    if "remove_user_consent" in by_word:
-        by_word["disable_application"] = [_ask_always(one) for one in by_word.get("disable_application", ())]
+    if any("remove_user_consent" in one.contain for one in (alert, *(part.alert for part in parts))):
+        by_word |= {word: [*map(_ask_always, by_word[word])] for word in _OF_EVERYBODY & by_word.keys()}
     kept, cut = cut_long(by_word)
     steps = spare_own(_each_once(kept), own_apps)
     notes = [*remarks]
-    if not alert.contain:
+    if not steps:
+        notes.append("neither the rule nor the alert names what could be contained")
+    elif not alert.contain:
         notes.append("the rule names nothing that would contain it: these are the usual steps")
-    notes += [f"not in this plan: {note}" for note in notes_of(alert.unnamed)]
-    notes = (
-        [*notes, *cut]
-        if steps
-        else [*remarks, "neither the rule nor the alert names what could be contained"]
-    )
+    if steps:
+        notes += (f"not in this plan: {note}" for note in notes_of(alert.unnamed))
+    notes += cut
     return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(words, parts), tuple(notes))
 
 
-def _words_of(alert: Alert, matches: Sequence[Match], parts: Sequence[Told]) -> tuple[str, ...]:
-    """The rule's words, less those for things that none of the parts, where all are known, has touched."""
-    words = tuple(one for one in alert.contain or _usual_words(alert) if not _is_idle(one, alert))
+def _words_of(
+    alert: Alert, matches: Sequence[Match], parts: Sequence[Told], closed: Sequence[Alert]
+) -> tuple[str, ...]:
+    """The rule's words, less those for things that none of the parts has touched.
+
+    Where all parts are known, that is, and none but those that somebody closed.
+    """
+    touched = {word for part in parts for word in part.alert.contain}
+    of_closed = {word for one in closed for word in one.contain if word in BUILDERS} - touched - OF_ACCOUNTS
+    words = tuple(
+        one
+        for one in alert.contain or _usual_words(alert)
+        if one not in of_closed and not _is_idle(one, alert)
+    )
     if not parts or not {one.source_id for one in matches} <= {one.alert.rule_id for one in parts}:
         return words
-    touched = {word for part in parts for word in part.alert.contain}
     return tuple(one for one in words if one in touched or one in OF_ACCOUNTS or one not in BUILDERS)
 
 

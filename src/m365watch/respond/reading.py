@@ -35,6 +35,8 @@ class Recalled:
     """The alerts that it joins, the earliest first."""
     closed: str = ""
     """By whom and why the alert was closed; empty where it is not."""
+    closed_parts: Sequence[Alert] = ()
+    """Those that it joins and that somebody closed."""
     remarks: tuple[str, ...] = ()
     """What who reads the plan has to know first."""
 
@@ -46,7 +48,13 @@ def recall(state_directory: Path, kept: KeptAlert) -> Recalled:
         parts = _parts_of(state, kept.alert, matches)
         left = [one for one in parts if one.state is not AlertState.CLOSED]
         told = [Told(one.alert, _matches_of(state, one.alert)) for one in left]
-        return Recalled(matches, told, closed=_closed(kept), remarks=_remarks(kept, parts, matches))
+        return Recalled(
+            matches,
+            told,
+            closed=_closed(kept),
+            closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
+            remarks=_remarks(kept, parts, matches),
+        )
 
 
 def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:

@@ -55,8 +55,9 @@ def _listed() -> frozenset[str]:
 
 
 def is_service(account: str) -> bool:
-    """Whether that is a service which no directory knows as an account."""
-    return account.lower() in _SERVICES
+    """Whether that is a service which no directory knows as an account: app@sharepoint has no domain."""
+    _, at, domain = account.partition("@")
+    return account.lower() in _SERVICES or (bool(at) and "." not in domain)
 
 
 def synchronises(account: str) -> bool:
