@@ -443,10 +443,13 @@ def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
     kept = detect(tmp_path, records, rules)
     [whole] = [one for one in kept if one.alert.detection == "C02"]
     [part] = [one for one in kept if one.alert.detection == "O04"]
+    closed = [
+        replace(one, state=AlertState.CLOSED, reason="a rotation", changed_by="ann") for one in (whole, part)
+    ]
     with closing(DetectionState(tmp_path / FILE_NAME)) as state, state.transaction():
-        for one in (whole, part):
-            state.alerts.put(replace(one, state=AlertState.CLOSED, reason="a rotation", changed_by="ann"))
-    plan = plan_of(tmp_path, whole, rules)
+        for one in closed:
+            state.alerts.put(one)
+    plan = plan_of(tmp_path, closed[0], rules)
 
     assert plan.notes[0] == "this alert was closed by ann: a rotation"
     assert plan.notes[1].startswith('left out: "Credential added to an application"')

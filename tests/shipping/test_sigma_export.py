@@ -177,3 +177,11 @@ def test_words_and_brackets_keep_their_meaning(tmp_path: Path) -> None:
 def test_a_hit_is_a_hit_before_it_is_exported(tmp_path: Path) -> None:
     """The comparison means something: this rule finds what it is about."""
     assert fires(tmp_path, {"s": {"ObjectId": "a*b"}, "condition": "s"}, {"ObjectId": "axxb"})
+
+
+def test_strangers_are_all_who_take_part_where_nothing_tells_them_apart() -> None:
+    """And the export says so: it finds one's own help desk as well, and misses no other."""
+    [found] = [one for one in exported().exported if one.rule.name == "t02_helpdesk_impersonation"]
+
+    assert "Members.DisplayName|re|i" in found.text()
+    assert "one's own people, too" in found.differences[-1]

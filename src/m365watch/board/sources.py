@@ -53,9 +53,8 @@ from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
-from m365watch.respond.hands import beginnings_in
 from m365watch.respond.journal import Journal, Line
-from m365watch.respond.plan import plan_response
+from m365watch.respond.plan import plan_recalled
 from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan
 from m365watch.respond.way import own_apps
@@ -298,16 +297,7 @@ class Sources:
         assert view.sees(kept.alert.tenant)  # noqa: S101
         recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept)
         rules = await self.list_rules()
-        return plan_response(
-            kept.alert,
-            recalled.matches,
-            recalled.parts,
-            begun_by=beginnings_in(lambda: rules),
-            rules=rules,
-            own_apps=own_apps(self.settings),
-            closed=recalled.closed_parts,
-            remarks=recalled.remarks,
-        )
+        return plan_recalled(kept.alert, recalled, rules=rules, own_apps=own_apps(self.settings))
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

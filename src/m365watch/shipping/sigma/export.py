@@ -15,6 +15,7 @@ from m365watch.detect.extension_text import write_extension
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Correlation, Expression, Joined, Named, Rule
 from m365watch.shipping.operations import operations_of
+from m365watch.shipping.sigma.members import finds_more
 from m365watch.shipping.sigma.native import Known, native_field, nativize
 from m365watch.shipping.sigma.writing import is_selection, write_detection
 from m365watch.shipping.unsayable import Unsaid, Unsayable
@@ -89,7 +90,7 @@ def write_rule(rule: Rule, *, every: Mapping[str, Rule], knowledge: Knowledge) -
     document = _without_empty({**_head(rule), **body, **_tail(rule, raises)})
     lost = [one.when for one in rule.extension.raises if one not in raises]
     told = (f"the severity does not rise with {', '.join(lost)}, worked out here",) if lost else ()
-    return Written(rule, document, told)
+    return Written(rule, document, (*told, *finds_more(rule)))
 
 
 def _native_selections(rule: Rule, known: Known) -> dict[str, Condition]:

@@ -20,6 +20,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.knowledge import Knowledge
 from m365watch.shipping.operations import may_be_signin
+from m365watch.shipping.sigma.members import OF_MEMBERS
 from m365watch.shipping.unsayable import Unsayable
 from m365watch.values import dataclass
 
@@ -74,6 +75,8 @@ def _native_test(name: str, comparison: Comparison, known: Known) -> Condition:
         return Test("Operation", comparison)
     if name in _FLAGS:
         return _flag(_FLAGS[name](known), comparison)
+    if name in OF_MEMBERS:
+        return Test(OF_MEMBERS[name], comparison)
     kind, _, rest = name.partition(".")
     if kind in ("gained", "lost") and rest:
         return _difference(kind, rest, comparison)
