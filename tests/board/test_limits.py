@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 
@@ -38,6 +39,30 @@ def test_whoever_goes_away_stops_the_query(collected: Path) -> None:
 
     reader = FactsReader(collected.parent / "lake")
     assert asyncio.run(leave()) == [(42,)]
+    reader.close()
+
+
+def test_whoever_goes_away_leaves_no_error_behind(collected: Path) -> None:
+    """What becomes of a query that nobody waits for is nobody's news, and its traceback is in no log."""
+
+    async def leave() -> list[dict[str, object]]:
+        told: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        leaving = asyncio.create_task(reader.ask(view_of(), endless(50)))
+        while not any(one.working.running() for one in reader._asking.values()):
+            await asyncio.sleep(0.005)
+        [working] = [one.working for one in reader._asking.values()]
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        while not working.done():
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.01)  # The loop hears of it in a step of its own.
+        del working, leaving
+        gc.collect()
+        return told
+
+    reader = FactsReader(collected.parent / "lake")
+    assert asyncio.run(leave()) == []
     reader.close()
 
 

@@ -211,6 +211,21 @@ def test_discovery_leads_to_the_issuer_alone(tmp_path: Path, sources: Sources, n
     with_provider(tmp_path, sources, act)
 
 
+@pytest.mark.parametrize("place", ["https://[", "{url}/keys\r\nX-Other: y", "{url}/ keys"])
+def test_an_address_that_is_none_is_not_gone_by(tmp_path: Path, sources: Sources, place: str) -> None:
+    """Nor one that would write more into the request than an address."""
+
+    async def act(found: Provider) -> None:
+        assert found.entrance.openid is not None
+        issuer = urlsplit(found.entrance.openid._settings.issuer)
+        found.openid.document = {"jwks_uri": place.format(url=f"{issuer.scheme}://{issuer.netloc}")}
+        answer = await found.browser.get("/sign-in/entra")
+        assert answer.status == 503
+        assert found.openid.asked == ["discovery"]
+
+    with_provider(tmp_path, sources, act)
+
+
 def test_the_first_grant_counts() -> None:
     """In the order of the configuration; groups that Entra left out are none."""
     both = {"roles": ["Board.Analyst"], "groups": [GROUP], "preferred_username": "a\nb"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,20 @@ def test_there_is_a_most(tmp_path: Path) -> None:
         searches.keep(ANN, "one more", "/search", is_shared=False, now_s=1)
     searches.keep(BOB, "of another", "/search", is_shared=False, now_s=1)
     assert len(searches.list(ANN)) == OF_ONE_MAX
+
+
+@pytest.mark.parametrize("tenants", [b"", b"{}", b'["t1"', b"\xff\xfe"])
+def test_a_row_that_a_bad_disk_has_changed_is_its_owners(tmp_path: Path, tenants: bytes) -> None:
+    """Nobody knows whom it may name; and what stands there is quoted in no error."""
+    searches = SavedSearches(tmp_path)
+    searches.keep(ANN, "mine", "/search?q=a", is_shared=True, now_s=1)
+    with closing(sqlite3.connect(tmp_path / "searches.sqlite")) as file, file:
+        file.execute(
+            "UPDATE search SET name = CAST(? AS TEXT), tenants = CAST(? AS TEXT)", (b"m\xff", tenants)
+        )
+
+    assert names(searches, ANN) == names(searches, ROOT) == ["m\N{REPLACEMENT CHARACTER}"]
+    assert names(searches, CAT) == []
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

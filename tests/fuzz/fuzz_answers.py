@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 from multidict import CIMultiDict
 
@@ -17,12 +18,23 @@ from fuzz_values import json_text, value
 from m365watch.announcements import answers as announced
 from m365watch.announcements.urls import Kind
 from m365watch.board.id_token import Expected, TokenWrong, judge, read_keys
-from m365watch.config.settings import Cloud, DevoHttpSettings, Secret, SecretSettings, TenantSettings
+from m365watch.board.openid import NotSignedIn, OpenIdSignIn
+from m365watch.config.listening import EntraSignInSettings
+from m365watch.config.settings import (
+    UNSET_NETWORK,
+    Cloud,
+    DevoHttpSettings,
+    ManagedIdentitySettings,
+    Secret,
+    SecretSettings,
+    TenantSettings,
+)
 from m365watch.devo_alerts.api import DevoAlerts
 from m365watch.entra.connection import Connection
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
 from m365watch.entra.credentials import ClientSecret
 from m365watch.entra.exchange import tenant_of
+from m365watch.entra.managed_identity import IdentityTokens
 from m365watch.entra.redirects import ForeignAnswer, read_redirect
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.tokens import TokenSource
@@ -142,7 +154,18 @@ def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
         lambda: read_registration(session, SETTINGS, tokens=_Tokens(), clock=clock),
         lambda: DevoAlerts(session, root=f"{HOST}/alerts", token=token).find("m365"),
         lambda: Endpoint(devo, session, clock=clock).post("my.app", b"x"),
+        lambda: IdentityTokens(ManagedIdentitySettings(), session=session, clock=clock).token("x"),
+        lambda: _sign_in(session, clock),
     ]
+
+
+async def _sign_in(session: Session, clock: FakeClock) -> object:
+    """To the issuer that discovery has told of, and back with a code."""
+    settings = EntraSignInSettings(f"{HOST}/v2.0", "app", Secret("made~up.secret-value"), (), UNSET_NETWORK)
+    entra = OpenIdSignIn(settings, session, address="https://board.example", clock=clock)
+    begun = await entra.begin("browser", back="/")
+    state = parse_qs(urlsplit(begun).query)["state"][0]
+    return await entra.end("browser", {"state": state, "code": "c"})
 
 
 def _parsers() -> list[Callable[[Answer], object]]:
@@ -193,7 +216,7 @@ def _prepare_answers(_: Path) -> Attempt:
             with allowed():
                 parse(server.answer)
         for ask in askers:
-            with allowed():
+            with allowed(NotSignedIn, TokenWrong):
                 loop.run(ask())
 
     return attempt
@@ -208,13 +231,15 @@ _SAID: tuple[object, ...] = (
     {"id": "168ec429-084b-4a51-9a4e-000000000001", "status": "succeeded", "isRecordCountLimitExceeded": False},
     {"value": [{"auditData": {"Id": "a"}, "id": "x"}], "@odata.nextLink": f"{HOST}/v1.0/x?$skiptoken=1"},
     {"passwordCredentials": [{"endDateTime": "2027-01-01T00:00:00Z", "hint": "abc"}], "keyCredentials": [{"customKeyIdentifier": "AAAA", "endDateTime": "2027-01-01T00:00:00Z"}]},
+    {"issuer": f"{HOST}/v2.0", "authorization_endpoint": f"{HOST}/a", "token_endpoint": f"{HOST}/t", "jwks_uri": f"{HOST}/k", "id_token": "e30.e30.x", "keys": [{"kty": "RSA", "kid": "1", "n": "AQAB", "e": "AQAB"}]},
     [{"name": "m365", "id": 7, "alertCorrelationContext": {"querySourceCode": "x"}}],
 )  # fmt: skip
 _NAMES = (
     "access_token", "expires_in", "expires_on", "error", "error_description", "error_codes", "code", "message", "contentType",
     "contentId", "contentCreated", "contentExpiration", "status", "webhook", "address", "expiration", "authId", "id", "value",
     "auditData", "@odata.nextLink", "isRecordCountLimitExceeded", "passwordCredentials", "keyCredentials", "endDateTime",
-    "startDateTime", "customKeyIdentifier", "hint", "name",
+    "startDateTime", "customKeyIdentifier", "hint", "name", "issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "id_token",
+    "keys", "kty", "kid",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def _hunt(target: Target, bounds: Bounds, asked: argparse.Namespace) -> Hunt:
     if corpus is not None:
         corpus.mkdir(parents=True, exist_ok=True)
     told: set[str] = set()
+    if bounds.inputs is not None:
+        bounds = replace(bounds, inputs=max(bounds.inputs // target.costs, 1))
     found = hunt(
         target,
         seed=asked.seed,

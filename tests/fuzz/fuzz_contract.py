@@ -42,6 +42,8 @@ class Target:
     """What an input may take whatever its length."""
     free_bytes: int = _FREE_BYTES
     """By how much memory may grow whatever the input's length."""
+    costs: int = 1
+    """How many inputs of other targets one takes as long as; a short hunt tries the fewer of it."""
 
     def cpu_s(self, given: bytes) -> float:
         """What this input may take: a fixed part, and one in proportion to its length."""

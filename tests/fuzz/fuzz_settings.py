@@ -18,6 +18,7 @@ from m365watch.board.users import Users
 from m365watch.config.load import example_settings, load_settings
 from m365watch.detect.enrich.lines import parse_listed
 from m365watch.detect.enrich.tables import open_table
+from m365watch.detect.exceptions import Part
 from m365watch.detect.exceptions_file import read_exceptions
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -118,17 +119,33 @@ def laughing(random: Random, key: bytes) -> bytes:
     return b"\n".join(lines) + b"\n" + random.choice(forms) % (key, last)
 
 
+_EXCEPTION_KEYS = ("exceptions", "rule", "reason", "entity", "tenant", "until", "user", "address", "<<")
+
+
 def grow_exceptions(random: Random) -> bytes:
-    return laughing(random, b"exceptions")
+    """Aliases of aliases now and then; exceptions in which some values are others."""
+    if random.random() < 0.3:
+        return laughing(random, b"exceptions")
+    good = {"exceptions": [
+        {"rule": "B08", "reason": "known", "entity": {"user": "backup@contoso.example"}, "until": "2026-12-31"},
+        {"rule": "*", "reason": "x", "tenant": TENANT},
+    ]}  # fmt: skip
+    made = changed(random, good, _EXCEPTION_KEYS, chance=0.15)
+    return yaml.safe_dump(made, allow_unicode=random.random() < 0.5).encode("utf-8", "replace")
+
+
+_PART = Part(1_795_824_000_000, {"user": ("ann@contoso.example", "a" * 200), "address": ("203.0.113.9",)})
 
 
 def _prepare_exceptions(folder: Path) -> Attempt:
     def attempt(given: bytes) -> None:
         path = folder / "exceptions.yml"
         path.write_bytes(given)
-        _, mistakes = read_exceptions(path)
-        for one in mistakes:
-            check_line(one)
+        found, mistakes = read_exceptions(path)
+        for mistake in mistakes:
+            check_line(mistake)
+        for one in found.every:
+            one.holds(_PART, joined=True)
 
     return attempt
 

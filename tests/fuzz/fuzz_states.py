@@ -11,6 +11,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import yaml
+from starlette.datastructures import QueryParams
 
 from fuzz_contract import Attempt, Target, allowed, check_line
 from fuzz_rules import rule_files
@@ -18,7 +19,9 @@ from fuzz_settings import TENANT, laughing
 from fuzz_values import changed, json_text, value
 from m365watch import inspection
 from m365watch.board.access import Access, Role
+from m365watch.board.rendering import Templates
 from m365watch.board.saved_searches import SavedSearches
+from m365watch.board.view import read_view
 from m365watch.completeness.keeping import memory_name
 from m365watch.config.load import example_settings, load_settings
 from m365watch.config.settings import Settings
@@ -264,6 +267,45 @@ def _prepare_scenarios(_: Path) -> Attempt:
     return attempt
 
 
+_PEOPLE = (
+    _ANN,
+    Access("bob", Role.VIEWER, tenants=frozenset({"t1"})),
+    Access("cat", Role.ANALYST, tenants=frozenset({"t1", "t2"})),
+)
+
+
+def _prepare_searches(folder: Path) -> Attempt:
+    searches, templates = SavedSearches(folder), Templates()
+    searches.keep(_ANN, "a", "/search?q=a", is_shared=True, now_s=0)
+    database = sqlite3.connect(searches._path, isolation_level=None)
+    database.execute("PRAGMA synchronous = OFF")
+    view = read_view(QueryParams(""), _ANN, now=START)
+
+    def attempt(given: bytes) -> None:
+        owner, name, url, tenants = (given.split(b"\n", 3) + [b""] * 3)[:4]
+        database.execute("DELETE FROM search")
+        # As text, whatever the bytes are: a bad disk leaves any.
+        database.execute(
+            "INSERT INTO search (owner, name, url, is_shared, tenants, saved_at) VALUES"
+            " (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 1, CAST(? AS TEXT), 0)",
+            (owner, name, url, tenants),
+        )
+        for one in _PEOPLE:
+            with allowed():
+                templates.render("saved.html", saved=searches.list(one), view=view)
+
+    return attempt
+
+
+_SEARCHES_KEPT = [
+    b'ann\nmine\n/search?q=a\n["t1"]',
+    b'bob\n<b>ours</b>\n/search?q=user%3Aann\n["t1","t2"]',
+    b"cat\nall\n/sql?sql=SELECT+1\nnull",
+    b"eve\n\n\n",
+    b'eve\n\x1b[2J\njavascript:x\n{"a":[[[]]]}',
+]
+
+
 def _prepare_queues(folder: Path) -> Attempt:
     path = folder / "0000000001.batch"
 
@@ -303,6 +345,7 @@ TARGETS = (
         "memories", _prepare_memories, memories, grow_memory, tuple(f'"{key}":'.encode() for key in _KEYS)
     ),
     Target("queues", _prepare_queues, queued),
+    Target("searches", _prepare_searches, lambda: _SEARCHES_KEPT, None, (b'["', b"null", b"\n")),
     Target(
         "cases",
         _prepare_cases,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fuzz_answers
+import fuzz_lakes
+import fuzz_receivers
 import fuzz_records
 import fuzz_requests
 import fuzz_rules
@@ -18,5 +20,7 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_answers.TARGETS,
     *fuzz_requests.TARGETS,
     *fuzz_states.TARGETS,
+    *fuzz_lakes.TARGETS,
+    *fuzz_receivers.TARGETS,
     *fuzz_simulator.TARGETS,
 )

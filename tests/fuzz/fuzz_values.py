@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from random import Random
+from urllib.parse import quote
 
 TEXTS = (
     "", " ", "a", "\0", "\ud800", "\udfff\ud800", "é", "\u202e", "\U0010ffff", "a" * 300, "x\ny", "\r\n", "null", "true",
@@ -79,3 +80,9 @@ def changed(
     if isinstance(good, list):
         return [changed(random, one, names, chance=chance, depth=depth + 1) for one in good]
     return good
+
+
+def texts_in_urls(random: Random) -> str:
+    """A value as a URL has it."""
+    text = random.choice((*TEXTS, "7d", "30d", "2026-11-17T09:00Z", "open", "high", "users", "9" * 30, "-1"))
+    return quote(text, safe=random.choice(("", "/?:@&=+$,")), errors="surrogatepass")

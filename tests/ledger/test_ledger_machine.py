@@ -691,6 +691,21 @@ class Histories(RuleBasedStateMachine):
         )
 
     @invariant()
+    def an_older_version_owes_nobody_more(self) -> None:
+        """It takes a list that ends in spaces for a batch that is open, and asks its blobs who lacks them.
+
+        Where such a row named nobody, and the blob were not final, that version would have it lost.
+        """
+        if not hasattr(self, "ledger"):
+            return
+        padded = "SELECT parts FROM batch WHERE waiting_for != '[]' AND rtrim(waiting_for) = '[]'"
+        told = (
+            "SELECT blob.key FROM blob WHERE finished_s IS NULL AND missing IS NULL AND key IN"
+            f" (SELECT json_extract(part.value, '$[0]') FROM ({padded}) AS one, json_each(one.parts) AS part)"
+        )
+        assert self.ledger._connection.execute(told).fetchall() == []
+
+    @invariant()
     def nothing_arrives_twice(self) -> None:
         """At outputs that can undo or tell; on the wire only what a crash left unproven."""
         if not hasattr(self, "ledger"):

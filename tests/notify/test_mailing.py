@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,3 +162,35 @@ def test_a_server_that_never_answers_keeps_no_run_from_ending() -> None:
         began_s = SystemClock().monotonic_s()
         asyncio.run(use(silent.getsockname()[1]))
         assert SystemClock().monotonic_s() - began_s < 30
+
+
+def say(listening: socket.socket, answers: list[bytes]) -> None:
+    """Say these to whoever comes, each when something was heard, and hang up."""
+    connection, _ = listening.accept()
+    with connection:
+        for answer in answers:
+            connection.sendall(answer)
+            connection.recv(4096)
+
+
+def test_a_login_that_is_answered_with_nonsense_is_tried_again() -> None:
+    """What the server asks for is no Base64: one line, and no defect."""
+    answers = [b"220 hello\r\n", b"250-mail.example\r\n250 AUTH PLAIN\r\n", b"334 x\r\n"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=say, args=(listening, answers))
+        serving.start()
+        port = listening.getsockname()[1]
+        target = EmailTarget("mail", Wishes(), "127.0.0.1", port, "a@b.example", (SOC,), "none")
+
+        with pytest.raises(Unavailable, match=r": its answer to the login is not SMTP's; tried again"):
+            send(replace(target, username=USER, password=Secret(PASSWORD)))
+        serving.join(10)
+
+
+def test_a_password_that_a_login_cannot_carry_is_told(tmp_path: Path) -> None:
+    """It is for whoever set it, and not for the next try."""
+    with MailServer("starttls", tmp_path, needs_login=True) as server:
+        target = target_of(server, password=Secret("a made-up pässword"))
+
+        with pytest.raises(NotificationsRefused, match="knows ASCII alone; give the account"):
+            send(target)

@@ -36,7 +36,8 @@ from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
-from m365watch.lake.files import list_files, open_table
+from m365watch.lake.damage import is_of_a_file
+from m365watch.lake.files import commits_named, list_files, open_table
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.values import dataclass
@@ -116,7 +117,7 @@ class FactsReader:
         asking.waiting += 1
         try:
             async with asyncio.timeout(self._limit_s):
-                return await asyncio.shield(asyncio.wrap_future(asking.working))
+                return await asyncio.shield(_heeded(asking.working))
         except TimeoutError:
             raise QueryStopped(
                 f"this took longer than {self._limit_s:g} s", fix="choose a shorter time, or narrow the view"
@@ -163,11 +164,14 @@ class FactsReader:
                     return EMPTY
             elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
                 self._committed_at_ns = changed_at_ns
-                self._table.update_incremental()
+                with commits_named(self._commits.parent):
+                    self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
                 days: dict[date, set[str]] = {}
-                for file in list_files(self._table):
+                with commits_named(self._commits.parent):
+                    files = list_files(self._table)
+                for file in files:
                     days.setdefault(file.day, set()).add(file.path)
                 self._answers.clear()
                 self._snapshot = Snapshot(version, {day: frozenset(of) for day, of in days.items()})
@@ -186,18 +190,20 @@ class FactsReader:
             snapshot = self._look()
             try:
                 return self._known(connection, snapshot, view, query, given)
-            except duckdb.IOException as failure:
+            except duckdb.OutOfMemoryException as failure:
+                raise QueryStopped(
+                    f"this needs more memory than {self._memory_mib} MiB",
+                    fix="choose a shorter time, or narrow the view",
+                ) from failure
+            except duckdb.Error as failure:
+                if not is_of_a_file(failure):
+                    raise
                 if attempt < _TRIES_MAX:
                     continue
                 raise LakeUnusable(
                     "a file of the lake cannot be read",
                     fix="see what `m365watch lake check` says of it",
                     where=str(self._lake),
-                ) from failure
-            except duckdb.OutOfMemoryException as failure:
-                raise QueryStopped(
-                    f"this needs more memory than {self._memory_mib} MiB",
-                    fix="choose a shorter time, or narrow the view",
                 ) from failure
         raise AssertionError("a try either answers or raises")
 
@@ -293,6 +299,13 @@ class FactsReader:
         sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == asked else ', '}{further}"
         connection.execute(sql, {name: values[name] for name in set(_NAMED.findall(sql))})
         return connection.fetchmany(ROWS_MAX)
+
+
+def _heeded(working: Future[list[Row]]) -> asyncio.Future[list[Row]]:
+    """What it comes to. Where nobody waits any more, how it failed is not for the loop to complain of."""
+    waiting = asyncio.wrap_future(working)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return waiting
 
 
 def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:

@@ -161,10 +161,17 @@ class OpenIdSignIn:
 
     def _own(self, url: object) -> str:
         """The URL, if it is at the issuer's own host."""
-        ours, theirs = urlsplit(self._settings.issuer), urlsplit(str(url))
-        if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+        text = str(url)
+        ours = urlsplit(self._settings.issuer)
+        try:
+            theirs = urlsplit(text)
+        except ValueError:
+            theirs = urlsplit("")
+        # Blanks and line breaks, which a split leaves out, would stand in the request.
+        is_whole = text.isprintable() and " " not in text
+        if not is_whole or (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
             raise BadAnswer("the issuer names another host than its own", where="signing in with Entra")
-        return str(url)
+        return text
 
     async def _known_keys(self, *, anew: bool = False) -> Keys:
         age_s = self._now_s() - self._keys_at_s

@@ -108,6 +108,8 @@ class SavedSearches:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as file:
+                # On a bad disk any bytes may stand there, which an error would quote.
+                file.text_factory = _text_of
                 file.execute("PRAGMA synchronous = FULL")
                 file.execute(_TABLE)
                 yield file
@@ -123,4 +125,12 @@ def _may_see(access: Access, tenants: str | None) -> bool:
     """Whether somebody may see all that the owner of a search might have named in it."""
     if access.tenants is None:
         return True
-    return tenants is not None and access.tenants.issuperset(msgspec.json.decode(tenants, type=list[str]))
+    try:
+        theirs = None if tenants is None else msgspec.json.decode(tenants, type=list[str])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # on a bad disk: nobody knows whom it may name
+    return theirs is not None and access.tenants.issuperset(theirs)
+
+
+def _text_of(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")

@@ -19,6 +19,7 @@ from m365watch.lake.files import (
     list_known_files,
 )
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
+from m365watch.lake.writer import plain_reason
 from m365watch.values import dataclass
 
 PROBLEMS_MAX = 1000
@@ -143,7 +144,7 @@ def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Itera
     except FileNotFoundError:
         yield "is missing"
     except (OSError, pa.ArrowException) as failure:
-        yield f"cannot be read ({(str(failure).splitlines() or ['no reason given'])[0]})"
+        yield f"cannot be read ({plain_reason(failure)})"
     else:
         if known.rows is not None and rows != known.rows:
             yield f"has {rows:,} records where the table names {known.rows:,}"

@@ -25,7 +25,14 @@ from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
-from m365watch.lake.writer import COMMIT_RETRIES_MAX, add_action, after_commit, sync_commits
+from m365watch.lake.writer import (
+    COMMIT_RETRIES_MAX,
+    WRITE_FAILURES,
+    add_action,
+    after_commit,
+    plain_reason,
+    sync_commits,
+)
 from m365watch.values import dataclass
 
 ROWS_PER_CHUNK = 8_192
@@ -89,14 +96,29 @@ def hold_lake(directory: Path, *, clock: Clock, wait_s: float = 0.0) -> Iterator
         yield
 
 
+@contextmanager
+def commits_named(directory: Path) -> Iterator[None]:
+    """What is done with the log of the table in `directory`. Raises: LakeUnusable: it cannot be read."""
+    try:
+        yield
+    except WRITE_FAILURES as failure:
+        raise LakeUnusable(
+            f"the table's log cannot be read: {plain_reason(failure)}",
+            fix="see what `m365watch lake check` says of it",
+            where=str(directory),
+        ) from failure
+
+
 def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
     """The table as it stands now; None where nothing was ever written to it.
 
-    Raises: LakeUnusable: another engine hides rows of it in a way that this version does not know.
+    Raises: LakeUnusable: its log cannot be read, or another engine hides rows of it in a way that
+    this version does not know.
     """
     if not DeltaTable.is_deltatable(str(lake / shape.name)):
         return None
-    table = DeltaTable(lake / shape.name)
+    with commits_named(lake / shape.name):
+        table = DeltaTable(lake / shape.name)
     if hides_rows(table):
         raise LakeUnusable(
             "another engine has changed the table so that not all rows of its files count",

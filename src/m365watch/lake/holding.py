@@ -46,7 +46,8 @@ def _aware(at: datetime, like: datetime) -> datetime:
 
 def by_tenant(rows: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, list[bytes]]]:
     """The records of rows with the `RECORD_COLUMNS`, tenant by tenant."""
-    tenants, raws, odd = (rows[name].to_pylist() for name in RECORD_COLUMNS)
-    records = [raw.encode() if exact is None else exact for raw, exact in zip(raws, odd, strict=True)]
+    # As bytes: on a bad disk a text may be none.
+    tenants, raws, odd = (rows[name].cast(pa.binary()).to_pylist() for name in RECORD_COLUMNS)
+    records = [raw if exact is None else exact for raw, exact in zip(raws, odd, strict=True)]
     for tenant, pairs in groupby(zip(tenants, records, strict=True), key=lambda pair: pair[0]):
-        yield str(tenant), [record for _, record in pairs]
+        yield (tenant or b"").decode("utf-8", "replace"), [record for _, record in pairs]

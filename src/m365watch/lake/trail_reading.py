@@ -15,6 +15,7 @@ from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed
+from m365watch.lake.writer import plain_reason
 from m365watch.values import dataclass
 
 WAITING_GLOB = "board-trail-*.ndjson"
@@ -129,7 +130,7 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
             ).fetchall()
     except duckdb.Error as error:
         raise LakeUnusable(
-            f"the trail cannot be read: {str(error).splitlines()[0]}",
+            f"the trail cannot be read: {plain_reason(error)}",
             fix="try again: the lake's upkeep may have replaced its files just now",
             where=str(lake / TRAIL_TABLE.name),
         ) from None

@@ -56,7 +56,8 @@ def plain_reason(failure: BaseException) -> str:
     named = _SYSTEM_ERROR.search(str(failure))
     if named is not None:
         return os.strerror(int(named[1]))
-    return (str(failure).splitlines() or [type(failure).__name__])[0]
+    told = (str(failure).splitlines() or [type(failure).__name__])[0]
+    return "".join(sign if sign.isprintable() else " " for sign in told)
 
 
 class OpenTable:

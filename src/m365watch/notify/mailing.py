@@ -133,12 +133,22 @@ class MailSender:
                 server.starttls(context=self._context())
                 server.ehlo()
             if target.username and target.password is not None:
-                server.login(target.username, target.password.reveal())
+                self._sign_in(server, target.username, target.password.reveal())
         except BaseException:
             with suppress(OSError):
                 server.close()
             raise
         return server
+
+    def _sign_in(self, server: smtplib.SMTP, username: str, password: str) -> None:
+        try:
+            server.login(username, password)
+        except UnicodeEncodeError:
+            what = f"{self._place} cannot be told username and password: a login over SMTP knows ASCII alone"
+            fix = "give the account a name and a password of letters, digits and plain signs"
+            raise self._refused(what, fix) from None
+        except ValueError:  # what it asks for is no Base64
+            raise smtplib.SMTPException("its answer to the login is not SMTP's") from None
 
     def _context(self) -> ssl.SSLContext:
         try:
@@ -153,7 +163,7 @@ class MailSender:
 
     def _error(self, error: smtplib.SMTPException | OSError) -> RetryLater | NeedsOperator:
         """What is to be done about it; no text of the server's is repeated but the reason that it gives."""
-        place = f"{self._target.host}:{self._target.port}"
+        place = self._place
         code, said = _answer_in(error)
         if isinstance(error, smtplib.SMTPAuthenticationError) and code >= 500:
             return self._refused(f"{place} refuses the login (SMTP {said})", "correct username and password")
@@ -173,6 +183,10 @@ class MailSender:
         if said:
             return Unavailable(f"{place} answered SMTP {said}", where=self._where)
         return Unavailable(f"{place}: {_reason(error)}", where=self._where)
+
+    @property
+    def _place(self) -> str:
+        return f"{self._target.host}:{self._target.port}"
 
     def _refused(self, what: str, fix: str) -> NotificationsRefused:
         return NotificationsRefused(what, fix=fix, where=self._where)
@@ -202,4 +216,6 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return "the server closed the connection"
+    if type(error) is smtplib.SMTPException:
+        return shortened(one_text(str(error)).rstrip("."), ANSWER_CHARACTERS_MAX)
     return (isinstance(error, OSError) and error.strerror) or "no connection"

@@ -16,7 +16,8 @@ import duckdb
 from deltalake import DeltaTable
 
 from m365watch.errors import LakeUnusable, QueryStopped
-from m365watch.lake.files import KnownFile, list_known_files, open_table
+from m365watch.lake.damage import is_of_a_file
+from m365watch.lake.files import KnownFile, commits_named, list_known_files, open_table
 from m365watch.lake.filters.conditions import Condition
 from m365watch.lake.filters.parts import PART_RECORDS, PLAIN_FACTOR, Part, Span, plan_parts
 from m365watch.lake.rollups.facts import MADE_OF
@@ -166,9 +167,11 @@ class Finder:
                 if self._table is None:
                     return []
             else:
-                self._table.update_incremental()
+                with commits_named(self._lake / AUDIT):
+                    self._table.update_incremental()
             if self._table.version() != self._seen:
-                self._files = list_known_files(self._table)
+                with commits_named(self._lake / AUDIT):
+                    self._files = list_known_files(self._table)
                 self._seen = self._table.version()
             return self._files
 
@@ -191,7 +194,9 @@ class Finder:
             raise QueryStopped(
                 f"this needs more memory than {MEMORY_BYTES >> 20} MiB", fix="choose a shorter time"
             ) from None
-        except duckdb.IOException as failure:
+        except duckdb.Error as failure:
+            if not is_of_a_file(failure):
+                raise
             raise LakeUnusable(
                 "a file of the lake cannot be read: it has gone, or is damaged",
                 fix="search again; if it lasts, see what `m365watch lake check` says",

@@ -14,6 +14,7 @@ import duckdb
 import msgspec
 
 from m365watch.durable import sync_file
+from m365watch.lake.damage import is_of_a_file
 from m365watch.lake.rollups.facts import DAY_S, KEPT, Slice
 from m365watch.lake.rollups.notes import (
     FOLDER,
@@ -60,7 +61,9 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
         for day in due[:days_max]:
             try:
                 _make_day(lake, day, present[day])
-            except duckdb.IOException:
+            except duckdb.Error as failure:
+                if not is_of_a_file(failure):
+                    raise
                 continue
             done += 1
         _keep_weeks(lake, present)
