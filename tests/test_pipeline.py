@@ -30,6 +30,7 @@ from m365watch.model import (
     Window,
 )
 from m365watch.monitor.cycles import PullCycles
+from m365watch.outputs.port import MANY_RECORDS
 from m365watch.outputs.queue import BatchQueue
 from m365watch.pipeline import BATCH_BYTES, LINGER_S, BatchBounds, Pipeline
 from m365watch.progress import FeedProgress
@@ -309,6 +310,32 @@ def test_a_batch_is_closed_when_it_has_enough_records(tmp_path: Path) -> None:
     run(tmp_path, use, lake, bounds=BatchBounds(records=10))
 
     assert sizes(lake) == [12, 12, 12]
+
+
+class ExpectingOutput(FakeOutput):
+    """Keeps what it is told to expect, with the number of batches that it had by then."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.expected: list[tuple[int, int]] = []
+
+    def expect(self, records: int) -> None:
+        self.expected.append((records, len(self.batches)))
+
+
+def test_an_output_hears_of_much_before_the_batch_is_filled(tmp_path: Path) -> None:
+    """Once for each large batch, and not for a small one."""
+    detections = ExpectingOutput("detections")
+
+    async def use(works: Works) -> None:
+        for start in range(0, 5 * MANY_RECORDS // 2, MANY_RECORDS // 2):
+            works.take(*make_records(MANY_RECORDS // 2, start=start))
+        await drain(works)
+
+    run(tmp_path, use, detections, bounds=BatchBounds(records=2 * MANY_RECORDS))
+
+    assert sizes(detections) == [2 * MANY_RECORDS, MANY_RECORDS // 2]
+    assert detections.expected == [(MANY_RECORDS, 0)]
 
 
 def test_a_batch_is_closed_when_it_has_enough_bytes(tmp_path: Path) -> None:

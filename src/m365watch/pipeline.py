@@ -24,7 +24,7 @@ from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Batch, BatchPart, Feed
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import MANY_RECORDS, Expects, Output
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
@@ -82,6 +82,7 @@ class Pipeline:
         `patience_s` is how long a failing output is tried again; None: for ever.
         """
         self._names = frozenset(one.output.name for one in outputs)
+        self._expecting = [one.output for one in outputs if isinstance(one.output, Expects)]
         self._wide_headers = any(one.output.needs_wide_headers for one in outputs)
         self._treatments = dict(treatments)
         self._cycles = cycles
@@ -132,8 +133,12 @@ class Pipeline:
         """Accept a blob; never blocks, because bytes in flight are bounded before the fetch."""
         self._unassembled += 1
         self._arrived.append(fetched)
+        before = self._arrived_records
         self._arrived_records += len(fetched.split.records)
         self._arrived_bytes += fetched.held_bytes
+        if before < MANY_RECORDS <= self._arrived_records:
+            for output in self._expecting:
+                output.expect(self._arrived_records)
         self._flushing = False
         # The assembler need not look at each: it waits for the first of a batch, and for enough of them.
         if len(self._arrived) == 1 or self._is_full:

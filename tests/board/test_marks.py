@@ -12,6 +12,9 @@ import pytest
 from asking import view_of
 from m365watch.board.marks import Told, marks_of_mail, marks_of_role, marks_of_scopes, ranked
 from m365watch.board.pages import applications, exchange
+from m365watch.board.queries import applications as applications_queries
+from m365watch.board.queries import exchange as exchange_queries
+from m365watch.board.queries.counting import Changes
 from m365watch.board.shapes import Cell, Grid, Tiles
 from m365watch.board.sources import Sources
 from m365watch.lake.rollups.marked import MARKED
@@ -116,3 +119,16 @@ def test_tables_begin_with_what_stands_out(sources: Sources) -> None:
     assert rules.rows[0][3].tone in {"high", "critical"}
     assert isinstance(tiles, Tiles)
     assert [one.url.partition("#")[2] for one in tiles.tiles][:2] == ["panel-rules", "panel-forwarding"]
+
+
+@pytest.mark.parametrize("changes", [applications_queries.CONSENTS, exchange_queries.RULES])
+def test_what_an_alert_rests_on_is_found_by_its_id(sources: Sources, changes: Changes) -> None:
+    """However many newer ones there are: nothing else is read, and as the table tells it."""
+    view = view_of("range=30d")
+    every = asyncio.run(sources.ask(view, changes.newest))
+    oldest = every[-1]
+
+    found = asyncio.run(sources.ask(view, changes.named, ids=[oldest[-1], "no such record"]))
+
+    assert len(every) > 1
+    assert found == [oldest]

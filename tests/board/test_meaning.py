@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from asking import ask, view_of
-from m365watch.board.emptiness import no_records
+from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.meaning import meant
 from m365watch.board.narrowing import is_one_of
 from m365watch.board.planning import Query
@@ -73,6 +73,26 @@ def test_the_filter_bar_leads_to_what_was_meant(board: Board) -> None:
     assert parse_qs(urlsplit(answer.headers["location"]).query) == {"workload": ["AzureActiveDirectory"]}
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/health?user=ann", "not on this page"),
+        ("/overview?user=ann", ""),
+        ("/alerts?session=abc", "on Investigate alone"),
+        ("/investigate?session=abc", ""),
+        ("/sql?tenant=abc", ""),
+        ("/trail?not-user=ann", "not on this page"),
+    ],
+)
+def test_a_filter_says_where_it_does_not_hold(board: Board, url: str, said: str) -> None:
+    """It stays in the URL for the other pages, and nobody takes the figures for narrowed ones."""
+    page = asyncio.run(ask(board, url)).text
+
+    chips = page[page.index('aria-label="Filters"') : page.index("</header>")]
+    assert ("idle" in chips) == bool(said)
+    assert said in chips
+
+
 def test_stars_and_networks_narrow_and_are_left_out(sources: Sources) -> None:
     """In every panel, as in a search; what they leave out is the rest."""
     every = number_of(sources, "")
@@ -99,6 +119,15 @@ def test_stars_and_networks_narrow_and_are_left_out(sources: Sources) -> None:
 def test_alerts_are_narrowed_alike(name: str, value: str, given: str, expected: bool) -> None:
     """What an alert is about is compared as records are."""
     assert is_one_of(name, [value], given) == expected
+
+
+def test_without_any_record_nothing_is_good_news(sources: Sources) -> None:
+    """Who has nothing to look at does not say that nothing is wrong."""
+    good = asyncio.run(good_news(view_of("range=30d"), sources, "Nothing is wrong."))
+    nothing = asyncio.run(good_news(view_of("from=2020-01-01&to=2020-02-01"), sources, "Nothing is wrong."))
+
+    assert good.why == "Nothing is wrong."
+    assert nothing.why == "There are no records in this time."
 
 
 def test_a_filter_that_leaves_nothing_says_why(sources: Sources) -> None:

@@ -69,3 +69,20 @@ def test_what_takes_along_or_blinds_stands_out() -> None:
 
     assert [threats._compliance_row((0, one, *ROW[2:]), {})[1].tone for one in graves] == ["high", "high"]
     assert threats._compliance_row((0, "New-DlpComplianceRule", *ROW[2:]), {})[1].tone == ""
+
+
+@pytest.mark.parametrize(
+    ("action", "words", "tone"),
+    [
+        ("2", "blocked", ""),
+        ("4", "went on past the block", "high"),
+        ("BlockPageOverride", "went on past the block", "high"),
+        ("5", "went on before it was examined", "high"),
+        ("9", "9", ""),
+    ],
+)
+def test_a_click_says_whether_the_link_was_reached(action: str, words: str, tone: str) -> None:
+    """In words, whether the record has the number or the name of what was done."""
+    cell = threats._cleanup_row(ROW, {"UrlClickAction": action})[3]
+
+    assert (cell.text, cell.tone) == (words, tone)

@@ -55,7 +55,8 @@ def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
         ("result=bad", "result=bad is not ok or failed"),
         ("type=abc", "type=abc is not a number"),
         ("not-usertype=admin", "not-usertype=admin is not a number"),
-        ("user=%00", "user is no text"),
+        ("user=%00", "user is no text of at most 300 characters"),
+        (f"user={'u' * 301}", "user is no text of at most 300 characters"),
         ("range=5y", "range=5y is not one of 1h, 6h, 24h, 3d, 7d, 30d, 90d"),
         ("from=x", "from=x and to= are no two instants, the earlier first, of at most 400 days"),
         ("&".join(f"user=u{one}" for one in range(21)), "of user the first 20 values count"),
@@ -71,6 +72,15 @@ def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str
     assert (file.status, file.text) == (400, f"{told}\n")
     assert right.unread == ()
     assert 'class="unread"' not in asyncio.run(ask(board, "/trail?range=24h&result=ok")).text
+
+
+@pytest.mark.parametrize("name", ["\u202eexe.fdp", "ann\u200b@contoso.example", " ann", "a\tb", "a\x00b"])
+def test_a_name_that_hides_a_character_is_nobody_elses(name: str) -> None:
+    """A click on it leads to that person, not to whoever is called the same without it."""
+    view = view_of(urlencode({"user": name}))
+
+    assert view.narrowing.of("user") == (name,)
+    assert view_of(urlsplit(view.url("/overview")).query).narrowing.of("user") == (name,)
 
 
 @given(QUERIES)

@@ -111,6 +111,20 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Alert], Fig
     return alerts, figures
 
 
+def test_a_child_is_started_when_much_is_expected(tmp_path: Path) -> None:
+    """It gets ready while the batch is being filled; for little it is not started."""
+    engine = make_aside(tmp_path, busy_records=100)
+    engine.expect(99, now=END)
+    before = engine.child
+    engine.expect(100, now=END)
+    pid = child_of(engine).pid
+    engine.take(batches()[0], number=1, now=END)
+
+    assert (before, child_of(engine).pid) == (None, pid)
+    engine.close()
+    engine.state.close()
+
+
 def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Alert], Figures]) -> None:
     """Of every batch, from the first on, and it counts the same."""
     engine = make_aside(tmp_path)

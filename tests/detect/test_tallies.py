@@ -9,8 +9,9 @@ import pytest
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.periods import SETTLED_S, deviation_episodes, gradient_episodes
 from m365watch.detect.correlation.windows import window_episodes
-from m365watch.detect.extension import Extension, Several, Severity
+from m365watch.detect.extension import Change, Deviation, Extension, Several, Severity
 from m365watch.detect.judging import sort_matches
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named, Rule
@@ -18,6 +19,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.detect.tallies import VALUES_MAX, Tallies, Tally, may_alert
 from rules import TENANT
 
+AFTER_MS = (SETTLED_S + 60) * 1000
 KEY = GroupKey("rule", TENANT, ("user", "ann"))
 
 
@@ -92,6 +94,34 @@ def test_a_count_beyond_which_there_is_an_alert_is_judged() -> None:
     )
 
     assert [may_alert(rule, Tally(count=count)) for count in (2, 3)] == [False, True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_is_left_out_has_no_change(seed: int) -> None:
+    """Of how many there are in a period, and of what their values sum up to, negative ones among them."""
+    dice = random.Random(seed)
+    left_out = found = 0
+    for _ in range(800):
+        value, direction = dice.choice(["", "Size"]), dice.choice(["up", "down", "both"])
+        least = dice.choice([0, 0.3, 2, 5])
+        change = Change(2, 1.5, direction=direction, value=value, at_least=least)
+        deviation = Deviation(2, 1, periods=2, direction=direction, value=value, at_least=least)
+        matches = [
+            make_match(number, counted=dice.choice(["", "x", "0.1", "2", "-1"]))
+            for number in sorted(dice.sample(range(12), dice.randrange(1, 7)))
+        ]
+        tally = Tally()
+        tally.add(matches)
+        for extension, episodes in (
+            (Extension(gradient=change), gradient_episodes(matches, change, now_ms=AFTER_MS)),
+            (Extension(deviation=deviation), deviation_episodes(matches, deviation, now_ms=AFTER_MS)),
+        ):
+            found += bool(episodes)
+            if not may_alert(Rule("r", "a rule", Severity.LOW, "x.yml", extension=extension), tally):
+                left_out += 1
+
+                assert episodes == []
+    assert min(left_out, found) > 100
 
 
 def test_a_tally_knows_what_was_kept_before_the_start(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
     return Empty(f"There are no {of} in this time.", "Choose a longer time, or look at Health for gaps.")
 
 
+async def good_news(view: View, sources: Sources, said: str, then: str = "") -> Empty:
+    """That nothing bad is among the records of the view; without any record nobody can say so."""
+    if (await sources.ask(view, TOTAL) or [(0,)])[0][0]:
+        return Empty(said, then)
+    return await no_records(view, sources)
+
+
 async def _too_narrow(view: View, sources: Sources, of: str) -> Empty:
     """Which filter leaves nothing by itself, if one does; and how else it may be written."""
     for name, value in view.narrowing.pairs():

@@ -165,8 +165,12 @@ async def list_changes(
     assert sieve is not None  # noqa: S101 - of these all have one
     counts, alerts = await asyncio.gather(sources.ask(view, sieve.query), alerts_by_record(view, sources))
     total = sum(row[1 + changes.newest.place] for row in counts)
-    asked = (changes.newest, changes.marked) if total > SHOWN_MAX else (changes.newest,)  # of few it has all
-    found = await asyncio.gather(*(sources.ask(view, one) for one in asked))
+    asked = [sources.ask(view, changes.newest)]
+    if total > SHOWN_MAX:  # of few that has all
+        asked.append(sources.ask(view, changes.marked))
+        if alerts:
+            asked.append(sources.ask(view, changes.named, ids=sorted(alerts)))
+    found = await asyncio.gather(*asked)
     rows = sorted({row[-1]: row for of in found for row in of}.values(), key=lambda row: -row[0])
     cut = f"{SHOWN_MAX} of {total:,}: first those that stand out, then the latest."
     return rows, alerts, cut if total > SHOWN_MAX else ""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
-from m365watch.detect.alert import clean_text
+from m365watch.detect.alert import TEXT_MAX, clean_text
 from m365watch.lake.filters.networks import Network
 from m365watch.values import dataclass
 
@@ -88,8 +88,7 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
     """What a URL's query asks for; what cannot be meant is left out."""
     found: dict[str, list[str]] = {}
     for name, given in query:
-        value = clean_text(given)
-        plain = plain_name(name)
+        value, plain = _exact(given), plain_name(name)
         if name not in NAMES or not value or not _can_be(plain, value):
             continue
         value = value.lower() if plain in {"user", "tenant", "ip", "app"} else value
@@ -97,6 +96,14 @@ def read_narrowing(query: Iterable[tuple[str, str]]) -> Narrowing:
         if value not in kept and len(kept) < VALUES_MAX:
             kept.append(value)
     return Narrowing({name: tuple(found[name]) for name in (*DIMENSIONS, *NEGATED) if name in found})
+
+
+def _exact(given: str) -> str:
+    """The value as it stands: whoever has a character in their name that is not shown is nobody else.
+
+    Empty where it is nothing that could be seen, or too long.
+    """
+    return given if len(given) <= TEXT_MAX and clean_text(given) else ""
 
 
 def is_pattern(name: str, value: str) -> bool:
@@ -138,10 +145,10 @@ def unread_narrowing(query: Iterable[tuple[str, str]]) -> list[str]:
     for name, given in query:
         if name not in NAMES or not given:
             continue
-        value, plain = clean_text(given), plain_name(name)
+        value, plain = _exact(given), plain_name(name)
         counts[name] += 1
         if not value:
-            told.append(f"{name} is no text")
+            told.append(f"{name} is no text of at most {TEXT_MAX} characters")
         elif not _can_be(plain, value):
             wanted = " or ".join(OUTCOMES) if plain == "result" else "a number"
             told.append(f"{name}={value} is not {wanted}")

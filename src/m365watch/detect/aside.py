@@ -107,6 +107,10 @@ class AsideEngine:
         """The process, where one runs."""
         return self._child
 
+    def expect(self, records: int, *, now: datetime) -> None:
+        """Start the child if so many are worth it: it takes its time. Raises: OutputUnavailable."""
+        self._start_if_busy(records, now)
+
     def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> list[Change]:
         """As the engine's."""
         self._start_if_busy(sum(portion.count for portion in portions), now)

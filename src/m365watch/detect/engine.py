@@ -113,6 +113,9 @@ class Engine:
         with self.state.transaction():
             self.state.write("batch", str(number))
 
+    def expect(self, records: int, *, now: datetime) -> None:
+        """Nothing to get ready, however many records come."""
+
     def take(self, portions: Iterable[Together], *, number: int, now: datetime) -> list[Change]:
         """Let a batch count, once and for all; what it has changed.
 

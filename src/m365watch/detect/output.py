@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -133,6 +134,13 @@ class DetectionOutput:
             watch = await asyncio.to_thread(RuleWatch, files, self._clock) if is_watched else None
             self._tasks.append(asyncio.create_task(self._follow(files, watch)))
         return last_batch
+
+    def expect(self, records: int) -> None:
+        """Have the engine get ready, if it is there by now."""
+        engine = self._engine
+        if engine is not None and not self._closing.is_set():
+            now = self._clock.now()
+            self._thread.submit(lambda: _get_ready(engine, records, now))
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Let the batch count.
@@ -343,6 +351,11 @@ class DetectionOutput:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _get_ready(engine: Detects, records: int, now: datetime) -> None:
+    with suppress(OutputUnavailable):  # the batch meets the same disk and says so
+        engine.expect(records, now=now)
 
 
 def _headers_of(part: BatchPart) -> Sequence[Header]:

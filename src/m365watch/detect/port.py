@@ -33,6 +33,10 @@ class Detects(Protocol):
         """What has been done."""
         ...
 
+    def expect(self, records: int, *, now: datetime) -> None:
+        """A batch of at least so many records is on its way: get ready for it."""
+        ...
+
     def take(self, portions: Sequence[Portion], *, number: int, now: datetime) -> list[Change]:
         """As the engine's."""
         ...

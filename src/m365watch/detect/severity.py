@@ -17,7 +17,7 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 to 4."""
-        return _RANKS[self.value]
+        return _RANKS[self]
 
 
 _RANKS = {severity.value: rank for rank, severity in enumerate(Severity)}

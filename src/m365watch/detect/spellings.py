@@ -7,7 +7,7 @@ from copy import copy
 from sigma.types import SigmaNumber, SigmaString, SigmaType
 
 CLICK_ACTION = "UrlClickAction"
-_CLICK_ACTIONS = {
+CLICK_ACTIONS = {
     "2": "Blockpage",
     "3": "PendingDetonationPage",
     "4": "BlockPageOverride",
@@ -31,7 +31,7 @@ def by_both(value: SigmaType) -> tuple[SigmaType, ...]:
     text = str(value.number) if isinstance(value, SigmaNumber) else ""
     if isinstance(value, SigmaString) and not value.contains_special():
         text = value.to_plain()
-    for number, word in _CLICK_ACTIONS.items():
+    for number, word in CLICK_ACTIONS.items():
         if text.lower() in (number, word.lower()):
             return (SigmaString(number), SigmaString(word))
     return (value,)

@@ -12,6 +12,7 @@ from dataclasses import field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import SIGNS_MIN
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.prospects import may_be_fulfilled
@@ -23,6 +24,8 @@ TALLIES_MAX = 100_000
 """Groups of which a tally is kept in memory; they are read from the file again when there are more."""
 ROWS_MAX = 100_000
 """Matches that are read for the tallies of a batch; where there are more, its groups are always judged."""
+_ROUNDED_UP = 1 + 1e-9
+"""More than what the rounding of a sum may add to it."""
 VALUES_MAX = 256
 """Different counted values that a tally tells apart; with more of them its group is always judged."""
 
@@ -94,10 +97,23 @@ def may_alert(rule: Rule, tally: Tally) -> bool:
     """Whether an alert can come of a group with that tally; False only where none can."""
     if tally.is_alerted:
         return True
-    correlation, several = rule.correlation, rule.extension.several
+    correlation, extension = rule.correlation, rule.extension
     if correlation is not None:
         return _may_hold(correlation, tally)
-    return several is None or tally.count > several.threshold
+    if extension.several is not None:
+        return tally.count > extension.several.threshold
+    change = extension.gradient or extension.deviation
+    return change is None or _may_come_to(change.at_least, tally, is_summed=bool(change.value))
+
+
+def _may_come_to(least: float, tally: Tally, *, is_summed: bool) -> bool:
+    """Whether the matches of one period may count, or sum up, to at least so much."""
+    if not is_summed:
+        return tally.count >= least
+    if len(tally.values) >= VALUES_MAX:
+        return True
+    largest = max((read_number(value) or 0 for value in tally.values), default=0)
+    return least <= 0 or tally.count * largest * _ROUNDED_UP >= least
 
 
 def _may_hold(correlation: Correlation, tally: Tally) -> bool:

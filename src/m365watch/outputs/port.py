@@ -93,6 +93,22 @@ class Prepares(Protocol):
         ...
 
 
+MANY_RECORDS = 2_000
+"""A batch of so many is worth getting ready for."""
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """An output that takes its time to get ready for much."""
+
+    def expect(self, records: int) -> None:
+        """A batch is being filled and has so many records already, at least `MANY_RECORDS`; returns at once.
+
+        It may come to less for this output, or to nothing.
+        """
+        ...
+
+
 @runtime_checkable
 class TakesViews(Protocol):
     """An output to which records may come as they lie in their blob (`records.views`), if it is alone."""

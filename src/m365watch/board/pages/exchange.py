@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 
 from m365watch.board.change_tables import change_table
-from m365watch.board.emptiness import no_records
+from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import Told, marks_of_mail, marks_of_right, panel_url, tiles_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes, added
 from m365watch.board.series import chart_of, colours_of
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
@@ -214,7 +214,8 @@ async def foreign(view: View, sources: Sources) -> Shape:
         for mailbox, user, ip, name, program, logon, count, last in rows
     ]
     why = "Everybody stayed in their own mailbox, as far as records of this view say."
-    return Grid(headings, grid, empty=None if rows else Empty(why, "A longer time may show more."))
+    empty = None if rows else await good_news(view, sources, why, "A longer time may show more.")
+    return Grid(headings, grid, empty=empty)
 
 
 async def reading(view: View, sources: Sources) -> Shape:

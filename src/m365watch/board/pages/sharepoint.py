@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from m365watch.board.emptiness import no_records
+from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import sharepoint
@@ -12,7 +12,6 @@ from m365watch.board.queries.counting import added
 from m365watch.board.series import chart_of, colours_of, sparks_of
 from m365watch.board.shapes import (
     Cell,
-    Empty,
     Grid,
     Heading,
     Ranked,
@@ -162,7 +161,8 @@ async def domains(view: View, sources: Sources) -> Shape:
         Ranked(name, count, colour="medium", note=f"by {counted(people, 'person', 'people')}")
         for name, count, people in rows
     ]
-    empty = None if rows else Empty("Nothing was shared with anybody outside in this view.")
+    said = "Nothing was shared with anybody outside in this view."
+    empty = None if rows else await good_news(view, sources, said)
     return Ranking.of_all(ranked, empty)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from m365watch.board.emptiness import no_records
+from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.pages import sign_in_places
 from m365watch.board.panels import Page, Panel
@@ -69,7 +70,7 @@ async def errors(view: View, sources: Sources) -> Shape:
         Ranked(error or "not said", count, colour="failed", note=counted(persons, "person", "people"))
         for error, count, persons in rows
     ]
-    empty = None if rows else Empty("No sign-in failed in this view.")
+    empty = None if rows else await good_news(view, sources, "No sign-in failed in this view.")
     return Ranking.of_all(ranked, empty)
 
 
@@ -96,13 +97,16 @@ async def failing(view: View, sources: Sources) -> Shape:
             ("Addresses", "ip", ("person", "people"), addresses),
         )
     ]
-    return Several(parts, empty=None if people else Empty("No sign-in failed in this view."))
+    empty = None if people else await good_news(view, sources, "No sign-in failed in this view.")
+    return Several(parts, empty=empty)
 
 
 async def shared(view: View, sources: Sources) -> Shape:
     """Addresses of several people, and people of several addresses."""
     by_address = await _tops(view, sources, "shared addresses")
     by_person = await _tops(view, sources, "persons about")
+    lone = ("Every address has one person only.", "Every person has one address only.")
+    empties = await asyncio.gather(*(good_news(view, sources, one) for one in lone))
     parts = [
         Grid(
             (
@@ -120,11 +124,12 @@ async def shared(view: View, sources: Sources) -> Shape:
                 ]
                 for who, total, failed, count, _ in rows
             ],
-            empty=None if rows else Empty(f"Every {one.lower()} has one of them only."),
+            empty=None if rows else empty,
         )
-        for one, several, name, rows in (
-            ("Address", "People", "ip", by_address),
-            ("Person", "Addresses", "user", by_person),
+        for (one, several, name, rows), empty in zip(
+            (("Address", "People", "ip", by_address), ("Person", "Addresses", "user", by_person)),
+            empties,
+            strict=True,
         )
     ]
     return Several(parts)
@@ -236,7 +241,8 @@ async def odd_ways(view: View, sources: Sources) -> Shape:
         ]
         for way, user, address, agent, count, failed, last in rows
     ]
-    empty = None if rows else Empty("Nobody signed in by password alone, device code or a tool.")
+    said = "Nobody signed in by password alone, device code or a tool."
+    empty = None if rows else await good_news(view, sources, said)
     return Grid(headings, grid, empty=empty)
 
 
@@ -307,7 +313,8 @@ async def sessions(view: View, sources: Sources) -> Shape:
         ]
         for session, user, addresses, networks, systems, agents, count, last in rows
     ]
-    empty = None if rows else Empty("Every session stayed in one network, on one system.")
+    said = "Every session stayed in one network, on one system."
+    empty = None if rows else await good_news(view, sources, said)
     return Grid(headings, grid, empty=empty)
 
 

@@ -31,9 +31,17 @@ from m365watch.board.telling import (
 from m365watch.board.view import View
 from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import short, workload_words
+from m365watch.detect.spellings import CLICK_ACTIONS
 
 _SEVERITIES = frozenset({"informational", "low", "medium", "high", "critical"})
 _VERDICTS = {"malware": "critical", "phish": "high", "spam": "low"}
+_CLICKS = {
+    "blockpage": ("blocked", False),
+    "pendingdetonationpage": ("held back until examined", False),
+    "blockpageoverride": ("went on past the block", True),
+    "pendingdetonationpageoverride": ("went on before it was examined", True),
+}
+"""What became of a click, and whether the link's page was reached."""
 _EXPORTS = ("export", "purge", "action", "download", "hold", "auditlog", "auditbypass", "unifiedaudit")
 """What takes others' mail along, destroys it, or turns off the record of it, in operations' names."""
 
@@ -134,19 +142,26 @@ async def cleanup(view: View, sources: Sources) -> Shape:
     )
 
 
+def _click(action: str) -> tuple[str, bool]:
+    """What became of a click on a bad link, and whether whoever clicked came to its page."""
+    word = CLICK_ACTIONS.get(action, action).lower()
+    return _CLICKS.get(word, (action, False))
+
+
 def _cleanup_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
     who = field_of(record, "LastModifiedBy", "Recipients", "P1Recipient") or row[2]
     what = field_of(
         record, "Url", "FileData.FilePath", "FileData.FileName", "Subject", "NetworkMessageId", "ObjectId"
     )
-    finding = field_of(
-        record, "FileData.MalwareFamily", "DetectionMethod", "UrlClickAction", "RequestType", "Status"
+    clicked, went_on = _click(field_of(record, "UrlClickAction"))
+    finding = clicked or field_of(
+        record, "FileData.MalwareFamily", "DetectionMethod", "RequestType", "Status"
     )
     return [
         instant(row[0]),
         operation(row[1], "failed" if row[4] == "failed" else ""),
         _somebody(who),
-        Cell(finding or "not said", tone="high" if row[1] == "AtpDetection" else ""),
+        Cell(finding or "not said", tone="high" if row[1] == "AtpDetection" or went_on else ""),
         Cell(what or "not said"),
     ]
 

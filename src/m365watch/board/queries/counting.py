@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.board.planning import Query, Sieve
 from m365watch.values import dataclass
@@ -23,6 +24,11 @@ class Changes:
 
     newest: Query
     marked: Query
+    named: Query
+    """Those of `$ids`, however old."""
+
+
+_NAMED = "record IN (SELECT unnest($ids))"
 
 
 def marked(condition: str) -> str:
@@ -47,7 +53,8 @@ def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Que
 def changes_of(condition: str, counts: Sieve, *also: str) -> Changes:
     """The changes that fulfil a condition of `counts`, which has its `marked` one too."""
     newest, standing_out = (newest_of(one, counts, *also) for one in (condition, marked(condition)))
-    return Changes(newest, standing_out)
+    named = replace(newest, sql=newest.sql.replace(" ORDER BY", f" AND {_NAMED} ORDER BY"), newest=0)
+    return Changes(newest, standing_out, named)
 
 
 def most_by(
