@@ -22,8 +22,7 @@ from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
-from m365watch.respond.hands import beginnings_in
-from m365watch.respond.plan import plan_response
+from m365watch.respond.plan import plan_recalled
 from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan, Step
 
@@ -72,17 +71,7 @@ def plan_of(
 ) -> Plan:
     """The plan for an alert that is kept in the folder."""
     by_id: Mapping[str, Rule] = {rule.id: rule for rule in rules}
-    recalled = recall(directory, kept)
-    return plan_response(
-        kept.alert,
-        recalled.matches,
-        recalled.parts,
-        begun_by=beginnings_in(lambda: by_id),
-        rules=by_id,
-        own_apps=own_apps,
-        closed=recalled.closed_parts,
-        remarks=recalled.remarks,
-    )
+    return plan_recalled(kept.alert, recall(directory, kept), rules=by_id, own_apps=own_apps)
 
 
 def plan_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from m365watch.detect.drawing import Told
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.matching import Matcher
 from m365watch.detect.purposes import list_sought
+from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan, Step
@@ -49,17 +51,27 @@ def plan_of(detection: str, *records: Record) -> Plan:
         for number, one in enumerate(records)
     ]
     rules = packs().find(detection)
-    needed = with_sources(rules, packs())
     wanted = {rule.id for rule in rules}
-    [alert] = [one for one in find_alerts(needed, bodies, knowledge=INSIDE) if one.rule_id in wanted]
-    matcher = Matcher(list_sought(needed, INSIDE), knowledge=INSIDE)
+    [plan] = plans_of(with_sources(rules, packs()), bodies, INSIDE, wanted=wanted)
+    return plan
+
+
+def plans_of(
+    rules: Sequence[Rule], bodies: Sequence[bytes], knowledge: Knowledge, *, wanted: Collection[str] = ()
+) -> list[Plan]:
+    """The plan for each alert of the wanted rules, or of all, of what its own records say."""
+    matcher = Matcher(list_sought(rules, knowledge), knowledge=knowledge)
     matches = [
         match
         for body, header in zip(bodies, headers_of(bodies), strict=True)
         for match in matcher.match(body, Told("", AT), header=header)
     ]
-    by_id = {rule.id: rule for rule in needed}
-    return plan_response(alert, [one for one in matches if _is_of(alert, one)], rules=by_id)
+    by_id = {rule.id: rule for rule in rules}
+    return [
+        plan_response(alert, [one for one in matches if _is_of(alert, one)], rules=by_id)
+        for alert in find_alerts(rules, bodies, knowledge=knowledge)
+        if not wanted or alert.rule_id in wanted
+    ]
 
 
 def _is_of(alert: Alert, match: Match) -> bool:

@@ -517,7 +517,7 @@ def test_the_beginning_of_c04_is_how_the_logging_was_weakened() -> None:
     """And none of the attacks that follow, whatever their rules have for containment."""
     library = load_packs(("core", "devo"))
     [rule] = library.find("C04")
-    begun = beginnings_in(library.by_id)(rule.id)
+    begun = beginnings_in(library.by_id())(rule.id)
 
     assert begun is not None
     assert {str(library.by_id()[one].extension.detection) for one in begun} == {
@@ -527,7 +527,7 @@ def test_the_beginning_of_c04_is_how_the_logging_was_weakened() -> None:
         "D04",
         "D05",
     }
-    assert beginnings_in(library.by_id)("no such rule") is None
+    assert beginnings_in(library.by_id())("no such rule") is None
 
 
 def test_only_who_both_began_and_went_on_is_locked_out() -> None:

@@ -111,21 +111,11 @@ def _find(settings: Settings, given: str) -> KeptAlert:
 
 def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
     from m365watch.detecting import load_rules
-    from m365watch.respond.hands import beginnings_in
-    from m365watch.respond.plan import plan_response
+    from m365watch.respond.plan import plan_recalled
     from m365watch.respond.way import own_apps
 
     rules = load_rules(settings.detections).by_id()
-    return plan_response(
-        alert,
-        recalled.matches,
-        recalled.parts,
-        begun_by=beginnings_in(lambda: rules),
-        rules=rules,
-        own_apps=own_apps(settings),
-        closed=recalled.closed_parts,
-        remarks=recalled.remarks,
-    )
+    return plan_recalled(alert, recalled, rules=rules, own_apps=own_apps(settings))
 
 
 def _refuse(given: Mapping[str, object]) -> None:

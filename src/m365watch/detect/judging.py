@@ -272,8 +272,10 @@ def judge_exceptions(
     verdict = _judge_by_its_names(rule, episode, exceptions)
     if verdict.is_whole or rule.correlation is None:
         return verdict
-    reasons = [why_excepted(match, exceptions, rules) for match in episode.matches]
-    return Verdict(reasons[0], is_whole=True) if all(reasons) else verdict
+    # Most have one that is not excepted among the first, and some have thousands.
+    if not all(why_excepted(match, exceptions, rules) for match in episode.matches):
+        return verdict
+    return Verdict(why_excepted(episode.matches[0], exceptions, rules), is_whole=True)
 
 
 def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.correlation.windows import beginners_of
@@ -89,12 +88,11 @@ def _addresses(match: Match) -> list[str]:
     return split_line(line) if line else []
 
 
-def beginnings_in(load: Callable[[], Mapping[str, Rule]]) -> BegunBy:
-    """What begins the stories of these rules, by their ids; they are only loaded where somebody asks."""
-    loaded = cache(load)
+def beginnings_in(rules: Mapping[str, Rule]) -> BegunBy:
+    """What begins the stories of these rules, by their ids."""
 
     def begun_by(rule_id: str) -> Collection[str] | None:
-        rule = loaded().get(rule_id)
+        rule = rules.get(rule_id)
         if rule is None or rule.correlation is None:
             return None
         return beginners_of(rule.correlation)

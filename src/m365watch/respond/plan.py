@@ -27,11 +27,11 @@ from m365watch.respond import (
     sharing_policies,
 )
 from m365watch.respond.clues import Clues, split_clues
-from m365watch.respond.hands import BegunBy, sort_hands
+from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
-from m365watch.respond.reading import Told
+from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 
 Builder = Callable[[Clues], list[Step]]
@@ -87,6 +87,22 @@ _ONLY_NEAR = (
 )
 
 NO_RULES: Mapping[str, Rule] = {}
+
+
+def plan_recalled(
+    alert: Alert, recalled: Recalled, *, rules: Mapping[str, Rule], own_apps: Collection[str] = ()
+) -> Plan:
+    """The steps for an alert as it is kept, by what the rules and its records tell."""
+    return plan_response(
+        alert,
+        recalled.matches,
+        recalled.parts,
+        begun_by=beginnings_in(rules),
+        rules=rules,
+        own_apps=own_apps,
+        closed=recalled.closed_parts,
+        remarks=recalled.remarks,
+    )
 
 
 def plan_response(

@@ -171,9 +171,7 @@ def scan_device(clues: Clues) -> list[Step]:
         Step(
             "scan_device",
             f"Have the devices of {one.told} searched for malware",
-            powershell=(
-                "Start-MpScan -ScanType FullScan  # on the device, or from Defender's page of the device",
-            ),
+            powershell=("Start-MpScan -ScanType FullScan  # on the device, or from its page in Defender",),
             notes=("By hand: Graph cannot do it. With Defender for Endpoint, isolate the device first.",),
         )
         for one in clues.accounts

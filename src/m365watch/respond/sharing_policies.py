@@ -70,7 +70,7 @@ def _lines(switch: str, site: str, clues: Clues) -> list[str]:
     if switch == "IsPublic":
         return [
             "Get-UnifiedGroup -ResultSize Unlimited | Format-Table DisplayName,AccessType,SharePointSiteUrl",
-            "# of the site's group: Set-UnifiedGroup -Identity GROUP -AccessType Private",
+            "# for the group of the site: Set-UnifiedGroup -Identity GROUP -AccessType Private",
         ]
     if switch in _OF_TEAMS:
         of_teams = _OF_TEAMS[switch]
