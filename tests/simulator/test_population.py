@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from m365watch.clock import SystemClock
-from m365watch.simulator.directory import ROLES, SimulatedDirectory, groups_of
+from m365watch.simulator.directory import ROLES, SimulatedDirectory, groups_of, owners_of
 from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.population import populate
 from m365watch.simulator.server import SimulationSettings, simulator_running
@@ -124,6 +124,7 @@ def test_groups_and_owners_of_ordinary_days_are_there() -> None:
     records = [
         change("Add member to group.", ANN, **group),
         change("Add member to group.", ANN, **group),
+        change("Add owner to group.", EVE, **group),
         change("Add owner to application.", EVE, **{"Application.ObjectID": one.object_id}),
         change("Add member to role.", ANN, **role),
         change("Add member to role.", EVE, **role),
@@ -135,6 +136,7 @@ def test_groups_and_owners_of_ordinary_days_are_there() -> None:
     assert read(directory, groups_of(ANN)) == [{"id": "g1", "displayName": "Lunch"}]
     [owner] = read(directory, f"/applications(appId='{one.app_id}')/owners")
     assert owner["userPrincipalName"] == EVE
+    assert read(directory, owners_of("g1")) == [owner]
     [held] = read(directory, "/roleManagement/directory/roleAssignments")
     assert held["principalId"] == directory.users[EVE]["id"]
 

@@ -28,6 +28,7 @@ PERMISSIONS = (
     ("GET", r"/users/[^/]+", {"User.Read.All", "Directory.Read.All"}),
     (".*", r"/users/[^/]+/mailFolders/inbox/messageRules(/.*)?", {"MailboxSettings.ReadWrite"}),
     ("GET", r"/users/[^/]+/memberOf.*", {"Directory.Read.All"}),
+    (".*", r"/groups/[^/]+/owners(/.*)?", {"Group.ReadWrite.All"}),
     ("DELETE", r"/groups/.*", {"GroupMember.ReadWrite.All"}),
     ("GET", r"/servicePrincipals\(.*", {"Application.Read.All", "Application.ReadWrite.All"}),
     (".*", r"/servicePrincipals\([^)]*\)/appRoleAssignments(/.*)?", {"AppRoleAssignment.ReadWrite.All"}),
@@ -199,6 +200,11 @@ class SimulatedDirectory:
 def groups_of(name: str) -> str:
     """The path of the list of an account's groups."""
     return f"/users/{name}/memberOf/microsoft.graph.group"
+
+
+def owners_of(group: str) -> str:
+    """The path of the list of a group's owners."""
+    return f"/groups/{group}/owners"
 
 
 def roles_for(method: str, path: str) -> frozenset[str]:

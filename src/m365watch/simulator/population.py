@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from m365watch.simulator.directory import GRANTS, ROLES, SimulatedDirectory, groups_of
+from m365watch.simulator.directory import GRANTS, ROLES, SimulatedDirectory, groups_of, owners_of
 from m365watch.simulator.shapes.directory import GLOBAL_ADMINISTRATOR
 
 if TYPE_CHECKING:
@@ -168,14 +168,24 @@ def _leave_membership(directory: SimulatedDirectory, record: Json) -> None:
         directory.lists[listed].append(group)
 
 
+def _leave_group_owner(directory: SimulatedDirectory, record: Json) -> None:
+    told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
+    _own(directory, owners_of(told["Group.ObjectID"]), record["ObjectId"])
+
+
 def _leave_owner(directory: SimulatedDirectory, record: Json) -> None:
     told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
-    owner, object_id = _account(directory, record["ObjectId"]), told.get("Application.ObjectID", "")
-    found = [app_id for app_id, one in directory.registrations.items() if one["id"] == object_id]
-    for app_id in found:
-        owners = directory.lists[f"/applications(appId='{app_id}')/owners"]
-        if not any(one["id"] == owner["id"] for one in owners):
-            owners.append({"id": owner["id"], "userPrincipalName": owner["userPrincipalName"]})
+    object_id = told.get("Application.ObjectID", "")
+    for app_id, one in directory.registrations.items():
+        if one["id"] == object_id:
+            _own(directory, f"/applications(appId='{app_id}')/owners", record["ObjectId"])
+
+
+def _own(directory: SimulatedDirectory, listed: str, account: str) -> None:
+    owner = _account(directory, account)
+    owners = directory.lists.setdefault(listed, [])
+    if not any(one["id"] == owner["id"] for one in owners):
+        owners.append({"id": owner["id"], "userPrincipalName": owner["userPrincipalName"]})
 
 
 def _leave_link(directory: SimulatedDirectory, record: Json) -> None:
@@ -192,6 +202,7 @@ _TRACES: dict[str, Callable[[SimulatedDirectory, Json], None]] = {
     "Remove member from role.": _take_role,
     "Add member to group.": _leave_membership,
     "Add owner to application.": _leave_owner,
+    "Add owner to group.": _leave_group_owner,
     "AnonymousLinkCreated": _leave_link,
 }
 
