@@ -26,6 +26,7 @@ GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
 SITE = "https://contoso.sharepoint.example/sites"
 APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"
 OTHER = "b71a20c9-0000-4c4f-bc3b-0000000000bb"
+RULE = {"Name": "Clean", "DeleteMessage": "True"}
 OUTLOOK = "d3590ed6-52b3-4102-aeff-aad2292ab01c"
 
 
@@ -83,6 +84,22 @@ def test_an_id_inside_a_name_names_nobody(tmp_path: Path) -> None:
     paths = [call.path for step in of_name for call in step.calls if call.path.startswith("/users/")]
     assert paths
     assert [one for one in paths if f"/users/x{CEO_ID}%40contoso.example" not in one] == []
+
+
+def test_an_id_inside_a_mailbox_s_name_is_no_other_mailbox(tmp_path: Path) -> None:
+    """The rules of whoever's id stands in the name are left alone."""
+    name = f"x{CEO_ID}@contoso.example"
+    rule = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": name,
+        "Parameters": RULE | {"Mailbox": name},
+    }
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", rule)
+
+    [step] = steps(plan, "remove_inbox_rule")
+    assert step.calls
+    assert all(f"/users/x{CEO_ID}%40contoso.example/" in call.path for call in step.calls)
 
 
 @pytest.mark.parametrize("template", [GLOBAL, f'"{GLOBAL}"'])
@@ -454,3 +471,15 @@ def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
     assert plan.notes[0] == "this alert was closed by ann: a rotation"
     assert plan.notes[1].startswith('left out: "Credential added to an application"')
     assert titles(plan, "remove_credential") == []
+
+
+def test_a_secret_of_microsoft_s_own_application_can_be_taken_away(tmp_path: Path) -> None:
+    """Who gives Exchange's own service principal a secret reads all mail; nothing else of it is touched."""
+    exchange = "00000002-0000-0ff1-ce00-000000000000"
+    plan = plan_from(tmp_path, "o04_credential_added", credential(exchange))
+
+    [removal] = removals(plan, "remove_credential")
+    assert removal.listed == f"/servicePrincipals(appId='{exchange}')/passwordCredentials"
+    assert titles(plan, "disable_application") == [
+        f"Leave the application {exchange} alone: it is Microsoft's own"
+    ]
