@@ -70,7 +70,7 @@ class Page:
         return is_wide and access.may(self.role) and (access.sees_contents or not self.shows_contents)
 
     def holds(self, name: str) -> bool:
-        """Whether a filter of that name narrows it; what an investigation is about narrows no table of counts."""
+        """Whether a filter of that name narrows it; what an investigation is about narrows few pages."""
         if name in MENTIONS:
             return self.name in {"investigate", "record", "search"}
         return self.narrowed_by is None or name in self.narrowed_by
