@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from m365watch.board.configuring.parameters import OUTPUTS, template_of
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
 from m365watch.board.rendering import Templates
 from m365watch.diagnosis.findings import Verdict
+from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.preflight.report import Check, Checked, Group, Place
 from test_trail import Memory
 
@@ -88,6 +90,27 @@ def test_a_service_is_paused_and_the_others_go_on(it: Configured) -> None:
     before = it.text()
     it.apply(switch("inputs", "office365", on=True, service="exchange"))
     assert it.text() == before.replace("{enabled: false}", "{enabled: true}")
+
+
+def test_paused_is_what_is_paused_and_not_what_the_file_wishes(it: Configured) -> None:
+    """A demo's collector reads its file once: nobody is told that it stopped what it goes on with."""
+    ledger = SqliteLedger(
+        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC)
+    )
+    try:
+        asked = switch("inputs", "office365", on=False, service="exchange")
+        assert "does not read its file again" in json.dumps(it.review(asked))
+        it.apply(asked)
+        shown = it.get("/panel/collectors/inputs").text
+        tiles = it.get("/panel/collectors/standing").text
+    finally:
+        ledger.close()
+
+    assert "paused in the file" in shown
+    assert "restart it" in shown
+    assert ">paused<" not in shown
+    assert "1 paused in the file" in tiles
+    assert ">paused<" in it.get("/panel/collectors/inputs").text
 
 
 def test_the_first_output_pushes_no_lake_out(tmp_path: Path) -> None:

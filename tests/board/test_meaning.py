@@ -73,6 +73,26 @@ def test_the_filter_bar_leads_to_what_was_meant(board: Board) -> None:
     assert parse_qs(urlsplit(answer.headers["location"]).query) == {"workload": ["AzureActiveDirectory"]}
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/health?user=ann", "not on this page"),
+        ("/overview?user=ann", ""),
+        ("/alerts?session=abc", "on Investigate alone"),
+        ("/investigate?session=abc", ""),
+        ("/sql?tenant=abc", ""),
+        ("/trail?not-user=ann", "not on this page"),
+    ],
+)
+def test_a_filter_says_where_it_does_not_hold(board: Board, url: str, said: str) -> None:
+    """It stays in the URL for the other pages, and nobody takes the figures for narrowed ones."""
+    page = asyncio.run(ask(board, url)).text
+
+    chips = page[page.index('aria-label="Filters"') : page.index("</header>")]
+    assert ("idle" in chips) == bool(said)
+    assert said in chips
+
+
 def test_stars_and_networks_narrow_and_are_left_out(sources: Sources) -> None:
     """In every panel, as in a search; what they leave out is the rest."""
     every = number_of(sources, "")

@@ -196,7 +196,7 @@ def case_shapes_of(text: str) -> list[Shape]:
     way = Way(text, f"/investigate?{urlencode({'text': text})}", text)
     alert = Waiting("ab", "high", text, way.url, "open", [way], 3, text, text, [way], text)
     lines = [RecordLine(1, text, text, is_lit=True, url=way.url), RecordLine(0, text, text)]
-    shown = RecordShown(text, text, text, text, [way], lines, text, tone="failed")
+    shown = RecordShown(text, text, text, text, [way], lines, text, tone="failed", who=text)
     lane = Lane(text, way.url, "c1", [0, 2], [Mark(0.5, "high", text, way.url)], 2, text)
     return [
         Queue([alert], [Choice(text, [way], text)], [way], text, none=None),

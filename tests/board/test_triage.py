@@ -18,9 +18,12 @@ import pytest
 
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.alerts_meant import list_meant
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.pivots import entity_ways
+from m365watch.board.queries.trails import BY_ID
+from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
@@ -181,6 +184,64 @@ def test_the_queue_is_narrowed_by_its_url(sources: Sources) -> None:
     assert closed.none
 
 
+def rested_on(sources: Sources, query: str, ids: set[str]) -> set[str]:
+    """Which of the records are in a view, by the view's own facts."""
+    rows = asyncio.run(sources.ask(view_of(query), BY_ID, ids=sorted(ids)))
+    return {row[0] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    ["workload=Exchange", "operation=*inboxrule*", "result=failed", "usertype=0", "not-workload=Exchange"],
+)
+def test_alerts_are_narrowed_by_the_records_that_they_rest_on(sources: Sources, narrow: str) -> None:
+    """What an alert does not name itself, one of its records has to be; tiles, queue and overview agree."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    view = view_of(f"{EVERY}&{narrow}")
+
+    meant = asyncio.run(list_meant(view, sources))
+
+    assert meant is not None
+    assert not meant.doubt
+    shown = {one.alert.id for one in meant.alerts}
+    assert 0 < len(shown) < len(every)
+    for one in every[:: max(1, len(every) // 12)]:
+        found = rested_on(sources, f"{EVERY}&{narrow}", set(one.alert.evidence))
+        assert (one.alert.id in shown) == bool(found), one.alert.title
+    over = asyncio.run(overview.figures(view, sources))
+    assert isinstance(over, Tiles)
+    tile = next(one for one in over.tiles if one.label == "Open alerts")
+    assert int(tile.value) == counted_at(sources, tile.url)
+
+
+def test_no_alert_of_a_rule_that_is_none_is_no_good_news(sources: Sources) -> None:
+    """Where filters leave nothing, the page says that they do, and not that all is well."""
+    empty = asyncio.run(queue_of(sources, f"{EVERY}&rule=zz")).none
+
+    assert empty is not None
+    assert "good news" not in empty.then
+    assert "narrowed" in empty.why
+
+
+def test_an_alert_whose_records_are_gone_stays_with_a_word(sources: Sources, kept: KeptAlert) -> None:
+    """Nobody can say of which workload they were; to leave it out could hide an attack."""
+    gone = replace(kept, alert=replace(kept.alert, evidence=("nowhere",)))
+
+    class Forgotten(Sources):
+        async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
+            return [gone]
+
+    meant = asyncio.run(
+        list_meant(
+            view_of(f"{EVERY}&workload=Yammer"), Forgotten(sources.settings, sources.facts, sources.clock)
+        )
+    )
+
+    assert meant is not None
+    assert [one.alert.id for one in meant.alerts] == [gone.alert.id]
+    assert meant.doubt.startswith("1 alert may be of other records")
+
+
 def put(board: Board, *, ids: list[str], state: str, reason: str = "", more: str = "") -> Answer:
     """What the page's script sends."""
     page = asyncio.run(ask(board, "/alerts")).text
@@ -337,6 +398,48 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
     bare = [one for one in plan.rows if not one.commands]
     assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
+
+
+def of_rule(sources: Sources, title: str) -> KeptAlert:
+    """An alert of that title."""
+    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
+    return next(one for one in every if one.alert.title == title)
+
+
+def test_a_row_of_evidence_says_who(sources: Sources) -> None:
+    """Of a spray every row is another account's; open stands what did not fail, where there is any."""
+    spray = of_rule(sources, "Password spray from one address").alert
+    view = view_of(f"{EVERY}&alert={spray.id}")
+
+    shape = asyncio.run(alert.evidence(view, sources))
+    page = Templates().render_shape(shape, view=view, path="/alert", title="Evidence")
+
+    assert isinstance(shape, Records)
+    people = {one.who for one in shape.rows}
+    assert len(people) > 10
+    assert all(f'<span class="record-who">{one}</span>' in page for one in people)
+    took = of_rule(sources, "Wrong passwords, then a sign-in").alert
+    rows = asyncio.run(alert.evidence(view_of(f"{EVERY}&alert={took.id}"), sources))
+    assert isinstance(rows, Records)
+    assert [one.is_open for one in rows.rows].count(True) == 1
+    assert next(one for one in rows.rows if one.is_open).tone == ""
+
+
+def test_many_steps_of_a_kind_are_one_with_all_commands(sources: Sources) -> None:
+    """Thirty accounts are no sixty steps; nothing that is to be done is left out."""
+    spray = of_rule(sources, "Password spray from one address")
+    view = view_of(f"{EVERY}&alert={spray.alert.id}")
+
+    shape = asyncio.run(alert.containment(view, sources))
+    plan = asyncio.run(sources.plan_for(view, spray))
+
+    assert isinstance(shape, Listing)
+    assert len(shape.rows) < 10 < len(plan.steps)
+    commands = [command for row in shape.rows for command in row.commands]
+    told = "\n".join(f"{row.text} {row.note}" for row in shape.rows)
+    for step in plan.steps:
+        assert set(step.powershell) <= set(commands)
+    assert all(user in told for user in spray.alert.named("user"))
 
 
 def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:

@@ -26,6 +26,7 @@ GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
 SITE = "https://contoso.sharepoint.example/sites"
 APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"
 OTHER = "b71a20c9-0000-4c4f-bc3b-0000000000bb"
+RULE = {"Name": "Clean", "DeleteMessage": "True"}
 OUTLOOK = "d3590ed6-52b3-4102-aeff-aad2292ab01c"
 
 
@@ -83,6 +84,22 @@ def test_an_id_inside_a_name_names_nobody(tmp_path: Path) -> None:
     paths = [call.path for step in of_name for call in step.calls if call.path.startswith("/users/")]
     assert paths
     assert [one for one in paths if f"/users/x{CEO_ID}%40contoso.example" not in one] == []
+
+
+def test_an_id_inside_a_mailbox_s_name_is_no_other_mailbox(tmp_path: Path) -> None:
+    """The rules of whoever's id stands in the name are left alone."""
+    name = f"x{CEO_ID}@contoso.example"
+    rule = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": name,
+        "Parameters": RULE | {"Mailbox": name},
+    }
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", rule)
+
+    [step] = steps(plan, "remove_inbox_rule")
+    assert step.calls
+    assert all(f"/users/x{CEO_ID}%40contoso.example/" in call.path for call in step.calls)
 
 
 @pytest.mark.parametrize("template", [GLOBAL, f'"{GLOBAL}"'])

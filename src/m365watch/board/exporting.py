@@ -107,8 +107,8 @@ def _case_rows(
             yield [one.text for one in headings]
             yield from ([cell.text for cell in one.cells] for one in hits)
         case Records(rows=records):
-            yield ["time", "id", "what", "says", "record"]
-            yield from ([one.at, one.id, one.title, one.says, one.raw] for one in records)
+            yield ["time", "id", "what", "who", "says", "record"]
+            yield from ([one.at, one.id, one.title, one.who, one.says, one.raw] for one in records)
         case Matrix(columns=columns):
             yield ["tactic", "technique", "name", "rules", "alerts"]
             yield from (

@@ -8,7 +8,7 @@ from typing import Any
 from m365watch.board.access import Access, Role
 from m365watch.board.shapes import Shape
 from m365watch.board.sources import Sources
-from m365watch.board.view import View
+from m365watch.board.view import MENTIONS, View
 from m365watch.values import dataclass
 
 Loader = Callable[[View, Sources], Coroutine[Any, Any, Shape]]
@@ -55,6 +55,8 @@ class Page:
     """Whether it is nothing without contents: whoever does not see them, does not see it."""
     is_timeless: bool = False
     """Whether it shows what is, whatever time and filters are chosen."""
+    narrowed_by: frozenset[str] | None = None
+    """The filters that hold on it, whatever else its URL has; None: all of them."""
     is_of_all_tenants: bool = False
     """Whether it is for those alone who may see all of them."""
     is_taken_along: bool = True
@@ -66,6 +68,12 @@ class Page:
         """Whether they may see it."""
         is_wide = access.tenants is None or not self.is_of_all_tenants
         return is_wide and access.may(self.role) and (access.sees_contents or not self.shows_contents)
+
+    def holds(self, name: str) -> bool:
+        """Whether a filter of that name narrows it; what an investigation is about narrows no other page."""
+        if name in MENTIONS:
+            return self.name in {"investigate", "record"}
+        return self.narrowed_by is None or name in self.narrowed_by
 
     def panel(self, name: str) -> Panel | None:
         """Its panel of that name."""

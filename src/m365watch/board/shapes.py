@@ -266,6 +266,9 @@ class RecordShown:
     lines: Sequence[RecordLine]
     raw: str
     tone: str = ""
+    who: str = ""
+    is_open: bool = False
+    """Whether its fields are in sight from the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,13 @@ from shlex import quote
 from m365watch.board.access import Role
 from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
+from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
 from m365watch.board.planning import Query
+from m365watch.board.queries.trails import KINDS
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
+from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
@@ -80,6 +83,7 @@ class Sources:
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
+    _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)
 
     @property
@@ -204,6 +208,24 @@ class Sources:
                 raise
             return None
         return [alert_for(view, one) for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
+
+    async def kinds_of_evidence(self, view: View, alerts: Sequence[KeptAlert]) -> Mapping[Key, RecordKind]:
+        """What is known of the records that such alerts rest on; those of others may be among it.
+
+        Where the lake cannot be asked in time, nothing is learned.
+        """
+        assert all(view.sees(one.alert.tenant) for one in alerts)  # noqa: S101
+        now_s = view.now.timestamp()
+        unknown = self._evidence.unknown(alerts, now_s=now_s)
+        if unknown:
+            start_s = min(one.alert.first_at_ms for one in unknown) // 1000 - DAY_S
+            end_s = max(one.alert.last_at_ms for one in unknown) // 1000 + HOUR_S
+            span = TimeRange(start_s // HOUR_S * HOUR_S, -(-end_s // HOUR_S) * HOUR_S)
+            ids = sorted({one for kept in unknown for one in kept.alert.evidence})
+            with suppress(CollectorError):
+                rows = await self.ask(replace(view.of_everything, range=span), KINDS, ids=ids)
+                self._evidence.learn(unknown, rows, now_s=now_s)
+        return self._evidence.kinds
 
     @property
     def _alert_file(self) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from m365watch.respond.clues import Clues
+from m365watch.respond.accounts import path_of
+from m365watch.respond.clues import Account, Clues
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
-from m365watch.respond.quoting import guid_in, is_account, powershell, segment
+from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
@@ -89,7 +90,7 @@ def _why(mailbox: str) -> str:
 
 
 def _remove_rules(mailbox: str, rules: tuple[_Rule, ...]) -> Remove:
-    path = f"/users/{guid_in(mailbox) or segment(mailbox)}/mailFolders/inbox/messageRules"
+    path = f"{path_of(Account(mailbox))}/mailFolders/inbox/messageRules"
     return Remove(
         path,
         GraphCall("DELETE", f"{path}/{{found.id}}"),

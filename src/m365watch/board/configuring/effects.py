@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from m365watch.board.configuring.changes import Change, Remove, Switch
 from m365watch.config.load import load_settings
 from m365watch.config.settings import Settings
-from m365watch.errors import SettingsRefused
-from m365watch.inspection import who_collects
+from m365watch.errors import LedgerUnusable, SettingsRefused
+from m365watch.inspection import read_configuration, who_collects
 from m365watch.tenancy.changes import plan_change
 
 OUTPUTS_COUNT = "Outputs begin with a run: what is changed here counts once the collector is started again."
 _AT_ONCE = "The running collector takes it up within seconds."
+_NEVER = "The running collector does not read its file again: it counts once that is restarted."
 _ASKED = "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
 _PAUSED = "Nothing is lost if it is started again within 7 days, for as long as Microsoft serves the content."
 _REMOVED = "What was collected stays in the lake and at every output."
@@ -36,9 +39,18 @@ def _run_words(settings: Settings, new: Settings) -> list[str]:
         now = load_settings(settings.path, environment={}, for_reading=True)
     except SettingsRefused:
         now = settings
+    if _reads_once(settings):
+        return [_NEVER]
     planned = plan_change(now, new)
     said = [_AT_ONCE if new.watches_configuration else _ASKED] if planned.text else []
     if planned.needs_restart:
         waits = ", ".join(line.removesuffix("; needs a restart") for line in planned.needs_restart)
         said.append(f"The collector has to be restarted for it: {waits}.")
     return said
+
+
+def _reads_once(settings: Settings) -> bool:
+    """Whether the collector that runs has read its file and does so no more, as that of a demo."""
+    with suppress(LedgerUnusable):
+        return read_configuration(settings) is None
+    return False

@@ -16,6 +16,8 @@ from m365watch.inspection import read_configuration, who_collects
 from m365watch.tenancy.note import ConfigurationNote
 from m365watch.values import dataclass
 
+NEVER_AGAIN = "the running collector does not read its file again: restart it"
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -41,6 +43,17 @@ class Standing:
     """Whether the file was written after it was read last."""
     mistakes: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
+
+    @property
+    def unread(self) -> str:
+        """Why a run has not what the file says; empty where it has, and where none is seen."""
+        if self.collector is None:
+            return ""
+        if self.mistakes:
+            return "the collector refuses the file"
+        if self.loaded_at is None:
+            return NEVER_AGAIN
+        return "the collector has not read it yet" if self.is_behind else ""
 
 
 async def read_current(sources: Sources) -> Current | Refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from m365watch.board.access import Role
@@ -33,6 +34,8 @@ _DAYS_S = 8 * DAY_S
 """Longer than any rule joins what belongs together."""
 _LOOKED_AROUND_S = ((0, HOUR_S), (DAY_S, DAY_S), (_DAYS_S, _DAYS_S))
 """How far before and after an alert its records are looked for, until all are found."""
+ALIKE_MIN = 4
+"""Steps of one kind in a row that are one line."""
 NOT_NAMED = Empty("This address names no alert.", "Choose one in the queue.")
 NONE = Empty("There is no such alert.", "The queue shows those that there are.")
 
@@ -95,8 +98,11 @@ async def evidence(view: View, sources: Sources) -> Shape:
         f"and {len(missing):,} more, which the lake does not hold (any more)" if missing else "",
         f"and {uncounted:,} more, of which the alert keeps the count alone" if uncounted > 0 else "",
     ]
+    shown = [record_shown(at, row, lights) for row in once.values()]
+    first = next((place for place, one in enumerate(shown) if one.tone != "failed"), 0)
+    shown[first : first + 1] = [replace(one, is_open=True) for one in shown[first : first + 1]]
     return Records(
-        [record_shown(at, row, lights) for row in once.values()],
+        shown,
         cut="; ".join(filter(None, cut)) if once else "",
         empty=None if once else Empty("The lake does not hold its records (any more).", _ids(alert.evidence)),
     )
@@ -141,6 +147,7 @@ def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> Rec
         ),
         raw,
         tone="failed" if failed or outcome == "failed" else "",
+        who=user or "",
     )
 
 
@@ -178,7 +185,7 @@ async def containment(view: View, sources: Sources) -> Shape:
         return Listing([], empty=_none_for(view))
     plan = await sources.plan_for(view, kept)
     graph_url = graph_url_of(sources.settings, plan.tenant)
-    rows = [_step(number, step, graph_url) for number, step in enumerate(plan.steps, 1)]
+    rows = _steps(plan.steps, graph_url)
     if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
         carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
         note = "asks for each step, and can be undone where it says so"
@@ -196,11 +203,40 @@ async def containment(view: View, sources: Sources) -> Shape:
     return Listing(rows, cut=" ".join(filter(None, (*(f"{note}." for note in plan.notes), needed))))
 
 
-def _step(number: int, step: Step, graph_url: str) -> Said:
-    calls = [one.line(graph_url) for one in step.calls]
+def _steps(steps: Sequence[Step], graph_url: str) -> list[Said]:
+    """The steps in their order; many of one kind in a row are one line, with all their commands."""
+    rows: list[Said] = []
+    number = 1
+    for _, alike in groupby(steps, key=lambda one: (one.word, one.way, one.notes)):
+        run = list(alike)
+        if len(run) >= ALIKE_MIN:
+            rows.append(_steps_alike(number, run, graph_url))
+        else:
+            rows += [_step(place, step, graph_url) for place, step in enumerate(run, number)]
+        number += len(run)
+    return rows
+
+
+def _steps_alike(number: int, run: Sequence[Step], graph_url: str) -> Said:
+    first = run[0]
+    same = set(first.title.split()).intersection(*(one.title.split() for one in run))
+    others = [" ".join(word for word in one.title.split() if word not in same) for one in run[1:]]
     return Said(
-        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=[*calls, *step.powershell]
+        f"{number} to {number + len(run) - 1}. {first.title}, and the same for {len(others)} more",
+        at=first.way,
+        note=" ".join((f"{', '.join(others)}.", *first.notes)),
+        commands=[command for one in run for command in _commands(one, graph_url)],
     )
+
+
+def _step(number: int, step: Step, graph_url: str) -> Said:
+    return Said(
+        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=_commands(step, graph_url)
+    )
+
+
+def _commands(step: Step, graph_url: str) -> list[str]:
+    return [*(one.line(graph_url) for one in step.calls), *step.powershell]
 
 
 async def history(view: View, sources: Sources) -> Shape:
@@ -247,4 +283,5 @@ PAGE = Page(
     keys="a acknowledges, c closes with a reason, o opens again.",
     says="Every value leads to all that has it.",
     under="alerts",
+    narrowed_by=frozenset(),
 )

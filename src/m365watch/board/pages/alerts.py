@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
+from m365watch.board.alerts_meant import list_meant
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
-from m365watch.board.narrowing import NOT, is_one_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.shapes import (
@@ -57,7 +58,6 @@ ALONE = {
 }
 """What figures lead to, so that as many alerts stand there as they say."""
 _ORDERS = {"severity": "Worst first", "newest": "Latest first"}
-_KINDS_OF = {"user": ("user", "actor", "mailbox"), "ip": ("address", "ip"), "app": ("app",)}
 _ALONE_OF = {Severity.HIGH: "only-high", Severity.MEDIUM: "only-medium", Severity.LOW: "only-low"}
 NONE_WAITS = Empty("No alert waits in this time.", "A longer time shows older ones.")
 OFF = Empty(
@@ -66,30 +66,12 @@ OFF = Empty(
 )
 
 
-def is_narrow(view: View, kept: KeptAlert) -> bool:
-    """Whether the alert is about what the view is narrowed to, and of the rule and technique asked for."""
-    alert = kept.alert
-    for name, kinds in _KINDS_OF.items():
-        wanted = view.narrowing.of(name)
-        about = [value for kind, value in alert.entities if kind in kinds]
-        if wanted and not any(is_one_of(name, wanted, one) for one in about):
-            return False
-        if any(is_one_of(name, view.narrowing.of(f"{NOT}{name}"), one) for one in about):
-            return False
-    rule, technique = view.given("rule"), view.given("technique")
-    return (not rule or rule == alert.rule_id) and (not technique or technique in alert.techniques)
-
-
-async def _meant(view: View, sources: Sources) -> list[KeptAlert] | None:
-    found = await sources.list_alerts(view)
-    return None if found is None else [one for one in found if is_narrow(view, one)]
-
-
 async def figures(view: View, sources: Sources) -> Shape:
     """How many wait, by severity, and what became of the others."""
-    found = await _meant(view, sources)
-    if found is None:
+    meant = await list_meant(view, sources)
+    if meant is None:
         return Tiles([], empty=OFF)
+    found = meant.alerts
     waiting = Counter(one.alert.severity for one in found if one.state in WAITING)
     states = Counter(one.state for one in found)
     tiles = [
@@ -127,9 +109,10 @@ def _queue_url(view: View, **options: str) -> str:
 
 async def queue(view: View, sources: Sources) -> Shape:
     """The alerts that wait, the worst first; so many on a page."""
-    found = await _meant(view, sources)
-    if found is None:
+    told = await list_meant(view, sources)
+    if told is None:
         return Queue([], empty=OFF)
+    found = told.alerts
     state = view.option("state", tuple(STATES))
     asked = view.option("severity", (*SEVERITIES, *ALONE))
     order = view.option("by", tuple(_ORDERS))
@@ -146,7 +129,7 @@ async def queue(view: View, sources: Sources) -> Shape:
         _choice(view, "severity", SEVERITIES, asked),
         _choice(view, "by", _ORDERS, order),
     ]
-    empty = None if meant else _why_none(len(found), len(in_state))
+    empty = None if meant else _why_none(view, len(found), len(in_state))
     number, begin = _sheet_of(view, len(meant))
     shown = meant[begin : begin + SHOWN_MAX]
     cut = f"{begin + 1:,} to {begin + len(shown):,} of {len(meant):,}" if len(meant) > SHOWN_MAX else ""
@@ -156,7 +139,7 @@ async def queue(view: View, sources: Sources) -> Shape:
         [waiting_of(view, one, named=named) for one in shown],
         choices,
         _filters(view, found),
-        cut=cut,
+        cut="; ".join(filter(None, (cut, told.doubt))),
         before=view.url(PATH, sheet=str(number - 1) if number > 1 else "") if number else "",
         after=view.url(PATH, sheet=str(number + 1)) if begin + SHOWN_MAX < len(meant) else "",
         none=empty,
@@ -198,7 +181,12 @@ def _filters(view: View, found: Sequence[KeptAlert]) -> list[Way]:
     return ways
 
 
-def _why_none(in_time: int, in_state: int) -> Empty:
+def _why_none(view: View, in_time: int, in_state: int) -> Empty:
+    if not in_time and (view.narrowing.values or view.given("rule") or view.given("technique")):
+        return Empty(
+            "No alert of this time is about all that this view is narrowed to.",
+            "Take a filter out to see the others, or choose a longer time.",
+        )
     if not in_time:
         return Empty(
             "There is no alert in this time.",
@@ -242,8 +230,8 @@ def instant(at_ms: int) -> str:
 
 async def about(view: View, sources: Sources) -> Shape:
     """Whom the waiting alerts are about: who has most risk comes first."""
-    meant = await _meant(view, sources)
-    found = [one for one in meant or [] if one.state in ACTIVE]
+    meant = await list_meant(view, sources)
+    found = [one for one in meant.alerts if one.state in ACTIVE] if meant else []
     by_entity: dict[tuple[str, str], list[KeptAlert]] = defaultdict(list)
     for kept in found:
         for kind, value in dict.fromkeys(kept.alert.entities):
@@ -280,9 +268,9 @@ def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk:
 
 async def by_rule(view: View, sources: Sources) -> Shape:
     """Which rules speak most, and how much of that was closed: a noisy one wants an exception."""
-    found = await _meant(view, sources)
+    found = await list_meant(view, sources)
     rules: dict[str, list[KeptAlert]] = defaultdict(list)
-    for kept in found or ():
+    for kept in found.alerts if found else ():
         rules[kept.alert.rule_id].append(kept)
     headings = (
         Heading("Rule", wide=True),
@@ -310,7 +298,8 @@ async def by_rule(view: View, sources: Sources) -> Shape:
 async def coverage(view: View, sources: Sources) -> Shape:
     """What the rules look for, by tactic of ATT&CK, in the colour of the worst alert of this time."""
     rules = list((await sources.list_rules()).values())
-    alerts = [one.alert for one in await sources.list_alerts(view) or []]
+    meant = await list_meant(replace(view, options=()), sources)
+    alerts = [one.alert for one in meant.alerts] if meant else []
     urls = {
         one: _queue_url(view, technique=one, severity="informational", state="all")
         for one in techniques_of(rules)

@@ -74,7 +74,7 @@ async def standing(view: View, sources: Sources) -> Shape:
     seen = await see_collector(sources, await sources.list_feeds(view) or ())
     tiles = [_collector_tile(found, seen.stopped_words(view.now)), _file_tile(view, current, found)]
     if not isinstance(current, Refused):
-        tiles += _count_tiles(current)
+        tiles += _count_tiles(current, found)
     tiles.append(_past_tile(view, past))
     return Tiles(tiles)
 
@@ -97,13 +97,15 @@ def _file_tile(view: View, current: Current | Refused, found: Standing) -> Tile:
         return Tile(name, "not read yet", "the collector reads it within seconds", tone="medium")
     if found.needs_restart:
         return Tile(name, "restart due", found.needs_restart[0], tone="medium")
+    if found.loaded_at is None and found.collector is not None:
+        return Tile(name, "restart due", found.unread, tone="medium")
     if found.loaded_at is None:
         return Tile(name, "not used yet", str(current.file.path), tone="muted")
     ago = span_words((view.now - found.loaded_at).total_seconds())
     return Tile(name, "in use", f"read {ago} ago")
 
 
-def _count_tiles(current: Current) -> list[Tile]:
+def _count_tiles(current: Current, found: Standing) -> list[Tile]:
     try:
         inputs = inputs_of(current.file.text, suffix=current.file.suffix)
         outputs = outputs_of(current.file.text, suffix=current.file.suffix)
@@ -113,13 +115,14 @@ def _count_tiles(current: Current) -> list[Tile]:
     off = sum(not one.is_on for one in inputs)
     states = [state for one in inputs if one.is_on for state in one.services.values()]
     paused = states.count(False)
+    where = " in the file" if found.unread else ""
     return [
         Tile(
             "Inputs",
             str(len(inputs)),
             f"{off} of them stopped" if off else counted(len(tenants), "tenant", "tenants"),
         ),
-        Tile("Services", f"{states.count(True):,}", f"{paused} paused" if paused else "none paused"),
+        Tile("Services", f"{states.count(True):,}", f"{paused} paused{where}" if paused else "none paused"),
         Tile(
             "Outputs",
             str(len(outputs) or 1),
@@ -151,7 +154,9 @@ async def inputs(view: View, sources: Sources) -> Shape:
         sources.list_tenants(view), sources.list_feeds(view), read_standing(view, sources)
     )
     is_running = run.collector is not None
-    known = _Known(view, tenants, {one.feed: one for one in feeds or ()}, is_running=is_running)
+    known = _Known(
+        view, tenants, {one.feed: one for one in feeds or ()}, is_running=is_running, unread=run.unread
+    )
     try:
         found = inputs_of(current.file.text, suffix=current.file.suffix)
     except Unreadable as error:
@@ -175,8 +180,10 @@ class _Known:
         feeds: Mapping[Feed, FeedProgress],
         *,
         is_running: bool,
+        unread: str,
     ) -> None:
         self._view = view
+        self._unread = unread
         self._is_running = is_running
         self._tenants = {one.tenant_id.lower(): one for one in tenants}
         self._feeds = feeds
@@ -201,6 +208,8 @@ class _Known:
         words = _SERVICE_WORDS[service]
         if is_on and one.is_on:
             return ServiceShown(words, *self._running(one, feeds), act=act)
+        if is_on is False and one.is_on and self._unread:
+            return ServiceShown(words, "paused in the file", "medium", self._unread, act)
         state = "stopped" if is_on else "not collected" if is_on is None else "paused"
         return ServiceShown(words, state, "muted", self._left(feeds), act if one.is_on else None)
 

@@ -251,4 +251,5 @@ PAGE = Page(
         ),
     ),
     says="Whether everything arrives, in time and once, and what to do where it does not.",
+    narrowed_by=frozenset({"tenant"}),
 )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from m365watch.board.alerts_meant import list_meant
 from m365watch.board.counted import (
     bound_of,
     count_all,
@@ -20,7 +21,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
 from m365watch.board.pages.alert import record_shown
-from m365watch.board.pages.alerts import about, instant, is_narrow
+from m365watch.board.pages.alerts import about, instant
 from m365watch.board.pages.comparison import compare
 from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
 from m365watch.board.panels import Page, Panel
@@ -62,9 +63,7 @@ _GROUPS = (
 
 
 def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
-    """Whether the alert is about what the view is about, or rests on one of the records that are."""
-    if not is_narrow(view, kept):
-        return False
+    """Whether the alert names what the view is about beside, or rests on one of the records that do."""
     values = [value.lower() for _, value in kept.alert.entities]
     is_named = all(any(wanted.lower() in value for value in values) for _, wanted in view.mentions)
     return is_named or any(one in records for one in kept.alert.evidence)
@@ -75,7 +74,8 @@ async def _alerts(view: View, sources: Sources) -> list[KeptAlert]:
     if view.mentions:
         rows = await sources.ask(view, trails.trail(names_of(view)), **bound_of(view))
         records = frozenset(row[0] for row in rows)
-    return [one for one in await sources.list_alerts(view) or [] if _concerns(view, one, records)]
+    meant = await list_meant(view, sources)
+    return [one for one in meant.alerts if _concerns(view, one, records)] if meant else []
 
 
 async def figures(view: View, sources: Sources) -> Shape:
@@ -327,7 +327,7 @@ async def record(view: View, sources: Sources) -> Shape:
     named = [one.alert for one in await sources.list_alerts(second) or [] if record_id in one.alert.evidence]
     rules = await sources.list_rules() if named else {}
     lights = [light for alert in named for light in lights_of(rules.get(alert.rule_id), rules)]
-    return Records([record_shown(view, rows[0], lights)])
+    return Records([replace(record_shown(view, rows[0], lights), is_open=True)])
 
 
 async def rested_on(view: View, sources: Sources) -> Shape:

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from m365watch.board.alerts_meant import list_meant
 from m365watch.board.emptiness import no_records
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
-from m365watch.board.pages.alerts import is_narrow, queue_url
+from m365watch.board.pages.alerts import queue_url
 from m365watch.board.pages.health_words import counted_cell, feed_words, names_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
@@ -252,8 +253,8 @@ def _rule_row(view: View, of: Sequence[Alert]) -> list[Cell]:
 
 async def _open_alerts(view: View, sources: Sources, *, severity_min: Severity) -> list[KeptAlert] | None:
     """Those that the queue has for this view."""
-    found = await sources.list_alerts(view, states=WAITING, severity_min=severity_min)
-    return None if found is None else [one for one in found if is_narrow(view, one)]
+    found = await list_meant(view, sources, states=WAITING, severity_min=severity_min)
+    return None if found is None else list(found.alerts)
 
 
 def _who(view: View, entities: tuple[tuple[str, str], ...]) -> Cell:

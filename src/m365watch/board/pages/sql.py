@@ -151,4 +151,5 @@ PAGE = Page(
     says="The tenants above hold for the SQL; time and other filters are written in it.",
     role=Role.ANALYST,
     under="search",
+    narrowed_by=frozenset({"tenant"}),
 )

@@ -121,4 +121,5 @@ PAGE = Page(
     says="What people looked at, took along and changed on the board. It is in the lake as board_trail.",
     role=Role.ADMIN,
     is_of_all_tenants=True,
+    narrowed_by=frozenset({"user", "ip"}),
 )

@@ -25,6 +25,11 @@ BY_ID = traces(
     " ORDER BY at_s, record LIMIT 200"
 )
 """The records of these ids."""
+KINDS = traces(
+    "SELECT tenant_id, record, workload, record_type, operation, user_type, outcome FROM facts"
+    " WHERE record IN (SELECT unnest($ids))"
+)
+"""What the records of these ids are."""
 _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
 LANES_MAX = 8
 VALUES_MAX = 1_500
