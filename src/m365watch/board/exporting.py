@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 from starlette.responses import PlainTextResponse, Response
@@ -33,6 +33,8 @@ from m365watch.board.shapes import (
 from m365watch.board.time_range import instant_text
 from m365watch.board.view import View
 from m365watch.board.words import visible
+from m365watch.errors import CollectorError
+from m365watch.lake.filters.finding import Hit
 
 _ALERT = (
     *("alert", "severity", "title", "state", "about", "records"),
@@ -152,3 +154,12 @@ def _safe(text: str) -> str:
     """A text that no spreadsheet takes for a formula, and of which nothing hides or turns round a part."""
     shown = visible(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) or shown.startswith(_FORMULA) else shown
+
+
+async def raw_lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]], *, what: str) -> AsyncIterator[bytes]:
+    """Each record as it was sent, a line each; where reading ends early, a last line says that of `what`."""
+    try:
+        async for hits in chunks:
+            yield b"".join(raw + b"\n" for _, raw in hits)
+    except CollectorError as error:
+        yield json_line({"error": f"the {what} ends here, and is not whole: {error}"})

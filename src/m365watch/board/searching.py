@@ -15,7 +15,7 @@ from starlette.routing import Route
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
 from m365watch.board.completing import complete, list_values
-from m365watch.board.exporting import csv_line, json_line, refuse_unread
+from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
@@ -160,14 +160,7 @@ class SearchRoutes:
         return await self._exported(request, lines, "csv", "text/csv; charset=utf-8")
 
     async def _ndjson(self, request: Request) -> Response:
-        async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[bytes]:
-            try:
-                async for hits in chunks:
-                    yield b"".join(raw + b"\n" for _, raw in hits)
-            except CollectorError as error:
-                yield json_line({"error": f"the export ends here, and is not whole: {error}"})
-
-        return await self._exported(request, lines, "ndjson", _NDJSON)
+        return await self._exported(request, partial(raw_lines, what="export"), "ndjson", _NDJSON)
 
     async def _sql_csv(self, request: Request) -> Response:
         def written(told: QueryAnswer) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m365watch.config.files import read_small_file
+from m365watch.detect.alert import clean_text
 from m365watch.detect.exceptions import AlertException, Exceptions
 
 FILE_BYTES_MAX = 4 * 1_048_576
@@ -77,13 +78,17 @@ def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Ex
             kept.append(_value_of(_Written.model_validate(one), place))
         except ValidationError as error:
             mistakes += [
-                f"{place}: {'.'.join(['exceptions', str(number), *(str(part) for part in mistake['loc'])])}: "
-                f"{_words(mistake['type'], mistake['msg'])}"
+                f"{place}: {_path_of(number, mistake['loc'])}: {_words(mistake['type'], mistake['msg'])}"
                 for mistake in error.errors(include_url=False)
             ]
     if len(found) > EXCEPTIONS_MAX:
         mistakes.append(f"{path}: has more than {EXCEPTIONS_MAX} exceptions; the rest is left out")
     return Exceptions(tuple(kept)), mistakes
+
+
+def _path_of(number: int, keys: Sequence[int | str]) -> str:
+    """Where the mistake is; keys may be anything."""
+    return ".".join(["exceptions", str(number), *(clean_text(str(one)) for one in keys)])
 
 
 _IN_WORDS = {

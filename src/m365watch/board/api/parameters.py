@@ -13,6 +13,7 @@ from typing import Any
 
 from m365watch.board.api.problems import PARAMETER_WRONG, Refused
 from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX
+from m365watch.board.pages.alerts import ALONE, SEVERITIES, STATES
 from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
 from m365watch.board.view import MENTIONS, OPTIONS
 from m365watch.values import dataclass
@@ -129,6 +130,8 @@ _OPTIONS_SAY = {
     "sql": "One SELECT, over the tables that docs/lake.md describes.",
     "record": "The record: its time in seconds, a colon, and its id, as in the URLs of records.",
 }
+_WORDS = {"state": (*STATES,), "severity": (*SEVERITIES, *ALONE)}
+"""Options that are one of some words; a page takes any other for the first of them."""
 _LONGEST = {"q": 2_000, "sql": 8_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
 _ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
@@ -143,6 +146,8 @@ _ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search
 def option(name: str) -> Parameter:
     """An option of a page."""
     says = _OPTIONS_SAY.get(name, f"The option `{name}` of the page.")
+    if name in _WORDS:
+        return one_of(name, _WORDS[name], says)
     return text(name, says, longest=_LONGEST.get(name, TEXT_MAX))
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from starlette.responses import Response, StreamingResponse
 
 from m365watch.board.access import Role
 from m365watch.board.api.operations import BASE, Call, Operation
 from m365watch.board.api.parameters import NARROWING, TIME, option, whole
-from m365watch.board.exporting import json_line
+from m365watch.board.exporting import raw_lines
 from m365watch.board.scopes import Scope
-from m365watch.errors import CollectorError
-from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.reading import read_filter
 
 LIMIT, LIMIT_MAX = 1_000, 100_000
@@ -22,15 +18,7 @@ MEDIA_TYPE = "application/x-ndjson"
 async def _list(call: Call) -> Response:
     most = int(call.one("limit", str(LIMIT)))
     found = call.sources.read_hits(call.view, read_filter(call.one("q")), most=most)
-    return StreamingResponse(_lines(found), media_type=MEDIA_TYPE)
-
-
-async def _lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[bytes]:
-    try:
-        async for hits in chunks:
-            yield b"".join(raw + b"\n" for _, raw in hits)
-    except CollectorError as error:
-        yield json_line({"error": f"the answer ends here, and is not whole: {error}"})
+    return StreamingResponse(raw_lines(found, what="answer"), media_type=MEDIA_TYPE)
 
 
 RECORDS = Operation(
