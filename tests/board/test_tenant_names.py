@@ -48,9 +48,9 @@ def test_a_tenant_is_called_by_its_peoples_domain_or_by_its_input(two: Sources) 
 
 def test_two_tenants_of_one_domain_are_told_apart_by_their_beginnings(two: Sources) -> None:
     """The end is what a narrow column cuts off."""
-    alike = dict.fromkeys((first_of(two), SECOND), "ostwind.example")
+    alike = dict.fromkeys((str(first_of(two)), str(SECOND)), "ostwind.example")
 
-    names = distinct(alike, {first_of(two): "office365", SECOND: "office365_2"})
+    names = distinct(alike, {str(first_of(two)): "office365", str(SECOND): "office365_2"})
 
     assert names[SECOND] == "office365_2 (ostwind.example)"
     assert names[first_of(two)] == "office365 (ostwind.example)"
