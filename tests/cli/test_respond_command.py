@@ -141,3 +141,33 @@ def test_without_detections_it_says_so_and_makes_no_file(config: Path) -> None:
     assert done.exit_code == 1
     assert "there are no alerts here" in str(done.exception)
     assert not (config.parent / "state" / FILE_NAME).exists()
+
+
+def close_alert(config: Path, alert_id: str) -> None:
+    """A colleague has looked at it."""
+    with closing(DetectionState(config.parent / "state" / FILE_NAME)) as state, state.transaction():
+        state.alerts.set_state(alert_id, AlertState.CLOSED, reason="the owner's rule", by="bea", at_ms=AT_MS)
+
+
+def test_what_somebody_closed_is_contained_only_once_it_is_open_again(config: Path) -> None:
+    """At the head of the plan it says who closed it and why."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    close_alert(config, "abcd" + "0" * 28)
+    _, out, _ = run(config, "abcd")
+    code, _, err = run(config, "abcd", "--apply", "--yes")
+
+    assert "note: this alert was closed by bea: the owner's rule\n" in out
+    assert code == 2
+    assert "m365watch alerts reopen abcd0000" in " ".join(err.replace("│", " ").split())
+
+
+def test_a_step_by_its_number_alone_is_refused(config: Path) -> None:
+    """The plan may be another by now; its mark says which one was read."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    mark = json.loads(run(config, "abcd", "--json")[1])["mark"]
+    blind, _, _ = run(config, "abcd", "--apply", "--yes", "--step", "1")
+    other, _, err = run(config, "abcd", "--apply", "--yes", "--step", "1", "--plan", "00000000")
+    loose, _, _ = run(config, "abcd", "--plan", mark)
+
+    assert (blind, other, loose) == (2, 2, 2)
+    assert f"it is {mark} by now" in " ".join(err.replace("│", " ").split())

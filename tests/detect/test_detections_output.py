@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
 
 from m365watch.detect.drawing import identify_record
+from m365watch.detect.engine import Engine
 from m365watch.detect.fields import View
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
 from m365watch.detect.looks import decode_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
+from m365watch.detect.port import MakesEngine
+from m365watch.detect.portions import Together
 from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
@@ -33,6 +36,8 @@ from m365watch.testing.batches import TENANT, make_records, make_simple_batch
 from m365watch.testing.clock import FakeClock
 from m365watch.testing.output_contract import OutputContract
 from rules import load_good, rule_text
+
+NAME = "detections"
 
 
 def everything(directory: Path) -> tuple[Rule, ...]:
@@ -66,9 +71,10 @@ class DetectionPlace:
         self.rules = everything(directory)
         self.seen: dict[str, bytes] = {}
 
-    def make(self) -> NotingOutput:
+    def make(self, *, engine: MakesEngine = Engine) -> NotingOutput:
+        rules = self.rules
         output = NotingOutput(
-            "detections", self.directory, rules=lambda: self.rules, clock=FakeClock(), risk_points=None
+            NAME, self.directory, rules=lambda: rules, clock=FakeClock(), risk_points=None, engine=engine
         )
         output.seen = self.seen
         return output
@@ -372,6 +378,44 @@ class TwoRules:
 
     def read(self) -> RulesRead | None:
         return self.found
+
+
+class FailingEngine(Engine):
+    """One that cannot write the first batch that it is given."""
+
+    has_failed = False
+
+    def take(self, portions: Iterable[Together], *, number: int, now: datetime) -> list[Change]:
+        if not self.has_failed:
+            self.has_failed = True
+            raise OutputUnavailable("the disk is full", where="d")
+        return super().take(portions, number=number, now=now)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_batch_that_did_not_count_is_not_passed_over(tmp_path: Path, together: bool) -> None:
+    """The one after it does not count either if it was there already; where it does, the first still will."""
+    place = DetectionPlace(tmp_path)
+    first, second = make_records(3), make_records(3, start=3)
+
+    async def use() -> None:
+        output = place.make(engine=FailingEngine)
+        await output.open(last_batch=0, position="")
+        batches = [make_simple_batch(1, first, output=NAME), make_simple_batch(2, second, output=NAME)]
+        if together:
+            failed = await asyncio.gather(*map(output.deliver, batches), return_exceptions=True)
+            assert [type(one) for one in failed] == [OutputUnavailable] * 2
+        else:
+            with pytest.raises(OutputUnavailable, match="full"):
+                await output.deliver(batches[0])
+            await output.deliver(batches[1])
+        for batch in batches:
+            await output.deliver(batch)
+        await output.close()
+
+    asyncio.run(use())
+
+    assert sorted(place.records_in()) == sorted([*first, *second])
 
 
 def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from m365watch import app
 from m365watch.clock import SystemClock, system_random
@@ -53,7 +54,9 @@ class ShiftedClock(SystemClock):
 
 
 class DoomedOutput:
-    """An output that ends its process at `moment`."""
+    """An output that ends its process at `moment`; alone it gets records as files and lakes do."""
+
+    takes_views: Literal[True] = True
 
     def __init__(self, output: Output, moment: Moment, *, ledger: Path, others: frozenset[str]) -> None:
         self.name = output.name

@@ -65,11 +65,13 @@ class Ran:
         return sum(getattr(feed, name) for feed in self.outcomes[-1].progress.feeds)
 
 
-async def run_once(place: Place, running: RunningSimulator, clock: HurriedClock) -> Outcome:
-    """A run with `--once` into both outputs; what it said is searched for what must not be said."""
+async def run_once(
+    place: Place, running: RunningSimulator, clock: HurriedClock, outputs: Mapping[str, Any]
+) -> Outcome:
+    """A run with `--once`; what it said is searched for what must not be said."""
     with capture_logs() as said:
         async with asyncio.timeout(600):
-            collector = place.collector(running.configuration(outputs=BOTH), clock)
+            collector = place.collector(running.configuration(outputs=outputs), clock)
             outcome = await collector.run(once=True, stop=asyncio.Event())
     text = "\n".join([*map(str, said), *outcome.problems, *map(str, outcome.waiting)])
     identity = running.tenants[0].identity
@@ -90,6 +92,7 @@ def ran(
     runs: int = 1,
     skip_s: float = 0.0,
     prepare: Callable[[Subscriptions, datetime], None] | None = None,
+    outputs: Mapping[str, Any] = BOTH,
 ) -> Ran:
     """`runs` runs against the scenario `name`, `skip_s` apart; `prepare` comes before the first."""
 
@@ -99,10 +102,10 @@ def ran(
         async with simulator_running(settings_of(scenario), clock=clock) as running:
             if prepare is not None:
                 prepare(running.tenants[0].subscriptions, clock.now())
-            outcomes = [await run_once(place, running, clock)]
+            outcomes = [await run_once(place, running, clock, outputs)]
             for _ in range(runs - 1):
                 clock.skip(skip_s)
-                outcomes.append(await run_once(place, running, clock))
+                outcomes.append(await run_once(place, running, clock, outputs))
             check_requests(scenario, running.report)
             return Ran(outcomes, running.tenants[0].truth())
 
@@ -127,6 +130,26 @@ def test_a_passing_fault_costs_no_record(name: str, tmp_path: Path) -> None:
     end = ran(place, name)
 
     assert judged(place, end.truth) == {"files": FLAWLESS, "lake": FLAWLESS}
+    assert end.exit_codes == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("bom", "files"),
+        ("nan", "files"),
+        ("truncated", "files"),
+        ("lone-surrogate", "lake"),
+        ("pretty-array", "lake"),
+        ("without-id", "lake"),
+    ],
+)
+def test_a_strange_body_costs_a_lone_output_no_record(name: str, output: str, tmp_path: Path) -> None:
+    """To one that is alone, records come as they lie in their blob, where its form allows that."""
+    place = Place(tmp_path)
+    end = ran(place, name, outputs={output: BOTH[output]})
+
+    assert judged(place, end.truth) == {output: FLAWLESS}
     assert end.exit_codes == [0]
     assert end.outcomes[0].problems == ()
     assert end.count("records_delivered") == end.truth.record_count > 100

@@ -83,14 +83,14 @@ def test_of_two_groups_of_one_name_a_person_picks(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
-@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant", "remove_credential"])
+@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant", "remove_user_consent"])
 def test_what_the_tenant_knows_as_microsoft_s_is_left_alone(tmp_path: Path, word: str) -> None:
     """Not every id of theirs is known beforehand: a service principal says whose it is."""
 
     async def test(scene: Scene) -> None:
         scene.directory.add_principal(APP)
         scene.directory.principals[APP]["appOwnerOrganizationId"] = MICROSOFT
-        told = await scene.apply(scene.plan(word, app=APP))
+        told = await scene.apply(scene.plan(word, user=ANN, app=APP))
 
         assert Came.REFUSED in {one.came for one in told}
         assert Came.DONE not in {one.came for one in told}

@@ -471,3 +471,15 @@ def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
     assert plan.notes[0] == "this alert was closed by ann: a rotation"
     assert plan.notes[1].startswith('left out: "Credential added to an application"')
     assert titles(plan, "remove_credential") == []
+
+
+def test_a_secret_of_microsoft_s_own_application_can_be_taken_away(tmp_path: Path) -> None:
+    """Who gives Exchange's own service principal a secret reads all mail; nothing else of it is touched."""
+    exchange = "00000002-0000-0ff1-ce00-000000000000"
+    plan = plan_from(tmp_path, "o04_credential_added", credential(exchange))
+
+    [removal] = removals(plan, "remove_credential")
+    assert removal.listed == f"/servicePrincipals(appId='{exchange}')/passwordCredentials"
+    assert titles(plan, "disable_application") == [
+        f"Leave the application {exchange} alone: it is Microsoft's own"
+    ]

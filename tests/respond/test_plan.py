@@ -822,3 +822,14 @@ def test_risk_of_one_application_says_nothing_of_another() -> None:
     found = plan_response(summed, joined(make_match({"entity": APP})), [told])
 
     assert [step.title for step in found.steps] == [f"Disable the application {APP}"]
+
+
+def test_a_plan_says_of_how_many_records_it_is_made(tmp_path: Path) -> None:
+    """What the others did, nobody undoes: a thousand are looked through, and matches are forgotten."""
+    alert = replace(make_alert("remove_transport_rule"), count=3)
+    with closing(DetectionState(tmp_path / FILE_NAME)) as state, state.transaction():
+        state.matches.add([make_match({"ObjectId": "."})])
+        state.alerts.put(KeptAlert(alert, shown=True))
+    recalled = recall(tmp_path, KeptAlert(alert, shown=True))
+
+    assert recalled.remarks == ("made of 1 of 3 records: what the others did is not in this plan",)

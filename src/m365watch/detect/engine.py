@@ -106,12 +106,8 @@ class Engine:
         return self.state.last_batch
 
     def count_from(self, number: int) -> None:
-        """Take every batch beyond `number` as not seen yet, whatever was seen before: records count once.
-
-        Raises: OutputUnavailable.
-        """
-        with self.state.transaction():
-            self.state.write("batch", str(number))
+        """As the state's. Raises: OutputUnavailable."""
+        self.state.count_from(number)
 
     def expect(self, records: int, *, now: datetime) -> None:
         """Nothing to get ready, however many records come."""

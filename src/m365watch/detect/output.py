@@ -59,7 +59,8 @@ class DetectionOutput:
     """The rules over every record that is delivered; matches and alerts are in the file."""
 
     needs_wide_headers = False
-    batches_at_once_max = 1
+    batches_at_once_max = 2
+    """The next one is there when one is done: its records are looked at while that one is committed."""
     waits_on_disk = False
 
     def __init__(
@@ -94,6 +95,10 @@ class DetectionOutput:
         self._around = around
         self._closing = threading.Event()
         self._asked = asyncio.Event()
+        self._turn = 0
+        """Grows when a batch does not count: those that were handed over with it do not count either."""
+        self._uncounted: set[int] = set()
+        """The numbers of batches that did not count, and will come again."""
         self._engine: Detects | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Detects] | None = None
@@ -148,7 +153,8 @@ class DetectionOutput:
         Raises: OutputUnavailable: the disk is full or fails; nothing of the batch counts.
         """
         await self._ready()
-        changes = await self._in_thread(lambda: self._take(self._engine_now(), batch))
+        turn = self._turn
+        changes = await self._in_thread(lambda: self._take_in_turn(batch, turn))
         self._say(changes)
         return Receipt()
 
@@ -162,14 +168,18 @@ class DetectionOutput:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        ending: asyncio.Task[None] | None = None
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=True)
             if self._engine is not None:
                 await self._catch_up(self._engine)
-                await self._in_thread(self._engine.close)
+                # A child takes its time to end, and nothing more is asked of it.
+                ending = asyncio.create_task(asyncio.to_thread(self._engine.close))
             self._making = self._engine = None
         if self._state is not None:
             await self._shelve()
+            if ending is not None:
+                await ending
             state, self._state = self._state, None
             await self._in_thread(state.close)
         self._thread.shutdown()
@@ -296,9 +306,25 @@ class DetectionOutput:
         state = DetectionState(self._directory / FILE_NAME)
         # A process that an earlier run left behind may still be at work on its last batch.
         state.take_hold()
-        with state.transaction():
-            state.write("batch", str(last_batch))
+        state.count_from(last_batch)
         self._state, self._shelving = state, Shelving(state, self._around.shelves)
+
+    def _take_in_turn(self, batch: Batch, turn: int) -> list[Change]:
+        """Let the batch count, unless one before it does not: that one comes again first, and then this."""
+        if turn != self._turn:
+            raise OutputUnavailable("the batch before this one does not count yet", where=self.name)
+        engine = self._engine_now()
+        try:
+            if batch.number in self._uncounted:
+                # One after it may have counted, after which it would be taken for one that has.
+                engine.state.count_from(batch.number - 1)
+            changes = self._take(engine, batch)
+        except BaseException:
+            self._turn += 1
+            self._uncounted.add(batch.number)
+            raise
+        self._uncounted.discard(batch.number)
+        return changes
 
     def _take(self, engine: Detects, batch: Batch) -> list[Change]:
         portions = [

@@ -106,6 +106,14 @@ class DetectionState:
         """The number of the last batch that is durable here; 0 for none."""
         return int(self.read("batch") or 0)
 
+    def count_from(self, number: int) -> None:
+        """Take every batch beyond `number` as not seen yet, whatever was seen before: records count once.
+
+        Raises: OutputUnavailable.
+        """
+        with self.transaction():
+            self.write("batch", str(number))
+
     def read(self, key: str) -> str:
         """A value that was written under `key`; empty where there is none."""
         row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

@@ -7,6 +7,7 @@ from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
+from m365watch.respond.whose import is_of_microsoft
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
@@ -150,13 +151,19 @@ def disable_application(clues: Clues) -> list[Step]:
 
 def remove_credential(clues: Clues) -> list[Step]:
     """Secrets of the registration; a person picks which."""
-    return [_credentials(app, since=clues.first_at) for app in clues.applications]
+    return [_credentials(app, since=clues.first_at) for app in clues.all_applications]
 
 
 def _credentials(app: App, *, since: str) -> Step:
-    places = (
-        (app.registration, app.registration_subject, app.identified_registration),
-        (app.principal, app.principal_subject, app.identified),
+    registered = (app.registration, app.registration_subject, app.identified_registration)
+    principal = (app.principal, app.principal_subject, app.identified)
+    # Microsoft's own are registered with Microsoft: here is their service principal alone.
+    of_microsoft = is_of_microsoft(app.id)
+    places = (principal,) if of_microsoft else (registered, principal)
+    of_registration = (
+        app.get_registration,
+        "$registration | Format-List Id,PasswordCredentials,KeyCredentials",
+        "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
     )
     return Step(
         "remove_credential",
@@ -168,13 +175,12 @@ def _credentials(app: App, *, since: str) -> Step:
                 label=("displayName", "hint", "startDateTime", "keyId"),
                 subject=subject,
                 identified=identified,
+                microsoft_too=True,
             )
             for path, subject, identified in places
         ),
         powershell=(
-            app.get_registration,
-            "$registration | Format-List Id,PasswordCredentials,KeyCredentials",
-            "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
+            *(() if of_microsoft else of_registration),
             app.get_principal,
             "$app | Format-List Id,PasswordCredentials,KeyCredentials",
             "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",

@@ -110,7 +110,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     subject = await graph.ask(GraphCall("GET", operation.subject)) if operation.subject else {}
     _check_name(operation, subject)
     application = await _identify(graph, operation.identified, subject)
-    if spared := why_spared(application, own):
+    if spared := why_spared(application, own, microsoft_too=operation.microsoft_too):
         return Looked(spared=spared)
     wanted = (*operation.wanted, *_wanted_of(operation, subject))
     listed = await graph.list(_filled(operation.listed, subject, {}), most=FOUND_MAX)

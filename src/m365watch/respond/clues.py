@@ -98,6 +98,11 @@ class Clues:
         return tuple(app for app in self._named_applications if not is_of_microsoft(app.id))[:TARGETS_MAX]
 
     @property
+    def all_applications(self) -> tuple[App, ...]:
+        """Whoever's they are, for what only the tenant can have added to them."""
+        return self._named_applications[:TARGETS_MAX]
+
+    @property
     def applications_of_microsoft(self) -> tuple[App, ...]:
         """Those that are Microsoft's own: whoever disables these stops everybody's work."""
         return tuple(app for app in self._named_applications if is_of_microsoft(app.id))[:TARGETS_MAX]

@@ -47,10 +47,10 @@ def _belongs(match: Match, part: Told, whole: Told, rules: Mapping[str, Rule]) -
         return _names(match, whole.alert.group[-1])
     ids = {part.alert.id, *part.alert.formerly}
     if any(one.identity in ids for one in whole.matches):
-        return _is_of_group(match, whole, rules)
+        return _is_of_group(match, part, whole, rules)
     return any(
         match.identity == one.identity or match.record_id == one.record_id for one in whole.matches
-    ) or (_is_of_group(match, whole, rules) and _has_group(match, whole, rules))
+    ) or (_is_of_group(match, part, whole, rules) and _has_group(match, part, whole, rules))
 
 
 def _names(match: Match, entity: str) -> bool:
@@ -58,21 +58,21 @@ def _names(match: Match, entity: str) -> bool:
     return any(line.lower() == entity.lower() for line in lines)
 
 
-def _has_group(match: Match, whole: Told, rules: Mapping[str, Rule]) -> bool:
-    return any(match.values.get(name) for name in _group_of(match, whole, rules))
+def _has_group(match: Match, part: Told, whole: Told, rules: Mapping[str, Rule]) -> bool:
+    return any(match.values.get(name) for name in _group_of(part, whole, rules))
 
 
-def _is_of_group(match: Match, whole: Told, rules: Mapping[str, Rule]) -> bool:
+def _is_of_group(match: Match, part: Told, whole: Told, rules: Mapping[str, Rule]) -> bool:
     """Whether nothing that the record says of the whole's group is another's."""
-    wanted = _group_of(match, whole, rules)
+    wanted = _group_of(part, whole, rules)
     told = ((match.values[name], value) for name, value in wanted.items() if match.values.get(name))
     return all(value in {one.lower() for one in (said, *split_line(said))} for said, value in told)
 
 
-def _group_of(match: Match, whole: Told, rules: Mapping[str, Rule]) -> dict[str, str]:
-    """The fields of the record that make the whole's group, and what they have to say."""
+def _group_of(part: Told, whole: Told, rules: Mapping[str, Rule]) -> dict[str, str]:
+    """The fields of the part's records that make the whole's group, and what they have to say."""
     rule = rules.get(whole.alert.rule_id)
     if rule is None or rule.correlation is None:
         return {}
-    fields = rule.correlation.group_fields(match.source_id)
+    fields = rule.correlation.group_fields(part.alert.rule_id)
     return {name: value for name, value in zip(fields, whole.alert.group, strict=False) if value}

@@ -87,7 +87,9 @@ def remove_owner(clues: Clues) -> list[Step]:
     if operations and operations <= _REACH:
         return [_close(app) for app in clues.applications]
     of_principal = _OWNER_OF_PRINCIPAL in operations
-    return [_application_owner(app, _owners(clues), of_principal=of_principal) for app in clues.applications]
+    return [
+        _application_owner(app, _owners(clues), of_principal=of_principal) for app in clues.all_applications
+    ]
 
 
 def _operations(clues: Clues) -> set[str]:
@@ -130,6 +132,7 @@ def _application_owner(app: App, owners: tuple[str, ...], *, of_principal: bool)
                 GraphCall("DELETE", f"{path}/owners/{{found.id}}/$ref"),
                 subject=subject,
                 identified=identified,
+                microsoft_too=True,
                 label=("displayName", "userPrincipalName"),
                 wanted=tuple(("userPrincipalName", name) for name in owners),
             ),

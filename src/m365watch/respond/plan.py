@@ -187,7 +187,7 @@ def _steps_of_accounts(
     """For who is tied to all of it; for who is only near, if a person says so; and nothing for the others."""
     hands = sort_hands(told.alert, told.matches, begun_by)
     if word == "block_address":
-        return builder(_where_it_went_on(hands.tied, told.matches, rule))
+        return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
     bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising)
     steps = [*_built(word, builder, hands.tied), *bridges]
     for account, address in hands.near:

@@ -95,6 +95,8 @@ class Remove:
     """Dotted properties and their values: addresses in either case, all else exactly."""
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
     """Dotted properties, and those of what was read first which they have to be equal to."""
+    microsoft_too: bool = False
+    """Whether it may be done to Microsoft's own as well: it takes away what was added here."""
     is_named: bool = True
     """Whether what is wanted may be there under another name, where it is not found."""
     is_one: bool = False

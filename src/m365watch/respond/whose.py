@@ -65,11 +65,18 @@ def synchronises(account: str) -> bool:
     return bool(_SYNCHRONISES.fullmatch(account))
 
 
-def why_spared(application: Mapping[str, object], own: Collection[str]) -> str:
-    """Why nothing may be done to an application that is in the tenant; empty where it may."""
+def why_spared(
+    application: Mapping[str, object], own: Collection[str], *, microsoft_too: bool = False
+) -> str:
+    """Why nothing may be done to an application that is in the tenant; empty where it may.
+
+    `microsoft_too`: it takes from it what only the tenant can have added, a secret or an owner.
+    """
     app_id = str(application.get("appId") or "").lower()
     if app_id in own:
         return "it is the application of this collector or of its responses"
+    if microsoft_too:
+        return ""
     owner = str(application.get("appOwnerOrganizationId") or "").lower()
     if owner in MICROSOFT_TENANTS or is_of_microsoft(app_id):
         return "it is Microsoft's own, and everybody's work goes through it"
