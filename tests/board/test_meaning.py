@@ -78,8 +78,9 @@ def test_the_filter_bar_leads_to_what_was_meant(board: Board) -> None:
     [
         ("/health?user=ann", "not on this page"),
         ("/overview?user=ann", ""),
-        ("/alerts?session=abc", "on Investigate alone"),
+        ("/alerts?session=abc", "on Investigate and Search alone"),
         ("/investigate?session=abc", ""),
+        ("/search?text=abc", ""),
         ("/sql?tenant=abc", ""),
         ("/trail?not-user=ann", "not on this page"),
     ],

@@ -263,7 +263,10 @@ def test_an_export_is_of_what_was_asked_for(board: Board, path: str) -> None:
     """A file cannot say that it does without a filter: it is refused, with what is wrong."""
     answer = asyncio.run(ask(board, f"/export/{path}?range=30d&sql=SELECT+1&user=%00&result=bad"))
 
-    assert (answer.status, answer.text) == (400, "user is no text; result=bad is not ok or failed\n")
+    assert (answer.status, answer.text) == (
+        400,
+        "user is no text of at most 300 characters; result=bad is not ok or failed\n",
+    )
 
 
 def test_an_export_is_bounded(sources: Sources) -> None:

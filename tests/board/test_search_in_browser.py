@@ -63,3 +63,37 @@ def test_a_search_by_the_keyboard(collected: Path) -> None:
         assert found == []
 
     in_browser(collected, act)
+
+
+READ = """
+(() => {
+  const under = document.querySelector("tr.under");
+  const rows = [...under.querySelectorAll(".fields tr")];
+  return {
+    high: Math.min(...rows.map((row) => row.getBoundingClientRect().height)),
+    boxed: under.closest(".scroll").scrollHeight - under.closest(".scroll").clientHeight,
+    wide: document.documentElement.scrollWidth - innerWidth,
+  };
+})()
+"""
+
+
+def test_a_record_that_is_opened_in_a_search_can_be_read(collected: Path) -> None:
+    """Its fields are lines of the page, not of a box of some lines; on a phone each hit is a card."""
+
+    async def act(page: Shown) -> None:
+        tab = page.tab
+        for width in (1280, 390):
+            await tab.look(width)
+            await tab.open(f"{page.url}/search?range=30d&q=op:UserLoggedIn")
+            await tab.run("document.querySelector(\".hits a[href^='/record?']\").click()")
+            await tab.until("document.querySelector('tr.under .fields tr') !== null")
+            found = await tab.run(READ)
+            assert 20 < found["high"] < 30, width
+            assert found["boxed"] <= 1, width
+            assert found["wide"] <= 0, width
+        first = "document.querySelector('.hits tbody > tr > td:nth-child(4)')"
+        assert await tab.run(f"{first}.dataset.of") == "Who"
+        assert await tab.run(f"{first}.getBoundingClientRect().right <= innerWidth")
+
+    in_browser(collected, act)

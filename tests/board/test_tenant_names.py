@@ -9,13 +9,18 @@ import pytest
 
 from asking import ask, board_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.completing import list_values
+from m365watch.board.meaning import meant
 from m365watch.board.pages import alerts
+from m365watch.board.pages.health_hours import rows_of
 from m365watch.board.pages.health_words import feed_words, names_of
 from m365watch.board.shapes import Queue
 from m365watch.board.sources import Sources
-from m365watch.board.tenant_names import name_tenants
+from m365watch.board.tenant_names import distinct, name_tenants
+from m365watch.completeness.hours import FeedHours, HourStanding, HourState
 from m365watch.model import ContentType, Feed, TenantId
 
+KINDS = ("Audit.Exchange", "DLP.All")
 SECOND = TenantId("99999999-9999-4999-8999-999999999999")
 
 
@@ -39,6 +44,39 @@ def test_a_tenant_is_called_by_its_peoples_domain_or_by_its_input(two: Sources) 
     assert named[SECOND] == "alderbrook"
     assert "." in named[first_of(two)]
     assert feed_words(feeds[1], named=named) == "alderbrook / Exchange"
+
+
+def test_two_tenants_of_one_domain_are_told_apart_by_their_beginnings(two: Sources) -> None:
+    """The end is what a narrow column cuts off."""
+    alike = dict.fromkeys((str(first_of(two)), str(SECOND)), "ostwind.example")
+
+    names = distinct(alike, {str(first_of(two)): "office365", str(SECOND): "office365_2"})
+
+    assert names[SECOND] == "office365_2 (ostwind.example)"
+    assert names[first_of(two)] == "office365 (ostwind.example)"
+
+
+def test_a_tenant_is_found_by_what_it_is_called(two: Sources) -> None:
+    """The bar offers its name beside its id, and takes a part of it."""
+    view = view_of("range=30d")
+    offered = asyncio.run(list_values(view, two, "tenant", "ALDER"))
+
+    assert [(one.text, one.says.partition(",")[0]) for one in offered] == [(SECOND, "alderbrook")]
+    assert asyncio.run(meant(view, two, "tenant", "alder")) == SECOND
+    assert asyncio.run(meant(view, two, "tenant", "nobody")) == "nobody"
+
+
+def test_hours_stand_under_their_tenant(two: Sources) -> None:
+    """A row has room for one name, and the feed's is the one that differs from row to row."""
+    tenants = (first_of(two), SECOND)
+    quiet = [HourStanding(HourState.WHOLE, 1, 0)] * 2
+    found = [FeedHours(Feed(one, ContentType(kind)), quiet) for kind in KINDS for one in tenants]
+
+    rows = rows_of(view_of(), found, range(2), step_h=1, named={SECOND: "alderbrook"})
+
+    assert [one.group for one in rows] == [first_of(two)] * 2 + ["alderbrook"] * 2
+    assert [one.name for one in rows] == [*KINDS, *KINDS]
+    assert rows[2].label == "alderbrook / Exchange"
 
 
 def test_one_tenant_need_not_be_named(sources: Sources) -> None:

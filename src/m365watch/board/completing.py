@@ -9,6 +9,7 @@ from dataclasses import replace
 from m365watch.board.narrowing import DIMENSIONS, OUTCOMES
 from m365watch.board.queries.values import values_of
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import name_tenants
 from m365watch.board.view import View
 from m365watch.board.words import (
     application_words,
@@ -110,10 +111,24 @@ async def list_values(view: View, sources: Sources, name: str, typed: str) -> li
         return [Choice(one) for one in OUTCOMES if typed in one]
     if name not in DIMENSIONS or len(typed) > TYPED_MAX:
         return []
+    if name == "tenant":
+        return await _tenants(view, sources, typed)
     words = _WORDS.get(name)
     named = [one.lower() for one in named_so(name, typed)] if typed else []
     rows = await sources.ask(view, values_of(DIMENSIONS[name]), typed=typed, named=named or [""])
     return [_choice(str(value), count, words(str(value)) if words else "") for value, count in rows]
+
+
+async def _tenants(view: View, sources: Sources, typed: str) -> list[Choice]:
+    """The tenants whose id or name has in it what was typed: nobody knows them by their ids."""
+    rows = await sources.ask(view, values_of(DIMENSIONS["tenant"]), typed="", named=[""])
+    counts = {str(value): count for value, count in rows}
+    names = await name_tenants(view, sources)
+    return [
+        _choice(one, counts.get(one, 0), names.get(one, ""))
+        for one in dict.fromkeys((*counts, *names))
+        if typed in one or typed in names.get(one, "").lower()
+    ]
 
 
 def _choice(value: str, count: int, words: str) -> Choice:

@@ -15,7 +15,7 @@ from m365watch.board.narrowing import (
     plain_name,
 )
 from m365watch.board.sources import Sources
-from m365watch.board.tenant_names import name_tenants
+from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.view import View
 from m365watch.board.words import named_so
 
@@ -28,13 +28,20 @@ async def meant(view: View, sources: Sources, name: str, typed: str) -> str:
     if name == "result":
         return _OUTCOMES.get(typed.lower(), typed.lower())
     if name == "tenant":
-        names = await name_tenants(view, sources)
-        return next((one for one, called in names.items() if called.lower() == typed.lower()), typed)
+        return _tenant(await name_tenants(view, sources), typed.lower())
     if name not in DIMENSIONS or is_pattern(name, typed) or (name in NUMBERS and typed.isdigit()):
         return typed
     kept = {one: values for one, values in view.narrowing.values.items() if plain_name(one) != name}
     beside = replace(view, narrowing=Narrowing(kept))
     return _chosen(name, typed, await list_values(beside, sources, name, typed))
+
+
+def _tenant(names: Names, typed: str) -> str:
+    """The tenant of that name or id, or the only one that has it in them."""
+    whole = [one for one, called in names.items() if typed in (one, called.lower())]
+    holding = [one for one, called in names.items() if typed in one or typed in called.lower()]
+    found = whole or holding
+    return found[0] if len(found) == 1 else typed
 
 
 def _chosen(name: str, typed: str, choices: list[Choice]) -> str:

@@ -70,9 +70,9 @@ class Page:
         return is_wide and access.may(self.role) and (access.sees_contents or not self.shows_contents)
 
     def holds(self, name: str) -> bool:
-        """Whether a filter of that name narrows it; what an investigation is about narrows no other page."""
+        """Whether a filter of that name narrows it; what an investigation is about narrows few pages."""
         if name in MENTIONS:
-            return self.name in {"investigate", "record"}
+            return self.name in {"investigate", "record", "search"}
         return self.narrowed_by is None or name in self.narrowed_by
 
     def panel(self, name: str) -> Panel | None:

@@ -363,6 +363,10 @@ class HeatRow:
     says: str
     """The same in a sentence, for whoever does not see the colours."""
     url: str = ""
+    group: str = ""
+    """What it is under, in a heading of its own; empty where all rows are of one."""
+    name: str = ""
+    """What it is called under that; empty: by its label."""
 
 
 @dataclass(frozen=True, slots=True)

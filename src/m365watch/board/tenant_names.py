@@ -38,10 +38,14 @@ async def name_tenants(view: View, sources: Sources) -> Names:
         rows = await sources.ask(everything, _DOMAINS)
         for tenant, domain, _ in sorted(rows, key=lambda row: row[1].endswith(_UNCHOSEN)):
             domains.setdefault(tenant, domain)
-    names = inputs | domains
+    return distinct(inputs | domains, inputs)
+
+
+def distinct(names: Names, inputs: Names) -> Names:
+    """The names; those that several have with what tells them apart in front, as the end may be cut off."""
     common = Counter(names.values())
     return {
-        tenant: name if common[name] == 1 else f"{name} ({inputs.get(tenant) or tenant})"
+        tenant: name if common[name] == 1 else f"{inputs.get(tenant) or tenant} ({name})"
         for tenant, name in names.items()
     }
 

@@ -134,7 +134,7 @@ async def feeds(view: View, sources: Sources) -> Shape:
     rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))
     more = len(rows) - FEEDS_SHOWN_MAX
     headings = (
-        Heading("Feed"),
+        Heading("Feed", wide=True),
         Heading("State"),
         Heading("Listed up to", numeric=True),
         Heading("Last listing", numeric=True),

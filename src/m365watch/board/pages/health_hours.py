@@ -75,7 +75,7 @@ async def hours(view: View, sources: Sources) -> Shape:
         span.start * HOUR_S,
         step_h * HOUR_S,
         -(-len(span) // step_h),
-        [_row(view, one, span, step_h=step_h, named=named) for one in shown],
+        rows_of(view, shown, span, step_h=step_h, named=named),
         ticks=ticks_of(span.start * HOUR_S, span_s=-(-len(span) // step_h) * step_h * HOUR_S),
         legend=[
             (tone, _QUIET_DEPTH if state is HourState.QUIET else 1.0, f"{words}: {seen[state]:,} h")
@@ -111,6 +111,15 @@ def _share_of(hours: Sequence[HourStanding]) -> float:
     return sum(one.state in _SOUND for one in judged) / len(judged) if judged else 2.0
 
 
+def rows_of(
+    view: View, shown: Sequence[FeedHours], span: range, *, step_h: int, named: Names
+) -> list[HeatRow]:
+    """The rows, those of a tenant under each other; the tenant of the worst one comes first."""
+    order = list(dict.fromkeys(one.feed.tenant_id for one in shown))
+    rows = sorted(shown, key=lambda one: order.index(one.feed.tenant_id))
+    return [_row(view, one, span, step_h=step_h, named=named) for one in rows]
+
+
 def _row(view: View, found: FeedHours, span: range, *, step_h: int, named: Names) -> HeatRow:
     steps = [_together(found.hours[place : place + step_h]) for place in range(0, len(span), step_h)]
     most = max((one.blobs for one in steps), default=0) or 1
@@ -123,6 +132,8 @@ def _row(view: View, found: FeedHours, span: range, *, step_h: int, named: Names
         f"{share:g} %",
         f"{share:g} % of hours are sound; {says}",
         url=view.narrowed_url("/health", "tenant", found.feed.tenant_id) if named else "",
+        group=named.get(found.feed.tenant_id.lower(), found.feed.tenant_id) if named else "",
+        name=str(found.feed.content_type) if named else "",
     )
 
 

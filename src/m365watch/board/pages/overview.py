@@ -381,7 +381,7 @@ async def health(view: View, sources: Sources) -> Shape:
             (), (), empty=Empty("No collector has run with this configuration yet.", "Run m365watch run.")
         )
     headings = (
-        Heading("Feed"),
+        Heading("Feed", wide=True),
         Heading("State"),
         Heading("Listed up to", numeric=True),
         Heading("Records", numeric=True),
