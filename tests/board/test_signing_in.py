@@ -144,6 +144,13 @@ def test_a_form_of_another_page_signs_nobody_in(door: Door) -> None:
     assert "m365watch" not in ann.cookies
 
 
+def test_a_form_of_more_fields_than_ours_is_none(door: Door) -> None:
+    """Found by the fuzzer: it was a defect, before anybody had signed in."""
+    body = b"&".join(b"name%d=ann" % number for number in range(40))
+
+    assert asyncio.run(Browser(door[0]).post("/sign-in", body=body)).status == 403
+
+
 @pytest.mark.parametrize(
     "back",
     ["//evil.example", "https://evil.example", "/\\evil.example", "/sign-in?x", "x", "", "/a\nb", "/" * 3],

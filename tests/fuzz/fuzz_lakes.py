@@ -26,6 +26,7 @@ from starlette.datastructures import QueryParams
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed, check_line
 from fuzz_records import simulated_records
 from fuzz_requests import CSRF, Call, OneGate, ask_soundly, call_of, csrf_token
+from fuzz_trials import _resident_bytes
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader
@@ -49,7 +50,7 @@ from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.holding import list_records
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.sandbox import Question, Verdict, _confine, answer
+from m365watch.lake.sandbox import READING_BYTES, Question, Verdict, _confine, answer
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.outputs.lake import LakeOutput
@@ -62,6 +63,7 @@ THEIRS = TenantId("0a1b2c3d-0000-4000-8000-00000000000b")
 SECRET = "nobody-else-is-to-see-this"
 """Stands in every record of the other tenant, and in a file that no SQL may read."""
 NOW = datetime(2026, 11, 17, 16, tzinfo=UTC)
+_SLACK_BYTES = 64 << 20
 _DEFECTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """What ends a process that has done wrong; a limit ends it otherwise."""
 _RECORDS = 12
@@ -274,7 +276,13 @@ def _confined(question: Question) -> bytes:
     os.close(writes)
     with os.fdopen(reads, "rb") as told:
         said = told.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _, status, used = os.wait4(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if (
+        used.ru_maxrss << 10
+        > _resident_bytes(fresh=False) + question.memory_bytes + READING_BYTES + _SLACK_BYTES
+    ):
+        raise Broken("takes more memory than it may")
     if code > 0:
         raise Broken(f"the process fails: {said[-200:].decode('utf-8', 'replace')}")
     if -code in _DEFECTS:
@@ -294,6 +302,7 @@ _SQL = [
     b"WITH RECURSIVE a AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM a) SELECT max(n) FROM a",
     b"SELECT * FROM audit a, audit b, audit c, audit d, audit e, audit f",
     b"SELECT TIMESTAMP '9999-12-31 23:59:59', INTERVAL 3 MONTH, 1::UHUGEINT, MAP {'a': 1}, DATE 'infinity', TIME '24:00:00'",
+    b"SELECT a" + b"<" * 4_000, b"(" * 2_000, b"SELECT 1; SELECT 2", b"PRAGMA version",
     b"SELECT * FROM query('SELECT 1')", b"SELECT * FROM duckdb_settings()", b"PIVOT audit ON operation USING count(*)",
 ]  # fmt: skip
 _PIECES = (

@@ -2,7 +2,7 @@
 
 NAMES = (
     "shown", "split", "masks", "inflate", "columns", "lines", "configuration", "exceptions", "lists", "tables", "users", "rules",
-    "filter", "sql", "http", "answers", "tokens", "redirects", "webhook", "returns",
+    "filter", "http", "answers", "tokens", "redirects", "webhook", "returns",
     "board", "files", "memories", "queues", "cases", "scenarios",
     "damaged", "sandbox", "panels", "receivers", "mail", "searches",
     "simulator",

@@ -1,4 +1,4 @@
-"""Rules of other hands, and the languages in which people ask: filters and SQL."""
+"""Rules of other hands, and the language of filters in which people ask."""
 
 from __future__ import annotations
 
@@ -151,34 +151,7 @@ def _prepare_filter(_: Path) -> Attempt:
     return attempt
 
 
-_SQL = [
-    b'SELECT "user_id", count(*) FROM audit WHERE operation = \'x\' GROUP BY 1 ORDER BY 2 DESC LIMIT 5',
-    b'WITH a AS (SELECT * FROM "cloud.office365.management.exchange") SELECT * FROM a JOIN audit USING (id)',
-    b"SHOW TABLES", b"DESCRIBE audit", b"SELECT 1; SELECT 2", b"PRAGMA version", b"COPY audit TO 'x'",
-]  # fmt: skip
-
-
-def _prepare_sql(_: Path) -> Attempt:
-    import duckdb
-
-    from m365watch.lake.sandbox import Refused, _one_line, only_select
-
-    connection = duckdb.connect(":memory:", config={"threads": 1})
-
-    def attempt(given: bytes) -> None:
-        try:
-            statement = only_select(given.decode("utf-8", "replace"))
-            connection.get_table_names(statement.query)
-        except Refused as error:
-            check_line(str(error))
-        except (duckdb.Error, RuntimeError) as error:
-            check_line(_one_line(str(error)))
-
-    return attempt
-
-
 TARGETS = (
     Target("rules", _prepare_rules, rule_files, grow_rules, _WORDS, free_cpu_s=3.0, input_bytes_max=48 << 10),
     Target("filter", _prepare_filter, lambda: _FILTERS, grow_filter, (b" OR ", b" AND ", b"NOT ", b"user:", b"ip:", b"~", b"raw~"), input_bytes_max=8 << 10),
-    Target("sql", _prepare_sql, lambda: _SQL, None, (b"SELECT ", b" FROM ", b"read_csv('x')", b"(", b"/*", b"--", b"$$", b";", b"UNION ALL ", b"::", b"[", b"CASE WHEN "), input_bytes_max=16 << 10),
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -122,6 +124,27 @@ def test_a_memory_bomb_is_stopped(lake: Path, kind: str) -> None:
 
     assert "64 MiB" in str(stop.value)
     assert len(str(stop.value).splitlines()) == 1
+
+
+PARSED = """
+import io, resource, sys
+from m365watch.lake.sandbox import Question, answer
+limits = {"limit_s": 1.0, "memory_bytes": 64 << 20, "rows_max": 1}
+asked = Question(directory=sys.argv[1], sql="COPY audit TO 'x'", tenants=None, **limits)
+answer(asked, sink := io.BytesIO())
+print(resource.getrlimit(resource.RLIMIT_DATA)[0], sink.getvalue().decode())
+"""
+
+
+def test_the_limit_of_memory_holds_before_the_sql_is_read(lake: Path) -> None:
+    """Twelve kilobytes of `<` take DuckDB's parser gigabytes, and nothing of its own limits that."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PARSED, str(lake)], capture_output=True, check=True, text=True
+    )
+
+    limit, _, said = ran.stdout.partition(" ")
+    assert 64 << 20 < int(limit) < 8 << 30
+    assert "only SELECT is allowed" in said
 
 
 @pytest.mark.parametrize(("tenants", "count"), [([TENANT], 100), (["another"], 0), ([], 0)])

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.board.access import Access, Role
+from m365watch.board.saved_searches import SavedSearches
 from m365watch.completeness.keeping import last_audit, memory_name
 from m365watch.completeness.requests import order_of
 from m365watch.detect import desk
 from m365watch.detect.state import DetectionState
-from m365watch.errors import CollectorError, LedgerUnusable, OutputUnusable
+from m365watch.errors import CollectorError, LedgerUnusable, NeedsOperator, OutputUnusable
 from m365watch.ledger.reading import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.notify.rows import NotificationFile
 from m365watch.tenancy.note import MEMORY, configuration_note
 from m365watch.testing.clock import START
 
+ANN = Access("ann", Role.ADMIN, tenants=None)
 FEED = Feed(TenantId("0a1b2c3d-0000-4000-8000-00000000000a"), ContentType.EXCHANGE)
 GARBLED = [
     "{}",
@@ -88,6 +92,24 @@ def test_alerts_of_a_damaged_file_are_one_line(tmp_path: Path, keep: int) -> Non
         desk.list_alerts(path, desk.AlertsAsked())
     assert isinstance(caught.value, OutputUnusable)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("sign", [b"\x01", b"\xa0"])
+def test_words_of_a_damaged_schema_are_one_line(tmp_path: Path, sign: bytes) -> None:
+    """Found by the fuzzer: SQLite quotes what it cannot read, which may be no text at all."""
+    searches = SavedSearches(tmp_path)
+    searches.keep(ANN, "a", "/search", is_shared=True, now_s=0)
+    NotificationFile(tmp_path / "notifications.sqlite").close()
+    for path in tmp_path.glob("*.sqlite"):
+        path.write_bytes(path.read_bytes().replace(b" TEXT", sign + b"TEXT"))
+
+    with pytest.raises(NeedsOperator) as of_searches:
+        searches.list(ANN)
+    with pytest.raises(OutputUnusable) as of_notifications:
+        NotificationFile(tmp_path / "notifications.sqlite")
+
+    assert str(of_searches.value).isprintable()
+    assert str(of_notifications.value).isprintable()
 
 
 def test_an_order_that_is_nested_too_deeply_is_none() -> None:

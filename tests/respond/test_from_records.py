@@ -313,7 +313,7 @@ def test_an_application_that_one_person_let_in_loses_what_that_person_gave(tmp_p
     }
     plan = plan_from(tmp_path, "o01_user_consents_to_mail_or_files", consent)
 
-    assert titles(plan, "remove_user_consent") == [f"Take back what {EVE} let the application {APP} do"]
+    assert titles(plan, "remove_user_consent") == [f"Withdraw what {EVE} let the application {APP} do"]
     [removal] = removals(plan, "remove_user_consent")
     assert removal.wanted_of_subject == (("principalId", "id"),)
     assert not removal.takes_all

@@ -164,7 +164,7 @@ def test_the_records_of_a_week_leave_groups() -> None:
     """Not the attacks' alone: a plan takes somebody out of what an ordinary record tells of, too."""
 
     async def main() -> SimulatedDirectory:
-        simulation = SimulationSettings(seed=1, days=7, records_per_day=2_000, live=False)
+        simulation = SimulationSettings(seed=1, days=7, records_per_day=4_000, live=False)
         async with simulator_running(simulation, clock=SystemClock()) as running:
             directory = running.tenants[0].directory
             read(directory, ROLES)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.board.access import Access
+from m365watch.detect.alert import clean_text
 from m365watch.errors import NeedsOperator
 from m365watch.values import dataclass
 
@@ -113,9 +114,9 @@ class SavedSearches:
                 file.execute("PRAGMA synchronous = FULL")
                 file.execute(_TABLE)
                 yield file
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # its words may quote what is damaged
             raise NeedsOperator(
-                f"kept searches cannot be read or written: {error}",
+                f"kept searches cannot be read or written: {clean_text(str(error))}",
                 fix="make room, or give this user the right to write the file",
                 where=str(self._path),
             ) from None

@@ -29,6 +29,7 @@ from m365watch.errors import NeedsOperator, RetryLater
 
 ENTRA = f"{SIGN_IN}/entra"
 FORM_BYTES_MAX = 8_192
+FIELDS_MAX = 10
 _BACK_CHARACTERS_MAX = 2_000
 _WRONG = "The name or the password is not right."
 _TOO_OLD = "This page was too old. Sign in again."
@@ -209,13 +210,16 @@ def safe_back(text: str) -> str:
 
 
 async def _form_of(request: Request) -> dict[str, str]:
-    """The form's fields; none where it is longer than any of ours."""
+    """The form's fields; none where it is longer than any of ours, or has more of them."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > FORM_BYTES_MAX:
             return {}
-    fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=10)
+    try:
+        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
+    except ValueError:
+        return {}
     return {name: values[0] for name, values in fields.items()}
 
 

@@ -142,10 +142,11 @@ def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
         for shape in OF_ALL_TENANTS:
             tables[shape.name].allowed = pc.scalar(value=False)
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
+        # First: some kilobytes of brackets or signs take the parser gigabytes.
+        _confine_memory(question.memory_bytes)
         statement = only_select(question.sql)
         _create_views(connection, tables, question.sql)
         connection.execute("SET lock_configuration = true")
-        _confine_memory(question.memory_bytes)
         timer = threading.Timer(question.limit_s, connection.interrupt)
         timer.daemon = True
         timer.start()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from m365watch.detect.alert import AlertId
+from m365watch.detect.alert import AlertId, clean_text
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
 from m365watch.values import dataclass
@@ -86,9 +86,9 @@ class NotificationFile:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
             self._make_tables()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # its words may quote what is damaged
             raise OutputUnusable(
-                f"the file of notifications cannot be used: {error}",
+                f"the file of notifications cannot be used: {clean_text(str(error))}",
                 fix="move it away: it is made again, and alerts that were told before may be told once more",
                 where=str(path),
             ) from None

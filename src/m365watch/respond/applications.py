@@ -41,7 +41,7 @@ def _spared(word: str, clues: Clues) -> list[Step]:
 def _consent(app: App, account: Account) -> Step:
     return Step(
         "remove_user_consent",
-        f"Take back what {account.name} let the application {app.told} do",
+        f"Withdraw what {account.name} let the application {app.told} do",
         operations=(
             Remove(
                 f"{app.principal}/oauth2PermissionGrants",

@@ -97,8 +97,9 @@ async def _look_at_properties(graph: Graph, operation: Revise, own: Collection[s
     if before == dict(operation.properties):
         return Looked(is_so=change)
     account = (_text(current.get("id")) or _last_of(path)) if operation.locks_out else ""
-    deed = Deed(_last_of(path), change, GraphCall("PATCH", path, before), locks_out=account)
-    return Looked((deed,), application=called(application))
+    name = called(application)
+    deed = Deed(name or _last_of(path), change, GraphCall("PATCH", path, before), locks_out=account)
+    return Looked((deed,), application=name)
 
 
 def _last_of(path: str) -> str:

@@ -24,6 +24,8 @@ Json = dict[str, Any]
 _GLOBAL_ADMINISTRATOR = GLOBAL_ADMINISTRATOR[1]
 _AT_GRAPH = {_GLOBAL_ADMINISTRATOR: "Global Administrator"}
 """Records call the role otherwise than Graph does."""
+_DISPLAY_NAME = 1
+"""The type of an identity that is what people call it."""
 _SCOPE = re.compile(r"Scope:\s*([^,\]]*)")
 
 
@@ -129,6 +131,8 @@ def _leave_grant(directory: SimulatedDirectory, record: Json) -> None:
         "scope": scope[1].strip() if scope else "",
     }
     directory.add(GRANTS, grant)
+    named = (one["ID"] for one in record.get("Target", ()) if one.get("Type") == _DISPLAY_NAME)
+    directory.principals[app_id]["displayName"] = next(named, "")
     _let_list(directory, app_id)
 
 
