@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import time
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,27 @@ def test_paused_is_what_is_paused_and_not_what_the_file_wishes(it: Configured) -
     assert ">paused<" not in shown
     assert "1 paused in the file" in tiles
     assert ">paused<" in it.get("/panel/collectors/inputs").text
+
+
+def test_a_long_text_is_judged_in_a_moment(it: Configured) -> None:
+    """One long word, thousands of unknown keys: each took minutes by the square of its length."""
+    long = write("inputs", "new", "a" * 60_000, is_new=True)
+    many = write("inputs", "new", "".join(f"key{one}: 1\n" for one in range(1_200)), is_new=True)
+    begun = time.process_time()
+
+    assert "longer than 4,096" in it.review(long)["mistakes"][0]["says"]
+    mistakes = it.review(many)["mistakes"]
+
+    assert {one["line"] for one in mistakes} >= set(range(2, 1_200))
+    assert time.process_time() - begun < 20
+
+
+def test_a_text_that_is_too_long_is_refused_before_it_is_read(it: Configured) -> None:
+    """With what to do in its place."""
+    [mistake] = it.review(write("inputs", "new", "a: 1\n" * 20_000, is_new=True))["mistakes"]
+
+    assert "longer than 65,536 characters" in mistake["says"]
+    assert "the file itself" in mistake["says"]
 
 
 def test_the_first_output_pushes_no_lake_out(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
         ),
         ("exceptions: [{rule: B08, reason: x, until: soon}]", "exceptions.0.until: is no day such as"),
         ("exceptions: [x]", "exceptions.0: is no map of keys and values"),
+        (r'exceptions: ["\U99999999"]', "names a sign"),
         (
             'exceptions: [{rule: B08, reason: x, entity: {"a\\e[2Jb": 5}}]',
             "exceptions.0.entity.a [2Jb: is no text",

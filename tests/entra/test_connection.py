@@ -185,3 +185,9 @@ def test_tiny_pieces_come_together_in_their_order(loop: Loop) -> None:
 def test_a_body_is_bounded_while_it_comes(loop: Loop, raw: bytes) -> None:
     """Its end is not waited for."""
     assert failure_of(loop, raw) is Failure.BODY_TOO_LARGE
+
+
+@pytest.mark.parametrize("status", ["003", "101 Switching Protocols"])
+def test_a_status_that_answers_nothing_ends_with_its_connection(loop: Loop, status: str) -> None:
+    """Found by the fuzzer: an error in the loop was all that came of it, and who waited went on waiting."""
+    assert failure_of(loop, head(status=status), closes=True) in {Failure.CUT_SHORT, Failure.NOT_HTTP}

@@ -52,6 +52,42 @@ def test_what_is_gone_is_not_looked_for_among_the_others(tmp_path: Path) -> None
     in_scene(tmp_path, test)
 
 
+def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
+    """Two alerts about one rule are usual: the second finds it gone, and the first is taken back."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        other = replace(plan, alert_id=AlertId("f" * 32))
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        assert [told.came for told in await scene.apply(other)] == [Came.ALREADY]
+        [told] = await scene.undo(plan)
+
+        assert told.came is Came.PICK
+        assert "the alert ffffffff wants it to stay so" in told.label
+        assert names(scene) == []
+
+    in_scene(tmp_path, test)
+
+
+def test_of_two_inbox_rules_of_one_name_a_person_picks(tmp_path: Path) -> None:
+    """An intruder may call his as the owner's is called; what each does is said."""
+
+    async def test(scene: Scene) -> None:
+        for folder in ("Newsletters", "RSS Feeds"):
+            scene.directory.add(RULES, {"displayName": "news", "actions": {"moveToFolder": folder}})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "news"})
+
+        told = await scene.apply(plan)
+
+        assert [one.came for one in told] == [Came.PICK] * 2
+        assert ["RSS Feeds" in one.label for one in told] == [False, True]
+        assert names(scene) == ["news", "news"]
+
+    in_scene(tmp_path, test)
+
+
 def test_what_somebody_else_removed_is_told_with_what_is_there(tmp_path: Path) -> None:
     """It may be called otherwise by now; nobody is asked whether it is this one."""
 

@@ -277,7 +277,9 @@ def test_of_a_session_that_went_on_among_servers_only_the_servers_are_blocked(tm
         knowledge=known,
     )
 
-    assert titles(plan, "block_address") == ["Block sign-ins from 203.0.113.66/32"]
+    assert titles(plan, "block_address") == [
+        "Block sign-ins from 203.0.113.66/32, if it is not ada@contoso.example's"
+    ]
 
 
 def test_which_of_two_addresses_is_the_owner_s_nobody_guesses(tmp_path: Path) -> None:

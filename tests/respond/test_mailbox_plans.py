@@ -187,7 +187,16 @@ def test_the_right_that_was_given_is_taken_and_no_other(record: Record, title: s
 
 
 @pytest.mark.parametrize(
-    "given", ["x" * 400, '["cyd","dora"]', ";".join(f"u{n}@contoso.example" for n in range(40))]
+    "given",
+    [
+        "x" * 400,
+        '["cyd","dora"]',
+        "cyd@contoso.example,dan@contoso.example",
+        "@{Add=cyd@contoso.example}",
+        "{cyd@contoso.example",
+        "(cyd)",
+        ";".join(f"u{n}@contoso.example" for n in range(40)),
+    ],
 )
 def test_nobody_else_loses_rights_where_it_is_not_told_who_got_them(given: str) -> None:
     """Least of all the administrator who gave them."""
@@ -196,3 +205,30 @@ def test_nobody_else_loses_rights_where_it_is_not_told_who_got_them(given: str) 
     assert steps[-1].title == "See who else was let into bea"
     assert not any("adm@" in step.title for step in steps)
     assert not any("Set-Mailbox" in line for line in lines_of(steps))
+
+
+@pytest.mark.parametrize("everybody", ["Default", "Everyone", "Anonymous"])
+def test_a_mailbox_that_is_open_to_all_is_closed_and_no_folder(everybody: str) -> None:
+    """The right on the mailbox would stay, and the step look done."""
+    opened = granted(User=everybody, AccessRights="FullAccess")
+    sends = granted("Add-RecipientPermission", Trustee=everybody, AccessRights="SendAs")
+
+    steps = steps_of("remove_mailbox_permission", "B08", opened, sends)
+
+    assert [
+        line.partition(" -AccessRights")[0] for line in lines_of(steps) if not line.startswith("Get-")
+    ] == [
+        f"Remove-MailboxPermission -Identity 'bea' -User '{everybody}'",
+        f"Remove-RecipientPermission -Identity 'bea' -Trustee '{everybody}'",
+    ]
+
+
+@pytest.mark.parametrize("owner", [r"NT AUTHORITY\SELF", r"nt authority\self", "S-1-5-10"])
+def test_nobody_is_locked_out_of_their_own_mailbox(owner: str) -> None:
+    """Exchange has whoever a mailbox belongs to by this name on the list of its rights."""
+    steps = steps_of("remove_mailbox_permission", "B08", granted(User=owner, AccessRights="FullAccess"))
+
+    assert [step.title for step in steps] == [
+        f"Leave {owner} on bea alone: it is whoever the mailbox belongs to"
+    ]
+    assert lines_of(steps) == ["Get-MailboxPermission -Identity 'bea'"]

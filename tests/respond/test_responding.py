@@ -323,16 +323,20 @@ def test_the_last_administrator_is_not_locked_out_unawares(
     in_scene(tmp_path, test)
 
 
-def test_of_two_administrators_one_is_left(tmp_path: Path) -> None:
-    """Also where one plan names both: the second is looked at when the first is gone."""
+def test_of_the_administrators_whom_a_plan_locks_out_none_is_left(tmp_path: Path) -> None:
+    """Where it names all of them, the one would be the intruder's own: somebody else has to be there."""
 
     async def test(scene: Scene) -> None:
         make_administrators(scene, ANN, EVE)
         both = replace(make_alert("disable_account"), group=(), entities=(("user", ANN), ("user", EVE)))
         plan = replace(plan_response(both), tenant=scene.tenant)
 
-        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.REFUSED]
-        assert scene.directory.users[EVE]["accountEnabled"]
+        assert [one.came for one in await scene.apply(plan)] == [Came.REFUSED, Came.REFUSED]
+        assert scene.directory.users[ANN]["accountEnabled"]
+        other = {"id": "7f3d0c1e-0000-4c4f-9a4e-0000000000b1", "userPrincipalName": "bea@contoso.example"}
+        scene.directory.users["bea@contoso.example"] = scene.directory.users[EVE] | other
+        make_administrators(scene, ANN, EVE, "bea@contoso.example")
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE, Came.DONE]
 
     in_scene(tmp_path, test)
 
@@ -377,13 +381,16 @@ def test_where_administrators_cannot_be_read_nobody_is_locked_out(tmp_path: Path
 
 
 def test_an_administrator_through_a_group_counts_as_one_whom_nobody_knows() -> None:
-    """The account may be in that group; another one by name settles it."""
+    """The account may be in that group; another person by name settles it, and no program or guest does."""
     group: Document = {"@odata.type": "#microsoft.graph.group", "id": "g"}
-    other: Document = {"id": "o", "accountEnabled": True}
-    asked: list[list[Document]] = [[group], [group, other], [group, {**other, "accountEnabled": False}], []]
-    found = [asyncio.run(why_not_lock_out(Administrators(members), "a")) for members in asked]
-
-    assert [one is None for one in found] == [False, True, False, True]
+    other: Document = {"id": "o", "userPrincipalName": EVE, "accountEnabled": True}
+    program: Document = {"@odata.type": "#microsoft.graph.servicePrincipal", "accountEnabled": True}
+    guest: Document = {**other, "userPrincipalName": "eve_x#EXT#@contoso.example"}
+    off: Document = {**other, "accountEnabled": False}
+    for members, is_let in (([group], 0), ([group, other], 1), ([group, off], 0), ([], 1)):
+        assert (asyncio.run(why_not_lock_out(Administrators(members), "a")) is None) == is_let
+    for one in (program, guest):
+        assert asyncio.run(why_not_lock_out(Administrators([{"id": "a"}, one]), "a"))
 
 
 class Administrators:

@@ -55,6 +55,7 @@ def test_every_answer_is_used_by_some_scenario() -> None:
             [f"rules.0.code: give one of {', '.join(map(str, aadsts_codes()))}"],
         ),
         ("behavior: {}", ["behavior: there is no such key"]),
+        (r'"a\eb": {}', ["a b: there is no such key"]),
         ("behaviour: {roles: [], rules: 1}", ["behaviour.rules: there is no such key"]),
         ("rules: [", ["line 1: expected the node content, but found '<stream end>'"]),
         ("- 1", ["the whole file: Input should be a valid dictionary or instance of Scenario"]),

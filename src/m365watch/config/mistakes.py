@@ -35,8 +35,9 @@ _SECTIONS_WITH_SECRETS = {
 
 _SHOWN_CHARACTERS_MAX = 60
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Entra makes secrets of this shape; people paste them under the wrong key.
-_ENTRA_SECRET = re.compile(r"[A-Za-z0-9_.~-]{3,}Q~[A-Za-z0-9_.~-]{20,}")
+# Entra makes secrets of this shape; people paste them under the wrong key. It is looked for where a run of
+# its characters begins: at each of them, a long run would take time by its square.
+_ENTRA_SECRET = re.compile(r"(?<![A-Za-z0-9_.~-])[A-Za-z0-9_.~-]{3,}Q~[A-Za-z0-9_.~-]{20,}")
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
     (int, "whole number"),

@@ -65,6 +65,8 @@ def load_document(text: bytes) -> tuple[Any, yaml.Node | None]:
             return None, None
         _refuse_unfolding(node)
         return loader.construct_document(node), node
+    except OverflowError:
+        raise ValueError("names a sign (\\U...) that there is not") from None
     finally:
         loader.dispose()
 

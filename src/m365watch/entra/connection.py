@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import cast
 
@@ -167,7 +168,8 @@ class Connection(asyncio.Protocol):
         """Tell who waits what the end means."""
         waiter = self._waiter
         if waiter is not None and self._head is not None and error is None and _ends_by_close(self._head):
-            self.on_message_complete()
+            with suppress(httptools.HttpParserError):  # what came is no answer: it is cut short
+                self.on_message_complete()
             if self._answer is not None:
                 self._finish(self._answer)
         self.fail(Failure.CUT_SHORT if self._head is not None else _failure_of(error))

@@ -140,12 +140,12 @@ def block_address(clues: Clues) -> list[Step]:
     """A named location, for a policy of conditional access that blocks it.
 
     Where one person was seen at several addresses, one of them is where that person sits, and nobody but that
-    person knows which.
+    person knows which; an only one may be, too.
     """
-    addresses = clues.entity("address")
-    if len(addresses) > 1 and len(clues.entity("user")) == 1:
-        return [_look_whose(addresses, clues.entity("user")[0])]
-    return [_block(one) for one in addresses]
+    addresses, users = clues.entity("address"), clues.entity("user")
+    if len(addresses) > 1 and len(users) == 1:
+        return [_look_whose(addresses, users[0])]
+    return [_block(one, users[0] if len(users) == 1 else "") for one in addresses]
 
 
 def _look_whose(addresses: tuple[str, ...], user: str) -> Step:
@@ -163,7 +163,11 @@ def _look_whose(addresses: tuple[str, ...], user: str) -> Step:
     )
 
 
-def _block(address: str) -> Step:
+_IF_NOT = "# if nobody of yours is there: "
+
+
+def _block(address: str, user: str) -> Step:
+    """Where the alert is about one `user`, the address may be where that person sits."""
     cidr = cidr_of(address)
     if not cidr:
         why = "By hand: it is no address of the public Internet; whoever is behind it is near."
@@ -171,10 +175,10 @@ def _block(address: str) -> Step:
     kind = "iPv6CidrRange" if ":" in cidr else "iPv4CidrRange"
     return Step(
         "block_address",
-        f"Block sign-ins from {cidr}",
+        f"Block sign-ins from {cidr}, if it is not {user}'s" if user else f"Block sign-ins from {cidr}",
         powershell=(
             (
-                "New-MgIdentityConditionalAccessNamedLocation -BodyParameter"
+                f"{_IF_NOT if user else ''}New-MgIdentityConditionalAccessNamedLocation -BodyParameter"
                 " @{'@odata.type' = '#microsoft.graph.ipNamedLocation'; displayName ="
                 f" {powershell(f'Blocked {cidr}')}; isTrusted = $false; ipRanges ="
                 f" @(@{{'@odata.type' = '#microsoft.graph.{kind}';"

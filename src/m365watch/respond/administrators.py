@@ -8,6 +8,8 @@ Source: Microsoft Graph, "List members of a directory role"; the template id is 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from m365watch.errors import CollectorError, NeedsOperator
 from m365watch.respond.carrying import FOUND_MAX, Graph
 from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
@@ -23,11 +25,16 @@ LOOK_FOR_ANOTHER = (
     " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -Property UserPrincipalName,AccountEnabled }"
 )
 """PowerShell that lists them."""
-_GROUP = "#microsoft.graph.group"
+_GROUP, _USER = "#microsoft.graph.group", "#microsoft.graph.user"
 
 
-async def why_not_lock_out(graph: Graph, account: str) -> NeedsOperator | None:
-    """Why the account of that object id must not lose its power; None where it may."""
+async def why_not_lock_out(
+    graph: Graph, account: str, *, among: Collection[str] = ()
+) -> NeedsOperator | None:
+    """Why the account of that object id must not lose its power; None where it may.
+
+    Those `among` whom it is, in lower case, are to lose theirs as well: the plan's own accounts.
+    """
     try:
         members = await graph.list(ADMINISTRATORS, most=FOUND_MAX)
     except CollectorError as error:
@@ -36,12 +43,20 @@ async def why_not_lock_out(graph: Graph, account: str) -> NeedsOperator | None:
             fix=f"give the application {PERMISSION}, or be sure of it and give --even-last-administrator",
         )
     others = [one for one in members if account not in (one.get("id"), one.get("userPrincipalName"))]
-    if any(one.get("accountEnabled") is True for one in others):
+    if any(_lets_in(one, among) for one in others):
         return None
     is_one = len(others) < len(members)
     if not is_one and not any(one.get("@odata.type") == _GROUP for one in members):
         return None
     return NeedsOperator(
-        "no other Global Administrator is enabled, and nobody could let anyone in again",
+        "no other Global Administrator is enabled whom this plan spares: nobody could let anyone in again",
         fix="make another one first; or give --even-last-administrator, if there is another way in",
     )
+
+
+def _lets_in(member: Mapping[str, object], among: Collection[str]) -> bool:
+    """Whether that is a person of the house who can still sign in; no application lets anyone in."""
+    name = str(member.get("userPrincipalName") or "").lower()
+    is_person = bool(name) and "#ext#" not in name and member.get("@odata.type", _USER) == _USER
+    is_of_plan = name in among or str(member.get("id") or "").lower() in among
+    return is_person and not is_of_plan and member.get("accountEnabled") is True

@@ -119,7 +119,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     if wanted and not found:
         labels = tuple(_label(operation, one) for one in listed)
         return Looked(is_missing=operation.is_named, others=labels, application=called(application))
-    is_meant = operation.takes_all or (bool(wanted) and not (operation.is_one and len(found) > 1))
+    is_meant = operation.takes_all or (bool(wanted) and not (operation.is_one and len(found) > len(wanted)))
     deeds = (
         Deed(
             _label(operation, one),

@@ -19,6 +19,12 @@ _GIVEN_TO = (
 )
 _EVERYBODY = frozenset({"anonymous", "default", "everyone"})
 """Whom no list of delegates shows; what they may do stands at each folder."""
+_OF_FOLDERS = ("folderpermission", "folderpermissions")
+"""Ends of the operations that give a right on a folder, and not on a mailbox."""
+_OWNER = frozenset({r"nt authority\self", "self", "s-1-5-10"})
+"""How a mailbox's list of rights has the one that it belongs to."""
+_UNCERTAIN = re.compile(r"^\(|[,;{}\[\]\"]")
+"""What a list in one text has, and a name only where it is quoted."""
 _RIGHTS = {
     one.lower(): one
     for one in (
@@ -37,7 +43,7 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
     """Who was let in is let in no more; where the records do not say who, or to what, somebody looks."""
     holders = tuple(dict.fromkeys((*clues.entity("grantee"), *_named(clues))))
     everybody = [one for one in holders if one.lower() in _EVERYBODY]
-    if everybody:
+    if everybody and clues.is_about(*_OF_FOLDERS):
         known = [_close_folder(folder, one) for folder in _folders(clues) for one in everybody]
         return known or [
             _close_folders_of(mailbox, one) for mailbox in named_mailboxes(clues) for one in everybody
@@ -54,7 +60,7 @@ def _of_mailbox(clues: Clues, mailbox: str, holders: tuple[str, ...]) -> list[St
         # Nobody was given anything: somebody was there, and may have been let in by right.
         there = (one for one in clues.entity("user") if one not in clues.entity("mailbox"))
         return [_look_at(mailbox, one) for one in there]
-    certain = tuple(one for one in holders if not re.search("[,;]", one) or "@" in one)
+    certain = tuple(one for one in holders if not _UNCERTAIN.search(one))
     steps = [_permission(clues, mailbox, one, is_only=len(holders) == 1) for one in certain]
     told = (line for name in _GIVEN_TO for line in clues.fields.get(name, ()))
     is_all = len(certain) == len(holders) and not any(one.endswith(CUT) for one in told)
@@ -62,6 +68,8 @@ def _of_mailbox(clues: Clues, mailbox: str, holders: tuple[str, ...]) -> list[St
 
 
 def _permission(clues: Clues, mailbox: str, holder: str, *, is_only: bool) -> Step:
+    if holder.lower() in _OWNER:
+        return _leave_owner(mailbox, holder)
     box, who = powershell(mailbox), powershell(holder)
     if clues.operation.endswith("-mailboxpermission") and (rights := _rights(clues)):
         taken = f"Remove-MailboxPermission -Identity {box} -User {who} -AccessRights {','.join(rights)}"
@@ -87,6 +95,15 @@ def _permission(clues: Clues, mailbox: str, holder: str, *, is_only: bool) -> St
             notes=(EXCHANGE_ONLY,),
         )
     return _look_at(mailbox, holder)
+
+
+def _leave_owner(mailbox: str, holder: str) -> Step:
+    return Step(
+        _WORD,
+        f"Leave {holder} on {mailbox} alone: it is whoever the mailbox belongs to",
+        powershell=(f"Get-MailboxPermission -Identity {powershell(mailbox)}",),
+        notes=(EXCHANGE_ONLY, "Without this right its owner is locked out. Look who else may open it."),
+    )
 
 
 def _rights(clues: Clues) -> tuple[str, ...]:

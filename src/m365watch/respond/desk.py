@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from enum import StrEnum
+from urllib.parse import unquote
 
 from m365watch.clock import Clock
 from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unreachable
 from m365watch.respond.administrators import why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
-from m365watch.respond.steps import GraphCall, Plan, Step
+from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
@@ -102,12 +103,26 @@ class Desk:
             if one.spared:
                 why = NeedsOperator(one.spared, fix="look at who used it, and at who changed it")
                 told.append(Told(Came.REFUSED, error=why))
-            elif one.is_missing and not self._journal.did(step.word, step.title, self._plan.alert_id):
-                told.append(Told(Came.MISSING, f"there is: {_some(one.others)}" if one.others else ""))
+            elif one.is_missing:
+                told += self._told_of_missing(step, one)
             elif one.is_so is not None:
-                deed = Deed(step.title, one.is_so)
-                self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
+                self._keep(step, one.is_so)
         return looked, told
+
+    def _told_of_missing(self, step: Step, looked: Looked) -> list[Told]:
+        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too."""
+        before = self._journal.did(step.word, step.title, self._plan.tenant)
+        for line in before:
+            if line.method:
+                self._keep(step, GraphCall(line.method, line.path))
+        if before:
+            return []
+        return [Told(Came.MISSING, f"there is: {_some(looked.others)}" if looked.others else "")]
+
+    def _keep(self, step: Step, call: GraphCall) -> None:
+        """Write down that what the call does is so already, and is to stay so."""
+        deed = Deed(step.title, call)
+        self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
 
     async def undo(self, done: DeedDone) -> Told:
         """Take a deed back. Raises: NeedsOperator: as `carry_out`."""
@@ -180,7 +195,7 @@ class Desk:
         """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
         if not deed.locks_out or self._even_last:
             return None
-        return await why_not_lock_out(self._graph, deed.locks_out)
+        return await why_not_lock_out(self._graph, deed.locks_out, among=_locked_by(self._plan))
 
     def _write(
         self,
@@ -210,6 +225,12 @@ class Desk:
                 error=error,
             )
         )
+
+
+def _locked_by(plan: Plan) -> frozenset[str]:
+    """Whom the plan locks out, in lower case: none of them is one that is left."""
+    revised = (one for step in plan.steps for one in step.operations if isinstance(one, Revise))
+    return frozenset(unquote(one.path.rpartition("/")[2]).lower() for one in revised if one.locks_out)
 
 
 def _changed_nothing(error: CollectorError) -> bool:

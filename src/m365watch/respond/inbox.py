@@ -94,8 +94,9 @@ def _remove_rules(mailbox: str, rules: tuple[_Rule, ...]) -> Remove:
     return Remove(
         path,
         GraphCall("DELETE", f"{path}/{{found.id}}"),
-        label=("displayName", "isEnabled"),
+        label=("displayName", "isEnabled", "actions.moveToFolder", "actions.delete", "actions.markAsRead"),
         wanted=tuple(("displayName", rule.name) for rule in rules),
+        is_one=True,  # an intruder may call a rule as the owner's is called
         restored_at=path,
         restored=_RULE,
     )

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from m365watch.errors import NeedsOperator
-from m365watch.respond.steps import GraphCall
+from m365watch.respond.steps import GraphCall, Method
 from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
@@ -40,7 +40,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     """The step as people read it, with the account that it is about."""
     label: str = ""
-    method: str = ""
+    method: Method | Literal[""] = ""
     path: str = ""
     undo: GraphCall | None = None
     error: str = ""
@@ -105,12 +105,17 @@ class Journal:
                 newest[line.deed] = line
         return [*newest.values()]
 
-    def did(self, word: str, title: str, *alerts: str) -> bool:
-        """Whether that step was carried out for the alert, and was not taken back."""
-        return any(
-            (line.step, line.title, line.outcome) == (word, title, "done")
-            for line in self.list_deeds(*alerts)
-        )
+    def did(self, word: str, title: str, tenant: str) -> list[Line]:
+        """The deeds of that step, for whichever alert of the tenant, that were not taken back."""
+        begun: dict[str, Line] = {}
+        standing: set[str] = set()
+        for line in self._lines():
+            if (line.step, line.title, line.tenant) != (word, title, tenant):
+                continue
+            if line.outcome == "begun":
+                begun[line.deed] = line
+            (standing.add if line.outcome == "done" else standing.discard)(line.deed)
+        return [line for deed, line in begun.items() if deed in standing]
 
     def others_wanting(self, path: str, *alerts: str) -> list[str]:
         """Other alerts that want what is at that path of Graph to stay as a deed for these made it."""

@@ -141,7 +141,9 @@ def plan_response(
     if steps:
         notes += (f"not in this plan: {note}" for note in notes_of(alert.unnamed))
     notes += cut
-    return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(words, parts), tuple(notes))
+    # Where there is only a look, a part's own plan may know more.
+    had = {word for word, of in by_word.items() if any(one.operations or one.powershell for one in of)}
+    return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(had, parts), tuple(notes))
 
 
 def _words_of(

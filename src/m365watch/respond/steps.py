@@ -100,7 +100,7 @@ class Remove:
     is_named: bool = True
     """Whether what is wanted may be there under another name, where it is not found."""
     is_one: bool = False
-    """Whether only one of what is listed can be meant, so that a person picks where several are called so."""
+    """Whether each name means one thing of the list, so that a person picks where more are called so."""
     takes_all: bool = False
     """Whether all that is listed has to go."""
     subject: str = ""

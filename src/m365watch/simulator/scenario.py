@@ -355,7 +355,8 @@ def parse_scenario(text: str, *, where: str) -> Scenario:
 
 def _mistake(detail: ErrorDetails) -> str:
     """One line: the path of the key and what would be right."""
-    path = ".".join(str(step) for step in detail["loc"]) or "the whole file"
+    steps = ".".join(str(step) for step in detail["loc"]) or "the whole file"
+    path = "".join(sign if sign.isprintable() else " " for sign in steps)
     if detail["type"] == "extra_forbidden":
         return f"{path}: there is no such key"
     if detail["type"] == "enum":

@@ -43,6 +43,9 @@ from m365watch.values import dataclass
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""
+TYPED_CHARACTERS_MAX = 65_536
+"""Of the section of one instance, that of some 1,500 tenants; a longer one is written in the file itself."""
+_TOO_LONG = f"the text is longer than {TYPED_CHARACTERS_MAX:,} characters; write it into the file itself"
 IN_TWO_FILES = "The inputs are in a file of Devo's collector server, which hands it over: change them there."
 
 
@@ -119,6 +122,8 @@ class ConfigurationDesk:
         Raises: ChangedMeanwhile; SettingsRefused: the file cannot be read.
         """
         current = self._current(settings, base)
+        if isinstance(change, Write) and len(change.text) > TYPED_CHARACTERS_MAX:
+            return Judged(None, (Mistake(_TOO_LONG),))
         try:
             changed = self._changed(settings, current, change)
             refused = self._refused(settings, current, change, changed.path)

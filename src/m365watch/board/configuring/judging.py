@@ -11,6 +11,9 @@ from m365watch.config.kept_secrets import spots
 from m365watch.config.mistakes import show_path
 from m365watch.values import dataclass
 
+_PATH_CHARACTERS_MAX = 1_000
+_ENDS = ".:[ "
+"""What follows a path in a mistake."""
 _LINE = re.compile(r"line ([0-9]+), column [0-9]+: ")
 
 
@@ -53,5 +56,7 @@ def _lines_of(section: str, path: tuple[str, ...]) -> dict[str, int]:
 
 def _line_of(mistake: str, lines: dict[str, int]) -> int:
     """That of the longest path that the mistake begins with: a key that is missing is its section's."""
-    near = [shown for shown in lines if re.match(rf"{re.escape(shown)}(?=[.:\[ ])", mistake)]
-    return lines[max(near, key=len)] if near else 0
+    head = mistake[:_PATH_CHARACTERS_MAX]
+    begun = (head[:at] for at, character in enumerate(head) if character in _ENDS)
+    near = [lines[path] for path in begun if path in lines]
+    return near[-1] if near else 0

@@ -141,7 +141,17 @@ function loadAgain() {
 function judgeSoon() {
   clearTimeout(waiting);
   numbers();
+  stillReading("Reading …", true);
   waiting = setTimeout(judge, TYPED_MS);
+}
+
+// The verdict of an older text is none of the newer one.
+function stillReading(words, waits) {
+  const place = form()?.querySelector(".mistakes");
+  if (!place) return;
+  for (const one of place.querySelectorAll(".right, .reading")) one.remove();
+  place.append(line(words, "reading"));
+  form().querySelector("button.main").disabled = waits;
 }
 
 async function judge() {
@@ -149,7 +159,7 @@ async function judge() {
   if (!it) return;
   const number = ++numberOfLook;
   let answer;
-  try { answer = await post("/collectors/review", { change: changeTyped(), base: it.dataset.base }); } catch { return; }
+  try { answer = await post("/collectors/review", { change: changeTyped(), base: it.dataset.base }); } catch { stillReading("Not read: the board does not answer.", false); return; }
   const news = await told(answer);
   if (number !== numberOfLook || !it.isConnected) return;
   const place = it.querySelector(".mistakes");
