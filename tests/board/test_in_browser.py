@@ -168,6 +168,13 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
         await page.tab.until("location.search.includes('range=3d')")
         await page.tab.settled()
         assert await page.tab.run("document.documentElement.dataset.theme") == "dark"
+        await page.tab.open(f"{page.url}/overview?from=2024-11-20T21:00Z&to=2024-11-21T05:00Z")
+        await page.tab.press("[")
+        await page.tab.until("new URLSearchParams(location.search).get('from') === '2024-11-20T23:00Z'")
+        await page.tab.settled()
+        await page.tab.press("]")
+        await page.tab.until("new URLSearchParams(location.search).get('to') === '2024-11-21T05:00Z'")
+        await page.tab.settled()
         await page.tab.press("g")
         await page.tab.press("2")
         await page.tab.until("location.pathname === '/sign-ins'")

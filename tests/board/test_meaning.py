@@ -131,6 +131,14 @@ def test_without_any_record_nothing_is_good_news(sources: Sources) -> None:
     assert nothing.why == "There are no records in this time."
 
 
+@pytest.mark.parametrize("value", ["10.0.0.0/99", "999.9.9.9", "2001:db8::/200"])
+def test_what_is_no_address_is_told(sources: Sources, value: str) -> None:
+    """A slip is not taken for an address that did nothing."""
+    none = asyncio.run(no_records(view_of(f"range=30d&ip={value}"), sources))
+
+    assert none.why == f"{value} is neither an address nor a network."
+
+
 def test_a_filter_that_leaves_nothing_says_why(sources: Sources) -> None:
     """Which of them it is, and how else it may be written."""
     alone = asyncio.run(no_records(view_of("range=30d&workload=Exchange&user=nobody"), sources))

@@ -27,6 +27,7 @@ from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
+from m365watch.board.tenant_names import name_tenants
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 
@@ -109,6 +110,41 @@ def followed(board: Board, query: str) -> list[Answer]:
         answers.append(asyncio.run(ask(board, unescape(more[1]))))
         assert answers[-1].status == 200
     return answers
+
+
+@pytest.mark.parametrize(
+    ("shown", "kept"),
+    [
+        ('workload:"Entra ID"', "workload:AzureActiveDirectory"),
+        ('-workload:Exchange,"entra id"', "-workload:exchange -workload:AzureActiveDirectory"),
+        ('app:"exchange online"', "app:00000002-0000-0ff1-ce00-000000000000"),
+        ("usertype:regular", "usertype:0"),
+        ('type:"Entra sign-ins" workload:*', "type:15"),
+    ],
+)
+def test_a_search_knows_what_is_displayed(sources: Sources, shown: str, kept: str) -> None:
+    """What a page calls something can be typed; what records have stays right."""
+    asked = [
+        asyncio.run(search.hits(view_of(urlencode({"range": "30d", "q": one})), sources))
+        for one in (shown, kept)
+    ]
+
+    counts = [one.count for one in asked if isinstance(one, Hits)]
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_search_knows_a_tenant_by_its_name(sources: Sources) -> None:
+    """Nobody knows the ids of tenants."""
+    [(tenant, name)] = asyncio.run(name_tenants(view_of(), sources)).items()
+
+    assert hits_of(sources, f'tenant:"{name}"') == hits_of(sources, f"tenant:{tenant}") > 0
+
+
+def hits_of(sources: Sources, text: str) -> int:
+    """How many records the newest part has."""
+    shape = asyncio.run(search.hits(view_of(urlencode({"range": "30d", "q": text})), sources))
+    assert isinstance(shape, Hits)
+    return shape.count
 
 
 def test_older_parts_follow_one_by_one(pieces: Board, collected: Path) -> None:

@@ -74,6 +74,25 @@ def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str
     assert 'class="unread"' not in asyncio.run(ask(board, "/trail?range=24h&result=ok")).text
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("/overview?usr=ann", "nothing is called usr; did you mean user?"),
+        ("/alerts?page=99", "nothing is called page"),
+        ("/alerts?state=zz", "state=zz is not one of open, acknowledged, active, closed, all"),
+        ("/alerts?severity=zz", "severity=zz is not one of"),
+        ("/overview?state=open&by=user&sheet=2", ""),
+        ("/alerts?state=closed&severity=only-high&by=newest&range=24h&q=&not-ip=10.0.0.0/8", ""),
+    ],
+)
+def test_a_page_says_what_of_its_url_means_nothing(board: Board, url: str, told: str) -> None:
+    """Nobody takes all alerts for those of a state that is misspelt."""
+    page = asyncio.run(ask(board, url)).text
+
+    assert ('class="unread"' in page) == bool(told)
+    assert told in page
+
+
 @pytest.mark.parametrize("name", ["\u202eexe.fdp", "ann\u200b@contoso.example", " ann", "a\tb", "a\x00b"])
 def test_a_name_that_hides_a_character_is_nobody_elses(name: str) -> None:
     """A click on it leads to that person, not to whoever is called the same without it."""

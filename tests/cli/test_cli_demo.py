@@ -187,6 +187,9 @@ def test_the_account_fits_the_terminal(columns: int) -> None:
     assert "\x1b" not in capture.get()
     assert any(line.startswith("a [31m@contoso.example") and "13" in line for line in lines)
     assert "none" in lines
+    assert "No attack lies wholly within these days, so that none is named:" in capture.get().replace(
+        "\n", " "
+    )
     assert lines[-1] == "collected in 7.7 s, 70 of them live; the lake is lake"
 
 

@@ -119,7 +119,7 @@ def test_of_two_groups_of_one_name_a_person_picks(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
-@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant", "remove_user_consent"])
+@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
 def test_what_the_tenant_knows_as_microsoft_s_is_left_alone(tmp_path: Path, word: str) -> None:
     """Not every id of theirs is known beforehand: a service principal says whose it is."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from m365watch.board.dimensions import dimension_words, value_words
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE
-from m365watch.board.narrowing import NOT, NOT_NARROWED
+from m365watch.board.narrowing import NOT, NOT_NARROWED, is_no_address
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.shapes import Empty
 from m365watch.board.sources import Sources
@@ -56,6 +56,8 @@ async def _too_narrow(view: View, sources: Sources, of: str) -> Empty:
             said = (
                 f"No record of this time has the {dimension_words(name).lower()} {value_words(name, value)}."
             )
+            if name == "ip" and is_no_address(value):
+                said = f"{value} is neither an address nor a network."
             return Empty(said, _HINTS.get(name, "Take it out, or choose a longer time."))
     return Empty(
         f"No {of} of this time fulfil all filters together.", "Take one out, or choose a longer time."

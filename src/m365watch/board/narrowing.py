@@ -33,6 +33,9 @@ NAMES = frozenset({*DIMENSIONS, *NEGATED})
 VALUES_MAX = 20
 """Values of one name that count; the others are left out."""
 OUTCOMES = ("ok", "failed")
+_NUMBERS = re.compile(
+    r"[0-9]+(\.[0-9]+){2,}(/[0-9]*)?|[0-9a-f:]*:[0-9a-f:]*/[0-9]*", re.ASCII | re.IGNORECASE
+)
 ANY = "*"
 """Stands for anything in a value of `PATTERNED`."""
 PATTERNED = frozenset({"workload", "operation", "user", "ip", "app"})
@@ -119,6 +122,17 @@ def network_of(name: str, value: str) -> Network | None:
         return ipaddress.ip_network(value, strict=False)
     except ValueError:
         return None
+
+
+def is_no_address(value: str) -> bool:
+    """Whether it looks like an address or a network, and is none."""
+    if not _NUMBERS.fullmatch(value):
+        return False
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return True
+    return False
 
 
 def is_one_of(name: str, values: Iterable[str], given: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import field
 from typing import Any
 
 from m365watch.board.access import Access, Role
@@ -57,6 +58,8 @@ class Page:
     """Whether it shows what is, whatever time and filters are chosen."""
     narrowed_by: frozenset[str] | None = None
     """The filters that hold on it, whatever else its URL has; None: all of them."""
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """What some of its options may be: of anything else it says so."""
     is_of_all_tenants: bool = False
     """Whether it is for those alone who may see all of them."""
     is_taken_along: bool = True

@@ -16,6 +16,7 @@ from m365watch.board.access import Role
 from m365watch.board.acting import body_of
 from m365watch.board.completing import complete, list_values
 from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unread
+from m365watch.board.filter_words import in_records_words
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
@@ -133,12 +134,12 @@ class SearchRoutes:
             now_s=int(view.now.timestamp()),
         )
         try:
-            await asyncio.to_thread(keep)
+            replaced = await asyncio.to_thread(keep)
         except TooMany:
             return _says(400, f"you keep {OF_ONE_MAX} searches: remove one first")
         except CollectorError as error:
             return _says(503, error.what)
-        return _says(200, f"Kept as {name}")
+        return _says(200, f"Kept as {name}{', in place of what it was before' if replaced else ''}")
 
     async def _remove(self, request: Request) -> Response:
         view = self._view_of(request)
@@ -206,7 +207,7 @@ class SearchRoutes:
         if (refusal := refuse_unread(view)) is not None:
             return refusal
         try:
-            term = read_filter(view.given("q"))
+            term = await in_records_words(view, self._sources, read_filter(view.given("q")))
             chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)
         except FilterRefused as refusal:
             return PlainTextResponse(f"{refusal}\n", status_code=400)

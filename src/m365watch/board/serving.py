@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
-from m365watch.board.view import MENTIONS, View, read_view
+from m365watch.board.view import MENTIONS, UNREAD_SHOWN_MAX, View, misread, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
@@ -144,6 +145,8 @@ class Board:
         page = page_named(request.path_params["page"])
         if page is None or not page.is_for(view.access):
             return self._nothing_here(view)
+        told = (*view.unread, *misread(request.query_params, page.choices))
+        view = replace(view, unread=told[:UNREAD_SHOWN_MAX])
         shown = pages_shown(view.access)
         path = f"/{page.name}"
         named: Names = {}

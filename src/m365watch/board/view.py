@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field, replace
 from datetime import datetime
+from difflib import get_close_matches
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
 from m365watch.board.access import Access
-from m365watch.board.narrowing import NOT_NARROWED, Narrowing, read_narrowing, unread_narrowing
+from m365watch.board.narrowing import NAMES, NOT_NARROWED, Narrowing, read_narrowing, unread_narrowing
 from m365watch.board.time_range import TimeRange, read_range, unread_range
 from m365watch.detect.alert import clean_text
 from m365watch.values import dataclass
@@ -26,6 +27,7 @@ OPTIONS = (
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")
 """What an investigation may be about that no column has by itself; of `text` any record that holds it."""
+_KNOWN = sorted({"range", "from", "to", *NAMES, *OPTIONS})
 _OPTION_CHARACTERS_MAX = 300
 UNREAD_SHOWN_MAX = 5
 _UNREAD_MAX = 120
@@ -143,9 +145,25 @@ def read_view(query: QueryParams, access: Access, *, now: datetime) -> View:
     )
 
 
+def misread(query: QueryParams, choices: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """What the URL of a page asks for that means nothing there; `choices` are what some options may be."""
+    told = []
+    for name, value in query.multi_items():
+        if name not in _KNOWN:
+            near = get_close_matches(name.lower(), _KNOWN, 1)
+            told.append(f"nothing is called {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        elif value and value not in choices.get(name, (value,)):
+            told.append(f"{name}={value} is not one of {', '.join(choices[name])}")
+    return _told(told)
+
+
 def _unread(query: QueryParams) -> tuple[str, ...]:
     pairs = query.multi_items()
     told = [*unread_range(dict(query)), *unread_narrowing(pairs)]
+    return _told(told)
+
+
+def _told(told: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         clean_text(one) if len(one) <= _UNREAD_MAX else f"{clean_text(one)[:_UNREAD_MAX]}…" for one in told
     )[:UNREAD_SHOWN_MAX]

@@ -87,6 +87,13 @@ READS: Mapping[str, tuple[str, ...]] = {
         "ModifiedProperties.Group.ObjectID.new",
         "ModifiedProperties.Group.DisplayName.new",
     ),
+    "disable_application": ("Operation",),
+    "remove_oauth_grant": (
+        "Operation",
+        "m365.scopes",
+        "ModifiedProperties.AppRole.Id.new",
+        "ModifiedProperties.ConsentAction.Permissions.new",
+    ),
     "remove_owner": ("Operation", "ModifiedProperties.User.UPN.new"),
     "remove_role": (
         "Operation",

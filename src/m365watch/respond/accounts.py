@@ -37,7 +37,7 @@ def revoke_sessions(clues: Clues) -> list[Step]:
                 ),
             ),
         )
-        for one in clues.accounts
+        for one in clues.accounts_to_lock
     ]
 
 
@@ -61,7 +61,7 @@ def disable_account(clues: Clues) -> list[Step]:
                 NOT_THE_LAST,
             ),
         )
-        for one in clues.accounts
+        for one in clues.accounts_to_lock
     ]
 
 
@@ -80,7 +80,7 @@ def reset_password(clues: Clues) -> list[Step]:
             ),
             notes=("By hand: hand it over by telephone or in person; mail may be read by the intruder.",),
         )
-        for one in clues.accounts
+        for one in clues.accounts_to_lock
     ]
 
 

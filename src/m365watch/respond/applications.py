@@ -5,21 +5,29 @@ from __future__ import annotations
 from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
+from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from m365watch.respond.whose import is_of_microsoft
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
-    """Delegated and application permissions that the tenant gave it."""
-    return [*map(_grants, clues.applications), *_spared("remove_oauth_grant", clues)]
+    """Delegated and application permissions that the tenant gave it: what the record gave, then all else."""
+    return [
+        *grants_of_record(clues),
+        *map(_grants, clues.applications_to_shut),
+        *_spared("remove_oauth_grant", clues),
+    ]
 
 
 def remove_user_consent(clues: Clues) -> list[Step]:
     """What one person let an application do, and nothing that others rightly let it do."""
-    apps = clues.applications
-    consents = [_consent(app, account) for app in apps for account in clues.accounts if not account.acted]
-    return [*consents, *_spared("remove_user_consent", clues)]
+    return [
+        _consent(app, account)
+        for app in clues.applications
+        for account in clues.accounts
+        if not account.acted
+    ]
 
 
 def _spared(word: str, clues: Clues) -> list[Step]:
@@ -29,8 +37,9 @@ def _spared(word: str, clues: Clues) -> list[Step]:
             f"Leave the application {app.told} alone: it is Microsoft's own",
             notes=(
                 (
-                    "By hand: everybody's work goes through it. Look at the accounts that used it, and end"
-                    " their sessions."
+                    "By hand: everybody's work goes through it. What was added to it here is not Microsoft's:"
+                    " a secret, a permission, an owner or a role of it can be taken away. Look at the"
+                    " accounts that used it, and end their sessions."
                 ),
             ),
         )
@@ -44,12 +53,13 @@ def _consent(app: App, account: Account) -> Step:
         f"Withdraw what {account.name} let the application {app.told} do",
         operations=(
             Remove(
-                f"{app.principal}/oauth2PermissionGrants",
+                delegated_of(app),
                 GraphCall("DELETE", "/oauth2PermissionGrants/{found.id}"),
                 label=("scope", "consentType"),
                 wanted_of_subject=(("principalId", "id"),),
                 subject=f"{path_of(account)}?$select=id",
                 identified=app.identified,
+                microsoft_too=True,
                 restored_at="/oauth2PermissionGrants",
                 restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
             ),
@@ -77,13 +87,13 @@ def _consent(app: App, account: Account) -> Step:
 
 
 def _grants(app: App) -> Step:
-    principal = app.principal
+    roles = roles_of(app)
     return Step(
         "remove_oauth_grant",
         f"Take all permissions from the application {app.told}",
         operations=(
             Remove(
-                f"{principal}/oauth2PermissionGrants",
+                delegated_of(app),
                 GraphCall("DELETE", "/oauth2PermissionGrants/{found.id}"),
                 label=("consentType", "scope", "principalId"),
                 takes_all=True,
@@ -93,13 +103,13 @@ def _grants(app: App) -> Step:
                 restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
             ),
             Remove(
-                f"{principal}/appRoleAssignments",
-                GraphCall("DELETE", f"{principal}/appRoleAssignments/{{found.id}}"),
+                roles,
+                GraphCall("DELETE", f"{roles}/{{found.id}}"),
                 label=("resourceDisplayName", "appRoleId"),
                 takes_all=True,
                 subject=app.principal_subject,
                 identified=app.identified,
-                restored_at=f"{principal}/appRoleAssignments",
+                restored_at=roles,
                 restored=("principalId", "resourceId", "appRoleId"),
             ),
         ),
@@ -144,14 +154,14 @@ def disable_application(clues: Clues) -> list[Step]:
             ),
             permissions=("Application.ReadWrite.All",),
         )
-        for app in clues.applications
+        for app in clues.applications_to_shut
     ]
     return [*steps, *_spared("disable_application", clues)]
 
 
 def remove_credential(clues: Clues) -> list[Step]:
     """Secrets of the registration; a person picks which."""
-    return [_credentials(app, since=clues.first_at) for app in clues.all_applications]
+    return [_credentials(app, since=clues.first_at) for app in clues.applications]
 
 
 def _credentials(app: App, *, since: str) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
@@ -14,6 +14,7 @@ from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
 
+_MADE = "add user."
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
@@ -42,6 +43,8 @@ class Clues:
     """When the alert's first record was created."""
     records: Sequence[Mapping[str, str]] = ()
     """What each record of the alert says, the earliest first."""
+    made: frozenset[str] = frozenset()
+    """Accounts that a record shows being made, in lower case."""
 
     def values(self, *names: str) -> tuple[str, ...]:
         """The values of the first of these fields that has any, as far as they are known whole.
@@ -87,31 +90,35 @@ class Clues:
         return (*map(Account, about), *(Account(one, acted=True) for one in actors))
 
     @property
+    def accounts_to_lock(self) -> tuple[Account, ...]:
+        """The same, but for those that carry the directory of the house: without them nothing is carried."""
+        return tuple(one for one in self.accounts if not self._is_bridge(one.name))
+
+    @property
     def synchronising(self) -> tuple[str, ...]:
         """Accounts that carry the directory of the house to Entra."""
-        named = (*self.entity("user"), *self.entity("actor"))
-        return tuple(_each_once(one for one in named if synchronises(one)))
+        return tuple(one.name for one in self.accounts if self._is_bridge(one.name))
+
+    def _is_bridge(self, name: str) -> bool:
+        """Names are the intruder's to choose: what was only now made carries nothing."""
+        return synchronises(name) and name.lower() not in self.made
 
     @property
     def applications(self) -> tuple[App, ...]:
-        """The applications, by whichever id the alert has; but for Microsoft's own."""
-        return tuple(app for app in self._named_applications if not is_of_microsoft(app.id))[:TARGETS_MAX]
+        """The applications, by whichever id the alert has, whoever's they are."""
+        named = self.entity("app")
+        apps = (app for app in map(app_of, reversed(named)) if app is not None)
+        return tuple(reversed({app.id: app for app in apps}.values()))[:TARGETS_MAX]
 
     @property
-    def all_applications(self) -> tuple[App, ...]:
-        """Whoever's they are, for what only the tenant can have added to them."""
-        return self._named_applications[:TARGETS_MAX]
+    def applications_to_shut(self) -> tuple[App, ...]:
+        """But for Microsoft's own: whoever disables these stops everybody's work."""
+        return tuple(app for app in self.applications if not is_of_microsoft(app.id))
 
     @property
     def applications_of_microsoft(self) -> tuple[App, ...]:
-        """Those that are Microsoft's own: whoever disables these stops everybody's work."""
-        return tuple(app for app in self._named_applications if is_of_microsoft(app.id))[:TARGETS_MAX]
-
-    @property
-    def _named_applications(self) -> tuple[App, ...]:
-        named = self.entity("app")
-        apps = (app for app in map(app_of, reversed(named)) if app is not None)
-        return tuple(reversed({app.id: app for app in apps}.values()))
+        """Those of which only what was added to them here may go."""
+        return tuple(app for app in self.applications if is_of_microsoft(app.id))
 
 
 def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
@@ -126,7 +133,19 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
     for match in sorted(matches, key=lambda one: one.order):
         for name, value in match.values.items():
             fields.setdefault(name, {}).setdefault(value)
-    return Clues(_frozen(entities), _frozen(fields), first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}")
+    return Clues(
+        _frozen(entities),
+        _frozen(fields),
+        first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}",
+        made=frozenset(_made_in(matches)),
+    )
+
+
+def _made_in(matches: Iterable[Match]) -> Iterator[str]:
+    """The accounts that these matches show being made."""
+    for match in matches:
+        if normalise_operation(match.values.get("Operation", "")) == _MADE:
+            yield match.values.get("ObjectId", "").lower()
 
 
 def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None) -> list[Clues]:
@@ -171,7 +190,7 @@ def _named_in(
 
 def _is_own(name: str) -> bool:
     """Whether that is an account of a person or a program, and no service."""
-    return is_account(name) and not is_service(name) and not synchronises(name)
+    return is_account(name) and not is_service(name)
 
 
 def _each_once(names: Iterable[str]) -> list[str]:

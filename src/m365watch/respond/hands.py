@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.correlation.windows import beginners_of
@@ -56,7 +57,7 @@ def sort_hands(alert: Alert, matches: Sequence[Match], begun_by: BegunBy) -> Han
         dict.fromkeys(one for match in matches if _who(match) in theirs for one in _addresses(match))
     )
     entities = {**clues.entities, "user": tied, "address": addresses}
-    return Hands(Clues(entities, clues.fields, clues.first_at), known, loose)
+    return Hands(replace(clues, entities=entities), known, loose)
 
 
 def _parts(

@@ -87,9 +87,7 @@ def remove_owner(clues: Clues) -> list[Step]:
     if operations and operations <= _REACH:
         return [_close(app) for app in clues.applications]
     of_principal = _OWNER_OF_PRINCIPAL in operations
-    return [
-        _application_owner(app, _owners(clues), of_principal=of_principal) for app in clues.all_applications
-    ]
+    return [_application_owner(app, _owners(clues), of_principal=of_principal) for app in clues.applications]
 
 
 def _operations(clues: Clues) -> set[str]:

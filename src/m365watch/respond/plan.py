@@ -79,6 +79,8 @@ OF_ACCOUNTS = frozenset(
     {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
+LOCKING = frozenset({"disable_account", "reset_password", "revoke_sessions"})
+"""Words that keep an account from its work."""
 _OF_EVERYBODY = frozenset({"disable_application", "remove_oauth_grant"})
 """Words that end an application for whoever uses it."""
 _ONLY_NEAR = (
@@ -190,7 +192,7 @@ def _steps_of_accounts(
     hands = sort_hands(told.alert, told.matches, begun_by)
     if word == "block_address":
         return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
-    bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising)
+    bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising if word in LOCKING)
     steps = [*_built(word, builder, hands.tied), *bridges]
     for account, address in hands.near:
         entities = {**hands.tied.entities, "user": (account,), "actor": ()}

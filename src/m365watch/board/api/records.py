@@ -8,6 +8,7 @@ from m365watch.board.access import Role
 from m365watch.board.api.operations import BASE, Call, Operation
 from m365watch.board.api.parameters import NARROWING, TIME, option, whole
 from m365watch.board.exporting import raw_lines
+from m365watch.board.filter_words import in_records_words
 from m365watch.board.scopes import Scope
 from m365watch.lake.filters.reading import read_filter
 
@@ -17,7 +18,8 @@ MEDIA_TYPE = "application/x-ndjson"
 
 async def _list(call: Call) -> Response:
     most = int(call.one("limit", str(LIMIT)))
-    found = call.sources.read_hits(call.view, read_filter(call.one("q")), most=most)
+    term = await in_records_words(call.view, call.sources, read_filter(call.one("q")))
+    found = call.sources.read_hits(call.view, term, most=most)
     return StreamingResponse(raw_lines(found, what="answer"), media_type=MEDIA_TYPE)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.emptiness import no_records
+from m365watch.board.filter_words import in_records_words
 from m365watch.board.hits_reader import PartFound
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url
@@ -41,7 +42,7 @@ async def hits(view: View, sources: Sources) -> Shape:
     """The newest records that the filter holds for, from the newest part of the lake."""
     text = view.given("q")
     try:
-        term = read_filter(text)
+        term = await in_records_words(view, sources, read_filter(text))
         part = await sources.find_hits(view, term, before_s=None, rows=ROWS_SHOWN)
     except FilterRefused as refusal:
         what = refusal.what.partition(": ")[2]
@@ -56,7 +57,7 @@ async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) 
 
     Raises: FilterRefused; QueryStopped; LakeUnusable.
     """
-    term = read_filter(view.given("q"))
+    term = await in_records_words(view, sources, read_filter(view.given("q")))
     rows = max(0, ROWS_SHOWN - shown)
     part = await sources.find_hits(view, term, before_s=before_s, rows=rows)
     searched, left = await _counted(view, sources, part, before_s=before_s)

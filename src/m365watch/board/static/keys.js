@@ -14,10 +14,24 @@ function again() {
   for (const body of document.querySelectorAll(".panel-body")) htmx.trigger(body, "again");
 }
 
+// A time of one's own keeps its middle: half of it, or twice as much.
+function ownRange(step) {
+  const [from, to] = ["from", "to"].map((name) => Date.parse(`${document.querySelector(`.between [name=${name}]`)?.value}Z`));
+  const half = (to - from) / (step < 0 ? 4 : 1);
+  if (!(half >= 60_000)) return;
+  const url = new URL(location.href);
+  const middle = (from + to) / 2;
+  const end = Math.min(middle + half, Math.max(to, Date.now()));
+  url.searchParams.delete("range");
+  for (const [name, at] of [["from", end - 2 * half], ["to", end]]) url.searchParams.set(name, `${new Date(at).toISOString().slice(0, 16)}Z`);
+  location.assign(url);
+}
+
 function otherRange(step) {
   const ranges = [...document.querySelectorAll("[data-range]")];
   const at = ranges.findIndex((one) => one.ariaCurrent === "true");
-  const next = ranges[at < 0 ? ranges.length - 1 : at + step];
+  if (at < 0) { ownRange(step); return; }
+  const next = ranges[at + step];
   if (next) location.assign(next.href);
 }
 

@@ -53,6 +53,9 @@ def _count_shortcomings(sums: Totals) -> list[str]:
     return lines
 
 
+NO_ATTACKS = "No attack lies wholly within these days, so that none is named: 7 days and more have some."
+
+
 def account_document(
     played: Played,
     findings: Sequence[Finding],
@@ -83,6 +86,8 @@ def print_account(
         console.print(finding_view(finding), "")
     if judged:
         console.print(attacks_view(judged), "")
+    elif not played.attacks:
+        console.print(Text(NO_ATTACKS, style="dim"), "")
     faults = shortcomings(played)
     style = "bold red" if faults else "bold green"
     line = Text(completeness_line(played.outcome.progress), style=style)

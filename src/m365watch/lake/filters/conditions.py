@@ -96,7 +96,10 @@ class _Writer:
             return f"({of.sql} IS NOT NULL)"
         is_number = value.text.isascii() and value.text.isdigit() and len(value.text) < 11
         if not is_number or int(value.text) > _NUMBER_MAX:
-            raise FilterRefused(f"{of.name} is a whole number", at=value.at, fix=f"write {of.name}:15, say")
+            example = 2 if of.name == "usertype" else 15
+            raise FilterRefused(
+                f"{of.name} is a whole number", at=value.at, fix=f"write {of.name}:{example}, say"
+            )
         return f"coalesce({of.sql} = {self._bind(int(value.text))}, false)"
 
     def _address(self, of: Field, value: Wanted) -> str:

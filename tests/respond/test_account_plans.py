@@ -1,0 +1,65 @@
+"""Plans about accounts that carry the directory, of records as they come over the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detected import plan_from, steps, titles
+
+ADMIN = "admin@contoso.example"
+BRIDGE = "Sync_Backup@contoso.onmicrosoft.com"
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+LOCKING = ("disable_account", "revoke_sessions")
+
+
+def given(user: str) -> dict[str, Any]:
+    """A record of a role that was given."""
+    return {
+        "shape": "directory",
+        "after": "3m",
+        "Operation": "Add member to role.",
+        "ObjectId": user,
+        "UserId": ADMIN,
+        "ModifiedProperties": {
+            "Role.DisplayName": ["Company Administrator", ""],
+            "Role.TemplateId": [GLOBAL, ""],
+        },
+    }
+
+
+def test_a_role_is_taken_from_whoever_calls_the_account_a_bridge(tmp_path: Path) -> None:
+    """Names are the intruder's to choose, and no bridge needs the role that gives all others."""
+    plan = plan_from(tmp_path, "i16_privileged_role", given(BRIDGE))
+
+    assert titles(plan, "remove_role") == [f"Remove the role Company Administrator of {BRIDGE}"]
+    [step] = steps(plan, "remove_role")
+    assert not step.is_by_hand
+    assert [title for title in titles(plan, "disable_account") if BRIDGE in title] == [
+        f"See what {BRIDGE} does before anything is done to it"
+    ]
+
+
+@pytest.mark.parametrize("word", LOCKING)
+def test_what_the_same_alert_shows_being_made_is_no_bridge(tmp_path: Path, word: str) -> None:
+    """It is three minutes old, and has carried nothing."""
+    made = {"shape": "directory", "Operation": "Add user.", "ObjectId": BRIDGE, "UserId": ADMIN}
+    plan = plan_from(tmp_path, "i16_new_account_gets_role", made, given(BRIDGE))
+
+    assert [one.is_by_hand for one in steps(plan, word) if BRIDGE in one.title] == [False]
+
+
+def test_a_bridge_leaves_the_group_that_it_was_let_into(tmp_path: Path) -> None:
+    """What a record gave is taken back, whoever got it."""
+    record = {
+        "shape": "directory",
+        "Operation": "Add member to group.",
+        "ObjectId": BRIDGE,
+        "UserId": ADMIN,
+        "ModifiedProperties": {"Group.DisplayName": ["Admins", ""]},
+    }
+    plan = plan_from(tmp_path, "devo_group_membership_modified", record)
+
+    assert titles(plan, "remove_group_member") == [f'Take {BRIDGE} out of the group "Admins"']

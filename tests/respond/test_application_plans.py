@@ -1,0 +1,133 @@
+"""Plans about applications, of records as they come over the wire: what was added goes, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detected import plan_from, steps, titles
+from m365watch.respond.steps import Plan, Remove
+
+ADMIN, EVE = "admin@contoso.example", "eve@contoso.example"
+APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"
+EXCHANGE = "00000002-0000-0ff1-ce00-000000000000"
+GRAPH_POWERSHELL = "14d82eec-204b-4c2f-b7e8-296a70dab67e"
+ROLE_ID = "e2a3a72e-5f79-4c64-b1b1-878b674786c9"
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+
+
+def changed(operation: str, *, after: str = "1s", user: str = ADMIN, **more: Any) -> dict[str, Any]:
+    """A record of a change of an application."""
+    return {"shape": "app_directory", "after": after, "Operation": operation, "UserId": user} | more
+
+
+def app_role(app: str, *, role: str = ROLE_ID) -> dict[str, Any]:
+    """A record of an application that gets a permission of its own."""
+    told = {"AppRole.Value": ["Mail.ReadWrite", ""], "ServicePrincipal.AppId": [app, ""]}
+    known = {"AppRole.Id": [role, ""]} if role else {}
+    return changed(
+        "Add app role assignment to service principal.",
+        ObjectId="00000003-0000-0000-c000-000000000000",
+        ModifiedProperties=told | known,
+    )
+
+
+def consent(app: str, before: str = "", *, user: str = ADMIN, kind: str = "AllPrincipals") -> dict[str, Any]:
+    """A record of a consent, whose text has the grants on both sides of an arrow."""
+    grants = f"[{before}] => [[Id: kN9-a_1, ClientId: c1, ConsentType: {kind}, Scope: Mail.Read]]; "
+    return changed(
+        "Consent to application.",
+        user=user,
+        ObjectId=app,
+        ModifiedProperties={
+            "ConsentContext.IsAdminConsent": [str(kind != "Principal"), ""],
+            "ConsentAction.Permissions": [grants, ""],
+        },
+    )
+
+
+def removals(plan: Plan, word: str) -> list[Remove]:
+    """What would be removed by Graph for a word."""
+    return [one for step in steps(plan, word) for one in step.operations if isinstance(one, Remove)]
+
+
+def test_a_permission_that_microsoft_s_own_application_got_is_taken_from_it(tmp_path: Path) -> None:
+    """An intruder gives it to Graph PowerShell, a tool of Microsoft's; the tool itself is everybody's."""
+    plan = plan_from(tmp_path, "o03_application_permission_granted", app_role(GRAPH_POWERSHELL))
+
+    assert titles(plan, "remove_oauth_grant") == [
+        f"Take the permission Mail.ReadWrite from the application {GRAPH_POWERSHELL}"
+    ]
+    [removal] = removals(plan, "remove_oauth_grant")
+    assert (removal.wanted, removal.microsoft_too) == ((("appRoleId", ROLE_ID),), True)
+    [spared] = steps(plan, "disable_application")
+    assert spared.title == f"Leave the application {GRAPH_POWERSHELL} alone: it is Microsoft's own"
+    assert "a secret, a permission" in spared.notes[0]
+
+
+def test_a_consent_for_everybody_is_taken_back_by_its_grant(tmp_path: Path) -> None:
+    """The record has the grant's id; what the application has had for years stays."""
+    plan = plan_from(tmp_path, "o02_tenant_wide_consent", consent(GRAPH_POWERSHELL))
+
+    [removal] = removals(plan, "remove_oauth_grant")
+    assert (removal.wanted, removal.microsoft_too) == ((("id", "kN9-a_1"),), True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        app_role(APP, role=""),
+        consent(APP, "[Id: kN9-a_1, ClientId: c1, ConsentType: Principal, Scope: User.Read]"),
+    ],
+    ids=["no id", "a grant that got more"],
+)
+def test_which_permission_a_record_does_not_tell_a_person_picks(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    """With a grant that was there before goes what was rightly in it."""
+    is_role = "app role" in record["Operation"]
+    rule = "o03_application_permission_granted" if is_role else "o02_tenant_wide_consent"
+    first = steps(plan_from(tmp_path, rule, record), "remove_oauth_grant")[0]
+
+    [removal] = [one for one in first.operations if isinstance(one, Remove)]
+    assert (removal.wanted, removal.takes_all) == ((), False)
+    assert "you pick" in first.notes[0]
+
+
+def test_one_person_s_consent_to_microsoft_s_own_application_is_withdrawn(tmp_path: Path) -> None:
+    """It takes nothing from anybody else."""
+    record = consent(GRAPH_POWERSHELL, user=EVE, kind="Principal")
+    plan = plan_from(tmp_path, "o01_user_consents_to_mail_or_files", record)
+
+    assert titles(plan, "remove_user_consent") == [
+        f"Withdraw what {EVE} let the application {GRAPH_POWERSHELL} do"
+    ]
+    assert [one.microsoft_too for one in removals(plan, "remove_user_consent")] == [True]
+
+
+def test_an_owner_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> None:
+    """Of its service principal, which is the tenant's."""
+    named = {"ServicePrincipal.DisplayName": ["Exchange", ""], "ServicePrincipal.AppId": [EXCHANGE, ""]}
+    record = changed("Add owner to service principal.", ObjectId=EVE, ModifiedProperties=named)
+    plan = plan_from(tmp_path, "o05_application_owner_or_reach", record)
+
+    assert titles(plan, "remove_owner") == [
+        f"Remove the owner {EVE} of the service principal of the application {EXCHANGE}"
+    ]
+
+
+def test_a_role_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> None:
+    """None of Microsoft's applications works by a role that somebody of the tenant gives it."""
+    target = [{"ID": f"ServicePrincipal_{ROLE_ID}", "Type": 2}, {"ID": "ServicePrincipal", "Type": 2},
+              {"ID": GRAPH_POWERSHELL, "Type": 4}]  # fmt: skip
+    record = changed(
+        "Add member to role.",
+        ObjectId=GRAPH_POWERSHELL,
+        Target=target,
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    plan = plan_from(tmp_path, "i16_application_gets_role", record)
+
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {GRAPH_POWERSHELL}"]
