@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from configured import Configured
+from m365watch.board.serving import Board
 from m365watch.board.session_gate import SessionGate
 from m365watch.board.sessions import Sessions, SessionTimes
 from m365watch.board.telling import told_by
@@ -46,3 +48,24 @@ def test_a_record_that_is_nested_too_deeply_says_nothing_of_itself(where: str) -
     assert told_by(raw).keys() <= {"Parameters"}
     assert len(details_of(raw)) < 500
     assert failure_of(raw) == ""
+
+
+def test_bytes_that_are_no_text_in_a_url_are_no_defect(board: Board) -> None:
+    """Found by the fuzzer: a path that ends in a slash is led on, with such a byte in its query."""
+    scope: dict[str, Any] = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "root_path": "",
+        "path": "/x/", "raw_path": b"/x/",
+        "query_string": b"a=\xed", "headers": [(b"host", b"127.0.0.1:8365")],
+        "server": ("127.0.0.1", 8365), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(part: Any) -> None:
+        sent.append(part)
+
+    asyncio.run(board.app(scope, receive, send))
+
+    assert sent[0]["status"] < 500

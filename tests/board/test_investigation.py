@@ -260,6 +260,17 @@ def test_a_pivot_keeps_time_and_tenant_alone() -> None:
     assert field_url(view, "Version", "1") == ""
 
 
+def test_what_half_of_all_records_have_is_not_looked_for_as_a_text() -> None:
+    """A workload, a tenant and a type narrow; a word such as False leads nowhere."""
+    view = view_of()
+
+    assert field_url(view, "Workload", "Exchange") == "/overview?workload=Exchange"
+    assert field_url(view, "OrganizationId", "5DF5").startswith("/overview?tenant=")
+    assert field_url(view, "RecordType", "15") == "/overview?type=15"
+    assert field_url(view, "RecordType", "odd") == ""
+    assert [field_url(view, "ResultStatus", one) for one in ("Success", "False", "true")] == [""] * 3
+
+
 def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: Sources) -> None:
     """Where it begins later nothing can be told new, networks included; of what comes later all is."""
     [(first_s,)] = asyncio.run(sources.ask(view_of("range=90d"), Query("SELECT min(at_s) FROM facts")))

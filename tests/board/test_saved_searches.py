@@ -129,6 +129,8 @@ def test_a_page_keeps_its_search(sources: Sources, tmp_path: Path) -> None:
     number = re.search(r'data-remove="(\d+)"', listed)
 
     assert (kept.status, document_of(kept)["says"]) == (200, "Kept as <b>it</b>")
+    again = post(board, "/search/saved?range=24h&user=ann%40x&q=op%3ASend", asked)
+    assert document_of(again)["says"] == "Kept as <b>it</b>, in place of what it was before"
     assert 'href="/search?range=24h&amp;user=ann%40x&amp;q=op%3ASend"' in listed
     assert "&lt;b&gt;it&lt;/b&gt;" in listed
     assert number

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
@@ -79,6 +80,13 @@ def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> No
     assert 'class="empty trouble"' in answer.text
     assert "Traceback" not in answer.text
     assert "root:" not in answer.text
+
+
+def test_a_field_of_the_record_is_told_from_a_column(board: Board) -> None:
+    """Whoever knows records writes UserId, which no column is called."""
+    page = asyncio.run(ask(board, "/panel/sql/answer?sql=SELECT+UserId,+CreationTime+FROM+audit")).text
+
+    assert re.search(r"field\(raw, &#39;\$\.(UserId|CreationTime)&#39;\)", page)
 
 
 def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN
-from m365watch.respond.steps import Remove
+from m365watch.respond.steps import Remove, Step
 from planning import Record, cmdlet, lines_of, steps_of
 
 THIEF = "thief@mail.example.net"
@@ -125,6 +125,107 @@ def test_the_intruder_s_transport_rule_is_never_made_again(records: list[Record]
 
     assert [step.title for step in steps] == [title]
     assert not any("Enable-" in line or "New-" in line for line in lines_of(steps))
+
+
+def titles_and_remarks(steps: list[Step]) -> list[tuple[str, tuple[str, ...]]]:
+    """What each step is called, and what it remarks besides that it is PowerShell only."""
+    return [(step.title, step.notes[1:]) for step in steps]
+
+
+MACROS = {"of": "Block macros", "Identity": "Block macros"}
+BEFORE = "One of that name was there before it: if that was yours, make it again."
+
+
+def test_a_transport_rule_that_lives_is_not_told_to_be_gone() -> None:
+    """Made, removed and made again: what was done last counts."""
+    steps = steps_of("remove_transport_rule", "B06", MADE, transport("Remove-TransportRule"), MADE)
+
+    assert titles_and_remarks(steps) == [('Disable the transport rule ".", then remove it', ())]
+
+
+def test_the_owner_s_transport_rule_is_missed_also_where_the_intruder_s_is_gone() -> None:
+    """Theirs went first; that the other's is gone as well makes nothing right."""
+    removed = cmdlet("Remove-TransportRule", **MACROS)
+    made = cmdlet("New-TransportRule", Name="Block macros", BlindCopyTo=THIEF)
+    steps = steps_of("remove_transport_rule", "B06", removed, made, removed)
+
+    assert titles_and_remarks(steps) == [
+        (
+            'See that the transport rule "Block macros" is gone: it was made here, and removed again',
+            (BEFORE,),
+        )
+    ]
+
+
+def test_a_transport_rule_is_found_by_the_name_that_it_has_now() -> None:
+    """And is the intruder's under every name."""
+    steps = steps_of(
+        "remove_transport_rule",
+        "B06",
+        cmdlet("New-TransportRule", Name="tmp", BlindCopyTo=THIEF),
+        cmdlet("Set-TransportRule", of="tmp", Identity="tmp", Name="Archive", BlindCopyTo=THIEF),
+    )
+
+    assert [step.title for step in steps] == [
+        'Disable the transport rule "Archive" (which was "tmp"), then remove it'
+    ]
+    assert not any("'tmp'" in line for line in lines_of(steps))
+
+
+def test_what_got_the_name_of_a_removed_transport_rule_is_not_removed_with_it() -> None:
+    """The intruder's "." is gone; the owner's rule is called so since, for whatever reason."""
+    renamed = cmdlet("Set-TransportRule", of=".", Identity="Block macros", Name=".", SetSCL="-1")
+    steps = steps_of("remove_transport_rule", "B06", MADE, transport("Remove-TransportRule"), renamed)
+
+    assert [step.title for step in steps] == [
+        'See that the transport rule "." is gone: it was made here, and removed again',
+        'Put the transport rule "." (which was "Block macros") back as it was',
+    ]
+
+
+def test_a_transport_rule_of_which_nobody_saw_the_making_is_looked_at() -> None:
+    """One of that name was made and removed; whose the next one is no record says."""
+    changed = cmdlet("Set-TransportRule", of=".", Identity=".", SetSCL="-1")
+    steps = steps_of("remove_transport_rule", "B06", MADE, transport("Remove-TransportRule"), changed)
+
+    assert titles_and_remarks(steps) == [
+        (
+            'Put the transport rule "." back as it was',
+            ("Another of that name was made here before, and removed.",),
+        )
+    ]
+
+
+def test_a_transport_rule_that_is_changed_by_its_id_is_the_one_that_was_made() -> None:
+    """Its object has the name."""
+    by_id = cmdlet("Disable-TransportRule", of=".", Identity="5d3f1c6e-0000-4c4f-9a4e-0000000000f1")
+    steps = steps_of("remove_transport_rule", "B06", MADE, by_id)
+
+    assert [step.title for step in steps] == ['Disable the transport rule ".", then remove it']
+
+
+def test_a_connector_that_took_the_place_of_one_s_own_is_told_with_it() -> None:
+    """Who removes it and stops there has no gateway."""
+    moved = cmdlet("Set-InboundConnector", of="Gateway", Identity="Gateway", Name="old", Enabled="False")
+    made = cmdlet("New-InboundConnector", of="Gateway", Name="Gateway", SenderDomains="*")
+    own, new = steps_of("remove_connector", "B07", moved, made)
+
+    assert own.title == 'Put the mail connector "old" (which was "Gateway") back as it was'
+    assert new.title == 'Switch the mail connector "Gateway" off, then remove it'
+    assert new.notes[1] == 'What had that name before is called "old" by now.'
+    assert "one of yours is missing" in new.notes[-1]
+
+
+def test_a_connector_is_found_by_the_name_that_it_has_now() -> None:
+    """And is the intruder's under every name."""
+    made = cmdlet("New-InboundConnector", of="tmp", Name="tmp", SenderDomains="*")
+    renamed = cmdlet("Set-InboundConnector", of="tmp", Identity="tmp", Name="Gateway")
+    steps = steps_of("remove_connector", "B07", made, renamed)
+
+    assert lines_of(steps) == [
+        "Set-InboundConnector -Identity 'Gateway' -Enabled $false",
+        "Remove-InboundConnector -Identity 'Gateway' -Confirm:$false",
+    ]
 
 
 def test_one_s_own_connector_is_not_switched_off() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from m365watch.board.narrowing import DIMENSIONS, Narrowing
+from m365watch.board.narrowing import DIMENSIONS, NUMBERS, Narrowing
 from m365watch.board.shapes import Way
 from m365watch.board.time_range import HOUR_S, TimeRange
 from m365watch.board.view import MENTIONS, View
@@ -15,6 +15,7 @@ from m365watch.detect.alert import Alert
 from m365watch.lake.columns import plain_address
 
 PATH = "/investigate"
+OVERVIEW = "/overview"
 DAY_S = 86_400
 _KIND_OF_ENTITY = {
     "user": "user",
@@ -41,7 +42,16 @@ _KIND_OF_FIELD = {
     "aadsessionid": "session",
     "siteurl": "site",
     "operation": "operation",
+    "workload": "workload",
+    "recordtype": "type",
+    "usertype": "usertype",
+    "organizationid": "tenant",
+    "tenantid": "tenant",
 }
+_OF_MANY = frozenset({"workload", "type", "usertype", "tenant"})
+"""What is of too many records to be investigated: it leads to what happens there at all."""
+_SAYS_NOTHING = frozenset({"true", "false", "success", "succeeded", "none", "null"})
+"""Values that half of all records have somewhere: to look for them is slow, and tells nobody anything."""
 TEXT_MIN, TEXT_MAX = 4, 200
 """Characters of a value that is looked for as a text."""
 
@@ -70,8 +80,12 @@ def field_url(view: View, name: str, value: str) -> str:
     kind = _KIND_OF_FIELD.get(name.lower(), "text")
     if kind == "ip":
         value = plain_address(value) or ""
-    if kind == "text" and not TEXT_MIN <= len(value) <= TEXT_MAX:
+    if kind in NUMBERS and not value.isdigit():
         return ""
+    if kind == "text" and (not TEXT_MIN <= len(value) <= TEXT_MAX or value.lower() in _SAYS_NOTHING):
+        return ""
+    if kind in _OF_MANY and value:
+        return view.once(("pivot", kind, value), lambda: _bare(view).narrowed_url(OVERVIEW, kind, value))
     return pivot_url(view, kind, value) if value else ""
 
 

@@ -74,8 +74,8 @@ class SavedSearches:
         ]
         return found[:SHOWN_MAX]
 
-    def keep(self, access: Access, name: str, url: str, *, is_shared: bool, now_s: int) -> None:
-        """Keep one under a name, in place of their own of that name.
+    def keep(self, access: Access, name: str, url: str, *, is_shared: bool, now_s: int) -> bool:
+        """Keep one under a name, in place of their own of that name; whether there was one.
 
         Raises: TooMany; NeedsOperator: it cannot be written.
         """
@@ -94,6 +94,7 @@ class SavedSearches:
                 " tenants = excluded.tenants, saved_at = excluded.saved_at",
                 (access.name, name, url, is_shared, tenants, now_s),
             )
+        return bool(count != others)
 
     def remove(self, access: Access, number: int) -> bool:
         """Forget one of their own; whether there was one. Raises: NeedsOperator."""

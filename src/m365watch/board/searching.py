@@ -134,12 +134,12 @@ class SearchRoutes:
             now_s=int(view.now.timestamp()),
         )
         try:
-            await asyncio.to_thread(keep)
+            replaced = await asyncio.to_thread(keep)
         except TooMany:
             return _says(400, f"you keep {OF_ONE_MAX} searches: remove one first")
         except CollectorError as error:
             return _says(503, error.what)
-        return _says(200, f"Kept as {name}")
+        return _says(200, f"Kept as {name}{', in place of what it was before' if replaced else ''}")
 
     async def _remove(self, request: Request) -> Response:
         view = self._view_of(request)

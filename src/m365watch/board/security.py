@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import string
 from collections.abc import Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -45,6 +46,7 @@ _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 ACCESS = "m365watch.access"
 """Where a request's scope says who asks."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUERY_SIGNS = string.punctuation
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -97,6 +99,9 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse."""
+        if not (query := scope.get("query_string", b"")).isascii():
+            # No browser sends such bytes; whoever reads them as text would fail.
+            scope["query_string"] = quote(query, safe=_QUERY_SIGNS).encode()
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -223,9 +224,14 @@ def _interval(value: pa.MonthDayNano) -> timedelta | str:
     return f"{months}, {rest}" if value.months else rest
 
 
+_FIELD_AS_COLUMN = re.compile(r'Referenced column "([A-Z][A-Za-z0-9]*)" not found')
+
+
 def _advice(refusal: str) -> str:
     if "Malformed JSON" in refusal:
         return "write field(raw, '$.Name') for raw->>'$.Name': it is null where a record is no plain JSON"
     if "cloud." in refusal and "does not exist" in refusal:
         return 'put Devo\'s table names in double quotes, as in FROM "cloud.office365.management.exchange"'
+    if found := _FIELD_AS_COLUMN.search(refusal):
+        return f"a field of the record is read by field(raw, '$.{found[1]}'); columns are in docs/lake.md"
     return "correct the SQL"

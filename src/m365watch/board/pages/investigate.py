@@ -96,7 +96,7 @@ async def figures(view: View, sources: Sources) -> Shape:
             Tile("People", short(people)),
             Tile("Addresses", short(addresses)),
             Tile("Applications", short(apps), counted(sessions, "session", "sessions")),
-            Tile("Risk", short(risk), counted(len(waiting), "alert waits", "alerts wait"), tone=tone),
+            Tile("Risk", short(risk), f"{counted(len(waiting), 'alert', 'alerts')} not closed", tone=tone),
         ]
     )
 

@@ -123,7 +123,7 @@ async def _alerts_tile(view: View, sources: Sources) -> Tile:
     return Tile(
         "Open alerts",
         short(len(found)),
-        ", ".join(grave) or "none above medium",
+        f"medium and worse: {', '.join(grave)}" if grave else "none above medium",
         tone=str(worst or "ok"),
         url=view.url("/alerts"),
     )

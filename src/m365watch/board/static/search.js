@@ -90,6 +90,9 @@ document.addEventListener("htmx:afterSwap", (swap) => {
 });
 document.addEventListener("click", (click) => {
   if (click.target.closest("[data-stop]")) stop();
+  // A click into an answer of SQL shows what its row has been cut of, and cuts it again.
+  const cell = click.target.closest("#panel-answer tbody td");
+  if (cell && !click.target.closest("a, button") && !getSelection().toString()) cell.parentElement.classList.toggle("whole");
   // A click beside a value opens the record of that row.
   const row = click.target.closest(".hits tbody > tr:not(.under)");
   if (row && !click.target.closest("a, button") && !getSelection().toString()) row.querySelector("a[href^='/record?']")?.click();
