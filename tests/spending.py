@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from operator import itemgetter
 
 import pytest
@@ -22,19 +22,21 @@ _BEFORE = pytest.StashKey[float]()
 class Spending:
     """Fails a test that takes too much, and tells at the end what each room took."""
 
-    def __init__(self, cpu_s_max: float = CPU_S_MAX) -> None:
+    def __init__(self, cpu_s_max: float = CPU_S_MAX, *, spent_s: Callable[[], float] | None = None) -> None:
+        """`spent_s` reads the CPU seconds of this process and those that it waited for."""
         self._cpu_s_max = cpu_s_max
+        self._spent_s = spent_s or _spent_s
         self._rooms: dict[str, float] = defaultdict(float)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
-        item.stash[_BEFORE] = _spent_s()
+        item.stash[_BEFORE] = self._spent_s()
         yield
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         yield
-        took_s = round(_spent_s() - item.stash[_BEFORE], 2)
+        took_s = round(self._spent_s() - item.stash[_BEFORE], 2)
         item.user_properties.append((_NAME, took_s))
         if took_s > self._cpu_s_max:
             pytest.fail(

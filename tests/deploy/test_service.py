@@ -113,6 +113,7 @@ def test_compose_gives_the_container_no_rights() -> None:
     [service] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"].values()
 
     assert service["read_only"] is True
+    assert [place.partition(":")[::2] for place in service["tmpfs"]] == [("/tmp", "size=64m,mode=1777")]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["volumes"] == ["kept:/var/lib/m365watch"]

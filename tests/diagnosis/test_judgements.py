@@ -137,6 +137,14 @@ def test_a_collector_that_does_not_list_is_found(row: FeedProgress, text: str) -
     assert text in finding.seen
 
 
+def test_what_is_known_of_all_services_is_told_in_one_sum() -> None:
+    """Not the most that one of them has."""
+    other = FeedProgress(Feed(TENANT_ID, ContentType.SHAREPOINT), listed_at=NOW, blobs_delivered=1_200)
+    finding = collected.judge_listed([feed(), other], SERVED, [EXCHANGE], NOW)
+
+    assert finding.seen.startswith("1,205 blobs known, last listed ")
+
+
 def test_what_an_audit_made_known_is_no_broken_listing() -> None:
     """A ledger that knows blobs has no listing of its own yet: its records arrive all the same."""
     finding = collected.judge_listed([feed(listed_at=None)], SERVED, [EXCHANGE], NOW)

@@ -155,13 +155,22 @@ def test_the_allowed_tenants_are_all_there_is(lake: Path, tenants: list[str], co
     assert LakeReader(lake).query(sql, tenants=tenants).rows == [(count, count)]
 
 
-def test_the_child_inherits_no_environment(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secret of the parent's environment gets near the SQL."""
+def test_the_child_inherits_no_environment(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No secret of the parent's environment gets near the SQL: the child itself writes down what it has."""
+    told = tmp_path / "told"
     monkeypatch.setenv("M365WATCH_TEST_SECRET", "hunter2")
+    # Python reads this module at its start, from the path that the child is given.
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os; open({str(told)!r}, 'w').write(' '.join(sorted(os.environ)))"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
 
-    answer = LakeReader(lake).query("SELECT count(*) FROM duckdb_settings() WHERE value LIKE '%hunter2%'")
+    assert LakeReader(lake).query("SELECT 1").rows == [(1,)]
 
-    assert answer.rows == [(0,)]
+    # Python itself sets the last of these, where the environment names no language.
+    assert set(told.read_text().split()) - {"LC_CTYPE"} == {"PATH", "PYTHONPATH"}
 
 
 def test_the_lake_is_the_same_after_all_that(lake: Path) -> None:

@@ -14,6 +14,13 @@ def test_a_minute_slides() -> None:
     assert throttle.peak == 4
 
 
+def test_what_is_a_whole_minute_old_counts_no_more() -> None:
+    """The minute is half-open: 60 s later is the next one."""
+    throttle = Throttle(2)
+    assert [throttle.allows(at_s) for at_s in (0, 0, 60, 60)] == [True, True, True, True]
+    assert throttle.peak == 2
+
+
 def test_without_a_limit_only_the_peak_is_kept() -> None:
     """The report needs it in any case."""
     throttle = Throttle(None)

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import TenantSettings
 from m365watch.entra.session import Session
@@ -113,6 +115,44 @@ def test_a_limit_that_changes_forgets_no_request() -> None:
         return clock.monotonic_s()
 
     assert run_jumping(main()) >= 60
+
+
+@pytest.mark.parametrize(("before", "after", "at_once"), [(2, 5, 5), (5, 3, 3), (2, None, 6)])
+def test_a_limit_that_changes_holds_from_then_on(before: int, after: int | None, at_once: int) -> None:
+    """Higher or lower, or none any more: so many requests of one minute, with those made before."""
+
+    async def main() -> list[float]:
+        clock = LoopClock()
+        budget = LimitedBudget(before, clock, limits={})
+        admitted = []
+        for number in range(6):
+            if number == 2:
+                budget.change_all(after, limits={})
+            await asyncio.wait_for(budget.admit("feed"), 600)
+            admitted.append(clock.monotonic_s())
+            budget.settle()
+        return admitted
+
+    admitted = run_jumping(main())
+    assert [at_s < 60 for at_s in admitted] == [place < at_once for place in range(6)]
+
+
+def test_a_limit_of_a_feed_that_changes_holds_from_then_on() -> None:
+    """Its own limit as well as the tenant's."""
+
+    async def main() -> list[float]:
+        clock = LoopClock()
+        budget = LimitedBudget(None, clock, limits={"feed": 1})
+        admitted = []
+        for number in range(4):
+            if number == 1:
+                budget.change_all(None, limits={"feed": 3})
+            await asyncio.wait_for(budget.admit("feed"), 600)
+            admitted.append(clock.monotonic_s())
+            budget.settle()
+        return admitted
+
+    assert [at_s < 60 for at_s in run_jumping(main())] == [True, True, True, False]
 
 
 def test_a_limit_of_a_feed_that_changes_forgets_no_request_either() -> None:
