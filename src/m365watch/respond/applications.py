@@ -8,7 +8,11 @@ from m365watch.respond.clues import Account, Clues
 from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
-from m365watch.respond.whose import is_of_microsoft
+from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
+
+_LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
+_UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
+"""Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
@@ -115,12 +119,14 @@ def _grants(app: App) -> Step:
         ),
         powershell=(
             app.get_principal,
+            _LOOK,
             (
-                "Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id -All"
-                " | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
+                f"{_UNLESS} Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id"
+                " -All | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
             ),
             (
-                "Get-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id -All | ForEach-Object {"
+                f"{_UNLESS} Get-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id -All"
+                " | ForEach-Object {"
                 " Remove-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id"
                 " -AppRoleAssignmentId $_.Id }"
             ),
@@ -150,7 +156,8 @@ def disable_application(clues: Clues) -> list[Step]:
             ),
             powershell=(
                 app.get_principal,
-                "Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
+                _LOOK,
+                f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
             ),
             permissions=("Application.ReadWrite.All",),
         )
@@ -172,7 +179,7 @@ def _credentials(app: App, *, since: str) -> Step:
     places = (principal,) if of_microsoft else (registered, principal)
     of_registration = (
         app.get_registration,
-        "$registration | Format-List Id,PasswordCredentials,KeyCredentials",
+        "$registration | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
         "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
     )
     return Step(
@@ -192,7 +199,7 @@ def _credentials(app: App, *, since: str) -> Step:
         powershell=(
             *(() if of_microsoft else of_registration),
             app.get_principal,
-            "$app | Format-List Id,PasswordCredentials,KeyCredentials",
+            "$app | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
             "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",
         ),
         permissions=("Application.ReadWrite.All",),

@@ -33,6 +33,7 @@ from m365watch.respond.order import cut_long, in_order, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
+from m365watch.respond.strangers import ask_of_others, strangers_in
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
@@ -131,6 +132,8 @@ def plan_response(
     by_word = {word: _each_once(_steps_for(word, told, parts, begun_by, rules)) for word in words}
     if any("remove_user_consent" in one.contain for one in (alert, *(part.alert for part in parts))):
         by_word |= {word: [*map(_ask_always, by_word[word])] for word in _OF_EVERYBODY & by_word.keys()}
+    strangers = strangers_in((told, *parts), rules)
+    by_word = {word: ask_of_others(every, strangers) for word, every in by_word.items()}
     kept, cut = cut_long(by_word)
     steps = spare_own(_each_once(kept), own_apps)
     notes = [*remarks]
