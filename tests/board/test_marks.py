@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import ModuleType
 from typing import Any
 
 import duckdb
@@ -12,6 +13,7 @@ import pytest
 from asking import view_of
 from m365watch.board.marks import Told, marks_of_mail, marks_of_role, marks_of_scopes, ranked
 from m365watch.board.pages import applications, exchange
+from m365watch.board.panels import Loader
 from m365watch.board.queries import applications as applications_queries
 from m365watch.board.queries import exchange as exchange_queries
 from m365watch.board.queries.counting import Changes
@@ -132,3 +134,46 @@ def test_what_an_alert_rests_on_is_found_by_its_id(sources: Sources, changes: Ch
 
     assert len(every) > 1
     assert found == [oldest]
+
+
+@pytest.mark.parametrize(
+    ("page", "loaders"),
+    [
+        (applications, {0: applications.consents, 3: applications.roles, 4: applications.gates}),
+        (exchange, {0: exchange.rules, 1: exchange.forwarding, 2: exchange.flow, 3: exchange.rights}),
+    ],
+)
+def test_a_tile_counts_as_standing_out_what_its_table_marks(
+    sources: Sources, page: ModuleType, loaders: dict[int, Loader]
+) -> None:
+    """What an alert rests on stands out too, and no change counts in two tiles."""
+    view = view_of("range=30d")
+    tiles = asyncio.run(page.figures(view, sources))
+
+    assert isinstance(tiles, Tiles)
+    for place, load in loaders.items():
+        grid = asyncio.run(load(view, sources))
+        assert isinstance(grid, Grid)
+        marked = sum(1 for row in grid.rows if row[3].text)
+        note = tiles.tiles[place].note
+        assert ("stand" in note) == bool(marked), (place, note, marked)
+        if marked:
+            assert note.split()[0] == str(marked)
+
+
+@pytest.mark.parametrize(
+    ("operation", "tiles"),
+    [
+        ("Update application \u2013 Certificates and secrets management ", [1]),
+        ("Add service principal credentials.", [1]),
+        ("Add owner to application.", [1]),
+        ("Add application.", [2]),
+    ],
+)
+def test_a_credential_is_counted_in_its_own_tile_alone(operation: str, tiles: list[int]) -> None:
+    """Six of them were six of applications as well."""
+    conditions = ", ".join(applications_queries.FIGURES)
+    row = duckdb.execute(f"SELECT {conditions} FROM (SELECT $1 AS operation)", [operation]).fetchone()
+
+    assert row is not None
+    assert [place for place, holds in enumerate(row) if holds] == tiles

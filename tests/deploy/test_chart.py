@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from helm_program import need_helm
+from m365watch import __version__
 from m365watch.config.load import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +22,27 @@ IDS = {
     "M365_TENANT_ID": "1" * 8 + "-1111-4111-8111-" + "1" * 12,
     "M365_CLIENT_ID": "2" * 8 + "-2222-4222-8222-" + "2" * 12,
 }
-TWO = {
+ONE: dict[str, Any] = {
     "workers": {
+        "main": {
+            "config": {
+                "inputs": {
+                    "office365": {
+                        "credentials": {
+                            "tenant_id": "${M365_TENANT_ID}",
+                            "client_id": "${M365_CLIENT_ID}",
+                            "client_secret_file": "/run/secrets/m365watch/client_secret",
+                        }
+                    }
+                }
+            },
+            "env": [{"name": name, "value": value} for name, value in IDS.items()],
+        }
+    }
+}
+TWO: dict[str, Any] = {
+    "workers": {
+        **ONE["workers"],
         "second": {
             "config": {
                 "inputs": {
@@ -40,9 +61,10 @@ TWO = {
             "serviceAccountName": "federated",
             "podLabels": {"azure.workload.identity/use": "true"},
             "nodeSelector": {"kubernetes.io/arch": "amd64"},
-        }
+        },
     }
 }
+VALUES = [json.dumps(ONE), json.dumps(TWO)]
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +103,13 @@ def test_helm_finds_no_fault_with_the_chart(helm: Path) -> None:
     assert "WARNING" not in done.stdout
 
 
-@pytest.mark.parametrize("values", ["{}", json.dumps(TWO)])
+@pytest.mark.parametrize("values", VALUES)
 def test_each_worker_is_one_pod_with_a_volume_of_its_own(helm: Path, values: str) -> None:
     """A ledger has one holder: two pods of one worker would be one too many."""
     documents = rendered(helm, values)
     workers = of_kind("StatefulSet", documents)
 
-    assert len(workers) == (1 if values == "{}" else 2)
+    assert len(workers) == len(json.loads(values)["workers"])
     for worker in workers:
         name, spec = worker["metadata"]["name"], worker["spec"]
         assert spec["replicas"] == 1
@@ -97,7 +119,7 @@ def test_each_worker_is_one_pod_with_a_volume_of_its_own(helm: Path, values: str
         assert spec["selector"]["matchLabels"]["app.kubernetes.io/component"] == name.removeprefix("try-")
 
 
-@pytest.mark.parametrize("values", ["{}", json.dumps(TWO)])
+@pytest.mark.parametrize("values", VALUES)
 def test_a_pod_has_no_rights_that_it_does_not_need(helm: Path, values: str) -> None:
     """Not root, nothing to write but its volume and /tmp, no capabilities, no token unasked."""
     for worker in of_kind("StatefulSet", rendered(helm, values)):
@@ -116,7 +138,7 @@ def test_a_pod_has_no_rights_that_it_does_not_need(helm: Path, values: str) -> N
         assert container["livenessProbe"]["exec"]["command"][:3] == ["m365watch", "status", "--alive"]
 
 
-@pytest.mark.parametrize("values", ["{}", json.dumps(TWO)])
+@pytest.mark.parametrize("values", VALUES)
 def test_the_configuration_of_each_worker_is_right(helm: Path, values: str, tmp_path: Path) -> None:
     """What is not said of state and lake lies in the volume; a named output takes the lake's place."""
     for one in of_kind("ConfigMap", rendered(helm, values)):
@@ -127,6 +149,51 @@ def test_the_configuration_of_each_worker_is_right(helm: Path, values: str, tmp_
         assert settings.state_directory == Path("/var/lib/m365watch/state")
         names = [output.name for output in settings.outputs]
         assert names == (["lake"] if path.stem == "try-main" else ["elsewhere"])
+
+
+def test_the_page_s_example_is_the_workers_that_it_names_and_no_more(helm: Path) -> None:
+    """Helm joins the values with the chart's own: one worker there would be one that nobody asked for."""
+    page = (ROOT / "docs/deploying.md").read_text()
+    [example] = re.findall(r"```yaml\n(image: .*?)```", page, re.DOTALL)
+
+    documents = rendered(helm, example)
+
+    workers = of_kind("StatefulSet", documents)
+    assert [one["metadata"]["name"] for one in workers] == ["try-america", "try-europe"]
+    for worker in workers:
+        [container] = worker["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"registry.example/m365watch:{__version__}"
+
+
+def test_a_chart_without_workers_is_refused_with_what_is_missing(helm: Path) -> None:
+    """An installation of nothing would look like one that went well."""
+    done = subprocess.run(
+        [helm, "template", "try", CHART], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode != 0
+    assert "workers names no collector" in done.stderr
+
+
+def test_long_names_that_begin_alike_stay_apart(helm: Path) -> None:
+    """Kubernetes allows a StatefulSet 52 characters: what is cut off stands for itself as a short hash."""
+    long = "a-customer-whose-name-is-as-long-as-a-name-can-be-in-"
+    config = ONE["workers"]["main"]["config"]
+    values = {"workers": {long + end: {"config": config} for end in ("east", "west")}}
+
+    names = [one["metadata"]["name"] for one in of_kind("StatefulSet", rendered(helm, json.dumps(values)))]
+
+    assert len(set(names)) == 2
+    assert all(len(name) <= 52 for name in names)
+
+
+def test_the_chart_is_of_the_version_that_it_installs() -> None:
+    """Its image's tag is the chart's appVersion, and the bill of materials names the same."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    bill = json.loads((ROOT / "deploy/sbom.cdx.json").read_text())
+
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    assert bill["metadata"]["component"]["version"] == __version__
 
 
 def test_a_worker_without_a_configuration_is_refused_by_name(helm: Path) -> None:

@@ -85,6 +85,8 @@ if [ -f "$TERMINAL" ]; then . "$TERMINAL"; fi
 trap '{ export -p; printf "cd %s\\n" "'"'"'$PWD'"'"'"; } >"$TERMINAL"' EXIT
 """
 _SERVICE = 'cd /srv/m365watch && exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" run --config m365watch.yaml'
+_TURNED = re.compile(r"sudo systemctl (start|stop|restart) m365watch\n")
+"""What the reader types, and not a comment that only a test would see."""
 _SIMULATE = ".venv/bin/m365watch simulate --days 1 --records-per-day 500 --write-config try.json\n"
 _STAYS_OPEN = {"m365watch demo\n": "  http://", _SIMULATE: "collect from it"}
 """What has a terminal of its own, and what its last line has in it once it is at rest."""
@@ -183,6 +185,8 @@ class Machine:
         match block:
             case Fence(kind="sh") if block.text in _STAYS_OPEN:
                 return await self._start(block)
+            case Fence(kind="sh") if turned := _TURNED.fullmatch(block.text):
+                await self._turn_service(turned[1])
             case Fence(kind="sh"):
                 return await self._run(block)
             case Fence(kind="text"):
@@ -206,13 +210,7 @@ class Machine:
         return self.running.tenants[0].identity
 
     async def click(self, act: str) -> None:
-        """Do what is done in the portal, or what the machine does."""
-        if act == "the service runs":
-            self._open.append(await self._begin(_SERVICE, {}))
-            return
-        if act == "the service stops":
-            assert await self._close(self._open.pop()) == 0
-            return
+        """Do what is done in the portal."""
         acts: dict[str, Callable[[], None]] = {
             "": self._begin_again,
             "copy the secret": lambda: self._copy(self.identity.client_secret),
@@ -226,6 +224,16 @@ class Machine:
             "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
         }
         acts[act]()
+
+    async def _turn_service(self, how: str) -> None:
+        """What systemd does with the service when it is told to `start`, `stop` or `restart` it."""
+        if how != "start":
+            assert await self._close(self._open.pop()) == 0
+        if how != "stop":
+            self._open.append(service := await self._begin(_SERVICE, {}))
+            assert service.stdout is not None
+            while "started" not in (line := await _next_line(service.stdout)):
+                assert line, "the service ended"
 
     def _copy(self, secret: str) -> None:
         assert secret

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "tutorials"
 _PARTS = re.compile(
     r"^(?:> \*\*Not run in our tests\*\*: (?P<reason>[^\n]+)\.\n\n)?"
     r"```(?P<kind>\w+)\n(?P<text>.*?)^```$"
-    r"|^<!-- (?:(?:portal|machine): (?P<act>.+?)|another machine) -->$",
+    r"|^<!-- (?:portal: (?P<act>.+?)|another machine) -->$",
     re.MULTILINE | re.DOTALL,
 )
 _PROTECTED = re.compile(r"\b(?:AADSTS|AF)\d+\b|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -42,7 +42,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """What an administrator does in the portal, or the machine by itself, at this place of the page."""
+    """What an administrator does in the portal at this place of the page."""
 
     act: str
     """"" for going to another machine."""

@@ -126,7 +126,7 @@ def test_what_the_tenant_knows_as_microsoft_s_is_left_alone(tmp_path: Path, word
     async def test(scene: Scene) -> None:
         scene.directory.add_principal(APP)
         scene.directory.principals[APP]["appOwnerOrganizationId"] = MICROSOFT
-        told = await scene.apply(scene.plan(word, user=ANN, app=APP))
+        told = await scene.apply(scene.plan(word, user=ANN, app=APP), says=True)
 
         assert Came.REFUSED in {one.came for one in told}
         assert Came.DONE not in {one.came for one in told}
@@ -142,7 +142,7 @@ def test_one_s_own_application_is_left_alone_whatever_id_names_it(tmp_path: Path
     async def test(scene: Scene) -> None:
         object_id = scene.directory.add_principal(APP)
         plan = scene.plan("disable_application", app=f"ServicePrincipal_{object_id}")
-        [told] = await scene.apply(plan, own_apps=[APP])
+        [told] = await scene.apply(plan, own_apps=[APP], says=True)
 
         assert told.came is Came.REFUSED
         assert scene.directory.principals[APP]["accountEnabled"] is True

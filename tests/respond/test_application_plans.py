@@ -131,3 +131,116 @@ def test_a_role_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> Non
     plan = plan_from(tmp_path, "i16_application_gets_role", record)
 
     assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {GRAPH_POWERSHELL}"]
+
+
+def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
+    """A record of an application that gets a secret."""
+    return changed("Add service principal credentials.", after=after, ObjectId=app)
+
+
+def asked(plan: Plan, word: str) -> list[bool]:
+    """Of what ends an application for everybody, whether a person has to say yes."""
+    return [step.asks_always for step in steps(plan, word) if "Disable" in step.title or "all" in step.title]
+
+
+def test_an_application_at_work_is_disabled_by_a_person_s_yes_alone(tmp_path: Path) -> None:
+    """An administrator who renews a secret makes the same record."""
+    plan = plan_from(tmp_path, "o04_credential_added", secret(APP))
+
+    assert asked(plan, "disable_application") == [True]
+    assert "others may work with it" in steps(plan, "disable_application")[0].notes[0]
+
+
+def test_only_what_the_record_gave_is_taken_unasked(tmp_path: Path) -> None:
+    """One more permission is no reason to end what has worked for years."""
+    plan = plan_from(tmp_path, "o03_application_permission_granted", app_role(APP))
+
+    assert [(step.title, step.asks_always) for step in steps(plan, "remove_oauth_grant")] == [
+        (f"Take the permission Mail.ReadWrite from the application {APP}", False),
+        (f"Take all permissions from the application {APP}", True),
+    ]
+    assert asked(plan, "disable_application") == [True]
+
+
+def test_an_application_that_was_only_now_made_is_disabled_unasked(tmp_path: Path) -> None:
+    """Nobody works with it yet."""
+    made = changed("Add service principal.", ObjectId="a62919b8-0000-4b3f-ab2a-00000000000{n}")
+    plan = plan_from(tmp_path, "o05_burst_of_applications", {"repeat": 4, "every": "2m", "record": made})
+
+    assert asked(plan, "disable_application") == [False] * 4
+
+
+BEFORE = {
+    "repeat": 15,
+    "every": "1d",
+    "record": {"shape": "mail_read", "ClientAppId": "5b6e7f80-0000-4a11-9c22-00000000aaaa"},
+}
+"""What has always read mail."""
+
+
+def test_an_application_that_reads_mail_as_none_did_is_disabled_unasked(tmp_path: Path) -> None:
+    """It got a secret before: the alert joins both."""
+    reads = {"shape": "mail_read", "after": "2h", "ClientAppId": APP}
+    plan = plan_from(tmp_path, "c02_application_granted_then_reads_mail", BEFORE, secret(APP), reads)
+
+    assert asked(plan, "disable_application") == [False]
+
+
+@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
+def test_the_commands_look_whose_an_application_is_before_they_end_it(tmp_path: Path, word: str) -> None:
+    """Microsoft's are on no whole list; Graph is asked, and PowerShell is what most have."""
+    plan = plan_from(tmp_path, "o03_application_permission_granted", app_role(APP))
+
+    lines = steps(plan, word)[-1].powershell
+    assert "AppOwnerOrganizationId" in lines[1]
+    assert [line for line in lines[2:] if not line.startswith("# unless AppOwnerOrganizationId")] == []
+
+
+ACTING = "88bca18c-0000-4b33-b9ec-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("rule", "record"),
+    [
+        (
+            "i16_privileged_role",
+            {
+                "shape": "directory",
+                "Operation": "Add member to role.",
+                "ObjectId": EVE,
+                "ModifiedProperties": {"Role.TemplateId": [GLOBAL, ""]},
+            },
+        ),
+        ("o03_application_permission_granted", app_role(APP)),
+        ("o04_credential_added", secret(APP)),
+    ],
+    ids=["a role", "a permission", "a secret"],
+)
+def test_an_application_that_did_it_is_shut_out_before_it_does_it_again(
+    tmp_path: Path, rule: str, record: dict[str, Any]
+) -> None:
+    """It is no account; a person says yes, for others may work with it."""
+    plan = plan_from(tmp_path, rule, record | {"UserId": f"ServicePrincipal_{ACTING}"})
+
+    step = steps(plan, "disable_application")[0]
+    assert step.title == f"Disable the application whose service principal is {ACTING} (who did it)"
+    assert step.asks_always
+    assert [call.path for call in step.calls if call.method == "PATCH"] == [f"/servicePrincipals/{ACTING}"]
+    assert plan.steps.index(step) <= 1
+
+
+def test_an_application_that_only_an_object_names_is_looked_at_first(tmp_path: Path) -> None:
+    """A record of a new secret has seldom the other id, and it may be the collector that got it."""
+    record = changed(
+        "Update application \u2013 Certificates and secrets management ",
+        ObjectId=f"Application_{APP}",
+        ModifiedProperties={"KeyDescription": ['["[KeyIdentifier=a,KeyType=Password]"]', "[]"]},
+    )
+    plan = plan_from(tmp_path, "o04_credential_added", record, own_apps=[GRAPH_POWERSHELL])
+
+    named = [step for step in plan.steps if APP in step.title]
+    assert len(named) == 2
+    assert all(f"its AppId is not {GRAPH_POWERSHELL}" in step.notes[0] for step in named)
+    assert [
+        line for step in named for line in step.powershell if "-AccountEnabled" in line and line[0] != "#"
+    ] == []

@@ -197,7 +197,7 @@ def test_an_application_loses_its_grants_and_gets_them_back(tmp_path: Path) -> N
         directory.add(roles, {"principalId": principal, "resourceId": "r", "appRoleId": "x"})
         plan = scene.plan("remove_oauth_grant", "disable_application", app=APP)
 
-        assert [told.came for told in await scene.apply(plan)] == [Came.DONE] * 3
+        assert [told.came for told in await scene.apply(plan, says=True)] == [Came.DONE] * 3
         assert directory.lists["/oauth2PermissionGrants"] == []
         assert directory.lists[roles] == []
         assert directory.principals[APP]["accountEnabled"] is False
@@ -435,7 +435,7 @@ def test_a_step_of_two_operations_tells_one_failure_once(tmp_path: Path) -> None
     """An application that is gone is not found twice."""
 
     async def test(scene: Scene) -> None:
-        [told] = await scene.apply(scene.plan("remove_oauth_grant", app=APP))
+        [told] = await scene.apply(scene.plan("remove_oauth_grant", app=APP), says=True)
 
         assert told.came is Came.FAILED
 
@@ -586,7 +586,7 @@ def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None
             f"/servicePrincipals(appId='{APP}')/appRoleAssignments",
         ):
             scene.directory.lists[listed] = []
-        told = await scene.apply(scene.plan(word, user=ANN, app=APP, fields=ADMIN))
+        told = await scene.apply(scene.plan(word, user=ANN, app=APP, fields=ADMIN), says=True)
 
         assert {one.came for one in told} <= {Came.DONE, Came.ALREADY, Came.MISSING}
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from m365watch.board.lake_reader import Row
-from m365watch.board.queries.counting import Changes
+from m365watch.board.planning import Sieve
+from m365watch.board.queries.counting import Changes, added, in_alerts
 from m365watch.board.shapes import Cell, Tile
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.telling import field_of, named_in
@@ -174,6 +175,17 @@ async def list_changes(
     rows = sorted({row[-1]: row for of in found for row in of}.values(), key=lambda row: -row[0])
     cut = f"{SHOWN_MAX} of {total:,}: first those that stand out, then the latest."
     return rows, alerts, cut if total > SHOWN_MAX else ""
+
+
+async def count_changes(view: View, sources: Sources, counts: Sieve, conditions: Sequence[str]) -> list[int]:
+    """How many changes fulfil each condition, then how many of these stand out, as their tables say."""
+    rows, alerts = await asyncio.gather(sources.ask(view, counts.query), alerts_by_record(view, sources))
+    found = added(rows, 2 * len(conditions))
+    if alerts:
+        for row in await sources.ask(view, in_alerts(counts, conditions), ids=sorted(alerts)):
+            for place, count in enumerate(row, len(conditions)):
+                found[place] += count
+    return found
 
 
 def panel_url(view: View, path: str, panel: str) -> str:

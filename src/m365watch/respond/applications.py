@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
-from m365watch.respond.whose import is_of_microsoft
+from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
+
+_LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
+_UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
+"""Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
@@ -115,12 +121,14 @@ def _grants(app: App) -> Step:
         ),
         powershell=(
             app.get_principal,
+            _LOOK,
             (
-                "Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id -All"
-                " | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
+                f"{_UNLESS} Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id"
+                " -All | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
             ),
             (
-                "Get-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id -All | ForEach-Object {"
+                f"{_UNLESS} Get-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id -All"
+                " | ForEach-Object {"
                 " Remove-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $app.Id"
                 " -AppRoleAssignmentId $_.Id }"
             ),
@@ -136,27 +144,41 @@ def _grants(app: App) -> Step:
 
 def disable_application(clues: Clues) -> list[Step]:
     """It gets no token any more in this tenant."""
-    steps = [
-        Step(
-            "disable_application",
-            f"Disable the application {app.told}",
-            operations=(
-                Revise(
-                    app.principal,
-                    {"accountEnabled": False},
-                    subject=app.principal_subject,
-                    identified=app.identified,
-                ),
-            ),
-            powershell=(
-                app.get_principal,
-                "Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
-            ),
-            permissions=("Application.ReadWrite.All",),
-        )
-        for app in clues.applications_to_shut
-    ]
+    steps = [_disable(app, app.told) for app in clues.applications_to_shut]
     return [*steps, *_spared("disable_application", clues)]
+
+
+def disable_acting(clues: Clues) -> list[Step]:
+    """Whoever did it is no account, but an application; it does it again as long as it gets a token."""
+    why = (
+        "Whoever has a secret of it did this. Others may work with it, or it is a service of Microsoft's: see"
+        " whose it is. --yes leaves it alone."
+    )
+    return [
+        replace(_disable(app, f"{app.told} (who did it)"), notes=(why,), asks_always=True)
+        for app in clues.acting_applications
+    ]
+
+
+def _disable(app: App, told: str) -> Step:
+    return Step(
+        "disable_application",
+        f"Disable the application {told}",
+        operations=(
+            Revise(
+                app.principal,
+                {"accountEnabled": False},
+                subject=app.principal_subject,
+                identified=app.identified,
+            ),
+        ),
+        powershell=(
+            app.get_principal,
+            _LOOK,
+            f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
+        ),
+        permissions=("Application.ReadWrite.All",),
+    )
 
 
 def remove_credential(clues: Clues) -> list[Step]:
@@ -172,7 +194,7 @@ def _credentials(app: App, *, since: str) -> Step:
     places = (principal,) if of_microsoft else (registered, principal)
     of_registration = (
         app.get_registration,
-        "$registration | Format-List Id,PasswordCredentials,KeyCredentials",
+        "$registration | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
         "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
     )
     return Step(
@@ -192,7 +214,7 @@ def _credentials(app: App, *, since: str) -> Step:
         powershell=(
             *(() if of_microsoft else of_registration),
             app.get_principal,
-            "$app | Format-List Id,PasswordCredentials,KeyCredentials",
+            "$app | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
             "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",
         ),
         permissions=("Application.ReadWrite.All",),

@@ -125,7 +125,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
-            is_meant=is_meant,
+            is_meant=is_meant and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, one),
         )
         for one in found
@@ -158,7 +158,17 @@ def _wanted_of(operation: Remove, subject: Document) -> list[tuple[str, str]]:
 
 
 def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
-    return any(_is_called(value, name, _text(_value(found, name))) for name, value in wanted)
+    return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
+
+
+def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> bool:
+    """Whether somebody would lose it who is not meant: of several people who share one link."""
+    several = ((name, _texts(found, name)) for name in {name for name, _ in wanted})
+    return any(
+        len(texts) > 1
+        and not all(any(_is_called(value, of, text) for of, value in wanted if of == name) for text in texts)
+        for name, texts in several
+    )
 
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
@@ -168,7 +178,7 @@ def _is_called(wanted: str, name: str, found: str) -> bool:
 
 
 def _label(operation: Remove, found: Document) -> str:
-    shown = ((name, _text(_value(found, name))) for name in operation.label)
+    shown = ((name, " and ".join(filter(None, _texts(found, name)))) for name in operation.label)
     return ", ".join(f"{name} {value}" for name, value in shown if value) or _text(found.get("id"))
 
 
@@ -213,6 +223,15 @@ def _value(document: Document, dotted: str) -> object:
     for name in dotted.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _texts(document: Document, dotted: str) -> tuple[str, ...]:
+    """The values as text; of a list that of each in it, empty where one lacks it."""
+    every: list[object] = [document]
+    for name in dotted.split("."):
+        unfolded = (part for one in every for part in (one if isinstance(one, list) else [one]))
+        every = [one.get(name) if isinstance(one, Mapping) else None for one in unfolded]
+    return tuple(map(_text, every))
 
 
 def _text(value: object) -> str:

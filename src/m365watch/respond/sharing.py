@@ -16,6 +16,8 @@ _ASKED = Step(
     "Ask the person what they wanted of Copilot",
     notes=("By hand: the attempt stands in the question; no document that was read is at fault.",),
 )
+_HOLDERS = ("grantedToV2", "grantedToIdentitiesV2")
+"""Where Graph has whom a permission is for: one person, or those of a link."""
 _UNCERTAIN = (
     "By hand: what looks like a blank in its address may be a part of its name, and another file may be"
     " called like that; the site shows which it is."
@@ -58,15 +60,32 @@ def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
     title = f"Share {place.shown} with outsiders no more"
     if not place.path:
         return Step("remove_sharing", title, notes=(_UNCERTAIN,))
-    wanted = tuple(("grantedToV2.user.email", one) for one in outside)
-    label = ("roles", "grantedToV2.user.email", "link.type")
+    people = tuple(dict.fromkeys(name for one in outside for name in _addresses_of(one)))
+    wanted = tuple((f"{holder}.user.email", one) for one in people for holder in _HOLDERS)
+    label = ("roles", *(f"{holder}.user.email" for holder in _HOLDERS), "link.scope", "link.type")
+    quoted = powershell(place.path)
     return Step(
         "remove_sharing",
         title,
         operations=(_permissions_of(place, wanted=wanted, label=label),),
+        powershell=(
+            f"Get-PnPFileSharingLink -Identity {quoted}",
+            "# then each that is for an outsider, by its id; whoever else it is for loses it, too:",
+            f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
+        ),
         permissions=("Files.ReadWrite.All",),
-        notes=("An invitation through a link is listed as the link.",),
+        notes=(
+            "A link is removed for all whom it is for: where others have it, too, a person picks.",
+            "Access without a link PowerShell does not list here: see the file's page, Manage access.",
+        ),
     )
+
+
+def _addresses_of(outsider: str) -> tuple[str, ...]:
+    """As records have somebody, and for a guest the address that was made into that name."""
+    name, mark, _ = outsider.lower().partition("#ext#")
+    local, _, domain = name.rpartition("_")
+    return (outsider, f"{local}@{domain}") if mark and local and domain else (outsider,)
 
 
 def _permissions_of(

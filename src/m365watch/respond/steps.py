@@ -92,7 +92,10 @@ class Remove:
     label: tuple[str, ...]
     """Properties that tell a person what is found; dotted."""
     wanted: tuple[tuple[str, str], ...] = ()
-    """Dotted properties and their values: addresses in either case, all else exactly."""
+    """Dotted properties and their values: addresses in either case, all else exactly.
+
+    Of a property in a list one is enough; a person picks where the others of that list are not wanted.
+    """
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
     """Dotted properties, and those of what was read first which they have to be equal to."""
     microsoft_too: bool = False

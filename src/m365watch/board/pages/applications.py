@@ -12,6 +12,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
     Told,
+    count_changes,
     marks_of_directory,
     marks_of_role,
     marks_of_scopes,
@@ -19,7 +20,7 @@ from m365watch.board.marks import (
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import applications
-from m365watch.board.queries.counting import Changes, added
+from m365watch.board.queries.counting import Changes
 from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Shape, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
@@ -83,8 +84,8 @@ def _target(record: Mapping[str, Any]) -> str:
 
 async def figures(view: View, sources: Sources) -> Shape:
     """Five numbers about changes of the directory."""
-    rows = await sources.ask(view, applications.COUNTS.query)
-    return Tiles(tiles_of(view, "/applications", _TILES, added(rows, 2 * len(applications.FIGURES))))
+    counts = await count_changes(view, sources, applications.COUNTS, applications.FIGURES)
+    return Tiles(tiles_of(view, "/applications", _TILES, counts))
 
 
 async def consents(view: View, sources: Sources) -> Shape:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
-from m365watch.board.marks import Told, marks_of_mail, marks_of_right, panel_url, tiles_of
+from m365watch.board.marks import Told, count_changes, marks_of_mail, marks_of_right, panel_url, tiles_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
-from m365watch.board.queries.counting import Changes, added
+from m365watch.board.queries.counting import Changes
 from m365watch.board.series import chart_of, colours_of
 from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
@@ -47,10 +47,10 @@ _WAYS = {"sync": "medium", "bind": "c1", "throttled": "failed", "not said": "c8"
 
 async def figures(view: View, sources: Sources) -> Shape:
     """Eight numbers about changes and about reading."""
-    changes, mailboxes = await asyncio.gather(
-        sources.ask(view, exchange.COUNTS.query), sources.ask(view, exchange.MAILBOX_FIGURES)
+    every, mailboxes = await asyncio.gather(
+        count_changes(view, sources, exchange.COUNTS, exchange.FIGURES),
+        sources.ask(view, exchange.MAILBOX_FIGURES),
     )
-    every = added(changes, 2 * len(exchange.FIGURES))
     foreign, deleted, synced, throttled = mailboxes[0] if mailboxes else (0,) * 4
 
     def tile(label: str, count: int, note: str, panel: str, *, tone: str = "") -> Tile:

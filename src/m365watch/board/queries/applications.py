@@ -22,7 +22,8 @@ IS_GATE = (
     "regexp_matches(lower(operation), 'polic|federat|domain|partner|feature|company settings|cross-tenant')"
 )
 _IS_CHANGE = f"(({IS_CREDENTIAL}) OR ({IS_APPLICATION}))"
-FIGURES = (IS_CONSENT, IS_CREDENTIAL, IS_APPLICATION, IS_ROLE, IS_GATE)
+_IS_OTHER = f"({IS_APPLICATION}) AND NOT ({IS_CREDENTIAL})"
+FIGURES = (IS_CONSENT, IS_CREDENTIAL, _IS_OTHER, IS_ROLE, IS_GATE)
 _SHOWN = (IS_CONSENT, _IS_CHANGE, IS_ROLE, IS_GATE)
 COUNTS = Sieve(
     (*FIGURES, *map(marked, FIGURES), _IS_CHANGE, marked(_IS_CHANGE)), of=CHANGES, only=IN_DIRECTORY

@@ -57,6 +57,12 @@ def changes_of(condition: str, counts: Sieve, *also: str) -> Changes:
     return Changes(newest, standing_out, named)
 
 
+def in_alerts(counts: Sieve, conditions: Sequence[str]) -> Query:
+    """Of each condition, how many of the records `$ids` fulfil it that do not stand out by their own text."""
+    sums = ", ".join(count_if(f"({one}) AND NOT marked") for one in conditions)
+    return Query(f"SELECT {sums} FROM facts WHERE {counts.only} AND {_NAMED}", of=counts.of, exact=True)
+
+
 def most_by(
     columns: Sequence[str],
     sums: Mapping[str, str],

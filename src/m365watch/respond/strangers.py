@@ -1,0 +1,55 @@
+"""Of which applications an alert itself shows that nobody works with them yet: those are shut out unasked.
+
+An administrator who renews a secret makes the same record as an intruder who adds one, and whoever controls
+one administrator could have any business application stopped by it. One that was only now made, that is
+known as bad, or that reads mail as none did before, is nobody's tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from m365watch.detect.rule import Rule
+from m365watch.respond.clues import Clues, gather_clues, split_clues
+from m365watch.respond.reading import Told
+from m365watch.respond.steps import Remove, Step
+
+_SPEAK = frozenset({"B13", "B14", "O06"})
+"""Detections that are about the application itself."""
+_MAKE = frozenset({"add application.", "add service principal."})
+_WHY = (
+    "Nothing in the alert shows that the application is the intruder's: others may work with it, and it stops"
+    " for them all. --yes leaves it alone."
+)
+
+
+def strangers_in(every: Sequence[Told], rules: Mapping[str, Rule]) -> frozenset[str]:
+    """The ids of such applications, of an alert and its parts."""
+    return frozenset(
+        app.id for told in every for clues in _telling(told, rules) for app in clues.applications
+    )
+
+
+def ask_of_others(steps: Sequence[Step], strangers: Collection[str]) -> list[Step]:
+    """The steps; those that end any other application for everybody wait for a person's yes."""
+    return [
+        replace(step, notes=(_WHY, *step.notes), asks_always=True)
+        if _ends_it(step) and not step.asks_always and not any(one in step.title for one in strangers)
+        else step
+        for step in steps
+    ]
+
+
+def _ends_it(step: Step) -> bool:
+    if step.word == "disable_application":
+        return bool(step.operations)
+    return any(isinstance(one, Remove) and one.takes_all for one in step.operations)
+
+
+def _telling(told: Told, rules: Mapping[str, Rule]) -> Iterator[Clues]:
+    if told.alert.detection in _SPEAK:
+        yield gather_clues(told.alert, ())
+    elif told.matches:
+        every = split_clues(told.alert, told.matches, rules.get(told.alert.rule_id))
+        yield from (clues for clues in every if clues.operation in _MAKE)

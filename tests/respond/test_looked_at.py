@@ -1,0 +1,103 @@
+"""What a plan of records comes to in a tenant as it is: what was given goes, and what others have stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detected import plan_from, steps
+from m365watch.respond.carrying import Deed, Document, Looked, look
+from m365watch.respond.steps import GraphCall, Plan
+
+EVE = "eve@rival.example"
+BUYER = "buyer@customer.example"
+
+
+class Tenant:
+    """Graph of a tenant in which everything that is read first is one document, and every list the same."""
+
+    def __init__(self, subject: Document, *listed: Document) -> None:
+        self._subject = subject
+        self._listed = listed
+
+    async def ask(self, call: GraphCall) -> Document:
+        return self._subject
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        return self._listed
+
+
+def looked_at(plan: Plan, word: str, tenant: Tenant) -> Looked:
+    """What the plan's one operation of the word finds there."""
+    [operation] = [one for step in steps(plan, word) for one in step.operations]
+    return asyncio.run(look(tenant, operation))
+
+
+def told(deeds: Sequence[Deed]) -> list[tuple[str, bool]]:
+    """What each would remove, and whether it does so without a person's word."""
+    return [(deed.call.path.rpartition("/")[2], deed.is_meant) for deed in deeds]
+
+
+PLAN = {"id": "f1", "name": "plan.docx", "parentReference": {"driveId": "d1"}}
+
+
+def shared(folder: Path, whom: str) -> Plan:
+    """A file is shared with somebody outside through a link."""
+    to_buyer = {"shape": "sharing", "Operation": "AddedToSecureLink", "TargetUserOrGroupType": "Guest"}
+    return plan_from(
+        folder,
+        "s02_shared_with_new_domain",
+        {"repeat": 10, "every": "1d", "record": to_buyer | {"TargetUserOrGroupName": BUYER}},
+        to_buyer | {"after": "1h", "TargetUserOrGroupName": whom},
+    )
+
+
+def link(number: str, *people: str) -> dict[str, Any]:
+    """A link that these people can open."""
+    of_people = [{"user": {"email": one}} if one else {"siteUser": {"id": "7"}} for one in people]
+    return {
+        "id": number,
+        "link": {"scope": "users", "type": "edit"},
+        "grantedToIdentitiesV2": of_people,
+    }
+
+
+@pytest.mark.parametrize("whom", [EVE, "EVE@rival.example", "eve_rival.example#ext#@contoso.example"])
+def test_what_was_shared_by_a_link_is_shared_no_more(tmp_path: Path, whom: str) -> None:
+    """By what Graph lists for a link of certain people; another's link and right stay."""
+    right = {"id": "p3", "grantedToV2": {"user": {"email": BUYER}}}
+    found = looked_at(
+        shared(tmp_path, whom), "remove_sharing", Tenant(PLAN, link("p1", EVE), link("p2", BUYER), right)
+    )
+
+    assert told(found.deeds) == [("p1", True)]
+
+
+@pytest.mark.parametrize("other", [BUYER, ""])
+def test_of_a_link_for_several_people_a_person_decides(tmp_path: Path, other: str) -> None:
+    """The others lose it with the outsider, also who is known by no address."""
+    found = looked_at(shared(tmp_path, EVE), "remove_sharing", Tenant(PLAN, link("p1", EVE, other)))
+
+    assert told(found.deeds) == [("p1", False)]
+    assert EVE in found.deeds[0].label
+    assert other in found.deeds[0].label
+
+
+def test_a_right_without_a_link_is_taken_as_before(tmp_path: Path) -> None:
+    """Graph has its holder in another place."""
+    right = {"id": "p1", "roles": ["read"], "grantedToV2": {"user": {"email": "Eve@Rival.example"}}}
+    found = looked_at(shared(tmp_path, EVE), "remove_sharing", Tenant(PLAN, right))
+
+    assert told(found.deeds) == [("p1", True)]
+
+
+def test_sharing_through_a_link_ends_by_powershell_too(tmp_path: Path) -> None:
+    """Who has no application for Graph sees the links first."""
+    [step] = steps(shared(tmp_path, EVE), "remove_sharing")
+
+    assert step.powershell[0] == "Get-PnPFileSharingLink -Identity '/personal/ada/Documents/plan.docx'"
+    assert step.powershell[-1].startswith("Remove-PnPFileSharingLink ")
