@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +19,11 @@ import pytest
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.alerts_meant import list_meant
+from m365watch.board.lake_reader import Row
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
 from m365watch.board.pivots import entity_ways
+from m365watch.board.planning import Query
 from m365watch.board.queries.trails import BY_ID
 from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
@@ -38,6 +40,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.ranking import rank_alerts
 from m365watch.detect.rule import Rule
+from m365watch.errors import QueryStopped
 from m365watch.respond.journal import Journal, Line
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
@@ -221,6 +224,26 @@ def test_no_alert_of_a_rule_that_is_none_is_no_good_news(sources: Sources) -> No
     assert empty is not None
     assert "good news" not in empty.then
     assert "narrowed" in empty.why
+
+
+def test_a_lake_that_does_not_answer_is_not_asked_at_every_look(sources: Sources, kept: KeptAlert) -> None:
+    """Its alerts stay, with a word; a minute later it is asked again."""
+    asked = []
+
+    class Slow(Sources):
+        async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
+            asked.append(query)
+            raise QueryStopped("the query took longer than 10 s", fix="choose a shorter time")
+
+    slow = Slow(sources.settings, sources.facts, sources.clock)
+    now = datetime.now(UTC)
+    for after_s in (0, 5, 70):
+        view = view_of(f"{EVERY}&workload=Exchange", now=now + timedelta(seconds=after_s))
+        meant = asyncio.run(list_meant(view, slow))
+        assert meant is not None
+        assert len(meant.alerts) == meant.unsure > 0
+
+    assert len(asked) == 2
 
 
 def test_an_alert_whose_records_are_gone_stays_with_a_word(sources: Sources, kept: KeptAlert) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from m365watch.config.exposure import FileGuard, guard_for
+from m365watch.config.files import denied, read_with_status
 from m365watch.config.keyrings import read_keyring
 from m365watch.config.secrets import read_guarded_secret
 from settings_documents import SECRET, filled_in, mistakes_of, secret_of, settings_of
@@ -177,6 +179,41 @@ def test_a_keyring_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.
     assert mistakes_of(from_keyring("keyring:m365/contoso")) == [
         (
             f'{AT}: "keyring:m365/contoso" needs the package keyring, which is not installed; '
-            'run: pip install "m365watch[keyring]"'
+            "run: pip install keyring"
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        (
+            US,
+            "it is a file of user 1000 (mode 0600), and user 10001 runs this; run: chown 10001 /run/s",
+        ),
+        (10_001, "it is a file of user 10001 (mode 0600), who runs this; run: chmod 400 /run/s"),
+    ],
+)
+def test_a_file_of_somebody_else_says_whose_it_is_and_who_asks(owner: int, said: str) -> None:
+    """Docker and Compose show the host's file with the host's owner, and the image runs as user 10001."""
+    assert denied(Path("/run/s"), status_of(0o600, owner), user=10_001) == said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_s_file_is_refused_with_its_owner() -> None:
+    """As the system says it: root puts the file there, somebody else is to read it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        file = Path(folder, "secret")
+        file.write_text(SECRET)
+        file.chmod(0o600)
+        for mode, said in (
+            (0o755, r"user 0 \(mode 0600\), and user 65534 runs"),
+            (0o700, "a folder above it"),
+        ):
+            Path(folder).chmod(mode)
+            os.seteuid(65_534)
+            try:
+                with pytest.raises(ValueError, match=said):
+                    read_with_status(file, bytes_max=100)
+            finally:
+                os.seteuid(0)

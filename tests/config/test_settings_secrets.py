@@ -134,6 +134,17 @@ def test_a_variable_that_is_not_there_is_named() -> None:
     ]
 
 
+def test_what_systemd_sets_in_the_unit_alone_is_not_to_be_set_by_hand() -> None:
+    """Whoever runs `check` beside the service is told how the secret is lent to it."""
+    document = with_credentials(client_secret=None, client_secret_file="${CREDENTIALS_DIRECTORY}/m365_secret")
+
+    [mistake] = mistakes_of(document, environment={})
+
+    assert "lacks CREDENTIALS_DIRECTORY" in mistake
+    assert "systemd-run --pipe --wait --uid=USER -p LoadCredential=NAME:FILE m365watch" in mistake
+    assert "set it" not in mistake
+
+
 def test_a_line_break_from_the_environment_is_refused() -> None:
     """Orchestrators hand on the line break at the end of a file."""
     document = with_credentials(client_secret="${S}")

@@ -194,3 +194,53 @@ def test_the_commands_look_whose_an_application_is_before_they_end_it(tmp_path: 
     lines = steps(plan, word)[-1].powershell
     assert "AppOwnerOrganizationId" in lines[1]
     assert [line for line in lines[2:] if not line.startswith("# unless AppOwnerOrganizationId")] == []
+
+
+ACTING = "88bca18c-0000-4b33-b9ec-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("rule", "record"),
+    [
+        (
+            "i16_privileged_role",
+            {
+                "shape": "directory",
+                "Operation": "Add member to role.",
+                "ObjectId": EVE,
+                "ModifiedProperties": {"Role.TemplateId": [GLOBAL, ""]},
+            },
+        ),
+        ("o03_application_permission_granted", app_role(APP)),
+        ("o04_credential_added", secret(APP)),
+    ],
+    ids=["a role", "a permission", "a secret"],
+)
+def test_an_application_that_did_it_is_shut_out_before_it_does_it_again(
+    tmp_path: Path, rule: str, record: dict[str, Any]
+) -> None:
+    """It is no account; a person says yes, for others may work with it."""
+    plan = plan_from(tmp_path, rule, record | {"UserId": f"ServicePrincipal_{ACTING}"})
+
+    step = steps(plan, "disable_application")[0]
+    assert step.title == f"Disable the application whose service principal is {ACTING} (who did it)"
+    assert step.asks_always
+    assert [call.path for call in step.calls if call.method == "PATCH"] == [f"/servicePrincipals/{ACTING}"]
+    assert plan.steps.index(step) <= 1
+
+
+def test_an_application_that_only_an_object_names_is_looked_at_first(tmp_path: Path) -> None:
+    """A record of a new secret has seldom the other id, and it may be the collector that got it."""
+    record = changed(
+        "Update application \u2013 Certificates and secrets management ",
+        ObjectId=f"Application_{APP}",
+        ModifiedProperties={"KeyDescription": ['["[KeyIdentifier=a,KeyType=Password]"]', "[]"]},
+    )
+    plan = plan_from(tmp_path, "o04_credential_added", record, own_apps=[GRAPH_POWERSHELL])
+
+    named = [step for step in plan.steps if APP in step.title]
+    assert len(named) == 2
+    assert all(f"its AppId is not {GRAPH_POWERSHELL}" in step.notes[0] for step in named)
+    assert [
+        line for step in named for line in step.powershell if "-AccountEnabled" in line and line[0] != "#"
+    ] == []

@@ -212,7 +212,7 @@ class Sources:
     async def kinds_of_evidence(self, view: View, alerts: Sequence[KeptAlert]) -> Mapping[Key, RecordKind]:
         """What is known of the records that such alerts rest on; those of others may be among it.
 
-        Where the lake cannot be asked in time, nothing is learned.
+        Where the lake cannot be asked in time, nothing is learned, and it is not asked again for a while.
         """
         assert all(view.sees(one.alert.tenant) for one in alerts)  # noqa: S101
         now_s = view.now.timestamp()
@@ -222,9 +222,10 @@ class Sources:
             end_s = max(one.alert.last_at_ms for one in unknown) // 1000 + HOUR_S
             span = TimeRange(start_s // HOUR_S * HOUR_S, -(-end_s // HOUR_S) * HOUR_S)
             ids = sorted({one for kept in unknown for one in kept.alert.evidence})
+            rows: list[Row] = []
             with suppress(CollectorError):
                 rows = await self.ask(replace(view.of_everything, range=span), KINDS, ids=ids)
-                self._evidence.learn(unknown, rows, now_s=now_s)
+            self._evidence.learn(unknown, rows, now_s=now_s)
         return self._evidence.kinds
 
     @property

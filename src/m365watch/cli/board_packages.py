@@ -17,5 +17,6 @@ def require_board() -> None:
         import uvicorn  # noqa: F401 - the same
     except ImportError as error:
         raise NeedsOperator(
-            f"the board needs the Python package {error.name}", fix='run: pip install "m365watch[board]"'
+            f"the board needs the Python package {error.name}",
+            fix='run in the checkout: pip install ".[board]"',
         ) from None

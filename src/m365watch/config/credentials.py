@@ -49,7 +49,7 @@ class ProofKeys(Section):
         default=None, title="the secret's value in quotes, or ${NAME}, or the key client_secret_file"
     )
     """The value of the client secret (not its ID), `${NAME}` to take it from the environment, or
-    `keyring:SERVICE/NAME` to take it from the keyring, with `pip install "m365watch[keyring]"`."""
+    `keyring:SERVICE/NAME` to take it from the keyring, with `pip install keyring`."""
 
     client_secret_file: FilePath | None = Field(default=None, title=_OWN_FILE)
     """A file that holds the secret, in place of `client_secret`. A line break at its end is left out. It is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read_with_status(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_resu
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError from None
     except (OSError, ValueError) as error:
-        reason = error.strerror or "unknown" if isinstance(error, OSError) else "not a path"
+        reason = _refusal(path, error) if isinstance(error, OSError) else "not a path"
         raise ValueError(f"cannot be read: {reason}") from None
     try:
         status = os.fstat(descriptor)
@@ -38,3 +39,24 @@ def read_with_status(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_resu
         raise ValueError(f"cannot be read: {error.strerror or 'unknown'}") from None
     finally:
         os.close(descriptor)
+
+
+def _refusal(path: Path, error: OSError) -> str:
+    """What the system said, and whose file it is where that is what is wrong."""
+    reason, user = error.strerror or "unknown", os.geteuid()
+    if not isinstance(error, PermissionError):
+        return reason
+    try:
+        status = path.stat()
+    except OSError:
+        return f"{reason}: a folder above it is closed to user {user}, who runs this"
+    return f"{reason}: {denied(path, status, user=user)}"
+
+
+def denied(path: Path, status: os.stat_result, *, user: int) -> str:
+    """Whose file it is that `user` may not read, and the command that cures it."""
+    said = f"it is a file of user {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o})"
+    name = shlex.quote(str(path))
+    if status.st_uid == user:
+        return f"{said}, who runs this; run: chmod 400 {name}"
+    return f"{said}, and user {user} runs this; run: chown {user} {name}"

@@ -1,6 +1,6 @@
 """Secrets that the desktop's or the machine's keyring keeps: `keyring:SERVICE/NAME` in place of the secret.
 
-The package `keyring` is asked, which is no part of the collector: `pip install "m365watch[keyring]"`.
+The package `keyring` is asked, which is no part of the collector: `pip install keyring`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_keyring(reference: str) -> str:
         library: Any = import_module("keyring")
     except ImportError:
         raise ValueError(
-            'needs the package keyring, which is not installed; run: pip install "m365watch[keyring]"'
+            "needs the package keyring, which is not installed; run: pip install keyring"
         ) from None
     try:
         secret = library.get_password(service, name)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from m365watch.config.document import Pairs
+from m365watch.config.exposure import CREDENTIALS_VARIABLE
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.sections import Document, section_at
 from m365watch.config.wanted import filled_in_at, wanted_at
@@ -26,6 +27,12 @@ INTEGER_BITS_MAX = 64
 _NOTIFICATIONS = ("detections", "notifications")
 _OFF: Document = {"enabled": False}
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
+
+_LENT = (
+    "systemd sets it in the service; to a command by hand it is lent: "
+    "sudo systemd-run --pipe --wait --uid=USER -p LoadCredential=NAME:FILE m365watch ..."
+)
+"""What to do outside the unit, where the variable is not to be set by hand."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate", "federated_token")}
@@ -150,7 +157,8 @@ class _Tidying:
         missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:
             names = " and ".join(dict.fromkeys(missing))
-            self._report.refuse(path, f"the environment lacks {names}, or it is empty; set it")
+            cure = _LENT if CREDENTIALS_VARIABLE in missing else "set it"
+            self._report.refuse(path, f"the environment lacks {names}, or it is empty; {cure}")
         if "${" in _VARIABLE.sub("", text):
             self._report.refuse(path, "has a ${ that starts no variable; write it as ${NAME}")
         return self._filled(text)

@@ -15,6 +15,8 @@ from m365watch.values import dataclass
 
 _REGISTRATION = "application_"
 _PRINCIPAL = "serviceprincipal_"
+_GET_REGISTRATION = "Get-MgApplication -ApplicationId"
+_GET_PRINCIPAL = "Get-MgServicePrincipal -ServicePrincipalId"
 _FOUND = "(appId='{subject.appId}')"
 
 
@@ -49,6 +51,16 @@ class App:
         return f"{self.registration}?$select=id,appId,displayName,verifiedPublisher"
 
 
+def is_by_object(command: str) -> bool:
+    """Whether the command takes an application by an object's id, which does not tell whose it is."""
+    return _GET_REGISTRATION in command or _GET_PRINCIPAL in command
+
+
+def acting_app(name: str) -> App | None:
+    """The application that a record has where others have an account; None where it is none."""
+    return app_of(name) if name.lower().startswith(_PRINCIPAL) else None
+
+
 def app_of(value: str) -> App | None:
     """The application that an alert names so; None where it is no id."""
     guid = guid_in(value)
@@ -57,7 +69,7 @@ def app_of(value: str) -> App | None:
     quoted = powershell(guid)
     if value.lower().startswith(_REGISTRATION):
         own = f"/applications/{guid}"
-        get = f"$registration = Get-MgApplication -ApplicationId {quoted}"
+        get = f"$registration = {_GET_REGISTRATION} {quoted}"
         return App(
             id=guid,
             told=f"with the object id {guid}",
@@ -70,7 +82,7 @@ def app_of(value: str) -> App | None:
         )
     if value.lower().startswith(_PRINCIPAL):
         own = f"/servicePrincipals/{guid}"
-        get = f"$app = Get-MgServicePrincipal -ServicePrincipalId {quoted}"
+        get = f"$app = {_GET_PRINCIPAL} {quoted}"
         return App(
             id=guid,
             told=f"whose service principal is {guid}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
@@ -142,28 +144,41 @@ def _grants(app: App) -> Step:
 
 def disable_application(clues: Clues) -> list[Step]:
     """It gets no token any more in this tenant."""
-    steps = [
-        Step(
-            "disable_application",
-            f"Disable the application {app.told}",
-            operations=(
-                Revise(
-                    app.principal,
-                    {"accountEnabled": False},
-                    subject=app.principal_subject,
-                    identified=app.identified,
-                ),
-            ),
-            powershell=(
-                app.get_principal,
-                _LOOK,
-                f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
-            ),
-            permissions=("Application.ReadWrite.All",),
-        )
-        for app in clues.applications_to_shut
-    ]
+    steps = [_disable(app, app.told) for app in clues.applications_to_shut]
     return [*steps, *_spared("disable_application", clues)]
+
+
+def disable_acting(clues: Clues) -> list[Step]:
+    """Whoever did it is no account, but an application; it does it again as long as it gets a token."""
+    why = (
+        "Whoever has a secret of it did this. Others may work with it, or it is a service of Microsoft's: see"
+        " whose it is. --yes leaves it alone."
+    )
+    return [
+        replace(_disable(app, f"{app.told} (who did it)"), notes=(why,), asks_always=True)
+        for app in clues.acting_applications
+    ]
+
+
+def _disable(app: App, told: str) -> Step:
+    return Step(
+        "disable_application",
+        f"Disable the application {told}",
+        operations=(
+            Revise(
+                app.principal,
+                {"accountEnabled": False},
+                subject=app.principal_subject,
+                identified=app.identified,
+            ),
+        ),
+        powershell=(
+            app.get_principal,
+            _LOOK,
+            f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
+        ),
+        permissions=("Application.ReadWrite.All",),
+    )
 
 
 def remove_credential(clues: Clues) -> list[Step]:

@@ -9,7 +9,7 @@ from m365watch.detect.alert import Alert, Match
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.judging import named_in, split_line
 from m365watch.detect.rule import Rule
-from m365watch.respond.app_names import App, app_of
+from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
@@ -109,6 +109,13 @@ class Clues:
         named = self.entity("app")
         apps = (app for app in map(app_of, reversed(named)) if app is not None)
         return tuple(reversed({app.id: app for app in apps}.values()))[:TARGETS_MAX]
+
+    @property
+    def acting_applications(self) -> tuple[App, ...]:
+        """Those that did it themselves, as no account does."""
+        named = (*self.entities.get("user", ()), *self.entities.get("actor", ()))
+        apps = (app for app in map(acting_app, named) if app is not None)
+        return tuple({app.id: app for app in apps}.values())[:TARGETS_MAX]
 
     @property
     def applications_to_shut(self) -> tuple[App, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from m365watch.respond.app_names import is_by_object
 from m365watch.respond.steps import Step
 
 _THINGS = 3
@@ -45,14 +46,28 @@ def cut_long(by_word: Mapping[str, Sequence[Step]]) -> tuple[list[Step], list[st
 
 
 def spare_own(steps: Sequence[Step], own_apps: Iterable[str]) -> list[Step]:
-    """Whatever would be done to an application of this product's own is by hand, and comes last."""
-    own = tuple(one.lower() for one in own_apps if one)
+    """Whatever would be done to an application of this product's own is by hand, and comes last.
+
+    Which it is, the id that it signs in with tells; of one that is named by an object's a person has to see.
+    """
+    own = tuple(dict.fromkeys(one.lower() for one in own_apps if one))
     spared = [step for step in steps if any(one in _text_of(step) for one in own)]
-    return [*(one for one in steps if one not in spared), *map(_by_hand, spared)]
+    others = [one for one in steps if one not in spared]
+    return [*(_to_be_seen(one, own) if own else one for one in others), *map(_by_hand, spared)]
 
 
 def _text_of(step: Step) -> str:
     return " ".join((*(call.path for call in step.calls), *step.powershell)).lower()
+
+
+def _to_be_seen(step: Step, own: Sequence[str]) -> Step:
+    if not any(is_by_object(line) for line in step.powershell):
+        return step
+    why = (
+        f"See first that its AppId is not {' or '.join(own)}: with that the records are collected or the"
+        " responses carried out, and the record names an object of the directory. Graph sees to it itself."
+    )
+    return replace(step, notes=(why, *step.notes))
 
 
 def _by_hand(step: Step) -> Step:

@@ -26,7 +26,7 @@ from m365watch.respond import (
     sharing,
     sharing_policies,
 )
-from m365watch.respond.clues import Clues, split_clues
+from m365watch.respond.clues import Clues, gather_clues, split_clues
 from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, spare_own
@@ -82,6 +82,8 @@ OF_ACCOUNTS = frozenset(
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
 LOCKING = frozenset({"disable_account", "reset_password", "revoke_sessions"})
 """Words that keep an account from its work."""
+SHUTTING = LOCKING | {"disable_application"}
+"""Words that keep whoever did it out."""
 _OF_EVERYBODY = frozenset({"disable_application", "remove_oauth_grant"})
 """Words that end an application for whoever uses it."""
 _ONLY_NEAR = (
@@ -132,6 +134,7 @@ def plan_response(
     by_word = {word: _each_once(_steps_for(word, told, parts, begun_by, rules)) for word in words}
     if any("remove_user_consent" in one.contain for one in (alert, *(part.alert for part in parts))):
         by_word |= {word: [*map(_ask_always, by_word[word])] for word in _OF_EVERYBODY & by_word.keys()}
+    by_word = _with_acting(by_word, told)
     strangers = strangers_in((told, *parts), rules)
     by_word = {word: ask_of_others(every, strangers) for word, every in by_word.items()}
     kept, cut = cut_long(by_word)
@@ -147,6 +150,15 @@ def plan_response(
     # Where there is only a look, a part's own plan may know more.
     had = {word for word, of in by_word.items() if any(one.operations or one.powershell for one in of)}
     return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(had, parts), tuple(notes))
+
+
+def _with_acting(by_word: Mapping[str, list[Step]], told: Told) -> dict[str, list[Step]]:
+    """An application that acted is shut out first, where accounts or applications are."""
+    acting = applications.disable_acting(gather_clues(told.alert, ()))
+    if not acting or not SHUTTING & by_word.keys():
+        return dict(by_word)
+    by_word = {**by_word, "disable_application": [*acting, *by_word.get("disable_application", [])]}
+    return {word: by_word[word] for word in in_order(by_word)}
 
 
 def _words_of(
