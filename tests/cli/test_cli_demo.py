@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from patience import PATIENCE_S
@@ -31,6 +33,13 @@ from m365watch.lake.reader import QueryAnswer
 from m365watch.model import ContentType
 from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+_ROW = re.compile(
+    r"^ \d\d-\d\d \d\d:\d\d {3}(?P<title>.+?) {2,}\d+ (?:s|min|h) {3}"
+    r"[0-9a-f]{8} (?P<alert>.+?)(?:, and [\d,]+ more)?$",
+    re.MULTILINE,
+)
+"""A line of README's table of attacks; when, how fast, and how many more differ from day to day."""
 FAILED = Finding(
     QUESTIONS[1],
     QueryAnswer(
@@ -320,10 +329,36 @@ def alert_with(
     return KeptAlert(alert, shown=True)
 
 
+def not_in_readme(attacks: list[dict[str, Any]]) -> list[str]:
+    """What README's table of attacks says of a demo, and this one did not find."""
+    shown = [(row["title"], row["alert"]) for row in _ROW.finditer(README)]
+    found = {(one["title"], one["alert_title"]) for one in attacks}
+    [count] = re.findall(r"^(\d+ of \d+) attacks found; ", README, re.MULTILINE)
+    number = sum(one["alert"] is not None for one in attacks)
+
+    assert len(shown) >= 2
+    return [f"{title}: {alert}" for title, alert in shown if (title, alert) not in found] + (
+        [] if count == f"{number} of {len(attacks)}" else [count]
+    )
+
+
+@pytest.mark.parametrize("change", [{"alert_title": "Another"}, {"alert": None}])
+def test_a_demo_that_finds_otherwise_than_readme_says_is_seen(change: dict[str, Any]) -> None:
+    """Another alert, or an attack that nothing tells of."""
+    rows = [
+        {"title": row["title"], "alert_title": row["alert"], "alert": "x"} for row in _ROW.finditer(README)
+    ]
+    attacks = rows + [rows[-1]] * (10 - len(rows))
+
+    assert not_in_readme(attacks) == []
+    assert len(not_in_readme([attacks[0] | change, *attacks[1:]])) == 1
+
+
 def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
     """From the tenant to SQL on the lake, in a folder with a space, without a terminal."""
     folder = tmp_path / "my demo"
-    sizes = ("--days", "1", "--records-per-day", "1000")
+    # A whole week, so that it has the attacks in it; few records a day.
+    sizes = ("--days", "7", "--records-per-day", "300")
     program = [sys.executable, "-m", "m365watch.cli.main"]
     ended = subprocess.run(
         [*program, "demo", "--directory", str(folder), *sizes, "--json"],
@@ -342,7 +377,9 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
     assert document["totals"]["records"]["delivered"] == sum(
         row["records"] for row in document["findings"]["records-per-table"]
     )
+    assert len(document["attacks"]) >= 10
     assert all(one["alert"] and one["found_after_s"] >= 0 for one in document["attacks"])
+    assert not_in_readme(document["attacks"]) == []
     assert "caught up with" in ended.stderr
     status = subprocess.run(
         [*program, "status", "--config", str(folder / "config.json"), "--json"],

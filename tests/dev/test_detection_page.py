@@ -15,7 +15,8 @@ from m365watch.detect.exceptions_file import read_exceptions
 from m365watch.detect.library import load_packs
 from m365watch.detect.output import FILE_NAME
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
 GUID = "11111111-2222-4333-8444-555555555555"
 
 
@@ -86,3 +87,11 @@ def test_every_command_and_option_shown_is_one() -> None:
     for group, name in re.findall(r"`m365watch (alerts|rules) (\w+)", PAGE):
         assert name in commands[group].commands
     assert f"`{FILE_NAME}`" in PAGE
+
+
+def test_the_tutorials_count_the_rules_that_there_are() -> None:
+    """Whoever follows one sees the number on the page."""
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "tutorials").glob("*.md")]
+    told = [int(one) for page in pages for one in re.findall(r"(\d+) rules of the packs core and devo", page)]
+
+    assert told == [len(load_packs(["core", "devo"]).rules)] * 2
