@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 LAYERS = (
-    {"__init__", "values", "instants", "lean", "model", "errors", "clock", "progress", "defects", "durable"},
+    {"__init__", "values", "instants", "lean", "model", "errors", "clock", "progress", "defects", "durable"}
+    | {"spreadsheets"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}

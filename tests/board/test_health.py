@@ -295,9 +295,14 @@ def test_of_very_many_feeds_it_is_told_which_were_looked_at(sources: Sources) ->
 
 def test_without_a_ledger_every_panel_says_what_to_do(sources: Sources, tmp_path: Path) -> None:
     """None is broken, and none is blank."""
-    board = board_of(replace(sources, settings=replace(sources.settings, state_directory=tmp_path)))
+    bare = replace(sources, settings=replace(sources.settings, state_directory=tmp_path))
+    board = board_of(bare)
     assert not (tmp_path / LEDGER_FILE).exists()
 
+    files = (("--config", tmp_path / "m365watch.yaml"),)
+    told = asyncio.run(overview.health(view_of(), replace(bare, files=files)))
+    assert told.empty is not None
+    assert told.empty.then == f"This starts one: m365watch run --config {tmp_path / 'm365watch.yaml'}"
     for panel in health.PAGE.panels:
         text = asyncio.run(ask(board, f"/panel/health/{panel.name}")).text
         assert "m365watch run" in text or "detections.notifications" in text, panel.name

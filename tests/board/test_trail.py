@@ -236,6 +236,17 @@ def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, so
     trail.close()
 
 
+def test_where_nothing_can_be_written_down_the_trail_does_not_say_nobody(sources: Sources) -> None:
+    """Nobody knows who did what meanwhile, and what to do about it is said."""
+    full = replace(sources, trail_trouble=lambda: "the disk is full: make room")
+    view = view_of("range=1h&user=nobody")
+    said = [asyncio.run(trail_page.deeds(view, one)) for one in (sources, full)]
+
+    empties = [one.parts[0].empty for one in said if isinstance(one, Several)]
+    assert [one.then for one in empties if one is not None][1] == "the disk is full: make room"
+    assert empties[0] != empties[1]
+
+
 def test_a_line_that_a_full_disk_or_a_crash_cut_short_takes_no_other_along(tmp_path: Path) -> None:
     """What is written next begins a line of its own, and nothing of what failed is left."""
     journal = TrailJournal(tmp_path, lake=None, collector_name="one")

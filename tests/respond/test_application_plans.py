@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detected import plan_from, steps, titles
+from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan, Remove
+from test_responding import Scene, in_scene
 
 ADMIN, EVE = "admin@contoso.example", "eve@contoso.example"
 APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"
 EXCHANGE = "00000002-0000-0ff1-ce00-000000000000"
 GRAPH_POWERSHELL = "14d82eec-204b-4c2f-b7e8-296a70dab67e"
+MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
 ROLE_ID = "e2a3a72e-5f79-4c64-b1b1-878b674786c9"
 GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
 
@@ -244,3 +248,23 @@ def test_an_application_that_only_an_object_names_is_looked_at_first(tmp_path: P
     assert [
         line for step in named for line in step.powershell if "-AccountEnabled" in line and line[0] != "#"
     ] == []
+
+
+def test_what_microsoft_s_own_application_got_graph_takes_from_it(tmp_path: Path) -> None:
+    """One permission by its id, as --yes does it; the other that it has stays."""
+    plan = plan_from(tmp_path, "o03_application_permission_granted", app_role(APP))
+    roles = f"/servicePrincipals(appId='{APP}')/appRoleAssignments"
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_principal(APP)
+        scene.directory.principals[APP]["appOwnerOrganizationId"] = MICROSOFT
+        for role in (ROLE_ID, GLOBAL):
+            scene.directory.add(roles, {"appRoleId": role, "resourceId": "r", "principalId": "p"})
+        given = [steps(plan, "remove_oauth_grant")[0]]
+        told = await scene.apply(replace(plan, tenant=scene.tenant, steps=tuple(given)))
+
+        assert [one.came for one in told] == [Came.DONE]
+        assert [one["appRoleId"] for one in scene.directory.lists[roles]] == [GLOBAL]
+        assert scene.directory.principals[APP]["accountEnabled"] is True
+
+    in_scene(tmp_path, test)

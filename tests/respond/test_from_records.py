@@ -396,21 +396,43 @@ def test_an_account_is_in_the_plan_however_much_was_opened(tmp_path: Path) -> No
     assert any("more steps (disable anonymous link)" in note for note in plan.notes)
 
 
-def test_a_role_of_exchange_is_taken_from_whom_it_was_given(tmp_path: Path) -> None:
-    """What comes by a role group would be taken from all its members."""
+@pytest.mark.parametrize(
+    ("named", "removal"),
+    [
+        (
+            {"ObjectId": "Mailbox Import Export-x", "Name": "x's export"},
+            "$remove 'x''s export' -Confirm:$false",
+        ),
+        (
+            {"ObjectId": "Mailbox Import Export-x"},
+            "# if that is the one made then: $remove 'Mailbox Import Export-x' -Confirm:$false",
+        ),
+        (
+            {"ObjectId": ""},
+            "# the one made then, by its name: $remove NAME -Confirm:$false",
+        ),
+    ],
+)
+def test_of_the_roles_of_exchange_only_what_was_given_is_taken(
+    tmp_path: Path, named: dict[str, str], removal: str
+) -> None:
+    """Organization Management has the same by right, and what comes by a role group all its members have."""
+    given = {"Role": "Mailbox Import Export", "SecurityGroup": "Organization Management"}
     plan = plan_from(
         tmp_path,
         "b10_powerful_exchange_role",
         {
             "shape": "cmdlet",
             "Operation": "New-ManagementRoleAssignment",
-            "Parameters": {"Role": "ApplicationImpersonation", "User": "svc@contoso.example"},
+            "ObjectId": named["ObjectId"],
+            "Parameters": given | {key: value for key, value in named.items() if key == "Name"},
         },
     )
 
     [step] = steps(plan, "remove_role")
-    assert all("-AssignmentMethod Direct" in line for line in step.powershell)
-    assert "Format-Table" in step.powershell[0]
+    look, *removals_told = step.powershell
+    assert "-AssignmentMethod Direct | Format-Table" in look
+    assert removals_told == [removal.replace("$remove", "Remove-ManagementRoleAssignment -Identity")]
 
 
 def credential(app: str, *, after: str = "1s", user: str = ADMIN) -> dict[str, Any]:

@@ -101,3 +101,41 @@ def test_sharing_through_a_link_ends_by_powershell_too(tmp_path: Path) -> None:
 
     assert step.powershell[0] == "Get-PnPFileSharingLink -Identity '/personal/ada/Documents/plan.docx'"
     assert step.powershell[-1].startswith("Remove-PnPFileSharingLink ")
+
+
+GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+USERS = "fe930be7-5e62-47db-91af-98c3a49a38b1"
+
+
+def given(folder: Path, template: str) -> Plan:
+    """Somebody gets a role."""
+    told_role = {"Role.DisplayName": ["A role", ""], "Role.TemplateId": [template, ""]}
+    record = {"shape": "directory", "Operation": "Add member to role.", "ModifiedProperties": told_role}
+    return plan_from(folder, "i16_privileged_role", record)
+
+
+def assignment(number: str, role: str, scope: str = "/") -> dict[str, Any]:
+    """A role of the directory that somebody has, in all of it or in one unit."""
+    return {"id": number, "principalId": "b1", "roleDefinitionId": role, "directoryScopeId": scope}
+
+
+def test_a_role_that_somebody_has_in_several_scopes_is_picked_by_a_person(tmp_path: Path) -> None:
+    """In one unit it may rightly be theirs; the record does not say for which one it is."""
+    tenant = Tenant(
+        {"id": "b1"},
+        assignment("r1", USERS),
+        assignment("r2", USERS, "/administrativeUnits/u1"),
+        assignment("r3", GLOBAL),
+    )
+    found = looked_at(given(tmp_path, USERS), "remove_role", tenant)
+
+    assert told(found.deeds) == [("r1", False), ("r2", False)]
+    assert "directoryScopeId /administrativeUnits/u1" in found.deeds[1].label
+
+
+def test_a_role_that_somebody_has_once_goes_without_a_question(tmp_path: Path) -> None:
+    """Whatever its scope is; other roles stay."""
+    tenant = Tenant({"id": "b1"}, assignment("r1", USERS), assignment("r3", GLOBAL))
+    found = looked_at(given(tmp_path, USERS), "remove_role", tenant)
+
+    assert told(found.deeds) == [("r1", True)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
@@ -35,13 +33,12 @@ from m365watch.board.view import View
 from m365watch.board.words import visible
 from m365watch.errors import CollectorError
 from m365watch.lake.filters.finding import Hit
+from m365watch.spreadsheets import csv_lines, without_formula
 
 _ALERT = (
     *("alert", "severity", "title", "state", "about", "records"),
     *("first", "last", "techniques", "note"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
-"""Signs with which a formula begins, the wide ones of East Asian keyboards too."""
 
 
 def refuse_unread(view: View) -> Response | None:
@@ -53,11 +50,8 @@ def refuse_unread(view: View) -> Response | None:
 
 def csv_of(shape: Shape) -> str:
     """Every part of the panel, one below the other, each with its headings."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    for row in rows_of(shape) if isinstance(shape, Configured) else _rows_of(shape):
-        writer.writerow([_safe(one) for one in row])
-    return sink.getvalue()
+    rows = rows_of(shape) if isinstance(shape, Configured) else _rows_of(shape)
+    return csv_lines([_safe(one) for one in row] for row in rows)
 
 
 def _rows_of(shape: Drawn) -> Iterator[list[str]]:
@@ -140,9 +134,7 @@ def _heat_rows(heat: Heat) -> Iterator[list[str]]:
 
 def csv_line(cells: Sequence[str]) -> str:
     """One row, as text that hides nothing and that no spreadsheet calculates."""
-    sink = io.StringIO()
-    csv.writer(sink, lineterminator="\n").writerow([_safe(one) for one in cells])
-    return sink.getvalue()
+    return csv_lines([[_safe(one) for one in cells]])
 
 
 def json_line(document: object) -> bytes:
@@ -152,8 +144,7 @@ def json_line(document: object) -> bytes:
 
 def _safe(text: str) -> str:
     """A text that no spreadsheet takes for a formula, and of which nothing hides or turns round a part."""
-    shown = visible(text)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) or shown.startswith(_FORMULA) else shown
+    return without_formula(visible(text))
 
 
 async def raw_lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]], *, what: str) -> AsyncIterator[bytes]:

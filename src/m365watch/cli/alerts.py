@@ -286,6 +286,7 @@ def export(
     """
     from m365watch.cli.alerts_view import csv_of, ndjson_of
     from m365watch.cli.render import count
+    from m365watch.cli.terminal import write_text
     from m365watch.detect import desk
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
@@ -295,7 +296,7 @@ def export(
     found = desk.list_alerts(_file_of(settings), asked)
     text = csv_of(found) if row_format is ExportFormat.CSV else ndjson_of(found)
     if out is None:
-        sys.stdout.write(text)
+        write_text(text)
         return
     try:
         out.write_text(text, encoding="utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +28,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.naming import who
 from m365watch.instants import instant_of_ms
+from m365watch.spreadsheets import csv_lines, without_formula
 
 if TYPE_CHECKING:
     from m365watch.cli.evidence import Evidence, EvidenceRecord
@@ -325,17 +324,17 @@ def ndjson_of(found: Iterable[KeptAlert]) -> str:
 
 def csv_of(found: Iterable[KeptAlert]) -> str:
     """The alerts as CSV with a line of names; what there are several of is joined by blanks."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for one in found:
-        document = alert_document(one)
-        document["entities"] = " ".join(f"{kind}={value}" for kind, value in one.alert.entities)
-        writer.writerow([_cell(document[name]) for name in _CSV_COLUMNS])
-    return sink.getvalue()
+    return csv_lines([_CSV_COLUMNS, *map(_csv_row, found)])
+
+
+def _csv_row(one: KeptAlert) -> list[str]:
+    document = alert_document(one)
+    document["entities"] = " ".join(f"{kind}={value}" for kind, value in one.alert.entities)
+    return [_cell(document[name]) for name in _CSV_COLUMNS]
 
 
 def _cell(value: Any) -> str:
     """A value for a spreadsheet, which takes a text that begins so for a formula."""
-    text = "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+    return without_formula(
+        "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
+    )

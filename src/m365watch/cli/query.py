@@ -36,7 +36,10 @@ def query(
         Path | None, typer.Option("--lake", metavar="DIR", help="The lake, instead of a configuration.")
     ] = None,
     row_format: Annotated[
-        RowFormat, typer.Option("--format", "-f", help="How the rows are written; csv and json are exact.")
+        RowFormat,
+        typer.Option(
+            "--format", "-f", help="How the rows are written; csv and json are exact, formulas too."
+        ),
     ] = RowFormat.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     limit: Annotated[
@@ -84,7 +87,7 @@ def lake_directory(config: Path | None, *, job: Path | None, collector: Path | N
 def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:
     """The rows on stdout; on stderr, whether there are more."""
     from m365watch.cli.rows import csv_text, json_text, rows_view, whole_table
-    from m365watch.cli.terminal import stdout_console
+    from m365watch.cli.terminal import stdout_console, write_text
 
     texts = {RowFormat.TABLE: whole_table, RowFormat.CSV: csv_text, RowFormat.JSON: json_text}
     console = stdout_console()
@@ -92,8 +95,7 @@ def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:
         if row_format is RowFormat.TABLE and (console.is_terminal or "COLUMNS" in os.environ):
             console.print(rows_view(answer, columns=console.width))
         else:
-            sys.stdout.write(texts[row_format](answer))
-        sys.stdout.flush()
+            write_text(texts[row_format](answer))
     except BrokenPipeError:
         # `| head` has seen enough; what Python writes at its end has to go somewhere quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

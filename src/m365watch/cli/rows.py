@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,6 +15,7 @@ from rich.text import Text
 
 from m365watch.cli.documents import instant
 from m365watch.cli.terminal import plain
+from m365watch.spreadsheets import csv_lines
 
 if TYPE_CHECKING:
     from m365watch.lake.reader import QueryAnswer
@@ -107,11 +106,8 @@ def _is_number(kind: str) -> bool:
 
 def csv_text(answer: QueryAnswer) -> str:
     """The rows as CSV with a line of names; a null is an empty field."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows(["" if value is None else _text(value) for value in row] for row in answer.rows)
-    return sink.getvalue()
+    rows = (["" if value is None else _text(value) for value in row] for row in answer.rows)
+    return csv_lines([answer.columns, *rows])
 
 
 def json_text(answer: QueryAnswer) -> str:

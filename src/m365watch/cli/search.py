@@ -173,16 +173,26 @@ def _print_raw(directory: Path, asked: Asked, limit: int) -> None:
                 continue
             narrow = replace(asked, span=replace(asked.span, start_s=max(asked.span.start_s, first_s)))
             for chunk in finder.read(part, narrow, in_order=True):
-                for _, record in chunk[:left]:
-                    sys.stdout.buffer.write(record + b"\n")
+                _write_records([record for _, record in chunk[:left]])
                 left -= len(chunk)
                 if left <= 0:
                     break
             if left <= 0:
                 break
-        sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_records(records: list[bytes]) -> None:
+    """A line each: the very bytes, but for a terminal, which would obey some of them."""
+    from m365watch.cli.terminal import write_line
+
+    if sys.stdout.isatty():
+        for record in records:
+            write_line(record.decode(errors="backslashreplace"))
+    else:
+        sys.stdout.buffer.write(b"".join(record + b"\n" for record in records))
+        sys.stdout.buffer.flush()
 
 
 def _answer(hits: list[Hit], *, is_wide: bool) -> QueryAnswer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
+import unicodedata
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -51,9 +53,23 @@ def take_any_text() -> None:
 
 
 def write_line(text: str) -> None:
-    """One line of data on stdout, as it is: never wrapped, never coloured."""
-    sys.stdout.write(text + "\n")
+    """One line of data on stdout: never wrapped, never coloured."""
+    write_text(text + "\n")
+
+
+def write_text(text: str) -> None:
+    """Data on stdout: exactly as it is for a program, and for a terminal nothing that it obeys."""
+    sys.stdout.write(escaped(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def escaped(text: str) -> str:
+    """`text` with its lines, and what else nobody sees written as JSON does: JSON says the same as before."""
+    return "".join(one if _is_seen(one) else json.dumps(one)[1:-1] for one in text)
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"
 
 
 def plain(text: str) -> str:

@@ -102,6 +102,8 @@ READS: Mapping[str, tuple[str, ...]] = {
         "Parameters.Identity",
         "Parameters.Member",
         "Parameters.Role",
+        "Parameters.Name",
+        "ObjectId",
     ),
     "remove_transport_rule": _OF_COMMAND,
     "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),

@@ -119,7 +119,8 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     if wanted and not found:
         labels = tuple(_label(operation, one) for one in listed)
         return Looked(is_missing=operation.is_named, others=labels, application=called(application))
-    is_meant = operation.takes_all or (bool(wanted) and not (operation.is_one and len(found) > len(wanted)))
+    is_clear = not operation.is_one or all(_is_called_once(one, found) for one in wanted)
+    is_meant = operation.takes_all or (bool(wanted) and is_clear)
     deeds = (
         Deed(
             _label(operation, one),
@@ -159,6 +160,10 @@ def _wanted_of(operation: Remove, subject: Document) -> list[tuple[str, str]]:
 
 def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
     return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
+
+
+def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:
+    return sum(_is_wanted((wanted,), one) for one in found) <= 1
 
 
 def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> bool:

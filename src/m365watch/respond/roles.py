@@ -7,12 +7,16 @@ from dataclasses import replace
 from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
 from m365watch.respond.app_names import App
-from m365watch.respond.clues import Account, Clues
+from m365watch.respond.clues import Account, Clues, first_of
 from m365watch.respond.quoting import guid_in, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
 _EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."
+_SEVERAL_SCOPES = (
+    "Where it has the role more than once (for all of the tenant, for one unit), a person picks: it may have"
+    " had one of them by right."
+)
 _ELIGIBLE = "add eligible member to role."
 _AT_GRAPH = {"company administrator": "Global Administrator"}
 """Records have a name for it that Graph has given up."""
@@ -152,6 +156,7 @@ def _directory_role(
                 GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
                 label=("roleDefinition.displayName", "directoryScopeId"),
                 wanted=tuple(one.wanted for one in roles),
+                is_one=True,  # no record tells in which unit of the directory it was given
                 subject=subject,
                 restored_at="/roleManagement/directory/roleAssignments",
                 restored=("principalId", "roleDefinitionId", "directoryScopeId"),
@@ -165,7 +170,7 @@ def _directory_role(
             "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
         ),
         permissions=permissions,
-        notes=notes,
+        notes=(*notes, _SEVERAL_SCOPES),
     )
 
 
@@ -186,18 +191,26 @@ def _exchange_role(grantee: str, clues: Clues) -> Step:
         )
     role = next(iter(clues.values("Parameters.Role")), "")
     said = f"-Role {powershell(role)} " if role else ""
-    # Without Direct it lists what its role groups have, and the pipe would take it from all their members.
+    # Without Direct it lists what its role groups have, which is no right of its own.
     direct = (
         f"Get-ManagementRoleAssignment {said}-RoleAssignee {powershell(grantee)} -AssignmentMethod Direct"
     )
+    columns = "Name,Role,RoleAssigneeName,RoleAssignmentDelegationType,WhenCreated"
     return Step(
         "remove_role",
         f'Take the Exchange role "{role}" away from {grantee}'
         if role
         else f"See which Exchange roles {grantee} was given",
-        powershell=(
-            f"{direct} | Format-Table Name,Role,RoleAssigneeName,WhenCreated",
-            *((f"{direct} | Remove-ManagementRoleAssignment",) if role else ()),
-        ),
-        notes=(_EXCHANGE_ONLY,),
+        powershell=(f"{direct} | Format-Table {columns}", *((_remove_assignment(clues),) if role else ())),
+        notes=(_EXCHANGE_ONLY, "It may have the same role by right in another assignment, which stays."),
     )
+
+
+def _remove_assignment(clues: Clues) -> str:
+    """Only the one that the record made; its object is that one's name in most records, and not in all."""
+    remove = "Remove-ManagementRoleAssignment -Identity"
+    if named := first_of(clues.values("Parameters.Name")):
+        return f"{remove} {powershell(named)} -Confirm:$false"
+    if made := first_of(clues.values("ObjectId")):
+        return f"# if that is the one made then: {remove} {powershell(made)} -Confirm:$false"
+    return f"# the one made then, by its name: {remove} NAME -Confirm:$false"

@@ -7,11 +7,11 @@ import asyncio
 from m365watch.board.ledger_reader import list_applications, see_collector
 from m365watch.board.pages import health_delivery, health_detecting, health_hours, health_needs
 from m365watch.board.pages.health_words import (
-    NO_LEDGER,
     ago_cell,
     counted_cell,
     feed_words,
     names_of,
+    no_ledger,
 )
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Grid, Heading, Shape, Tile, Tiles
@@ -53,7 +53,7 @@ async def figures(view: View, sources: Sources) -> Shape:
     tenants, ends = await asyncio.gather(sources.list_tenants(view), _ends_tile(view, sources))
     feeds = [feed for tenant in tenants for feed in tenant.feeds]
     if not feeds:
-        return Tiles([], empty=NO_LEDGER)
+        return Tiles([], empty=no_ledger(view, sources))
     states = [state for tenant in tenants for state in tenant.states.values()]
     going = [one for one in states if one is not TenantState.STOPPED]
     collector = await see_collector(sources, feeds)
@@ -128,7 +128,7 @@ async def feeds(view: View, sources: Sources) -> Shape:
     tenants = await sources.list_tenants(view)
     rows = [(one.states[feed.feed], feed) for one in tenants for feed in one.feeds]
     if not rows:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     collector = await see_collector(sources, (feed for _, feed in rows))
     named = await names_of(view, sources, (feed.feed for _, feed in rows))
     rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))

@@ -13,12 +13,12 @@ from m365watch.board.ledger_reader import (
     sees_every_tenant,
 )
 from m365watch.board.pages.health_words import (
-    NO_LEDGER,
     ago_cell,
     counted_cell,
     cut_words,
     feed_words,
     names_of,
+    no_ledger,
     sentence,
 )
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Shape
@@ -53,7 +53,7 @@ async def latency(view: View, sources: Sources) -> Shape:
     """How long each step takes, and the whole way by workload."""
     found = await list_latency(view, sources)
     if not found:
-        return Grid((), (), empty=_no_latency(is_new=found is None))
+        return Grid((), (), empty=_no_latency(view, sources, is_new=found is None))
     steps = _merged(found, lambda key: f"{_STEPS[key.step]}{f' by {key.output}' if key.output else ''}")
     names = [name for words in _STEPS.values() for name in sorted(steps) if name.startswith(words)]
     workloads = _merged(_whole(found), lambda key: workload_words(key.workload) or key.content_type)
@@ -73,7 +73,7 @@ async def spread(view: View, sources: Sources) -> Shape:
     known = await list_latency(view, sources)
     found = _whole(known or {})
     if not found:
-        return Ranking("", (), 0, empty=_no_latency(is_new=known is None))
+        return Ranking("", (), 0, empty=_no_latency(view, sources, is_new=known is None))
     histogram = _merged(found, lambda _: "")[""]
     full = [place for place, count in enumerate(histogram.counts) if count]
     rows = [
@@ -86,9 +86,9 @@ async def spread(view: View, sources: Sources) -> Shape:
     return Ranking("", rows, histogram.count)
 
 
-def _no_latency(*, is_new: bool) -> Empty:
+def _no_latency(view: View, sources: Sources, *, is_new: bool) -> Empty:
     then = "A running collector counts what it delivers, and remembers it every few minutes."
-    return NO_LEDGER if is_new else Empty("Nothing was delivered today or yesterday.", then)
+    return no_ledger(view, sources) if is_new else Empty("Nothing was delivered today or yesterday.", then)
 
 
 def _whole(found: Mapping[SeriesKey, Histogram]) -> dict[SeriesKey, Histogram]:
@@ -131,7 +131,7 @@ async def outputs(view: View, sources: Sources) -> Shape:
         return Grid((), (), empty=empty)
     found = await list_outputs(sources)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     headings = (
         Heading("Output"),
         Heading("State"),
@@ -170,7 +170,7 @@ async def credentials(view: View, sources: Sources) -> Shape:
     """How much longer each credential works, the one that ends first on top."""
     found = await list_applications(view, sources)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     rows = [(known, one) for known in found for one in judge(known.credentials, view.now)]
     rows.sort(key=lambda pair: (pair[1].days_left is None, pair[1].days_left or 0, pair[0].key))
     headings = (
@@ -216,7 +216,7 @@ async def waiting(view: View, sources: Sources) -> Shape:
     """Blobs whose fetch failed, and when they are tried again."""
     found = await list_waiting(view, sources)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     named = await names_of(view, sources, (one.feed for one in found))
     headings = (
         Heading("Feed"),
@@ -245,7 +245,7 @@ async def quarantine(view: View, sources: Sources) -> Shape:
     """The newest pieces that could not go on, without their bytes."""
     found = await list_pieces(view, sources)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     named = await names_of(view, sources, (one.feed for one in found if one.feed is not None))
     headings = (
         Heading("Piece", numeric=True),

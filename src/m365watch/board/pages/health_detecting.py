@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 
 from m365watch.board.ledger_reader import list_latency, list_outputs, list_throttling, sees_every_tenant
-from m365watch.board.pages.health_words import NO_LEDGER, ago_cell, counted_cell, sentence
+from m365watch.board.pages.health_words import ago_cell, counted_cell, no_ledger, sentence
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Chart, Empty, Grid, Heading, Shape
 from m365watch.board.sources import Sources
@@ -33,7 +33,7 @@ async def throttling(view: View, sources: Sources) -> Shape:
     """Answers by which Microsoft asked for fewer requests, by tenant."""
     found = await list_throttling(view, sources)
     if found is None:
-        return Chart((), HOUR_S, (), empty=NO_LEDGER)
+        return Chart((), HOUR_S, (), empty=no_ledger(view, sources))
     named = await names_among(view, sources, found)
     inside = range(view.range.start_s // HOUR_S, -(-view.range.end_s // HOUR_S))
     rows = [
@@ -123,7 +123,7 @@ async def detections(view: View, sources: Sources) -> Shape:
         sources.rule_library(view),
     )
     if outputs is None or latency is None or standing is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     behind = outputs[DETECTIONS].blobs_missing if DETECTIONS in outputs else 0
     whole = Histogram()
     for key, one in latency.items():

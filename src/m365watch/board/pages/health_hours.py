@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 from m365watch.board.ledger_reader import FEEDS_READ_MAX, feeds_listed, list_audits, list_gaps, list_hours
 from m365watch.board.pages.health_words import (
-    NO_LEDGER,
     ago_cell,
     at_cell,
     counted_cell,
     feed_words,
     names_of,
+    no_ledger,
     sentence,
 )
 from m365watch.board.series import ticks_of
@@ -63,7 +63,7 @@ async def hours(view: View, sources: Sources) -> Shape:
     every = await feeds_listed(view, sources)
     found = await list_hours(view, sources, every[:FEEDS_READ_MAX], span)
     if found is None:
-        return _nothing(NO_LEDGER)
+        return _nothing(no_ledger(view, sources))
     step_h = next((one for one in _STEPS_H if len(span) <= one * STEPS_MAX), _STEPS_H[-1])
     found = sorted(found, key=lambda one: (_share_of(one.hours), str(one.feed)))
     named = await names_of(view, sources, (one.feed for one in found))
@@ -170,7 +170,7 @@ async def gaps(view: View, sources: Sources) -> Shape:
     every = await feeds_listed(view, sources)
     found = await list_gaps(view, sources, every[:FEEDS_READ_MAX], days=days)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     inside = [
         one
         for one in found.gaps
@@ -228,7 +228,7 @@ async def audits(view: View, sources: Sources) -> Shape:
     """What the last audit of each feed found."""
     found = await list_audits(view, sources)
     if found is None:
-        return Grid((), (), empty=NO_LEDGER)
+        return Grid((), (), empty=no_ledger(view, sources))
     found.sort(key=lambda one: (one.is_proven, str(one.feed)))
     named = await names_of(view, sources, (one.feed for one in found))
     figures = ("Listed", "Delivered", "Waiting", "Quarantined", "Lost", "Missing", "Repaired", "Remain")

@@ -23,10 +23,10 @@ from m365watch.board.ledger_reader import (
 )
 from m365watch.board.pages.health_words import (
     BY_ITSELF,
-    NO_LEDGER,
     bare_words,
     feed_words,
     names_of,
+    no_ledger,
     sentence,
 )
 from m365watch.board.shapes import Empty, Listing, Said
@@ -71,7 +71,7 @@ async def needs(view: View, sources: Sources) -> Listing:
         list_pieces(view, sources),
     )
     if outputs is None:
-        return Listing((), empty=NO_LEDGER)
+        return Listing((), empty=no_ledger(view, sources))
     seen = outputs.values() if sees_every_tenant(view) else ()
     named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))

@@ -12,7 +12,6 @@ from m365watch.board.view import View
 from m365watch.board.words import span_words
 from m365watch.model import Feed
 
-NO_LEDGER = Empty("No collector has run with this configuration yet.", "Run m365watch run.")
 BY_ITSELF = "it is tried again by itself"
 TEXT_MAX = 240
 
@@ -20,6 +19,12 @@ TEXT_MAX = 240
 async def names_of(view: View, sources: Sources, feeds: Iterable[Feed]) -> Names:
     """The names of the tenants of feeds; none where they are of one, whose name need not be said."""
     return await names_among(view, sources, {one.tenant_id for one in feeds})
+
+
+def no_ledger(view: View, sources: Sources) -> Empty:
+    """That no collector has run, with the command that starts one."""
+    command = sources.command(view, "run")
+    return Empty("No collector has run with this configuration yet.", f"This starts one: {command}")
 
 
 def feed_words(feed: Feed, *, named: Names) -> str:

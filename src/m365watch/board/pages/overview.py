@@ -12,7 +12,7 @@ from m365watch.board.alerts_meant import list_meant
 from m365watch.board.emptiness import no_records
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import queue_url
-from m365watch.board.pages.health_words import counted_cell, feed_words, names_of
+from m365watch.board.pages.health_words import counted_cell, feed_words, names_of, no_ledger
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.planning import Query
@@ -377,9 +377,7 @@ async def health(view: View, sources: Sources) -> Shape:
     """Whether each feed arrives: how far it is listed, what waits, what was lost or came twice."""
     feeds = await sources.list_feeds(view)
     if not feeds:
-        return Grid(
-            (), (), empty=Empty("No collector has run with this configuration yet.", "Run m365watch run.")
-        )
+        return Grid((), (), empty=no_ledger(view, sources))
     headings = (
         Heading("Feed", wide=True),
         Heading("State"),

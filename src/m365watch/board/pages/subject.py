@@ -9,7 +9,8 @@ ABOUT = ("user", "ip", "app", "operation")
 """What narrows a view to something that can be investigated, beside what is mentioned."""
 NOBODY = Empty(
     "Nobody and nothing is named yet.",
-    "Choose one below, narrow the view above, or click a value on any page of an alert or a record.",
+    "Choose one of the most active people, narrow the view above, or click a value on any page of an alert"
+    " or a record.",
 )
 UNSEEN = Empty(
     "You see no contents of records, and a text is looked for in these alone.",

@@ -61,13 +61,15 @@ async def deeds(view: View, sources: Sources) -> Shape:
         cut=_cut(number, shown),
         earlier=view.url("/trail", sheet=str(number + 1)) if has_more and number < PAGES_MAX else "",
         later=view.url("/trail", sheet=str(number - 1) if number > 1 else "") if number else "",
-        empty=None if shown else _none(view, number),
+        empty=None if shown else _none(view, number, sources.trail_trouble()),
     )
     choices = tuple((name, words) for name, (words, _) in _BY.items())
     return Several([grid], choices=choices, chosen=by)
 
 
-def _none(view: View, number: int) -> Empty:
+def _none(view: View, number: int, trouble: str) -> Empty:
+    if trouble:
+        return Empty("What is done here cannot be written down now, so that nobody can say.", trouble)
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
     if view.narrowing.values:
