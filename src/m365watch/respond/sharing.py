@@ -57,7 +57,8 @@ def remove_sharing(clues: Clues) -> list[Step]:
 
 
 def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
-    title = f"Share {place.shown} with outsiders no more"
+    whom = " and ".join(outside) or "outsiders"
+    title = f"Share {place.shown} with {whom} no more"
     if not place.path:
         return Step("remove_sharing", title, notes=(_UNCERTAIN,))
     people = tuple(dict.fromkeys(name for one in outside for name in _addresses_of(one)))
@@ -70,7 +71,7 @@ def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
         operations=(_permissions_of(place, wanted=wanted, label=label),),
         powershell=(
             f"Get-PnPFileSharingLink -Identity {quoted}",
-            "# then each that is for an outsider, by its id; whoever else it is for loses it, too:",
+            f"# then each that is for {whom}, by its id; whoever else it is for loses it, too:",
             f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
         ),
         permissions=("Files.ReadWrite.All",),
