@@ -151,7 +151,7 @@ def test_the_configuration_of_each_worker_is_right(helm: Path, values: str, tmp_
         assert names == (["lake"] if path.stem == "try-main" else ["elsewhere"])
 
 
-def test_the_page_s_example_is_the_workers_that_it_names_and_no_more(helm: Path) -> None:
+def test_the_page_s_example_is_the_workers_that_it_names_and_no_more(helm: Path, tmp_path: Path) -> None:
     """Helm joins the values with the chart's own: one worker there would be one that nobody asked for."""
     page = (ROOT / "docs/deploying.md").read_text()
     [example] = re.findall(r"```yaml\n(image: .*?)```", page, re.DOTALL)
@@ -163,6 +163,10 @@ def test_the_page_s_example_is_the_workers_that_it_names_and_no_more(helm: Path)
     for worker in workers:
         [container] = worker["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"registry.example/m365watch:{__version__}"
+    [europe] = [one for one in of_kind("ConfigMap", documents) if one["metadata"]["name"] == "try-europe"]
+    file = tmp_path / "config.yaml"
+    file.write_text(europe["data"]["config.yaml"])
+    assert len(load_settings(file, environment={}, for_reading=True).tenants) == 1
 
 
 def test_a_chart_without_workers_is_refused_with_what_is_missing(helm: Path) -> None:

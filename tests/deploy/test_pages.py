@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from m365watch.cli.program import app
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = sorted(
@@ -40,3 +44,13 @@ def test_the_unit_s_secret_is_lent_to_check_by_its_own_name() -> None:
 
     assert f"systemd-run --pipe --wait --uid={user} -p {lent} " in page
     assert "deploying.md#a-service-of-systemd" in (ROOT / "docs/upgrading.md").read_text()
+
+
+def test_the_drop_in_for_the_board_starts_what_the_unit_starts_and_the_board() -> None:
+    """A drop-in's second ExecStart would be refused, were the first not taken back."""
+    unit, page = (ROOT / "deploy/m365watch.service").read_text(), (ROOT / "docs/deploying.md").read_text()
+    [start] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    [drop_in] = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+
+    assert drop_in.splitlines() == ["[Service]", "ExecStart=", f"ExecStart={start} --board"]
+    assert CliRunner().invoke(app, [*shlex.split(start)[1:], "--board", "--help"]).exit_code == 0
