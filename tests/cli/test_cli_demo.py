@@ -348,7 +348,7 @@ def test_a_demo_that_finds_otherwise_than_readme_says_is_seen(change: dict[str, 
     rows = [
         {"title": row["title"], "alert_title": row["alert"], "alert": "x"} for row in _ROW.finditer(README)
     ]
-    attacks = rows + [rows[-1]] * (10 - len(rows))
+    attacks = rows + [{"title": "Other", "alert_title": "Other", "alert": "y"}] * (10 - len(rows))
 
     assert not_in_readme(attacks) == []
     assert len(not_in_readme([attacks[0] | change, *attacks[1:]])) == 1
