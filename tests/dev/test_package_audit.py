@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
@@ -11,11 +13,24 @@ from typing import Any
 
 import pytest
 
-from tools.audit import audit, find_neglected, find_vulnerabilities, judge_licences, main
+from tools.audit import (
+    EXIT_FOUND,
+    EXIT_UNSEEN,
+    Audit,
+    Finding,
+    audit,
+    direct_names,
+    find_uploads,
+    find_vulnerabilities,
+    judge_licences,
+    judge_uploads,
+    main,
+)
 from tools.licences import is_allowed, licence_of
-from tools.sbom import BILL, render_bill
+from tools.sbom import BILL, ROOT, render_bill
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
+INDEX = "https://index.example/simple"
 PART: dict[str, Any] = {
     "name": "a",
     "version": "1",
@@ -94,19 +109,71 @@ def test_a_package_without_a_release_for_years_is_told() -> None:
         name = request.full_url.rstrip("/").rpartition("/")[2]
         return {"files": [{"upload-time": time} for time in times[name]]}
 
-    found = find_neglected(list(times), fetch, index="https://index.example/simple", now=NOW)
+    uploads = find_uploads(list(times), fetch, index=INDEX)
 
-    assert [one.text for one in found] == ["old: no release since 2023-01-01"]
+    assert [one.text for one in judge_uploads(uploads, now=NOW)] == ["old: no release since 2023-01-01"]
+    assert uploads["mute"] is None
 
 
-def test_without_the_network_the_rest_is_audited(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for each thing that could not be looked at; the packages that we use are allowed."""
+def unreachable(_: urllib.request.Request) -> Any:
+    """No network."""
+    raise urllib.error.URLError("no route")
 
-    def fetch(_: urllib.request.Request) -> Any:
-        raise urllib.error.URLError("no route")
 
-    assert audit(fetch, index="https://index.example/simple", now=NOW) == []
-    assert capsys.readouterr().err.count("could not be looked at") == 2
+def healthy(request: urllib.request.Request, *, time: str | None = "2026-01-01T00:00:00Z") -> Any:
+    """A database that knows nothing of anything, and an index."""
+    if isinstance(request.data, bytes):
+        return {"results": [{} for _ in json.loads(request.data)["queries"]]}
+    return {"files": [{"upload-time": time}]}
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--strict"], EXIT_UNSEEN)])
+def test_what_could_not_be_looked_at_is_told_and_no_strict_audit_passes(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    """The licences are looked at without a network, and what was not is a line each."""
+    assert main(arguments, fetch=unreachable, index=INDEX) == code
+
+    *unseen, last = capsys.readouterr().err.splitlines()
+    assert [line.partition(" could not be looked at: ")[0] for line in unseen] == [
+        "audit: vulnerabilities",
+        "audit: releases",
+    ]
+    assert re.fullmatch(r"audit: looked at licences of \d\d packages: 0 found", last)
+
+
+def test_an_audit_says_how_much_it_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    """Green is a number of packages and not a silence."""
+    assert main(["--strict"], fetch=healthy, index=INDEX) == 0
+    assert re.fullmatch(
+        r"audit: looked at licences of (\d\d) packages, vulnerabilities of \1, "
+        r"releases of \d\d that we name ourselves: 0 found\n",
+        capsys.readouterr().err,
+    )
+
+
+def test_an_index_that_tells_no_times_is_told() -> None:
+    """A strict audit does not take its silence for good news."""
+    told = audit(lambda request: healthy(request, time=None), index=INDEX, now=NOW)
+
+    [line] = told.unseen
+    assert line.startswith("the index does not say when these were released: ")
+    assert (told.exit_code(strict=True), told.exit_code(strict=False)) == (EXIT_UNSEEN, 0)
+
+
+def test_what_was_found_comes_before_what_could_not_be_looked_at() -> None:
+    """One exit code for both: what is known to be wrong."""
+    odd = Audit([Finding("a 1: PYSEC-1", is_wrong=False)], [], ["releases could not be looked at"])
+
+    assert (odd.exit_code(strict=True), odd.exit_code(strict=False)) == (EXIT_FOUND, 0)
+
+
+def test_what_only_the_board_needs_is_asked_about_too() -> None:
+    """Its packages answer the network; the project itself, which `all` names, is none of them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert {"starlette", "argon2-cffi", "keyring", "typer"} <= set(direct_names(project))
+    assert "m365watch" not in direct_names(project)
 
 
 def test_a_wrong_argument_is_told() -> None:
