@@ -15,7 +15,7 @@ import pytest
 from api_calls import NOBODYS_TENANT, Door, mistakes_of
 from asking import EVERYTHING, ask, document_of, sources_of, view_of
 from m365watch.board.access import Role
-from m365watch.board.api.alerts import LIMIT_MAX
+from m365watch.board.api.alerts import LIMIT_MAX, Place, part_of
 from m365watch.board.api.operations import Operation
 from m365watch.board.api.problems import KINDS, MEDIA_TYPE
 from m365watch.board.api.registry import api_document, operations
@@ -162,6 +162,26 @@ def test_alerts_are_paged_without_gap_or_repeat(door: Door) -> None:
         assert found == [one["id"] for one in whole["alerts"]]
         assert len(found) == whole["total"] > 14
         assert whole["next"] is None
+
+
+def test_what_comes_and_goes_between_two_parts_moves_nobody_else(sources: Sources) -> None:
+    """The rest follows the last one's place, not its number: even where the last one itself is gone."""
+    every = asyncio.run(sources.list_alerts(view_of("range=30d"))) or []
+
+    def place(one: KeptAlert) -> Place:
+        return (0, -one.alert.last_at_ms, one.alert.id)
+
+    ordered = sorted(every, key=place)
+    comes, stays, goes = ordered[0], ordered[1:-2], ordered[4]
+    first, after = part_of([*stays, *ordered[-2:]], place, after="", limit=4)
+    assert first[-1] is goes
+    assert after is not None
+    rest, following = part_of(
+        [comes, *(one for one in stays if one is not goes)], place, after=after, limit=500
+    )
+
+    assert [one.alert.id for one in first + rest] == [one.alert.id for one in stays]
+    assert following is None
 
 
 def test_alerts_are_found_by_what_they_are(door: Door) -> None:

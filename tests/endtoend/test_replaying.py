@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -28,13 +29,15 @@ from m365watch.simulator.server import SimulationSettings, simulator_running
 from place import BOTH, LAKE, Place, records_in_files, records_in_lake
 
 FILES_TOO = {"files2": {"type": "files", "config": {"directory": "again", "compression": "none"}}, **BOTH}
+SETTINGS_OF_TWO_DAYS = SimulationSettings(seed=5, days=2, records_per_day=100, page_size=50, live=False)
 SETTINGS = SimulationSettings(seed=5, days=6, records_per_day=300, page_size=50, live=False)
 
 
 class Replays:
     """A lake that was collected, and replays of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: SimulationSettings = SETTINGS) -> None:
+        self._settings = settings
         self.place = Place(folder)
         self.clock = HurriedClock()
         self.document: dict[str, Any] = {}
@@ -42,7 +45,7 @@ class Replays:
         self.period = Window(self.clock.now() - timedelta(days=8), self.clock.now())
 
     async def _collect(self) -> None:
-        async with simulator_running(SETTINGS, clock=self.clock) as running:
+        async with simulator_running(self._settings, clock=self.clock) as running:
             self.document = running.configuration(outputs=BOTH)
             outcome = await self.place.collector(self.document, self.clock).run(
                 once=True, stop=asyncio.Event()
@@ -140,6 +143,29 @@ def test_it_disturbs_no_collector(replays: Replays) -> None:
 
     assert Counter(held(one)) == Counter(replays.lake)
     assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
+
+
+def test_it_disturbs_no_collector_that_is_at_work(tmp_path: Path) -> None:
+    """While older days are collected, what is there is delivered again: each whole, and nothing twice."""
+    replays = Replays(tmp_path, SETTINGS_OF_TWO_DAYS)
+    first = Counter(replays.lake)
+
+    async def both() -> tuple[int, int]:
+        longer = replace(SETTINGS_OF_TWO_DAYS, days=4)
+        async with simulator_running(longer, clock=replays.clock) as running:
+            document = running.configuration(outputs=BOTH)
+            collector = replays.place.collector(document, replays.clock)
+            collected = asyncio.create_task(collector.run(once=True, stop=asyncio.Event()))
+            replayed = await one.run(asyncio.Event())
+            return (await collected).exit_code, replayed.exit_code
+
+    one = replays.replay()
+    assert run_hurried(both()) == (0, 0)
+
+    holdings = {name: Counter(records) for name, records in replays.place.holdings().items()}
+    assert holdings["files"] == holdings["lake"]
+    assert holdings["lake"] > first
+    assert first <= Counter(held(one)) <= holdings["lake"]
 
 
 def test_a_replay_raises_no_alert(replays: Replays) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from feed_tenant import FEED, PUBLISHER, TENANT, Tokens, tenant_at
 from m365watch.clock import system_random
-from m365watch.entra.session import open_session
+from m365watch.entra.session import Session, open_session
+from m365watch.entra.transport import RawAnswer
 from m365watch.errors import (
     AccessRefused,
     BadAnswer,
@@ -238,6 +239,40 @@ def test_a_circle_of_many_pages_is_given_up() -> None:
 
     with pytest.raises(WindowRefused, match="after 4"):
         run(pages, list_blobs)
+
+
+class Endless:
+    """A transport at whose other end there is always one more page."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def exchange(self, *_: object, **__: object) -> RawAnswer:
+        self.asked += 1
+        assert self.asked <= 10_000, "it asks without end"
+        return RawAnswer(200, {"NextPageUri": f"?nextpage={self.asked}"}, b"[]")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_ever_new_pages_are_given_up_too() -> None:
+    """Each has another name: what was seen is remembered, and that is bounded."""
+
+    async def main() -> None:
+        clock = FakeClock()
+        api = ManagementApi(
+            Session(Endless(), body_bytes_max=1_000),
+            tenant_at("https://manage.example"),
+            tokens=Tokens(),
+            budget=RequestBudget(None, clock),
+            clock=clock,
+            random=system_random(1),
+        )
+        await list_into([], api)
+
+    with pytest.raises(WindowRefused, match="after 10000"):
+        asyncio.run(main())
 
 
 def test_a_blob_comes_back_inflated_and_untouched() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,12 @@ def files(folder: Path) -> FilesSettings:
     return FilesSettings("files", folder / "records", "none", rotate_bytes=1 << 20, rotate_s=3600.0)
 
 
+BEFORE_SENDING, MID_WRITE, BEFORE_SETTLING, AFTER_SETTLING = (
+    *("before sending", "in the middle of the write"),
+    *("before settling", "after settling"),
+)
+
+
 class Site:
     """A file of notifications and an output of files, used by one life after the other."""
 
@@ -42,8 +51,8 @@ class Site:
         self.store = NotificationStore(folder / "notifications.sqlite", survives_power_cuts=False)
         self.store.register([NAME], now_ms=START_MS)
 
-    async def life(self, *numbers: int, crashes: str = "") -> None:
-        """New alerts come; the life ends after the delivery, before it is settled, or in order."""
+    async def life(self, *numbers: int, crashes: str = "") -> Site:
+        """New alerts come; what a life leaves that ends in order, or at the first such place of it."""
         changes = [(make_alert(one).id, Standing(make_alert(one))) for one in numbers]
         self.store.take(changes, WISHES, now_ms=START_MS)
         sender = RecordSender(self.target, build=build, collector="c", clock=SystemClock())
@@ -52,14 +61,38 @@ class Site:
         outgoing = self.store.outgoing(NAME)
         if outgoing is not None and durable >= outgoing.number:
             self.store.settle(NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=position)
+        left = await self._hand_all(sender, crashes)
+        await sender.close()
+        return left or self
+
+    async def _hand_all(self, sender: RecordSender, crashes: str) -> Site | None:
         while outgoing := self.store.outgoing(NAME) or self.store.begin_alone(NAME, most=2, now_ms=START_MS):
+            if crashes == BEFORE_SENDING:
+                return self._left()
+            before = self._sizes()
             sent = await sender.send(outgoing)
-            if crashes == "before settling":
-                break
+            if crashes == MID_WRITE:
+                return self._left(written={one for one in self._sizes().items() if one not in before.items()})
+            if crashes == BEFORE_SETTLING:
+                return self._left()
             self.store.settle(
                 NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=sent.position, refused=sent.refused
             )
-        await sender.close()
+            if crashes == AFTER_SETTLING:
+                return self._left()
+        return None
+
+    def _sizes(self) -> dict[Path, int]:
+        folder = self.folder / "records-alerts"
+        return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+    def _left(self, written: Iterable[tuple[Path, int]] = ()) -> Site:
+        """What is on the disk at this instant; of the files just written, the first part alone."""
+        folder = self.folder / "left"
+        shutil.copytree(self.folder, folder)
+        for path, size in written:
+            os.truncate(folder / path.relative_to(self.folder), size - 10)
+        return Site(folder)
 
     def records(self) -> list[str]:
         """The ids of the alerts in the folder, in order."""
@@ -71,16 +104,18 @@ class Site:
         return [json.loads(line)["alert"]["id"].lstrip("0") for line in lines]
 
 
-def test_every_alert_is_in_the_files_exactly_once(tmp_path: Path) -> None:
-    """Also where the collector dies between the output's write and its own."""
+@pytest.mark.parametrize("crashes", [BEFORE_SENDING, MID_WRITE, BEFORE_SETTLING, AFTER_SETTLING])
+def test_every_alert_is_in_the_files_exactly_once(tmp_path: Path, crashes: str) -> None:
+    """Wherever the collector dies: before, in and after the output's write, and after its own."""
 
     async def use() -> None:
         site = Site(tmp_path)
         await site.life(1, 2, 3)
-        await site.life(4, 5, crashes="before settling")
-        await site.life(6)
+        left = await site.life(4, 5, crashes=crashes)
+        assert left is not site
+        await left.life(6)
 
-        assert site.records() == ["1", "2", "3", "4", "5", "6"]
+        assert sorted(left.records()) == ["1", "2", "3", "4", "5", "6"]
 
     asyncio.run(use())
 
