@@ -37,11 +37,11 @@ from benchmarks.outcome import Outcome
 from benchmarks.service import StampedRecords
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import CompressionSettings, DevoSettings, TlsSettings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.outputs.devo import DevoOutput
 from m365watch.outputs.port import OPEN_BYTES_MAX
 from m365watch.pipeline import BATCH_BYTES
-from m365watch.records.routing import TABLE_PREFIX
 from m365watch.testing.certificates import Authority
 
 SENDERS_REQUIRED = (

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import MaskSettings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.delivery import BATCHES_WAITING_MAX, QueuedOutput
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.feed.tries import FetchedBlob
@@ -37,7 +38,7 @@ from m365watch.progress import FeedProgress
 from m365watch.records.masking import Masker
 from m365watch.records.split import split_blob
 from m365watch.records.treatment import Treatment
-from m365watch.testing.batches import TABLE_PREFIX, make_record, make_records
+from m365watch.testing.batches import make_record, make_records
 from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
 from m365watch.testing.outputs import FakeDisk, FakeOutput
 

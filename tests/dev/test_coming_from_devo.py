@@ -24,13 +24,13 @@ from m365watch.cli.program import app
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_server_settings, load_settings, parse_settings
 from m365watch.config.settings import DevoSettings, LakeSettings, Settings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.errors import SettingsRefused
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Service
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.records.routing import TABLE_PREFIX
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.testing.batches import make_batch, make_part
 from m365watch.testing.certificates import Authority

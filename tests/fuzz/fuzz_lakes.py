@@ -38,6 +38,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import OPTIONS, View, read_view
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
@@ -54,7 +55,6 @@ from m365watch.lake.sandbox import READING_BYTES, Question, Verdict, _confine, a
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.outputs.lake import LakeOutput
-from m365watch.records.routing import TABLE_PREFIX
 from m365watch.records.split import split_blob
 from m365watch.testing.clock import FakeClock
 

@@ -15,6 +15,7 @@ from random import Random
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed
 from fuzz_values import json_text
 from m365watch.config.settings import MaskSettings, SyslogSettings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.entra.inflate import inflate
 from m365watch.lake.columns import tabulate
 from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Header, RefusedRecord, TenantId
@@ -24,7 +25,6 @@ from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.syslog.lines import rfc3164_header, rfc5424_header
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking import Masker
-from m365watch.records.routing import TABLE_PREFIX
 from m365watch.records.split import SplitBlob, split_blob
 from m365watch.testing.syslog_parser import SyslogParser
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from m365watch.cli.chosen import writes_records
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import stderr_console, stdout_console, write_line
 from m365watch.errors import LedgerHeld
@@ -63,7 +64,7 @@ def audit(
     settings = read_settings(config, job=job, collector=collector_file)
     order = AuditOrder(days, repair, secrets.token_hex(8))
     audits = _audits(settings, order)
-    on_stderr = repair and _writes_records(settings)
+    on_stderr = repair and writes_records(settings)
     if as_json:
         document = to_json(audit_document(audits, now=SystemClock().now()))
         if on_stderr:
@@ -78,13 +79,6 @@ def audit(
         console.print(audit_page(audits, repair=repair, columns=console.width), crop=False)
     if not all(one.is_proven for one in audits):
         raise typer.Exit(1)
-
-
-def _writes_records(settings: Settings) -> bool:
-    """Whether an output writes records on stdout, so that nothing else may."""
-    from m365watch.config.settings import ConsoleSettings
-
-    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)
 
 
 def _audits(settings: Settings, order: AuditOrder) -> Sequence[FeedAudit]:

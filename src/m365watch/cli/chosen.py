@@ -156,3 +156,10 @@ def _misnamed(what: str) -> BadParameter:
     from typer import BadParameter
 
     return BadParameter(what)
+
+
+def writes_records(settings: Settings) -> bool:
+    """Whether an output writes records on stdout, so that nothing else may."""
+    from m365watch.config.settings import ConsoleSettings
+
+    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m365watch.cli.chosen import configuration_files, read_settings, state_of
+from m365watch.cli.chosen import configuration_files, read_settings, state_of, writes_records
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.terminal import LineFormat, plain, stderr_terminal
 from m365watch.values import dataclass
@@ -70,9 +70,7 @@ def run_as_asked(asked: Asked) -> int:
         _show_warnings(settings)
         if asked.validate:
             return _validate_and_show(collector, settings)
-        bars = asked.line_format is LineFormat.TEXT and not (
-            _writes_records(settings) and sys.stdout.isatty()
-        )
+        bars = asked.line_format is LineFormat.TEXT and not (writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=asked.quiet, bars=bars)
         with _board_beside(settings, asked):
             ending = _collect(collector, view=view, once=asked.once, reload=reload)
@@ -140,7 +138,7 @@ def _show_end(ending: Ending, settings: Settings, *, told: Told, as_json: bool) 
         document = documents.outcome_document(
             ending.outcome, exit_code=ending.exit_code, now=SystemClock().now()
         )
-        write = sys.stderr.write if _writes_records(settings) else sys.stdout.write
+        write = sys.stderr.write if writes_records(settings) else sys.stdout.write
         write(documents.as_json(document) + "\n")
     return ending.exit_code
 
@@ -153,10 +151,3 @@ def _show_warnings(settings: Settings) -> None:
 
     for warning in (*settings.warnings, *warnings_of_starts(settings, now=SystemClock().now())):
         structlog.get_logger(__name__).warning(warning)
-
-
-def _writes_records(settings: Settings) -> bool:
-    """Whether an output writes records on stdout, so that nothing else may."""
-    from m365watch.config.settings import ConsoleSettings
-
-    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)

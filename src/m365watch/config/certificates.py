@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from pathlib import Path
 
 from m365watch.config.files import read_small_file
 from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.pem import PEM_KEY, PEM_TRUSTED
 from m365watch.config.sections import Document, section_at
 
 CERTIFICATES_FOLDER = "certs"
 FILE_BYTES_MAX = 1_048_576
 
-_CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----")
-_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _KINDS = {
-    "chain": (_CERTIFICATE, "holds no certificate in PEM; give the authority's certificates"),
-    "cert": (_CERTIFICATE, "holds no certificate in PEM; give the client's certificate"),
-    "key": (_PRIVATE_KEY, "holds no private key in PEM; give the key that belongs to cert"),
+    "chain": (PEM_TRUSTED, "holds no certificate in PEM; give the authority's certificates"),
+    "cert": (PEM_TRUSTED, "holds no certificate in PEM; give the client's certificate"),
+    "key": (PEM_KEY, "holds no private key in PEM; give the key that belongs to cert"),
 }
 _OTHERS_CAN_READ = 0o044
 _NOTIFICATIONS = ("detections", "notifications")

@@ -24,6 +24,13 @@ class Pairs(list[tuple[str, object]]):
     """An object's keys and values as they stand in the text, repeated keys included."""
 
 
+def plain_values(value: object) -> object:
+    """A document as JSON can write it: of keys that are there twice the last."""
+    if isinstance(value, Pairs):
+        return {key: plain_values(child) for key, child in value}
+    return [plain_values(one) for one in value] if isinstance(value, list) else value
+
+
 def parse_document(text: str, *, suffix: str) -> object:
     """The text's values; an object comes as `Pairs`, so that repeated keys can be refused.
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from m365watch.config.cutting import last_end, line_end, line_start, member_cuts, past_comments
-from m365watch.config.document import Pairs, Unreadable, parse_document
-from m365watch.config.spots import Spot, is_json, locate
+from m365watch.config.document import Pairs, Unreadable, parse_document, plain_values
+from m365watch.config.spots import NULLS, Spot, is_json, locate
 
 Path = tuple[str, ...]
 """The keys from the top of the file to the section: ("inputs", "office365")."""
@@ -21,7 +21,6 @@ Path = tuple[str, ...]
 SWITCH = "enabled"
 _STEP = 2
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _OF_SECTION = ".yaml"
 """A section that is typed may be YAML or JSON, whichever the file is."""
 
@@ -119,7 +118,7 @@ def _is_block(value: Spot) -> bool:
 
 
 def _is_null(value: Spot) -> bool:
-    return value.kind == "scalar" and not value.style and value.text in _NULLS
+    return value.kind == "scalar" and not value.style and value.text in NULLS
 
 
 def _span(text: str, place: _Place) -> tuple[int, int]:
@@ -217,7 +216,7 @@ class _Writing:
         """The section in brackets, its further lines indented by so many columns."""
         plain = section.strip()
         if not plain.startswith("{") or (self._is_json and not _reads_as_json(plain)):
-            plain = json.dumps(_plain(parse_document(section, suffix=_OF_SECTION)), indent=_STEP)
+            plain = json.dumps(plain_values(parse_document(section, suffix=_OF_SECTION)), indent=_STEP)
         return _indented(plain, columns).lstrip(" ")
 
     def _put(self, start: int, end: int, new: str) -> str:
@@ -230,13 +229,6 @@ def _reads_as_json(text: str) -> bool:
     except Unreadable:
         return False
     return True
-
-
-def _plain(value: object) -> object:
-    """A document as JSON can write it."""
-    if isinstance(value, Pairs):
-        return {key: _plain(child) for key, child in value}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _key(name: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from m365watch.config.credentials import Credentials
 from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.mistakes import KeyPath, Report
+from m365watch.config.pem import PEM_CERTIFICATE, PEM_KEY, PFX
 from m365watch.config.places import Places
 from m365watch.config.secrets import RESPONSE, UNREAD
 from m365watch.config.sections import Document, section_at, texts_at
@@ -30,10 +30,7 @@ PROOFS = (
 """Each of these keys stands for a credential; the others say more of one."""
 FILE_BYTES_MAX = 1_048_576
 
-_CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----")
-_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _DER = b"\x30"
-_PFX = re.compile(rb"\x30(?:[\x00-\x7f]|\x80|\x81.|\x82..|\x83...|\x84....)\x02\x01\x03", re.DOTALL)
 _OF_CERTIFICATES = ("private_key", "private_key_file", "certificate_password", "certificate_password_file")
 _FILES = ("certificate_file", "private_key_file", "federated_token_file")
 
@@ -123,7 +120,7 @@ def _check_certificate_keys(section: Document, path: KeyPath, report: Report) ->
 
 def _is_key(text: str) -> bool:
     """Whether it is PEM, or a variable that has no value where nothing is sent."""
-    return "${" in text or _PRIVATE_KEY.search(text.encode("utf-8", "replace")) is not None
+    return "${" in text or PEM_KEY.search(text.encode("utf-8", "replace")) is not None
 
 
 class _Looking:
@@ -153,7 +150,7 @@ def _check_files(section: Document, path: KeyPath, looking: _Looking) -> None:
                 report.refuse_value(at, file, str(error))
     certificate = found.get("certificate_file", b"")
     lacks_key = _is_bare(certificate) or (
-        _CERTIFICATE.search(certificate) and not _PRIVATE_KEY.search(certificate)
+        PEM_CERTIFICATE.search(certificate) and not PEM_KEY.search(certificate)
     )
     if lacks_key and not _given(section, "private_key", "private_key_file"):
         report.refuse(
@@ -163,7 +160,7 @@ def _check_files(section: Document, path: KeyPath, looking: _Looking) -> None:
 
 def _is_bare(content: bytes) -> bool:
     """Whether it is DER without a key, as `.cer` files are."""
-    return content.startswith(_DER) and not _PFX.match(content)
+    return content.startswith(_DER) and not PFX.match(content)
 
 
 def _look(key: str, place: Path, at: KeyPath, looking: _Looking) -> bytes:
@@ -182,7 +179,7 @@ def _look(key: str, place: Path, at: KeyPath, looking: _Looking) -> bytes:
         warning = looking.guard.judge_token(place, status)
     else:
         _check_kind(key, content)
-        is_secret = _PRIVATE_KEY.search(content) or _PFX.match(content) or key == "private_key_file"
+        is_secret = PEM_KEY.search(content) or PFX.match(content) or key == "private_key_file"
         warning = looking.guard.check(place, status) if is_secret else None
     if warning is not None:
         looking.report.warn(at, warning)
@@ -191,7 +188,7 @@ def _look(key: str, place: Path, at: KeyPath, looking: _Looking) -> bytes:
 
 def _check_kind(key: str, content: bytes) -> None:
     if key == "private_key_file":
-        if not _PRIVATE_KEY.search(content) and not content.startswith(_DER):
+        if not PEM_KEY.search(content) and not content.startswith(_DER):
             raise ValueError("holds no private key in PEM; give the key that belongs to certificate_file")
-    elif not _CERTIFICATE.search(content) and not content.startswith(_DER):
+    elif not PEM_CERTIFICATE.search(content) and not content.startswith(_DER):
         raise ValueError("holds no certificate; give one in PEM, DER or PFX")

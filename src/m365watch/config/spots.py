@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REMEMBERED_MAX = 6
 """Texts whose places are remembered: one change asks for those of the same two again and again."""
+NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+"""How YAML writes that there is nothing, where there are no quotes around it."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 

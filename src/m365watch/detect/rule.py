@@ -11,8 +11,8 @@ from m365watch.detect.condition import Condition, Order
 from m365watch.detect.extension import Extension, Kind, Severity
 from m365watch.values import dataclass
 
-_PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
-_OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
+PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
+OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
 
 
 class Joined(StrEnum):
@@ -123,7 +123,7 @@ class Rule:
     @property
     def choices(self) -> tuple[str, ...]:
         """What its texts and entities have of the kind A|B."""
-        named = (one for text in self._texts for one in _PLACEHOLDER.findall(text))
+        named = (one for text in self._texts for one in PLACEHOLDER.findall(text))
         return tuple(dict.fromkeys(one for one in (*self.extension.entity.values(), *named) if "|" in one))
 
     @property
@@ -133,7 +133,7 @@ class Rule:
 
 def list_placeholders(texts: Iterable[str]) -> tuple[str, ...]:
     """What texts have in braces, each alternative of {A|B} by itself."""
-    found = [one for text in texts for one in _PLACEHOLDER.findall(text)]
+    found = [one for text in texts for one in PLACEHOLDER.findall(text)]
     return tuple(dict.fromkeys(name for one in found for name in one.split("|")))
 
 
@@ -148,6 +148,6 @@ def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
         return next((values[name] for name in (names, *names.split("|")) if values.get(name)), "")
 
     def keep(part: re.Match[str]) -> str:
-        return part[1] if any(map(value_of, _PLACEHOLDER.findall(part[1]))) else ""
+        return part[1] if any(map(value_of, PLACEHOLDER.findall(part[1]))) else ""
 
-    return _PLACEHOLDER.sub(lambda found: value_of(found[1]) or "(unknown)", _OPTIONAL.sub(keep, text))
+    return PLACEHOLDER.sub(lambda found: value_of(found[1]) or "(unknown)", OPTIONAL.sub(keep, text))

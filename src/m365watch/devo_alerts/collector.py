@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from m365watch.devo_alerts.definitions import Definition, Each, Low
+from m365watch.monitor.devo_errors import CONNECTION_CLOSED
 
 SILENT_AFTER = timedelta(hours=1)
 """A running collector says something every 5 minutes unless it is set otherwise, so an hour is no chance."""
 SILENT_PERIODS = 3
 """Where it is set to say something more rarely, so many of its times pass before it counts as silent."""
-LOST_CONNECTION = "collector failed Connection closed by server."
-"""The words that Devo's product page counts."""
 
 
 def collector_alerts(
@@ -50,7 +49,7 @@ def _failed(collector_name: str, name: str) -> Definition:
             "lost by it: it is tried again. Where it lasts, ask m365watch status and m365watch why."
         ),
         query=(
-            f'from devo.collectors.out where toktains(msg,"{LOST_CONNECTION}"), '
+            f'from devo.collectors.out where toktains(msg,"{CONNECTION_CLOSED}"), '
             f'toktains(collector_image,"office365"), collector_name = {name} '
             "group every 5m by collector_name, job_id select count() as messages_unsuccessfully_processed"
         ),

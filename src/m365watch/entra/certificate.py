@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable
 
 from cryptography import x509
@@ -26,12 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from m365watch.config.pem import PEM_CERTIFICATE, PEM_KEY, PFX
 from m365watch.values import dataclass
 
-_PEM_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
-_PEM_CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----")
-_PFX = re.compile(rb"\x30(?:[\x00-\x7f]|\x80|\x81.|\x82..|\x83...|\x84....)\x02\x01\x03", re.DOTALL)
-"""A sequence that begins with the version 3, of whatever length."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _FAULTS = (ValueError, TypeError, UnsupportedAlgorithm)
 """What the library raises for bytes that it cannot make sense of."""
@@ -106,16 +102,16 @@ def load_certificate(
     """
     if content.startswith(_UTF16):
         raise CertificateUnreadable("is UTF-16 text; save it as plain ASCII")
-    if _PFX.match(content):
+    if PFX.match(content):
         return _load_pfx(content, password)
-    if _PEM_CERTIFICATE.search(content):
+    if PEM_CERTIFICATE.search(content):
         certificates = _parse_certificates(lambda: x509.load_pem_x509_certificates(content))
-        has_key = reads_key and _PEM_KEY.search(content) is not None
+        has_key = reads_key and PEM_KEY.search(content) is not None
         key = load_private_key(content, password) if has_key else None
         return _choose(certificates, key)
     if content.startswith(b"\x30"):
         return _choose(_parse_certificates(lambda: [x509.load_der_x509_certificate(content)]), None)
-    if _PEM_KEY.search(content):
+    if PEM_KEY.search(content):
         raise CertificateUnreadable("holds a private key and no certificate; name the certificate's file")
     raise CertificateUnreadable("holds no certificate; give one in PEM, DER or PFX")
 
@@ -132,14 +128,14 @@ def load_private_key(content: bytes, password: bytes | None = None) -> PrivateKe
     """
     if content.startswith(_UTF16):
         raise CertificateUnreadable("is UTF-16 text; save it as plain ASCII")
-    if _PFX.match(content):
+    if PFX.match(content):
         key = _load_pfx(content, password).key
         if key is None:
             raise CertificateUnreadable("holds a certificate and no private key")
         return key
-    load = load_pem_private_key if _PEM_KEY.search(content) else load_der_private_key
+    load = load_pem_private_key if PEM_KEY.search(content) else load_der_private_key
     if load is load_der_private_key and not content.startswith(b"\x30"):
-        held = "a certificate and no" if _PEM_CERTIFICATE.search(content) else "no"
+        held = "a certificate and no" if PEM_CERTIFICATE.search(content) else "no"
         raise CertificateUnreadable(f"holds {held} private key; give one in PEM")
     try:
         return load(content, None)

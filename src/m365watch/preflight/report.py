@@ -84,17 +84,6 @@ class Group:
             for step in self.steps
         )
 
-    def broken_step(self, *checks: Check) -> Check | None:
-        """The first of `checks` (of all, where none is given) that is broken here."""
-        return next(
-            (
-                step.check
-                for step in self.steps
-                if step.verdict is Verdict.BROKEN and (not checks or step.check in checks)
-            ),
-            None,
-        )
-
 
 @dataclass(slots=True)
 class Preflight:

@@ -22,7 +22,8 @@ _TO_BRACKET = re.compile(rf"(?:{_INNER})*+[\[\]{{}}]", re.DOTALL)
 _CHARACTERS = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]++", re.DOTALL
 )
-_TOLERANT = json.JSONDecoder(strict=False)
+TOLERANT = json.JSONDecoder(strict=False)
+"""It takes a control character in a text, as the service may send one."""
 
 
 class Unreadable(Exception):
@@ -66,7 +67,7 @@ def decode_string(written: str) -> str:
     if "\\" not in written:
         return written[1:-1]
     try:
-        return str(_TOLERANT.decode(written))
+        return str(TOLERANT.decode(written))
     except ValueError as error:
         raise Unreadable from error
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 from m365watch.config.settings import MaskSettings
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
-from m365watch.records.json_text import Unreadable, replace_spans
+from m365watch.records.json_text import TOLERANT, Unreadable, replace_spans
 from m365watch.records.mask_rules import PatternTime, Place, Rule, compile_rules
 from m365watch.records.mask_spans import find_spans
 from m365watch.records.split import Fragment, SplitBlob
@@ -16,7 +15,6 @@ from m365watch.records.split import Fragment, SplitBlob
 _NOT_MASKABLE = "it cannot be read in full, so it cannot be masked"
 _SPECIAL = frozenset('"\\/').union(map(chr, range(32)))
 """Characters that JSON can write as an escape without \\u."""
-_TOLERANT = json.JSONDecoder(strict=False)
 
 
 class Masker:
@@ -96,7 +94,7 @@ def _headers_of(records: dict[int, bytes], *, wide: bool) -> dict[int, Header]:
     found: dict[int, Header] = {}
     for number, record in records.items():
         try:
-            value = _TOLERANT.decode(record.decode("utf-8", "surrogateescape"))
+            value = TOLERANT.decode(record.decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):

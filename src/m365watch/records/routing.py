@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.model import Header
 
-TABLE_PREFIX = "cloud.office365.management."
 UNION_TABLE = "cloud.office365.management"
 """Devo's union of all tables below it; it has columns of its own, which are those of service health."""
 UNKNOWN_LEVEL = "unknown"

@@ -16,13 +16,13 @@ import msgspec
 
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
+from m365watch.records.json_text import TOLERANT
 from m365watch.records.views import Views
 from m365watch.values import dataclass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _SPACE = re.compile(r"[ \t\r\n]*")
-_TOLERANT = json.JSONDecoder(strict=False)
 _MANDATORY = {"RecordType", "CreationTime", "Operation"}
 """Fields that every record has; by them a record is known where no array says what is one."""
 _NO_ARRAY = "not a JSON array"
@@ -108,7 +108,7 @@ def _take_element(text: str, at: int, found: SplitBlob, *, in_array: bool, wide:
     Outside an array an object is a record only if it has a record's mandatory fields.
     """
     try:
-        value, end = _TOLERANT.raw_decode(text, at)
+        value, end = TOLERANT.raw_decode(text, at)
     except (ValueError, RecursionError):
         end = _next_record(text, at + 1)
         reason = "not valid JSON" if in_array else _NO_ARRAY
@@ -155,7 +155,7 @@ def _next_record(text: str, at: int) -> int:
         if not text.startswith("{", start):
             continue
         try:
-            value, _ = _TOLERANT.raw_decode(text, start)
+            value, _ = TOLERANT.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and value.keys() >= _MANDATORY:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.model import (
     Batch,
     BatchPart,
@@ -21,7 +22,6 @@ from m365watch.model import (
 
 TENANT = TenantId("3f0c1c52-0000-4000-8000-000000000001")
 RECEIVED_AT = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)
-TABLE_PREFIX = "cloud.office365.management."
 
 _CONTENT_TYPES = {
     "AzureActiveDirectory": ContentType.AZURE_ACTIVE_DIRECTORY,

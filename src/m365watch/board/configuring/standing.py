@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from m365watch.config.agreement import BY_DEFAULT, COLLECTING
-from m365watch.config.document import Pairs, parse_document
+from m365watch.config.document import parse_document, plain_values
 from m365watch.config.mistakes import hide_secrets
 from m365watch.model import Service
 from m365watch.values import dataclass
@@ -66,7 +66,7 @@ def _below(text: str, key: str, suffix: str) -> Values:
 
 @lru_cache(maxsize=2)
 def _document_of(text: str, suffix: str) -> Values:
-    return _object(_plain(parse_document(text, suffix=suffix)))
+    return _object(plain_values(parse_document(text, suffix=suffix)))
 
 
 def _input(name: str, section: Values) -> InputText:
@@ -119,9 +119,3 @@ def _shown(value: object) -> str:
     if value is None or isinstance(value, Mapping | list):
         return ""
     return hide_secrets(str(value))[:_CHARACTERS_MAX]
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Pairs):
-        return {key: _plain(child) for key, child in value}
-    return [_plain(one) for one in value] if isinstance(value, list) else value

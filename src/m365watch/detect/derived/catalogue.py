@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from m365watch.detect.fields import Reader, Value, View
     from m365watch.detect.knowledge import Knowledge
 
-_ADDRESS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
 _FORWARDING = (
     "Operation",
@@ -66,17 +65,17 @@ class Derived:
 _MEMBERS = ("Members", "UserId", "OrganizationId", "OrganizationName", "ParticipantInfo")
 
 CATALOGUE: dict[str, Derived] = {
-    "ip": Derived(ip.ip, _ADDRESS),
-    "network": Derived(ip.network, _ADDRESS),
-    "country": Derived(ip.country, _ADDRESS, of_address="places"),
-    "city": Derived(ip.city, _ADDRESS, of_address="places"),
-    "place": Derived(ip.place, _ADDRESS, of_address="places"),
-    "asn": Derived(ip.asn, _ADDRESS, of_address="networks"),
-    "asn_name": Derived(ip.asn_name, _ADDRESS, of_address="networks"),
-    "provider": Derived(ip.provider, _ADDRESS),
-    "tor": Derived(ip.tor, _ADDRESS, of_address="tor"),
-    "vpn": Derived(ip.vpn, _ADDRESS, of_address="vpn"),
-    "hosting": Derived(ip.hosting, _ADDRESS, of_address="hosting"),
+    "ip": Derived(ip.ip, ip.ADDRESS_FIELDS),
+    "network": Derived(ip.network, ip.ADDRESS_FIELDS),
+    "country": Derived(ip.country, ip.ADDRESS_FIELDS, of_address="places"),
+    "city": Derived(ip.city, ip.ADDRESS_FIELDS, of_address="places"),
+    "place": Derived(ip.place, ip.ADDRESS_FIELDS, of_address="places"),
+    "asn": Derived(ip.asn, ip.ADDRESS_FIELDS, of_address="networks"),
+    "asn_name": Derived(ip.asn_name, ip.ADDRESS_FIELDS, of_address="networks"),
+    "provider": Derived(ip.provider, ip.ADDRESS_FIELDS),
+    "tor": Derived(ip.tor, ip.ADDRESS_FIELDS, of_address="tor"),
+    "vpn": Derived(ip.vpn, ip.ADDRESS_FIELDS, of_address="vpn"),
+    "hosting": Derived(ip.hosting, ip.ADDRESS_FIELDS, of_address="hosting"),
     "human": Derived(actors.human, ("UserType",)),
     "ok": Derived(outcome.ok, ("Operation", "ErrorNumber", "Workload", "ResultStatus")),
     "user_agent": Derived(clients.user_agent, _AGENT),
@@ -120,7 +119,7 @@ CATALOGUE: dict[str, Derived] = {
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),
     "admin": Derived(actors.admin, ("UserId", "MailboxOwnerUPN")),
     "indicator": Derived(
-        indicators.indicator, (*_ADDRESS, *_APP, *_FORWARDING, *_SHARING, *_DEFENDER, "ObjectId")
+        indicators.indicator, (*ip.ADDRESS_FIELDS, *_APP, *_FORWARDING, *_SHARING, *_DEFENDER, "ObjectId")
     ),
 }
 """By the name after `m365.`."""

@@ -11,14 +11,15 @@ from m365watch.detect.knowledge import Whereabouts
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+ADDRESS_FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
+"""The fields that may have it, in the order in which they are asked."""
 _TEXT_MAX = 80
 _NOWHERE = Whereabouts()
 
 
 def ip(view: View) -> tuple[Value, ...]:
     """The first field that holds a valid address: bare, in its shortest form, an IPv4 in IPv6 as IPv4."""
-    for name in _FIELDS:
+    for name in ADDRESS_FIELDS:
         for value in view.values(name):
             found = _shortest(value) if isinstance(value, str) else ""
             if found:

@@ -7,7 +7,7 @@ import re
 import structlog
 
 from m365watch.config.settings import TagSettings
-from m365watch.records.routing import TABLE_PREFIX
+from m365watch.config.wire_values import TABLE_PREFIX
 
 TAG_CHARACTERS_MAX = 1024
 """Source: Devo's Collector SDK 1.8.0."""

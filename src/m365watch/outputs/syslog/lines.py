@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from m365watch.config.settings import SyslogSettings
+from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.outputs.devo import framing
 from m365watch.outputs.devo.lines import HeaderOf
 from m365watch.outputs.devo.tags import Tags
-from m365watch.records.routing import TABLE_PREFIX
 
 NIL = "-"
 """How syslog says nothing."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
 from m365watch.detect.derived.addresses import FORWARDING
+from m365watch.detect.derived.ip import ADDRESS_FIELDS
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
 from m365watch.shipping.devo.weaker import ask_gained, ask_gained_networks, ask_scopes
@@ -96,8 +97,7 @@ def derive(columns: Columns, name: str) -> str:
 def _of_address(columns: Columns, name: str) -> str | None:
     """What is worked out of the address; None where it is something else."""
     if name == "ip":
-        fields = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
-        found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in fields))
+        found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in ADDRESS_FIELDS))
         return f"lower({found})"
     if name == "provider":
         return linq.first_of(derive(columns, "asn"), derive(columns, "network"))

@@ -7,7 +7,8 @@ kept whole.
 
 from __future__ import annotations
 
-from m365watch.records.routing import TABLE_PREFIX, UNION_TABLE
+from m365watch.config.wire_values import TABLE_PREFIX
+from m365watch.records.routing import UNION_TABLE
 from m365watch.values import dataclass
 
 

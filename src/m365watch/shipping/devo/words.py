@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from m365watch.detect.rule import Rule
+from m365watch.detect.rule import OPTIONAL, PLACEHOLDER, Rule
 
 WORDS_MAX = 1_000
 """Characters of an alert's headline."""
 DESCRIPTION_MAX = 4_000
 _UNSHOWN = "(see the record)"
-_PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
-_OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
 
 ColumnOf = Callable[[tuple[str, ...]], str | None]
 """The column with the first of these fields that has a value; None where no column can hold it."""
@@ -46,13 +44,13 @@ def _filled(text: str, rule: Rule, column_of: ColumnOf) -> str:
         return column_of(tuple(one for name in names.split("|") for one in _field_of(name, rule).split("|")))
 
     def keep(part: re.Match[str]) -> str:
-        named = _PLACEHOLDER.findall(part[1])
+        named = PLACEHOLDER.findall(part[1])
         return part[1] if any(column(names) for names in named) or not named else ""
 
-    whole = _OPTIONAL.sub(keep, text)
-    return _PLACEHOLDER.sub(
-        lambda one: f"${found}" if (found := column(one[1])) else _UNSHOWN, whole
-    ).replace(f"({_UNSHOWN})", _UNSHOWN)
+    whole = OPTIONAL.sub(keep, text)
+    return PLACEHOLDER.sub(lambda one: f"${found}" if (found := column(one[1])) else _UNSHOWN, whole).replace(
+        f"({_UNSHOWN})", _UNSHOWN
+    )
 
 
 def _field_of(name: str, rule: Rule) -> str:

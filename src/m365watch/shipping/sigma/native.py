@@ -18,6 +18,7 @@ from m365watch.detect.condition import (
     Test,
     Wildcard,
 )
+from m365watch.detect.derived.ip import ADDRESS_FIELDS
 from m365watch.detect.knowledge import Knowledge
 from m365watch.shipping.operations import may_be_signin
 from m365watch.shipping.sigma.members import OF_MEMBERS
@@ -25,9 +26,8 @@ from m365watch.shipping.unsayable import Unsayable
 from m365watch.values import dataclass
 
 _MANY = Wildcard.MANY
-_ADDRESSES = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 _FIRST_OF = {
-    "ip": _ADDRESSES,
+    "ip": ADDRESS_FIELDS,
     "session": ("DeviceProperties.SessionId", "AppAccessContext.AADSessionId", "SessionId", "UserSessionId"),
     "app": ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId"),
 }
