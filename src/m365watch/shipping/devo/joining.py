@@ -18,9 +18,10 @@ from m365watch.shipping.devo.asking import ask, sign_of
 from m365watch.shipping.devo.columns import PREFIX, Columns
 from m365watch.shipping.devo.derived import WEAKER
 from m365watch.shipping.devo.kinds import Made
-from m365watch.shipping.devo.query import Draft, duration
+from m365watch.shipping.devo.query import Draft
 from m365watch.shipping.devo.tables import common_table, table_of
 from m365watch.shipping.operations import operations_of, union_of
+from m365watch.shipping.spans import span_text
 from m365watch.shipping.unsayable import Unsayable
 
 _FAR_MS = 9_999_999_999_999
@@ -63,7 +64,7 @@ class _Joining:
         draft.every_s = self._outer.timespan_s
         draft.add_times()
         draft.having = self._having(self._outer, depth=0)
-        span = duration(draft.every_s)
+        span = span_text(draft.every_s)
         return Made(
             draft,
             Each(),

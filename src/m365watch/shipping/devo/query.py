@@ -8,6 +8,7 @@ from dataclasses import field
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import PREFIX, RECORD, Columns
 from m365watch.shipping.devo.derived import WEAKER
+from m365watch.shipping.spans import span_text
 from m365watch.shipping.unsayable import Unsayable
 from m365watch.values import dataclass
 
@@ -24,7 +25,6 @@ _OWN = {
     "values": f"{PREFIX}values",
 }
 _DASHED = re.compile("[-\u2010-\u2015\u2212]")
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Draft:
         tail = [f"where {self.wanted}"] if self.wanted else []
         tail += self.before
         if self.is_grouped:
-            every = f"group every {duration(self.every_s)}" if self.every_s else "group"
+            every = f"group every {span_text(self.every_s)}" if self.every_s else "group"
             tail.append(every + (f" by {', '.join(self.keys)}" if self.keys else ""))
             totals = ", ".join(f"{how} as {name}" for name, how in self.totals.items())
             tail += [f"select {totals}"] if totals else []
@@ -146,8 +146,3 @@ def _by_name(operation: str) -> str:
     if longest == operation:
         return f"eqic(trim(Operation), {linq.quoted(operation)})"
     return f"weakhas(Operation, {linq.quoted(longest)})"
-
-
-def duration(seconds: int) -> str:
-    """A span as LINQ writes it: 5m, 1h, 1d."""
-    return next(f"{seconds // size}{unit}" for size, unit in _UNITS if seconds % size == 0)

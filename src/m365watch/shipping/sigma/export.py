@@ -18,11 +18,11 @@ from m365watch.shipping.operations import operations_of
 from m365watch.shipping.sigma.members import finds_more
 from m365watch.shipping.sigma.native import Known, native_field, nativize
 from m365watch.shipping.sigma.writing import is_selection, write_detection
+from m365watch.shipping.spans import span_text
 from m365watch.shipping.unsayable import Unsaid, Unsayable
 from m365watch.values import dataclass
 
 LINE_WIDTH = 110
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _correlation(correlation: Correlation, every: Mapping[str, Rule]) -> dict[st
         "rules": [_called(every[source]) for source in correlation.sources],
         "generate": any(every[source].alerts for source in correlation.sources),
         "group-by": list(correlation.group_by),
-        "timespan": _span(correlation.timespan_s),
+        "timespan": span_text(correlation.timespan_s),
         "aliases": {
             alias: {_called(every[source]): field for source, field in mapping.items()}
             for alias, mapping in correlation.aliases.items()
@@ -182,7 +182,3 @@ def _called(rule: Rule) -> str:
 
 def _number(value: float) -> int | float:
     return int(value) if value == int(value) else value
-
-
-def _span(seconds: int) -> str:
-    return next(f"{seconds // size}{unit}" for size, unit in _UNITS if seconds % size == 0)
