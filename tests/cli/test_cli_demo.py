@@ -330,28 +330,33 @@ def alert_with(
 
 
 def not_in_readme(attacks: list[dict[str, Any]]) -> list[str]:
-    """What README's table of attacks says of a demo, and this one did not find."""
+    """What README's table of attacks says of a demo, and this one did not find.
+
+    On every fifth day a week has the same attacks twice.
+    """
     shown = [(row["title"], row["alert"]) for row in _ROW.finditer(README)]
-    found = {(one["title"], one["alert_title"]) for one in attacks}
+    found = {(one["title"], one["alert_title"]) for one in attacks if one["alert"]}
     [count] = re.findall(r"^(\d+ of \d+) attacks found; ", README, re.MULTILINE)
-    number = sum(one["alert"] is not None for one in attacks)
+    kinds, kinds_found = ({one["title"] for one in attacks}, {title for title, _ in found})
 
     assert shown
     return [f"{title}: {alert}" for title, alert in shown if (title, alert) not in found] + (
-        [] if count == f"{number} of {len(attacks)}" else [count]
+        [] if count == f"{len(kinds_found)} of {len(kinds)}" else [count]
     )
 
 
-@pytest.mark.parametrize("change", [{"alert_title": "Another"}, {"alert": None}])
-def test_a_demo_that_finds_otherwise_than_readme_says_is_seen(change: dict[str, Any]) -> None:
-    """Another alert, or an attack that nothing tells of."""
+def test_a_demo_that_finds_otherwise_than_readme_says_is_seen() -> None:
+    """Another alert, or an attack that nothing tells of; the same attacks twice are no other."""
     rows = [
         {"title": row["title"], "alert_title": row["alert"], "alert": "x"} for row in _ROW.finditer(README)
     ]
-    attacks = rows + [{"title": "Other", "alert_title": "Other", "alert": "y"}] * (10 - len(rows))
+    others = [{"title": f"{at}", "alert_title": "", "alert": "y"} for at in range(10 - len(rows))]
+    attacks = rows + others
+    another, unseen = rows[0] | {"alert_title": "Another"}, others[0] | {"alert": None}
 
-    assert not_in_readme(attacks) == []
-    assert len(not_in_readme([attacks[0] | change, *attacks[1:]])) == 1
+    assert not_in_readme(attacks) == not_in_readme(attacks * 2) == []
+    assert not_in_readme([another, *attacks[1:]]) == [f"{rows[0]['title']}: {rows[0]['alert_title']}"]
+    assert not_in_readme([*attacks[:-9], unseen, *others[1:]]) == ["10 of 10"]
 
 
 def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
@@ -378,7 +383,7 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
         row["records"] for row in document["findings"]["records-per-table"]
     )
     assert len(document["attacks"]) >= 10
-    assert all(one["alert"] and one["found_after_s"] >= 0 for one in document["attacks"])
+    assert all(one["found_after_s"] >= 0 for one in document["attacks"] if one["alert"])
     assert not_in_readme(document["attacks"]) == []
     assert "caught up with" in ended.stderr
     status = subprocess.run(
