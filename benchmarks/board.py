@@ -310,7 +310,7 @@ async def _first_load_kb(browser: aiohttp.ClientSession, url: str) -> float:
     return (len(first) + sum(map(len, assets))) / 1e3
 
 
-def _touches(folder: Path, *, pairs: int = 3, records: int = 200_000) -> Iterator[Touch]:
+def _touches(folder: Path, *, pairs: int = 7, records: int = 200_000) -> Iterator[Touch]:
     """How much longer the collector takes into a lake while a board is asked page after page, run by run."""
     from benchmarks.contenders import CONTENDERS
 

@@ -73,7 +73,11 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
     if view.mentions:
         return await sources.ask(view, trails.lanes(names_of(view)), **bound_of(view))
     if (life := await _life(view, sources, at_once)) is not None:
-        return [row[:4] for row in life if row[2] is not None]
+        every = [row[1] for row in life if row[0] == "operation" and row[2] is None]
+        rare = set(every[trails.LANES_MAX :])
+        return [
+            row[:4] for row in life if row[2] is not None and not (row[0] == "operation" and row[1] in rare)
+        ]
     tops: dict[str, list[str]] = defaultdict(list)
     for column, value, *_ in await sources.ask(view, trails.VALUES):
         if len(tops[column]) < trails.LANES_MAX:
@@ -88,8 +92,15 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
     return [row for rows in await asyncio.gather(*courses) for row in rows]
 
 
-async def list_course(view: View, sources: Sources, operations: Sequence[str]) -> list[Row]:
+async def list_course(
+    view: View, sources: Sources, operations: Sequence[str], *, at_once: int = AT_ONCE_MAX
+) -> list[Row]:
     """The same of these operations."""
+    life = None if view.mentions else await _life(view, sources, at_once)
+    if life is not None:
+        known = [row[:4] for row in life if row[0] == "operation" and row[2] is not None]
+        if {row[1] for row in known} >= set(operations):
+            return [row for row in known if row[1] in operations]
     course = trails.course("operation", names_of(view))
     return await sources.ask(view, course, tops=list(operations), **bound_of(view))
 

@@ -32,6 +32,8 @@ KINDS = traces(
 """What the records of these ids are."""
 _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
 LANES_MAX = 8
+OPERATIONS_MAX = 100
+"""Operations whose courses one look tells: what is rare of them is what stands out."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
 _MENTIONS = {
@@ -98,7 +100,8 @@ LIFE = Query(
     f" coalesce(sum(n), 0) AS count, {FAILED} AS failed, min(first_at) AS first_at, max(last_at) AS last_at"
     f" FROM alike GROUP BY GROUPING SETS ((), {_AT_TIMES})),"
     f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
-    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}),"
+    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
+    f" OR (name = 'operation' AND place <= {OPERATIONS_MAX})),"
     " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
     " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
     " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
@@ -108,7 +111,8 @@ LIFE = Query(
     f" WHERE place <= {VALUES_MAX} ORDER BY place, name"
 )
 """Column, value, instant, count, failures, first and last instant, how many values there are, from one look:
-`TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values."""
+`TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values, and
+of operations up to `OPERATIONS_MAX`."""
 
 
 def course(column: str, mentions: Sequence[str] = ()) -> Query:
