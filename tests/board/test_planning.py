@@ -194,6 +194,7 @@ def test_a_question_about_days_is_not_read_by_hours(
     assert files(week, activity.TOP_PERSONS) == {"whole_persons", "part_person_hours"}
     assert files(week, activity.over_time("workload")) == {"whole_hours", "part_hours"}
     assert files(week.narrowed("user", ["somebody"]), trails.VALUES) == {"whole_activity", "part_activity"}
+    assert not files(week, activity.DAYS) & {"whole_activity", "part_activity"}
     assert files(week, activity.RECENT) == {"plain"}
 
 
