@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -62,6 +63,8 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [told.came for told in await scene.apply(other)] == [Came.ALREADY]
+        later = replace(other, since=SystemClock().now() + timedelta(days=1))
+        assert [told.came for told in await scene.apply(later)] == [Came.MISSING]
         [told] = await scene.undo(plan)
 
         assert told.came is Came.PICK

@@ -268,3 +268,15 @@ def test_what_microsoft_s_own_application_got_graph_takes_from_it(tmp_path: Path
         assert scene.directory.principals[APP]["accountEnabled"] is True
 
     in_scene(tmp_path, test)
+
+
+def test_of_a_consent_whose_text_was_cut_a_person_picks_the_grant(tmp_path: Path) -> None:
+    """A second grant may stand behind the cut: to take the first and say that it is done would leave it."""
+    record = consent(GRAPH_POWERSHELL)
+    told = record["ModifiedProperties"]
+    told["ConsentAction.Permissions"] = [told["ConsentAction.Permissions"][0] + "x" * 400, ""]
+
+    plan = plan_from(tmp_path, "o02_tenant_wide_consent", record)
+
+    [step] = [one for one in steps(plan, "remove_oauth_grant") if one.title.startswith("Take the permission")]
+    assert all(not one.wanted for one in step.operations if isinstance(one, Remove))

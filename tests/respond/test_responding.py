@@ -341,6 +341,21 @@ def test_of_the_administrators_whom_a_plan_locks_out_none_is_left(tmp_path: Path
     in_scene(tmp_path, test)
 
 
+def test_a_role_goes_while_somebody_else_still_signs_in(tmp_path: Path) -> None:
+    """The account that an only administrator's stolen one has made loses it, whomever the plan names."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        plan = scene.plan("disable_account", "remove_role", user=EVE, actor=ANN, fields=ADMIN)
+        told = await scene.apply(plan)
+
+        assert Came.DONE in [one.came for one in told]
+        assert len(scene.directory.lists[ASSIGNMENTS]) == 1
+        assert scene.directory.users[ANN]["accountEnabled"]
+
+    in_scene(tmp_path, test)
+
+
 def test_nobody_asks_about_administrators_where_the_account_is_none(tmp_path: Path) -> None:
     """And another role than theirs goes though it is the last of its kind."""
 

@@ -73,7 +73,10 @@ def search(
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="Show at most so many.")
     ] = 100,
     row_format: Annotated[
-        RowFormat, typer.Option("--format", "-f", help="How the records are written; csv and json have more, exact, formulas too.")
+        RowFormat,
+        typer.Option(
+            "--format", "-f", help="How the records are written; csv and json have more, exact, formulas too."
+        ),
     ] = RowFormat.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     raw: Annotated[

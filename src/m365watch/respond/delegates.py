@@ -43,6 +43,11 @@ def remove_mailbox_permission(clues: Clues) -> list[Step]:
     """Who was let in is let in no more; where the records do not say who, or to what, somebody looks."""
     holders = tuple(dict.fromkeys((*clues.entity("grantee"), *_named(clues))))
     everybody = [one for one in holders if one.lower() in _EVERYBODY]
+    if everybody and not clues.fields:  # its records are not kept any more: which right it was nobody knows
+        steps = (_look_at, _close_folders_of)
+        return [
+            step(mailbox, one) for mailbox in named_mailboxes(clues) for one in everybody for step in steps
+        ]
     if everybody and clues.is_about(*_OF_FOLDERS):
         known = [_close_folder(folder, one) for folder in _folders(clues) for one in everybody]
         return known or [

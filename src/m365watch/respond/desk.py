@@ -111,7 +111,12 @@ class Desk:
 
     def _told_of_missing(self, step: Step, looked: Looked) -> list[Told]:
         """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too."""
-        before = self._journal.did(step.word, step.title, self._plan.tenant)
+        since = self._plan.since
+        before = [
+            line
+            for line in self._journal.did(step.word, step.title, self._plan.tenant)
+            if since is None or line.at >= since
+        ]
         for line in before:
             if line.method:
                 self._keep(step, GraphCall(line.method, line.path))
@@ -195,7 +200,9 @@ class Desk:
         """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
         if not deed.locks_out or self._even_last:
             return None
-        return await why_not_lock_out(self._graph, deed.locks_out, among=_locked_by(self._plan))
+        # A role that goes while another person signs in locks nobody out: Graph is asked each time.
+        among = frozenset() if deed.call.method == "DELETE" else _locked_by(self._plan)
+        return await why_not_lock_out(self._graph, deed.locks_out, among=among)
 
     def _write(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from m365watch.detect.alert import CUT
 from m365watch.detect.judging import split_line
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Clues
@@ -26,8 +27,6 @@ _PERMISSIONS_DELEGATED = ("Application.Read.All", "DelegatedPermissionGrant.Read
 def grants_of_record(clues: Clues) -> list[Step]:
     """What this record gave, application by application, Microsoft's own as well; where it tells what."""
     told = _told(clues)
-    if not told:
-        return []
     if clues.operation == _OF_APPLICATION:
         role = guid_in(next(iter(clues.values("ModifiedProperties.AppRole.Id.new")), ""))
         return [_app_role(app, role, told) for app in clues.applications]
@@ -49,12 +48,14 @@ def roles_of(app: App) -> str:
 def _told(clues: Clues) -> str:
     scopes = [one for line in clues.values("m365.scopes") for one in split_line(line)]
     more = f" and {len(scopes) - _SCOPES_SHOWN} more" if len(scopes) > _SCOPES_SHOWN else ""
-    return f"{', '.join(scopes[:_SCOPES_SHOWN])}{more}"
+    return f"{', '.join(scopes[:_SCOPES_SHOWN])}{more}" or "that this record gave"
 
 
 def _grant_ids(clues: Clues) -> tuple[str, ...]:
-    """The grants that were made by a consent; none where one of them stood before, and got more."""
+    """The grants that a consent has made; none where one stood before, or may stand behind a cut."""
     for text in clues.fields.get(_CONSENT, ()):
+        if text.endswith(CUT):
+            return ()
         before, _, after = text.partition("=>")
         old, now = _GRANT_ID.findall(before), _GRANT_ID.findall(after)
         if not set(old) & set(now):

@@ -41,7 +41,9 @@ def _transport_rule(rule: History) -> Step:
     commands: tuple[str, ...]
     if rule.is_made and rule.is_gone:
         title = f"See that the transport rule {name} is gone: it was made here, and removed again"
-        commands = (listed,)
+        remove = f"Remove-TransportRule -Identity {quoted} -Confirm:$false"
+        # Records of one second have no order: it may live, or have been one's own before.
+        commands = (listed, f"# if it is still there and not yours: {off}", f"# {remove}")
     elif rule.is_made:
         title = f"Disable the transport rule {name}, then remove it"
         commands = (off, f"Remove-TransportRule -Identity {quoted} -Confirm:$false")

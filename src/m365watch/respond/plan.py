@@ -149,7 +149,15 @@ def plan_response(
     notes += cut
     # Where there is only a look, a part's own plan may know more.
     had = {word for word, of in by_word.items() if any(one.operations or one.powershell for one in of)}
-    return Plan(alert.id, alert.tenant, alert.title, tuple(steps), _more_in_parts(had, parts), tuple(notes))
+    return Plan(
+        alert.id,
+        alert.tenant,
+        alert.title,
+        tuple(steps),
+        _more_in_parts(had, parts),
+        tuple(notes),
+        since=alert.first_seen_at,
+    )
 
 
 def _with_acting(by_word: Mapping[str, list[Step]], told: Told) -> dict[str, list[Step]]:

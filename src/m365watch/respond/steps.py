@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 from hashlib import blake2b
 from typing import Literal
 
@@ -200,6 +201,8 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
     done: tuple[str, ...] = field(default=())
     """What was done for the alert already, in words."""
+    since: datetime | None = None
+    """When the alert's first record was made; what was done before that was done about something else."""
 
     @property
     def mark(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.rule import Rule
 from m365watch.respond.clues import Clues, gather_clues, split_clues
 from m365watch.respond.reading import Told
@@ -17,6 +18,8 @@ from m365watch.respond.steps import Remove, Step
 
 _SPEAK = frozenset({"B13", "B14", "O06"})
 """Detections that are about the application itself."""
+_ASKED = frozenset({"consent to application.", "userloginfailed"})
+"""What somebody may have asked for in vain, an application at work among them."""
 _MAKE = frozenset({"add application.", "add service principal."})
 _WHY = (
     "Nothing in the alert shows that the application is the intruder's: others may work with it, and it stops"
@@ -48,7 +51,8 @@ def _ends_it(step: Step) -> bool:
 
 
 def _telling(told: Told, rules: Mapping[str, Rule]) -> Iterator[Clues]:
-    if told.alert.detection in _SPEAK:
+    operations = {normalise_operation(one.values.get("Operation", "")) for one in told.matches}
+    if told.alert.detection in _SPEAK and not (operations and operations <= _ASKED):
         yield gather_clues(told.alert, ())
     elif told.matches:
         every = split_clues(told.alert, told.matches, rules.get(told.alert.rule_id))
