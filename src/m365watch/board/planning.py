@@ -130,6 +130,8 @@ class Snapshot:
 
 READ_WHOLE_S = 8 * HOUR_S
 """A day of which so much is wanted is read whole: to look at each time takes longer than it spares."""
+EVERYTHING = "true"
+"""The condition of a day that is read whole."""
 WITHIN = "at_s >= $start_s AND at_s < $end_s"
 """The time of a view."""
 
@@ -168,6 +170,7 @@ def plan_source(
     by_weeks = grain_s >= WEEK_S
     whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
     files_of: dict[str, list[str]] = {}
+    within: dict[str, str] = {}
     kept: dict[date, DayRollup] = {}
     first, last = day_of(view.range.start_s), day_of(view.range.end_s - 1)
     for day, files in sorted(snapshot.days.items()):
@@ -180,12 +183,15 @@ def plan_source(
         else:
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
-            files_of.setdefault(f"plain_{day:%Y%m%d}" if spans else "plain", []).extend(plain)
+            wanted = _within(day, spans, view.range)
+            name = f"plain_{day:%Y%m%d}" if spans and wanted != EVERYTHING else "plain"
+            within[name] = wanted
+            files_of.setdefault(name, []).extend(plain)
     for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        Arm(rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range)), False)
-        if name.startswith("plain")
+        Arm(rollup.over_records(f"read_parquet(${name})", within=within[name]), False)
+        if name in within
         else Arm(rollup.over_rollups(f"read_parquet(${name})", columns), name.startswith("whole"))
         for name in files_of
     ]
@@ -263,13 +269,15 @@ def _is_whole(day: date, span: TimeRange) -> bool:
     return span.start_s <= start_s and start_s + DAY_S <= span.end_s
 
 
-def _within(name: str, spans: Spans, span: TimeRange) -> str:
-    """The condition of the records of one arm: where many spans are read, each day has its own short one."""
-    day = name.removeprefix("plain_")
-    of_day = [one for one in spans if f"{day_of(one[0]):%Y%m%d}" <= day <= f"{day_of(one[1] - 1):%Y%m%d}"]
+def _within(day: date, spans: Spans, span: TimeRange) -> str:
+    """The condition of a day's records: where many spans are read, each day has its own short one.
+
+    All days that are read whole are one arm: the threads of a query share the files of an arm, and no arms.
+    """
+    of_day = [one for one in spans if day_of(one[0]) <= day <= day_of(one[1] - 1)]
     is_oldest = bool(of_day) and of_day[0] == spans[0]  # of it there may be more, which nobody wants
     if not is_oldest and sum(end_s - start_s for start_s, end_s in of_day) >= READ_WHOLE_S:
-        return "true"
+        return EVERYTHING
     return within_sql(of_day or [(span.start_s, span.end_s)])
 
 
