@@ -23,8 +23,8 @@ _ASKED = frozenset({"consent to application.", "userloginfailed"})
 _MAKE = frozenset({"add application.", "add service principal."})
 _WHY = (
     "Nothing in the alert shows that the application is the intruder's: others may work with it, and it stops"
-    " for them all. Is it one of your own, then give it a new secret, and take the old ones away. --yes leaves"
-    " it alone."
+    " for them all. Is it one of your own, then give it a new secret, and take the old ones away. --yes"
+    " leaves it alone."
 )
 
 
