@@ -22,7 +22,7 @@ from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant
-from m365watch.board.pages.comparison import compare
+from m365watch.board.pages.comparison import AGAINST, compare
 from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url, pivot_url
@@ -163,7 +163,7 @@ async def _standing_out(
 
 
 def telling_of(operations: Sequence[str], asked: Iterable[Collection[str]]) -> list[str]:
-    """At most `STANDING_OUT_MAX` of `operations`, the most frequent first: those that rules ask for, then the rarest.
+    """At most `STANDING_OUT_MAX` of `operations` (most frequent first): those rules ask for, then the rarest.
 
     Of a dozen alerts some rule asks for what people do all day, too: what a rule asks for that asks for
     little else comes first, and then what is rarer.
@@ -389,6 +389,7 @@ PAGE = Page(
         ),
     ),
     says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
+    choices={"by": dict(AGAINST)},
 )
 RECORD = Page(
     "record",
