@@ -118,6 +118,19 @@ def test_what_alerts_rest_on_has_a_lane(sources: Sources, victim: str) -> None:
         assert title.startswith("Operations: the most frequent, then of alerts, and the rarest, 16 of ")
 
 
+def test_what_everybody_does_takes_no_lane_from_what_was_done_once() -> None:
+    """Some rule of the alerts asks for operations of every day as well: what asks for little counts more."""
+    everyday = [f"FileTouched{number}" for number in range(2 * investigate.STANDING_OUT_MAX)]
+    operations = ["New-InboxRule", *everyday, "HardDelete", "AnonymousLinkUsed"]
+    wide = {*(one.lower() for one in everyday), "harddelete"}
+
+    chosen = investigate.telling_of(operations, [wide, {"new-inboxrule", "set-inboxrule"}])
+
+    assert chosen[:3] == ["New-InboxRule", "HardDelete", everyday[-1]]
+    assert len(chosen) == investigate.STANDING_OUT_MAX
+    assert investigate.telling_of(operations, [])[:2] == ["AnonymousLinkUsed", "HardDelete"]
+
+
 def test_records_are_turned_over_sheet_by_sheet(sources: Sources, victim: str) -> None:
     """Every record of the time is on one sheet, and on no other."""
     view = view_of("range=30d&workload=Exchange")

@@ -306,4 +306,5 @@ PAGE = Page(
         Panel("administration", "Changes by administrators", administration, width=4, tall="chart"),
     ),
     says="Which rules, ways out and rights people changed, and who reads whose mail.",
+    choices={"by": dict(_BY)},
 )

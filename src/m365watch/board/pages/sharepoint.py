@@ -217,4 +217,5 @@ PAGE = Page(
         Panel("activity", "Everything in sites and drives", activity, tall="chart", is_live=True),
     ),
     says="Who takes files, who shares them with whom, and who deletes them.",
+    choices={"by": dict(_SHARED_WITH)},
 )
