@@ -155,10 +155,12 @@ def span_words(seconds: float | None) -> str:
 
 
 def change_words(now: float, before: float) -> str:
-    """How a figure stands to the one before: +12 %, new."""
+    """How a figure stands to the one of the time before: 12 % more than before."""
     if not before:
-        return "none before" if now else "none before either"
+        return "none before" if now else "and none before"
     change = (now - before) / before * 100
     if change >= 1_000:
-        return f"{now / before:,.0f} times as before"
-    return "as before" if abs(change) < 0.5 else f"{change:+,.0f} % to before"
+        return f"{now / before:,.0f} times as many as before"
+    if abs(change) < 0.5:
+        return "as many as before"
+    return f"{abs(change):,.0f} % {'more' if change > 0 else 'fewer'} than before"

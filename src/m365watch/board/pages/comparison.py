@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.board.counted import list_compared, list_values
+from m365watch.board.countries import country_words
 from m365watch.board.emptiness import no_records
-from m365watch.board.pages.subject import why_nothing
+from m365watch.board.pages.subject import NOTHING_COMPARED, why_nothing
 from m365watch.board.pivots import pivot_url
 from m365watch.board.queries import activity, trails
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
@@ -41,7 +42,7 @@ NO_SPAN = Empty(
 
 async def compare(view: View, sources: Sources) -> Shape:
     """What is new in this time against another one, and what there is no more."""
-    if (why := why_nothing(view)) is not None:
+    if (why := why_nothing(view, NOTHING_COMPARED)) is not None:
         return Several([], empty=why)
     against = view.option("by", tuple(name for name, _ in AGAINST))
     other = _other_time(view, against)
@@ -98,7 +99,7 @@ def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
 def _countries(addresses: Mapping[str, int], sources: Sources) -> dict[str, int]:
     found: Counter[str] = Counter()
     for address, count in addresses.items():
-        found[sources.places.locate(address).country or "unknown"] += count
+        found[country_words(sources.places.locate(address).country) or "unknown"] += count
     return dict(found)
 
 
