@@ -9,7 +9,7 @@ from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.network import DIRECTLY, NetworkSection
 from m365watch.config.places import Places
 from m365watch.config.sections import Document, section_at
-from m365watch.config.settings import NetworkSettings, ProxySettings, Secret
+from m365watch.config.settings import NetworkSettings, ProxySettings, secret_of
 
 NETWORK_OF_ALL = ("globals", "network")
 
@@ -78,7 +78,7 @@ def resolve_network(section: NetworkSection) -> NetworkSettings:
         proxy = ProxySettings(
             section.proxy,
             section.proxy_username,
-            None if password is None else Secret(password.get_secret_value()),
+            secret_of(password),
         )
     return NetworkSettings(
         proxy=proxy,

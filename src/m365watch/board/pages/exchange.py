@@ -28,11 +28,11 @@ from m365watch.board.telling import (
     operation,
     person,
     settings_of,
-    told_by,
     with_before,
 )
 from m365watch.board.view import View
 from m365watch.board.words import application_words, counted, short, user_type_words
+from m365watch.records.headers import object_of
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _TILES = (
@@ -127,7 +127,7 @@ _CUT = "What stood there before is what the last change in this view set, where 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     def tell(rows: Sequence[Row]) -> list[Told]:
-        told = [told_by(row[6]) for row in rows]
+        told = [object_of(row[6]) for row in rows]
         settings = with_before(
             [
                 ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
@@ -162,7 +162,7 @@ async def rights(view: View, sources: Sources) -> Shape:
     names = ("Time (UTC)", "Change", "By", "Stands out…", "Who is let in", "Rights", "Mailbox", "From")
 
     def tell(rows: Sequence[Row]) -> list[Told]:
-        return [_right(view, row, told_by(row[6])) for row in rows]
+        return [_right(view, row, object_of(row[6])) for row in rows]
 
     return await change_table(view, sources, exchange.PERMISSIONS, names, tell, of="changes of rights")
 

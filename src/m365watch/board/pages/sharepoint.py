@@ -23,9 +23,10 @@ from m365watch.board.shapes import (
     headings_of,
 )
 from m365watch.board.sources import Sources
-from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of, told_by
+from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
 from m365watch.board.words import counted, short
+from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
 """By these the small rollups of files can be narrowed."""
@@ -136,7 +137,7 @@ async def sharing(view: View, sources: Sources) -> Shape:
 
 
 def _sharing_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+    record = object_of(row[6])
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
@@ -190,7 +191,7 @@ async def guarding(view: View, sources: Sources) -> Shape:
 
 
 def _guarding_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+    record = object_of(row[6])
     what = change_words(settings_of(record)) or field_of(
         record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
     )
