@@ -182,12 +182,51 @@ BEFORE = {
 """What has always read mail."""
 
 
-def test_an_application_that_reads_mail_as_none_did_is_disabled_unasked(tmp_path: Path) -> None:
-    """It got a secret before: the alert joins both."""
+def test_an_application_that_reads_mail_as_none_did_may_be_the_house_s_own(tmp_path: Path) -> None:
+    """A stolen secret makes the same records; the alert that joins both, and the reading's own, ask."""
     reads = {"shape": "mail_read", "after": "2h", "ClientAppId": APP}
-    plan = plan_from(tmp_path, "c02_application_granted_then_reads_mail", BEFORE, secret(APP), reads)
+    records = (BEFORE, secret(APP), reads)
+    (tmp_path / "joined").mkdir()
+    plan = plan_from(tmp_path / "joined", "c02_application_granted_then_reads_mail", *records)
+    own = plan_from(tmp_path, "b13_mail_read_by_new_application", *records)
 
-    assert asked(plan, "disable_application") == [False]
+    assert asked(plan, "disable_application") == [True]
+    assert asked(own, "disable_application") == [True]
+    assert asked(own, "remove_oauth_grant") == [True]
+    assert "give it a new secret" in steps(own, "disable_application")[0].notes[0]
+
+
+def test_an_application_that_reads_many_mailboxes_is_disabled_by_a_person_s_yes_alone(tmp_path: Path) -> None:
+    """So do products that back them up, with a secret that somebody may have stolen."""
+    reads = {"shape": "mail_read", "AppId": "00000003-0000-0000-c000-000000000000", "ClientAppId": APP,
+             "MailboxOwnerUPN": "user{n}@contoso.example"}  # fmt: skip
+    plan = plan_from(
+        tmp_path, "b14_one_application_reads_many_mailboxes", {"repeat": 7, "every": "20s", "record": reads}
+    )
+
+    assert asked(plan, "disable_application") == [True]
+
+
+BAD = "ff8d92dc-3d82-41d6-bcbd-b9174d163620"
+"""Of the list of those that intruders are known to use."""
+
+
+def test_only_the_application_that_was_used_is_disabled_unasked(tmp_path: Path) -> None:
+    """Beside it the same person asked in vain for one that others may work with."""
+    refused = changed(
+        "Consent to application.",
+        user=EVE,
+        ObjectId=APP,
+        ResultStatus="Failure",
+        ModifiedProperties={"ConsentAction.Reason": ["Risky application detected", ""]},
+    )
+    used = {"shape": "signin", "UserId": EVE, "ApplicationId": BAD}
+    plan = plan_from(tmp_path, "o06_bad_application", used, refused)
+
+    assert {step.title: step.asks_always for step in steps(plan, "disable_application")} == {
+        f"Disable the application {BAD}": False,
+        f"Disable the application {APP}": True,
+    }
 
 
 @pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
