@@ -75,6 +75,21 @@ def test_every_value_is_one_short_text() -> None:
     assert len(text_of("x" * 10_000)) == 241
 
 
+@pytest.mark.parametrize(
+    ("enabled", "granted", "marks"),
+    [("True", "no record kept", ["goes unrecorded"]), ("False", "recorded again", [])],
+)
+def test_whoever_is_no_more_recorded_is_named(enabled: str, granted: str, marks: list[str]) -> None:
+    """It is a right to all that they may open, and let in is the account whose deeds leave no record."""
+    given = [{"Name": "Identity", "Value": "SVC@x"}, {"Name": "AuditBypassEnabled", "Value": enabled}]
+    row = (0, "Set-MailboxAuditBypassAssociation", "ann@x", "", "ok", "", json.dumps({"Parameters": given}))
+
+    told = exchange.right_told(view_of(), (*row, "tenant", "1"))
+
+    assert [one.text for one in told.cells[3:6]] == ["svc@x", granted, "any mailbox"]
+    assert [one.words for one in told.marks] == marks
+
+
 def test_changes_of_microsoft_are_left_out(sources: Sources) -> None:
     """Forwarding that people set is shown once each, and nothing that user types 3 and 4 did."""
     view = view_of("range=30d")

@@ -238,7 +238,8 @@ def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: 
     assert said.text.startswith(f"The lake at {gone.settings.lake_directory} is gone")
     assert told.text.startswith("The lake is gone")
     board = board_of(gone)
-    for url in ("/panel/overview/figures", "/panel/search/hits", "/panel/investigate/figures?user=x@y.z"):
+    pages = ("overview/figures", "search/hits", "investigate/figures?user=x@y.z", "sql/answer?sql=SELECT+1")
+    for url in (f"/panel/{one}" for one in pages):
         assert "the lake is gone" in asyncio.run(ask(board, url)).text.lower(), url
     assert asyncio.run(ask(board, "/api/v1/overview/figures")).status == 503
 

@@ -43,6 +43,7 @@ FULL = {
 FIELDS = {
     "ObjectId": "https://contoso.example/sites/a/b.docx",
     "Subject": "Invoice",
+    "m365.indicator": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "Parameters.Name": "..",
     "m365.outside_members": "mallory@fabrikam.example",
     "ModifiedProperties.Role.DisplayName.new": "Global Administrator",
@@ -584,10 +585,20 @@ def test_an_application_loses_its_role_and_has_no_account() -> None:
 
 def test_a_service_is_no_account() -> None:
     """Nothing is done to a name that Graph does not know; the plan says so."""
-    steps = plan("revoke_sessions", user="NT AUTHORITY\\SYSTEM").steps
+    found = plan("revoke_sessions", user="NT AUTHORITY\\SYSTEM")
 
-    assert [(step.calls, step.powershell) for step in steps] == [((), ())]
-    assert "does not name" in steps[0].notes[0]
+    assert found.steps == ()
+    assert found.notes == ("neither the rule nor the alert names what could be contained",)
+
+
+@pytest.mark.parametrize("user", ["S-1-5-21-1000-2000-3000-1001", "Ann"])
+def test_who_is_named_by_no_account_is_looked_for(user: str) -> None:
+    """It may be one of yours all the same."""
+    [step] = plan("revoke_sessions", user=user).steps
+
+    assert step.title == "Find the account, and end its sessions"
+    assert (step.calls, step.powershell) == ((), ())
+    assert step.notes[0].startswith("By hand: the alert names no account")
 
 
 def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:

@@ -169,13 +169,16 @@ class Sources:
     async def ask_sql(
         self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
     ) -> QueryAnswer | None:
-        """What an analyst's SQL says of the view's tenants, whatever its time; None where there is no lake.
+        """What an analyst's SQL says of the view's tenants, whatever its time; None before there is a lake.
 
-        Raises: LakeMissing; QueryRefused; QueryStopped.
+        Raises: LakeMissing: there was one; QueryRefused; QueryStopped.
         """
         may = view.access.may(Role.ANALYST) and view.access.sees_contents
         assert may  # noqa: S101 - the page and the export ask before
         if self.facts is None:
+            return None
+        await self._require_lake()
+        if not self.facts.is_there:
             return None
         return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
 

@@ -14,7 +14,8 @@ from m365watch.config.editing import SECRET_NAMES
 from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, hide_secrets, show_path
 from m365watch.config.spots import NULLS, Spot, locate
-from m365watch.config.tidy import VARIABLE, is_placeholder
+from m365watch.config.tidy import is_placeholder
+from m365watch.config.values import VARIABLE
 
 MARK = "<kept secret>"
 _OF_SECTION = ".yaml"

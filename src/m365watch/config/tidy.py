@@ -15,6 +15,7 @@ from m365watch.config.document import Pairs
 from m365watch.config.exposure import CREDENTIALS_VARIABLE
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.sections import Document, section_at
+from m365watch.config.values import VARIABLE
 from m365watch.config.wanted import filled_in_at, wanted_at
 
 DEPTH_MAX = 20
@@ -34,7 +35,6 @@ _LENT = (
 )
 """What to do outside the unit, where the variable is not to be set by hand."""
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate", "federated_token")}
 """Secrets, and the files they lie in: whoever sends nothing needs neither."""
 _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\.\.\.|\u2026)\s*")

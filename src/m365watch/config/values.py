@@ -15,6 +15,8 @@ _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 TAG_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
 _TAG_PLACEHOLDER = re.compile(r"\{(?:workload|operation)\}")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""What stands for a variable of the environment."""
 _PERIOD = re.compile(r"([1-9][0-9]{0,5})([smhdwMy])")
 PERIOD_UNITS_S = {
     "s": 1,

@@ -11,11 +11,10 @@ from m365watch.config.kinds import ON_OFF, BaseUrl, FilePath, SecretText, Sectio
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
-from m365watch.config.sections import Document, section_at
+from m365watch.config.sections import WEBHOOK, Document, section_at
 from m365watch.config.served_files import settle_served_file
 from m365watch.config.settings import Secret, secret_of
 
-WEBHOOK: tuple[str, str] = ("globals", "webhook")
 AUTH_ID_CHARACTERS_MIN = 16
 """A shorter one could be guessed."""
 

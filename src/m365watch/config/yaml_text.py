@@ -82,7 +82,8 @@ def _telling_mistakes() -> Iterator[None]:
         yield
     except yaml.MarkedYAMLError as error:
         raise Unreadable(_yaml_mistake(error)) from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # PyYAML itself stumbles over the number of a character that there is not: "\\U00110000".
         raise Unreadable("has a character that YAML does not allow") from None
     except RecursionError:
         raise Unreadable(NESTED_TOO_DEEPLY) from None

@@ -14,6 +14,7 @@ from m365watch.respond import (
     accounts,
     applications,
     auditing,
+    blocking,
     delegates,
     federation,
     inbox,
@@ -34,11 +35,13 @@ from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.strangers import ask_of_others, strangers_in
+from m365watch.respond.unnamed import find_first, is_idle, sentence
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
     "block_address": accounts.block_address,
     "block_external_user": outsiders.block_external_user,
+    "block_indicator": blocking.block_indicator,
     "disable_account": accounts.disable_account,
     "disable_anonymous_link": sharing.disable_anonymous_link,
     "disable_application": applications.disable_application,
@@ -126,7 +129,7 @@ def plan_response(
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
     and the alert itself which accounts. `rules`, by their ids, know what a record names; `closed` are parts
     that somebody closed, of which nothing is undone. A word that nothing can be done for says so as a step
-    of its own, so that nobody takes it for done.
+    of its own, so that nobody takes it for done, but for one that what was done leaves nothing to do for.
     """
     told = Told(alert, matches)
     parts = parts_of(told, parts, rules)
@@ -199,13 +202,16 @@ def _steps_for(
 ) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
-        return [_nothing_known(word, is_ours=False)]
+        return [Step(word, sentence(word), notes=("By hand.",))]
+    knowing = [part for part in parts if word in part.alert.contain] or [told]
     if word in OF_ACCOUNTS:
+        knowing = [told]
         steps = _steps_of_accounts(word, builder, told, begun_by, rules.get(told.alert.rule_id))
     else:
-        knowing = [part for part in parts if word in part.alert.contain]
-        steps = _steps_by_record(word, builder, knowing or [told], rules)
-    return steps or [_nothing_known(word, is_ours=True)]
+        steps = _steps_by_record(word, builder, knowing, rules)
+    if steps or is_idle(word, knowing, rules):
+        return steps
+    return [find_first(word, knowing[0])]
 
 
 def _steps_of_accounts(
@@ -263,7 +269,7 @@ def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
         return builder(clues)
     except UnsafeValue as error:
         why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
-        return [Step(word, _sentence(word), notes=(why,))]
+        return [Step(word, sentence(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
@@ -298,17 +304,3 @@ def _look_at_bridge(word: str, account: str) -> Step:
         " locked out. Who acts in its name has its secret: look at the server that it runs on."
     )
     return Step(word, f"See what {account} does before anything is done to it", notes=(why,))
-
-
-def _nothing_known(word: str, *, is_ours: bool) -> Step:
-    why = (
-        "The alert does not name what this has to be done to; its records may: see `m365watch alerts show`."
-        if is_ours
-        else ""
-    )
-    return Step(word, _sentence(word), notes=(f"By hand. {why}".strip(),))
-
-
-def _sentence(word: str) -> str:
-    said = word.replace("_", " ")
-    return f"{said[:1].upper()}{said[1:]}"

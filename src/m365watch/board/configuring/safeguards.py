@@ -15,7 +15,7 @@ from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import MARK, scalars
 from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, show_path
-from m365watch.config.tidy import VARIABLE
+from m365watch.config.values import VARIABLE
 
 OWN_VARIABLES = "M365"
 """What the names of variables begin with that a page may name for the first time."""

@@ -22,7 +22,7 @@ from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant
-from m365watch.board.pages.comparison import compare
+from m365watch.board.pages.comparison import AGAINST, compare
 from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url, pivot_url
@@ -157,11 +157,25 @@ async def _standing_out(
     shown = {value for name, value, *_ in rows if name == "operation"}
     left = [value for name, value in values if name == "operation" and value not in shown]
     rules = await sources.list_rules() if alerts else {}
-    asked = (operations_asked(rules.get(one.alert.rule_id), rules) for one in alerts)
-    named = frozenset[str]().union(*asked)
-    alerted = [one for one in left if normalise_operation(one) in named]
-    wanted = list(dict.fromkeys([*alerted, *reversed(left)]))[:STANDING_OUT_MAX]
+    asked = {one: operations_asked(rules.get(one), rules) for one in {one.alert.rule_id for one in alerts}}
+    wanted = telling_of(left, asked.values())
     return await list_course(view, sources, wanted) if wanted else []
+
+
+def telling_of(operations: Sequence[str], asked: Iterable[Collection[str]]) -> list[str]:
+    """At most `STANDING_OUT_MAX` of `operations` (most frequent first): those rules ask for, then the rarest.
+
+    Of a dozen alerts some rule asks for what people do all day, too: what a rule asks for that asks for
+    little else comes first, and then what is rarer.
+    """
+    narrowness: dict[str, int] = {}
+    for named in asked:
+        for one in named:
+            narrowness[one] = min(narrowness.get(one, len(named)), len(named))
+    rarest = list(reversed(operations))
+    alerted = [one for one in rarest if normalise_operation(one) in narrowness]
+    alerted.sort(key=lambda one: narrowness[normalise_operation(one)])
+    return list(dict.fromkeys([*alerted, *rarest]))[:STANDING_OUT_MAX]
 
 
 def _of_all(column: str, shown: int, number: int) -> str:
@@ -375,6 +389,7 @@ PAGE = Page(
         ),
     ),
     says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
+    choices={"by": dict(AGAINST)},
 )
 RECORD = Page(
     "record",

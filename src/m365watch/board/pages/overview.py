@@ -455,4 +455,5 @@ PAGE = Page(
         Panel("recent", "Latest records", recent, tall="rows", is_live=True),
     ),
     says="What happens in your tenants, what was found, and whether everything arrives.",
+    choices={"by": dict(BY)},
 )

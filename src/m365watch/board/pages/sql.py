@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from m365watch.board.access import Role
+from m365watch.board.emptiness import no_records
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import pivot_url
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Shape
@@ -31,10 +32,6 @@ _NO_SQL = Empty(
     "Write one SELECT above, or begin with an example. SHOW TABLES and DESCRIBE audit say what there is.",
 )
 _TOO_LONG = Empty(f"The SQL is longer than {SQL_MAX:,} characters.", "Ask it with m365watch query instead.")
-_NO_LAKE = Empty(
-    "No output of the configuration is a lake, and SQL reads the lake.",
-    "Add an output of type lake, and run m365watch run.",
-)
 
 
 EXAMPLES = {
@@ -69,7 +66,7 @@ async def answer(view: View, sources: Sources) -> Shape:
     if len(sql) > SQL_MAX:
         return Grid((), (), empty=_TOO_LONG)
     told = await sources.ask_sql(view, sql, rows_max=ROWS_SHOWN)
-    return Grid((), (), empty=_NO_LAKE) if told is None else _grid(view, told)
+    return Grid((), (), empty=await no_records(view, sources)) if told is None else _grid(view, told)
 
 
 def _grid(view: View, told: QueryAnswer) -> Grid:

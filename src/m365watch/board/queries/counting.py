@@ -26,6 +26,8 @@ class Changes:
     marked: Query
     named: Query
     """Those of `$ids`, however old."""
+    is_worst: bool = False
+    """Whether none stands out more than the marked ones: as many as are shown leave no room for others."""
 
 
 _NAMED = "record IN (SELECT unnest($ids))"
@@ -50,11 +52,11 @@ def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Que
     )
 
 
-def changes_of(condition: str, counts: Sieve, *also: str) -> Changes:
-    """The changes that fulfil a condition of `counts`, which has its `marked` one too."""
-    newest, standing_out = (newest_of(one, counts, *also) for one in (condition, marked(condition)))
+def changes_of(condition: str, counts: Sieve, *also: str, worst: str = "") -> Changes:
+    """The changes that fulfil a condition of `counts`, which has its `marked` one too, or the `worst`."""
+    newest, standing_out = (newest_of(one, counts, *also) for one in (condition, worst or marked(condition)))
     named = replace(newest, sql=newest.sql.replace(" ORDER BY", f" AND {_NAMED} ORDER BY"), newest=0)
-    return Changes(newest, standing_out, named)
+    return Changes(newest, standing_out, named, is_worst=bool(worst))
 
 
 def in_alerts(counts: Sieve, conditions: Sequence[str]) -> Query:
