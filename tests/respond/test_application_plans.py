@@ -309,13 +309,55 @@ def test_what_microsoft_s_own_application_got_graph_takes_from_it(tmp_path: Path
     in_scene(tmp_path, test)
 
 
-def test_of_a_consent_whose_text_was_cut_a_person_picks_the_grant(tmp_path: Path) -> None:
-    """A second grant may stand behind the cut: to take the first and say that it is done would leave it."""
-    record = consent(GRAPH_POWERSHELL)
-    told = record["ModifiedProperties"]
-    told["ConsentAction.Permissions"] = [told["ConsentAction.Permissions"][0] + "x" * 400, ""]
+CLIENT, PERSON = "81c7cf0a-ec14-42b6-adbc-5ac76b5ae951", "9d8001cb-a159-4252-a3a1-c2dc689f322a"
 
-    plan = plan_from(tmp_path, "o02_tenant_wide_consent", record)
 
-    [step] = [one for one in steps(plan, "remove_oauth_grant") if one.title.startswith("Take the permission")]
-    assert all(not one.wanted for one in step.operations if isinstance(one, Remove))
+def grant(number: int, *, client: str = CLIENT, id_: str = "") -> str:
+    """One of a consent's grants as records have it: a hundred characters of ids before the scopes."""
+    known = id_ or f"Cs_HgRTstkKtvFrHa1rpUesb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzI{number}"
+    of = f"ClientId: {client}, PrincipalId: {PERSON}, ResourceId: {APP}"
+    return f"[Id: {known}, {of}, ConsentType: AllPrincipals, Scope:  Mail.Read offline_access Files.Read.All]"
+
+
+def given(folder: Path, text: str, **more: Any) -> list[Remove]:
+    """What Graph would take of a consent whose text that is."""
+    record = consent(GRAPH_POWERSHELL) | more
+    record["ModifiedProperties"]["ConsentAction.Permissions"] = [text, ""]
+    plan = plan_from(folder, "o02_tenant_wide_consent", record)
+    found = [one for one in steps(plan, "remove_oauth_grant") if one.title.startswith("Take the permission")]
+    return [one for step in found for one in step.operations if isinstance(one, Remove)]
+
+
+def test_both_grants_of_a_long_consent_are_taken(tmp_path: Path) -> None:
+    """Its text is longer than what an alert keeps of a value: the ids are kept by themselves."""
+    [removal] = given(tmp_path, f"[] => [{grant(1)}, {grant(2)}]; ")
+
+    assert [value[-1] for _, value in removal.wanted] == ["1", "2"]
+    assert [len(value) for _, value in removal.wanted] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[] => [{grant(1)}, [Id: Cs_HgRTs",
+        f"[] => [{', '.join(grant(one) for one in range(8))}]; ",
+        f"[] => [{grant(1, client='00000000-0000-0000-0000-000000000000')}]; ",
+        f"[] => [{grant(1, id_='AAAAAAAAAAAAAAAAAAAAAOsb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzIq')}]; ",
+        f"[{grant(1)}] => [{grant(1)}, {grant(2)}]; ",
+    ],
+    ids=["cut by its writer", "more than are kept", "no client yet", "an id of no client", "one got more"],
+)
+def test_where_not_every_grant_of_a_consent_is_known_a_person_picks(tmp_path: Path, text: str) -> None:
+    """To take one and say that it is done would leave the other; no grant has an id without a client."""
+    [removal] = given(tmp_path, text)
+
+    assert (removal.wanted, removal.takes_all) == ((), False)
+
+
+def test_what_was_refused_gave_nothing_that_could_be_taken(tmp_path: Path) -> None:
+    """Such a record has the grants in its text all the same."""
+    record = consent(APP, user=EVE) | {"ResultStatus": "Failure"}
+    record["ModifiedProperties"]["ConsentAction.Reason"] = ["Risky application detected", ""]
+    plan = plan_from(tmp_path, "o06_bad_application", record)
+
+    assert titles(plan, "remove_oauth_grant") == [f"Take all permissions from the application {APP}"]

@@ -94,7 +94,8 @@ READS: Mapping[str, tuple[str, ...]] = {
         "Operation",
         "m365.scopes",
         "ModifiedProperties.AppRole.Id.new",
-        "ModifiedProperties.ConsentAction.Permissions.new",
+        "m365.made_grants",
+        "m365.ok",
     ),
     "remove_owner": ("Operation", "ModifiedProperties.User.UPN.new"),
     "remove_role": (

@@ -47,6 +47,8 @@ class Deed:
     """Whether the plan names it; False: a person has to pick it."""
     locks_out: str = ""
     """The object id of an account that may administer the tenant no more after it; empty where none is."""
+    by_group: str = ""
+    """That of the group through which it may, where the deed takes it out of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
             is_meant=is_meant and not _is_of_others_too(wanted, one),
-            locks_out=_locked_out(operation, one),
+            locks_out=_locked_out(operation, subject, one),
+            by_group=_text(one.get("id")) if operation.leaves_group else "",
         )
         for one in found
     )
@@ -144,8 +147,10 @@ def _check_name(operation: Remove, subject: Document) -> None:
         )
 
 
-def _locked_out(operation: Remove, found: Document) -> str:
-    """Whose role of a Global Administrator it is; no other role lets anyone in again."""
+def _locked_out(operation: Remove, subject: Document, found: Document) -> str:
+    """Whose role of a Global Administrator it is, or may be; no other role lets anyone in again."""
+    if operation.leaves_group:
+        return _text(subject.get("id"))
     role = _text(found.get("roleDefinitionId")).lower()
     return _text(found.get("principalId")) if operation.locks_out and role == GLOBAL_ADMINISTRATOR else ""
 

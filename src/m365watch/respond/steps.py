@@ -117,6 +117,8 @@ class Remove:
     """The properties that are given back."""
     locks_out: bool = False
     """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
+    leaves_group: bool = False
+    """Whether what was read first leaves the group that is found, which may hold that power for it."""
     identified: str = ""
     """The path that tells whose application it is: Microsoft's own and this product's are left alone."""
 
@@ -124,7 +126,7 @@ class Remove:
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
         before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
-        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out or self.leaves_group else ()
         return (*before, GraphCall("GET", self.listed), *others, self.removal)
 
 

@@ -36,12 +36,12 @@ from m365watch.board.telling import (
     operation,
     person,
     settings_of,
-    told_by,
     with_before,
 )
 from m365watch.board.view import View
 from m365watch.board.words import application_words, counted, short, user_type_words
 from m365watch.detect.severity import Severity
+from m365watch.records.headers import object_of
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _TILES = (
@@ -136,7 +136,7 @@ _CUT = "What stood there before is what the last change in this view set, where 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     def tell(rows: Sequence[Row]) -> list[Told]:
-        told = [told_by(row[6]) for row in rows]
+        told = [object_of(row[6]) for row in rows]
         settings = with_before(
             [
                 ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
@@ -178,7 +178,7 @@ async def rights(view: View, sources: Sources) -> Shape:
 
 def right_told(view: View, row: Row) -> Told:
     """Who was let in where by a change, with which right."""
-    record = told_by(row[6])
+    record = object_of(row[6])
     given = named_in(record, "Parameters")
     trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
     who = (trustee or field_of(record, "Item.ParentFolder.MemberUpn", "Item.ParentFolder.MemberSid")).lower()

@@ -25,9 +25,10 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import Sources
-from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of, told_by
+from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
 from m365watch.board.words import counted, short
+from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
 """By these the small rollups of files can be narrowed."""
@@ -141,7 +142,7 @@ async def sharing(view: View, sources: Sources) -> Shape:
 
 def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
     """What a record says was shared, with whom, and why that stands out: that it is outside, `among_all`."""
-    record = told_by(row[6])
+    record = object_of(row[6])
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
@@ -196,7 +197,7 @@ async def guarding(view: View, sources: Sources) -> Shape:
 
 
 def _guarding_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+    record = object_of(row[6])
     what = change_words(settings_of(record)) or field_of(
         record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
     )

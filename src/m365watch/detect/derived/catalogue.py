@@ -99,6 +99,7 @@ CATALOGUE: dict[str, Derived] = {
     "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
     "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
+    "made_grants": Derived(consent.made_grants, ("ModifiedProperties",)),
     "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
     "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
