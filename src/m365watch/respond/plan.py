@@ -221,8 +221,7 @@ def _steps_of_accounts(
     hands = sort_hands(told.alert, told.matches, begun_by)
     if word == "block_address":
         return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
-    bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising if word in LOCKING)
-    steps = [*_built(word, builder, hands.tied), *bridges]
+    steps = _built(word, builder, hands.tied)
     for account, address in hands.near:
         entities = {**hands.tied.entities, "user": (account,), "actor": ()}
         steps += [
@@ -296,11 +295,3 @@ def _ask_always(step: Step) -> Step:
 def _look_first(word: str, account: str) -> Step:
     why = "By hand. Nothing but the day ties it to how it began: it may be somebody at work."
     return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
-
-
-def _look_at_bridge(word: str, account: str) -> Step:
-    why = (
-        "By hand: it carries the directory of the house to Entra, and nothing is carried any more once it is"
-        " locked out. Who acts in its name has its secret: look at the server that it runs on."
-    )
-    return Step(word, f"See what {account} does before anything is done to it", notes=(why,))
