@@ -19,9 +19,9 @@ from m365watch.board.telling import (
     named_in,
     settings_of,
     text_of,
-    told_by,
     with_before,
 )
+from m365watch.records.headers import object_of
 
 
 def set_to(value: str) -> list[Setting]:
@@ -61,7 +61,7 @@ def test_a_record_that_says_what_stood_there_is_believed() -> None:
 )
 def test_a_record_of_another_shape_tells_nothing(raw: str) -> None:
     """Whoever writes such a record does not stop the page."""
-    record = told_by(raw)
+    record = object_of(raw)
 
     assert settings_of(record) == []
     assert named_in(record, "Parameters") == {}

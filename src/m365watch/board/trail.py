@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
@@ -17,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from m365watch.board.access import Access
 from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
 from m365watch.board.journal import TrailJournal
-from m365watch.board.security import ACCESS, SIGN_IN
+from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
 from m365watch.lake.trail import Deed
+from m365watch.own_thread import OwnThread
 
 SHIP_EVERY_S = 60.0
 TEXT_MAX = 500
@@ -30,7 +29,6 @@ REFUSED_AGAIN_S = 60.0
 REMEMBERED_MAX = 4_000
 _SAYS = "m365watch.says"
 _WHO = "m365watch.who"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
 _CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
 """What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
@@ -66,7 +64,7 @@ class KeptTrail:
         """Nothing is noted yet."""
         self._journal = journal
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="board-trail")
+        self._thread = OwnThread("board-trail")
         self._complaint = ""
 
     @property
@@ -84,7 +82,7 @@ class KeptTrail:
 
     async def _try(self, write: Callable[[], None]) -> str:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, write)
+            await self._thread(write)
             self._complaint = ""
         except OSError as error:
             if (why := error.strerror or "unknown") != self._complaint:
@@ -96,12 +94,12 @@ class KeptTrail:
         """Bring it to the lake, again and again."""
         while True:
             await self._clock.sleep(SHIP_EVERY_S)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._ship)
+            await self._thread(self._ship)
 
     def close(self) -> None:
         """Bring the rest to the lake, and let go."""
-        self._thread.submit(self._ship)
-        self._thread.shutdown()
+        self._thread.begin(self._ship)
+        self._thread.close()
         self._journal.close()
 
     def _ship(self) -> None:
@@ -251,7 +249,7 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if path in _CHANGES_NOTHING:
         return _CHANGES_NOTHING[path]
-    if method not in _SAFE:
+    if method not in SAFE_METHODS:
         return "sign_out" if path == "/sign-out" else "change"
     if path.startswith("/api/v1/export/"):
         return "export"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
@@ -36,12 +37,12 @@ from m365watch.board.telling import (
     operation,
     person,
     settings_of,
-    told_by,
     with_before,
 )
 from m365watch.board.view import View
-from m365watch.board.words import application_words, counted, short, user_type_words
+from m365watch.board.words import counted, short, user_type_words
 from m365watch.detect.severity import Severity
+from m365watch.records.headers import object_of
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _TILES = (
@@ -136,7 +137,7 @@ _CUT = "What stood there before is what the last change in this view set, where 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     def tell(rows: Sequence[Row]) -> list[Told]:
-        told = [told_by(row[6]) for row in rows]
+        told = [object_of(row[6]) for row in rows]
         settings = with_before(
             [
                 ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
@@ -178,7 +179,7 @@ async def rights(view: View, sources: Sources) -> Shape:
 
 def right_told(view: View, row: Row) -> Told:
     """Who was let in where by a change, with which right."""
-    record = told_by(row[6])
+    record = object_of(row[6])
     given = named_in(record, "Parameters")
     trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
     who = (trustee or field_of(record, "Item.ParentFolder.MemberUpn", "Item.ParentFolder.MemberSid")).lower()
@@ -263,6 +264,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
     asked = (exchange.READ_FROM, exchange.READ_WITH)
     rows = [row for of in await asyncio.gather(*(sources.ask(view, one) for one in asked)) for row in of]
     found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
+    named = await name_applications(view, sources, [row[1] for row in rows if row[0] == "app_id"])
     parts = [
         Grid(
             (
@@ -273,7 +275,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
             ),
             [
                 [
-                    _read_cell(column, name),
+                    _read_cell(column, name, named),
                     number(count),
                     number(synced, "" if synced else "muted"),
                     number(people),
@@ -287,11 +289,11 @@ async def read_with(view: View, sources: Sources) -> Shape:
     return Several(parts, empty=empty)
 
 
-def _read_cell(column: str, name: str) -> Cell:
+def _read_cell(column: str, name: str, named: Mapping[str, str]) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
-        return Cell(application_words(name), narrows=("app", name))
+        return Cell(named.get(name, name), narrows=("app", name))
     return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
 
 

@@ -25,9 +25,10 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import Sources
-from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of, told_by
+from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
-from m365watch.board.words import counted, short
+from m365watch.board.words import counted, program_words, right_words, short
+from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
 """By these the small rollups of files can be narrowed."""
@@ -90,7 +91,10 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
     numbers = ("Downloads", "Uploads", *(("People",) if narrows != "user" else ()))
     cells = [
         [
-            Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
+            Cell(
+                program_words(name) if title == "Program" else _path_of(name),
+                narrows=(narrows, name) if narrows else None,
+            ),
             number(downloads),
             number(uploads, "" if uploads else "muted"),
             number(people),
@@ -141,7 +145,7 @@ async def sharing(view: View, sources: Sources) -> Shape:
 
 def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
     """What a record says was shared, with whom, and why that stands out: that it is outside, `among_all`."""
-    record = told_by(row[6])
+    record = object_of(row[6])
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
@@ -151,7 +155,7 @@ def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
         row,
         Cell(whom or "not said", tone="high" if is_anonymous else "medium" if is_guest else ""),
         Cell(_file_of(record, row[5])),
-        Cell(right or "not said", tone="muted"),
+        Cell(right_words(right) or "not said", tone="muted"),
     )
     marks = marks_of_sharing(row[1], is_anonymous=is_anonymous, is_guest=is_guest and among_all)
     return Told(row, opening(view, row, cells), marks)
@@ -196,7 +200,7 @@ async def guarding(view: View, sources: Sources) -> Shape:
 
 
 def _guarding_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+    record = object_of(row[6])
     what = change_words(settings_of(record)) or field_of(
         record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
     )

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from m365watch.cli.demo.tenant import StagedAttack
 from m365watch.cli.documents import instant
-from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Kind, Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.rule import Rule
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from m365watch.config.values import GUID
+
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]{0,20}://)?(?:[^/?#@\s]{0,200}@)?\[?([^/?#:\]\s]{1,253})")
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ADDRESSES = ("m365.ip", "SenderIp", "UserIp")
 _APPS = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId")
 _RECEIVERS = ("m365.recipients", "m365.external_target")
@@ -30,7 +31,7 @@ def indicator_address(view: View) -> tuple[Value, ...]:
 
 def indicator_app(view: View) -> tuple[Value, ...]:
     """Those that are applications: who acted, or was let in."""
-    objects = (one for one in _words(view, "ObjectId") if _GUID.fullmatch(one))
+    objects = (one for one in _words(view, "ObjectId") if GUID.fullmatch(one))
     return _listed(view, lambda: (*_words(view, *_APPS), *objects))
 
 
@@ -41,7 +42,7 @@ def indicator_receiver(view: View) -> tuple[Value, ...]:
 
 def indicator_file(view: View) -> tuple[Value, ...]:
     """Those that a file is known by: its hash, its name or its place."""
-    objects = (one for one in _words(view, "ObjectId") if not _GUID.fullmatch(one))
+    objects = (one for one in _words(view, "ObjectId") if not GUID.fullmatch(one))
     return _listed(view, lambda: (*_words(view, *_FILES), *objects))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from m365watch.config.values import is_guid
 from m365watch.detect.fields import VALUES_MAX, open_json
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def target_name(view: View) -> tuple[Value, ...]:
 
 
 _PRINCIPAL = "ServicePrincipal_"
-_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _APPLICATION = "Application_"
 """What stands before an application's object id, which is not the id that it signs in with."""
 _APP_IDS = (
@@ -69,7 +68,7 @@ def target_app(view: View) -> tuple[Value, ...]:
     named = [str(one) for one in view.values("Target.ID")]
     principal = next((one for one in named if one.startswith(_PRINCIPAL)), "")
     own = principal.removeprefix(_PRINCIPAL).lower()
-    signs_in = (one for one in named if _GUID.fullmatch(one) and one.lower() != own)
+    signs_in = (one for one in named if is_guid(one) and one.lower() != own)
     found = next(signs_in, "") or principal
     return (found,) if found else changed_app(view)
 
