@@ -248,6 +248,22 @@ def test_one_s_own_application_is_by_hand_and_last(tmp_path: Path) -> None:
     assert list(plan.steps[-len(of_app) :]) == of_app
 
 
+def test_whoever_is_called_by_the_collector_s_id_is_locked_out_all_the_same(tmp_path: Path) -> None:
+    """The id is no secret: an account of that name, and its inbox rule, are not the application."""
+    intruder = f"svc-{APP}@contoso.example"
+    record = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": intruder,
+        "Parameters": {"Name": f"(appId='{APP}')", "ForwardTo": "thief@mail.example.net"},
+    }
+    plan = plan_from(tmp_path, "b01_inbox_rule_forwards_outside", record, own_apps=[APP])
+
+    assert [step.word for step in plan.steps][:1] == ["disable_account"]
+    assert [step.is_by_hand for step in plan.steps[:2]] == [False, False]
+    assert not any("the records are collected" in note for step in plan.steps for note in step.notes)
+
+
 def test_the_person_whose_second_factor_went_is_looked_after(tmp_path: Path) -> None:
     """And no policy is put back, and no role taken, of which no record speaks."""
     strange = {"ClientIP": "203.0.113.66", "ActorIpAddress": "203.0.113.66"}
