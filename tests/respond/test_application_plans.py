@@ -363,12 +363,22 @@ def test_both_grants_of_a_long_consent_are_taken(tmp_path: Path) -> None:
     "text",
     [
         f"[] => [{grant(1)}, [Id: Cs_HgRTs",
+        f"[] => [{grant(1)}, ",
+        f"[] => [{grant(1)}",
         f"[] => [{', '.join(grant(one) for one in range(8))}]; ",
         f"[] => [{grant(1, client='00000000-0000-0000-0000-000000000000')}]; ",
         f"[] => [{grant(1, id_='AAAAAAAAAAAAAAAAAAAAAOsb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzIq')}]; ",
         f"[{grant(1)}] => [{grant(1)}, {grant(2)}]; ",
     ],
-    ids=["cut by its writer", "more than are kept", "no client yet", "an id of no client", "one got more"],
+    ids=[
+        "cut by its writer",
+        "cut between two",
+        "cut behind one",
+        "more than are kept",
+        "no client yet",
+        "an id of no client",
+        "one got more",
+    ],
 )
 def test_where_not_every_grant_of_a_consent_is_known_a_person_picks(tmp_path: Path, text: str) -> None:
     """To take one and say that it is done would leave the other; no grant has an id without a client."""
