@@ -40,7 +40,7 @@ from m365watch.ledger.reading import ledger_for_reading, require_ledger
 from m365watch.ledger.recovered import wanted_bodies
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
 from m365watch.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
@@ -69,9 +69,6 @@ if TYPE_CHECKING:
 __all__ = ["Collector", "Outcome", "make_output"]
 
 _log = structlog.get_logger(__name__)
-
-PATIENCE_ONCE_S = 15.0
-"""How long `--once` tries an output or a ledger that cannot write."""
 
 Instead = Callable[[Mapping[Feed, ReachedFeed], Session], tuple[Mapping[Feed, ReachedFeed], OtherSources]]
 """Given the feeds of the settings: those of the run, and where its blobs come from."""

@@ -43,3 +43,11 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_of(path: Path) -> int:
+    """The size of the file in bytes; 0 where somebody has taken it away."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -26,3 +26,10 @@ def us_of(at: datetime) -> int:
 def instant_of_us(at_us: int) -> datetime:
     """The instant of that many microseconds, aware, in UTC."""
     return EPOCH + timedelta(microseconds=at_us)
+
+
+def iso_of(at: datetime) -> str:
+    """2026-11-17T09:00:00Z, with microseconds where there are any; without Z where no zone is known."""
+    if at.tzinfo is None:
+        return at.isoformat()
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -34,6 +34,10 @@ class ContentType(StrEnum):
     DLP = "DLP.All"
 
 
+CONTENT_TYPES = {str(content_type).lower(): content_type for content_type in ContentType}
+"""Each by its name in lower case: the service takes and gives it in any."""
+
+
 class GraphContent(StrEnum):
     """What comes from Microsoft Graph in place of the Management Activity API."""
 

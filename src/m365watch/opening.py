@@ -13,7 +13,8 @@ from m365watch.delivery import QueuedOutput
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerThread
 from m365watch.outputs.port import Output, Preloads
-from m365watch.outputs.queue import QUEUES_FOLDER, BatchQueue, QueueThread, foreign_queue
+from m365watch.outputs.queue import QUEUES_FOLDER, BatchQueue, foreign_queue
+from m365watch.own_thread import OwnThread
 
 _log = structlog.get_logger(__name__)
 
@@ -93,9 +94,9 @@ class Opening:
                 raise foreign_queue(queues[name].directory, output=name)
         return found
 
-    def _thread(self) -> QueueThread:
+    def _thread(self) -> OwnThread:
         """A thread for one queue's disk work, which ends with the run."""
-        thread = QueueThread()
+        thread = OwnThread("queue")
         self._closing.callback(thread.close)
         return thread
 

@@ -35,7 +35,7 @@ def test_a_consent_for_everybody_to_mail_stands_out() -> None:
     told = _consent(view_of(), row)
 
     assert told.cells[4].text == "Mail.Read openid"
-    assert told.marks == [Mark("at Mail.Read", Severity.HIGH), Mark("for everybody", Severity.MEDIUM)]
+    assert told.marks == [Mark("may use Mail.Read", Severity.HIGH), Mark("for everybody", Severity.MEDIUM)]
 
 
 def test_a_target_is_named_as_people_know_it() -> None:

@@ -19,9 +19,9 @@ from m365watch.board.telling import (
     named_in,
     settings_of,
     text_of,
-    told_by,
     with_before,
 )
+from m365watch.records.headers import object_of
 
 
 def set_to(value: str) -> list[Setting]:
@@ -61,7 +61,7 @@ def test_a_record_that_says_what_stood_there_is_believed() -> None:
 )
 def test_a_record_of_another_shape_tells_nothing(raw: str) -> None:
     """Whoever writes such a record does not stop the page."""
-    record = told_by(raw)
+    record = object_of(raw)
 
     assert settings_of(record) == []
     assert named_in(record, "Parameters") == {}
@@ -73,6 +73,21 @@ def test_every_value_is_one_short_text() -> None:
     assert text_of(["a", 1]) == "a, 1"
     assert text_of({"a": [None]}) == '{"a":[null]}'
     assert len(text_of("x" * 10_000)) == 241
+
+
+@pytest.mark.parametrize(
+    ("enabled", "granted", "marks"),
+    [("True", "no record kept", ["goes unrecorded"]), ("False", "recorded again", [])],
+)
+def test_whoever_is_no_more_recorded_is_named(enabled: str, granted: str, marks: list[str]) -> None:
+    """It is a right to all that they may open, and let in is the account whose deeds leave no record."""
+    given = [{"Name": "Identity", "Value": "SVC@x"}, {"Name": "AuditBypassEnabled", "Value": enabled}]
+    row = (0, "Set-MailboxAuditBypassAssociation", "ann@x", "", "ok", "", json.dumps({"Parameters": given}))
+
+    told = exchange.right_told(view_of(), (*row, "tenant", "1"))
+
+    assert [one.text for one in told.cells[3:6]] == ["svc@x", granted, "any mailbox"]
+    assert [one.words for one in told.marks] == marks
 
 
 def test_changes_of_microsoft_are_left_out(sources: Sources) -> None:

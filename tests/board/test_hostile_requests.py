@@ -14,8 +14,8 @@ from configured import Configured
 from m365watch.board.serving import Board
 from m365watch.board.session_gate import SessionGate
 from m365watch.board.sessions import Sessions, SessionTimes
-from m365watch.board.telling import told_by
 from m365watch.detect.evidence_words import details_of, failure_of
+from m365watch.records.headers import object_of
 from m365watch.testing.clock import FakeClock
 
 NESTED = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
@@ -45,7 +45,7 @@ def test_a_record_that_is_nested_too_deeply_says_nothing_of_itself(where: str) -
     deep = "[" * 5_000 + "]" * 5_000
     raw = deep if where == "raw" else json.dumps({"Parameters": [{"Name": "ForwardTo", "Value": deep}]})
 
-    assert told_by(raw).keys() <= {"Parameters"}
+    assert object_of(raw).keys() <= {"Parameters"}
     assert len(details_of(raw)) < 500
     assert failure_of(raw) == ""
 

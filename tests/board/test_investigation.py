@@ -23,6 +23,8 @@ from m365watch.board.queries import trails
 from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
+from m365watch.board.view import View
+from m365watch.lake.reader import LakeReader
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 PANELS = [one.name for one in investigate.PAGE.panels]
@@ -108,14 +110,62 @@ def test_what_alerts_rest_on_has_a_lane(sources: Sources, victim: str) -> None:
     view = view_of(f"range=30d&user={victim}")
     every = [row for row in asyncio.run(list_values(view, sources)) if row[0] == "operation"]
 
-    for about in (view, view_of(f"range=30d&mailbox={victim}")):
-        shape = asyncio.run(investigate.timeline(about, sources))
-        assert isinstance(shape, Lanes)
-        title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
-        assert {"New-InboxRule", "UserLoggedIn"} <= {lane.label for lane in lanes}
-        assert len(lanes) == trails.LANES_MAX + investigate.STANDING_OUT_MAX
-        assert len(every) > len(lanes)
-        assert title.startswith("Operations: the most frequent, then of alerts, and the rarest, 16 of ")
+    title, lanes = lanes_of(view, sources)
+    _, in_mailbox = lanes_of(view_of(f"range=30d&mailbox={victim}"), sources)
+
+    assert {"New-InboxRule", "UserLoggedIn"} <= lanes
+    assert len(lanes) == trails.LANES_MAX + investigate.STANDING_OUT_MAX
+    assert len(every) > len(lanes)
+    assert title.startswith("Operations: the most frequent, then of alerts, and the rarest, 16 of ")
+    assert {"New-InboxRule", "Set-Mailbox", "MailItemsAccessed"} <= in_mailbox
+
+
+def lanes_of(view: View, sources: Sources) -> tuple[str, set[str]]:
+    """The heading of the operations, and which have a lane."""
+    shape = asyncio.run(investigate.timeline(view, sources))
+    assert isinstance(shape, Lanes)
+    title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
+    return title, {lane.label for lane in lanes}
+
+
+IN_A_MAILBOX = """
+SELECT operation, user_id, lower(json_extract_string(raw, '$.MailboxOwnerUPN')) AS owner FROM audit
+WHERE workload = 'Exchange' AND owner IS NOT NULL
+"""
+
+
+def test_a_mailbox_is_what_was_done_in_it_by_whomever(sources: Sources) -> None:
+    """A delegate's deeds are there, and what was set on it; not the owner's others, nor other mailboxes."""
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    rows = LakeReader(lake).query(IN_A_MAILBOX, rows_max=100_000).rows
+    done = [tuple(str(one).lower() if place else str(one) for place, one in enumerate(row)) for row in rows]
+    owner = next(owner for _, user, owner in done if user != owner and "@" in user)
+    view = view_of(f"range=90d&mailbox={owner}")
+    found = asyncio.run(sources.ask(view, trails.trail(["mailbox"], sheets=50), mailbox=owner))
+    kept = [(one[3], one[4]) for one in found]
+
+    assert sorted(one for one in kept if one[0] not in CMDLETS) == sorted(
+        (operation, user) for operation, user, whose in done if whose == owner
+    )
+    assert len({user for _, user in kept}) > 1
+    assert {one[2] for one in found} == {"Exchange"}
+
+
+CMDLETS = {"New-InboxRule", "Set-Mailbox", "Add-MailboxPermission", "Add-RecipientPermission"}
+
+
+def test_what_everybody_does_takes_no_lane_from_what_was_done_once() -> None:
+    """Some rule of the alerts asks for operations of every day as well: what asks for little counts more."""
+    everyday = [f"FileTouched{number}" for number in range(2 * investigate.STANDING_OUT_MAX)]
+    operations = ["New-InboxRule", *everyday, "HardDelete", "AnonymousLinkUsed"]
+    wide = {*(one.lower() for one in everyday), "harddelete"}
+
+    chosen = investigate.telling_of(operations, [wide, {"new-inboxrule", "set-inboxrule"}])
+
+    assert chosen[:3] == ["New-InboxRule", "HardDelete", everyday[-1]]
+    assert len(chosen) == investigate.STANDING_OUT_MAX
+    assert investigate.telling_of(operations, [])[:2] == ["AnonymousLinkUsed", "HardDelete"]
 
 
 def test_records_are_turned_over_sheet_by_sheet(sources: Sources, victim: str) -> None:

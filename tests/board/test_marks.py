@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from asking import view_of
-from m365watch.board.marks import Told, marks_of_mail, marks_of_role, marks_of_scopes, ranked
+from m365watch.board.marks import Told, marks_of_mail, marks_of_right, marks_of_role, marks_of_scopes, ranked
 from m365watch.board.pages import applications, exchange
 from m365watch.board.panels import Loader
 from m365watch.board.queries import applications as applications_queries
@@ -87,12 +87,28 @@ def is_marked(operation: str, record: dict[str, Any]) -> bool:
 def test_wide_scopes_and_roles_stand_out() -> None:
     """Those that let an application at mail and files, or somebody at everything; not a profile."""
     assert [one.words for one in marks_of_scopes("User.Read Mail.Read Files.Read.All", is_for_all=False)] == [
-        "at Files.Read.All and 1 more"
+        "may use Files.Read.All and 1 more as wide"
     ]
     assert marks_of_scopes("User.Read openid profile", is_for_all=False) == []
     assert marks_of_role("Add member to role.", "Company Administrator")
     assert not marks_of_role("Remove member from role.", "Company Administrator")
     assert not marks_of_role("Add member to role.", "Reports Reader")
+
+
+@pytest.mark.parametrize(
+    ("right", "who", "words"),
+    [
+        ("FullAccess", "eve@x", ["opens all of it"]),
+        ("SendAs", "eve@x", ["sends in its name"]),
+        ("Application Impersonation", "eve@x", ["acts as any mailbox"]),
+        ("Editor", "eve@x", ["changes all in it"]),
+        ("Owner", "anonymous", ["anybody owns the folder"]),
+        ("Reviewer", "eve@x", []),
+    ],
+)
+def test_a_right_says_what_it_lets_somebody_do(right: str, who: str, words: list[str]) -> None:
+    """Whoever reads the table at three in the morning does not look the right up."""
+    assert [one.words for one in marks_of_right(right, who)] == words
 
 
 def test_what_stands_out_comes_before_what_is_newer() -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
-from asking import view_of
-from m365watch.board.pages.sharepoint import _sharing_row, sharing
+import pytest
+
+from asking import ask, view_of
+from m365watch.board.marks import alerts_by_record, list_changes
+from m365watch.board.pages.sharepoint import shared_by, sharing
+from m365watch.board.planning import Query
+from m365watch.board.queries import sharepoint
+from m365watch.board.serving import Board
 from m365watch.board.shapes import Several
 from m365watch.board.sources import Sources
 
@@ -15,7 +22,7 @@ def shared(target: str, kind: str, operation: str = "SharingSet") -> tuple[str, 
     """With whom a record says that something was shared, and how much it stands out."""
     raw = f'{{"TargetUserOrGroupName":"{target}","TargetUserOrGroupType":"{kind}"}}'
     row: tuple[Any, ...] = (0, operation, "ann@x", "", "ok", "https://x/sites/a", raw)
-    cell = _sharing_row(row)[3]
+    cell = shared_by(view_of(), (*row, "1"), among_all=False).cells[3]
     return cell.text, cell.tone
 
 
@@ -36,9 +43,73 @@ def test_what_stays_inside_is_shown_when_asked_for(sources: Sources) -> None:
     assert isinstance(outside, Several)
     assert isinstance(everything, Several)
     assert 0 < len(rows_of(outside)) < len(rows_of(everything))
-    assert all(row[3].tone for row in rows_of(outside))
+    assert all(row[4].tone for row in rows_of(outside))
 
 
-def rows_of(shape: Several) -> Any:
+def test_what_is_open_to_anybody_or_in_an_alert_stands_first(sources: Sources) -> None:
+    """Whatever was shared with guests since; what took a link away is no danger."""
+    view = view_of("range=30d")
+    alerts = asyncio.run(alerts_by_record(view, sources))
+    rows = rows_of(asyncio.run(sharing(view, sources)))
+    found = [(bool(row[3].text), row[0].sorts) for row in rows]
+    severities = [row[3].sorts or -1 for row in rows]
+
+    assert severities == sorted(severities, reverse=True)
+    assert found == sorted(found, key=lambda one: not one[0])
+    ids = {parse_qs(urlsplit(row[0].url).query)["record"][0].partition(":")[2]: row[3].url for row in rows}
+    assert {one for one, url in ids.items() if url} == ids.keys() & alerts.keys()
+    assert ids.keys() & alerts.keys()
+
+
+@pytest.mark.parametrize(
+    ("operation", "marks"),
+    [
+        ("AnonymousLinkCreated", ["open to anybody"]),
+        ("AnonymousLinkRemoved", []),
+        ("SharingSet", ["outside"]),
+    ],
+)
+def test_a_link_that_is_taken_away_does_not_stand_out(operation: str, marks: list[str]) -> None:
+    """Among all sharing guests stand out as well."""
+    raw = '{"TargetUserOrGroupName":"eve@y","TargetUserOrGroupType":"Guest"}'
+    row: tuple[Any, ...] = (0, operation, "ann@x", "", "ok", "https://x/sites/a", raw, "1")
+
+    assert [one.words for one in shared_by(view_of(), row, among_all=True).marks] == marks
+
+
+def test_older_links_are_not_asked_for_where_they_fill_the_table(sources: Sources) -> None:
+    """Of many, those that are the worst are asked for alone; of few, once."""
+    asked: list[object] = []
+
+    class Counting:
+        """Sources that count so many of each."""
+
+        def __init__(self, *counts: int) -> None:
+            self.counts = counts
+
+        async def ask(self, view: object, query: Query, **given: object) -> list[tuple[int, ...]]:
+            asked.append(query)
+            return [(0, *self.counts)] if query.is_rough else []
+
+        async def list_alerts(self, view: object) -> list[object]:
+            return []
+
+    for anonymous, outside in ((3, 9), (250, 400), (0, 400)):
+        counting = cast("Sources", Counting(0, anonymous, 0, outside, 0, 0))
+        asyncio.run(list_changes(view_of(), counting, sharepoint.SHARING_OUTSIDE))
+
+    newest, worst = sharepoint.SHARING_OUTSIDE.newest, sharepoint.SHARING_OUTSIDE.marked
+    assert [one for one in asked if one != asked[0]] == [newest, worst, newest]
+
+
+def rows_of(shape: Any) -> Any:
     [grid] = shape.parts
     return getattr(grid, "rows", ())
+
+
+def test_where_nothing_is_outside_all_sharing_is_a_click_away(board: Board) -> None:
+    """The choice stays where the first way to show it has nothing to show."""
+    page = asyncio.run(ask(board, "/panel/sharepoint/sharing?user=nobody@nowhere.example")).text
+
+    assert "by=everybody" in page
+    assert 'class="empty"' in page

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access import Access, Role
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.pages import sql
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid
@@ -35,6 +37,18 @@ class GateFor:
 
     def access_of(self, connection: HTTPConnection) -> Access:
         return self._access
+
+
+def test_before_the_first_record_sql_says_what_all_else_says(sources: Sources, tmp_path: Path) -> None:
+    """Nobody is told to run a collector that runs already and is about to bring the first records."""
+    state = replace(sources.settings, state_directory=tmp_path)
+    empty = replace(sources, settings=state, facts=FactsReader(tmp_path / "lake"))
+    said = [
+        asyncio.run(ask(board_of(empty), f"/panel/{one}")).text
+        for one in ("sql/answer?sql=SELECT+1", "overview/recent")
+    ]
+
+    assert [one.count("No record has arrived yet.") for one in said] == [1, 1]
 
 
 def test_sql_answers_and_its_values_lead_on(sources: Sources) -> None:

@@ -22,6 +22,9 @@ from m365watch.board.shapes import Grid, Several
 from m365watch.board.sources import Sources
 from m365watch.board.trail import KeptTrail, NoTrail
 from m365watch.config.settings import LakeSettings
+from m365watch.detect.desk import set_states
+from m365watch.detect.kept import AlertState
+from m365watch.detect.output import FILE_NAME
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.trail import Deed
 from m365watch.testing.clock import FakeClock
@@ -91,6 +94,9 @@ def test_what_somebody_sees_and_does_is_noted(watched: tuple[Board, Memory], sou
         await ann.post("/sign-out", token)
 
     asyncio.run(act())
+    # The lake is every test's.
+    path = sources.settings.state_directory / FILE_NAME
+    set_states(path, [alert], AlertState.OPEN, reason="", by="", at_ms=0)
 
     assert trail.told() == [
         ("ann", "refused", "/sign-in"),
@@ -105,7 +111,26 @@ def test_what_somebody_sees_and_does_is_noted(watched: tuple[Board, Memory], sou
     assert {one.address for one in trail.deeds} == {"192.0.2.7"}
     assert trail.deeds[3].query == "record=1:x"
     assert trail.deeds[6].says == f"acknowledged: {alert}"
+    assert [one.role for one in trail.deeds] == ["", *["analyst"] * 7]
     assert len({one.session for one in trail.deeds[2:]}) == 1
+
+
+def test_a_preflight_is_tried_and_changes_nothing(tmp_path: Path, sources: Sources) -> None:
+    """Whoever looks for changes on the trail finds changes; what was tried is a kind of its own."""
+    entrance, _ = entrance_in(tmp_path, user_named("adam", "admin"))
+    trail = Memory()
+    adam = Browser(board_of(sources, entrance=entrance, trail=trail))
+
+    async def act() -> None:
+        await adam.sign_in("adam")
+        await adam.post("/collectors/try", await adam.token(), body=b"{}")
+
+    asyncio.run(act())
+    [sign_in, *_, tried] = trail.deeds
+
+    assert (sign_in.action, sign_in.role) == ("sign_in", "admin")
+    assert (tried.action, tried.path) == ("try", "/collectors/try")
+    assert "change" not in {one.action for one in trail.deeds}
 
 
 def test_what_is_refused_to_somebody_is_noted(watched: tuple[Board, Memory]) -> None:
@@ -324,6 +349,8 @@ def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None
     assert [row[7] for row in lines("range=24h&by=exports")[0]] == ["range 7d"]
     assert lines("range=24h&by=changes")[1].empty
     assert [row[6] for row in lines("range=24h&ip=192.0.2.1&sheet=99")[0]] == []
+    theirs = replace(theirs, trail_trouble=lambda: "the disk is full")
+    assert lines("range=24h")[1].cut.endswith("cannot be written down now: the disk is full.")
 
 
 def test_nobody_else_reads_the_trail(sources: Sources) -> None:

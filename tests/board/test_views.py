@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import unescape
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 from asking import ask, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NUMBERS, OUTCOMES, VALUES_MAX, plain_name
+from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Board
 from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
+from m365watch.board.view import UNDER
+from m365watch.board.words import change_words
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
 TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
@@ -81,7 +86,13 @@ def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str
         ("/alerts?page=99", "nothing is called page"),
         ("/alerts?state=zz", "state=zz is not one of open, acknowledged, active, closed, all"),
         ("/alerts?severity=zz", "severity=zz is not one of"),
-        ("/overview?state=open&by=user&sheet=2", ""),
+        ("/overview?state=open&by=type&sheet=2", ""),
+        ("/overview?by=operation", "by=operation is not one of workload, type, usertype"),
+        ("/exchange?by=zz", "by=zz is not one of operation, usertype"),
+        ("/sharepoint?by=zz", "by=zz is not one of outside, everybody"),
+        ("/investigate?by=zz", "by=zz is not one of before, week, chosen"),
+        ("/alerts?by=zz", "by=zz is not one of severity, newest"),
+        ("/trail?by=zz", "by=zz is not one of all, looks"),
         ("/alerts?state=closed&severity=only-high&by=newest&range=24h&q=&not-ip=10.0.0.0/8", ""),
     ],
 )
@@ -93,6 +104,47 @@ def test_a_page_says_what_of_its_url_means_nothing(board: Board, url: str, told:
     assert told in page
 
 
+SHOWN_BY = {
+    "overview": "activity",
+    "exchange": "activity",
+    "sharepoint": "sharing",
+    "alerts": "queue",
+    "investigate": "compare?user=nobody",
+    "trail": "deeds",
+}
+
+
+def test_what_is_shown_in_several_ways_says_in_which() -> None:
+    """Of each page that takes `by`, the test below asks the panel that has it."""
+    assert SHOWN_BY.keys() == {one.name for one in PAGES if "by" in one.choices}
+
+
+@pytest.mark.parametrize("name", SHOWN_BY)
+def test_a_way_to_show_a_panel_is_one_that_it_offers(board: Board, name: str) -> None:
+    """What a page takes for `by` is what stands on it; a file or a program with another one is refused."""
+    ways = [*next(one for one in PAGES if one.name == name).choices["by"]]
+    panel = f"{name}/{SHOWN_BY[name].partition('?')[0]}"
+    refused = [f"/export/{panel}.csv?by=zz", f"/api/v1/{panel}?by=zz", f"/api/v1/export/{panel}?by=zz"]
+
+    text = asyncio.run(ask(board, f"/panel/{name}/{SHOWN_BY[name]}")).text
+
+    offered = set(re.findall(r"[?&;]by=([a-z-]+)", text))
+    assert offered | {ways[0]} == set(ways)
+    assert [asyncio.run(ask(board, url)).status for url in refused] == [400, 400, 400]
+
+
+def test_how_a_panel_is_shown_goes_to_no_other_page(board: Board) -> None:
+    """The navigation leads from the third part of one table to the first of another."""
+    for page in PAGES:
+        assert UNDER.get(page.name, "") == page.under
+    text = asyncio.run(ask(board, "/trail?by=exports&sheet=3&user=ann")).text
+    ways = [urlsplit(unescape(one)) for one in re.findall(r'href="(/[a-z-]+\?[^"]*)"', text)]
+    kept = {one.path for one in ways if "sheet=3" in one.query or "by=exports" in one.query}
+
+    assert kept == {"/trail"}
+    assert {one.path for one in ways if "user=ann" in one.query} >= {"/alerts", "/overview"}
+
+
 @pytest.mark.parametrize("name", ["\u202eexe.fdp", "ann\u200b@contoso.example", " ann", "a\tb", "a\x00b"])
 def test_a_name_that_hides_a_character_is_nobody_elses(name: str) -> None:
     """A click on it leads to that person, not to whoever is called the same without it."""
@@ -100,6 +152,22 @@ def test_a_name_that_hides_a_character_is_nobody_elses(name: str) -> None:
 
     assert view.narrowing.of("user") == (name,)
     assert view_of(urlsplit(view.url("/overview")).query).narrowing.of("user") == (name,)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "words"),
+    [
+        (112, 100, "12 % more than before"),
+        (88, 100, "12 % fewer than before"),
+        (100, 100, "as many as before"),
+        (3_570, 10, "357 times as many as before"),
+        (7, 0, "none before"),
+        (0, 0, "and none before"),
+    ],
+)
+def test_a_figure_is_held_against_the_one_before(now: int, before: int, words: str) -> None:
+    """In words that need no second look."""
+    assert change_words(now, before) == words
 
 
 @given(QUERIES)

@@ -88,6 +88,18 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     assert "Usage: " in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["query"], "Error: Missing argument 'SQL'."),
+        (["alerts", "close", "0123abcd"], "Error: Missing option '--reason'."),
+        (["rules", "export"], "Error: Missing option '--to'."),
+    ],
+)
+def test_what_is_left_out_is_called_missing_and_not_invalid(arguments: list[str], said: str) -> None:
+    assert CliRunner().invoke(app, arguments).stderr.splitlines()[-1] == said
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """Help is there at once: no engine, no HTTP, no tables are loaded for it."""
     listing = (

@@ -21,7 +21,7 @@ from m365watch.cli.demo.attacks import attacks_document, attacks_view, judge_att
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
 from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
 from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
-from m365watch.cli.demo.play import Played, demo_configuration, is_complete, while_it_runs
+from m365watch.cli.demo.play import Played, demo_configuration, is_complete, live_records, while_it_runs
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
 from m365watch.detect.alert import Alert, make_alert_id
@@ -136,6 +136,19 @@ def test_a_demo_that_goes_on_says_what_can_be_seen_meanwhile() -> None:
 
     assert "alerts list --config '/tmp/a folder/config.json'" in told
     assert "until Ctrl-C" in told
+    assert " board --" in told
+    assert " board --" not in while_it_runs(Path("config.json"), has_board=True)
+
+
+def test_a_feed_that_is_paused_takes_no_live_record_away() -> None:
+    """The account has the others' alone, and none at all where the history never was complete."""
+    mail = feed_progress(ContentType.EXCHANGE, records_delivered=50)
+    files = feed_progress(ContentType.SHAREPOINT, records_delivered=30)
+    later = feed_progress(ContentType.EXCHANGE, records_delivered=57)
+
+    assert live_records([mail, files], [later]) == 7
+    assert live_records([mail], [later, files]) == 37
+    assert live_records(None, [later]) == 0
 
 
 def test_the_history_is_complete_when_nothing_is_left_to_fetch() -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.failures import exit_code_of, hide_tracebacks, lines_of
-from m365watch.cli.terminal import LineFormat, plain
+from m365watch.cli.terminal import LineFormat
 from m365watch.errors import (
     AccessRefused,
     CollectorError,
@@ -19,6 +19,7 @@ from m365watch.errors import (
     SettingsRefused,
     Unavailable,
 )
+from m365watch.plain import plain
 
 
 @pytest.mark.parametrize(

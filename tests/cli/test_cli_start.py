@@ -19,8 +19,10 @@ from m365watch.cli.main import command_line
 try:
     command_line()
 finally:
-    from m365watch.config.outputs import OUTPUT_TYPES
-    print(*sys.modules, *(one.__name__ for one in OUTPUT_TYPES.values() if one.__pydantic_complete__))
+    print(*sys.modules)
+    if "pydantic" in sys.modules:
+        from m365watch.config.outputs import OUTPUT_TYPES
+        print(*(one.__name__ for one in OUTPUT_TYPES.values() if one.__pydantic_complete__))
 """
 OTHER_COMMANDS = {
     "m365watch.cli.audit",
@@ -33,9 +35,11 @@ OTHER_COMMANDS = {
     "m365watch.cli.version",
 }
 LAKE = {"deltalake", "pyarrow"}
+NO_PLAIN_KEY: dict[str, object] = {"globals": {"queue_max_size_in_mb": 1024}}
+"""With it a configuration is read by the library that checks all others."""
 
 
-def run_once(output: str, *, directory: Path, detects: bool = True) -> set[str]:
+def run_once(output: str, *, directory: Path, **more: object) -> set[str]:
     """What `run --once --quiet` loads where there are no records, and the outputs' sections it builds."""
 
     async def run() -> set[str]:
@@ -46,7 +50,7 @@ def run_once(output: str, *, directory: Path, detects: bool = True) -> set[str]:
             config = directory / "config.json"
             config.touch(mode=0o600)
             document = running.configuration({"out": {"type": output}})
-            config.write_text(json.dumps(document | ({} if detects else {"detections": {"enabled": False}})))
+            config.write_text(json.dumps(document | more))
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", LOADED, "run", "--config", str(config), "--once", "--quiet"),
                 stdout=asyncio.subprocess.PIPE,
@@ -65,7 +69,8 @@ def with_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.fixture(scope="module")
 def with_lake(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    return run_once("lake", directory=tmp_path_factory.mktemp("lake"), detects=False)
+    directory = tmp_path_factory.mktemp("lake")
+    return run_once("lake", directory=directory, detections={"enabled": False}, **NO_PLAIN_KEY)
 
 
 def test_a_run_loads_no_other_command(with_files: set[str]) -> None:
@@ -86,10 +91,17 @@ def test_a_run_that_nobody_watches_draws_nothing(with_files: set[str]) -> None:
     assert with_files & {"rich", "pygments"} == set()
 
 
-def test_a_run_builds_the_sections_of_its_own_outputs(with_files: set[str], with_lake: set[str]) -> None:
+def test_a_plain_configuration_is_read_without_the_library_for_all_others(
+    with_files: set[str], with_lake: set[str]
+) -> None:
+    """To import it and to let it build its checkers took 80 ms of CPU of each start."""
+    assert with_files & {"pydantic", "pydantic_core", "m365watch.config.load"} == set()
+    assert "pydantic" in with_lake
+
+
+def test_a_run_builds_the_sections_of_its_own_outputs(with_lake: set[str]) -> None:
     """The schema of an output that no file names is not built."""
     sections = {"LakeOutput", "FilesOutput", "DevoPlatformOutput", "DevoHttpOutput", "SyslogOutput"}
-    assert with_files & sections == {"FilesOutput"}
     assert with_lake & sections == {"LakeOutput"}
 
 

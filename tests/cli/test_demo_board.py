@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -95,6 +96,52 @@ def test_the_demo_serves_its_board_until_it_is_asked_to_end(tmp_path: Path) -> N
 
     assert "(Ctrl-C ends it):" in said
     assert "<h1" in page
+
+
+def test_a_demo_that_goes_on_has_its_board_meanwhile_and_reads_its_file_again(tmp_path: Path) -> None:
+    """What is paused on a page is paused; one signal ends collecting and board, and the account is told."""
+    sizes = ["--days", "1", "--records-per-day", "300", "--keep-running"]
+    command = [sys.executable, "-m", "m365watch.cli.main", "demo", "--directory", "demo", *sizes, "--board"]
+    environment = os.environ | {"NO_COLOR": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stderr is not None
+        said = ""
+        try:
+            while not (found := re.search(r"^board: (http://127\.0\.0\.1:\d+)/$", said, re.MULTILINE)):
+                line = demo.stderr.readline()
+                assert line, said
+                said += line
+            assert "DLP.All" in fetch(f"{found[1]}/panel/health/feeds")
+            pause_dlp(tmp_path / "demo" / "config.json")
+            until_s = time.monotonic() + PATIENCE_S
+            while "paused, no loss for 7 d" not in in_words(fetch(f"{found[1]}/panel/collectors/inputs")):
+                assert time.monotonic() < until_s
+                time.sleep(0.2)
+        finally:
+            demo.send_signal(signal.SIGTERM)
+        told, _ = demo.communicate(timeout=PATIENCE_S)
+
+    assert demo.returncode == 0
+    assert "blobs listed" in told
+    assert "on the board" not in told
+
+
+def pause_dlp(config: Path) -> None:
+    """The file without that service, put in place of the old one at once."""
+    document = json.loads(config.read_text())
+    [tenant] = document["inputs"].values()
+    tenant["services"]["dlp"]["enabled"] = False
+    new = config.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(document))
+    new.replace(config)
+
+
+def in_words(page: str) -> str:
+    """What stands on it, with a comma between two things."""
+    return re.sub(r"(\s*<[^>]*>\s*)+", ", ", page)
 
 
 def fetch(url: str) -> str:

@@ -171,6 +171,8 @@ def test_a_json_file_with_a_mistake_of_syntax_says_where(tmp_path: Path, text: s
         ("a: 1\n\tb: 2", "line 2, column 1: "),
         ("a: 1\n---\nb: 2", "line 2, column 1: "),
         ("a: \x07", "has a character that YAML does not allow"),
+        ('a: "\\U00110000"', "has a character that YAML does not allow"),
+        ('a: "\\U92337203"', "has a character that YAML does not allow"),
         ("a: " + "[" * 5_000, "is nested too deeply to be a configuration"),
     ],
 )

@@ -84,8 +84,8 @@ class DetectionPlace:
         for task in output._tasks:
             task.cancel()
         assert output._state is not None
-        await output._in_thread(output._state._database.close)
-        output._thread.shutdown()
+        await output._thread(output._state._database.close)
+        output._thread.close()
 
     def records_in(self) -> list[bytes]:
         if not (self.directory / FILE_NAME).exists():

@@ -156,3 +156,20 @@ def test_two_runs_do_not_make_one_environment(checkout: Path) -> None:
 
     assert answer.returncode == 1
     assert f"process {os.getpid()} is making .venv" in answer.stderr
+
+
+@pytest.mark.parametrize(("failing", "code"), [("tools.audit", 1), ("nothing", 0)])
+def test_a_check_fails_by_the_audit_of_the_packages_too(checkout: Path, failing: str, code: int) -> None:
+    """What it ends with, not being strict, is heeded: a known vulnerability is one of the things."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$*" != "-m {failing}" ]\n')
+    python.chmod(0o755)
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        (checkout / lock).touch()
+        (checkout / ".venv" / lock).touch()
+
+    answer = run_dev("check", script=checkout / "dev")
+
+    assert answer.returncode == code
+    assert answer.stderr.endswith("failed:\n  tools.audit\n" if code else "all checks passed\n")

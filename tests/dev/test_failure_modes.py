@@ -12,7 +12,6 @@ import pytest
 import structlog
 
 from m365watch import errors
-from m365watch.app import PATIENCE_ONCE_S
 from m365watch.cli.commands import PLACES
 from m365watch.collection import STOP_S
 from m365watch.errors import CollectorError, LedgerUnusable
@@ -20,6 +19,7 @@ from m365watch.feed.polling import BACKOFF_S_MAX, OPERATOR_WAIT_S
 from m365watch.feed.tries import RETRY_WAITS_S
 from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.thread import PATIENCE_ONCE_S
 from m365watch.testing.clock import START, FakeClock
 
 ROOT = Path(__file__).parents[2]

@@ -18,16 +18,16 @@ from tools.audit import (
     EXIT_UNSEEN,
     Audit,
     Finding,
+    Places,
     audit,
     direct_names,
-    find_uploads,
-    find_vulnerabilities,
+    find_upload,
     judge_licences,
     judge_uploads,
     main,
 )
 from tools.licences import is_allowed, licence_of
-from tools.sbom import BILL, ROOT, render_bill
+from tools.sbom import BILL, LOCK, ROOT, render_bill
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 INDEX = "https://index.example/simple"
@@ -83,20 +83,6 @@ def test_a_licence_that_is_not_allowed_is_wrong_always() -> None:
     assert "a 1" in found.text
 
 
-def test_known_vulnerabilities_are_named_with_the_package() -> None:
-    """The database answers in the order of the questions, with nothing for what it knows nothing of."""
-
-    def fetch(request: urllib.request.Request) -> Any:
-        assert isinstance(request.data, bytes)
-        asked = [one["package"]["purl"] for one in json.loads(request.data)["queries"]]
-        assert asked == ["pkg:pypi/a@1", "pkg:pypi/b@2"]
-        return {"results": [{}, {"vulns": [{"id": "PYSEC-1"}, {"id": "GHSA-2"}]}]}
-
-    parts = [PART, PART | {"name": "b", "version": "2", "purl": "pkg:pypi/b@2"}]
-
-    assert [one.text for one in find_vulnerabilities(parts, fetch)] == ["b 2: PYSEC-1", "b 2: GHSA-2"]
-
-
 def test_a_package_without_a_release_for_years_is_told() -> None:
     """By the newest of its files, whatever their order; an index that tells no times says nothing."""
     times: dict[str, list[str | None]] = {
@@ -109,7 +95,7 @@ def test_a_package_without_a_release_for_years_is_told() -> None:
         name = request.full_url.rstrip("/").rpartition("/")[2]
         return {"files": [{"upload-time": time} for time in times[name]]}
 
-    uploads = find_uploads(list(times), fetch, index=INDEX)
+    uploads = {name: find_upload(name, fetch, index=INDEX) for name in times}
 
     assert [one.text for one in judge_uploads(uploads, now=NOW)] == ["old: no release since 2023-01-01"]
     assert uploads["mute"] is None
@@ -132,21 +118,21 @@ def test_what_could_not_be_looked_at_is_told_and_no_strict_audit_passes(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
 ) -> None:
     """The licences are looked at without a network, and what was not is a line each."""
-    assert main(arguments, fetch=unreachable, index=INDEX) == code
+    assert main(arguments, fetch=unreachable) == code
 
     *unseen, last = capsys.readouterr().err.splitlines()
-    assert [line.partition(" could not be looked at: ")[0] for line in unseen] == [
-        "audit: vulnerabilities",
-        "audit: releases",
+    assert [line.partition(";")[0] for line in unseen] == [
+        "audit: NOT LOOKED AT: known vulnerabilities",
+        "audit: NOT LOOKED AT: releases",
     ]
     assert re.fullmatch(r"audit: looked at licences of \d\d packages: 0 found", last)
 
 
 def test_an_audit_says_how_much_it_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     """Green is a number of packages and not a silence."""
-    assert main(["--strict"], fetch=healthy, index=INDEX) == 0
+    assert main(["--strict"], fetch=healthy) == 0
     assert re.fullmatch(
-        r"audit: looked at licences of (\d\d) packages, vulnerabilities of \1, "
+        r"audit: looked at licences of \d\d packages, vulnerabilities of 1\d\d locked versions, "
         r"releases of \d\d that we name ourselves: 0 found\n",
         capsys.readouterr().err,
     )
@@ -154,7 +140,8 @@ def test_an_audit_says_how_much_it_looked_at(capsys: pytest.CaptureFixture[str])
 
 def test_an_index_that_tells_no_times_is_told() -> None:
     """A strict audit does not take its silence for good news."""
-    told = audit(lambda request: healthy(request, time=None), index=INDEX, now=NOW)
+    places = Places("https://database.example", INDEX)
+    told = audit(lambda request: healthy(request, time=None), places, now=NOW, answers_s=60)
 
     [line] = told.unseen
     assert line.startswith("the index does not say when these were released: ")
@@ -163,7 +150,7 @@ def test_an_index_that_tells_no_times_is_told() -> None:
 
 def test_what_was_found_comes_before_what_could_not_be_looked_at() -> None:
     """One exit code for both: what is known to be wrong."""
-    odd = Audit([Finding("a 1: PYSEC-1", is_wrong=False)], [], ["releases could not be looked at"])
+    odd = Audit([Finding("a: no release since 2023-01-01", is_wrong=False)], unseen=["NOT LOOKED AT"])
 
     assert (odd.exit_code(strict=True), odd.exit_code(strict=False)) == (EXIT_FOUND, 0)
 
@@ -178,13 +165,34 @@ def test_what_only_the_board_needs_is_asked_about_too() -> None:
 
 def test_a_wrong_argument_is_told() -> None:
     """And nothing is asked of anybody."""
-    assert main(["--all"]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["--all"], fetch=unreachable)
+
+    assert ended.value.code == 2
 
 
 def test_the_bill_is_the_same_on_every_system() -> None:
     """What is not installed here, as a package for Windows, stays as it was."""
     assert render_bill() == BILL.read_text()
     assert render_bill(find=lambda _: None) == BILL.read_text()
+
+
+def test_the_bill_has_the_hashes_of_the_lock() -> None:
+    """Whoever has a file of a package can tell whether it is one of those that the lock lets in."""
+    parts = json.loads(BILL.read_text())["components"]
+    told = {part["purl"]: {(one["alg"], one["content"]) for one in part["hashes"]} for part in parts}
+    locked = {
+        f"pkg:pypi/{name}@{version}": {
+            ("SHA-256", one) for one in re.findall(r"sha256:([0-9a-f]{64})", hashes)
+        }
+        for name, version, hashes in re.findall(
+            r"^(\S+?)==(\S+)(?: ;[^\\\n]*)?((?: ?\\\n +--hash=\S+)+)", LOCK.read_text(), re.MULTILINE
+        )
+    }
+
+    assert told == locked
+    assert len(told) > 60
+    assert all(told.values())
 
 
 def test_a_part_that_nobody_knows_is_unknown() -> None:

@@ -216,12 +216,13 @@ def _check_lines(sent: bytes, form: re.Pattern[bytes], batch: Batch, refused: li
 
 
 def _prepare_shown(_: Path) -> Attempt:
-    from m365watch.board.telling import text_of, told_by
+    from m365watch.board.telling import text_of
     from m365watch.detect.evidence_words import details_of, failure_of
+    from m365watch.records.headers import object_of
 
     def attempt(given: bytes) -> None:
         raw = given.decode("utf-8", "replace")
-        for text in (details_of(raw), failure_of(raw), *map(text_of, told_by(raw).values())):
+        for text in (details_of(raw), failure_of(raw), *map(text_of, object_of(raw).values())):
             text.encode()
             if len(text) > 16_384:
                 raise Broken(f"shows {len(text):,} characters of a record")

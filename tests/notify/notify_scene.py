@@ -180,5 +180,5 @@ def notifier_of(
         clock=clock,
         random=Half(),
         survives_power_cuts=False,
-        thread=Here(),
+        executor=Here(),
     )

@@ -137,6 +137,29 @@ def test_a_role_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> Non
     assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {GRAPH_POWERSHELL}"]
 
 
+def test_an_application_called_by_another_s_id_is_not_that_other(tmp_path: Path) -> None:
+    """The intruder's lost nothing, and the house's own was disabled."""
+    other = "99999999-aaaa-4bbb-8ccc-dddddddddddd"
+    object_id = "2383a669-0000-49c4-a7e6-0000000000bb"
+    named = [
+        (f"ServicePrincipal_{object_id}", 2),
+        (object_id, 2),
+        ("ServicePrincipal", 2),
+        (other, 1),
+        (APP, 2),
+    ]
+    record = changed(
+        "Add member to role.",
+        ObjectId=APP,
+        Target=[{"ID": one, "Type": kind} for one, kind in named],
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    plan = plan_from(tmp_path, "i16_application_gets_role", record)
+
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {APP}"]
+    assert [step.title for step in plan.steps if other in step.title] == []
+
+
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
     """A record of an application that gets a secret."""
     return changed("Add service principal credentials.", after=after, ObjectId=app)
@@ -182,12 +205,51 @@ BEFORE = {
 """What has always read mail."""
 
 
-def test_an_application_that_reads_mail_as_none_did_is_disabled_unasked(tmp_path: Path) -> None:
-    """It got a secret before: the alert joins both."""
+def test_an_application_that_reads_mail_as_none_did_may_be_the_house_s_own(tmp_path: Path) -> None:
+    """A stolen secret makes the same records; the alert that joins both, and the reading's own, ask."""
     reads = {"shape": "mail_read", "after": "2h", "ClientAppId": APP}
-    plan = plan_from(tmp_path, "c02_application_granted_then_reads_mail", BEFORE, secret(APP), reads)
+    records = (BEFORE, secret(APP), reads)
+    (tmp_path / "joined").mkdir()
+    plan = plan_from(tmp_path / "joined", "c02_application_granted_then_reads_mail", *records)
+    own = plan_from(tmp_path, "b13_mail_read_by_new_application", *records)
 
-    assert asked(plan, "disable_application") == [False]
+    assert asked(plan, "disable_application") == [True]
+    assert asked(own, "disable_application") == [True]
+    assert asked(own, "remove_oauth_grant") == [True]
+    assert "give it a new secret" in steps(own, "disable_application")[0].notes[0]
+
+
+def test_an_application_that_reads_many_mailboxes_is_disabled_by_a_person_s_yes_alone(tmp_path: Path) -> None:
+    """So do products that back them up, with a secret that somebody may have stolen."""
+    reads = {"shape": "mail_read", "AppId": "00000003-0000-0000-c000-000000000000", "ClientAppId": APP,
+             "MailboxOwnerUPN": "user{n}@contoso.example"}  # fmt: skip
+    plan = plan_from(
+        tmp_path, "b14_one_application_reads_many_mailboxes", {"repeat": 7, "every": "20s", "record": reads}
+    )
+
+    assert asked(plan, "disable_application") == [True]
+
+
+BAD = "ff8d92dc-3d82-41d6-bcbd-b9174d163620"
+"""Of the list of those that intruders are known to use."""
+
+
+def test_only_the_application_that_was_used_is_disabled_unasked(tmp_path: Path) -> None:
+    """Beside it the same person asked in vain for one that others may work with."""
+    refused = changed(
+        "Consent to application.",
+        user=EVE,
+        ObjectId=APP,
+        ResultStatus="Failure",
+        ModifiedProperties={"ConsentAction.Reason": ["Risky application detected", ""]},
+    )
+    used = {"shape": "signin", "UserId": EVE, "ApplicationId": BAD}
+    plan = plan_from(tmp_path, "o06_bad_application", used, refused)
+
+    assert {step.title: step.asks_always for step in steps(plan, "disable_application")} == {
+        f"Disable the application {BAD}": False,
+        f"Disable the application {APP}": True,
+    }
 
 
 @pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
@@ -270,13 +332,65 @@ def test_what_microsoft_s_own_application_got_graph_takes_from_it(tmp_path: Path
     in_scene(tmp_path, test)
 
 
-def test_of_a_consent_whose_text_was_cut_a_person_picks_the_grant(tmp_path: Path) -> None:
-    """A second grant may stand behind the cut: to take the first and say that it is done would leave it."""
-    record = consent(GRAPH_POWERSHELL)
-    told = record["ModifiedProperties"]
-    told["ConsentAction.Permissions"] = [told["ConsentAction.Permissions"][0] + "x" * 400, ""]
+CLIENT, PERSON = "81c7cf0a-ec14-42b6-adbc-5ac76b5ae951", "9d8001cb-a159-4252-a3a1-c2dc689f322a"
 
-    plan = plan_from(tmp_path, "o02_tenant_wide_consent", record)
 
-    [step] = [one for one in steps(plan, "remove_oauth_grant") if one.title.startswith("Take the permission")]
-    assert all(not one.wanted for one in step.operations if isinstance(one, Remove))
+def grant(number: int, *, client: str = CLIENT, id_: str = "") -> str:
+    """One of a consent's grants as records have it: a hundred characters of ids before the scopes."""
+    known = id_ or f"Cs_HgRTstkKtvFrHa1rpUesb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzI{number}"
+    of = f"ClientId: {client}, PrincipalId: {PERSON}, ResourceId: {APP}"
+    return f"[Id: {known}, {of}, ConsentType: AllPrincipals, Scope:  Mail.Read offline_access Files.Read.All]"
+
+
+def given(folder: Path, text: str, **more: Any) -> list[Remove]:
+    """What Graph would take of a consent whose text that is."""
+    record = consent(GRAPH_POWERSHELL) | more
+    record["ModifiedProperties"]["ConsentAction.Permissions"] = [text, ""]
+    plan = plan_from(folder, "o02_tenant_wide_consent", record)
+    found = [one for one in steps(plan, "remove_oauth_grant") if one.title.startswith("Take the permission")]
+    return [one for step in found for one in step.operations if isinstance(one, Remove)]
+
+
+def test_both_grants_of_a_long_consent_are_taken(tmp_path: Path) -> None:
+    """Its text is longer than what an alert keeps of a value: the ids are kept by themselves."""
+    [removal] = given(tmp_path, f"[] => [{grant(1)}, {grant(2)}]; ")
+
+    assert [value[-1] for _, value in removal.wanted] == ["1", "2"]
+    assert [len(value) for _, value in removal.wanted] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[] => [{grant(1)}, [Id: Cs_HgRTs",
+        f"[] => [{grant(1)}, ",
+        f"[] => [{grant(1)}",
+        f"[] => [{', '.join(grant(one) for one in range(8))}]; ",
+        f"[] => [{grant(1, client='00000000-0000-0000-0000-000000000000')}]; ",
+        f"[] => [{grant(1, id_='AAAAAAAAAAAAAAAAAAAAAOsb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzIq')}]; ",
+        f"[{grant(1)}] => [{grant(1)}, {grant(2)}]; ",
+    ],
+    ids=[
+        "cut by its writer",
+        "cut between two",
+        "cut behind one",
+        "more than are kept",
+        "no client yet",
+        "an id of no client",
+        "one got more",
+    ],
+)
+def test_where_not_every_grant_of_a_consent_is_known_a_person_picks(tmp_path: Path, text: str) -> None:
+    """To take one and say that it is done would leave the other; no grant has an id without a client."""
+    [removal] = given(tmp_path, text)
+
+    assert (removal.wanted, removal.takes_all) == ((), False)
+
+
+def test_what_was_refused_gave_nothing_that_could_be_taken(tmp_path: Path) -> None:
+    """Such a record has the grants in its text all the same."""
+    record = consent(APP, user=EVE) | {"ResultStatus": "Failure"}
+    record["ModifiedProperties"]["ConsentAction.Reason"] = ["Risky application detected", ""]
+    plan = plan_from(tmp_path, "o06_bad_application", record)
+
+    assert titles(plan, "remove_oauth_grant") == [f"Take all permissions from the application {APP}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN
+from m365watch.respond.app_names import acting_app, app_of
 from m365watch.respond.steps import Remove
 from planning import cmdlet, steps_of
 
@@ -82,3 +83,15 @@ def test_an_account_is_never_taken_for_another_of_a_like_name() -> None:
     )
 
     assert (step.operations, step.powershell) == ((), ())
+
+
+@pytest.mark.parametrize("around", ["ServicePrincipal_{}@contoso.example", "Payroll {}", "Application_", ""])
+def test_a_name_that_has_an_id_in_it_is_no_application(around: str) -> None:
+    """Anybody may call an account or an application by another's id, and something beside it."""
+    guid = "5a82c112-3307-4bee-a18b-6613fd0c7b4e"
+
+    assert app_of(around.format(guid)) is acting_app(around.format(guid)) is None
+    assert all(
+        (app := app_of(one)) is not None and app.id == guid
+        for one in (guid, f"Application_{guid}", f"ServicePrincipal_{guid.upper()}")
+    )

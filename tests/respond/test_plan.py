@@ -43,6 +43,7 @@ FULL = {
 FIELDS = {
     "ObjectId": "https://contoso.example/sites/a/b.docx",
     "Subject": "Invoice",
+    "m365.indicator": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "Parameters.Name": "..",
     "m365.outside_members": "mallory@fabrikam.example",
     "ModifiedProperties.Role.DisplayName.new": "Global Administrator",
@@ -157,8 +158,10 @@ def test_an_inbox_rule_is_removed_by_its_name_from_its_mailbox() -> None:
     operation = named[0].operations[0]
     assert isinstance(operation, Remove)
     assert operation.wanted == (("displayName", ".."),)
-    assert "Remove-InboxRule -Mailbox 'ann@contoso.example' -Identity 'it''s' -Confirm:$false" in (
-        named[1].powershell
+    assert (
+        named[1]
+        .powershell[-1]
+        .endswith(": Remove-InboxRule -Mailbox 'ann@contoso.example' -Identity 'it''s' -Confirm:$false")
     )
     assert isinstance(unnamed[0].operations[0], Remove)
     assert unnamed[0].operations[0].wanted == ()
@@ -277,7 +280,7 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
     [of_own] = one_record("remove_inbox_rule", {"Parameters.Identity": r"ann\Bills"}, user=ANN, mailbox="ann")
 
     assert of_other.is_by_hand
-    assert of_other.powershell[-1] == "Remove-InboxRule -Mailbox 'ceo' -Identity 'a' -Confirm:$false"
+    assert of_other.powershell[-1].endswith(": Remove-InboxRule -Mailbox 'ceo' -Identity 'a' -Confirm:$false")
     [with_mark] = one_record("remove_inbox_rule", {"Parameters.Name": r"a\b"}, user=ANN)
 
     assert of_own.title == f'Remove the inbox rule "Bills" of {ANN}'
@@ -290,7 +293,7 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
 @pytest.mark.parametrize(
     ("operation", "title", "last"),
     [
-        ("New-TransportRule", 'Disable the transport rule "x", then remove it', "Remove-TransportRule"),
+        ("New-TransportRule", 'Disable the transport rule "x", then remove it', "# and then: Remove-"),
         ("Set-TransportRule", 'Put the transport rule "x" back as it was', "# if it is not yours: Disable-"),
         (
             "Disable-TransportRule",
@@ -320,8 +323,9 @@ def test_a_connector_is_removed_only_where_it_is_new() -> None:
     )
 
     assert new.powershell == (
-        "Set-InboundConnector -Identity 'x' -Enabled $false",
-        "Remove-InboundConnector -Identity 'x' -Confirm:$false",
+        "Get-InboundConnector -Identity 'x' | Format-List",
+        "# if it does what the record tells: Set-InboundConnector -Identity 'x' -Enabled $false",
+        "# and then: Remove-InboundConnector -Identity 'x' -Confirm:$false",
     )
     assert changed.powershell == (
         "Get-OutboundConnector -Identity 'x' | Format-List",
@@ -584,10 +588,20 @@ def test_an_application_loses_its_role_and_has_no_account() -> None:
 
 def test_a_service_is_no_account() -> None:
     """Nothing is done to a name that Graph does not know; the plan says so."""
-    steps = plan("revoke_sessions", user="NT AUTHORITY\\SYSTEM").steps
+    found = plan("revoke_sessions", user="NT AUTHORITY\\SYSTEM")
 
-    assert [(step.calls, step.powershell) for step in steps] == [((), ())]
-    assert "does not name" in steps[0].notes[0]
+    assert found.steps == ()
+    assert found.notes == ("neither the rule nor the alert names what could be contained",)
+
+
+@pytest.mark.parametrize("user", ["S-1-5-21-1000-2000-3000-1001", "Ann"])
+def test_who_is_named_by_no_account_is_looked_for(user: str) -> None:
+    """It may be one of yours all the same."""
+    [step] = plan("revoke_sessions", user=user).steps
+
+    assert step.title == "Find the account, and end its sessions"
+    assert (step.calls, step.powershell) == ((), ())
+    assert step.notes[0].startswith("By hand: the alert names no account")
 
 
 def test_a_rule_of_one_s_own_may_name_a_word_of_its_own() -> None:

@@ -356,6 +356,123 @@ def test_a_role_goes_while_somebody_else_still_signs_in(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
+
+
+def make_group(scene: Scene, *names: str, role: str = GLOBAL) -> None:
+    """These are in a group, which has the role; nobody else has it."""
+    make_administrators(scene)
+    scene.directory.add(
+        ASSIGNMENTS,
+        {"principalId": GROUP_ID, "roleDefinitionId": role, "roleDefinition": {"displayName": "A role"}},
+    )
+    for name in names:
+        groups = f"/users/{name}/memberOf/microsoft.graph.group"
+        scene.directory.lists[groups] = [{"id": GROUP_ID, "displayName": "Root"}]
+
+
+LEAVES = {
+    "ModifiedProperties.Group.ObjectID.new": GROUP_ID,
+    "ModifiedProperties.Group.DisplayName.new": "Root",
+}
+
+
+@pytest.mark.parametrize(
+    ("members", "role", "came"),
+    [
+        ([ANN], GLOBAL, Came.REFUSED),
+        ([ANN, EVE], GLOBAL, Came.DONE),
+        ([ANN], "another", Came.DONE),
+    ],
+    ids=["the last of the group", "another is in it", "a group with another role"],
+)
+def test_nobody_is_taken_out_of_the_group_as_its_last_administrator(
+    tmp_path: Path, members: list[str], role: str, came: Came
+) -> None:
+    """Where the group has the role, it is its members' alone."""
+
+    async def test(scene: Scene) -> None:
+        make_group(scene, *members, role=role)
+        plan = scene.plan("remove_group_member", user=ANN, fields=LEAVES)
+
+        assert [one.came for one in await scene.apply(plan)] == [came]
+        groups = scene.directory.lists[f"/users/{ANN}/memberOf/microsoft.graph.group"]
+        assert len(groups) == (came is Came.REFUSED)
+        if came is Came.REFUSED:
+            assert [one.came for one in await scene.apply(plan, even_last=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_who_else_is_in_the_group_has_to_sign_in(tmp_path: Path) -> None:
+    """An account that is off lets nobody in; an administrator without the group does."""
+
+    async def test(scene: Scene) -> None:
+        make_group(scene, ANN, EVE)
+        scene.directory.users[EVE]["accountEnabled"] = False
+        plan = scene.plan("remove_group_member", user=ANN, fields=LEAVES)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.REFUSED]
+        other = {"id": "7f3d0c1e-0000-4c4f-9a4e-0000000000b1", "userPrincipalName": "bea@contoso.example"}
+        scene.directory.users["bea@contoso.example"] = scene.directory.users[ANN] | other
+        direct = {"principalId": other["id"], "roleDefinitionId": GLOBAL}
+        scene.directory.add(ASSIGNMENTS, direct)
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+def test_the_only_member_of_the_administrators_group_is_not_disabled(tmp_path: Path) -> None:
+    """The role is the group's, and Graph's list of who has it names the group alone."""
+
+    async def test(scene: Scene) -> None:
+        make_group(scene, ANN)
+
+        assert [one.came for one in await scene.apply(scene.plan("disable_account", user=ANN))] == [
+            Came.REFUSED
+        ]
+
+    in_scene(tmp_path, test)
+
+
+class Stale:
+    """Graph, which tells of each change later than it is made."""
+
+    def __init__(self, *assigned: str) -> None:
+        self._assigned = assigned
+        self.done: list[str] = []
+
+    async def ask(self, call: GraphCall) -> Document:
+        if call.method != "GET":
+            self.done.append(call.path)
+        name = call.path.partition("?")[0].rpartition("/")[2].partition("%40")[0]
+        return {"id": name}
+
+    async def list(self, path: str, *, most: int) -> Sequence[Document]:
+        if path.startswith("/directoryRoles"):
+            return [
+                {"id": one, "userPrincipalName": f"{one}@contoso.example", "accountEnabled": True}
+                for one in self._assigned
+            ]
+        account = path.partition("%20eq%20'")[2].partition("'")[0]
+        return [{"id": f"a-{account}", "principalId": account, "roleDefinitionId": GLOBAL}]
+
+
+def test_the_last_role_stays_where_graph_is_slow_to_tell(tmp_path: Path) -> None:
+    """Two lose it within a second: the second is told of the first as if it were still there."""
+    graph = Stale("ann", "eve")
+    fields = ADMIN | {"ModifiedProperties.Role.TemplateId.new": GLOBAL}
+    plans = [plan_response(make_alert("remove_role", user=name), [make_match(fields)]) for name in (ANN, EVE)]
+    plan = replace(plans[0], steps=tuple(step for one in plans for step in one.steps))
+
+    async def test() -> list[Came]:
+        desk = Desk(plan, graph, Journal(tmp_path), clock=SystemClock(), by="tester", ask=None)
+        return [one.came for step in plan.steps for one in await desk.carry_out(step)]
+
+    assert asyncio.run(test()) == [Came.DONE, Came.REFUSED]
+    assert len(graph.done) == 1
+
+
 def test_nobody_asks_about_administrators_where_the_account_is_none(tmp_path: Path) -> None:
     """And another role than theirs goes though it is the last of its kind."""
 

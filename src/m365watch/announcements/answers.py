@@ -20,13 +20,11 @@ from m365watch.errors import (
     BadAnswer,
     CollectorError,
     PermissionMissing,
-    RetryLater,
     Throttled,
-    TokenRefused,
     Unavailable,
     WindowRefused,
 )
-from m365watch.recovery.answers import words_of
+from m365watch.recovery.answers import PASSING, words_of
 
 ROLES = {
     Kind.OVERVIEWS: "ServiceHealth.Read.All",
@@ -35,11 +33,6 @@ ROLES = {
 }
 """The application permission of Graph that each kind needs."""
 _BOM = b"\xef\xbb\xbf"
-_PASSING: dict[int, type[RetryLater]] = {
-    HTTPStatus.TOO_MANY_REQUESTS: Throttled,
-    HTTPStatus.UNAUTHORIZED: TokenRefused,
-    HTTPStatus.REQUEST_TIMEOUT: Unavailable,
-}
 
 
 class AnnouncedPage(NamedTuple):
@@ -79,7 +72,7 @@ def refusal(
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and after_s is not None:
         return Throttled(what, where=where, after_s=after_s)
     other = Unavailable if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else BadAnswer
-    return _PASSING.get(answer.status, other)(what, where=where, after_s=after_s)
+    return PASSING.get(answer.status, other)(what, where=where, after_s=after_s)
 
 
 def _kinds_with(role: str) -> str:

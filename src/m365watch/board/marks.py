@@ -34,8 +34,21 @@ _AWAY = (
 )
 _ACTIONS_AWAY = re.compile(r"\b(forward|redirect)", re.IGNORECASE)
 _NO = frozenset({"", "false", "none"})
-_WIDE_RIGHTS = ("fullaccess", "sendas", "sendonbehalf", "impersonation", "export")
-_WIDE_FOLDER_RIGHTS = ("owner", "editor", "deleteany", "editany", "readany")
+_WIDE_RIGHTS = {
+    "fullaccess": "opens all of it",
+    "sendas": "sends in its name",
+    "sendonbehalf": "sends on its behalf",
+    "impersonation": "acts as any mailbox",
+    "export": "takes mailboxes along",
+}
+_WIDE_FOLDER_RIGHTS = {
+    "owner": "owns the folder",
+    "editor": "changes all in it",
+    "deleteany": "deletes anything in it",
+    "editany": "changes anything in it",
+    "readany": "reads all in it",
+}
+"""What somebody can do who has a right with that in its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ def marks_of_mail(record: Mapping[str, Any], user: str) -> list[Mark]:
     if given.get("SetSCL") == "-1":
         marks.append(Mark("lets past the filter", Severity.MEDIUM))
     if given.get("SetAuditSeverity", "").lower() == "donotaudit":
-        marks.append(Mark("unrecorded", Severity.MEDIUM))
+        marks.append(Mark("leaves no audit record", Severity.MEDIUM))
     if is_odd(given.get("RuleName") or given.get("Name") or ""):
         marks.append(Mark("odd name", Severity.MEDIUM))
     return marks
@@ -96,19 +109,16 @@ def is_odd(name: str) -> bool:
     return bool(name) and (len(name) == 1 or not any(one.isalnum() for one in name))
 
 
-def marks_of_right(given: str, who: str, *, is_bypass: bool) -> list[Mark]:
+def marks_of_right(given: str, who: str) -> list[Mark]:
     """What a right to a mailbox or folder opens."""
     lower = given.lower().replace(" ", "")
-    if is_bypass and lower == "true":
-        return [Mark("unrecorded", Severity.HIGH)]
-    if any(one in lower for one in _WIDE_RIGHTS):
-        return [Mark("wide right", Severity.HIGH)]
-    if any(one in lower for one in _WIDE_FOLDER_RIGHTS):
-        is_anybody = who in {"default", "anonymous"}
-        return [
-            Mark("anybody" if is_anybody else "wide right", Severity.HIGH if is_anybody else Severity.MEDIUM)
-        ]
-    return []
+    if wide := next((words for one, words in _WIDE_RIGHTS.items() if one in lower), ""):
+        return [Mark(wide, Severity.HIGH)]
+    if not (wide := next((words for one, words in _WIDE_FOLDER_RIGHTS.items() if one in lower), "")):
+        return []
+    if who in {"default", "anonymous"}:
+        return [Mark(f"anybody {wide}", Severity.HIGH)]
+    return [Mark(wide, Severity.MEDIUM)]
 
 
 def marks_of_scopes(scopes: str, *, is_for_all: bool) -> list[Mark]:
@@ -116,15 +126,15 @@ def marks_of_scopes(scopes: str, *, is_for_all: bool) -> list[Mark]:
     marks = [Mark("for everybody", Severity.MEDIUM)] if is_for_all else []
     found = sorted({one for one in re.split(r"[\s,;]+", scopes) if _WIDE_SCOPES.search(one)})
     if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        marks.insert(0, Mark(f"at {found[0]}{more}", Severity.HIGH))
+        more = f" and {len(found) - 1} more as wide" if len(found) > 1 else ""
+        marks.insert(0, Mark(f"may use {found[0]}{more}", Severity.HIGH))
     return marks
 
 
 def marks_of_role(operation: str, role: str) -> list[Mark]:
     """Whether somebody got a role by which they may do much."""
     is_given = operation.lower().startswith("add")
-    return [Mark("powerful", Severity.HIGH)] if is_given and _WIDE_ROLES.search(role) else []
+    return [Mark("administrator's role", Severity.HIGH)] if is_given and _WIDE_ROLES.search(role) else []
 
 
 def marks_of_directory(operation: str) -> list[Mark]:
@@ -133,12 +143,31 @@ def marks_of_directory(operation: str) -> list[Mark]:
     if lower.startswith("remove"):
         return []
     if "secrets" in lower or "credential" in lower:
-        return [Mark("credential", Severity.HIGH)]
+        return [Mark("new way to sign in as it", Severity.HIGH)]
     if "federat" in lower or "set domain auth" in lower:
         return [Mark("who may sign in", Severity.HIGH)]
     if "owner to" in lower:
-        return [Mark("owner", Severity.MEDIUM)]
+        return [Mark("new owner", Severity.MEDIUM)]
     return [Mark("who may sign in", Severity.MEDIUM)] if "conditional access" in lower else []
+
+
+def marks_of_sharing(operation: str, *, is_anonymous: bool, is_guest: bool) -> list[Mark]:
+    """Whether what was shared is open to anybody, or to somebody outside."""
+    if any(one in operation.lower() for one in ("removed", "revoked")):
+        return []
+    if is_anonymous:
+        return [Mark("open to anybody", Severity.HIGH)]
+    return [Mark("outside", Severity.MEDIUM)] if is_guest else []
+
+
+def marks_of_guard(operation: str) -> list[Mark]:
+    """What a change is to that which guards sites and files."""
+    lower = operation.lower()
+    if lower.startswith("filemalware"):
+        return [Mark("malware", Severity.CRITICAL)]
+    if lower.startswith("sitecollectionadminadded"):
+        return [Mark("may do all in the site", Severity.MEDIUM)]
+    return [Mark("no older version is left", Severity.MEDIUM)] if lower.startswith("fileversionsall") else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +194,12 @@ async def list_changes(
     sieve = changes.newest.sieve
     assert sieve is not None  # noqa: S101 - of these all have one
     counts, alerts = await asyncio.gather(sources.ask(view, sieve.query), alerts_by_record(view, sources))
-    total = sum(row[1 + changes.newest.place] for row in counts)
-    asked = [sources.ask(view, changes.newest)]
+    total, marked = (sum(row[1 + one.place] for row in counts) for one in (changes.newest, changes.marked))
+    fills = changes.is_worst and marked >= SHOWN_MAX
+    asked = [] if fills else [sources.ask(view, changes.newest)]
     if total > SHOWN_MAX:  # of few that has all
-        asked.append(sources.ask(view, changes.marked))
+        if marked or not changes.is_worst:
+            asked.append(sources.ask(view, changes.marked))
         if alerts:
             asked.append(sources.ask(view, changes.named, ids=sorted(alerts)))
     found = await asyncio.gather(*asked)

@@ -5,7 +5,6 @@ Discovery goes to the configured issuer alone, and nothing that it answers leads
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -30,6 +29,7 @@ from m365watch.board.id_token import (
 )
 from m365watch.clock import Clock
 from m365watch.config.listening import EntraSignInSettings
+from m365watch.entra.certificate import base64url
 from m365watch.entra.session import Session
 from m365watch.errors import BadAnswer, RetryLater
 from m365watch.values import dataclass
@@ -99,7 +99,7 @@ class OpenIdSignIn:
             "scope": "openid profile",
             "state": state,
             "nonce": nonce,
-            "code_challenge": _base64(hashlib.sha256(verifier.encode()).digest()),
+            "code_challenge": base64url(hashlib.sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
         }
         return f"{places.authorize}?{urlencode(asked)}"
@@ -201,10 +201,6 @@ class OpenIdSignIn:
 
     def _now_s(self) -> float:
         return self._clock.now().timestamp()
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 __all__ = ["BACK", "NotSignedIn", "OpenIdSignIn", "RetryLater", "TokenWrong"]

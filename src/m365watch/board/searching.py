@@ -19,7 +19,7 @@ from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unr
 from m365watch.board.filter_words import in_records_words
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
-from m365watch.board.pages.sql import SQL_MAX, objects_of, text_of
+from m365watch.board.pages.sql import SQL_MAX, objects_of
 from m365watch.board.saved_searches import NAME_MAX, OF_ONE_MAX, URL_MAX, SavedSearches, TooMany
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -28,6 +28,7 @@ from m365watch.errors import CollectorError, FilterRefused
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.reader import QueryAnswer
+from m365watch.lake.sql_values import text_of
 
 EXPORTED_MAX = 100_000
 """Records of one export: the newest."""
@@ -165,7 +166,7 @@ class SearchRoutes:
 
     async def _sql_csv(self, request: Request) -> Response:
         def written(told: QueryAnswer) -> str:
-            rows = ([text_of(one) for one in row] for row in told.rows)
+            rows = (["" if one is None else text_of(one) for one in row] for row in told.rows)
             return "".join(map(csv_line, [list(told.columns), *rows]))
 
         return await self._answered(request, written, "csv", "text/csv; charset=utf-8")

@@ -45,7 +45,7 @@ _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
 ACCESS = "m365watch.access"
 """Where a request's scope says who asks."""
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUERY_SIGNS = string.punctuation
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _OWN_SITES = frozenset({"same-origin", "none"})
@@ -121,7 +121,7 @@ class Guarded:
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "").lower()):
             return _refused(scope, 421, "this host is not served here")
-        is_safe = scope["method"] in _SAFE
+        is_safe = scope["method"] in SAFE_METHODS
         if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
             return _refused(scope, 403, "this comes from another site")
         access = self._gate.access_of(HTTPConnection(scope))

@@ -145,14 +145,16 @@ class Board:
         page = page_named(request.path_params["page"])
         if page is None or not page.is_for(view.access):
             return self._nothing_here(view)
-        told = (*view.unread, *misread(request.query_params, page.choices))
-        view = replace(view, unread=told[:UNREAD_SHOWN_MAX])
+        view = _looked_at(view, page, request)
         shown = pages_shown(view.access)
         path = f"/{page.name}"
         named: Names = {}
         if view.narrowing.of("tenant"):
             named = await name_tenants(view, self._sources)
-        return self._html("page.html", page=page, view=view, shown=shown, path=path, named=named)
+        places = self._sources.knows_places
+        return self._html(
+            "page.html", page=page, view=view, shown=shown, path=path, named=named, knows_places=places
+        )
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""
@@ -228,7 +230,7 @@ class Board:
         page = page_named(request.path_params["page"])
         if page is None or not page.is_for(view.access):
             return view, None, None
-        return view, page, page.panel(request.path_params["panel"])
+        return _looked_at(view, page, request), page, page.panel(request.path_params["panel"])
 
     def _view(self, request: Request) -> View:
         return read_view(request.query_params, access_of(request), now=self._sources.clock.now())
@@ -241,6 +243,12 @@ class Board:
         if (view := values.get("view")) is not None:
             values |= {"token": self._tokens.token_of(view.access), "token_header": TOKEN_HEADER}
         return HTMLResponse(self._templates.render(template, **values), status_code=status)
+
+
+def _looked_at(view: View, page: Page, request: Request) -> View:
+    """The view on a page, with what its URL asks of that page in vain."""
+    told = (*view.unread, *misread(request.query_params, page.choices))
+    return replace(view, page=page.name, unread=told[:UNREAD_SHOWN_MAX])
 
 
 def _proxies_of(listening: Listening) -> list[Middleware]:

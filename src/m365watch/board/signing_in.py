@@ -102,7 +102,7 @@ class Entrance:
             _log.error(f"board: {error}")
             return self._page(request, back=back, name=name, fault=_FAULT, status=503)
         if user is not None:
-            tell(request.scope, "", name=user.name)  # names that nobody has may be somebody's password
+            tell(request.scope, "", who=user.access)  # names that nobody has may be somebody's password
         if user is None or not is_right:
             return self._page(request, back=back, name=name, fault=_WRONG, status=401)
         self.attempts.forgive(name, address, now_s=now_s)
@@ -143,7 +143,7 @@ class Entrance:
         except TokenWrong as error:
             _log.error(f"board: signing in with Entra: the id token is refused: {error}")
             return self._page(request, back="/", fault=_NO_ENTRA, status=403)
-        tell(request.scope, "Entra", name=access.name)
+        tell(request.scope, "Entra", who=access)
         answer = self.let_in(request, access, stamp="", back=back)
         self._drop_cookie(answer, self._entra_cookie)
         return answer

@@ -15,6 +15,7 @@ from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
+from m365watch.board.name_memory import NameMemory
 from m365watch.board.planning import Query
 from m365watch.board.queries.trails import KINDS
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
@@ -82,6 +83,8 @@ class Sources:
     """The configuration's files behind the options that name them for our commands."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
+    app_names: NameMemory = field(default_factory=NameMemory)
+    """What applications were found to be called."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)
@@ -169,13 +172,16 @@ class Sources:
     async def ask_sql(
         self, view: View, sql: str, *, rows_max: int, limit_s: float = SQL_LIMIT_S
     ) -> QueryAnswer | None:
-        """What an analyst's SQL says of the view's tenants, whatever its time; None where there is no lake.
+        """What an analyst's SQL says of the view's tenants, whatever its time; None before there is a lake.
 
-        Raises: LakeMissing; QueryRefused; QueryStopped.
+        Raises: LakeMissing: there was one; QueryRefused; QueryStopped.
         """
         may = view.access.may(Role.ANALYST) and view.access.sees_contents
         assert may  # noqa: S101 - the page and the export ask before
         if self.facts is None:
+            return None
+        await self._require_lake()
+        if not self.facts.is_there:
             return None
         return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
 

@@ -12,6 +12,8 @@ import msgspec
 
 from m365watch.board.shapes import Cell
 from m365watch.board.view import View
+from m365watch.board.words import operation_words
+from m365watch.records.headers import object_of
 from m365watch.values import dataclass
 
 TEXT_CHARACTERS_MAX = 240
@@ -23,15 +25,6 @@ _TELL_NOTHING = frozenset(
 
 _FIRST = re.compile("forward|redirect|copyto|recipient|delete|folder|scl|audit|accessrights", re.IGNORECASE)
 """Names of parameters that tell most."""
-
-
-def told_by(raw: str) -> dict[str, Any]:
-    """A record as its text has it; nothing where that is no object."""
-    try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def text_of(value: object) -> str:
@@ -96,7 +89,7 @@ def settings_of(record: Mapping[str, Any]) -> list[Setting]:
             for one in modified
         ]
     given = named_in(record, "Parameters", "OperationProperties")
-    if rule := told_by(_whole_rule(record)):
+    if rule := object_of(_whole_rule(record)):
         given = {name: value for name, value in given.items() if name != "ServerRule"} | _done_by(rule)
     return [
         Setting(name, None, value)
@@ -183,8 +176,7 @@ def address(given: str) -> Cell:
 
 def operation(name: str, tone: str = "") -> Cell:
     """An operation, which a click narrows to."""
-    words = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
-    return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
+    return Cell(operation_words(name) or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
 def deed(row: Sequence[Any], *between: Cell, tone: str = "") -> list[Cell]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
@@ -17,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from m365watch.board.access import Access
 from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
 from m365watch.board.journal import TrailJournal
-from m365watch.board.security import ACCESS, SIGN_IN
+from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
 from m365watch.lake.trail import Deed
+from m365watch.own_thread import OwnThread
 
 SHIP_EVERY_S = 60.0
 TEXT_MAX = 500
@@ -29,11 +28,10 @@ AGAIN_S = 900.0
 REFUSED_AGAIN_S = 60.0
 REMEMBERED_MAX = 4_000
 _SAYS = "m365watch.says"
-_NAME = "m365watch.name"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_WHO = "m365watch.who"
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
-_CHANGES_NOTHING = frozenset({"/collectors/review"})
-"""What is sent with a body, again and again while somebody types, and only looked at."""
+_CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
+"""What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
 _REFUSALS = frozenset({401, 403, 421, 429})
 _LOOKS = frozenset({"view", "api"})
 CLOSED = "nothing is changed or taken along until it can be; looks go on, and nobody is written down"
@@ -52,11 +50,11 @@ class Trail(Protocol):
         ...
 
 
-def tell(scope: Scope, says: str, *, name: str = "") -> None:
-    """What the trail says of the request beside its address; `name` where nobody has signed in yet."""
+def tell(scope: Scope, says: str, *, who: Access | None = None) -> None:
+    """What the trail says of the request beside its address; `who` it is where nobody has signed in yet."""
     scope[_SAYS] = says
-    if name:
-        scope[_NAME] = name
+    if who is not None:
+        scope[_WHO] = who
 
 
 class KeptTrail:
@@ -66,7 +64,7 @@ class KeptTrail:
         """Nothing is noted yet."""
         self._journal = journal
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="board-trail")
+        self._thread = OwnThread("board-trail")
         self._complaint = ""
 
     @property
@@ -84,7 +82,7 @@ class KeptTrail:
 
     async def _try(self, write: Callable[[], None]) -> str:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, write)
+            await self._thread(write)
             self._complaint = ""
         except OSError as error:
             if (why := error.strerror or "unknown") != self._complaint:
@@ -96,12 +94,12 @@ class KeptTrail:
         """Bring it to the lake, again and again."""
         while True:
             await self._clock.sleep(SHIP_EVERY_S)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._ship)
+            await self._thread(self._ship)
 
     def close(self) -> None:
         """Bring the rest to the lake, and let go."""
-        self._thread.submit(self._ship)
-        self._thread.shutdown()
+        self._thread.begin(self._ship)
+        self._thread.close()
         self._journal.close()
 
     def _ship(self) -> None:
@@ -165,7 +163,8 @@ class Noted:
         query = scope["query_string"].decode("latin-1")[:TEXT_MAX]
         if scope["path"].startswith(f"{SIGN_IN}/"):
             query = ""  # a code is in it
-        name = access.name if access else scope.get(_NAME, "")
+        who: Access | None = access or scope.get(_WHO)
+        name = who.name if who else ""
         address = (scope.get("client") or ("", 0))[0]
         if not action or self._is_told(action, scope["path"], query, name or address):
             return True
@@ -173,7 +172,7 @@ class Noted:
             number=0,
             time=self._clock.now(),
             name=name,
-            role=access.role.name.lower() if access else "",
+            role=who.role.name.lower() if who and (access or action == "sign_in") else "",
             address=address,
             session=access.session if access else "",
             action=action,
@@ -205,7 +204,7 @@ class Noted:
 
 
 class OnlyNoted:
-    """The application behind what tells who asks: no change and no export without a line on the trail.
+    """The application behind what tells who asks: no change, try or export without a line on the trail.
 
     Looks go on: whoever hunts an intruder must not be blind because a disk is full.
     """
@@ -226,7 +225,7 @@ class OnlyNoted:
 
     def _is_closed_by_it(self, scope: Scope) -> bool:
         action = action_of(scope["method"], scope["path"], HTTPStatus.OK, is_known=True)
-        return action in {"change", "export"}
+        return action in {"change", "export", "try"}
 
 
 def _unnoted(scope: Scope, why: str) -> Response:
@@ -249,8 +248,8 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         is_in = method == "POST" or path.endswith("/back")
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if path in _CHANGES_NOTHING:
-        return ""
-    if method not in _SAFE:
+        return _CHANGES_NOTHING[path]
+    if method not in SAFE_METHODS:
         return "sign_out" if path == "/sign-out" else "change"
     if path.startswith("/api/v1/export/"):
         return "export"

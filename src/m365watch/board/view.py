@@ -27,6 +27,10 @@ OPTIONS = (
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")
 """What an investigation may be about that no column has by itself; of `text` any record that holds it."""
+OF_ONE_PAGE = ("by", "sheet", "then_from", "then_to")
+"""What the panels of one page are asked for: it goes to none but the page itself and those under it."""
+UNDER = {"alert": "alerts", "record": "investigate", "sql": "search", "instance": "collectors"}
+"""The page that leads to a page."""
 _KNOWN = sorted({"range", "from", "to", *NAMES, *OPTIONS})
 _OPTION_CHARACTERS_MAX = 300
 UNREAD_SHOWN_MAX = 5
@@ -46,6 +50,8 @@ class View:
     options: tuple[tuple[str, str], ...] = ()
     unread: tuple[str, ...] = field(default=(), compare=False)
     """What the URL asks for and cannot be meant: it is left out, and said."""
+    page: str = field(default="", compare=False)
+    """The page that it is looked at on; empty: none."""
     _made: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, compare=False, repr=False)
     """What was made of the view before: a table links to the same few values row after row."""
 
@@ -96,8 +102,9 @@ class View:
         return [(name, value) for name, value in every if name not in without]
 
     def url(self, path: str, **options: str) -> str:
-        """`path` in this view."""
-        query = self.query(**options)
+        """`path` in this view; what was asked of this page's panels stays here."""
+        is_here = not self.page or _place(path) == UNDER.get(self.page, self.page)
+        query = self.query(**({} if is_here else dict.fromkeys(OF_ONE_PAGE, "")) | options)
         return f"{path}?{query}" if query else path
 
     def narrowed_url(self, path: str, name: str, value: str) -> str:
@@ -155,6 +162,13 @@ def misread(query: QueryParams, choices: Mapping[str, Collection[str]]) -> tuple
         elif value and value not in choices.get(name, (value,)):
             told.append(f"{name}={value} is not one of {', '.join(choices[name])}")
     return _told(told)
+
+
+def _place(path: str) -> str:
+    """The page that a path is of, or that leads to it."""
+    first, *rest = path.strip("/").split("/")
+    name = rest[0] if first in {"panel", "export"} and rest else first
+    return UNDER.get(name, name)
 
 
 def _unread(query: QueryParams) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
     JobOption,
+    JsonOption,
     arguments_for,
     read_settings,
 )
@@ -92,7 +93,6 @@ TenantOption = Annotated[
 DaysOption = Annotated[
     int, typer.Option("--days", metavar="N", min=1, max=90, help="How many days back, 90 at most.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ALERT...", help="Ids, or their first digits.")]
 ByOption = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides; left out, the user of this system.")

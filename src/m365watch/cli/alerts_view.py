@@ -19,7 +19,6 @@ from rich.text import Text
 from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert
 from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.document import document_of
@@ -28,6 +27,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.naming import who
 from m365watch.instants import instant_of_ms
+from m365watch.plain import plain
 from m365watch.spreadsheets import csv_lines, without_formula
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import typer
 
-from m365watch.cli.terminal import plain
 from m365watch.config.values import is_guid
+from m365watch.plain import plain
 
 
 def ask(question: str, check: Callable[[str], str], *, default: str | None = None) -> str:

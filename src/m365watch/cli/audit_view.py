@@ -12,8 +12,8 @@ from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant
 from m365watch.cli.render import content_name, count, moment, quoted
-from m365watch.cli.terminal import plain
 from m365watch.completeness.account import Counts, FeedAudit, total_of
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.model import Feed, TenantId

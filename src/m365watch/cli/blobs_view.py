@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.text import Text
 
 from m365watch.cli.render import count, cure_of, moment, quoted, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.model import BlobState
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.ledger.account import BlobsFound, KeptPiece, NamedBlob, PiecesFound

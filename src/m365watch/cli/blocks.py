@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 
 
 def list_block(title: str, lines: Iterable[str]) -> list[RenderableType]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m365watch.board.scopes import SAYS, Scope
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ ContentsOption = Annotated[
 DaysOption = Annotated[
     int, typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="It expires after so many days.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 token = typer.Typer(
     help=(
@@ -188,7 +187,7 @@ def _page(found: Sequence[KeptToken], now: datetime) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from m365watch.cli.terminal import plain
+    from m365watch.plain import plain
 
     if not found:
         return Text("no tokens; make one: m365watch board token create NAME")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.errors import NeedsOperator
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from m365watch.board.users import User, Users
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What they sign in as.")]
 StdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking.")

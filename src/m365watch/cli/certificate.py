@@ -14,6 +14,7 @@ from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
     JobOption,
+    JsonOption,
     read_settings,
 )
 from m365watch.cli.terminal import stderr_console, stdout_console, write_line
@@ -33,7 +34,6 @@ certificate = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 class Bits(StrEnum):
@@ -189,9 +189,9 @@ def show(
     """
     from m365watch.cli.certificate_view import examined_document, examined_page, list_manifest
     from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.terminal import plain
     from m365watch.clock import SystemClock
     from m365watch.entra.certificate_files import examine
+    from m365watch.plain import plain
 
     if manifest and as_json:
         raise typer.BadParameter("give --manifest or --json: the document of --json has the manifest in it")

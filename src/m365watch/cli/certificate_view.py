@@ -14,10 +14,10 @@ from rich.text import Text
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.new_certificate import CreatedCertificate
 from m365watch.cli.render import count, moment, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.entra.certificate import thumbprints_of
 from m365watch.entra.certificate_findings import Examination, KeyFinding, Use, days_left, kind_of
 from m365watch.entra.key_credential import key_credential, manifest_of
+from m365watch.plain import plain
 
 _WIDTH = 11
 """Of the names in front of what they name."""

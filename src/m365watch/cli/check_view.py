@@ -15,6 +15,7 @@ from rich.text import Text
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, quoted
 from m365watch.cli.terminal import stderr_terminal, stdout_console
+from m365watch.cli.why_view import VERDICT_STYLES
 from m365watch.diagnosis.findings import Verdict
 from m365watch.preflight.report import Checked, Group, Place, Preflight
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.2
 SEEN_LENGTH_MAX = 600
 """Longer ones, which is to say pages of somebody's proxy, are cut; never in JSON."""
-_STYLES = {
-    Verdict.OK: "green",
-    Verdict.NOTE: "yellow",
-    Verdict.BROKEN: "bold red",
-    Verdict.SKIPPED: "dim",
-}
 _MARKS = {Verdict.OK: "✔", Verdict.NOTE: "!", Verdict.BROKEN: "✘", Verdict.SKIPPED: "-"}
 _TITLES = {Place.MACHINE: "this machine", Place.NETWORK: "network", Place.OUTPUTS: "outputs"}
 _STEP_COLUMNS = 13
@@ -103,7 +98,7 @@ class Page:
     def _show_step(self, step: Checked) -> None:
         """A line; on a terminal, where it is longer than that is wide, it goes on below where it began."""
         mark = _MARKS[step.verdict] if self._has_marks else f"{step.verdict:<{_WORD_COLUMNS}}"
-        head = Text.assemble((mark, _STYLES[step.verdict]), f" {step.check:<{_STEP_COLUMNS}} ")
+        head = Text.assemble((mark, VERDICT_STYLES[step.verdict]), f" {step.check:<{_STEP_COLUMNS}} ")
         about = f"{quoted(step.subject)}: " if _names_subject(step) else ""
         seen = quoted(step.seen, length_max=SEEN_LENGTH_MAX)
         body = Text(f"{about}{seen}", style="dim" if step.verdict is Verdict.SKIPPED else "")

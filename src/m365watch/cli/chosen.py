@@ -68,11 +68,13 @@ def _check_ways(settings: Settings) -> None:
 def _read_files(
     config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool, for_board: bool
 ) -> Settings:
-    from m365watch.config.load import load_server_settings, load_settings
-    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
+    from m365watch.config.places import COLLECTOR_FILE, JOB_FILE
+    from m365watch.config.plain import read_plainly
 
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
     if pair is not None:
+        from m365watch.config.load import load_server_settings
+
         return load_server_settings(
             job=pair[0],
             collector=pair[1],
@@ -80,10 +82,13 @@ def _read_files(
             for_reading=for_reading,
             for_board=for_board,
         )
-    named = config or Path(os.environ[CONFIG_VARIABLE])
-    return load_settings(
-        find_config(named), environment=os.environ, for_reading=for_reading, for_board=for_board
-    )
+    path = find_config(config or Path(os.environ[CONFIG_VARIABLE]))
+    plain = read_plainly(path, environment=os.environ, for_reading=for_reading)
+    if plain is not None:
+        return plain
+    from m365watch.config.load import load_settings
+
+    return load_settings(path, environment=os.environ, for_reading=for_reading, for_board=for_board)
 
 
 def configuration_files(config: Path | None, *, job: Path | None, collector: Path | None) -> tuple[Path, ...]:
@@ -91,7 +96,7 @@ def configuration_files(config: Path | None, *, job: Path | None, collector: Pat
 
     Raises: typer.BadParameter: none is named, or both kinds are.
     """
-    from m365watch.config.server_files import COLLECTOR_FILE, JOB_FILE
+    from m365watch.config.places import COLLECTOR_FILE, JOB_FILE
 
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
     return pair or (find_config(config or Path(os.environ[CONFIG_VARIABLE])),)

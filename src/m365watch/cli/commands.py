@@ -68,6 +68,9 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(context)
         except typer.BadParameter as error:
+            if not error.message:
+                # One that is missing: typer has the sentence for it.
+                raise
             # What checks the values for typer begins with its own name for the kind of mistake.
             said = str(error).removeprefix("Value error, ")
             hint = error.param_hint

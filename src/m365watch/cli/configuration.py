@@ -24,6 +24,7 @@ __all__ = [
     "CollectorOption",
     "ConfigOption",
     "JobOption",
+    "JsonOption",
     "NoSaveStateOption",
     "ProdModeOption",
     "ValidateOption",
@@ -46,6 +47,7 @@ ConfigOption = Annotated[
         show_default=False,
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 JobOption = Annotated[
     Path | None,
     typer.Option(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.render import Totals, cure_of, totals_of
+from m365watch.instants import iso_of
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
@@ -96,11 +97,7 @@ def as_json(document: object) -> str:
 
 def instant(when: datetime | None) -> str | None:
     """2026-11-17T09:00:00Z, with microseconds where there are any; without Z where no zone is known."""
-    if when is None:
-        return None
-    if when.tzinfo is None:
-        return when.isoformat()
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    return None if when is None else iso_of(when)
 
 
 def _feed(row: FeedProgress, *, now: datetime, audit: FeedAudit | None) -> dict[str, Any]:
@@ -138,15 +135,20 @@ def counts_document(counts: Counts) -> dict[str, int]:
     return asdict(counts)
 
 
+def blob_counts(sums: Totals) -> dict[str, int]:
+    """How many blobs there are in each state."""
+    return {
+        "listed": sums.listed,
+        "delivered": sums.delivered,
+        "waiting": sums.waiting,
+        "quarantined": sums.quarantined,
+        "lost": sums.lost,
+    }
+
+
 def _totals(sums: Totals) -> dict[str, Any]:
     return {
-        "blobs": {
-            "listed": sums.listed,
-            "delivered": sums.delivered,
-            "waiting": sums.waiting,
-            "quarantined": sums.quarantined,
-            "lost": sums.lost,
-        },
+        "blobs": blob_counts(sums),
         "records": {
             "delivered": sums.records,
             "duplicates": sums.duplicates,

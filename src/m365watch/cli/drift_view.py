@@ -12,10 +12,10 @@ from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count
-from m365watch.cli.terminal import plain
 from m365watch.monitor.known_names import known_names
 from m365watch.monitor.names import Kind, Sighting
 from m365watch.monitor.vocabulary import Vocabulary
+from m365watch.plain import plain
 
 Shown = Sequence[tuple[Vocabulary, Sighting]]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.config.removing import Removal

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from m365watch.cli.documents import instant
 from m365watch.cli.render import whole_line
-from m365watch.cli.terminal import plain
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.words import cure_of, expiry_text, place_of, standing_text, unknown_cure
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.expiry.memory import KnownApplication

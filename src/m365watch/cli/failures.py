@@ -14,9 +14,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec
 
-from m365watch.cli.terminal import plain
 from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, RetryLater, SettingsRefused
 from m365watch.monitor.devo_errors import row_of
+from m365watch.plain import plain
 
 P = ParamSpec("P")
 

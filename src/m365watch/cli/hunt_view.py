@@ -12,7 +12,7 @@ from rich.text import Text
 from m365watch.cli.alerts_view import ID_SHOWN, STYLES, alert_document
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.detect.kept import KeptAlert

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from m365watch.cli.configuration import JsonOption
 from m365watch.cli.editing import command_line
 from m365watch.cli.init_options import (
     CertificateOption,
@@ -20,7 +21,6 @@ from m365watch.cli.init_options import (
     CreateCertificateOption,
     FederatedTokenFileOption,
     GraphUrlOption,
-    JsonOption,
     LoginUrlOption,
     ManagedIdentityOption,
     ManagementUrlOption,

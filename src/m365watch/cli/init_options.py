@@ -76,4 +76,3 @@ OutputOptionOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; replace FILE.")]
 NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Do not try it afterwards.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.terminal import stdout_console, write_line
 
@@ -32,7 +32,6 @@ OutputOption = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="NAME", help="Which lake, where the configuration has several."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from m365watch.cli.documents import as_json
 from m365watch.cli.render import count, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.clock import Clock
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.lake.checking import Checked

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.render import span
-from m365watch.cli.terminal import plain
 from m365watch.monitor.latency import BOUNDS_S, Histogram, LatencyBook, SeriesKey, Step, recent
+from m365watch.plain import plain
 
 ROWS_MAX = 12
 """Lines of the table; `--json` has every series."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import plain, stderr_console, write_line
+from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
+from m365watch.cli.terminal import stderr_console, write_line
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.ledger.copying import LedgerCheck
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 ledger = typer.Typer(
     help="Copy the ledger, put a copy back, or look whether it is sound.",

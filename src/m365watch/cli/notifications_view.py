@@ -11,12 +11,12 @@ from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count, moment, span, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.config.targets import TargetSettings
 from m365watch.instants import instant_of_ms
 from m365watch.notify.looking import Aside, Standings, TargetFigures
 from m365watch.notify.trial import Trial, kind_of
 from m365watch.notify.words import command_of, subject_of
+from m365watch.plain import plain
 
 ASIDE_SHOWN_MAX = 5
 LATE = timedelta(minutes=5)

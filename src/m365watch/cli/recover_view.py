@@ -10,7 +10,7 @@ from rich.text import Text
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.cli.render import content_name, count, whole_line
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.recovering import RecoveryOutcome, ServiceRecovered

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from m365watch.cli.terminal import plain
 from m365watch.model import BlobState, Feed
+from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
 from m365watch.values import dataclass
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import plain, write_line
+from m365watch.cli.terminal import write_line
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

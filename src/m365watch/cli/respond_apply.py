@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import typer
 
 from m365watch.cli.loop import run_in_loop
-from m365watch.cli.terminal import plain
 from m365watch.clock import SystemClock
 from m365watch.config.settings import Settings
 from m365watch.errors import NeedsOperator
+from m365watch.plain import plain
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan, Step

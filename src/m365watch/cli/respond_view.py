@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 from m365watch.respond.order import HOW_ORDERED
 from m365watch.respond.steps import Plan, Step
 

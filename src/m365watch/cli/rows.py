@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -13,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import instant
-from m365watch.cli.terminal import plain
+from m365watch.lake.sql_values import is_number, jsonable, text_of
+from m365watch.plain import plain
 from m365watch.spreadsheets import csv_lines
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ CELL_WIDTH_MAX = 160
 """Longer values, which is to say raw records, are cut in tables on a terminal, and nowhere else."""
 _GAP = 3
 """Columns between two cells."""
-_NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
 _INSTANTS = ("TIMESTAMP", "DATE")
 
 
@@ -45,7 +42,7 @@ def rows_view(answer: QueryAnswer, *, columns: int) -> RenderableType:
 def _table(answer: QueryAnswer) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     for name, kind in zip(answer.columns, answer.types, strict=True):
-        justify: Literal["left", "right"] = "right" if _is_number(kind) else "left"
+        justify: Literal["left", "right"] = "right" if is_number(kind) else "left"
         table.add_column(Text(plain(name)), justify=justify, no_wrap=_is_whole(kind), overflow="fold")
     for row in answer.rows:
         table.add_row(*(_cell(value) for value in row))
@@ -71,7 +68,7 @@ def _cell(value: object) -> Text:
 
 
 def _whole_cell(value: object) -> Text:
-    return Text("null", style="dim") if value is None else Text(plain(_text(value)))
+    return Text("null", style="dim") if value is None else Text(plain(text_of(value)))
 
 
 def whole_table(answer: QueryAnswer) -> str:
@@ -80,7 +77,7 @@ def whole_table(answer: QueryAnswer) -> str:
         return "no rows\n"
     lines = [tuple(map(plain, answer.columns)), *_texts(answer)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
-    numbers = [_is_number(kind) for kind in answer.types]
+    numbers = [is_number(kind) for kind in answer.types]
     return "".join("  ".join(map(_padded, line, widths, numbers)).rstrip() + "\n" for line in lines)
 
 
@@ -91,22 +88,17 @@ def _padded(text: str, width: int, number: bool) -> str:
 
 def _texts(answer: QueryAnswer) -> list[tuple[str, ...]]:
     """Every value on one line and without control characters."""
-    return [tuple("null" if value is None else plain(_text(value)) for value in row) for row in answer.rows]
+    return [tuple("null" if value is None else plain(text_of(value)) for value in row) for row in answer.rows]
 
 
 def _is_whole(kind: str) -> bool:
     """Whether values of the type are kept on one line."""
-    return _is_number(kind) or kind.startswith(_INSTANTS)
-
-
-def _is_number(kind: str) -> bool:
-    outermost = kind.partition("(")[0]
-    return outermost != "INTERVAL" and any(word in outermost for word in _NUMBERS) and "[" not in kind
+    return is_number(kind) or kind.startswith(_INSTANTS)
 
 
 def csv_text(answer: QueryAnswer) -> str:
     """The rows as CSV with a line of names; a null is an empty field."""
-    rows = (["" if value is None else _text(value) for value in row] for row in answer.rows)
+    rows = (["" if value is None else text_of(value) for value in row] for row in answer.rows)
     return csv_lines([answer.columns, *rows])
 
 
@@ -118,35 +110,4 @@ def json_text(answer: QueryAnswer) -> str:
 
 def objects_of(answer: QueryAnswer) -> list[dict[str, object]]:
     """The rows in JSON's own types, by the names of the columns; of two with one name the last is kept."""
-    return [dict(zip(answer.columns, map(_jsonable, row), strict=True)) for row in answer.rows]
-
-
-def _text(value: object) -> str:
-    plainer = _jsonable(value)
-    if isinstance(plainer, str):
-        return plainer
-    return json.dumps(plainer, ensure_ascii=False)
-
-
-def _jsonable(value: object) -> object:  # noqa: PLR0911 - one line per type
-    """`value` in JSON's own types: instants in ISO 8601 with Z, bytes in hexadecimal."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if value - value == 0 else str(value)  # JSON has no NaN and no infinity
-        case datetime():
-            return instant(value)
-        case Decimal():
-            number = float(value)
-            return number if Decimal(repr(number)) == value else str(value)  # never another number
-        case bytes():
-            return value.hex()
-        case list() | tuple():
-            return [_jsonable(one) for one in value]
-        case dict():
-            return {str(name): _jsonable(one) for name, one in value.items()}
-        case date():
-            return value.isoformat()
-        case _:
-            return str(value)
+    return [dict(zip(answer.columns, map(jsonable, row), strict=True)) for row in answer.rows]

@@ -15,6 +15,7 @@ from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
     JobOption,
+    JsonOption,
     read_settings,
 )
 from m365watch.cli.failures import EXIT_FAILED
@@ -37,7 +38,6 @@ rules = typer.Typer(
     no_args_is_help=True,
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DirectoryOption = Annotated[
     list[Path] | None,
     typer.Option("--rules", metavar="PATH", help="Also the rules of this file or folder; may be repeated."),
@@ -136,9 +136,9 @@ def validate(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.render import count
     from m365watch.cli.rules_view import mistakes_document
-    from m365watch.cli.terminal import plain
     from m365watch.detect.library import load_beside_packs
     from m365watch.detecting import load_exceptions, load_rules
+    from m365watch.plain import plain
 
     if paths:
         library, lines = load_beside_packs(paths), list[str]()

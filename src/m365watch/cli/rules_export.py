@@ -10,7 +10,8 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.failures import EXIT_FAILED
-from m365watch.cli.terminal import plain, stderr_console, write_line
+from m365watch.cli.terminal import stderr_console, write_line
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.cli.rules_export_view import Panels, Sheet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.documents import SCHEMA
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from rich.text import Text
 from m365watch.cli.blocks import list_block
 from m365watch.cli.documents import SCHEMA
 from m365watch.cli.render import count, whole_line
-from m365watch.cli.terminal import plain
 from m365watch.detect.extension import Severity
 from m365watch.detect.rule import Rule
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.detect.cases import Cases, Verdict

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from m365watch.cli.chosen import configuration_files, read_settings, state_of, writes_records
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
-from m365watch.cli.terminal import LineFormat, plain, stderr_terminal
+from m365watch.cli.terminal import LineFormat, stderr_terminal
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:

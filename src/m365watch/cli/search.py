@@ -125,9 +125,9 @@ def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) ->
 
 def _condition(text: str) -> Condition:
     """What the filter says; one that cannot be read is shown with the place, and ends the command."""
-    from m365watch.cli.terminal import plain
     from m365watch.lake.filters.conditions import condition_of
     from m365watch.lake.filters.reading import read_filter
+    from m365watch.plain import plain
 
     try:
         return condition_of(read_filter(text))

@@ -26,8 +26,8 @@ from m365watch.cli.render import (
     totals_of,
     whole_line,
 )
-from m365watch.cli.terminal import plain
 from m365watch.model import Feed, TenantId
+from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
 from m365watch.values import dataclass
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.configuration_view import configuration_document, configuration_lines
-from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.documents import SCHEMA, blob_counts, instant
 from m365watch.cli.render import count, figure_cell, quoted, span, totals_of, whole_line
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 from m365watch.tenancy.note import ConfigurationNote
 from m365watch.tenancy.standing import TenantStanding, TenantState
 from m365watch.values import dataclass
@@ -195,13 +195,7 @@ def _document(one: TenantStanding, at: datetime) -> dict[str, Any]:
         "state": str(one.state),
         "lag_s": one.lag_s,
         "records": sums.records,
-        "blobs": {
-            "listed": sums.listed,
-            "delivered": sums.delivered,
-            "waiting": sums.waiting,
-            "quarantined": sums.quarantined,
-            "lost": sums.lost,
-        },
+        "blobs": blob_counts(sums),
         "last_error": one.error,
         "last_error_at": instant(one.error_at),
         "fix": one.fix,

@@ -72,11 +72,6 @@ def _is_seen(character: str) -> bool:
     return character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"
 
 
-def plain(text: str) -> str:
-    """`text` on one line and without control characters, which records may carry to a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def _console(*, on_stderr: bool) -> Console:
     from rich.console import Console
 

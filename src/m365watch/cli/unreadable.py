@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from m365watch.cli.terminal import plain
 from m365watch.clock import SystemClock
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.config.settings import DetectionSettings

@@ -14,7 +14,12 @@ from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import quoted
 from m365watch.diagnosis.findings import Diagnosis, Finding, Verdict
 
-_STYLES = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.BROKEN: "bold red", Verdict.SKIPPED: "dim"}
+VERDICT_STYLES = {
+    Verdict.OK: "green",
+    Verdict.NOTE: "yellow",
+    Verdict.BROKEN: "bold red",
+    Verdict.SKIPPED: "dim",
+}
 
 
 def why_page(diagnoses: Sequence[Diagnosis]) -> RenderableType:
@@ -26,7 +31,9 @@ def why_page(diagnoses: Sequence[Diagnosis]) -> RenderableType:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for finding in diagnosis.findings:
-            table.add_row(Text(finding.verdict, _STYLES[finding.verdict]), finding.step, quoted(finding.seen))
+            table.add_row(
+                Text(finding.verdict, VERDICT_STYLES[finding.verdict]), finding.step, quoted(finding.seen)
+            )
         parts += [*([Text("")] if parts else []), Text(f"tenant {diagnosis.tenant_id}", style="bold"), table]
         parts += [
             Text(f"hint: {quoted(one.fix)}")

@@ -15,13 +15,9 @@ from pathlib import Path
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.tidy import is_off
+from m365watch.config.usual import BY_DEFAULT, COLLECTING
 from m365watch.config.values import is_guid
 from m365watch.model import Service
-
-COLLECTING = tuple(service for service in Service if service.content)
-"""The services that collect something of their own."""
-BY_DEFAULT = tuple(service for service in COLLECTING if service.content_type)
-"""Those that are collected where none is named: what is in Graph needs permissions of its own."""
 
 _DEFAULT_INPUT = "office365"
 _DEFAULT_OUTPUT = "lake"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from pathlib import Path
 
 from m365watch.config.files import read_small_file
+from m365watch.config.pem import DER, WHOLE_CERTIFICATE
 
 BUNDLE_BYTES_MAX = 8 << 20
 """The largest file of certificates; a system's whole store has about 250 kB."""
 
 FILES_MAX = 2_000
 """The most files of a folder that are looked at."""
-
-_PEM = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----.*?-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
-_DER_STARTS = b"\x30"
 
 
 def trust_authorities(context: ssl.SSLContext, bundle: Path) -> int:
@@ -65,11 +62,11 @@ def _trust_file(context: ssl.SSLContext, file: Path, *, within: str = "") -> Non
         raise ValueError(f"{prefix}{error}") from None
     if len(content) > BUNDLE_BYTES_MAX:
         raise ValueError(f"{prefix}is larger than {BUNDLE_BYTES_MAX >> 20} MB, which no bundle needs")
-    found = b"\n".join(_PEM.findall(content))
+    found = b"\n".join(WHOLE_CERTIFICATE.findall(content))
     try:
         if found:
             context.load_verify_locations(cadata=found.decode("ascii"))
-        elif content.startswith(_DER_STARTS):
+        elif content.startswith(DER):
             context.load_verify_locations(cadata=content)
     except (ssl.SSLError, ValueError):
         raise ValueError(f"{prefix}has a certificate that cannot be read; export it anew, in PEM") from None

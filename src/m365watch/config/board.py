@@ -26,13 +26,11 @@ from m365watch.config.kinds import (
 from m365watch.config.listening import BoardSettings, EntraSignInSettings, GrantSettings
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
-from m365watch.config.sections import Document, section_at
+from m365watch.config.sections import BOARD, Document, section_at
 from m365watch.config.served_files import settle_served_file
-from m365watch.config.settings import NetworkSettings, Secret
+from m365watch.config.settings import NetworkSettings, Secret, secret_of
 from m365watch.config.webhook import parse_listen, split_listen
 
-BOARD: tuple[str, ...] = ("board",)
-BOARD_ENTRA: tuple[str, ...] = ("board", "entra")
 FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _FILE = "the path of a file in PEM"
 _FILES = ("certificate_file", "private_key_file")
@@ -188,13 +186,13 @@ def resolve_board(section: BoardSection | None, *, network: NetworkSettings) -> 
     if section is None:
         return None
     host, port = split_listen(section.listen)
-    password, proxy = section.key_password, section.proxy
+    proxy = section.proxy
     return BoardSettings(
         listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         address=section.address or "",
         certificate=section.certificate_file,
         key=section.private_key_file,
-        key_password=Secret(password.get_secret_value()) if password else None,
+        key_password=secret_of(section.key_password or None),
         proxies=proxy.addresses if proxy else (),
         proxy_headers=proxy.headers if proxy else (),
         asks_everybody=section.sign_in,

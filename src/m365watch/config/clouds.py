@@ -48,7 +48,7 @@ management host of China; seven public programs agree on this one. Graph's hosts
 page on national clouds; its audit log queries are documented for the worldwide service alone.
 """
 
-_URL_CHARACTERS = re.compile(r"[!-~]+")
+URL_CHARACTERS = re.compile(r"[!-~]+")
 _HOST_CHARACTERS = re.compile(r"[a-z0-9.:_-]+")
 
 
@@ -64,7 +64,7 @@ def parse_base_url(text: str) -> str:
     Raises:
         ValueError: it is not https (http is for loopback only), or has more than host, port and path.
     """
-    if not _URL_CHARACTERS.fullmatch(text):
+    if not URL_CHARACTERS.fullmatch(text):
         raise ValueError("has a space or a character that no URL has")
     parts, host = _split(text)
     if "@" in text or "?" in text or "#" in text:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from m365watch.config.document import Unreadable
 from m365watch.config.spots import Spot
 
-_COMMENT = re.compile(r"#[^\r\n]*")
+COMMENT = re.compile(r"#[^\r\n]*")
 _REST_OF_LINE = re.compile(r"[ \t]*(,?)[ \t]*(?:#[^\r\n]*)?(?:\r?\n|\Z)")
 _DEEPER_COMMENT = re.compile(r"([ \t]*)#[^\r\n]*(?:\r?\n|\Z)")
 
@@ -90,7 +90,7 @@ def _commentless(text: str, start: int, end: int) -> int:
 
 def _comma_cut(text: str, start: int, end: int) -> Iterator[Cut]:
     """The comma between two things, outside comments."""
-    between = _COMMENT.sub(lambda found: " " * len(found[0]), text[start:end])
+    between = COMMENT.sub(lambda found: " " * len(found[0]), text[start:end])
     at = between.find(",")
     if at >= 0:
         yield Cut(start + at, start + at + 1)

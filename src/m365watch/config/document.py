@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import NoReturn
 
 TEXT_BYTES_MAX = 1_048_576
 """The largest configuration that is read: about 2,000 tenants."""
+
+HOW_TO_BEGIN = "let `m365watch init` write a first one"
+_NAME_ANOTHER = "name another file with --config"
 
 NESTED_TOO_DEEPLY = "is nested too deeply to be a configuration"
 
@@ -29,6 +33,33 @@ def plain_values(value: object) -> object:
     if isinstance(value, Pairs):
         return {key: plain_values(child) for key, child in value}
     return [plain_values(one) for one in value] if isinstance(value, list) else value
+
+
+def read_text(path: Path) -> str:
+    """The text of the file.
+
+    Raises:
+        Unreadable: there is no such file, it cannot be read, or it is no text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(TEXT_BYTES_MAX + 1)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Unreadable("is not UTF-8 text; save it as UTF-8") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise Unreadable("there is no such file", fix=f"{_NAME_ANOTHER}, or {HOW_TO_BEGIN}") from None
+    except IsADirectoryError:
+        raise Unreadable("is a directory", fix="name the file in it with --config") from None
+    except PermissionError:
+        raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None
+    except ValueError:
+        raise Unreadable("cannot be read: not a path", fix=_NAME_ANOTHER) from None
+    if len(content) > TEXT_BYTES_MAX:
+        raise Unreadable(f"is larger than {TEXT_BYTES_MAX:,} bytes, which no configuration needs")
+    return text
 
 
 def parse_document(text: str, *, suffix: str) -> object:

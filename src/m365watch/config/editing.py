@@ -10,6 +10,7 @@ import difflib
 import re
 from typing import NamedTuple
 
+from m365watch.config.cutting import COMMENT
 from m365watch.config.document import Pairs, Unreadable, parse_document
 from m365watch.config.mistakes import SECRET_KEYS, hide_secrets
 from m365watch.config.spots import Spot, locate
@@ -20,7 +21,6 @@ _LINE_COLUMNS_MAX = 110
 _CONTEXT_LINES = 2
 _NAME_INPUT = "name one of them with --input"
 _NOT_PLAIN_IN_BRACKETS = re.compile(r"[][{},]")
-_COMMENT = re.compile(r"#[^\r\n]*")
 SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
 """Keys whose value stands in stars in a difference."""
 
@@ -146,7 +146,7 @@ def _appended(text: str, old: Spot, tenant_id: str) -> list[_Edit]:
     """The id as the last of a list in brackets; comments stay with the element they stand beside."""
     last = old.elements[-1]
     tail = text[last.end : old.end - 1].rstrip()
-    has_comma = "," in _COMMENT.sub("", tail)
+    has_comma = "," in COMMENT.sub("", tail)
     lead = _lead(text, old, new_length=len(tenant_id) + 4)
     if "#" in tail and "\n" not in lead:
         lead = _line_break(text) + " " * _column(text, last.start)
@@ -160,7 +160,7 @@ def _lead(text: str, old: Spot, *, new_length: int) -> str:
     """The space between two elements of the list, as it is kept there."""
     last = old.elements[-1]
     before = old.elements[-2].end if len(old.elements) > 1 else old.start + 1
-    lead = _COMMENT.sub("", text[before : last.start]).replace(",", "")
+    lead = COMMENT.sub("", text[before : last.start]).replace(",", "")
     if "\n" in lead:
         return _line_break(text) + lead.rpartition("\n")[2]
     line_end = text.find("\n", last.end)

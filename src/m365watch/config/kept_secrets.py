@@ -15,10 +15,10 @@ from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, hide_secrets, show_path
 from m365watch.config.spots import NULLS, Spot, locate
 from m365watch.config.tidy import is_placeholder
+from m365watch.config.values import VARIABLE
 
 MARK = "<kept secret>"
 _OF_SECTION = ".yaml"
-_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _USER_IN_URL = re.compile(r"://[^/@\s]*@")
 
 
@@ -78,7 +78,7 @@ def _is_secret(path: KeyPath, spot: Spot) -> bool:
         return True
     named = next((one for one in reversed(path) if isinstance(one, str)), "")
     is_empty = not spot.style and text in NULLS
-    refers = _VARIABLE.fullmatch(text) is not None or is_reference(text) or is_placeholder(text)
+    refers = VARIABLE.fullmatch(text) is not None or is_reference(text) or is_placeholder(text)
     return named in SECRET_NAMES and not is_empty and not refers
 
 

@@ -10,7 +10,7 @@ from m365watch.config.agreement import check_agreement
 from m365watch.config.board import check_board
 from m365watch.config.certificates import find_certificates
 from m365watch.config.detections import check_detections
-from m365watch.config.document import TEXT_BYTES_MAX, Pairs, Unreadable, parse_document
+from m365watch.config.document import HOW_TO_BEGIN, Pairs, Unreadable, parse_document, read_text
 from m365watch.config.exposure import guard_for
 from m365watch.config.identities import identity_endpoint
 from m365watch.config.illegal import refuse_redis, set_aside_illegal
@@ -26,13 +26,9 @@ from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.tidy import set_aside, tidy_document
+from m365watch.config.usual import IMAGE_VARIABLE
 from m365watch.config.webhook import check_webhook
 from m365watch.errors import SettingsRefused
-
-IMAGE_VARIABLE = "COLLECTOR_IMAGE"
-"""The variable in which Devo's containers have the name of their image."""
-_NAME_ANOTHER = "name another file with --config"
-_HOW_TO_BEGIN = "let `m365watch init` write a first one"
 
 
 def load_settings(
@@ -154,35 +150,13 @@ def example_settings() -> str:
 def _read_document(path: Path) -> object:
     """The document in the file at `path`; raises SettingsRefused where there is none."""
     try:
-        document = parse_document(_read_text(path), suffix=path.suffix.lower())
+        document = parse_document(read_text(path), suffix=path.suffix.lower())
     except Unreadable as error:
         fix = error.fix or "correct the file and start again"
         raise SettingsRefused([str(error)], where=str(path), fix=fix) from None
     if document is None:
-        raise SettingsRefused(["is empty"], where=str(path), fix=_HOW_TO_BEGIN)
+        raise SettingsRefused(["is empty"], where=str(path), fix=HOW_TO_BEGIN)
     return document
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(TEXT_BYTES_MAX + 1)
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Unreadable("is not UTF-8 text; save it as UTF-8") from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise Unreadable("there is no such file", fix=f"{_NAME_ANOTHER}, or {_HOW_TO_BEGIN}") from None
-    except IsADirectoryError:
-        raise Unreadable("is a directory", fix="name the file in it with --config") from None
-    except PermissionError:
-        raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None
-    except ValueError:
-        raise Unreadable("cannot be read: not a path", fix=_NAME_ANOTHER) from None
-    if len(content) > TEXT_BYTES_MAX:
-        raise Unreadable(f"is larger than {TEXT_BYTES_MAX:,} bytes, which no configuration needs")
-    return text
 
 
 _EXAMPLE = """\

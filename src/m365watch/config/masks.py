@@ -3,24 +3,8 @@
 from __future__ import annotations
 
 from m365watch.config.inputs import DlpSection, InputSection, MaskSection, ServiceSection
-from m365watch.config.settings import ANY_TEXT, MaskSettings
-
-MASKED = "***"
-
-_CONDITIONS = ("PolicyDetails", "*", "Rules", "*", "ConditionsMatched", "SensitiveInformation", "*")
-_ON_DEVICE = ("EndpointMetaData", "SensitiveInformation", "*")
-_DETECTIONS = "SensitiveInformationDetections"
-
-DETECTED_VALUES = tuple(
-    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (ANY_TEXT,))
-    for place in (_CONDITIONS, _ON_DEVICE)
-    for detections in ((_DETECTIONS,), (_DETECTIONS, "*"))
-)
-"""Every text and number below `DetectedValues`: what was found, and the excerpt around it.
-
-Source: Management Activity API schema, "DLP schema": SensitiveInformationDetections complex type, which the
-page calls an object in one place and an array of objects in another; both are masked.
-"""
+from m365watch.config.settings import MaskSettings
+from m365watch.config.usual import DETECTED_VALUES
 
 
 def masks_of(section: InputSection, service: ServiceSection) -> tuple[MaskSettings, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.clouds import parse_base_url
+from m365watch.config.clouds import URL_CHARACTERS, parse_base_url
 from m365watch.config.kinds import (
     ON_OFF,
     BaseUrl,
@@ -27,7 +27,6 @@ _SECRET_FILE = "the path of a file that only its owner may read"
 _URL = "the webhook's https URL in quotes, or ${NAME}, or the key webhook_url_file"
 _PEM = "the path of a PEM file"
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-_URL_CHARACTERS = re.compile(r"[!-~]+")
 _RULE_CHARACTERS_MAX = 200
 
 
@@ -296,7 +295,7 @@ def parse_webhook_url(text: str) -> str:
 
     Raises: ValueError: it is not https (http is for loopback only), or has a user name or a fragment.
     """
-    if not _URL_CHARACTERS.fullmatch(text):
+    if not URL_CHARACTERS.fullmatch(text):
         raise ValueError("has a space or a character that no URL has")
     scheme, _, rest = text.partition("://")
     parse_base_url(f"{scheme}://{re.split('[/?]', rest, maxsplit=1)[0]}")

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from m365watch.values import dataclass
 
+JOB_FILE = Path("/etc/devo/job/job_config.json")
+COLLECTOR_FILE = Path("/etc/devo/collector/collector_config.json")
+"""Where Devo's collector server puts its two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Places:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from m365watch.config.cutting import last_end, line_end, line_start, member_cuts, past_comments
 from m365watch.config.document import Pairs, Unreadable, parse_document, plain_values
-from m365watch.config.spots import NULLS, Spot, is_json, locate
+from m365watch.config.spots import NULLS, Spot, is_json, locate, reads_as_json
 
 Path = tuple[str, ...]
 """The keys from the top of the file to the section: ("inputs", "office365")."""
@@ -215,20 +215,12 @@ class _Writing:
     def _flow(self, section: str, columns: int) -> str:
         """The section in brackets, its further lines indented by so many columns."""
         plain = section.strip()
-        if not plain.startswith("{") or (self._is_json and not _reads_as_json(plain)):
+        if not plain.startswith("{") or (self._is_json and not reads_as_json(plain)):
             plain = json.dumps(plain_values(parse_document(section, suffix=_OF_SECTION)), indent=_STEP)
         return _indented(plain, columns).lstrip(" ")
 
     def _put(self, start: int, end: int, new: str) -> str:
         return self._text[:start] + new.replace("\n", self._break) + self._text[end:]
-
-
-def _reads_as_json(text: str) -> bool:
-    try:
-        parse_document(text, suffix=".json")
-    except Unreadable:
-        return False
-    return True
 
 
 def _key(name: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from m365watch.config.agreement import BY_DEFAULT, COLLECTING
 from m365watch.config.board import resolve_board
 from m365watch.config.clouds import CLOUDS, is_microsofts
 from m365watch.config.detections import is_on, resolve_detections
@@ -40,14 +39,9 @@ from m365watch.config.settings import (
     SyslogSettings,
     TenantSettings,
 )
+from m365watch.config.usual import BY_DEFAULT, COLLECTING, MICROSOFTS_REQUESTS_PER_MINUTE
 from m365watch.config.webhook import resolve_webhook
 from m365watch.model import Service, TenantId
-
-MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
-"""The budget that every tenant has at least.
-
-Source: Management Activity API reference, "API throttling".
-"""
 
 
 def resolve(

@@ -16,6 +16,7 @@ from m365watch.config.settings import (
     ManagedIdentitySettings,
     Secret,
     SecretSettings,
+    secret_of,
 )
 
 
@@ -50,7 +51,7 @@ def _proofs(
             certificate=keys.certificate_file,
             key=keys.private_key_file,
             key_text=_pem(keys.private_key),
-            password=_secret(keys.certificate_password),
+            password=secret_of(keys.certificate_password),
             audience=section.assertion_audience,
             name=f"{before}certificate_file",
         )
@@ -61,10 +62,6 @@ def _proofs(
             file=keys.client_secret_file,
             name=f"{before}client_secret{'_file' if keys.client_secret_file is not None else ''}",
         )
-
-
-def _secret(given: SecretStr | None) -> Secret | None:
-    return None if given is None else Secret(given.get_secret_value())
 
 
 def _pem(given: SecretStr | None) -> Secret | None:

@@ -8,18 +8,11 @@ from pathlib import Path
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.network import DIRECTLY, NetworkSection
 from m365watch.config.places import Places
-from m365watch.config.sections import Document, section_at
-from m365watch.config.settings import NetworkSettings, ProxySettings, Secret
-
-NETWORK_OF_ALL = ("globals", "network")
+from m365watch.config.sections import NETWORK_OF_ALL, Document, networks_in, section_at
+from m365watch.config.settings import NetworkSettings, ProxySettings, secret_of
 
 _OF_PROXY = {"proxy_username", "proxy_password", "proxy_password_file"}
 """Keys that belong to one proxy, and are never told to another."""
-
-
-def networks_in(document: Document) -> list[tuple[str, ...]]:
-    """Where the document has, or may have, a section `network`."""
-    return [NETWORK_OF_ALL, *(("inputs", name, "network") for name in section_at(document, "inputs"))]
 
 
 def check_networks(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
@@ -78,7 +71,7 @@ def resolve_network(section: NetworkSection) -> NetworkSettings:
         proxy = ProxySettings(
             section.proxy,
             section.proxy_username,
-            None if password is None else Secret(password.get_secret_value()),
+            secret_of(password),
         )
     return NetworkSettings(
         proxy=proxy,

@@ -6,8 +6,6 @@ import difflib
 import ipaddress
 from collections.abc import Mapping, Sequence
 
-from pydantic import SecretStr
-
 from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.notifications import (
@@ -31,6 +29,7 @@ from m365watch.config.settings import (
     SyslogSettings,
     TlsSettings,
     WireSettings,
+    secret_of,
 )
 from m365watch.config.targets import (
     EmailTarget,
@@ -192,8 +191,8 @@ def _resolve(
                 name,
                 wishes,
                 Secret(section.webhook_url.get_secret_value()),
-                signing_secret=_secret(section.signing_secret),
-                token=_secret(section.token),
+                signing_secret=secret_of(section.signing_secret),
+                token=secret_of(section.token),
                 network=network,
             )
         case SlackNotification():
@@ -240,13 +239,13 @@ def _resolve_mail(
         recipients=tuple(dict.fromkeys(section.recipients)),
         security=section.security,
         username=section.username or "",
-        password=_secret(section.password),
+        password=secret_of(section.password),
         network=network,
     )
 
 
 def _resolve_wire(name: str, section: SyslogNotification) -> SyslogSettings:
-    tls = TlsSettings(section.chain, section.cert, section.key, _secret(section.key_password))
+    tls = TlsSettings(section.chain, section.cert, section.key, secret_of(section.key_password))
     return SyslogSettings(
         name=name,
         address=section.address,
@@ -258,7 +257,3 @@ def _resolve_wire(name: str, section: SyslogNotification) -> SyslogSettings:
         facility=section.facility,
         wire=WireSettings(),
     )
-
-
-def _secret(given: SecretStr | None) -> Secret | None:
-    return None if given is None else Secret(given.get_secret_value())

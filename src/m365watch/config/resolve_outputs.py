@@ -7,8 +7,6 @@ import re
 import socket
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from m365watch.config.outputs import ConsoleOutput, FilesOutput, LakeOutput, OutputSection, RetentionKeys
 from m365watch.config.overall import GlobalOverrides
 from m365watch.config.retention import RetentionSettings, TableRetention
@@ -25,6 +23,7 @@ from m365watch.config.settings import (
     TagSettings,
     TlsSettings,
     WireSettings,
+    secret_of,
 )
 from m365watch.config.wires import (
     CompressionKeys,
@@ -170,7 +169,7 @@ def _resolve_tls(config: DevoPlatformConfig | SyslogConfig) -> TlsSettings:
         chain=config.chain,
         cert=config.cert,
         key=config.key,
-        key_password=_secret(config.key_password),
+        key_password=secret_of(config.key_password),
         verify_hostname=config.verify_hostname,
     )
 
@@ -215,10 +214,6 @@ def own_host() -> str:
 
 def _host(config: TagKeys) -> str:
     return config.hostname or own_host()
-
-
-def _secret(given: SecretStr | None) -> Secret | None:
-    return None if given is None else Secret(given.get_secret_value())
 
 
 def _is_on(*, given: bool | None, default: bool) -> bool:

@@ -6,16 +6,13 @@ import os
 import shlex
 from pathlib import Path
 
-from m365watch.config.board import BOARD, BOARD_ENTRA
 from m365watch.config.exposure import FileGuard
 from m365watch.config.files import read_with_status
 from m365watch.config.keyrings import is_reference, read_keyring
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.places import Places
-from m365watch.config.resolve_network import networks_in
-from m365watch.config.sections import Document, section_at
+from m365watch.config.sections import BOARD, BOARD_ENTRA, WEBHOOK, Document, networks_in, section_at
 from m365watch.config.values import is_guid
-from m365watch.config.webhook import WEBHOOK
 
 SECRET_BYTES_MAX = 4_096
 RESPONSE = ("detections", "response", "credentials")

@@ -13,10 +13,6 @@ from m365watch.config.document import Pairs
 from m365watch.config.mistakes import Origin, Report
 from m365watch.config.outputs import OUTPUT_TYPES
 
-JOB_FILE = Path("/etc/devo/job/job_config.json")
-COLLECTOR_FILE = Path("/etc/devo/collector/collector_config.json")
-"""Where Devo's collector server puts them."""
-
 _JOB_KEYS = {"inputs", "global_overrides"}
 _UNKNOWN = "is not a key that this collector knows here, and was ignored"
 _GLOBALS = {"job_id": "id", "job_name": "name", "debug": "debug", "state_store": "persistence"}

@@ -12,6 +12,8 @@ from m365watch.model import Service, TenantId
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from m365watch.config.listening import BoardSettings, WebhookSettings
     from m365watch.config.targets import TargetSettings
 
@@ -29,6 +31,11 @@ class Secret:
     def __repr__(self) -> str:
         """Stars, whatever the secret."""
         return "Secret(***)"
+
+
+def secret_of(given: SecretStr | None) -> Secret | None:
+    """The secret of a section of the configuration, where it has one."""
+    return None if given is None else Secret(given.get_secret_value())
 
 
 @dataclass(frozen=True, slots=True)

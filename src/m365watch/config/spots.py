@@ -86,6 +86,13 @@ def is_json(text: str, *, suffix: str) -> bool:
     if suffix not in {".yaml", ".yml"}:
         parse_document(text, suffix=suffix)
         return True
+    return reads_as_json(text)
+
+
+def reads_as_json(text: str) -> bool:
+    """Whether it is JSON, whatever its file is called."""
+    from m365watch.config.document import parse_document
+
     try:
         parse_document(text, suffix=".json")
     except Unreadable:

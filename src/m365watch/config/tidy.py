@@ -15,6 +15,7 @@ from m365watch.config.document import Pairs
 from m365watch.config.exposure import CREDENTIALS_VARIABLE
 from m365watch.config.mistakes import SECRET_KEYS, KeyPath, Report
 from m365watch.config.sections import Document, section_at
+from m365watch.config.values import VARIABLE
 from m365watch.config.wanted import filled_in_at, wanted_at
 
 DEPTH_MAX = 20
@@ -34,7 +35,6 @@ _LENT = (
 )
 """What to do outside the unit, where the variable is not to be set by hand."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate", "federated_token")}
 """Secrets, and the files they lie in: whoever sends nothing needs neither."""
 _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\.\.\.|\u2026)\s*")
@@ -154,17 +154,17 @@ class _Tidying:
         fills = self._fills_board if path[:1] == ("board",) else self._fills_secrets
         if not fills and not _FOR_SECRETS.isdisjoint(path[-1:]):
             return text
-        missing = [name for name in _VARIABLE.findall(text) if not self._environment.get(name)]
+        missing = [name for name in VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:
             names = " and ".join(dict.fromkeys(missing))
             cure = _LENT if CREDENTIALS_VARIABLE in missing else "set it"
             self._report.refuse(path, f"the environment lacks {names}, or it is empty; {cure}")
-        if "${" in _VARIABLE.sub("", text):
+        if "${" in VARIABLE.sub("", text):
             self._report.refuse(path, "has a ${ that starts no variable; write it as ${NAME}")
         return self._filled(text)
 
     def _filled(self, text: str) -> str:
-        return _VARIABLE.sub(lambda match: self._environment.get(match[1], ""), text)
+        return VARIABLE.sub(lambda match: self._environment.get(match[1], ""), text)
 
     def _tidy_scalar(self, value: object, path: KeyPath) -> object:
         whole = isinstance(value, int) and value.bit_length() <= INTEGER_BITS_MAX

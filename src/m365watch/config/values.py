@@ -10,13 +10,15 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
-_TAG_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
+TAG_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
 _TAG_PLACEHOLDER = re.compile(r"\{(?:workload|operation)\}")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""What stands for a variable of the environment."""
 _PERIOD = re.compile(r"([1-9][0-9]{0,5})([smhdwMy])")
-_PERIOD_UNITS_S = {
+PERIOD_UNITS_S = {
     "s": 1,
     "m": 60,
     "h": 3_600,
@@ -29,7 +31,7 @@ _PERIOD_UNITS_S = {
 
 def is_guid(text: str) -> bool:
     """Whether the text is written as a GUID, in either case."""
-    return _GUID.fullmatch(text.lower()) is not None
+    return GUID.fullmatch(text.lower()) is not None
 
 
 def parse_guid(text: str) -> str:
@@ -70,7 +72,7 @@ def parse_instant(text: str) -> datetime:
 def parse_tag(text: str) -> str:
     """The tag unchanged, if it has 2 to 6 levels of letters, digits, _ and -."""
     levels = text.split(".")
-    if 2 <= len(levels) <= 6 and all(map(_TAG_LEVEL.fullmatch, levels)):
+    if 2 <= len(levels) <= 6 and all(map(TAG_LEVEL.fullmatch, levels)):
         return text
     raise ValueError("is not a Devo tag")
 
@@ -96,7 +98,7 @@ def parse_tag_template(text: str) -> str:
 
 def parse_name(text: str) -> str:
     """The name unchanged, if it has 1 to 64 letters, digits, _ and -."""
-    if _NAME.fullmatch(text):
+    if NAME.fullmatch(text):
         return text
     raise ValueError("is not a name")
 
@@ -143,4 +145,4 @@ def parse_period_s(text: str) -> int:
     match = _PERIOD.fullmatch(text)
     if match is None:
         raise ValueError("is not a period")
-    return int(match[1]) * _PERIOD_UNITS_S[match[2]]
+    return int(match[1]) * PERIOD_UNITS_S[match[2]]

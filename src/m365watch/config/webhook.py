@@ -11,11 +11,10 @@ from m365watch.config.kinds import ON_OFF, BaseUrl, FilePath, SecretText, Sectio
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
-from m365watch.config.sections import Document, section_at
+from m365watch.config.sections import WEBHOOK, Document, section_at
 from m365watch.config.served_files import settle_served_file
-from m365watch.config.settings import Secret
+from m365watch.config.settings import Secret, secret_of
 
-WEBHOOK: tuple[str, str] = ("globals", "webhook")
 AUTH_ID_CHARACTERS_MIN = 16
 """A shorter one could be guessed."""
 
@@ -123,7 +122,6 @@ def resolve_webhook(section: WebhookSection | None) -> WebhookSettings | None:
     if section is None or not section.enabled:
         return None
     host, port = split_listen(section.listen)
-    password = section.key_password
     return WebhookSettings(
         address=section.address,
         host=host,
@@ -131,6 +129,6 @@ def resolve_webhook(section: WebhookSection | None) -> WebhookSettings | None:
         auth_id=Secret(section.auth_id.get_secret_value()),
         certificate=section.certificate_file,
         key=section.private_key_file,
-        key_password=Secret(password.get_secret_value()) if password else None,
+        key_password=secret_of(section.key_password or None),
         requests_per_minute=section.requests_per_minute,
     )

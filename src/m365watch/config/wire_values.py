@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from m365watch.config.values import parse_tag
+from m365watch.config.values import TAG_LEVEL, parse_tag
 
 TABLE_PREFIX = "cloud.office365.management."
 """Where Devo keeps the tables of this collector; a known table may be named by what follows."""
@@ -33,7 +33,6 @@ _SEVERITY_SPELLINGS = {"emergency": "emerg", "critical": "crit", "error": "err",
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*\.?")
 _LINE_HOST = re.compile(r"[!-~]{1,255}")
 _APP_NAME = re.compile(r"[!-~]{1,48}")
-_TABLE_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
 _URL_PART = re.compile(r"[A-Za-z0-9_.@~-]{1,255}")
 
 
@@ -72,7 +71,7 @@ def parse_transport_type(text: str) -> str:
 
 def parse_table(text: str) -> str:
     """The full name of a table; one level alone is a table below cloud.office365.management."""
-    return TABLE_PREFIX + text if _TABLE_LEVEL.fullmatch(text) else parse_tag(text)
+    return TABLE_PREFIX + text if TAG_LEVEL.fullmatch(text) else parse_tag(text)
 
 
 def parse_url_part(text: str) -> str:

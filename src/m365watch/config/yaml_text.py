@@ -82,7 +82,8 @@ def _telling_mistakes() -> Iterator[None]:
         yield
     except yaml.MarkedYAMLError as error:
         raise Unreadable(_yaml_mistake(error)) from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # PyYAML itself stumbles over the number of a character that there is not: "\\U00110000".
         raise Unreadable("has a character that YAML does not allow") from None
     except RecursionError:
         raise Unreadable(NESTED_TOO_DEEPLY) from None
@@ -95,13 +96,13 @@ def _read_node(node: yaml.Node) -> object:
         return [_read_node(child) for child in node.value]
     if isinstance(node, yaml.ScalarNode):
         return _read_scalar(node)
-    raise _refused_node(node, _NO_TAGS)
+    raise refused_node(node, _NO_TAGS)
 
 
 def _read_key(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
-    raise _refused_node(node, "a key has to be plain text")
+    raise refused_node(node, "a key has to be plain text")
 
 
 def _read_scalar(node: yaml.ScalarNode) -> object:
@@ -111,10 +112,11 @@ def _read_scalar(node: yaml.ScalarNode) -> object:
     pattern, _, read = _SCALARS.get(node.tag, (r"(?!)", [], str))
     if re.fullmatch(pattern, text):
         return read(text)
-    raise _refused_node(node, _NO_TAGS)
+    raise refused_node(node, _NO_TAGS)
 
 
-def _refused_node(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+def refused_node(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    """The mistake at the place where the node begins."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 

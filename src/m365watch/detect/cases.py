@@ -38,12 +38,11 @@ from m365watch.detect.matching import Matcher
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
-from m365watch.instants import ms_of
+from m365watch.instants import EPOCH, ms_of
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 
 CASES_BYTES_MAX = 8 * 1_048_576
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 _DAY_MS = 86_400_000
 _KEYS = {"detection", "rule", "settings", "hits", "near_misses"}
@@ -255,7 +254,7 @@ def find_alerts(
     """
     matcher = Matcher(list_sought(rules, knowledge), knowledge=knowledge)
     matches: list[Match] = []
-    told = Told(tenant, _EPOCH)
+    told = Told(tenant, EPOCH)
     times = []
     for record, header in zip(records, headers_of(records), strict=True):
         matches += matcher.match(record, told, header=header)

@@ -41,16 +41,17 @@ from m365watch.detect.condition import (
 from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.derived.operation import normalise_operation, spell_operation
 from m365watch.detect.fields import Value, View, every_value, reader_of, text_of
-from m365watch.instants import ms_of
+from m365watch.instants import EPOCH, ms_of
 
 Predicate = Callable[[View], bool]
 TextTest = Callable[[str], bool]
 
 _OPERATIONS = ("Operation", "m365.operation")
 _INSTANT_MAX = 40
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a time without a zone is of UTC
+_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
+"""A time without a zone is of UTC."""
 _SECONDS_CHARS = len("2026-11-10T17:09:36")
-_OPENING = frozenset({"[", '"'})
+OPENING = frozenset({"[", '"'})
 _BACK_REFERENCE = re.compile(r"invalid escape sequence: \\[1-9]")
 
 
@@ -129,7 +130,7 @@ def _texts(field: str, test: TextTest) -> Predicate:
     def holds(view: View) -> bool:
         value = view.record.get(field)
         # Most fields are plain texts; what may hold more than one value begins with a bracket or a quote.
-        if type(value) is str and value[:1] not in _OPENING:
+        if type(value) is str and value[:1] not in OPENING:
             return test(value)
         return value is not None and read(view)
 
@@ -346,7 +347,7 @@ def read_ms(text: str) -> int | None:
         except ValueError:
             return _slow_ms(text)
         if at.tzinfo is None and not at.microsecond:
-            since = at - _EPOCH
+            since = at - _NAIVE_EPOCH
             return (since.days * 86_400 + since.seconds) * 1000
     return _slow_ms(text)
 

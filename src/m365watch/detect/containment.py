@@ -9,6 +9,7 @@ WORDS = frozenset(
     {
         "block_address",
         "block_external_user",
+        "block_indicator",
         "disable_account",
         "disable_anonymous_link",
         "disable_application",
@@ -70,8 +71,17 @@ CONNECTOR_SETTINGS = (
     "RestrictDomainsToCertificate",
 )
 """Of a mail connector, what decides where mail goes and whose is taken."""
+RULE_ACTIONS = ("DeleteMessage", "MarkAsRead", "MoveToFolder", "SoftDeleteMessage")
+"""Of an inbox rule, what it does with mail besides sending it on."""
 READS: Mapping[str, tuple[str, ...]] = {
-    "remove_inbox_rule": (*_OF_MAILBOX, "Parameters.Name", "OperationProperties.RuleName", "UserId"),
+    "remove_inbox_rule": (
+        *_OF_MAILBOX,
+        "Parameters.Name",
+        "OperationProperties.RuleName",
+        "UserId",
+        "m365.recipients",
+        *(f"Parameters.{name}" for name in RULE_ACTIONS),
+    ),
     "remove_forwarding": (*_OF_MAILBOX, "Parameters.ForwardingSmtpAddress", "Parameters.ForwardingAddress"),
     "remove_mailbox_permission": (
         *_OF_MAILBOX,
@@ -87,12 +97,14 @@ READS: Mapping[str, tuple[str, ...]] = {
         "ModifiedProperties.Group.ObjectID.new",
         "ModifiedProperties.Group.DisplayName.new",
     ),
+    "block_indicator": ("Operation", "m365.indicator", "m365.indicator_link"),
     "disable_application": ("Operation",),
     "remove_oauth_grant": (
         "Operation",
         "m365.scopes",
         "ModifiedProperties.AppRole.Id.new",
-        "ModifiedProperties.ConsentAction.Permissions.new",
+        "m365.made_grants",
+        "m365.ok",
     ),
     "remove_owner": ("Operation", "ModifiedProperties.User.UPN.new"),
     "remove_role": (
@@ -109,7 +121,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),
     "disable_anonymous_link": ("ObjectId", "SourceFileName"),
     "remove_sharing": ("ObjectId", "SourceFileName"),
-    "remove_mail": ("Subject",),
+    "remove_mail": ("Operation", "Subject"),
     "remove_file": (
         "Operation",
         "ObjectId",

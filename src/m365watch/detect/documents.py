@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
+from m365watch.config.yaml_text import refused_node
 from m365watch.detect.proof.fault import Places
 
 
@@ -83,9 +84,9 @@ def _refuse_unfolding(root: yaml.Node) -> None:
             under_way.discard(key)
             sizes[key] = 1 + sum(sizes[id(one)] for one in _parts_of(node))
             if sizes[key] > len(sizes) + UNFOLDED_MAX:
-                raise _refused(node, f"aliases (*name) unfold to more than {UNFOLDED_MAX:,} values here")
+                raise refused_node(node, f"aliases (*name) unfold to more than {UNFOLDED_MAX:,} values here")
         elif key in under_way:
-            raise _refused(node, "an alias (*name) stands inside of what it names")
+            raise refused_node(node, "an alias (*name) stands inside of what it names")
         elif key not in sizes:
             under_way.add(key)
             left.append((node, True))
@@ -96,10 +97,6 @@ def _parts_of(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [one for pair in node.value for one in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else []
-
-
-def _refused(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _find_twice(root: yaml.Node) -> tuple[int, str]:

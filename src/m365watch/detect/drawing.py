@@ -17,6 +17,7 @@ from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.looks import Parts, Piece, Read, Written
+from m365watch.detect.questions import OWN
 from m365watch.detect.remembering import Memory
 from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
@@ -26,8 +27,6 @@ from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")
-OWN = frozenset({"Id", "CreationTime"})
-"""What no two records have in common."""
 SAID_BYTES_MAX = 2_048
 """What a match says at greater length is written down each time."""
 _WEIGHED_BYTES = 64

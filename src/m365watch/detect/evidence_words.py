@@ -11,6 +11,7 @@ import msgspec
 from m365watch.detect.alert import clean_text
 from m365watch.detect.derived.outcome import ok
 from m365watch.detect.fields import View
+from m365watch.records.headers import object_of
 
 PAIRS_MAX = 8
 VALUE_MAX = 80
@@ -50,7 +51,7 @@ _REASONS = ("LogonError", "ErrorNumber", "ResultStatusDetail")
 
 def details_of(raw: str) -> str:
     """What the record sets or changes, a few of them: ForwardTo: ann@example; DeleteMessage: True."""
-    record = _read(raw)
+    record = object_of(raw)
     pairs = dict([*_told(record), *_pairs(record)])
     shown = [f"{name}: {value}" for name, value in pairs.items()][:PAIRS_MAX]
     more = len(pairs) - len(shown)
@@ -59,7 +60,7 @@ def details_of(raw: str) -> str:
 
 def failure_of(raw: str) -> str:
     """That it failed, and why where the record says so; empty where it came about."""
-    record = _read(raw)
+    record = object_of(raw)
     if not record or ok(View(record))[0] is not False:
         return ""
     reasons = (record.get(name) for name in _REASONS)
@@ -109,11 +110,3 @@ def _short(value: Any) -> str:
             text = ", ".join(map(str, found))
     text = " ".join(clean_text(text).split())
     return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 1]}…"
-
-
-def _read(raw: str) -> Mapping[str, Any]:
-    try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Raw
 
-from m365watch.detect.compile import compile_text_test
+from m365watch.detect.compile import OPENING, compile_text_test
 from m365watch.detect.condition import (
     Compared,
     Condition,
@@ -52,7 +52,6 @@ TESTS_MAX = 12
 VALUE_CHARS_MAX = 512
 """Longer values are not remembered."""
 
-_OPENING = frozenset({"[", '"'})
 _FEW = frozenset(
     [
         "ResultStatus",
@@ -229,7 +228,7 @@ class Probe:
         if type(value) is not str:
             return self._ask_values(leaves_of(value))
         # Most fields are plain texts; what may hold more than one value begins with a bracket or a quote.
-        plain = value[:1] not in _OPENING
+        plain = value[:1] not in OPENING
         passing = self._passing(value) if plain else self._ask_values(leaves_of(value))
         if len(value) <= VALUE_CHARS_MAX:
             self.remembered[value] = passing

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
@@ -36,9 +34,9 @@ from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.instants import ms_of
 from m365watch.model import Batch, BatchPart, Header, Receipt
+from m365watch.own_thread import OwnThread
 from m365watch.records.headers import headers_of
 
-_T = TypeVar("_T")
 NOTHING_AROUND = Surroundings()
 _log = structlog.get_logger(__name__)
 
@@ -105,7 +103,7 @@ class DetectionOutput:
         self._tasks: list[asyncio.Task[None]] = []
         self._shelving: Shelving | None = None
         self._is_behind = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"detect-{name}")
+        self._thread = OwnThread(f"detect-{name}")
 
     async def open(
         self,
@@ -118,9 +116,9 @@ class DetectionOutput:
 
         Raises: OutputUnusable: the directory cannot be written, the file is none of ours.
         """
-        rebuilder = await self._in_thread(lambda: self._examine(last_batch))
+        rebuilder = await self._thread(lambda: self._examine(last_batch))
         if rebuilder is None:
-            await self._in_thread(lambda: self._open_state(last_batch))
+            await self._thread(lambda: self._open_state(last_batch))
         # Rules take their time to read: meanwhile the run goes on, and what comes waits for them.
         self._making = asyncio.create_task(self._make_engine(last_batch, rebuilder))
         if rebuilder is not None and rebuilder.is_waited_for:
@@ -145,7 +143,7 @@ class DetectionOutput:
         engine = self._engine
         if engine is not None and not self._closing.is_set():
             now = self._clock.now()
-            self._thread.submit(lambda: _get_ready(engine, records, now))
+            self._thread.begin(_get_ready, engine, records, now)
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Let the batch count.
@@ -154,7 +152,7 @@ class DetectionOutput:
         """
         await self._ready()
         turn = self._turn
-        changes = await self._in_thread(lambda: self._take_in_turn(batch, turn))
+        changes = await self._thread(lambda: self._take_in_turn(batch, turn))
         self._say(changes)
         return Receipt()
 
@@ -181,8 +179,8 @@ class DetectionOutput:
             if ending is not None:
                 await ending
             state, self._state = self._state, None
-            await self._in_thread(state.close)
-        self._thread.shutdown()
+            await self._thread(state.close)
+        self._thread.close()
 
     @property
     def engine(self) -> Detects | None:
@@ -190,14 +188,14 @@ class DetectionOutput:
         return self._engine
 
     async def _make_engine(self, last_batch: int, rebuilder: Rebuilder | None) -> Detects:
-        rules = await self._in_thread(self._load_rules)
+        rules = await self._thread(self._load_rules)
         if rebuilder is not None:
             await self._rebuild(rebuilder, rules)
-            await self._in_thread(lambda: self._open_state(last_batch))
+            await self._thread(lambda: self._open_state(last_batch))
         state = self._state
         if state is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
-        self._engine = await self._in_thread(lambda: self._engine_of(rules, state))
+        self._engine = await self._thread(lambda: self._engine_of(rules, state))
         return self._engine
 
     def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Detects:
@@ -239,7 +237,7 @@ class DetectionOutput:
             if watch is not None and self._asked.is_set():
                 await asyncio.to_thread(watch.take_note)
             self._asked.clear()
-            await self._in_thread(lambda: self._take_up(files))
+            await self._thread(lambda: self._take_up(files))
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
@@ -255,7 +253,7 @@ class DetectionOutput:
         is_told = False
         while not self._closing.is_set():
             try:
-                return await self._in_thread(lambda: rebuilder.run(rules, self._closing.is_set))
+                return await self._thread(lambda: rebuilder.run(rules, self._closing.is_set))
             except OutputUnavailable as error:
                 if not is_told:
                     _log.warning(f"{error.where}: {error.what}; it goes on when that is mended")
@@ -338,7 +336,7 @@ class DetectionOutput:
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
             try:
-                changes = await self._in_thread(lambda: self._engine_now().look(now=self._clock.now()))
+                changes = await self._thread(lambda: self._engine_now().look(now=self._clock.now()))
             except OutputUnavailable:
                 # The next batch, or the next look, meets the same disk and says so.
                 continue
@@ -347,7 +345,7 @@ class DetectionOutput:
     async def _catch_up(self, engine: Detects) -> None:
         """Bring alerts up to what is known, before the end."""
         with suppress(OutputUnavailable):  # the next run does it
-            self._say(await self._in_thread(lambda: engine.catch_up(now=self._clock.now())))
+            self._say(await self._thread(lambda: engine.catch_up(now=self._clock.now())))
 
     async def _shelve_regularly(self) -> None:
         wait_s = SHELVE_EVERY_S
@@ -362,9 +360,9 @@ class DetectionOutput:
         if self._shelving is None:
             return
         try:
-            brought = await self._in_thread(self._shelving.bring)
+            brought = await self._thread(self._shelving.bring)
             while brought.rows and not brought.is_done:
-                brought = await self._in_thread(self._shelving.bring)
+                brought = await self._thread(self._shelving.bring)
             self._is_behind = False
         except OutputUnavailable as error:
             if not self._is_behind:
@@ -374,9 +372,6 @@ class DetectionOutput:
     def _say(self, changes: Sequence[Change]) -> None:
         if changes and self._tell is not None:
             self._tell(changes)
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _get_ready(engine: Detects, records: int, now: datetime) -> None:

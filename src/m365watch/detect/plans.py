@@ -11,11 +11,11 @@ import msgspec
 from m365watch.detect.compile import Predicate, compile_condition
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
-from m365watch.detect.drawing import OWN, Drawing, Fulfilled, can_be_drawn
+from m365watch.detect.drawing import Drawing, Fulfilled, can_be_drawn
 from m365watch.detect.guards import Guard, find_guard, make_probes
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.looks import Glance, decoder_of
-from m365watch.detect.questions import Questions, can_be_asked
+from m365watch.detect.questions import OWN, Questions, can_be_asked
 from m365watch.detect.remembering import Memory
 
 DRAWINGS_MAX = 64

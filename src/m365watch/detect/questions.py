@@ -42,7 +42,8 @@ FEW_VALUED = frozenset(
     ]
 )
 """Fields that have few values, and are asked first: most rules are out by them."""
-_OWN = frozenset({"Id", "CreationTime"})
+OWN = frozenset({"Id", "CreationTime"})
+"""What no two records have in common."""
 
 
 class _Asked(NamedTuple):
@@ -202,7 +203,7 @@ def can_be_asked(conditions: Sequence[Condition | bool]) -> bool:
     """Whether fields tell it all: no condition is about the whole record, its id or its time."""
     tests = [test for one in conditions if not isinstance(one, bool) for test in list_tests(one)]
     return bool(tests) and all(
-        test.field is not None and not _OWN.intersection(_fields_of(test).fields) for test in tests
+        test.field is not None and not OWN.intersection(_fields_of(test).fields) for test in tests
     )
 
 

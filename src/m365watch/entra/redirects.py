@@ -13,13 +13,13 @@ from urllib.parse import parse_qsl
 
 from m365watch.config.values import is_guid
 from m365watch.entra.consent import ConsentAttempt
+from m365watch.entra.refusals import CODE_IN_TEXT
 from m365watch.entra.text import one_line
 from m365watch.errors import ConsentRefused
 from m365watch.values import dataclass
 
 _FIELDS_MAX = 50
 _CODE = re.compile(r"[\x21-\x7e]{1,8192}")
-_IN_TEXT = re.compile(r"AADSTS(\d{4,8})")
 _WHERE = "consent"
 _ASK_AGAIN = "start the command again and open the address that it prints"
 
@@ -112,7 +112,7 @@ def _refused(said: dict[str, str], attempt: ConsentAttempt) -> ConsentRefused:
     hide = tuple(filter(None, (attempt.state, attempt.verifier)))
     kind = one_line(said["error"], hide=hide)[:60] or "error"
     words = one_line(said.get("error_description", ""), hide=hide)
-    named = _IN_TEXT.search(words)
+    named = CODE_IN_TEXT.search(words)
     code = int(named[1]) if named else 0
     fix = _CURES_OF_CODES.get(code) or _CURES.get(kind) or "look the code up, and ask again"
     quoted = f' ("{words}")' if words else ""

@@ -180,7 +180,7 @@ REFUSALS = (
 
 _BY_CODE = {refusal.code: refusal for refusal in REFUSALS}
 _NUMBER = re.compile(r"[0-9]{4,8}")
-_IN_TEXT = re.compile(r"AADSTS(\d{4,8})")
+CODE_IN_TEXT = re.compile(r"AADSTS(\d{4,8})")
 _PASSING = frozenset({"temporarily_unavailable", "server_error"})
 _OAUTH = frozenset(
     {
@@ -258,7 +258,7 @@ def _code(codes: object, words: str) -> int | None:
     listed = codes if isinstance(codes, list) else []
     said = [str(code) for code in listed if isinstance(code, str) or _is_small(code)]
     numbers = [int(code) for code in said if _NUMBER.fullmatch(code)]
-    numbers += [int(code) for code in _IN_TEXT.findall(words)]
+    numbers += [int(code) for code in CODE_IN_TEXT.findall(words)]
     return next((code for code in numbers if code in _BY_CODE), numbers[0] if numbers else None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from m365watch.durable import size_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.erasing_note import unfinished
 from m365watch.lake.files import (
@@ -127,7 +128,7 @@ def _check_table(
     for path in directory.glob(f"{PARTITION}=*/*.parquet"):
         if path.relative_to(directory).as_posix() not in named:
             checked.unnamed_files += 1
-            checked.unnamed_bytes += _size(path)
+            checked.unnamed_bytes += size_of(path)
     found.tables.append(checked)
 
 
@@ -155,10 +156,3 @@ def _count_rows(path: Path, *, reads_all: bool) -> int:
         if not reads_all:
             return int(source.metadata.num_rows)
         return sum(rows.num_rows for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -13,6 +13,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from m365watch.config.values import GUID
+
 NAMES_MAX = 20
 NAME_LENGTH_MIN = 3
 NAME_LENGTH_MAX = 320
@@ -53,7 +55,6 @@ PERSON_FIELDS = frozenset(
     }
 )
 """Source: the schema of the Management Activity API, the fields described as a user's name or id."""
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _NEED_ESCAPES = frozenset('/"\\')
 """Characters that JSON may write with a backslash."""
@@ -114,7 +115,7 @@ class Person:
 
 def _word(name: str) -> str:
     """A name as a whole word; ids come after an underscore too: User_9f2c..."""
-    before = r"(?<![^\W_])(?<![.%+@-])" if _GUID.fullmatch(name) else r"(?<![\w.%+@-])(?<!\w')"
+    before = r"(?<![^\W_])(?<![.%+@-])" if GUID.fullmatch(name) else r"(?<![\w.%+@-])(?<!\w')"
     return rf"{before}{re.escape(name)}(?![\w@-])(?!\.\w)"
 
 

@@ -34,6 +34,7 @@ from deltalake.exceptions import DeltaError
 
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
+from m365watch.plain import plain
 
 THREADS = 2
 ROWS_PER_CHUNK = 2048
@@ -270,18 +271,13 @@ def only_select(sql: str) -> duckdb.Statement:
 def _one_line(text: str) -> str:
     """DuckDB's own words and, where it points at a place, that place: all on one line."""
     told, _, picture = text.partition("\nLINE ")
-    line = _shown(" ".join(told.split()))
+    line = plain(" ".join(told.split()))
     if not picture:
         return line
     number, _, rest = picture.partition(": ")
     shown, _, pointer = rest.partition("\n")
     column = pointer.find("^") + 1 - len(f"LINE {number}: ")
-    return f"{line} (line {number}, column {max(1, column)}: {_shown(shown.strip()[:80])})"
-
-
-def _shown(text: str) -> str:
-    """Without what moves a terminal's cursor: the SQL is quoted there as it was typed."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    return f"{line} (line {number}, column {max(1, column)}: {plain(shown.strip()[:80])})"
 
 
 def _confine(question: Question) -> None:

@@ -141,12 +141,12 @@ TRAIL_COLUMNS = (
     Column(
         "action",
         pa.string(),
-        "`sign_in`, `sign_out`, `refused`, `view`, `export`, `api` or `change`.",
+        "`sign_in`, `sign_out`, `refused`, `view`, `export`, `api`, `try` or `change`.",
     ),
     Column("status", pa.int32(), "The status of the answer."),
     Column("path", pa.string(), "What was asked for: `/record`, `/export/exchange/rules.csv`."),
     Column("query", pa.string(), "The rest of the URL: time, filters, the record's or the alert's id."),
-    Column("says", pa.string(), "What was changed."),
+    Column("says", pa.string(), "What was changed or tried."),
 )
 
 

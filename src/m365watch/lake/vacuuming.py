@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+from m365watch.durable import size_of
 from m365watch.lake.files import Progress, open_table
 from m365watch.lake.schema import TABLES
 from m365watch.values import dataclass
@@ -37,7 +38,7 @@ def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, progress: Progress) ->
             continue
         names = stale_files(table, keep_hours=keep_hours)
         progress(f"removing {len(names):,} files of {shape.name}", 0, 1)
-        sizes = [_size(lake / shape.name / name) for name in names]
+        sizes = [size_of(lake / shape.name / name) for name in names]
         if not dry_run:
             remove_stale(table, keep_hours=keep_hours)
         found.append(Vacuumed(shape.name, len(names), sum(sizes)))
@@ -71,10 +72,3 @@ def _vacuum(table: DeltaTable, *, keep_hours: int, dry_run: bool) -> list[str]:
         enforce_retention_duration=False,
         full=keep_hours >= SAFE_HOURS_MIN,
     )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -15,6 +15,8 @@ from m365watch.ledger.grouping import GroupedThread, SettledLater
 
 P = ParamSpec("P")
 T = TypeVar("T")
+PATIENCE_ONCE_S = 15.0
+"""How long a run that ends by itself tries an output or a ledger that cannot write."""
 _RETRY_S = 2.0
 _log = structlog.get_logger(__name__)
 

@@ -7,15 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
-
 from m365watch.errors import OutputUnavailable
+from m365watch.notify.rows import NOTIFICATION, NOTIFICATIONS, STANDINGS
 from m365watch.notify.tidings import Notification, Standing
 from m365watch.values import dataclass
-
-_STANDINGS = msgspec.json.Decoder(Standing)
-_NOTIFICATION = msgspec.json.Decoder(Notification)
-_NOTIFICATIONS = msgspec.json.Decoder(list[Notification])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +72,9 @@ def _find(database: sqlite3.Connection, names: Callable[[bytes], bool], low_ms: 
     outgoing = database.execute("SELECT target, body FROM outgoing")
     aside = database.execute("SELECT number, body FROM aside")
     return _Named(
-        [one for one, body in standings if is_meant(body, _span_of(_STANDINGS.decode(body)))],
-        [one for one, body in outgoing if is_meant(body, _spans_of(*_NOTIFICATIONS.decode(body)))],
-        [one for one, body in aside if is_meant(body, _spans_of(_NOTIFICATION.decode(body)))],
+        [one for one, body in standings if is_meant(body, _span_of(STANDINGS.decode(body)))],
+        [one for one, body in outgoing if is_meant(body, _spans_of(*NOTIFICATIONS.decode(body)))],
+        [one for one, body in aside if is_meant(body, _spans_of(NOTIFICATION.decode(body)))],
     )
 
 

@@ -6,13 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
-from m365watch.notify.rows import FILE_NAME, NotificationFile
+from m365watch.notify.rows import FILE_NAME, NOTIFICATION, NotificationFile
 from m365watch.notify.tidings import Manner, Notification
 from m365watch.values import dataclass
 
-_NOTIFICATION = msgspec.json.Decoder(Notification)
 ASIDE_SHOWN_MAX = 1_000
 
 
@@ -140,7 +137,7 @@ def list_aside(file: NotificationFile, *, most: int = ASIDE_SHOWN_MAX) -> list[A
         "SELECT number, target, at, reason, body FROM aside ORDER BY number DESC LIMIT ?", (most,)
     )
     return [
-        Aside(number, target, at_ms, reason, _NOTIFICATION.decode(body))
+        Aside(number, target, at_ms, reason, NOTIFICATION.decode(body))
         for number, target, at_ms, reason, body in rows
     ]
 

@@ -17,9 +17,9 @@ from m365watch.notify.words import (
     lead_of,
     list_lines,
     list_title,
-    one_text,
     subject_of,
 )
+from m365watch.plain import plain
 
 _COLOURS = {
     Severity.CRITICAL: "#a4262c",
@@ -36,7 +36,7 @@ def make_mail(
 ) -> EmailMessage:
     """The mail; mails about one alert belong to one conversation, and a repeat has the same Message-ID."""
     domain = sender.rpartition("@")[2]
-    subject = one_text(subject_of(notification))
+    subject = plain(subject_of(notification))
     # A header that is folded before its first word is read wrongly by some; what is encoded has to be short.
     mail = EmailMessage(policy=SMTP.clone(max_line_length=998) if subject.isascii() else SMTP)
     mail["Subject"] = subject
@@ -57,13 +57,13 @@ def make_mail(
 
 def text_of(notification: Notification, *, collector: str) -> str:
     """The plain text."""
-    blocks = [one_text(subject_of(notification)), one_text(lead_of(notification))]
+    blocks = [plain(subject_of(notification)), plain(lead_of(notification))]
     facts = facts_of(notification)
     width = max((len(name) for name, _ in facts), default=0)
-    blocks.append("\n".join(f"{name:<{width}}  {one_text(value)}" for name, value in facts))
+    blocks.append("\n".join(f"{name:<{width}}  {plain(value)}" for name, value in facts))
     if lines := list_lines(notification):
-        blocks.append("\n".join([f"{list_title(notification)}:", *(f"* {one_text(one)}" for one in lines)]))
-    blocks.append(one_text(contain_of(notification)))
+        blocks.append("\n".join([f"{list_title(notification)}:", *(f"* {plain(one)}" for one in lines)]))
+    blocks.append(plain(contain_of(notification)))
     blocks.append(f"On {collector}: {command_of(notification)}")
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -96,4 +96,4 @@ def _short(key: str) -> str:
 
 
 def _safe(text: str) -> str:
-    return escape(one_text(text), quote=True)
+    return escape(plain(text), quote=True)

@@ -21,7 +21,8 @@ from m365watch.notify.mail import make_mail
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sent
 from m365watch.notify.tidings import Notification
-from m365watch.notify.words import one_text, shortened
+from m365watch.notify.words import shortened
+from m365watch.plain import plain
 
 TIMEOUT_S = 20.0
 """How long the server may take over one step."""
@@ -206,7 +207,7 @@ def _answer_in(error: Exception) -> tuple[int, str]:
 
 def _said(code: int, text: bytes | str) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return f"{code}: {shortened(one_text(words), ANSWER_CHARACTERS_MAX)}".rstrip(": ")
+    return f"{code}: {shortened(plain(words), ANSWER_CHARACTERS_MAX)}".rstrip(": ")
 
 
 def _reason(error: Exception) -> str:
@@ -217,5 +218,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return "the server closed the connection"
     if type(error) is smtplib.SMTPException:
-        return shortened(one_text(str(error)).rstrip("."), ANSWER_CHARACTERS_MAX)
+        return shortened(plain(str(error)).rstrip("."), ANSWER_CHARACTERS_MAX)
     return (isinstance(error, OSError) and error.strerror) or "no connection"

@@ -6,11 +6,10 @@ Targets have nothing to do with each other: what one of them fails with, and how
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
@@ -24,8 +23,7 @@ from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.sender import Sender
 from m365watch.notify.store import NotificationStore
 from m365watch.notify.turns import TargetTurns
-
-_T = TypeVar("_T")
+from m365watch.own_thread import OwnThread
 
 LOOK_EVERY_S = 1.0
 """Between two looks at what has changed."""
@@ -45,11 +43,11 @@ class Notifier:
         clock: Clock,
         random: Random,
         survives_power_cuts: bool = True,
-        thread: Executor | None = None,
+        executor: Executor | None = None,
     ) -> None:
         """Nothing is touched before `open`; `detections` is their file, `directory` that of the state.
 
-        `thread` does what works with the files, one piece after the other; left out, one of its own.
+        `executor` does what works with the files, one piece after the other; left out, a thread of its own.
         """
         self._targets = targets
         self._wishes: Mapping[str, Wishes] = {target.name: target.wishes for target, _ in targets}
@@ -58,7 +56,7 @@ class Notifier:
         self._clock = clock
         self._random = random
         self._survives = survives_power_cuts
-        self._thread = thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="notify")
+        self._thread = OwnThread("notify", executor=executor)
         self._store: NotificationStore | None = None
         self._changes: Changes | None = None
         self._turns: list[TargetTurns] = []
@@ -72,7 +70,7 @@ class Notifier:
         is being made anew, it is looked for again and again.
         Raises: OutputUnusable, OutputUnavailable.
         """
-        given_up = await self._in_thread(self._open)
+        given_up = await self._thread(self._open)
         for name, count in given_up.items():
             if count:
                 _log.warning(
@@ -95,7 +93,7 @@ class Notifier:
                 target.wishes,
                 sender,
                 store=store,
-                in_thread=self._in_thread,
+                in_thread=self._thread,
                 clock=self._clock,
                 random=self._random,
             )
@@ -140,7 +138,7 @@ class Notifier:
         store = self._store
         if store is None:
             return
-        for one in await self._in_thread(lambda: list_figures(store, now_ms=self._now_ms())):
+        for one in await self._thread(lambda: list_figures(store, now_ms=self._now_ms())):
             if one.waiting:
                 counted = f"{one.waiting:,} alert{' waits' if one.waiting == 1 else 's wait'}"
                 _log.warning(f"notifications {one.name}: {counted}, and the next run tells of them")
@@ -152,8 +150,8 @@ class Notifier:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for one in self._turns:
             await one.close()
-        await self._in_thread(self._let_go)
-        self._thread.shutdown()
+        await self._thread(self._let_go)
+        self._thread.close()
 
     def _let_go(self) -> None:
         if self._changes is not None:
@@ -168,7 +166,7 @@ class Notifier:
             if self._clock.monotonic_s() - forgot_at_s >= FORGET_EVERY_S:
                 forgot_at_s = self._clock.monotonic_s()
                 with suppress(CollectorError):
-                    await self._in_thread(self._forget)
+                    await self._thread(self._forget)
             await self._clock.sleep(LOOK_EVERY_S)
 
     def _forget(self) -> None:
@@ -178,7 +176,7 @@ class Notifier:
     async def _take_all(self) -> None:
         """Take all that has changed; where a disk fails, it is taken at the next look."""
         try:
-            while (count := await self._in_thread(lambda: self._take(self._wishes))) > 0:
+            while (count := await self._thread(lambda: self._take(self._wishes))) > 0:
                 for one in self._turns:
                     one.wake()
                 if count < CHANGES_AT_ONCE:
@@ -200,9 +198,6 @@ class Notifier:
             self._store.take(found, wishes, now_ms=self._now_ms())
             changes.forget(number)
         return len(found)
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _now_ms(self) -> int:
         return ms_of(self._clock.now())

@@ -23,7 +23,8 @@ from m365watch.notify.signature import KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_H
 from m365watch.notify.slack import slack_payload
 from m365watch.notify.teams import teams_payload
 from m365watch.notify.tidings import Notification
-from m365watch.notify.words import one_text, shortened
+from m365watch.notify.words import shortened
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 PostTarget = WebhookTarget | SlackTarget | TeamsTarget | PagerDutyTarget
@@ -156,7 +157,7 @@ def _said(answer: Answer) -> str:
     text = answer.body[: ANSWER_CHARACTERS_MAX * 4].decode("utf-8", "replace").strip()
     if kind not in {"text/plain", "application/json"} or not text or text[:1] == "<":
         return ""
-    return f": {shortened(one_text(text), ANSWER_CHARACTERS_MAX)}"
+    return f": {shortened(plain(text), ANSWER_CHARACTERS_MAX)}"
 
 
 def _is_about_us(answer: Answer) -> bool:

@@ -52,9 +52,10 @@ CREATE TABLE aside (
 CREATE TABLE pace (target TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX pace_time ON pace (target, at);
 """
-_STANDINGS = msgspec.json.Decoder(Standing)
+STANDINGS = msgspec.json.Decoder(Standing)
+NOTIFICATION = msgspec.json.Decoder(Notification)
+NOTIFICATIONS = msgspec.json.Decoder(list[Notification])
 _TOLD = msgspec.json.Decoder(Told)
-_NOTIFICATIONS = msgspec.json.Decoder(list[Notification])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,12 @@ class NotificationFile:
     def outgoing(self, target: str) -> Outgoing | None:
         """What the target is being told; None where it has all that was begun."""
         row = self.one("SELECT number, body FROM outgoing WHERE target = ?", (target,))
-        return Outgoing(row[0], _NOTIFICATIONS.decode(row[1])) if row else None
+        return Outgoing(row[0], NOTIFICATIONS.decode(row[1])) if row else None
 
     def standing(self, alert_id: str) -> Standing | None:
         """How the alert stands, as far as somebody has to do with it."""
         row = self.one("SELECT body FROM standing WHERE alert = ?", (alert_id,))
-        return _STANDINGS.decode(row[0]) if row else None
+        return STANDINGS.decode(row[0]) if row else None
 
     def put_standing(self, standing: Standing) -> None:
         """Keep how an alert stands."""

@@ -11,7 +11,8 @@ import ipaddress
 from m365watch import __version__
 from m365watch.detect.extension import Severity
 from m365watch.notify.tidings import Notification
-from m365watch.notify.words import iso_of, lead_of, one_text, shortened, subject_of
+from m365watch.notify.words import iso_of, lead_of, shortened, subject_of
+from m365watch.plain import plain
 
 ENTERPRISE = 32_473
 """The number behind the name of the structured data: that which IANA keeps for documentation (RFC 5612)."""
@@ -149,4 +150,4 @@ def escape_cef_value(value: str) -> str:
 
 
 def _flat(text: str) -> str:
-    return one_text(text)
+    return plain(text)

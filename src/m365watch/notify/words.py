@@ -174,8 +174,3 @@ def iso_of(at_ms: int) -> str:
 def shortened(text: str, characters_max: int) -> str:
     """At most so many characters; what is left out shows."""
     return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
-
-
-def one_text(text: str) -> str:
-    """The text in one line: a blank for each character that is not printable, those that turn writing too."""
-    return "".join(one if one.isprintable() else " " for one in text)

@@ -7,13 +7,13 @@ write files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
@@ -21,12 +21,12 @@ from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
 from m365watch.outputs.port import HeldPiece, MarkedPiece
+from m365watch.own_thread import OwnThread
 
 if TYPE_CHECKING:
     from m365watch.lake.delivery import Delivery
     from m365watch.lake.parquet import Part
 
-_T = TypeVar("_T")
 
 _LIBRARIES = ("pyarrow", "deltalake")
 
@@ -69,33 +69,33 @@ class LakeOutput:
         self._retention = retention
         self._clock = clock
         self._delivery: Delivery | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lake-{name}")
-        self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"files-of-lake-{name}")
+        self._thread = OwnThread(f"lake-{name}")
+        self._writing = OwnThread(f"files-of-lake-{name}")
         self._prepared: tuple[Batch, Future[list[Part]]] | None = None
 
     def preload(self) -> None:
         """Begin to import the libraries."""
-        self._thread.submit(self._prepare)
+        self._thread.begin(self._prepare)
 
     async def take_over(self) -> int:
         """The number of the last batch in the lake; 0 for none.
 
         Raises: OutputUnusable: as for `open`.
         """
-        delivery = await self._in_thread(self._prepare)
+        delivery = await self._thread(self._prepare)
         try:
-            return await self._in_thread(delivery.take_over)
+            return await self._thread(delivery.take_over)
         finally:
-            await self._in_thread(delivery.close)
+            await self._thread(delivery.close)
 
     async def list_held(self, *, since: datetime) -> AsyncIterator[HeldPiece]:
         """The records that the lake received after `since`, perhaps older ones too.
 
         Raises: OutputUnusable.
         """
-        delivery = await self._in_thread(self._prepare)
+        delivery = await self._thread(self._prepare)
         pieces = delivery.list_held(since)
-        while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
+        while (piece := await self._thread(lambda: next(pieces, None))) is not None:
             yield HeldPiece(TenantId(piece[0]), piece[1])
 
     async def list_erased(self) -> AsyncIterator[MarkedPiece]:
@@ -103,9 +103,9 @@ class LakeOutput:
 
         Raises: OutputUnusable.
         """
-        delivery = await self._in_thread(self._prepare)
+        delivery = await self._thread(self._prepare)
         pieces = delivery.list_erased()
-        while (piece := await self._in_thread(lambda: next(pieces, None))) is not None:
+        while (piece := await self._thread(lambda: next(pieces, None))) is not None:
             yield MarkedPiece(*piece)
 
     async def open(
@@ -120,18 +120,18 @@ class LakeOutput:
         Raises: OutputUnusable: a library is missing, the directory cannot be written, the
         table is not ours, or the lake and the ledger do not belong together.
         """
-        self._delivery = await self._in_thread(self._prepare)
+        self._delivery = await self._thread(self._prepare)
         delivery = self._delivery
-        found = await self._in_thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
+        found = await self._thread(lambda: delivery.open(last_batch, newest_batch=newest_batch))
         # Before the first batch is there the thread has time for it; at the end of a run all wait for it.
-        self._thread.submit(delivery.expect_notices)
+        self._thread.begin(delivery.expect_notices)
         return found
 
     def prepare(self, batch: Batch) -> None:
         """Begin to write the files of `batch`, which is delivered next."""
         if self._delivery is not None and (self._prepared is None or self._prepared[0] is not batch):
             self._drop_prepared()
-            self._prepared = batch, self._writing.submit(self._delivery.write, batch)
+            self._prepared = batch, self._writing.begin(self._delivery.write, batch)
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Commit the batch, unless it is in the lake already.
@@ -143,11 +143,11 @@ class LakeOutput:
             raise OutputUnusable("the lake is not open", fix="open it first", where=self.name)
         files = self._take_prepared(batch)
         if files is None:
-            if await self._in_thread(lambda: delivery.holds(batch.number)):
+            if await self._thread(lambda: delivery.holds(batch.number)):
                 return Receipt()
-            files = self._writing.submit(delivery.write, batch)
+            files = self._writing.begin(delivery.write, batch)
         parts = await asyncio.wrap_future(files)
-        await self._in_thread(lambda: delivery.append(batch, parts))
+        await self._thread(lambda: delivery.append(batch, parts))
         return Receipt()
 
     def _take_prepared(self, batch: Batch) -> Future[list[Part]] | None:
@@ -161,7 +161,7 @@ class LakeOutput:
     def _drop_prepared(self) -> None:
         """Remove what was prepared and is not delivered; before anything else is written under its names."""
         if self._prepared is not None and self._delivery is not None:
-            self._writing.submit(_forget, self._delivery, self._prepared[1])
+            self._writing.begin(_forget, self._delivery, self._prepared[1])
         self._prepared = None
 
     async def write_notices(self, notices: Sequence[Notice]) -> None:
@@ -171,7 +171,7 @@ class LakeOutput:
         """
         delivery = self._delivery
         if delivery is not None:
-            await self._in_thread(lambda: delivery.append_notices(notices))
+            await self._thread(lambda: delivery.append_notices(notices))
 
     async def flush(self) -> None:
         """Nothing to find out: what was delivered is durable."""
@@ -179,14 +179,11 @@ class LakeOutput:
     async def close(self) -> None:
         """Stop the upkeep and the thread; every acknowledged batch is durable already."""
         self._drop_prepared()
-        await asyncio.to_thread(self._writing.shutdown)
+        await asyncio.to_thread(self._writing.close)
         if self._delivery is not None:
-            await self._in_thread(self._delivery.close)
+            await self._thread(self._delivery.close)
             self._delivery = None
-        self._thread.shutdown()
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._thread.close()
 
     def _prepare(self) -> Delivery:
         """The lake's own code, which needs the libraries."""

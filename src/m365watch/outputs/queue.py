@@ -6,13 +6,9 @@ The files hold records in the clear and can be read by their owner alone.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -51,24 +47,6 @@ class _KeptPart(msgspec.Struct, array_like=True):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[_KeptPart])
-
-
-class QueueThread:
-    """Runs a queue's disk work, one piece after the other, off the event loop."""
-
-    def __init__(self) -> None:
-        """The thread starts with the first piece of work."""
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue")
-
-    async def __call__(self, verb: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the verb; what it returns."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, partial(verb, *args, **kwargs)
-        )
-
-    def close(self) -> None:
-        """Let the thread end, after what it is doing."""
-        self._executor.shutdown(wait=True)
 
 
 class BatchQueue:

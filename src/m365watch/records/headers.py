@@ -39,6 +39,15 @@ def read_headers(body: bytes, records: list[bytes], *, wide: bool) -> list[Heade
     return headers
 
 
+def object_of(raw: str | bytes) -> dict[str, Any]:
+    """A record as its text has it; nothing where that is no object."""
+    try:
+        found = _ANY.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def headers_of(records: Sequence[bytes]) -> list[Header]:
     """The header of each; an empty one for what is no record."""
     whole = read_headers(b"[" + b",".join(records) + b"]", list(records), wide=False)

@@ -9,20 +9,18 @@ understands is returned as a `Fragment`, so that its neighbours go on and nothin
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import field
 
 import msgspec
 
 from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
-from m365watch.records.json_text import TOLERANT
+from m365watch.records.json_text import TOLERANT, after_space
 from m365watch.records.views import Views
 from m365watch.values import dataclass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
-_SPACE = re.compile(r"[ \t\r\n]*")
 _MANDATORY = {"RecordType", "CreationTime", "Operation"}
 """Fields that every record has; by them a record is known where no array says what is one."""
 _NO_ARRAY = "not a JSON array"
@@ -80,16 +78,16 @@ def _split_tolerantly(body: bytes, *, wide: bool) -> SplitBlob:
     """The slow way; bytes that are no UTF-8 travel through as lone surrogates and back."""
     text = body.decode("utf-8", "surrogateescape")
     found = SplitBlob([], [])
-    at = end = _skip_space(text, 0)
+    at = end = after_space(text, 0)
     in_array, is_broken = text.startswith("[", at), False
-    at = _skip_space(text, at + in_array)
+    at = after_space(text, at + in_array)
     while at < len(text) and text[at] != "]":
         fragments = len(found.fragments)
         end = at = _take_element(text, at, found, in_array=in_array, wide=wide)
         is_broken = len(found.fragments) > fragments
-        at = _skip_space(text, at)
+        at = after_space(text, at)
         if text.startswith(",", at):
-            at = _skip_space(text, at + 1)
+            at = after_space(text, at + 1)
     found.complete = in_array and at < len(text)
     if in_array and not found.complete and not is_broken:
         # Cut between two records: nothing but perhaps a comma is left to show that some are missing.
@@ -150,7 +148,7 @@ def _next_record(text: str, at: int) -> int:
     record's mandatory fields counts as one.
     """
     while (comma := text.find(",", at)) >= 0:
-        start = _skip_space(text, comma + 1)
+        start = after_space(text, comma + 1)
         at = comma + 1
         if not text.startswith("{", start):
             continue
@@ -162,11 +160,6 @@ def _next_record(text: str, at: int) -> int:
             return start
     closing = text.rstrip(" \t\r\n\0")
     return len(closing) - 1 if closing.endswith("]") else len(text)
-
-
-def _skip_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return at if found is None else found.end()
 
 
 def _bytes_of(text: str) -> bytes:

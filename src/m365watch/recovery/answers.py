@@ -36,7 +36,7 @@ ROLE_FIX = f"grant the application the permission {ROLE} of Microsoft Graph, wit
 _BOM = b"\xef\xbb\xbf"
 _KNOWN = frozenset(status.value for status in HTTPStatus)
 _UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
-_PASSING: dict[HTTPStatus | None, type[RetryLater]] = {
+PASSING: dict[int | None, type[RetryLater]] = {
     HTTPStatus.TOO_MANY_REQUESTS: Throttled,
     HTTPStatus.UNAUTHORIZED: TokenRefused,
     HTTPStatus.REQUEST_TIMEOUT: Unavailable,
@@ -122,7 +122,7 @@ def _by_status(status: HTTPStatus | None, what: str, asked: Asked, where: str) -
             fix = "see whether Graph offers audit log queries in this cloud; report it if it does"
             return AccessRefused(f"Graph takes no query: {what}", fix=fix, where=where)
         return QueryGone(what, where=where)
-    return _PASSING.get(status, BadAnswer)(what, where=where)
+    return PASSING.get(status, BadAnswer)(what, where=where)
 
 
 def parse_query(body: bytes, *, where: str) -> QueryStanding:

@@ -8,10 +8,11 @@ Source: Microsoft Graph, "List members of a directory role"; the template id is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from m365watch.errors import CollectorError, NeedsOperator
-from m365watch.respond.carrying import FOUND_MAX, Graph
+from m365watch.respond.carrying import FOUND_MAX, Document, Graph
+from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
 
 PERMISSION = "RoleManagement.Read.Directory"
@@ -25,6 +26,19 @@ LOOK_FOR_ANOTHER = (
     " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -Property UserPrincipalName,AccountEnabled }"
 )
 """PowerShell that lists them."""
+LOOK_FOR_GROUP = (
+    f"Get-MgDirectoryRole -Filter \"roleTemplateId eq '{GLOBAL_ADMINISTRATOR}'\" | ForEach-Object {{"
+    " Get-MgDirectoryRoleMember -DirectoryRoleId $_.Id | Format-List Id,AdditionalProperties }"
+)
+"""The same, groups among them."""
+NOT_BY_GROUP = (
+    "Is the group among those that the first command lists, it holds the role Global Administrator: see then"
+    " that somebody else has it. --apply does it to the last enabled one only with --even-last-administrator."
+)
+_NOBODY_LEFT = NeedsOperator(
+    "no other Global Administrator is enabled whom this plan spares: nobody could let anyone in again",
+    fix="make another one first; or give --even-last-administrator, if there is another way in",
+)
 _GROUP, _USER = "#microsoft.graph.group", "#microsoft.graph.user"
 
 
@@ -35,23 +49,50 @@ async def why_not_lock_out(
 
     Those `among` whom it is, in lower case, are to lose theirs as well: the plan's own accounts.
     """
-    try:
-        members = await graph.list(ADMINISTRATORS, most=FOUND_MAX)
-    except CollectorError as error:
-        return NeedsOperator(
-            f"whether it is the last Global Administrator cannot be read: {error.what}",
-            fix=f"give the application {PERMISSION}, or be sure of it and give --even-last-administrator",
-        )
-    others = [one for one in members if account not in (one.get("id"), one.get("userPrincipalName"))]
+    members = await _administrators(graph)
+    if isinstance(members, NeedsOperator):
+        return members
+    others = _others(members, account)
     if any(_lets_in(one, among) for one in others):
         return None
     is_one = len(others) < len(members)
     if not is_one and not any(one.get("@odata.type") == _GROUP for one in members):
         return None
-    return NeedsOperator(
-        "no other Global Administrator is enabled whom this plan spares: nobody could let anyone in again",
-        fix="make another one first; or give --even-last-administrator, if there is another way in",
-    )
+    return _NOBODY_LEFT
+
+
+async def why_not_leave(
+    graph: Graph, account: str, group: str, *, among: Collection[str] = ()
+) -> NeedsOperator | None:
+    """The same, of an account that leaves a group: where that holds the role, it is every member's."""
+    members = await _administrators(graph)
+    if isinstance(members, NeedsOperator):
+        return members
+    if all(one.get("id") != group for one in members):
+        return None
+    if any(_lets_in(one, among) for one in _others(members, account)):
+        return None
+    try:
+        path = f"/groups/{segment(group)}/members?$select=id,userPrincipalName,accountEnabled"
+        stay = _others(await graph.list(path, most=FOUND_MAX), account)
+    except (CollectorError, UnsafeValue):
+        stay = []
+    return None if any(_lets_in(one, among) for one in stay) else _NOBODY_LEFT
+
+
+async def _administrators(graph: Graph) -> Sequence[Document] | NeedsOperator:
+    """Who holds the role; why not, where that cannot be read."""
+    try:
+        return await graph.list(ADMINISTRATORS, most=FOUND_MAX)
+    except CollectorError as error:
+        return NeedsOperator(
+            f"whether it is the last Global Administrator cannot be read: {error.what}",
+            fix=f"give the application {PERMISSION}, or be sure of it and give --even-last-administrator",
+        )
+
+
+def _others(members: Sequence[Document], account: str) -> list[Document]:
+    return [one for one in members if account not in (one.get("id"), one.get("userPrincipalName"))]
 
 
 def _lets_in(member: Mapping[str, object], among: Collection[str]) -> bool:

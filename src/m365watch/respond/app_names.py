@@ -62,9 +62,9 @@ def acting_app(name: str) -> App | None:
 
 
 def app_of(value: str) -> App | None:
-    """The application that an alert names so; None where it is no id."""
+    """The application that an alert names so; None where it is no id, such as a name that has one in it."""
     guid = guid_in(value)
-    if not guid:
+    if not guid or value.lower() not in (guid, _REGISTRATION + guid, _PRINCIPAL + guid):
         return None
     quoted = powershell(guid)
     if value.lower().startswith(_REGISTRATION):

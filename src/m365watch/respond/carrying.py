@@ -47,6 +47,8 @@ class Deed:
     """Whether the plan names it; False: a person has to pick it."""
     locks_out: str = ""
     """The object id of an account that may administer the tenant no more after it; empty where none is."""
+    by_group: str = ""
+    """That of the group through which it may, where the deed takes it out of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,9 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
-            is_meant=is_meant and not _is_of_others_too(wanted, one),
-            locks_out=_locked_out(operation, one),
+            is_meant=is_meant and _is_alike(operation, one) and not _is_of_others_too(wanted, one),
+            locks_out=_locked_out(operation, subject, one),
+            by_group=_text(one.get("id")) if operation.leaves_group else "",
         )
         for one in found
     )
@@ -144,8 +147,10 @@ def _check_name(operation: Remove, subject: Document) -> None:
         )
 
 
-def _locked_out(operation: Remove, found: Document) -> str:
-    """Whose role of a Global Administrator it is; no other role lets anyone in again."""
+def _locked_out(operation: Remove, subject: Document, found: Document) -> str:
+    """Whose role of a Global Administrator it is, or may be; no other role lets anyone in again."""
+    if operation.leaves_group:
+        return _text(subject.get("id"))
     role = _text(found.get("roleDefinitionId")).lower()
     return _text(found.get("principalId")) if operation.locks_out and role == GLOBAL_ADMINISTRATOR else ""
 
@@ -160,6 +165,15 @@ def _wanted_of(operation: Remove, subject: Document) -> list[tuple[str, str]]:
 
 def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
     return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
+
+
+def _is_alike(operation: Remove, found: Document) -> bool:
+    """Whether it does what the record tells of it, as far as the record tells."""
+    return not operation.alike or any(
+        _is_called(value, name, text) if value else bool(text)
+        for name, value in operation.alike
+        for text in _texts(found, name)
+    )
 
 
 def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:
@@ -178,7 +192,7 @@ def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> b
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
     """Addresses are the same in either case; two things may be called alike but for their capitals."""
-    is_address = name.endswith(("email", "userPrincipalName"))
+    is_address = name.endswith(("email", "emailAddress.address", "userPrincipalName"))
     return found.casefold() == wanted.casefold() if is_address else found == wanted
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from m365watch.clock import Clock
 from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unreachable
-from m365watch.respond.administrators import why_not_lock_out
+from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
@@ -72,6 +72,8 @@ class Desk:
         self._even_last = even_last
         self._own_apps = own_apps
         self._begun = 0
+        self._locked: set[tuple[str, str]] = set()
+        """Who has lost the power over the tenant by what was done here, and by leaving which group."""
 
     async def carry_out(self, step: Step) -> list[Told]:
         """Do the step, as far as Graph can and a person says yes; what came of each of its deeds.
@@ -193,6 +195,7 @@ class Desk:
                 deed_id, outcome, step=step.word, title=step.title, label=deed.label, error=error.what
             )
             return Told(Came.FAILED, deed.label, error)
+        self._locked |= {(deed.by_group, deed.locks_out.lower())} if deed.locks_out else set()
         self._write(deed_id, "done", step=step.word, title=step.title, label=deed.label)
         return Told(Came.DONE, deed.label)
 
@@ -200,8 +203,12 @@ class Desk:
         """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
         if not deed.locks_out or self._even_last:
             return None
+        # What was done just now Graph may not tell yet.
+        among = frozenset(account for group, account in self._locked if group in ("", deed.by_group))
         # A role that goes while another person signs in locks nobody out: Graph is asked each time.
-        among = frozenset() if deed.call.method == "DELETE" else _locked_by(self._plan)
+        among |= frozenset() if deed.call.method == "DELETE" else _locked_by(self._plan)
+        if deed.by_group:
+            return await why_not_leave(self._graph, deed.locks_out, deed.by_group, among=among)
         return await why_not_lock_out(self._graph, deed.locks_out, among=among)
 
     def _write(

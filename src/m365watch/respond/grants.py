@@ -1,14 +1,10 @@
 """Steps on what a record gave an application: that permission alone, and nothing that it had before.
 
-Source: Microsoft Graph, oAuth2PermissionGrant and appRoleAssignment; records of consents, whose text has the
-grants as `[before] => [[Id: ..., ClientId: ..., ConsentType: ..., Scope: ...]]`.
+Source: Microsoft Graph, oAuth2PermissionGrant and appRoleAssignment.
 """
 
 from __future__ import annotations
 
-import re
-
-from m365watch.detect.alert import CUT
 from m365watch.detect.judging import split_line
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Clues
@@ -17,8 +13,6 @@ from m365watch.respond.steps import GraphCall, Remove, Step
 
 _DELEGATED = frozenset({"add delegated permission grant.", "consent to application."})
 _OF_APPLICATION = "add app role assignment to service principal."
-_CONSENT = "ModifiedProperties.ConsentAction.Permissions.new"
-_GRANT_ID = re.compile(r"\[Id: *([A-Za-z0-9_-]{2,100}),")
 _SCOPES_SHOWN = 5
 _PERMISSIONS = ("AppRoleAssignment.ReadWrite.All", "Application.Read.All")
 _PERMISSIONS_DELEGATED = ("Application.Read.All", "DelegatedPermissionGrant.ReadWrite.All")
@@ -26,6 +20,8 @@ _PERMISSIONS_DELEGATED = ("Application.Read.All", "DelegatedPermissionGrant.Read
 
 def grants_of_record(clues: Clues) -> list[Step]:
     """What this record gave, application by application, Microsoft's own as well; where it tells what."""
+    if any(one.lower() == "false" for one in clues.values("m365.ok")):
+        return []  # it was refused: nothing was given
     told = _told(clues)
     if clues.operation == _OF_APPLICATION:
         role = guid_in(next(iter(clues.values("ModifiedProperties.AppRole.Id.new")), ""))
@@ -52,15 +48,8 @@ def _told(clues: Clues) -> str:
 
 
 def _grant_ids(clues: Clues) -> tuple[str, ...]:
-    """The grants that a consent has made; none where one stood before, or may stand behind a cut."""
-    for text in clues.fields.get(_CONSENT, ()):
-        if text.endswith(CUT):
-            return ()
-        before, _, after = text.partition("=>")
-        old, now = _GRANT_ID.findall(before), _GRANT_ID.findall(after)
-        if not set(old) & set(now):
-            return tuple(dict.fromkeys(now))
-    return ()
+    """The grants that a consent has made; none where more may stand behind a cut."""
+    return tuple(one for line in clues.values("m365.made_grants") for one in line.split(", "))
 
 
 def _title(app: App, told: str) -> str:

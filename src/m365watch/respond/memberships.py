@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from m365watch.respond.accounts import path_of
+from m365watch.respond.administrators import LOOK_FOR_GROUP, NOT_BY_GROUP
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.quoting import guid_in, powershell
@@ -42,14 +43,17 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
                 # Two groups may be called the same.
                 is_one=not ids,
                 subject=f"{path_of(one)}?$select=id",
+                leaves_group=True,
             ),
         ),
         powershell=(
+            LOOK_FOR_GROUP,
             f"$user = Get-MgUser -UserId {powershell(one.name)}",
             f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
             f"Remove-MgGroupMemberByRef -GroupId {_id_or_place(ids)} -DirectoryObjectId $user.Id",
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
+        notes=(NOT_BY_GROUP,),
     )
 
 

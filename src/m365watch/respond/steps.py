@@ -97,6 +97,9 @@ class Remove:
 
     Of a property in a list one is enough; a person picks where the others of that list are not wanted.
     """
+    alike: tuple[tuple[str, str], ...] = ()
+    """Dotted properties and values of which what is found has one, or a person picks: another thing may have
+    got its name since. An empty value stands for any."""
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
     """Dotted properties, and those of what was read first which they have to be equal to."""
     microsoft_too: bool = False
@@ -117,6 +120,8 @@ class Remove:
     """The properties that are given back."""
     locks_out: bool = False
     """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
+    leaves_group: bool = False
+    """Whether what was read first leaves the group that is found, which may hold that power for it."""
     identified: str = ""
     """The path that tells whose application it is: Microsoft's own and this product's are left alone."""
 
@@ -124,7 +129,7 @@ class Remove:
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
         before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
-        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out else ()
+        others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out or self.leaves_group else ()
         return (*before, GraphCall("GET", self.listed), *others, self.removal)
 
 

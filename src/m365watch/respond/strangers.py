@@ -1,8 +1,9 @@
 """Of which applications an alert itself shows that nobody works with them yet: those are shut out unasked.
 
 An administrator who renews a secret makes the same record as an intruder who adds one, and whoever controls
-one administrator could have any business application stopped by it. One that was only now made, that is
-known as bad, or that reads mail as none did before, is nobody's tool.
+one administrator could have any business application stopped by it. One that was only now made, or that is
+known as bad, is nobody's tool. One that reads mail as it never did may be the house's own with a stolen
+secret: what contains that is the secret, and everybody's work stops with the application.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.rule import Rule
-from m365watch.respond.clues import Clues, gather_clues, split_clues
+from m365watch.respond.clues import Clues, split_clues
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import Remove, Step
 
-_SPEAK = frozenset({"B13", "B14", "O06"})
-"""Detections that are about the application itself."""
+_KNOWN_AS_BAD = "O06"
+"""The detection that speaks of the application itself, and not of what was done with it."""
 _ASKED = frozenset({"consent to application.", "userloginfailed"})
 """What somebody may have asked for in vain, an application at work among them."""
 _MAKE = frozenset({"add application.", "add service principal."})
 _WHY = (
     "Nothing in the alert shows that the application is the intruder's: others may work with it, and it stops"
-    " for them all. --yes leaves it alone."
+    " for them all. Is it one of your own, then give it a new secret, and take the old ones away. --yes"
+    " leaves it alone."
 )
 
 
@@ -51,9 +52,9 @@ def _ends_it(step: Step) -> bool:
 
 
 def _telling(told: Told, rules: Mapping[str, Rule]) -> Iterator[Clues]:
-    operations = {normalise_operation(one.values.get("Operation", "")) for one in told.matches}
-    if told.alert.detection in _SPEAK and not (operations and operations <= _ASKED):
-        yield gather_clues(told.alert, ())
-    elif told.matches:
-        every = split_clues(told.alert, told.matches, rules.get(told.alert.rule_id))
-        yield from (clues for clues in every if clues.operation in _MAKE)
+    is_known = told.alert.detection == _KNOWN_AS_BAD
+    every = split_clues(told.alert, told.matches, rules.get(told.alert.rule_id)) if told.matches else []
+    for clues in every:
+        used = is_known and clues.operation != "" and clues.operation not in _ASKED
+        if used or clues.operation in _MAKE:
+            yield clues

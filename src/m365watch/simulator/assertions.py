@@ -5,7 +5,6 @@ Source: api-contract 1.5; RS256 and PS256 are accepted with `x5t` and with `x5t#
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from datetime import datetime
@@ -17,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from m365watch.simulator import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.identities import TenantIdentity
 
@@ -58,7 +58,7 @@ class AssertionCheck:
                 "x5t": hashlib.sha1(der, usedforsecurity=False).digest(),
                 "x5t#S256": hashlib.sha256(der).digest(),
             }
-            if all(head.get(name) in (None, _base64(one)) for name, one in thumbprints.items()):
+            if all(head.get(name) in (None, base64url.encoded(one)) for name, one in thumbprints.items()):
                 return certificate
         raise aadsts(700027, "The key was not found.", now=now)
 
@@ -80,10 +80,10 @@ def _parts(assertion: str, now: datetime) -> tuple[dict[str, Any], dict[str, Any
     try:
         head, claims, signature = assertion.split(".")
         return (
-            msgspec.json.decode(_unbase64(head), type=dict[str, Any]),
-            msgspec.json.decode(_unbase64(claims), type=dict[str, Any]),
+            msgspec.json.decode(base64url.decoded(head), type=dict[str, Any]),
+            msgspec.json.decode(base64url.decoded(claims), type=dict[str, Any]),
             f"{head}.{claims}".encode(),
-            _unbase64(signature),
+            base64url.decoded(signature),
         )
     except (ValueError, RecursionError, binascii.Error):
         raise aadsts(50027, now=now) from None
@@ -104,11 +104,3 @@ def _verify_signature(
         key.verify(signature, signed, chosen, hashes.SHA256())
     except InvalidSignature:
         raise aadsts(700027, "The signature is not valid.", now=now) from None
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_TICKS = 621_355_968_000_000_000
 _VARIANT = "89ab"
 
 
 def ticks_of(instant: datetime) -> int:
     """The instant in .NET ticks: units of 100 ns since the year 1."""
-    since = instant - _EPOCH
+    since = instant - EPOCH
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return _EPOCH_TICKS + microseconds * 10
 

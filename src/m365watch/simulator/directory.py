@@ -28,6 +28,7 @@ PERMISSIONS = (
     ("GET", r"/users/[^/]+", {"User.Read.All", "Directory.Read.All"}),
     (".*", r"/users/[^/]+/mailFolders/inbox/messageRules(/.*)?", {"MailboxSettings.ReadWrite"}),
     ("GET", r"/users/[^/]+/memberOf.*", {"Directory.Read.All"}),
+    ("GET", r"/groups/[^/]+/members", {"Directory.Read.All", "GroupMember.ReadWrite.All"}),
     (".*", r"/groups/[^/]+/owners(/.*)?", {"Group.ReadWrite.All"}),
     ("DELETE", r"/groups/.*", {"GroupMember.ReadWrite.All"}),
     ("GET", r"/servicePrincipals\(.*", {"Application.Read.All", "Application.ReadWrite.All"}),
@@ -150,12 +151,24 @@ class SimulatedDirectory:
         return dict(thing)
 
     def _holders(self, role: str) -> list[Json]:
-        """Who has the role of that template: accounts, and applications."""
+        """Who has the role of that template: accounts, applications, and groups."""
         held = {
             one["principalId"] for one in self.lists.get(ROLES, ()) if one.get("roleDefinitionId") == role
         }
         every = (*self.users.values(), *self.principals.values())
-        return [dict(one) for one in every if one["id"] in held]
+        groups = {one["id"]: one for user in self.users.values() for one in self._groups_of(user)}
+        kind = {"@odata.type": "#microsoft.graph.group"}
+        return [dict(one) for one in (*every, *(kind | one for one in groups.values())) if one["id"] in held]
+
+    def _members(self, group: str) -> list[Json]:
+        return [
+            dict(user)
+            for user in self.users.values()
+            if group in {one["id"] for one in self._groups_of(user)}
+        ]
+
+    def _groups_of(self, user: Json) -> list[Json]:
+        return self.lists.get(groups_of(str(user["userPrincipalName"])), [])
 
     def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
         if method == "GET" and path in self.lists:
@@ -171,6 +184,9 @@ class SimulatedDirectory:
         if method == "POST" and path in self.lists:
             self.add(path, body)
             return dict(self.lists[path][-1])
+        members = re.fullmatch(r"/groups/([^/]+)/members", path)
+        if method == "GET" and members:
+            return {"value": self._members(members[1])}
         member = re.fullmatch(r"/groups/([^/]+)/members/([^/]+)/\$ref", path)
         if method == "DELETE" and member:
             self._remove(groups_of(str(self._user_of(member[2])["userPrincipalName"])), "id", member[1])

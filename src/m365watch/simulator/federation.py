@@ -8,7 +8,6 @@ Source: api-contract 1.9.
 
 from __future__ import annotations
 
-import base64
 import binascii
 from datetime import datetime
 from functools import cached_property
@@ -19,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from m365watch.simulator import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.identities import TRUSTED_SUBJECT, TenantIdentity
 
@@ -53,8 +53,8 @@ class Issuer:
             **changes,
         }
         head = {"typ": "JWT", "alg": "RS256", "kid": "simulated"}
-        signed = ".".join(_base64(msgspec.json.encode(part)) for part in (head, claims))
-        return f"{signed}.{_base64(self._key.sign(signed.encode(), _PADDING, hashes.SHA256()))}"
+        signed = ".".join(base64url.encoded(msgspec.json.encode(part)) for part in (head, claims))
+        return f"{signed}.{base64url.encoded(self._key.sign(signed.encode(), _PADDING, hashes.SHA256()))}"
 
     def identity_token(self, home: TenantIdentity, now: datetime) -> str:
         """What Entra gives to the managed identity of a machine in the tenant `home`, to vouch with."""
@@ -90,7 +90,7 @@ class FederationCheck:
         try:
             head, body, signature = assertion.split(".")
             claims = _claims(body)
-            is_signed = self._issuer.has_signed(f"{head}.{body}".encode(), _unbase64(signature))
+            is_signed = self._issuer.has_signed(f"{head}.{body}".encode(), base64url.decoded(signature))
         except (ValueError, RecursionError, binascii.Error):
             raise aadsts(50027, now=now) from None
         name, subject = str(claims.get("iss")), claims.get("sub")
@@ -120,12 +120,4 @@ def is_federated(assertion: str) -> bool:
 
 
 def _claims(part: str) -> dict[str, Any]:
-    return msgspec.json.decode(_unbase64(part), type=dict[str, Any])
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return msgspec.json.decode(base64url.decoded(part), type=dict[str, Any])

@@ -9,7 +9,7 @@ from datetime import datetime
 from aiohttp import web
 
 from m365watch.clock import Clock
-from m365watch.model import ContentType
+from m365watch.model import CONTENT_TYPES, ContentType
 from m365watch.simulator.answers import RightAnswer, refusal_response, right_response, spoilt_response
 from m365watch.simulator.refusals import Refusal, refusal
 from m365watch.simulator.report import Report
@@ -29,7 +29,6 @@ _METHODS = {
     Call.PAGE: "GetContent",
     Call.START: "StartSubscription",
 }
-_CONTENT_TYPES = {str(content_type).lower(): content_type for content_type in ContentType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Gate:
         self, request: web.Request, caller: Caller, rule: Rule, answer: AnswerMaker
     ) -> web.StreamResponse:
         subject = request.match_info.get("content_id", "the call")
-        content_type = _CONTENT_TYPES.get(caller.query.get("contenttype", "").lower())
+        content_type = CONTENT_TYPES.get(caller.query.get("contenttype", "").lower())
         if content_type is None and "content_id" in request.match_info:
             content_type = content_type_of_id(subject)
         if rule.answer in _EFFECTS and content_type is not None:
@@ -203,7 +202,7 @@ def lower_cased_query(request: web.Request) -> dict[str, str]:
 def content_type_of_id(content_id: str) -> ContentType | None:
     """The content type that a content id names; None if it names none."""
     name = content_id.split("$")[2:3]
-    return _CONTENT_TYPES.get(name[0].replace("_", ".")) if name else None
+    return CONTENT_TYPES.get(name[0].replace("_", ".")) if name else None
 
 
 def _subject(request: web.Request, call: Call, query: Mapping[str, str]) -> tuple[str, ContentType | None]:
@@ -212,4 +211,4 @@ def _subject(request: web.Request, call: Call, query: Mapping[str, str]) -> tupl
         content_id = request.match_info["content_id"].removesuffix(NOTIFIED)
         return content_id, content_type_of_id(content_id)
     spelling = query.get("contenttype", "").lower()
-    return spelling, _CONTENT_TYPES.get(spelling)
+    return spelling, CONTENT_TYPES.get(spelling)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate
 from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from m365watch.simulator.comb import EPOCH
 from m365watch.simulator.habits import PEOPLE, SERVICE, Habit
 from m365watch.simulator.model import SimulatedRecord
 from m365watch.simulator.scene import Record, Scene
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from m365watch.simulator.estate import Estate
     from m365watch.simulator.people import Actor, Diary
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _HOUR_US = 3_600_000_000
 _STEADY_SHARE = 0.15

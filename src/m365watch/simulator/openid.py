@@ -8,7 +8,6 @@ Source: OpenID Connect Core 1.0, sections 2 and 3.1; RFC 7636; Entra's page on i
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,6 +19,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from m365watch.simulator import base64url
 from m365watch.simulator.forms import form_of
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.tenant import SimulatedTenant
@@ -100,8 +100,10 @@ class OpenId:
         published = []
         for kid, key in self._keys.items():
             numbers = key.public_key().public_numbers()
-            n, e = (_base64(one.to_bytes((one.bit_length() + 7) // 8)) for one in (numbers.n, numbers.e))
-            published.append({"kty": "RSA", "use": "sig", "kid": kid, "n": n, "e": e})
+            modulus, exponent = (
+                base64url.encoded(one.to_bytes((one.bit_length() + 7) // 8)) for one in (numbers.n, numbers.e)
+            )
+            published.append({"kty": "RSA", "use": "sig", "kid": kid, "n": modulus, "e": exponent})
         return _json({"keys": published})
 
     async def authorize(self, request: web.Request) -> web.StreamResponse:
@@ -111,7 +113,7 @@ class OpenId:
         is_whole = query.get("response_type") == "code" and query.get("code_challenge_method") == "S256"
         if not is_whole or "openid" not in query.get("scope", "").split():
             return web.Response(status=400, text="what is asked for is not a code with PKCE")
-        code = _base64(self._random.randbytes(48))
+        code = base64url.encoded(self._random.randbytes(48))
         self._codes[code] = _Asked(query["redirect_uri"], query["code_challenge"], query.get("nonce", ""))
         back = urlencode({"code": code, "state": query.get("state", "")})
         return web.Response(status=302, headers={"Location": f"{query['redirect_uri']}?{back}"})
@@ -134,7 +136,7 @@ class OpenId:
             and form.get("client_id") == tenant.identity.client_id
             and form.get("client_secret") == tenant.identity.client_secret
             and form.get("redirect_uri") == asked.redirect_uri
-            and _base64(verifier) == asked.challenge
+            and base64url.encoded(verifier) == asked.challenge
         )
 
     def _claims(self, tenant: SimulatedTenant, nonce: str, now: datetime) -> dict[str, object]:
@@ -157,13 +159,9 @@ class OpenId:
             self.renew_key()
         kid, key = next(iter(self._keys.items()))
         head = {"typ": "JWT", "alg": "RS256", "kid": kid} | self.head
-        signed = ".".join(_base64(msgspec.json.encode(part)) for part in (head, claims))
-        return f"{signed}.{_base64(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+        signed = ".".join(base64url.encoded(msgspec.json.encode(part)) for part in (head, claims))
+        return f"{signed}.{base64url.encoded(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
 def _json(said: Mapping[str, object], *, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(said), status=status, content_type="application/json")
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

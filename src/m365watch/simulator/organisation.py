@@ -6,8 +6,9 @@ import random
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.attacks.campaign import Campaigns
+from m365watch.simulator.comb import EPOCH
 from m365watch.simulator.estate import invent_domain, invent_estate
-from m365watch.simulator.noise import EPOCH, HOUR, Noise
+from m365watch.simulator.noise import HOUR, Noise
 from m365watch.simulator.people import Diary, Person, invent_people
 
 if TYPE_CHECKING:

@@ -9,12 +9,10 @@ from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from m365watch.model import ContentType
+from m365watch.model import CONTENT_TYPES, ContentType
 from m365watch.simulator.refusals import refusal
 from m365watch.simulator.scenario import Behaviour
 from m365watch.values import dataclass
-
-_BY_LOWER_CASE = {str(content_type).lower(): content_type for content_type in ContentType}
 
 
 class State(StrEnum):
@@ -174,7 +172,7 @@ def content_type_of(spelling: str) -> ContentType:
     Raises: Refusal: AF20020.
     """
     try:
-        return _BY_LOWER_CASE[spelling.lower()]
+        return CONTENT_TYPES[spelling.lower()]
     except KeyError:
         raise refusal("AF20020") from None
 

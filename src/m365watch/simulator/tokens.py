@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from m365watch.simulator import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
 from m365watch.simulator.federation import FederationCheck, Issuer, is_federated
@@ -151,7 +152,7 @@ class TokenEndpoint:
         self._issued[access] = Token(audience, now + timedelta(seconds=life_s), ())
         answer = _answer(request.version, access, audience, life_s, now) | {
             "scope": "ActivityFeed.Read",
-            "refresh_token": f"0.{_base64(self._random.randbytes(64))}",
+            "refresh_token": f"0.{base64url.encoded(self._random.randbytes(64))}",
             "id_token": identity,
         }
         return msgspec.json.encode(answer)
@@ -303,7 +304,7 @@ class TokenEndpoint:
             claims["roles"] = roles
         head = {"typ": "JWT", "alg": "RS256", "kid": "simulated"}
         parts = (msgspec.json.encode(head), msgspec.json.encode(claims), self._random.randbytes(256))
-        return ".".join(map(_base64, parts))
+        return ".".join(map(base64url.encoded, parts))
 
     def _forget_expired(self, now: datetime) -> None:
         if len(self._issued) > 1_000:
@@ -337,7 +338,3 @@ def _basic_credentials(authorization: str) -> dict[str, str]:
         return {}
     client_id, _, secret = decoded.partition(":")
     return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
-
-
-def _base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

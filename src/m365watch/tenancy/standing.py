@@ -50,7 +50,7 @@ class TenantState(StrEnum):
     """The configuration does not name it any more; the ledger keeps where it was."""
 
 
-_RANK = {state: place for place, state in enumerate(TenantState)}
+RANKS = {state: place for place, state in enumerate(TenantState)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def judge_tenants(inputs: Mapping[Feed, str], says: LedgerSays, *, now: datetime
 
 
 def _badness(one: TenantStanding) -> tuple[int, float, str]:
-    return (_RANK[one.state], -(one.lag_s or 0.0), one.tenant_id)
+    return (RANKS[one.state], -(one.lag_s or 0.0), one.tenant_id)
 
 
 def _judge(
@@ -116,7 +116,7 @@ def _judge(
     now: datetime,
 ) -> TenantStanding:
     states = {row.feed: _state_of(row, inputs, says, now) for row in rows}
-    worst = min(rows, key=lambda row: (_RANK[states[row.feed]], -(row.lag_s(now) or 0.0)))
+    worst = min(rows, key=lambda row: (RANKS[states[row.feed]], -(row.lag_s(now) or 0.0)))
     lags = [row.lag_s(now) for row in rows if not (len(rows) > 1 and _wants_permission_of_graph(row))]
     return TenantStanding(
         tenant_id,

@@ -15,12 +15,11 @@ from http import HTTPStatus
 import msgspec
 
 from m365watch.feed.urls import CONTENT_ID_LENGTH_MAX
-from m365watch.model import ContentType, TenantId
+from m365watch.model import CONTENT_TYPES, ContentType, TenantId
 from m365watch.values import dataclass
 from m365watch.webhook.reading import Request, RequestRefused
 
 NOTIFIED_SUFFIX = "$IsFromNotification"
-_TYPES = {str(content_type).lower(): content_type for content_type in ContentType}
 _POSITION = re.compile(r"(\d{14})(\d{3})\d{6}\$", re.ASCII)
 _YEARS = range(2000, 9999)
 """Of instants from which minutes can be counted to both sides."""
@@ -104,7 +103,7 @@ def parse_notifications(request: Request, tenant_id: TenantId) -> Notifications:
 
 
 def _notified(one: dict[str, object]) -> Notified | None:
-    content_type = _TYPES.get(str(one.get("contentType")).lower())
+    content_type = CONTENT_TYPES.get(str(one.get("contentType")).lower())
     content_id = one.get("contentId")
     if content_type is None or not isinstance(content_id, str):
         return None

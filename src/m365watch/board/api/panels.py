@@ -7,7 +7,7 @@ from starlette.responses import Response
 from m365watch.board.access import Role
 from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
 from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
-from m365watch.board.api.problems import NOT_THERE, ROLE_MISSING, SCOPE_MISSING, Refused
+from m365watch.board.api.problems import NOT_THERE, PARAMETER_WRONG, ROLE_MISSING, SCOPE_MISSING, Refused
 from m365watch.board.api.schemas import panel_document
 from m365watch.board.exporting import csv_of
 from m365watch.board.pages.registry import PAGES, page_named
@@ -15,6 +15,11 @@ from m365watch.board.panels import Page, Panel
 from m365watch.board.scopes import Scope
 from m365watch.board.view import OPTIONS
 
+_WORDS = {
+    name: tuple(dict.fromkeys(word for page in PAGES for word in page.choices.get(name, ())))
+    for name in OPTIONS
+}
+"""What an option may be on any page."""
 _SCOPES = {"sql": Scope.SQL}
 """What the panels of a page need, where it is not `read`."""
 
@@ -42,7 +47,7 @@ def _panel_operation(page: Page, panel: Panel) -> Operation:
         scope=_SCOPES.get(page.name, Scope.READ),
         role=page.role,
         shows_contents=page.shows_contents,
-        parameters=(*TIME, *NARROWING, *options_of(page.name)),
+        parameters=(*TIME, *NARROWING, *options_of(page.name, page.choices)),
     )
 
 
@@ -56,6 +61,9 @@ async def _export(call: Call) -> Response:
     scope = _SCOPES.get(page.name)
     if scope is not None and not call.who.allows(scope):
         raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")
+    for name, words in page.choices.items():
+        if (given_word := call.one(name, next(iter(words)))) not in words:
+            raise Refused(PARAMETER_WRONG, f"{name}: {given_word} is not one of {', '.join(words)}")
     text = csv_of(await panel.load(call.view, call.sources))
     name = f"m365watch-{page.name}-{panel.name}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -79,7 +87,7 @@ _EXPORT = Operation(
         matching("panel", r"[a-z-]{1,40}", "The panel.", "the name of a panel", in_path=True),
         *TIME,
         *NARROWING,
-        *(option(name) for name in OPTIONS),
+        *(option(name, _WORDS[name]) for name in OPTIONS),
     ),
     may_answer=(404,),
 )

@@ -13,7 +13,6 @@ from typing import Any
 
 from m365watch.board.api.problems import PARAMETER_WRONG, Refused
 from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX
-from m365watch.board.pages.alerts import ALONE, SEVERITIES, STATES
 from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
 from m365watch.board.view import MENTIONS, OPTIONS
 from m365watch.values import dataclass
@@ -130,11 +129,9 @@ _OPTIONS_SAY = {
     "sql": "One SELECT, over the tables that docs/lake.md describes.",
     "record": "The record: its time in seconds, a colon, and its id, as in the URLs of records.",
 }
-_WORDS = {"state": (*STATES,), "severity": (*SEVERITIES, *ALONE)}
-"""Options that are one of some words; a page takes any other for the first of them."""
 _LONGEST = {"q": 2_000, "sql": 8_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
-_ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
+_ON_PAGES = {"alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
     "sheet": ("trail", "alerts"),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
@@ -143,17 +140,21 @@ _ON_PAGES = {"by": (), "alert": ("alert",), "record": ("record",), "q": ("search
 """The pages that an option is for; of one that is not here, all."""
 
 
-def option(name: str) -> Parameter:
-    """An option of a page."""
+def option(name: str, words: Iterable[str] = ()) -> Parameter:
+    """An option of a page, which is one of some words if there are any."""
     says = _OPTIONS_SAY.get(name, f"The option `{name}` of the page.")
-    if name in _WORDS:
-        return one_of(name, _WORDS[name], says)
+    if known := tuple(words):
+        return one_of(name, known, says)
     return text(name, says, longest=_LONGEST.get(name, TEXT_MAX))
 
 
-def options_of(page: str) -> tuple[Parameter, ...]:
+def options_of(page: str, choices: Mapping[str, Iterable[str]]) -> tuple[Parameter, ...]:
     """What the panels of a page may be asked for beside their time and what narrows them."""
-    return tuple(option(name) for name in OPTIONS if not (pages := _ON_PAGES.get(name, ())) or page in pages)
+    return tuple(
+        option(name, choices.get(name, ()))
+        for name in OPTIONS
+        if (name in choices if name == "by" else page in _ON_PAGES.get(name, (page,)))
+    )
 
 
 def read_values(

@@ -8,7 +8,6 @@ to another host than before.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import MARK, scalars
 from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, show_path
+from m365watch.config.values import VARIABLE
 
 OWN_VARIABLES = "M365"
 """What the names of variables begin with that a page may name for the first time."""
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PATH_KEYS = frozenset(
     {"directory", "directory_name", "chain", "chain_loc", "cert", "cert_loc", "key", "key_loc", "ca_bundle"}
 )
@@ -72,10 +71,10 @@ def _names_file(path: KeyPath, text: str) -> bool:
 def _strange_references(
     new: dict[KeyPath, str], old: dict[KeyPath, str], whole: str
 ) -> Iterator[tuple[KeyPath, str]]:
-    known = set(_VARIABLE.findall(whole))
+    known = set(VARIABLE.findall(whole))
     for path, text in new.items():
         strange = [
-            one for one in _VARIABLE.findall(text) if one not in known and not one.startswith(OWN_VARIABLES)
+            one for one in VARIABLE.findall(text) if one not in known and not one.startswith(OWN_VARIABLES)
         ]
         if strange:
             yield (

@@ -331,5 +331,5 @@ PAGE = Page(
         Panel("coverage", "ATT&CK coverage", coverage, tall="rows"),
     ),
     says="What was found and waits for somebody; what is closed can be opened again.",
-    choices={"state": STATES, "severity": (*SEVERITIES, *ALONE)},
+    choices={"state": STATES, "severity": (*SEVERITIES, *ALONE), "by": _ORDERS},
 )

@@ -32,10 +32,10 @@ from m365watch.board.telling import (
     opening,
     settings_of,
     text_of,
-    told_by,
 )
 from m365watch.board.view import View
 from m365watch.board.words import counted
+from m365watch.records.headers import object_of
 
 _SCOPE = re.compile(r"Scope: ([^,\]]*)")
 _TILES = (
@@ -99,7 +99,7 @@ async def consents(view: View, sources: Sources) -> Shape:
 
 
 def _consent(view: View, row: Row) -> Told:
-    record = told_by(row[6])
+    record = object_of(row[6])
     told = _settings(record)
 
     def said(*names: str) -> str:
@@ -132,7 +132,7 @@ async def _told(view: View, sources: Sources, changes: Changes, of: str) -> Grid
 
 
 def _change(view: View, row: Row) -> Told:
-    record = told_by(row[6])
+    record = object_of(row[6])
     told = _updated(_settings(record))
     cells = deed(
         row,
@@ -168,7 +168,7 @@ async def roles(view: View, sources: Sources) -> Shape:
 
 
 def _given_role(view: View, row: Row) -> Told:
-    record = told_by(row[6])
+    record = object_of(row[6])
     role, who = _role_of(record), (_target(record) or row[5]).lower()
     cells = deed(
         row,
@@ -182,7 +182,7 @@ async def by_role(view: View, sources: Sources) -> Shape:
     """Which roles were given and taken how often."""
     rows = await sources.ask(view, applications.ROLES.newest)
     tally = Counter(
-        _role_of(told_by(row[6])) or field_of(told_by(row[6]), "ObjectId") or "not said" for row in rows
+        _role_of(object_of(row[6])) or field_of(object_of(row[6]), "ObjectId") or "not said" for row in rows
     )
     ranked = [Ranked(role, count, colour="c4") for role, count in tally.most_common(12)]
     empty = None if rows else await no_records(view, sources, of="changes of roles")

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
-from m365watch.board.marks import Told, count_changes, marks_of_mail, marks_of_right, panel_url, tiles_of
+from m365watch.board.marks import (
+    Mark,
+    Told,
+    count_changes,
+    marks_of_mail,
+    marks_of_right,
+    panel_url,
+    tiles_of,
+)
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes
@@ -28,11 +37,12 @@ from m365watch.board.telling import (
     operation,
     person,
     settings_of,
-    told_by,
     with_before,
 )
 from m365watch.board.view import View
-from m365watch.board.words import application_words, counted, short, user_type_words
+from m365watch.board.words import counted, short, user_type_words
+from m365watch.detect.severity import Severity
+from m365watch.records.headers import object_of
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _TILES = (
@@ -127,7 +137,7 @@ _CUT = "What stood there before is what the last change in this view set, where 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     def tell(rows: Sequence[Row]) -> list[Told]:
-        told = [told_by(row[6]) for row in rows]
+        told = [object_of(row[6]) for row in rows]
         settings = with_before(
             [
                 ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
@@ -162,28 +172,42 @@ async def rights(view: View, sources: Sources) -> Shape:
     names = ("Time (UTC)", "Change", "By", "Stands out…", "Who is let in", "Rights", "Mailbox", "From")
 
     def tell(rows: Sequence[Row]) -> list[Told]:
-        return [_right(view, row, told_by(row[6])) for row in rows]
+        return [right_told(view, row) for row in rows]
 
     return await change_table(view, sources, exchange.PERMISSIONS, names, tell, of="changes of rights")
 
 
-def _right(view: View, row: Row, record: dict[str, object]) -> Told:
+def right_told(view: View, row: Row) -> Told:
+    """Who was let in where by a change, with which right."""
+    record = object_of(row[6])
     given = named_in(record, "Parameters")
     trustee = given.get("User") or given.get("Trustee") or given.get("SecurityGroup")
     who = (trustee or field_of(record, "Item.ParentFolder.MemberUpn", "Item.ParentFolder.MemberSid")).lower()
     right = given.get("AccessRights") or given.get("Role")
-    granted = (
-        right or field_of(record, "Item.ParentFolder.MemberRights") or given.get("AuditBypassEnabled", "")
-    )
+    granted = right or field_of(record, "Item.ParentFolder.MemberRights")
     mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or row[5].rpartition("/")[2]
     is_given = not row[1].lower().startswith("remove")
-    marks = marks_of_right(granted, who, is_bypass="AuditBypassEnabled" in given) if is_given else []
+    if bypass := given.get("AuditBypassEnabled", "").lower():
+        return _unwatched(view, row, mailbox.lower(), is_on=bypass == "true")
+    marks = marks_of_right(granted, who) if is_given else []
     cells = deed(
         row,
         Cell(who or "not said", narrows=("user", who) if "@" in who else None),
         Cell(granted or "not said"),
         Cell(f"{mailbox or 'not said'} {field_of(record, 'Item.ParentFolder.Path')}".rstrip()),
     )
+    return Told(row, opening(view, row, cells), marks)
+
+
+def _unwatched(view: View, row: Row, who: str, *, is_on: bool) -> Told:
+    """Whose deeds in mailboxes leave no record from now on: a way into all that they may open."""
+    cells = deed(
+        row,
+        Cell(who or "not said", narrows=("user", who) if "@" in who else None),
+        Cell("no record kept" if is_on else "recorded again"),
+        Cell("any mailbox"),
+    )
+    marks = [Mark("goes unrecorded", Severity.HIGH)] if is_on else []
     return Told(row, opening(view, row, cells), marks)
 
 
@@ -240,6 +264,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
     asked = (exchange.READ_FROM, exchange.READ_WITH)
     rows = [row for of in await asyncio.gather(*(sources.ask(view, one) for one in asked)) for row in of]
     found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
+    named = await name_applications(view, sources, [row[1] for row in rows if row[0] == "app_id"])
     parts = [
         Grid(
             (
@@ -250,7 +275,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
             ),
             [
                 [
-                    _read_cell(column, name),
+                    _read_cell(column, name, named),
                     number(count),
                     number(synced, "" if synced else "muted"),
                     number(people),
@@ -264,11 +289,11 @@ async def read_with(view: View, sources: Sources) -> Shape:
     return Several(parts, empty=empty)
 
 
-def _read_cell(column: str, name: str) -> Cell:
+def _read_cell(column: str, name: str, named: Mapping[str, str]) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
-        return Cell(application_words(name), narrows=("app", name))
+        return Cell(named.get(name, name), narrows=("app", name))
     return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
 
 
@@ -306,4 +331,5 @@ PAGE = Page(
         Panel("administration", "Changes by administrators", administration, width=4, tall="chart"),
     ),
     says="Which rules, ways out and rights people changed, and who reads whose mail.",
+    choices={"by": dict(_BY)},
 )

@@ -21,7 +21,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, short, span_words
 from m365watch.expiry.ends import judge
 from m365watch.progress import FeedProgress
-from m365watch.tenancy.standing import LATE_S, TenantStanding, TenantState
+from m365watch.tenancy.standing import LATE_S, RANKS, TenantStanding, TenantState
 
 FEEDS_SHOWN_MAX = 200
 _TONES = {
@@ -44,7 +44,6 @@ _WORDS = {
     TenantState.IN_TROUBLE: "in trouble",
     TenantState.NO_CONSENT: "no consent",
 }
-_RANKS = {state: place for place, state in enumerate(TenantState)}
 _SOON_D = 30
 
 
@@ -131,7 +130,7 @@ async def feeds(view: View, sources: Sources) -> Shape:
         return Grid((), (), empty=no_ledger(view, sources))
     collector = await see_collector(sources, (feed for _, feed in rows))
     named = await names_of(view, sources, (feed.feed for _, feed in rows))
-    rows.sort(key=lambda one: (_RANKS[one[0]], str(one[1].feed)))
+    rows.sort(key=lambda one: (RANKS[one[0]], str(one[1].feed)))
     more = len(rows) - FEEDS_SHOWN_MAX
     headings = (
         Heading("Feed", wide=True),
@@ -162,7 +161,7 @@ def _feed_row(
         words, tone = "not running", "medium"
     return [
         Cell(feed_words(feed.feed, named=named), narrows=("tenant", feed.feed.tenant_id) if named else None),
-        Cell(words, tone=tone, sorts=_RANKS[state]),
+        Cell(words, tone=tone, sorts=RANKS[state]),
         ago_cell(feed.watermark, view.now),
         ago_cell(feed.listed_at, view.now),
         Cell(f"{feed.records_delivered:,}", sorts=feed.records_delivered),
@@ -199,7 +198,7 @@ PAGE = Page(
         ),
         Panel(
             "spread",
-            "How many took how long",
+            "Records by the time they take",
             health_delivery.spread,
             width=5,
             says="The whole way, from what happened to what an output has; today and yesterday.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.alerts_meant import list_meant
+from m365watch.board.app_names import name_applications
 from m365watch.board.counted import (
     bound_of,
     count_all,
@@ -22,7 +23,7 @@ from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
 from m365watch.board.pages.alert import record_shown
 from m365watch.board.pages.alerts import about, instant
-from m365watch.board.pages.comparison import compare
+from m365watch.board.pages.comparison import AGAINST, compare
 from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import field_url, pivot_url
@@ -119,10 +120,11 @@ async def timeline(view: View, sources: Sources) -> Shape:
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
+    named = await name_applications(view, sources, counts["app_id"])
     groups = [("Alerts", _alert_lanes(view, alerts, instants))] if alerts else []
     for column, kind, title, colour in _GROUPS:
         lanes = [
-            _lane(view, column, kind, value, colour, [at.get(one, 0) for one in instants])
+            _lane(view, kind, value, named.get(value, value), colour, [at.get(one, 0) for one in instants])
             for value, at in counts[column].items()
         ]
         if len(lanes) > 1 or (lanes and not view.narrowing.of(kind)):
@@ -157,11 +159,25 @@ async def _standing_out(
     shown = {value for name, value, *_ in rows if name == "operation"}
     left = [value for name, value in values if name == "operation" and value not in shown]
     rules = await sources.list_rules() if alerts else {}
-    asked = (operations_asked(rules.get(one.alert.rule_id), rules) for one in alerts)
-    named = frozenset[str]().union(*asked)
-    alerted = [one for one in left if normalise_operation(one) in named]
-    wanted = list(dict.fromkeys([*alerted, *reversed(left)]))[:STANDING_OUT_MAX]
+    asked = {one: operations_asked(rules.get(one), rules) for one in {one.alert.rule_id for one in alerts}}
+    wanted = telling_of(left, asked.values())
     return await list_course(view, sources, wanted) if wanted else []
+
+
+def telling_of(operations: Sequence[str], asked: Iterable[Collection[str]]) -> list[str]:
+    """At most `STANDING_OUT_MAX` of `operations` (most frequent first): those rules ask for, then the rarest.
+
+    Of a dozen alerts some rule asks for what people do all day, too: what a rule asks for that asks for
+    little else comes first, and then what is rarer.
+    """
+    narrowness: dict[str, int] = {}
+    for named in asked:
+        for one in named:
+            narrowness[one] = min(narrowness.get(one, len(named)), len(named))
+    rarest = list(reversed(operations))
+    alerted = [one for one in rarest if normalise_operation(one) in narrowness]
+    alerted.sort(key=lambda one: narrowness[normalise_operation(one)])
+    return list(dict.fromkeys([*alerted, *rarest]))[:STANDING_OUT_MAX]
 
 
 def _of_all(column: str, shown: int, number: int) -> str:
@@ -174,13 +190,12 @@ def _of_all(column: str, shown: int, number: int) -> str:
     return f": {which}, {shown} of {number:,}{'+' if number == trails.VALUES_MAX else ''}"
 
 
-def _lane(view: View, column: str, kind: str, value: str, colour: str, values: list[int]) -> Lane:
-    is_workload = column == "workload"
-    label = workload_words(value) if is_workload else application_words(value) if kind == "app" else value
-    url = (
-        view.narrowed_url("/investigate", "workload", value) if is_workload else pivot_url(view, kind, value)
-    )
-    return Lane(label, url, workload_colour(value) if is_workload else colour, values, total=sum(values))
+def _lane(view: View, kind: str, value: str, named: str, colour: str, values: list[int]) -> Lane:
+    """A value's lane; without a kind to pivot to it is a workload's."""
+    if kind:
+        return Lane(named, pivot_url(view, kind, value), colour, values, total=sum(values))
+    url = view.narrowed_url("/investigate", "workload", value)
+    return Lane(workload_words(value), url, workload_colour(value), values, total=sum(values))
 
 
 def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int]) -> list[Lane]:
@@ -209,7 +224,7 @@ async def alerts_about(view: View, sources: Sources) -> Shape:
     found = await _alerts(view, sources)
     headings = (
         Heading("Severity"),
-        Heading("What"),
+        Heading("What", wide=True),
         Heading("State"),
         Heading("Last (UTC)"),
         Heading("How it came about", wide=True),
@@ -296,7 +311,7 @@ def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> 
         Cell(user, url=pivot_url(view, "user", user) if user else ""),
         Cell(address, url=pivot_url(view, "ip", address) if address else ""),
         Cell(outcome, tone=outcome),
-        Cell(target, url=field_url(view, "ObjectId", target)),
+        Cell(application_words(target), url=field_url(view, "ObjectId", target)),
     ]
 
 
@@ -375,6 +390,7 @@ PAGE = Page(
         ),
     ),
     says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
+    choices={"by": dict(AGAINST)},
 )
 RECORD = Page(
     "record",

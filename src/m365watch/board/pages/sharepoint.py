@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
+from m365watch.board.marks import Told, marks_of_guard, marks_of_sharing
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import sharepoint
 from m365watch.board.queries.counting import added
@@ -20,12 +23,12 @@ from m365watch.board.shapes import (
     Shape,
     Tile,
     Tiles,
-    headings_of,
 )
 from m365watch.board.sources import Sources
-from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of, told_by
+from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
-from m365watch.board.words import counted, short
+from m365watch.board.words import counted, program_words, right_words, short
+from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
 """By these the small rollups of files can be narrowed."""
@@ -88,7 +91,10 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
     numbers = ("Downloads", "Uploads", *(("People",) if narrows != "user" else ()))
     cells = [
         [
-            Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
+            Cell(
+                program_words(name) if title == "Program" else _path_of(name),
+                narrows=(narrows, name) if narrows else None,
+            ),
             number(downloads),
             number(uploads, "" if uploads else "muted"),
             number(people),
@@ -127,27 +133,32 @@ async def taking(view: View, sources: Sources) -> Shape:
 async def sharing(view: View, sources: Sources) -> Shape:
     """What was shared, by whom, with whom, and with which rights; by default outside the organisation."""
     by = view.option("by", tuple(name for name, _ in _SHARED_WITH))
-    query = sharepoint.SHARING if by == "everybody" else sharepoint.SHARING_OUTSIDE
-    rows = await sources.ask(view, query)
-    names = ("Time (UTC)", "Operation", "By", "With", "File or site", "Right", "From")
-    grid = Grid(headings_of(names), [opening(view, row, _sharing_row(row)) for row in rows])
-    empty = None if rows else await no_records(view, sources, of="records of sharing outside")
-    return Several([grid], empty=empty, choices=_SHARED_WITH, chosen=by)
+    changes = sharepoint.SHARING if by == "everybody" else sharepoint.SHARING_OUTSIDE
+    names = ("Time (UTC)", "Operation", "By", "Stands out…", "With", "File or site", "Right", "From")
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [shared_by(view, row, among_all=by == "everybody") for row in rows]
+
+    grid = await change_table(view, sources, changes, names, tell, of="records of sharing outside")
+    return Several([grid], empty=grid.empty, choices=_SHARED_WITH, chosen=by)
 
 
-def _sharing_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
+    """What a record says was shared, with whom, and why that stands out: that it is outside, `among_all`."""
+    record = object_of(row[6])
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
     whom = "anybody with the link" if is_anonymous else target
     right = field_of(record, "EventData").partition("</")[0].rpartition(">")[2]
-    return deed(
+    cells = deed(
         row,
         Cell(whom or "not said", tone="high" if is_anonymous else "medium" if is_guest else ""),
         Cell(_file_of(record, row[5])),
-        Cell(right or "not said", tone="muted"),
+        Cell(right_words(right) or "not said", tone="muted"),
     )
+    marks = marks_of_sharing(row[1], is_anonymous=is_anonymous, is_guest=is_guest and among_all)
+    return Told(row, opening(view, row, cells), marks)
 
 
 def _file_of(record: dict[str, object], stands: str) -> str:
@@ -179,18 +190,17 @@ async def deleting(view: View, sources: Sources) -> Shape:
 
 async def guarding(view: View, sources: Sources) -> Shape:
     """Malware, site administrators, sharing policies, and versions deleted."""
-    rows = await sources.ask(view, sharepoint.GUARDING)
-    names = ("Time (UTC)", "Operation", "By", "Who, or before → after", "Site or file", "From")
-    empty = (
-        None
-        if rows
-        else await no_records(view, sources, of="malware or changes of administrators and policies")
-    )
-    return Grid(headings_of(names), [opening(view, row, _guarding_row(row)) for row in rows], empty=empty)
+    names = ("Time (UTC)", "Operation", "By", "Stands out…", "Who, or before → after", "Site or file", "From")
+    of = "malware or changes of administrators and policies"
+
+    def tell(rows: Sequence[Row]) -> list[Told]:
+        return [Told(row, opening(view, row, _guarding_row(row)), marks_of_guard(row[1])) for row in rows]
+
+    return await change_table(view, sources, sharepoint.GUARDING, names, tell, of=of)
 
 
 def _guarding_row(row: Row) -> list[Cell]:
-    record = told_by(row[6])
+    record = object_of(row[6])
     what = change_words(settings_of(record)) or field_of(
         record, "TargetUserOrGroupName", "VirusInfo", "SourceFileName"
     )
@@ -217,4 +227,5 @@ PAGE = Page(
         Panel("activity", "Everything in sites and drives", activity, tall="chart", is_live=True),
     ),
     says="Who takes files, who shares them with whom, and who deletes them.",
+    choices={"by": dict(_SHARED_WITH)},
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import date, datetime
 from decimal import Decimal
 
 from m365watch.board.access import Role
+from m365watch.board.emptiness import no_records
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import pivot_url
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Shape
@@ -15,6 +14,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.board.words import counted, visible
 from m365watch.lake.reader import QueryAnswer
+from m365watch.lake.sql_values import is_number, jsonable, text_of
 
 ROWS_SHOWN = 1_000
 CELL_MAX = 2_000
@@ -27,16 +27,11 @@ _PIVOTS = {
     "operation": "operation",
 }
 """Columns whose values lead to all that has them."""
-_NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
 _NO_SQL = Empty(
     "Nothing is asked yet.",
     "Write one SELECT above, or begin with an example. SHOW TABLES and DESCRIBE audit say what there is.",
 )
 _TOO_LONG = Empty(f"The SQL is longer than {SQL_MAX:,} characters.", "Ask it with m365watch query instead.")
-_NO_LAKE = Empty(
-    "No output of the configuration is a lake, and SQL reads the lake.",
-    "Add an output of type lake, and run m365watch run.",
-)
 
 
 EXAMPLES = {
@@ -71,12 +66,12 @@ async def answer(view: View, sources: Sources) -> Shape:
     if len(sql) > SQL_MAX:
         return Grid((), (), empty=_TOO_LONG)
     told = await sources.ask_sql(view, sql, rows_max=ROWS_SHOWN)
-    return Grid((), (), empty=_NO_LAKE) if told is None else _grid(view, told)
+    return Grid((), (), empty=await no_records(view, sources)) if told is None else _grid(view, told)
 
 
 def _grid(view: View, told: QueryAnswer) -> Grid:
     headings = [
-        Heading(name, numeric=_is_number(kind) or kind.startswith("TIMESTAMP"))
+        Heading(name, numeric=is_number(kind) or kind.startswith("TIMESTAMP"))
         for name, kind in zip(told.columns, told.types, strict=True)
     ]
     rows = [
@@ -88,7 +83,7 @@ def _grid(view: View, told: QueryAnswer) -> Grid:
 
 
 def _cell(view: View, column: str, value: object) -> Cell:
-    text = text_of(value)
+    text = "" if value is None else text_of(value)
     sorts = float(value) if isinstance(value, int | float | Decimal) else None
     kind = _PIVOTS.get(column)
     url = pivot_url(view, kind, text) if kind and text else ""
@@ -96,42 +91,10 @@ def _cell(view: View, column: str, value: object) -> Cell:
     return Cell(shown, url=url, tone="muted" if value is None else "", sorts=sorts)
 
 
-def _is_number(kind: str) -> bool:
-    return any(word in kind for word in _NUMBERS) and "[" not in kind and "(" not in kind.partition("(")[0]
-
-
-def text_of(value: object) -> str:
-    """A value of SQL as text; a null is no text."""
-    plain = plain_of(value)
-    if plain is None:
-        return ""
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
-def plain_of(value: object) -> object:
-    """A value of SQL in JSON's own types: instants in ISO 8601, bytes in hexadecimal."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if value - value == 0 else str(value)
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case bytes():
-            return value.hex()
-        case list() | tuple():
-            return [plain_of(one) for one in value]
-        case dict():
-            return {str(name): plain_of(one) for name, one in value.items()}
-    return str(value)
-
-
 def objects_of(told: QueryAnswer) -> Sequence[dict[str, object]]:
     """The rows by the names of their columns."""
     return [
-        {visible(name): plain_of(value) for name, value in zip(told.columns, row, strict=True)}
+        {visible(name): jsonable(value) for name, value in zip(told.columns, row, strict=True)}
         for row in told.rows
     ]
 

@@ -26,12 +26,12 @@ from m365watch.board.telling import (
     person,
     settings_of,
     text_of,
-    told_by,
 )
 from m365watch.board.view import View
 from m365watch.board.withholding import EMPTIED
-from m365watch.board.words import short, workload_words
+from m365watch.board.words import dlp_words, short, workload_words
 from m365watch.detect.spellings import CLICK_ACTIONS
+from m365watch.records.headers import object_of
 
 _SEVERITIES = frozenset({"informational", "low", "medium", "high", "critical"})
 _VERDICTS = {"malware": "critical", "phish": "high", "spam": "low"}
@@ -55,7 +55,7 @@ async def _table(
     rows = await sources.ask(view, query)
     return Grid(
         headings_of(names),
-        [opening(view, row, cells(row, told_by(row[6]))) for row in rows],
+        [opening(view, row, cells(row, object_of(row[6]))) for row in rows],
         empty=None if rows else await no_records(view, sources, of=of),
     )
 
@@ -168,7 +168,7 @@ def _cleanup_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
 
 async def dlp(view: View, sources: Sources) -> Shape:
     """Rules of data loss prevention that matched: what was found in what, whose it was, what was done."""
-    headings = ("Time (UTC)", "Severity", "Rule", "Whose", "Done", "Found", "Where", "File or subject…")
+    headings = ("Time (UTC)", "Severity", "Rule…", "Whose", "Done", "Found…", "Where", "File or subject…")
     return await _table(view, sources, threats.DLP, headings, _dlp_row, of="matches of DLP rules")
 
 
@@ -184,7 +184,7 @@ def _dlp_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
         Cell(field_of(record, f"{rule}.RuleName", "PolicyDetails.PolicyName") or "not said"),
         _somebody(who or row[2]),
         Cell(
-            "overruled" if is_undone else field_of(record, f"{rule}.Actions") or "none",
+            "overruled" if is_undone else dlp_words(field_of(record, f"{rule}.Actions")) or "none",
             tone="medium" if is_undone else "",
         ),
         Cell(found or "not said"),
@@ -200,7 +200,7 @@ async def alerts(view: View, sources: Sources) -> Shape:
 
 
 def _alert_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
-    inner = told_by(str(record.get("Data", "")))
+    inner = object_of(str(record.get("Data", "")))
     about = field_of(record, "AlertEntityId") or field_of(inner, "eid", "f3u", "suid")
     if not about and "@" in row[2]:
         about = row[2]

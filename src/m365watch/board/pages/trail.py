@@ -17,12 +17,14 @@ from m365watch.lake.trail_reading import DeedsAsked
 
 SHOWN_MAX = 100
 PAGES_MAX = 200
+_TROUBLE = "What is done here cannot be written down now"
 _NOT_THEIRS = Empty("The trail speaks of all tenants, and your role sees some of them.")
 _BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "all": ("All", ()),
     "looks": ("Looks", ("view", "api")),
     "exports": ("Exports", ("export",)),
     "changes": ("Changes", ("change",)),
+    "tries": ("Preflights", ("try",)),
     "sign-ins": ("Sign-ins", ("sign_in", "sign_out")),
     "refused": ("Refused", ("refused",)),
 }
@@ -31,6 +33,7 @@ _WORDS = {
     "api": ("API", "muted"),
     "export": ("took along", "medium"),
     "change": ("changed", "high"),
+    "try": ("tried", "low"),
     "sign_in": ("signed in", "low"),
     "sign_out": ("signed out", "low"),
     "refused": ("refused", "failed"),
@@ -52,16 +55,16 @@ async def deeds(view: View, sources: Sources) -> Shape:
         most=SHOWN_MAX,
         skipped=number * SHOWN_MAX,
     )
-    found = await sources.list_trail(view, asked)
+    found, trouble = await sources.list_trail(view, asked), sources.trail_trouble()
     shown, has_more = found[:SHOWN_MAX], len(found) > SHOWN_MAX
     headings = [Heading(one) for one in ("Time (UTC)", "Who", "Role", "From", "Action", "Answer", "What")]
     grid = Grid(
         [*headings, Heading("Asked for", wide=True)],
         [_row(one) for one in shown],
-        cut=_cut(number, shown),
+        cut=_cut(number, shown, trouble),
         earlier=view.url("/trail", sheet=str(number + 1)) if has_more and number < PAGES_MAX else "",
         later=view.url("/trail", sheet=str(number - 1) if number > 1 else "") if number else "",
-        empty=None if shown else _none(view, number, sources.trail_trouble()),
+        empty=None if shown else _none(view, number, trouble),
     )
     choices = tuple((name, words) for name, (words, _) in _BY.items())
     return Several([grid], choices=choices, chosen=by)
@@ -69,7 +72,7 @@ async def deeds(view: View, sources: Sources) -> Shape:
 
 def _none(view: View, number: int, trouble: str) -> Empty:
     if trouble:
-        return Empty("What is done here cannot be written down now, so that nobody can say.", trouble)
+        return Empty(f"{_TROUBLE}, so that nobody can say.", trouble)
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
     if view.narrowing.values:
@@ -79,11 +82,12 @@ def _none(view: View, number: int, trouble: str) -> Empty:
     return Empty("Nobody did this in this time.", "Choose a longer time, or another kind above.")
 
 
-def _cut(number: int, shown: list[Deed]) -> str:
+def _cut(number: int, shown: list[Deed], trouble: str) -> str:
     first = number * SHOWN_MAX + 1
-    return (
+    lines = (
         f"lines {first:,} to {first + len(shown) - 1:,}" if number else counted(len(shown), "line", "lines")
     )
+    return f"{lines}. {_TROUBLE}: {trouble}." if trouble else lines
 
 
 def _row(one: Deed) -> list[Cell]:
@@ -124,4 +128,5 @@ PAGE = Page(
     role=Role.ADMIN,
     is_of_all_tenants=True,
     narrowed_by=frozenset({"user", "ip"}),
+    choices={"by": _BY},
 )

@@ -27,6 +27,8 @@ class Changes:
     marked: Query
     named: Query
     """Those of `$ids`, however old."""
+    is_worst: bool = False
+    """Whether none stands out more than the marked ones: as many as are shown leave no room for others."""
 
 
 _NAMED = "record IN (SELECT unnest($ids))"
@@ -51,12 +53,14 @@ def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Que
     )
 
 
-def changes_of(condition: str, counts: Sieve, *also: str) -> Changes:
-    """The changes that fulfil a condition of `counts`, which has its `marked` one too."""
+def changes_of(condition: str, counts: Sieve, *also: str, worst: str = "") -> Changes:
+    """The changes that fulfil a condition of `counts`, which has its `marked` one too, or the `worst`."""
     newest = newest_of(condition, counts, *also)
-    standing_out = replace(newest_of(marked(condition), counts, *also), only=IS_MARKED)
+    standing_out = newest_of(worst or marked(condition), counts, *also)
+    if not worst:
+        standing_out = replace(standing_out, only=IS_MARKED)
     named = replace(newest, sql=newest.sql.replace(" ORDER BY", f" AND {_NAMED} ORDER BY"), newest=0)
-    return Changes(newest, standing_out, named)
+    return Changes(newest, standing_out, named, is_worst=bool(worst))
 
 
 def in_alerts(counts: Sieve, conditions: Sequence[str]) -> Query:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.planning import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, count_if, most_by, newest_of
+from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, most_by
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
@@ -36,11 +36,15 @@ _IS_GUARD = (
     f" AND {IN_SITES}"
 )
 FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {IS_ANONYMOUS}")
-COUNTS = Sieve((*FIGURES_SHARED, IS_SHARING, _IS_OUTSIDE, _IS_GUARD), of=CHANGES)
+_IS_MALWARE = f"starts_with(lower(operation), 'filemalware') AND {IN_SITES}"
+COUNTS = Sieve((*FIGURES_SHARED, IS_SHARING, _IS_OUTSIDE, _IS_GUARD, _IS_MALWARE), of=CHANGES)
 """How much is shared, and how many changes there are of what guards it."""
 
 
-SHARING, SHARING_OUTSIDE, GUARDING = (newest_of(one, COUNTS) for one in (IS_SHARING, _IS_OUTSIDE, _IS_GUARD))
+SHARING, SHARING_OUTSIDE = (
+    changes_of(one, COUNTS, worst=FIGURES_SHARED[1]) for one in (IS_SHARING, _IS_OUTSIDE)
+)
+GUARDING = changes_of(_IS_GUARD, COUNTS, worst=_IS_MALWARE)
 SPARKS = Query(
     f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"workload"}),

@@ -18,8 +18,8 @@ from m365watch.cli.demo.findings import Finding, finding_view, findings_document
 from m365watch.cli.demo.folder import CONFIG_NAME
 from m365watch.cli.documents import outcome_document
 from m365watch.cli.render import Totals, completeness_line, count, totals_of, waiting_line
-from m365watch.cli.terminal import plain
 from m365watch.lake.tables import UNION
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from datetime import datetime

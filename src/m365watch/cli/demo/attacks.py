@@ -13,16 +13,16 @@ from rich.text import Text
 
 from m365watch.cli.demo.tenant import StagedAttack
 from m365watch.cli.documents import instant
-from m365watch.cli.terminal import plain
 from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Kind, Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.rule import Rule
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
-    from m365watch.cli.demo.play import Played
+    from m365watch.config.settings import Settings
 
 ID_SHOWN = 8
 _AT_ONCE = frozenset({Kind.EACH, Kind.FIRST_SEEN})
@@ -41,17 +41,16 @@ class JudgedAttack:
     """Other alerts that tell of it."""
 
 
-def judge_played(played: Played) -> list[JudgedAttack]:
-    """The attacks of the demo's tenant, judged by the alerts that its run has left."""
+def judge_so_far(settings: Settings | None, attacks: Sequence[StagedAttack]) -> list[JudgedAttack]:
+    """The attacks on the demo's tenant, judged by the alerts that its run has made."""
     from m365watch.detect import desk
     from m365watch.detect.output import FILE_NAME
     from m365watch.detecting import load_rules
 
-    settings = played.settings
-    if settings is None or not settings.detections.enabled or not played.attacks:
+    if settings is None or not settings.detections.enabled or not attacks:
         return []
     alerts = desk.list_alerts(settings.state_directory / FILE_NAME, desk.AlertsAsked())
-    return judge_attacks(played.attacks, alerts, load_rules(settings.detections).rules)
+    return judge_attacks(attacks, alerts, load_rules(settings.detections).rules)
 
 
 def judge_attacks(

@@ -30,13 +30,18 @@ def demo(
     days: Annotated[int, typer.Option("--days", metavar="N", min=1, max=7, help="Days of history.")] = 7,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another number is another tenant.")] = 1,
     keep_running: Annotated[
-        bool, typer.Option("--keep-running", help="Go on with live traffic until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--keep-running",
+            help="Go on with live traffic until Ctrl-C, and take up what changes in the configuration.",
+        ),
     ] = False,
     board: Annotated[
         bool | None,
         typer.Option(
             "--board/--no-board",
-            help="Serve the board at the end, until Ctrl-C. Left out: where a person looks on.",
+            help="Serve the board at the end, until Ctrl-C; with --keep-running, while live traffic goes on."
+            " Left out: where a person looks on.",
             show_default=False,
         ),
     ] = None,
@@ -58,29 +63,48 @@ def demo(
 
     if board and as_json:
         raise typer.BadParameter("--board goes not with --json")
+    shows_board = _shows_board(board, as_json=as_json)
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.INFO, colour=False)
     with demo_folder(directory) as folder:
         plan = PlayPlan(
             tenant=TenantPlan(seed=seed, days=days, records_per_day=records_per_day),
             config_path=folder / CONFIG_NAME,
             keep_running=keep_running,
+            shows_board=shows_board and keep_running,
         )
-        wants_board = board if board is not None else stdout_console().is_terminal and sys.stdin.isatty()
-        tell = partial(_tell, folder=folder, as_json=as_json, wants_board=wants_board)
+        # Whoever stops what goes on is through with its board as well.
+        is_last = shows_board and not keep_running
+        tell = partial(_tell, folder=folder, as_json=as_json, ends_with_board=is_last)
         raise typer.Exit(run_in_loop(play(plan, console=stderr_console(), tell=tell)))
 
 
-async def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: bool) -> int:
+def _shows_board(board: bool | None, *, as_json: bool) -> bool:
+    """Whether it is shown at all. Raises: NeedsOperator: it was asked for, and a package of it is missing."""
+    from m365watch.cli.board_packages import require_board
+    from m365watch.errors import NeedsOperator
+
+    if board is None and (as_json or not stdout_console().is_terminal or not sys.stdin.isatty()):
+        return False
+    try:
+        require_board()
+    except NeedsOperator:
+        if board:
+            raise
+        return False
+    return board is not False
+
+
+async def _tell(played: Played, *, folder: Path, as_json: bool, ends_with_board: bool) -> int:
     """Ask the lake, print the account, serve the board, and answer the exit code of the account."""
     from m365watch.cli.demo import account, findings
-    from m365watch.cli.demo.attacks import judge_played
+    from m365watch.cli.demo.attacks import judge_so_far
     from m365watch.cli.documents import as_json as to_json
     from m365watch.clock import SystemClock
     from m365watch.lake.reader import LakeReader
 
     exit_code = 1 if account.shortcomings(played) else 0
     answers = findings.ask(LakeReader(played.lake_directory))
-    judged = judge_played(played)
+    judged = judge_so_far(played.settings, played.attacks)
     findings.write_questions(folder)
     if as_json:
         now = SystemClock().now()
@@ -89,7 +113,7 @@ async def _tell(played: Played, *, folder: Path, as_json: bool, wants_board: boo
     console = stdout_console()
     account.print_account(console, played, answers, judged)
     account.print_next_commands(console, answers, folder=folder)
-    if wants_board and played.settings is not None:
+    if ends_with_board and played.settings is not None:
         from m365watch.cli.demo.showing import show_board
 
         await show_board(played.settings, judged, console=console)

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from m365watch.cli.rows import objects_of
-from m365watch.cli.terminal import plain
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shlex
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from m365watch.app import Collector
 from m365watch.cli.bars import Bars
 from m365watch.cli.collecting import Collecting, Ending, collect
+from m365watch.cli.demo.attacks import judge_so_far
 from m365watch.cli.demo.folder import write_private
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
@@ -24,6 +25,8 @@ from m365watch.cli.render import count, totals_of
 from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
+from m365watch.errors import CollectorError
+from m365watch.reloading import Reload
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from m365watch.collection import Outcome
     from m365watch.config.settings import Settings
-    from m365watch.progress import RunProgress
+    from m365watch.progress import FeedProgress, RunProgress
 
 LIVE_S = 2.5
 LIVE_S_MAX = 5.0
@@ -50,6 +53,8 @@ class PlayPlan:
     tenant: TenantPlan
     config_path: Path
     keep_running: bool
+    shows_board: bool = False
+    """Whether the board is served while live traffic goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +96,36 @@ async def play(plan: PlayPlan, *, console: Console, tell: Tell) -> int:
         return await tell(played)
 
 
+class _Configuration:
+    """The demo's file, as somebody may change it meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """It is not read yet."""
+        self._path = path
+
+    def read(self) -> Settings:
+        """As it is now. Raises: SettingsRefused."""
+        self.latest = load_settings(self._path, environment={})
+        return self.latest
+
+    def read_again(self, running: Settings) -> Settings:  # noqa: ARG002 - what a reload is given
+        """The same, for a run that lasts."""
+        return self.read()
+
+
 class Course:
     """One demo from the moment its tenant answers."""
 
     def __init__(self, plan: PlayPlan, *, console: Console) -> None:
         """Show progress on `console`."""
         self._plan = plan
+        self._file = _Configuration(plan.config_path)
         self._clock = SystemClock()
         self._started_s = self._clock.monotonic_s()
-        self._history_records: int | None = None
+        self._history: tuple[FeedProgress, ...] | None = None
+        """The feeds as they stood when all history was there."""
+        self._beside = contextlib.ExitStack()
+        """What goes on beside live traffic."""
         self._view: View = (
             Bars(console, clock=self._clock)
             if console.is_terminal
@@ -108,54 +134,63 @@ class Course:
 
     async def run(self, attacks: tuple[StagedAttack, ...]) -> Played:
         """Collect history and live traffic, then once more until nothing waits."""
-        settings = load_settings(self._plan.config_path, environment={})
+        # Before the file is read, so that no change in between is missed.
+        reload = Reload([self._plan.config_path], self._file.read_again, self._clock)
+        settings = self._file.read()
 
-        def new_collector() -> Collecting:
-            collector = Collector(settings, clock=self._clock, random=system_random())
+        def new_collector(reload: Reload | None = None) -> Collecting:
+            collector = Collector(self._file.latest, clock=self._clock, random=system_random(), reload=reload)
             # Trouble only: what goes well is told in the demo's own words, and the lake has the rest.
             configure_diagnostics(
                 line_format=LineFormat.TEXT, level=logging.WARNING, colour=False, board=collector.board
             )
             return collector
 
-        ending = await self._collect_until_live_is_over(new_collector())
-        by_wish = self._plan.keep_running and self._history_records is not None
+        ending = await self._collect_until_live_is_over(new_collector(reload), reload, attacks)
+        by_wish = self._plan.keep_running and self._history is not None
         stopped_by = None if by_wish else ending.signal_code
         if stopped_by is None and ending.exit_code == 0:
             ending = await collect(new_collector(), once=True, view=Nothing())
             stopped_by = ending.signal_code
         # Two collectors, and one run to whoever watches: nothing was there before it.
         progress = replace(ending.outcome.progress, before=[])
-        records = totals_of(progress.feeds).records
         return Played(
             outcome=replace(ending.outcome, progress=progress),
             lake_directory=settings.lake_directory or self._plan.config_path.with_name("lake"),
-            live_records=records - (self._history_records or records),
+            live_records=live_records(self._history, progress.feeds),
             took_s=self._passed_s(),
             stopped_by=stopped_by,
             settings=settings,
             attacks=attacks,
         )
 
-    async def _collect_until_live_is_over(self, collector: Collecting) -> Ending:
+    async def _collect_until_live_is_over(
+        self, collector: Collecting, reload: Reload, attacks: tuple[StagedAttack, ...]
+    ) -> Ending:
         stop = asyncio.Event()
-        directing = asyncio.create_task(self._direct(collector, stop))
+        directing = asyncio.create_task(self._direct(collector, stop, attacks))
         try:
-            return await collect(collector, once=False, view=self._view, stop=stop)
+            with self._beside:
+                return await collect(collector, once=False, view=self._view, stop=stop, on_hangup=reload.ask)
         finally:
             directing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await directing
 
-    async def _direct(self, collector: Collecting, stop: asyncio.Event) -> None:
+    async def _direct(
+        self, collector: Collecting, stop: asyncio.Event, attacks: tuple[StagedAttack, ...]
+    ) -> None:
         """Wait until the history is complete, and end the live traffic after its time."""
         while not is_complete(collector.progress()):
             await self._clock.sleep(_LOOK_S)
-        self._history_records = history = totals_of(collector.progress().feeds).records
+        self._history = tuple(collector.progress().feeds)
+        history = totals_of(self._history).records
         caught_up_s = self._passed_s()
         say(f"caught up with {count(history, 'record')} after {caught_up_s:.1f} s; now live traffic")
         if self._plan.keep_running:
-            say(while_it_runs(self._plan.config_path))
+            say(while_it_runs(self._plan.config_path, has_board=self._plan.shows_board))
+        if self._plan.shows_board:
+            await self._open_board(attacks)
         while not stop.is_set():
             await self._clock.sleep(_LOOK_S)
             live_s = self._passed_s() - caught_up_s
@@ -163,21 +198,42 @@ class Course:
             if not self._plan.keep_running and live_s > (LIVE_S if arrived else LIVE_S_MAX):
                 stop.set()
 
+    async def _open_board(self, attacks: tuple[StagedAttack, ...]) -> None:
+        from m365watch.cli.demo.showing import board_meanwhile, path_to
+
+        settings = self._file.latest
+        says, path = path_to(await asyncio.to_thread(judge_so_far, settings, attacks))
+        try:
+            url = self._beside.enter_context(board_meanwhile(settings, self._plan.config_path))
+        except CollectorError as error:
+            say(f"no board: {error}")
+        else:
+            say(f"{says}: {url}{path}")
+
     def _passed_s(self) -> float:
         return self._clock.monotonic_s() - self._started_s
 
 
-def while_it_runs(config_path: Path) -> str:
+def while_it_runs(config_path: Path, *, has_board: bool = False) -> str:
     """What can be done meanwhile, in other terminals, and what comes at the end."""
     from m365watch.cli.demo.account import invocation
 
     command, named = invocation(sys.argv), shlex.quote(str(config_path))
-    return (
-        "it goes on until Ctrl-C, and names the attacks and their alerts then; meanwhile, elsewhere:\n"
-        f"  {command} alerts list --config {named}\n"
-        f"  {command} status --config {named}\n"
-        f"  {command} board --config {named}"
+    verbs = ["alerts list", "status", *([] if has_board else ["board"])]
+    return "\n".join(
+        [
+            "it goes on until Ctrl-C, and names the attacks and their alerts then; meanwhile, elsewhere:",
+            *(f"  {command} {verb} --config {named}" for verb in verbs),
+        ]
     )
+
+
+def live_records(history: Sequence[FeedProgress] | None, feeds: Sequence[FeedProgress]) -> int:
+    """How many came after all history was there; a feed that is paused meanwhile takes none away."""
+    if history is None:
+        return 0
+    were = {one.feed: one.records_delivered for one in history}
+    return sum(max(0, one.records_delivered - were.get(one.feed, 0)) for one in feeds)
 
 
 def is_complete(progress: RunProgress) -> bool:

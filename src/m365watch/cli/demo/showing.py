@@ -1,4 +1,6 @@
-"""The demo's board: served once the account is told, with a link to the gravest attack that was found.
+"""The demo's board, with a link to the gravest attack that was found.
+
+It is served once the account is told, or while live traffic goes on.
 
 The simulated tenant is there as long as the board, so that plans of `respond` can be carried out on it.
 """
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from m365watch.cli.beside import LISTEN
+from m365watch.cli.beside import LISTEN, board_beside
 from m365watch.cli.demo.attacks import JudgedAttack
 from m365watch.errors import NeedsOperator
 
@@ -50,6 +54,15 @@ def listen_somewhere(usual: str = LISTEN) -> socket.socket:
             continue
         return listener
     raise NeedsOperator("no port of this machine is free", fix="run the demo with --no-board")
+
+
+@contextmanager
+def board_meanwhile(settings: Settings, config_path: Path) -> Iterator[str]:
+    """While entered, the board is served in a process of its own, as beside a run; its URL."""
+    with listen_somewhere() as listener:
+        host, port = listener.getsockname()
+    with board_beside(settings, f"{host}:{port}", wanted=True, config=config_path, job=None, collector=None):
+        yield f"http://{host}:{port}"
 
 
 async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, console: Console) -> None:

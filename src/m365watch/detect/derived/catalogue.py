@@ -99,6 +99,7 @@ CATALOGUE: dict[str, Derived] = {
     "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
     "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
+    "made_grants": Derived(consent.made_grants, ("ModifiedProperties",)),
     "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
     "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
@@ -121,8 +122,17 @@ CATALOGUE: dict[str, Derived] = {
     "indicator": Derived(
         indicators.indicator, (*ip.ADDRESS_FIELDS, *_APP, *_FORWARDING, *_SHARING, *_DEFENDER, "ObjectId")
     ),
+    "indicator_address": Derived(indicators.indicator_address, (*ip.ADDRESS_FIELDS, "SenderIp", "UserIp")),
+    "indicator_app": Derived(indicators.indicator_app, (*_APP, "ObjectId")),
+    "indicator_receiver": Derived(indicators.indicator_receiver, (*_FORWARDING, *_SHARING)),
+    "indicator_link": Derived(indicators.indicator_link, ("Url",)),
+    "indicator_file": Derived(
+        indicators.indicator_file, ("SourceFileName", "FileData", "AttachmentData", "ObjectId")
+    ),
 }
 """By the name after `m365.`."""
+INDICATORS = tuple(name for name in CATALOGUE if name.startswith("indicator"))
+"""Of them those that the lists of indicators tell."""
 
 _OF_PROPERTY: dict[str, Callable[[str], Reader]] = {
     "gained": changes.gained,
@@ -155,7 +165,9 @@ def constant_fields(knowledge: Knowledge) -> frozenset[str]:
         for name, one in CATALOGUE.items()
         if one.of_address and not knowledge.may_tell(one.of_address)
     }
-    lists = {"vip": knowledge.vips, "admin": knowledge.admins, "indicator": knowledge.indicators}
+    lists = {"vip": knowledge.vips, "admin": knowledge.admins} | dict.fromkeys(
+        INDICATORS, knowledge.indicators
+    )
     return frozenset(found.union(f"m365.{name}" for name, known in lists.items() if not known))
 
 

@@ -1,4 +1,4 @@
-"""The scopes of a consent, out of the text that Entra writes down for one."""
+"""The scopes and grants of a consent, out of the text that Entra writes down for one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ _SCOPE = re.compile(r"\bScope:\s*([^\],\r\n]*)")
 _PLAIN = re.compile(r"[^\s,;\[\]\"]+")
 _TEXT_MAX = 262_144
 _SCOPES_MAX = 1_000
+_MADE = re.compile(r"\[Id: *([A-Za-z0-9_-]{2,100}),")
+_NO_CLIENT = re.compile(r"ClientId: *00000000-0000-0000-0000-000000000000\b|\[Id: *AAAAAAAAAAAAAAAAAAAAA")
+"""A grant's id begins with its client's, which is all zeros here."""
 
 
 def scopes(view: View) -> tuple[Value, ...]:
@@ -59,6 +62,24 @@ def consent_types(view: View) -> tuple[Value, ...]:
             now = _GRANT.findall(after if arrow else before)
             given = " ".join(grant for grant in now if grant not in old)
             found.update(dict.fromkeys(_TYPE.findall(given)))
+    return tuple(found)
+
+
+def made_grants(view: View) -> tuple[Value, ...]:
+    """The ids of the grants that a consent made; none where not all of them are known.
+
+    A grant that stood before got more, and is not made now. Where the application came to the tenant with
+    this very consent, the text has no client yet, and an id that no grant has.
+    """
+    found: dict[str, None] = {}
+    for value in view.values("ModifiedProperties.ConsentAction.Permissions.new"):
+        before, arrow, after = str(value)[:_TEXT_MAX].partition("=>")
+        ids = [one[1] for one in map(_MADE.match, _GRANT.findall(after)) if one]
+        is_whole = after.rstrip('; \t\r\n"').endswith("]]")
+        is_certain = arrow and is_whole and len(ids) == after.count("[Id:") and not _NO_CLIENT.search(after)
+        if not is_certain or any(one in before for one in ids):
+            return ()
+        found.update(dict.fromkeys(ids))
     return tuple(found)
 
 

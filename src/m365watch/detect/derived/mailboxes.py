@@ -9,16 +9,13 @@ Source: 11 published records of rules and forwarding.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from m365watch.config.values import GUID
 from m365watch.detect.derived.operation import normalise_operation
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
-
-_NUMBER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Some mailboxes are named by a number, which no other name of theirs tells."""
 
 
 def mailbox_alias(view: View) -> tuple[Value, ...]:
@@ -28,7 +25,7 @@ def mailbox_alias(view: View) -> tuple[Value, ...]:
     by_number = ""
     for name in _names_for(operation):
         alias = _alias_of(view.first(name), is_rule=operation.endswith("inboxrule"))
-        if alias and not _NUMBER.fullmatch(alias):
+        if alias and not GUID.fullmatch(alias):
             return (actor if actor.partition("@")[0] == alias else alias,)
         by_number = by_number or (alias if name != "ObjectId" else "")
     alias = by_number or actor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from m365watch.detect.condition import Condition, list_fields
-from m365watch.detect.derived.catalogue import CATALOGUE, constant_fields
+from m365watch.detect.derived.catalogue import CATALOGUE, INDICATORS, constant_fields
 from m365watch.detect.extension import Kind
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Joined, Rule
@@ -18,7 +18,7 @@ SETTINGS = {
     "hosting": "hosting_lists",
     "vip": "vip_lists",
     "admin": "admin_lists",
-    "indicator": "indicator_lists",
+    **dict.fromkeys(INDICATORS, "indicator_lists"),
 }
 """The key of `detections.enrich` that would tell."""
 _ANY_OF_SEVERAL = {Joined.RISK, Joined.TEMPORAL}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from m365watch.plain import plain
 from m365watch.values import dataclass
 
 CHARS_MAX = 1_200
@@ -30,13 +31,8 @@ class Mistake:
 
 def mistake_at(path: str, rule: str, text: str, *, line: int = 0) -> Mistake:
     """The mistake in one line, whatever stood in the file."""
-    said = " ".join(_shown(text).split())
-    return Mistake(path, _shown(rule[:RULE_CHARS_MAX]), said[:CHARS_MAX], line)
-
-
-def _shown(text: str) -> str:
-    """Without what moves a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    said = " ".join(plain(text).split())
+    return Mistake(path, plain(rule[:RULE_CHARS_MAX]), said[:CHARS_MAX], line)
 
 
 def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:

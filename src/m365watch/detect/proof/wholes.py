@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from m365watch.config.values import PERIOD_UNITS_S
 from m365watch.detect.derived.catalogue import is_derived
 from m365watch.detect.extension import Extension, Kind
 from m365watch.detect.extension_text import PERIOD_S_MAX
@@ -40,7 +41,6 @@ KINDS = frozenset(
     ]
 )
 """Kinds of entities that there are names for; a rule may have others, but none close to these."""
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "M": 2_592_000, "y": 31_536_000}
 _CONTEXT = frozenset(
     [
         "user",
@@ -89,7 +89,7 @@ def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterat
 def _bounds(correlation: Mapping[str, Any]) -> Iterator[Fault]:
     """Numbers that hold always, or never."""
     span = str(correlation.get("timespan", ""))
-    if span[:-1].isdecimal() and int(span[:-1][:12]) * _SECONDS.get(span[-1], 0) > PERIOD_S_MAX:
+    if span[:-1].isdecimal() and int(span[:-1][:12]) * PERIOD_UNITS_S.get(span[-1], 0) > PERIOD_S_MAX:
         yield Fault(("correlation", "timespan"), "is longer than 90 days, and nothing is kept for longer")
     condition = correlation.get("condition")
     if str(correlation.get("type")) not in ("event_count", "value_count") or not isinstance(

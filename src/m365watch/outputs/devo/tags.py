@@ -7,6 +7,7 @@ import re
 import structlog
 
 from m365watch.config.settings import TagSettings
+from m365watch.config.values import TAG_LEVEL
 from m365watch.config.wire_values import TABLE_PREFIX
 
 TAG_CHARACTERS_MAX = 1024
@@ -62,7 +63,6 @@ live domain.
 """
 
 _REMEMBERED_MAX = 10_000
-_LEVEL = re.compile(r"[A-Za-z0-9_-]+")
 _log = structlog.get_logger(__name__)
 
 
@@ -119,5 +119,5 @@ def is_tag(text: str) -> bool:
     return (
         len(text) <= TAG_CHARACTERS_MAX
         and LEVELS[0] <= len(levels) <= LEVELS[1]
-        and all(_LEVEL.fullmatch(level) for level in levels)
+        and all(TAG_LEVEL.fullmatch(level) for level in levels)
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 import structlog
 
@@ -17,6 +16,7 @@ from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.files.archive import Archive
 from m365watch.outputs.port import HeldPiece
+from m365watch.own_thread import OwnThread
 
 QUIET_S = 3.0
 """A table without new records for so long gets its file published."""
@@ -24,7 +24,6 @@ QUIET_S = 3.0
 _LOOK_AFTER_S = 1.0
 _LOOK_AFTER_FAILURE_S = 30.0
 
-_Answer = TypeVar("_Answer")
 _log = structlog.get_logger(__name__)
 
 
@@ -41,7 +40,9 @@ class FilesOutput:
         self.name = settings.name
         self._clock = clock
         self._archive = Archive(settings, clock=clock, quiet_s=quiet_s)
-        self._worker: ThreadPoolExecutor | None = None
+        self._thread = OwnThread(f"output-{self.name}")
+        self._is_held = False
+        """Whether the directory is, so that it has to be let go of."""
         self._publisher: asyncio.Task[None] | None = None
 
     async def take_over(self) -> int:
@@ -72,12 +73,10 @@ class FilesOutput:
 
         Raises: OutputUnusable: a person has to act, and the text says how.
         """
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"output-{self.name}")
+        self._is_held = True
         try:
-            await self._run(
-                lambda: self._archive.open(
-                    last_batch=last_batch, position=position, newest_batch=newest_batch
-                )
+            await self._thread(
+                self._archive.open, last_batch=last_batch, position=position, newest_batch=newest_batch
             )
         except BaseException:
             await self._let_go()
@@ -90,7 +89,7 @@ class FilesOutput:
 
         Raises: OutputUnavailable: nothing of the batch is in the files.
         """
-        return await self._run(lambda: self._archive.deliver(batch))
+        return await self._thread(self._archive.deliver, batch)
 
     async def flush(self) -> None:
         """Nothing to find out: what was delivered is durable."""
@@ -99,7 +98,7 @@ class FilesOutput:
         """Publish every file and let go of the directory."""
         if self._publisher is not None:
             try:
-                await self._run(self._archive.publish_all)
+                await self._thread(self._archive.publish_all)
             except OSError as error:
                 _warn_unpublished(self.name, error)
         await self._let_go()
@@ -112,14 +111,10 @@ class FilesOutput:
             after_s = _LOOK_AFTER_S
             try:
                 if self._archive.has_parts:
-                    await self._run(self._archive.publish_due)
+                    await self._thread(self._archive.publish_due)
             except OSError as error:
                 _warn_unpublished(self.name, error)
                 after_s = _LOOK_AFTER_FAILURE_S
-
-    async def _run(self, work: Callable[[], _Answer]) -> _Answer:
-        """What `work` answers; all file work is done one piece after the other in one thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _let_go(self) -> None:
         """Stop the timer, the files and the thread, and publish nothing."""
@@ -128,10 +123,10 @@ class FilesOutput:
             with suppress(asyncio.CancelledError):
                 await self._publisher
             self._publisher = None
-        if self._worker is not None:
-            await self._run(self._archive.release)
-            self._worker.shutdown()
-            self._worker = None
+        if self._is_held:
+            self._is_held = False
+            await self._thread(self._archive.release)
+            self._thread.close()
 
 
 def _warn_unpublished(name: str, error: OSError) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from m365watch.durable import sync_folder
+from m365watch.durable import size_of, sync_folder
 from m365watch.errors import OutputUnusable
 from m365watch.outputs.files.layout import (
     FileKey,
@@ -71,7 +71,7 @@ def _is_ahead(
         key.number > last_batch and key.published_name not in undoable for key in list_published(directory)
     )
     grown = (
-        _size_bytes(directory / name) > length and name not in undoable for name, length in committed.items()
+        size_of(directory / name) > length and name not in undoable for name, length in committed.items()
     )
     return any(opened_later) or any(grown)
 
@@ -123,11 +123,3 @@ def list_published(directory: Path) -> Iterator[FileKey]:
             key = parse_published_name(folder.name, path.name)
             if key is not None:
                 yield key
-
-
-def _size_bytes(path: Path) -> int:
-    """The size of the file; 0 if somebody has taken it away, as a shipper may."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from m365watch.detect.condition import Comparison, Exists, IsNull, Like, OneOf, Wildcard
 from m365watch.detect.derived.addresses import FORWARDING
+from m365watch.detect.derived.catalogue import INDICATORS
 from m365watch.detect.derived.ip import ADDRESS_FIELDS
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import Columns
@@ -54,7 +55,7 @@ _BROWSERS = (
     ("internet explorer", r"(?i)\bTrident/|\bMSIE "),
 )
 _REASONS = {
-    "indicator": "the lists of indicators are not at Devo",
+    **dict.fromkeys(INDICATORS, "the lists of indicators are not at Devo"),
     "city": "which town an address is in is not told alike by different tables",
     "tor": "the lists of addresses are not at Devo",
     "vpn": "the lists of addresses are not at Devo",

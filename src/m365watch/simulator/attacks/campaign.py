@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from m365watch.simulator.attacks import files, identity, mail
 from m365watch.simulator.attacks.attack import Attack, Cast, Stage
-from m365watch.simulator.comb import random_guid
+from m365watch.simulator.comb import EPOCH, random_guid
 from m365watch.simulator.estate import invent_application
 from m365watch.simulator.network import STRANGERS
-from m365watch.simulator.noise import EPOCH
 from m365watch.simulator.scene import Scene, creation_time
 from m365watch.values import dataclass
 

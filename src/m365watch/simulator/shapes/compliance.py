@@ -30,6 +30,18 @@ CMDLETS = {
 }
 """Cmdlets of type 18, with the parameters that they are called with."""
 
+_VALUES = {
+    "-Name": "Customer lists {day}",
+    "-Policy": "Customer lists {day}",
+    "-Comment": "Asked for by the works council",
+    "-ExchangeLocation": "All",
+    "-Mode": "TestWithNotifications",
+    "-ReportSeverityLevel": "Low",
+    "-ExcludeTeamsPolicy": "True",
+    "-Identity": "Credit Card Number",
+}
+"""What is given for a parameter; those that are not here are times."""
+
 LOOKUPS = (
     "SearchDataInsightsSubscription",
     "ValidaterbacAccessCheck",
@@ -68,7 +80,10 @@ Alert = tuple[str, str, str, str]
 def cmdlet_called(scene: Scene, actor: Actor, *, operation: str) -> Record:
     """A page of the compliance centre calls a cmdlet; `Parameters` is one string here."""
     person = actor.person
-    arguments = " ".join(f'{name} "{scene.created}"' for name in CMDLETS[operation])
+    day = scene.created[:10]
+    arguments = " ".join(
+        f'{name} "{_VALUES.get(name, scene.created).format(day=day)}"' for name in CMDLETS[operation]
+    )
     record = common_block(
         scene,
         record_id=scene.guid(),

@@ -10,16 +10,16 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.instants import us_of
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import BlobName, World
 from m365watch.values import dataclass
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WAITING, _DELIVERED, _QUARANTINED, _LOST, _QUEUED, _LEFT_OUT = range(6)
 _FINAL = {_DELIVERED, _QUARANTINED, _LOST}
 PROMPT = timedelta(seconds=10)
@@ -180,8 +180,8 @@ class Judge:
             if name[:2] == ill or due_at >= until or content.created_at < until - SERVED + EDGE:
                 continue
             row = rows.get(name)
-            begun_s = max((due_at - _EPOCH).total_seconds(), (START - _EPOCH).total_seconds() + most_s)
-            if begun_s >= (until - _EPOCH).total_seconds():
+            begun_s = max(due_at.timestamp(), START.timestamp() + most_s)
+            if begun_s >= until.timestamp():
                 continue
             if row is None or row.finished_s is None or row.finished_s > begun_s:
                 self._world.accuse(f"{_shown(content)} was delayed by another feed's poison")
@@ -287,7 +287,7 @@ class Judge:
         """The sums that `status` shows are those of the blobs, also of those that are forgotten by now."""
         counted = {feed: Counter[int]() for feed in account.counted}
         known = {row.name: row.state for row in account.blobs}
-        horizon_us = (self._horizon_at - _EPOCH) // timedelta(microseconds=1)
+        horizon_us = us_of(self._horizon_at)
         for name, state in (self.ended | self._world.forgotten).items() - known.items():
             if known.setdefault(name, state) != state or name[3] >= horizon_us:
                 self._world.accuse(f"{name[1]} blob {name[2]} had ended and is forgotten or goes on")
@@ -370,7 +370,7 @@ def served_name(name: BlobName) -> BlobName:
 
 def name_of(content: Content) -> BlobName:
     """The content as the ledger names it."""
-    created_us = (content.created_at - _EPOCH) // timedelta(microseconds=1)
+    created_us = us_of(content.created_at)
     return (content.feed.tenant_id, str(content.feed.content_type), content.content_id, created_us)
 
 

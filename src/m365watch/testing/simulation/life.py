@@ -20,7 +20,7 @@ from m365watch.entra.session import BODY_BYTES_MAX, Session
 from m365watch.errors import CollectorError
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
 from m365watch.model import Feed, Service
 from m365watch.monitor.cycles import PullCycles
 from m365watch.opening import Opening
@@ -49,7 +49,6 @@ from m365watch.values import dataclass
 _UPKEEPS_MAX, _EVICTIONS_MAX = 150, 20
 """How often the ledger of one life is tidied up: that costs time, and a few times are enough."""
 _OFTEN_S = 0.5
-PATIENCE_ONCE_S = 15.0
 ONCE_MAX_S = 50_000.0
 """A run that should end by itself is stopped after this long, and has broken a promise."""
 

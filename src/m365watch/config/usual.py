@@ -1,0 +1,37 @@
+"""What holds where a configuration says nothing of it, for all who read one."""
+
+from __future__ import annotations
+
+from m365watch.config.settings import ANY_TEXT, MaskSettings
+from m365watch.model import Service
+
+COLLECTING = tuple(service for service in Service if service.content)
+"""The services that collect something of their own."""
+BY_DEFAULT = tuple(service for service in COLLECTING if service.content_type)
+"""Those that are collected where none is named: what is in Graph needs permissions of its own."""
+
+MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
+"""The budget that every tenant has at least.
+
+Source: Management Activity API reference, "API throttling".
+"""
+
+IMAGE_VARIABLE = "COLLECTOR_IMAGE"
+"""The variable in which Devo's containers have the name of their image."""
+
+MASKED = "***"
+
+_CONDITIONS = ("PolicyDetails", "*", "Rules", "*", "ConditionsMatched", "SensitiveInformation", "*")
+_ON_DEVICE = ("EndpointMetaData", "SensitiveInformation", "*")
+_DETECTIONS = "SensitiveInformationDetections"
+
+DETECTED_VALUES = tuple(
+    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (ANY_TEXT,))
+    for place in (_CONDITIONS, _ON_DEVICE)
+    for detections in ((_DETECTIONS,), (_DETECTIONS, "*"))
+)
+"""Every text and number below `DetectedValues`: what was found, and the excerpt around it.
+
+Source: Management Activity API schema, "DLP schema": SensitiveInformationDetections complex type, which the
+page calls an object in one place and an array of objects in another; both are masked.
+"""
