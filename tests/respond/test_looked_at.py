@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from detected import plan_from, steps
+from m365watch.detect.knowledge import Knowledge
 from m365watch.respond.carrying import Deed, Document, Looked, look
 from m365watch.respond.steps import GraphCall, Plan
 
@@ -139,3 +140,58 @@ def test_a_role_that_somebody_has_once_goes_without_a_question(tmp_path: Path) -
     found = looked_at(given(tmp_path, USERS), "remove_role", tenant)
 
     assert told(found.deeds) == [("r1", True)]
+
+
+THIEF = "thief@mail.example.net"
+
+
+def hides(folder: Path, **does: str) -> Plan:
+    """Somebody makes an inbox rule that the packs find by to whom it sends, or by what it does."""
+    rule = "b01_inbox_rule_forwards_outside" if "ForwardTo" in does else "b02_inbox_rule_hides_mail"
+    words = {} if "ForwardTo" in does else {"SubjectOrBodyContainsWords": "invoice"}
+    record = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": "ada@contoso.example",
+        "UserType": 0,
+        "ObjectId": "ada\\Bills",
+        "Parameters": {"Name": "Bills", **words, **does},
+    }
+    return plan_from(
+        folder, rule, record, knowledge=Knowledge(accepted_domains=frozenset({"contoso.example"}))
+    )
+
+
+def sends(*whom: str, action: str = "forwardTo") -> dict[str, Any]:
+    """What a rule does that sends mail on."""
+    return {action: [{"emailAddress": {"name": one, "address": one}} for one in whom]}
+
+
+@pytest.mark.parametrize(
+    ("does", "actions", "is_meant"),
+    [
+        ({"ForwardTo": THIEF}, sends(THIEF.upper()), True),
+        ({"ForwardTo": THIEF}, sends("bea@contoso.example", THIEF, action="redirectTo"), True),
+        ({"ForwardTo": THIEF}, sends("accounts@contoso.example"), False),
+        ({"ForwardTo": THIEF, "DeleteMessage": "True"}, {"delete": True}, False),
+        ({"DeleteMessage": "True"}, {"delete": True}, True),
+        ({"DeleteMessage": "True"}, {"permanentDelete": True}, True),
+        ({"DeleteMessage": "True"}, {"moveToFolder": "AAMk1", "delete": False}, False),
+        ({"MoveToFolder": "ada:\\RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"MoveToFolder": "ada:\\RSS Feeds"}, {"assignCategories": ["Bills"]}, False),
+    ],
+)
+def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
+    tmp_path: Path, does: dict[str, str], actions: dict[str, Any], is_meant: bool
+) -> None:
+    """The intruder's is called otherwise by now, and the owner's does something else."""
+    rule = {"id": "r1", "displayName": "Bills", "actions": actions}
+    found = looked_at(hides(tmp_path, **does), "remove_inbox_rule", Tenant({"id": "b1"}, rule))
+
+    assert told(found.deeds) == [("r1", is_meant)]
+    assert all(one in found.deeds[0].label for one in ("Bills", *_addresses(actions)))
+
+
+def _addresses(actions: dict[str, Any]) -> list[str]:
+    lists = [one for one in actions.values() if isinstance(one, list)]
+    return [each["emailAddress"]["address"] for one in lists for each in one if isinstance(each, dict)]
