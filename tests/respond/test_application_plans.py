@@ -137,6 +137,29 @@ def test_a_role_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> Non
     assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {GRAPH_POWERSHELL}"]
 
 
+def test_an_application_called_by_another_s_id_is_not_that_other(tmp_path: Path) -> None:
+    """The intruder's lost nothing, and the house's own was disabled."""
+    other = "99999999-aaaa-4bbb-8ccc-dddddddddddd"
+    object_id = "2383a669-0000-49c4-a7e6-0000000000bb"
+    named = [
+        (f"ServicePrincipal_{object_id}", 2),
+        (object_id, 2),
+        ("ServicePrincipal", 2),
+        (other, 1),
+        (APP, 2),
+    ]
+    record = changed(
+        "Add member to role.",
+        ObjectId=APP,
+        Target=[{"ID": one, "Type": kind} for one, kind in named],
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    plan = plan_from(tmp_path, "i16_application_gets_role", record)
+
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {APP}"]
+    assert [step.title for step in plan.steps if other in step.title] == []
+
+
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
     """A record of an application that gets a secret."""
     return changed("Add service principal credentials.", after=after, ObjectId=app)
