@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,8 @@ from m365watch.config.settings import Secret
 from m365watch.config.targets import SlackTarget, Wishes
 from m365watch.detect.output import FILE_NAME as ALERTS_FILE
 from m365watch.errors import LakeMissing
+from m365watch.expiry.ends import CredentialEnd, CredentialKind, Judged
+from m365watch.expiry.words import life_text
 from m365watch.inspection import feeds_of, read_latency, read_status
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -223,6 +225,15 @@ def test_alerts_that_cannot_be_read_are_said_to_be_unreadable(crowded: Sources) 
     ready = asyncio.run(ask(board, "/readyz"))
     assert (ready.status, document_of(ready)["parts"][-1]["code"]) == (503, "output_unusable")
     assert asyncio.run(ask(board, "/api/v1/alerts")).status == 503
+
+
+def test_a_credentials_days_are_those_of_the_sentence_beside_them() -> None:
+    """179 days and 20 hours are 179 days in both."""
+    left = timedelta(days=179, hours=20)
+    judged = Judged(1, CredentialEnd(CredentialKind.SECRET), datetime(2027, 5, 1, tzinfo=UTC), left, None, 0)
+
+    assert health_delivery._left_cell(judged).text == "179 d"
+    assert "in 179 days" in life_text(judged)
 
 
 def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from m365watch.board.queries.trails import BY_ID
 from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
+from m365watch.board.shapes import Case, Chart, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.detect.alert import AlertId
@@ -215,6 +215,25 @@ def test_alerts_are_narrowed_by_the_records_that_they_rest_on(sources: Sources, 
     assert isinstance(over, Tiles)
     tile = next(one for one in over.tiles if one.label == "Open alerts")
     assert int(tile.value) == counted_at(sources, tile.url)
+
+
+def test_the_chart_has_the_alerts_of_the_figure(sources: Sources) -> None:
+    """Also those that began before the time, or go on after it."""
+    every = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
+    grave = [one for one in every if one.severity.rank >= Severity.MEDIUM.rank]
+    long = max(grave, key=lambda one: one.last_at_ms - one.first_at_ms)
+    last_s = long.last_at_ms // 1000
+    view = view_of(f"from={last_s - 7_200}&to={last_s - 60}")
+    shape, over = (asyncio.run(one(view, sources)) for one in (overview.alerts, overview.figures))
+
+    assert isinstance(shape, Several)
+    assert isinstance(over, Tiles)
+    chart = shape.parts[0]
+    assert isinstance(chart, Chart)
+    told = {line.name: sum(line.values) for line in chart.lines}
+    figure = next(int(one.value) for one in over.tiles if one.label == "Open alerts")
+    assert sum(told.get(one, 0) for one in ("Critical", "High", "Medium")) == figure > 0
+    assert last_s >= view.range.end_s
 
 
 def test_no_alert_of_a_rule_that_is_none_is_no_good_news(sources: Sources) -> None:
@@ -440,6 +459,7 @@ def test_a_row_of_evidence_says_who(sources: Sources) -> None:
     assert isinstance(shape, Records)
     people = {one.who for one in shape.rows}
     assert len(people) > 10
+    assert not any("0ff1-ce00" in one.says for one in shape.rows)
     assert all(f'<span class="record-who">{one}</span>' in page for one in people)
     took = of_rule(sources, "Wrong passwords, then a sign-in").alert
     rows = asyncio.run(alert.evidence(view_of(f"{EVERY}&alert={took.id}"), sources))

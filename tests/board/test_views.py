@@ -20,6 +20,7 @@ from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Board
 from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
 from m365watch.board.view import UNDER
+from m365watch.board.words import change_words
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
 TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)
@@ -151,6 +152,22 @@ def test_a_name_that_hides_a_character_is_nobody_elses(name: str) -> None:
 
     assert view.narrowing.of("user") == (name,)
     assert view_of(urlsplit(view.url("/overview")).query).narrowing.of("user") == (name,)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "words"),
+    [
+        (112, 100, "12 % more than before"),
+        (88, 100, "12 % fewer than before"),
+        (100, 100, "as many as before"),
+        (3_570, 10, "357 times as many as before"),
+        (7, 0, "none before"),
+        (0, 0, "and none before"),
+    ],
+)
+def test_a_figure_is_held_against_the_one_before(now: int, before: int, words: str) -> None:
+    """In words that need no second look."""
+    assert change_words(now, before) == words
 
 
 @given(QUERIES)

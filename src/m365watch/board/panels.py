@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 from m365watch.board.access import Access, Role
@@ -30,6 +30,8 @@ class Panel:
     """The class of its skeleton: chart, rows, tiles."""
     is_live: bool = False
     """Whether it is loaded anew as records arrive."""
+    needs_places: bool = False
+    """Whether it has nothing to show where no table tells where addresses are."""
 
 
 KEYS = "1234567890"
@@ -77,6 +79,17 @@ class Page:
         if name in MENTIONS:
             return self.name in {"investigate", "record", "search"}
         return self.narrowed_by is None or name in self.narrowed_by
+
+    def panels_shown(self, *, knows_places: bool) -> Sequence[Panel]:
+        """Its panels; of those that need tables of addresses, where there are none, one that says so."""
+        if knows_places:
+            return self.panels
+        needy = [one for one in self.panels if one.needs_places]
+        return [
+            replace(one, width=12, tall="") if one in needy else one
+            for one in self.panels
+            if one not in needy[1:]
+        ]
 
     def panel(self, name: str) -> Panel | None:
         """Its panel of that name."""

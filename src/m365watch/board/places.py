@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
-from m365watch.detect.knowledge import Enrichment
+from m365watch.detect.knowledge import Enrichment, Whereabouts
 from m365watch.values import dataclass
 
 UNKNOWN = "unknown"
@@ -28,7 +28,7 @@ class Located:
 
     countries: Mapping[str, Tally]
     operators: Mapping[str, Tally]
-    """By the number of the autonomous system, as in AS64500."""
+    """By the name and number of the autonomous system, as in Example Hosting (AS64500)."""
     countries_of: Mapping[str, Mapping[str, int]]
     """Successful sign-ins by person and country."""
 
@@ -41,7 +41,7 @@ def locate(rows: Iterable[tuple[str, str, int, int]], places: Enrichment) -> Loc
     for address, person, count, failures in rows:
         found = places.locate(address)
         country = found.country or UNKNOWN
-        for tally in (countries[country], operators[f"AS{found.asn}" if found.asn else UNKNOWN]):
+        for tally in (countries[country], operators[_operator(found)]):
             tally.count += count
             tally.failures += failures
             tally.people.add(person)
@@ -49,6 +49,13 @@ def locate(rows: Iterable[tuple[str, str, int, int]], places: Enrichment) -> Loc
         if found.country and count > failures:
             countries_of[person][found.country] += count - failures
     return Located(countries, operators, countries_of)
+
+
+def _operator(found: Whereabouts) -> str:
+    number = f"AS{found.asn}" if found.asn else ""
+    if found.network_name:
+        return f"{found.network_name} ({number})" if number else found.network_name
+    return number or UNKNOWN
 
 
 def travellers(located: Located) -> list[tuple[str, Mapping[str, int]]]:

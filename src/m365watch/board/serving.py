@@ -151,7 +151,10 @@ class Board:
         named: Names = {}
         if view.narrowing.of("tenant"):
             named = await name_tenants(view, self._sources)
-        return self._html("page.html", page=page, view=view, shown=shown, path=path, named=named)
+        places = self._sources.knows_places
+        return self._html(
+            "page.html", page=page, view=view, shown=shown, path=path, named=named, knows_places=places
+        )
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""

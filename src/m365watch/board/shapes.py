@@ -409,7 +409,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class WorldMap:
-    """Where on earth."""
+    """Places, and ways between them."""
 
     kind: ClassVar = "map"
     spots: Sequence[Spot]

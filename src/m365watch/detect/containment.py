@@ -71,8 +71,17 @@ CONNECTOR_SETTINGS = (
     "RestrictDomainsToCertificate",
 )
 """Of a mail connector, what decides where mail goes and whose is taken."""
+RULE_ACTIONS = ("DeleteMessage", "MarkAsRead", "MoveToFolder", "SoftDeleteMessage")
+"""Of an inbox rule, what it does with mail besides sending it on."""
 READS: Mapping[str, tuple[str, ...]] = {
-    "remove_inbox_rule": (*_OF_MAILBOX, "Parameters.Name", "OperationProperties.RuleName", "UserId"),
+    "remove_inbox_rule": (
+        *_OF_MAILBOX,
+        "Parameters.Name",
+        "OperationProperties.RuleName",
+        "UserId",
+        "m365.recipients",
+        *(f"Parameters.{name}" for name in RULE_ACTIONS),
+    ),
     "remove_forwarding": (*_OF_MAILBOX, "Parameters.ForwardingSmtpAddress", "Parameters.ForwardingAddress"),
     "remove_mailbox_permission": (
         *_OF_MAILBOX,
@@ -110,8 +119,14 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "remove_transport_rule": _OF_COMMAND,
     "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),
-    "disable_anonymous_link": ("ObjectId", "SourceFileName"),
-    "remove_sharing": ("ObjectId", "SourceFileName"),
+    "disable_anonymous_link": (
+        "ObjectId",
+        "SourceFileName",
+        "ItemType",
+        "EventData",
+        "TargetUserOrGroupName",
+    ),
+    "remove_sharing": ("ObjectId", "SourceFileName", "ItemType", "SiteUrl"),
     "remove_mail": ("Operation", "Subject"),
     "remove_file": (
         "Operation",

@@ -198,7 +198,7 @@ PAGE = Page(
         ),
         Panel(
             "spread",
-            "How many took how long",
+            "Records by the time they take",
             health_delivery.spread,
             width=5,
             says="The whole way, from what happened to what an output has; today and yesterday.",

@@ -16,7 +16,7 @@ from m365watch.board.pages.health_words import counted_cell, feed_words, names_o
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
 from m365watch.board.planning import Query
-from m365watch.board.queries import activity
+from m365watch.board.queries import activity, sign_ins
 from m365watch.board.series import chart_of, sparks_of
 from m365watch.board.shapes import (
     Cell,
@@ -62,15 +62,15 @@ FEED_TONES = ("critical", "high", "medium", "ok")
 
 async def figures(view: View, sources: Sources) -> Shape:
     """The shift's first look: six numbers, each against the time before."""
-    sums, sums_before, persons, addresses, rows = await asyncio.gather(
+    sums, sums_before, persons, addresses, (failed, failed_was), rows = await asyncio.gather(
         _sums(view, sources),
         _sums(view.before, sources),
         sources.ask(view, activity.TOP_PERSONS),
         _number(view, sources, activity.ADDRESSES),
+        _failed(view, sources),
         sources.ask(view, activity.SPARK),
     )
     now, was = (_first(one["total"]) for one in (sums, sums_before))
-    failed, failed_was = (_first(one["failed sign-ins"]) for one in (sums, sums_before))
     spark = sparks_of(view.range, rows)
     tiles = [
         Tile("Records", short(now), change_words(now, was), spark=spark.get("", ())),
@@ -91,6 +91,11 @@ async def figures(view: View, sources: Sources) -> Shape:
 async def _number(view: View, sources: Sources, query: Query) -> int:
     rows = await sources.ask(view, query)
     return int(rows[0][0]) if rows else 0
+
+
+async def _failed(view: View, sources: Sources) -> list[int]:
+    """Failed sign-ins, as their page counts them, now and in the time before."""
+    return await asyncio.gather(*(_number(one, sources, sign_ins.FAILED) for one in (view, view.before)))
 
 
 async def _sums(view: View, sources: Sources) -> dict[str, list[tuple[str, int]]]:
@@ -219,9 +224,11 @@ async def alerts(view: View, sources: Sources) -> Shape:
         return Several(
             [], empty=Empty("No alert is open in this time.", "That is good news, if all feeds are in order.")
         )
+    # One that goes on after the time, or began before it, is of the time as well, and counts in the figure.
+    ends = (min(kept.alert.last_at_ms // 1000, view.range.end_s - 1) for kept in found)
     rows = [
-        (kept.alert.last_at_ms // 1000 // view.range.step_s * view.range.step_s, str(kept.alert.severity), 1)
-        for kept in found
+        (at_s // view.range.step_s * view.range.step_s, str(kept.alert.severity), 1)
+        for at_s, kept in zip(ends, found, strict=True)
     ]
     chart = chart_of(
         view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]

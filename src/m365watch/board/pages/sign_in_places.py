@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 
+from m365watch.board.countries import country_words
 from m365watch.board.emptiness import no_records
-from m365watch.board.journeys import Journey, Seen, far_apart, list_journeys, placed
+from m365watch.board.journeys import (
+    Journey,
+    Place,
+    Seen,
+    alert_of,
+    alerts_by_pair,
+    far_apart,
+    how_often,
+    list_journeys,
+    placed,
+    rarer_end,
+    worst_first,
+)
 from m365watch.board.places import Tally
 from m365watch.board.queries import sign_ins
 from m365watch.board.shapes import (
@@ -21,28 +37,44 @@ from m365watch.board.shapes import (
     Track,
     WorldMap,
 )
-from m365watch.board.sources import Sources
+from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.telling import instant
 from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
+from m365watch.detect.alert import Alert
 from m365watch.detect.knowledge import Whereabouts
+from m365watch.values import dataclass
 
 PEOPLE_MAX = 200
 """People whose ways are followed."""
 SPOTS_MAX = 400
 TRACKS_MAX = 40
-JOURNEYS_SHOWN_MAX = 60
+JOURNEYS_SHOWN_MAX = 200
 RANKED_MAX = 8
 ADDRESSES_MAX = 20
 """A spot of more addresses leads nowhere: a URL has an end."""
 NO_PLACES = Empty(
     "Audit records do not say where an address is.",
-    "Name a table with cities (MMDB) in detections.enrich.databases, and places show here.",
+    "Name tables with cities and with networks (MMDB) in detections.enrich.databases, and here stand a map,"
+    " places, impossible journeys, people in several countries, and the operators of networks.",
 )
 NO_SPOTS = Empty(
     "No address of these sign-ins has a place.",
     "Tables of countries alone have none: name one with cities in detections.enrich.databases.",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Journeys:
+    """Impossible journeys, and what they are judged by."""
+
+    found: Sequence[Journey]
+    often: Mapping[str, Mapping[Place, int]] = field(default_factory=dict)
+    alerts: Mapping[tuple[str, str], Alert] = field(default_factory=dict)
+    people: int = 0
+    """Who were in places far apart; of `PEOPLE_MAX` the journeys are known."""
+
+
 _Spots = dict[tuple[float, float], tuple[Whereabouts, Tally]]
 
 
@@ -62,12 +94,17 @@ async def _placed_sign_ins(view: View, sources: Sources) -> _Spots:
     return found
 
 
-async def _journeys(view: View, sources: Sources) -> list[Journey]:
-    people = far_apart(await sources.ask(view, sign_ins.PAIRS), sources.places)[:PEOPLE_MAX]
+async def _journeys(view: View, sources: Sources) -> _Journeys:
+    """The worst first."""
+    often = how_often(await sources.ask(view, sign_ins.PAIRS), sources.places)
+    people = far_apart(often)
     if not people:
-        return []
-    rows = await sources.ask(view.narrowed("user", people), sign_ins.VISITS)
-    return list_journeys([(str(who), str(ip), int(at_s)) for who, ip, at_s in rows], sources.places)
+        return _Journeys([])
+    asked = sources.ask(view.narrowed("user", people[:PEOPLE_MAX]), sign_ins.VISITS)
+    rows, alerts = await asyncio.gather(asked, sources.list_alerts(view))
+    found = list_journeys([(str(who), str(ip), int(at_s)) for who, ip, at_s in rows], sources.places)
+    by_pair = alerts_by_pair(one.alert for one in alerts or () if one.state in ACTIVE)
+    return _Journeys(worst_first(found, often, by_pair), often, by_pair, len(people))
 
 
 async def _why_none(view: View, sources: Sources) -> Empty:
@@ -87,12 +124,12 @@ async def world(view: View, sources: Sources) -> Shape:
         return WorldMap((), empty=await _why_none(view, sources))
     most = max(tally.count for _, tally in spots.values())
     ordered = sorted(spots.items(), key=lambda one: -one[1][1].count)
-    journeys = await _journeys(view, sources)
+    told = await _journeys(view, sources)
     return WorldMap(
         [_spot(view, place, *about, most=most) for place, about in ordered[:SPOTS_MAX]],
         [
             Track(start, end, f"{one.who}: {_where(one.start)} to {_where(one.end)}, {_speed(one)}")
-            for one in journeys[:TRACKS_MAX]
+            for one in told.found[:TRACKS_MAX]
             if (start := placed(one.start.where)) and (end := placed(one.end.where))
         ],
         cut=f"the {SPOTS_MAX} most frequent places" if len(ordered) > SPOTS_MAX else "",
@@ -134,35 +171,56 @@ async def journeys(view: View, sources: Sources) -> Shape:
     """Two successful sign-ins of one person, further apart than an airliner flies in the time between."""
     if not sources.knows_places:
         return Grid((), (), empty=NO_PLACES)
-    found = await _journeys(view, sources)
+    told = await _journeys(view, sources)
     headings = (
         Heading("When (UTC)"),
         Heading("Who"),
-        Heading("From"),
-        Heading("To"),
+        Heading("Stands out", wide=True),
+        Heading("From", wide=True),
+        Heading("To", wide=True),
         Heading("Distance", numeric=True),
         Heading("Time between", numeric=True),
         Heading("Speed", numeric=True),
     )
-    more = len(found) - JOURNEYS_SHOWN_MAX
     empty = Empty("Nobody was faster than an airliner.", "500 km and more at over 900 km/h would show here.")
     return Grid(
         headings,
-        [_journey_row(one) for one in found[:JOURNEYS_SHOWN_MAX]],
-        empty=None if found else empty,
-        cut=f"and {more:,} more, which were slower" if more > 0 else "",
+        [_journey_row(view, one, told) for one in told.found[:JOURNEYS_SHOWN_MAX]],
+        empty=None if told.found else empty,
+        cut=_left_out(told),
     )
 
 
-def _journey_row(one: Journey) -> list[Cell]:
+def _left_out(told: _Journeys) -> str:
+    """What of the journeys is not shown, and how it is seen."""
+    said = []
+    if len(told.found) > JOURNEYS_SHOWN_MAX:
+        said.append(f"{JOURNEYS_SHOWN_MAX} of {len(told.found):,}: narrow to a user to see all of theirs")
+    if told.people > PEOPLE_MAX:
+        said.append(f"of the {PEOPLE_MAX} among {told.people:,} people who were somewhere least often")
+    return "; ".join(said)
+
+
+def _journey_row(view: View, one: Journey, told: _Journeys) -> list[Cell]:
     return [
         instant(one.end.at_s),
         Cell(one.who, narrows=("user", one.who)),
+        _why(view, one, told),
         *(Cell(_where(seen), narrows=("ip", seen.address)) for seen in (one.start, one.end)),
         Cell(f"{one.distance_km:,.0f} km", sorts=one.distance_km),
         Cell(span_words(one.span_s), sorts=one.span_s),
-        Cell(_speed(one), sorts=one.speed_km_h, tone="high"),
+        Cell(_speed(one), sorts=one.speed_km_h),
     ]
+
+
+def _why(view: View, one: Journey, told: _Journeys) -> Cell:
+    """The alert that it is in; of any other, how often its person comes from the rarer end."""
+    if (alert := alert_of(one, told.alerts)) is not None:
+        url, severity = view.url("/alert", alert=alert.id), alert.severity
+        return Cell(alert.title, tone=str(severity), sorts=severity.rank, url=url)
+    seen, times = rarer_end(one, told.often)
+    every = sum(told.often.get(one.who, {}).values())
+    return Cell(f"{times:,} of {every:,} from {_name(seen.where)}", sorts=-times, tone="muted")
 
 
 def _speed(one: Journey) -> str:
@@ -175,4 +233,4 @@ def _where(seen: Seen) -> str:
 
 def _name(where: Whereabouts) -> str:
     """The town with its country; the country alone where it is all that is known."""
-    return ", ".join(one for one in (where.city, where.country) if one) or "somewhere"
+    return ", ".join(one for one in (where.city, country_words(where.country)) if one) or "somewhere"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from m365watch.board.app_names import name_applications
+from m365watch.board.countries import country_words
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.pages import sign_in_places
@@ -17,7 +19,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.telling import instant, number
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import application_words, counted, short
+from m365watch.board.words import counted, short, system_words
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
@@ -40,8 +42,8 @@ async def figures(view: View, sources: Sources) -> Shape:
         [
             Tile("Sign-ins", short(total)),
             Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
-            Tile("People", short(persons)),
-            Tile("People with failures", short(failing)),
+            Tile("Accounts", short(persons), "of people and programs"),
+            Tile("Accounts failing", short(failing)),
             Tile("Addresses", short(addresses)),
             Tile("Sessions", short(sessions), "that have an id"),
         ]
@@ -142,7 +144,6 @@ async def where_from(view: View, sources: Sources) -> Shape:
     networks = Grid(
         (Heading("Network"), *_PLACE_HEADINGS),
         [[Cell(network or "no address"), *_place_cells(*figures)] for network, *figures in rows],
-        cut="" if sources.knows_places or not rows else _NO_PLACES,
     )
     if not rows or not sources.knows_places:
         return Several([networks], empty=empty)
@@ -150,7 +151,7 @@ async def where_from(view: View, sources: Sources) -> Shape:
     ordered = sorted(located.countries.items(), key=lambda one: (-one[1].count, one[0]))
     countries = Grid(
         (Heading("Country"), *_PLACE_HEADINGS),
-        [[Cell(name), *_tally_cells(tally)] for name, tally in ordered],
+        [[Cell(country_words(name)), *_tally_cells(tally)] for name, tally in ordered],
     )
     return Several([countries, networks])
 
@@ -179,7 +180,7 @@ async def countries(view: View, sources: Sources) -> Shape:
             [
                 Cell(who, narrows=("user", who)),
                 Cell(str(len(where)), sorts=len(where), tone="medium"),
-                Cell(", ".join(f"{name} {count:,}" for name, count in sorted(where.items()))),
+                Cell(", ".join(f"{country_words(name)} {count:,}" for name, count in sorted(where.items()))),
             ]
             for who, where in travellers(located)[:60]
         ],
@@ -203,9 +204,10 @@ async def programs(view: View, sources: Sources) -> Shape:
     ):
         rows = await sources.ask(view, query)
         is_app = query is sign_ins.APPLICATIONS
+        named = await name_applications(view, sources, (name for name, _ in rows)) if is_app else {}
         ranked = [
             Ranked(
-                application_words(name) or "not said",
+                named.get(name, name) or "not said" if is_app else system_words(name),
                 count,
                 ("app", name) if is_app and name else None,
             )
@@ -347,19 +349,35 @@ PAGE = Page(
         Panel("sessions", "Sessions in several places", sessions, tall="rows"),
         Panel("first-seen", "First seen networks", first_seen, width=6, tall="chart"),
         Panel("failing", "Most failures", failing, width=6, tall="chart"),
-        Panel("where-from", "Where from", where_from, tall="rows"),
+        Panel("where-from", "Countries and networks", where_from, tall="rows"),
         Panel("programs", "With what", programs, tall="rows"),
-        Panel("map", "Where on earth", sign_in_places.world, width=8, tall="chart", is_live=True),
-        Panel("towns", "Places", sign_in_places.towns, width=4, tall="chart"),
+        Panel(
+            "map",
+            "Map of sign-ins",
+            sign_in_places.world,
+            width=8,
+            tall="chart",
+            is_live=True,
+            needs_places=True,
+        ),
+        Panel("towns", "Places", sign_in_places.towns, width=4, tall="chart", needs_places=True),
         Panel(
             "journeys",
             "Impossible journeys",
             sign_in_places.journeys,
-            says="Places are those of the address tables, and rough; both addresses may be a VPN's.",
+            says="Those of alerts first, then from where a person hardly ever comes. Places are those of the"
+            " address tables, and rough; both addresses may be a VPN's.",
             tall="rows",
+            needs_places=True,
         ),
-        Panel("countries", "Several countries, and operators of networks", countries, tall="rows"),
-        Panel("shared", "Shared addresses, people on the move", shared, tall="rows"),
+        Panel(
+            "countries",
+            "Several countries, and operators of networks",
+            countries,
+            tall="rows",
+            needs_places=True,
+        ),
+        Panel("shared", "Shared addresses, and people with several", shared, tall="rows"),
         Panel("accounts", "Accounts and sign-in methods", accounts, tall="rows"),
     ),
     says="Who gets in and who does not, from where, with what, and what is new about it.",

@@ -9,9 +9,10 @@ ABOUT = ("user", "ip", "app", "operation")
 """What narrows a view to something that can be investigated, beside what is mentioned."""
 NOBODY = Empty(
     "Nobody and nothing is named yet.",
-    "Choose one of the most active people, narrow the view above, or click a value on any page of an alert"
-    " or a record.",
+    "Choose somebody of the alerts or of the most active people below, narrow the view above, or click a"
+    " value on any page of an alert or a record.",
 )
+NOTHING_COMPARED = Empty("Once somebody or something is named, what is new about it stands here.")
 UNSEEN = Empty(
     "You see no contents of records, and a text is looked for in these alone.",
     "Name a person, an address or an application, or ask somebody who may see them.",
@@ -28,8 +29,8 @@ def is_unseen(view: View) -> bool:
     return bool(view.given("text")) and not view.access.sees_contents
 
 
-def why_nothing(view: View) -> Empty | None:
-    """Why nothing is told; None where something can be."""
+def why_nothing(view: View, unnamed: Empty = NOBODY) -> Empty | None:
+    """Why nothing is told, `unnamed` where it is about nobody; None where something can be."""
     if is_unseen(view):
         return UNSEEN
-    return None if is_about_something(view) else NOBODY
+    return None if is_about_something(view) else unnamed

@@ -62,7 +62,6 @@ _PARTS = " UNION ALL ".join(
     (
         *(_part(one, f"CAST({one} AS VARCHAR)") for one in ("workload", "record_type", "user_type")),
         _part("total", "''"),
-        _part("failed sign-ins", "''", only="lower(operation) = 'userloginfailed'"),
         _part("accounts", "operation", only=_OF_ACCOUNTS),
     )
 )

@@ -13,6 +13,7 @@ def sign_ins(sql: str) -> Query:
     return Query(sql, of_sign_ins=True)
 
 
+FAILED = sign_ins(f"SELECT {FAILURES} FROM facts")
 OUTCOMES = sign_ins(f"SELECT {STEP} AS t, outcome, {COUNT} FROM facts GROUP BY ALL")
 ERRORS = sign_ins(
     f"SELECT error, {COUNT} AS number, count(DISTINCT user_id) FROM facts WHERE outcome = 'failed'"
