@@ -89,18 +89,11 @@ class Clues:
         actors = _each_once(one for one in self.entity("actor") if _is_own(one) and one.lower() not in known)
         return (*map(Account, about), *(Account(one, acted=True) for one in actors))
 
-    @property
-    def accounts_to_lock(self) -> tuple[Account, ...]:
-        """The same, but for those that carry the directory of the house: without them nothing is carried."""
-        return tuple(one for one in self.accounts if not self._is_bridge(one.name))
+    def is_called_bridge(self, name: str) -> bool:
+        """Whether it has the name of what carries the directory of the house; what was just made does not.
 
-    @property
-    def synchronising(self) -> tuple[str, ...]:
-        """Accounts that carry the directory of the house to Entra."""
-        return tuple(one.name for one in self.accounts if self._is_bridge(one.name))
-
-    def _is_bridge(self, name: str) -> bool:
-        """Names are the intruder's to choose: what was only now made carries nothing."""
+        Names are anybody's to choose: which account it is, only the tenant knows.
+        """
         return synchronises(name) and name.lower() not in self.made
 
     @property

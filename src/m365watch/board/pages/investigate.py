@@ -45,7 +45,7 @@ from m365watch.board.shapes import (
 from m365watch.board.sources import ACTIVE, Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import counted, short, workload_colour, workload_words
+from m365watch.board.words import application_words, counted, short, workload_colour, workload_words
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
@@ -311,7 +311,7 @@ def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> 
         Cell(user, url=pivot_url(view, "user", user) if user else ""),
         Cell(address, url=pivot_url(view, "ip", address) if address else ""),
         Cell(outcome, tone=outcome),
-        Cell(target, url=field_url(view, "ObjectId", target)),
+        Cell(application_words(target), url=field_url(view, "ObjectId", target)),
     ]
 
 

@@ -43,7 +43,7 @@ async def figures(view: View, sources: Sources) -> Shape:
             Tile("Sign-ins", short(total)),
             Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
             Tile("Accounts", short(persons), "of people and programs"),
-            Tile("Accounts with failures", short(failing)),
+            Tile("Accounts failing", short(failing)),
             Tile("Addresses", short(addresses)),
             Tile("Sessions", short(sessions), "that have an id"),
         ]
