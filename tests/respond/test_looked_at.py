@@ -195,3 +195,92 @@ def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
 def _addresses(actions: dict[str, Any]) -> list[str]:
     lists = [one for one in actions.values() if isinstance(one, list)]
     return [each["emailAddress"]["address"] for one in lists for each in one if isinstance(each, dict)]
+
+
+def opened(folder: Path, operation: str = "AnonymousLinkCreated", **more: Any) -> Plan:
+    """A file is opened to anyone with the link."""
+    record = {"shape": "sharing", "Operation": operation} | more
+    return plan_from(folder, "s01_anonymous_link", record)
+
+
+def of_scope(number: str, scope: str, kind: str = "view") -> dict[str, Any]:
+    """A link that Graph lists for the file."""
+    return {"id": number, "link": {"scope": scope, "type": kind, "webUrl": f"https://x.example/{number}"}}
+
+
+EDIT = "<Type>Edit</Type><MembersCanShareApplied>False</MembersCanShareApplied>"
+TWIN = {"TargetUserOrGroupName": "SharingLinks.1a52bbc5-1502-4cd9-b6fa-1bf.AnonymousEdit.36cf4e3f"}
+
+
+@pytest.mark.parametrize(
+    ("record", "links", "deeds"),
+    [
+        ({"EventData": EDIT}, [of_scope("p1", "anonymous", "edit")], [("p1", True)]),
+        ({"EventData": EDIT}, [of_scope("p1", "anonymous")], [("p1", False)]),
+        ({"EventData": None}, [of_scope("p1", "anonymous", "edit")], [("p1", True)]),
+        (
+            {"EventData": EDIT},
+            [of_scope("p1", "anonymous"), of_scope("p2", "anonymous", "edit")],
+            [("p1", False), ("p2", False)],
+        ),
+        (
+            {"EventData": EDIT},
+            [of_scope("p1", "organization", "edit"), of_scope("p2", "users", "edit")],
+            [],
+        ),
+        (
+            {"Operation": "SharingSet", "TargetUserOrGroupType": "SharePointGroup", "EventData": None} | TWIN,
+            [of_scope("p1", "anonymous")],
+            [("p1", False)],
+        ),
+    ],
+    ids=["the one", "of another kind", "of no kind", "the owner's as well", "of other scopes", "its twin"],
+)
+def test_only_the_link_of_the_record_is_removed_unasked(
+    tmp_path: Path, record: dict[str, Any], links: list[dict[str, Any]], deeds: list[tuple[str, bool]]
+) -> None:
+    """The owner may have had one for all to read; what is for the organisation or for people stays."""
+    found = looked_at(opened(tmp_path, **record), "disable_anonymous_link", Tenant(PLAN, *links))
+
+    assert told(found.deeds) == deeds
+    assert not found.is_missing
+
+
+def test_who_has_yet_to_come_is_shared_with_no_more(tmp_path: Path) -> None:
+    """Until the invitation is taken Graph has no account for it."""
+    invited = {"id": "p1", "invitation": {"email": EVE, "signInRequired": True}}
+    other = {"id": "p2", "invitation": {"email": BUYER}}
+    found = looked_at(shared(tmp_path, EVE), "remove_sharing", Tenant(PLAN, invited, other))
+
+    assert told(found.deeds) == [("p1", True)]
+
+
+def shared_as(folder: Path, kind: str) -> Plan:
+    """Something of that kind is shared with somebody outside."""
+    guest = {"shape": "sharing", "Operation": "SharingInvitationCreated", "TargetUserOrGroupType": "Guest"}
+    new = guest | {"after": "1h", "TargetUserOrGroupName": EVE, "ItemType": kind}
+    known = guest | {"TargetUserOrGroupName": BUYER}
+    return plan_from(
+        folder, "s02_shared_with_new_domain", {"repeat": 10, "every": "1d", "record": known}, new
+    )
+
+
+def test_a_site_that_was_shared_is_no_file(tmp_path: Path) -> None:
+    """Graph would look for a file at its address, and find none."""
+    [step] = steps(shared_as(tmp_path, "Web"), "remove_sharing")
+
+    site = "https://contoso-my.sharepoint.example/personal/ada"
+    assert step.title == f"Let {EVE} no more into {site}"
+    assert step.is_by_hand
+    assert step.powershell[1] == f"Get-PnPUser | Where-Object Email -eq '{EVE}'"
+
+
+def test_the_links_of_a_folder_have_commands_of_their_own(tmp_path: Path) -> None:
+    """Those of files take no folder."""
+    [step] = steps(shared_as(tmp_path, "Folder"), "remove_sharing")
+
+    assert not step.is_by_hand
+    assert [line.partition(" ")[0] for line in step.powershell if line[0] != "#"] == [
+        "Get-PnPFolderSharingLink",
+        "Remove-PnPFolderSharingLink",
+    ]

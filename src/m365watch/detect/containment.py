@@ -121,8 +121,14 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "remove_transport_rule": _OF_COMMAND,
     "remove_connector": (*_OF_COMMAND, *(f"Parameters.{name}" for name in CONNECTOR_SETTINGS)),
-    "disable_anonymous_link": ("ObjectId", "SourceFileName"),
-    "remove_sharing": ("ObjectId", "SourceFileName"),
+    "disable_anonymous_link": (
+        "ObjectId",
+        "SourceFileName",
+        "ItemType",
+        "EventData",
+        "TargetUserOrGroupName",
+    ),
+    "remove_sharing": ("ObjectId", "SourceFileName", "ItemType", "SiteUrl"),
     "remove_mail": ("Operation", "Subject"),
     "remove_file": (
         "Operation",
