@@ -113,6 +113,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "Operation",
         "ModifiedProperties.Role.TemplateId.new",
         "ModifiedProperties.Role.DisplayName.new",
+        "m365.target_group",
         "Parameters.Identity",
         "Parameters.Member",
         "Parameters.Role",
