@@ -595,6 +595,14 @@ def test_a_service_is_no_account() -> None:
     assert found.notes == ("neither the rule nor the alert names what could be contained",)
 
 
+@pytest.mark.parametrize("word", sorted(BUILDERS))
+def test_no_step_says_no_more_than_its_word(word: str) -> None:
+    """Of whatever an alert lacks, the step says what to look for."""
+    for step in plan(word, fields={"Operation": "Something else"}).steps:
+        assert step.title.lower() != word.replace("_", " ")
+        assert any(len(note) > len("By hand.") for note in step.notes)
+
+
 @pytest.mark.parametrize("user", ["S-1-5-21-1000-2000-3000-1001", "Ann"])
 def test_who_is_named_by_no_account_is_looked_for(user: str) -> None:
     """It may be one of yours all the same."""

@@ -15,6 +15,8 @@ from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
 
 _MADE = "add user."
+GROUP_FIELD = "m365.target_group"
+"""The field that has the group which something was given to."""
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
@@ -45,6 +47,8 @@ class Clues:
     """What each record of the alert says, the earliest first."""
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
+    groups: frozenset[str] = frozenset()
+    """Groups that something was given to, by their object ids."""
 
     def values(self, *names: str) -> tuple[str, ...]:
         """The values of the first of these fields that has any, as far as they are known whole.
@@ -83,8 +87,9 @@ class Clues:
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The accounts that the alert is about, then those that acted on them; no service is one."""
-        about = _each_once(one for one in self.entity("user") if _is_own(one))
+        """The accounts that the alert is about, then those that acted on them; no service or group is one."""
+        named = (one for one in self.entity("user") if one.lower() not in self.groups)
+        about = _each_once(one for one in named if _is_own(one))
         known = {one.lower() for one in about}
         actors = _each_once(one for one in self.entity("actor") if _is_own(one) and one.lower() not in known)
         return (*map(Account, about), *(Account(one, acted=True) for one in actors))
@@ -138,7 +143,13 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
         _frozen(fields),
         first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}",
         made=frozenset(_made_in(matches)),
+        groups=_groups_in(matches),
     )
+
+
+def _groups_in(matches: Iterable[Match]) -> frozenset[str]:
+    """The groups to which these matches show something being given."""
+    return frozenset(match.values.get(GROUP_FIELD, "") for match in matches) - {""}
 
 
 def _made_in(matches: Iterable[Match]) -> Iterator[str]:
@@ -166,7 +177,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
         if key not in found:
             named = _named_in(match, whole_alert, single) if rule is None else named_by(rule, match)
             fields = {name: (value,) for name, value in match.values.items()}
-            found[key] = Clues(named, fields, whole_alert.first_at)
+            found[key] = Clues(named, fields, whole_alert.first_at, groups=_groups_in((match,)))
     records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
     return [replace(clues, records=records) for clues in found.values()]
 

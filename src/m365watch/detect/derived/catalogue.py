@@ -112,6 +112,7 @@ CATALOGUE: dict[str, Derived] = {
     "target_app": Derived(
         targets.target_app, ("Target", "ModifiedProperties", "ExtendedProperties", "ObjectId")
     ),
+    "target_group": Derived(targets.target_group, ("Target",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
