@@ -21,6 +21,7 @@ from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
+from m365watch.respond.permissions import NEEDED
 from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
@@ -816,7 +817,7 @@ def test_the_page_lists_the_permissions_of_every_step() -> None:
     no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
     needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
 
-    assert told == {word: set(names) for word, names in needed.items() if names}
+    assert told == {word: set(names) for word, names in needed.items() if names} == NEEDED
 
 
 def test_the_page_says_of_every_call_whether_it_is_documented() -> None:
