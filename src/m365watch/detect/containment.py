@@ -78,6 +78,8 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         *_OF_MAILBOX,
         "Parameters.Name",
         "OperationProperties.RuleName",
+        "OperationProperties.RuleId",
+        "OperationProperties.RuleOperation",
         "UserId",
         "m365.recipients",
         *(f"Parameters.{name}" for name in RULE_ACTIONS),
