@@ -287,7 +287,7 @@ async def _keep_rollups(lake: Path, clock: Clock) -> None:
     """Make rollups of what is new, again and again; what fails is made at the next time."""
     while True:
         try:
-            await asyncio.to_thread(keep_rollups, lake)
+            await asyncio.to_thread(keep_rollups, lake, now_s=clock.now().timestamp())
         except Exception as error:  # noqa: BLE001 - pages do without rollups, only slower
             _log.warning(
                 f"board: rollups were not made: {error}; pages count the records themselves meanwhile"

@@ -15,6 +15,7 @@ from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
+from m365watch.board.words import dlp_words, named_so, operation_words, right_words, system_words
 
 PEOPLE = Query(
     "SELECT user_id, CAST(sum(n) AS BIGINT) AS number FROM facts WHERE contains(user_id, '@') GROUP BY ALL"
@@ -149,3 +150,12 @@ def test_a_filter_that_leaves_nothing_says_why(sources: Sources) -> None:
     assert alone.why == "No record of this time has the user nobody."
     assert "*" in alone.then
     assert together.why == "No changes of this time fulfil all filters together."
+
+
+def test_what_nobody_calls_so_is_said_in_words() -> None:
+    """Names of programs and rights as people know them; what is not known stays as it is."""
+    assert [operation_words(one) for one in ("TIUrlClickData", "Add user.")] == ["Link clicked", "Add user"]
+    assert [system_words(one) for one in ("Windows10", "Ios", "Haiku")] == ["Windows 10", "iOS", "Haiku"]
+    assert [right_words(one) for one in ("System.LimitedEdit", "Edit")] == ["Limited edit", "Edit"]
+    assert dlp_words("NotifyUser, Other,") == "user told, Other"
+    assert named_so("operation", "link clicked", whole=True) == ["TIUrlClickData"]

@@ -24,7 +24,7 @@ from m365watch.board.queries import (
     threats,
     trails,
 )
-from m365watch.board.queries.counting import added
+from m365watch.board.queries.counting import Changes, added
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.rollups.facts import ACTIVITY, SIGN_INS, TRACES
@@ -48,6 +48,14 @@ MADE = {
     **{f"over {one}": activity.over_time(one) for one in ("workload", "record_type", "user_type")},
     **{f"share {one}": activity.share_of(one) for one in ("workload", "user_id", "client_ip")},
     **{f"course {one}": trails.course(one) for one in ("operation", "session", "app_id")},
+    **{f"values {one}": query for one, query in trails.VALUES.items()},
+    **{
+        f"{module.__name__.rpartition('.')[2]} {name} {which}": getattr(changes, which)
+        for module in (applications, exchange)
+        for name, changes in vars(module).items()
+        if isinstance(changes, Changes)
+        for which in ("newest", "marked")
+    },
     "trail": trails.trail(()),
 }
 QUERIES = {
@@ -141,7 +149,7 @@ def test_a_sieve_counts_what_the_records_do(module: ModuleType, readers: list[Fa
 
 
 def test_no_more_days_are_read_than_have_what_is_wanted() -> None:
-    """Of a whole week all days are, whichever of them the counts name; what is cut stands by itself."""
+    """Of a week all whole days are, whichever of them the counts name; what is cut stands by itself."""
     days = [date(2026, 11, day) for day in range(1, 20)]
     snapshot = Snapshot(1, {day: frozenset({"file"}) for day in days})
     numbers = {
@@ -150,8 +158,32 @@ def test_no_more_days_are_read_than_have_what_is_wanted() -> None:
     span = TimeRange(numbers[days[0]] * 86_400, numbers[days[-1]] * 86_400 + 43_200)
     counts = [(numbers[days[one]], count) for one, count in ((18, 0), (17, 3), (10, 4), (9, 2), (1, 9))]
 
-    assert picked_days(snapshot, span, counts, wanted=3) == (frozenset({days[17]}), 3)
-    assert picked_days(snapshot, span, counts, wanted=4) == (frozenset({days[17], *days[8:15]}), 9)
+    assert picked_days(snapshot, span, counts, wanted=3) == (frozenset(days[15:18]), 3)
+    assert picked_days(snapshot, span, counts, wanted=4) == (frozenset(days[8:18]), 9)
+
+
+def test_a_week_that_goes_on_is_read_as_far_as_it_is_added_up(tmp_path: Path) -> None:
+    """Its other days are read by themselves; all are, where one of those added up has changed or is cut."""
+    days = {date(2026, 9, 7) + timedelta(days=one): frozenset({"file"}) for one in range(5)}
+    for day in days:
+        (tmp_path / FOLDER / day.isoformat()).mkdir(parents=True)
+        note = Note(FORMAT, [Part(["file"], f"tag{day:%d}", 1)])
+        (tmp_path / FOLDER / day.isoformat() / NOTE).write_bytes(msgspec.json.encode(note))
+    monday = min(days)
+    (tmp_path / FOLDER / WEEKS / monday.isoformat()).mkdir(parents=True)
+    told = WeekNote({f"2026-09-{day:02}": f"tag{day:02}" for day in (7, 8, 9)}, "tag")
+
+    def files(query: str) -> list[str]:
+        (tmp_path / FOLDER / WEEKS / monday.isoformat() / NOTE).write_bytes(msgspec.json.encode(told))
+        source = plan_source(tmp_path, Snapshot(1, days), view_of(query), activity.TOP_PERSONS)
+        assert source is not None
+        return sorted(Path(file).parent.name for of in source.files.values() for file in of)
+
+    every = [f"2026-09-{day:02}" for day in (7, 8, 9, 10, 11)]
+    assert files("from=2026-09-07T00:00Z&to=2026-09-12T00:00Z") == sorted([every[0], *every[3:]])
+    assert files("from=2026-09-07T01:00Z&to=2026-09-12T00:00Z") == every
+    told = WeekNote(told.tags | {"2026-09-08": "another"}, "tag")
+    assert files("from=2026-09-07T00:00Z&to=2026-09-12T00:00Z") == every
 
 
 def test_a_chart_of_days_is_not_read_by_weeks(tmp_path: Path) -> None:
@@ -193,23 +225,30 @@ def test_a_question_about_days_is_not_read_by_hours(
 
     assert files(week, activity.TOP_PERSONS) == {"whole_persons", "part_person_hours"}
     assert files(week, activity.over_time("workload")) == {"whole_hours", "part_hours"}
-    assert files(week.narrowed("user", ["somebody"]), trails.VALUES) == {"whole_activity", "part_activity"}
+    assert files(week.narrowed("user", ["somebody"]), trails.VALUES_TOGETHER) == {
+        "whole_activity",
+        "part_activity",
+    }
     assert not files(week, activity.DAYS) & {"whole_activity", "part_activity"}
     assert files(week, activity.RECENT) == {"plain"}
 
 
 def test_a_day_of_which_much_is_wanted_is_read_whole(tmp_path: Path) -> None:
-    """Of another one its hours alone are, and of the oldest: there may be more in it than is wanted."""
-    days = {date(2026, 9, day): frozenset({"file"}) for day in (7, 8, 9)}
+    """Of another one its hours alone are, and of the oldest: there may be more in it than is wanted.
+
+    All of those that are read whole are read together, by both threads.
+    """
+    days = {date(2026, 9, day): frozenset({"file"}) for day in (7, 8, 9, 10)}
     first = int(datetime(2026, 9, 7, tzinfo=UTC).timestamp()) // 3_600
     much = [4, 8, 9, 11, 12, 13, 14, 15]
-    spans = joined([first + one for one in (*much, *(24 + one for one in much), 48, 49)])
-    view = view_of("from=2026-09-07T00:00Z&to=2026-09-10T00:00Z&ip=192.0.2.1")
+    spans = joined([first + 24 * day + one for day in (0, 1, 2) for one in much] + [first + 72, first + 73])
+    view = view_of("from=2026-09-07T00:00Z&to=2026-09-11T00:00Z&ip=192.0.2.1")
 
     source = plan_source(tmp_path, Snapshot(1, days), view, trails.trail([]), spans=spans)
 
     assert source is not None
     assert ["created_at >=" in arm.sql for arm in source.arms] == [True, False, True]
+    assert [len(files) for files in source.files.values()] == [1, 2, 1]
 
 
 def test_hours_next_to_each_other_are_one_span() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -13,6 +14,8 @@ from m365watch.lake.rollups.facts import KEPT, Rollup, Slice
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import (
     FOLDER,
+    NOTE,
+    REST_S,
     days_kept,
     drop_stale,
     files_by_day,
@@ -148,6 +151,31 @@ def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
     drop_stale(tmp_path)
     assert read_week(tmp_path, monday) is None
     assert not week.folder.exists()
+
+
+def test_of_this_week_those_days_are_added_up_that_have_rested(tmp_path: Path) -> None:
+    """Late records come one after the other: whoever added up after each of them would do nothing else."""
+    monday = date(2026, 11, 16)
+    days = [monday + timedelta(days=number) for number in range(4)]
+    for number, day in enumerate(days):
+        made = [make_record(one).replace(b"2026-11-17", f"{day}".encode()) for one in range(10)]
+        AuditWriter(tmp_path, app_id="m365watch/lake/test").append(
+            make_batch(number + 1, [make_part(made, outputs=["lake"], blob=number + 1)])
+        )
+    keep_rollups(tmp_path, now_s=0)
+    assert read_week(tmp_path, monday) is None
+
+    changed_s = (tmp_path / FOLDER / f"{days[1]}" / NOTE).stat().st_mtime
+    os.utime(tmp_path / FOLDER / f"{days[0]}" / NOTE, (0, 0))
+    keep_rollups(tmp_path, now_s=changed_s)
+    week = read_week(tmp_path, monday)
+    assert week is not None
+    assert week.days == {days[0]}
+
+    keep_rollups(tmp_path, now_s=changed_s + 2 * REST_S)
+    week = read_week(tmp_path, monday)
+    assert week is not None
+    assert week.days == set(days[:3])
 
 
 def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from asking import view_of
+from asking import ask, view_of
 from m365watch.board.marks import alerts_by_record, list_changes
 from m365watch.board.pages.sharepoint import shared_by, sharing
 from m365watch.board.planning import Query
 from m365watch.board.queries import sharepoint
+from m365watch.board.serving import Board
 from m365watch.board.shapes import Several
 from m365watch.board.sources import Sources
 
@@ -104,3 +105,11 @@ def test_older_links_are_not_asked_for_where_they_fill_the_table(sources: Source
 def rows_of(shape: Any) -> Any:
     [grid] = shape.parts
     return getattr(grid, "rows", ())
+
+
+def test_where_nothing_is_outside_all_sharing_is_a_click_away(board: Board) -> None:
+    """The choice stays where the first way to show it has nothing to show."""
+    page = asyncio.run(ask(board, "/panel/sharepoint/sharing?user=nobody@nowhere.example")).text
+
+    assert "by=everybody" in page
+    assert 'class="empty"' in page

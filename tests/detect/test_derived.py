@@ -423,3 +423,16 @@ def test_an_application_that_got_a_role_is_named_by_the_id_that_it_signs_in_with
     assert view({"Target": named, "ObjectId": names}).values("m365.target_app") == (
         f"ServicePrincipal_{own}",
     )
+
+
+@pytest.mark.parametrize(
+    "named", ["99999999-aaaa-4bbb-8ccc-dddddddddddd", "ServicePrincipal_99999999-aaaa-4bbb-8ccc-dddddddddddd"]
+)
+def test_what_an_application_is_called_is_not_its_id(named: str) -> None:
+    """Whoever makes it chooses its name, and may take another's id."""
+    app, own = "a62919b8-0000-4b3f-ab2a-0000000000aa", "2383a669-0000-49c4-a7e6-0000000000bb"
+    before = [{"ID": named, "Type": 1}]
+    after = [{"ID": one, "Type": 2} for one in (f"ServicePrincipal_{own}", own, "ServicePrincipal")]
+
+    told = [view({"Target": [*before, *after, *more]}) for more in ([{"ID": app, "Type": 2}], [])]
+    assert [one.values("m365.target_app") for one in told] == [(app,), (f"ServicePrincipal_{own}",)]

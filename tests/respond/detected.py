@@ -51,6 +51,8 @@ def detect(
         for number, (day, some) in enumerate(_by_day(records), 1):
             now = day + timedelta(days=1)
             engine.take([Portion(TENANT, now, some, headers_of(some))], number=number, now=now)
+            # Whole days are judged once they are over.
+            engine.look(now=now + timedelta(hours=3))
         return [one for one in state.alerts.list() if one.shown]
 
 

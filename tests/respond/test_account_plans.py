@@ -38,7 +38,7 @@ def test_a_role_is_taken_from_whoever_calls_the_account_a_bridge(tmp_path: Path)
     [step] = steps(plan, "remove_role")
     assert not step.is_by_hand
     assert [title for title in titles(plan, "disable_account") if BRIDGE in title] == [
-        f"See what {BRIDGE} does before anything is done to it"
+        f"Disable the account {BRIDGE}, unless it carries your directory"
     ]
 
 
@@ -48,7 +48,40 @@ def test_what_the_same_alert_shows_being_made_is_no_bridge(tmp_path: Path, word:
     made = {"shape": "directory", "Operation": "Add user.", "ObjectId": BRIDGE, "UserId": ADMIN}
     plan = plan_from(tmp_path, "i16_new_account_gets_role", made, given(BRIDGE))
 
-    assert [one.is_by_hand for one in steps(plan, word) if BRIDGE in one.title] == [False]
+    assert [one.asks_always for one in steps(plan, word) if BRIDGE in one.title] == [False]
+
+
+@pytest.mark.parametrize(
+    ("rule", "done"),
+    [
+        (
+            "d01_audit_log_off",
+            {
+                "Operation": "Set-AdminAuditLogConfig",
+                "Parameters": {"UnifiedAuditLogIngestionEnabled": "False"},
+            },
+        ),
+        (
+            "b04_mailbox_forwarding",
+            {"Parameters": {"Identity": "bea", "ForwardingSmtpAddress": "smtp:eve@evil.example"}},
+        ),
+    ],
+)
+def test_whoever_is_called_a_bridge_is_locked_out_if_a_person_says_so(
+    tmp_path: Path, rule: str, done: dict[str, Any]
+) -> None:
+    """Made in the morning, it turns the audit log off at noon: no bridge ever runs a cmdlet of Exchange's."""
+    plan = plan_from(tmp_path, rule, {"shape": "cmdlet", "UserId": BRIDGE, **done})
+
+    told = [step for step in plan.steps if step.word in LOCKING]
+    assert [step.title for step in told] == [
+        f"Disable the account {BRIDGE}, unless it carries your directory",
+        f"End all sessions of {BRIDGE}, unless it carries your directory",
+    ]
+    assert all(step.operations and step.asks_always for step in told)
+    changing = [line for step in told for line in step.powershell if not line.startswith("Get-")]
+    assert [line for line in changing if not line.startswith("# unless d29b2b05-")] == []
+    assert len(changing) == 2
 
 
 def test_a_bridge_leaves_the_group_that_it_was_let_into(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [told.came for told in await scene.apply(other)] == [Came.ALREADY]
-        later = replace(other, since=SystemClock().now() + timedelta(days=1))
+        tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
+        alert = replace(make_alert("remove_inbox_rule", user=ANN), first_at_ms=tomorrow_ms)
+        later = plan_response(alert, [make_match({"Parameters.Name": ".."})])
+        later = replace(later, tenant=scene.tenant)
         assert [told.came for told in await scene.apply(later)] == [Came.MISSING]
         [told] = await scene.undo(plan)
 

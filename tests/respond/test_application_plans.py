@@ -137,6 +137,29 @@ def test_a_role_of_microsoft_s_own_application_is_removed(tmp_path: Path) -> Non
     assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {GRAPH_POWERSHELL}"]
 
 
+def test_an_application_called_by_another_s_id_is_not_that_other(tmp_path: Path) -> None:
+    """The intruder's lost nothing, and the house's own was disabled."""
+    other = "99999999-aaaa-4bbb-8ccc-dddddddddddd"
+    object_id = "2383a669-0000-49c4-a7e6-0000000000bb"
+    named = [
+        (f"ServicePrincipal_{object_id}", 2),
+        (object_id, 2),
+        ("ServicePrincipal", 2),
+        (other, 1),
+        (APP, 2),
+    ]
+    record = changed(
+        "Add member to role.",
+        ObjectId=APP,
+        Target=[{"ID": one, "Type": kind} for one, kind in named],
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    plan = plan_from(tmp_path, "i16_application_gets_role", record)
+
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of the application {APP}"]
+    assert [step.title for step in plan.steps if other in step.title] == []
+
+
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
     """A record of an application that gets a secret."""
     return changed("Add service principal credentials.", after=after, ObjectId=app)
@@ -340,12 +363,22 @@ def test_both_grants_of_a_long_consent_are_taken(tmp_path: Path) -> None:
     "text",
     [
         f"[] => [{grant(1)}, [Id: Cs_HgRTs",
+        f"[] => [{grant(1)}, ",
+        f"[] => [{grant(1)}",
         f"[] => [{', '.join(grant(one) for one in range(8))}]; ",
         f"[] => [{grant(1, client='00000000-0000-0000-0000-000000000000')}]; ",
         f"[] => [{grant(1, id_='AAAAAAAAAAAAAAAAAAAAAOsb3saOFPZDjHMp2EIy5pnLAYCdWaFSQqOhwtxonzIq')}]; ",
         f"[{grant(1)}] => [{grant(1)}, {grant(2)}]; ",
     ],
-    ids=["cut by its writer", "more than are kept", "no client yet", "an id of no client", "one got more"],
+    ids=[
+        "cut by its writer",
+        "cut between two",
+        "cut behind one",
+        "more than are kept",
+        "no client yet",
+        "an id of no client",
+        "one got more",
+    ],
 )
 def test_where_not_every_grant_of_a_consent_is_known_a_person_picks(tmp_path: Path, text: str) -> None:
     """To take one and say that it is done would leave the other; no grant has an id without a client."""

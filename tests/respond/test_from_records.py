@@ -248,6 +248,22 @@ def test_one_s_own_application_is_by_hand_and_last(tmp_path: Path) -> None:
     assert list(plan.steps[-len(of_app) :]) == of_app
 
 
+def test_whoever_is_called_by_the_collector_s_id_is_locked_out_all_the_same(tmp_path: Path) -> None:
+    """The id is no secret: an account of that name, and its inbox rule, are not the application."""
+    intruder = f"svc-{APP}@contoso.example"
+    record = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": intruder,
+        "Parameters": {"Name": f"(appId='{APP}')", "ForwardTo": "thief@mail.example.net"},
+    }
+    plan = plan_from(tmp_path, "b01_inbox_rule_forwards_outside", record, own_apps=[APP])
+
+    assert [step.word for step in plan.steps][:1] == ["disable_account"]
+    assert [step.is_by_hand for step in plan.steps[:2]] == [False, False]
+    assert not any("the records are collected" in note for step in plan.steps for note in step.notes)
+
+
 def test_the_person_whose_second_factor_went_is_looked_after(tmp_path: Path) -> None:
     """And no policy is put back, and no role taken, of which no record speaks."""
     strange = {"ClientIP": "203.0.113.66", "ActorIpAddress": "203.0.113.66"}
@@ -360,15 +376,17 @@ def test_services_are_no_accounts(tmp_path: Path) -> None:
     assert [step.title for step in plan.steps if BEA in step.title] != []
 
 
-def test_what_carries_the_directory_over_is_not_locked_out(tmp_path: Path) -> None:
+def test_what_carries_the_directory_over_is_not_locked_out_unasked(tmp_path: Path) -> None:
     """Without it nothing is synchronised any more; whoever has its secret has the server."""
     bridge = "Sync_DC1_0123456789ab@contoso.onmicrosoft.com"
     plan = plan_from(tmp_path, "i16_privileged_role", role(BEA) | {"UserId": bridge})
 
     told = [step for step in plan.steps if bridge in step.title]
-    assert [(step.title, step.operations) for step in told] == [
-        (f"See what {bridge} does before anything is done to it", ())
+    assert [step.title for step in told] == [
+        f"Disable the account {bridge} (who did it), unless it carries your directory",
+        f"End all sessions of {bridge} (who did it), unless it carries your directory",
     ]
+    assert all(step.asks_always for step in told)
 
 
 def test_the_door_is_shut_first(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from detected import plan_from, steps
+from m365watch.detect.knowledge import Knowledge
 from m365watch.respond.carrying import Deed, Document, Looked, look
 from m365watch.respond.steps import GraphCall, Plan
 
@@ -139,3 +140,147 @@ def test_a_role_that_somebody_has_once_goes_without_a_question(tmp_path: Path) -
     found = looked_at(given(tmp_path, USERS), "remove_role", tenant)
 
     assert told(found.deeds) == [("r1", True)]
+
+
+THIEF = "thief@mail.example.net"
+
+
+def hides(folder: Path, **does: str) -> Plan:
+    """Somebody makes an inbox rule that the packs find by to whom it sends, or by what it does."""
+    rule = "b01_inbox_rule_forwards_outside" if "ForwardTo" in does else "b02_inbox_rule_hides_mail"
+    words = {} if "ForwardTo" in does else {"SubjectOrBodyContainsWords": "invoice"}
+    record = {
+        "shape": "cmdlet",
+        "Operation": "New-InboxRule",
+        "UserId": "ada@contoso.example",
+        "UserType": 0,
+        "ObjectId": "ada\\Bills",
+        "Parameters": {"Name": "Bills", **words, **does},
+    }
+    return plan_from(
+        folder, rule, record, knowledge=Knowledge(accepted_domains=frozenset({"contoso.example"}))
+    )
+
+
+def sends(*whom: str, action: str = "forwardTo") -> dict[str, Any]:
+    """What a rule does that sends mail on."""
+    return {action: [{"emailAddress": {"name": one, "address": one}} for one in whom]}
+
+
+@pytest.mark.parametrize(
+    ("does", "actions", "is_meant"),
+    [
+        ({"ForwardTo": THIEF}, sends(THIEF.upper()), True),
+        ({"ForwardTo": THIEF}, sends("bea@contoso.example", THIEF, action="redirectTo"), True),
+        ({"ForwardTo": THIEF}, sends("accounts@contoso.example"), False),
+        ({"ForwardTo": THIEF, "DeleteMessage": "True"}, {"delete": True}, False),
+        ({"DeleteMessage": "True"}, {"delete": True}, True),
+        ({"DeleteMessage": "True"}, {"permanentDelete": True}, True),
+        ({"DeleteMessage": "True"}, {"moveToFolder": "AAMk1", "delete": False}, False),
+        ({"MoveToFolder": "ada:\\RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"MoveToFolder": "ada:\\RSS Feeds"}, {"assignCategories": ["Bills"]}, False),
+    ],
+)
+def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
+    tmp_path: Path, does: dict[str, str], actions: dict[str, Any], is_meant: bool
+) -> None:
+    """The intruder's is called otherwise by now, and the owner's does something else."""
+    rule = {"id": "r1", "displayName": "Bills", "actions": actions}
+    found = looked_at(hides(tmp_path, **does), "remove_inbox_rule", Tenant({"id": "b1"}, rule))
+
+    assert told(found.deeds) == [("r1", is_meant)]
+    assert all(one in found.deeds[0].label for one in ("Bills", *_addresses(actions)))
+
+
+def _addresses(actions: dict[str, Any]) -> list[str]:
+    lists = [one for one in actions.values() if isinstance(one, list)]
+    return [each["emailAddress"]["address"] for one in lists for each in one if isinstance(each, dict)]
+
+
+def opened(folder: Path, operation: str = "AnonymousLinkCreated", **more: Any) -> Plan:
+    """A file is opened to anyone with the link."""
+    record = {"shape": "sharing", "Operation": operation} | more
+    return plan_from(folder, "s01_anonymous_link", record)
+
+
+def of_scope(number: str, scope: str, kind: str = "view") -> dict[str, Any]:
+    """A link that Graph lists for the file."""
+    return {"id": number, "link": {"scope": scope, "type": kind, "webUrl": f"https://x.example/{number}"}}
+
+
+EDIT = "<Type>Edit</Type><MembersCanShareApplied>False</MembersCanShareApplied>"
+TWIN = {"TargetUserOrGroupName": "SharingLinks.1a52bbc5-1502-4cd9-b6fa-1bf.AnonymousEdit.36cf4e3f"}
+
+
+@pytest.mark.parametrize(
+    ("record", "links", "deeds"),
+    [
+        ({"EventData": EDIT}, [of_scope("p1", "anonymous", "edit")], [("p1", True)]),
+        ({"EventData": EDIT}, [of_scope("p1", "anonymous")], [("p1", False)]),
+        ({"EventData": None}, [of_scope("p1", "anonymous", "edit")], [("p1", True)]),
+        (
+            {"EventData": EDIT},
+            [of_scope("p1", "anonymous"), of_scope("p2", "anonymous", "edit")],
+            [("p1", False), ("p2", False)],
+        ),
+        (
+            {"EventData": EDIT},
+            [of_scope("p1", "organization", "edit"), of_scope("p2", "users", "edit")],
+            [],
+        ),
+        (
+            {"Operation": "SharingSet", "TargetUserOrGroupType": "SharePointGroup", "EventData": None} | TWIN,
+            [of_scope("p1", "anonymous")],
+            [("p1", False)],
+        ),
+    ],
+    ids=["the one", "of another kind", "of no kind", "the owner's as well", "of other scopes", "its twin"],
+)
+def test_only_the_link_of_the_record_is_removed_unasked(
+    tmp_path: Path, record: dict[str, Any], links: list[dict[str, Any]], deeds: list[tuple[str, bool]]
+) -> None:
+    """The owner may have had one for all to read; what is for the organisation or for people stays."""
+    found = looked_at(opened(tmp_path, **record), "disable_anonymous_link", Tenant(PLAN, *links))
+
+    assert told(found.deeds) == deeds
+    assert not found.is_missing
+
+
+def test_who_has_yet_to_come_is_shared_with_no_more(tmp_path: Path) -> None:
+    """Until the invitation is taken Graph has no account for it."""
+    invited = {"id": "p1", "invitation": {"email": EVE, "signInRequired": True}}
+    other = {"id": "p2", "invitation": {"email": BUYER}}
+    found = looked_at(shared(tmp_path, EVE), "remove_sharing", Tenant(PLAN, invited, other))
+
+    assert told(found.deeds) == [("p1", True)]
+
+
+def shared_as(folder: Path, kind: str) -> Plan:
+    """Something of that kind is shared with somebody outside."""
+    guest = {"shape": "sharing", "Operation": "SharingInvitationCreated", "TargetUserOrGroupType": "Guest"}
+    new = guest | {"after": "1h", "TargetUserOrGroupName": EVE, "ItemType": kind}
+    known = guest | {"TargetUserOrGroupName": BUYER}
+    return plan_from(
+        folder, "s02_shared_with_new_domain", {"repeat": 10, "every": "1d", "record": known}, new
+    )
+
+
+def test_a_site_that_was_shared_is_no_file(tmp_path: Path) -> None:
+    """Graph would look for a file at its address, and find none."""
+    [step] = steps(shared_as(tmp_path, "Web"), "remove_sharing")
+
+    site = "https://contoso-my.sharepoint.example/personal/ada"
+    assert step.title == f"Let {EVE} no more into {site}"
+    assert step.is_by_hand
+    assert step.powershell[1] == f"Get-PnPUser | Where-Object Email -eq '{EVE}'"
+
+
+def test_the_links_of_a_folder_have_commands_of_their_own(tmp_path: Path) -> None:
+    """Those of files take no folder."""
+    [step] = steps(shared_as(tmp_path, "Folder"), "remove_sharing")
+
+    assert not step.is_by_hand
+    assert [line.partition(" ")[0] for line in step.powershell if line[0] != "#"] == [
+        "Get-PnPFolderSharingLink",
+        "Remove-PnPFolderSharingLink",
+    ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alerts import ANN
+from alerts import ANN, make_alert
+from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Remove, Step
 from planning import Record, cmdlet, lines_of, steps_of
 
@@ -128,8 +129,8 @@ def test_the_intruder_s_transport_rule_is_never_made_again(records: list[Record]
 
 
 def titles_and_remarks(steps: list[Step]) -> list[tuple[str, tuple[str, ...]]]:
-    """What each step is called, and what it remarks besides that it is PowerShell only."""
-    return [(step.title, step.notes[1:]) for step in steps]
+    """What each step is called, and what it remarks besides what all of them say, first and last."""
+    return [(step.title, step.notes[1:-1]) for step in steps]
 
 
 MACROS = {"of": "Block macros", "Identity": "Block macros"}
@@ -169,7 +170,26 @@ def test_a_transport_rule_is_found_by_the_name_that_it_has_now() -> None:
     assert [step.title for step in steps] == [
         'Disable the transport rule "Archive" (which was "tmp"), then remove it'
     ]
-    assert not any("'tmp'" in line for line in lines_of(steps))
+    assert not any("'tmp'" in line for step in steps for line in step.powershell)
+
+
+@pytest.mark.parametrize(
+    ("word", "detection", "record"),
+    [
+        ("remove_transport_rule", "B06", MADE),
+        ("remove_connector", "B07", cmdlet("New-InboundConnector", of="x", Name="x", SenderDomains="*")),
+        ("remove_inbox_rule", "B01", cmdlet("New-InboxRule", by=ANN, Name="x", ForwardTo=THIEF)),
+    ],
+)
+def test_what_may_be_called_otherwise_by_now_is_looked_at_first(
+    word: str, detection: str, record: Record
+) -> None:
+    """What became of it after the alert no record tells; the owner's may have its name since."""
+    [step] = steps_of(word, detection, record)
+
+    assert step.powershell[0].startswith("Get-")
+    assert [line for line in step.powershell[1:] if not line.startswith("# ")] == []
+    assert any(note.startswith("No record tells what became of it since") for note in step.notes)
 
 
 def test_what_got_the_name_of_a_removed_transport_rule_is_not_removed_with_it() -> None:
@@ -222,9 +242,12 @@ def test_a_connector_is_found_by_the_name_that_it_has_now() -> None:
     renamed = cmdlet("Set-InboundConnector", of="tmp", Identity="tmp", Name="Gateway")
     steps = steps_of("remove_connector", "B07", made, renamed)
 
-    assert lines_of(steps) == [
-        "Set-InboundConnector -Identity 'Gateway' -Enabled $false",
-        "Remove-InboundConnector -Identity 'Gateway' -Confirm:$false",
+    assert [step.powershell for step in steps] == [
+        (
+            "Get-InboundConnector -Identity 'Gateway' | Format-List",
+            "# if it does what the record tells: Set-InboundConnector -Identity 'Gateway' -Enabled $false",
+            "# and then: Remove-InboundConnector -Identity 'Gateway' -Confirm:$false",
+        )
     ]
 
 
@@ -333,3 +356,25 @@ def test_nobody_is_locked_out_of_their_own_mailbox(owner: str) -> None:
         f"Leave {owner} on bea alone: it is whoever the mailbox belongs to"
     ]
     assert lines_of(steps) == ["Get-MailboxPermission -Identity 'bea'"]
+
+
+@pytest.mark.parametrize("everybody", ["Default", "anonymous", "Everyone"])
+def test_where_no_record_is_kept_every_right_of_everybody_is_looked_at(everybody: str) -> None:
+    """It may have been one on the mailbox or on a folder: to close folders leaves the other."""
+    alert = make_alert("remove_mailbox_permission", mailbox="ceo@contoso.example", grantee=everybody)
+    steps = plan_response(alert).steps
+
+    assert [step.title for step in steps] == [
+        f"See what {everybody} may do in ceo@contoso.example, and take away what is not theirs by right",
+        f"Find the folders of ceo@contoso.example that are open to {everybody}, and close them",
+    ]
+
+
+def test_a_transport_rule_that_is_told_to_be_gone_can_be_ended_where_it_is_not() -> None:
+    """Records of one second have no order."""
+    [step] = steps_of("remove_transport_rule", "B06", MADE, transport("Remove-TransportRule"))
+
+    assert step.powershell[1:] == (
+        "# if it is still there and not yours: Disable-TransportRule -Identity '.' -Confirm:$false",
+        "# Remove-TransportRule -Identity '.' -Confirm:$false",
+    )

@@ -21,6 +21,7 @@ from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
+from m365watch.respond.permissions import NEEDED
 from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
@@ -158,8 +159,10 @@ def test_an_inbox_rule_is_removed_by_its_name_from_its_mailbox() -> None:
     operation = named[0].operations[0]
     assert isinstance(operation, Remove)
     assert operation.wanted == (("displayName", ".."),)
-    assert "Remove-InboxRule -Mailbox 'ann@contoso.example' -Identity 'it''s' -Confirm:$false" in (
-        named[1].powershell
+    assert (
+        named[1]
+        .powershell[-1]
+        .endswith(": Remove-InboxRule -Mailbox 'ann@contoso.example' -Identity 'it''s' -Confirm:$false")
     )
     assert isinstance(unnamed[0].operations[0], Remove)
     assert unnamed[0].operations[0].wanted == ()
@@ -278,7 +281,7 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
     [of_own] = one_record("remove_inbox_rule", {"Parameters.Identity": r"ann\Bills"}, user=ANN, mailbox="ann")
 
     assert of_other.is_by_hand
-    assert of_other.powershell[-1] == "Remove-InboxRule -Mailbox 'ceo' -Identity 'a' -Confirm:$false"
+    assert of_other.powershell[-1].endswith(": Remove-InboxRule -Mailbox 'ceo' -Identity 'a' -Confirm:$false")
     [with_mark] = one_record("remove_inbox_rule", {"Parameters.Name": r"a\b"}, user=ANN)
 
     assert of_own.title == f'Remove the inbox rule "Bills" of {ANN}'
@@ -291,7 +294,7 @@ def test_a_rule_in_another_s_mailbox_is_never_looked_for_in_one_s_own() -> None:
 @pytest.mark.parametrize(
     ("operation", "title", "last"),
     [
-        ("New-TransportRule", 'Disable the transport rule "x", then remove it', "Remove-TransportRule"),
+        ("New-TransportRule", 'Disable the transport rule "x", then remove it', "# and then: Remove-"),
         ("Set-TransportRule", 'Put the transport rule "x" back as it was', "# if it is not yours: Disable-"),
         (
             "Disable-TransportRule",
@@ -321,8 +324,9 @@ def test_a_connector_is_removed_only_where_it_is_new() -> None:
     )
 
     assert new.powershell == (
-        "Set-InboundConnector -Identity 'x' -Enabled $false",
-        "Remove-InboundConnector -Identity 'x' -Confirm:$false",
+        "Get-InboundConnector -Identity 'x' | Format-List",
+        "# if it does what the record tells: Set-InboundConnector -Identity 'x' -Enabled $false",
+        "# and then: Remove-InboundConnector -Identity 'x' -Confirm:$false",
     )
     assert changed.powershell == (
         "Get-OutboundConnector -Identity 'x' | Format-List",
@@ -591,6 +595,14 @@ def test_a_service_is_no_account() -> None:
     assert found.notes == ("neither the rule nor the alert names what could be contained",)
 
 
+@pytest.mark.parametrize("word", sorted(BUILDERS))
+def test_no_step_says_no_more_than_its_word(word: str) -> None:
+    """Of whatever an alert lacks, the step says what to look for."""
+    for step in plan(word, fields={"Operation": "Something else"}).steps:
+        assert step.title.lower() != word.replace("_", " ")
+        assert any(len(note) > len("By hand.") for note in step.notes)
+
+
 @pytest.mark.parametrize("user", ["S-1-5-21-1000-2000-3000-1001", "Ann"])
 def test_who_is_named_by_no_account_is_looked_for(user: str) -> None:
     """It may be one of yours all the same."""
@@ -805,7 +817,7 @@ def test_the_page_lists_the_permissions_of_every_step() -> None:
     no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
     needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
 
-    assert told == {word: set(names) for word, names in needed.items() if names}
+    assert told == {word: set(names) for word, names in needed.items() if names} == NEEDED
 
 
 def test_the_page_says_of_every_call_whether_it_is_documented() -> None:

@@ -15,7 +15,6 @@ from m365watch.board.view import View
 
 AT_ONCE_MAX = 20_000
 """Of so many records everything is told by one look; of more, each question has a smaller rollup."""
-_KINDS = ("workload", "operation")
 _NAMED = {"workload": "workload", "operation": "operation", **trails.DIMENSION_OF}
 
 
@@ -37,10 +36,8 @@ async def count_all(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX)
     if view.mentions:
         rows = await sources.ask(view, trails.figures(names_of(view)), **bound_of(view))
         return rows[0] if rows else (0,) * 8
-    if (life := await _life(view, sources, at_once)) is not None:
-        totals = [row[3:7] for row in life if row[0] is None]
-    else:
-        totals = await sources.ask(view, trails.TOTALS)
+    life, _ = await _life(view, sources, at_once)
+    totals = [row[3:7] for row in life if row[0] is None]
     if not totals:
         return (0,) * 8
     total, failed, first, last = totals[0]
@@ -51,53 +48,58 @@ async def count_all(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX)
 
 async def list_values(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
     """Name of the column, value, count, and more by what the view is about; the most frequent first."""
-    return await _values(view, sources, trails.VALUES, at_once)
+    return await _values(view, sources, trails.NAMED_COLUMNS, trails.VALUES_TOGETHER, at_once)
 
 
 async def list_compared(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
     """The same of what two times are compared by, and perhaps of other columns."""
-    return await _values(view, sources, trails.COMPARED_VALUES, at_once)
+    return await _values(view, sources, trails.COMPARED[1:], trails.COMPARED_TOGETHER, at_once)
 
 
-async def _values(view: View, sources: Sources, of_many: Query, at_once: int) -> list[Row]:
+async def _values(
+    view: View, sources: Sources, columns: Sequence[str], together: Query, at_once: int
+) -> list[Row]:
     if view.mentions:
         return await sources.ask(view, trails.values(names_of(view)), **bound_of(view))
-    life = await _life(view, sources, at_once)
-    if life is None:
-        return await sources.ask(view, of_many)
-    return [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
+    life, is_all = await _life(view, sources, at_once)
+    known = [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
+    if is_all:
+        return known
+    # What is sorted by an address has all that is of it together; else each column has a smaller rollup.
+    by_address = "client_ip" in view.narrowing.named_columns
+    asked = [together] if by_address else [trails.VALUES[one] for one in columns]
+    found = await asyncio.gather(*(sources.ask(view, one) for one in asked))
+    return known + [row for rows in found for row in rows]
 
 
 async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
     """Name of the column, value, instant, count: of each column the most frequent values."""
     if view.mentions:
         return await sources.ask(view, trails.lanes(names_of(view)), **bound_of(view))
-    if (life := await _life(view, sources, at_once)) is not None:
-        every = [row[1] for row in life if row[0] == "operation" and row[2] is None]
-        rare = set(every[trails.LANES_MAX :])
-        return [
-            row[:4] for row in life if row[2] is not None and not (row[0] == "operation" and row[1] in rare)
-        ]
+    life, is_all = await _life(view, sources, at_once)
+    every = [row[1] for row in life if row[0] == "operation" and row[2] is None]
+    rare = set(every[trails.LANES_MAX :])
+    known = [row[:4] for row in life if row[2] is not None and not (row[0] == "operation" and row[1] in rare)]
+    if is_all:
+        return known
     tops: dict[str, list[str]] = defaultdict(list)
-    for column, value, *_ in await sources.ask(view, trails.VALUES):
+    for column, value, *_ in await list_values(view, sources, at_once=at_once):
         if len(tops[column]) < trails.LANES_MAX:
             tops[column].append(value)
-    kinds = [value for column in _KINDS for value in tops[column]]
-    courses = [sources.ask(view, trails.KIND_COURSES, tops=kinds)]
-    courses += [
+    courses = [
         _course(view, sources, column, values)
         for column, values in tops.items()
-        if column not in _KINDS and not _is_said(view, column, values)
+        if column not in trails.KIND_COLUMNS and not _is_said(view, column, values)
     ]
-    return [row for rows in await asyncio.gather(*courses) for row in rows]
+    return known + [row for rows in await asyncio.gather(*courses) for row in rows]
 
 
 async def list_course(
     view: View, sources: Sources, operations: Sequence[str], *, at_once: int = AT_ONCE_MAX
 ) -> list[Row]:
     """The same of these operations."""
-    life = None if view.mentions else await _life(view, sources, at_once)
-    if life is not None:
+    if not view.mentions:
+        life, _ = await _life(view, sources, at_once)
         known = [row[:4] for row in life if row[0] == "operation" and row[2] is not None]
         if {row[1] for row in known} >= set(operations):
             return [row for row in known if row[1] in operations]
@@ -105,14 +107,14 @@ async def list_course(
     return await sources.ask(view, course, tops=list(operations), **bound_of(view))
 
 
-async def _life(view: View, sources: Sources, at_once: int) -> list[Row] | None:
-    """All of it from one look, if there are at most so many records; None if there are more."""
+async def _life(view: View, sources: Sources, at_once: int) -> tuple[list[Row], bool]:
+    """All of it from one look, if there are at most so many records; if there are more, its kinds alone."""
     if "user_id" in view.narrowing.named_columns and at_once:
-        return await sources.ask(view, trails.LIFE)  # what is sorted by person has it together
-    totals = await sources.ask(view, trails.TOTALS)
-    if totals and totals[0][0] > at_once:
-        return None
-    return await sources.ask(view, trails.LIFE)
+        return await sources.ask(view, trails.LIFE), True  # what is sorted by person has it together
+    kinds = await sources.ask(view, trails.KIND_LIFE)
+    if any(row[0] is None and row[3] > at_once for row in kinds):
+        return kinds, False
+    return await sources.ask(view, trails.LIFE), True
 
 
 def _is_said(view: View, column: str, values: Sequence[str]) -> bool:

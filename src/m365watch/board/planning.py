@@ -59,6 +59,8 @@ class Query:
     """What counts the rows of every week and day; then only those are read that have some."""
     place: int = 0
     """Which of its counts they are."""
+    only: str = "true"
+    """A condition of its SQL in the words of a slice that has such facts alone."""
     is_rough: bool = False
     """Whether any instant of a week will do for another one."""
 
@@ -130,6 +132,8 @@ class Snapshot:
 
 READ_WHOLE_S = 8 * HOUR_S
 """A day of which so much is wanted is read whole: to look at each time takes longer than it spares."""
+EVERYTHING = "true"
+"""The condition of a day that is read whole."""
 WITHIN = "at_s >= $start_s AND at_s < $end_s"
 """The time of a view."""
 
@@ -166,8 +170,12 @@ def plan_source(
     serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
     grain_s = query.grain_s(view.range)
     by_weeks = grain_s >= WEEK_S
-    whole, part = (_smallest(rollup, view, columns, grain_s=min(grain_s, one)) for one in (DAY_S, HOUR_S))
+    whole, part = (
+        _smallest(rollup, view, columns, grain_s=min(grain_s, one), only=query.only)
+        for one in (DAY_S, HOUR_S)
+    )
     files_of: dict[str, list[str]] = {}
+    within: dict[str, str] = {}
     kept: dict[date, DayRollup] = {}
     first, last = day_of(view.range.start_s), day_of(view.range.end_s - 1)
     for day, files in sorted(snapshot.days.items()):
@@ -180,21 +188,29 @@ def plan_source(
         else:
             counted = frozenset()
         if plain := [str(lake / AUDIT / path) for path in sorted(files - counted)]:
-            files_of.setdefault(f"plain_{day:%Y%m%d}" if spans else "plain", []).extend(plain)
-    for name, files_kept in _files_kept(lake, snapshot, view.range, kept, whole, part, by_weeks=by_weeks):
+            wanted = _within(day, spans, view.range)
+            name = f"plain_{day:%Y%m%d}" if spans and wanted != EVERYTHING else "plain"
+            within[name] = wanted
+            files_of.setdefault(name, []).extend(plain)
+    for name, files_kept in _files_kept(lake, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        Arm(rollup.over_records(f"read_parquet(${name})", within=_within(name, spans, view.range)), False)
-        if name.startswith("plain")
+        Arm(rollup.over_records(f"read_parquet(${name})", within=within[name]), False)
+        if name in within
         else Arm(rollup.over_rollups(f"read_parquet(${name})", columns), name.startswith("whole"))
         for name in files_of
     ]
     return Source(rollup, columns, tuple(arms), files_of) if arms else None
 
 
-def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: int) -> Rollup | Slice:
+def _smallest(
+    rollup: Rollup, view: View, columns: Collection[str], *, grain_s: int, only: str
+) -> Rollup | Slice:
     """What of a rollup is enough, and least to read: what is sorted by a value of the view comes first."""
     enough = [one for one in rollup.slices if one.grain_s <= grain_s and set(columns) <= set(one.columns)]
+    if few := [one for one in enough if one.only == only != "true"]:
+        return few[0]
+    enough = [one for one in enough if one.only == "true"]
     named = view.narrowing.named_columns - {"workload", "outcome"}
     sorted_so = [one for one in enough if one.columns[0] in named]
     if sorted_so:
@@ -206,7 +222,6 @@ def _smallest(rollup: Rollup, view: View, columns: Collection[str], *, grain_s: 
 
 def _files_kept(
     lake: Path,
-    snapshot: Snapshot,
     span: TimeRange,
     kept: Mapping[date, DayRollup],
     whole: Rollup | Slice,
@@ -216,16 +231,13 @@ def _files_kept(
 ) -> Iterator[tuple[str, list[str]]]:
     """Names of arms and their files: of whole weeks and days, and of days that the span cuts."""
     left = dict(kept)
-    if by_weeks and isinstance(whole, Slice) and whole.grain_s == DAY_S:
-        for monday in sorted({monday_of(day) for day in kept}):
-            days = [day for day in snapshot.days if monday_of(day) == monday]
-            of_them = {day: kept[day] for day in days if day in kept}
-            if len(of_them) < len(days) or not all(_is_whole(day, span) for day in days):
-                continue
+    if isinstance(whole, Slice) and whole.is_added_up and (by_weeks or whole.grain_s != DAY_S):
+        whole_days = {day: rolled for day, rolled in kept.items() if _is_whole(day, span)}
+        for monday in sorted({monday_of(day) for day in whole_days}):
             week = read_week(lake, monday)
-            if week is not None and week.is_of(of_them):
+            if week is not None and week.is_of(whole_days):
                 yield f"whole_{whole.name}", [week.file(whole)]
-                left = {day: rolled for day, rolled in left.items() if day not in of_them}
+                left = {day: rolled for day, rolled in left.items() if day not in week.days}
     for day, rolled in left.items():
         if _is_whole(day, span):
             yield f"whole_{whole.name}", rolled.files(whole)
@@ -238,7 +250,7 @@ def picked_days(
 ) -> tuple[frozenset[date], int]:
     """The newest days that together have as many rows as are wanted, and how many these have.
 
-    Of a week that the span holds wholly all days are taken: counts may name another day of it.
+    Of a week all days are taken that the span holds wholly: counts may name another one of them.
     """
     weeks: dict[date, list[date]] = {}
     for day in sorted(snapshot.days):
@@ -247,7 +259,7 @@ def picked_days(
     for number, count in counts:
         day = day_of(number * DAY_S)
         week = weeks.get(monday_of(day), [])
-        days = tuple(week) if all(_is_whole(one, span) for one in week) else (day,)
+        days = tuple(one for one in week if _is_whole(one, span)) if _is_whole(day, span) else (day,)
         found[days] = found.get(days, 0) + count
     taken: set[date] = set()
     total = 0
@@ -263,13 +275,15 @@ def _is_whole(day: date, span: TimeRange) -> bool:
     return span.start_s <= start_s and start_s + DAY_S <= span.end_s
 
 
-def _within(name: str, spans: Spans, span: TimeRange) -> str:
-    """The condition of the records of one arm: where many spans are read, each day has its own short one."""
-    day = name.removeprefix("plain_")
-    of_day = [one for one in spans if f"{day_of(one[0]):%Y%m%d}" <= day <= f"{day_of(one[1] - 1):%Y%m%d}"]
+def _within(day: date, spans: Spans, span: TimeRange) -> str:
+    """The condition of a day's records: where many spans are read, each day has its own short one.
+
+    All days that are read whole are one arm: the threads of a query share the files of an arm, and no arms.
+    """
+    of_day = [one for one in spans if day_of(one[0]) <= day <= day_of(one[1] - 1)]
     is_oldest = bool(of_day) and of_day[0] == spans[0]  # of it there may be more, which nobody wants
     if not is_oldest and sum(end_s - start_s for start_s, end_s in of_day) >= READ_WHOLE_S:
-        return "true"
+        return EVERYTHING
     return within_sql(of_day or [(span.start_s, span.end_s)])
 
 

@@ -15,6 +15,7 @@ from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
+from m365watch.board.name_memory import NameMemory
 from m365watch.board.planning import Query
 from m365watch.board.queries.trails import KINDS
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
@@ -82,6 +83,8 @@ class Sources:
     """The configuration's files behind the options that name them for our commands."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)
     """Reads and changes the configuration, for administrators."""
+    app_names: NameMemory = field(default_factory=NameMemory)
+    """What applications were found to be called."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import msgspec
 
 from m365watch.board.shapes import Cell
 from m365watch.board.view import View
+from m365watch.board.words import operation_words
 from m365watch.records.headers import object_of
 from m365watch.values import dataclass
 
@@ -175,8 +176,7 @@ def address(given: str) -> Cell:
 
 def operation(name: str, tone: str = "") -> Cell:
     """An operation, which a click narrows to."""
-    words = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
-    return Cell(words or "not said", narrows=("operation", name) if name else None, tone=tone)
+    return Cell(operation_words(name) or "not said", narrows=("operation", name) if name else None, tone=tone)
 
 
 def deed(row: Sequence[Any], *between: Cell, tone: str = "") -> list[Cell]:

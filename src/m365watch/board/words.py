@@ -80,6 +80,22 @@ _APPLICATIONS = {
     "27922004-5251-4030-b22d-91ecd9a37ea4": "Outlook mobile",
     "ab9b8c07-8f02-4f72-87fa-80105867a763": "OneDrive",
 }
+_OPERATIONS = {
+    "TIUrlClickData": "Link clicked",
+    "TIMailData": "Mail judged",
+    "AirInvestigationData": "Investigation by Defender",
+    "AtpDetection": "File found bad",
+}
+"""Operations that are called as nobody calls what they tell."""
+_SYSTEMS = {"windows10": "Windows 10", "windows11": "Windows 11", "ios": "iOS", "macos": "macOS"}
+_DLP_ACTIONS = {
+    "notifyuser": "user told",
+    "generatealert": "alert raised",
+    "generateincidentreport": "report sent",
+    "blockaccess": "access blocked",
+    "blockaccessexternal": "blocked outside",
+}
+_RIGHTS = {"limitededit": "Limited edit", "limitedview": "Limited view", "fullcontrol": "Full control"}
 _HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -90,6 +106,7 @@ def named_so(name: str, typed: str, *, whole: bool = False) -> list[str]:
         "workload": _WORKLOADS,
         "app": _APPLICATIONS,
         "type": {str(number): one for number, one in _RECORD_TYPES.items()},
+        "operation": _OPERATIONS,
         "usertype": {str(number): one for number, one in _USER_TYPES.items()},
     }.get(name, {})
     lower = typed.lower()
@@ -111,6 +128,39 @@ def workload_colour(name: str) -> str:
 def application_words(app_id: str) -> str:
     """An application as people call it; its id where it is none of Microsoft's well-known ones."""
     return _APPLICATIONS.get(app_id.lower(), app_id)
+
+
+def short_id(app_id: str) -> str:
+    """The beginning of a GUID, which tells one from another."""
+    return app_id.partition("-")[0]
+
+
+def operation_words(name: str) -> str:
+    """An operation without what says nothing; in words, where its name is none of those that people use."""
+    plain = name.rpartition(" \N{EN DASH} ")[2].removesuffix("management ").rstrip(". ")
+    return _OPERATIONS.get(plain, plain)
+
+
+def system_words(name: str) -> str:
+    """An operating system as its maker writes it."""
+    return _SYSTEMS.get(name.lower(), name)
+
+
+def program_words(name: str) -> str:
+    """A program that files are taken with; "Microsoft" is how those of that maker begin that synchronise."""
+    return "OneDrive sync, Office" if name == "Microsoft" else name
+
+
+def right_words(name: str) -> str:
+    """A right to a file or site, without the name of the space that it is of."""
+    plain = name.removeprefix("System.")
+    return _RIGHTS.get(plain.lower(), plain)
+
+
+def dlp_words(actions: str) -> str:
+    """What a rule of data loss prevention did, of names with a comma between two."""
+    found = (one.strip() for one in actions.split(","))
+    return ", ".join(_DLP_ACTIONS.get(one.lower(), one) for one in found if one)
 
 
 def user_type_words(number: int | None) -> str:

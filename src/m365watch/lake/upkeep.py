@@ -85,18 +85,18 @@ def keep_up(directory: Path, *, clock: Clock, retention: RetentionSettings | Non
             for shape in present:
                 _clear(directory, shape)
             drop_old_marks(directory, now=clock.now())
-            _keep_rollups(directory)
+            _keep_rollups(directory, clock=clock)
             return merges
     except LakeHeld:
         return 0
 
 
-def _keep_rollups(directory: Path) -> None:
+def _keep_rollups(directory: Path, *, clock: Clock) -> None:
     """Count anew what merging and retention have changed, where a board has looked at this lake."""
     if (directory / FOLDER).is_dir():
         from m365watch.lake.rollups.keeping import keep_rollups
 
-        keep_rollups(directory)
+        keep_rollups(directory, now_s=clock.now().timestamp())
 
 
 def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
+from dataclasses import replace
 
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
 from m365watch.respond.clues import Account, Clues
@@ -14,8 +16,64 @@ _DOCUMENTATION = tuple(
 )
 """Where strangers of a simulated tenant come from: public to it. Source: RFC 5737 and RFC 3849."""
 
+BRIDGES = "d29b2b05-8046-44ba-8758-1e26182fcf32"
+"""The template id of the role Directory Synchronization Accounts. Source: Entra, "Built-in roles"."""
 ADDRESSES_SHOWN = 10
 """Addresses that a title names."""
+
+
+def _of_each(clues: Clues, step_of: Callable[[Account], Step]) -> list[Step]:
+    """A step for each account; a person looks first at what may carry the directory of the house."""
+    own = (
+        _unless_bridge(step_of(one), one) if clues.is_called_bridge(one.name) else step_of(one)
+        for one in clues.accounts
+    )
+    return [*own, *(_end_way_in(step_of(one).word, one) for one in clues.accounts_outside)]
+
+
+def _end_way_in(word: str, one: Account) -> Step:
+    """Of an account of another organisation: whatever is done to it is done there."""
+    return Step(
+        word,
+        f"End the way in of {one.told}: it is an account of another organisation",
+        powershell=(
+            "Get-MgPolicyCrossTenantAccessPolicyPartner -All | Format-Table TenantId,IsServiceProvider",
+            (
+                "Get-MgUser -All -Filter \"userType eq 'Guest'\" -Property Id,Mail,UserPrincipalName |"
+                f" Where-Object Mail -eq {powershell(one.name)}"
+            ),
+        ),
+        notes=(
+            (
+                "By hand: there is no such account to disable here. A partner administers the tenant by"
+                " delegation: take its roles away (Microsoft 365 admin center, Partner relationships),"
+                " and call it, for it has an intruder. If it is a guest instead, the second command finds it."
+            ),
+        ),
+    )
+
+
+def _unless_bridge(step: Step, one: Account) -> Step:
+    """Without it nothing is carried any more; but its name is no proof, for anybody can be called so."""
+    look = f"Get-MgUserMemberOfAsDirectoryRole -UserId {powershell(one.name)}"
+    only_called_so = (
+        "It has the name of the account that carries the directory of the house to Entra, which anybody may"
+        " choose. If it has the role Directory Synchronization Accounts, nothing is carried any more once it"
+        " is locked out: look at the server that it runs on. --yes leaves it alone."
+    )
+    return replace(
+        step,
+        title=f"{step.title}, unless it carries your directory",
+        powershell=(
+            f"{look} -Property DisplayName,RoleTemplateId",
+            *(
+                line if line.startswith("Get-") else f"# unless {BRIDGES} is among these: {line}"
+                for line in step.powershell
+            ),
+        ),
+        notes=(only_called_so, *step.notes),
+        asks_always=True,
+    )
 
 
 def revoke_sessions(clues: Clues) -> list[Step]:
@@ -23,65 +81,68 @@ def revoke_sessions(clues: Clues) -> list[Step]:
 
     Source: Microsoft Graph, user: revokeSignInSessions.
     """
-    return [
-        Step(
-            "revoke_sessions",
-            f"End all sessions of {one.told}",
-            operations=(Act(GraphCall("POST", f"{path_of(one)}/revokeSignInSessions")),),
-            powershell=(f"Revoke-MgUserSignInSession -UserId {powershell(one.name)}",),
-            permissions=("User.RevokeSessions.All",),
-            notes=(
-                (
-                    "Access tokens that are out live on, for up to an hour, where nothing evaluates access"
-                    " continuously; a guest's sessions end in the home tenant only."
-                ),
+    return _of_each(clues, _revoke)
+
+
+def _revoke(one: Account) -> Step:
+    return Step(
+        "revoke_sessions",
+        f"End all sessions of {one.told}",
+        operations=(Act(GraphCall("POST", f"{path_of(one)}/revokeSignInSessions")),),
+        powershell=(f"Revoke-MgUserSignInSession -UserId {powershell(one.name)}",),
+        permissions=("User.RevokeSessions.All",),
+        notes=(
+            (
+                "Access tokens that are out live on, for up to an hour, where nothing evaluates access"
+                " continuously; a guest's sessions end in the home tenant only."
             ),
-        )
-        for one in clues.accounts_to_lock
-    ]
+        ),
+    )
 
 
 def disable_account(clues: Clues) -> list[Step]:
     """Nobody signs in with it any more."""
-    return [
-        Step(
-            "disable_account",
-            f"Disable the account {one.told}",
-            operations=(Revise(path_of(one), {"accountEnabled": False}, locks_out=True),),
-            powershell=(
-                LOOK_FOR_ANOTHER,
-                f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",
+    return _of_each(clues, _disable)
+
+
+def _disable(one: Account) -> Step:
+    return Step(
+        "disable_account",
+        f"Disable the account {one.told}",
+        operations=(Revise(path_of(one), {"accountEnabled": False}, locks_out=True),),
+        powershell=(
+            LOOK_FOR_ANOTHER,
+            f"Update-MgUser -UserId {powershell(one.name)} -AccountEnabled:$false",
+        ),
+        permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
+        notes=(
+            (
+                "An account that is synchronised from Active Directory has to be disabled there as well;"
+                " one with an administrator's role needs a role of the application, too."
             ),
-            permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
-            notes=(
-                (
-                    "An account that is synchronised from Active Directory has to be disabled there as well;"
-                    " one with an administrator's role needs a role of the application, too."
-                ),
-                NOT_THE_LAST,
-            ),
-        )
-        for one in clues.accounts_to_lock
-    ]
+            NOT_THE_LAST,
+        ),
+    )
 
 
 def reset_password(clues: Clues) -> list[Step]:
     """By hand: whoever hands out the new password has to know whom they give it to."""
-    return [
-        Step(
-            "reset_password",
-            f"Give {one.told} a new password",
-            powershell=(
-                "$password = Read-Host 'New password' -MaskInput",
-                (
-                    f"Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
-                    " @{Password = $password; ForceChangePasswordNextSignIn = $true}"
-                ),
+    return _of_each(clues, _reset)
+
+
+def _reset(one: Account) -> Step:
+    return Step(
+        "reset_password",
+        f"Give {one.told} a new password",
+        powershell=(
+            "$password = Read-Host 'New password' -MaskInput",
+            (
+                f"Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
+                " @{Password = $password; ForceChangePasswordNextSignIn = $true}"
             ),
-            notes=("By hand: hand it over by telephone or in person; mail may be read by the intruder.",),
-        )
-        for one in clues.accounts_to_lock
-    ]
+        ),
+        notes=("By hand: hand it over by telephone or in person; mail may be read by the intruder.",),
+    )
 
 
 def restore_mfa(clues: Clues) -> list[Step]:

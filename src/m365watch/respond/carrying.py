@@ -128,7 +128,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
-            is_meant=is_meant and not _is_of_others_too(wanted, one),
+            is_meant=is_meant and _is_alike(operation, one) and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, subject, one),
             by_group=_text(one.get("id")) if operation.leaves_group else "",
         )
@@ -167,6 +167,15 @@ def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
     return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
 
 
+def _is_alike(operation: Remove, found: Document) -> bool:
+    """Whether it does what the record tells of it, as far as the record tells."""
+    return not operation.alike or any(
+        _is_called(value, name, text) if value else bool(text)
+        for name, value in operation.alike
+        for text in _texts(found, name)
+    )
+
+
 def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:
     return sum(_is_wanted((wanted,), one) for one in found) <= 1
 
@@ -183,7 +192,7 @@ def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> b
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
     """Addresses are the same in either case; two things may be called alike but for their capitals."""
-    is_address = name.endswith(("email", "userPrincipalName"))
+    is_address = name.endswith(("email", "emailAddress.address", "userPrincipalName"))
     return found.casefold() == wanted.casefold() if is_address else found == wanted
 
 

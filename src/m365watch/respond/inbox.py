@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from m365watch.detect.containment import RULE_ACTIONS
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
+from m365watch.respond.renames import BY_NAME, Renamed, renamed_in
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
 _OF_RULES = ("-inboxrule", "updateinboxrules")
+_SENDS = ("forwardTo", "forwardAsAttachmentTo", "redirectTo")
+_DELETES = (("actions.delete", "True"), ("actions.permanentDelete", "True"))
+_AT_GRAPH: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "DeleteMessage": _DELETES,
+    "MarkAsRead": (("actions.markAsRead", "True"),),
+    "MoveToFolder": (("actions.moveToFolder", ""),),
+    "SoftDeleteMessage": _DELETES,
+}
+"""How Graph has what a cmdlet's parameter makes a rule do."""
 _RULE = ("displayName", "sequence", "isEnabled", "conditions", "actions", "exceptions")
 _FORWARDING = ("ForwardingSmtpAddress", "ForwardingAddress")
 
@@ -33,16 +47,70 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     if not clues.is_about(*_OF_RULES):
         return []
     was_there = clues.operation == "set-inboxrule"
-    return [
-        _inbox_rule(mailbox, _rules(clues, mailbox), was_there=was_there) for mailbox in own_mailboxes(clues)
-    ]
+    steps: list[Step] = []
+    for mailbox in own_mailboxes(clues):
+        rules, renamed = _rules(clues, mailbox), renamed_in(clues.records, mailbox)
+        gone = {rule: told for rule in rules if (told := renamed.get(rule.name.lower()))}
+        steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
+        left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
+        if left or not rules:
+            step = _inbox_rule(mailbox, left, _alike(clues, left), was_there=was_there)
+            steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
+    return steps
+
+
+def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
+    said = f"-Mailbox {powershell(mailbox)}"
+    return Step(
+        "remove_inbox_rule",
+        (
+            f'See whose inbox rule "{rule.name}" of {mailbox} is, if there is one: the alert\'s is called'
+            f' "{renamed.to}" by now'
+        ),
+        powershell=(
+            _list_rules(mailbox),
+            f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {powershell(rule.name)} -Confirm:$false",
+        ),
+        notes=("By hand: the alert's gave that name up, and what has it may be its owner's.",),
+    )
+
+
+def _ask(step: Step, renamed: Renamed) -> Step:
+    why = f'It may be called "{renamed.to}" by now, and its owner\'s as it was: --yes leaves it alone.'
+    return replace(step, notes=(why, *step.notes), asks_always=True)
+
+
+def _list_rules(mailbox: str) -> str:
+    columns = "Name,Identity,Enabled,Description"
+    return f"Get-InboxRule -Mailbox {powershell(mailbox)} -IncludeHidden | Format-List {columns}"
 
 
 def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
-    by_name = ("Parameters.Name", "OperationProperties.RuleName")
-    if clues.has(*by_name):
-        return tuple(_Rule(one, one, one) for one in clues.values(*by_name))
+    if clues.has(*BY_NAME):
+        return tuple(_Rule(one, one, one) for one in clues.values(*BY_NAME))
     return tuple(_by_identity(one, mailbox) for one in clues.values("Parameters.Identity"))
+
+
+def _alike(clues: Clues, rules: tuple[_Rule, ...]) -> tuple[tuple[str, str], ...]:
+    """What the alert's records say that a rule of these names does: to whom it sends, else what it does."""
+    names = {rule.name for rule in rules if rule.name}
+    said = [record for record in clues.records if _names_in(record) & names]
+    receivers = {one for record in said for one in record.get("m365.recipients", "").split(", ") if one}
+    if receivers:
+        return tuple(
+            (f"actions.{action}.emailAddress.address", one) for one in sorted(receivers) for action in _SENDS
+        )
+    done = (name for record in said for name in RULE_ACTIONS if _is_set(record.get(f"Parameters.{name}", "")))
+    return tuple(dict.fromkeys(one for name in done for one in _AT_GRAPH[name]))
+
+
+def _names_in(record: Mapping[str, str]) -> set[str]:
+    named = {record.get(name, "") for name in (*BY_NAME, "Parameters.Identity")}
+    return {*named, *(one.partition("\\")[2] for one in named)}
+
+
+def _is_set(value: str) -> bool:
+    return value.lower() not in ("", "false", "$false")
 
 
 def _by_identity(identity: str, mailbox: str) -> _Rule:
@@ -58,28 +126,39 @@ def _by_identity(identity: str, mailbox: str) -> _Rule:
     return _Rule(rest or identity, identity if mark else rest, "" if rest.isdecimal() else rest)
 
 
-def _inbox_rule(mailbox: str, rules: tuple[_Rule, ...], *, was_there: bool) -> Step:
+def _inbox_rule(
+    mailbox: str, rules: tuple[_Rule, ...], alike: tuple[tuple[str, str], ...], *, was_there: bool
+) -> Step:
     named = " or ".join(f'"{rule.told}"' for rule in rules)
     said = f"-Mailbox {powershell(mailbox)}"
     removals = tuple(
-        f"Remove-InboxRule {said} -Identity {powershell(rule.identity)} -Confirm:$false" for rule in rules
+        f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {powershell(rule.identity)} -Confirm:$false"
+        for rule in rules
     )
     is_known = is_account(mailbox) and all(rule.name for rule in rules)
     return Step(
         "remove_inbox_rule",
         f"Remove the inbox rule {named} of {mailbox}" if rules else f"Remove bad inbox rules of {mailbox}",
-        operations=(_remove_rules(mailbox, rules),) if is_known else (),
+        operations=(_remove_rules(mailbox, rules, alike),) if is_known else (),
         powershell=(
-            f"Get-InboxRule {said} -IncludeHidden | Format-List Name,Identity,Enabled,Description",
+            _list_rules(mailbox),
             *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
         ),
         permissions=("MailboxSettings.ReadWrite",) if is_known else (),
-        notes=(_why(mailbox) if not is_known else _HIDDEN, *((_CHANGED,) if was_there else ())),
+        notes=(
+            _why(mailbox) if not is_known else _HIDDEN,
+            *((_CHANGED,) if was_there else ()),
+            *((_LATER,) if rules else ()),
+            *((_COMPARED,) if alike and is_known else ()),
+        ),
     )
 
 
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 
+_IF_IT_IS = "# if it does what the record tells: "
+_LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
+_COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
 _CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."
 
 
@@ -89,13 +168,17 @@ def _why(mailbox: str) -> str:
     return "By hand: the record has the rule by a name of Exchange's, which Graph does not know."
 
 
-def _remove_rules(mailbox: str, rules: tuple[_Rule, ...]) -> Remove:
+def _remove_rules(mailbox: str, rules: tuple[_Rule, ...], alike: tuple[tuple[str, str], ...]) -> Remove:
     path = f"{path_of(Account(mailbox))}/mailFolders/inbox/messageRules"
     return Remove(
         path,
         GraphCall("DELETE", f"{path}/{{found.id}}"),
-        label=("displayName", "isEnabled", "actions.moveToFolder", "actions.delete", "actions.markAsRead"),
+        label=(
+            *("displayName", "isEnabled", "actions.moveToFolder", "actions.delete", "actions.markAsRead"),
+            *(f"actions.{action}.emailAddress.address" for action in _SENDS),
+        ),
         wanted=tuple(("displayName", rule.name) for rule in rules),
+        alike=alike,
         is_one=True,  # an intruder may call a rule as the owner's is called
         restored_at=path,
         restored=_RULE,

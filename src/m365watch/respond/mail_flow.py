@@ -15,6 +15,11 @@ from m365watch.respond.mailboxes import EXCHANGE_ONLY
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
+_IF_IT_IS = "# if it does what the record tells: "
+_LATER = (
+    "No record tells what became of it since: it may be called otherwise by now, and another as it was. Is"
+    " WhenChanged later than the alert's records, look twice."
+)
 _NOT_TOLD = "No alert tells of connectors that are removed: see whether one of yours is missing."
 
 
@@ -46,7 +51,8 @@ def _transport_rule(rule: History) -> Step:
         commands = (listed, f"# if it is still there and not yours: {off}", f"# {remove}")
     elif rule.is_made:
         title = f"Disable the transport rule {name}, then remove it"
-        commands = (off, f"Remove-TransportRule -Identity {quoted} -Confirm:$false")
+        remove = f"Remove-TransportRule -Identity {quoted} -Confirm:$false"
+        commands = (look, f"{_IF_IT_IS}{off}", f"# and then: {remove}")
     elif rule.is_gone:
         title = f"See whose transport rule {name} was; make it again if it was yours"
         commands = (listed,)
@@ -59,7 +65,9 @@ def _transport_rule(rule: History) -> Step:
     else:
         title = f"See whose transport rule {name} is, and what was done to it"
         commands = (look, f"# if it is not yours: {off}")
-    return Step("remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *rule.remarks))
+    return Step(
+        "remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *rule.remarks, _LATER)
+    )
 
 
 def remove_connector(clues: Clues) -> list[Step]:
@@ -84,10 +92,11 @@ def _new_connector(connector: History, kind: str) -> Step:
         "remove_connector",
         f"Switch the mail connector {connector.told} off, then remove it",
         powershell=(
-            f"Set-{kind}Connector -Identity {quoted} -Enabled $false",
-            f"Remove-{kind}Connector -Identity {quoted} -Confirm:$false",
+            f"Get-{kind}Connector -Identity {quoted} | Format-List",
+            f"{_IF_IT_IS}Set-{kind}Connector -Identity {quoted} -Enabled $false",
+            f"# and then: Remove-{kind}Connector -Identity {quoted} -Confirm:$false",
         ),
-        notes=(EXCHANGE_ONLY, *connector.remarks, _NOT_TOLD),
+        notes=(EXCHANGE_ONLY, *connector.remarks, _LATER, _NOT_TOLD),
     )
 
 
@@ -109,5 +118,6 @@ def _changed_connector(connector: History, kinds: list[str], changed: list[str])
             EXCHANGE_ONLY,
             f"{what}Mail stops, or passes unchecked, where a connector of yours is off.",
             *connector.remarks,
+            _LATER,
         ),
     )

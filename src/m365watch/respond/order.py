@@ -51,13 +51,18 @@ def spare_own(steps: Sequence[Step], own_apps: Iterable[str]) -> list[Step]:
     Which it is, the id that it signs in with tells; of one that is named by an object's a person has to see.
     """
     own = tuple(dict.fromkeys(one.lower() for one in own_apps if one))
-    spared = [step for step in steps if any(one in _text_of(step) for one in own)]
+    spared = [step for step in steps if any(_is_on(step, one) for one in own)]
     others = [one for one in steps if one not in spared]
     return [*(_to_be_seen(one, own) if own else one for one in others), *map(_by_hand, spared)]
 
 
-def _text_of(step: Step) -> str:
-    return " ".join((*(call.path for call in step.calls), *step.powershell)).lower()
+def _is_on(step: Step, app_id: str) -> bool:
+    """Whether the step takes the application by its id; a name with that id in it is quoted, and is none.
+
+    The id is no secret: an account, a rule or a file may be called by it.
+    """
+    paths = any(f"(appid='{app_id}')" in call.path.lower() for call in step.calls)
+    return paths or any(f"-appid '{app_id}'" in line.lower() for line in step.powershell)
 
 
 def _to_be_seen(step: Step, own: Sequence[str]) -> Step:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.judging import split_line
 from m365watch.detect.naming import notes_of
-from m365watch.detect.risk import USUAL
+from m365watch.detect.risk import RISK_RULE_ID, USUAL
 from m365watch.detect.rule import Joined, Rule
 from m365watch.respond import (
     accounts,
@@ -35,7 +35,7 @@ from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.strangers import ask_of_others, strangers_in
-from m365watch.respond.unnamed import find_first, is_idle, sentence
+from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
@@ -140,12 +140,15 @@ def plan_response(
     by_word = _with_acting(by_word, told)
     strangers = strangers_in((told, *parts), rules)
     by_word = {word: ask_of_others(every, strangers) for word, every in by_word.items()}
+    is_usual = not alert.contain or alert.rule_id == RISK_RULE_ID
+    if is_usual:
+        by_word = {word: [*map(_ask_as_usual, every)] for word, every in by_word.items()}
     kept, cut = cut_long(by_word)
     steps = spare_own(_each_once(kept), own_apps)
     notes = [*remarks]
     if not steps:
         notes.append("neither the rule nor the alert names what could be contained")
-    elif not alert.contain:
+    elif is_usual:
         notes.append("the rule names nothing that would contain it: these are the usual steps")
     if steps:
         notes += (f"not in this plan: {note}" for note in notes_of(alert.unnamed))
@@ -221,8 +224,7 @@ def _steps_of_accounts(
     hands = sort_hands(told.alert, told.matches, begun_by)
     if word == "block_address":
         return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
-    bridges = (_look_at_bridge(word, one) for one in hands.tied.synchronising if word in LOCKING)
-    steps = [*_built(word, builder, hands.tied), *bridges]
+    steps = _built(word, builder, hands.tied)
     for account, address in hands.near:
         entities = {**hands.tied.entities, "user": (account,), "actor": ()}
         steps += [
@@ -269,7 +271,7 @@ def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
         return builder(clues)
     except UnsafeValue as error:
         why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
-        return [Step(word, sentence(word), notes=(why,))]
+        return [Step(word, title_of(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
@@ -288,6 +290,14 @@ def _usual_words(alert: Alert) -> tuple[str, ...]:
     return tuple(word for kind, words in USUAL.items() if alert.entity(kind) for word in words)
 
 
+def _ask_as_usual(step: Step) -> Step:
+    """Nobody who wrote the rule meant it, and whom the alert names may be whom it was done to."""
+    why = "The rule does not ask for it, and whoever is named may be the one attacked: --yes leaves it alone."
+    if step.asks_always or not step.operations:
+        return step
+    return replace(step, notes=(why, *step.notes), asks_always=True)
+
+
 def _ask_always(step: Step) -> Step:
     why = "One person let it in; it stops for others as well, who may rightly use it: --yes leaves it alone."
     return replace(step, notes=(why, *step.notes), asks_always=True) if step.operations else step
@@ -296,11 +306,3 @@ def _ask_always(step: Step) -> Step:
 def _look_first(word: str, account: str) -> Step:
     why = "By hand. Nothing but the day ties it to how it began: it may be somebody at work."
     return Step(word, f"See whether {account} has a part in it, before anything is done to it", notes=(why,))
-
-
-def _look_at_bridge(word: str, account: str) -> Step:
-    why = (
-        "By hand: it carries the directory of the house to Entra, and nothing is carried any more once it is"
-        " locked out. Who acts in its name has its secret: look at the server that it runs on."
-    )
-    return Step(word, f"See what {account} does before anything is done to it", notes=(why,))

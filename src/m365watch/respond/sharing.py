@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from m365watch.respond.clues import Clues
+import re
+
+from m365watch.respond.clues import Clues, first_of
 from m365watch.respond.files import FilePlace, place_of
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
@@ -16,8 +18,11 @@ _ASKED = Step(
     "Ask the person what they wanted of Copilot",
     notes=("By hand: the attempt stands in the question; no document that was read is at fault.",),
 )
-_HOLDERS = ("grantedToV2", "grantedToIdentitiesV2")
-"""Where Graph has whom a permission is for: one person, or those of a link."""
+_HOLDERS = ("grantedToV2.user.email", "grantedToIdentitiesV2.user.email", "invitation.email")
+"""Where Graph has whom a permission is for: one person, those of a link, or somebody who has yet to come."""
+_TOLD = ("EventData", "TargetUserOrGroupName")
+_TYPE = re.compile(r"<Type>(Edit|View)</Type>|\.Anonymous(Edit|View)\b", re.IGNORECASE)
+"""How records tell what a link is for."""
 _UNCERTAIN = (
     "By hand: what looks like a blank in its address may be a part of its name, and another file may be"
     " called like that; the site shows which it is."
@@ -25,54 +30,103 @@ _UNCERTAIN = (
 
 
 def disable_anonymous_link(clues: Clues) -> list[Step]:
-    """Links that anyone can open cease to be; a new link would have another address."""
-    return [_close_links(place) for place in _places(clues)]
+    """The link with which anyone can open it ceases to be; a new one would have another address."""
+    return [_close_links(place, clues) for place in _places(clues)]
 
 
-def _close_links(place: FilePlace) -> Step:
+def _close_links(place: FilePlace, clues: Clues) -> Step:
     title = f"Remove the links with which anyone can open {place.shown}"
     if not place.path:
         return Step("disable_anonymous_link", title, notes=(_UNCERTAIN,))
-    wanted = (("link.scope", "anonymous"),)
-    quoted = powershell(place.path)
+    said = (one for name in _TOLD for line in clues.fields.get(name, ()) for one in _TYPE.finditer(line))
+    kinds = {(one[1] or one[2]).lower() for one in said}
+    look, removal = _commands(place, clues)
     return Step(
         "disable_anonymous_link",
         title,
         operations=(
-            _permissions_of(place, wanted=wanted, label=("link.type", "link.webUrl"), is_named=False),
+            _permissions_of(
+                place,
+                wanted=(("link.scope", "anonymous"),),
+                label=("link.type", "link.webUrl"),
+                is_named=False,
+                # The owner may have had one for all to read before.
+                is_one=True,
+                alike=tuple(("link.type", one) for one in sorted(kinds)),
+            ),
         ),
-        powershell=(
-            f"Get-PnPFileSharingLink -Identity {quoted}",
-            "# then each that is for anyone, by its id:",
-            f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
-        ),
+        powershell=(look, "# then the one of this record, by its id:", removal),
         permissions=("Files.ReadWrite.All",),
-        notes=("What was opened with the link until now is known to whoever had it.",),
+        notes=(
+            "What was opened with the link until now is known to whoever had it.",
+            "Where there are several, or it is of another kind than the record tells, a person picks.",
+        ),
     )
+
+
+def _commands(place: FilePlace, clues: Clues) -> tuple[str, str]:
+    """What lists the links of a file or folder, and what removes one of them."""
+    quoted = powershell(place.path)
+    if _kind(clues) == "folder":
+        return (
+            f"Get-PnPFolderSharingLink -Folder {quoted}",
+            f"Remove-PnPFolderSharingLink -Folder {quoted} -Identity ID -Force",
+        )
+    return (
+        f"Get-PnPFileSharingLink -Identity {quoted}",
+        f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
+    )
+
+
+def _kind(clues: Clues) -> str:
+    return first_of(clues.values("ItemType")).lower()
 
 
 def remove_sharing(clues: Clues) -> list[Step]:
     """The outsider can open it no more; a person picks among those who can."""
-    return [_unshare(place, clues.entity("recipient")) for place in _places(clues)]
+    outside = clues.entity("recipient")
+    if _kind(clues) not in ("", "file", "folder"):
+        sites = clues.values("SiteUrl") or clues.values("ObjectId")
+        return [_let_out(site, outside) for site in sites]
+    return [_unshare(place, outside, clues) for place in _places(clues)]
 
 
-def _unshare(place: FilePlace, outside: tuple[str, ...]) -> Step:
+def _let_out(site: str, outside: tuple[str, ...]) -> Step:
+    """Graph knows no permissions of a site as a whole: who is in it, its own lists tell."""
+    people = tuple(dict.fromkeys(name for one in outside for name in _addresses_of(one)))
+    return Step(
+        "remove_sharing",
+        f"Let {' and '.join(outside) or 'outsiders'} no more into {site}",
+        powershell=(
+            f"Connect-PnPOnline -Url {powershell(site)} -Interactive",
+            *(f"Get-PnPUser | Where-Object Email -eq {powershell(one)}" for one in people),
+            *(() if people else ("Get-PnPUser",)),
+            "# by the id that this shows: Remove-PnPUser -Identity ID",
+        ),
+        notes=(
+            "By hand: the site as a whole was shared, or a list of it; see its page, Site permissions, too.",
+        ),
+    )
+
+
+def _unshare(place: FilePlace, outside: tuple[str, ...], clues: Clues) -> Step:
     whom = " and ".join(outside) or "outsiders"
     title = f"Share {place.shown} with {whom} no more"
     if not place.path:
         return Step("remove_sharing", title, notes=(_UNCERTAIN,))
     people = tuple(dict.fromkeys(name for one in outside for name in _addresses_of(one)))
-    wanted = tuple((f"{holder}.user.email", one) for one in people for holder in _HOLDERS)
-    label = ("roles", *(f"{holder}.user.email" for holder in _HOLDERS), "link.scope", "link.type")
-    quoted = powershell(place.path)
+    wanted = tuple((holder, one) for one in people for holder in _HOLDERS)
+    look, removal = _commands(place, clues)
     return Step(
         "remove_sharing",
         title,
-        operations=(_permissions_of(place, wanted=wanted, label=label),),
+        operations=(
+            _permissions_of(place, wanted=wanted, label=("roles", *_HOLDERS, "link.scope", "link.type")),
+        ),
         powershell=(
-            f"Get-PnPFileSharingLink -Identity {quoted}",
+            look,
             f"# then each that is for {whom}, by its id; whoever else it is for loses it, too:",
-            f"Remove-PnPFileSharingLink -FileUrl {quoted} -Identity ID -Force",
+            removal,
         ),
         permissions=("Files.ReadWrite.All",),
         notes=(
@@ -95,6 +149,8 @@ def _permissions_of(
     wanted: tuple[tuple[str, str], ...],
     label: tuple[str, ...],
     is_named: bool = True,
+    is_one: bool = False,
+    alike: tuple[tuple[str, str], ...] = (),
 ) -> Remove:
     place = "/drives/{subject.parentReference.driveId}/items/{subject.id}/permissions"
     return Remove(
@@ -103,6 +159,8 @@ def _permissions_of(
         label=label,
         wanted=wanted,
         is_named=is_named,
+        is_one=is_one,
+        alike=alike,
         subject=f"/shares/{file.share}/driveItem?$select=id,name,parentReference",
         subject_name=file.path.rstrip("/").rpartition("/")[2],
     )

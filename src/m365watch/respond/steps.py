@@ -97,6 +97,9 @@ class Remove:
 
     Of a property in a list one is enough; a person picks where the others of that list are not wanted.
     """
+    alike: tuple[tuple[str, str], ...] = ()
+    """Dotted properties and values of which what is found has one, or a person picks: another thing may have
+    got its name since. An empty value stands for any."""
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
     """Dotted properties, and those of what was read first which they have to be equal to."""
     microsoft_too: bool = False

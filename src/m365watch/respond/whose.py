@@ -61,7 +61,7 @@ def is_service(account: str) -> bool:
 
 
 def synchronises(account: str) -> bool:
-    """Whether that account carries the directory of the house to Entra: without it nothing is carried."""
+    """Whether that is how the account is called which carries the directory of the house to Entra."""
     return bool(_SYNCHRONISES.fullmatch(account))
 
 

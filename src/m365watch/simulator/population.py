@@ -27,6 +27,8 @@ _AT_GRAPH = {_GLOBAL_ADMINISTRATOR: "Global Administrator"}
 _DISPLAY_NAME = 1
 """The type of an identity that is what people call it."""
 _SCOPE = re.compile(r"Scope:\s*([^,\]]*)")
+_IS_DONE = {"DeleteMessage": "delete", "MarkAsRead": "markAsRead"}
+_GRANT = re.compile(r"\[Id: ([^,\]]+),")
 
 
 _SECRETS = (("owner", "Q~8", "2023-11-06"), ("renewed", "x2T", "2024-02-26"))
@@ -109,8 +111,11 @@ def _leave_rule(directory: SimulatedDirectory, record: Json) -> None:
     actions: Json = {"stopProcessingRules": True}
     if "ForwardTo" in told:
         actions["forwardTo"] = [{"emailAddress": {"address": told["ForwardTo"]}}]
-    if told.get("DeleteMessage") == "True":
-        actions["delete"] = True
+    for name, action in _IS_DONE.items():
+        if told.get(name) == "True":
+            actions[action] = True
+    if "MoveToFolder" in told:
+        actions["moveToFolder"] = told["MoveToFolder"]
     rule = {"displayName": told.get("Name", ""), "sequence": 1, "isEnabled": True, "actions": actions}
     conditions = {"conditions": {"bodyOrSubjectContains": words}} if words else {}
     user = _account(directory, record["UserId"])
@@ -122,8 +127,10 @@ def _leave_grant(directory: SimulatedDirectory, record: Json) -> None:
     if app_id in directory.principals:
         return
     told = {one["Name"]: one["NewValue"] for one in record["ModifiedProperties"]}
-    scope = _SCOPE.search(told.get("ConsentAction.Permissions", ""))
+    text = told.get("ConsentAction.Permissions", "")
+    scope, known = _SCOPE.search(text), _GRANT.search(text)
     grant = {
+        **({"id": known[1]} if known else {}),
         "clientId": directory.add_principal(app_id),
         "consentType": "Principal",
         "principalId": _account(directory, record["UserId"])["id"],

@@ -22,7 +22,7 @@ def library() -> Library:
 
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_detection_finds_its_hits_and_leaves_the_near_misses(path: Path) -> None:
-    """Each hit gives an alert that names user, severity and what happened; no near miss gives any."""
+    """A hit gives an alert with user, severity and what happened, a near miss none; every rule has a hit."""
     assert faults_of(load_cases(path)) == []
 
 

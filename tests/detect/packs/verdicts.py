@@ -93,7 +93,7 @@ def alerts_of(file: CaseFile, records: Sequence[bytes]) -> list[Alert]:
 
 
 def faults_of(file: CaseFile) -> list[str]:
-    """A line for each claim that does not hold."""
+    """A line for each claim that does not hold, and for each alerting rule that no case has fire."""
     library = library_of(file)
     rules = library.find(file.detection)
     if not rules:
@@ -101,11 +101,14 @@ def faults_of(file: CaseFile) -> list[str]:
     needed = with_sources(rules, library)
     knowledge = knowledge_of(file.settings)
     faults = []
+    own = {rule.id: rule for rule in rules}
+    silent = {rule.id: rule.name for rule in rules if rule.alerts}
     for case in file.cases:
-        own = {rule.id: rule for rule in rules}
         alerts = [one for one in find_alerts(needed, case.records, knowledge=knowledge) if one.rule_id in own]
+        for alert in alerts:
+            silent.pop(alert.rule_id, None)
         faults += [f"{case.kind} {case.name!r}: {fault}" for fault in _faults(case, alerts, own)]
-    return faults
+    return [*faults, *(f"no hit makes {name} fire" for name in silent.values())]
 
 
 def _faults(case: Case, alerts: Sequence[Alert], rules: Mapping[str, Rule]) -> list[str]:

@@ -23,7 +23,7 @@ from m365watch.board.tenant_names import name_tenants
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import told_lines
-from m365watch.board.words import workload_words
+from m365watch.board.words import application_words, workload_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
@@ -140,7 +140,7 @@ def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> Rec
         record or "",
         f"{datetime.fromtimestamp(at_s, UTC):%m-%d %H:%M:%S}",
         f"{workload_words(workload)} · {operation}",
-        "; ".join(filter(None, (failed, details_of(raw) or target))),
+        "; ".join(filter(None, (failed, details_of(raw) or application_words(target or "")))),
         ways,
         told_lines(
             view, lines_of(raw, lit_paths(raw, lights), lambda name, value: field_url(view, name, value))

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.counted import list_compared, list_values
 from m365watch.board.countries import country_words
 from m365watch.board.emptiness import no_records
@@ -17,7 +18,6 @@ from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange, instant_text, span_between
 from m365watch.board.view import View
-from m365watch.board.words import application_words
 
 WEEK_S = 7 * 86_400
 COMPARED_SHOWN_MAX = 40
@@ -59,8 +59,10 @@ async def compare(view: View, sources: Sources) -> Shape:
     if is_all_new and not await _has_records(replace(view, range=other), sources):
         return replace(shown, empty=NOTHING_THEN)
     counts = [_counted(rows) for rows in (now, before)]
+    apps = {*counts[0].get("app_id", ()), *counts[1].get("app_id", ())}
+    called = await name_applications(view, sources, apps)
     parts = [
-        _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}))
+        _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}), called=called)
         for column, (kind, title) in ((one, _COMPARED_WORDS[one]) for one in trails.COMPARED)
         if not view.narrowing.of(kind)
     ]
@@ -103,7 +105,15 @@ def _countries(addresses: Mapping[str, int], sources: Sources) -> dict[str, int]
     return dict(found)
 
 
-def _compared(view: View, title: str, kind: str, now: Mapping[str, int], before: Mapping[str, int]) -> Grid:
+def _compared(
+    view: View,
+    title: str,
+    kind: str,
+    now: Mapping[str, int],
+    before: Mapping[str, int],
+    *,
+    called: Mapping[str, str] = {},
+) -> Grid:
     """The new ones first, then those that are gone, then the others by how much they changed."""
 
     def order(value: str) -> tuple[int, int, str]:
@@ -115,7 +125,7 @@ def _compared(view: View, title: str, kind: str, now: Mapping[str, int], before:
     rows = [
         [
             Cell(
-                application_words(value) if kind == "app" else value,
+                called.get(value, value),
                 url=pivot_url(view, kind, value) if kind else "",
             ),
             *_standing(now.get(value, 0), before.get(value, 0)),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
@@ -39,7 +40,7 @@ from m365watch.board.telling import (
     with_before,
 )
 from m365watch.board.view import View
-from m365watch.board.words import application_words, counted, short, user_type_words
+from m365watch.board.words import counted, short, user_type_words
 from m365watch.detect.severity import Severity
 from m365watch.records.headers import object_of
 
@@ -263,6 +264,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
     asked = (exchange.READ_FROM, exchange.READ_WITH)
     rows = [row for of in await asyncio.gather(*(sources.ask(view, one) for one in asked)) for row in of]
     found = [[row[1:] for row in rows if row[0] == column] for _, column in _READ_BY]
+    named = await name_applications(view, sources, [row[1] for row in rows if row[0] == "app_id"])
     parts = [
         Grid(
             (
@@ -273,7 +275,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
             ),
             [
                 [
-                    _read_cell(column, name),
+                    _read_cell(column, name, named),
                     number(count),
                     number(synced, "" if synced else "muted"),
                     number(people),
@@ -287,11 +289,11 @@ async def read_with(view: View, sources: Sources) -> Shape:
     return Several(parts, empty=empty)
 
 
-def _read_cell(column: str, name: str) -> Cell:
+def _read_cell(column: str, name: str, named: Mapping[str, str]) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
-        return Cell(application_words(name), narrows=("app", name))
+        return Cell(named.get(name, name), narrows=("app", name))
     return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
 
 

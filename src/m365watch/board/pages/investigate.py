@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from m365watch.board.alerts_meant import list_meant
+from m365watch.board.app_names import name_applications
 from m365watch.board.counted import (
     bound_of,
     count_all,
@@ -119,10 +120,11 @@ async def timeline(view: View, sources: Sources) -> Shape:
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
+    named = await name_applications(view, sources, counts["app_id"])
     groups = [("Alerts", _alert_lanes(view, alerts, instants))] if alerts else []
     for column, kind, title, colour in _GROUPS:
         lanes = [
-            _lane(view, column, kind, value, colour, [at.get(one, 0) for one in instants])
+            _lane(view, kind, value, named.get(value, value), colour, [at.get(one, 0) for one in instants])
             for value, at in counts[column].items()
         ]
         if len(lanes) > 1 or (lanes and not view.narrowing.of(kind)):
@@ -188,13 +190,12 @@ def _of_all(column: str, shown: int, number: int) -> str:
     return f": {which}, {shown} of {number:,}{'+' if number == trails.VALUES_MAX else ''}"
 
 
-def _lane(view: View, column: str, kind: str, value: str, colour: str, values: list[int]) -> Lane:
-    is_workload = column == "workload"
-    label = workload_words(value) if is_workload else application_words(value) if kind == "app" else value
-    url = (
-        view.narrowed_url("/investigate", "workload", value) if is_workload else pivot_url(view, kind, value)
-    )
-    return Lane(label, url, workload_colour(value) if is_workload else colour, values, total=sum(values))
+def _lane(view: View, kind: str, value: str, named: str, colour: str, values: list[int]) -> Lane:
+    """A value's lane; without a kind to pivot to it is a workload's."""
+    if kind:
+        return Lane(named, pivot_url(view, kind, value), colour, values, total=sum(values))
+    url = view.narrowed_url("/investigate", "workload", value)
+    return Lane(workload_words(value), url, workload_colour(value), values, total=sum(values))
 
 
 def _alert_lanes(view: View, alerts: Sequence[KeptAlert], instants: Sequence[int]) -> list[Lane]:
@@ -223,7 +224,7 @@ async def alerts_about(view: View, sources: Sources) -> Shape:
     found = await _alerts(view, sources)
     headings = (
         Heading("Severity"),
-        Heading("What"),
+        Heading("What", wide=True),
         Heading("State"),
         Heading("Last (UTC)"),
         Heading("How it came about", wide=True),
@@ -310,7 +311,7 @@ def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> 
         Cell(user, url=pivot_url(view, "user", user) if user else ""),
         Cell(address, url=pivot_url(view, "ip", address) if address else ""),
         Cell(outcome, tone=outcome),
-        Cell(target, url=field_url(view, "ObjectId", target)),
+        Cell(application_words(target), url=field_url(view, "ObjectId", target)),
     ]
 
 

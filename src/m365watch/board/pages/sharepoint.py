@@ -27,7 +27,7 @@ from m365watch.board.shapes import (
 from m365watch.board.sources import Sources
 from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
-from m365watch.board.words import counted, short
+from m365watch.board.words import counted, program_words, right_words, short
 from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})
@@ -91,7 +91,10 @@ def _tops(title: str, rows: list[Row], narrows: str = "") -> Grid:
     numbers = ("Downloads", "Uploads", *(("People",) if narrows != "user" else ()))
     cells = [
         [
-            Cell(_path_of(name), narrows=(narrows, name) if narrows else None),
+            Cell(
+                program_words(name) if title == "Program" else _path_of(name),
+                narrows=(narrows, name) if narrows else None,
+            ),
             number(downloads),
             number(uploads, "" if uploads else "muted"),
             number(people),
@@ -152,7 +155,7 @@ def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
         row,
         Cell(whom or "not said", tone="high" if is_anonymous else "medium" if is_guest else ""),
         Cell(_file_of(record, row[5])),
-        Cell(right or "not said", tone="muted"),
+        Cell(right_words(right) or "not said", tone="muted"),
     )
     marks = marks_of_sharing(row[1], is_anonymous=is_anonymous, is_guest=is_guest and among_all)
     return Told(row, opening(view, row, cells), marks)

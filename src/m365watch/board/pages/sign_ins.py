@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.countries import country_words
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
@@ -18,7 +19,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.telling import instant, number
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.board.words import application_words, counted, short
+from m365watch.board.words import counted, short, system_words
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks count as known."""
@@ -42,7 +43,7 @@ async def figures(view: View, sources: Sources) -> Shape:
             Tile("Sign-ins", short(total)),
             Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
             Tile("Accounts", short(persons), "of people and programs"),
-            Tile("Accounts with failures", short(failing)),
+            Tile("Accounts failing", short(failing)),
             Tile("Addresses", short(addresses)),
             Tile("Sessions", short(sessions), "that have an id"),
         ]
@@ -203,9 +204,10 @@ async def programs(view: View, sources: Sources) -> Shape:
     ):
         rows = await sources.ask(view, query)
         is_app = query is sign_ins.APPLICATIONS
+        named = await name_applications(view, sources, (name for name, _ in rows)) if is_app else {}
         ranked = [
             Ranked(
-                application_words(name) or "not said",
+                named.get(name, name) or "not said" if is_app else system_words(name),
                 count,
                 ("app", name) if is_app and name else None,
             )

@@ -29,7 +29,7 @@ from m365watch.board.telling import (
 )
 from m365watch.board.view import View
 from m365watch.board.withholding import EMPTIED
-from m365watch.board.words import short, workload_words
+from m365watch.board.words import dlp_words, short, workload_words
 from m365watch.detect.spellings import CLICK_ACTIONS
 from m365watch.records.headers import object_of
 
@@ -168,7 +168,7 @@ def _cleanup_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
 
 async def dlp(view: View, sources: Sources) -> Shape:
     """Rules of data loss prevention that matched: what was found in what, whose it was, what was done."""
-    headings = ("Time (UTC)", "Severity", "Rule", "Whose", "Done", "Found", "Where", "File or subject…")
+    headings = ("Time (UTC)", "Severity", "Rule…", "Whose", "Done", "Found…", "Where", "File or subject…")
     return await _table(view, sources, threats.DLP, headings, _dlp_row, of="matches of DLP rules")
 
 
@@ -184,7 +184,7 @@ def _dlp_row(row: Row, record: Mapping[str, Any]) -> list[Cell]:
         Cell(field_of(record, f"{rule}.RuleName", "PolicyDetails.PolicyName") or "not said"),
         _somebody(who or row[2]),
         Cell(
-            "overruled" if is_undone else field_of(record, f"{rule}.Actions") or "none",
+            "overruled" if is_undone else dlp_words(field_of(record, f"{rule}.Actions")) or "none",
             tone="medium" if is_undone else "",
         ),
         Cell(found or "not said"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.board.planning import Query, Sieve
+from m365watch.lake.rollups.facts import IS_MARKED
 from m365watch.values import dataclass
 
 COUNT = "CAST(sum(n) AS BIGINT)"
@@ -35,7 +36,7 @@ _NAMED = "record IN (SELECT unnest($ids))"
 
 def marked(condition: str) -> str:
     """The condition of those that stand out among changes."""
-    return f"({condition}) AND marked"
+    return f"({condition}) AND {IS_MARKED}"
 
 
 def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Query:
@@ -54,14 +55,17 @@ def newest_of(condition: str, counts: Sieve, *also: str, most: int = 200) -> Que
 
 def changes_of(condition: str, counts: Sieve, *also: str, worst: str = "") -> Changes:
     """The changes that fulfil a condition of `counts`, which has its `marked` one too, or the `worst`."""
-    newest, standing_out = (newest_of(one, counts, *also) for one in (condition, worst or marked(condition)))
+    newest = newest_of(condition, counts, *also)
+    standing_out = newest_of(worst or marked(condition), counts, *also)
+    if not worst:
+        standing_out = replace(standing_out, only=IS_MARKED)
     named = replace(newest, sql=newest.sql.replace(" ORDER BY", f" AND {_NAMED} ORDER BY"), newest=0)
     return Changes(newest, standing_out, named, is_worst=bool(worst))
 
 
 def in_alerts(counts: Sieve, conditions: Sequence[str]) -> Query:
     """Of each condition, how many of the records `$ids` fulfil it that do not stand out by their own text."""
-    sums = ", ".join(count_if(f"({one}) AND NOT marked") for one in conditions)
+    sums = ", ".join(count_if(f"({one}) AND NOT {IS_MARKED}") for one in conditions)
     return Query(f"SELECT {sums} FROM facts WHERE {counts.only} AND {_NAMED}", of=counts.of, exact=True)
 
 

@@ -34,6 +34,8 @@ _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session"
 LANES_MAX = 8
 OPERATIONS_MAX = 100
 """Operations whose courses one look tells: what is rare of them is what stands out."""
+RAREST_MAX = 16
+"""The rarest of them, where there are too many records for one look at all of it."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
 _BOX = "nullif(split_part($mailbox, '@', 1), '')"
@@ -95,35 +97,49 @@ def _values_of(columns: Sequence[str]) -> Query:
     )
 
 
-VALUES = _values_of(_COLUMNS)
+KIND_COLUMNS = ("workload", "operation")
+NAMED_COLUMNS = ("user_id", "client_ip", "app_id", "session")
+VALUES = {one: _values_of((one,)) for one in NAMED_COLUMNS}
 """Column, value, count, how many values the column has; the most frequent first."""
+VALUES_TOGETHER = _values_of(NAMED_COLUMNS)
+"""All of these from one look, for what is sorted by what a view is narrowed by."""
 COMPARED = ("operation", "client_ip", "app_id", "user_id")
 """By what two periods are compared."""
-COMPARED_VALUES = _values_of(COMPARED)
-"""`VALUES` of these columns alone: sessions are half of what it costs."""
-_NAME, _VALUE = _name_of(_COLUMNS), f"coalesce({', '.join(_COLUMNS)})"
-TOTALS = Query(f"SELECT CAST(coalesce(sum(n), 0) AS BIGINT), {FAILED}, min(at_s), max(last_s) FROM facts")
-_AT_TIMES = ", ".join(f"({one}), ({one}, t)" for one in _COLUMNS)
-LIFE = Query(
-    f"WITH alike AS (SELECT at_s // $lane_s * $lane_s AS t, {', '.join(_COLUMNS)}, outcome, sum(n) AS n,"
-    " min(at_s) AS first_at, max(last_s) AS last_at FROM facts GROUP BY ALL),"
-    f" sets AS MATERIALIZED (SELECT {_NAME} AS name, {_VALUE} AS value, t, grouping(t) AS is_whole,"
-    f" coalesce(sum(n), 0) AS count, {FAILED} AS failed, min(first_at) AS first_at, max(last_at) AS last_at"
-    f" FROM alike GROUP BY GROUPING SETS ((), {_AT_TIMES})),"
-    f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
-    f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
-    f" OR (name = 'operation' AND place <= {OPERATIONS_MAX})),"
-    " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
-    " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
-    " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
-    " WHERE is_whole = 1 AND name IS NULL UNION ALL"
-    " SELECT name, value, NULL, count, failed, first_at, last_at, number, place FROM placed)"
-    " SELECT name, value, t, CAST(count AS BIGINT), failed, first_at, last_at, number FROM told"
-    f" WHERE place <= {VALUES_MAX} ORDER BY place, name"
-)
+COMPARED_TOGETHER = _values_of(COMPARED[1:])
+"""`VALUES_TOGETHER` of these columns alone: sessions are half of what it costs."""
+
+
+def _life_of(columns: Sequence[str], *, also: str) -> Query:
+    """Everything about some columns from one look, with the courses of the operations that `also` names."""
+    at_times = ", ".join(f"({one}), ({one}, t)" for one in columns)
+    return Query(
+        f"WITH alike AS (SELECT at_s // $lane_s * $lane_s AS t, {', '.join(columns)}, outcome, sum(n) AS n,"
+        " min(at_s) AS first_at, max(last_s) AS last_at FROM facts GROUP BY ALL),"
+        f" sets AS MATERIALIZED (SELECT {_name_of(columns)} AS name,"
+        f" coalesce({', '.join(columns)}) AS value, t, grouping(t) AS is_whole,"
+        f" coalesce(sum(n), 0) AS count, {FAILED} AS failed,"
+        " min(first_at) AS first_at, max(last_at) AS last_at"
+        f" FROM alike GROUP BY GROUPING SETS ((), {at_times})),"
+        f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
+        f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
+        f" OR (name = 'operation' AND {also})),"
+        " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
+        " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
+        " UNION ALL SELECT name, value, NULL, count, failed, first_at, last_at, 0, 0 FROM sets"
+        " WHERE is_whole = 1 AND name IS NULL UNION ALL"
+        " SELECT name, value, NULL, count, failed, first_at, last_at, number, place FROM placed)"
+        " SELECT name, value, t, CAST(count AS BIGINT), failed, first_at, last_at, number FROM told"
+        f" WHERE place <= {VALUES_MAX} ORDER BY place, name"
+    )
+
+
+LIFE = _life_of(_COLUMNS, also=f"place <= {OPERATIONS_MAX}")
 """Column, value, instant, count, failures, first and last instant, how many values there are, from one look:
-`TOTALS` has no column, what is of `VALUES` no instant; the rest are courses of the most frequent values, and
-of operations up to `OPERATIONS_MAX`."""
+the totals have no column, what is of a value as a whole no instant; the rest are courses of the most frequent
+values, and of operations up to `OPERATIONS_MAX`."""
+KIND_LIFE = _life_of(KIND_COLUMNS, also=f"place > number - {RAREST_MAX}")
+"""The same of workloads and operations, which few values tell apart, and which small rollups have; the
+courses are those of the most frequent values, and of the rarest operations."""
 
 
 def course(column: str, mentions: Sequence[str] = ()) -> Query:
@@ -133,15 +149,6 @@ def course(column: str, mentions: Sequence[str] = ()) -> Query:
         f" WHERE {column} IN (SELECT unnest($tops)) AND {_where(mentions)} GROUP BY ALL"
     )
     return traces(sql) if mentions else Query(sql)
-
-
-KIND_COURSES = Query(
-    "WITH sets AS (SELECT CASE WHEN grouping(workload) = 0 THEN 'workload' ELSE 'operation' END AS name,"
-    " coalesce(workload, operation) AS value, at_s // $lane_s * $lane_s AS t, CAST(sum(n) AS BIGINT) AS count"
-    " FROM facts GROUP BY GROUPING SETS ((workload, t), (operation, t)))"
-    " SELECT name, value, t, count FROM sets WHERE value IN (SELECT unnest($tops))"
-)
-"""The same of workloads and operations, which few values tell apart, from one look."""
 
 
 def lanes(mentions: Iterable[str]) -> Query:

@@ -75,7 +75,7 @@ def made_grants(view: View) -> tuple[Value, ...]:
     for value in view.values("ModifiedProperties.ConsentAction.Permissions.new"):
         before, arrow, after = str(value)[:_TEXT_MAX].partition("=>")
         ids = [one[1] for one in map(_MADE.match, _GRANT.findall(after)) if one]
-        is_whole = after.rstrip('; \t\r\n"').endswith("]")
+        is_whole = after.rstrip('; \t\r\n"').endswith("]]")
         is_certain = arrow and is_whole and len(ids) == after.count("[Id:") and not _NO_CLIENT.search(after)
         if not is_certain or any(one in before for one in ids):
             return ()

@@ -11,8 +11,9 @@ from m365watch.detect.fields import VALUES_MAX, open_json
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_RESOURCE, _NAME, _UPN = 0, 1, 5
-"""Types of an identity: a claim or resource (in sign-ins), a display name, a user principal name.
+_RESOURCE, _NAME, _OTHER, _SPN, _UPN = 0, 1, 2, 4, 5
+"""Types of an identity: a claim or resource (in sign-ins), a display name, an id, all names that an
+application answers to in one text, a user principal name.
 
 Source: the API's schema, IdentityType, and published records.
 """
@@ -27,6 +28,7 @@ def target_name(view: View) -> tuple[Value, ...]:
     return (name,) if name else ()
 
 
+_GROUP = "Group_"
 _PRINCIPAL = "ServicePrincipal_"
 _APPLICATION = "Application_"
 """What stands before an application's object id, which is not the id that it signs in with."""
@@ -61,16 +63,26 @@ def target_app(view: View) -> tuple[Value, ...]:
     """The application that something was given to: the id that it signs in with, else its object's.
 
     `Target` has `ServicePrincipal_` and its object id, that again alone, its name, and the other id;
-    `ObjectId` may be all its names in one text.
+    `ObjectId` may be all its names in one text. What it is called may be another's id, and tells nothing.
 
     Source: one published record of a role that an application got.
     """
-    named = [str(one) for one in view.values("Target.ID")]
+    named = [told for kind, told in _identities(view) if kind in (_OTHER, _SPN)]
     principal = next((one for one in named if one.startswith(_PRINCIPAL)), "")
     own = principal.removeprefix(_PRINCIPAL).lower()
     signs_in = (one for one in named if is_guid(one) and one.lower() != own)
     found = next(signs_in, "") or principal
     return (found,) if found else changed_app(view)
+
+
+def target_group(view: View) -> tuple[Value, ...]:
+    """The object id of the group that something was given to, bare; nothing where it is no group.
+
+    `Target` has it after `Group_`; what the group is called, which may look the same, is of another type.
+    """
+    objects = (one for kind, one in _identities(view) if kind == _OTHER and one.startswith(_GROUP))
+    found = next(filter(is_guid, (one.removeprefix(_GROUP) for one in objects)), "")
+    return (found.lower(),) if found else ()
 
 
 def app_object(view: View) -> tuple[Value, ...]:

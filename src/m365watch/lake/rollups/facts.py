@@ -125,6 +125,13 @@ class Slice:
     rows_per_group: int = ROWS_READ_TOGETHER
     sorted_by: int = 1
     """By how many of its columns, before time."""
+    only: str = "true"
+    """Which facts it has: whoever asks for these alone, in the same words, finds them here."""
+
+    @property
+    def is_added_up(self) -> bool:
+        """Whether there is one for a week as well: of what counts by days, and of few facts one by one."""
+        return self.grain_s == DAY_S or self.only != "true"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,12 +178,13 @@ class Rollup:
         """The facts `facts`, span by span, as this rollup or a slice of it has them."""
         columns = self.columns if part is None else part.columns
         grain_s = self.grain_s if part is None else part.grain_s
+        only = "" if part is None else f" WHERE {part.only}"
         names = ", ".join(columns)
         first = self.order if part is None else part.columns[: part.sorted_by]
         order = ", ".join(dict.fromkeys([*first, "at_s", *columns]))
         return (
             f"SELECT min(at_s) AS at_s, max(last_s) AS last_s, {names}, CAST(sum(n) AS BIGINT) AS n"
-            f" FROM ({facts}) GROUP BY at_s // {grain_s}, {names} ORDER BY {order}"
+            f" FROM ({facts}){only} GROUP BY at_s // {grain_s}, {names} ORDER BY {order}"
         )
 
 
@@ -188,11 +196,13 @@ ACTIVITY = Rollup(
     slices=(
         Slice("persons", ("user_id", "tenant_id")),
         Slice("places", ("client_ip", "tenant_id")),
+        Slice("app_sessions", ("app_id", "tenant_id", "session")),
         Slice("person_hours", ("user_id", "tenant_id"), HOUR_S),
         Slice("hours", _KIND, HOUR_S),
         Slice("apps", ("app_id", *_KIND), HOUR_S),
         Slice("app_persons", ("app_id", "tenant_id", "user_id")),
         Slice("app_places", ("app_id", "tenant_id", "client_ip")),
+        Slice("app_session_hours", ("app_id", "tenant_id", "session"), HOUR_S),
         Slice("addresses", ("client_ip", *_KIND)),
         Slice("actors", ("user_id", *_KIND)),
         Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, True, ROWS_PER_GROUP),
@@ -239,6 +249,8 @@ _OF_SITES = (
 )
 _OF_DIRECTORY = "'consent|grant|principal|application|owner|role|policy|federat|domain|partner|feature'"
 _OF_TEAMS = "'^(member|team.*(setting|deleted)|app|bot|connector|tab)'"
+IS_MARKED = "marked"
+"""Changes that stand out: a few of all."""
 IS_CHANGE = (
     f"record_type IN ({_RARE_TYPES})"
     " OR (record_type = 1 AND coalesce(user_type, 0) NOT IN (3, 4))"
@@ -291,6 +303,17 @@ CHANGES = Rollup(
                 *("host", "sensitive", "marked"),
             ),
             rows_per_group=ROWS_PER_GROUP,
+        ),
+        Slice(
+            "marked_changes",
+            (
+                *("record_type", *(one for one in MADE_OF if one != "record_type"), "object", "record"),
+                *("guest", "anonymous", "forwards", "sensitive", "marked", "raw"),
+            ),
+            1,
+            only=IS_MARKED,
+            rows_per_group=2_048,
+            sorted_by=2,
         ),
     ),
 )

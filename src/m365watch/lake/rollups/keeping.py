@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,13 +41,15 @@ DAYS_PER_RUN_MAX = 400
 MEMORY = "512MiB"
 GROWTH = 4
 """What is new takes in a part before it that is less than so many times as large."""
+_FEW = frozenset(part for rollup in KEPT for part in rollup.slices if part.only != "true")
 _ALL_S = 1 << 40
 """Longer than anything: a week is not told apart by time."""
 
 
-def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
+def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX, now_s: float = math.inf) -> int:
     """Bring the rollups up to the table, the newest days first; how many days were counted.
 
+    At `now_s` those days are added up to weeks that have rested: at the end of time, all.
     0 too where another process is at it. A file that goes meanwhile leaves its day for the next time.
     """
     if not (lake / AUDIT).is_dir():
@@ -66,7 +69,7 @@ def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX) -> int:
                     raise
                 continue
             done += 1
-        _keep_weeks(lake, present)
+        _keep_weeks(lake, present, now_s)
         # An erasure may have come in between: what it took out is not to stay here.
         drop_stale(lake)
         return done
@@ -128,7 +131,9 @@ def _least_of(wanted: Slice, made: Mapping[Slice, str]) -> str | None:
     enough = [
         path
         for one, path in made.items()
-        if one != wanted and one.grain_s <= wanted.grain_s and set(wanted.columns) <= set(one.columns)
+        if one not in (wanted, *_FEW)
+        and one.grain_s <= wanted.grain_s
+        and set(wanted.columns) <= set(one.columns)
     ]
     return min(enough, key=lambda path: Path(path).stat().st_size, default=None)
 
@@ -144,13 +149,13 @@ def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> Non
             path.unlink(missing_ok=True)
 
 
-def _keep_weeks(lake: Path, present: Collection[date]) -> None:
-    """Add up the days of every week that is over: most of what a day has, the next day has too."""
-    mondays = {monday_of(day) for day in present}
-    for monday in sorted(mondays - {monday_of(max(present))} if present else ()):
-        days, week = days_kept(lake, monday), read_week(lake, monday)
-        if days and (week is None or not week.is_of(days)):
-            _make_week(lake, monday, days)
+def _keep_weeks(lake: Path, present: Collection[date], now_s: float) -> None:
+    """Add up the days of every week that are over: most of what a day has, the next day has too."""
+    for monday in sorted({monday_of(day) for day in present}):
+        kept, week = days_kept(lake, monday), read_week(lake, monday)
+        over = {day: one for day, one in kept.items() if day < max(present) and one.has_rested(now_s)}
+        if over and (week is None or week.note.tags != tags_of(over)):
+            _make_week(lake, monday, over)
 
 
 def _make_week(lake: Path, monday: date, days: Mapping[date, DayRollup]) -> None:
@@ -160,12 +165,14 @@ def _make_week(lake: Path, monday: date, days: Mapping[date, DayRollup]) -> None
     with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
         connection.execute("SET enable_progress_bar = false")
         for rollup in KEPT:
-            for part in [one for one in rollup.slices if one.grain_s == DAY_S]:
+            for part in [one for one in rollup.slices if one.is_added_up]:
                 facts = rollup.over_rollups("read_parquet($days)", part.columns)
                 given: dict[str, object] = {
                     "days": [file for day in days.values() for file in day.files(part)]
                 }
-                counts = rollup.summed(facts, replace(part, grain_s=_ALL_S))
+                counts = rollup.summed(
+                    facts, replace(part, grain_s=_ALL_S) if part.grain_s == DAY_S else part
+                )
                 _write(connection, counts, given, week.file(part), rows=part.rows_per_group)
     _put_note(week.folder, week.note, [week.note.tag])
 

@@ -26,9 +26,11 @@ from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 11
+FORMAT = 12
 """Changes with the columns: rollups of another format do not count."""
 NOTE = "note.json"
+REST_S = 3_600
+"""A day that has been as it is for so long is added to its week: late records come one after the other."""
 WEEKS = "weeks"
 """Below `FOLDER`: a folder for each week, named by its Monday."""
 
@@ -69,6 +71,13 @@ class DayRollup:
         """Another for every set of sources."""
         return "-".join(part.tag for part in self.note.parts)
 
+    def has_rested(self, now_s: float) -> bool:
+        """Whether the day has been as it is for a while."""
+        try:
+            return (self.folder / NOTE).stat().st_mtime + REST_S <= now_s
+        except OSError:
+            return False
+
     def files(self, kind: Rollup | Slice) -> list[str]:
         """Where the counts of that kind are."""
         return [self.file(kind, part) for part in self.note.parts]
@@ -82,7 +91,7 @@ class WeekNote(msgspec.Struct, frozen=True):
     """Of which days' rollups those of a week are the sum."""
 
     tags: dict[str, str]
-    """The day's own tag by the day; a day without records is not there."""
+    """The day's own tag by the day; without records there is none, nor perhaps where it still changes."""
     tag: str
 
 
@@ -97,9 +106,14 @@ class WeekRollup:
         """Where the counts of that kind are."""
         return str(self.folder / f"{part.name}-{self.note.tag}.parquet")
 
+    @property
+    def days(self) -> frozenset[date]:
+        """Those that it is the sum of."""
+        return frozenset(map(date.fromisoformat, self.note.tags))
+
     def is_of(self, days: Mapping[date, DayRollup]) -> bool:
-        """Whether it is the sum of these days."""
-        return self.note.tags == tags_of(days)
+        """Whether it is the sum of these days, or of some of them as they are."""
+        return bool(self.note.tags) and self.note.tags.items() <= tags_of(days).items()
 
 
 def tags_of(days: Mapping[date, DayRollup]) -> dict[str, str]:
@@ -167,6 +181,11 @@ def drop_stale(lake: Path, present: Mapping[date, Collection[str]] | None = None
         if monday is None or week is None or not week.is_of(days_kept(lake, monday)):
             shutil.rmtree(folder, ignore_errors=True)
     return removed
+
+
+def days_named(place: Path) -> list[date]:
+    """The days that the folders in `place` are named by, in order."""
+    return sorted(day for folder in _folders(place) if (day := _day_of(folder)) is not None)
 
 
 def _folders(place: Path) -> list[Path]:

@@ -1,0 +1,68 @@
+"""Applications of the tenant's own are called by the names that its records give them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from asking import EVERYTHING, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.app_names import name_applications
+from m365watch.board.name_memory import LASTS_S, NameMemory
+from m365watch.board.pages import exchange
+from m365watch.board.planning import Query
+from m365watch.board.shapes import Grid, Several
+from m365watch.board.sources import Sources
+from m365watch.lake.rollups.facts import CHANGES
+
+EXCHANGE = "00000002-0000-0ff1-ce00-000000000000"
+ADDED = Query(
+    "SELECT lower(object), raw FROM facts WHERE operation = 'Add service principal.' ORDER BY at_s LIMIT 1",
+    of=CHANGES,
+    exact=True,
+)
+
+
+def test_an_application_is_called_as_its_consent_calls_it(sources: Sources) -> None:
+    """With the beginning of its id, as anybody may call one "Exchange Online"; to who sees contents alone."""
+    view = view_of("range=30d")
+    [(app_id, raw)] = asyncio.run(sources.ask(view, ADDED))
+    asked = [app_id.upper(), EXCHANGE, "not an id", "00000000-1111-4111-8111-000000000000"]
+    bare = view_of("range=30d", replace(EVERYTHING, sees_contents=False))
+    stranger = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
+
+    told = asyncio.run(name_applications(view, sources, asked))
+
+    assert told.keys() == {app_id, EXCHANGE}
+    assert told[EXCHANGE] == "Exchange Online"
+    name, _, mark = told[app_id].rpartition(" ")
+    assert name in raw
+    assert mark == f"({app_id[:8]})"
+    for view in (bare, view_of("range=30d", stranger)):
+        assert asyncio.run(name_applications(view, sources, asked)) == {EXCHANGE: "Exchange Online"}
+
+
+def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:
+    """Of the application that an intruder was let in by."""
+    shape = asyncio.run(exchange.read_with(view_of("range=30d"), sources))
+
+    assert isinstance(shape, Several)
+    assert isinstance(shape.parts[0], Grid)
+    told = {row[0].text: row[0].narrows for row in shape.parts[0].rows}
+    own = {name: narrows for name, narrows in told.items() if name.endswith(")")}
+    assert own
+    for name, narrows in own.items():
+        assert narrows is not None
+        assert name.endswith(f"({narrows[1][:8]})")
+
+
+def test_what_was_looked_up_is_not_asked_again_for_a_while() -> None:
+    """Nor that there is no name; what one tenant calls it, another does not learn."""
+    memory = NameMemory()
+    memory.learn(("a",), ["1", "2"], {"1": "One"}, now_s=0)
+
+    assert memory.unknown(("a",), ["3", "2", "1"], now_s=LASTS_S - 1) == ["3"]
+    assert memory.unknown(("a",), ["1"], now_s=LASTS_S) == ["1"]
+    assert memory.unknown(None, ["1"], now_s=1) == ["1"]
+    assert memory.names(("a",), ["1", "2"]) == {"1": "One"}
+    assert memory.names(None, ["1"]) == {}
