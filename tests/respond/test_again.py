@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from multidict import CIMultiDict
 
-from alerts import ANN, APP, make_alert, make_match
+from alerts import ANN, APP, AT_MS, make_alert, make_match
 from m365watch.clock import SystemClock
 from m365watch.detect.alert import AlertId
 from m365watch.entra.session import Answer, Session
@@ -74,6 +74,52 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
         assert told.came is Came.PICK
         assert "the alert ffffffff wants it to stay so" in told.label
         assert names(scene) == []
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("made_again", [{}, {"Parameters.DeleteMessage": "True"}])
+def test_what_came_back_since_and_is_called_otherwise_is_not_done(
+    tmp_path: Path, made_again: dict[str, str]
+) -> None:
+    """The alert has a record of later than what was done: the rule lives, and its name may be another."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+        fields = {"Parameters.Name": ".."}
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=fields)
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+
+        scene.directory.add(RULES, {"displayName": "Invoices", "sequence": 1})
+        tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
+        alert = replace(make_alert("remove_inbox_rule", user=ANN), last_at_ms=tomorrow_ms)
+        after = make_match(fields | made_again, after_ms=tomorrow_ms - AT_MS)
+        later = plan_response(alert, [make_match(fields), after])
+        told = await scene.apply(replace(later, tenant=scene.tenant))
+
+        assert {one.came for one in told} == {Came.MISSING}
+        assert all("there is: displayName Invoices" in one.label for one in told)
+
+    in_scene(tmp_path, test)
+
+
+def test_what_was_done_stays_done_whatever_else_came_since(tmp_path: Path) -> None:
+    """Only a record of that very rule says that it was there again."""
+
+    async def test(scene: Scene) -> None:
+        made = {"Operation": "New-InboxRule"}
+        first, second = (made | {"Parameters.Name": name} for name in ("..", "Invoices"))
+        for name in ("..", "Invoices"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=first)
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+
+        tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
+        alert = replace(make_alert("remove_inbox_rule", user=ANN), last_at_ms=tomorrow_ms)
+        later = plan_response(alert, [make_match(first), make_match(second, after_ms=tomorrow_ms - AT_MS)])
+        told = await scene.apply(replace(later, tenant=scene.tenant))
+
+        assert [one.came for one in told] == [Came.ALREADY, Came.DONE]
 
     in_scene(tmp_path, test)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.judging import named_in, split_line
 from m365watch.detect.rule import Rule
+from m365watch.instants import instant_of_ms
 from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
@@ -43,6 +45,8 @@ class Clues:
     fields: Mapping[str, tuple[str, ...]]
     first_at: str
     """When the alert's first record was created."""
+    last_at: datetime | None = None
+    """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
     """What each record of the alert says, the earliest first."""
     made: frozenset[str] = frozenset()
@@ -170,7 +174,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
     whole_alert = gather_clues(alert, ())
     single = {kind: values for kind, values in whole_alert.entities.items() if len(values) == 1}
     if not matches:
-        return [Clues(single, {}, whole_alert.first_at)]
+        return [Clues(single, {}, whole_alert.first_at, alert.last_seen_at)]
     found: dict[object, Clues] = {}
     for match in sorted(matches, key=lambda one: one.order):
         key = (match.source_id, match.group, match.counted, tuple(sorted(match.values.items())))
@@ -178,6 +182,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
             named = _named_in(match, whole_alert, single) if rule is None else named_by(rule, match)
             fields = {name: (value,) for name, value in match.values.items()}
             found[key] = Clues(named, fields, whole_alert.first_at, groups=_groups_in((match,)))
+        found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
     records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
     return [replace(clues, records=records) for clues in found.values()]
 

@@ -112,12 +112,15 @@ class Desk:
         return looked, told
 
     def _told_of_missing(self, step: Step, looked: Looked) -> list[Told]:
-        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too."""
-        since = self._plan.since
+        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too.
+
+        Not where a record has come since: it was there again then, and may be called otherwise by now.
+        """
+        since = [one for one in (self._plan.since, step.since) if one is not None]
         before = [
             line
             for line in self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
-            if since is None or line.at >= since
+            if all(line.at >= one for one in since)
         ]
         for line in before:
             if line.method:
