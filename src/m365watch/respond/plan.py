@@ -35,7 +35,7 @@ from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.strangers import ask_of_others, strangers_in
-from m365watch.respond.unnamed import find_first, is_idle, sentence
+from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
@@ -271,7 +271,7 @@ def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
         return [replace(step, since=clues.last_at) for step in builder(clues)]
     except UnsafeValue as error:
         why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
-        return [Step(word, sentence(word), notes=(why,))]
+        return [Step(word, title_of(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
