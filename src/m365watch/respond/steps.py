@@ -212,6 +212,11 @@ class Plan:
     """When the alert's first record was made; what was done before that was about something else."""
 
     @property
+    def by_hand(self) -> tuple[int, ...]:
+        """The numbers of the steps that Graph cannot carry out: they are left to a person."""
+        return tuple(number for number, step in enumerate(self.steps, 1) if step.is_by_hand)
+
+    @property
     def mark(self) -> str:
         """Eight digits that another plan has not: what was read is what is done, whatever came meanwhile."""
         said = repr([(one.title, one.operations, one.asks_always) for one in self.steps])
