@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.judging import named_in, split_line
 from m365watch.detect.rule import Rule
+from m365watch.instants import instant_of_ms
 from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
@@ -44,6 +46,8 @@ class Clues:
     fields: Mapping[str, tuple[str, ...]]
     first_at: str
     """When the alert's first record was created."""
+    last_at: datetime | None = None
+    """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
     """What each record of the alert says, the earliest first."""
     made: frozenset[str] = frozenset()
@@ -186,7 +190,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
     whole_alert = gather_clues(alert, ())
     single = {kind: values for kind, values in whole_alert.entities.items() if len(values) == 1}
     if not matches:
-        return [Clues(single, {}, whole_alert.first_at)]
+        return [Clues(single, {}, whole_alert.first_at, alert.last_seen_at)]
     found: dict[object, Clues] = {}
     for match in sorted(matches, key=lambda one: one.order):
         key = (match.source_id, match.group, match.counted, tuple(sorted(match.values.items())))
@@ -200,6 +204,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 groups=_said_in((match,), GROUP_FIELD),
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
+        found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
     records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
     return [replace(clues, records=records) for clues in found.values()]
 
