@@ -21,6 +21,7 @@ from tools import (
     errors_page,
     figures_quoted,
     parsed_packs,
+    rule_keys_page,
     sbom,
     structure,
 )
@@ -44,6 +45,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/devo-errors.md": devo_errors_page.render,
     "docs/reference/errors.md": errors_page.render,
     "docs/reference/openapi.json": render_api,
+    "docs/reference/rules.md": rule_keys_page.render,
     "docs/reference/settings.md": render_reference,
     "docs/reference/structure.svg": structure.render,
     "src/m365watch/detect/packs/parsed.json": parsed_packs.render,

@@ -47,6 +47,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from m365watch.plain import plain
+
 
 class CollectorError(Exception):
     """Anything that goes wrong and that somebody outside the room has to know about."""
@@ -56,10 +58,10 @@ class CollectorError(Exception):
     """What somebody has to do; empty where nobody can do anything."""
 
     def __init__(self, what: str, *, where: str = "") -> None:
-        """Keep `what` happened and `where`; never a secret, a token or a record's body."""
-        super().__init__(what)
-        self.what = what
-        self.where = where
+        """Keep `what` happened and `where`, each on one line; never a secret, a token or a record's body."""
+        # A library quotes what it read: a damaged file's names, a server's words.
+        self.what, self.where = plain(what), plain(where)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         """One line: where, what, and what happens next."""
@@ -217,7 +219,7 @@ class NeedsOperator(CollectorError):
     def __init__(self, what: str, *, fix: str, where: str = "") -> None:
         """`fix` is one imperative sentence without its full stop."""
         super().__init__(what, where=where)
-        self.fix = fix
+        self.fix = plain(fix)
 
     def _then(self) -> str:
         return f"; {self.fix}"
@@ -237,7 +239,7 @@ class SettingsRefused(NeedsOperator):
         """One line per mistake, each with the path of its key and what would be right."""
         what = mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         super().__init__(what, fix=fix, where=where)
-        self.mistakes = mistakes
+        self.mistakes = [plain(one) for one in mistakes]
 
 
 class CredentialsRefused(NeedsOperator):

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 def plain(text: str) -> str:
     """The text on one line: a blank for what is not shown, moves a cursor or turns writing."""
-    return "".join(one if one.isprintable() else " " for one in text)
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)

@@ -177,3 +177,22 @@ def test_a_file_that_holds_no_cases_is_told(place: Path) -> None:
 
     assert done.exit_code == 2
     assert "robot.yml" in done.stderr
+
+
+def test_the_rule_of_a_file_of_cases_is_told_on_one_line(place: Path) -> None:
+    """Found by the fuzzer: a name over several lines was told as it stood, in a mistake of one."""
+    (place / "cases.yml").write_text('detection: "X\\n\\e[2Jerror: none\\n"\nhits: []\n', encoding="utf-8")
+    done = call("test", place / "cases.yml", "--rules", place / "rules")
+
+    assert done.exit_code == 2
+    assert "has no cases of X [2Jerror: none: give records" in " ".join(done.stderr.split())
+    assert "\x1b" not in done.stderr
+
+
+def test_a_rule_s_name_that_yaml_ends_with_a_break_is_found(place: Path) -> None:
+    """As a text after `|` has it."""
+    text = CASES.replace("rule: Mail sent by a robot", "rule: |\n  Mail sent by\n  a robot")
+    assert text != CASES
+    (place / "cases.yml").write_text(text, encoding="utf-8")
+
+    assert "2 cases, 0 not as claimed" in call("test", place / "cases.yml", "--rules", place / "rules").stdout

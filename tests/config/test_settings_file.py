@@ -13,6 +13,7 @@ from m365watch.config.load import example_settings, load_settings
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.errors import SettingsRefused
 from m365watch.model import Service
+from m365watch.plain import plain
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, secret_of
 
 
@@ -30,7 +31,7 @@ def load(path: Path, **environment: str) -> Settings:
 def refused(path: Path, **environment: str) -> list[str]:
     with pytest.raises(SettingsRefused) as error:
         load_settings(path, environment=environment)
-    assert error.value.where == str(path.absolute())
+    assert error.value.where == plain(str(path.absolute()))
     return error.value.mistakes
 
 

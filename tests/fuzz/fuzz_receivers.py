@@ -151,11 +151,11 @@ def _prepare_mail(_: Path) -> Attempt:
         server.pieces = given.split(b"\0")
         for sender in senders:
             with capture_logs() as said, allowed():
-                _check_sent(sender._send(told))
+                _check_sent(sender._send(told, []))
             for line in said:
                 check_line(str(line["event"]))
         with allowed():
-            check_line(sender._look())
+            check_line(sender._look([]))
 
     return attempt
 

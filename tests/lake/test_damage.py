@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -38,15 +39,21 @@ VIEW = read_view(
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     """A lake of a hundred records, in one file."""
+    fill(tmp_path / "lake", 1, "2026-11-17")
+    return tmp_path / "lake"
 
-    async def fill() -> None:
-        output = LakePlace(tmp_path / "lake").make()
-        await output.open(last_batch=0, position="")
-        await output.deliver(make_simple_batch(1, make_records(100), output="lake"))
+
+def fill(lake: Path, number: int, day: str) -> None:
+    """Deliver the batch of that number, with records of that day."""
+    records = [one.replace(b"2026-11-17", day.encode()) for one in make_records(100, start=100 * number)]
+
+    async def deliver() -> None:
+        output = LakePlace(lake).make()
+        await output.open(last_batch=number - 1, position="")
+        await output.deliver(make_simple_batch(number, records, output="lake"))
         await output.close()
 
-    asyncio.run(fill())
-    return tmp_path / "lake"
+    asyncio.run(deliver())
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -74,13 +81,45 @@ def test_a_damaged_file_is_one_line(lake: Path, kind: str) -> None:
         asyncio.run(facts.ask(VIEW, every))
     with closing(Finder(lake)) as finder, pytest.raises(LakeUnusable) as of_search:
         finder.find(finder.plan(asked)[0], asked, rows=3)
-    problems = check_lake(lake, reads_all=True, progress=silently).problems
+    problems = problems_of(lake)
 
     for said in (str(of_pages.value), str(of_search.value), *problems):
         assert said.isprintable()
         assert "user7" not in said
     assert len(problems) == 1
     assert keep_rollups(lake) == 0
+
+
+def test_a_damaged_rollup_is_a_problem_until_it_is_removed_and_made_anew(lake: Path) -> None:
+    """Found by the fuzzer: pages failed by it and said to look at the check, which had nothing to say."""
+    fill(lake, 2, "2026-11-24")
+    keep_rollups(lake)
+    assert problems_of(lake) == []
+
+    for place in ("rollups/2*", "rollups/weeks/2*"):
+        folder = min(lake.glob(place))
+        path = max(folder.glob("*.parquet"), key=lambda one: one.stat().st_size)
+        named, body = folder.relative_to(lake).as_posix(), path.read_bytes()
+        for change in DAMAGES.values():
+            path.write_bytes(change(body))
+            [problem] = problems_of(lake)
+            assert problem.startswith(f"{named}/{path.name}: cannot be read (")
+            assert problem.endswith(f": remove the folder {named}, and it is counted anew")
+            assert problem.isprintable()
+        path.unlink()
+        assert problems_of(lake) == [
+            f"{named}/{path.name}: is missing: remove the folder {named}, and it is counted anew"
+        ]
+        shutil.rmtree(folder)
+
+    keep_rollups(lake)
+    assert path.exists()
+    assert problems_of(lake) == []
+
+
+def problems_of(lake: Path) -> list[str]:
+    """What a check of every row says."""
+    return check_lake(lake, reads_all=True, progress=silently).problems
 
 
 @pytest.mark.parametrize("kind", ["cut short", "zeros"])

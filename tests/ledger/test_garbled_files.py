@@ -112,6 +112,22 @@ def test_words_of_a_damaged_schema_are_one_line(tmp_path: Path, sign: bytes) -> 
     assert str(of_notifications.value).isprintable()
 
 
+@pytest.mark.parametrize("sign", [b"\x01", b"\x1b", b"\xa0"])
+def test_words_of_a_damaged_ledger_move_no_terminal(tmp_path: Path, sign: bytes) -> None:
+    """Found by the fuzzer: names of its schema that SQLite does not find were quoted as they stand."""
+    path = ledger_with(tmp_path, "CREATE TRIGGER own AFTER UPDATE ON feed BEGIN SELECT own_text; END")
+    path.write_bytes(path.read_bytes().replace(b"own_text", b"own" + sign + b"text"))
+
+    def use() -> None:
+        with closing(SqliteLedger(tmp_path, outputs=frozenset({"lake"}), now=START)) as ledger:
+            ledger.commit_listing(FEED, Window(START, START), [], complete=True, at=START)
+
+    with pytest.raises(LedgerUnusable, match=r"the ledger (is damaged|cannot be used)") as caught:
+        use()
+
+    assert str(caught.value).isprintable()
+
+
 def test_an_order_that_is_nested_too_deeply_is_none() -> None:
     """Anything may stand where a running collector is asked for an audit."""
     assert order_of(b"[" * 5_000) is None

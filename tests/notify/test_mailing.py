@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock
@@ -185,6 +187,77 @@ def test_a_login_that_is_answered_with_nonsense_is_tried_again() -> None:
         with pytest.raises(Unavailable, match=r": its answer to the login is not SMTP's; tried again"):
             send(replace(target, username=USER, password=Secret(PASSWORD)))
         serving.join(10)
+
+
+def target_at(listening: socket.socket) -> EmailTarget:
+    """The target for whatever listens there."""
+    port = listening.getsockname()[1]
+    return EmailTarget("mail", Wishes(), "127.0.0.1", port, "a@b.example", (SOC,), "none")
+
+
+def say_on_and_on(listening: socket.socket) -> None:
+    """Greet whoever comes with an answer that has no last line, until they have gone."""
+    connection, _ = listening.accept()
+    with connection, suppress(OSError):
+        while True:
+            connection.sendall(b"220-welcome\r\n")
+
+
+def test_an_answer_without_an_end_is_given_up() -> None:
+    """Found by the fuzzer: its lines were kept in memory, for as long as the server went on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=say_on_and_on, args=(listening,), daemon=True)
+        serving.start()
+
+        with pytest.raises(Unavailable, match=r": its answer has more than 100 lines; tried again"):
+            send(target_at(listening))
+        serving.join(PATIENCE_S)
+
+    assert not serving.is_alive()
+
+
+def test_an_answer_of_some_lines_is_read_to_its_end() -> None:
+    """As each server gives one: the bound is of an answer, and not of a connection."""
+    hello = b"220-hello\r\n" * 90 + b"220 hello\r\n"
+    able = b"250-mail.example\r\n" * 90 + b"250 SIZE 1000000\r\n"
+    answers = [hello, able, b"250 ok\r\n", b"550 no such user\r\n", b"250 ok\r\n", b"221 bye\r\n"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=say, args=(listening, answers), daemon=True)
+        serving.start()
+
+        with pytest.raises(NotificationsRefused, match="refuses every recipient"):
+            send(target_at(listening))
+
+
+def test_whoever_gives_up_on_a_mail_server_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers a line now and then would keep a thread, and with each try one more."""
+    monkeypatch.setattr("m365watch.notify.mailing.TIMEOUT_S", 10 * PATIENCE_S)
+    came, gone = threading.Event(), threading.Event()
+
+    def greet() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(b"220-wait\r\n")
+            came.set()
+            with suppress(ConnectionResetError):
+                connection.recv(4096)
+            gone.set()
+
+    async def use() -> None:
+        sender = MailSender(target_at(listening), collector="c")
+        sending = asyncio.create_task(sender.send(Outgoing(1, [new_of(make_alert())])))
+        assert await asyncio.to_thread(came.wait, PATIENCE_S)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=greet, daemon=True)
+        serving.start()
+        asyncio.run(use())
+        serving.join(PATIENCE_S)
+
+    assert gone.is_set()
 
 
 def test_a_password_that_a_login_cannot_carry_is_told(tmp_path: Path) -> None:

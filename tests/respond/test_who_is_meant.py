@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from expand import written
 
-from detected import detect, plan_of, rules_of, titles
+from alerts import ANN
+from detected import detect, plan_from, plan_of, rules_of, steps, titles
+from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.library import load_library
+from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan
-from test_from_records import SITE
+from test_from_records import ADMIN, BEA, GROUP_ID, SITE, role
+from test_responding import ASSIGNMENTS, GLOBAL, Scene, in_scene, make_administrators
 
 ADA = "ada@contoso.example"
 SIGMA = """\
@@ -57,3 +63,105 @@ def test_nobody_is_locked_out_unasked_for_a_rule_that_asks_for_nothing(tmp_path:
     [kept] = detect(tmp_path, written([{"shape": "signin", "UserId": ADA}]), rules)
 
     assert asked(plan_of(tmp_path, kept, rules)) == [True, True]
+
+
+def given_to_group(named: str, operation: str = "Add member to role.") -> dict[str, Any]:
+    """A record of a role that a group was given; its display name is another group's id."""
+    target = [f"Group_{GROUP_ID}", GROUP_ID, "Group"]
+    other = "Group_11111111-2222-4333-8444-555555555555"
+    identities = [{"ID": other, "Type": 1}, *({"ID": one, "Type": 2} for one in target)]
+    return role(named, operation) | {"Target": identities}
+
+
+@pytest.mark.parametrize("named", ["Helpers", GROUP_ID])
+def test_a_role_that_a_group_was_given_is_taken_from_the_group(tmp_path: Path, named: str) -> None:
+    """No account is called so, and whoever gets into the group would be administrator for ever."""
+    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group(named))
+
+    [step] = steps(plan, "remove_role")
+    shown = f"{GROUP_ID}" if named == GROUP_ID else f'"{named}" ({GROUP_ID})'
+    assert step.title == f"Remove the role Company Administrator of the group {shown}"
+    assert f"principalId%20eq%20'{GROUP_ID}'" in step.calls[0].path
+    assert f"$holder = Get-MgGroup -GroupId '{GROUP_ID}'" in step.powershell
+    assert titles(plan, "disable_account") == [f"Disable the account {ADMIN} (who did it)"]
+    assert titles(plan, "revoke_sessions") == [f"End all sessions of {ADMIN} (who did it)"]
+    assert [call.path for one in plan.steps for call in one.calls if f"/users/{GROUP_ID}" in call.path] == []
+
+
+def test_a_role_that_a_group_may_take_is_named_with_the_group(tmp_path: Path) -> None:
+    """Whoever is in it takes it at will."""
+    plan = plan_from(
+        tmp_path, "i16_privileged_role", given_to_group(GROUP_ID, "Add eligible member to role.")
+    )
+
+    assert titles(plan, "remove_role") == [
+        f"Let the group {GROUP_ID} be eligible no more for the role Company Administrator"
+    ]
+
+
+def test_the_group_has_the_role_no_more_and_its_administrator_still_has(tmp_path: Path) -> None:
+    """Carried out by its id, and taken back."""
+    planned = plan_from(tmp_path, "i16_privileged_role", given_to_group("Helpers"))
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN)
+        of_group = {"id": "g", "principalId": GROUP_ID, "roleDefinitionId": GLOBAL}
+        scene.directory.lists[ASSIGNMENTS].append(of_group)
+        plan = replace(planned, tenant=scene.tenant, steps=tuple(steps(planned, "remove_role")))
+
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        held = [one["principalId"] for one in scene.directory.lists[ASSIGNMENTS]]
+        assert held == [scene.directory.users[ANN]["id"]]
+        assert [told.came for told in await scene.undo(plan)] == [Came.DONE]
+        held = [one["principalId"] for one in scene.directory.lists[ASSIGNMENTS]]
+        assert held == [scene.directory.users[ANN]["id"], GROUP_ID]
+
+    in_scene(tmp_path, test)
+
+
+PARTNER = "tech@msp.example"
+ELSEWHERE = {"UserId": PARTNER, "ActorContextId": "99999999-aaaa-4bbb-8ccc-dddddddddddd"}
+WEAKENED = {
+    "shape": "cmdlet",
+    "Operation": "Set-AdminAuditLogConfig",
+    "Parameters": {"UnifiedAuditLogIngestionEnabled": "False"},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "record"),
+    [
+        ("i16_privileged_role", role(BEA) | ELSEWHERE),
+        ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": True}),
+        ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": "True"}),
+    ],
+)
+def test_an_administrator_of_another_organisation_has_no_account_to_disable(
+    tmp_path: Path, rule: str, record: dict[str, Any]
+) -> None:
+    """Graph answers 404, and the partner's way in is what has to end; it is said once."""
+    plan = plan_from(tmp_path, rule, record)
+
+    told = [step for step in plan.steps if PARTNER in step.title]
+    assert [step.title.replace(" (who did it)", "") for step in told] == [
+        f"End the way in of {PARTNER}: it is an account of another organisation"
+    ]
+    assert told[0].is_by_hand
+    assert "Partner relationships" in told[0].notes[0]
+    assert [call.path for step in plan.steps for call in step.calls if "msp.example" in call.path] == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        WEAKENED,
+        WEAKENED | {"ExternalAccess": True, "UserId": ADMIN},
+        WEAKENED | {"UserId": "tech_msp.example#EXT#@contoso.example"} | {"ExternalAccess": True},
+    ],
+)
+def test_an_account_of_this_organisation_is_disabled(tmp_path: Path, record: dict[str, Any]) -> None:
+    """An accepted domain is one's own whatever ran the cmdlet, and a guest has an account here."""
+    known = Knowledge(accepted_domains=frozenset({"contoso.example"}))
+    plan = plan_from(tmp_path, "d01_audit_log_off", record, knowledge=known)
+
+    assert titles(plan, "disable_account") == [f"Disable the account {record.get('UserId', ADMIN)}"]

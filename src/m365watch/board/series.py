@@ -64,7 +64,7 @@ def chart_of(
 
 
 def colours_of(rows: Sequence[tuple[int, str, int]]) -> Callable[[str], str]:
-    """A colour for each name of a chart's rows, whatever their order: of the most frequent each has its own."""
+    """A colour for each name of a chart's rows, whatever their order: the most frequent have their own."""
     totals: Counter[str] = Counter()
     for _, name, count in rows:
         totals[name] += count

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from m365watch.plain import plain
+
 PLACES = {
     "demo": "m365watch.cli.demo.command:demo",
     "init": "m365watch.cli.init:init",
@@ -72,7 +74,7 @@ class CommandGroup(TyperGroup):
                 # One that is missing: typer has the sentence for it.
                 raise
             # What checks the values for typer begins with its own name for the kind of mistake.
-            said = str(error).removeprefix("Value error, ")
+            said = plain(str(error).removeprefix("Value error, "))
             hint = error.param_hint
             raise typer.BadParameter(said, ctx=error.ctx, param=error.param, param_hint=hint) from None
 

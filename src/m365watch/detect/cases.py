@@ -39,6 +39,7 @@ from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 from m365watch.instants import EPOCH, ms_of
+from m365watch.plain import plain
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
 
@@ -104,8 +105,10 @@ def read_cases(path: Path) -> Cases:
     if not isinstance(text, dict) or not text.keys() <= _KEYS:
         raise ValueError(f"has other keys than {', '.join(sorted(_KEYS))}")
     rule = text.get("detection") or text.get("rule")
-    if not isinstance(rule, str) or not rule:
+    if not isinstance(rule, str) or not rule.strip():
         raise ValueError("names no rule: it needs the key detection or rule")
+    # A text of several lines ends with a break in YAML, and a name has none.
+    rule = " ".join(plain(rule).split())
     shared = text.get("settings") or {}
     try:
         hits = [_case(one, is_hit=True, shared=shared) for one in _listed(text, "hits")]

@@ -40,7 +40,9 @@ class Several:
     """`several`: more than `threshold` matches in `period`."""
 
     threshold: int
+    """There is an alert from one match more on."""
     period: int
+    """Any span of this length."""
     keys: tuple[str, ...] = ()
     """The fields whose values are counted apart; `group_by` where it is absent."""
 
@@ -50,7 +52,9 @@ class Low:
     """`low`: at most `threshold` matches in a whole `period`."""
 
     period: int
+    """Cut at fixed times since 1970: whole hours, or days of UTC; looked at 2 hours after its end."""
     threshold: int = 0
+    """So many in a period are silence still."""
     learn: int = 7 * 86_400
     """A group counts as alive once it had more than `threshold` matches in some period of this span."""
 
@@ -60,8 +64,11 @@ class Rolling:
     """`rolling`: every `period`, over the `back_period` before."""
 
     period: int
+    """How often it is looked; cut as those of `low`."""
     back_period: int
+    """What is looked at each time, up to then."""
     threshold: int = 1
+    """There is an alert from so many matches on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +76,13 @@ class Change:
     """`gradient`: from one period to the next."""
 
     period: int
+    """Cut as those of `low`; each is compared with the one before."""
     threshold: float
+    """By more than this; for what falls, a factor counts the other way round."""
     absolute: bool = False
     """Whether `threshold` is a difference; otherwise it is a factor, 2 for doubled."""
     direction: str = "up"
+    """Which changes count: up, down or both."""
     value: str = ""
     """The field that is summed; matches are counted where it is empty."""
     at_least: float = 1
@@ -84,13 +94,19 @@ class Deviation:
     """`deviation`: from the mean of the periods before."""
 
     period: int
+    """Cut as those of `low`; each is compared with the mean of those before."""
     threshold: float
+    """Further than this from the mean."""
     periods: int = 14
+    """How many before make the mean; a group is judged once it has so many, from its first match on."""
     absolute: bool = False
     """Whether `threshold` is a difference from the mean; otherwise in standard deviations."""
     direction: str = "up"
+    """Which deviations count: up, down or both."""
     value: str = ""
+    """The field that is summed; matches are counted where it is empty."""
     at_least: float = 1
+    """Periods are left alone whose value and whose mean are below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,9 @@ class FirstSeen:
     """`first_seen`: a key that no day of the `period` before has had; days of UTC."""
 
     key: tuple[str, ...]
+    """The fields whose values together are new: of person and country, a country new for the person."""
     period: int = 14 * 86_400
+    """How far back it counts as known."""
     learn: int = 7 * 86_400
     """How long a tenant has been watched by this rule before it says anything."""
 
@@ -108,8 +126,11 @@ class Travel:
     """`travel`: two places, too far apart."""
 
     speed_km_h: float = 900
+    """Faster than this nobody travels."""
     distance_km: float = 500
+    """Places that are nearer than this are one: tables of addresses are no better."""
     within: int = 86_400
+    """Two places further apart in time are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,7 @@ class Raise:
     """A severity that depends on what matched."""
 
     to: Severity
+    """informational, low, medium, high or critical; it never falls."""
     when: str
     """The name of one of the rule's selections."""
 
@@ -128,28 +150,40 @@ class Extension:
     detection: str = ""
     """Its number in the catalogue: B01."""
     evidence: str = ""
+    """What it was verified on, for `rules show`."""
     aliases: tuple[str, ...] = ()
+    """Other names by which commands and exceptions find it."""
     entity: Mapping[str, str] = field(default_factory=lambda: {"user": "UserId"})
     """By kind (user, address, app, mailbox, site, session, ...), the field whose value it is; of A|B the
     first that a record has."""
     group_by: tuple[str, ...] = ()
+    """The fields by whose values matches belong together; those of `entity` where it is absent."""
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By field, parts of texts; a value that holds one counts under no `contains`. %name% is a list."""
     quiet: int = 86_400
+    """Matches of one group make one alert for as long as no more than this lies between two of them."""
     once: int | None = None
     """For `value_count`: of records with the same group and counted value, the first of each such stretch
     counts. What people do all day costs little then; an alert's count is of the records that count."""
     headline: str = ""
     """The alert's title, with values in braces, where the rule's own says too little."""
     explanation: str = ""
+    """What an alert says, with fields in braces: {UserId}, {A|B} for the first that is there, {user} for an
+    entity, {count}; what stands in [[ ]] is left out where a value in it is not known."""
     check: tuple[str, ...] = ()
+    """What an analyst looks at next; with values in braces, too."""
     contain: tuple[str, ...] = ()
+    """Steps of `m365watch respond`, by name; a wrong one is told with those that there are."""
     building_block: bool = False
     """Whether the rule only serves correlations, whatever they say about generating."""
     risk: int | None = None
+    """Points that an alert adds to the risk of its entities; by its severity where it is absent."""
     tuning: Mapping[str, str] = field(default_factory=dict)
+    """By what can be turned, what that does; for `rules show`."""
     raises: tuple[Raise, ...] = ()
+    """One or several: a higher severity, where a selection holds as well."""
     kind: Kind | None = None
+    """Only to be said for travel without numbers; otherwise one of the keys below says it."""
     several: Several | None = None
     low: Low | None = None
     rolling: Rolling | None = None

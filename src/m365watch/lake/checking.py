@@ -19,6 +19,7 @@ from m365watch.lake.files import (
     hides_rows,
     list_known_files,
 )
+from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
 from m365watch.lake.writer import plain_reason
 from m365watch.values import dataclass
@@ -90,7 +91,7 @@ def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
 
 
 def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
-    """Look at every file that the newest version names; with `reads_all`, at every row of it.
+    """Look at every file that the newest version names, and at the rollups; with `reads_all`, at every row.
 
     Works beside a running collector. One file's footer, or one chunk of its rows, is in memory at a time.
 
@@ -100,6 +101,8 @@ def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
     for shape in TABLES:
         if DeltaTable.is_deltatable(str(lake / shape.name)):
             _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
+    for problem in rollup_problems(lake, lambda path: _problem_of_rollup(path, reads_all=reads_all)):
+        found.add(problem)
     note = unfinished(lake)
     if note is not None:
         found.add(
@@ -149,6 +152,16 @@ def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Itera
     else:
         if known.rows is not None and rows != known.rows:
             yield f"has {rows:,} records where the table names {known.rows:,}"
+
+
+def _problem_of_rollup(path: Path, *, reads_all: bool) -> str:
+    try:
+        _count_rows(path, reads_all=reads_all)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, pa.ArrowException) as failure:
+        return f"cannot be read ({plain_reason(failure)})"
+    return ""
 
 
 def _count_rows(path: Path, *, reads_all: bool) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.errors import LedgerUnusable
-from m365watch.ledger.database import name_failure, transaction
+from m365watch.ledger.database import FAILURES, name_failure, transaction
 from m365watch.ledger.reading import cure_of_version, remembered, require_ledger
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.values import dataclass
@@ -122,5 +122,5 @@ def _changing(path: Path) -> Iterator[sqlite3.Connection]:
                 )
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise name_failure(error, path) from error

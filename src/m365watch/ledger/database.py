@@ -18,6 +18,9 @@ _CACHE_KIB = 4_000
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What working with a file raises; the second where SQLite quotes bytes of it that are no text."""
+
 
 class HasPath(Protocol):
     """What names its file in an error."""
@@ -42,7 +45,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA busy_timeout = 5000")
         migrate(connection)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise name_failure(error, path) from error
     path.chmod(0o600)
     return connection
@@ -68,13 +71,13 @@ def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Conca
     def named(self: Named, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(self, *args, **kwargs)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise name_failure(error, self.path) from error
 
     return named
 
 
-def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | LedgerUnusable:
+def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerUnavailable | LedgerUnusable:
     """A full disk or a lock passes; damage is mended by the next start; anything else needs a person."""
     if is_damage(error):
         # The next start then looks at all of it, however long that takes.
@@ -88,14 +91,15 @@ def name_failure(error: sqlite3.Error, path: Path) -> LedgerUnavailable | Ledger
         )
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
         return LedgerUnavailable(f"the ledger cannot be written ({error})", where=str(path))
+    why = "it holds bytes that are no text" if isinstance(error, UnicodeDecodeError) else str(error)
     return LedgerUnusable(
-        f"the ledger cannot be used ({error})",
+        f"the ledger cannot be used ({why})",
         where=str(path),
         fix="check the disk; where the file is moved aside, the next run begins a new one",
     )
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     """Whether `error` says that the file itself is not as SQLite wrote it."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from m365watch.instants import us_of
-from m365watch.ledger.database import name_failure, open_database, transaction
+from m365watch.ledger.database import FAILURES, name_failure, open_database, transaction
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import require_ledger
 from m365watch.values import dataclass
@@ -55,7 +55,7 @@ def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int
         with closing(open_database(path)) as connection:
             asked = json.dumps(list(numbers)) if numbers else None
             return _put_back(connection, feed_part, asked, now_us=us_of(now))
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise name_failure(error, path) from error
     finally:
         lock.release()

@@ -13,7 +13,7 @@ import structlog
 from m365watch.clock import Clock
 from m365watch.durable import sync_folder
 from m365watch.errors import LedgerUnusable
-from m365watch.ledger.database import is_damage, name_failure, suspicion_of
+from m365watch.ledger.database import FAILURES, is_damage, name_failure, suspicion_of
 
 CHECK_S = 1.0
 """How long a start may look for damage; 3 million identities take 0.3 s in memory, 10 s on a slow disk."""
@@ -117,7 +117,7 @@ class DamageGuard:
                     return find_damage(connection, thorough=True)
                 with within(connection, self._limit_s, self._clock):
                     return find_damage(connection)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             if is_damage(error):
                 return [str(error)]
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:

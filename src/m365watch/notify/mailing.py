@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,14 +18,13 @@ from m365watch.config.targets import EmailTarget
 from m365watch.entra.tls import make_context
 from m365watch.errors import NeedsOperator, NotificationsRefused, RetryLater, Unavailable
 from m365watch.notify.mail import make_mail
+from m365watch.notify.mail_connection import TIMEOUT_S, BoundedMail, BoundedMailOverTls
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sent
 from m365watch.notify.tidings import Notification
 from m365watch.notify.words import shortened
 from m365watch.plain import plain
 
-TIMEOUT_S = 20.0
-"""How long the server may take over one step."""
 ANSWER_CHARACTERS_MAX = 160
 
 _T = TypeVar("_T")
@@ -35,7 +34,7 @@ _log = structlog.get_logger(__name__)
 async def in_daemon_thread(work: Callable[[], _T]) -> _T:
     """What `work` answers, done in a thread that no end of the process waits for.
 
-    A mail server may take its time over every step; who is cancelled leaves the thread to its time-outs.
+    A mail server may take its time over every step, and who is cancelled does not wait for it.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
@@ -76,22 +75,32 @@ class MailSender:
     async def send(self, outgoing: Outgoing) -> Sent:
         """Send the mail. Raises: RetryLater, NotificationsRefused."""
         [notification] = outgoing.notifications
-        return await in_daemon_thread(lambda: self._send(notification))
+        return await self._in_thread(lambda opened: self._send(notification, opened))
 
     async def look(self) -> str:
         """Connect, log in, and leave. Raises: RetryLater, NotificationsRefused."""
-        return await in_daemon_thread(self._look)
+        return await self._in_thread(self._look)
+
+    async def _in_thread(self, work: Callable[[list[BoundedMail]], _T]) -> _T:
+        """What it answers; whoever gives up waiting leaves no connection behind, and so no thread."""
+        opened: list[BoundedMail] = []
+        try:
+            return await in_daemon_thread(lambda: work(opened))
+        except asyncio.CancelledError:
+            for server in opened:
+                server.hang_up()
+            raise
 
     async def close(self) -> None:
         """Nothing is open between two mails."""
 
-    def _send(self, notification: Notification) -> Sent:
+    def _send(self, notification: Notification, opened: list[BoundedMail]) -> Sent:
         target = self._target
         mail = make_mail(
             notification, sender=target.sender, recipients=target.recipients, collector=self._collector
         )
         try:
-            with self._connected() as server:
+            with self._connected(opened) as server:
                 refused = server.send_message(mail, target.sender, list(target.recipients))
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as error:
             if 500 <= error.smtp_code < 600 and isinstance(error, smtplib.SMTPDataError):
@@ -106,10 +115,10 @@ class MailSender:
             )
         return Sent()
 
-    def _look(self) -> str:
+    def _look(self, opened: list[BoundedMail]) -> str:
         target = self._target
         try:
-            with self._connected() as server:
+            with self._connected(opened) as server:
                 code, text = server.noop()
                 if code >= 400:
                     raise smtplib.SMTPResponseException(code, text)
@@ -119,15 +128,19 @@ class MailSender:
         login = " and takes the login" if target.username else ""
         return f"{target.host}:{target.port} answers {how}{login}; no mail was sent"
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self, opened: list[BoundedMail]) -> BoundedMail:
         """A connection that mail can be sent over. Raises: SMTPException, OSError."""
-        target, name = self._target, socket.gethostname()
+        target = self._target
+        to: dict[str, Any] = {
+            "host": target.host,
+            "port": target.port,
+            "local_hostname": socket.gethostname(),
+            "timeout": TIMEOUT_S,
+        }
         if target.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                target.host, target.port, local_hostname=name, timeout=TIMEOUT_S, context=self._context()
-            )
+            server: BoundedMail = BoundedMailOverTls(opened, **to, context=self._context())
         else:
-            server = smtplib.SMTP(target.host, target.port, local_hostname=name, timeout=TIMEOUT_S)
+            server = BoundedMail(opened, **to)
         try:
             server.ehlo_or_helo_if_needed()
             if target.security == "starttls":

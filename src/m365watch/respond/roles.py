@@ -7,7 +7,7 @@ from dataclasses import replace
 from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
 from m365watch.respond.app_names import App
-from m365watch.respond.clues import Account, Clues, first_of
+from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
 from m365watch.respond.quoting import guid_in, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
@@ -17,6 +17,7 @@ _SEVERAL_SCOPES = (
     "Where it has the role more than once (for all of the tenant, for one unit), a person picks: it may have"
     " had one of them by right."
 )
+_NOT_ELIGIBLE = "A role that Privileged Identity Management made eligible is not among these."
 _ELIGIBLE = "add eligible member to role."
 _AT_GRAPH = {"company administrator": "Global Administrator"}
 """Records have a name for it that Graph has given up."""
@@ -43,6 +44,24 @@ class _Role:
         return self.name or f"with the id {self.definition}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who was given a role of the directory."""
+
+    told: str
+    """As a step's title names it."""
+    get: str
+    """PowerShell that gives it as $holder."""
+    subject: str
+    """The path at which Graph has it; empty where its object id is known."""
+    id: str = ""
+    permissions: tuple[str, ...] = ()
+    """What that takes."""
+    notes: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    """PowerShell that shows who has the role by it."""
+
+
 def remove_role(clues: Clues) -> list[Step]:
     """Roles of the directory, of an application as well, and for Exchange its own."""
     exchange = [_exchange_role(one, clues) for one in clues.entity("grantee")]
@@ -50,12 +69,41 @@ def remove_role(clues: Clues) -> list[Step]:
         return exchange
     roles = _roles_in(clues)
     is_eligible = _ELIGIBLE in {one.lower() for one in clues.values("Operation")}
-    accounts = [one for one in clues.accounts if not one.acted]
+    holders = [*map(_account, clues.accounts), *_groups(clues)]
     if not roles or is_eligible:
         look = _look_at_eligible if is_eligible else _look_at_roles
-        return [look(one, roles) for one in accounts]
-    return [_role_of_account(one, roles) for one in accounts] or [
+        return [look(one, roles) for one in holders if one is not None]
+    return [_directory_role(one, roles) for one in holders if one is not None] or [
         _role_of_application(app, roles) for app in clues.applications
+    ]
+
+
+def _account(one: Account) -> _Holder | None:
+    """None for who only did it."""
+    if one.acted:
+        return None
+    return _Holder(
+        one.told,
+        get=f"$holder = Get-MgUser -UserId {powershell(one.name)}",
+        subject=f"{path_of(one)}?$select=id",
+        permissions=("User.Read.All",),
+    )
+
+
+def _groups(clues: Clues) -> list[_Holder]:
+    """Everybody in a group has its roles, and whoever may let others in gives them."""
+    return [
+        _Holder(
+            f'the group "{named}" ({group})' if named and named.lower() != group else f"the group {group}",
+            get=f"$holder = Get-MgGroup -GroupId {powershell(group)}",
+            subject="",
+            id=group,
+            notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
+            members=("Get-MgGroupMember -GroupId $holder.Id -All | Format-List Id,AdditionalProperties",),
+        )
+        for named in (first_of(clues.values("ObjectId")),)
+        for group in map(guid_in, clues.values(GROUP_FIELD))
+        if group
     ]
 
 
@@ -72,19 +120,20 @@ def _named(roles: tuple[_Role, ...]) -> str:
     return " or ".join(one.told.strip('"') for one in roles)
 
 
-def _look_at_roles(one: Account, _: tuple[_Role, ...]) -> Step:
+def _look_at_roles(one: _Holder, _: tuple[_Role, ...]) -> Step:
     return Step(
         "remove_role",
         f"See which roles {one.told} has",
         powershell=(
-            f"$holder = Get-MgUser -UserId {powershell(one.name)}",
+            one.get,
+            *one.members,
             "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($holder.Id)'\"",
         ),
         notes=("By hand: no record gave it one, so that whatever it has is rightly its own until you know.",),
     )
 
 
-def _look_at_eligible(one: Account, roles: tuple[_Role, ...]) -> Step:
+def _look_at_eligible(one: _Holder, roles: tuple[_Role, ...]) -> Step:
     named = _named(roles)
     return Step(
         "remove_role",
@@ -92,7 +141,8 @@ def _look_at_eligible(one: Account, roles: tuple[_Role, ...]) -> Step:
         if named
         else f"See which roles {one.told} is eligible for",
         powershell=(
-            f"$holder = Get-MgUser -UserId {powershell(one.name)}",
+            one.get,
+            *one.members,
             (
                 "Get-MgRoleManagementDirectoryRoleEligibilitySchedule"
                 " -Filter \"principalId eq '$($holder.Id)'\""
@@ -112,52 +162,32 @@ def _look_at_eligible(one: Account, roles: tuple[_Role, ...]) -> Step:
     )
 
 
-def _role_of_account(one: Account, roles: tuple[_Role, ...]) -> Step:
-    return _directory_role(
-        one.told,
-        roles,
-        subject=f"{path_of(one)}?$select=id",
-        get=f"$holder = Get-MgUser -UserId {powershell(one.name)}",
-        permissions=("RoleManagement.ReadWrite.Directory", "User.Read.All"),
-        notes=("A role that Privileged Identity Management made eligible is not among these.", NOT_THE_LAST),
-    )
-
-
 def _role_of_application(app: App, roles: tuple[_Role, ...]) -> Step:
-    step = _directory_role(
+    holder = _Holder(
         f"the application {app.told}",
-        roles,
-        subject=f"{app.principal}?$select=id",
         get=f"{app.get_principal}; $holder = $app",
-        permissions=("Application.Read.All", "RoleManagement.ReadWrite.Directory"),
-        notes=("A role that Privileged Identity Management made eligible is not among these.",),
+        subject=f"{app.principal}?$select=id",
+        permissions=("Application.Read.All",),
     )
+    step = _directory_role(holder, roles)
     # A registration's object id has to be looked up twice, which no single call can say.
     why = ("By hand: Graph knows it here by another id, which the first command finds.",)
     return replace(step, operations=(), permissions=(), notes=why) if app.principal_subject else step
 
 
-def _directory_role(
-    told: str,
-    roles: tuple[_Role, ...],
-    *,
-    subject: str,
-    get: str,
-    permissions: tuple[str, ...],
-    notes: tuple[str, ...],
-) -> Step:
+def _directory_role(one: _Holder, roles: tuple[_Role, ...]) -> Step:
     return Step(
         "remove_role",
-        f"Remove the role {_named(roles)} of {told}",
+        f"Remove the role {_named(roles)} of {one.told}",
         operations=(
             Remove(
                 "/roleManagement/directory/roleAssignments"
-                "?$filter=principalId%20eq%20'{subject.id}'&$expand=roleDefinition",
+                f"?$filter=principalId%20eq%20'{one.id or '{subject.id}'}'&$expand=roleDefinition",
                 GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
                 label=("roleDefinition.displayName", "directoryScopeId"),
-                wanted=tuple(one.wanted for one in roles),
+                wanted=tuple(role.wanted for role in roles),
                 is_one=True,  # no record tells in which unit of the directory it was given
-                subject=subject,
+                subject=one.subject,
                 restored_at="/roleManagement/directory/roleAssignments",
                 restored=("principalId", "roleDefinitionId", "directoryScopeId"),
                 locks_out=True,
@@ -165,12 +195,13 @@ def _directory_role(
         ),
         powershell=(
             LOOK_FOR_ANOTHER,
-            get,
+            one.get,
+            *one.members,
             "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($holder.Id)'\"",
             "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
         ),
-        permissions=permissions,
-        notes=(*notes, _SEVERAL_SCOPES),
+        permissions=tuple(sorted(("RoleManagement.ReadWrite.Directory", *one.permissions))),
+        notes=(*one.notes, _NOT_ELIGIBLE, NOT_THE_LAST, _SEVERAL_SCOPES),
     )
 
 

@@ -95,6 +95,9 @@ CATALOGUE: dict[str, Derived] = {
     "foreign_domains": Derived(members.foreign_domains, _MEMBERS),
     "external_domain": Derived(addresses.external_domain, _SHARING),
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
+    "outside_actor": Derived(
+        actors.outside_actor, ("UserId", "ActorContextId", "OrganizationId", "ExternalAccess")
+    ),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
     "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
     "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
@@ -112,6 +115,7 @@ CATALOGUE: dict[str, Derived] = {
     "target_app": Derived(
         targets.target_app, ("Target", "ModifiedProperties", "ExtendedProperties", "ObjectId")
     ),
+    "target_group": Derived(targets.target_group, ("Target",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),

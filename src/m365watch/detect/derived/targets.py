@@ -28,6 +28,7 @@ def target_name(view: View) -> tuple[Value, ...]:
     return (name,) if name else ()
 
 
+_GROUP = "Group_"
 _PRINCIPAL = "ServicePrincipal_"
 _APPLICATION = "Application_"
 """What stands before an application's object id, which is not the id that it signs in with."""
@@ -72,6 +73,16 @@ def target_app(view: View) -> tuple[Value, ...]:
     signs_in = (one for one in named if is_guid(one) and one.lower() != own)
     found = next(signs_in, "") or principal
     return (found,) if found else changed_app(view)
+
+
+def target_group(view: View) -> tuple[Value, ...]:
+    """The object id of the group that something was given to, bare; nothing where it is no group.
+
+    `Target` has it after `Group_`; what the group is called, which may look the same, is of another type.
+    """
+    objects = (one for kind, one in _identities(view) if kind == _OTHER and one.startswith(_GROUP))
+    found = next(filter(is_guid, (one.removeprefix(_GROUP) for one in objects)), "")
+    return (found.lower(),) if found else ()
 
 
 def app_object(view: View) -> tuple[Value, ...]:

@@ -190,6 +190,11 @@ def drop_stale(lake: Path, present: Mapping[date, Collection[str]] | None = None
     return removed
 
 
+def days_named(place: Path) -> list[date]:
+    """The days that the folders in `place` are named by, in order."""
+    return sorted(day for folder in _folders(place) if (day := _day_of(folder)) is not None)
+
+
 def _folders(place: Path) -> list[Path]:
     return [one for one in place.iterdir() if one.is_dir() and one.name != WEEKS] if place.is_dir() else []
 
