@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -114,7 +113,10 @@ def make_detections(
     """
     detections = settings.detections
     if not detections.enabled:
-        shutil.rmtree(queues / DETECTIONS, ignore_errors=True)
+        if (queues / DETECTIONS).exists():
+            from shutil import rmtree
+
+            rmtree(queues / DETECTIONS, ignore_errors=True)
         return None
     from m365watch.detect.alert_teller import AlertTeller
     from m365watch.detect.output import DetectionOutput

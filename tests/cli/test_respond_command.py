@@ -81,6 +81,7 @@ def test_the_plan_is_printed_with_graph_and_powershell(config: Path) -> None:
     assert "1. End all sessions of ann@contoso.example  [cannot be undone]" in out
     assert "3. See whether ann@contoso.example forwards its mail besides, and to whom  [by hand]" in out
     assert "MailboxSettings.ReadWrite, User.RevokeSessions.All" in out
+    assert "\n1 step is yours, by hand: 3\n" in out
 
 
 def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
@@ -96,6 +97,7 @@ def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
         (3, "remove_forwarding", True),
     ]
     assert document["steps"][0]["graph"][0]["method"] == "POST"
+    assert document["steps_by_hand"] == 1
 
 
 def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path) -> None:

@@ -16,7 +16,9 @@ from deltalake import DeltaTable, write_deltalake
 from lake_place import WRITER_ID, LakePlace, file_size_limit, records_of, rows_of
 from m365watch.clock import SystemClock
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.lake.parquet import Part
+from m365watch.lake.columns import tabulate
+from m365watch.lake.parquet import FRESH, MERGED, Part, write_part
+from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter
 from m365watch.model import Batch
 from m365watch.outputs.lake import LakeOutput
@@ -254,3 +256,44 @@ def test_the_files_say_what_is_in_them(tmp_path: Path) -> None:
     assert facts["min.created_at"] == min(rows["created_at"].to_pylist())
     assert facts["max.created_at"] == max(rows["created_at"].to_pylist())
     assert facts["null_count.record_type"] == 0
+
+
+def test_a_fresh_file_compresses_its_long_columns_alone(tmp_path: Path) -> None:
+    """Of few records the others would take longer to compress than all is worth; a merged file is to stay."""
+    fresh, merged = (
+        write_part(
+            tmp_path,
+            AUDIT_TABLE,
+            day=date(2026, 11, 17),
+            name=f"of-{compression.level}",
+            chunks=[tabulate(batch_of(1))],
+            compression=compression,
+        )
+        for compression in (FRESH, MERGED)
+    )
+
+    assert compressed_columns(tmp_path / fresh.path) == {*AUDIT_TABLE.long}
+    assert compressed_columns(tmp_path / merged.path) == {*AUDIT_TABLE.file_schema.names}
+
+
+def compressed_columns(path: Path) -> set[str]:
+    group = pq.read_metadata(path).row_group(0)
+    columns = map(group.column, range(group.num_columns))
+    return {one.path_in_schema for one in columns if one.compression == "ZSTD"}
+
+
+def test_times_keep_their_least_and_greatest_without_a_dictionary(tmp_path: Path) -> None:
+    """They hardly repeat, and whoever asks for a span passes over row groups by them."""
+    part = write_part(
+        tmp_path,
+        AUDIT_TABLE,
+        day=date(2026, 11, 17),
+        name="a",
+        chunks=[tabulate(batch_of(1))],
+        compression=FRESH,
+    )
+
+    column = pq.read_metadata(tmp_path / part.path).row_group(0).column(0)
+    assert column.path_in_schema == "created_at"
+    assert column.has_dictionary_page is False
+    assert column.statistics.has_min_max

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from multidict import CIMultiDict
 
-from alerts import ANN, APP, make_alert, make_match
+from alerts import ANN, APP, AT_MS, make_alert, make_match
 from m365watch.clock import SystemClock
 from m365watch.detect.alert import AlertId
 from m365watch.entra.session import Answer, Session
@@ -31,6 +31,7 @@ from test_responding import RULES, Scene, in_scene
 MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
 PRINCIPAL = f"/servicePrincipals(appId='{APP}')"
 EVE = "eve@contoso.example"
+ANN_ID = "1b6f0c11-2222-4aaa-8bbb-0123456789ab"
 
 
 def names(scene: Scene) -> list[str]:
@@ -73,6 +74,52 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
         assert told.came is Came.PICK
         assert "the alert ffffffff wants it to stay so" in told.label
         assert names(scene) == []
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("made_again", [{}, {"Parameters.DeleteMessage": "True"}])
+def test_what_came_back_since_and_is_called_otherwise_is_not_done(
+    tmp_path: Path, made_again: dict[str, str]
+) -> None:
+    """The alert has a record of later than what was done: the rule lives, and its name may be another."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+        fields = {"Parameters.Name": ".."}
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=fields)
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+
+        scene.directory.add(RULES, {"displayName": "Invoices", "sequence": 1})
+        tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
+        alert = replace(make_alert("remove_inbox_rule", user=ANN), last_at_ms=tomorrow_ms)
+        after = make_match(fields | made_again, after_ms=tomorrow_ms - AT_MS)
+        later = plan_response(alert, [make_match(fields), after])
+        told = await scene.apply(replace(later, tenant=scene.tenant))
+
+        assert {one.came for one in told} == {Came.MISSING}
+        assert all("there is: displayName Invoices" in one.label for one in told)
+
+    in_scene(tmp_path, test)
+
+
+def test_what_was_done_stays_done_whatever_else_came_since(tmp_path: Path) -> None:
+    """Only a record of that very rule says that it was there again."""
+
+    async def test(scene: Scene) -> None:
+        made = {"Operation": "New-InboxRule"}
+        first, second = (made | {"Parameters.Name": name} for name in ("..", "Invoices"))
+        for name in ("..", "Invoices"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=first)
+        assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+
+        tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
+        alert = replace(make_alert("remove_inbox_rule", user=ANN), last_at_ms=tomorrow_ms)
+        later = plan_response(alert, [make_match(first), make_match(second, after_ms=tomorrow_ms - AT_MS)])
+        told = await scene.apply(replace(later, tenant=scene.tenant))
+
+        assert [one.came for one in told] == [Came.ALREADY, Came.DONE]
 
     in_scene(tmp_path, test)
 
@@ -288,6 +335,81 @@ def test_what_another_alert_wants_shut_is_not_opened_unasked(tmp_path: Path) -> 
     assert "the alert bbbbbbbb wants it to stay so" in undone.label
     assert not graph.enabled
     assert journal.list_deeds(second.alert_id) == []
+
+
+@pytest.mark.parametrize("spelt", ["Ann@Contoso.Example", ANN_ID])
+def test_an_account_is_the_same_however_an_alert_spells_it(tmp_path: Path, spelt: str) -> None:
+    """Exchange and Entra differ in capitals, and some records have the object's id."""
+    journal, graph = Journal(tmp_path), Halting(None)
+    first = disable()
+    second = plan_response(replace(make_alert("disable_account", user=spelt), id=AlertId("b" * 32)))
+    asyncio.run(desk_of(first, graph, journal).carry_out(first.steps[0]))
+    [told] = asyncio.run(desk_of(second, graph, journal).carry_out(second.steps[0]))
+    [done] = journal.to_undo(first.alert_id)
+    undone = asyncio.run(desk_of(first, graph, journal).undo(done))
+
+    assert told.came is Came.ALREADY
+    assert (undone.came, graph.enabled) == (Came.PICK, False)
+    assert "the alert bbbbbbbb wants it to stay so" in undone.label
+
+
+def test_an_application_is_the_same_by_its_id_and_by_its_object(tmp_path: Path) -> None:
+    """One alert has the id that it signs in with, and the next only the object's."""
+    journal, graph = Journal(tmp_path), Halting(None)
+    first, second = (
+        plan_response(replace(make_alert("disable_application", app=app), id=AlertId(alert * 32)))
+        for alert, app in (("a", APP), ("b", f"ServicePrincipal_{ANN_ID}"))
+    )
+    for plan in (first, second):
+        desk = Desk(plan, graph, journal, clock=SystemClock(), by="tester", ask=yes)
+        asyncio.run(desk.carry_out(plan.steps[0]))
+    [done] = journal.to_undo(first.alert_id)
+    undone = asyncio.run(desk_of(first, graph, journal).undo(done))
+
+    assert (undone.came, graph.enabled) == (Came.PICK, False)
+
+
+async def yes(_question: str) -> bool:
+    """A person who means it."""
+    return True
+
+
+def test_a_rule_s_mailbox_is_the_same_however_an_alert_spells_it(tmp_path: Path) -> None:
+    """The second alert found the rule gone, and the first would have made it again."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        spelt = "Ann@Contoso.Example"
+        alert = replace(make_alert("remove_inbox_rule", user=spelt), id=AlertId("b" * 32))
+        second = plan_response(alert, [make_match({"Parameters.Name": ".."})])
+        second = replace(second, tenant=scene.tenant)
+
+        assert [told.came for told in await scene.apply(first)] == [Came.DONE]
+        scene.directory.lists[RULES.replace(ANN, spelt)] = scene.directory.lists[RULES]
+        assert [told.came for told in await scene.apply(second)] == [Came.ALREADY]
+        [told] = await scene.undo(first)
+
+        assert told.came is Came.PICK
+        assert names(scene) == []
+
+    in_scene(tmp_path, test)
+
+
+def test_what_was_made_again_and_removed_for_another_alert_is_not_made_again(tmp_path: Path) -> None:
+    """It has another id by then, and is what that alert wants gone."""
+
+    async def test(scene: Scene) -> None:
+        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        for plan in (first, replace(first, alert_id=AlertId("b" * 32))):
+            scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+            assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
+        [told] = await scene.undo(first)
+
+        assert told.came is Came.PICK
+        assert names(scene) == []
+
+    in_scene(tmp_path, test)
 
 
 class Tokens:

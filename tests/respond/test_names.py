@@ -36,7 +36,7 @@ def test_a_name_of_another_s_likeness_is_in_no_command() -> None:
         "remove_transport_rule", "B06", cmdlet("New-TransportRule", Name="Archive\u200b", BlindCopyTo=THIEF)
     )
 
-    assert (step.powershell, step.notes[0].startswith("By hand.")) == ((), True)
+    assert (step.powershell, step.notes[0].startswith("By hand")) == ((), True)
 
 
 def test_a_file_whose_name_cannot_be_written_gives_a_step_by_hand() -> None:

@@ -21,6 +21,7 @@ from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.order import WORD_STEPS_MAX
+from m365watch.respond.permissions import NEEDED
 from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import GraphCall, PartOfIt, Plan, Remove, Revise, Step
@@ -594,6 +595,14 @@ def test_a_service_is_no_account() -> None:
     assert found.notes == ("neither the rule nor the alert names what could be contained",)
 
 
+@pytest.mark.parametrize("word", sorted(BUILDERS))
+def test_no_step_says_no_more_than_its_word(word: str) -> None:
+    """Of whatever an alert lacks, the step says what to look for."""
+    for step in plan(word, fields={"Operation": "Something else"}).steps:
+        assert step.title.lower() != word.replace("_", " ")
+        assert any(len(note) > len("By hand.") for note in step.notes)
+
+
 @pytest.mark.parametrize("user", ["S-1-5-21-1000-2000-3000-1001", "Ann"])
 def test_who_is_named_by_no_account_is_looked_for(user: str) -> None:
     """It may be one of yours all the same."""
@@ -808,7 +817,7 @@ def test_the_page_lists_the_permissions_of_every_step() -> None:
     no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
     needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
 
-    assert told == {word: set(names) for word, names in needed.items() if names}
+    assert told == {word: set(names) for word, names in needed.items() if names} == NEEDED
 
 
 def test_the_page_says_of_every_call_whether_it_is_documented() -> None:

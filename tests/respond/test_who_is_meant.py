@@ -11,10 +11,11 @@ from expand import written
 
 from alerts import ANN
 from detected import detect, plan_from, plan_of, rules_of, steps, titles
+from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.library import load_library
 from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan
-from test_from_records import ADMIN, GROUP_ID, SITE, role
+from test_from_records import ADMIN, BEA, GROUP_ID, SITE, role
 from test_responding import ASSIGNMENTS, GLOBAL, Scene, in_scene, make_administrators
 
 ADA = "ada@contoso.example"
@@ -116,3 +117,51 @@ def test_the_group_has_the_role_no_more_and_its_administrator_still_has(tmp_path
         assert held == [scene.directory.users[ANN]["id"], GROUP_ID]
 
     in_scene(tmp_path, test)
+
+
+PARTNER = "tech@msp.example"
+ELSEWHERE = {"UserId": PARTNER, "ActorContextId": "99999999-aaaa-4bbb-8ccc-dddddddddddd"}
+WEAKENED = {
+    "shape": "cmdlet",
+    "Operation": "Set-AdminAuditLogConfig",
+    "Parameters": {"UnifiedAuditLogIngestionEnabled": "False"},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "record"),
+    [
+        ("i16_privileged_role", role(BEA) | ELSEWHERE),
+        ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": True}),
+        ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": "True"}),
+    ],
+)
+def test_an_administrator_of_another_organisation_has_no_account_to_disable(
+    tmp_path: Path, rule: str, record: dict[str, Any]
+) -> None:
+    """Graph answers 404, and the partner's way in is what has to end; it is said once."""
+    plan = plan_from(tmp_path, rule, record)
+
+    told = [step for step in plan.steps if PARTNER in step.title]
+    assert [step.title.replace(" (who did it)", "") for step in told] == [
+        f"End the way in of {PARTNER}: it is an account of another organisation"
+    ]
+    assert told[0].is_by_hand
+    assert "Partner relationships" in told[0].notes[0]
+    assert [call.path for step in plan.steps for call in step.calls if "msp.example" in call.path] == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        WEAKENED,
+        WEAKENED | {"ExternalAccess": True, "UserId": ADMIN},
+        WEAKENED | {"UserId": "tech_msp.example#EXT#@contoso.example"} | {"ExternalAccess": True},
+    ],
+)
+def test_an_account_of_this_organisation_is_disabled(tmp_path: Path, record: dict[str, Any]) -> None:
+    """An accepted domain is one's own whatever ran the cmdlet, and a guest has an account here."""
+    known = Knowledge(accepted_domains=frozenset({"contoso.example"}))
+    plan = plan_from(tmp_path, "d01_audit_log_off", record, knowledge=known)
+
+    assert titles(plan, "disable_account") == [f"Disable the account {record.get('UserId', ADMIN)}"]

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from m365watch.errors import SettingsRefused
@@ -150,6 +149,9 @@ def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
     if bound:
         mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
         raise SettingsRefused([mistake], where=str(settings.path))
+    # Not before: with all that it brings along it takes 2 ms of a start.
+    from tempfile import TemporaryDirectory
+
     if no_save_state:
         told += ("--no-save-state: the next run reads and delivers again all that Microsoft still serves",)
     with TemporaryDirectory(prefix="m365watch-") as folder:

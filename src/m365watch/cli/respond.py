@@ -61,12 +61,13 @@ def respond(
     for, or with --yes none; what the alert does not name exactly is left for you to pick then, and what ties
     an account to it by an address alone for you to decide. The last Global Administrator that is enabled is
     neither disabled nor loses the role, unless you say --even-last-administrator. Who did what is written
-    down in responses.ndjson in the state directory, before it is done; --undo reads it.
+    down in responses.ndjson in the state directory, before it is done; --undo reads it. What is to be done
+    by hand is yours: the last line says how many steps that are, and --json as steps_by_hand.
 
     Works while `m365watch run` is running.
 
-    Exit codes: 0 done; 1 some of it was not done, or has to be picked, or no alert can be read; 2 the
-    configuration or the call is wrong, or there is no such alert.
+    Exit codes: 0 done, but for what is by hand; 1 some of it was not done, or has to be picked, or no alert
+    can be read; 2 the configuration or the call is wrong, or there is no such alert.
     """
     from m365watch.respond.reading import recall
 
@@ -162,9 +163,12 @@ def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
 
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
+    from m365watch.cli.respond_view import yours
     from m365watch.respond.desk import Came
 
     results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
+    if left := [one for one in plan.by_hand if one in (numbers or plan.by_hand)]:
+        write_line(yours(left))
     if yes and any(one.told.came in {Came.PICK, Came.ASKS} for one in results):
         # What --yes leaves alone is asked for without it.
         sys.stderr.write("hint: on a terminal and without --yes, you are asked about what was left\n")

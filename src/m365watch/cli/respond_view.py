@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA
@@ -33,9 +33,18 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
         yield from (f"   {one.alert_id[:8]}  {plain(one.title)}: {plain(one.more)}" for one in plan.parts)
+    if plan.by_hand:
+        yield ""
+        yield yours(plan.by_hand)
     if plan.permissions:
         yield ""
         yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
+
+
+def yours(numbers: Sequence[int]) -> str:
+    """Which steps are left to a person, in a sentence: `2 steps are yours, by hand: 3, 5`."""
+    told = "1 step is" if len(numbers) == 1 else f"{len(numbers)} steps are"
+    return f"{told} yours, by hand: {', '.join(map(str, numbers))}"
 
 
 def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
@@ -50,6 +59,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             {"number": number, **_step_document(step, graph_url=graph_url)}
             for number, step in enumerate(plan.steps, 1)
         ],
+        "steps_by_hand": len(plan.by_hand),
         "permissions": list(plan.permissions),
         "parts": [
             {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts

@@ -10,7 +10,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import field
 from functools import cached_property
-from statistics import fmean, median
 
 from m365watch.values import dataclass
 
@@ -77,11 +76,15 @@ class Usual:
     @cached_property
     def mean(self) -> float:
         """For sums over hours and feeds."""
+        from statistics import fmean
+
         return fmean(self.counts) if self.counts else 0.0
 
     @cached_property
     def level(self) -> float:
         """The median: an outage or a flood in the past does not move it."""
+        from statistics import median
+
         return median(self.counts) if self.counts else 0.0
 
     def chance_of_none(self, activity: float) -> float:

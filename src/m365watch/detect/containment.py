@@ -73,11 +73,13 @@ CONNECTOR_SETTINGS = (
 """Of a mail connector, what decides where mail goes and whose is taken."""
 RULE_ACTIONS = ("DeleteMessage", "MarkAsRead", "MoveToFolder", "SoftDeleteMessage")
 """Of an inbox rule, what it does with mail besides sending it on."""
-READS: Mapping[str, tuple[str, ...]] = {
+_OF_STEPS: Mapping[str, tuple[str, ...]] = {
     "remove_inbox_rule": (
         *_OF_MAILBOX,
         "Parameters.Name",
         "OperationProperties.RuleName",
+        "OperationProperties.RuleId",
+        "OperationProperties.RuleOperation",
         "UserId",
         "m365.recipients",
         *(f"Parameters.{name}" for name in RULE_ACTIONS),
@@ -158,6 +160,28 @@ READS: Mapping[str, tuple[str, ...]] = {
         "ObjectId",
         *(f"ModifiedProperties.{name}.{side}" for name in SHARING_SWITCHES for side in ("new", "old")),
     ),
+}
+_OF_ADMINISTRATORS = frozenset(
+    {
+        "remove_connector",
+        "remove_credential",
+        "remove_forwarding",
+        "remove_group_member",
+        "remove_mailbox_permission",
+        "remove_owner",
+        "remove_role",
+        "remove_transport_rule",
+        "restore_audit",
+        "restore_federation",
+        "restore_mfa",
+        "restore_policy",
+        "restore_sharing_policy",
+    }
+)
+"""Words for what administrators do, those of a partner among them."""
+READS: Mapping[str, tuple[str, ...]] = {
+    word: (*_OF_STEPS.get(word, ()), *(("m365.outside_actor",) if word in _OF_ADMINISTRATORS else ()))
+    for word in sorted(_OF_ADMINISTRATORS | _OF_STEPS.keys())
 }
 """By word, the fields of a record that its steps are made of: rules that have the word keep them."""
 

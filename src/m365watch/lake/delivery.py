@@ -11,19 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.lake.erased import key_of, list_marks
-from m365watch.lake.holding import list_records
 from m365watch.lake.memory import keep_freed_memory
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT
-from m365watch.lake.upkeep import Upkeep
 from m365watch.lake.writer import (
     WRITE_FAILURES,
     AuditWriter,
@@ -34,6 +32,9 @@ from m365watch.lake.writer import (
 )
 from m365watch.model import Batch
 from m365watch.monitor.notices import Notice
+
+if TYPE_CHECKING:
+    from m365watch.lake.upkeep import Upkeep
 
 COMMITS_PER_LOOK = 32
 """Commits between two looks at whether upkeep is due."""
@@ -60,7 +61,10 @@ class Delivery:
         self._writer: AuditWriter | None = None
         self._notice_writer: NoticeWriter | None = None
         self._lock: int | None = None
-        self._upkeep = Upkeep(directory, clock=clock, first_after_s=FIRST_UPKEEP_AFTER_S, retention=retention)
+        self._clock = clock
+        self._retention = retention
+        self._upkeep_from_s = clock.monotonic_s() + FIRST_UPKEEP_AFTER_S
+        self._upkeep: Upkeep | None = None
         self._commits = 0
         self._newest = 0
         """The last batch that is known to be in the lake."""
@@ -81,6 +85,8 @@ class Delivery:
 
         Raises: OutputUnusable.
         """
+        from m365watch.lake.holding import list_records
+
         with self._failures_named():
             yield from list_records(self._directory, since=since)
 
@@ -89,6 +95,8 @@ class Delivery:
 
         Raises: OutputUnusable.
         """
+        from m365watch.lake.erased import key_of, list_marks
+
         with self._failures_named():
             key = key_of(self._directory)
             if key is not None:
@@ -220,11 +228,23 @@ class Delivery:
         """Every so many commits of either table, see whether upkeep is due."""
         self._commits += 1
         if self._commits % COMMITS_PER_LOOK == 0:
+            if self._upkeep is None:
+                self._upkeep = self._make_upkeep()
             self._upkeep.start_if_due()
+
+    def _make_upkeep(self) -> Upkeep:
+        """What only a run of many commits needs, and what it imports."""
+        from m365watch.lake.upkeep import Upkeep
+
+        first_after_s = self._upkeep_from_s - self._clock.monotonic_s()
+        return Upkeep(
+            self._directory, clock=self._clock, first_after_s=first_after_s, retention=self._retention
+        )
 
     def close(self) -> None:
         """Stop the upkeep; every batch appended is durable already."""
-        self._upkeep.stop()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self._writer = None
         self._notice_writer = None
         if self._lock is not None:

@@ -160,7 +160,13 @@ class TableShape:
     statistics: tuple[str, ...]
     """Columns whose smallest and largest value the table keeps per file, so that readers skip files."""
     plain_texts: tuple[str, ...]
-    """Columns whose values hardly repeat: a dictionary would cost time and save nothing."""
+    """Columns whose values hardly repeat, and by whose order nothing is found: a dictionary would cost time
+    and save nothing."""
+    distinct: tuple[str, ...] = ()
+    """Columns whose values hardly repeat, and whose least and greatest are looked at all the same."""
+    long: tuple[str, ...] = ()
+    """Columns that are compressed in fresh files: of the others a dictionary leaves so little that it takes
+    longer to begin compressing than it is worth. Empty: all are."""
     devo_table: str = ""
     """Devo's name for all of it; empty where a column says that of each row."""
 
@@ -180,6 +186,8 @@ AUDIT_TABLE = TableShape(
     AUDIT_COLUMNS,
     statistics=("created_at", "received_at", "tenant_id", "devo_table", "record_type"),
     plain_texts=("id", "object_id", "raw", "raw_bytes"),
+    distinct=("created_at",),
+    long=("created_at", "user_id", "object_id", "raw", "raw_bytes"),
 )
 NOTICE_TABLE = TableShape(
     COLLECTORS_OUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -43,7 +43,7 @@ def known_names() -> KnownNames:
     "Audit log activities" with the pages of eDiscovery and Teams that it refers to, which name operations
     that the schema does not, and published audit records.
     """
-    said = msgspec.json.decode((files("m365watch.monitor") / "known_names.json").read_bytes())
+    said = msgspec.json.decode(Path(__file__).with_name("known_names.json").read_bytes())
     return KnownNames(
         record_types={str(number): name for number, name in said["record_types"]},
         operations=frozenset(said["operations"]),

@@ -98,6 +98,7 @@ async def check_all(
             network,
             settings.state_directory / LEDGER_FILE,
             means.limit_s,
+            response=settings.detections.response,
         )
         turns = asyncio.Semaphore(TENANTS_AT_ONCE)
         found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock
-from m365watch.config.settings import ServiceSettings, TenantSettings
+from m365watch.config.settings import ResponseSettings, ServiceSettings, TenantSettings
 from m365watch.diagnosis.findings import Step, Verdict, note
 from m365watch.diagnosis.needs import Api, apis_of
 from m365watch.diagnosis.reachable import (
@@ -53,6 +53,7 @@ from m365watch.preflight.report import (
     odd,
     skipped,
 )
+from m365watch.preflight.response import check_response
 from m365watch.reach import ReachedTenant
 from m365watch.values import dataclass
 
@@ -78,11 +79,16 @@ class TenantMeans:
     limit_s: float
     """How long one answer may take."""
     pairs: KeyPairs = field(default_factory=KeyPairs)
+    response: ResponseSettings | None = None
+    """The application that responds, if there is one."""
 
 
 async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> Group:
     """Every step of the tenant; those that need a broken one are skipped. `tell` hears which is begun."""
-    return Group(Place.TENANT, tenant.tenant_id, tuple(await _steps(means, tenant, tell)))
+    steps = await _steps(means, tenant, tell)
+    if means.network.stopped_at(tenant.cloud.login_url, tenant.network) is None:
+        steps += await check_response(means.response, tenant, means.reach)
+    return Group(Place.TENANT, tenant.tenant_id, tuple(steps))
 
 
 async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list[Checked]:

@@ -24,10 +24,33 @@ ADDRESSES_SHOWN = 10
 
 def _of_each(clues: Clues, step_of: Callable[[Account], Step]) -> list[Step]:
     """A step for each account; a person looks first at what may carry the directory of the house."""
-    return [
+    own = (
         _unless_bridge(step_of(one), one) if clues.is_called_bridge(one.name) else step_of(one)
         for one in clues.accounts
-    ]
+    )
+    return [*own, *(_end_way_in(step_of(one).word, one) for one in clues.accounts_outside)]
+
+
+def _end_way_in(word: str, one: Account) -> Step:
+    """Of an account of another organisation: whatever is done to it is done there."""
+    return Step(
+        word,
+        f"End the way in of {one.told}: it is an account of another organisation",
+        powershell=(
+            "Get-MgPolicyCrossTenantAccessPolicyPartner -All | Format-Table TenantId,IsServiceProvider",
+            (
+                "Get-MgUser -All -Filter \"userType eq 'Guest'\" -Property Id,Mail,UserPrincipalName |"
+                f" Where-Object Mail -eq {powershell(one.name)}"
+            ),
+        ),
+        notes=(
+            (
+                "By hand: there is no such account to disable here. A partner administers the tenant by"
+                " delegation: take its roles away (Microsoft 365 admin center, Partner relationships),"
+                " and call it, for it has an intruder. If it is a guest instead, the second command finds it."
+            ),
+        ),
+    )
 
 
 def _unless_bridge(step: Step, one: Account) -> Step:

@@ -43,6 +43,8 @@ class Deed:
     """What it is done to, where the step's title does not say it."""
     call: GraphCall
     undo: GraphCall | None = None
+    about: str = ""
+    """What is changed, in the same words for whichever name an alert has for it."""
     is_meant: bool = True
     """Whether the plan names it; False: a person has to pick it."""
     locks_out: str = ""
@@ -63,6 +65,8 @@ class Looked:
     """What is there in its place."""
     is_so: GraphCall | None = None
     """The call that was not needed, for it is so already."""
+    about: str = ""
+    """As that of its deeds, also where there is none."""
     application: str = ""
     """What the tenant calls the application that it is done to."""
     spared: str = ""
@@ -96,11 +100,13 @@ async def _look_at_properties(graph: Graph, operation: Revise, own: Collection[s
     current = await graph.ask(GraphCall("GET", f"{path}?$select=id,{','.join(operation.properties)}"))
     before = {name: current.get(name) for name in operation.properties}
     change = GraphCall("PATCH", path, operation.properties)
+    about = f"{_text(current.get('id')) or path} {', '.join(operation.properties)}".casefold()
     if before == dict(operation.properties):
-        return Looked(is_so=change)
+        return Looked(is_so=change, about=about)
     account = (_text(current.get("id")) or _last_of(path)) if operation.locks_out else ""
     name = called(application)
-    deed = Deed(name or _last_of(path), change, GraphCall("PATCH", path, before), locks_out=account)
+    undo = GraphCall("PATCH", path, before)
+    deed = Deed(name or _last_of(path), change, undo, about=about, locks_out=account)
     return Looked((deed,), application=name)
 
 
@@ -116,11 +122,15 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     if spared := why_spared(application, own, microsoft_too=operation.microsoft_too):
         return Looked(spared=spared)
     wanted = (*operation.wanted, *_wanted_of(operation, subject))
-    listed = await graph.list(_filled(operation.listed, subject, {}), most=FOUND_MAX)
+    path = _filled(operation.listed, subject, {})
+    about = _about(path, application, wanted)
+    listed = await graph.list(path, most=FOUND_MAX)
     found = [one for one in listed if _is_wanted(wanted, one)] if wanted else listed
     if wanted and not found:
         labels = tuple(_label(operation, one) for one in listed)
-        return Looked(is_missing=operation.is_named, others=labels, application=called(application))
+        return Looked(
+            is_missing=operation.is_named, others=labels, about=about, application=called(application)
+        )
     is_clear = not operation.is_one or all(_is_called_once(one, found) for one in wanted)
     is_meant = operation.takes_all or (bool(wanted) and is_clear)
     deeds = (
@@ -128,6 +138,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
+            about=about,
             is_meant=is_meant and _is_alike(operation, one) and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, subject, one),
             by_group=_text(one.get("id")) if operation.leaves_group else "",
@@ -135,6 +146,13 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         for one in found
     )
     return Looked(tuple(deeds), application=called(application))
+
+
+def _about(path: str, application: Document, wanted: Iterable[tuple[str, str]]) -> str:
+    """The list and what of it is wanted; an application's own address is its object's, as read before."""
+    found = _text(application.get("id"))
+    where = f"{found}/{path.rpartition('/')[2]}" if found else path
+    return f"{where.casefold()} {', '.join(f'{name} {value}' for name, value in sorted(wanted))}".rstrip()
 
 
 def _check_name(operation: Remove, subject: Document) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.judging import named_in, split_line
 from m365watch.detect.rule import Rule
+from m365watch.instants import instant_of_ms
 from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import UnsafeValue, is_account, whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
@@ -17,6 +19,7 @@ from m365watch.values import dataclass
 _MADE = "add user."
 GROUP_FIELD = "m365.target_group"
 """The field that has the group which something was given to."""
+_OUTSIDE_FIELD = "m365.outside_actor"
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
 
@@ -43,12 +46,16 @@ class Clues:
     fields: Mapping[str, tuple[str, ...]]
     first_at: str
     """When the alert's first record was created."""
+    last_at: datetime | None = None
+    """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
     """What each record of the alert says, the earliest first."""
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
     groups: frozenset[str] = frozenset()
     """Groups that something was given to, by their object ids."""
+    outside: frozenset[str] = frozenset()
+    """Accounts of other organisations, in lower case: no directory of this one knows them."""
 
     def values(self, *names: str) -> tuple[str, ...]:
         """The values of the first of these fields that has any, as far as they are known whole.
@@ -87,7 +94,19 @@ class Clues:
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The accounts that the alert is about, then those that acted on them; no service or group is one."""
+        """The accounts that the alert is about, then those that acted on them; no service or group is one.
+
+        Nor is an account of another organisation, to which nothing can be done here.
+        """
+        return tuple(one for one in self._named if one.name.lower() not in self.outside)
+
+    @property
+    def accounts_outside(self) -> tuple[Account, ...]:
+        """The same of other organisations."""
+        return tuple(one for one in self._named if one.name.lower() in self.outside)
+
+    @property
+    def _named(self) -> tuple[Account, ...]:
         named = (one for one in self.entity("user") if one.lower() not in self.groups)
         about = _each_once(one for one in named if _is_own(one))
         known = {one.lower() for one in about}
@@ -143,13 +162,14 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
         _frozen(fields),
         first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}",
         made=frozenset(_made_in(matches)),
-        groups=_groups_in(matches),
+        groups=_said_in(matches, GROUP_FIELD),
+        outside=_said_in(matches, _OUTSIDE_FIELD),
     )
 
 
-def _groups_in(matches: Iterable[Match]) -> frozenset[str]:
-    """The groups to which these matches show something being given."""
-    return frozenset(match.values.get(GROUP_FIELD, "") for match in matches) - {""}
+def _said_in(matches: Iterable[Match], name: str) -> frozenset[str]:
+    """What these matches have in that field, in lower case."""
+    return frozenset(match.values.get(name, "").lower() for match in matches) - {""}
 
 
 def _made_in(matches: Iterable[Match]) -> Iterator[str]:
@@ -170,14 +190,21 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
     whole_alert = gather_clues(alert, ())
     single = {kind: values for kind, values in whole_alert.entities.items() if len(values) == 1}
     if not matches:
-        return [Clues(single, {}, whole_alert.first_at)]
+        return [Clues(single, {}, whole_alert.first_at, alert.last_seen_at)]
     found: dict[object, Clues] = {}
     for match in sorted(matches, key=lambda one: one.order):
         key = (match.source_id, match.group, match.counted, tuple(sorted(match.values.items())))
         if key not in found:
             named = _named_in(match, whole_alert, single) if rule is None else named_by(rule, match)
             fields = {name: (value,) for name, value in match.values.items()}
-            found[key] = Clues(named, fields, whole_alert.first_at, groups=_groups_in((match,)))
+            found[key] = Clues(
+                named,
+                fields,
+                whole_alert.first_at,
+                groups=_said_in((match,), GROUP_FIELD),
+                outside=_said_in((match,), _OUTSIDE_FIELD),
+            )
+        found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
     records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
     return [replace(clues, records=records) for clues in found.values()]
 

@@ -108,27 +108,30 @@ class Desk:
             elif one.is_missing:
                 told += self._told_of_missing(step, one)
             elif one.is_so is not None:
-                self._keep(step, one.is_so)
+                self._keep(step, one.is_so, one.about)
         return looked, told
 
     def _told_of_missing(self, step: Step, looked: Looked) -> list[Told]:
-        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too."""
-        since = self._plan.since
+        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too.
+
+        Not where a record has come since: it was there again then, and may be called otherwise by now.
+        """
+        since = [one for one in (self._plan.since, step.since) if one is not None]
         before = [
             line
-            for line in self._journal.did(step.word, step.title, self._plan.tenant)
-            if since is None or line.at >= since
+            for line in self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
+            if all(line.at >= one for one in since)
         ]
         for line in before:
             if line.method:
-                self._keep(step, GraphCall(line.method, line.path))
+                self._keep(step, GraphCall(line.method, line.path), looked.about)
         if before:
             return []
         return [Told(Came.MISSING, f"there is: {_some(looked.others)}" if looked.others else "")]
 
-    def _keep(self, step: Step, call: GraphCall) -> None:
+    def _keep(self, step: Step, call: GraphCall, about: str) -> None:
         """Write down that what the call does is so already, and is to stay so."""
-        deed = Deed(step.title, call)
+        deed = Deed(step.title, call, about=about)
         self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
 
     async def undo(self, done: DeedDone) -> Told:
@@ -161,7 +164,7 @@ class Desk:
         doubts = [] if done.is_certain else ["it is not certain that it was done"]
         if done.is_begun:
             doubts = ["it may have been taken back already: look first"]
-        others = self._journal.others_wanting(line.path, line.alert, self._plan.alert_id)
+        others = self._journal.others_wanting(line, line.alert, self._plan.alert_id)
         doubts += [f"the alert {one[:8]} wants it to stay so" for one in others]
         return f" ({'; '.join(doubts)})" if doubts else ""
 
@@ -235,6 +238,7 @@ class Desk:
                 label=label,
                 method=deed.call.method if deed else "",
                 path=deed.call.path if deed else "",
+                about=deed.about if deed else "",
                 undo=deed.undo if deed else None,
                 error=error,
             )

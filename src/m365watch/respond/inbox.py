@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from m365watch.detect.containment import RULE_ACTIONS
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
+from m365watch.respond.renames import BY_NAME, Renamed, renamed_in
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
 _OF_RULES = ("-inboxrule", "updateinboxrules")
-_BY_NAME = ("Parameters.Name", "OperationProperties.RuleName")
 _SENDS = ("forwardTo", "forwardAsAttachmentTo", "redirectTo")
 _DELETES = (("actions.delete", "True"), ("actions.permanentDelete", "True"))
 _AT_GRAPH: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -46,15 +47,47 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     if not clues.is_about(*_OF_RULES):
         return []
     was_there = clues.operation == "set-inboxrule"
-    found = ((mailbox, _rules(clues, mailbox)) for mailbox in own_mailboxes(clues))
-    return [
-        _inbox_rule(mailbox, rules, _alike(clues, rules), was_there=was_there) for mailbox, rules in found
-    ]
+    steps: list[Step] = []
+    for mailbox in own_mailboxes(clues):
+        rules, renamed = _rules(clues, mailbox), renamed_in(clues.records, mailbox)
+        gone = {rule: told for rule in rules if (told := renamed.get(rule.name.lower()))}
+        steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
+        left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
+        if left or not rules:
+            step = _inbox_rule(mailbox, left, _alike(clues, left), was_there=was_there)
+            steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
+    return steps
+
+
+def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
+    said = f"-Mailbox {powershell(mailbox)}"
+    return Step(
+        "remove_inbox_rule",
+        (
+            f'See whose inbox rule "{rule.name}" of {mailbox} is, if there is one: the alert\'s is called'
+            f' "{renamed.to}" by now'
+        ),
+        powershell=(
+            _list_rules(mailbox),
+            f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {powershell(rule.name)} -Confirm:$false",
+        ),
+        notes=("By hand: the alert's gave that name up, and what has it may be its owner's.",),
+    )
+
+
+def _ask(step: Step, renamed: Renamed) -> Step:
+    why = f'It may be called "{renamed.to}" by now, and its owner\'s as it was: --yes leaves it alone.'
+    return replace(step, notes=(why, *step.notes), asks_always=True)
+
+
+def _list_rules(mailbox: str) -> str:
+    columns = "Name,Identity,Enabled,Description"
+    return f"Get-InboxRule -Mailbox {powershell(mailbox)} -IncludeHidden | Format-List {columns}"
 
 
 def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
-    if clues.has(*_BY_NAME):
-        return tuple(_Rule(one, one, one) for one in clues.values(*_BY_NAME))
+    if clues.has(*BY_NAME):
+        return tuple(_Rule(one, one, one) for one in clues.values(*BY_NAME))
     return tuple(_by_identity(one, mailbox) for one in clues.values("Parameters.Identity"))
 
 
@@ -72,7 +105,7 @@ def _alike(clues: Clues, rules: tuple[_Rule, ...]) -> tuple[tuple[str, str], ...
 
 
 def _names_in(record: Mapping[str, str]) -> set[str]:
-    named = {record.get(name, "") for name in (*_BY_NAME, "Parameters.Identity")}
+    named = {record.get(name, "") for name in (*BY_NAME, "Parameters.Identity")}
     return {*named, *(one.partition("\\")[2] for one in named)}
 
 
@@ -108,7 +141,7 @@ def _inbox_rule(
         f"Remove the inbox rule {named} of {mailbox}" if rules else f"Remove bad inbox rules of {mailbox}",
         operations=(_remove_rules(mailbox, rules, alike),) if is_known else (),
         powershell=(
-            f"Get-InboxRule {said} -IncludeHidden | Format-List Name,Identity,Enabled,Description",
+            _list_rules(mailbox),
             *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
         ),
         permissions=("MailboxSettings.ReadWrite",) if is_known else (),

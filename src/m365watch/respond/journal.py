@@ -42,6 +42,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     label: str = ""
     method: Method | Literal[""] = ""
     path: str = ""
+    about: str = ""
+    """What was changed, in the same words for whichever name an alert has for it; empty in older lines."""
     undo: GraphCall | None = None
     error: str = ""
 
@@ -105,24 +107,27 @@ class Journal:
                 newest[line.deed] = line
         return [*newest.values()]
 
-    def did(self, word: str, title: str, tenant: str) -> list[Line]:
-        """The deeds of that step, for whichever alert of the tenant, that were not taken back."""
+    def did(self, word: str, title: str, tenant: str, *, about: str = "") -> list[Line]:
+        """The deeds of that step, for whichever alert of the tenant, that were not taken back.
+
+        By its title, or by what it is about, which another alert may spell otherwise.
+        """
         begun: dict[str, Line] = {}
         standing: set[str] = set()
         for line in self._lines():
-            if (line.step, line.title, line.tenant) != (word, title, tenant):
+            if (line.step, line.tenant) != (word, tenant):
                 continue
-            if line.outcome == "begun":
+            if line.outcome == "begun" and (line.title == title or (about and line.about == about)):
                 begun[line.deed] = line
             (standing.add if line.outcome == "done" else standing.discard)(line.deed)
         return [line for deed, line in begun.items() if deed in standing]
 
-    def others_wanting(self, path: str, *alerts: str) -> list[str]:
-        """Other alerts that want what is at that path of Graph to stay as a deed for these made it."""
+    def others_wanting(self, done: Line, *alerts: str) -> list[str]:
+        """Other alerts that want what was done for these to stay so, whatever name they have for it."""
         wanting: dict[str, str] = {}
         standing: dict[str, bool] = {}
         for line in self._lines():
-            if line.path == path and line.alert not in alerts and line.outcome in {"begun", "found"}:
+            if line.alert not in alerts and line.outcome in {"begun", "found"} and _is_same(line, done):
                 wanting[line.deed] = line.alert
             if line.deed in wanting:
                 standing[line.deed] = line.outcome in _MAY_STAND or line.outcome == "found"
@@ -148,3 +153,9 @@ class Journal:
                         continue
         except FileNotFoundError:
             return
+
+
+def _is_same(line: Line, done: Line) -> bool:
+    """Whether both are about one thing; paths that differ in capitals only are one account's."""
+    is_one_path = line.path.casefold() == done.path.casefold()
+    return line.tenant == done.tenant and (is_one_path or ("" != line.about == done.about))

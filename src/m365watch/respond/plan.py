@@ -35,7 +35,7 @@ from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.strangers import ask_of_others, strangers_in
-from m365watch.respond.unnamed import find_first, is_idle, sentence
+from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
 Builder = Callable[[Clues], list[Step]]
 BUILDERS: Mapping[str, Builder] = {
@@ -268,16 +268,18 @@ def _steps_by_record(
 def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
     """The steps; one for a person where a name cannot stand in a command."""
     try:
-        return builder(clues)
+        return [replace(step, since=clues.last_at) for step in builder(clues)]
     except UnsafeValue as error:
         why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
-        return [Step(word, sentence(word), notes=(why,))]
+        return [Step(word, title_of(word), notes=(why,))]
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
     found: dict[tuple[str, tuple[str, ...], str], Step] = {}
     for step in steps:
-        found.setdefault((step.title, step.powershell, repr(step.operations)), step)
+        first = found.setdefault((step.title, step.powershell, repr(step.operations)), step)
+        if first.since and step.since and first.since < step.since:
+            found[step.title, step.powershell, repr(step.operations)] = replace(first, since=step.since)
     return list(found.values())
 
 

@@ -151,6 +151,8 @@ class Step:
     notes: tuple[str, ...] = ()
     asks_always: bool = False
     """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
+    since: datetime | None = None
+    """When the last record of it was made; what was done before that, it may have been done again since."""
 
     @property
     def is_by_hand(self) -> bool:
@@ -207,7 +209,12 @@ class Plan:
     done: tuple[str, ...] = field(default=())
     """What was done for the alert already, in words."""
     since: datetime | None = None
-    """When the alert's first record was made; what was done before that was done about something else."""
+    """When the alert's first record was made; what was done before that was about something else."""
+
+    @property
+    def by_hand(self) -> tuple[int, ...]:
+        """The numbers of the steps that Graph cannot carry out: they are left to a person."""
+        return tuple(number for number, step in enumerate(self.steps, 1) if step.is_by_hand)
 
     @property
     def mark(self) -> str:

@@ -47,8 +47,8 @@ _NO_APPLICATION = (
     " {}."
 )
 _NOTHING = (
-    "By hand. The alert does not name what this has to be done to; its records may: see `m365watch alerts"
-    " show`."
+    "By hand: the alert does not name it so that a command could. `m365watch alerts show --raw` has all that"
+    " its records say."
 )
 _TITLES: Mapping[str, tuple[str, str]] = {
     "disable_account": ("Find the account, and disable it", _NO_ACCOUNT),
@@ -62,6 +62,27 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "remove_oauth_grant": ("Find the application, and take away the permission", _NO_APPLICATION),
     "remove_owner": ("Find the application, and take away the owner", _NO_APPLICATION),
     "remove_user_consent": ("Find the application, and take away the consent", _NO_APPLICATION),
+    "block_address": ("Find from where it came, and see whether that has to be blocked", _NOTHING),
+    "block_external_user": ("Find who came from outside, and shut them out", _NOTHING),
+    "block_indicator": ("Find what of the list it was, and block it", _NOTHING),
+    "disable_anonymous_link": ("Find the file, and remove the links with which anyone can open it", _NOTHING),
+    "disable_flow": ("Find the flow, and switch it off", _NOTHING),
+    "remove_connector": ("Find the mail connector, and see whose it is", _NOTHING),
+    "remove_file": ("Find the file, and remove it", _NOTHING),
+    "remove_forwarding": ("Find the mailbox, and see to whom it forwards", _NOTHING),
+    "remove_group_member": ("Find who got into the group, and take them out of it", _NOTHING),
+    "remove_inbox_rule": ("Find the mailbox, and look at its rules", _NOTHING),
+    "remove_mail": ("Find the mail, and remove it from all mailboxes", _NOTHING),
+    "remove_mailbox_permission": ("Find the mailbox, and see who was let into it", _NOTHING),
+    "remove_role": ("Find who got the role, and take it away", _NOTHING),
+    "remove_sharing": ("Find what was shared, and with whom", _NOTHING),
+    "remove_site_admin": ("Find the site, and see who administers it", _NOTHING),
+    "remove_transport_rule": ("Find the transport rule, and see whose it is", _NOTHING),
+    "restore_audit": ("Find what is recorded no more, and switch it on", _NOTHING),
+    "restore_federation": ("Find the domain, and see how it signs people in", _NOTHING),
+    "restore_files": ("Find the site, and bring its files back", _NOTHING),
+    "restore_policy": ("Find the policy, and put it back", _NOTHING),
+    "restore_sharing_policy": ("Find what may be shared with whom by now, and put it back", _NOTHING),
 }
 
 
@@ -97,8 +118,8 @@ def find_first(word: str, told: Told) -> Step:
     readers = [one.name for one in clues.accounts if is_account(one.name)]
     if word == "remove_oauth_grant" and clues.operation == "mailitemsaccessed" and readers:
         return _see_consents(readers[0])
-    title, why = _TITLES.get(word, ("", ""))
-    return Step(word, title or sentence(word), notes=((why or _NOTHING).format(clues.first_at),))
+    title, why = _TITLES[word]
+    return Step(word, title, notes=(why.format(clues.first_at),))
 
 
 def _see_consents(account: str) -> Step:
@@ -116,7 +137,12 @@ def _see_consents(account: str) -> Step:
     )
 
 
+def title_of(word: str) -> str:
+    """What there is to do where a thing is not named so that a command could."""
+    return _TITLES[word][0]
+
+
 def sentence(word: str) -> str:
-    """A word as a sentence."""
+    """A word of a rule of somebody's own as a sentence."""
     said = word.replace("_", " ")
     return f"{said[:1].upper()}{said[1:]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from m365watch.config.values import is_guid
 from m365watch.detect.derived.addresses import bare_addresses
 
 if TYPE_CHECKING:
@@ -49,6 +50,24 @@ def alerted_user(view: View) -> tuple[Value, ...]:
     kind = (view.first("EntityType") or view.first("Data.etype")).lower()
     named = (view.first("AlertEntityId") or view.first("Data.eid")).strip()
     return (named,) if kind == "user" and "@" in named else ()
+
+
+def outside_actor(view: View) -> tuple[Value, ...]:
+    """Who acted, where that is an account of another organisation: a partner who administers this one.
+
+    Entra says of which organisation the actor is, and Exchange whether somebody from outside ran the cmdlet.
+
+    Source: the API's schema, ActorContextId and ExternalAccess.
+    """
+    name = view.first("UserId")
+    if "@" not in name or "#ext#" in name.lower():
+        return ()
+    home, own = view.first("ActorContextId").lower(), view.first("OrganizationId").lower()
+    is_others = is_guid(home) and is_guid(own) and home != own
+    is_delegated = view.first("ExternalAccess").lower() == "true" and not view.knowledge.is_own_domain(
+        name.rpartition("@")[2].lower(), tenant=view.tenant
+    )
+    return (name,) if is_others or is_delegated else ()
 
 
 def guest(view: View) -> tuple[Value, ...]:

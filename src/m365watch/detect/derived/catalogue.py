@@ -95,6 +95,9 @@ CATALOGUE: dict[str, Derived] = {
     "foreign_domains": Derived(members.foreign_domains, _MEMBERS),
     "external_domain": Derived(addresses.external_domain, _SHARING),
     "guest": Derived(actors.guest, ("UserId", "TargetUserOrGroupName", "TargetUserOrGroupType", "Target")),
+    "outside_actor": Derived(
+        actors.outside_actor, ("UserId", "ActorContextId", "OrganizationId", "ExternalAccess")
+    ),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
     "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
     "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),

@@ -1,0 +1,84 @@
+"""The application that responds is looked at before it is needed; nothing is broken by what it lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m365watch.respond.permissions import NEEDED, carries_out
+from m365watch.simulator.scenario import Behaviour, Scenario
+from preflight_scene import NOTE, OK, SKIPPED, preflight, steps_of
+
+ALL = sorted({name for names in NEEDED.values() for name in names})
+
+
+def acting(*roles: str) -> Scenario:
+    """A service whose tokens for Graph carry these roles."""
+    return Scenario(behaviour=Behaviour(graph_roles=roles))
+
+
+def responding(document: dict[str, Any], **changed: str) -> None:
+    (given,) = document["inputs"].values()
+    credentials = {key: given["credentials"][key] for key in ("client_id", "client_secret")}
+    document["detections"] = {"response": {"credentials": credentials | changed}}
+
+
+def response_steps(folder: Path, scenario: Scenario, **changed: str) -> dict[str, tuple[str, str, str]]:
+    found = preflight(folder, scenario, change=lambda document: responding(document, **changed))
+    steps = [step for step in steps_of(found) if step.subject == "response"]
+    return {str(step.check): (step.verdict, step.seen, step.fix or "") for step in steps}
+
+
+def test_what_can_be_carried_out_is_told_and_what_it_lacks(tmp_path: Path) -> None:
+    """By the names of the steps, and of the permissions."""
+    scenario = acting("MailboxSettings.ReadWrite", "User.RevokeSessions.All")
+
+    steps = response_steps(tmp_path, scenario)
+
+    assert steps["token"][0] == OK
+    verdict, seen, fix = steps["roles"]
+    assert verdict == NOTE
+    assert seen.startswith("can do revoke_sessions, remove_inbox_rule; for the others it lacks ")
+    assert "RoleManagement.ReadWrite.Directory" in seen
+    assert "docs/respond.md" in fix
+
+
+def test_the_application_that_collects_is_not_to_respond_as_well(tmp_path: Path) -> None:
+    """Whoever steals its secret could lock people out, besides reading."""
+    steps = response_steps(tmp_path, acting(*ALL))
+
+    assert steps["credential"][:2] == (NOTE, "the application that collects is also the one that responds")
+    assert steps["roles"][:2] == (OK, "every step that Graph can do")
+
+
+def test_a_secret_that_does_not_work_is_told_by_day(tmp_path: Path) -> None:
+    """With the cure that any credential has; collecting goes on."""
+    steps = response_steps(tmp_path, Scenario(), client_secret="wrong")
+
+    assert steps["token"][0] == NOTE
+    assert "AADSTS7000215" in steps["token"][1]
+    assert steps["roles"][0] == SKIPPED
+
+
+def test_nothing_is_said_where_nobody_is_to_respond(tmp_path: Path) -> None:
+    assert [step for step in steps_of(preflight(tmp_path)) if step.subject == "response"] == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "able"),
+    [
+        (ALL, list(NEEDED)),
+        ([], []),
+        (["RoleManagement.ReadWrite.Directory", "User.ReadWrite.All"], ["remove_role"]),
+        (["Group.ReadWrite.All", "Directory.ReadWrite.All"], ["remove_group_member"]),
+    ],
+)
+def test_a_permission_to_write_is_one_to_read(roles: list[str], able: list[str]) -> None:
+    """What is lacking of the others is named."""
+    found, lacking = carries_out(roles)
+
+    assert found == able
+    assert set(lacking) == set(NEEDED) - set(able)
+    assert all(lacking.values())

@@ -1,0 +1,129 @@
+"""Inbox rules that were called otherwise within the alert: of records as they come over the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detected import plan_from, steps, titles
+from m365watch.respond.steps import Remove
+
+ANN = "ann@contoso.example"
+SEE = 'See whose inbox rule "Newsletter" of {} is, if there is one: the alert\'s is called "{}" by now'
+
+
+def rule(operation: str, *, at: int, of: str = "ann", mailbox: str = "", **told: str) -> dict[str, Any]:
+    """A record of a rule that hides mail, that many minutes later."""
+    named = {"Mailbox": mailbox} if mailbox else {}
+    return {
+        "shape": "cmdlet",
+        "after": f"{at}m",
+        "Operation": f"{operation}-InboxRule",
+        "UserId": ANN,
+        "ObjectId": of,
+        "Parameters": {"DeleteMessage": "True"} | named | told,
+    }
+
+
+def outlook(operation: str, name: str, *, at: int) -> dict[str, Any]:
+    """The same, as Outlook saves it."""
+    told = {"RuleOperation": f"{operation}MailboxRule", "RuleId": "7", "RuleName": name}
+    return {
+        "shape": "outlook_rule",
+        "after": f"{at}m",
+        "UserId": ANN,
+        "MailboxOwnerUPN": ANN,
+        "OperationProperties": told | {"RuleState": "Enabled", "RuleActions": '[{"ActionType":"Delete"}]'},
+    }
+
+
+def wanted(tmp_path: Path, *records: dict[str, Any]) -> dict[str, bool]:
+    """The rules that Graph would remove, and whether a person has to say yes."""
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", *records)
+    return {
+        name: step.asks_always
+        for step in steps(plan, "remove_inbox_rule")
+        for one in step.operations
+        if isinstance(one, Remove)
+        for _, name in one.wanted
+    }
+
+
+NEW = rule("New", at=0, of=r"ann\Newsletter", Name="Newsletter")
+RENAMED = rule("Set", at=5, of=r"ann\Newsletter", Identity="Newsletter", Name="Meetings")
+
+
+@pytest.mark.parametrize(
+    "identity", ["Newsletter", r"ann\newsletter", r"x.example/y/ann@contoso.example\Newsletter"]
+)
+def test_a_name_that_a_rule_gave_up_may_be_its_owner_s(tmp_path: Path, identity: str) -> None:
+    """Called as the owner's is at first, and otherwise five minutes later: one of the first name is left."""
+    renamed = rule("Set", at=5, of=r"ann\Newsletter", Identity=identity, Name="Meetings")
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", NEW, renamed)
+    seen, removed = steps(plan, "remove_inbox_rule")
+
+    assert seen.title == SEE.format(ANN, "Meetings")
+    assert seen.is_by_hand
+    assert all(one.startswith(("Get-InboxRule", "#")) for one in seen.powershell)
+    assert removed.title == f'Remove the inbox rule "Meetings" of {ANN}'
+    assert not removed.asks_always
+
+
+def test_the_last_name_is_told_of_a_rule_that_had_several(tmp_path: Path) -> None:
+    """Whoever looks for it finds it by that one alone."""
+    again = rule("Set", at=6, Identity="Meetings", Name=".")
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", NEW, RENAMED, again)
+
+    assert titles(plan, "remove_inbox_rule") == [
+        SEE.format(ANN, "."),
+        SEE.format(ANN, ".").replace("Newsletter", "Meetings"),
+        f'Remove the inbox rule "." of {ANN}',
+    ]
+
+
+def test_a_rule_that_outlook_renamed_is_the_same_by_its_id(tmp_path: Path) -> None:
+    """Its record has no former name."""
+    records = [outlook("Add", "Newsletter", at=0), outlook("Modify", "Meetings", at=5)]
+
+    assert wanted(tmp_path, *records) == {"Meetings": False}
+
+
+def test_a_rule_that_was_renamed_by_a_known_number_is_the_same(tmp_path: Path) -> None:
+    """The object of the record that made it has the number."""
+    made = rule("New", at=0, of=r"ann\17634012", Name="Newsletter")
+    renamed = rule("Set", at=5, of=r"ann\17634012", Identity=r"ann\17634012", Name="Meetings")
+
+    assert wanted(tmp_path, made, renamed) == {"Meetings": False}
+
+
+def test_which_rule_a_number_renamed_no_record_tells(tmp_path: Path) -> None:
+    """It may be the one that was made before, and then that name is the owner's: a person says yes."""
+    renamed = rule("Set", at=5, of=r"ann\17634012", Identity="17634012", Name="Meetings")
+
+    assert wanted(tmp_path, NEW, renamed) == {"Newsletter": True, "Meetings": False}
+
+
+def test_a_name_that_was_given_up_and_taken_again_is_removed_by_a_person_s_yes(tmp_path: Path) -> None:
+    """Records of one second have no order, and the owner's may have been the one that was renamed."""
+    renamed = RENAMED | {"after": "0m"}
+
+    assert wanted(tmp_path, renamed, NEW | {"after": "1m"}) == {"Meetings": False, "Newsletter": True}
+
+
+def test_a_rule_that_is_only_changed_keeps_its_name(tmp_path: Path) -> None:
+    """Outlook on the web sends the name with every change."""
+    changed = rule("Set", at=5, of=r"ann\17634012", Identity="17634012", Name="newsletter")
+
+    assert wanted(tmp_path, NEW, changed) == {"Newsletter": False, "newsletter": False}
+
+
+def test_what_was_renamed_in_another_mailbox_says_nothing_of_this_one(tmp_path: Path) -> None:
+    """An administrator makes rules for two people."""
+    made = NEW | {"Parameters": NEW["Parameters"] | {"Mailbox": ANN}}
+    renamed = rule(
+        "Set", at=5, of=r"bea\Newsletter", mailbox="bea@contoso.example", Identity="Newsletter", Name="x"
+    )
+
+    assert wanted(tmp_path, made, renamed) == {"Newsletter": False, "x": False}
