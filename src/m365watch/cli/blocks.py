@@ -58,5 +58,5 @@ def rows_block(
     blocks: list[RenderableType] = [head]
     for row in rows:
         blocks.append(side_by_side(row.cells))
-        blocks += [Padding(text, (0, 0, 0, 4)) for text in row.below]
+        blocks += [Padding(text, (0, 0, 0, 4), expand=False) for text in row.below]
     return blocks
