@@ -6,7 +6,7 @@ import re
 
 from m365watch.respond.clues import Clues, first_of
 from m365watch.respond.files import FilePlace, Folder, folder_of, place_of
-from m365watch.respond.quoting import is_whole, powershell
+from m365watch.respond.quoting import is_account, is_whole, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
@@ -219,22 +219,50 @@ def _permissions_of(
 
 
 def remove_site_admin(clues: Clues) -> list[Step]:
-    """The site loses an administrator."""
+    """The site loses an administrator; whoever a OneDrive belongs to stays."""
     return [
-        Step(
-            "remove_site_admin",
-            f"Make {who} administrator of {site} no more",
-            powershell=(
-                (
-                    f"Set-SPOUser -Site {powershell(site)} -LoginName {powershell(who)}"
-                    " -IsSiteCollectionAdmin $false"
-                ),
-            ),
-            notes=(_SHAREPOINT_ONLY,),
-        )
+        _remove_owner(site, who) if _is_of_person(site) else _remove_site_admin(site, who)
         for site in clues.entity("site")
         for who in clues.entity("grantee") or clues.values("ModifiedProperties.SiteAdmin.new")
     ]
+
+
+def _is_of_person(site: str) -> bool:
+    return "/personal/" in site.lower()
+
+
+def _remove_owner(site: str, who: str) -> Step:
+    """Its address is made of its owner's name, and so may another's be: the site knows whose it is."""
+    return Step(
+        "remove_site_admin",
+        f"Make {who} administrator of {site} no more, unless it is their own OneDrive",
+        powershell=(
+            f"Get-SPOSite -Identity {powershell(site)} | Format-List Owner",
+            *(f"# if that is somebody else: {line}" for line in _removal(site, who)),
+        ),
+        notes=(_SHAREPOINT_ONLY, "Whoever it belongs to is one of its administrators, and has to stay one."),
+    )
+
+
+def _remove_site_admin(site: str, who: str) -> Step:
+    return Step(
+        "remove_site_admin",
+        f"Make {who} administrator of {site} no more",
+        powershell=_removal(site, who),
+        notes=(_SHAREPOINT_ONLY,),
+    )
+
+
+def _removal(site: str, who: str) -> tuple[str, ...]:
+    """By the name that somebody signs in with; a group has one that no record tells, and is looked up."""
+    quoted = powershell(site)
+    if is_account(who) or "|" in who:
+        return (f"Set-SPOUser -Site {quoted} -LoginName {powershell(who)} -IsSiteCollectionAdmin $false",)
+    named = f"Where-Object DisplayName -eq {powershell(who)}"
+    return (
+        f"Get-SPOUser -Site {quoted} -Limit All | {named} | Format-Table DisplayName,LoginName,IsSiteAdmin",
+        f"# the one that is meant: Set-SPOUser -Site {quoted} -LoginName LOGIN -IsSiteCollectionAdmin $false",
+    )
 
 
 def restore_files(clues: Clues) -> list[Step]:
