@@ -30,7 +30,7 @@ from m365watch.respond import (
 from m365watch.respond.clues import Clues, gather_clues, split_clues
 from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
-from m365watch.respond.order import cut_long, in_order, spare_own
+from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
@@ -262,7 +262,7 @@ def _steps_by_record(
         for clues in split_clues(told.alert, matches, rules.get(told.alert.rule_id)):
             is_clear = is_known or (word in OF_ONE_KIND and clues.operation != "")
             steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
-    return _each_once(steps)
+    return singles_first(_each_once(steps))
 
 
 def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
