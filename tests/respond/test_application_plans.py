@@ -189,6 +189,19 @@ def test_only_what_the_record_gave_is_taken_unasked(tmp_path: Path) -> None:
     assert asked(plan, "disable_application") == [True]
 
 
+def test_every_single_permission_goes_before_all_of_them(tmp_path: Path) -> None:
+    """Who said yes to all found nothing left of the last one: not done, exit code 1."""
+    reads, writes = app_role(APP), app_role(APP, role="75359482-378d-4052-8f01-80520e7db3cd")
+    writes["ModifiedProperties"]["AppRole.Value"] = ["Files.ReadWrite.All", ""]
+    plan = plan_from(tmp_path, "o03_application_permission_granted", reads, writes)
+
+    assert titles(plan, "remove_oauth_grant") == [
+        f"Take the permission Mail.ReadWrite from the application {APP}",
+        f"Take the permission Files.ReadWrite.All from the application {APP}",
+        f"Take all permissions from the application {APP}",
+    ]
+
+
 def test_an_application_that_was_only_now_made_is_disabled_unasked(tmp_path: Path) -> None:
     """Nobody works with it yet."""
     made = changed("Add service principal.", ObjectId="a62919b8-0000-4b3f-ab2a-00000000000{n}")

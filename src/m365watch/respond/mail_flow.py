@@ -29,7 +29,7 @@ def remove_transport_rule(clues: Clues) -> list[Step]:
         return []
     return [
         _transport_rule(one)
-        for name in clues.values(*CALLED)
+        for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), "-transportrule")
     ]
 
@@ -41,7 +41,7 @@ def _records_of(clues: Clues) -> Sequence[Mapping[str, str]]:
 def _transport_rule(rule: History) -> Step:
     name, quoted = rule.told, exchange_names.identity(rule.name)
     look = exchange_names.get("TransportRule", rule.name)
-    listed = "Get-TransportRule | Format-Table Name,State,Priority,WhenChanged"
+    listed = exchange_names.list_every("TransportRule")
     off = f"Disable-TransportRule -Identity {quoted} -Confirm:$false"
     commands: tuple[str, ...]
     if rule.is_made and rule.is_gone:
@@ -80,7 +80,7 @@ def remove_connector(clues: Clues) -> list[Step]:
         _new_connector(one, told[0])
         if told and one.is_made
         else _changed_connector(one, told or ["Inbound", "Outbound"], changed)
-        for name in clues.values(*CALLED)
+        for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), of)
     ]
 
