@@ -20,7 +20,7 @@ from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.columns import tabulate
 from m365watch.lake.parquet import FRESH, MERGED, Part, write_part
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter, OpenTable
+from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter, OpenTable, write_batch
 from m365watch.model import Batch
 from m365watch.outputs.lake import LakeOutput
 from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
@@ -337,6 +337,23 @@ def test_a_new_table_comes_to_the_disk_with_its_first_batch(tmp_path: Path, sync
     assert by_then >= MADE | {f"{1:020}.json"}
     assert f"{2:020}.json" in syncs.names
     assert {f"{0:020}.json", f"{1:020}.json", "lake"}.isdisjoint(syncs.names)
+
+
+def test_a_day_s_folder_comes_to_the_disk_with_its_first_file(tmp_path: Path, syncs: Syncs) -> None:
+    """By the thread that commits: who writes files waits for no disk. One found there is not believed in."""
+    writer = AuditWriter(tmp_path, app_id=APP_ID)
+    parts = write_batch(tmp_path, batch_of(1), app_id=APP_ID)
+    by_writing = [*syncs.names]
+    writer.append(batch_of(1), parts)
+    writer.append(batch_of(2))
+    writer.append(batch_of(3))
+    again = AuditWriter(tmp_path, app_id=APP_ID)
+    before = syncs.names.count("audit")
+    again.append(batch_of(4))
+
+    assert by_writing == []
+    # The first batch's: once for its day, and once for the table.
+    assert (before, syncs.names.count("audit")) == (2, 3)
 
 
 @pytest.mark.parametrize("batches", [0, 1])

@@ -32,6 +32,8 @@ COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
+DAYS_KNOWN_MAX = 1_000
+"""Days of which is remembered that their folders are on the disk."""
 SYNCS_AT_ONCE_MAX = 4
 """Files of one batch that are brought to the disk together."""
 COMMITS_OVERTAKEN_MAX = 100
@@ -148,6 +150,8 @@ class AuditWriter:
         self.app_id = app_id
         self._lake = directory
         self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True)
+        self._synced_days: set[date] = set()
+        """Days whose folders are on the disk, as far as is known here."""
 
     @property
     def last_batch(self) -> int:
@@ -171,8 +175,18 @@ class AuditWriter:
             return
         if parts is None:
             parts = write_batch(self._lake, batch, app_id=self.app_id)
-        _sync(self._lake / AUDIT_TABLE.name, parts)
+        self._sync(parts)
         self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
+
+    def _sync(self, parts: Sequence[Part]) -> None:
+        """Return once the files, and their folders, would outlive a power cut."""
+        _sync(self._table.directory, parts)
+        days = {part.day for part in parts}
+        if not days <= self._synced_days:
+            sync_folder(self._table.directory)
+            if len(self._synced_days) >= DAYS_KNOWN_MAX:
+                self._synced_days.clear()
+            self._synced_days |= days
 
 
 def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
