@@ -186,6 +186,30 @@ def test_a_week_that_goes_on_is_read_as_far_as_it_is_added_up(tmp_path: Path) ->
     assert files("from=2026-09-07T00:00Z&to=2026-09-12T00:00Z") == every
 
 
+@pytest.mark.parametrize(
+    ("until", "end", "is_whole"),
+    [("13:20", "14:00", True), ("14:00", "14:00", True), ("14:01", "14:00", False)],
+)
+def test_a_day_whose_last_record_is_of_the_view_is_whole(
+    tmp_path: Path, until: str, end: str, is_whole: bool
+) -> None:
+    """So today is, for whoever looks at the time up to now."""
+    day = date(2026, 9, 7)
+    until_s = int(datetime.fromisoformat(f"{day}T{until}Z").timestamp())
+    (tmp_path / FOLDER / day.isoformat()).mkdir(parents=True)
+    note = Note(FORMAT, [Part(["file"], "tag", 1, until_s)])
+    (tmp_path / FOLDER / day.isoformat() / NOTE).write_bytes(msgspec.json.encode(note))
+
+    def arms(start: str) -> list[bool]:
+        view = view_of(f"from={start}&to={day}T{end}Z")
+        source = plan_source(tmp_path, Snapshot(1, {day: frozenset({"file"})}), view, activity.TOP_PERSONS)
+        assert source is not None
+        return [arm.is_inside for arm in source.arms]
+
+    assert arms("2026-09-01T00:00Z") == arms(f"{day}T00:00Z") == [is_whole]
+    assert arms(f"{day}T01:00Z") == [False]
+
+
 def test_a_chart_of_days_is_not_read_by_weeks(tmp_path: Path) -> None:
     """A week's counts know of one instant alone: all of the week would stand at that day."""
     lake = tmp_path

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from m365watch.lake.rollups.facts import KEPT, Rollup, Slice
+from m365watch.lake.rollups.facts import ACTIVITY, KEPT, Rollup, Slice
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import (
     FOLDER,
@@ -58,6 +58,11 @@ def test_appends_are_added(tmp_path: Path) -> None:
     assert keep_rollups(tmp_path) == 1
     append(tmp_path, 2, count=30)
     assert keep_rollups(tmp_path) == 1
+    [day] = files_by_day(tmp_path)
+    kept = read_day(tmp_path, day)
+    assert kept is not None
+    (last,) = duckdb.execute("SELECT max(last_s) FROM read_parquet($1)", [kept.files(ACTIVITY)]).fetchall()[0]
+    assert kept.until_s == last + 1
 
     assert {counted(tmp_path)[one] for one in ("activity", "hours", "actors", "mailbox_days")} == {80}
     assert keep_rollups(tmp_path) == 0

@@ -54,6 +54,19 @@ def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
     assert again == view
 
 
+@given(QUERIES, st.sampled_from([*DIMENSIONS, *NEGATED]), TEXTS, st.sampled_from(["overview", "exchange"]))
+def test_a_narrowed_url_is_that_of_the_narrowed_view(
+    asked: dict[str, str], name: str, value: str, page: str
+) -> None:
+    """Tables have hundreds, all made of the first one."""
+    view = replace(view_of(urlencode(asked | {"by": "way", "sheet": "3"}), now=NOW), page=page)
+    options = tuple(one for one in view.options if one[0] != "sheet")
+
+    for text in (value, "a&b=c d/ü"):
+        narrowed = replace(view, narrowing=view.narrowing.with_value(name, text), options=options)
+        assert view.narrowed_url("/overview", name, text) == narrowed.url("/overview")
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

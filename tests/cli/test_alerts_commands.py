@@ -151,6 +151,16 @@ def test_the_list_fits_into_80_columns_and_a_hostile_title_does_nothing(config: 
     assert "3 alerts (1 critical, 1 high, 1 low)" in shown
 
 
+def test_an_alert_of_the_list_is_two_lines(config: Path) -> None:
+    """What is told at a glance, and below it what happened: of no length that there is does it wrap."""
+    head, *lines = call(config, "list", "--severity", "low").stdout.splitlines()
+
+    assert head.split()[:2] == ["alert", "severity"]
+    assert lines[2].startswith("aaaa1111  high      ")
+    assert lines[2].rstrip().endswith("Z  ann@contoso.example")
+    assert lines[3].rstrip() == "    Inbox rule sends mail outside, 2 records"
+
+
 def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(config: Path) -> None:
     """In that order, in words; without a lake the ids of its records are shown."""
     shown = call(config, "show", "aaaa1111").stdout

@@ -8,6 +8,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from patience import PATIENCE_S
 from rich.console import Console
 
 from m365watch.cli.demo.account import invocation, print_account, print_next_commands, shortcomings
-from m365watch.cli.demo.attacks import attacks_document, attacks_view, judge_attacks
+from m365watch.cli.demo.attacks import JudgedAttack, attacks_document, attacks_view, judge_attacks
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
 from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
 from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
@@ -35,8 +36,8 @@ from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 _ROW = re.compile(
-    r"^ \d\d-\d\d \d\d:\d\d {3}(?P<title>.+?) {2,}\d+ (?:s|min|h) {3}"
-    r"[0-9a-f]{8} (?P<alert>.+?)(?:, and [\d,]+ more)?$",
+    r"^\d\d-\d\d \d\d:\d\d  (?P<title>.+?) {2,}\d+ (?:s|min|h)\n"
+    r"    [0-9a-f]{8} (?P<alert>.+?)(?:, and [\d,]+ more)?$",
     re.MULTILINE,
 )
 """A line of README's table of attacks; when, how fast, and how many more differ from day to day."""
@@ -319,6 +320,25 @@ def test_an_attack_is_told_with_its_first_alert() -> None:
     assert "60 s" in capture.get()
     assert "not found" in capture.get()
     assert "1 of 2 attacks found" in capture.get()
+
+
+def test_an_attack_and_its_alert_are_a_line_each_in_80_columns() -> None:
+    """With the longest words that the simulator and the packs have, nothing is wrapped."""
+    titles = [one.title for one in load_packs(["core", "devo"]).rules if one.alerts]
+    kept = alert_with("x", first_s=0, last_s=0, evidence=("a",))
+    told = replace(kept.alert, title=max(titles, key=len)[: 80 - len("    12345678 , and 12 more")])
+    longest = JudgedAttack(
+        StagedAttack("Mailbox delegated to another account", NOW, ("a",)), told, timedelta(hours=100), 12
+    )
+    console = plain_console(80)
+    with console.capture() as capture:
+        console.print(attacks_view([longest, replace(longest, more=0)]))
+
+    _, head, *lines = capture.get().splitlines()
+    assert head.split() == ["began", "attack", "after"]
+    assert [line[:4].strip() == "" for line in lines[:4]] == [False, True, False, True]
+    assert {line.rstrip()[-5:] for line in lines[:4:2]} == {"100 h"}
+    assert max(len(line.rstrip()) for line in lines) <= 80
 
 
 def alert_with(

@@ -73,6 +73,20 @@ def test_a_table_fits_and_cuts_only_what_is_long(lake: Path) -> None:
     assert "…" in result.stdout
 
 
+def test_no_address_and_no_id_is_broken_in_80_columns(lake: Path) -> None:
+    """Where the columns do not hold whole words side by side, each row is a block."""
+    few = ask(lake, "SELECT id, user_id FROM audit ORDER BY id LIMIT 1", columns=80).stdout
+    many = ask(lake, "SELECT id, user_id, operation, client_ip FROM audit ORDER BY id", columns=80).stdout
+
+    identity = "00000000-0000-0000-0000-000000000000"
+    for said in (few, many):
+        assert identity in said
+        assert "user0@contoso.example" in said
+        assert max(map(len, said.splitlines())) <= 80
+    assert few.split()[:2] == ["id", "user_id"]
+    assert many.startswith("row 1\n")
+
+
 def test_into_a_pipe_a_row_is_one_whole_line(lake: Path) -> None:
     """`| grep` and `| less -S` get what there is: nothing folded, nothing cut, columns below each other."""
     sql = "SELECT id, NULL AS nothing, '日本' AS wide, 12 AS n, raw FROM audit ORDER BY id"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,7 +17,7 @@ from m365watch.cli.diagnostics import configure_diagnostics
 from m365watch.cli.terminal import LineFormat
 from m365watch.config.settings import ConsoleSettings, LakeSettings, SyslogSettings
 from m365watch.errors import OutputUnavailable
-from m365watch.monitor.board import HEARTBEAT_S, NoticeBoard
+from m365watch.monitor.board import HEARTBEAT_S, REST_TRIES_MAX, NoticeBoard
 from m365watch.monitor.notices import Notice
 from m365watch.monitor.speaker import Speaker
 from m365watch.monitor.takers import takers_among
@@ -112,7 +113,7 @@ def test_a_failing_taker_makes_no_notice_and_delays_no_other() -> None:
     run_jumping(main())
 
     assert (failing.taken, other.texts) == ([], ["a"])
-    assert len(failing.calls) <= 61
+    assert len(failing.calls) <= 60 + REST_TRIES_MAX
 
 
 def test_the_oldest_lines_make_room_and_are_counted() -> None:
@@ -192,6 +193,59 @@ def test_the_rest_is_written_when_the_run_ends() -> None:
     run_jumping(main())
 
     assert taker.texts == ["last words", "last words (said 1 more times within a minute)"]
+
+
+class TalkingTaker(FakeTaker):
+    """Says something while it writes, as an output does that had to wait for its lock."""
+
+    name = "talking"
+
+    def __init__(self, on: NoticeBoard, **options: Any) -> None:
+        super().__init__(**options)
+        self._on = on
+
+    async def write_notices(self, notices: Sequence[Notice]) -> None:
+        await super().write_notices(notices)
+        say(self._on, "the lake had to wait for its lock")
+
+
+@pytest.mark.parametrize("answers_after_s", [0.0, 0.5])
+def test_what_is_said_while_the_rest_is_written_is_no_loss(answers_after_s: float) -> None:
+    """Seen once at the end of a run: "1 notice dropped", where every output had taken all it was offered."""
+
+    async def main() -> tuple[FakeTaker, FakeTaker]:
+        on = board()
+        quick, talking = (
+            FakeTaker(every_s=100.0),
+            TalkingTaker(on, every_s=100.0, answers_after_s=answers_after_s),
+        )
+        async with on.posting([quick, talking]):
+            await asyncio.sleep(1)
+            say(on, "last words")
+        return quick, talking
+
+    with capture_logs() as lines:
+        both = run_jumping(main())
+
+    assert lines == []
+    assert [one.texts for one in both] == [["last words", "the lake had to wait for its lock"]] * 2
+
+
+def test_the_rest_is_offered_again_to_whoever_fails_once() -> None:
+    """A lake of which the upkeep writes a version just now takes it a moment later."""
+    taker = FakeTaker(every_s=100.0)
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            await asyncio.sleep(1)
+            say(on, "last words")
+            taker.failures = 2
+
+    with capture_logs() as lines:
+        run_jumping(main())
+
+    assert (taker.texts, lines) == (["last words"], [])
 
 
 @pytest.mark.parametrize("answers_after_s", [0.0, 60.0])

@@ -160,6 +160,22 @@ def test_an_application_called_by_another_s_id_is_not_that_other(tmp_path: Path)
     assert [step.title for step in plan.steps if other in step.title] == []
 
 
+def test_a_group_that_is_called_as_applications_are_is_none(tmp_path: Path) -> None:
+    """What signs in with a group's object id is nothing, and the role stayed."""
+    group = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
+    named = [(f"Group_{group}", 2), (group, 2), ("Group", 2), ("ServicePrincipal", 1)]
+    record = changed(
+        "Add member to role.",
+        ObjectId=group,
+        Target=[{"ID": one, "Type": kind} for one, kind in named],
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    plan = plan_from(tmp_path, "i16_application_gets_role", record)
+
+    assert [step.operations for step in steps(plan, "disable_application")] == [()]
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of the group {group}"]
+
+
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
     """A record of an application that gets a secret."""
     return changed("Add service principal credentials.", after=after, ObjectId=app)
@@ -187,6 +203,19 @@ def test_only_what_the_record_gave_is_taken_unasked(tmp_path: Path) -> None:
         (f"Take all permissions from the application {APP}", True),
     ]
     assert asked(plan, "disable_application") == [True]
+
+
+def test_every_single_permission_goes_before_all_of_them(tmp_path: Path) -> None:
+    """Who said yes to all found nothing left of the last one: not done, exit code 1."""
+    reads, writes = app_role(APP), app_role(APP, role="75359482-378d-4052-8f01-80520e7db3cd")
+    writes["ModifiedProperties"]["AppRole.Value"] = ["Files.ReadWrite.All", ""]
+    plan = plan_from(tmp_path, "o03_application_permission_granted", reads, writes)
+
+    assert titles(plan, "remove_oauth_grant") == [
+        f"Take the permission Mail.ReadWrite from the application {APP}",
+        f"Take the permission Files.ReadWrite.All from the application {APP}",
+        f"Take all permissions from the application {APP}",
+    ]
 
 
 def test_an_application_that_was_only_now_made_is_disabled_unasked(tmp_path: Path) -> None:

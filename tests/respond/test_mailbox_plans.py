@@ -51,6 +51,23 @@ def test_forwarding_that_no_record_set_is_looked_at() -> None:
     assert not any("Set-Mailbox" in line for line in lines_of(steps))
 
 
+def test_forwarding_that_a_record_set_is_not_looked_for_as_well() -> None:
+    """Of whom both are known it is stopped; of the others it is looked for still."""
+    bea = "bea@contoso.example"
+    steps = steps_of(
+        "remove_forwarding",
+        "B05",
+        cmdlet("New-InboxRule", by=ANN, Name="x", ForwardTo=THIEF),
+        cmdlet("Set-Mailbox", by=ANN, of=ANN, Identity=ANN, ForwardingSmtpAddress=THIEF),
+        cmdlet("New-InboxRule", by=bea, Name="x", ForwardTo=THIEF),
+    )
+
+    assert [step.title for step in steps] == [
+        f"Stop {ANN} from forwarding",
+        f"See whether {bea} forwards its mail besides, and to whom",
+    ]
+
+
 def test_forwarding_ends_where_the_record_set_it() -> None:
     """By the address that the command named, and what it did not set stays."""
     steps = steps_of(
@@ -272,6 +289,62 @@ def test_a_connector_that_the_alert_s_records_made_and_changed_goes() -> None:
     assert [step.title for step in steps_of("remove_connector", "B07", made, changed)] == [
         'Switch the mail connector "x" off, then remove it'
     ]
+
+
+ANOTHER_S = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.parametrize(
+    "name", [ANOTHER_S, f"{{{ANOTHER_S}}}", ANOTHER_S.replace("-", "").upper(), "Block*", "CN=Block macros"]
+)
+@pytest.mark.parametrize(
+    ("word", "detection", "noun", "told"),
+    [
+        ("remove_transport_rule", "B06", "TransportRule", {"BlindCopyTo": THIEF}),
+        ("remove_connector", "B07", "InboundConnector", {"SenderDomains": "*"}),
+    ],
+)
+def test_no_command_acts_on_the_one_whose_guid_another_is_called_by(
+    word: str, detection: str, noun: str, told: dict[str, str], name: str
+) -> None:
+    """Block macros went, and the intruder's stayed: names are the intruder's to choose."""
+    [step] = steps_of(word, detection, cmdlet(f"New-{noun}", of=name, Name=name, **told))
+    look, *others = step.powershell
+
+    assert look.startswith(f"Get-{noun} | Where-Object {{ $_.Name -eq '{name}'")
+    assert len(others) == 2
+    assert all(line.startswith("# ") and " -Identity GUID" in line for line in others)
+    assert any("GUID stands for that of the one that you mean" in note for note in step.notes)
+
+
+@pytest.mark.parametrize("verb", ["Set", "Disable", "Remove"])
+def test_nor_does_a_command_where_such_a_one_was_only_changed(verb: str) -> None:
+    """The record may mean either: both are shown."""
+    record = cmdlet(f"{verb}-TransportRule", of=ANOTHER_S, Identity=ANOTHER_S, SetSCL="-1")
+    [step] = steps_of("remove_transport_rule", "B06", record)
+
+    assert not any(f"-Identity '{ANOTHER_S}'" in line for line in step.powershell)
+
+
+@pytest.mark.parametrize("name", ["17634012", "+17634012", r"ann\Newsletters"])
+def test_an_inbox_rule_called_by_another_s_number_is_removed_by_its_name(name: str) -> None:
+    """Graph has the name beside the id; Exchange takes both in one place."""
+    [step] = steps_of("remove_inbox_rule", "B01", cmdlet("New-InboxRule", by=ANN, Name=name, ForwardTo=THIEF))
+
+    assert [one.wanted for one in step.operations if isinstance(one, Remove)] == [(("displayName", name),)]
+    assert step.powershell[-1].endswith("-Identity IDENTITY -Confirm:$false")
+    assert any("IDENTITY stands for what the list shows" in note for note in step.notes)
+
+
+def test_an_assignment_called_by_another_s_guid_is_looked_for() -> None:
+    """By its name Exchange may find the other."""
+    record = cmdlet(
+        "New-ManagementRoleAssignment", of="x", Name=ANOTHER_S, Role="Mailbox Import Export", User="cyd"
+    )
+    [step] = steps_of("remove_role", "B10", record)
+
+    assert not any(ANOTHER_S in line for line in step.powershell)
+    assert step.powershell[-1].endswith("-Identity GUID -Confirm:$false")
 
 
 def granted(operation: str = "Add-MailboxPermission", **parameters: str) -> Record:

@@ -43,7 +43,8 @@ from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.values import dataclass
 
 THREADS = 2
-"""Of a query over records. One over rollups has one: several run at a time, and to share it costs a tenth."""
+"""Of a query over records, or a long one. Others over rollups have one: several run at a time, and to share
+one costs a tenth."""
 MEMORY_BYTES = 1 << 30
 LIMIT_S = 20.0
 AT_ONCE_MAX = 4
@@ -111,7 +112,8 @@ class FactsReader:
         key = _key(view, query, given)
         asking = self._asking.get(key)
         if asking is None or asking.working.done():
-            connection = (self._of_rollups if query.rollup in KEPT else self._of_records).cursor()
+            is_small = query.rollup in KEPT and not query.is_long
+            connection = (self._of_rollups if is_small else self._of_records).cursor()
             working = self._threads.submit(self._answer, connection, view, query, given)
             asking = self._asking[key] = _Asking(connection, working)
         asking.waiting += 1

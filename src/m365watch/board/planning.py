@@ -61,6 +61,8 @@ class Query:
     """Which of its counts they are."""
     only: str = "true"
     """A condition of its SQL in the words of a slice that has such facts alone."""
+    is_long: bool = False
+    """Whether a page would wait for it alone: over rollups it has as many threads as over records."""
     is_rough: bool = False
     """Whether any instant of a week will do for another one."""
 
@@ -239,7 +241,7 @@ def _files_kept(
                 yield f"whole_{whole.name}", [week.file(whole)]
                 left = {day: rolled for day, rolled in left.items() if day not in week.days}
     for day, rolled in left.items():
-        if _is_whole(day, span):
+        if _is_inside(day, rolled, span):
             yield f"whole_{whole.name}", rolled.files(whole)
         else:
             yield f"part_{part.name}", rolled.files(part)
@@ -268,6 +270,12 @@ def picked_days(
             total += count
             taken.update(days)
     return frozenset(taken), total
+
+
+def _is_inside(day: date, rolled: DayRollup, span: TimeRange) -> bool:
+    """Whether all its records are of the span; today's are of one that ends now."""
+    is_from_its_start = day_of(span.start_s - 1) < day
+    return _is_whole(day, span) or (is_from_its_start and 0 < rolled.until_s <= span.end_s)
 
 
 def _is_whole(day: date, span: TimeRange) -> bool:

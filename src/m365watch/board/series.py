@@ -64,11 +64,12 @@ def chart_of(
 
 
 def colours_of(rows: Sequence[tuple[int, str, int]]) -> Callable[[str], str]:
-    """A colour for each name of a chart's rows: of the most frequent ones each has another."""
+    """A colour for each name of a chart's rows, whatever their order: the most frequent have their own."""
     totals: Counter[str] = Counter()
     for _, name, count in rows:
         totals[name] += count
-    places = {name: place for place, (name, _) in enumerate(totals.most_common())}
+    ranked = sorted(totals, key=lambda name: (-totals[name], name))
+    places = {name: place for place, name in enumerate(ranked)}
     return lambda name: f"c{places[name] % LINES_MAX + 1}"
 
 

@@ -6,15 +6,27 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import field, replace
 from datetime import datetime
 from difflib import get_close_matches
-from urllib.parse import urlencode
+from typing import Any, TypeVar
+from urllib.parse import quote_plus, urlencode
 
 from starlette.datastructures import QueryParams
 
 from m365watch.board.access import Access
-from m365watch.board.narrowing import NAMES, NOT_NARROWED, Narrowing, read_narrowing, unread_narrowing
+from m365watch.board.narrowing import (
+    NAMES,
+    NEGATED,
+    NOT_NARROWED,
+    Narrowing,
+    read_narrowing,
+    unread_narrowing,
+)
 from m365watch.board.time_range import TimeRange, read_range, unread_range
 from m365watch.detect.alert import clean_text
 from m365watch.values import dataclass
+
+T = TypeVar("T")
+_HERE = "\0here\0"
+"""Stands for a value in the URLs of a table; no value has such characters."""
 
 OPTIONS = (
     *("by", "then_from", "then_to"),
@@ -52,7 +64,7 @@ class View:
     """What the URL asks for and cannot be meant: it is left out, and said."""
     page: str = field(default="", compare=False)
     """The page that it is looked at on; empty: none."""
-    _made: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """What was made of the view before: a table links to the same few values row after row."""
 
     @property
@@ -111,14 +123,25 @@ class View:
         """`path` in this view, narrowed to one value."""
 
         def make() -> str:
-            options = tuple(one for one in self.options if one[0] != "sheet")
-            return replace(self, narrowing=self.narrowing.with_value(name, value), options=options).url(path)
+            around = self.once(("around", path, name), lambda: self._around(path, name))
+            if len(around) != 2:
+                return self._narrowed_by(name, value).url(path)
+            before, after = around
+            return f"{before}{quote_plus(value)}{after}"
 
         return self.once(("narrowed", path, name, value), make)
 
-    def once(self, key: tuple[str, ...], make: Callable[[], str]) -> str:
+    def _around(self, path: str, name: str) -> list[str]:
+        """What stands in such a URL before its value, and after it; none where the value says more."""
+        return [] if name in NEGATED else self._narrowed_by(name, _HERE).url(path).split(quote_plus(_HERE))
+
+    def _narrowed_by(self, name: str, value: str) -> View:
+        options = tuple(one for one in self.options if one[0] != "sheet")
+        return replace(self, narrowing=self.narrowing.with_value(name, value), options=options)
+
+    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """What `make` makes of the view, made once for each key."""
-        made = self._made.get(key)
+        made: T | None = self._made.get(key)
         if made is None:
             made = self._made[key] = make()
         return made

@@ -10,15 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.blocks import list_block
+from m365watch.cli.blocks import Row, list_block, rows_block
 from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count, moment, whole_line
+from m365watch.cli.render import count, moment, shortened_within, whole_line
 from m365watch.detect.alert import Alert
 from m365watch.detect.closings import BY as REOPENED_BY
 from m365watch.detect.document import document_of
@@ -45,6 +44,8 @@ STYLES = {
 }
 ID_SHOWN = 8
 """Digits of an id that are shown where there are many."""
+ABOUT_CHARACTERS_MAX = 46
+"""Of whom an alert is about, in the list: what is left of 80 columns."""
 EVIDENCE_SHOWN_MAX = 10
 NAMES_SHOWN_MAX = 12
 _CSV_COLUMNS = (
@@ -68,26 +69,15 @@ _CSV_COLUMNS = (
 
 
 def alerts_page(found: AlertsFound, *, limit: int) -> RenderableType:
-    """A line or two for each alert, at most `limit`, and how many there are, those below the severity too."""
+    """Two lines for each alert, at most `limit`, and how many there are, those below the severity too."""
     if not found.alerts:
         return Group(Text("no alerts", style="bold"), *_hidden_lines(found))
     shown, total = found.alerts[:limit], len(found.alerts)
-    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    table.add_column("alert", no_wrap=True)
-    table.add_column("severity", no_wrap=True)
-    table.add_column("last seen", no_wrap=True)
-    table.add_column("what, and whom it is about", overflow="fold")
-    for kept in shown:
-        alert = kept.alert
-        table.add_row(
-            Text(alert.id[:ID_SHOWN], style="bold"),
-            Text(_severity_name(alert.severity), style=STYLES[alert.severity]),
-            Text(f"{alert.last_seen_at.astimezone(UTC):%m-%d %H:%MZ}"),
-            _summary(kept),
-        )
+    rows = [Row(_cells(one), _lines_below(one)) for one in shown]
     named = _severities(Counter(one.alert.severity for one in found.alerts))
     return Group(
-        table,
+        *rows_block(("alert", "severity", "last seen", "whom it is about, and below it what"), rows),
+        Text(),
         Text(f"{count(total, 'alert')} ({named})", style="bold"),
         *_hidden_lines(found),
         whole_line("`m365watch alerts show ALERT` tells more"),
@@ -111,17 +101,24 @@ def _severity_name(severity: Severity) -> str:
     return "info" if severity is Severity.INFORMATIONAL else str(severity)
 
 
-def _summary(kept: KeptAlert) -> Text:
+def _cells(kept: KeptAlert) -> list[Text]:
     alert = kept.alert
-    about = who(alert)
-    text = Text(plain(alert.title))
-    if about:
-        text.append(f"\n{plain(about)}", style="bold")
+    return [
+        Text(alert.id[:ID_SHOWN], style="bold"),
+        Text(_severity_name(alert.severity), style=STYLES[alert.severity]),
+        Text(f"{alert.last_seen_at.astimezone(UTC):%m-%d %H:%MZ}"),
+        Text(shortened_within(plain(who(alert)), ABOUT_CHARACTERS_MAX), style="bold"),
+    ]
+
+
+def _lines_below(kept: KeptAlert) -> list[Text]:
+    alert = kept.alert
+    what = Text(plain(alert.title))
     if alert.count > 1:
-        text.append(f", {alert.count:,} records", style="dim")
-    if kept.state is not AlertState.OPEN or kept.changed_by == REOPENED_BY:
-        text.append(f"\n{_state_words(kept)}", style="green")
-    return text
+        what.append(f", {alert.count:,} records", style="dim")
+    if kept.state is AlertState.OPEN and kept.changed_by != REOPENED_BY:
+        return [what]
+    return [what, Text(_state_words(kept), style="green")]
 
 
 def alert_page(

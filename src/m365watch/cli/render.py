@@ -144,6 +144,14 @@ def whole_line(text: str | Text, *, style: str = "") -> Text:
     return line
 
 
+def shortened_within(text: str, length_max: int) -> str:
+    """At most so many characters: what is left out is in the middle, both ends tell names apart."""
+    if len(text) <= length_max:
+        return text
+    kept = length_max - 1
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
 def quoted(text: str, *, length_max: int = QUOTED_LENGTH_MAX) -> str:
     """`text` of somebody else's making, safe for a terminal and not endless."""
     shown = plain(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 COLUMN_WIDTH_MIN = 16
 """Where longer texts would get fewer columns than this, each row becomes a block of lines."""
+WORD_WIDTH_MAX = 40
+"""So it does where a word, as an address or an id, would be broken; longer ones may be."""
 CELL_WIDTH_MAX = 160
 """Longer values, which is to say raw records, are cut in tables on a terminal, and nowhere else."""
 _GAP = 3
@@ -31,12 +34,18 @@ def rows_view(answer: QueryAnswer, *, columns: int) -> RenderableType:
     """The rows as a table that fits into `columns`, or as blocks where it would not."""
     if not answer.rows:
         return Text("no rows", style="dim")
-    widths = [max(map(len, texts)) for texts in zip(answer.columns, *_texts(answer), strict=True)]
-    wanted = sum(
-        _GAP + (width if _is_whole(kind) else min(width, COLUMN_WIDTH_MIN))
-        for width, kind in zip(widths, answer.types, strict=True)
-    )
+    columns_of = zip(answer.types, zip(answer.columns, *_texts(answer), strict=True), strict=True)
+    wanted = sum(_GAP + _width_wanted(kind, texts) for kind, texts in columns_of)
     return _blocks(answer) if wanted > columns else _table(answer)
+
+
+def _width_wanted(kind: str, texts: Sequence[str]) -> int:
+    """What a column needs, so that longer texts go on in its next lines between two words."""
+    whole = max(map(len, texts))
+    if _is_whole(kind):
+        return whole
+    words = [len(word) for text in texts for word in text.split(" ") if len(word) <= WORD_WIDTH_MAX]
+    return max(min(whole, COLUMN_WIDTH_MIN), *words, 0)
 
 
 def _table(answer: QueryAnswer) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -32,27 +31,29 @@ def rules_page(
     found: Sequence[Rule], *, mistakes: Sequence[Mistake], lacks: Mapping[str, Sequence[str]] = {}
 ) -> RenderableType:
     """A line for each rule, and how many there are; `lacks` has what the rules go without, by their ids."""
-    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("rule", no_wrap=True)
     table.add_column("severity", no_wrap=True)
-    table.add_column("title", overflow="fold")
-    table.add_column("ATT&CK", overflow="fold")
+    table.add_column("title, ATT&CK", overflow="fold")
     for rule in found:
+        title = Text(plain(rule.title) + ("" if rule.status != "experimental" else " (experimental)"))
+        if rule.techniques:
+            title.append(f"  {' '.join(rule.techniques)}", style="dim")
         table.add_row(
             Text(plain(rule.extension.detection or rule.id[:8]), style="bold"),
             Text(
                 "info" if rule.severity is Severity.INFORMATIONAL else rule.severity,
                 style=STYLES.get(rule.severity, ""),
             ),
-            Text(plain(rule.title) + ("" if rule.status != "experimental" else " (experimental)")),
-            Text(" ".join(rule.techniques), style="dim"),
+            title,
         )
     lines = [Text(count(len(found), "rule"), style="bold")]
     if mistakes:
         told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
         lines.append(Text(told, style="yellow"))
     lines += _lines_of_lacks(found, lacks)
-    return Group(*([table] if found else []), *lines, whole_line("`m365watch rules show RULE` tells more"))
+    end = whole_line("`m365watch rules show RULE` tells more")
+    return Group(table, Text(), *lines, end) if found else Group(*lines, end)
 
 
 def _lines_of_lacks(found: Sequence[Rule], lacks: Mapping[str, Sequence[str]]) -> list[Text]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from threading import Lock
@@ -28,6 +28,8 @@ NOTICES_MAX = 1_000
 NOTICES_AT_ONCE = 200
 LEAVE_S = 2.0
 """How long the takers may take for the rest at the end of a run."""
+REST_TRIES_MAX = 3
+"""How often one that fails is offered the rest: a lake that is being tidied up is soon free again."""
 HEARTBEAT_S = 300.0
 """A board on which nothing was put for this long says so: Devo's collectors speak as often."""
 REPEAT_S = 60.0
@@ -35,6 +37,7 @@ REPEAT_S = 60.0
 _log = structlog.get_logger(__name__)
 _LINES_REMEMBERED = 256
 _LOOK_S = 1.0
+_REST_PAUSE_S = 0.25
 _OWN_MODULE = "monitor.board"
 _HEARTBEAT = "the collector is running; it had nothing to say for a while"
 _LEVEL_OF = {"critical": "error"}
@@ -55,6 +58,8 @@ class _Reader:
     taker: NoticeTaker
     next: int = 0
     """The number of the next notice it is to get."""
+    is_away: bool = False
+    """Whether it failed to take the rest."""
 
 
 class NoticeBoard:
@@ -129,7 +134,7 @@ class NoticeBoard:
         finally:
             stop.set()
             with suppress(TimeoutError):
-                await asyncio.wait_for(reading, LEAVE_S)
+                await asyncio.wait_for(self._end(reading, readers), LEAVE_S)
             self._tell_dropped(readers)
 
     def _tell_dropped(self, readers: Iterable[_Reader]) -> None:
@@ -148,7 +153,23 @@ class NoticeBoard:
             await _pause(stop, reader.taker.notices_every_s)
         with self._lock:
             self._tell_repeats(within_s=-math.inf)
-        await self._bring(reader)
+        await self._bring_rest(reader)
+
+    async def _end(self, reading: Awaitable[object], readers: Sequence[_Reader]) -> None:
+        """Wait until everyone has the rest, and what was said while the others were given theirs."""
+        await reading
+        await asyncio.gather(*(self._bring_rest(reader) for reader in readers if not reader.is_away))
+
+    async def _bring_rest(self, reader: _Reader) -> None:
+        """Give the reader all that it lacks, and what is said meanwhile."""
+        tries = REST_TRIES_MAX
+        while tries and reader.next < self._count:
+            before = reader.next
+            await self._bring(reader)
+            if reader.next == before:
+                tries -= 1
+                await asyncio.sleep(_REST_PAUSE_S)
+        reader.is_away = not tries
 
     async def _bring(self, reader: _Reader) -> None:
         """Give the reader what it lacks now; where it fails, it is offered again at the next time."""

@@ -12,7 +12,7 @@ from m365watch.detect.judging import named_in, split_line
 from m365watch.detect.rule import Rule
 from m365watch.instants import instant_of_ms
 from m365watch.respond.app_names import App, acting_app, app_of
-from m365watch.respond.quoting import UnsafeValue, is_account, whole
+from m365watch.respond.quoting import is_account, is_whole
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
 
@@ -63,7 +63,11 @@ class Clues:
         Where the record has the field, and not so that it is known whole, no other stands in for it.
         """
         found = next((self.fields[name] for name in names if self.fields.get(name)), ())
-        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+        return tuple(value for value in found if is_whole(value))[:TARGETS_MAX]
+
+    def told(self, *names: str) -> tuple[str, ...]:
+        """The same, also of those that are not known whole, which can stand in no command."""
+        return next((self.fields[name] for name in names if self.fields.get(name)), ())[:TARGETS_MAX]
 
     def has(self, *names: str) -> bool:
         """Whether the record has one of these fields, known whole or not."""
@@ -81,7 +85,7 @@ class Clues:
     def entity(self, *kinds: str) -> tuple[str, ...]:
         """The values of the first of these kinds that has any, as far as they are known whole."""
         found = next((self.entities[kind] for kind in kinds if self.entities.get(kind)), ())
-        return tuple(value for value in found if _is_whole(value))[:TARGETS_MAX]
+        return tuple(value for value in found if is_whole(value))[:TARGETS_MAX]
 
     def has_entity(self, kind: str) -> bool:
         """Whether the alert names any of that kind, known whole or not."""
@@ -241,14 +245,6 @@ def _each_once(names: Iterable[str]) -> list[str]:
 
 def _frozen(found: Mapping[str, Mapping[str, None]]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(values) for name, values in found.items()}
-
-
-def _is_whole(value: str) -> bool:
-    try:
-        whole(value)
-    except UnsafeValue:
-        return False
-    return True
 
 
 def first_of(values: Sequence[str]) -> str:

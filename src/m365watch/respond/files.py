@@ -8,14 +8,17 @@ address, tells which. Where nothing tells it, nobody guesses: the other file may
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from urllib.parse import quote, unquote
 
-from m365watch.respond.quoting import UnsafeValue, share_id
+from m365watch.respond.quoting import UnsafeValue, is_whole, share_id
 from m365watch.values import dataclass
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NEVER_SENT = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 """What no address has as it is sent: blanks, letters that are not ASCII, and some signs."""
+_SITES = frozenset({"personal", "sites", "teams"})
+"""What stands before the name of a site in an address; any other is of the site at the root."""
 _KEPT = "/:@!$&()*+,;=~"
 
 
@@ -29,6 +32,32 @@ class FilePlace:
     """From its server on, as people write it; empty where that is not certain."""
     share: str
     """How Graph names it below /shares; empty where its path is not certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where a file lies whose own name is not known whole."""
+
+    site: str
+    """The address of its site."""
+    path: str
+    """From the site on, as far as it is known whole; may be empty."""
+
+    @property
+    def shown(self) -> str:
+        """The address of both."""
+        return f"{self.site}/{self.path}" if self.path else self.site
+
+
+def folder_of(shown: str) -> Folder | None:
+    """The nearest folder that is known of what is at that address; None where not even its site is."""
+    scheme, _, rest = shown.partition("://")
+    host, *segments = rest.split("/")
+    whole = [*takewhile(is_whole, segments[:-1])]
+    depth = 2 if segments[0:1] and segments[0].lower() in _SITES else 0
+    if scheme != "https" or not is_whole(host) or len(whole) < depth:
+        return None
+    return Folder("/".join((f"https://{host}", *whole[:depth])), "/".join(whole[depth:]))
 
 
 def place_of(shown: str, names: tuple[str, ...] = ()) -> FilePlace | None:

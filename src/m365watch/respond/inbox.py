@@ -8,9 +8,10 @@ from dataclasses import replace
 from m365watch.detect.containment import RULE_ACTIONS
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
+from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.renames import BY_NAME, Renamed, renamed_in
+from m365watch.respond.renames import BY_NAME, Renamed, names_in
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
@@ -34,7 +35,7 @@ class _Rule:
 
     told: str
     identity: str
-    """As PowerShell takes it."""
+    """As PowerShell takes it; empty where Exchange may take it for another's number."""
     name: str
     """What it is called; empty where the record has it by a number, or where that is not certain."""
 
@@ -46,14 +47,15 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     """
     if not clues.is_about(*_OF_RULES):
         return []
-    was_there = clues.operation == "set-inboxrule"
     steps: list[Step] = []
     for mailbox in own_mailboxes(clues):
-        rules, renamed = _rules(clues, mailbox), renamed_in(clues.records, mailbox)
-        gone = {rule: told for rule in rules if (told := renamed.get(rule.name.lower()))}
+        rules, names = _rules(clues, mailbox), names_in(clues.records, mailbox)
+        gone = {rule: told for rule in rules if (told := names.given_up.get(rule.name.lower()))}
         steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
         left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
         if left or not rules:
+            is_made = any(rule.name.lower() in names.made for rule in left)
+            was_there = clues.operation == "set-inboxrule" and not is_made
             step = _inbox_rule(mailbox, left, _alike(clues, left), was_there=was_there)
             steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
     return steps
@@ -69,15 +71,27 @@ def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
         ),
         powershell=(
             _list_rules(mailbox),
-            f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {powershell(rule.name)} -Confirm:$false",
+            f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {_identity(rule)} -Confirm:$false",
         ),
-        notes=("By hand: the alert's gave that name up, and what has it may be its owner's.",),
+        notes=(
+            "By hand: the alert's gave that name up, and what has it may be its owner's.",
+            *_remarks_on((rule,)),
+        ),
     )
 
 
 def _ask(step: Step, renamed: Renamed) -> Step:
     why = f'It may be called "{renamed.to}" by now, and its owner\'s as it was: --yes leaves it alone.'
     return replace(step, notes=(why, *step.notes), asks_always=True)
+
+
+def _identity(rule: _Rule) -> str:
+    """As -Identity takes it, else a place for what the list shows beside the name."""
+    return powershell(rule.identity) if rule.identity else "IDENTITY"
+
+
+def _remarks_on(rules: tuple[_Rule, ...]) -> tuple[str, ...]:
+    return () if all(rule.identity for rule in rules) else (_NO_IDENTITY,)
 
 
 def _list_rules(mailbox: str) -> str:
@@ -87,7 +101,7 @@ def _list_rules(mailbox: str) -> str:
 
 def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
     if clues.has(*BY_NAME):
-        return tuple(_Rule(one, one, one) for one in clues.values(*BY_NAME))
+        return tuple(_Rule(one, "" if may_be_an_id(one) else one, one) for one in clues.values(*BY_NAME))
     return tuple(_by_identity(one, mailbox) for one in clues.values("Parameters.Identity"))
 
 
@@ -132,8 +146,7 @@ def _inbox_rule(
     named = " or ".join(f'"{rule.told}"' for rule in rules)
     said = f"-Mailbox {powershell(mailbox)}"
     removals = tuple(
-        f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {powershell(rule.identity)} -Confirm:$false"
-        for rule in rules
+        f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {_identity(rule)} -Confirm:$false" for rule in rules
     )
     is_known = is_account(mailbox) and all(rule.name for rule in rules)
     return Step(
@@ -149,6 +162,7 @@ def _inbox_rule(
             _why(mailbox) if not is_known else _HIDDEN,
             *((_CHANGED,) if was_there else ()),
             *((_LATER,) if rules else ()),
+            *_remarks_on(rules),
             *((_COMPARED,) if alike and is_known else ()),
         ),
     )
@@ -157,6 +171,9 @@ def _inbox_rule(
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 
 _IF_IT_IS = "# if it does what the record tells: "
+_NO_IDENTITY = (
+    "Exchange may take its name for another's number: IDENTITY stands for what the list shows beside it."
+)
 _LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
 _COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
 _CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from m365watch.detect.containment import CONNECTOR_SETTINGS
+from m365watch.respond import exchange_names
 from m365watch.respond.clues import Clues
 from m365watch.respond.histories import CALLED, History, histories_of
 from m365watch.respond.mailboxes import EXCHANGE_ONLY
-from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
 _IF_IT_IS = "# if it does what the record tells: "
@@ -29,7 +29,7 @@ def remove_transport_rule(clues: Clues) -> list[Step]:
         return []
     return [
         _transport_rule(one)
-        for name in clues.values(*CALLED)
+        for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), "-transportrule")
     ]
 
@@ -39,9 +39,9 @@ def _records_of(clues: Clues) -> Sequence[Mapping[str, str]]:
 
 
 def _transport_rule(rule: History) -> Step:
-    name, quoted = rule.told, powershell(rule.name)
-    look = f"Get-TransportRule -Identity {quoted} | Format-List"
-    listed = "Get-TransportRule | Format-Table Name,State,Priority,WhenChanged"
+    name, quoted = rule.told, exchange_names.identity(rule.name)
+    look = exchange_names.get("TransportRule", rule.name)
+    listed = exchange_names.list_every("TransportRule")
     off = f"Disable-TransportRule -Identity {quoted} -Confirm:$false"
     commands: tuple[str, ...]
     if rule.is_made and rule.is_gone:
@@ -65,9 +65,8 @@ def _transport_rule(rule: History) -> Step:
     else:
         title = f"See whose transport rule {name} is, and what was done to it"
         commands = (look, f"# if it is not yours: {off}")
-    return Step(
-        "remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *rule.remarks, _LATER)
-    )
+    remarks = (*exchange_names.remarks(rule.name), *rule.remarks)
+    return Step("remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *remarks, _LATER))
 
 
 def remove_connector(clues: Clues) -> list[Step]:
@@ -81,34 +80,40 @@ def remove_connector(clues: Clues) -> list[Step]:
         _new_connector(one, told[0])
         if told and one.is_made
         else _changed_connector(one, told or ["Inbound", "Outbound"], changed)
-        for name in clues.values(*CALLED)
+        for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), of)
     ]
 
 
 def _new_connector(connector: History, kind: str) -> Step:
-    quoted = powershell(connector.name)
+    quoted = exchange_names.identity(connector.name)
     return Step(
         "remove_connector",
         f"Switch the mail connector {connector.told} off, then remove it",
         powershell=(
-            f"Get-{kind}Connector -Identity {quoted} | Format-List",
+            exchange_names.get(f"{kind}Connector", connector.name),
             f"{_IF_IT_IS}Set-{kind}Connector -Identity {quoted} -Enabled $false",
             f"# and then: Remove-{kind}Connector -Identity {quoted} -Confirm:$false",
         ),
-        notes=(EXCHANGE_ONLY, *connector.remarks, _LATER, _NOT_TOLD),
+        notes=(
+            EXCHANGE_ONLY,
+            *exchange_names.remarks(connector.name),
+            *connector.remarks,
+            _LATER,
+            _NOT_TOLD,
+        ),
     )
 
 
 def _changed_connector(connector: History, kinds: list[str], changed: list[str]) -> Step:
     """Whose it is no record says, and mail may stop where one's own is switched off."""
-    quoted = powershell(connector.name)
+    quoted = exchange_names.identity(connector.name)
     what = f"The record set {', '.join(changed)}. " if changed else ""
     return Step(
         "remove_connector",
         f"Put the mail connector {connector.told} back as it was",
         powershell=(
-            *(f"Get-{kind}Connector -Identity {quoted} | Format-List" for kind in kinds),
+            *(exchange_names.get(f"{kind}Connector", connector.name) for kind in kinds),
             *(
                 f"# if it is not yours: Set-{kind}Connector -Identity {quoted} -Enabled $false"
                 for kind in kinds
@@ -117,6 +122,7 @@ def _changed_connector(connector: History, kinds: list[str], changed: list[str])
         notes=(
             EXCHANGE_ONLY,
             f"{what}Mail stops, or passes unchecked, where a connector of yours is off.",
+            *exchange_names.remarks(connector.name),
             *connector.remarks,
             _LATER,
         ),

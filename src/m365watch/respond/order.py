@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.respond.app_names import is_by_object
-from m365watch.respond.steps import Step
+from m365watch.respond.steps import Remove, Step
 
 _THINGS = 3
 _PHASES = {
@@ -30,6 +30,18 @@ WORD_STEPS_MAX = 50
 def in_order(words: Iterable[str]) -> tuple[str, ...]:
     """The words in the order in which they are carried out, each once."""
     return tuple(sorted(dict.fromkeys(words), key=lambda word: _PHASES.get(word, _THINGS)))
+
+
+def singles_first(steps: Iterable[Step]) -> list[Step]:
+    """The steps of a word; what takes away all of a thing comes after what takes away one, in their order.
+
+    After it nothing is left for the others, which then say that nothing of that name is there.
+    """
+    return sorted(steps, key=_takes_all)
+
+
+def _takes_all(step: Step) -> bool:
+    return any(isinstance(one, Remove) and one.takes_all for one in step.operations)
 
 
 def cut_long(by_word: Mapping[str, Sequence[Step]]) -> tuple[list[Step], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from m365watch.detect.derived.addresses import bare_addresses
@@ -14,10 +15,25 @@ from m365watch.respond.steps import Revise, Step
 
 _FOR_EVERYBODY = frozenset(
     {
-        *("aol.com", "gmail.com", "googlemail.com", "gmx.de", "gmx.net", "hotmail.com", "icloud.com"),
-        *("live.com", "mail.ru", "me.com", "msn.com", "outlook.com", "proton.me", "protonmail.com"),
-        *("qq.com", "web.de", "yahoo.com", "yandex.ru"),
+        *("aol.com", "arcor.de", "att.net", "bluewin.ch", "comcast.net", "email.com", "fastmail.com"),
+        *("free.fr", "freenet.de", "gmail.com", "googlemail.com", "hey.com", "icloud.com", "inbox.com"),
+        *("laposte.net", "libero.it", "mac.com", "mail.com", "mail.de", "mail.ru", "mailbox.org", "me.com"),
+        *("naver.com", "orange.fr", "passport.com", "pm.me", "posteo.de", "proton.me", "protonmail.ch"),
+        *(
+            "protonmail.com",
+            "qq.com",
+            "rediffmail.com",
+            "rocketmail.com",
+            "seznam.cz",
+            "sfr.fr",
+            "t-online.de",
+        ),
+        *("tuta.com", "tutanota.com", "virgilio.it", "wanadoo.fr", "web.de", "windowslive.com", "ya.ru"),
+        *("ymail.com", "zoho.com", "126.com", "163.com"),
     }
+)
+_IN_EVERY_COUNTRY = re.compile(
+    r"(?:aol|gmx|hotmail|live|msn|outlook|yahoo|yandex)\.(?:com|net|(?:com?\.)?[a-z]{2})"
 )
 """Domains of mail for everybody: whoever shuts one out shuts out people who have nothing to do with it."""
 
@@ -34,11 +50,17 @@ def block_external_user(clues: Clues) -> list[Step]:
     certain = {one.lower() for line in clues.entity("domain") for one in line.split(", ")}
     members = [one for line in clues.values("m365.outside_members") for one in split_line(line)]
     named = dict.fromkeys(_domains((*clues.entity("guest"), *members, *clues.entity("sender"))))
-    outside = [one for one in named if one not in own and one not in _FOR_EVERYBODY]
+    outside = [one for one in named if one not in own and not _is_for_everybody(one)]
+    public = [one for one in named if one not in own and _is_for_everybody(one)]
     return [
         *(_disable_guest(Account(one)) for one in guests),
         *(_shut_out(one) if one in certain else _see_whose(one) for one in outside),
+        *(_see_who(one) for one in public if not guests),
     ]
+
+
+def _is_for_everybody(domain: str) -> bool:
+    return domain in _FOR_EVERYBODY or bool(_IN_EVERY_COUNTRY.fullmatch(domain))
 
 
 def _domains(names: Iterable[str]) -> list[str]:
@@ -69,15 +91,32 @@ def _shut_out(domain: str) -> Step:
         f"Shut {domain} out of Teams",
         powershell=(
             "Get-MgDomain -All | Format-Table Id,IsVerified  # it must not be among these: they are yours",
-            f"$domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
-            "Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
+            f"# if no partner has it: $domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
+            "# Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
         ),
         notes=(
             (
                 "Teams PowerShell only: Graph cannot do it. Nobody of that organisation gets in any more: see"
-                " first that it is no partner's and no sister company's."
+                " first that it is no partner's and no sister company's, nor Microsoft's, nor one where"
+                " anybody may have an address."
             ),
         ),
+    )
+
+
+def _see_who(domain: str) -> Step:
+    """Strangers of one provider have nothing in common."""
+    return Step(
+        "block_external_user",
+        f"See who wrote from {domain}, where anybody may have an address; shut out no domain",
+        powershell=(
+            "Get-CsTenantFederationConfiguration | Format-List AllowTeamsConsumer,AllowTeamsConsumerInbound",
+            (
+                "# if nobody may write to you from accounts of their own: Set-CsTenantFederationConfiguration"
+                " -AllowTeamsConsumerInbound $false"
+            ),
+        ),
+        notes=("By hand: in Teams whoever was written to can block the one who wrote.",),
     )
 
 

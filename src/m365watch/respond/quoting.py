@@ -66,6 +66,15 @@ def whole(value: str) -> str:
     return value
 
 
+def is_whole(value: str) -> bool:
+    """Whether it is known as it is, and can stand in a command."""
+    try:
+        whole(value)
+    except UnsafeValue:
+        return False
+    return True
+
+
 def is_account(value: str) -> bool:
     """Whether that names an account as Graph knows it: an object id, or a user principal name."""
     return bool(_GUID.fullmatch(value) or _ACCOUNT.fullmatch(value))

@@ -8,6 +8,7 @@ from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
+from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.quoting import guid_in, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
@@ -240,7 +241,10 @@ def _exchange_role(grantee: str, clues: Clues) -> Step:
 def _remove_assignment(clues: Clues) -> str:
     """Only the one that the record made; its object is that one's name in most records, and not in all."""
     remove = "Remove-ManagementRoleAssignment -Identity"
-    if named := first_of(clues.values("Parameters.Name")):
+    named = first_of(clues.values("Parameters.Name"))
+    if may_be_an_id(named):
+        return f"# the one called so, by the Guid that Format-List shows: {remove} GUID -Confirm:$false"
+    if named:
         return f"{remove} {powershell(named)} -Confirm:$false"
     if made := first_of(clues.values("ObjectId")):
         return f"# if that is the one made then: {remove} {powershell(made)} -Confirm:$false"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from m365watch.respond.clues import Clues, first_of
-from m365watch.respond.files import FilePlace, place_of
-from m365watch.respond.quoting import powershell
+from m365watch.respond.files import FilePlace, Folder, folder_of, place_of
+from m365watch.respond.quoting import is_account, is_whole, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
@@ -28,10 +28,34 @@ _UNCERTAIN = (
     " called like that; the site shows which it is."
 )
 
+_NOT_SHOWN = (
+    "By hand: its name has a character that is not shown, or is too long to be known whole. `m365watch alerts"
+    " show --raw` has it."
+)
+_LINKS_OF_FILE = (
+    "Get-PnPFileSharingLink -Identity PATH",
+    "Remove-PnPFileSharingLink -FileUrl PATH -Identity ID -Force",
+)
+_LINKS_OF_FOLDER = (
+    "Get-PnPFolderSharingLink -Folder PATH",
+    "Remove-PnPFolderSharingLink -Folder PATH -Identity ID -Force",
+)
+_TO_PICK = {
+    ("disable_anonymous_link", "file"): _LINKS_OF_FILE,
+    ("disable_anonymous_link", "folder"): _LINKS_OF_FOLDER,
+    ("remove_sharing", "file"): _LINKS_OF_FILE,
+    ("remove_sharing", "folder"): _LINKS_OF_FOLDER,
+    ("remove_file", "file"): ("Remove-PnPFile -ServerRelativeUrl PATH -Recycle",),
+}
+"""What a person does with the one picked, by the step's word and by what it is."""
+
 
 def disable_anonymous_link(clues: Clues) -> list[Step]:
     """The link with which anyone can open it ceases to be; a new one would have another address."""
-    return [_close_links(place, clues) for place in _places(clues)]
+    return [
+        *(_close_links(place, clues) for place in _places(clues)),
+        *_find_files("disable_anonymous_link", "remove the links with which anyone can open it", clues),
+    ]
 
 
 def _close_links(place: FilePlace, clues: Clues) -> Step:
@@ -88,7 +112,35 @@ def remove_sharing(clues: Clues) -> list[Step]:
     if _kind(clues) not in ("", "file", "folder"):
         sites = clues.values("SiteUrl") or clues.values("ObjectId")
         return [_let_out(site, outside) for site in sites]
-    return [_unshare(place, outside, clues) for place in _places(clues)]
+    whom = f"share it with {' and '.join(outside) or 'outsiders'} no more"
+    return [
+        *(_unshare(place, outside, clues) for place in _places(clues)),
+        *_find_files("remove_sharing", whom, clues),
+    ]
+
+
+def _find_files(word: str, then: str, clues: Clues) -> list[Step]:
+    """For each whose name is not known whole what lists the folder that it lies in."""
+    folders = {folder_of(one): None for one in clues.told("ObjectId") if not is_whole(one)}
+    return [_find_file(word, then, one, clues) for one in folders if one is not None]
+
+
+def _find_file(word: str, then: str, folder: Folder, clues: Clues) -> Step:
+    kind = "folder" if _kind(clues) == "folder" else "file"
+    listed = f" -FolderSiteRelativeUrl {powershell(folder.path)}" if folder.path else ""
+    return Step(
+        word,
+        f"Find the {kind} in {folder.shown} that the record is of, and {then}",
+        powershell=(
+            f"Connect-PnPOnline -Url {powershell(folder.site)} -Interactive",
+            f"Get-PnPFolderItem{listed}",
+            *(
+                f"# with what the list has of it in place of PATH: {line}"
+                for line in _TO_PICK.get((word, kind), ())
+            ),
+        ),
+        notes=(_NOT_SHOWN,),
+    )
 
 
 def _let_out(site: str, outside: tuple[str, ...]) -> Step:
@@ -167,22 +219,50 @@ def _permissions_of(
 
 
 def remove_site_admin(clues: Clues) -> list[Step]:
-    """The site loses an administrator."""
+    """The site loses an administrator; whoever a OneDrive belongs to stays."""
     return [
-        Step(
-            "remove_site_admin",
-            f"Make {who} administrator of {site} no more",
-            powershell=(
-                (
-                    f"Set-SPOUser -Site {powershell(site)} -LoginName {powershell(who)}"
-                    " -IsSiteCollectionAdmin $false"
-                ),
-            ),
-            notes=(_SHAREPOINT_ONLY,),
-        )
+        _remove_owner(site, who) if _is_of_person(site) else _remove_site_admin(site, who)
         for site in clues.entity("site")
         for who in clues.entity("grantee") or clues.values("ModifiedProperties.SiteAdmin.new")
     ]
+
+
+def _is_of_person(site: str) -> bool:
+    return "/personal/" in site.lower()
+
+
+def _remove_owner(site: str, who: str) -> Step:
+    """Its address is made of its owner's name, and so may another's be: the site knows whose it is."""
+    return Step(
+        "remove_site_admin",
+        f"Make {who} administrator of {site} no more, unless it is their own OneDrive",
+        powershell=(
+            f"Get-SPOSite -Identity {powershell(site)} | Format-List Owner",
+            *(f"# if that is somebody else: {line}" for line in _removal(site, who)),
+        ),
+        notes=(_SHAREPOINT_ONLY, "Whoever it belongs to is one of its administrators, and has to stay one."),
+    )
+
+
+def _remove_site_admin(site: str, who: str) -> Step:
+    return Step(
+        "remove_site_admin",
+        f"Make {who} administrator of {site} no more",
+        powershell=_removal(site, who),
+        notes=(_SHAREPOINT_ONLY,),
+    )
+
+
+def _removal(site: str, who: str) -> tuple[str, ...]:
+    """By the name that somebody signs in with; a group has one that no record tells, and is looked up."""
+    quoted = powershell(site)
+    if is_account(who) or "|" in who:
+        return (f"Set-SPOUser -Site {quoted} -LoginName {powershell(who)} -IsSiteCollectionAdmin $false",)
+    named = f"Where-Object DisplayName -eq {powershell(who)}"
+    return (
+        f"Get-SPOUser -Site {quoted} -Limit All | {named} | Format-Table DisplayName,LoginName,IsSiteAdmin",
+        f"# the one that is meant: Set-SPOUser -Site {quoted} -LoginName LOGIN -IsSiteCollectionAdmin $false",
+    )
 
 
 def restore_files(clues: Clues) -> list[Step]:
@@ -218,7 +298,8 @@ def remove_file(clues: Clues) -> list[Step]:
     is_of_file = clues.is_about(*_OF_FILES)
     of_defender = ("FileData.FilePath", "FileData.FileName")
     named = clues.values(*(("ObjectId", *of_defender) if is_of_file else of_defender))
-    return [_remove_file(one, clues) for one in named or clues.entity("file")]
+    found = [_remove_file(one, clues) for one in named or clues.entity("file")]
+    return found or (_find_files("remove_file", "remove it", clues) if is_of_file else [])
 
 
 def _remove_file(named: str, clues: Clues) -> Step:

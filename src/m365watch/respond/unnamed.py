@@ -12,6 +12,7 @@ from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.rule import Rule
 from m365watch.respond.app_names import acting_app
 from m365watch.respond.clues import gather_clues
+from m365watch.respond.exchange_names import list_every
 from m365watch.respond.joining import records_about
 from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.reading import Told
@@ -85,6 +86,12 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "restore_sharing_policy": ("Find what may be shared with whom by now, and put it back", _NOTHING),
 }
 
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "remove_connector": ("InboundConnector", "OutboundConnector"),
+    "remove_transport_rule": ("TransportRule",),
+}
+"""What of Exchange's is shown, for who has to pick."""
+
 
 def is_idle(word: str, every: Sequence[Told], rules: Mapping[str, Rule]) -> bool:
     """Whether what was done leaves nothing to do for the word, as far as that is known for certain."""
@@ -119,7 +126,8 @@ def find_first(word: str, told: Told) -> Step:
     if word == "remove_oauth_grant" and clues.operation == "mailitemsaccessed" and readers:
         return _see_consents(readers[0])
     title, why = _TITLES[word]
-    return Step(word, title, notes=(why.format(clues.first_at),))
+    listed = tuple(list_every(kind) for kind in _KINDS.get(word, ()))
+    return Step(word, title, powershell=listed, notes=(why.format(clues.first_at),))
 
 
 def _see_consents(account: str) -> Step:

@@ -110,7 +110,8 @@ DEEDS = Query(
 def _recent(who: str) -> Query:
     return Query(
         "SELECT at_s, workload, operation, user_id, client_ip, outcome FROM facts"
-        f" WHERE {who} ORDER BY at_s DESC LIMIT 100",
+        f" WHERE {who}"
+        " ORDER BY at_s DESC, user_id, operation, client_ip, workload, outcome LIMIT 100",
         frozenset({"workload", "operation", "user_id", "client_ip", "outcome"}),
         exact=True,
         newest=100,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, most_by
 from m365watch.lake.rollups.facts import CHANGES, FILES
@@ -75,7 +77,7 @@ def tops_of(*columns: str) -> Query:
     return files(most_by(columns, sums, order=order, most=12, shown="name <> ''"))
 
 
-EVERY_TOP = tops_of("site", "client_ip", "user_id", "extension", "program")
+EVERY_TOP = replace(tops_of("site", "client_ip", "user_id", "extension", "program"), is_long=True)
 """All of them in one look, where no small rollup has what a view is narrowed by."""
 TOPS = {
     **dict.fromkeys(("user_id", "client_ip"), tops_of("user_id", "client_ip")),

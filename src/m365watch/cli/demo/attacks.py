@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from m365watch.cli.blocks import Row, rows_block
 from m365watch.cli.demo.tenant import StagedAttack
 from m365watch.cli.documents import instant
 from m365watch.detect.alert import Alert
@@ -83,26 +82,25 @@ def _there_at(alert: Alert, at_once: set[str]) -> datetime:
 
 
 def attacks_view(judged: Sequence[JudgedAttack]) -> RenderableType:
-    """A line for each attack, and how many were found."""
-    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
-    table.add_column("began", no_wrap=True)
-    table.add_column("attack", overflow="fold")
-    table.add_column("after", no_wrap=True, justify="right")
-    table.add_column("alert", overflow="fold")
-    for one in judged:
-        began = Text(f"{one.attack.started_at.astimezone(UTC):%m-%d %H:%M}", style="dim")
-        if one.alert is None or one.after is None:
-            table.add_row(began, plain(one.attack.title), "", Text("not found", style="bold red"))
-            continue
-        alert = Text.assemble((one.alert.id[:ID_SHOWN], "bold"), f" {plain(one.alert.title)}")
-        if one.more:
-            alert.append(f", and {one.more:,} more", style="dim")
-        table.add_row(began, plain(one.attack.title), span(one.after), alert)
+    """Two lines for each attack, and how many were found."""
+    rows = [_row(one) for one in judged]
     number = sum(one.alert is not None for one in judged)
     style = "bold green" if number == len(judged) else "bold red"
     line = Text(f"{number} of {len(judged)} attacks found", style=style)
     line.append("; after its first record, by the times of the records", style="dim")
-    return Group(Text("Attacks, and the first alert of each", style="bold"), table, line)
+    title = Text("Attacks, and the first alert of each", style="bold")
+    return Group(title, *rows_block(("began", "attack", "after"), rows, right={2}), Text(), line)
+
+
+def _row(one: JudgedAttack) -> Row:
+    began = Text(f"{one.attack.started_at.astimezone(UTC):%m-%d %H:%M}", style="dim")
+    title = Text(plain(one.attack.title))
+    if one.alert is None or one.after is None:
+        return Row((began, title, Text()), [Text("not found", style="bold red")])
+    alert = Text.assemble((one.alert.id[:ID_SHOWN], "bold"), f" {plain(one.alert.title)}")
+    if one.more:
+        alert.append(f", and {one.more:,} more", style="dim")
+    return Row((began, title, Text(span(one.after))), [alert])
 
 
 def span(length: timedelta) -> str:

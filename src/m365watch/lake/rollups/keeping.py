@@ -16,7 +16,7 @@ import msgspec
 
 from m365watch.durable import sync_file
 from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.rollups.facts import DAY_S, KEPT, Slice
+from m365watch.lake.rollups.facts import ACTIVITY, DAY_S, KEPT, Slice
 from m365watch.lake.rollups.notes import (
     FOLDER,
     FORMAT,
@@ -100,7 +100,9 @@ def _make_day(lake: Path, day: date, files: frozenset[str]) -> None:
         sources += taken[-1].sources
         size += taken[-1].size_bytes
     made = Part(sorted(sources), _tag(sources), size)
-    _count(DayRollup(folder, Note(FORMAT, [made])), taken, [str(lake / AUDIT / path) for path in new])
+    day_of_it = DayRollup(folder, Note(FORMAT, [made]))
+    _count(day_of_it, taken, [str(lake / AUDIT / path) for path in new])
+    made = msgspec.structs.replace(made, until_s=_until_s(day_of_it.file(ACTIVITY, made)))
     note = Note(FORMAT, [*parts, made])
     _put_note(folder, note, [part.tag for part in note.parts])
 
@@ -124,6 +126,15 @@ def _count(day: DayRollup, taken: list[Part], new: list[str]) -> None:
                 counts = rollup.summed(rollup.over_rollups("read_parquet($larger)", one.columns), one)
                 larger = _least_of(one, made) or whole
                 _write(connection, counts, {"larger": [larger]}, path, rows=one.rows_per_group)
+
+
+def _until_s(path: str) -> int:
+    """The second after the last of a file's facts."""
+    with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
+        [(last_s,)] = connection.execute(
+            "SELECT max(last_s) FROM read_parquet($path)", {"path": path}
+        ).fetchall()
+    return 0 if last_s is None else int(last_s) + 1
 
 
 def _least_of(wanted: Slice, made: Mapping[Slice, str]) -> str | None:

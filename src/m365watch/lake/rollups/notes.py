@@ -44,6 +44,8 @@ class Part(msgspec.Struct, frozen=True):
     """A part of the names of its own files; another set of sources has another."""
     size_bytes: int
     """What the sources have together."""
+    until_s: int = 0
+    """The second after the last of its records; 0 where nobody has looked."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -70,6 +72,11 @@ class DayRollup:
     def tag(self) -> str:
         """Another for every set of sources."""
         return "-".join(part.tag for part in self.note.parts)
+
+    @property
+    def until_s(self) -> int:
+        """The second after the last of its records."""
+        return max((part.until_s for part in self.note.parts), default=0)
 
     def has_rested(self, now_s: float) -> bool:
         """Whether the day has been as it is for a while."""
