@@ -51,6 +51,23 @@ def test_forwarding_that_no_record_set_is_looked_at() -> None:
     assert not any("Set-Mailbox" in line for line in lines_of(steps))
 
 
+def test_forwarding_that_a_record_set_is_not_looked_for_as_well() -> None:
+    """Of whom both are known it is stopped; of the others it is looked for still."""
+    bea = "bea@contoso.example"
+    steps = steps_of(
+        "remove_forwarding",
+        "B05",
+        cmdlet("New-InboxRule", by=ANN, Name="x", ForwardTo=THIEF),
+        cmdlet("Set-Mailbox", by=ANN, of=ANN, Identity=ANN, ForwardingSmtpAddress=THIEF),
+        cmdlet("New-InboxRule", by=bea, Name="x", ForwardTo=THIEF),
+    )
+
+    assert [step.title for step in steps] == [
+        f"Stop {ANN} from forwarding",
+        f"See whether {bea} forwards its mail besides, and to whom",
+    ]
+
+
 def test_forwarding_ends_where_the_record_set_it() -> None:
     """By the address that the command named, and what it did not set stays."""
     steps = steps_of(

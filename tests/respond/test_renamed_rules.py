@@ -69,6 +69,14 @@ def test_a_name_that_a_rule_gave_up_may_be_its_owner_s(tmp_path: Path, identity:
     assert all(one.startswith(("Get-InboxRule", "#")) for one in seen.powershell)
     assert removed.title == f'Remove the inbox rule "Meetings" of {ANN}'
     assert not removed.asks_always
+    assert not any(note.startswith("It was there before") for note in removed.notes)
+
+
+def test_a_rule_that_no_record_made_was_its_owner_s(tmp_path: Path) -> None:
+    """Renamed or not: who had it makes it again."""
+    [removed] = steps(plan_from(tmp_path, "b02_inbox_rule_hides_mail", RENAMED), "remove_inbox_rule")
+
+    assert any(note.startswith("It was there before") for note in removed.notes)
 
 
 def test_the_last_name_is_told_of_a_rule_that_had_several(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ async def list_changes(
     counts, alerts = await asyncio.gather(sources.ask(view, sieve.query), alerts_by_record(view, sources))
     total, marked = (sum(row[1 + one.place] for row in counts) for one in (changes.newest, changes.marked))
     fills = changes.is_worst and marked >= SHOWN_MAX
-    asked = [] if fills else [sources.ask(view, changes.newest)]
+    asked = [] if fills else [sources.ask(view, changes.newest if total > marked else changes.marked)]
     if total > SHOWN_MAX:  # of few that has all
         if marked or not changes.is_worst:
             asked.append(sources.ask(view, changes.marked))

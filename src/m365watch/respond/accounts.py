@@ -39,15 +39,15 @@ def _end_way_in(word: str, one: Account) -> Step:
         powershell=(
             "Get-MgPolicyCrossTenantAccessPolicyPartner -All | Format-Table TenantId,IsServiceProvider",
             (
-                "Get-MgUser -All -Filter \"userType eq 'Guest'\" -Property Id,Mail,UserPrincipalName |"
-                f" Where-Object Mail -eq {powershell(one.name)}"
+                "Get-MgUser -All -Filter \"creationType eq 'Invitation'\" -Property Id,Mail,AccountEnabled"
+                f" | Where-Object Mail -eq {powershell(one.name)}"
             ),
         ),
         notes=(
             (
                 "By hand: there is no such account to disable here. A partner administers the tenant by"
                 " delegation: take its roles away (Microsoft 365 admin center, Partner relationships),"
-                " and call it, for it has an intruder. If it is a guest instead, the second command finds it."
+                " and call it, for it has an intruder. If it was invited, the second command finds it."
             ),
         ),
     )

@@ -11,7 +11,7 @@ from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.renames import BY_NAME, Renamed, renamed_in
+from m365watch.respond.renames import BY_NAME, Renamed, names_in
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
@@ -47,14 +47,15 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     """
     if not clues.is_about(*_OF_RULES):
         return []
-    was_there = clues.operation == "set-inboxrule"
     steps: list[Step] = []
     for mailbox in own_mailboxes(clues):
-        rules, renamed = _rules(clues, mailbox), renamed_in(clues.records, mailbox)
-        gone = {rule: told for rule in rules if (told := renamed.get(rule.name.lower()))}
+        rules, names = _rules(clues, mailbox), names_in(clues.records, mailbox)
+        gone = {rule: told for rule in rules if (told := names.given_up.get(rule.name.lower()))}
         steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
         left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
         if left or not rules:
+            is_made = any(rule.name.lower() in names.made for rule in left)
+            was_there = clues.operation == "set-inboxrule" and not is_made
             step = _inbox_rule(mailbox, left, _alike(clues, left), was_there=was_there)
             steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
     return steps

@@ -28,18 +28,23 @@ class Renamed:
     """Whether none of the alert's can be called so any more."""
 
 
-def renamed_in(records: Iterable[Mapping[str, str]], mailbox: str) -> dict[str, Renamed]:
-    """By names that rules of the mailbox gave up, in small letters."""
-    names = _Names()
+def names_in(records: Iterable[Mapping[str, str]], mailbox: str) -> Names:
+    """What became of the names of the mailbox's rules."""
+    names = Names()
     for record in records:
         if _may_be_of(record, mailbox):
             names.add(record)
-    return names.given_up
+    return names
 
 
-class _Names:
+class Names:
+    """Names of the rules of one mailbox, record by record; each in small letters."""
+
     def __init__(self) -> None:
+        """There is none at first."""
         self.given_up: dict[str, Renamed] = {}
+        self.made: set[str] = set()
+        """Of rules that the records made, under whichever name."""
         self._called: dict[str, str] = {}
         """By the number or id of a rule."""
         self._had: dict[str, None] = {}
@@ -51,6 +56,8 @@ class _Names:
         if not name:
             return
         known = [one for one in self._before(record) if one]
+        if _makes(record) or any(before.lower() in self.made for before in known):
+            self.made.add(name.lower())
         for before in known:
             self._give_up(before, name, is_certain=True)
         if not known and not _makes(record) and name.lower() not in self._had:

@@ -296,7 +296,7 @@ def _worst_of(alerts: Iterable[KeptAlert]) -> dict[str, Severity]:
 
 
 def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> list[Cell]:
-    record, at_s, workload, operation, user, address, outcome, target, *_ = (
+    record, at_s, workload, operation, user, address, outcome, target = (
         "" if one is None else str(one) for one in row
     )
     opens = view.url("/record", record=f"{at_s}:{record}") if record else ""

@@ -12,7 +12,8 @@ TRAIL_MAX = 200
 """Records of one sheet."""
 SHEETS_MAX = 10
 FAILED = count_if("outcome = 'failed'")
-_TOLD = "record, at_s, workload, operation, user_id, client_ip, outcome, object, session, app_id"
+_SHOWN = "record, at_s, workload, operation, user_id, client_ip, outcome, object"
+_TOLD = f"{_SHOWN}, session, app_id"
 
 
 def traces(sql: str, *, newest: int = 0, every: str = "") -> Query:
@@ -192,7 +193,7 @@ def trail(mentions: Sequence[str], *, sheets: int = 1) -> Query:
     """The newest records: so many sheets of them, and one more if there are more."""
     most = sheets * TRAIL_MAX + 1
     return traces(
-        f"SELECT {_TOLD} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {most}",
+        f"SELECT {_SHOWN} FROM facts WHERE {_where(mentions)} ORDER BY at_s DESC, record LIMIT {most}",
         newest=most,
         every="" if mentions else "true",
     )
