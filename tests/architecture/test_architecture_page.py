@@ -11,6 +11,7 @@ PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`([a-z_0-9/]+(?:\.py|/))`")
 FILES = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
 FOLDERS = {f"{Path(one).parent.as_posix()}/" for one in FILES}
+BESIDE = {"benchmarks/", "changelog.d/", "deploy/", "docs/", "tests/", "tools/"}
 
 
 def test_whatever_the_page_names_is_there() -> None:
@@ -25,6 +26,15 @@ def test_every_room_has_its_line() -> None:
     rooms = {Path(one).parts[0].removesuffix(".py") for one in FILES}
 
     assert sorted(rooms - told - {"__init__", "__main__"}) == []
+
+
+def test_every_folder_has_its_words() -> None:
+    """Those within the rooms, and those beside the package: nobody wonders what one is for."""
+    within = {one for one in FOLDERS if one.count("/") > 1}
+
+    assert len(within) > 20
+    assert [one for one in sorted(within) if not re.search(rf"[`/]{Path(one).name}/", PAGE)] == []
+    assert [one for one in sorted(BESIDE) if f"`{one}`" not in PAGE] == []
 
 
 def test_what_is_not_there_is_seen() -> None:

@@ -29,6 +29,7 @@ from m365watch.board.pages import (
     health_needs,
     overview,
 )
+from m365watch.board.pages.health_words import days_words
 from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
 from m365watch.config.settings import Secret
@@ -233,6 +234,7 @@ def test_a_credentials_days_are_those_of_the_sentence_beside_them() -> None:
     judged = Judged(1, CredentialEnd(CredentialKind.SECRET), datetime(2027, 5, 1, tzinfo=UTC), left, None, 0)
 
     assert health_delivery._left_cell(judged).text == "179 d"
+    assert (days_words(179.83), days_words(1.6), days_words(0.4)) == ("179 d", "38 h", "10 h")
     assert "in 179 days" in life_text(judged)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,55 +16,32 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+import triage_scene
 from asking import Answer, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.alerts_meant import list_meant
 from m365watch.board.lake_reader import Row
-from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.pages import alert, alerts, overview
-from m365watch.board.pivots import entity_ways
 from m365watch.board.planning import Query
 from m365watch.board.queries.trails import BY_ID
-from m365watch.board.rendering import Templates
 from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Case, Chart, Grid, Listing, Matrix, Queue, Records, Several, Tile, Tiles
+from m365watch.board.shapes import Chart, Grid, Listing, Several, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.detect.alert import AlertId
-from m365watch.detect.condition import Every, Like, Never
-from m365watch.detect.condition import Test as Asked
 from m365watch.detect.desk import set_states
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
-from m365watch.detect.ranking import rank_alerts
-from m365watch.detect.rule import Rule
 from m365watch.errors import QueryStopped
 from m365watch.respond.journal import Journal, Line
+from triage_scene import EVERY, VIEWER, AlwaysGate, queue_of
+
+kept = triage_scene.kept
+
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
-VIEWER = Access("vera", Role.VIEWER, tenants=None)
-EVERY = "range=30d"
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-
-
-@pytest.fixture
-def kept(sources: Sources) -> Iterator[KeptAlert]:
-    """The worst alert, which is open, whatever another test has made of it, and open again afterwards."""
-    path = sources.settings.state_directory / FILE_NAME
-    found = asyncio.run(sources.list_alerts(view_of(EVERY)))
-    assert found
-    [worst] = set_states(path, [found[0].alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
-    yield worst
-    set_states(path, [worst.alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
-
-
-async def queue_of(sources: Sources, query: str = EVERY, access: Access | None = None) -> Queue:
-    shape = await alerts.queue(view_of(query, *([access] if access else [])), sources)
-    assert isinstance(shape, Queue)
-    return shape
 
 
 def test_the_worst_waits_first(sources: Sources) -> None:
@@ -389,16 +366,6 @@ def test_what_cannot_be_meant_changes_nothing(
     assert now.state is AlertState.OPEN
 
 
-class AlwaysGate:
-    """Everybody is the same person."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    def access_of(self, connection: object) -> Access:
-        return self._access
-
-
 @pytest.mark.parametrize(("access", "status"), [(STRANGER, 404), (VIEWER, 403)])
 def test_nobody_changes_what_is_not_theirs(
     sources: Sources, kept: KeptAlert, access: Access, status: int
@@ -420,252 +387,3 @@ def test_another_tenants_alert_is_not_there(sources: Sources, kept: KeptAlert, p
     shape = asyncio.run(load(view_of(f"alert={kept.alert.id}", STRANGER), sources))
 
     assert shape.empty is not None
-
-
-def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
-    """What happened, the records with the fields that the rule looked at, and what would end it."""
-    view = view_of(f"alert={kept.alert.id[:8]}")
-
-    case = asyncio.run(alert.case(view, sources))
-    evidence = asyncio.run(alert.evidence(view, sources))
-    plan = asyncio.run(alert.containment(view, sources))
-
-    assert isinstance(case, Case)
-    assert case.explanation == kept.alert.explanation
-    assert isinstance(evidence, Records)
-    assert {one.id for one in evidence.rows} == set(kept.alert.evidence)
-    assert all(any(line.is_lit for line in one.lines) for one in evidence.rows)
-    assert not all(line.is_lit for line in evidence.rows[0].lines)
-    assert isinstance(plan, Listing)
-    assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
-    bare = [one for one in plan.rows if not one.commands]
-    assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
-
-
-def of_rule(sources: Sources, title: str) -> KeptAlert:
-    """An alert of that title."""
-    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    return next(one for one in every if one.alert.title == title)
-
-
-def test_a_row_of_evidence_says_who(sources: Sources) -> None:
-    """Of a spray every row is another account's; open stands what did not fail, where there is any."""
-    spray = of_rule(sources, "Password spray from one address").alert
-    view = view_of(f"{EVERY}&alert={spray.id}")
-
-    shape = asyncio.run(alert.evidence(view, sources))
-    page = Templates().render_shape(shape, view=view, path="/alert", title="Evidence")
-
-    assert isinstance(shape, Records)
-    people = {one.who for one in shape.rows}
-    assert len(people) > 10
-    assert not any("0ff1-ce00" in one.says for one in shape.rows)
-    assert all(f'<span class="record-who">{one}</span>' in page for one in people)
-    took = of_rule(sources, "Wrong passwords, then a sign-in").alert
-    rows = asyncio.run(alert.evidence(view_of(f"{EVERY}&alert={took.id}"), sources))
-    assert isinstance(rows, Records)
-    assert [one.is_open for one in rows.rows].count(True) == 1
-    assert next(one for one in rows.rows if one.is_open).tone == ""
-
-
-def test_many_steps_of_a_kind_are_one_with_all_commands(sources: Sources) -> None:
-    """Thirty accounts are no sixty steps; nothing that is to be done is left out."""
-    spray = of_rule(sources, "Password spray from one address")
-    view = view_of(f"{EVERY}&alert={spray.alert.id}")
-
-    shape = asyncio.run(alert.containment(view, sources))
-    plan = asyncio.run(sources.plan_for(view, spray))
-
-    assert isinstance(shape, Listing)
-    assert len(shape.rows) < 10 < len(plan.steps)
-    commands = [command for row in shape.rows for command in row.commands]
-    told = "\n".join(f"{row.text} {row.note}" for row in shape.rows)
-    for step in plan.steps:
-        assert set(step.powershell) <= set(commands)
-    assert all(user in told for user in spray.alert.named("user"))
-
-
-def test_a_command_to_carry_out_can_be_pasted(sources: Sources, kept: KeptAlert) -> None:
-    """It names the configuration that the board was started with, quoted; who only looks has none."""
-    file = Path("/etc/m365watch/my tenant.yaml")
-    named = replace(sources, files=(("--config", file),))
-
-    def commands(access: Access) -> list[str]:
-        plan = asyncio.run(alert.containment(view_of(f"alert={kept.alert.id}", access), named))
-        assert isinstance(plan, Listing)
-        return [one for row in plan.rows for one in row.commands if one.startswith("m365watch respond")]
-
-    carry = f"m365watch respond {kept.alert.id[:8]} --apply --config"
-    analyst = Access("anna", Role.ANALYST, tenants=None)
-    assert commands(Access("adam", Role.ADMIN, tenants=None)) == [f"{carry} '{file}'"]
-    assert commands(analyst) == [f"{carry} 'my tenant.yaml'"]
-    assert commands(VIEWER) == []
-
-
-def test_what_is_all_by_hand_has_no_command(sources: Sources) -> None:
-    """A plan in which Graph can do nothing is carried out by nothing."""
-    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    by_hand = next(one.alert for one in every if one.alert.detection == "S05")
-
-    plan = asyncio.run(alert.containment(view_of(f"alert={by_hand.id}"), sources))
-
-    assert isinstance(plan, Listing)
-    steps = [row for row in plan.rows if row.at]
-    assert {row.at for row in steps} == {"by hand"}
-    assert "Carry it out" not in [row.text for row in plan.rows]
-
-
-def test_who_only_looks_is_told_of_no_key_that_changes(sources: Sources) -> None:
-    """No boxes to select by, no keys in the footer or the help; an analyst has them."""
-    for access, has in ((VIEWER, False), (Access("anna", Role.ANALYST, tenants=None), True)):
-        board = board_of(sources, gate=AlwaysGate(access))
-        queue = asyncio.run(ask(board, f"/panel/alerts/queue?{EVERY}")).text
-        page = asyncio.run(ask(board, "/alert")).text
-
-        assert ("data-select" in queue, "data-all" in queue) == (has, has)
-        assert ("a acknowledges" in page, "acknowledge, close with a reason" in page) == (has, has)
-
-
-def test_an_address_that_names_no_alert_shows_none(sources: Sources) -> None:
-    """Not the worst, as if it had been asked for."""
-    shape = asyncio.run(alert.case(view_of(EVERY), sources))
-
-    assert isinstance(shape, Listing)
-    assert shape.empty is not None
-    assert shape.empty.why == "This address names no alert."
-
-
-def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> None:
-    """Joined alerts rest on records from before all that the rule saw; here a long alert is told so."""
-    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    longest = max(every, key=lambda one: min(one.alert.last_at_ms - one.alert.first_at_ms, 7 * DAY_MS)).alert
-    assert longest.last_at_ms - longest.first_at_ms > 2 * HOUR_MS
-    late = replace(longest, first_at_ms=longest.last_at_ms)
-
-    found = asyncio.run(alert._find_evidence(view_of(), sources, late))
-
-    assert set(found) == set(longest.evidence)
-
-
-def test_what_an_alert_lacks_is_told_apart(sources: Sources) -> None:
-    """What the lake does not hold is another thing than what the alert only counts."""
-    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    full = max(every, key=lambda one: one.alert.count).alert
-    assert full.count > len(full.evidence)
-
-    shown = asyncio.run(alert.evidence(view_of(f"alert={full.id}"), sources))
-
-    assert isinstance(shown, Records)
-    assert (
-        shown.cut == f"and {full.count - len(full.evidence):,} more, of which the alert keeps the count alone"
-    )
-
-
-def test_an_alert_names_those_of_the_same_records(sources: Sources) -> None:
-    """As the command does; itself is not among them."""
-    every = asyncio.run(sources.list_alerts(view_of(EVERY))) or []
-    one = next(one.alert for one in every if one.alert.detection.startswith("C"))
-
-    others = asyncio.run(alert.related(view_of(f"alert={one.id}"), sources))
-
-    assert isinstance(others, Listing)
-    assert others.rows
-    assert all(f"alert={one.id}" not in row.url for row in others.rows)
-
-
-RAW = json.dumps(
-    {
-        "Operation": "New-InboxRule",
-        "UserId": "ann@contoso.example",
-        "Parameters": [{"Name": "ForwardTo", "Value": "bob@evil.example"}, {"Name": "Name", "Value": "."}],
-        "ModifiedProperties": [{"Name": "Role", "NewValue": "Admin", "OldValue": ""}],
-        "Deep": {"Er": {"Value": None}},
-    }
-)
-
-
-def rule_of(*tests: Asked) -> Rule:
-    condition = Every((*tests, Never(Asked("UserId", Like(("nobody",))))))
-    return Rule("r", "A rule", Severity.HIGH, "r.yml", condition=condition)
-
-
-def test_fields_light_up_for_what_the_record_fulfils() -> None:
-    """Of named values the one that is asked for; not what must not be, and not another rule's."""
-    ours = rule_of(
-        Asked("Operation", Like(("New-InboxRule",))),
-        Asked("Parameters.ForwardTo", Like(("bob@evil.example",))),
-    )
-    lights = lights_of(ours, {})
-    other = lights_of(rule_of(Asked("Deep.Er", Like(("x",)))), {})
-
-    lines = lines_of(RAW, lit_paths(RAW, [*lights, *other]), lambda name, value: "")
-
-    assert [one.name for one in lines if one.is_lit] == ["Operation", "ForwardTo"]
-    assert [(one.name, one.value) for one in lines][2:4] == [
-        ("Parameters", ""),
-        ("ForwardTo", "bob@evil.example"),
-    ]
-    assert ("Value", "null") in [(one.name, one.value) for one in lines]
-
-
-def test_a_derived_field_lights_what_it_comes_from() -> None:
-    """Of a rule's parameters the one with the outside address, and no other."""
-    lights = lights_of(rule_of(Asked("m365.external_recipients", Like(("bob@evil.example",)))), {})
-
-    lines = lines_of(RAW, lit_paths(RAW, lights), lambda name, value: "")
-
-    assert [one.name for one in lines if one.is_lit] == ["ForwardTo"]
-
-
-@pytest.mark.parametrize(
-    "raw", ["", "[]", "null", '{"a"', "[" * 5_000, json.dumps({"a": {str(n): n for n in range(2_000)}})]
-)
-def test_no_record_is_too_odd_to_show(raw: str) -> None:
-    """What is no record has no fields; what has too many is cut."""
-    assert len(lines_of(raw, frozenset(), lambda name, value: value)) <= 401
-    assert lit_paths(raw, [Light(lambda _: True, frozenset({"a"}))]) in (frozenset(), frozenset({"a"}))
-
-
-def test_where_no_detections_ran_the_pages_say_so(sources: Sources, tmp_path: Path) -> None:
-    """Every panel tells why it is empty."""
-    settings = replace(sources.settings, state_directory=tmp_path)
-    bare = replace(sources, settings=settings)
-
-    for page in (alerts.PAGE, alert.PAGE):
-        for panel in page.panels:
-            shape = asyncio.run(panel.load(view_of(EVERY), bare))
-            told = shape.none if isinstance(shape, Queue) and not shape.empty else shape.empty
-            assert told or panel.name == "coverage", panel.name
-
-
-def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None:
-    """However many there are of a lesser one; one without alerts has none."""
-    alerts_found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
-    shape = asyncio.run(alerts.coverage(view_of(EVERY), sources))
-
-    assert isinstance(shape, Matrix)
-    for met in (one for _, column in shape.columns for one in column):
-        ranks = [one.severity.rank for one in alerts_found if met.id in one.techniques]
-        assert met.worst == (str(list(Severity)[max(ranks)]) if ranks else "")
-
-
-def test_an_application_is_called_alike_everywhere() -> None:
-    """By its name where it has one, on alerts and records as in an investigation; the link has its id."""
-    [way] = entity_ways(view_of(), [("app", "00000002-0000-0ff1-ce00-000000000000")])
-
-    assert way.text == "Exchange Online"
-    assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"
-
-
-def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:
-    """Of alerts as severe as one another, those first that share a record with a worse one."""
-    found = [one.alert for one in asyncio.run(sources.list_alerts(view_of(EVERY))) or []]
-    known = rank_alerts(found)
-    shape = asyncio.run(queue_of(sources))
-    ranks = [known[AlertId(one.id)] for one in shape.rows]
-    worst = max(found, key=lambda one: one.severity.rank)
-    steps = [one for one in found if {*one.evidence} & {*worst.evidence}]
-
-    assert ranks == sorted(ranks, reverse=True)
-    assert len({rank for *_, rank in ranks}) > 1
-    assert {known[one.id][-1] for one in steps} == {worst.severity.rank}

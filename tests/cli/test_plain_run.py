@@ -16,9 +16,8 @@ PLAIN = [
     "--config a.json",
     "-c a.json",
     "--config a.json --once",
-    "--once --quiet --config b/a.yaml",
-    "-q -v -c a.json",
-    "--config a.json --once --once --verbose",
+    "--config b/a.yaml --quiet --once",
+    "-c a.json --once --once",
 ]
 LEFT = [
     "",
@@ -27,6 +26,9 @@ LEFT = [
     "--config=a.json",
     "-ca.json",
     "-qv -c a.json",
+    "--once --config a.json",
+    "--config a.json -q",
+    "--config a.json --verbose",
     "--config --once",
     "--config a.json --config b.json",
     "--config a.json more",

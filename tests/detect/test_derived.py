@@ -436,3 +436,12 @@ def test_what_an_application_is_called_is_not_its_id(named: str) -> None:
 
     told = [view({"Target": [*before, *after, *more]}) for more in ([{"ID": app, "Type": 2}], [])]
     assert [one.values("m365.target_app") for one in told] == [(app,), (f"ServicePrincipal_{own}",)]
+
+
+def test_a_group_that_is_called_as_applications_are_is_none() -> None:
+    """Its object was taken for the id that it signs in with."""
+    own = "2383a669-0000-49c4-a7e6-0000000000bb"
+    named = [{"ID": one, "Type": 2} for one in (f"Group_{own}", own, "Group")]
+
+    target = {"Target": [*named, {"ID": "ServicePrincipal", "Type": 1}], "ObjectId": own}
+    assert view(target).values("m365.target_app") == ()

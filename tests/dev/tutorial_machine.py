@@ -29,10 +29,11 @@ from patience import PATIENCE_S
 
 import tutorial_commands
 from m365watch.clock import SystemClock
-from m365watch.simulator.identities import TenantIdentity, derive_identities
+from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from tutorial_pages import Click, Fence, Names, differing_line, parts_of
+from tutorial_portal import Portal
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 APPLICATION = "22222222-2222-4222-8222-222222222222"
@@ -103,18 +104,16 @@ def no_variables(_running: RunningSimulator) -> Mapping[str, str]:
     return {}
 
 
-class Machine:
+class Machine(Portal):
     """A folder, a clipboard, and the commands of the tutorial; the portal's acts change the simulator."""
 
     def __init__(
         self, folder: Path, running: RunningSimulator, commands: Path, variables: Mapping[str, str]
     ) -> None:
         """`commands` is the socket at which m365watch waits; `variables` are what the place sets."""
-        self.folder = folder / "place"
+        super().__init__(folder / "place", running)
         self.files = self.folder
         """Where files lie that a block names."""
-        self.running = running
-        self._clipboard = ""
         self._unit = ""
         """The systemd unit, as far as the tutorial has written it."""
         self._names: Names | None = None
@@ -202,28 +201,14 @@ class Machine:
                 raise AssertionError(f"line {block.line}: nobody knows how to try a block of {kind}")
         return None
 
-    # What the portal does.
-
-    @property
-    def identity(self) -> TenantIdentity:
-        """The first tenant and its application, as they are now."""
-        return self.running.tenants[0].identity
+    # What the machine does.
 
     async def click(self, act: str) -> None:
-        """Do what is done in the portal."""
-        acts: dict[str, Callable[[], None]] = {
-            "": self._begin_again,
-            "copy the secret": lambda: self._copy(self.identity.client_secret),
-            "make a second secret": self._make_second,
-            "delete the first secret": lambda: self._change(client_secret=""),
-            "upload m365watch.cer": lambda: self._upload("m365watch.cer"),
-            "upload next.cer": lambda: self._upload("next.cer"),
-            "the tenth tenant revokes its consent": self.running.tenants[-1].tokens.consent.withdraw,
-            "trust the issuer": lambda: None,
-            "trust another subject": lambda: self._change(trusted_subject="repo:contoso/watch"),
-            "delete m365watch.cer": lambda: self._delete("m365watch.cer"),
-        }
-        acts[act]()
+        """Do what is done in the portal; no act at all is another machine."""
+        if act:
+            await super().click(act)
+        else:
+            self._begin_again()
 
     async def _turn_service(self, how: str) -> None:
         """What systemd does with the service when it is told to `start`, `stop` or `restart` it."""
@@ -234,30 +219,6 @@ class Machine:
             assert service.stdout is not None
             while "started" not in (line := await _next_line(service.stdout)):
                 assert line, "the service ended"
-
-    def _copy(self, secret: str) -> None:
-        assert secret
-        self._clipboard = secret
-
-    def _make_second(self) -> None:
-        self._change(second_secret="second~secret~of~the~portal")
-        self._copy(self.identity.second_secret)
-
-    def _upload(self, name: str) -> None:
-        pem = (self.folder / name).read_bytes()
-        self._change(certificate=(self.identity.certificate or b"") + pem)
-
-    def _delete(self, name: str) -> None:
-        pem = (self.folder / name).read_bytes()
-        assert pem in (self.identity.certificate or b"")
-        self._change(certificate=(self.identity.certificate or b"").replace(pem, b""))
-
-    def _change(self, **changes: Any) -> None:
-        """The application is one, however many tenants know it."""
-        for tenant in self.running.tenants:
-            tenant.adopt(replace(tenant.identity, **changes))
-
-    # What the machine does.
 
     def _begin_again(self) -> None:
         """Another machine, or the same one with nothing on it."""
@@ -309,7 +270,7 @@ class Machine:
         """In the terminal that the commands before were typed into: its folder and its variables stay."""
         process = await self._begin(text if variables else _TERMINAL + text, variables or {})
         assert process.stdin is not None
-        process.stdin.write(f"{self._clipboard}\n".encode())
+        process.stdin.write(f"{self.clipboard}\n".encode())
         process.stdin.close()
         printed = await self._watched(process)
         async with asyncio.timeout(_LIMIT_S):
@@ -325,7 +286,7 @@ class Machine:
     async def _consent(self, browser: aiohttp.ClientSession, page: str) -> None:
         """Accept; where nobody answers at the address that this leads to, it is what the browser shows."""
         async with browser.get(page, allow_redirects=False) as answer:
-            self._clipboard = address = answer.headers["Location"]
+            self.clipboard = address = answer.headers["Location"]
         with suppress(aiohttp.ClientConnectorError):
             async with browser.get(address) as answer:
                 assert answer.status == 200

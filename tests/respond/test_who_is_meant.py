@@ -99,6 +99,14 @@ def test_a_role_that_a_group_may_take_is_named_with_the_group(tmp_path: Path) ->
     ]
 
 
+def test_where_an_application_gives_it_to_a_group_no_account_is_looked_for(tmp_path: Path) -> None:
+    """Neither of them is one."""
+    actor = {"UserId": "ServicePrincipal_88bca18c-0000-4b33-b9ec-000000000001"}
+    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group(GROUP_ID) | actor)
+
+    assert [step.word for step in plan.steps] == ["disable_application", "remove_role"]
+
+
 def test_the_group_has_the_role_no_more_and_its_administrator_still_has(tmp_path: Path) -> None:
     """Carried out by its id, and taken back."""
     planned = plan_from(tmp_path, "i16_privileged_role", given_to_group("Helpers"))

@@ -16,29 +16,19 @@ from m365watch.lean import leave_out_plugins
 if TYPE_CHECKING:
     from m365watch.cli.running import Asked
 
-_CONFIG = {"--config", "-c"}
-_FLAGS = {"--once": "once", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbose", "-v": "verbose"}
+_FLAGS = {"--once", "--quiet"}
 
 
 def asked_plainly(arguments: Sequence[str]) -> Asked | None:
-    """What a plain `run` asks for; None where the library has to read the arguments."""
-    if arguments[:1] != ["run"]:
-        return None
-    config = None
-    said = set[str]()
-    left = iter(arguments[1:])
-    for argument in left:
-        if argument in _CONFIG and config is None:
-            config = next(left, "")
-        elif argument in _FLAGS:
-            said.add(_FLAGS[argument])
-        else:
-            return None
-    if not config or config.startswith("-"):
-        return None
-    from m365watch.cli.running import Asked
+    """What `run --config FILE`, with flags after it, asks for; None for all that the library has to read."""
+    match arguments:
+        case ["run", "--config" | "-c", file, *flags] if file[:1] not in {"", "-"} and _FLAGS.issuperset(
+            flags
+        ):
+            from m365watch.cli.running import Asked
 
-    return Asked(Path(config), once="once" in said, quiet="quiet" in said, verbose="verbose" in said)
+            return Asked(Path(file), once="--once" in flags, quiet="--quiet" in flags)
+    return None
 
 
 def run_plainly(asked: Asked) -> None:

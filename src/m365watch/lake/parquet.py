@@ -68,8 +68,12 @@ def write_part(
 
     Raises: OSError: the disk is full or refuses.
     """
+    is_new_day = not _folder_of(table_directory, day).is_dir()
     part = write_unsynced(table_directory, shape, day=day, name=name, chunks=chunks, compression=compression)
     sync_part(table_directory, part)
+    if is_new_day:
+        # Last: by then the disk has it, more often than not.
+        sync_folder(table_directory)
     return part
 
 
@@ -82,11 +86,9 @@ def write_unsynced(
     chunks: Iterable[pa.Table],
     compression: Compression,
 ) -> Part:
-    """The same, durable once `sync_part` has been given it."""
-    folder = table_directory / f"{PARTITION}={day.isoformat()}"
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        sync_folder(table_directory)
+    """The same, durable once `sync_part` has been given it, and the table's own folder is for a new day."""
+    folder = _folder_of(table_directory, day)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     figures = _Figures(shape)
     try:
@@ -98,6 +100,10 @@ def write_unsynced(
     return Part(
         f"{folder.name}/{path.name}", day, found.st_size, found.st_mtime_ns // 1_000_000, figures.as_json()
     )
+
+
+def _folder_of(table_directory: Path, day: date) -> Path:
+    return table_directory / f"{PARTITION}={day.isoformat()}"
 
 
 def sync_part(table_directory: Path, part: Part) -> None:

@@ -32,6 +32,8 @@ COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
+DAYS_KNOWN_MAX = 1_000
+"""Days of which is remembered that their folders are on the disk."""
 SYNCS_AT_ONCE_MAX = 4
 """Files of one batch that are brought to the disk together."""
 COMMITS_OVERTAKEN_MAX = 100
@@ -63,15 +65,22 @@ def plain_reason(failure: BaseException) -> str:
 class OpenTable:
     """A table of a lake, open for appending by one process."""
 
-    def __init__(self, lake: Path, shape: TableShape) -> None:
+    def __init__(self, lake: Path, shape: TableShape, *, durable_later: bool = False) -> None:
         """Open the table below the directory `lake`; make it if it is not there.
+
+        A table that was made is durable at once; with `durable_later` its first commit brings it to the disk
+        as well, which spares a start some waits for it.
 
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         self.shape = shape
         self.directory = lake / shape.name
         self._delta = _open_table(self.directory, shape)
-        self._synced_version = self._delta.version()
+        # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
+        self._is_young = self._delta.version() <= 1
+        self._synced_version = -1 if self._is_young else self._delta.version()
+        if self._is_young and not durable_later:
+            self._sync()
 
     @property
     def version(self) -> int:
@@ -102,10 +111,19 @@ class OpenTable:
             self._append(actions, numbers)
         self._delta.update_incremental()
         version = self._delta.version()
-        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
+        self._sync()
         if version % COMMITS_PER_CHECKPOINT == 0:
             # A checkpoint forgets files removed long ago; the table in memory would keep them.
             self._delta = DeltaTable(self.directory)
+
+    def _sync(self) -> None:
+        """Return once all that has been seen would outlive a power cut."""
+        version = self._delta.version()
+        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
+        if self._is_young:
+            sync_folder(self.directory)
+            sync_folder(self.directory.parent)
+            self._is_young = False
 
     def _append(self, actions: Sequence[AddAction], numbers: Mapping[str, int]) -> None:
         self._delta.create_write_transaction(
@@ -131,7 +149,9 @@ class AuditWriter:
         """
         self.app_id = app_id
         self._lake = directory
-        self._table = OpenTable(directory, AUDIT_TABLE)
+        self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True)
+        self._synced_days: set[date] = set()
+        """Days whose folders are on the disk, as far as is known here."""
 
     @property
     def last_batch(self) -> int:
@@ -155,8 +175,18 @@ class AuditWriter:
             return
         if parts is None:
             parts = write_batch(self._lake, batch, app_id=self.app_id)
-        _sync(self._lake / AUDIT_TABLE.name, parts)
+        self._sync(parts)
         self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
+
+    def _sync(self, parts: Sequence[Part]) -> None:
+        """Return once the files, and their folders, would outlive a power cut."""
+        _sync(self._table.directory, parts)
+        days = {part.day for part in parts}
+        if not days <= self._synced_days:
+            sync_folder(self._table.directory)
+            if len(self._synced_days) >= DAYS_KNOWN_MAX:
+                self._synced_days.clear()
+            self._synced_days |= days
 
 
 def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
@@ -216,17 +246,13 @@ def _before(app_id: str) -> str:
 def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
     if not DeltaTable.is_deltatable(str(directory)):
         directory.mkdir(parents=True, exist_ok=True)
-        table = DeltaTable.create(
+        return DeltaTable.create(
             directory,
             shape.schema,
             mode="ignore",
             partition_by=[PARTITION],
             configuration=_TABLE_PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(shape.statistics)},
         )
-        sync_commits(directory, table.version(), after=-1)
-        sync_folder(directory)
-        sync_folder(directory.parent)
-        return table
     table = DeltaTable(directory)
     present = pa.schema(table.schema().to_arrow())
     if not all(name in present.names for name in shape.schema.names):

@@ -254,13 +254,13 @@ def _remove_site_admin(site: str, who: str) -> Step:
 
 
 def _removal(site: str, who: str) -> tuple[str, ...]:
-    """By the name that somebody signs in with; a group has one that no record tells, and is looked up."""
+    """By the name that somebody signs in with; of a group no record tells it."""
     quoted = powershell(site)
     if is_account(who) or "|" in who:
         return (f"Set-SPOUser -Site {quoted} -LoginName {powershell(who)} -IsSiteCollectionAdmin $false",)
-    named = f"Where-Object DisplayName -eq {powershell(who)}"
+    administrators = f"Get-SPOUser -Site {quoted} -Limit All | Where-Object IsSiteAdmin"
     return (
-        f"Get-SPOUser -Site {quoted} -Limit All | {named} | Format-Table DisplayName,LoginName,IsSiteAdmin",
+        f"{administrators} | Format-List DisplayName,LoginName",
         f"# the one that is meant: Set-SPOUser -Site {quoted} -LoginName LOGIN -IsSiteCollectionAdmin $false",
     )
 

@@ -110,9 +110,9 @@ def is_idle(word: str, every: Sequence[Told], rules: Mapping[str, Rule]) -> bool
 
 
 def _did_no_account(told: Told) -> bool:
-    entities = gather_clues(told.alert, ()).entities
-    named = (*entities.get("user", ()), *entities.get("actor", ()))
-    return bool(named) and all(map(_is_no_account, named))
+    clues = gather_clues(told.alert, told.matches)
+    named = (*clues.entities.get("user", ()), *clues.entities.get("actor", ()))
+    return bool(named) and all(one.lower() in clues.groups or _is_no_account(one) for one in named)
 
 
 def _is_no_account(name: str) -> bool:

@@ -9,6 +9,7 @@ from m365watch.board.pages import health_delivery, health_detecting, health_hour
 from m365watch.board.pages.health_words import (
     ago_cell,
     counted_cell,
+    days_words,
     feed_words,
     names_of,
     no_ledger,
@@ -119,7 +120,7 @@ async def _ends_tile(view: View, sources: Sources) -> Tile:
     days = min(left)
     tone = "critical" if days <= 0 else "medium" if days <= _SOON_D else "ok"
     note = f"of {counted(len(known), 'credential', 'credentials')}"
-    return Tile(title, "has ended" if days <= 0 else span_words(days * 86_400), note, tone=tone)
+    return Tile(title, "has ended" if days <= 0 else days_words(days), note, tone=tone)
 
 
 async def feeds(view: View, sources: Sources) -> Shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import floor
 
 from m365watch.board.ledger_reader import (
     list_applications,
@@ -17,6 +16,7 @@ from m365watch.board.pages.health_words import (
     ago_cell,
     counted_cell,
     cut_words,
+    days_words,
     feed_words,
     names_of,
     no_ledger,
@@ -210,9 +210,7 @@ def _left_cell(one: Judged) -> Cell:
     if one.days_left <= 0:
         return Cell("ended", tone="critical", sorts=one.days_left)
     tone = "ok" if one.threshold is None else "high"
-    # Whole days, as the sentence beside it counts them.
-    days = floor(one.days_left) if one.days_left >= 2 else one.days_left
-    return Cell(span_words(days * 86_400), tone=tone, sorts=one.days_left)
+    return Cell(days_words(one.days_left), tone=tone, sorts=one.days_left)
 
 
 async def waiting(view: View, sources: Sources) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from math import floor
 
 from m365watch.board.shapes import Cell, Empty
 from m365watch.board.sources import Sources
@@ -69,3 +70,8 @@ def bare_words(text: str, fix: str | None, *, feed: Feed | None = None) -> str:
 def cut_words(text: str) -> str:
     """The beginning of a text that may be of any length."""
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]} …"
+
+
+def days_words(days: float) -> str:
+    """How long something is good for: in whole days, as the sentences about it count them."""
+    return span_words((floor(days) if days >= 2 else days) * 86_400)

@@ -30,6 +30,7 @@ def target_name(view: View) -> tuple[Value, ...]:
 
 _GROUP = "Group_"
 _PRINCIPAL = "ServicePrincipal_"
+_KIND = "ServicePrincipal"
 _APPLICATION = "Application_"
 """What stands before an application's object id, which is not the id that it signs in with."""
 _APP_IDS = (
@@ -62,12 +63,14 @@ def changed_app(view: View) -> tuple[Value, ...]:
 def target_app(view: View) -> tuple[Value, ...]:
     """The application that something was given to: the id that it signs in with, else its object's.
 
-    `Target` has `ServicePrincipal_` and its object id, that again alone, its name, and the other id;
-    `ObjectId` may be all its names in one text. What it is called may be another's id, and tells nothing.
+    `Target` has `ServicePrincipal_` and its object id, that again alone, its kind, its name, and the other
+    id; `ObjectId` may be all its names in one text. What it is called may be another's id, and tells nothing.
 
     Source: one published record of a role that an application got.
     """
     named = [told for kind, told in _identities(view) if kind in (_OTHER, _SPN)]
+    if _KIND not in named:
+        return ()  # a group that is called so
     principal = next((one for one in named if one.startswith(_PRINCIPAL)), "")
     own = principal.removeprefix(_PRINCIPAL).lower()
     signs_in = (one for one in named if is_guid(one) and one.lower() != own)
