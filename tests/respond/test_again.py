@@ -26,7 +26,7 @@ from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import GraphCall, Plan
 from m365watch.simulator.directory import GRANTS
 from m365watch.testing.clock import FakeClock
-from test_responding import RULES, Scene, in_scene
+from responding_scene import RULES, Scene, in_scene
 
 MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
 PRINCIPAL = f"/servicePrincipals(appId='{APP}')"

@@ -11,7 +11,7 @@ import pytest
 from detected import plan_from, steps, titles
 from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan, Remove
-from test_responding import Scene, in_scene
+from responding_scene import Scene, in_scene
 
 ADMIN, EVE = "admin@contoso.example", "eve@contoso.example"
 APP = "a62919b8-0000-4b3f-ab2a-0000000000aa"

@@ -9,7 +9,7 @@ import pytest
 
 from detected import plan_from, steps, titles
 from m365watch.respond.steps import Step
-from test_from_records import ADMIN, EVE, SITE
+from records_scene import ADMIN, EVE, SITE
 
 ONEDRIVE = "https://contoso-my.sharepoint.example/personal/ada_contoso_example"
 ADA = "ada@contoso.example"

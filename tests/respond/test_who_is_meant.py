@@ -15,8 +15,9 @@ from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.library import load_library
 from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan
-from test_from_records import ADMIN, BEA, GROUP_ID, SITE, role
-from test_responding import ASSIGNMENTS, GLOBAL, Scene, in_scene, make_administrators
+from records_scene import ADMIN, BEA, SITE, role
+from responding_scene import ASSIGNMENTS, GLOBAL, Scene, in_scene, make_administrators
+from test_from_records import GROUP_ID
 
 ADA = "ada@contoso.example"
 SIGMA = """\
