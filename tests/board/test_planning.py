@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from asking import view_of
-from m365watch.board.lake_reader import FactsReader, Row
+from m365watch.board.lake_reader import FactsReader, Row, newest_first
 from m365watch.board.planning import Query, Sieve, Snapshot, joined, picked_days, plan_source
 from m365watch.board.queries import (
     activity,
@@ -160,6 +160,16 @@ def test_no_more_days_are_read_than_have_what_is_wanted() -> None:
 
     assert picked_days(snapshot, span, counts, wanted=3) == (frozenset(days[15:18]), 3)
     assert picked_days(snapshot, span, counts, wanted=4) == (frozenset(days[8:18]), 9)
+
+
+@pytest.mark.parametrize(("first", "counts"), [(1, [1, 2, 4, 3]), (3, [3, 6, 1]), (12, [10])])
+def test_days_are_read_until_there_is_enough(first: int, counts: list[int]) -> None:
+    """The newest ones first, as many as are likely to do, and then ever more."""
+    days = {date(2026, 11, day): frozenset({"file"}) for day in range(1, 11)}
+    parts = [sorted(part.days, reverse=True) for part in newest_first(Snapshot(1, days), first=first)]
+
+    assert [len(part) for part in parts] == counts
+    assert [day for part in parts for day in part] == sorted(days, reverse=True)
 
 
 def test_a_week_that_goes_on_is_read_as_far_as_it_is_added_up(tmp_path: Path) -> None:

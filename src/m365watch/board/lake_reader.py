@@ -241,6 +241,7 @@ class FactsReader:
             days = {day_of(at_s) for span in spans for at_s in range(*span, HOUR_S)}
             return self._read(connection, snapshot.of_days(days), view, query, given, spans=spans)
         wanted = query.newest
+        first = 1
         if query.sieve is not None:
             counted = self._known(connection, snapshot, view, query.sieve.query, {})
             counts = [(row[0], row[1 + query.place]) for row in counted]
@@ -248,8 +249,9 @@ class FactsReader:
             snapshot = snapshot.of_days(picked)
             if total <= wanted:  # all of them are wanted
                 return self._read(connection, snapshot, view, query, given)
+            first = -(-wanted * len(picked) // total)
         rows: list[Row] = []
-        for part in newest_first(snapshot):
+        for part in newest_first(snapshot, first=first):
             rows += self._read(connection, part, view, query, given)
             if len(rows) >= wanted:
                 break
@@ -310,10 +312,10 @@ def _heeded(working: Future[list[Row]]) -> asyncio.Future[list[Row]]:
     return waiting
 
 
-def newest_first(snapshot: Snapshot) -> Iterator[Snapshot]:
-    """The newest day, the two before it, the four before these, and so on."""
+def newest_first(snapshot: Snapshot, *, first: int = 1) -> Iterator[Snapshot]:
+    """The newest day, or the `first` ones, twice as many before these, four times as many, and so on."""
     days = sorted(snapshot.days, reverse=True)
-    taken, count = 0, 1
+    taken, count = 0, first
     while taken < len(days):
         yield Snapshot(snapshot.version, {day: snapshot.days[day] for day in days[taken : taken + count]})
         taken, count = taken + count, count * 2
