@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
@@ -159,7 +158,7 @@ def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
 
 
 def test_of_this_week_those_days_are_added_up_that_are_over(tmp_path: Path) -> None:
-    """The last of them once it has rested: late records come one after the other, and each would cost a sum."""
+    """The last of them once it has rested: late records come one by one, and each would cost a sum."""
     monday = date(2026, 11, 16)
     days = [monday + timedelta(days=number) for number in range(4)]
     for number, day in enumerate(days):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.lake.columns import plain_address, tabulate
+from m365watch.lake.columns import ROWS_AT_ONCE, header_columns, header_columns_apart, plain_address, tabulate
 from m365watch.lake.schema import AUDIT_SCHEMA
 from m365watch.model import Header, WideHeader
 from m365watch.records.split import split_blob
@@ -194,3 +194,59 @@ def test_a_batch_without_records_has_the_columns() -> None:
 
     assert (rows.num_rows, rows.schema) == (0, AUDIT_SCHEMA)
     assert isinstance(rows, pa.Table)
+
+
+texts = st.none() | st.sampled_from(["", " ", "a", "b", "<null>", "é\U0001f600"]) | st.text(max_size=6)
+times = st.sampled_from(
+    [
+        None,
+        "2026-11-16T23:59:59",
+        "2026-11-16T23:59:59.1234567",
+        "2026-11-16",
+        "2026-11-16T23:59:59Z",
+        "",
+        "soon",
+    ]
+)
+addresses = st.none() | st.sampled_from(
+    ["", " ", "<null>", "192.0.2.7:443", "[2001:db8::1]:1", "::ffff:192.0.2.1", "no address", "2001:DB8::2"]
+)
+numbers = st.none() | st.integers(-(2**33), 2**33) | st.integers(-9, 99) | st.sampled_from(["15", "x", ""])
+usual = st.none() | st.integers(0, 400)
+names = WideHeader.__struct_fields__
+kinds = dict.fromkeys(names, texts) | dict.fromkeys(
+    ("ClientIP", "ActorIpAddress", "ClientIPAddress"), addresses
+)
+usual_headers = st.builds(
+    WideHeader, **kinds | {"CreationTime": times, "RecordType": usual, "UserType": usual}
+)
+odd_headers = st.builds(
+    WideHeader, **kinds | {"CreationTime": times, "RecordType": numbers, "UserType": numbers}
+)
+
+
+@given(st.lists(usual_headers, max_size=12) | st.lists(odd_headers, max_size=4), st.booleans())
+def test_headers_become_the_same_columns_by_rows_and_one_by_one(
+    headers: list[WideHeader], has_half_a_pair: bool
+) -> None:
+    """Value by value; what no row can hold, such as half of a surrogate pair, is taken one by one."""
+    if has_half_a_pair and headers:
+        headers[-1].UserId = "\ud800"
+
+    by_rows, apart = header_columns(headers), header_columns_apart(headers)
+
+    assert list(by_rows) == list(apart)
+    for name, column in by_rows.items():
+        assert column.type == apart[name].type
+        assert column.to_pylist() == apart[name].to_pylist()
+        column.validate(full=True)
+
+
+def test_many_headers_become_columns_in_their_order() -> None:
+    """More of them than become rows together."""
+    headers = [WideHeader(Id=str(place), RecordType=place) for place in range(2 * ROWS_AT_ONCE + 7)]
+
+    columns = header_columns(headers)
+
+    assert columns["id"].to_pylist() == [header.Id for header in headers]
+    assert columns["record_type"].to_pylist() == list(range(len(headers)))

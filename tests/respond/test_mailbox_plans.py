@@ -51,6 +51,19 @@ def test_forwarding_that_no_record_set_is_looked_at() -> None:
     assert not any("Set-Mailbox" in line for line in lines_of(steps))
 
 
+def test_a_second_rule_without_a_name_hides_no_step_of_the_first() -> None:
+    """All steps on a mailbox's rules begin with the same look: that makes none of them needless."""
+    steps = steps_of(
+        "remove_inbox_rule",
+        "B02",
+        cmdlet("New-InboxRule", by=ANN, Name="Invoices", DeleteMessage="True"),
+        cmdlet("New-InboxRule", by=ANN, Name="In\u200bvoices", DeleteMessage="True"),
+    )
+
+    assert len(steps) == 2
+    assert any('"Invoices"' in step.title and step.operations for step in steps)
+
+
 def test_forwarding_that_a_record_set_is_not_looked_for_as_well() -> None:
     """Of whom both are known it is stopped; of the others it is looked for still."""
     bea = "bea@contoso.example"

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate, chain
 from typing import cast
 
 import pyarrow as pa
+from msgspec.structs import astuple
 
 from m365watch.lake.kernels import cast as cast_values
-from m365watch.lake.kernels import coalesce, keep_odd, run_end_decode
+from m365watch.lake.kernels import coalesce, keep_odd, run_end_decode, take, told_apart
 from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
 from m365watch.model import Batch, BatchPart, WideHeader
 from m365watch.records.views import Views, body_of
 
 _INT32_MAX = 2**31 - 1
+_NUMBERS = {"RecordType", "UserType"}
+_ROW = pa.struct(
+    [pa.field(name, pa.int32() if name in _NUMBERS else pa.string()) for name in WideHeader.__struct_fields__]
+)
+"""A header as most are."""
 _NO_ADDRESS = frozenset({"", "<null>"})
 _ADDRESSES_MAX = 8192
+ROWS_AT_ONCE = 1_000
+"""Headers that become rows together: so many the processor's nearest cache has room for."""
 LIFTED_RECORDS = 2_000
 """Of some 3 MB: below 1 MB Python joins bytes without letting go of the interpreter."""
 
@@ -28,7 +36,7 @@ def tabulate(batch: Batch) -> pa.Table:
     """The batch as rows of `audit`, in its own order; one row per record, whatever it holds."""
     parts = [part for part in batch.parts if part.records]
     headers = cast("list[WideHeader]", list(chain.from_iterable(part.headers for part in parts)))
-    columns = _feed_columns(parts) | _header_columns(headers)
+    columns = _feed_columns(parts) | header_columns(headers)
     columns["raw"], columns["raw_bytes"] = _raw_columns(parts)
     columns[PARTITION] = _days(columns["created_at"], columns["received_at"])
     return pa.table([columns[name] for name in AUDIT_SCHEMA.names], schema=AUDIT_SCHEMA)
@@ -57,7 +65,71 @@ def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType
     return run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, pa.array(values, kind)))
 
 
-def _header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+def header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+    """The columns that are made of headers, by name."""
+    try:
+        fields = _fields_of(headers)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+        return header_columns_apart(headers)
+    return {
+        "id": fields["Id"],
+        "created_at": _instants_of(fields["CreationTime"], headers),
+        "workload": fields["Workload"],
+        "record_type": fields["RecordType"],
+        "operation": fields["Operation"],
+        "user_id": fields["UserId"],
+        "user_type": fields["UserType"],
+        "result": fields["ResultStatus"],
+        "client_ip": _first_of(
+            _ADDRESSES.__getitem__, fields["ClientIP"], fields["ClientIPAddress"], fields["ActorIpAddress"]
+        ),
+        "object_id": fields["ObjectId"],
+        "session_id": fields["SessionId"],
+        "app_id": _first_of(_unless_empty, fields["ApplicationId"], fields["AppId"], fields["ClientAppId"]),
+    }
+
+
+def _fields_of(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+    """Each field of the headers as a column; a header is gone through once, while the processor has it.
+
+    Raises: pa.ArrowException, UnicodeEncodeError, OverflowError: some value is not of the usual kind.
+    """
+    rows = [
+        pa.RecordBatch.from_struct_array(pa.array(list(map(astuple, headers[at : at + ROWS_AT_ONCE])), _ROW))
+        for at in range(0, len(headers), ROWS_AT_ONCE)
+    ]
+    together = pa.Table.from_batches(rows, schema=pa.schema(list(_ROW))).combine_chunks()
+    return {name: _one_chunk(together[name]) for name in together.column_names}
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _instants_of(texts: pa.Array, headers: Sequence[WideHeader]) -> pa.Array:
+    """What `read_instants` makes of the times of `headers`, which are in `texts`."""
+    try:
+        return cast_values(cast_values(texts, pa.timestamp("us")), INSTANT)
+    except pa.ArrowInvalid:
+        return read_instants([header.CreationTime for header in headers])
+
+
+def _first_of(meaning: Callable[[str], str | None], *columns: pa.Array) -> pa.Array:
+    """In each row what the first of the columns' values means that means something; each is asked once."""
+    found = pa.nulls(len(columns[0]), pa.string())
+    for column in columns:
+        if column.null_count < len(column) and found.null_count:
+            values, places = told_apart(column)
+            found = coalesce(found, take(pa.array(map(meaning, values), pa.string()), places))
+    return found
+
+
+def _unless_empty(text: str) -> str | None:
+    return text or None
+
+
+def header_columns_apart(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+    """The same column by column, whatever values there are among them; takes half as long again."""
     known = _ADDRESSES
     return {
         "id": _texts([header.Id for header in headers]),

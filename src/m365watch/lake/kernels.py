@@ -22,6 +22,17 @@ def cast(values: Values, kind: pa.DataType) -> Values:
     return call_function("cast", [values], CastOptions.safe(kind))
 
 
+def told_apart(values: pa.Array) -> tuple[list[Any], pa.Array]:
+    """Each different value once, and of each value where it stands among these."""
+    found: pa.DictionaryArray = call_function("dictionary_encode", [values])
+    return found.dictionary.to_pylist(), found.indices
+
+
+def take(values: pa.Array, places: pa.Array) -> pa.Array:
+    """The value at each of the places; null where the place is."""
+    return call_function("take", [values, places])
+
+
 def coalesce(values: pa.Array, others: pa.Array) -> pa.Array:
     """Each of `values`, or that of `others` where it is null."""
     return call_function("coalesce", [values, others])

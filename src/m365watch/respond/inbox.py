@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.detect.containment import RULE_ACTIONS
@@ -213,6 +213,16 @@ def remove_forwarding(clues: Clues) -> list[Step]:
     return [
         _stop_forwarding(one, given) if given else _look_at_forwarding(one) for one in named_mailboxes(clues)
     ]
+
+
+def without_needless_looks(steps: Sequence[Step]) -> list[Step]:
+    """The steps on forwarding, but no look at a mailbox of which another record says that it forwards."""
+    stopped = {step.powershell[0] for step in steps if _stops(step)}
+    return [step for step in steps if _stops(step) or not {*step.powershell[:1]} & stopped]
+
+
+def _stops(step: Step) -> bool:
+    return any(line.startswith("Set-Mailbox ") for line in step.powershell)
 
 
 def _stop_forwarding(mailbox: str, given: tuple[str, ...]) -> Step:

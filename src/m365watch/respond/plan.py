@@ -212,6 +212,8 @@ def _steps_for(
         steps = _steps_of_accounts(word, builder, told, begun_by, rules.get(told.alert.rule_id))
     else:
         steps = _steps_by_record(word, builder, knowing, rules)
+    if word == "remove_forwarding":
+        steps = inbox.without_needless_looks(steps)
     if steps or is_idle(word, knowing, rules):
         return steps
     return [find_first(word, knowing[0])]
@@ -262,17 +264,7 @@ def _steps_by_record(
         for clues in split_clues(told.alert, matches, rules.get(told.alert.rule_id)):
             is_clear = is_known or (word in OF_ONE_KIND and clues.operation != "")
             steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
-    return singles_first(_without_looks(_each_once(steps)))
-
-
-def _without_looks(steps: Sequence[Step]) -> list[Step]:
-    """Nobody is to see whether there is what another record says there is, and another step takes away."""
-    acting = {step.powershell[:1] for step in steps if any(map(_acts, step.powershell[1:]))}
-    return [one for one in steps if one.powershell[:1] not in acting or any(map(_acts, one.powershell[1:]))]
-
-
-def _acts(line: str) -> bool:
-    return not line.startswith("#")
+    return singles_first(_each_once(steps))
 
 
 def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
