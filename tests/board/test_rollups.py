@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
@@ -158,8 +157,8 @@ def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
     assert not week.folder.exists()
 
 
-def test_of_this_week_those_days_are_added_up_that_have_rested(tmp_path: Path) -> None:
-    """Late records come one after the other: whoever added up after each of them would do nothing else."""
+def test_of_this_week_those_days_are_added_up_that_are_over(tmp_path: Path) -> None:
+    """The last of them once it has rested: late records come one by one, and each would cost a sum."""
     monday = date(2026, 11, 16)
     days = [monday + timedelta(days=number) for number in range(4)]
     for number, day in enumerate(days):
@@ -167,20 +166,18 @@ def test_of_this_week_those_days_are_added_up_that_have_rested(tmp_path: Path) -
         AuditWriter(tmp_path, app_id="m365watch/lake/test").append(
             make_batch(number + 1, [make_part(made, outputs=["lake"], blob=number + 1)])
         )
-    keep_rollups(tmp_path, now_s=0)
-    assert read_week(tmp_path, monday) is None
 
-    changed_s = (tmp_path / FOLDER / f"{days[1]}" / NOTE).stat().st_mtime
-    os.utime(tmp_path / FOLDER / f"{days[0]}" / NOTE, (0, 0))
-    keep_rollups(tmp_path, now_s=changed_s)
-    week = read_week(tmp_path, monday)
-    assert week is not None
-    assert week.days == {days[0]}
+    def added(now_s: float) -> frozenset[date]:
+        keep_rollups(tmp_path, now_s=now_s)
+        week = read_week(tmp_path, monday)
+        assert week is not None
+        return week.days
 
-    keep_rollups(tmp_path, now_s=changed_s + 2 * REST_S)
-    week = read_week(tmp_path, monday)
-    assert week is not None
-    assert week.days == set(days[:3])
+    assert added(0) == set(days[:2])
+    changed_s = (tmp_path / FOLDER / f"{days[2]}" / NOTE).stat().st_mtime
+    assert added(changed_s) == set(days[:2])
+    assert added(changed_s + 2 * REST_S) == set(days[:3])
+    assert added(changed_s) == set(days[:3])  # what is added up stays so
 
 
 def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 COMMITS_PER_LOOK = 32
 """Commits between two looks at whether upkeep is due."""
+SYNCS_AT_ONCE_MAX = 4
+"""Files of one batch that are brought to the disk together."""
 FIRST_UPKEEP_AFTER_S = 300.0
 """A run's first minutes are for its backfill."""
 
@@ -61,6 +64,7 @@ class Delivery:
         self._writer: AuditWriter | None = None
         self._notice_writer: NoticeWriter | None = None
         self._lock: int | None = None
+        self._syncing: ThreadPoolExecutor | None = None
         self._clock = clock
         self._retention = retention
         self._upkeep_from_s = clock.monotonic_s() + FIRST_UPKEEP_AFTER_S
@@ -247,6 +251,9 @@ class Delivery:
             self._upkeep.stop()
         self._writer = None
         self._notice_writer = None
+        if self._syncing is not None:
+            self._syncing.shutdown()
+            self._syncing = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -297,4 +304,6 @@ class Delivery:
         )
 
     def _open_writer(self) -> AuditWriter:
-        return AuditWriter(self._directory, app_id=self._app_id)
+        if self._syncing is None:
+            self._syncing = ThreadPoolExecutor(SYNCS_AT_ONCE_MAX, thread_name_prefix="syncing")
+        return AuditWriter(self._directory, app_id=self._app_id, syncing=self._syncing)

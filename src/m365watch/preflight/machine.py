@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 
+from m365watch.config.files import is_folder, is_there, why_closed
 from m365watch.config.settings import (
     DETECTIONS,
     DevoHttpSettings,
@@ -95,7 +96,7 @@ def check_state(settings: Settings) -> Checked:
     if failure is not None:
         fix = f"let this user write to {nearest_folder(folder)}, or set another state directory"
         return bad(Check.STATE, f"{folder} cannot be written: {failure}", fix=fix)
-    if not (folder / LEDGER_FILE).exists():
+    if not is_there(folder / LEDGER_FILE):
         return good(Check.STATE, f"{folder} can be written; there is no ledger yet")
     try:
         holder = holder_of(folder / LOCK_FILE)
@@ -113,7 +114,9 @@ def check_state(settings: Settings) -> Checked:
 def why_unwritable(folder: Path) -> str | None:
     """Why no file can be made in `folder`, or where it will be made; None if one can. Nothing is left."""
     place = nearest_folder(folder)
-    if not place.is_dir():
+    if closed := why_closed(folder):
+        return closed
+    if not is_folder(place):
         return f"{place} is no directory"
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -127,7 +130,7 @@ def why_unwritable(folder: Path) -> str | None:
 
 def nearest_folder(path: Path) -> Path:
     """The path itself, or the nearest above it that is there."""
-    return next((one for one in (path, *path.parents) if one.exists()), path)
+    return next((one for one in (path, *path.parents) if is_there(one)), path)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -49,7 +49,7 @@ _ALL_S = 1 << 40
 def keep_rollups(lake: Path, *, days_max: int = DAYS_PER_RUN_MAX, now_s: float = math.inf) -> int:
     """Bring the rollups up to the table, the newest days first; how many days were counted.
 
-    At `now_s` those days are added up to weeks that have rested: at the end of time, all.
+    At `now_s` those days are added up to weeks that have rested or are not the last; at the end of time, all.
     0 too where another process is at it. A file that goes meanwhile leaves its day for the next time.
     """
     if not (lake / AUDIT).is_dir():
@@ -161,12 +161,21 @@ def _put_note(folder: Path, note: Note | WeekNote, tags: Collection[str]) -> Non
 
 
 def _keep_weeks(lake: Path, present: Collection[date], now_s: float) -> None:
-    """Add up the days of every week that are over: most of what a day has, the next day has too."""
+    """Add up the days of every week that are over: most of what a day has, the next day has too.
+
+    The day before the newest one has to have rested: of what is older than that little comes.
+    """
+    yesterday = max(present) - timedelta(days=1) if present else date.min
     for monday in sorted({monday_of(day) for day in present}):
         kept, week = days_kept(lake, monday), read_week(lake, monday)
-        over = {day: one for day, one in kept.items() if day < max(present) and one.has_rested(now_s)}
-        if over and (week is None or week.note.tags != tags_of(over)):
-            _make_week(lake, monday, over)
+        added = week.days if week is not None and week.is_of(kept) else frozenset[date]()
+        over = {
+            day
+            for day, one in kept.items()
+            if day < yesterday or (day == yesterday and one.has_rested(now_s))
+        }
+        if not over <= added:
+            _make_week(lake, monday, {day: kept[day] for day in sorted(over | added)})
 
 
 def _make_week(lake: Path, monday: date, days: Mapping[date, DayRollup]) -> None:
