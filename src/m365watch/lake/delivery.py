@@ -28,6 +28,7 @@ from m365watch.lake.writer import (
     AuditWriter,
     ForeignTable,
     file_prefix,
+    is_system_error,
     plain_reason,
     write_batch,
 )
@@ -43,6 +44,11 @@ SYNCS_AT_ONCE_MAX = 4
 """Files of one batch that are brought to the disk together."""
 FIRST_UPKEEP_AFTER_S = 300.0
 """A run's first minutes are for its backfill."""
+_NO_ROOM = "see to it that the directory can be written and that its disk has room"
+_DAMAGED = (
+    "what lies there is damaged: `m365watch lake check` says where; bring it back from a copy, or move it"
+    " away, and a new lake begins with what comes then"
+)
 
 
 class Delivery:
@@ -142,7 +148,7 @@ class Delivery:
         except WRITE_FAILURES as failure:
             raise OutputUnusable(
                 f"the lake cannot be opened: {plain_reason(failure)}",
-                fix="see to it that the directory can be written and that its disk has room",
+                fix=_NO_ROOM if is_system_error(failure) else _DAMAGED,
                 where=self._where,
             ) from failure
 

@@ -51,6 +51,11 @@ class ForeignTable(Exception):
     """The directory holds a Delta table with other columns than ours."""
 
 
+def is_system_error(failure: BaseException) -> bool:
+    """Whether the operating system refused, and not what is in the lake."""
+    return isinstance(failure, OSError) or _SYSTEM_ERROR.search(str(failure)) is not None
+
+
 def plain_reason(failure: BaseException) -> str:
     """Why, in one line; the system's own words where there are some: No space left on device."""
     named = _SYSTEM_ERROR.search(str(failure))
