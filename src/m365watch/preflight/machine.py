@@ -36,6 +36,7 @@ ROOM_LEAST_BYTES = 256 * MEBIBYTE
 ROOM_WANTED_BYTES = 5 * GIBIBYTE
 """Less than this beyond what the queues may need is worth a note."""
 _OTHERS_CAN_CHANGE = 0o022
+_OTHERS_CAN_ENTER = 0o005
 
 FreeBytes = Callable[[Path], int]
 """The bytes that this user may still write on the disk of a folder that is there."""
@@ -59,14 +60,23 @@ def check_configuration(settings: Settings) -> list[Checked]:
 
 
 def check_permissions(settings: Settings) -> list[Checked]:
-    """Whether others can change what the collector goes by; who can read secrets the configuration judged."""
-    places = [path for path in (settings.path, settings.state_directory) if _mode(path) & _OTHERS_CAN_CHANGE]
-    if not places:
-        return [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
-    return [
+    """Whether others can change what the collector goes by, or read its lake; secrets were judged before."""
+    changed = [path for path in (settings.path, settings.state_directory) if _mode(path) & _OTHERS_CAN_CHANGE]
+    told = [
         odd(Check.PERMISSIONS, f"others can change {path}", fix=f"run: chmod go-w {shlex.quote(str(path))}")
-        for path in places
+        for path in changed
     ]
+    told += [
+        odd(
+            Check.PERMISSIONS,
+            f"others can read records in {lake}",
+            fix=f"run: chmod o-rwx {shlex.quote(str(lake))}",
+        )
+        for lake in (one.directory for one in settings.outputs if isinstance(one, LakeSettings))
+        # Both: a folder that an operator made may be open, as long as what is in it is not.
+        if _mode(lake) & _mode(lake / "audit") & _OTHERS_CAN_ENTER
+    ]
+    return told or [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
 
 
 def _mode(path: Path) -> int:
