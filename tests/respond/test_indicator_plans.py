@@ -97,6 +97,10 @@ def test_an_application_of_the_list_is_shut_out_by_a_person_s_yes(tmp_path: Path
         (f"Disable the application {BAD_APP}", True)
     ]
     assert titles(found, "disable_account") == titles(found, "block_address") == []
+    for word in ("disable_application", "remove_oauth_grant"):
+        [step] = steps(found, word)
+        assert step.notes[0].startswith("It is on your list of indicators")
+        assert not any("Nothing in the alert shows" in one for one in step.notes)
 
 
 def test_what_was_shared_with_the_list_is_unshared(tmp_path: Path) -> None:
