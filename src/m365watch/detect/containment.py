@@ -43,7 +43,7 @@ WORDS = frozenset(
 )
 """What `respond` has steps for."""
 
-_OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId")
+_OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId", "m365.ok")
 _OF_MAILBOX = ("Operation", "Parameters.Identity", "Parameters.Mailbox", "MailboxOwnerUPN", "ObjectId")
 _OF_POLICY = ("Operation", "m365.target_name", "ModifiedProperties.DisplayName.new", "ObjectId")
 SHARING_SWITCHES = (
@@ -83,8 +83,14 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "UserId",
         "m365.recipients",
         *(f"Parameters.{name}" for name in RULE_ACTIONS),
+        "m365.ok",
     ),
-    "remove_forwarding": (*_OF_MAILBOX, "Parameters.ForwardingSmtpAddress", "Parameters.ForwardingAddress"),
+    "remove_forwarding": (
+        *_OF_MAILBOX,
+        "Parameters.ForwardingSmtpAddress",
+        "Parameters.ForwardingAddress",
+        "m365.ok",
+    ),
     "remove_mailbox_permission": (
         *_OF_MAILBOX,
         "Parameters.AccessRights",
