@@ -169,10 +169,12 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
 }
 _OF_ADMINISTRATORS = frozenset(
     {
+        "disable_application",
         "remove_connector",
         "remove_credential",
         "remove_forwarding",
         "remove_group_member",
+        "remove_inbox_rule",
         "remove_mailbox_permission",
         "remove_owner",
         "remove_role",
@@ -184,7 +186,10 @@ _OF_ADMINISTRATORS = frozenset(
         "restore_sharing_policy",
     }
 )
-"""Words for what administrators do, those of a partner among them."""
+"""Words for what administrators do, those of a partner among them.
+
+Not the words for accounts: most rules have these, for sign-ins and reading, and would keep the field for it.
+"""
 READS: Mapping[str, tuple[str, ...]] = {
     word: (*_OF_STEPS.get(word, ()), *(("m365.outside_actor",) if word in _OF_ADMINISTRATORS else ()))
     for word in sorted(_OF_ADMINISTRATORS | _OF_STEPS.keys())
