@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ async def serve_board(
     stop: asyncio.Event,
     listener: socket.socket | None = None,
     files: tuple[tuple[str, Path], ...] = (),
+    tell: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
-    `files` are the configuration's behind the options that name them, for the commands that pages print.
+    `files` are the configuration's behind the options that name them, for the commands that pages print. The
+    port is the board's once `tell` is called.
 
     Raises: NeedsOperator: the port cannot be used.
     """
@@ -165,7 +167,7 @@ async def serve_board(
     sources.trail_trouble = lambda: trail.complaint
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
-    server = _Server(config)
+    server = _Server(config, tell)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
@@ -252,7 +254,16 @@ def _stamps(board: BoardSettings) -> list[int]:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to the command."""
+    """Leaves the signals to the command, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import structlog
 
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
+from m365watch.config.files import is_file, is_there, why_closed
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -83,10 +84,11 @@ def missing_of(settings: DetectionSettings) -> list[str]:
     from m365watch.detect.exceptions_file import NO_FILE
     from m365watch.detect.library import NO_PLACE
 
-    folders = [one for one in settings.rules_directories if not one.exists()]
-    lines = [f"{one}: {NO_PLACE}" for one in folders]
-    if settings.exceptions_file is not None and not settings.exceptions_file.exists():
-        lines.append(f"{settings.exceptions_file}: {NO_FILE}")
+    folders = [one for one in settings.rules_directories if not is_there(one)]
+    lines = [f"{one}: {why_closed(one) or NO_PLACE}" for one in folders]
+    exceptions = settings.exceptions_file
+    if exceptions is not None and not is_there(exceptions):
+        lines.append(f"{exceptions}: {why_closed(exceptions) or NO_FILE}")
     return lines
 
 
@@ -259,7 +261,7 @@ def _digest_of(settings: DetectionSettings) -> str:
 def files_of(settings: DetectionSettings) -> list[Path]:
     """The user's own files: rules, their lists, and the exceptions."""
     found = [path for folder in settings.rules_directories for path in sorted(folder.rglob("*"))]
-    files = [path for path in found if path.is_file()]
+    files = [path for path in found if is_file(path)]
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 

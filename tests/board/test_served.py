@@ -80,5 +80,6 @@ def test_a_port_that_is_taken_is_one_line(collected: Path) -> None:
 
     assert code == 1
     assert "cannot listen at 127.0.0.1:" in told
+    assert "board: http" not in told
     assert "--listen 127.0.0.1:PORT" in told
     assert "Traceback" not in told

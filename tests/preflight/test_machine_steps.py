@@ -25,6 +25,7 @@ from m365watch.config.settings import (
 )
 from m365watch.errors import SettingsRefused
 from m365watch.expiry.standing import known_now
+from m365watch.lake.schema import AUDIT
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.preflight.course import refused
 from m365watch.preflight.credentials import check_lives
@@ -170,6 +171,19 @@ def test_places_that_others_can_change_are_told(tmp_path: Path) -> None:
     settings.path.chmod(0o600)
 
     assert [(step.verdict, step.fix) for step in exposed] == [(NOTE, f"run: chmod go-w {settings.path}")]
+    assert [step.verdict for step in check_permissions(settings)] == [OK]
+
+
+def test_a_lake_that_others_can_read_is_told(tmp_path: Path) -> None:
+    """As one from an earlier version; an operator may open a folder in which all is closed."""
+    settings = settings_in(tmp_path, {"lake": {"type": "lake", "config": {"directory": "lake"}}})
+    (audit := tmp_path / "lake" / AUDIT).mkdir(parents=True)
+    (tmp_path / "lake").chmod(0o755)
+    audit.chmod(0o755)
+    exposed = check_permissions(settings)
+    audit.chmod(0o750)
+
+    assert [(step.verdict, step.fix) for step in exposed] == [(NOTE, f"run: chmod o-rwx {tmp_path / 'lake'}")]
     assert [step.verdict for step in check_permissions(settings)] == [OK]
 
 

@@ -14,6 +14,7 @@ import pytest
 from multidict import CIMultiDict
 
 from alerts import ANN, APP, AT_MS, make_alert, make_match
+from detected import plan_from
 from m365watch.clock import SystemClock
 from m365watch.detect.alert import AlertId
 from m365watch.entra.session import Answer, Session
@@ -26,7 +27,7 @@ from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import GraphCall, Plan
 from m365watch.simulator.directory import GRANTS
 from m365watch.testing.clock import FakeClock
-from responding_scene import RULES, Scene, in_scene
+from responding_scene import LINK, RULES, Scene, in_scene
 
 MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
 PRINCIPAL = f"/servicePrincipals(appId='{APP}')"
@@ -138,6 +139,28 @@ def test_of_two_inbox_rules_of_one_name_a_person_picks(tmp_path: Path) -> None:
         assert ["RSS Feeds" in one.label for one in told] == [False, True]
         assert names(scene) == ["news", "news"]
 
+    in_scene(tmp_path, test)
+
+
+def test_both_links_go_where_the_alert_has_made_one_of_each_kind(tmp_path: Path) -> None:
+    """Whoever made two would be safe from --yes; the record tells which of them is whose."""
+
+    async def test(scene: Scene) -> None:
+        made = {"shape": "file", "Operation": "AnonymousLinkCreated", "ObjectId": LINK}
+        records = [
+            made | {"after": f"{number}m", "EventData": f"<Type>{kind}</Type>"}
+            for number, kind in enumerate(("Edit", "View"))
+        ]
+        permissions = scene.directory.add_file(LINK)
+        for kind in ("edit", "view"):
+            scene.directory.add(permissions, {"link": {"scope": "anonymous", "type": kind}})
+        plan = plan_from(tmp_path / "detected", "s01_anonymous_link", *records)
+        told = await scene.apply(replace(plan, tenant=scene.tenant))
+
+        assert [one.came for one in told].count(Came.DONE) == 2
+        assert scene.directory.lists[permissions] == []
+
+    (tmp_path / "detected").mkdir()
     in_scene(tmp_path, test)
 
 

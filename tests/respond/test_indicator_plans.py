@@ -75,6 +75,18 @@ def test_whose_password_was_only_tried_is_not_locked_out(tmp_path: Path) -> None
     assert {step.word for step in found.steps} == {"block_address"}
 
 
+@pytest.mark.parametrize("error", ["50055", "50074", "50076", "50079", "50158", "53003", "500121"])
+def test_whose_password_was_right_gets_a_new_one(tmp_path: Path, error: str) -> None:
+    """Who is stopped after the password has it, and tries again where no second factor is asked for."""
+    rules = rules_of("devo_indicator_tried", "devo_indicator_password_known")
+    failed = {"shape": "failed", "ErrorNumber": error}
+    [kept] = detect(tmp_path, written([failed]), rules, knowledge=LISTED)
+    found = plan_of(tmp_path, kept, rules)
+
+    assert {step.word for step in found.steps} == {"reset_password", "revoke_sessions", "block_address"}
+    assert kept.alert.severity == "medium"
+
+
 def test_a_mailbox_rule_of_the_list_is_removed_by_its_name(tmp_path: Path) -> None:
     """And what has to do with transport rules is left out: there is none."""
     rule = {
@@ -97,6 +109,10 @@ def test_an_application_of_the_list_is_shut_out_by_a_person_s_yes(tmp_path: Path
         (f"Disable the application {BAD_APP}", True)
     ]
     assert titles(found, "disable_account") == titles(found, "block_address") == []
+    for word in ("disable_application", "remove_oauth_grant"):
+        [step] = steps(found, word)
+        assert step.notes[0].startswith("It is on your list of indicators")
+        assert not any("Nothing in the alert shows" in one for one in step.notes)
 
 
 def test_what_was_shared_with_the_list_is_unshared(tmp_path: Path) -> None:

@@ -84,13 +84,15 @@ async def _serve(
     from m365watch.cli.signals import StopSignals
     from m365watch.clock import SystemClock
 
+    def tell() -> None:
+        sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
+
     stop = asyncio.Event()
     if beside:
         give_way()
         _stop_with_stdin(stop)
     with StopSignals(stop):
-        sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
-        await serve_board(settings, listening, clock=SystemClock(), stop=stop, files=files)
+        await serve_board(settings, listening, clock=SystemClock(), stop=stop, files=files, tell=tell)
 
 
 def _stop_with_stdin(stop: asyncio.Event) -> None:

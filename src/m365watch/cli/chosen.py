@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m365watch.config.files import is_there
 from m365watch.errors import SettingsRefused
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def choose_pair(
         return job or standard[0], collector or standard[1]
     if config is not None or environment.get(CONFIG_VARIABLE):
         return None
-    if all(path.exists() for path in standard):
+    if all(map(is_there, standard)):
         return standard
     raise _misnamed("name a configuration with --config; `m365watch init` writes a first one")
 
@@ -129,7 +130,7 @@ def choose_pair(
 def find_config(named: Path) -> Path:
     """The file; one that is not there is looked for in the folder `config`, as Devo's collector does."""
     beside = CONFIG_FOLDER / named
-    return beside if not named.exists() and not named.is_absolute() and beside.exists() else named
+    return beside if not is_there(named) and not named.is_absolute() and is_there(beside) else named
 
 
 @contextmanager

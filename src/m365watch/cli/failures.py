@@ -7,6 +7,7 @@ process holds the ledger or the lake.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import sys
 import traceback
@@ -79,11 +80,20 @@ def failing_as_devo(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+def denial_of(error: PermissionError) -> str:
+    """What the system refused, and to whom: the end of a sentence that starts with the file's name."""
+    return f"{(error.strerror or 'refused').lower()} to user {os.geteuid()}, who runs this"
+
+
 def hide_tracebacks(arguments: list[str]) -> None:
     """From here on an error that nobody foresaw is told in one line; Python still exits with 1."""
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
+            return
+        if isinstance(error, PermissionError) and error.filename is not None:
+            sys.stderr.write(f"error: {plain(str(error.filename))}: {denial_of(error)}\n")
+            sys.stderr.write("hint: run it as the user whose files these are, or let this one in\n")
             return
         place = traceback.extract_tb(trace)[-1:]
         where = f" ({place[0].name}, line {place[0].lineno})" if place else ""

@@ -15,6 +15,7 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import tell_unreadable, warn
+from m365watch.config.files import is_file, is_there
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -107,7 +108,7 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     if settings.lake_directory is None:
         fix = "add an output of type lake; only what is in a lake can be looked at again"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
-    library = _library(settings, [Path(one) for one in names if Path(one).exists()])
+    library = _library(settings, [Path(one) for one in names if is_there(Path(one))])
     chosen = _chosen(library, names)
     rules = with_sources(chosen, library)
     wanted = {rule.id for rule in chosen}
@@ -148,7 +149,7 @@ def _chosen(library: Library, names: list[str]) -> list[Rule]:
     found: dict[str, Rule] = {}
     for name in names:
         path = Path(name)
-        places = _places(path) if path.exists() else None
+        places = _places(path) if is_there(path) else None
         some = library.find(name) if places is None else [one for one in library.rules if one.path in places]
         if not some:
             what = "no rule that will do in" if places is not None else "no rule"
@@ -159,6 +160,6 @@ def _chosen(library: Library, names: list[str]) -> list[Rule]:
 
 def _places(path: Path) -> set[str]:
     """How the rules of a file or folder name their file."""
-    if path.is_file():
+    if is_file(path):
         return {path.name}
-    return {str(one.relative_to(path.parent)) for one in path.rglob("*") if one.is_file()}
+    return {str(one.relative_to(path.parent)) for one in path.rglob("*") if is_file(one)}

@@ -9,11 +9,15 @@ import sys
 import threading
 
 EXIT_INTERRUPTED = 130
+_OTHERS_AND_CHANGES = 0o027
+"""The permissions that nothing made here has, whoever makes it: of others any, of the group to change it."""
 
 
 def main() -> None:
     """Run the command line in a process of its own, which ends with one of the architecture page's codes."""
     code: object = 0
+    # Here once, as the lake's files are made by libraries that take no mode; a stricter umask stays.
+    os.umask(os.umask(_OTHERS_AND_CHANGES) | _OTHERS_AND_CHANGES)
     try:
         command_line()
     except SystemExit as leaving:

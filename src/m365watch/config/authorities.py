@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from m365watch.config.files import read_small_file
+from m365watch.config.files import is_file, is_folder, read_small_file
 from m365watch.config.pem import DER, WHOLE_CERTIFICATE
 
 BUNDLE_BYTES_MAX = 8 << 20
@@ -21,21 +21,21 @@ def trust_authorities(context: ssl.SSLContext, bundle: Path) -> int:
     Raises:
         ValueError: there is none, or one cannot be read; the end of a sentence that starts with the name.
     """
-    if bundle.is_dir():
+    if is_folder(bundle):
         for file in _files_in(bundle):
             _trust_file(context, file, within=file.name)
     else:
         _trust_file(context, bundle)
     count = context.cert_store_stats()["x509"]
     if not count:
-        where = "no file in it holds a certificate" if bundle.is_dir() else "holds no certificate"
+        where = "no file in it holds a certificate" if is_folder(bundle) else "holds no certificate"
         raise ValueError(f"{where}; give the authorities' certificates in PEM")
     return count
 
 
 def check_authorities(bundle: Path, *, may_be_folder: bool = True) -> None:
     """Nothing, where a connection can be made with what is in `bundle`; raises ValueError as above."""
-    if not may_be_folder and bundle.is_dir():
+    if not may_be_folder and is_folder(bundle):
         raise ValueError("is a folder; name a file of certificates in PEM")
     trust_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), bundle)
 
@@ -43,7 +43,7 @@ def check_authorities(bundle: Path, *, may_be_folder: bool = True) -> None:
 def _files_in(folder: Path) -> list[Path]:
     """The files of the folder in the order of their names; what is no file is left out."""
     try:
-        found = sorted(path for path in folder.iterdir() if path.is_file())
+        found = sorted(path for path in folder.iterdir() if is_file(path))
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or 'unknown'}") from None
     if len(found) > FILES_MAX:

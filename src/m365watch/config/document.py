@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import NoReturn
 
+from m365watch.config.files import why_closed
+
 TEXT_BYTES_MAX = 1_048_576
 """The largest configuration that is read: about 2,000 tenants."""
 
@@ -52,6 +54,10 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         raise Unreadable("is a directory", fix="name the file in it with --config") from None
     except PermissionError:
+        if closed := why_closed(path):
+            raise Unreadable(
+                closed, fix="run as the user whose folder it is, as with: sudo -u NAME"
+            ) from None
         raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None

@@ -41,6 +41,41 @@ def read_with_status(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_resu
         os.close(descriptor)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything that this user may see; where he may not look, there is nothing for him."""
+    return _seen(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """The same of a file."""
+    status = _seen(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    status = _seen(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def why_closed(path: Path) -> str:
+    """Why this user cannot even see whether something is there; empty where he can."""
+    try:
+        path.stat()
+    except PermissionError:
+        return f"a folder above it is closed to user {os.geteuid()}, who runs this"
+    except (OSError, ValueError):
+        return ""
+    return ""
+
+
+def _seen(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
+
+
 def _refusal(path: Path, error: OSError) -> str:
     """What the system said, and whose file it is where that is what is wrong."""
     reason, user = error.strerror or "unknown", os.geteuid()
@@ -49,7 +84,7 @@ def _refusal(path: Path, error: OSError) -> str:
     try:
         status = path.stat()
     except OSError:
-        return f"{reason}: a folder above it is closed to user {user}, who runs this"
+        return f"{reason}: {why_closed(path)}" if why_closed(path) else reason
     return f"{reason}: {denied(path, status, user=user)}"
 
 

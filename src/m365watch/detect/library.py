@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from m365watch.config.files import read_small_file
+from m365watch.config.files import is_file, is_folder, read_small_file, why_closed
 from m365watch.detect.drafts import Draft, Lists, Reading, Written, all_faults, extension_of
 from m365watch.detect.filters import FilterDraft
 from m365watch.detect.finishing import make_rules
@@ -105,14 +105,14 @@ def load_library(
 
 
 def _read_place(place: Path, reading: Reading) -> None:
-    if place.is_file():
+    if is_file(place):
         _read_file(place, place.name, reading, _lists_beside(place.parent, reading))
         return
-    if not place.is_dir():
-        reading.complain(str(place), "", NO_PLACE)
+    if not is_folder(place):
+        reading.complain(str(place), "", why_closed(place) or NO_PLACE)
         return
     lists = _lists_beside(place, reading)
-    paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+    paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and is_file(path))
     if len(paths) > FILES_MAX:
         reading.complain(str(place), "", f"has more than {FILES_MAX} files of rules; the rest is left out")
     for path in paths[:FILES_MAX]:
@@ -125,7 +125,7 @@ def _lists_beside(folder: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
 
 def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
     found = {}
-    if directory.is_dir():
+    if is_folder(directory):
         for path in sorted(directory.glob("*.txt")):
             try:
                 found[path.stem] = read_list(path)

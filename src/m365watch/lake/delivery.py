@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from m365watch.lake.writer import (
     AuditWriter,
     ForeignTable,
     file_prefix,
+    is_system_error,
     plain_reason,
     write_batch,
 )
@@ -38,8 +40,15 @@ if TYPE_CHECKING:
 
 COMMITS_PER_LOOK = 32
 """Commits between two looks at whether upkeep is due."""
+SYNCS_AT_ONCE_MAX = 4
+"""Files of one batch that are brought to the disk together."""
 FIRST_UPKEEP_AFTER_S = 300.0
 """A run's first minutes are for its backfill."""
+_NO_ROOM = "see to it that the directory can be written and that its disk has room"
+_DAMAGED = (
+    "what lies there is damaged: `m365watch lake check` says where; bring it back from a copy, or move it"
+    " away, and a new lake begins with what comes then"
+)
 
 
 class Delivery:
@@ -61,6 +70,7 @@ class Delivery:
         self._writer: AuditWriter | None = None
         self._notice_writer: NoticeWriter | None = None
         self._lock: int | None = None
+        self._syncing: ThreadPoolExecutor | None = None
         self._clock = clock
         self._retention = retention
         self._upkeep_from_s = clock.monotonic_s() + FIRST_UPKEEP_AFTER_S
@@ -138,7 +148,7 @@ class Delivery:
         except WRITE_FAILURES as failure:
             raise OutputUnusable(
                 f"the lake cannot be opened: {plain_reason(failure)}",
-                fix="see to it that the directory can be written and that its disk has room",
+                fix=_NO_ROOM if is_system_error(failure) else _DAMAGED,
                 where=self._where,
             ) from failure
 
@@ -247,6 +257,9 @@ class Delivery:
             self._upkeep.stop()
         self._writer = None
         self._notice_writer = None
+        if self._syncing is not None:
+            self._syncing.shutdown()
+            self._syncing = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -297,4 +310,6 @@ class Delivery:
         )
 
     def _open_writer(self) -> AuditWriter:
-        return AuditWriter(self._directory, app_id=self._app_id)
+        if self._syncing is None:
+            self._syncing = ThreadPoolExecutor(SYNCS_AT_ONCE_MAX, thread_name_prefix="syncing")
+        return AuditWriter(self._directory, app_id=self._app_id, syncing=self._syncing)

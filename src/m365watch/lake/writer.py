@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, wait
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -34,8 +34,6 @@ DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
 DAYS_KNOWN_MAX = 1_000
 """Days of which is remembered that their folders are on the disk."""
-SYNCS_AT_ONCE_MAX = 4
-"""Files of one batch that are brought to the disk together."""
 COMMITS_OVERTAKEN_MAX = 100
 """How often a commit may be overtaken by one that removes rows."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
@@ -51,6 +49,11 @@ _TABLE_PROPERTIES: dict[str, str | None] = {
 
 class ForeignTable(Exception):
     """The directory holds a Delta table with other columns than ours."""
+
+
+def is_system_error(failure: BaseException) -> bool:
+    """Whether the operating system refused, and not what is in the lake."""
+    return isinstance(failure, OSError) or _SYSTEM_ERROR.search(str(failure)) is not None
 
 
 def plain_reason(failure: BaseException) -> str:
@@ -142,12 +145,15 @@ class OpenTable:
 class AuditWriter:
     """Table `audit` of a lake, open for appending by one process."""
 
-    def __init__(self, directory: Path, *, app_id: str) -> None:
+    def __init__(self, directory: Path, *, app_id: str, syncing: Executor | None = None) -> None:
         """Open the table below the lake's `directory`; make it if it is not there.
+
+        Files go to the disk side by side in the threads of `syncing`; without it, one after the other.
 
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         self.app_id = app_id
+        self._syncing = syncing
         self._lake = directory
         self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True)
         self._synced_days: set[date] = set()
@@ -180,10 +186,20 @@ class AuditWriter:
 
     def _sync(self, parts: Sequence[Part]) -> None:
         """Return once the files, and their folders, would outlive a power cut."""
-        _sync(self._table.directory, parts)
+        directory = self._table.directory
+        if self._syncing is None or len(parts) < 2:
+            for part in parts:
+                sync_part(directory, part)
+        else:
+            # A disk waits no longer for several than for one. Where one fails, none is left at work: its
+            # file is removed, and may then be written anew.
+            at_once = [self._syncing.submit(sync_part, directory, part) for part in parts]
+            wait(at_once)
+            for synced in at_once:
+                synced.result()
         days = {part.day for part in parts}
         if not days <= self._synced_days:
-            sync_folder(self._table.directory)
+            sync_folder(directory)
             if len(self._synced_days) >= DAYS_KNOWN_MAX:
                 self._synced_days.clear()
             self._synced_days |= days
@@ -207,17 +223,6 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
         )
         for day, rows in sorted(_rows_by_day(batch).items())
     ]
-
-
-def _sync(table_directory: Path, parts: Sequence[Part]) -> None:
-    """Sync the files side by side: a disk waits no longer for several than for one."""
-    if len(parts) < 2:
-        for part in parts:
-            sync_part(table_directory, part)
-        return
-    with ThreadPoolExecutor(max_workers=SYNCS_AT_ONCE_MAX, thread_name_prefix="syncing") as syncing:
-        for synced in [syncing.submit(sync_part, table_directory, part) for part in parts]:
-            synced.result()
 
 
 def file_prefix(app_id: str) -> str:

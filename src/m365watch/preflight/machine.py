@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 
+from m365watch.config.files import is_folder, is_there, why_closed
 from m365watch.config.settings import (
     DETECTIONS,
     DevoHttpSettings,
@@ -35,6 +36,7 @@ ROOM_LEAST_BYTES = 256 * MEBIBYTE
 ROOM_WANTED_BYTES = 5 * GIBIBYTE
 """Less than this beyond what the queues may need is worth a note."""
 _OTHERS_CAN_CHANGE = 0o022
+_OTHERS_CAN_ENTER = 0o005
 
 FreeBytes = Callable[[Path], int]
 """The bytes that this user may still write on the disk of a folder that is there."""
@@ -58,14 +60,23 @@ def check_configuration(settings: Settings) -> list[Checked]:
 
 
 def check_permissions(settings: Settings) -> list[Checked]:
-    """Whether others can change what the collector goes by; who can read secrets the configuration judged."""
-    places = [path for path in (settings.path, settings.state_directory) if _mode(path) & _OTHERS_CAN_CHANGE]
-    if not places:
-        return [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
-    return [
+    """Whether others can change what the collector goes by, or read its lake; secrets were judged before."""
+    changed = [path for path in (settings.path, settings.state_directory) if _mode(path) & _OTHERS_CAN_CHANGE]
+    told = [
         odd(Check.PERMISSIONS, f"others can change {path}", fix=f"run: chmod go-w {shlex.quote(str(path))}")
-        for path in places
+        for path in changed
     ]
+    told += [
+        odd(
+            Check.PERMISSIONS,
+            f"others can read records in {lake}",
+            fix=f"run: chmod o-rwx {shlex.quote(str(lake))}",
+        )
+        for lake in (one.directory for one in settings.outputs if isinstance(one, LakeSettings))
+        # Both: a folder that an operator made may be open, as long as what is in it is not.
+        if _mode(lake) & _mode(lake / "audit") & _OTHERS_CAN_ENTER
+    ]
+    return told or [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
 
 
 def _mode(path: Path) -> int:
@@ -85,7 +96,7 @@ def check_state(settings: Settings) -> Checked:
     if failure is not None:
         fix = f"let this user write to {nearest_folder(folder)}, or set another state directory"
         return bad(Check.STATE, f"{folder} cannot be written: {failure}", fix=fix)
-    if not (folder / LEDGER_FILE).exists():
+    if not is_there(folder / LEDGER_FILE):
         return good(Check.STATE, f"{folder} can be written; there is no ledger yet")
     try:
         holder = holder_of(folder / LOCK_FILE)
@@ -103,7 +114,9 @@ def check_state(settings: Settings) -> Checked:
 def why_unwritable(folder: Path) -> str | None:
     """Why no file can be made in `folder`, or where it will be made; None if one can. Nothing is left."""
     place = nearest_folder(folder)
-    if not place.is_dir():
+    if closed := why_closed(folder):
+        return closed
+    if not is_folder(place):
         return f"{place} is no directory"
     try:
         with tempfile.TemporaryFile(dir=place) as file:
@@ -117,7 +130,7 @@ def why_unwritable(folder: Path) -> str | None:
 
 def nearest_folder(path: Path) -> Path:
     """The path itself, or the nearest above it that is there."""
-    return next((one for one in (path, *path.parents) if one.exists()), path)
+    return next((one for one in (path, *path.parents) if is_there(one)), path)
 
 
 @dataclass(slots=True)

@@ -131,7 +131,8 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(
             is_missing=operation.is_named, others=labels, about=about, application=called(application)
         )
-    is_clear = not operation.is_one or all(_is_called_once(one, found) for one in wanted)
+    alike = [one for one in found if _is_alike(operation, one)]
+    is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
     is_meant = operation.takes_all or (bool(wanted) and is_clear)
     deeds = (
         Deed(
@@ -139,7 +140,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
             about=about,
-            is_meant=is_meant and _is_alike(operation, one) and not _is_of_others_too(wanted, one),
+            is_meant=is_meant and one in alike and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, subject, one),
             by_group=_text(one.get("id")) if operation.leaves_group else "",
         )

@@ -50,6 +50,8 @@ class Clues:
     """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
     """What each record of the alert says, the earliest first."""
+    records_at_s: Sequence[int] = ()
+    """When each of these was created, in seconds of Unix time."""
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
     groups: frozenset[str] = frozenset()
@@ -209,8 +211,10 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
         found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
-    records = tuple(match.values for match in sorted(matches, key=lambda one: one.order))
-    return [replace(clues, records=records) for clues in found.values()]
+    ordered = sorted(matches, key=lambda one: one.order)
+    records = tuple(match.values for match in ordered)
+    seconds = tuple(match.at_ms // 1_000 for match in ordered)
+    return [replace(clues, records=records, records_at_s=seconds) for clues in found.values()]
 
 
 def named_by(rule: Rule, match: Match) -> dict[str, tuple[str, ...]]:

@@ -49,8 +49,8 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
         return []
     steps: list[Step] = []
     for mailbox in own_mailboxes(clues):
-        rules, names = _rules(clues, mailbox), names_in(clues.records, mailbox)
-        gone = {rule: told for rule in rules if (told := names.given_up.get(rule.name.lower()))}
+        rules, names = _rules(clues, mailbox), names_in(clues.records, clues.records_at_s, mailbox)
+        gone = {rule: told for rule in rules if (told := names.became(rule.name))}
         steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
         left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
         if left or not rules:

@@ -227,13 +227,13 @@ def _exchange_role(grantee: str, clues: Clues) -> Step:
     direct = (
         f"Get-ManagementRoleAssignment {said}-RoleAssignee {powershell(grantee)} -AssignmentMethod Direct"
     )
-    columns = "Name,Role,RoleAssigneeName,RoleAssignmentDelegationType,WhenCreated"
+    columns = "Name,Guid,Role,RoleAssigneeName,RoleAssignmentDelegationType,WhenCreated"
     return Step(
         "remove_role",
         f'Take the Exchange role "{role}" away from {grantee}'
         if role
         else f"See which Exchange roles {grantee} was given",
-        powershell=(f"{direct} | Format-Table {columns}", *((_remove_assignment(clues),) if role else ())),
+        powershell=(f"{direct} | Format-List {columns}", *((_remove_assignment(clues),) if role else ())),
         notes=(_EXCHANGE_ONLY, "It may have the same role by right in another assignment, which stays."),
     )
 

@@ -1,0 +1,98 @@
+"""A folder that this user may not enter is told with its cure, wherever a configuration leads there."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from m365watch.cli.failures import hide_tracebacks
+from m365watch.config.authorities import check_authorities
+from m365watch.config.document import Unreadable, read_text
+from m365watch.config.files import is_file, is_folder, is_there, why_closed
+from m365watch.detect.library import PACKS_DIRECTORY, load_library
+from m365watch.preflight.machine import nearest_folder, why_unwritable
+
+NOBODY = 65_534
+CLOSED = f"a folder above it is closed to user {NOBODY}, who runs this"
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder of root's alone, with a file and a folder in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        place = Path(folder, "closed")
+        (place / "rules").mkdir(parents=True)
+        (place / "c.yaml").write_text("inputs: {}\n", encoding="utf-8")
+        place.chmod(0o700)
+        Path(folder).chmod(0o755)
+        yield place
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@only_root
+def test_what_lies_behind_a_closed_door_is_not_there_and_it_is_said_why(closed: Path) -> None:
+    with as_nobody():
+        assert not any(look(closed / "c.yaml") for look in (is_there, is_file, is_folder))
+        assert why_closed(closed / "c.yaml") == CLOSED
+        assert why_closed(closed.parent / "nothing") == ""
+        assert nearest_folder(closed / "rules" / "new") == closed
+        assert why_unwritable(closed / "rules") == CLOSED
+
+    assert is_file(closed / "c.yaml")
+    assert is_folder(closed / "rules")
+
+
+@only_root
+def test_a_configuration_behind_a_closed_door_is_refused_with_the_cure(closed: Path) -> None:
+    with as_nobody(), pytest.raises(Unreadable, match="is closed to user") as refused:
+        read_text(closed / "c.yaml")
+
+    assert "sudo -u" in (refused.value.fix or "")
+
+
+@only_root
+def test_authorities_behind_a_closed_door_are_refused(closed: Path) -> None:
+    with as_nobody(), pytest.raises(ValueError, match="is closed to user"):
+        check_authorities(closed / "ca.pem")
+
+
+@only_root
+def test_rules_behind_a_closed_door_leave_the_packs_in_force(closed: Path) -> None:
+    """Nobody judged a record while the folder of one's own rules was closed."""
+    with as_nobody():
+        library = load_library([PACKS_DIRECTORY / "devo", closed / "rules"])
+
+    assert len(library.rules) > 5
+    assert [one for one in map(str, library.mistakes) if "closed" in one] == [f"{closed / 'rules'}: {CLOSED}"]
+
+
+def test_what_nobody_foresaw_is_told_as_a_refusal_and_not_to_be_reported(
+    closed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In any command, and however deep it was asked: which file, and who is not let in."""
+    before = sys.excepthook
+    try:
+        hide_tracebacks(["status"])
+        sys.excepthook(PermissionError, PermissionError(13, "Permission denied", str(closed / "x")), None)
+    finally:
+        sys.excepthook = before
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"error: {closed}/x: permission denied to user {os.geteuid()}, who runs this"
+    assert said[1].startswith("hint: run it as the user")
+    assert len(said) == 2
