@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.board_packages import require_board
 from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ def demo(
 
     Exit codes: 0 everything arrived; 1 something is missing, and why; 130 or 143 stopped before the end.
     """
-    from m365watch.cli.board_packages import require_board
     from m365watch.cli.demo.folder import CONFIG_NAME, demo_folder
     from m365watch.cli.demo.play import PlayPlan, play
     from m365watch.cli.demo.tenant import TenantPlan
@@ -67,8 +67,7 @@ def demo(
 
     if board and as_json:
         raise typer.BadParameter("--board goes not with --json")
-    on_terminal = stdout_console().is_terminal and sys.stdin.isatty()
-    shows_board, lacks = choose_board(board, on_terminal=on_terminal and not as_json, require=require_board)
+    shows_board, lacks = choose_board(board, on_terminal=not as_json and _is_watched(), require=require_board)
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.INFO, colour=False)
     with demo_folder(directory) as folder:
         plan = PlayPlan(
@@ -81,6 +80,10 @@ def demo(
         is_last = shows_board and not keep_running
         tell = partial(_tell, folder=folder, as_json=as_json, ends_with_board=is_last, lacks=lacks)
         raise typer.Exit(run_in_loop(play(plan, console=stderr_console(), tell=tell)))
+
+
+def _is_watched() -> bool:
+    return stdout_console().is_terminal and sys.stdin.isatty()
 
 
 def choose_board(
