@@ -136,11 +136,25 @@ WEAKENED = {
     "Parameters": {"UnifiedAuditLogIngestionEnabled": "False"},
 }
 
+HIDES = {
+    "shape": "cmdlet",
+    "Operation": "New-InboxRule",
+    "Parameters": {"Mailbox": BEA, "Name": "x", "DeleteMessage": "True"},
+}
+FOR_ALL = {
+    "shape": "app_directory",
+    "Operation": "Consent to application.",
+    "ModifiedProperties": {"ConsentContext.IsAdminConsent": ["True", ""]}
+    | {"ConsentAction.Permissions": ["[] => [[Id: a, ConsentType: AllPrincipals, Scope: Mail.Read]]; ", ""]},
+}
+
 
 @pytest.mark.parametrize(
     ("rule", "record"),
     [
         ("i16_privileged_role", role(BEA) | ELSEWHERE),
+        ("b02_inbox_rule_hides_mail", HIDES | {"UserId": PARTNER, "ExternalAccess": True}),
+        ("o02_tenant_wide_consent", FOR_ALL | ELSEWHERE),
         ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": True}),
         ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": "True"}),
     ],
@@ -159,6 +173,18 @@ def test_an_administrator_of_another_organisation_has_no_account_to_disable(
     assert "Partner relationships" in told[0].notes[0]
     assert told[0].powershell[1].endswith(f" | Where-Object Mail -eq '{PARTNER}'")
     assert [call.path for step in plan.steps for call in step.calls if "msp.example" in call.path] == []
+
+
+def test_a_partner_who_gave_himself_a_role_is_named_with_it(tmp_path: Path) -> None:
+    """The record names who got it, though not by which object the directory knows him."""
+    plan = plan_from(tmp_path, "i16_privileged_role", role(PARTNER) | ELSEWHERE)
+
+    [step] = steps(plan, "remove_role")
+    assert step.title == (
+        f"Take the role Company Administrator from {PARTNER}: it is an account of another organisation"
+    )
+    assert step.is_by_hand
+    assert f"-Filter \"roleDefinitionId eq '{GLOBAL}'\"" in step.powershell[0]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from m365watch.values import dataclass
 _MADE = "add user."
 GROUP_FIELD = "m365.target_group"
 """The field that has the group which something was given to."""
+_OK_FIELD = "m365.ok"
 _OUTSIDE_FIELD = "m365.outside_actor"
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
@@ -49,7 +50,7 @@ class Clues:
     last_at: datetime | None = None
     """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
-    """What each record of the alert says, the earliest first."""
+    """What each record of the alert says, the earliest first; none of what was refused."""
     records_at_s: Sequence[int] = ()
     """When each of these was created, in seconds of Unix time."""
     made: frozenset[str] = frozenset()
@@ -79,6 +80,12 @@ class Clues:
     def operation(self) -> str:
         """What was done, normalised; empty where it is not known."""
         return normalise_operation(next(iter(self.fields.get("Operation", ())), ""))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the record says that nothing came of it."""
+        told = self.fields.get(_OK_FIELD, ())
+        return bool(told) and all(map(_is_no, told))
 
     def is_about(self, *endings: str) -> bool:
         """Whether what was done ends in one of these; also where it is not known."""
@@ -211,7 +218,8 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
         found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
-    ordered = sorted(matches, key=lambda one: one.order)
+    done = (one for one in matches if not _is_no(one.values.get(_OK_FIELD, "")))
+    ordered = sorted(done, key=lambda one: one.order)
     records = tuple(match.values for match in ordered)
     seconds = tuple(match.at_ms // 1_000 for match in ordered)
     return [replace(clues, records=records, records_at_s=seconds) for clues in found.values()]
@@ -232,6 +240,10 @@ def _named_in(
         for kind, every in whole_alert.entities.items()
     }
     return {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
+
+
+def _is_no(value: str) -> bool:
+    return value.lower() == "false"
 
 
 def _is_own(name: str) -> bool:
