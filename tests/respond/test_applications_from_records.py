@@ -149,7 +149,7 @@ def test_of_the_roles_of_exchange_only_what_was_given_is_taken(
 
     [step] = steps(plan, "remove_role")
     look, *removals_told = step.powershell
-    assert "-AssignmentMethod Direct | Format-Table" in look
+    assert "-AssignmentMethod Direct | Format-List Name,Guid," in look
     assert removals_told == [removal.replace("$remove", "Remove-ManagementRoleAssignment -Identity")]
 
 

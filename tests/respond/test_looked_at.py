@@ -221,6 +221,16 @@ TWIN = {"TargetUserOrGroupName": "SharingLinks.1a52bbc5-1502-4cd9-b6fa-1bf.Anony
         (
             {"EventData": EDIT},
             [of_scope("p1", "anonymous"), of_scope("p2", "anonymous", "edit")],
+            [("p1", False), ("p2", True)],
+        ),
+        (
+            {"EventData": EDIT},
+            [of_scope("p1", "anonymous", "edit"), of_scope("p2", "anonymous", "edit")],
+            [("p1", False), ("p2", False)],
+        ),
+        (
+            {"EventData": None},
+            [of_scope("p1", "anonymous"), of_scope("p2", "anonymous", "edit")],
             [("p1", False), ("p2", False)],
         ),
         (
@@ -234,7 +244,10 @@ TWIN = {"TargetUserOrGroupName": "SharingLinks.1a52bbc5-1502-4cd9-b6fa-1bf.Anony
             [("p1", False)],
         ),
     ],
-    ids=["the one", "of another kind", "of no kind", "the owner's as well", "of other scopes", "its twin"],
+    ids=[
+        *("the one", "of another kind", "of no kind", "the owner's as well", "two of its kind"),
+        *("two, and no kind told", "of other scopes", "its twin"),
+    ],
 )
 def test_only_the_link_of_the_record_is_removed_unasked(
     tmp_path: Path, record: dict[str, Any], links: list[dict[str, Any]], deeds: list[tuple[str, bool]]

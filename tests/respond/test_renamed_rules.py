@@ -113,18 +113,101 @@ def test_which_rule_a_number_renamed_no_record_tells(tmp_path: Path) -> None:
     assert wanted(tmp_path, NEW, renamed) == {"Newsletter": True, "Meetings": False}
 
 
-def test_a_name_that_was_given_up_and_taken_again_is_removed_by_a_person_s_yes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("minutes", "asks"), [("0m", True), ("1m", False)])
+def test_a_name_that_was_taken_again_is_asked_for_within_a_second_only(
+    tmp_path: Path, minutes: str, asks: bool
+) -> None:
     """Records of one second have no order, and the owner's may have been the one that was renamed."""
     renamed = RENAMED | {"after": "0m"}
 
-    assert wanted(tmp_path, renamed, NEW | {"after": "1m"}) == {"Meetings": False, "Newsletter": True}
+    assert wanted(tmp_path, renamed, NEW | {"after": minutes}) == {"Meetings": False, "Newsletter": asks}
+
+
+def test_a_rule_that_was_called_back_has_its_name_for_certain(tmp_path: Path) -> None:
+    """There and back again: no detour hides it."""
+    back = rule("Set", at=9, Identity="Meetings", Name="Newsletter")
+
+    assert wanted(tmp_path, NEW, RENAMED, back) == {"Newsletter": False}
+
+
+def test_a_rule_that_is_made_again_has_its_name_for_certain(tmp_path: Path) -> None:
+    """The first one is called otherwise by now, and the second one is the intruder's as well."""
+    records = [NEW, RENAMED, rule("New", at=11, Name="Newsletter")]
+
+    assert wanted(tmp_path, *records) == {"Newsletter": False, "Meetings": False}
 
 
 def test_a_rule_that_is_only_changed_keeps_its_name(tmp_path: Path) -> None:
     """Outlook on the web sends the name with every change."""
-    changed = rule("Set", at=5, of=r"ann\17634012", Identity="17634012", Name="newsletter")
+    changed = rule("Set", at=5, of=r"ann\17634012", Identity="17634012", Name="Newsletter")
 
-    assert wanted(tmp_path, NEW, changed) == {"Newsletter": False, "newsletter": False}
+    assert wanted(tmp_path, NEW, changed) == {"Newsletter": False}
+
+
+def test_a_rule_that_got_other_capitals_is_called_otherwise(tmp_path: Path) -> None:
+    """Graph has names letter by letter, and the owner's may be called as the intruder's was."""
+    renamed = rule("Set", at=5, of=r"ann\Newsletter", Identity="Newsletter", Name="newsletter")
+
+    assert wanted(tmp_path, NEW, renamed) == {"newsletter": False}
+
+
+def test_a_rule_of_another_number_is_another(tmp_path: Path) -> None:
+    """Whatever becomes of it says nothing of the first one."""
+    made = rule("New", at=0, of=r"ann\111", Name="Newsletter")
+    other = rule("Set", at=5, of=r"ann\222", Identity="222", Name="Meetings")
+
+    assert wanted(tmp_path, made, other) == {"Newsletter": False, "Meetings": False}
+
+
+def test_a_number_may_be_a_rule_s_name(tmp_path: Path) -> None:
+    """Whoever makes a rule chooses what it is called."""
+    made = rule("New", at=0, of=r"ann\111", Name="222")
+    other = rule("Set", at=5, of=r"ann\222", Identity="222", Name="Meetings")
+
+    assert wanted(tmp_path, made, other) == {"222": True, "Meetings": False}
+
+
+def test_which_rule_outlook_renamed_its_own_id_does_not_tell(tmp_path: Path) -> None:
+    """The record of a cmdlet has none: a person says yes."""
+    assert wanted(tmp_path, NEW, outlook("Modify", "Meetings", at=5)) == {
+        "Newsletter": True,
+        "Meetings": False,
+    }
+
+
+def of_bob(*, alias: str, of: str, made: bool) -> list[dict[str, Any]]:
+    """An administrator makes ann a rule, and renames one of that name that an alias has."""
+    records = [rule("New", at=0, of=of, mailbox=ANN, Name="Newsletter")]
+    records += [rule("New", at=2, of=alias, mailbox=alias, Name="Newsletter")] if made else []
+    return [*records, rule("Set", at=5, of=alias, mailbox=alias, Identity="Newsletter", Name="Meetings")]
+
+
+@pytest.mark.parametrize(
+    ("alias", "of", "made", "asks"),
+    [
+        ("bob", "ann", False, False),
+        ("bob", r"x.example/y/ann\Newsletter", False, False),
+        ("bob", "asmith", True, False),
+        ("bob", "asmith", False, True),
+        ("Bob Jones", "ann", False, True),
+    ],
+    ids=["ann's is known", "by its path", "bob's own", "ann's is another", "a name"],
+)
+def test_an_alias_is_another_s_where_ann_s_own_is_known(
+    tmp_path: Path, alias: str, of: str, made: bool, asks: bool
+) -> None:
+    """What cannot be told is never certain: a person says yes, and nobody is told that it was renamed."""
+    found = wanted(tmp_path, *of_bob(alias=alias, of=of, made=made))
+
+    assert found == {"Newsletter": asks}
+
+
+@pytest.mark.parametrize("alias", ["ann", "ANN@contoso.example", "asmith"])
+def test_a_mailbox_is_the_same_by_its_alias(tmp_path: Path, alias: str) -> None:
+    """The part before the @ is one, and so is what an object has it by."""
+    renamed = of_bob(alias=alias, of="asmith", made=False)
+
+    assert "Newsletter" not in wanted(tmp_path, *renamed)
 
 
 def test_what_was_renamed_in_another_mailbox_says_nothing_of_this_one(tmp_path: Path) -> None:

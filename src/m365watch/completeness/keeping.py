@@ -6,16 +6,16 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import astuple
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from m365watch.completeness.account import Counts, FeedAudit
+from m365watch.feed.answers import CONTENT_LIFE
 from m365watch.ledger.reading import remembered
 from m365watch.model import BlobRef, Feed, Window
 
 NAMES_KEPT_MAX = 2_500
 """Missing blobs that are kept by name: some 500 kB of the 1 MB that one memory may have."""
-_SERVED = timedelta(days=7)
 
 
 GARBLED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, OSError)
@@ -52,7 +52,7 @@ def audit_of(feed: Feed, body: str) -> FeedAudit:
         at=_instant(fields["at"]),
         span=Window(*map(_instant, fields["span"])),
         hours={_instant(hour): Counts(*counts) for hour, *counts in fields["hours"]},
-        missing=tuple(BlobRef(feed, content_id, at, at + _SERVED) for content_id, at in created),
+        missing=tuple(BlobRef(feed, content_id, at, at + CONTENT_LIFE) for content_id, at in created),
         repaired=fields["repaired"],
         remaining=fields["remaining"],
         error=fields["error"],

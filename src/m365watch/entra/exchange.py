@@ -21,14 +21,13 @@ from m365watch.entra.credentials import Credential, Proof, TokenGiver
 from m365watch.entra.redirects import Redirect
 from m365watch.entra.refusals import is_refusal, token_refusal
 from m365watch.entra.session import Answer, Session
-from m365watch.entra.tokens import TokenSource
+from m365watch.entra.tokens import FORM, TokenSource
 from m365watch.errors import BadAnswer, CollectorError, ConsentRefused, CredentialsRefused, RetryLater
 from m365watch.model import TenantId
 
 SETTLING_S = 60.0
 """How long a consent may take to arrive everywhere in Entra."""
 _PAUSE_S = 3.0
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _WHERE = "consent"
 
 
@@ -108,7 +107,7 @@ async def _exchange_with(credential: Proof, code: str, attempt: ConsentAttempt, 
     url = attempt.token_url
     proof = await credential.proof(url)
     form = urlencode(attempt.exchange_form(code) | dict(proof)).encode()
-    answer = await session.send("POST", URL(url, encoded=True), headers=_FORM, form=form, where=_WHERE)
+    answer = await session.send("POST", URL(url, encoded=True), headers=FORM, form=form, where=_WHERE)
     hide = (*proof.values(), code, *filter(None, (attempt.verifier, attempt.state)))
     return _read_answer(answer, attempt, hide=hide)
 

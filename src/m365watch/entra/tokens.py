@@ -38,7 +38,7 @@ PAUSE_S = 10.0
 T = TypeVar("T")
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
-_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class Tokens(Protocol):
@@ -188,7 +188,7 @@ class TokenSource:
             form["resource"] = self._cloud.audience
         asked_at_s = self._clock.monotonic_s()
         answer = await self._session.send(
-            "POST", URL(url, encoded=True), headers=_FORM, form=urlencode(form).encode(), where=self._where
+            "POST", URL(url, encoded=True), headers=FORM, form=urlencode(form).encode(), where=self._where
         )
         said = _decoded(answer.body)
         if answer.status == HTTPStatus.OK and isinstance(said, dict) and "access_token" in said:

@@ -179,10 +179,11 @@ class LakeOutput:
     async def close(self) -> None:
         """Stop the upkeep and the thread; every acknowledged batch is durable already."""
         self._drop_prepared()
-        await asyncio.to_thread(self._writing.close)
         if self._delivery is not None:
+            await self._thread(self._writing.close)
             await self._thread(self._delivery.close)
             self._delivery = None
+        self._writing.close()
         self._thread.close()
 
     def _prepare(self) -> Delivery:

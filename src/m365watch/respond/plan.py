@@ -34,7 +34,7 @@ from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
-from m365watch.respond.strangers import ask_of_others, strangers_in
+from m365watch.respond.strangers import ask_of_others, listed_in, strangers_in
 from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
 Builder = Callable[[Clues], list[Step]]
@@ -138,8 +138,8 @@ def plan_response(
     if any("remove_user_consent" in one.contain for one in (alert, *(part.alert for part in parts))):
         by_word |= {word: [*map(_ask_always, by_word[word])] for word in _OF_EVERYBODY & by_word.keys()}
     by_word = _with_acting(by_word, told)
-    strangers = strangers_in((told, *parts), rules)
-    by_word = {word: ask_of_others(every, strangers) for word, every in by_word.items()}
+    strangers, listed = strangers_in((told, *parts), rules), listed_in((told, *parts))
+    by_word = {word: ask_of_others(every, strangers, listed=listed) for word, every in by_word.items()}
     is_usual = not alert.contain or alert.rule_id == RISK_RULE_ID
     if is_usual:
         by_word = {word: [*map(_ask_as_usual, every)] for word, every in by_word.items()}

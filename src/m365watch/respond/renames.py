@@ -6,16 +6,21 @@ a name up, what is called so is its owner's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.respond.quoting import is_account
 from m365watch.values import dataclass
 
+Record = Mapping[str, str]
+
 BY_NAME = ("Parameters.Name", "OperationProperties.RuleName")
 """Fields with what a record calls the rule."""
 _OF_MAILBOX = ("Parameters.Mailbox", "MailboxOwnerUPN", "m365.mailbox_alias", "UserId")
 _OUTLOOK_ID = "OperationProperties.RuleId"
+_ALIAS = re.compile(r"[\w.'-]*[^\W\d][\w.'-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,81 +33,188 @@ class Renamed:
     """Whether none of the alert's can be called so any more."""
 
 
-def names_in(records: Iterable[Mapping[str, str]], mailbox: str) -> Names:
-    """What became of the names of the mailbox's rules."""
+def names_in(records: Sequence[Record], seconds: Sequence[int], mailbox: str) -> Names:
+    """What became of the names of the mailbox's rules; the records and when each was created, in order."""
     names = Names()
-    for record in records:
-        if _may_be_of(record, mailbox):
-            names.add(record)
+    known = _names_of_mailbox(records, mailbox)
+    for record, at_s in zip(records, seconds, strict=True):
+        named = _mailbox_of(record)
+        is_its = _is_of(named, mailbox, known)
+        if is_its is not False:
+            names.add(record, at_s, of="" if is_its else named)
     return names
 
 
+class _Rule:
+    """One rule that the records tell of, by whatever it was called."""
+
+    def __init__(self, record: Record, name: str, at_s: int, of: str) -> None:
+        self.name = name
+        self.got_at_s = {name: at_s}
+        """By the names that a record gave it."""
+        self.seen_at_s = at_s
+        self.given_up_at_s: dict[str, int] = {}
+        """By its former names."""
+        self.mailbox = of
+        """Empty where it is the one that is asked for; else what may be that one by another name."""
+        self.is_made = _makes(record)
+        self.called = _identities(record)
+        """The names by which its first record has it, in small letters; none where that has a number."""
+        self.numbers = _numbers_in(record)
+
+    def add(self, record: Record, name: str, at_s: int) -> None:
+        """One record of it more, later than those before it."""
+        self.seen_at_s = at_s
+        self.numbers |= _numbers_in(record)
+        if name != self.name:
+            self.given_up_at_s.pop(name, None)
+            self.given_up_at_s[self.name] = at_s
+            self.got_at_s[name] = at_s
+            self.name = name
+
+    def gave_up_for_certain(self, name: str) -> bool:
+        """Whether it, a rule of this mailbox, can be called so no more.
+
+        Records of one second have no order: which of two it came to last is not certain then.
+        """
+        return not self.mailbox and self.given_up_at_s.get(name) != self.got_at_s.get(name, -1)
+
+    def may_be(self, other: _Rule) -> bool:
+        """Whether it, which no record made, is the other one by what is known of both."""
+        if self.is_made or self is other or self.seen_at_s < other.got_at_s[other.name]:
+            return False
+        if not self.called:
+            return not _differ(self.numbers - {other.name}, other.numbers)
+        names = {one.lower() for one in (other.name, *other.given_up_at_s)}
+        return self.mailbox != other.mailbox and bool(self.called & names)
+
+
 class Names:
-    """Names of the rules of one mailbox, record by record; each in small letters."""
+    """Names of the rules of one mailbox, record by record."""
 
     def __init__(self) -> None:
         """There is none at first."""
-        self.given_up: dict[str, Renamed] = {}
-        self.made: set[str] = set()
-        """Of rules that the records made, under whichever name."""
-        self._called: dict[str, str] = {}
-        """By the number or id of a rule."""
-        self._had: dict[str, None] = {}
-        """All names so far, in small letters."""
+        self._rules: list[_Rule] = []
 
-    def add(self, record: Mapping[str, str]) -> None:
-        """One record more, later than those before it."""
+    def add(self, record: Record, at_s: int, *, of: str = "") -> None:
+        """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
         if not name:
             return
-        known = [one for one in self._before(record) if one]
-        if _makes(record) or any(before.lower() in self.made for before in known):
-            self.made.add(name.lower())
-        for before in known:
-            self._give_up(before, name, is_certain=True)
-        if not known and not _makes(record) and name.lower() not in self._had:
-            for before in self._had:
-                self._give_up(before, name, is_certain=False)
-        if taken_again := self.given_up.pop(name.lower(), None):
-            # Records of one second have no order: which of the two is called so is not certain.
-            self.given_up[name.lower()] = Renamed(taken_again.to, is_certain=False)
-        self._had.setdefault(name.lower())
-        for number in _numbers_in(record):
-            self._called[number] = name
-
-    def _before(self, record: Mapping[str, str]) -> list[str]:
-        """How the rule may have been called until then; nothing where no record told it."""
-        if _makes(record):
-            return []
-        identity = record.get("Parameters.Identity", "")
-        rest = identity.partition("\\")[2] or identity
-        named = [] if rest.isdecimal() else [identity, rest]
-        return [*named, *(self._called.get(number, "") for number in _numbers_in(record))]
-
-    def _give_up(self, before: str, name: str, *, is_certain: bool) -> None:
-        if before.lower() == name.lower():
+        if rule := self._find(record, name, of):
+            rule.add(record, name, at_s)
             return
-        for formerly, renamed in self.given_up.items():
-            if is_certain and renamed.to.lower() == before.lower():
-                self.given_up[formerly] = Renamed(name, renamed.is_certain)
-        if is_certain or before.lower() not in self.given_up:
-            self.given_up[before.lower()] = Renamed(name, is_certain)
+        rule = _Rule(record, name, at_s, of)
+        rule.given_up_at_s = {one: at_s for one in _identities(record, as_told=True) if one != name}
+        self._rules.append(rule)
+
+    @property
+    def made(self) -> set[str]:
+        """In small letters, names of rules that the records made, also those that they had before."""
+        return {
+            name.lower() for rule in self._rules if rule.is_made for name in (rule.name, *rule.given_up_at_s)
+        }
+
+    def became(self, name: str) -> Renamed | None:
+        """What became of it; None where one of the alert's is called so."""
+        holders = [rule for rule in self._rules if rule.name == name]
+        certain = [rule for rule in holders if not rule.mailbox]
+        givers = [rule for rule in self._rules if name in rule.given_up_at_s]
+        if not givers and not holders:
+            # An identity is the same in either case.
+            givers = [rule for rule in self._rules if _gave_up(rule, name)]
+        if not certain:
+            sure = [rule for rule in givers if rule.gave_up_for_certain(name)]
+            return Renamed((sure or givers)[-1].name, bool(sure)) if givers else None
+        doubted = [
+            rule
+            for rule in self._rules
+            if rule.name != name and all(_may_have_become(rule, holder, name) for holder in certain)
+        ]
+        return Renamed(doubted[-1].name, is_certain=False) if doubted else None
+
+    def _find(self, record: Record, name: str, of: str) -> _Rule | None:
+        """The rule that a record changes, where that is known."""
+        if _makes(record):
+            return None
+        numbers = _numbers_in(record)
+        known = [rule for rule in reversed(self._rules) if rule.mailbox == of]
+        by_number = [rule for rule in known if rule.numbers & numbers]
+        called = _identities(record)
+        # Outlook on the web has it by its number, and sends the name with every change.
+        by_name = [rule for rule in known if (rule.name.lower() in called if called else rule.name == name)]
+        open_to_it = (rule for rule in by_name if not _differ(rule.numbers, numbers))
+        return next(chain(by_number, open_to_it), None)
 
 
-def _makes(record: Mapping[str, str]) -> bool:
+def _gave_up(rule: _Rule, name: str) -> bool:
+    return name.lower() in {one.lower() for one in rule.given_up_at_s}
+
+
+def _may_have_become(rule: _Rule, holder: _Rule, name: str) -> bool:
+    """Whether the holder of that name may be called as this rule is by now."""
+    return rule.may_be(holder) or rule.given_up_at_s.get(name) == holder.got_at_s[name]
+
+
+def _makes(record: Record) -> bool:
     operation = normalise_operation(record.get("Operation", ""))
     made = record.get("OperationProperties.RuleOperation", "").lower().startswith("add")
     return operation == "new-inboxrule" or made
 
 
-def _numbers_in(record: Mapping[str, str]) -> list[str]:
+def _identities(record: Record, *, as_told: bool = False) -> frozenset[str]:
+    """The names by which a change has the rule: an identity is one, behind the mailbox or without it."""
+    identity = "" if _makes(record) else record.get("Parameters.Identity", "")
+    rest = identity.partition("\\")[2] or identity
+    if not rest or rest.isdecimal():
+        return frozenset()
+    return frozenset(one if as_told else one.lower() for one in (identity, rest))
+
+
+def _numbers_in(record: Record) -> frozenset[str]:
     """By which Exchange and Outlook know the rule, however it is called."""
-    ends = (record.get(one, "").rpartition("\\")[2] for one in ("Parameters.Identity", "ObjectId"))
-    numbers = [one for one in ends if one.isdecimal()]
-    return [*numbers, f"outlook {record[_OUTLOOK_ID]}"] if record.get(_OUTLOOK_ID) else numbers
+    named = next((record[one] for one in BY_NAME if record.get(one)), "")
+    identity = record.get("Parameters.Identity", "")
+    by_object = record.get("ObjectId", "").partition("\\")[2]
+    ends = (identity.partition("\\")[2] or identity, "" if by_object == named else by_object)
+    numbers = {one for one in ends if one.isdecimal()}
+    return frozenset(numbers | ({f"outlook {record[_OUTLOOK_ID]}"} if record.get(_OUTLOOK_ID) else set()))
 
 
-def _may_be_of(record: Mapping[str, str], mailbox: str) -> bool:
-    """Two addresses tell two mailboxes apart; a name or a number may be any's."""
-    of = next((record[one] for one in _OF_MAILBOX if record.get(one)), "")
-    return of.lower() == mailbox.lower() or not all(is_account(one) and "@" in one for one in (of, mailbox))
+def _differ(numbers: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether both are known by numbers of one kind, and by different ones."""
+    return any(
+        mine and theirs and not mine & theirs
+        for of_outlook in (False, True)
+        for mine, theirs in [
+            [{one for one in every if one.startswith("outlook") is of_outlook} for every in (numbers, others)]
+        ]
+    )
+
+
+def _mailbox_of(record: Record) -> str:
+    return next((record[one] for one in _OF_MAILBOX if record.get(one)), "").lower()
+
+
+def _is_address(name: str) -> bool:
+    return "@" in name and is_account(name)
+
+
+def _names_of_mailbox(records: Iterable[Record], mailbox: str) -> set[str]:
+    """What Exchange calls the mailbox where a record has its address as well."""
+    objects = (one.get("ObjectId", "") for one in records if _mailbox_of(one) == mailbox.lower())
+    return {one.partition("\\")[0].rpartition("/")[2].lower() for one in objects} - {""}
+
+
+def _is_of(named: str, mailbox: str, known: set[str]) -> bool | None:
+    """Whether that names the mailbox; None where nobody can tell.
+
+    Two addresses tell two mailboxes apart, and an alias an address whose own alias is known; whatever else
+    Exchange takes, a name or a GUID, may be anybody's.
+    """
+    mailbox = mailbox.lower()
+    before = mailbox.partition("@")[0]
+    if named in (mailbox, before, *known) or named.partition("@")[0] == mailbox:
+        return True
+    is_other = before in known and _ALIAS.fullmatch(named)
+    return False if is_other or (_is_address(named) and _is_address(mailbox)) else None

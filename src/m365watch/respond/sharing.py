@@ -83,7 +83,7 @@ def _close_links(place: FilePlace, clues: Clues) -> Step:
         permissions=("Files.ReadWrite.All",),
         notes=(
             "What was opened with the link until now is known to whoever had it.",
-            "Where there are several, or it is of another kind than the record tells, a person picks.",
+            "Where there are several of the kind that the record tells, or it is of another, a person picks.",
         ),
     )
 

@@ -12,12 +12,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.detect.rule import Rule
-from m365watch.respond.clues import Clues, split_clues
+from m365watch.respond.clues import Clues, gather_clues, split_clues
 from m365watch.respond.reading import Told
 from m365watch.respond.steps import Remove, Step
 
 _KNOWN_AS_BAD = "O06"
 """The detection that speaks of the application itself, and not of what was done with it."""
+_OF_THE_LIST = "INDICATOR"
+"""Where it names an application, that is on the list."""
 _ASKED = frozenset({"consent to application.", "userloginfailed"})
 """What somebody may have asked for in vain, an application at work among them."""
 _MAKE = frozenset({"add application.", "add service principal."})
@@ -28,6 +30,12 @@ _WHY = (
 )
 
 
+_WHY_LISTED = (
+    "It is on your list of indicators, which may be old, and may name what your people rightly use: it stops"
+    " for them all. --yes leaves it alone."
+)
+
+
 def strangers_in(every: Sequence[Told], rules: Mapping[str, Rule]) -> frozenset[str]:
     """The ids of such applications, of an alert and its parts."""
     return frozenset(
@@ -35,14 +43,26 @@ def strangers_in(every: Sequence[Told], rules: Mapping[str, Rule]) -> frozenset[
     )
 
 
-def ask_of_others(steps: Sequence[Step], strangers: Collection[str]) -> list[Step]:
+def listed_in(every: Sequence[Told]) -> frozenset[str]:
+    """The ids of applications that are on the house's own list of indicators, of an alert and its parts."""
+    told_of = (one.alert for one in every if one.alert.detection == _OF_THE_LIST)
+    return frozenset(app.id for alert in told_of for app in gather_clues(alert, ()).applications)
+
+
+def ask_of_others(
+    steps: Sequence[Step], strangers: Collection[str], *, listed: Collection[str] = ()
+) -> list[Step]:
     """The steps; those that end any other application for everybody wait for a person's yes."""
     return [
-        replace(step, notes=(_WHY, *step.notes), asks_always=True)
+        replace(step, notes=(_why(step, listed), *step.notes), asks_always=True)
         if _ends_it(step) and not step.asks_always and not any(one in step.title for one in strangers)
         else step
         for step in steps
     ]
+
+
+def _why(step: Step, listed: Collection[str]) -> str:
+    return _WHY_LISTED if any(one in step.title for one in listed) else _WHY
 
 
 def _ends_it(step: Step) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -26,12 +25,11 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import MARK
+from m365watch.feed.answers import CONTENT_LIFE
 from m365watch.model import Feed, Service
 from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.tenancy.standing import TenantStanding, TenantState
 
-SERVED_FOR = timedelta(days=7)
-"""How long Microsoft serves content: a pause that lasts longer loses some."""
 TENANTS_NAMED_MAX = 3
 PAST_SHOWN_MAX = 30
 IN_ORDER_MAX = 6
@@ -239,7 +237,7 @@ class _Known:
         marks = [mark for feed in feeds if (mark := self._feeds[feed].watermark) is not None]
         if not marks:
             return ""
-        left = (min(marks) + SERVED_FOR - self._view.now).total_seconds()
+        left = (min(marks) + CONTENT_LIFE - self._view.now).total_seconds()
         if left <= 0:
             return "content is lost by now"
         return f"no loss for {span_words(left)}"

@@ -17,7 +17,8 @@ _AGENTS = (
     "ActorInfoString",
 )
 _SESSIONS = ("DeviceProperties.SessionId", "AppAccessContext.AADSessionId", "SessionId", "UserSessionId")
-_APPS = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId")
+APPS = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId")
+"""Where a record has the application that acted, the surest first."""
 _MAILBOXES = ("MailboxOwnerUPN", "Parameters.Mailbox", "Parameters.Identity", "ObjectId", "UserId")
 
 _FAMILIES = (
@@ -62,7 +63,7 @@ def session(view: View) -> tuple[Value, ...]:
 
 def app(view: View) -> tuple[Value, ...]:
     """The id of the application that acted, in lower case."""
-    return tuple(str(value).lower() for value in _first_of(view, _APPS))
+    return tuple(str(value).lower() for value in _first_of(view, APPS))
 
 
 def mailbox(view: View) -> tuple[Value, ...]:

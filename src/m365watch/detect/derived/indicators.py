@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from m365watch.config.values import GUID
+from m365watch.detect.derived.clients import APPS
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
 _HOST = re.compile(r"(?:[a-z][a-z0-9+.-]{0,20}://)?(?:[^/?#@\s]{0,200}@)?\[?([^/?#:\]\s]{1,253})")
 _ADDRESSES = ("m365.ip", "SenderIp", "UserIp")
-_APPS = ("ClientAppId", "ApplicationId", "AppId", "AppAccessContext.ClientAppId")
 _RECEIVERS = ("m365.recipients", "m365.external_target")
 _FILES = ("SourceFileName", "FileData.SHA256", "AttachmentData.SHA256")
 
 
 def indicator(view: View) -> tuple[Value, ...]:
     """Those values of the record that are on a list of indicators, in lower case."""
-    named = (*_ADDRESSES, *_APPS, "ObjectId", *_RECEIVERS, *_FILES, "P2Sender")
+    named = (*_ADDRESSES, *APPS, "ObjectId", *_RECEIVERS, *_FILES, "P2Sender")
     return _listed(view, lambda: (*_words(view, *named), *_words_of_links(view)))
 
 
@@ -32,7 +32,7 @@ def indicator_address(view: View) -> tuple[Value, ...]:
 def indicator_app(view: View) -> tuple[Value, ...]:
     """Those that are applications: who acted, or was let in."""
     objects = (one for one in _words(view, "ObjectId") if GUID.fullmatch(one))
-    return _listed(view, lambda: (*_words(view, *_APPS), *objects))
+    return _listed(view, lambda: (*_words(view, *APPS), *objects))
 
 
 def indicator_receiver(view: View) -> tuple[Value, ...]:
