@@ -33,9 +33,12 @@ _NOT_ABOUT: Mapping[str, frozenset[str]] = {
 }
 """Operations that leave a word nothing to do, of words that are about many."""
 _OF_PEOPLE = frozenset(
-    {"disable_account", "remove_device", "reset_password", "restore_mfa", "revoke_sessions", "scan_device"}
+    {"disable_account", "remove_device", "reset_password", "restore_mfa", "revoke_sessions"}
 )
-"""Words for the accounts of people: where an application or a service did it, there is none."""
+"""Words for the accounts of people: where an application or a service did it, there is none.
+
+Not so the device: it is the service that finds malware, in what came from somebody's.
+"""
 _OF_APPLICATIONS = frozenset({"disable_application", "remove_credential"})
 """Words for what a role was given to: a group is no application, whatever it is called."""
 
