@@ -120,6 +120,7 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "ModifiedProperties.Role.TemplateId.new",
         "ModifiedProperties.Role.DisplayName.new",
         "m365.target_group",
+        "m365.target_name",
         "Parameters.Identity",
         "Parameters.Member",
         "Parameters.Role",

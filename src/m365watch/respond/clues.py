@@ -56,7 +56,7 @@ class Clues:
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
     groups: frozenset[str] = frozenset()
-    """Groups that something was given to, by their object ids."""
+    """Groups that something was given to, by their object ids and what stands in an account's place."""
     outside: frozenset[str] = frozenset()
     """Accounts of other organisations, in lower case: no directory of this one knows them."""
 
@@ -175,9 +175,21 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
         _frozen(fields),
         first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}",
         made=frozenset(_made_in(matches)),
-        groups=_said_in(matches, GROUP_FIELD),
+        groups=_groups_in(matches, entities),
         outside=_said_in(matches, _OUTSIDE_FIELD),
     )
+
+
+def _groups_in(matches: Sequence[Match], entities: Collection[str]) -> frozenset[str]:
+    """The groups to which these matches show something being given, under each of their names.
+
+    What a group is called is its maker's to choose: an account of that name is one where another record is
+    about it, or where the alert, of these kinds of entities, is about who acted.
+    """
+    of_groups = [match for match in matches if match.values.get(GROUP_FIELD)]
+    of_others = _said_in((one for one in matches if not one.values.get(GROUP_FIELD)), "ObjectId")
+    acted = frozenset[str]() if "actor" in entities else _said_in(matches, "UserId")
+    return _said_in(matches, GROUP_FIELD) | (_said_in(of_groups, "ObjectId") - of_others - acted)
 
 
 def _said_in(matches: Iterable[Match], name: str) -> frozenset[str]:
@@ -214,7 +226,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 named,
                 fields,
                 whole_alert.first_at,
-                groups=_said_in((match,), GROUP_FIELD),
+                groups=_groups_in((match,), named),
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
         found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))

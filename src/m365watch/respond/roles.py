@@ -96,17 +96,23 @@ def _groups(clues: Clues) -> list[_Holder]:
     """Everybody in a group has its roles, and whoever may let others in gives them."""
     return [
         _Holder(
-            f'the group "{named}" ({group})' if named and named.lower() != group else f"the group {group}",
+            f'the group "{named}" ({group})' if named else f"the group {group}",
             get=f"$holder = Get-MgGroup -GroupId {powershell(group)}",
             subject="",
             id=group,
             notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
             members=("Get-MgGroupMember -GroupId $holder.Id -All | Format-List Id,AdditionalProperties",),
         )
-        for named in (first_of(clues.values("ObjectId")),)
         for group in map(guid_in, clues.values(GROUP_FIELD))
         if group
+        for named in (_name_of(group, clues),)
     ]
+
+
+def _name_of(group: str, clues: Clues) -> str:
+    """What a group is called; empty where its records name it by its id alone."""
+    called = first_of(clues.values("m365.target_name"))
+    return "" if called.lower() in (group.lower(), f"group_{group.lower()}") else called
 
 
 def _roles_in(clues: Clues) -> tuple[_Role, ...]:
