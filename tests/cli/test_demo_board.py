@@ -14,24 +14,34 @@ import urllib.request
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
+from rich.console import Console
 
+from m365watch.cli.demo.account import print_no_board
 from m365watch.cli.demo.attacks import JudgedAttack
-from m365watch.cli.demo.showing import gravest, listen_somewhere, path_to
+from m365watch.cli.demo.command import choose_board
+from m365watch.cli.demo.showing import TAKEOVER, listen_somewhere, path_to
 from m365watch.cli.demo.tenant import StagedAttack
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
+from m365watch.errors import NeedsOperator
 from run_figures import NOW
 
 
-def judged(title: str, severity: Severity | None) -> JudgedAttack:
-    """An attack that was found by an alert of that severity, or not at all."""
+def judged(title: str, *telling: Alert) -> JudgedAttack:
+    """An attack that was found by these alerts, or not at all."""
     attack = StagedAttack(title, NOW, ())
-    if severity is None:
+    if not telling:
         return JudgedAttack(attack, None, None, 0)
+    return JudgedAttack(attack, telling[0], timedelta(0), len(telling) - 1, telling)
+
+
+def alert(name: str, severity: Severity, *, detection: str = "") -> Alert:
+    """One with that id."""
     at_ms = round(NOW.timestamp() * 1000)
-    alert = Alert(
-        id=AlertId(title),
+    return Alert(
+        id=AlertId(name),
         rule_id="r",
         title="t",
         severity=severity,
@@ -43,22 +53,54 @@ def judged(title: str, severity: Severity | None) -> JudgedAttack:
         count=1,
         evidence=(),
         explanation="",
+        detection=detection,
     )
-    return JudgedAttack(attack, alert, timedelta(0), 0)
 
 
-def test_the_link_leads_to_the_gravest_attack_that_was_found() -> None:
-    """The first of several; what was not found is no link."""
+def test_the_link_leads_to_the_gravest_alert_of_all_attacks() -> None:
+    """The first of several, and not only where it was its attack's first; what was not found is no link."""
     all_of_them = [
-        judged("low", Severity.LOW),
-        judged("first", Severity.CRITICAL),
-        judged("second", Severity.CRITICAL),
-        judged("missed", None),
+        judged("low", alert("a", Severity.LOW)),
+        judged("first", alert("b", Severity.MEDIUM), alert("c", Severity.CRITICAL)),
+        judged("second", alert("d", Severity.CRITICAL)),
+        judged("missed"),
     ]
 
-    assert gravest(all_of_them) is all_of_them[1]
-    assert path_to(all_of_them) == ("first, on the board", "/alert?alert=first")
-    assert path_to([judged("missed", None)]) == ("The board", "/")
+    assert path_to(all_of_them) == ("first, on the board", "/alert?alert=c")
+    assert path_to([judged("missed")]) == ("The board", "/")
+
+
+def test_the_link_leads_to_the_takeover_where_there_was_one() -> None:
+    """Which is critical like others, began later, and is told by an alert that was not its first."""
+    role = judged("Administrator role granted", alert("a", Severity.CRITICAL, detection="P01"))
+    takeover = judged(
+        "Takeover", alert("b", Severity.HIGH), alert("c", Severity.CRITICAL, detection=TAKEOVER)
+    )
+
+    assert path_to([role, takeover]) == ("Takeover, on the board", "/alert?alert=c")
+
+
+def test_a_demo_that_lacks_the_board_says_so_to_whoever_looks_on() -> None:
+    """As its last word, with what installs it; into a pipe, and to who wants none, nothing is said."""
+
+    def lacking() -> None:
+        raise NeedsOperator("the board needs the Python package jinja2", fix='pip install ".[board]"')
+
+    shown, lacks = choose_board(None, on_terminal=True, require=lacking)
+    console = Console(width=80, color_system=None)
+    assert lacks is not None
+    with console.capture() as capture:
+        print_no_board(console, lacks)
+
+    assert not shown
+    assert capture.get().splitlines()[1:] == [
+        "No board: the board needs the Python package jinja2",
+        'hint: pip install ".[board]"',
+    ]
+    assert choose_board(None, on_terminal=False, require=lacking) == (False, None)
+    assert choose_board(False, on_terminal=True, require=lacking) == (False, None)
+    with pytest.raises(NeedsOperator):
+        choose_board(True, on_terminal=False, require=lacking)
 
 
 def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> None:

@@ -42,10 +42,30 @@ def test_the_source_distribution_can_be_tested_and_has_nothing_of_a_machine(buil
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
-    assert {"dev", "requirements.lock", "tests/conftest.py", "README.md", "LICENSE"} <= names
+    assert {"dev", ".ci/run", "requirements.lock", "tests/conftest.py", "README.md", "LICENSE"} <= names
     assert [
         name for name in names if ".venv" in name or "__pycache__" in name or name.endswith("m365_secret")
     ] == []
+
+
+def test_the_source_distribution_passes_the_checks_of_its_papers(built: Path, tmp_path: Path) -> None:
+    """Every file that a paper links, and that the checks read, was packed along."""
+    [source] = built.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [unpacked] = tmp_path.iterdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+
+    # Without those that read every file for words, which takes long, and is done on the same files here.
+    done = subprocess.run(
+        [*command, "tests/architecture/test_papers.py", "-k", "not names_a_place"],
+        check=False,
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 @pytest.mark.slow

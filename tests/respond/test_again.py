@@ -142,6 +142,79 @@ def test_of_two_inbox_rules_of_one_name_a_person_picks(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@pytest.mark.parametrize("more", [[], ["Files.Read"]])
+def test_a_permission_is_not_given_back_that_another_alert_wants_gone_with_all(
+    tmp_path: Path, more: list[str]
+) -> None:
+    """The second took what was left of them, be it none: it said "already so", and wrote nothing."""
+
+    async def test(scene: Scene) -> None:
+        principal = scene.directory.add_principal(APP)
+        scene.directory.lists[f"{PRINCIPAL}/appRoleAssignments"] = []
+        of_all = {"clientId": principal, "consentType": "AllPrincipals"}
+        given = scene.directory.add(GRANTS, of_all | {"scope": "Mail.Read"})
+        consent = {"Operation": "Consent to application.", "m365.made_grants": given}
+        alert = make_alert("remove_oauth_grant", app=APP)
+        first = replace(plan_response(alert, [make_match(consent)]), tenant=scene.tenant)
+        first = replace(first, steps=first.steps[:1])
+        second = scene.plan("remove_oauth_grant", app=APP)
+        second = replace(second, alert_id=AlertId("f" * 32))
+
+        assert [told.came for told in await scene.apply(first)] == [Came.DONE]
+        for scope in more:
+            scene.directory.add(GRANTS, of_all | {"scope": scope})
+        done = Came.DONE if more else Came.ALREADY
+        assert [told.came for told in await scene.apply(second, says=True)] == [done]
+        [told] = await scene.undo(first)
+
+        assert told.came is Came.PICK
+        assert "the alert ffffffff wants it to stay so" in told.label
+        assert scene.directory.lists[GRANTS] == []
+
+    in_scene(tmp_path, test)
+
+
+def test_all_are_not_given_back_where_another_alert_wants_one_of_them_gone(tmp_path: Path) -> None:
+    """It went with the others; who wants it gone by its id was told that it is missing."""
+
+    async def test(scene: Scene) -> None:
+        principal = scene.directory.add_principal(APP)
+        scene.directory.lists[f"{PRINCIPAL}/appRoleAssignments"] = []
+        given = scene.directory.add(GRANTS, {"clientId": principal, "scope": "Mail.Read"})
+        scene.directory.add(GRANTS, {"clientId": principal, "scope": "Files.Read"})
+        consent = {"Operation": "Consent to application.", "m365.made_grants": given}
+        alert = replace(make_alert("remove_oauth_grant", app=APP), id=AlertId("f" * 32))
+        second = replace(plan_response(alert, [make_match(consent)]), tenant=scene.tenant)
+        second = replace(second, steps=second.steps[:1])
+        first = scene.plan("remove_oauth_grant", app=APP)
+
+        assert [told.came for told in await scene.apply(first, says=True)] == [Came.DONE] * 2
+        assert [told.came for told in await scene.apply(second)] == [Came.ALREADY]
+        told = await scene.undo(first)
+
+        assert sorted(one.came for one in told) == sorted([Came.DONE, Came.PICK])
+        assert [one["scope"] for one in scene.directory.lists[GRANTS]] == ["Files.Read"]
+
+    in_scene(tmp_path, test)
+
+
+def test_a_thing_that_was_picked_is_not_all_of_its_list(tmp_path: Path) -> None:
+    """Who picked another inbox rule wants nothing of this one."""
+
+    async def test(scene: Scene) -> None:
+        for name in ("..", "news"):
+            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        second = replace(scene.plan("remove_inbox_rule", user=ANN), alert_id=AlertId("f" * 32))
+
+        assert [told.came for told in await scene.apply(first)] == [Came.DONE]
+        assert [told.came for told in await scene.apply(second, says=True)] == [Came.DONE]
+        assert [told.came for told in await scene.undo(first)] == [Came.DONE]
+        assert names(scene) == [".."]
+
+    in_scene(tmp_path, test)
+
+
 def test_both_links_go_where_the_alert_has_made_one_of_each_kind(tmp_path: Path) -> None:
     """Whoever made two would be safe from --yes; the record tells which of them is whose."""
 

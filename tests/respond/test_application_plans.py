@@ -161,7 +161,7 @@ def test_an_application_called_by_another_s_id_is_not_that_other(tmp_path: Path)
 
 
 def test_a_group_that_is_called_as_applications_are_is_none(tmp_path: Path) -> None:
-    """What signs in with a group's object id is nothing, and the role stayed."""
+    """What signs in with a group's object id is nothing, the role stayed, and nothing is to be found."""
     group = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
     named = [(f"Group_{group}", 2), (group, 2), ("Group", 2), ("ServicePrincipal", 1)]
     record = changed(
@@ -172,8 +172,8 @@ def test_a_group_that_is_called_as_applications_are_is_none(tmp_path: Path) -> N
     )
     plan = plan_from(tmp_path, "i16_application_gets_role", record)
 
-    assert [step.operations for step in steps(plan, "disable_application")] == [()]
-    assert titles(plan, "remove_role") == [f"Remove the role Owner of the group {group}"]
+    assert {step.word for step in plan.steps} == {"remove_role", "disable_account", "revoke_sessions"}
+    assert titles(plan, "remove_role") == [f'Remove the role Owner of the group "ServicePrincipal" ({group})']
 
 
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:

@@ -286,3 +286,42 @@ def test_which_of_two_addresses_is_the_owner_s_nobody_guesses(tmp_path: Path) ->
     [step] = steps(plan, "block_address")
     assert step.title.startswith("Ask which of these addresses are not those of ada@contoso.example: ")
     assert step.powershell == ()
+
+
+ONE_DRIVE = "https://contoso-my.sharepoint.example/personal/ada_contoso_example"
+
+
+def test_the_device_from_which_malware_came_is_looked_for_where_a_service_found_it(tmp_path: Path) -> None:
+    """The record names no person, but whose OneDrive it is; hers went on synchronising it."""
+    found = {
+        "shape": "file",
+        "Operation": "FileMalwareDetected",
+        "UserId": "app@sharepoint",
+        "SiteUrl": ONE_DRIVE,
+        "ObjectId": f"{ONE_DRIVE}/Documents/a.exe",
+    }
+    [step] = steps(plan_from(tmp_path, "s05_malware_in_file", found), "scan_device")
+
+    assert (
+        step.title == f"Find from whose device the file came to {ONE_DRIVE}, and have it searched for malware"
+    )
+    assert step.powershell == (f"Get-SPOSite -Identity '{ONE_DRIVE}' | Format-List Owner",)
+    assert step.is_by_hand
+
+
+def test_the_device_is_looked_for_where_the_record_names_no_site_either(tmp_path: Path) -> None:
+    """Defender's has only the service that changed the file last."""
+    found = {
+        "shape": "service",
+        "RecordType": 47,
+        "Operation": "AtpDetection",
+        "Workload": "ThreatIntelligence",
+        "UserId": "ThreatIntel",
+        "UserType": 4,
+        "LastModifiedBy": "app@sharepoint",
+        "FileData": {"FileName": "a.exe"},
+    }
+
+    assert titles(plan_from(tmp_path, "s05_malware_found_by_defender", found), "scan_device") == [
+        "Find whose device it is, and have it searched for malware"
+    ]

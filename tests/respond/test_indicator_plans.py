@@ -41,6 +41,61 @@ def test_who_set_a_forwarding_is_not_blocked_but_the_forwarding_stopped(tmp_path
     assert [step.title for step in found.steps if "192.0.2.10" in step.title] == []
 
 
+@pytest.mark.parametrize(
+    ("record", "word", "title", "command"),
+    [
+        (
+            FORWARDS,
+            "remove_forwarding",
+            "See that nothing came of what was tried with the forwarding of bea",
+            "Get-Mailbox -Identity 'bea' | Format-List ",
+        ),
+        (
+            {"shape": "cmdlet", "Operation": "New-InboxRule", "UserId": ADA}
+            | {"Parameters": {"Name": "x", "Mailbox": ADA, "ForwardTo": f"t@{BAD_DOMAIN}"}},
+            "remove_inbox_rule",
+            f"See that nothing came of what was tried with the inbox rules of {ADA}",
+            f"Get-InboxRule -Mailbox '{ADA}' -IncludeHidden | Format-List ",
+        ),
+        (
+            {"shape": "cmdlet", "Operation": "Set-TransportRule", "ObjectId": "Archive"}
+            | {"Parameters": {"Identity": "Archive", "BlindCopyTo": f"t@{BAD_DOMAIN}"}},
+            "remove_transport_rule",
+            'See that nothing came of what was tried with the transport rule "Archive"',
+            "Get-TransportRule | Format-Table ",
+        ),
+    ],
+    ids=["a forwarding", "an inbox rule", "a transport rule"],
+)
+def test_nothing_is_taken_away_where_what_was_tried_was_refused(
+    tmp_path: Path, record: dict[str, Any], word: str, title: str, command: str
+) -> None:
+    """What is there is not the record's: the owner's own would go."""
+    [step] = steps(plan(tmp_path, "forwarding", record | {"ResultStatus": "False"}), word)
+
+    assert (step.title, step.operations) == (title, ())
+    assert [line.startswith(command) for line in step.powershell] == [True]
+
+
+def test_a_name_that_was_refused_is_given_up_by_no_rule(tmp_path: Path) -> None:
+    """The rule is called as it was, and goes by that name."""
+    rule = {"shape": "cmdlet", "Operation": "New-InboxRule", "UserId": ADA}
+    sends = {"Mailbox": ADA, "ForwardTo": f"t@{BAD_DOMAIN}"}
+    found = plan(
+        tmp_path,
+        "forwarding",
+        rule | {"Parameters": {"Name": "x"} | sends},
+        rule
+        | {"after": "5m", "Operation": "Set-InboxRule", "ResultStatus": "False"}
+        | {"Parameters": {"Identity": "x", "Name": "y"} | sends},
+    )
+
+    assert [(one.title, one.is_by_hand, one.asks_always) for one in steps(found, "remove_inbox_rule")] == [
+        (f'Remove the inbox rule "x" of {ADA}', False, False),
+        (f"See that nothing came of what was tried with the inbox rules of {ADA}", True, False),
+    ]
+
+
 def test_a_record_with_two_of_the_list_makes_an_alert_for_each(tmp_path: Path) -> None:
     """The forwarding is stopped by the one, and the address blocked by the other: that one alone."""
     rules = rules_of("devo_indicator_seen", "devo_indicator_forwarding")

@@ -66,51 +66,72 @@ def test_nobody_is_locked_out_unasked_for_a_rule_that_asks_for_nothing(tmp_path:
     assert asked(plan_of(tmp_path, kept, rules)) == [True, True]
 
 
-def given_to_group(named: str, operation: str = "Add member to role.") -> dict[str, Any]:
-    """A record of a role that a group was given; its display name is another group's id."""
-    target = [f"Group_{GROUP_ID}", GROUP_ID, "Group"]
-    other = "Group_11111111-2222-4333-8444-555555555555"
-    identities = [{"ID": other, "Type": 1}, *({"ID": one, "Type": 2} for one in target)]
-    return role(named, operation) | {"Target": identities}
+def given_to_group(
+    called: str = "Helpers", operation: str = "Add member to role.", stands: str = f"Group_{GROUP_ID}"
+) -> dict[str, Any]:
+    """A record of a role that a group was given, as they come: its name stands among the targets."""
+    identities = [{"ID": one, "Type": 2} for one in (f"Group_{GROUP_ID}", GROUP_ID, "Group")]
+    return role(stands, operation) | {"Target": [*identities, {"ID": called, "Type": 1}]}
 
 
-@pytest.mark.parametrize("named", ["Helpers", GROUP_ID])
-def test_a_role_that_a_group_was_given_is_taken_from_the_group(tmp_path: Path, named: str) -> None:
-    """No account is called so, and whoever gets into the group would be administrator for ever."""
-    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group(named))
+CHIEF = "ceo@contoso.example"
+OTHER_GROUP = "Group_11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.parametrize("called", ["Helpers", OTHER_GROUP, CHIEF, GROUP_ID])
+@pytest.mark.parametrize("as_object", ["id", "bare id", "name"])
+def test_a_role_that_a_group_was_given_is_taken_from_the_group(
+    tmp_path: Path, called: str, as_object: str
+) -> None:
+    """Whatever it is called, no account is meant; who gets into it would be administrator for ever."""
+    stands = {"id": f"Group_{GROUP_ID}", "bare id": GROUP_ID, "name": called}[as_object]
+    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group(called, stands=stands))
 
     [step] = steps(plan, "remove_role")
-    shown = f"{GROUP_ID}" if named == GROUP_ID else f'"{named}" ({GROUP_ID})'
+    shown = GROUP_ID if called == GROUP_ID else f'"{called}" ({GROUP_ID})'
     assert step.title == f"Remove the role Company Administrator of the group {shown}"
     assert f"principalId%20eq%20'{GROUP_ID}'" in step.calls[0].path
     assert f"$holder = Get-MgGroup -GroupId '{GROUP_ID}'" in step.powershell
     assert titles(plan, "disable_account") == [f"Disable the account {ADMIN} (who did it)"]
     assert titles(plan, "revoke_sessions") == [f"End all sessions of {ADMIN} (who did it)"]
-    assert [call.path for one in plan.steps for call in one.calls if f"/users/{GROUP_ID}" in call.path] == []
+    of_users = [call.path for one in plan.steps for call in one.calls if call.path.startswith("/users/")]
+    assert [one for one in of_users if not one.startswith("/users/admin%40contoso.example")] == []
+
+
+def test_an_account_that_a_group_is_called_like_is_one_where_it_got_the_role_too(tmp_path: Path) -> None:
+    """Who makes the group does not choose what is done about the account."""
+    of_group = given_to_group(CHIEF, stands=CHIEF)
+    plan = plan_from(tmp_path, "i16_privileged_role", role(CHIEF), of_group | {"after": "3m"})
+
+    assert f"Disable the account {CHIEF}" in titles(plan, "disable_account")
+    assert sorted(titles(plan, "remove_role")) == [
+        f"Remove the role Company Administrator of {CHIEF}",
+        f'Remove the role Company Administrator of the group "{CHIEF}" ({GROUP_ID})',
+    ]
 
 
 def test_a_role_that_a_group_may_take_is_named_with_the_group(tmp_path: Path) -> None:
     """Whoever is in it takes it at will."""
     plan = plan_from(
-        tmp_path, "i16_privileged_role", given_to_group(GROUP_ID, "Add eligible member to role.")
+        tmp_path, "i16_privileged_role", given_to_group(operation="Add eligible member to role.")
     )
 
     assert titles(plan, "remove_role") == [
-        f"Let the group {GROUP_ID} be eligible no more for the role Company Administrator"
+        f'Let the group "Helpers" ({GROUP_ID}) be eligible no more for the role Company Administrator'
     ]
 
 
 def test_where_an_application_gives_it_to_a_group_no_account_is_looked_for(tmp_path: Path) -> None:
     """Neither of them is one."""
     actor = {"UserId": "ServicePrincipal_88bca18c-0000-4b33-b9ec-000000000001"}
-    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group(GROUP_ID) | actor)
+    plan = plan_from(tmp_path, "i16_privileged_role", given_to_group() | actor)
 
     assert [step.word for step in plan.steps] == ["disable_application", "remove_role"]
 
 
 def test_the_group_has_the_role_no_more_and_its_administrator_still_has(tmp_path: Path) -> None:
     """Carried out by its id, and taken back."""
-    planned = plan_from(tmp_path, "i16_privileged_role", given_to_group("Helpers"))
+    planned = plan_from(tmp_path, "i16_privileged_role", given_to_group())
 
     async def test(scene: Scene) -> None:
         make_administrators(scene, ANN)
@@ -136,11 +157,25 @@ WEAKENED = {
     "Parameters": {"UnifiedAuditLogIngestionEnabled": "False"},
 }
 
+HIDES = {
+    "shape": "cmdlet",
+    "Operation": "New-InboxRule",
+    "Parameters": {"Mailbox": BEA, "Name": "x", "DeleteMessage": "True"},
+}
+FOR_ALL = {
+    "shape": "app_directory",
+    "Operation": "Consent to application.",
+    "ModifiedProperties": {"ConsentContext.IsAdminConsent": ["True", ""]}
+    | {"ConsentAction.Permissions": ["[] => [[Id: a, ConsentType: AllPrincipals, Scope: Mail.Read]]; ", ""]},
+}
+
 
 @pytest.mark.parametrize(
     ("rule", "record"),
     [
         ("i16_privileged_role", role(BEA) | ELSEWHERE),
+        ("b02_inbox_rule_hides_mail", HIDES | {"UserId": PARTNER, "ExternalAccess": True}),
+        ("o02_tenant_wide_consent", FOR_ALL | ELSEWHERE),
         ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": True}),
         ("d01_audit_log_off", WEAKENED | {"UserId": PARTNER, "ExternalAccess": "True"}),
     ],
@@ -159,6 +194,18 @@ def test_an_administrator_of_another_organisation_has_no_account_to_disable(
     assert "Partner relationships" in told[0].notes[0]
     assert told[0].powershell[1].endswith(f" | Where-Object Mail -eq '{PARTNER}'")
     assert [call.path for step in plan.steps for call in step.calls if "msp.example" in call.path] == []
+
+
+def test_a_partner_who_gave_himself_a_role_is_named_with_it(tmp_path: Path) -> None:
+    """The record names who got it, though not by which object the directory knows him."""
+    plan = plan_from(tmp_path, "i16_privileged_role", role(PARTNER) | ELSEWHERE)
+
+    [step] = steps(plan, "remove_role")
+    assert step.title == (
+        f"Take the role Company Administrator from {PARTNER}: it is an account of another organisation"
+    )
+    assert step.is_by_hand
+    assert f"-Filter \"roleDefinitionId eq '{GLOBAL}'\"" in step.powershell[0]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ WORDS = frozenset(
 )
 """What `respond` has steps for."""
 
-_OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId")
+_OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId", "m365.ok")
 _OF_MAILBOX = ("Operation", "Parameters.Identity", "Parameters.Mailbox", "MailboxOwnerUPN", "ObjectId")
 _OF_POLICY = ("Operation", "m365.target_name", "ModifiedProperties.DisplayName.new", "ObjectId")
 SHARING_SWITCHES = (
@@ -91,8 +91,14 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "m365.recipients",
         "m365.rule_actions",
         *(f"Parameters.{name}" for name in RULE_ACTIONS),
+        "m365.ok",
     ),
-    "remove_forwarding": (*_OF_MAILBOX, "Parameters.ForwardingSmtpAddress", "Parameters.ForwardingAddress"),
+    "remove_forwarding": (
+        *_OF_MAILBOX,
+        "Parameters.ForwardingSmtpAddress",
+        "Parameters.ForwardingAddress",
+        "m365.ok",
+    ),
     "remove_mailbox_permission": (
         *_OF_MAILBOX,
         "Parameters.AccessRights",
@@ -122,6 +128,7 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "ModifiedProperties.Role.TemplateId.new",
         "ModifiedProperties.Role.DisplayName.new",
         "m365.target_group",
+        "m365.target_name",
         "Parameters.Identity",
         "Parameters.Member",
         "Parameters.Role",
@@ -171,10 +178,12 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
 }
 _OF_ADMINISTRATORS = frozenset(
     {
+        "disable_application",
         "remove_connector",
         "remove_credential",
         "remove_forwarding",
         "remove_group_member",
+        "remove_inbox_rule",
         "remove_mailbox_permission",
         "remove_owner",
         "remove_role",
@@ -186,7 +195,10 @@ _OF_ADMINISTRATORS = frozenset(
         "restore_sharing_policy",
     }
 )
-"""Words for what administrators do, those of a partner among them."""
+"""Words for what administrators do, those of a partner among them.
+
+Not the words for accounts: most rules have these, for sign-ins and reading, and would keep the field for it.
+"""
 READS: Mapping[str, tuple[str, ...]] = {
     word: (*_OF_STEPS.get(word, ()), *(("m365.outside_actor",) if word in _OF_ADMINISTRATORS else ()))
     for word in sorted(_OF_ADMINISTRATORS | _OF_STEPS.keys())

@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from m365watch.errors import BadAnswer, NeedsOperator
+from m365watch.respond.journal import ALL_OF_LIST
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
@@ -123,8 +124,10 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(spared=spared)
     wanted = (*operation.wanted, *_wanted_of(operation, subject))
     path = _filled(operation.listed, subject, {})
-    about = _about(path, application, wanted)
+    about = _about(path, application, wanted) + (ALL_OF_LIST if operation.takes_all else "")
     listed = await graph.list(path, most=FOUND_MAX)
+    if operation.takes_all and not listed:
+        return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
     found = [one for one in listed if _is_wanted(wanted, one)] if wanted else listed
     if wanted and not found:
         labels = tuple(_label(operation, one) for one in listed)

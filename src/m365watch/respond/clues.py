@@ -19,6 +19,7 @@ from m365watch.values import dataclass
 _MADE = "add user."
 GROUP_FIELD = "m365.target_group"
 """The field that has the group which something was given to."""
+_OK_FIELD = "m365.ok"
 _OUTSIDE_FIELD = "m365.outside_actor"
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
@@ -49,13 +50,13 @@ class Clues:
     last_at: datetime | None = None
     """When the last of the records was created that say this; None where nobody asked."""
     records: Sequence[Mapping[str, str]] = ()
-    """What each record of the alert says, the earliest first."""
+    """What each record of the alert says, the earliest first; none of what was refused."""
     records_at_s: Sequence[int] = ()
     """When each of these was created, in seconds of Unix time."""
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
     groups: frozenset[str] = frozenset()
-    """Groups that something was given to, by their object ids."""
+    """Groups that something was given to, by their object ids and what stands in an account's place."""
     outside: frozenset[str] = frozenset()
     """Accounts of other organisations, in lower case: no directory of this one knows them."""
 
@@ -79,6 +80,12 @@ class Clues:
     def operation(self) -> str:
         """What was done, normalised; empty where it is not known."""
         return normalise_operation(next(iter(self.fields.get("Operation", ())), ""))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the record says that nothing came of it."""
+        told = self.fields.get(_OK_FIELD, ())
+        return bool(told) and all(map(_is_no, told))
 
     def is_about(self, *endings: str) -> bool:
         """Whether what was done ends in one of these; also where it is not known."""
@@ -168,9 +175,21 @@ def gather_clues(alert: Alert, matches: Sequence[Match]) -> Clues:
         _frozen(fields),
         first_at=f"{alert.first_seen_at:%Y-%m-%dT%H:%M:%SZ}",
         made=frozenset(_made_in(matches)),
-        groups=_said_in(matches, GROUP_FIELD),
+        groups=_groups_in(matches, entities),
         outside=_said_in(matches, _OUTSIDE_FIELD),
     )
+
+
+def _groups_in(matches: Sequence[Match], entities: Collection[str]) -> frozenset[str]:
+    """The groups to which these matches show something being given, under each of their names.
+
+    What a group is called is its maker's to choose: an account of that name is one where another record is
+    about it, or where the alert, of these kinds of entities, is about who acted.
+    """
+    of_groups = [match for match in matches if match.values.get(GROUP_FIELD)]
+    of_others = _said_in((one for one in matches if not one.values.get(GROUP_FIELD)), "ObjectId")
+    acted = frozenset[str]() if "actor" in entities else _said_in(matches, "UserId")
+    return _said_in(matches, GROUP_FIELD) | (_said_in(of_groups, "ObjectId") - of_others - acted)
 
 
 def _said_in(matches: Iterable[Match], name: str) -> frozenset[str]:
@@ -207,11 +226,12 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 named,
                 fields,
                 whole_alert.first_at,
-                groups=_said_in((match,), GROUP_FIELD),
+                groups=_groups_in((match,), named),
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
         found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
-    ordered = sorted(matches, key=lambda one: one.order)
+    done = (one for one in matches if not _is_no(one.values.get(_OK_FIELD, "")))
+    ordered = sorted(done, key=lambda one: one.order)
     records = tuple(match.values for match in ordered)
     seconds = tuple(match.at_ms // 1_000 for match in ordered)
     return [replace(clues, records=records, records_at_s=seconds) for clues in found.values()]
@@ -232,6 +252,10 @@ def _named_in(
         for kind, every in whole_alert.entities.items()
     }
     return {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
+
+
+def _is_no(value: str) -> bool:
+    return value.lower() == "false"
 
 
 def _is_own(name: str) -> bool:

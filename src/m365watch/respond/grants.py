@@ -20,8 +20,8 @@ _PERMISSIONS_DELEGATED = ("Application.Read.All", "DelegatedPermissionGrant.Read
 
 def grants_of_record(clues: Clues) -> list[Step]:
     """What this record gave, application by application, Microsoft's own as well; where it tells what."""
-    if any(one.lower() == "false" for one in clues.values("m365.ok")):
-        return []  # it was refused: nothing was given
+    if clues.is_refused:
+        return []
     told = _told(clues)
     if clues.operation == _OF_APPLICATION:
         role = guid_in(next(iter(clues.values("ModifiedProperties.AppRole.Id.new")), ""))

@@ -10,7 +10,7 @@ from m365watch.detect.containment import RULE_ACTIONS
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
-from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes, own_mailboxes
+from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.renames import BY_NAME, Names, Renamed, names_in
 from m365watch.respond.steps import GraphCall, Remove, Step
@@ -59,6 +59,8 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     """
     if not clues.is_about(*_OF_RULES):
         return []
+    if clues.is_refused:
+        return [_look_at_rules(one) for one in own_mailboxes(clues)]
     steps: list[Step] = []
     for mailbox in own_mailboxes(clues):
         rules, names = _rules(clues, mailbox), names_in(clues.records, clues.records_at_s, mailbox)
@@ -71,6 +73,15 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
             step = _inbox_rule(mailbox, left, _agrees(clues, names, left), was_there=was_there)
             steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
     return steps
+
+
+def _look_at_rules(mailbox: str) -> Step:
+    return Step(
+        "remove_inbox_rule",
+        f"See that nothing came of what was tried with the inbox rules of {mailbox}",
+        powershell=(_list_rules(mailbox),),
+        notes=(REFUSED,),
+    )
 
 
 def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
@@ -260,6 +271,8 @@ def remove_forwarding(clues: Clues) -> list[Step]:
         return [_look_at_forwarding(one) for one in named]
     if not clues.is_about("set-mailbox"):
         return []
+    if clues.is_refused:
+        return [_look_after_trial(one) for one in named_mailboxes(clues)]
     given = tuple(name for name in _FORWARDING if clues.has(f"Parameters.{name}"))
     return [
         _stop_forwarding(one, given) if given else _look_at_forwarding(one) for one in named_mailboxes(clues)
@@ -297,6 +310,15 @@ def _look_at_forwarding(mailbox: str) -> Step:
             f"# Set-Mailbox -Identity {powershell(mailbox)} {both}",
         ),
         notes=(EXCHANGE_ONLY, "The record of a rule does not say it: what is there may be the owner's."),
+    )
+
+
+def _look_after_trial(mailbox: str) -> Step:
+    return Step(
+        "remove_forwarding",
+        f"See that nothing came of what was tried with the forwarding of {mailbox}",
+        powershell=(_get(mailbox),),
+        notes=(EXCHANGE_ONLY, REFUSED),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -23,6 +24,8 @@ LINE_BYTES_MAX = 1_048_576
 Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "found"]
 """unclear: Graph's answer never came, so that it may have been done; undoing: so that it may have been taken
 back; found: it was so already, and is to stay so."""
+ALL_OF_LIST = " *"
+"""How what is changed ends where it is all that a list has; of one thing its name stands there."""
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
 
 
@@ -117,7 +120,7 @@ class Journal:
         for line in self._lines():
             if (line.step, line.tenant) != (word, tenant):
                 continue
-            if line.outcome == "begun" and (line.title == title or (about and line.about == about)):
+            if line.outcome == "begun" and (line.title == title or _is_about(line, about)):
                 begun[line.deed] = line
             (standing.add if line.outcome == "done" else standing.discard)(line.deed)
         return [line for deed, line in begun.items() if deed in standing]
@@ -155,7 +158,20 @@ class Journal:
             return
 
 
+def _is_about(line: Line, about: str) -> bool:
+    """Whether that was changed, or is the id of one that went with all of its list."""
+    listed, mark, _ = line.about.rpartition(ALL_OF_LIST)
+    if mark and about.startswith(f"{listed} "):
+        return f"id {unquote(line.path.rpartition('/')[2])}" in about[len(listed) + 1 :].split(", ")
+    return "" != line.about == about
+
+
 def _is_same(line: Line, done: Line) -> bool:
-    """Whether both are about one thing; paths that differ in capitals only are one account's."""
+    """Whether both are about one thing, or the first about all of what the other is one of.
+
+    Paths that differ in capitals only are one account's.
+    """
     is_one_path = line.path.casefold() == done.path.casefold()
-    return line.tenant == done.tenant and (is_one_path or ("" != line.about == done.about))
+    listed, mark, _ = line.about.rpartition(ALL_OF_LIST)
+    is_one_of_all = bool(mark) and done.about.startswith(f"{listed} ")
+    return line.tenant == done.tenant and (is_one_path or is_one_of_all or ("" != line.about == done.about))

@@ -12,9 +12,11 @@ from m365watch.detect.containment import CONNECTOR_SETTINGS
 from m365watch.respond import exchange_names
 from m365watch.respond.clues import Clues
 from m365watch.respond.histories import CALLED, History, histories_of
-from m365watch.respond.mailboxes import EXCHANGE_ONLY
+from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED
 from m365watch.respond.steps import Step
 
+_RULES = ("TransportRule",)
+_DIRECTIONS = ("Inbound", "Outbound")
 _IF_IT_IS = "# if it does what the record tells: "
 _LATER = (
     "No record tells what became of it since: it may be called otherwise by now, and another as it was. Is"
@@ -27,11 +29,23 @@ def remove_transport_rule(clues: Clues) -> list[Step]:
     """What the alert's records made is disabled and removed; one that was there before is looked at."""
     if not clues.is_about("-transportrule"):
         return []
+    if clues.is_refused:
+        named = clues.told(*CALLED)
+        return [_look_after_trial("remove_transport_rule", "transport rule", one, _RULES) for one in named]
     return [
         _transport_rule(one)
         for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), "-transportrule")
     ]
+
+
+def _look_after_trial(word: str, what: str, name: str, kinds: Sequence[str]) -> Step:
+    return Step(
+        word,
+        f'See that nothing came of what was tried with the {what} "{name}"',
+        powershell=tuple(map(exchange_names.list_every, kinds)),
+        notes=(EXCHANGE_ONLY, REFUSED),
+    )
 
 
 def _records_of(clues: Clues) -> Sequence[Mapping[str, str]]:
@@ -73,13 +87,17 @@ def remove_connector(clues: Clues) -> list[Step]:
     """What the alert's records made is switched off and removed; one that was there before is put back."""
     if not clues.is_about("connector"):
         return []
-    told = [kind for kind in ("Inbound", "Outbound") if kind.lower() in clues.operation]
+    told = [kind for kind in _DIRECTIONS if kind.lower() in clues.operation]
+    if clues.is_refused:
+        kinds = tuple(f"{one}Connector" for one in told or _DIRECTIONS)
+        named = clues.told(*CALLED)
+        return [_look_after_trial("remove_connector", "mail connector", one, kinds) for one in named]
     changed = [one for one in CONNECTOR_SETTINGS if clues.has(f"Parameters.{one}")]
     of = f"{told[0].lower()}connector" if told else "connector"
     return [
         _new_connector(one, told[0])
         if told and one.is_made
-        else _changed_connector(one, told or ["Inbound", "Outbound"], changed)
+        else _changed_connector(one, told or list(_DIRECTIONS), changed)
         for name in clues.told(*CALLED)
         for one in histories_of(name, _records_of(clues), of)
     ]

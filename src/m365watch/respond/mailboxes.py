@@ -10,6 +10,9 @@ from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import is_account
 
 EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."
+REFUSED = (
+    "By hand: its record says that it was refused, so what is there is not the record's, and may be yours."
+)
 _STATED = ("Parameters.Mailbox", "MailboxOwnerUPN")
 _BY_IDENTITY = ("-mailbox", "-mailboxpermission", "-recipientpermission", "-mailboxauditbypassassociation")
 """Cmdlets whose identity is the mailbox."""

@@ -71,10 +71,11 @@ def remove_role(clues: Clues) -> list[Step]:
     roles = _roles_in(clues)
     is_eligible = _ELIGIBLE in {one.lower() for one in clues.values("Operation")}
     holders = [*map(_account, clues.accounts), *_groups(clues)]
+    outside = [_of_outsider(one, roles) for one in clues.accounts_outside if not one.acted]
     if not roles or is_eligible:
         look = _look_at_eligible if is_eligible else _look_at_roles
-        return [look(one, roles) for one in holders if one is not None]
-    return [_directory_role(one, roles) for one in holders if one is not None] or [
+        return [*outside, *(look(one, roles) for one in holders if one is not None)]
+    return [*outside, *(_directory_role(one, roles) for one in holders if one is not None)] or [
         _role_of_application(app, roles) for app in clues.applications
     ]
 
@@ -95,17 +96,23 @@ def _groups(clues: Clues) -> list[_Holder]:
     """Everybody in a group has its roles, and whoever may let others in gives them."""
     return [
         _Holder(
-            f'the group "{named}" ({group})' if named and named.lower() != group else f"the group {group}",
+            f'the group "{named}" ({group})' if named else f"the group {group}",
             get=f"$holder = Get-MgGroup -GroupId {powershell(group)}",
             subject="",
             id=group,
             notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
             members=("Get-MgGroupMember -GroupId $holder.Id -All | Format-List Id,AdditionalProperties",),
         )
-        for named in (first_of(clues.values("ObjectId")),)
         for group in map(guid_in, clues.values(GROUP_FIELD))
         if group
+        for named in (_name_of(group, clues),)
     ]
+
+
+def _name_of(group: str, clues: Clues) -> str:
+    """What a group is called; empty where its records name it by its id alone."""
+    called = first_of(clues.values("m365.target_name"))
+    return "" if called.lower() in (group.lower(), f"group_{group.lower()}") else called
 
 
 def _roles_in(clues: Clues) -> tuple[_Role, ...]:
@@ -119,6 +126,34 @@ def _roles_in(clues: Clues) -> tuple[_Role, ...]:
 
 def _named(roles: tuple[_Role, ...]) -> str:
     return " or ".join(one.told.strip('"') for one in roles)
+
+
+def _of_outsider(one: Account, roles: tuple[_Role, ...]) -> Step:
+    """By which object the directory has somebody of another organisation, no record tells."""
+    named = f"the role {_named(roles)}" if roles else "its roles"
+    wanted = [f"roleDefinitionId eq '{role.definition}'" for role in roles if role.definition]
+    only = f' -Filter "{" or ".join(wanted)}"' if len(wanted) == len(roles) > 0 else ""
+    assignments = "Get-MgRoleManagementDirectoryRoleAssignment"
+    return Step(
+        "remove_role",
+        f"Take {named} from {one.told}: it is an account of another organisation",
+        powershell=(
+            (
+                f"{assignments} -All{only} -ExpandProperty Principal | Format-List"
+                " Id,RoleDefinitionId,@{n='Holder';e={$_.Principal.AdditionalProperties.Values}}"
+            ),
+            (
+                f"# the one that is {powershell(one.name)}: Remove-MgRoleManagementDirectoryRoleAssignment"
+                " -UnifiedRoleAssignmentId ID"
+            ),
+        ),
+        notes=(
+            (
+                "By hand: Graph knows no account here by that name. If none of the holders is that one, it"
+                " has the role by the partner's delegation, and that is what has to end."
+            ),
+        ),
+    )
 
 
 def _look_at_roles(one: _Holder, _: tuple[_Role, ...]) -> Step:

@@ -325,7 +325,10 @@ def _remove_file(named: str, clues: Clues) -> Step:
 
 
 def scan_device(clues: Clues) -> list[Step]:
-    """The devices of the account are searched for malware."""
+    """The devices of the account are searched for malware; where a service acted, whose, the site tells."""
+    people = [one for one in clues.accounts if not one.acted]
+    if not people:
+        return [_find_device(site) for site in clues.entity("site")]
     return [
         Step(
             "scan_device",
@@ -333,9 +336,22 @@ def scan_device(clues: Clues) -> list[Step]:
             powershell=("Start-MpScan -ScanType FullScan  # on the device, or from its page in Defender",),
             notes=("By hand: Graph cannot do it. With Defender for Endpoint, isolate the device first.",),
         )
-        for one in clues.accounts
-        if not one.acted
+        for one in people
     ]
+
+
+def _find_device(site: str) -> Step:
+    return Step(
+        "scan_device",
+        f"Find from whose device the file came to {site}, and have it searched for malware",
+        powershell=(f"Get-SPOSite -Identity {powershell(site)} | Format-List Owner",),
+        notes=(
+            (
+                "By hand: a service found it, and the record names nobody. A OneDrive is its owner's; in any"
+                " other site the file's history says who put it there (FileUploaded, FileModified)."
+            ),
+        ),
+    )
 
 
 def _places(clues: Clues) -> list[FilePlace]:

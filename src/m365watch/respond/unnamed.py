@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.rule import Rule
 from m365watch.respond.app_names import acting_app
-from m365watch.respond.clues import gather_clues
+from m365watch.respond.clues import GROUP_FIELD, gather_clues
 from m365watch.respond.exchange_names import list_every
 from m365watch.respond.joining import records_about
 from m365watch.respond.quoting import is_account, powershell
@@ -33,9 +33,14 @@ _NOT_ABOUT: Mapping[str, frozenset[str]] = {
 }
 """Operations that leave a word nothing to do, of words that are about many."""
 _OF_PEOPLE = frozenset(
-    {"disable_account", "remove_device", "reset_password", "restore_mfa", "revoke_sessions", "scan_device"}
+    {"disable_account", "remove_device", "reset_password", "restore_mfa", "revoke_sessions"}
 )
-"""Words for the accounts of people: where an application or a service did it, there is none."""
+"""Words for the accounts of people: where an application or a service did it, there is none.
+
+Not so the device: it is the service that finds malware, in what came from somebody's.
+"""
+_OF_APPLICATIONS = frozenset({"disable_application", "remove_credential"})
+"""Words for what a role was given to: a group is no application, whatever it is called."""
 
 _NOBODY = re.compile(r"(?:microsoft|nt authority)\\.*|urn:spo:anon.*|anonymous", re.IGNORECASE | re.DOTALL)
 """What records have in an account's place where a service did it, or whoever has a link."""
@@ -97,6 +102,8 @@ def is_idle(word: str, every: Sequence[Told], rules: Mapping[str, Rule]) -> bool
     """Whether what was done leaves nothing to do for the word, as far as that is known for certain."""
     if word in _OF_PEOPLE:
         return all(_did_no_account(told) for told in every)
+    if word in _OF_APPLICATIONS:
+        return all(_went_to_a_group(told) for told in every)
     operations = [
         normalise_operation(one.values.get("Operation", ""))
         for told in every
@@ -113,6 +120,10 @@ def _did_no_account(told: Told) -> bool:
     clues = gather_clues(told.alert, told.matches)
     named = (*clues.entities.get("user", ()), *clues.entities.get("actor", ()))
     return bool(named) and all(one.lower() in clues.groups or _is_no_account(one) for one in named)
+
+
+def _went_to_a_group(told: Told) -> bool:
+    return bool(told.matches) and all(one.values.get(GROUP_FIELD) for one in told.matches)
 
 
 def _is_no_account(name: str) -> bool:

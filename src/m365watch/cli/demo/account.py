@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from m365watch.cli.demo.play import Played
+    from m365watch.errors import NeedsOperator
 
 
 def shortcomings(played: Played) -> list[str]:
@@ -115,6 +116,12 @@ def print_next_commands(console: Console, findings: Sequence[Finding], *, folder
         console.print(Text(f"\n{says}:", style="dim"))
         # Wrapped by the terminal, not by us: a line break of ours would be pasted with the command.
         console.print(Text(f"  {line}", style="cyan"), soft_wrap=True)
+
+
+def print_no_board(console: Console, why: NeedsOperator) -> None:
+    """Last, in the board's place: that there is one, and how to have it."""
+    console.print(Text(f"\nNo board: {why.what}", style="yellow"))
+    console.print(Text(f"hint: {why.fix}", style="cyan"), soft_wrap=True)
 
 
 def _follow_up(findings: Sequence[Finding]) -> tuple[str, str]:

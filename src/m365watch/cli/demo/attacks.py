@@ -38,6 +38,8 @@ class JudgedAttack:
     """From the attack's first record to the one with which the alert was there, at most."""
     more: int
     """Other alerts that tell of it."""
+    telling: tuple[Alert, ...] = ()
+    """All of them, the first one included."""
 
 
 def judge_so_far(settings: Settings | None, attacks: Sequence[StagedAttack]) -> list[JudgedAttack]:
@@ -72,7 +74,7 @@ def judge_attacks(
             continue
         there_at, _, _, first = min(known)
         after = max(timedelta(0), there_at - attack.started_at)
-        found.append(JudgedAttack(attack, first, after, len(telling) - 1))
+        found.append(JudgedAttack(attack, first, after, len(telling) - 1, tuple(telling)))
     return found
 
 

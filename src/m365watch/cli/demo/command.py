@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.board_packages import require_board
 from m365watch.cli.terminal import LineFormat, stderr_console, stdout_console, write_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from m365watch.cli.demo.play import Played
+    from m365watch.errors import NeedsOperator
 
 
 def demo(
@@ -63,7 +67,7 @@ def demo(
 
     if board and as_json:
         raise typer.BadParameter("--board goes not with --json")
-    shows_board = _shows_board(board, as_json=as_json)
+    shows_board, lacks = choose_board(board, on_terminal=not as_json and _is_watched(), require=require_board)
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.INFO, colour=False)
     with demo_folder(directory) as folder:
         plan = PlayPlan(
@@ -74,27 +78,37 @@ def demo(
         )
         # Whoever stops what goes on is through with its board as well.
         is_last = shows_board and not keep_running
-        tell = partial(_tell, folder=folder, as_json=as_json, ends_with_board=is_last)
+        tell = partial(_tell, folder=folder, as_json=as_json, ends_with_board=is_last, lacks=lacks)
         raise typer.Exit(run_in_loop(play(plan, console=stderr_console(), tell=tell)))
 
 
-def _shows_board(board: bool | None, *, as_json: bool) -> bool:
-    """Whether it is shown at all. Raises: NeedsOperator: it was asked for, and a package of it is missing."""
-    from m365watch.cli.board_packages import require_board
+def _is_watched() -> bool:
+    return stdout_console().is_terminal and sys.stdin.isatty()
+
+
+def choose_board(
+    wanted: bool | None, *, on_terminal: bool, require: Callable[[], None]
+) -> tuple[bool, NeedsOperator | None]:
+    """Whether the board is shown at all, and what keeps it from somebody who did not ask but looks on.
+
+    Raises: NeedsOperator: it was asked for, and a package of it is missing.
+    """
     from m365watch.errors import NeedsOperator
 
-    if board is None and (as_json or not stdout_console().is_terminal or not sys.stdin.isatty()):
-        return False
+    if wanted is False or (wanted is None and not on_terminal):
+        return False, None
     try:
-        require_board()
-    except NeedsOperator:
-        if board:
+        require()
+    except NeedsOperator as error:
+        if wanted:
             raise
-        return False
-    return board is not False
+        return False, error
+    return True, None
 
 
-async def _tell(played: Played, *, folder: Path, as_json: bool, ends_with_board: bool) -> int:
+async def _tell(
+    played: Played, *, folder: Path, as_json: bool, ends_with_board: bool, lacks: NeedsOperator | None
+) -> int:
     """Ask the lake, print the account, serve the board, and answer the exit code of the account."""
     from m365watch.cli.demo import account, findings
     from m365watch.cli.demo.attacks import judge_so_far
@@ -117,4 +131,6 @@ async def _tell(played: Played, *, folder: Path, as_json: bool, ends_with_board:
         from m365watch.cli.demo.showing import show_board
 
         await show_board(played.settings, judged, console=console)
+    elif lacks is not None:
+        account.print_no_board(console, lacks)
     return exit_code

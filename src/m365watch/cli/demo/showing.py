@@ -1,4 +1,4 @@
-"""The demo's board, with a link to the gravest attack that was found.
+"""The demo's board, with a link to the gravest alert, which is the takeover's where there was one.
 
 It is served once the account is told, or while live traffic goes on.
 
@@ -24,20 +24,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from m365watch.config.settings import Settings
+    from m365watch.detect.alert import Alert
+
+TAKEOVER = "C01"
+"""The detection of a mailbox that was turned against its owner."""
 
 
-def gravest(judged: Sequence[JudgedAttack]) -> JudgedAttack | None:
-    """Of the attacks that were found the one with the alert of the highest severity, the first of several."""
-    found = [one for one in judged if one.alert is not None]
-    return max(found, key=lambda one: one.alert.severity.rank if one.alert else 0, default=None)
+def gravest(judged: Sequence[JudgedAttack]) -> tuple[JudgedAttack, Alert] | None:
+    """Of all alerts that tell of an attack the one of the highest severity, the first of several.
+
+    Of critical ones the one that tells of a mailbox taken over comes first: it has the most to be seen.
+    """
+    found = [(one, alert) for one in judged for alert in one.telling]
+    return max(found, key=lambda pair: (pair[1].severity.rank, pair[1].detection == TAKEOVER), default=None)
 
 
 def path_to(judged: Sequence[JudgedAttack]) -> tuple[str, str]:
     """What the link leads to, in words, and its path on the board."""
-    one = gravest(judged)
-    if one is None or one.alert is None:
+    found = gravest(judged)
+    if found is None:
         return "The board", "/"
-    return f"{one.attack.title}, on the board", f"/alert?alert={one.alert.id}"
+    one, alert = found
+    return f"{one.attack.title}, on the board", f"/alert?alert={alert.id}"
 
 
 def listen_somewhere(usual: str = LISTEN) -> socket.socket:
