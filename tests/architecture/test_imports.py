@@ -7,7 +7,7 @@ import ast
 from sources import list_modules
 from tools.layers import LAYERS
 
-LEAF_MAY_IMPORT = {"values", "model", "errors", "clock", "simulator", "__init__"}
+LEAF_MAY_IMPORT = {"values", "model", "errors", "clock", "urls", "simulator", "__init__"}
 """The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""
 ON_THE_NETWORK = {"aiohttp", "http", "httptools", "smtplib", "socket", "ssl", "urllib.request", "yarl"}
 """What opens connections, or is of use to nobody else."""
@@ -49,6 +49,17 @@ def test_the_simulator_leans_on_nothing() -> None:
         for imported in imports_of(tree)
         if room_of(imported) not in LEAF_MAY_IMPORT
     ] == []
+
+
+def test_addresses_are_taken_apart_in_one_place() -> None:
+    """Python's own functions raise over addresses that anybody can write, and callers forget it."""
+    assert [
+        name
+        for name, tree in list_modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom | ast.Import)
+        if {one.name for one in node.names} & {"urlsplit", "urlparse", "urllib.parse"}
+    ] == ["urls"]
 
 
 def test_rules_ask_nobody_on_the_network() -> None:

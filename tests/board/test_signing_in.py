@@ -55,6 +55,17 @@ def test_nothing_is_shown_before_somebody_has_signed_in(door: Door) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.parametrize("said", ["http://[", "https://a]b/", "http://a:b/", "", "\u00ff"])
+def test_an_address_that_is_none_leads_to_the_sign_in(door: Door, said: str) -> None:
+    """Anybody may send such a header before they have signed in: no defect comes of it."""
+    stranger = Browser(door[0])
+    asked = stranger.get("/panel/overview/recent", **{"HX-Request": "true", "HX-Current-URL": said})
+    answer = asyncio.run(asked)
+
+    assert answer.status == 401
+    assert answer.headers["hx-redirect"].startswith("/sign-in")
+
+
 def test_every_route_but_the_door_is_shut(door: Door) -> None:
     """A route that somebody adds tomorrow is not answered to strangers either."""
     paths = {str(getattr(route, "path", "")) for route in door[0].app.routes}

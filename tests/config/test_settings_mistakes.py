@@ -395,3 +395,14 @@ def test_a_list_whose_part_is_wrong_is_not_empty_too() -> None:
 
     assert wrong.startswith('board.entra.grants[0].role: "boss"')
     assert empty.startswith("board.entra.grants: a list is empty")
+
+
+@pytest.mark.parametrize("address", ["https://127.9[]/x", "https://[x/", "https://a.\u2100/", "https://a:b/"])
+def test_an_address_of_the_board_that_is_none_is_a_mistake(address: str) -> None:
+    """Told as one, at its place."""
+    document = filled_in()
+    document["board"] = {"address": address}
+
+    [wrong] = mistakes_of(document)
+
+    assert wrong.startswith("board.address: ")

@@ -16,7 +16,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Broken, Loop, Target
-from fuzz_values import json_text, texts_in_urls, value
+from fuzz_values import TEXTS, json_text, texts_in_urls, value
 from m365watch.board.access import Access, Role
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Board, Listening
@@ -318,7 +318,24 @@ def board_calls() -> list[bytes]:
     forms = [
         b"POST /sign-in\nContent-Type: application/x-www-form-urlencoded\n\nname=ann&password=x&back=%2Foverview"
     ]
-    return [*pages, *panels, *posts, *changes, *forms, b"GET /live\nLast-Event-ID: 7\nCookie: a=b; c\n\n"]
+    swapped = [
+        b"GET /panel/overview/recent\nHX-Request: true\nHX-Current-URL: http://127.0.0.1:8365/overview?range=7d\n\n"
+    ]
+    return [
+        *pages,
+        *panels,
+        *posts,
+        *changes,
+        *forms,
+        *swapped,
+        b"GET /live\nLast-Event-ID: 7\nCookie: a=b; c\n\n",
+    ]
+
+
+def _swapped(random: Random) -> str:
+    """What htmx says of the page that it is on, where it asks."""
+    said = re.sub(r"[\0\r\n]", "", random.choice(TEXTS))
+    return random.choice(("", f"HX-Request: true\nHX-Current-URL: {said}\n"))
 
 
 def grow_board_call(random: Random) -> bytes:
@@ -339,7 +356,10 @@ def grow_board_call(random: Random) -> bytes:
         random, [value(random, ("alerts", "state", "reason", "change", "base", "name", "page", "q", "sql"))]
     )
     return (
-        f"{method} {path}?{query}\nX-CSRF-Token: @CSRF@\nContent-Type: application/json\n\n".encode() + body
+        f"{method} {path}?{query}\nX-CSRF-Token: @CSRF@\nContent-Type: application/json\n{_swapped(random)}\n".encode(
+            "utf-8", "replace"
+        )
+        + body
     )
 
 
@@ -348,6 +368,6 @@ TARGETS = (
         (b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Webhook-AuthID: ", b"\r\n\r\n", b"Upgrade: x\r\nConnection: Upgrade\r\n"), input_bytes_max=_READ_BYTES),
     Target("returns", _prepare_returns, returns, None, (b"Host: localhost:8400\r\n", b"Upgrade: x\r\nConnection: Upgrade\r\n", b"\r\n\r\n", b"CONNECT ")),
     Target("board", _prepare_board, board_calls, grow_board_call,
-        (*(f"&{name}=".encode() for name in _QUERY), b"Cookie: m365watch=", b"Authorization: Bearer ", b"Accept-Encoding: gzip\n", b"Last-Event-ID: "),
+        (*(f"&{name}=".encode() for name in _QUERY), b"Cookie: m365watch=", b"Authorization: Bearer ", b"Accept-Encoding: gzip\n", b"Last-Event-ID: ", b"HX-Request: true\n", b"HX-Current-URL: "),
         free_cpu_s=4.0, free_bytes=96 << 20, input_bytes_max=32 << 10),
 )  # fmt: skip

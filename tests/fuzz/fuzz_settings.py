@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
 from fuzz_contract import Attempt, Target, allowed, check_line
-from fuzz_values import changed
+from fuzz_values import TEXTS, changed
 from m365watch.board.token_file import TokenFile
 from m365watch.board.users import Users
 from m365watch.config.load import example_settings, load_settings
@@ -60,7 +61,7 @@ def full_document() -> dict[str, object]:
             "notifications": {"soc": {"type": "webhook", "webhook_url": "https://hook.example/x", "signing_secret": "${X}"}},
             "enrich": {"databases": ["a.mmdb"], "vips": ["ann@contoso.example"]},
         },
-        "board": {"listen": "127.0.0.1:8365", "session_hours": 8},
+        "board": {"listen": "127.0.0.1:8365", "session_hours": 8, "address": "https://board.example"},
     }  # fmt: skip
 
 
@@ -80,8 +81,26 @@ def configurations() -> list[bytes]:
     ]
 
 
+_ADDRESSES_AT = (
+    ("board", "address"),
+    ("globals", "webhook", "address"),
+    ("globals", "network", "proxy"),
+    ("outputs", "devo", "config", "endpoint"),
+    ("detections", "notifications", "soc", "webhook_url"),
+)
+"""Where the full document has an address."""
+
+
 def grow_configuration(random: Random) -> bytes:
-    made = changed(random, full_document(), known_keys())
+    document = full_document()
+    if random.random() < 0.3:
+        # All else stays right, so that nothing else is refused before the address is looked at.
+        *above, key = random.choice(_ADDRESSES_AT)
+        section: Any = document
+        for one in above:
+            section = section[one]
+        section[key] = random.choice(TEXTS)
+    made = document if random.random() < 0.1 else changed(random, document, known_keys())
     if random.random() < 0.3:
         return b"Y" + yaml.safe_dump(made, allow_unicode=random.random() < 0.5).encode("utf-8", "replace")
     return b"J" + json.dumps(made).encode()

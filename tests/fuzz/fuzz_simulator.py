@@ -136,6 +136,7 @@ def calls() -> list[bytes]:
         b"POST /graph/v1.0/security/auditLog/queries\nAuthorization: Bearer @GRAPH@\nContent-Type: application/json\n\n"
         b'{"displayName":"a","filterStartDateTime":"2026-11-17T09:00:00Z","filterEndDateTime":"2026-11-17T10:00:00Z"}',
         b"GET /@TENANT@/adminconsent?client_id=x&state=s&redirect_uri=http://localhost/consent\n\n",
+        f"POST {_FEED}/subscriptions/start?contentType=Audit.Exchange\n{bearer}\n".encode() + b'{"webhook":{"address":"https://[x/"}}',
     ]  # fmt: skip
 
 
@@ -163,7 +164,8 @@ def grow_call(random: Random) -> bytes:
         )
     )
     head = f"{method} {random.choice(_PATHS)}?{query}\nAuthorization: Bearer {random.choice(('@API@', '@GRAPH@', 'x'))}\nContent-Type: {kind}\n\n"
-    body = query.encode() if random.random() < 0.5 else json_text(random, [value(random, _KEYS)])
+    said = [value(random, _KEYS), {"webhook": {"address": random.choice(TEXTS), "authId": "a"}}]
+    body = query.encode() if random.random() < 0.5 else json_text(random, said)
     return head.encode() + body
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fuzz_answers
 import fuzz_lakes
+import fuzz_plans
 import fuzz_receivers
 import fuzz_records
 import fuzz_requests
@@ -22,5 +23,6 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_states.TARGETS,
     *fuzz_lakes.TARGETS,
     *fuzz_receivers.TARGETS,
+    *fuzz_plans.TARGETS,
     *fuzz_simulator.TARGETS,
 )

@@ -35,7 +35,12 @@ VALUES: tuple[Any, ...] = (
         "\ufffd",
         "\u2026",
     ),
-    *("https://c.example/" + "\u00e9" * 290, "https://c.example/a%0Ab%20c", "x@" + "y" * 300),
+    *(
+        "https://c.example/" + "\u00e9" * 290,
+        "https://c.example/a%0Ab%20c",
+        "https://[x/a/b.docx",
+        "x@" + "y" * 300,
+    ),
     *([], {}, None, 5, True, ["a", {"b": 1}]),
 )
 KEPT = frozenset({"Operation", "RecordType", "CreationTime", "Id", "Workload", "ResultStatus", "UserType"})

@@ -65,6 +65,19 @@ def test_a_hostile_value_never_leaves_its_string(value: str) -> None:
                 assert "ceo" not in call.path.replace("%2Fceo", "").replace("%20ceo", "")
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[x/personal/a/Documents/b.docx", "https://a]b/", "https://a.\u2100/b"]
+)
+def test_an_address_that_is_none_keeps_no_plan_from_being_shown(url: str) -> None:
+    """The step is there, for a person, and so are the others."""
+    fields = {"ObjectId": url, "Operation": "AnonymousLinkCreated", "SourceFileName": "b.docx"}
+    titles = {
+        step.word for step in plan("disable_anonymous_link", "revoke_sessions", fields=fields, user=ANN).steps
+    }
+
+    assert titles == {"disable_anonymous_link", "revoke_sessions"}
+
+
 def outside_strings(line: str) -> str:
     """The line without its strings in single quotes, as PowerShell would see it."""
     kept, inside, place = "", False, 0

@@ -118,6 +118,15 @@ def test_a_share_is_named_as_graph_wants_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["https://[x/personal/a/b.docx", "https://a]b/", "https://a.\u2100/b", "https://a:b/c"]
+)
+def test_an_address_that_is_none_is_in_no_command(url: str) -> None:
+    """Somebody who writes such a name into a record keeps nobody from the plan."""
+    with pytest.raises(UnsafeValue):
+        share_id(url)
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("ann@contoso.example", True),

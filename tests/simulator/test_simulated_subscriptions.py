@@ -133,7 +133,7 @@ async def test_a_tenant_without_audit_gets_the_split_error() -> None:
     assert "does not exist" in reply.document["error"]["message"]
 
 
-@pytest.mark.parametrize("address", ["http://hook.example/", "https://hook.example/"])
+@pytest.mark.parametrize("address", ["http://hook.example/", "https://hook.example/", "https://[x/"])
 @in_loop
 async def test_a_webhook_that_nobody_reaches_is_not_validated(address: str) -> None:
     """Contract 2.6: AF20021, and no subscription comes of it."""

@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 from yarl import URL
@@ -32,6 +32,7 @@ from m365watch.config.listening import EntraSignInSettings
 from m365watch.entra.certificate import base64url
 from m365watch.entra.session import Session
 from m365watch.errors import BadAnswer, RetryLater
+from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 BACK = "/sign-in/entra/back"
@@ -162,14 +163,10 @@ class OpenIdSignIn:
     def _own(self, url: object) -> str:
         """The URL, if it is at the issuer's own host."""
         text = str(url)
-        ours = urlsplit(self._settings.issuer)
-        try:
-            theirs = urlsplit(text)
-        except ValueError:
-            theirs = urlsplit("")
+        ours, theirs = split_url(self._settings.issuer), split_url(text)
         # Blanks and line breaks, which a split leaves out, would stand in the request.
         is_whole = text.isprintable() and " " not in text
-        if not is_whole or (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+        if not is_whole or not ours.netloc or ours[:2] != theirs[:2]:
             raise BadAnswer("the issuer names another host than its own", where="signing in with Entra")
         return text
 

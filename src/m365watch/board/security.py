@@ -14,7 +14,7 @@ import string
 from collections.abc import Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from m365watch.board.access import Access, Gate
 from m365watch.board.api.problems import FORGERY_REFUSED, HOST_REFUSED, problem_answer
 from m365watch.board.token_gate import is_of_the_api
+from m365watch.urls import split_url
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -162,7 +163,7 @@ def _is_for_everybody(path: str) -> bool:
 def _first_sign_in(scope: Scope, headers: Headers) -> Response:
     """To the page for that, and back from there to what was asked for; to what is no browser, in words."""
     if "HX-Request" in headers:
-        current = urlsplit(headers.get("HX-Current-URL", "/"))
+        current = split_url(headers.get("HX-Current-URL", "/"))
         back = f"{current.path}?{current.query}" if current.query else current.path
         return Response(status_code=401, headers={"HX-Redirect": _sign_in_url(back)})
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):

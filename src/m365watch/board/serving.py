@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -46,6 +45,7 @@ from m365watch.board.trail import Noted, OnlyNoted, Trail
 from m365watch.board.view import MENTIONS, UNREAD_SHOWN_MAX, View, misread, read_view
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
+from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Listening:
     @property
     def names(self) -> list[str]:
         """The host of `address`, as browsers name it."""
-        return [urlsplit(self.address).netloc] if self.address else []
+        return [split_url(self.address).netloc] if self.address else []
 
 
 class Board:

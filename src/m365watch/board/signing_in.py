@@ -6,7 +6,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import structlog
 from starlette.requests import Request
@@ -26,6 +26,7 @@ from m365watch.board.trail import tell
 from m365watch.board.users import Users
 from m365watch.clock import Clock
 from m365watch.errors import NeedsOperator, RetryLater
+from m365watch.urls import split_url
 
 ENTRA = f"{SIGN_IN}/entra"
 FORM_BYTES_MAX = 8_192
@@ -206,7 +207,7 @@ def safe_back(text: str) -> str:
     """Where to go after signing in: a page of ours, or the first one, whatever the URL says."""
     is_plain = text.isprintable() and len(text) <= _BACK_CHARACTERS_MAX and "\\" not in text
     is_ours = is_plain and text.startswith("/") and not text.startswith("//")
-    return text if is_ours and not urlsplit(text).path.startswith(SIGN_IN) else "/"
+    return text if is_ours and not split_url(text).path.startswith(SIGN_IN) else "/"
 
 
 async def _form_of(request: Request) -> dict[str, str]:

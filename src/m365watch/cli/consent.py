@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import typer
 
@@ -29,6 +29,7 @@ from m365watch.cli.consent_options import (
 from m365watch.cli.editing import command_line, require_somebody, write_tenant
 from m365watch.cli.other_commands import is_there
 from m365watch.cli.terminal import write_line
+from m365watch.urls import split_url
 
 if TYPE_CHECKING:
     from m365watch.config.replacing import FileText
@@ -164,7 +165,7 @@ def serve(
     asked, uri = parse_form(form or "admin"), parse_redirect(redirect_uri, is_served=True)
     file = read_config(config)
     application = _read_application(file, input_name)
-    parts = urlsplit(uri)
+    parts = split_url(uri)
     with listen_on_loopback(parts.port or 80 if port is None else port) as listener:
         here = f"{parts.hostname}:{listener.getsockname()[1]}"
         attempt = ConsentAttempt(

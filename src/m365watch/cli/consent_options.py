@@ -81,15 +81,14 @@ def parse_authority(text: str) -> str:
 
 def parse_redirect(text: str | None, *, is_served: bool = False) -> str:
     """The redirect URI, or the usual one; raises typer.BadParameter for what Entra or we cannot use."""
-    from urllib.parse import urlsplit
-
     from m365watch.entra.consent import LOOPBACK_HOSTS, REDIRECT_URI, parse_redirect_uri
+    from m365watch.urls import split_url
 
     try:
         uri = parse_redirect_uri(text or REDIRECT_URI)
     except ValueError as error:
         raise typer.BadParameter(f'--redirect-uri: "{text}" {error}') from None
-    parts = urlsplit(uri)
+    parts = split_url(uri)
     if is_served and (parts.scheme != "http" or parts.hostname not in LOOPBACK_HOSTS):
         raise typer.BadParameter(
             f'--redirect-uri: "{text}" is not served from here; give http://localhost with a port,'

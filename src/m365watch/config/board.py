@@ -4,7 +4,6 @@
 
 import ipaddress
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -30,6 +29,7 @@ from m365watch.config.sections import BOARD, Document, section_at
 from m365watch.config.served_files import settle_served_file
 from m365watch.config.settings import NetworkSettings, Secret, secret_of
 from m365watch.config.webhook import parse_listen, split_listen
+from m365watch.urls import split_url
 
 FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _FILE = "the path of a file in PEM"
@@ -175,7 +175,7 @@ def check_board(
             report.refuse((*BOARD, "address"), why)
             break
     address = str(section.get("address") or "")
-    if has_address and urlsplit(address).path.strip("/"):
+    if has_address and split_url(address).path.strip("/"):
         report.refuse((*BOARD, "address"), "has a path; the board has a host of its own")
     for key in given:
         settle_served_file(section, (*BOARD, key), places.folder, guard if reads else None, report)

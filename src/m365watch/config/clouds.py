@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
 
 from m365watch.config.settings import Cloud
+from m365watch.urls import split_url
 
 _HOSTS = {
     "worldwide": (
@@ -54,8 +54,8 @@ _HOST_CHARACTERS = re.compile(r"[a-z0-9.:_-]+")
 
 def is_microsofts(cloud: Cloud) -> bool:
     """Whether the API is called at one of Microsoft's hosts, where its request budget holds."""
-    host = urlsplit(cloud.management_url).hostname
-    return any(host == urlsplit(known.management_url).hostname for known in CLOUDS.values())
+    host = split_url(cloud.management_url).hostname
+    return any(host == split_url(known.management_url).hostname for known in CLOUDS.values())
 
 
 def parse_base_url(text: str) -> str:
@@ -66,7 +66,8 @@ def parse_base_url(text: str) -> str:
     """
     if not URL_CHARACTERS.fullmatch(text):
         raise ValueError("has a space or a character that no URL has")
-    parts, host = _split(text)
+    parts = split_url(text)
+    host = "" if parts.port == 0 else parts.hostname or ""
     if "@" in text or "?" in text or "#" in text:
         raise ValueError("has a user name, a query or a fragment")
     if not _HOST_CHARACTERS.fullmatch(host) or parts.scheme not in {"http", "https"}:
@@ -74,16 +75,6 @@ def parse_base_url(text: str) -> str:
     if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError("would send the secret unencrypted; http is for loopback hosts only")
     return text.rstrip("/")
-
-
-def _split(text: str) -> tuple[SplitResult, str]:
-    try:
-        parts = urlsplit(text)
-        # The port is parsed only when it is asked for, and may turn out to be no number.
-        host = "" if parts.port == 0 else parts.hostname or ""
-    except ValueError:
-        raise ValueError("is not an https URL") from None
-    return parts, host
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from m365watch.config.mistakes import Report
 from m365watch.config.secrets import RESPONSE
 from m365watch.config.sections import Document, section_at
 from m365watch.config.settings import IMDS_URL, IdentityEndpoint, Secret
+from m365watch.urls import split_url
 
 APP_SERVICE_VARIABLES = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 """Set by App Service, Functions and Container Apps."""
@@ -72,12 +72,12 @@ def _endpoint(environment: Mapping[str, str]) -> IdentityEndpoint:
 
 def _is_near(url: str, *, link_local: bool) -> bool:
     """Whether it is plain http to this machine itself; or to its link, where only its host answers."""
+    parts = split_url(url)
+    host = parts.hostname or ""
+    is_plain = parts.scheme == "http" and parts.port != 0 and "@" not in url
+    if host == "localhost":
+        return is_plain
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        is_plain = parts.scheme == "http" and parts.port != 0 and "@" not in url
-        if host == "localhost":
-            return is_plain
         address = ipaddress.ip_address(host)
     except ValueError:
         return False

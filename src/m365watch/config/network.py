@@ -4,11 +4,11 @@
 
 import ipaddress
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.kinds import FilePath, Number, SecretText, Section, listed
+from m365watch.urls import split_url
 
 DIRECTLY = "none"
 """What `proxy` holds where servers are reached directly, whatever the environment says."""
@@ -26,11 +26,8 @@ def parse_proxy(text: str) -> str:
     scheme, separator, _ = text.partition("://")
     if separator and scheme.lower().startswith("socks"):
         raise ValueError("is a SOCKS proxy, which is not supported; give an HTTP proxy, http://host:port")
-    try:
-        parts = urlsplit(text if separator else f"http://{text}")
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError("is no proxy address") from None
+    parts = split_url(text if separator else f"http://{text}")
+    host, port = parts.hostname or "", parts.port
     beyond = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in {"http", "https"} or not _is_host(host) or port == 0 or beyond:
         raise ValueError("is no proxy address")

@@ -12,9 +12,10 @@ import secrets
 from dataclasses import field, replace
 from enum import StrEnum
 from typing import Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from m365watch.config.settings import Cloud
+from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 ANY_TENANT = "common"
@@ -152,11 +153,8 @@ def parse_redirect_uri(text: str) -> str:
 
     Raises: ValueError: the end of a sentence that starts with it.
     """
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise ValueError("is not a URL") from None
+    parts = split_url(text)
+    host = parts.hostname or ""
     if parts.scheme not in {"http", "https"} or not host or not text.isascii() or not text.isprintable():
         raise ValueError("is not an http or https URL")
     if parts.query or parts.fragment or "@" in parts.netloc or " " in text:

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import field
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import httptools
 
@@ -21,6 +20,7 @@ from m365watch.entra.consent_page import HEADERS, Page
 from m365watch.entra.redirects import ForeignAnswer, Redirect, read_redirect
 from m365watch.errors import CollectorError, ConsentRefused, NeedsOperator
 from m365watch.model import TenantId
+from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 LOOPBACK = "127.0.0.1"
@@ -148,7 +148,7 @@ class RedirectServer:
 
     async def _answer(self, request: _Request) -> Page:
         path, _, query = request.target.partition("?")
-        here = urlsplit(self.attempt.redirect_uri)
+        here = split_url(self.attempt.redirect_uri)
         name, _, port = request.host.partition(":")
         if name not in LOOPBACK_HOSTS or (port or "80") != str(here.port or 80):
             return _WRONG_HOST

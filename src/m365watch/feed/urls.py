@@ -7,13 +7,14 @@ else that is not plainly part of a name is percent-encoded.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
 from m365watch.config.settings import TenantSettings
 from m365watch.errors import BadAnswer, ContentLost
 from m365watch.model import ContentType, Window
+from m365watch.urls import split_url
 
 CONTENT_ID_LENGTH_MAX = 2_048
 NEXT_PAGE_LENGTH_MAX = 8_192
@@ -53,10 +54,7 @@ class Urls:
         """
         if len(next_page_uri) > NEXT_PAGE_LENGTH_MAX:
             raise BadAnswer("NextPageUri is too long", where=where)
-        try:
-            query = urlsplit(next_page_uri.strip()).query
-        except ValueError:
-            query = ""
+        query = split_url(next_page_uri.strip()).query
         kept = [part for part in query.split("&") if part and not _names_publisher(part)]
         if not kept:
             raise BadAnswer("NextPageUri names no next page", where=where)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from yarl import URL
 
 from m365watch.errors import BadAnswer
+from m365watch.urls import split_url
 
 NEXT_LINK_LENGTH_MAX = 8_192
 """Characters of an `@odata.nextLink`."""
@@ -48,10 +49,7 @@ def next_query_of(next_link: str, *, where: str) -> str:
     """
     if len(next_link) > NEXT_LINK_LENGTH_MAX:
         raise BadAnswer("@odata.nextLink is too long", where=where)
-    try:
-        query = urlsplit(next_link.strip()).query
-    except ValueError:
-        query = ""
+    query = split_url(next_link.strip()).query
     if not query:
         raise BadAnswer("@odata.nextLink names no next page", where=where)
     return quote(query, safe=_QUERY_AS_SENT, errors="surrogatepass")

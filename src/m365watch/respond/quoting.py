@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import re
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from m365watch.detect.alert import CUT, MARKS, TEXT_MAX
+from m365watch.urls import split_url
 
 _POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 """All of these end a string in single quotes. Source: about_Quoting_Rules and PowerShell's tokenizer."""
@@ -49,7 +50,7 @@ def share_id(url: str) -> str:
 
     Source: Microsoft Graph, "Access shared items", "Encoding sharing URLs".
     """
-    parts = urlsplit(whole(url))
+    parts = split_url(whole(url))
     if parts.scheme != "https" or not parts.hostname:
         raise UnsafeValue("is no address that begins with https://")
     return "u!" + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,7 @@ from m365watch.simulator.answers import refusal_response
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.refusals import Refusal
 from m365watch.simulator.tenant import SimulatedTenant
+from m365watch.urls import split_url
 
 ANY_TENANT = frozenset({"common", "organizations"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1"})
@@ -114,7 +115,7 @@ class ConsentPages:
         """The address to go back to, if it is registered."""
         uri = request.query.get("redirect_uri", "")
         registered = tenant.behaviour.redirect_uris
-        is_known = uri in registered if registered else urlsplit(uri).hostname in _LOOPBACK
+        is_known = uri in registered if registered else split_url(uri).hostname in _LOOPBACK
         if not is_known:
             raise aadsts(50011, tenant.identity.client_id, now=self._gate.clock.now())
         return uri

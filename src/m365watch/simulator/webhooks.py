@@ -11,7 +11,6 @@ import uuid
 from contextlib import suppress
 from dataclasses import field
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -24,6 +23,7 @@ from m365watch.simulator.refusals import refusal
 from m365watch.simulator.scenario import Answer, Call
 from m365watch.simulator.subscriptions import Webhook
 from m365watch.simulator.tenant import SimulatedTenant
+from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 TICK_S = 0.25
@@ -58,7 +58,7 @@ class WebhookCalls:
         if not asked:
             return None
         address, auth_id = str(asked.get("address") or ""), str(asked.get("authId") or "")
-        parts = urlsplit(address)
+        parts = split_url(address)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise refusal("AF20021", address, "The address must begin with HTTPS.")
         code = str(uuid.uuid4())
