@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from expand import written
 
-from detected import plan_from, steps, titles
+from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.respond.desk import Came
 from m365watch.respond.steps import Plan, Remove
 from responding_scene import Scene, in_scene
@@ -174,6 +175,24 @@ def test_a_group_that_is_called_as_applications_are_is_none(tmp_path: Path) -> N
 
     assert {step.word for step in plan.steps} == {"remove_role", "disable_account", "revoke_sessions"}
     assert titles(plan, "remove_role") == [f'Remove the role Owner of the group "ServicePrincipal" ({group})']
+
+
+def test_a_person_who_is_called_as_applications_are_is_a_person(tmp_path: Path) -> None:
+    """Only people have a user principal name; the plan looked for an application, and for a holder."""
+    own_id = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
+    named = [(f"User_{own_id}", 2), (own_id, 2), ("User", 2), (EVE, 5), ("ServicePrincipal", 1)]
+    record = changed(
+        "Add member to role.",
+        ObjectId=EVE,
+        Target=[{"ID": one, "Type": kind} for one, kind in named],
+        ModifiedProperties={"Role.DisplayName": ["Owner", ""], "Role.TemplateId": [GLOBAL, ""]},
+    )
+    rules = rules_of("i16_privileged_role", "i16_application_gets_role")
+    [kept] = detect(tmp_path, written([record]), rules)
+    plan = plan_of(tmp_path, kept, rules)
+
+    assert titles(plan, "remove_role") == [f"Remove the role Owner of {EVE}"]
+    assert f"Disable the account {EVE}" in titles(plan, "disable_account")
 
 
 def secret(app: str, *, after: str = "1s") -> dict[str, Any]:
