@@ -21,17 +21,19 @@ from tutorial_checkout import Checkout
 from tutorial_devo import DevoMachine
 from tutorial_machine import OWN, Machine, machine_at
 from tutorial_pages import FOLDER, Fence, differing_line, parts_of, read_tutorial
+from tutorial_users import AS_THE_SERVICE, GIVEN_AWAY, misplaced_lines
 
 TUTORIALS = sorted(path.name for path in FOLDER.glob("*.md"))
 ROOT = FOLDER.parents[1]
 _SYSTEM = "it makes a user and starts a service of the machine"
+_RESTART = "it starts a service of the machine"
 NOT_RUN = {
     "README.md": ["Exchange Online PowerShell"],
     "adding-an-output.md": ["it is the tests that run it, on the whole checkout"],
-    "certificate.md": [_SYSTEM, "it asks systemd to run a command"],
+    "certificate.md": [_SYSTEM, _RESTART, "it asks systemd to run a command"],
     "federated.md": ["Azure CLI", _SYSTEM, "Azure CLI", "Docker", "it takes a cluster", "GitHub Actions"],
     "many-tenants.md": [_SYSTEM],
-    "secret.md": [_SYSTEM],
+    "secret.md": [_SYSTEM, _RESTART],
 }
 """What no tutorial can try here, and why: nothing is left out in silence."""
 RUN_AT_LEAST = {
@@ -192,6 +194,43 @@ def test_the_tutorial_for_an_output_adds_one_that_keeps_the_contract(tmp_path: P
 
 
 # What the pages are made of.
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_who_gives_the_folder_away_can_go_on(name: str) -> None:
+    """Nobody but the service's user works in it from then on, and nobody is taken for root."""
+    page = read_tutorial(name)
+
+    assert misplaced_lines(page, given_away=name == "tenth-tenant.md") == []
+    assert GIVEN_AWAY not in page or AS_THE_SERVICE in page.partition(GIVEN_AWAY)[2]
+
+
+def test_a_line_that_the_reader_cannot_type_is_found() -> None:
+    """As the pages had them: a folder that is closed, and a file that sudo looks for somewhere else."""
+    page = f"""
+```sh
+{GIVEN_AWAY}
+```
+```sh
+cd /srv/m365watch
+m365watch status
+```
+```yaml
+# in m365watch.yaml
+```
+```sh
+{AS_THE_SERVICE}
+cd /srv/m365watch
+sudo install -D -m 600 secret /etc/m365watch/secret && rm secret
+```
+"""
+
+    assert misplaced_lines(page) == [
+        "cd /srv/m365watch",
+        "m365watch status",
+        "m365watch in m365watch.yaml",
+        "sudo install -D -m 600 secret /etc/m365watch/secret",
+    ]
 
 
 @pytest.mark.parametrize("name", TUTORIALS)

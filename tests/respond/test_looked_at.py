@@ -11,6 +11,7 @@ import pytest
 
 from detected import plan_from, steps
 from m365watch.detect.knowledge import Knowledge
+from m365watch.errors import NeedsOperator
 from m365watch.respond.carrying import Deed, Document, Looked, look
 from m365watch.respond.steps import GraphCall, Plan
 
@@ -178,6 +179,20 @@ def sends(*whom: str, action: str = "forwardTo") -> dict[str, Any]:
         ({"DeleteMessage": "True"}, {"permanentDelete": True}, True),
         ({"DeleteMessage": "True"}, {"moveToFolder": "AAMk1", "delete": False}, False),
         ({"MoveToFolder": "ada:\\RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"MoveToFolder": "RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"MoveToFolder": "RSS Subscriptions"}, {"moveToFolder": "AAMk1"}, False),
+        ({"CopyToFolder": "ada:\\x\\RSS Feeds"}, {"copyToFolder": "AAMk1"}, True),
+        ({"CopyToFolder": "RSS Feeds"}, {"moveToFolder": "AAMk1"}, False),
+        ({"MoveToFolder": "RSS Feeds", "MarkAsRead": "True"}, {"moveToFolder": "AAMk1"}, False),
+        ({"MarkAsRead": "True", "StopProcessingRules": "True"}, {"markAsRead": True}, False),
+        (
+            {"MarkAsRead": "True", "StopProcessingRules": "True"},
+            {"markAsRead": True, "stopProcessingRules": True},
+            True,
+        ),
+        ({"ForwardTo": THIEF, "DeleteMessage": "True"}, sends(THIEF), False),
+        ({"ForwardTo": THIEF, "DeleteMessage": "True"}, sends(THIEF) | {"delete": True}, True),
+        ({"ForwardTo": f"{THIEF};bea@mail.example.net"}, sends(THIEF), False),
         ({"MoveToFolder": "ada:\\RSS Feeds"}, {"assignCategories": ["Bills"]}, False),
     ],
 )
@@ -186,7 +201,8 @@ def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
 ) -> None:
     """The intruder's is called otherwise by now, and the owner's does something else."""
     rule = {"id": "r1", "displayName": "Bills", "actions": actions}
-    found = looked_at(hides(tmp_path, **does), "remove_inbox_rule", Tenant({"id": "b1"}, rule))
+    tenant = Tenant({"id": "AAMk1", "displayName": "RSS Feeds"}, rule)
+    found = looked_at(hides(tmp_path, **does), "remove_inbox_rule", tenant)
 
     assert told(found.deeds) == [("r1", is_meant)]
     assert all(one in found.deeds[0].label for one in ("Bills", *_addresses(actions)))
@@ -195,6 +211,81 @@ def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
 def _addresses(actions: dict[str, Any]) -> list[str]:
     lists = [one for one in actions.values() if isinstance(one, list)]
     return [each["emailAddress"]["address"] for one in lists for each in one if isinstance(each, dict)]
+
+
+class Reticent(Tenant):
+    """It lists what is there, and tells nobody what a folder is called."""
+
+    async def ask(self, call: GraphCall) -> Document:
+        raise NeedsOperator("403", fix="grant Mail.ReadBasic.All")
+
+
+def test_a_folder_that_nobody_may_read_is_compared_by_a_person(tmp_path: Path) -> None:
+    """Its id says nothing, and the plan says which permission tells it."""
+    plan = hides(tmp_path, MoveToFolder="RSS Feeds")
+    rule = {"id": "r1", "displayName": "Bills", "actions": {"moveToFolder": "AAMk1"}}
+    [step] = steps(plan, "remove_inbox_rule")
+
+    assert told(looked_at(plan, "remove_inbox_rule", Reticent({}, rule)).deeds) == [("r1", False)]
+    assert any("Mail.ReadBasic.All" in note for note in step.notes)
+    assert "/users/ada%40contoso.example/mailFolders/{found.actions.moveToFolder}" in [
+        call.path for call in step.calls
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saved", "actions", "is_meant"),
+    [
+        ('[{"ActionType":"Delete"}]', {"delete": True}, True),
+        ('[{"ActionType":"Delete"}]', {"markAsRead": True}, False),
+        ('[{"ActionType":"Move","Folder":"RSS Feeds"}]', {"moveToFolder": "AAMk1"}, True),
+        ('[{"ActionType":"Move","Folder":"RSS Subscriptions"}]', {"moveToFolder": "AAMk1"}, False),
+        ('["SoftDelete", "MarkMessageAsRead"]', {"delete": True}, False),
+        ('["SoftDelete", "MARK_AS_READ"]', {"delete": True, "markAsRead": True}, True),
+    ],
+)
+def test_what_outlook_saved_is_compared_as_well(
+    tmp_path: Path, saved: str, actions: dict[str, Any], is_meant: bool
+) -> None:
+    """By the words that it has for what a rule does."""
+    properties = {"RuleOperation": "AddMailboxRule", "RuleId": "7", "RuleName": "Bills", "RuleActions": saved}
+    record = {
+        "shape": "outlook_rule",
+        "UserId": "ada@contoso.example",
+        "MailboxOwnerUPN": "ada@contoso.example",
+        "OperationProperties": properties,
+    }
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", record)
+    rule = {"id": "r1", "displayName": "Bills", "actions": actions}
+    tenant = Tenant({"id": "AAMk1", "displayName": "RSS Feeds"}, rule)
+
+    assert told(looked_at(plan, "remove_inbox_rule", tenant).deeds) == [("r1", is_meant)]
+
+
+def test_what_was_changed_since_is_compared_as_it_is_by_now(tmp_path: Path) -> None:
+    """Also where it got another name, and whatever a rule of that name does in another mailbox."""
+
+    def rule(operation: str, at: int, mailbox: str = "ada@contoso.example", **told: str) -> dict[str, Any]:
+        changed = {"shape": "cmdlet", "after": f"{at}m", "Operation": f"{operation}-InboxRule"}
+        return changed | {"UserId": "admin@contoso.example", "Parameters": {"Mailbox": mailbox} | told}
+
+    plan = plan_from(
+        tmp_path,
+        "b02_inbox_rule_hides_mail",
+        rule("New", 0, Name="Bills", DeleteMessage="True"),
+        rule("Set", 2, Identity="Bills", Name="Papers", DeleteMessage="False", MoveToFolder="RSS Feeds"),
+        rule("New", 3, mailbox="bea@contoso.example", Name="Papers", DeleteMessage="True"),
+    )
+    found = {"id": "r1", "displayName": "Papers", "actions": {"moveToFolder": "AAMk1"}}
+    tenant = Tenant({"id": "AAMk1", "displayName": "RSS Feeds"}, found)
+    [operation] = [
+        one
+        for step in steps(plan, "remove_inbox_rule")
+        if "ada@contoso.example" in step.title
+        for one in step.operations
+    ]
+
+    assert told(asyncio.run(look(tenant, operation)).deeds) == [("r1", True)]
 
 
 def opened(folder: Path, operation: str = "AnonymousLinkCreated", **more: Any) -> Plan:

@@ -71,7 +71,14 @@ CONNECTOR_SETTINGS = (
     "RestrictDomainsToCertificate",
 )
 """Of a mail connector, what decides where mail goes and whose is taken."""
-RULE_ACTIONS = ("DeleteMessage", "MarkAsRead", "MoveToFolder", "SoftDeleteMessage")
+RULE_ACTIONS = (
+    "CopyToFolder",
+    "DeleteMessage",
+    "MarkAsRead",
+    "MoveToFolder",
+    "SoftDeleteMessage",
+    "StopProcessingRules",
+)
 """Of an inbox rule, what it does with mail besides sending it on."""
 _OF_STEPS: Mapping[str, tuple[str, ...]] = {
     "remove_inbox_rule": (
@@ -82,6 +89,7 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "OperationProperties.RuleOperation",
         "UserId",
         "m365.recipients",
+        "m365.rule_actions",
         *(f"Parameters.{name}" for name in RULE_ACTIONS),
         "m365.ok",
     ),

@@ -134,6 +134,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(
             is_missing=operation.is_named, others=labels, about=about, application=called(application)
         )
+    found = [await _with_folders(graph, operation, one) for one in found]
     alike = [one for one in found if _is_alike(operation, one)]
     is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
     is_meant = operation.takes_all or (bool(wanted) and is_clear)
@@ -191,11 +192,31 @@ def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
 
 def _is_alike(operation: Remove, found: Document) -> bool:
     """Whether it does what the record tells of it, as far as the record tells."""
-    return not operation.alike or any(
-        _is_called(value, name, text) if value else bool(text)
-        for name, value in operation.alike
-        for text in _texts(found, name)
+    every = (*([operation.alike] if operation.alike else []), *operation.agrees)
+    return all(
+        any(
+            _is_called(value, name, text) if value else bool(text)
+            for name, value in one
+            for text in _texts(found, name)
+        )
+        for one in every
     )
+
+
+async def _with_folders(graph: Graph, operation: Remove, found: Document) -> Document:
+    """What is found, with the names of its folders under their properties' last names.
+
+    Where Graph does not tell one it has none, and a person picks.
+    """
+    named: dict[str, object] = {}
+    for name, path in operation.folders:
+        if _text(_value(found, name)):
+            try:
+                folder = await graph.ask(GraphCall("GET", _filled(path, {}, found)))
+            except (BadAnswer, NeedsOperator):
+                continue
+            named[name.rpartition(".")[2]] = folder.get("displayName")
+    return {**found, **named}
 
 
 def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:

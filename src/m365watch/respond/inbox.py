@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.detect.containment import RULE_ACTIONS
@@ -11,20 +12,31 @@ from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.renames import BY_NAME, Renamed, names_in
+from m365watch.respond.renames import BY_NAME, Names, Renamed, names_in
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
+Alternatives = tuple[tuple[str, str], ...]
+"""Properties of Graph and their values, of which one has to be so."""
 _OF_RULES = ("-inboxrule", "updateinboxrules")
 _SENDS = ("forwardTo", "forwardAsAttachmentTo", "redirectTo")
 _DELETES = (("actions.delete", "True"), ("actions.permanentDelete", "True"))
-_AT_GRAPH: Mapping[str, tuple[tuple[str, str], ...]] = {
+_AT_GRAPH: Mapping[str, Alternatives] = {
     "DeleteMessage": _DELETES,
     "MarkAsRead": (("actions.markAsRead", "True"),),
-    "MoveToFolder": (("actions.moveToFolder", ""),),
     "SoftDeleteMessage": _DELETES,
+    "StopProcessingRules": (("actions.stopProcessingRules", "True"),),
 }
 """How Graph has what a cmdlet's parameter makes a rule do."""
+_INTO_FOLDERS = {"MoveToFolder": "moveToFolder", "CopyToFolder": "copyToFolder"}
+_OF_OUTLOOK = (
+    ("delete", "DeleteMessage"),
+    ("markasread", "MarkAsRead"),
+    ("move", "MoveToFolder"),
+    ("copy", "CopyToFolder"),
+    ("stopprocessing", "StopProcessingRules"),
+)
+"""How the kinds of a rule's actions begin that Outlook saved, once softness and underscores are left out."""
 _RULE = ("displayName", "sequence", "isEnabled", "conditions", "actions", "exceptions")
 _FORWARDING = ("ForwardingSmtpAddress", "ForwardingAddress")
 
@@ -58,7 +70,7 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
         if left or not rules:
             is_made = any(rule.name.lower() in names.made for rule in left)
             was_there = clues.operation == "set-inboxrule" and not is_made
-            step = _inbox_rule(mailbox, left, _alike(clues, left), was_there=was_there)
+            step = _inbox_rule(mailbox, left, _agrees(clues, names, left), was_there=was_there)
             steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
     return steps
 
@@ -116,17 +128,43 @@ def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
     return tuple(_by_identity(one, mailbox) for one in clues.values("Parameters.Identity"))
 
 
-def _alike(clues: Clues, rules: tuple[_Rule, ...]) -> tuple[tuple[str, str], ...]:
-    """What the alert's records say that a rule of these names does: to whom it sends, else what it does."""
-    names = {rule.name for rule in rules if rule.name}
-    said = [record for record in clues.records if _names_in(record) & names]
-    receivers = {one for record in said for one in record.get("m365.recipients", "").split(", ") if one}
-    if receivers:
-        return tuple(
-            (f"actions.{action}.emailAddress.address", one) for one in sorted(receivers) for action in _SENDS
-        )
-    done = (name for record in said for name in RULE_ACTIONS if _is_set(record.get(f"Parameters.{name}", "")))
-    return tuple(dict.fromkeys(one for name in done for one in _AT_GRAPH[name]))
+def _agrees(clues: Clues, names: Names, rules: tuple[_Rule, ...]) -> tuple[Alternatives, ...]:
+    """What the alert's records say that a rule of these names does by now: all of it has to be so."""
+    wanted = {rule.name for rule in rules if rule.name}
+    said = [record for name in wanted for record in names.told_of(name)]
+    does: dict[str, str] = {}
+    receivers: set[str] = set()
+    for record in said or [record for record in clues.records if _names_in(record) & wanted]:
+        if saved := record.get("m365.rule_actions", ""):  # Outlook tells the whole rule
+            does, receivers = dict(_done_by(saved)), set()
+        does |= {name: told for name in RULE_ACTIONS if (told := record.get(f"Parameters.{name}", ""))}
+        receivers = {one for one in record.get("m365.recipients", "").split(", ") if one} or receivers
+    sends = (
+        tuple((f"actions.{action}.emailAddress.address", one) for action in _SENDS)
+        for one in sorted(receivers)
+    )
+    done = (_at_graph(name, told) for name, told in sorted(does.items()) if _is_set(told))
+    return tuple(dict.fromkeys((*sends, *done)))
+
+
+def _at_graph(name: str, told: str) -> Alternatives:
+    """A folder is the same by its id, or by its name without the path."""
+    if name not in _INTO_FOLDERS:
+        return _AT_GRAPH[name]
+    action = _INTO_FOLDERS[name]
+    folder = re.split(r"\\|:(?!.*:)", told)[-1]
+    return ((action, folder), (f"actions.{action}", told))
+
+
+def _done_by(saved: str) -> Iterator[tuple[str, str]]:
+    """By the parameter of a cmdlet, what a rule does that Outlook saved: `Move: RSS Feeds, Delete`."""
+    for one in saved.split(", "):
+        kind, _, value = one.partition(": ")
+        plain = re.sub(r"^(soft|hard|permanent)|[^a-z]", "", kind.lower())
+        plain = plain.replace("markmessageasread", "markasread")
+        name = next((name for begins, name in _OF_OUTLOOK if plain.startswith(begins)), "")
+        if name:
+            yield name, value if name in _INTO_FOLDERS else "True"
 
 
 def _names_in(record: Mapping[str, str]) -> set[str]:
@@ -152,7 +190,7 @@ def _by_identity(identity: str, mailbox: str) -> _Rule:
 
 
 def _inbox_rule(
-    mailbox: str, rules: tuple[_Rule, ...], alike: tuple[tuple[str, str], ...], *, was_there: bool
+    mailbox: str, rules: tuple[_Rule, ...], agrees: tuple[Alternatives, ...], *, was_there: bool
 ) -> Step:
     named = " or ".join(f'"{rule.told}"' for rule in rules)
     said = f"-Mailbox {powershell(mailbox)}"
@@ -163,7 +201,7 @@ def _inbox_rule(
     return Step(
         "remove_inbox_rule",
         f"Remove the inbox rule {named} of {mailbox}" if rules else f"Remove bad inbox rules of {mailbox}",
-        operations=(_remove_rules(mailbox, rules, alike),) if is_known else (),
+        operations=(_remove_rules(mailbox, rules, agrees),) if is_known else (),
         powershell=(
             _list_rules(mailbox),
             *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
@@ -174,7 +212,8 @@ def _inbox_rule(
             *((_CHANGED,) if was_there else ()),
             *((_LATER,) if rules else ()),
             *_remarks_on(rules),
-            *((_COMPARED,) if alike and is_known else ()),
+            *((_COMPARED,) if agrees and is_known else ()),
+            *((_FOLDERS,) if is_known and _folders(mailbox, agrees) else ()),
         ),
     )
 
@@ -187,6 +226,7 @@ _NO_IDENTITY = (
 )
 _LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
 _COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
+_FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
 _CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."
 
 
@@ -196,7 +236,17 @@ def _why(mailbox: str) -> str:
     return "By hand: the record has the rule by a name of Exchange's, which Graph does not know."
 
 
-def _remove_rules(mailbox: str, rules: tuple[_Rule, ...], alike: tuple[tuple[str, str], ...]) -> Remove:
+def _folders(mailbox: str, agrees: tuple[Alternatives, ...]) -> tuple[tuple[str, str], ...]:
+    told = {name for one in agrees for name, _ in one}
+    where = f"{path_of(Account(mailbox))}/mailFolders" if told.intersection(_INTO_FOLDERS.values()) else ""
+    return tuple(
+        (f"actions.{action}", f"{where}/{{found.actions.{action}}}")
+        for action in _INTO_FOLDERS.values()
+        if action in told
+    )
+
+
+def _remove_rules(mailbox: str, rules: tuple[_Rule, ...], agrees: tuple[Alternatives, ...]) -> Remove:
     path = f"{path_of(Account(mailbox))}/mailFolders/inbox/messageRules"
     return Remove(
         path,
@@ -206,7 +256,8 @@ def _remove_rules(mailbox: str, rules: tuple[_Rule, ...], alike: tuple[tuple[str
             *(f"actions.{action}.emailAddress.address" for action in _SENDS),
         ),
         wanted=tuple(("displayName", rule.name) for rule in rules),
-        alike=alike,
+        agrees=agrees,
+        folders=_folders(mailbox, agrees),
         is_one=True,  # an intruder may call a rule as the owner's is called
         restored_at=path,
         restored=_RULE,

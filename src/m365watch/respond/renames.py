@@ -61,11 +61,13 @@ class _Rule:
         self.called = _identities(record)
         """The names by which its first record has it, in small letters; none where that has a number."""
         self.numbers = _numbers_in(record)
+        self.records = [record]
 
     def add(self, record: Record, name: str, at_s: int) -> None:
         """One record of it more, later than those before it."""
         self.seen_at_s = at_s
         self.numbers |= _numbers_in(record)
+        self.records.append(record)
         if name != self.name:
             self.given_up_at_s.pop(name, None)
             self.given_up_at_s[self.name] = at_s
@@ -100,6 +102,8 @@ class Names:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
         if not name:
+            if rule := self._find(record, "", of):
+                rule.add(record, rule.name, at_s)
             return
         if rule := self._find(record, name, of):
             rule.add(record, name, at_s)
@@ -114,6 +118,10 @@ class Names:
         return {
             name.lower() for rule in self._rules if rule.is_made for name in (rule.name, *rule.given_up_at_s)
         }
+
+    def told_of(self, name: str) -> list[Record]:
+        """The records of the mailbox's rule that is called so by now, also under its former names."""
+        return [one for rule in self._rules if rule.name == name and not rule.mailbox for one in rule.records]
 
     def became(self, name: str) -> Renamed | None:
         """What became of it; None where one of the alert's is called so."""

@@ -100,6 +100,10 @@ class Remove:
     alike: tuple[tuple[str, str], ...] = ()
     """Dotted properties and values of which what is found has one, or a person picks: another thing may have
     got its name since. An empty value stands for any."""
+    agrees: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """The same, of each of which what is found has one."""
+    folders: tuple[tuple[str, str], ...] = ()
+    """Dotted properties that are a folder's id, and the path that tells its name, by which it is compared."""
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
     """Dotted properties, and those of what was read first which they have to be equal to."""
     microsoft_too: bool = False
@@ -130,7 +134,8 @@ class Remove:
         """In their order; the last one for each thing that is found."""
         before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
         others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out or self.leaves_group else ()
-        return (*before, GraphCall("GET", self.listed), *others, self.removal)
+        folders = (GraphCall("GET", path) for _, path in self.folders)
+        return (*before, GraphCall("GET", self.listed), *folders, *others, self.removal)
 
 
 Operation = Act | Revise | Remove
