@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from m365watch.detect.derived.addresses import bare_addresses
@@ -32,9 +31,31 @@ _FOR_EVERYBODY = frozenset(
         *("ymail.com", "zoho.com", "126.com", "163.com"),
     }
 )
-_IN_EVERY_COUNTRY = re.compile(
-    r"(?:aol|gmx|hotmail|live|msn|outlook|yahoo|yandex)\.(?:com|net|(?:com?\.)?[a-z]{2})"
-)
+_OF_PROVIDERS = {
+    "aol": "com be de es fr in it jp nl pl se co.uk com.au com.br",
+    "gmx": "com net org at ch de es eu fr li us co.uk",
+    "hotmail": (
+        "com be ca ch cl cz de dk es fi fr gr hu it jp lt lv my nl no ph rs se sg sk co.id co.il co.in co.jp"
+        " co.kr co.nz co.th co.uk co.za com.ar com.au com.br com.hk com.tr com.tw com.vn"
+    ),
+    "live": (
+        "com at be ca cl cn de dk fi fr hk ie in it jp nl no ru se co.kr co.uk co.za com.ar com.au com.mx"
+        " com.my com.ph com.pt com.sg"
+    ),
+    "msn": "com",
+    "outlook": (
+        "com at be cl cz de dk es fr hu ie in it jp kr lv my ph pt sa sg sk co.id co.il co.nz co.th com.ar"
+        " com.au com.br com.gr com.tr com.vn"
+    ),
+    "yahoo": (
+        "com at be bg ca ch cl cz de dk es fi fr gr hu ie in it nl no pl pt ro se co.id co.il co.in co.jp"
+        " co.kr co.nz co.th co.uk co.za com.ar com.au com.br com.cn com.co com.hk com.mx com.my com.pe"
+        " com.ph com.sg com.tr com.tw com.ve com.vn"
+    ),
+    "yandex": "com by kz ru ua com.tr",
+}
+"""Below which ends each of them has mail: of any other, somebody else may have the same name."""
+_EVERYWHERE = frozenset(f"{name}.{end}" for name, ends in _OF_PROVIDERS.items() for end in ends.split())
 """Domains of mail for everybody: whoever shuts one out shuts out people who have nothing to do with it."""
 
 
@@ -60,7 +81,7 @@ def block_external_user(clues: Clues) -> list[Step]:
 
 
 def _is_for_everybody(domain: str) -> bool:
-    return domain in _FOR_EVERYBODY or bool(_IN_EVERY_COUNTRY.fullmatch(domain))
+    return domain in _FOR_EVERYBODY | _EVERYWHERE
 
 
 def _domains(names: Iterable[str]) -> list[str]:
