@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,10 +76,11 @@ async def ask(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     leaves: bool = False,
+    leaves_when: Callable[[], bool] = lambda: False,
     body: bytes = b"",
     client: str = "127.0.0.1",
 ) -> Answer:
-    """What the board answers; with `leaves`, to a browser that goes away at once."""
+    """What the board answers; with `leaves`, to a browser that goes away at once, or then."""
     parts = urlsplit(url)
     sent: list[Message] = []
     given = {"host": HOST} | dict(headers or {})
@@ -101,8 +102,8 @@ async def ask(
     async def receive() -> Message:
         if requests:
             return requests.pop()
-        if not leaves:
-            await asyncio.Event().wait()
+        while not leaves and not leaves_when():
+            await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:

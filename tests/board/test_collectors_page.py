@@ -255,6 +255,45 @@ def test_what_a_page_may_not_do_is_refused(it: Configured, name: str) -> None:
     assert it.text() == YAML
 
 
+IN_FILES = f"""\
+inputs:
+  office365:
+    type: office365
+    credentials:
+      tenant_id: "{TENANT}"
+      client_id: "cde3d36d-c36a-4df6-abb3-607d29e179a4"
+      client_secret_file: secret
+    cloud: {{login_url: "{OURS}", management_url: "{OURS}", graph_url: "{OURS}"}}
+outputs:
+  devo:
+    type: devo_http
+    config: {{endpoint: "{OURS}", domain: ours, token_file: token}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "turned"), [("inputs.office365", "login_url"), ("outputs.devo", "endpoint")]
+)
+def test_a_secret_in_a_file_goes_nowhere_else(tmp_path: Path, what: str, turned: str) -> None:
+    """Nothing of the secret stands in the text, which leaves it where it was and turns the host alone."""
+    for name in ("secret", "token"):
+        (tmp_path / name).write_text(SECRET)
+        (tmp_path / name).chmod(0o600)
+    it = Configured(tmp_path, IN_FILES)
+    kind, name = what.split(".")
+    text = editable(it, what)
+    moved = write(kind, name, text.replace(f'{turned}: "{OURS}"', f'{turned}: "https://evil.example"'))
+
+    judged = it.review(moved)
+
+    assert judged["can"] is False
+    assert ["would be sent elsewhere" in one["says"] for one in judged["mistakes"]] == [True]
+    assert it.post("/collectors/apply", moved).status == 422
+    assert it.post("/collectors/try", moved).status == 422
+    assert it.text() == IN_FILES
+    assert it.review(write(kind, name, f"{text}# only a word\n"))["can"] is True
+
+
 def test_an_undo_sends_no_secret_elsewhere(it: Configured) -> None:
     """A secret that was typed after a change does not go where that change would have sent it."""
     evil = HTTP.format("https://evil.example", "typed")

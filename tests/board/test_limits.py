@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from asking import view_of
 from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader
+from m365watch.board.leaving import Left, while_there
 from m365watch.board.planning import Query
 from m365watch.errors import QueryStopped
 
@@ -40,6 +43,29 @@ def test_whoever_goes_away_stops_the_query(collected: Path) -> None:
     reader = FactsReader(collected.parent / "lake")
     assert asyncio.run(leave()) == [(42,)]
     reader.close()
+
+
+def test_work_ends_with_the_browser_that_it_is_for() -> None:
+    """Whatever it is: it is cancelled as the browser goes, and nobody answers."""
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def leave() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def act() -> None:
+        with pytest.raises(Left):
+            await while_there(Request({"type": "http"}, leave), work())
+        await asyncio.sleep(0)  # The loop hears of it in a step of its own.
+
+    asyncio.run(act())
+    assert ended == ["cancelled"]
 
 
 def test_whoever_goes_away_leaves_no_error_behind(collected: Path) -> None:

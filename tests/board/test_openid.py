@@ -14,7 +14,7 @@ import pytest
 
 from asking import Answer, board_of
 from m365watch.board.access import Access, Role
-from m365watch.board.id_token import Expected, TokenWrong, access_in, has_too_many_groups, judge
+from m365watch.board.id_token import Expected, TokenWrong, access_in, has_too_many_groups, judge, read_keys
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -244,3 +244,12 @@ def test_a_token_that_is_nested_too_deeply_is_none() -> None:
 
     with pytest.raises(TokenWrong, match="it cannot be read"):
         judge(f"{part}.{part}.", {}, Expected("https://a.example", "app", "nonce"), now_s=0.0)
+
+
+@pytest.mark.parametrize(("bits", "kept"), [(1_024, []), (2_047, []), (2_048, ["a"]), (4_096, ["a"])])
+def test_a_key_that_is_too_short_is_none(bits: int, kept: list[str]) -> None:
+    """Whoever can factor it could sign in as anybody."""
+    number = (1 << bits) - 1
+    n = base64.urlsafe_b64encode(number.to_bytes((bits + 7) // 8)).decode().rstrip("=")
+
+    assert [*read_keys({"keys": [{"kid": "a", "kty": "RSA", "n": n, "e": "AQAB"}]})] == kept

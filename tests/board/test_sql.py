@@ -122,20 +122,40 @@ def test_bombs_are_stopped(sources: Sources) -> None:
             asyncio.run(sources.ask_sql(view_of(), text, rows_max=10, limit_s=limit_s))
 
 
+ENDLESS = "SELECT count(*) FROM range(100000000000000) AS a (i) WHERE hash(i) = 1"
+
+
+def children() -> set[str]:
+    """The processes that this one has started and that are there."""
+    found = set[str]()
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            found.update((task / "children").read_text().split())
+    return found
+
+
+@pytest.mark.parametrize("place", ["panel/sql/answer", "api/v1/sql/answer", "export/sql/answer.ndjson"])
+def test_a_query_ends_with_the_browser_that_asked(board: Board, place: str) -> None:
+    """The browser goes while its query is at work, which nothing else ends for half a minute."""
+
+    async def act() -> int:
+        before = children()
+        url = f"/{place}?{urlencode({'sql': ENDLESS})}"
+        left = await ask(board, url, leaves_when=lambda: bool(children() - before))
+        async with asyncio.timeout(60):
+            while children() - before:
+                await asyncio.sleep(0.01)
+        return left.status
+
+    assert asyncio.run(act()) == 499
+
+
 def test_whoever_leaves_ends_the_process(sources: Sources) -> None:
     """The child that works for a browser that went away is killed, and not left to its limit."""
 
-    def children() -> set[str]:
-        found = set[str]()
-        for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-            with suppress(OSError):  # a thread that has just ended
-                found.update((task / "children").read_text().split())
-        return found
-
     async def act() -> None:
         before = children()
-        text = "SELECT count(*) FROM range(100000000000000) AS a (i) WHERE hash(i) = 1"
-        asking = asyncio.create_task(sources.ask_sql(view_of(), text, rows_max=1, limit_s=250.0))
+        asking = asyncio.create_task(sources.ask_sql(view_of(), ENDLESS, rows_max=1, limit_s=250.0))
         while not children() - before:
             await asyncio.sleep(0.01)
         asking.cancel()

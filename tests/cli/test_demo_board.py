@@ -43,7 +43,7 @@ def alert(name: str, severity: Severity, *, detection: str = "") -> Alert:
     return Alert(
         id=AlertId(name),
         rule_id="r",
-        title="t",
+        title=f"alert {name}",
         severity=severity,
         tenant="t",
         group=(),
@@ -66,18 +66,18 @@ def test_the_link_leads_to_the_gravest_alert_of_all_attacks() -> None:
         judged("missed"),
     ]
 
-    assert path_to(all_of_them) == ("first, on the board", "/alert?alert=c")
+    assert path_to(all_of_them) == ("alert c, on the board", "/alert?alert=c")
     assert path_to([judged("missed")]) == ("The board", "/")
 
 
 def test_the_link_leads_to_the_takeover_where_there_was_one() -> None:
     """Which is critical like others, began later, and is told by an alert that was not its first."""
-    role = judged("Administrator role granted", alert("a", Severity.CRITICAL, detection="P01"))
+    role = judged("Administrator role granted", alert("a", Severity.CRITICAL, detection="I16"))
     takeover = judged(
         "Takeover", alert("b", Severity.HIGH), alert("c", Severity.CRITICAL, detection=TAKEOVER)
     )
 
-    assert path_to([role, takeover]) == ("Takeover, on the board", "/alert?alert=c")
+    assert path_to([role, takeover]) == ("alert c, on the board", "/alert?alert=c")
 
 
 def test_a_demo_that_lacks_the_board_says_so_to_whoever_looks_on() -> None:

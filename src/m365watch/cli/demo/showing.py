@@ -19,6 +19,7 @@ from rich.text import Text
 from m365watch.cli.beside import LISTEN, board_beside
 from m365watch.cli.demo.attacks import JudgedAttack
 from m365watch.errors import NeedsOperator
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,22 +31,24 @@ TAKEOVER = "C01"
 """The detection of a mailbox that was turned against its owner."""
 
 
-def gravest(judged: Sequence[JudgedAttack]) -> tuple[JudgedAttack, Alert] | None:
+def gravest(judged: Sequence[JudgedAttack]) -> Alert | None:
     """Of all alerts that tell of an attack the one of the highest severity, the first of several.
 
     Of critical ones the one that tells of a mailbox taken over comes first: it has the most to be seen.
     """
-    found = [(one, alert) for one in judged for alert in one.telling]
-    return max(found, key=lambda pair: (pair[1].severity.rank, pair[1].detection == TAKEOVER), default=None)
+    found = [alert for one in judged for alert in one.telling]
+    return max(found, key=lambda alert: (alert.severity.rank, alert.detection == TAKEOVER), default=None)
 
 
 def path_to(judged: Sequence[JudgedAttack]) -> tuple[str, str]:
-    """What the link leads to, in words, and its path on the board."""
-    found = gravest(judged)
-    if found is None:
+    """What the link leads to, in words, and its path on the board.
+
+    The alert is named and not an attack: one that joins what came before tells of several.
+    """
+    alert = gravest(judged)
+    if alert is None:
         return "The board", "/"
-    one, alert = found
-    return f"{one.attack.title}, on the board", f"/alert?alert={alert.id}"
+    return f"{plain(alert.title)}, on the board", f"/alert?alert={alert.id}"
 
 
 def listen_somewhere(usual: str = LISTEN) -> socket.socket:
