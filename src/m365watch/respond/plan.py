@@ -33,7 +33,7 @@ from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
-from m365watch.respond.steps import PartOfIt, Plan, Step
+from m365watch.respond.steps import Operation, PartOfIt, Plan, Remove, Step
 from m365watch.respond.strangers import ask_of_others, listed_in, strangers_in
 from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
@@ -277,12 +277,31 @@ def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
+    """Where alerts tell different things of one rule, it is one step, and all that they tell has to be so."""
     found: dict[tuple[str, tuple[str, ...], str], Step] = {}
     for step in steps:
-        first = found.setdefault((step.title, step.powershell, repr(step.operations)), step)
-        if first.since and step.since and first.since < step.since:
-            found[step.title, step.powershell, repr(step.operations)] = replace(first, since=step.since)
+        key = (step.title, step.powershell, repr(_without_agreement(step.operations)))
+        first = found.get(key)
+        if first is None:
+            found[key] = step
+            continue
+        since = max(first.since, step.since) if first.since and step.since else first.since
+        operations = tuple(map(_with_agreement, first.operations, step.operations))
+        more = step.notes if operations != first.operations else ()
+        notes = tuple(dict.fromkeys((*first.notes, *more)))
+        found[key] = replace(first, since=since, operations=operations, notes=notes)
     return list(found.values())
+
+
+def _without_agreement(operations: Sequence[Operation]) -> list[Operation]:
+    return [replace(one, agrees=(), folders=()) if isinstance(one, Remove) else one for one in operations]
+
+
+def _with_agreement(one: Operation, other: Operation) -> Operation:
+    if not (isinstance(one, Remove) and isinstance(other, Remove)):
+        return one
+    agrees = tuple(dict.fromkeys((*one.agrees, *other.agrees)))
+    return replace(one, agrees=agrees, folders=tuple(dict.fromkeys((*one.folders, *other.folders))))
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
