@@ -271,7 +271,25 @@ class Runs(RuleBasedStateMachine):
         """The process is killed; the next start may be killed as well, or have other outputs."""
         place = self.copy()
         self.abandon()
-        self.open(place, filtered=filtered, names=frozenset(names or self.names), cut_after=cut)
+        told = frozenset(names or self.names)
+        if self.may_come_as_rest():
+            told = (told & self.names) or self.names
+        self.open(place, filtered=filtered, names=told, cut_after=cut)
+
+    def may_come_as_rest(self) -> bool:
+        """Whether a blob waits of which nobody may have a record that was on its way.
+
+        An output that is added then gets that record with the rest of the blob, which the plain ledger does
+        not know: `test_grown.py` has it.
+        """
+        batches = self.plain.batches.values()
+        open_ones = {identity for one in batches if not one.is_committed for identity, *_ in one.new}
+        waiting = (one for one in self.plain.blobs.values() if one.final is None and one.lacking is not None)
+        return any(
+            identity is not None and (identity in open_ones or identity not in self.plain.owners)
+            for one in waiting
+            for identity in one.body
+        )
 
     @rule(filtered=st.booleans())
     def stop_and_start(self, filtered: bool) -> None:

@@ -71,6 +71,33 @@ def test_what_a_blob_has_grown_by_reaches_the_outputs_that_had_it(tmp_path: Path
     assert (left, progress.blobs_waiting, progress.blobs_delivered) == ([], 0, 2)
 
 
+def test_an_output_that_is_added_after_a_crash_gets_what_nobody_has(tmp_path: Path) -> None:
+    """Of the one batch of a blob nothing was delivered: its records come with the rest, to both, and once."""
+    at = NOW - timedelta(minutes=30)
+    ref = BlobRef(FEED, "blob", at, at + timedelta(days=7))
+    ledger = SqliteLedger(tmp_path, outputs=frozenset({"devo"}), now=NOW)
+    ledger.commit_listing(FEED, Window(at, NOW), [ref], complete=True, at=NOW)
+    ledger.open_batch([part(due(ledger)[0], "a")], frozenset({"devo"}))
+    ledger.close()
+
+    ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW)
+    ledger.settle_outputs({"devo": 0, "lake": 0}, queued={}, at=NOW)
+    [owed] = due(ledger)
+    second = ledger.open_batch([part(owed, "a")], OUTPUTS)
+    for output in sorted(OUTPUTS):
+        ledger.commit_delivered(second.number, output, Receipt(), at=NOW)
+    [rest] = due(ledger)
+    third = ledger.open_batch([part(rest, "a")], OUTPUTS)
+    for output in sorted(OUTPUTS):
+        ledger.commit_delivered(third.number, output, Receipt(), at=NOW)
+    left = due(ledger)
+    ledger.close()
+
+    assert owed.missing_outputs == {"devo"}
+    assert second.duplicates == {0: frozenset({0})}
+    assert (rest.missing_outputs, third.duplicates, left) == (OUTPUTS, {}, [])
+
+
 @pytest.mark.parametrize("letters", ["x", "-"])
 def test_a_blob_that_brought_nothing_of_its_own_before_may_have_grown(tmp_path: Path, letters: str) -> None:
     """The lake got it when all of it was a duplicate, or without an Id; what it has grown by is for both."""
