@@ -13,7 +13,7 @@ import structlog
 
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
-from m365watch.config.files import is_file, is_there, why_closed
+from m365watch.config.files import files_below, is_there, why_closed
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -260,8 +260,7 @@ def _digest_of(settings: DetectionSettings) -> str:
 
 def files_of(settings: DetectionSettings) -> list[Path]:
     """The user's own files: rules, their lists, and the exceptions."""
-    found = [path for folder in settings.rules_directories for path in sorted(folder.rglob("*"))]
-    files = [path for path in found if is_file(path)]
+    files = [path for folder in settings.rules_directories for path in files_below(folder)]
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 

@@ -20,3 +20,11 @@ def split_url(text: str) -> SplitResult:
     except ValueError:
         return NO_URL
     return parts
+
+
+def query_of(text: str) -> str:
+    """The query of an address, whatever its host and port may be: for asking a host of one's own with it."""
+    try:
+        return urlsplit(text).query
+    except ValueError:
+        return ""

@@ -11,7 +11,7 @@ import pytest
 from alerts import ANN, APP, make_alert, make_match
 from m365watch.detect.containment import WORDS
 from m365watch.detect.library import load_packs
-from m365watch.respond.plan import BUILDERS, plan_response
+from m365watch.respond.plan import BUILDERS, _each_once, plan_response
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from plan_scene import BOB, EVE, FIELDS, FRED, FULL, one_record, plan
 from test_quoting import HOSTILE
@@ -425,3 +425,13 @@ def test_a_policy_is_named_as_people_know_it() -> None:
     )
 
     assert step.title == 'Put the policy "Require MFA" back'
+
+
+def test_what_one_of_two_alerts_doubts_is_asked_for() -> None:
+    """One step is made of both: the other alert's certainty takes no doubt away."""
+    sure = Step("remove_inbox_rule", "Remove it", powershell=("x",))
+    unsure = replace(sure, asks_always=True)
+
+    assert [one.asks_always for one in _each_once([sure, unsure])] == [True]
+    assert [one.asks_always for one in _each_once([unsure, sure])] == [True]
+    assert [one.asks_always for one in _each_once([sure, sure])] == [False]

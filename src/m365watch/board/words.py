@@ -148,7 +148,7 @@ def system_words(name: str) -> str:
 
 def program_words(name: str) -> str:
     """A program that files are taken with; "Microsoft" is how those of that maker begin that synchronise."""
-    return "OneDrive, Office" if name == "Microsoft" else name
+    return "OneDrive sync" if name == "Microsoft" else name
 
 
 def right_words(name: str) -> str:

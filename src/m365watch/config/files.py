@@ -58,6 +58,11 @@ def is_folder(path: Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in it at any depth, in order; none where it is not there, or closed to this user."""
+    return sorted(path for path in folder.rglob("*") if is_file(path)) if is_folder(folder) else []
+
+
 def why_closed(path: Path) -> str:
     """Why this user cannot even see whether something is there; empty where he can."""
     try:

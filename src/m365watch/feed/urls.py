@@ -14,7 +14,7 @@ from yarl import URL
 from m365watch.config.settings import TenantSettings
 from m365watch.errors import BadAnswer, ContentLost
 from m365watch.model import ContentType, Window
-from m365watch.urls import split_url
+from m365watch.urls import query_of
 
 CONTENT_ID_LENGTH_MAX = 2_048
 NEXT_PAGE_LENGTH_MAX = 8_192
@@ -54,7 +54,7 @@ class Urls:
         """
         if len(next_page_uri) > NEXT_PAGE_LENGTH_MAX:
             raise BadAnswer("NextPageUri is too long", where=where)
-        query = split_url(next_page_uri.strip()).query
+        query = query_of(next_page_uri.strip())
         kept = [part for part in query.split("&") if part and not _names_publisher(part)]
         if not kept:
             raise BadAnswer("NextPageUri names no next page", where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from m365watch.config.files import files_below
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.detect.exceptions import list_unknown
 from m365watch.detect.library import Library
@@ -57,7 +58,7 @@ def _in_force(detections: DetectionSettings, library: Library, exceptions: int) 
 
 def _count_own(library: Library, directories: Iterable[Path]) -> int:
     """A rule names its file from the folder on that it was found in."""
-    own = {str(path.relative_to(folder.parent)) for folder in directories for path in folder.rglob("*.y*ml")}
+    own = {str(path.relative_to(folder.parent)) for folder in directories for path in files_below(folder)}
     return sum(rule.path in own for rule in library.rules)
 
 

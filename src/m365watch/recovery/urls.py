@@ -8,7 +8,7 @@ from urllib.parse import quote
 from yarl import URL
 
 from m365watch.errors import BadAnswer
-from m365watch.urls import split_url
+from m365watch.urls import query_of
 
 NEXT_LINK_LENGTH_MAX = 8_192
 """Characters of an `@odata.nextLink`."""
@@ -49,7 +49,7 @@ def next_query_of(next_link: str, *, where: str) -> str:
     """
     if len(next_link) > NEXT_LINK_LENGTH_MAX:
         raise BadAnswer("@odata.nextLink is too long", where=where)
-    query = split_url(next_link.strip()).query
+    query = query_of(next_link.strip())
     if not query:
         raise BadAnswer("@odata.nextLink names no next page", where=where)
     return quote(query, safe=_QUERY_AS_SENT, errors="surrogatepass")

@@ -289,7 +289,9 @@ def _each_once(steps: Iterable[Step]) -> list[Step]:
         operations = tuple(map(_with_agreement, first.operations, step.operations))
         more = step.notes if operations != first.operations else ()
         notes = tuple(dict.fromkeys((*first.notes, *more)))
-        found[key] = replace(first, since=since, operations=operations, notes=notes)
+        # A doubt of one alert is one of the step, whatever the other alert knows.
+        asks = first.asks_always or step.asks_always
+        found[key] = replace(first, since=since, operations=operations, notes=notes, asks_always=asks)
     return list(found.values())
 
 
