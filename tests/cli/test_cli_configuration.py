@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import structlog
@@ -216,3 +218,18 @@ def test_a_variable_without_certificates_is_a_mistake_of_the_settings(
     told = str(ended.exception) + ended.stderr
 
     assert f"SSL_CERT_FILE: {tmp_path}/c.json holds no certificate" in told
+
+
+@pytest.mark.parametrize("globals_", [{}, {"queue_max_size_in_mb": 500}])
+def test_a_configuration_may_come_by_a_pipe(tmp_path: Path, globals_: dict[str, int]) -> None:
+    """It can be read once: `run --config <(sops -d ...)`, also where it has more than the usual keys."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    text = json.dumps({"globals": globals_, "inputs": INPUTS, "outputs": CONSOLE})
+    writer = Thread(target=pipe.write_text, args=(text,), daemon=True)
+    writer.start()
+
+    settings = read_settings(pipe, job=None, collector=None)
+    writer.join()
+
+    assert [one.tenant_id for one in settings.tenants] == ["22222222-2222-2222-2222-222222222222"]

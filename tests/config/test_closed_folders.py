@@ -84,6 +84,18 @@ def test_rules_behind_a_closed_door_leave_the_packs_in_force(closed: Path) -> No
     assert [one for one in map(str, library.mistakes) if "closed" in one] == [f"{closed / 'rules'}: {CLOSED}"]
 
 
+@only_root
+def test_a_folder_of_rules_that_is_closed_itself_is_told(closed: Path) -> None:
+    """Its rules would be off without a word: what may not be listed looks as if it were empty."""
+    with as_nobody():
+        library = load_library([PACKS_DIRECTORY / "devo", closed])
+
+    assert len(library.rules) > 5
+    assert [str(one) for one in library.mistakes] == [
+        f"{closed}: it is closed to user {NOBODY}, who runs this"
+    ]
+
+
 def test_what_nobody_foresaw_is_told_as_a_refusal_and_not_to_be_reported(
     closed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

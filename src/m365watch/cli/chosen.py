@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m365watch.config.files import is_there
+from m365watch.config.files import is_file, is_there
 from m365watch.errors import SettingsRefused
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _read_files(
             for_board=for_board,
         )
     path = find_config(config or Path(os.environ[CONFIG_VARIABLE]))
-    plain = read_plainly(path, environment=os.environ, for_reading=for_reading)
+    # What comes by a pipe can be read once only.
+    plain = read_plainly(path, environment=os.environ, for_reading=for_reading) if is_file(path) else None
     if plain is not None:
         return plain
     from m365watch.config.load import load_settings

@@ -63,6 +63,13 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if is_file(path)) if is_folder(folder) else []
 
 
+def why_unlisted(folder: Path) -> str:
+    """Why this user may not see what is in the folder; empty where he may."""
+    if os.access(folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return ""
+    return f"it is closed to user {os.geteuid()}, who runs this"
+
+
 def why_closed(path: Path) -> str:
     """Why this user cannot even see whether something is there; empty where he can."""
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from m365watch.config.files import is_file, is_folder, read_small_file, why_closed
+from m365watch.config.files import is_file, is_folder, read_small_file, why_closed, why_unlisted
 from m365watch.detect.drafts import Draft, Lists, Reading, Written, all_faults, extension_of
 from m365watch.detect.filters import FilterDraft
 from m365watch.detect.finishing import make_rules
@@ -110,6 +110,9 @@ def _read_place(place: Path, reading: Reading) -> None:
         return
     if not is_folder(place):
         reading.complain(str(place), "", why_closed(place) or NO_PLACE)
+        return
+    if closed := why_unlisted(place):
+        reading.complain(str(place), "", closed)
         return
     lists = _lists_beside(place, reading)
     paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and is_file(path))
