@@ -17,8 +17,9 @@ from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
 from m365watch.lake.filters.fields import Kind, field_named
 from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
+from m365watch.lake.filters.mentions import ABOUT
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
-from m365watch.lake.filters.terms import Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.filters.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
@@ -58,16 +59,21 @@ def asked_of(view: View, term: Term | None) -> Asked:
 
 
 def _mentioned(view: View) -> list[Term]:
-    """What an investigation is about, where one has led here: it stands somewhere in the record."""
-    return [Holds(Wanted(value, 0, is_quoted=True)) for _, value in view.mentions]
+    """What an investigation is about, where one has led here: the records that it has are found."""
+    given = ((name, Wanted(value, 0, is_quoted=True)) for name, value in view.mentions)
+    return [About(name, value) if name in ABOUT else Holds(value) for name, value in given]
 
 
 def _refuse_contents(term: Term) -> None:
     """Refuse what would tell somebody of contents who may not see them, if only by what is found."""
     for leaf in leaves_of(term):
-        at = leaf.words.at if isinstance(leaf, Holds) else leaf.values[0].at
-        if isinstance(leaf, Holds) or leaf.field.reads_raw or leaf.field.name == "object":
-            raise FilterRefused("you see no contents of records", at=at, fix="name another field")
+        if not isinstance(leaf, Match):
+            at = (leaf.words if isinstance(leaf, Holds) else leaf.value).at
+        elif leaf.field.reads_raw or leaf.field.name == "object":
+            at = leaf.values[0].at
+        else:
+            continue
+        raise FilterRefused("you see no contents of records", at=at, fix="name another field")
 
 
 def without_contents(hit: Hit) -> Hit:
