@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from m365watch.board.narrowing import is_pattern, plain_name
+from m365watch.board.resting import Turn, at_once
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
@@ -104,8 +105,9 @@ def _narrowed(view: View) -> list[Term]:
 class HitsReader:
     """Answers searches in one lake; used by one event loop."""
 
-    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS, turn: Turn = at_once) -> None:
+        """Nothing is opened yet. Before a part is searched, `turn` is awaited."""
+        self._turn = turn
         self._finder = Finder(lake, part_records=part_records)
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-search")
 
@@ -124,6 +126,7 @@ class HitsReader:
             if end_s <= asked.span.start_s:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
+        await self._turn()
         return await self._stoppable(partial(self._find, asked, rows))
 
     async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
@@ -135,6 +138,7 @@ class HitsReader:
         """
         left = most
         for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
+            await self._turn()
             found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
             if found.count:
                 async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):

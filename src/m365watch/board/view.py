@@ -121,7 +121,7 @@ class View:
 
     @property
     def news_url(self) -> str:
-        """Where it is told what is new: the same for all pages of the same tenants, which share what comes."""
+        """Where what is new is told: the same for all pages of the same tenants, which share what comes."""
         return replace(self, range=read_range({}, now=self.now)).of_everything.url("/live")
 
     def narrowed_url(self, path: str, name: str, value: str) -> str:
