@@ -25,6 +25,8 @@ from m365watch.simulator.server import SimulationSettings, simulator_running
 
 ALL_ROLES = sorted({role for _, _, roles in PERMISSIONS for role in roles})
 RULES = "/users/ann@contoso.example/mailFolders/inbox/messageRules"
+DELETES = {"sequence": 1, "actions": {"delete": True}}
+"""What an inbox rule of Graph has that deletes what comes."""
 LINK = "https://contoso.example/sites/a/b.docx"
 
 

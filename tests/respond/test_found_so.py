@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from alerts import ANN, APP, make_alert, make_match
+import pytest
+
+from alerts import ANN, APP, hides, make_alert, make_match
 from m365watch.detect.alert import AlertId
 from m365watch.respond.desk import Came
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
-from m365watch.simulator.directory import GRANTS
-from responding_scene import RULES, Scene, in_scene
+from m365watch.simulator.directory import GRANTS, PERMISSIONS
+from responding_scene import ALL_ROLES, DELETES, RULES, Scene, in_scene
 
 ROLES = f"/servicePrincipals(appId='{APP}')/appRoleAssignments"
 OTHER = AlertId("f" * 32)
@@ -66,8 +68,8 @@ def test_what_was_so_and_nothing_else_is_let_go_as_well(tmp_path: Path) -> None:
     """The alert has done nothing that could be taken back, and wants something all the same."""
 
     async def test(scene: Scene) -> None:
-        scene.directory.add(RULES, {"displayName": ".."})
-        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        first = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
         second = replace(first, alert_id=OTHER)
         assert [told.came for told in await scene.apply(first)] == [Came.DONE]
         assert [told.came for told in await scene.apply(second)] == [Came.ALREADY]
@@ -78,3 +80,54 @@ def test_what_was_so_and_nothing_else_is_let_go_as_well(tmp_path: Path) -> None:
         assert [told.came for told in await scene.undo(first)] == [Came.DONE]
 
     in_scene(tmp_path, test)
+
+
+def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> None:
+    """It may be called otherwise by now: "done" alone would say that nothing is left."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        made = {"Operation": "New-InboxRule"} | hides("..")
+        alert = make_alert("remove_inbox_rule", user=ANN)
+        plan = plan_response(alert, [make_match(made), make_match(made, after_ms=1)])
+        plan = replace(plan, tenant=scene.tenant)
+
+        told = await scene.apply(plan)
+        assert [one.came for one in told] == [Came.MISSING, Came.DONE]
+        assert told[0].label == "1 more of that name"
+        assert [one.came for one in await scene.apply(plan)] == [Came.ALREADY]
+
+    in_scene(tmp_path, test)
+
+
+READERS = frozenset({"User.Read.All", "Directory.Read.All"})
+"""Of which one is needed to read an account."""
+
+
+@pytest.mark.parametrize(
+    ("roles", "came"),
+    [
+        (ALL_ROLES, [Came.ALREADY]),
+        ([one for one in ALL_ROLES if one not in READERS], [Came.MISSING]),
+    ],
+    ids=["the account may be read", "it may not"],
+)
+def test_a_mailbox_is_one_by_its_address_and_by_its_id(
+    tmp_path: Path, roles: list[str], came: list[Came]
+) -> None:
+    """One alert has the address, the next the object's id; where nobody may tell, they stay two."""
+    assert any(READERS & one for _, _, one in PERMISSIONS)
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        first = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
+        by_id = make_alert("remove_inbox_rule", user=str(scene.directory.users[ANN]["id"]))
+        second = plan_response(replace(by_id, id=OTHER), [make_match(hides(".."))])
+        second = replace(second, tenant=scene.tenant)
+
+        assert [told.came for told in await scene.apply(first)] == [Came.DONE]
+        assert [told.came for told in await scene.apply(second)] == came
+        [told, *_] = await scene.undo(first)
+        assert told.came is (Came.PICK if came == [Came.ALREADY] else Came.DONE)
+
+    in_scene(tmp_path, test, roles=roles)

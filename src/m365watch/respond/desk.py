@@ -111,6 +111,8 @@ class Desk:
             elif one.is_missing and not self._done_before(step, one):
                 there = f"there is: {_some(one.others)}" if one.others else ""
                 told.append(Told(Came.MISSING, there))
+            elif one.lacking > len(self._done_before(step, one)):
+                told.append(Told(Came.MISSING, f"{one.lacking} more of that name"))
         return looked, told
 
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:
