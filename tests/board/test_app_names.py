@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from html import unescape
 
-from asking import EVERYTHING, view_of
+from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.app_names import name_applications
 from m365watch.board.name_memory import LASTS_S, NameMemory
@@ -54,6 +55,30 @@ def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:
     for name, narrows in own.items():
         assert narrows is not None
         assert name.endswith(f"({narrows[1][:8]})")
+
+
+def test_alerts_and_filters_have_the_name(sources: Sources) -> None:
+    """On the queue, whom alerts are about, the alert itself, and the chip of a filter; links have the id."""
+    view = view_of("range=90d")
+    found = asyncio.run(sources.list_alerts(view)) or []
+    named = [(one.alert, value) for one in found for kind, value in one.alert.entities if kind == "app"]
+    called = asyncio.run(name_applications(view, sources, [value for _, value in named]))
+    alert, app_id = next((alert, one) for alert, one in named if called.get(one, "").endswith(")"))
+    name = called[app_id]
+    board = board_of(sources)
+    texts = [
+        asyncio.run(ask(board, url)).text
+        for url in (
+            "/panel/alerts/queue?range=90d&severity=informational",
+            "/panel/alerts/about?range=90d",
+            f"/panel/alert/case?range=90d&alert={alert.id}",
+            f"/exchange?range=90d&app={app_id}",
+        )
+    ]
+
+    assert [name in unescape(one) for one in texts] == [True] * len(texts)
+    assert all(f"app={app_id}" in one for one in texts[:-1])
+    assert f">{app_id}<" not in "".join(texts[:-1])
 
 
 def test_what_was_looked_up_is_not_asked_again_for_a_while() -> None:

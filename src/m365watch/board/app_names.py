@@ -48,6 +48,13 @@ async def name_applications(view: View, sources: Sources, ids: Iterable[str]) ->
     return known | memory.names(scope, others)
 
 
+async def name_entities(
+    view: View, sources: Sources, entities: Iterable[tuple[str, str]]
+) -> Mapping[str, str]:
+    """The same of the applications that alerts or records name among others."""
+    return await name_applications(view, sources, (value for kind, value in entities if kind == "app"))
+
+
 async def _look_up(view: View, sources: Sources, ids: list[str]) -> Mapping[str, str]:
     everything = replace(view.of_everything, range=read_range({"range": "90d"}, now=view.now))
     found: dict[str, str] = {}

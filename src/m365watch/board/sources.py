@@ -85,6 +85,8 @@ class Sources:
     """Reads and changes the configuration, for administrators."""
     app_names: NameMemory = field(default_factory=NameMemory)
     """What applications were found to be called."""
+    site_names: NameMemory = field(default_factory=NameMemory)
+    """How records were found to write the addresses of sites."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)

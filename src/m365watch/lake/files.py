@@ -24,16 +24,18 @@ from m365watch.config.files import why_shut
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
+from m365watch.lake.commits import (
+    NO_HOOKS,
+    is_checkpoint_due,
+    make_checkpoint,
+    noted,
+    sync_commits,
+    sync_found,
+)
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.unsound import cause_in_log
-from m365watch.lake.writer import (
-    COMMIT_RETRIES_MAX,
-    WRITE_FAILURES,
-    add_action,
-    after_commit,
-    sync_commits,
-)
+from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
 ROWS_PER_CHUNK = 8_192
@@ -222,7 +224,7 @@ def replace_files(
         *(_remove_action(file, now_ms, changes_rows=changes_rows) for file in old),
     ]
     for _ in range(COMMIT_RETRIES_MAX):
-        version = table.version()
+        version = sync_found(directory, table.version())
         try:
             _commit(table, actions, numbers or {})
         except CommitFailedError:
@@ -231,7 +233,8 @@ def replace_files(
                 return False
             continue
         table.update_incremental()
-        sync_commits(directory, table.version(), after=version)
+        if is_checkpoint_due(sync_commits(directory, table.version(), after=version), before=version):
+            make_checkpoint(table, directory)
         return True
     return False
 
@@ -250,8 +253,9 @@ def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], numbers:
         commit_properties=CommitProperties(
             max_commit_retries=0,
             app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
+            custom_metadata=noted(table.version()),
         ),
-        post_commithook_properties=after_commit(table.version()),
+        post_commithook_properties=NO_HOOKS,
     )
 
 
