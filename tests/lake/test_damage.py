@@ -156,21 +156,21 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
-LOG = "audit/_delta_log/{:020}.json {}"
+COMMIT = "audit/_delta_log/{:020}.json {}"
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "first of the log gone": (
         lambda lake: commit_of(lake, 0).unlink(),
-        LOG.format(0, "is missing"),
+        COMMIT.format(0, "is missing"),
     ),
     "one of the log gone": (
         lambda lake: commit_of(lake, 1).unlink(),
-        LOG.format(1, "is missing"),
+        COMMIT.format(1, "is missing"),
     ),
     "zeros in the log": (
         lambda lake: commit_of(lake, 2).write_bytes(bytes(4_096)),
-        LOG.format(2, "holds zeros in place of a commit"),
+        COMMIT.format(2, "holds zeros in place of a commit"),
     ),
-    "the log cut short": (lambda lake: cut(commit_of(lake, 2)), LOG.format(2, "is damaged")),
+    "the log cut short": (lambda lake: cut(commit_of(lake, 2)), COMMIT.format(2, "is damaged")),
 }
 
 

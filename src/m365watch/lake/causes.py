@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 
 from m365watch.lake.checking import list_file_faults
 from m365watch.lake.schema import TABLES
-from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, cause_in_log, refusal_of
+from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, cause_in_commits, refusal_of
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason, system_number_of
 
 LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
@@ -35,5 +35,5 @@ def find_fault(lake: Path) -> Cause | None:
                 for path, reason in list_file_faults(table, DeltaTable(table)):
                     return Cause(f"{shape.name}/{path} {reason}", BACK_FIX)
         except WRITE_FAILURES as failure:
-            return cause_in_log(table, failure)
+            return cause_in_commits(table, failure)
     return None

@@ -21,7 +21,7 @@ from m365watch.lake.files import (
 )
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
-from m365watch.lake.unsound import list_log_faults, refusal_of, why_newer
+from m365watch.lake.unsound import list_commit_faults, refusal_of, why_newer
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.values import dataclass
 
@@ -156,7 +156,7 @@ def _open(directory: Path, found: Checked) -> DeltaTable | None:
         if newer is not None:
             found.add(f"{newer.what}: {newer.fix}")
             return None
-        faults = list(list_log_faults(directory))
+        faults = list(list_commit_faults(directory))
         for path, reason in faults:
             found.add(f"{directory.name}/{path}: {reason}: {_BACK}")
         if not faults:

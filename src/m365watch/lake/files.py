@@ -34,7 +34,7 @@ from m365watch.lake.commits import (
 )
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
-from m365watch.lake.unsound import cause_in_log
+from m365watch.lake.unsound import cause_in_commits
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
@@ -105,7 +105,7 @@ def commits_named(directory: Path) -> Iterator[None]:
     try:
         yield
     except WRITE_FAILURES as failure:
-        cause = cause_in_log(directory, failure)
+        cause = cause_in_commits(directory, failure)
         raise LakeUnusable(
             f"the table's log cannot be read: {cause.what}", fix=cause.fix, where=str(directory)
         ) from failure

@@ -15,7 +15,7 @@ from m365watch.lake.arrow import pq
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
 
-LOG = "_delta_log"
+COMMITS = "_delta_log"
 BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"
     " configuration, to fill a new lake from now on"
@@ -52,7 +52,7 @@ def refusal_of(place: Path, failure: BaseException) -> Cause | None:
     return Cause(plain_reason(failure), fix)
 
 
-def cause_in_log(table: Path, failure: BaseException) -> Cause:
+def cause_in_commits(table: Path, failure: BaseException) -> Cause:
     """Why the log of the table in that folder could not be read, given what the library said of it."""
     refusal = refusal_of(table, failure)
     if refusal is not None:
@@ -60,7 +60,7 @@ def cause_in_log(table: Path, failure: BaseException) -> Cause:
     newer = why_newer(table, failure)
     if newer is not None:
         return newer
-    for path, reason in list_log_faults(table):
+    for path, reason in list_commit_faults(table):
         return Cause(f"{table.name}/{path} {reason}", BACK_FIX)
     return Cause(f"the log of table {table.name} cannot be read ({plain_reason(failure)})", BACK_FIX)
 
@@ -75,22 +75,22 @@ def why_newer(table: Path, failure: BaseException) -> Cause | None:
     return Cause(what, NEWER_FIX)
 
 
-def list_log_faults(table: Path) -> Iterator[tuple[str, str]]:
+def list_commit_faults(table: Path) -> Iterator[tuple[str, str]]:
     """Each file of the table's log that is missing or damaged, from its last checkpoint on, and how it is.
 
     Files are named from the table's folder on. Raises: OSError: the log cannot be listed.
     """
-    names = [path.name for path in (table / LOG).iterdir()]
+    names = [path.name for path in (table / COMMITS).iterdir()]
     commits = {int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))}
     checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
     last = max(checkpoints, default=-1)
-    if checkpoints and _is_torn(table / LOG / checkpoints[last]):
-        yield f"{LOG}/{checkpoints[last]}", "is damaged"
+    if checkpoints and _is_torn(table / COMMITS / checkpoints[last]):
+        yield f"{COMMITS}/{checkpoints[last]}", "is damaged"
     for number in range(last + 1, max(commits, default=last) + 1):
         name = f"{number:020}.json"
-        reason = _why_no_commit(table / LOG / name) if number in commits else "is missing"
+        reason = _why_no_commit(table / COMMITS / name) if number in commits else "is missing"
         if reason:
-            yield f"{LOG}/{name}", reason
+            yield f"{COMMITS}/{name}", reason
 
 
 def _why_no_commit(path: Path) -> str:
