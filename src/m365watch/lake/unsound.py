@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from m365watch.lake.arrow import pq
+from m365watch.lake.commits import commits_of
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
 
-COMMITS = "_delta_log"
 BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"
     " configuration, to fill a new lake from now on"
@@ -80,17 +80,18 @@ def list_commit_faults(table: Path) -> Iterator[tuple[str, str]]:
 
     Files are named from the table's folder on. Raises: OSError: the log cannot be listed.
     """
-    names = [path.name for path in (table / COMMITS).iterdir()]
+    folder = commits_of(table)
+    names = [path.name for path in folder.iterdir()]
     commits = {int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))}
     checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
     last = max(checkpoints, default=-1)
-    if checkpoints and _is_torn(table / COMMITS / checkpoints[last]):
-        yield f"{COMMITS}/{checkpoints[last]}", "is damaged"
+    if checkpoints and _is_torn(folder / checkpoints[last]):
+        yield f"{folder.name}/{checkpoints[last]}", "is damaged"
     for number in range(last + 1, max(commits, default=last) + 1):
         name = f"{number:020}.json"
-        reason = _why_no_commit(table / COMMITS / name) if number in commits else "is missing"
+        reason = _why_no_commit(folder / name) if number in commits else "is missing"
         if reason:
-            yield f"{COMMITS}/{name}", reason
+            yield f"{folder.name}/{name}", reason
 
 
 def _why_no_commit(path: Path) -> str:
