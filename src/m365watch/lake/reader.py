@@ -57,12 +57,15 @@ class LakeReader:
         sql: str,
         *,
         tenants: Sequence[str] | None = None,
+        sees_trail: bool = True,
         limit_s: float = LIMIT_S,
         memory_bytes: int = MEMORY_BYTES,
         rows_max: int = ROWS_MAX,
         ending: Ending | None = None,
     ) -> QueryAnswer:
         """What `sql`, exactly one SELECT, says about the rows of `tenants` (None: of all).
+
+        Without `sees_trail` the table `board_trail` is refused.
 
         The SQL runs in a child process that sees nothing but these rows, and ends after
         `limit_s` seconds, at about `memory_bytes`, or by `ending`. An empty lake answers with no rows.
@@ -85,6 +88,7 @@ class LakeReader:
             directory=str(self._directory),
             sql=sql,
             tenants=None if tenants is None else list(tenants),
+            sees_trail=sees_trail,
             limit_s=limit_s,
             memory_bytes=memory_bytes,
             rows_max=rows_max,

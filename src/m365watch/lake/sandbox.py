@@ -32,7 +32,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE, OF_ALL_TENANTS, TABLES, TableShape
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 from m365watch.plain import plain
 
@@ -49,6 +49,7 @@ _OF_FILES = "reading the stream registered as"
 """How DuckDB begins to tell what Arrow met in a file."""
 _OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
 """What every table of ours has, of whatever version."""
+NO_ROW = pc.scalar(value=False)
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
 
 
@@ -58,6 +59,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     sql: str
     tenants: list[str] | None
+    sees_trail: bool
+    """Whether `board_trail` may be read, which tells of what people did."""
     limit_s: float
     memory_bytes: int
     rows_max: int
@@ -158,11 +161,15 @@ def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
             rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
         # These speak of every tenant; who may see some tenants only sees none of them.
         for shape in OF_ALL_TENANTS:
-            tables[shape.name].allowed = pc.scalar(value=False)
+            tables[shape.name].allowed = NO_ROW
+    if not question.sees_trail:
+        tables[BOARD_TRAIL].allowed = NO_ROW
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         # First: some kilobytes of brackets or signs take the parser gigabytes.
         _confine_memory(question.memory_bytes)
         statement = only_select(question.sql)
+        if not question.sees_trail and BOARD_TRAIL in _mentioned_tables(connection, question.sql):
+            raise Refused(f"{BOARD_TRAIL} is for the role admin")
         _create_views(connection, tables, question.sql)
         connection.execute("SET lock_configuration = true")
         timer = threading.Timer(question.limit_s, connection.interrupt)
@@ -249,7 +256,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )
     words = frozenset(name for (name,) in reserved.fetchall())
-    mentioned = {name.lower() for name in _mentioned_tables(connection, sql)}
+    mentioned = _mentioned_tables(connection, sql)
     devo_tables = {name for name in mentioned if is_devo_table(name)}
     views = plan_views(devo_tables, reserved=words)
     if not mentioned or not mentioned <= {AUDIT, *NO_AUDIT, *views}:
@@ -264,9 +271,9 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
 
 
 def _mentioned_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-    """The tables that `sql` reads; none where DuckDB cannot say, as for SHOW TABLES."""
+    """The tables that `sql` reads, in lower case; none where DuckDB cannot say, as for SHOW TABLES."""
     try:
-        return connection.get_table_names(sql)
+        return {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
         return set()
 
