@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 import m365watch
+from m365watch.config.files import is_folder, why_shut
 from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.sandbox import Question, Verdict
 from m365watch.lake.schema import AUDIT
@@ -71,7 +72,13 @@ class LakeReader:
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
-        if not self._directory.is_dir():
+        if closed := why_shut(self._directory):
+            raise QueryStopped(
+                f"the lake cannot be read: {closed}",
+                fix="run this as the user whose lake it is, or let this one read it",
+                where=self._place,
+            )
+        if not is_folder(self._directory):
             raise LakeMissing(
                 "there is no lake here",
                 fix="run `m365watch run` first, or name another directory",
@@ -103,7 +110,7 @@ class LakeReader:
         if verdict.unreadable is not None:
             raise QueryStopped(
                 f"the lake cannot be read: {verdict.unreadable}",
-                fix="name a lake that m365watch wrote",
+                fix=verdict.cure,
                 where=self._place,
             )
         with pa.ipc.open_stream(body) as reader:

@@ -45,6 +45,8 @@ _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
 """How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
 _VANISHED = "No such file or directory"
+_OF_FILES = "reading the stream registered as"
+"""How DuckDB begins to tell what Arrow met in a file."""
 _OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
 """What every table of ours has, of whatever version."""
 NO_ROW = pc.scalar(value=False)
@@ -75,6 +77,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it failed because a file went while it was being read; the newest version does without it."""
     unreadable: str | None = None
     """What is wrong with the lake."""
+    cure: str = ""
+    """What to do about that."""
     types: list[str] = []
     truncated: bool = False
 
@@ -100,8 +104,10 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict, schema, rows = _run(question)
     except Refused as refusal:
         verdict = Verdict(refused=str(refusal))
-    except (Foreign, DeltaError) as failure:
-        verdict = Verdict(unreadable=_one_line(str(failure)))
+    except Foreign as failure:
+        verdict = Verdict(unreadable=str(failure), cure="name a lake that m365watch wrote")
+    except DeltaError as failure:
+        verdict = _unreadable(question, failure)
     except duckdb.InterruptException:
         verdict = Verdict(stopped=f"it took longer than {question.limit_s:g} s")
     except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
@@ -110,7 +116,7 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict = Verdict(stopped=str(stop))
     except (duckdb.Error, pa.ArrowException, OSError) as failure:
         # DuckDB hands on a failed allocation of Arrow's as its own wrong input.
-        told = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
+        told = _verdict_on(failure, question, too_large=too_large)
         is_plain = told.stopped not in {None, too_large} and not told.vanished
         verdict = Verdict(refused=told.stopped) if isinstance(failure, duckdb.Error) and is_plain else told
     sink.write(msgspec.json.encode(verdict) + b"\n")
@@ -121,19 +127,30 @@ def answer(question: Question, sink: BinaryIO) -> None:
     sink.flush()
 
 
-def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
+def _verdict_on(failure: Exception, question: Question, *, too_large: str) -> Verdict:
     """What a failure amounts to that came by way of Arrow, in the middle of the rows.
 
     DuckDB computes rows as they are fetched, so whether a record's contents fail the query
     before or after the first of them is chance; the answer is the same.
     """
+    told = _one_line(str(failure))
     if _OUT_OF_MEMORY.lower() in told.lower():
         return Verdict(stopped=too_large)
     if "INTERRUPT" in told:
         return Verdict(stopped=f"it took longer than {question.limit_s:g} s")
-    if _VANISHED in told:
-        return Verdict(stopped=told, vanished=True)
+    if isinstance(failure, OSError) or _VANISHED in told or _OF_FILES in told:
+        return _unreadable(question, failure, has_vanished=_VANISHED in told)
     return Verdict(refused=told) if _DUCKDB_ERROR.match(told) else Verdict(stopped=told)
+
+
+def _unreadable(question: Question, failure: Exception, *, has_vanished: bool = False) -> Verdict:
+    """What is wrong with the lake, where that can be seen."""
+    from m365watch.lake.causes import LOOK_FIX, find_fault
+    from m365watch.lake.unsound import Cause, refusal_of
+
+    lake = Path(question.directory)
+    cause = refusal_of(lake, failure) or find_fault(lake) or Cause(str(failure), LOOK_FIX)
+    return Verdict(unreadable=_one_line(cause.what), cure=cause.fix, vanished=has_vanished)
 
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
