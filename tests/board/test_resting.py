@@ -176,7 +176,7 @@ def test_every_way_to_the_lake_waits_for_its_turn(collected: Path, asks: str) ->
     ways: dict[str, Callable[[], object]] = {
         "facts": lambda: facts.ask(view, TOTAL),
         "hits": lambda: facts.hits.find(asked_of(view, None), before_s=None, rows=1),
-        "sql": lambda: facts.sql.ask("SELECT 1", tenants=None, rows_max=1),
+        "sql": lambda: facts.sql.ask("SELECT 1", tenants=None, sees_trail=True, rows_max=1),
     }
 
     async def ask() -> None:
