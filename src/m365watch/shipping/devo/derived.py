@@ -100,6 +100,9 @@ def _of_address(columns: Columns, name: str) -> str | None:
     if name == "ip":
         found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in ADDRESS_FIELDS))
         return f"lower({found})"
+    if name == "origin":
+        # A network of IPv6 cannot be worked out there: each address counts by itself.
+        return derive(columns, "ip")
     if name == "provider":
         return linq.first_of(derive(columns, "asn"), derive(columns, "network"))
     if name not in {"network", "country", "asn_name", "asn"}:
