@@ -19,6 +19,7 @@ from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
+from m365watch.board.resting import Rests, at_once
 from m365watch.board.server_lines import told_as_ours
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import FILE_NAME as SESSIONS_FILE
@@ -29,7 +30,7 @@ from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
 from m365watch.board.trail import CLOSED, KeptTrail, NoTrail
 from m365watch.board.users import Users
-from m365watch.clock import Clock
+from m365watch.clock import Clock, thread_cpu_s
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
@@ -144,16 +145,18 @@ async def serve_board(
     listener: socket.socket | None = None,
     files: tuple[tuple[str, Path], ...] = (),
     tell: Callable[[], None] = lambda: None,
+    beside: bool = False,
 ) -> None:
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     `files` are the configuration's behind the options that name them, for the commands that pages print. The
-    port is the board's once `tell` is called.
+    port is the board's once `tell` is called. `beside` a collector it rests while others want the cores.
 
     Raises: NeedsOperator: the port cannot be used.
     """
     lake = settings.lake_directory
-    facts = None if lake is None else FactsReader(lake)
+    rests = Rests(clock) if beside else None
+    facts = None if lake is None else FactsReader(lake, turn=rests.turn if rests else at_once)
     places = knowledge_of(settings.detections, clock=clock).enrichment
     entrance = open_entrance(settings, listening, clock=clock)
     asking = open_session() if entrance and settings.board and settings.board.entra else None
@@ -170,7 +173,7 @@ async def serve_board(
     server = _Server(config, tell)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
-    keeping = asyncio.create_task(_keep_rollups(lake, clock)) if lake is not None else None
+    keeping = asyncio.create_task(_keep_rollups(lake, clock, rests)) if lake is not None else None
     stopping = asyncio.create_task(_stop_when(stop, server))
     shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
     try:
@@ -294,11 +297,20 @@ async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> N
         await sources.take_up()
 
 
-async def _keep_rollups(lake: Path, clock: Clock) -> None:
+async def _keep_rollups(lake: Path, clock: Clock, rests: Rests | None) -> None:
     """Make rollups of what is new, again and again; what fails is made at the next time."""
+
+    def keep() -> float:
+        """How much work it was: one thread does it."""
+        begun_s = thread_cpu_s()
+        keep_rollups(lake, now_s=clock.now().timestamp())
+        return thread_cpu_s() - begun_s
+
     while True:
         try:
-            await asyncio.to_thread(keep_rollups, lake, now_s=clock.now().timestamp())
+            work_s = await asyncio.to_thread(keep)
+            if rests is not None:
+                await rests.rest_from(work_s)
         except Exception as error:  # noqa: BLE001 - pages do without rollups, only slower
             _log.warning(
                 f"board: rollups were not made: {error}; pages count the records themselves meanwhile"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from html import unescape
+from typing import cast
 
-from asking import EVERYTHING, view_of
+from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.app_names import name_applications
 from m365watch.board.name_memory import LASTS_S, NameMemory
@@ -42,6 +45,26 @@ def test_an_application_is_called_as_its_consent_calls_it(sources: Sources) -> N
         assert asyncio.run(name_applications(view, sources, asked)) == {EXCHANGE: "Exchange Online"}
 
 
+def test_what_a_secret_was_added_to_is_called_by_its_name() -> None:
+    """Such records name the application's object, and no id that anything else does."""
+    target = "application_0d6717ac-b114-482b-8269-43a030968434"
+    raw = json.dumps({"Target": [{"ID": target, "Type": 2}, {"ID": "Payroll", "Type": 1}]})
+
+    class Told:
+        """Sources whose records of changes have that one."""
+
+        app_names = NameMemory()
+
+        async def ask(self, view: object, query: Query, *, ids: list[str]) -> list[tuple[str, str]]:
+            return [(one, raw) for one in ids]
+
+    named = name_applications(
+        view_of("range=30d"), cast("Sources", Told()), [target.capitalize(), "application_1"]
+    )
+
+    assert asyncio.run(named) == {target: "Payroll (0d6717ac)"}
+
+
 def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:
     """Of the application that an intruder was let in by."""
     shape = asyncio.run(exchange.read_with(view_of("range=30d"), sources))
@@ -54,6 +77,30 @@ def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:
     for name, narrows in own.items():
         assert narrows is not None
         assert name.endswith(f"({narrows[1][:8]})")
+
+
+def test_alerts_and_filters_have_the_name(sources: Sources) -> None:
+    """On the queue, whom alerts are about, the alert itself, and the chip of a filter; links have the id."""
+    view = view_of("range=90d")
+    found = asyncio.run(sources.list_alerts(view)) or []
+    named = [(one.alert, value) for one in found for kind, value in one.alert.entities if kind == "app"]
+    called = asyncio.run(name_applications(view, sources, [value for _, value in named]))
+    alert, app_id = next((alert, one) for alert, one in named if called.get(one, "").endswith(")"))
+    name = called[app_id]
+    board = board_of(sources)
+    texts = [
+        asyncio.run(ask(board, url)).text
+        for url in (
+            "/panel/alerts/queue?range=90d&severity=informational",
+            "/panel/alerts/about?range=90d",
+            f"/panel/alert/case?range=90d&alert={alert.id}",
+            f"/exchange?range=90d&app={app_id}",
+        )
+    ]
+
+    assert [name in unescape(one) for one in texts] == [True] * len(texts)
+    assert all(f"app={app_id}" in one for one in texts[:-1])
+    assert f">{app_id}<" not in "".join(texts[:-1])
 
 
 def test_what_was_looked_up_is_not_asked_again_for_a_while() -> None:

@@ -263,10 +263,21 @@ def test_a_technique_has_the_colour_of_its_worst_alert(sources: Sources) -> None
 
 def test_an_application_is_called_alike_everywhere() -> None:
     """By its name where it has one, on alerts and records as in an investigation; the link has its id."""
-    [way] = entity_ways(view_of(), [("app", "00000002-0000-0ff1-ce00-000000000000")])
+    [way] = entity_ways(view_of(), [("app", "00000002-0000-0ff1-ce00-000000000000")], {})
 
     assert way.text == "Exchange Online"
     assert way.url == "/investigate?app=00000002-0000-0ff1-ce00-000000000000"
+
+
+def test_a_record_calls_an_application_of_ones_own_by_its_name() -> None:
+    """Whether somebody used it, or it was what something was done to."""
+    app = "5E9F7C0A-1111-4111-8111-000000000000"
+    row = ("1", 0, "AzureActiveDirectory", "Update application.", "ann@x", "", "ok", app, "", app, "t", "{}")
+
+    shown = alert.record_shown(view_of(), row, [], {app.lower(): "Mailer (5e9f7c0a)"})
+
+    assert shown.says == "Mailer (5e9f7c0a)"
+    assert ("Mailer (5e9f7c0a)", f"/investigate?app={app}") in [(way.text, way.url) for way in shown.ways]
 
 
 def test_the_steps_of_an_attack_come_before_what_stands_alone(sources: Sources) -> None:

@@ -20,14 +20,16 @@ from starlette.requests import HTTPConnection
 from asking import EVERYTHING, Answer, ask, board_of, document_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.completing import complete
+from m365watch.board.counted import bound_of
 from m365watch.board.exporting import csv_line
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.pages import search
-from m365watch.board.queries import activity
+from m365watch.board.queries import activity, trails
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import name_tenants
+from m365watch.lake.filters.finding import Hit
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 
@@ -92,6 +94,33 @@ def test_the_filters_of_the_page_hold_for_the_search(sources: Sources, collected
     assert {row.cells[1].text for row in shape.rows} <= {"Exchange", "OneDrive"}
     assert {row.cells[5].text for row in shape.rows} == {"ok"}
     assert searched(sources, "from=2020-01-01&to=2020-02-01").count == 0
+
+
+@pytest.mark.parametrize("name", ["mailbox", "site", "session", "text"])
+def test_a_search_finds_what_an_investigation_is_about(sources: Sources, name: str) -> None:
+    """No record more, and none less: one leads to the other."""
+    value = asyncio.run(mentioned(sources))[name]
+    query = urlencode({"range": "30d", name: value})
+    trail = trails.trail([name], sheets=50)
+    told = asyncio.run(sources.ask(view_of(query), trail, **bound_of(view_of(query))))
+
+    async def found() -> list[Hit]:
+        chunks = sources.read_hits(view_of(query), None, most=100_000)
+        return [hit for hits in [one async for one in chunks] for hit, _ in hits]
+
+    assert sorted(one.id for one in asyncio.run(found())) == sorted(row[0] for row in told)
+    assert told
+
+
+async def mentioned(sources: Sources) -> dict[str, str]:
+    """Of each kind what the records of an intruder's delegate name, in their own case."""
+    asked = trails.traces(
+        "SELECT max(CASE WHEN owner <> user_id THEN owner END), max(session),"
+        " max(regexp_extract(object, '^https://[^/]+/[^/]+/[^/]+/'))"
+        " FROM (SELECT *, try(json_extract_string(raw, '$.MailboxOwnerUPN')) AS owner FROM facts)"
+    )
+    [(owner, session, site)] = await sources.ask(view_of("range=30d"), asked)
+    return {"mailbox": owner, "session": session, "site": site, "text": owner.partition("@")[0]}
 
 
 @pytest.fixture

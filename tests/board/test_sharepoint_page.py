@@ -10,12 +10,15 @@ import pytest
 
 from asking import ask, view_of
 from m365watch.board.marks import alerts_by_record, list_changes
-from m365watch.board.pages.sharepoint import shared_by, sharing
+from m365watch.board.name_memory import NameMemory
+from m365watch.board.pages.sharepoint import shared_by, sharing, sites
 from m365watch.board.planning import Query
 from m365watch.board.queries import sharepoint
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Several
+from m365watch.board.shapes import Grid, Several
 from m365watch.board.sources import Sources
+from m365watch.board.spelling import spell_sites
+from m365watch.lake.reader import LakeReader
 
 
 def shared(target: str, kind: str, operation: str = "SharingSet") -> tuple[str, str]:
@@ -100,6 +103,39 @@ def test_older_links_are_not_asked_for_where_they_fill_the_table(sources: Source
 
     newest, worst = sharepoint.SHARING_OUTSIDE.newest, sharepoint.SHARING_OUTSIDE.marked
     assert [one for one in asked if one != asked[0]] == [newest, worst, newest]
+
+
+def test_sites_are_written_as_records_write_them(sources: Sources) -> None:
+    """Rollups have them in lower case; whoever has no site among the newest records keeps that."""
+    lake = sources.settings.lake_directory
+    assert lake is not None
+    told = LakeReader(lake).query("SELECT DISTINCT field(raw, '$.SiteUrl') FROM audit", rows_max=10_000)
+    written = {str(row[0]).rstrip("/").split("/", 3)[-1] for row in told.rows if row[0]}
+
+    shape = asyncio.run(sites(view_of("range=30d"), sources))
+
+    assert isinstance(shape, Several)
+    shown = {row[0].text for row in cast("Grid", shape.parts[0]).rows}
+    assert shown <= written
+    assert shown != {one.lower() for one in shown}
+
+
+def test_a_site_is_not_written_as_another_that_begins_so() -> None:
+    """Only what its address is the beginning of, up to a slash, tells how it is written."""
+    view = view_of("range=30d")
+
+    class Newest:
+        """Sources whose newest records are about these."""
+
+        site_names = NameMemory()
+
+        async def ask(self, view: object, query: Query) -> list[tuple[str]]:
+            return [("https://x/sites/HRplus/a.txt",), ("https://x/sites/Hr/B.txt",), ("https://x/sites/It",)]
+
+    wanted = ["https://x/sites/hr", "https://x/sites/it", "https://x/sites/h"]
+    spelled = asyncio.run(spell_sites(view, cast("Sources", Newest()), wanted))
+
+    assert spelled == {"https://x/sites/hr": "https://x/sites/Hr", "https://x/sites/it": "https://x/sites/It"}
 
 
 def rows_of(shape: Any) -> Any:

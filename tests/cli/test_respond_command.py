@@ -57,7 +57,11 @@ def keep_alert(config: Path, *, alert_id: str, rule_name: str = "..") -> None:
         identity=alert_id,
         record_id="r1",
         severity=alert.severity,
-        values={"Operation": "New-InboxRule", "Parameters.Name": rule_name},
+        values={
+            "Operation": "New-InboxRule",
+            "Parameters.Name": rule_name,
+            "Parameters.MoveToFolder": "RSS Feeds",
+        },
     )
     with closing(DetectionState(state / FILE_NAME)) as kept, kept.transaction():
         kept.matches.add([match])
@@ -80,7 +84,8 @@ def test_the_plan_is_printed_with_graph_and_powershell(config: Path) -> None:
     assert "GET http://127.0.0.1:9/v1.0/users/ann%40contoso.example/mailFolders/inbox/messageRules\n" in out
     assert "1. End all sessions of ann@contoso.example  [cannot be undone]" in out
     assert "3. See whether ann@contoso.example forwards its mail besides, and to whom  [by hand]" in out
-    assert "MailboxSettings.ReadWrite, User.RevokeSessions.All" in out
+    assert "MailboxSettings.ReadWrite, User.RevokeSessions.All\n" in out
+    assert "\nWith these besides less is left to you: Mail.ReadBasic.All, User.Read.All\n" in out
     assert "\n1 step is yours, by hand: 3\n" in out
 
 
@@ -98,6 +103,8 @@ def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
     ]
     assert document["steps"][0]["graph"][0]["method"] == "POST"
     assert document["steps_by_hand"] == 1
+    assert document["steps"][1]["wished_permissions"] == ["Mail.ReadBasic.All", "User.Read.All"]
+    assert document["wished_permissions"] == ["Mail.ReadBasic.All", "User.Read.All"]
 
 
 def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path) -> None:

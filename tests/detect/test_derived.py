@@ -175,7 +175,8 @@ def test_without_accepted_domains_the_actors_own_is_inside() -> None:
 def test_a_rule_that_outlook_saved_has_recipients() -> None:
     """They stand in JSON in a string, and count only if the rule forwards."""
     rule = {"Actions": [{"ActionType": "ForwardToRecipientsAction", "Recipients": ["eve@example.net"]}]}
-    moves = {"Actions": [{"ActionType": "MoveAction"}], "Conditions": [{"From": ["eve@example.net"]}]}
+    bank = {"Conditions": [{"From": ["bank@example.net"]}]}
+    moves = {"Actions": [{"ActionType": "MoveAction"}]} | bank
 
     def seen(rule: object) -> Any:
         pair = {"Name": "ServerRule", "Value": json.dumps(rule)}
@@ -183,6 +184,10 @@ def test_a_rule_that_outlook_saved_has_recipients() -> None:
 
     assert seen(rule) == ("eve@example.net",)
     assert seen(moves) == ()
+    # Whose mail it is for is none; where its actions name nobody, whoever it names may be one.
+    assert seen(rule | bank) == ("eve@example.net",)
+    forwards = {"Actions": [{"ActionType": "ForwardToRecipientsAction"}], "Recipients": ["eve@example.net"]}
+    assert seen(forwards) == ("eve@example.net",)
 
 
 def test_what_a_property_gained_is_told_from_what_it_had() -> None:

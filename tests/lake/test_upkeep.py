@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lake_place import records_of
 from m365watch.clock import SystemClock
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
 from m365watch.lake.files import LakeFile
 from m365watch.lake.merging import (
     FILES_PER_MERGE_MAX,
@@ -28,7 +29,7 @@ from m365watch.lake.merging import (
     plan_merges,
 )
 from m365watch.lake.upkeep import COMMITS_PER_UPKEEP, COMMITS_UNTIL_HURRY, Upkeep, is_due, keep_up
-from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter
+from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
 
 BATCHES = COMMITS_PER_UPKEEP + COMMITS_PER_CHECKPOINT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from lake_place import WRITER_ID, LakePlace, file_size_limit, records_of, rows_o
 from m365watch.clock import SystemClock
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.columns import tabulate
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
 from m365watch.lake.parquet import FRESH, MERGED, Part, write_part
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import COMMITS_PER_CHECKPOINT, AuditWriter, OpenTable, write_batch
+from m365watch.lake.writer import AuditWriter, OpenTable, write_batch
 from m365watch.model import Batch
 from m365watch.outputs.lake import LakeOutput
 from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
@@ -243,7 +244,7 @@ def test_a_checkpoint_is_made_every_so_often(tmp_path: Path) -> None:
         writer.append(batch_of(number, count=1))
 
     found = json.loads((tmp_path / "audit" / "_delta_log" / "_last_checkpoint").read_text())
-    assert found["version"] == COMMITS_PER_CHECKPOINT - 1
+    assert found["version"] == COMMITS_PER_CHECKPOINT
 
 
 def test_the_files_say_what_is_in_them(tmp_path: Path) -> None:
@@ -302,14 +303,17 @@ def test_times_keep_their_least_and_greatest_without_a_dictionary(tmp_path: Path
 
 
 class Syncs:
-    """What was brought to the disk, by its name."""
+    """What was brought to the disk, by its name, and what is looked at just then."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.at: dict[str, Callable[[], None]] = {}
         self._sync = os.fsync
 
     def __call__(self, descriptor: int) -> None:
-        self.names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        self.names.append(name)
+        self.at.get(name, lambda: None)()
         self._sync(descriptor)
 
 
@@ -368,6 +372,55 @@ def test_a_young_table_is_not_believed_to_be_on_the_disk(tmp_path: Path, syncs: 
     AuditWriter(tmp_path / "lake", app_id=APP_ID).append(batch_of(2))
 
     assert {*syncs.names} >= MADE | {f"{number:020}.json" for number in range(batches + 2)}
+
+
+CHECKPOINT = f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet"
+
+
+@pytest.mark.parametrize(
+    ("batches", "needed"),
+    [
+        (1, {*MADE, f"{1:020}.json"}),
+        (2, {"_delta_log", f"{2:020}.json"}),
+        (COMMITS_PER_CHECKPOINT, {"_delta_log", "_last_checkpoint", CHECKPOINT}),
+        (COMMITS_PER_CHECKPOINT + 2, {"_delta_log", f"{COMMITS_PER_CHECKPOINT + 2:020}.json"}),
+    ],
+)
+def test_what_is_found_is_on_the_disk_before_it_is_believed(
+    tmp_path: Path, syncs: Syncs, batches: int, needed: set[str]
+) -> None:
+    """A process killed between its commit and the sync leaves a batch that the ledger will call delivered."""
+    killed = AuditWriter(tmp_path / "lake", app_id=APP_ID)
+    for number in range(1, batches + 1):
+        killed.append(batch_of(number, count=1))
+    syncs.names.clear()
+
+    again = AuditWriter(tmp_path / "lake", app_id=APP_ID)
+
+    assert again.last_batch == batches
+    assert needed <= {*syncs.names}
+
+
+def test_old_commits_go_once_their_checkpoint_is_on_the_disk(tmp_path: Path, syncs: Syncs) -> None:
+    """It is all that is left of them: a power cut may take what was not synced."""
+    writer = AuditWriter(tmp_path, app_id=APP_ID)
+    log = tmp_path / "audit" / "_delta_log"
+    for number in range(1, COMMITS_PER_CHECKPOINT):
+        writer.append(batch_of(number, count=1))
+    long_ago_s = 1_600_000_000
+    for path in log.iterdir():
+        os.utime(path, (long_ago_s, long_ago_s))
+    there: list[int] = []
+    syncs.at = {
+        f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet": lambda: there.append(len([*log.glob("*.json")]))
+    }
+
+    writer.append(batch_of(COMMITS_PER_CHECKPOINT, count=1))
+
+    assert there == [COMMITS_PER_CHECKPOINT + 1]
+    assert len([*log.glob("*.json")]) < COMMITS_PER_CHECKPOINT
+    assert {"_last_checkpoint"} <= {*syncs.names}
+    assert AuditWriter(tmp_path, app_id=APP_ID).last_batch == COMMITS_PER_CHECKPOINT
 
 
 def test_a_table_without_batches_is_on_the_disk_at_once(tmp_path: Path, syncs: Syncs) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from m365watch.respond.permissions import NEEDED, carries_out
+from m365watch.respond.permissions import NEEDED, WISHED, carries_out, wishes
 from m365watch.simulator.scenario import Behaviour, Scenario
 from preflight_scene import NOTE, OK, SKIPPED, preflight, steps_of
 
-ALL = sorted({name for names in NEEDED.values() for name in names})
+ALL = sorted({name for names in (*NEEDED.values(), *WISHED.values()) for name in names})
 
 
 def acting(*roles: str) -> Scenario:
@@ -43,6 +43,27 @@ def test_what_can_be_carried_out_is_told_and_what_it_lacks(tmp_path: Path) -> No
     assert seen.startswith("can do revoke_sessions, remove_inbox_rule; for the others it lacks ")
     assert "RoleManagement.ReadWrite.Directory" in seen
     assert "docs/respond.md" in fix
+
+
+def test_what_a_person_has_to_pick_for_want_of_a_permission_is_told(tmp_path: Path) -> None:
+    """The commonest rule of an intruder moves mail: every step could be done, and that rule stayed."""
+    steps = response_steps(tmp_path, acting(*(one for one in ALL if one != "Mail.ReadBasic.All")))
+
+    without = "without Mail.ReadBasic.All rules that move or copy mail are left to a person"
+    assert steps["roles"][:2] == (NOTE, f"can do every step that Graph can do; {without}")
+
+
+@pytest.mark.parametrize(
+    ("able", "roles", "wished"),
+    [
+        (["remove_inbox_rule"], ["Mail.ReadWrite"], ["User.Read.All"]),
+        (["remove_inbox_rule"], ["Mail.ReadBasic.All", "User.ReadWrite.All"], []),
+        (["revoke_sessions"], [], []),
+    ],
+)
+def test_only_what_can_be_done_has_wishes(able: list[str], roles: list[str], wished: list[str]) -> None:
+    """And a wider permission fulfils them."""
+    assert [*wishes(able, roles)] == wished
 
 
 def test_the_application_that_collects_is_not_to_respond_as_well(tmp_path: Path) -> None:

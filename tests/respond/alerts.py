@@ -44,3 +44,8 @@ def make_match(values: dict[str, str], *, after_ms: int = 0) -> Match:
         severity=Severity("high"),
         values=values,
     )
+
+
+def hides(name: str) -> dict[str, str]:
+    """What is kept of a record of an inbox rule of that name, which deletes what comes."""
+    return {"Parameters.Name": name, "Parameters.DeleteMessage": "True"}

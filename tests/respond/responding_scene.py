@@ -25,6 +25,8 @@ from m365watch.simulator.server import SimulationSettings, simulator_running
 
 ALL_ROLES = sorted({role for _, _, roles in PERMISSIONS for role in roles})
 RULES = "/users/ann@contoso.example/mailFolders/inbox/messageRules"
+DELETES = {"sequence": 1, "actions": {"delete": True}}
+"""What an inbox rule of Graph has that deletes what comes."""
 LINK = "https://contoso.example/sites/a/b.docx"
 
 
@@ -73,7 +75,9 @@ class Scene:
     async def undo(self, plan: Plan) -> list[Told]:
         async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
             desk = Desk(plan, graph, self.journal, clock=SystemClock(), by="tester", ask=None)
-            return [await desk.undo(done) for done in self.journal.to_undo(plan.alert_id)]
+            undone = [await desk.undo(done) for done in self.journal.to_undo(plan.alert_id)]
+            found = self.journal.list_found(plan.alert_id)
+            return [*undone, *[await desk.let_go(one) for one in found]]
 
     def plan(self, *words: str, fields: dict[str, str] | None = None, **entities: str) -> Plan:
         alert = make_alert(*words, **entities)

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from multidict import CIMultiDict
 
-from alerts import ANN, APP, AT_MS, make_alert, make_match
+from alerts import ANN, APP, AT_MS, hides, make_alert, make_match
 from detected import plan_from
 from m365watch.clock import SystemClock
 from m365watch.detect.alert import AlertId
@@ -27,7 +27,7 @@ from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import GraphCall, Plan
 from m365watch.simulator.directory import GRANTS
 from m365watch.testing.clock import FakeClock
-from responding_scene import LINK, RULES, Scene, in_scene
+from responding_scene import DELETES, LINK, RULES, Scene, in_scene
 
 MICROSOFT = "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
 PRINCIPAL = f"/servicePrincipals(appId='{APP}')"
@@ -45,8 +45,8 @@ def test_what_is_gone_is_not_looked_for_among_the_others(tmp_path: Path) -> None
 
     async def test(scene: Scene) -> None:
         for name in ("..", "news", "bills"):
-            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+            scene.directory.add(RULES, {"displayName": name} | DELETES)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
 
         assert [told.came for told in await scene.apply(plan, says=True)] == [Came.DONE]
         assert [told.came for told in await scene.apply(plan, says=True)] == [Came.ALREADY]
@@ -59,15 +59,15 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
     """Two alerts about one rule are usual: the second finds it gone, and the first is taken back."""
 
     async def test(scene: Scene) -> None:
-        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
         other = replace(plan, alert_id=AlertId("f" * 32))
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [told.came for told in await scene.apply(other)] == [Came.ALREADY]
         tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
         alert = replace(make_alert("remove_inbox_rule", user=ANN), first_at_ms=tomorrow_ms)
-        later = plan_response(alert, [make_match({"Parameters.Name": ".."})])
+        later = plan_response(alert, [make_match(hides(".."))])
         later = replace(later, tenant=scene.tenant)
         assert [told.came for told in await scene.apply(later)] == [Came.MISSING]
         [told] = await scene.undo(plan)
@@ -79,19 +79,19 @@ def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
-@pytest.mark.parametrize("made_again", [{}, {"Parameters.DeleteMessage": "True"}])
+@pytest.mark.parametrize("made_again", [{}, {"Parameters.MarkAsRead": "True"}])
 def test_what_came_back_since_and_is_called_otherwise_is_not_done(
     tmp_path: Path, made_again: dict[str, str]
 ) -> None:
     """The alert has a record of later than what was done: the rule lives, and its name may be another."""
 
     async def test(scene: Scene) -> None:
-        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
-        fields = {"Parameters.Name": ".."}
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        fields = hides("..")
         plan = scene.plan("remove_inbox_rule", user=ANN, fields=fields)
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
 
-        scene.directory.add(RULES, {"displayName": "Invoices", "sequence": 1})
+        scene.directory.add(RULES, {"displayName": "Invoices"} | DELETES)
         tomorrow_ms = int((SystemClock().now() + timedelta(days=1)).timestamp() * 1000)
         alert = replace(make_alert("remove_inbox_rule", user=ANN), last_at_ms=tomorrow_ms)
         after = make_match(fields | made_again, after_ms=tomorrow_ms - AT_MS)
@@ -109,9 +109,9 @@ def test_what_was_done_stays_done_whatever_else_came_since(tmp_path: Path) -> No
 
     async def test(scene: Scene) -> None:
         made = {"Operation": "New-InboxRule"}
-        first, second = (made | {"Parameters.Name": name} for name in ("..", "Invoices"))
+        first, second = (made | hides(name) for name in ("..", "Invoices"))
         for name in ("..", "Invoices"):
-            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
+            scene.directory.add(RULES, {"displayName": name} | DELETES)
         plan = scene.plan("remove_inbox_rule", user=ANN, fields=first)
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
 
@@ -130,8 +130,9 @@ def test_of_two_inbox_rules_of_one_name_a_person_picks(tmp_path: Path) -> None:
 
     async def test(scene: Scene) -> None:
         for folder in ("Newsletters", "RSS Feeds"):
-            scene.directory.add(RULES, {"displayName": "news", "actions": {"moveToFolder": folder}})
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "news"})
+            actions = {"delete": True, "moveToFolder": folder}
+            scene.directory.add(RULES, {"displayName": "news", "actions": actions})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides("news"))
 
         told = await scene.apply(plan)
 
@@ -203,8 +204,8 @@ def test_a_thing_that_was_picked_is_not_all_of_its_list(tmp_path: Path) -> None:
 
     async def test(scene: Scene) -> None:
         for name in ("..", "news"):
-            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
-        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+            scene.directory.add(RULES, {"displayName": name} | DELETES)
+        first = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
         second = replace(scene.plan("remove_inbox_rule", user=ANN), alert_id=AlertId("f" * 32))
 
         assert [told.came for told in await scene.apply(first)] == [Came.DONE]
@@ -241,11 +242,11 @@ def test_what_somebody_else_removed_is_told_with_what_is_there(tmp_path: Path) -
     """It may be called otherwise by now; nobody is asked whether it is this one."""
 
     async def test(scene: Scene) -> None:
-        scene.directory.add(RULES, {"displayName": "News", "sequence": 1})
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "news"})
+        scene.directory.add(RULES, {"displayName": "News"} | DELETES)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides("news"))
         [told] = await scene.apply(plan, says=True)
 
-        assert (told.came, told.label) == (Came.MISSING, "there is: displayName News")
+        assert (told.came, told.label) == (Came.MISSING, "there is: displayName News, actions.delete True")
         assert names(scene) == ["News"]
 
     in_scene(tmp_path, test)
@@ -355,7 +356,7 @@ class Halting:
     async def list(self, path: str, *, most: int) -> Sequence[Document]:
         if path.startswith("/directoryRoles"):
             return [{"id": "another", "accountEnabled": True}]
-        return [{"id": "r", "displayName": ".."}]
+        return [{"id": "r", "displayName": ".."} | DELETES]
 
 
 def disable(alert: str = "a" * 32) -> Plan:
@@ -390,7 +391,7 @@ def test_what_was_refused_was_not_done(
 
 def test_what_may_have_been_taken_back_is_not_taken_back_again(tmp_path: Path) -> None:
     """The inbox rule would be there twice."""
-    plan = plan_response(make_alert("remove_inbox_rule", user=ANN), [make_match({"Parameters.Name": ".."})])
+    plan = plan_response(make_alert("remove_inbox_rule", user=ANN), [make_match(hides(".."))])
     journal, graph = Journal(tmp_path), Halting(None)
     desk = desk_of(plan, graph, journal)
     asyncio.run(desk.carry_out(plan.steps[0]))
@@ -474,15 +475,14 @@ def test_a_rule_s_mailbox_is_the_same_however_an_alert_spells_it(tmp_path: Path)
     """The second alert found the rule gone, and the first would have made it again."""
 
     async def test(scene: Scene) -> None:
-        scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
-        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        first = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
         spelt = "Ann@Contoso.Example"
         alert = replace(make_alert("remove_inbox_rule", user=spelt), id=AlertId("b" * 32))
-        second = plan_response(alert, [make_match({"Parameters.Name": ".."})])
+        second = plan_response(alert, [make_match(hides(".."))])
         second = replace(second, tenant=scene.tenant)
 
         assert [told.came for told in await scene.apply(first)] == [Came.DONE]
-        scene.directory.lists[RULES.replace(ANN, spelt)] = scene.directory.lists[RULES]
         assert [told.came for told in await scene.apply(second)] == [Came.ALREADY]
         [told] = await scene.undo(first)
 
@@ -496,9 +496,9 @@ def test_what_was_made_again_and_removed_for_another_alert_is_not_made_again(tmp
     """It has another id by then, and is what that alert wants gone."""
 
     async def test(scene: Scene) -> None:
-        first = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        first = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
         for plan in (first, replace(first, alert_id=AlertId("b" * 32))):
-            scene.directory.add(RULES, {"displayName": "..", "sequence": 1})
+            scene.directory.add(RULES, {"displayName": ".."} | DELETES)
             assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         [told] = await scene.undo(first)
 

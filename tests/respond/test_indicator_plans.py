@@ -77,6 +77,22 @@ def test_nothing_is_taken_away_where_what_was_tried_was_refused(
     assert [line.startswith(command) for line in step.powershell] == [True]
 
 
+def test_who_only_tried_and_was_refused_is_not_locked_out_unasked(tmp_path: Path) -> None:
+    """An administrator at work makes the same record; what was done as well locks out as before."""
+    forwards = {"shape": "cmdlet", "Operation": "Set-Mailbox", "UserId": "admin@contoso.example"}
+    tried = forwards | {"Parameters": {"Identity": "bea", "ForwardingSmtpAddress": f"smtp:t@{BAD_DOMAIN}"}}
+    refused, done = (tried | {"ResultStatus": one} for one in ("False", "True"))
+
+    def asked(folder: str, *records: dict[str, Any]) -> dict[str, bool]:
+        (tmp_path / folder).mkdir()
+        found = plan(tmp_path / folder, "forwarding", *records)
+        return {step.word: step.asks_always for step in found.steps if step.operations}
+
+    assert asked("refused", refused) == {"disable_account": True, "revoke_sessions": True}
+    both = asked("both", refused, done | {"after": "1m"})
+    assert both == {"disable_account": False, "revoke_sessions": False}
+
+
 def test_a_name_that_was_refused_is_given_up_by_no_rule(tmp_path: Path) -> None:
     """The rule is called as it was, and goes by that name."""
     rule = {"shape": "cmdlet", "Operation": "New-InboxRule", "UserId": ADA}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,12 @@ import pytest
 
 from detected import plan_from, steps
 from m365watch.detect.knowledge import Knowledge
-from m365watch.errors import NeedsOperator
-from m365watch.respond.carrying import Deed, Document, Looked, look
-from m365watch.respond.steps import GraphCall, Plan
+from m365watch.respond.carrying import look
+from m365watch.respond.steps import Plan
+from tenant_scene import Reticent, Tenant, looked_at, sends, told
 
 EVE = "eve@rival.example"
 BUYER = "buyer@customer.example"
-
-
-class Tenant:
-    """Graph of a tenant in which everything that is read first is one document, and every list the same."""
-
-    def __init__(self, subject: Document, *listed: Document) -> None:
-        self._subject = subject
-        self._listed = listed
-
-    async def ask(self, call: GraphCall) -> Document:
-        return self._subject
-
-    async def list(self, path: str, *, most: int) -> Sequence[Document]:
-        return self._listed
-
-
-def looked_at(plan: Plan, word: str, tenant: Tenant) -> Looked:
-    """What the plan's one operation of the word finds there."""
-    [operation] = [one for step in steps(plan, word) for one in step.operations]
-    return asyncio.run(look(tenant, operation))
-
-
-def told(deeds: Sequence[Deed]) -> list[tuple[str, bool]]:
-    """What each would remove, and whether it does so without a person's word."""
-    return [(deed.call.path.rpartition("/")[2], deed.is_meant) for deed in deeds]
 
 
 PLAN = {"id": "f1", "name": "plan.docx", "parentReference": {"driveId": "d1"}}
@@ -163,11 +137,6 @@ def hides(folder: Path, **does: str) -> Plan:
     )
 
 
-def sends(*whom: str, action: str = "forwardTo") -> dict[str, Any]:
-    """What a rule does that sends mail on."""
-    return {action: [{"emailAddress": {"name": one, "address": one}} for one in whom]}
-
-
 @pytest.mark.parametrize(
     ("does", "actions", "is_meant"),
     [
@@ -200,7 +169,8 @@ def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
     tmp_path: Path, does: dict[str, str], actions: dict[str, Any], is_meant: bool
 ) -> None:
     """The intruder's is called otherwise by now, and the owner's does something else."""
-    rule = {"id": "r1", "displayName": "Bills", "actions": actions}
+    words = {"bodyOrSubjectContains": ["invoice"]}
+    rule = {"id": "r1", "displayName": "Bills", "conditions": words, "actions": actions}
     tenant = Tenant({"id": "AAMk1", "displayName": "RSS Feeds"}, rule)
     found = looked_at(hides(tmp_path, **does), "remove_inbox_rule", tenant)
 
@@ -211,13 +181,6 @@ def test_a_rule_that_has_got_the_name_since_is_not_removed_unasked(
 def _addresses(actions: dict[str, Any]) -> list[str]:
     lists = [one for one in actions.values() if isinstance(one, list)]
     return [each["emailAddress"]["address"] for one in lists for each in one if isinstance(each, dict)]
-
-
-class Reticent(Tenant):
-    """It lists what is there, and tells nobody what a folder is called."""
-
-    async def ask(self, call: GraphCall) -> Document:
-        raise NeedsOperator("403", fix="grant Mail.ReadBasic.All")
 
 
 def test_a_folder_that_nobody_may_read_is_compared_by_a_person(tmp_path: Path) -> None:

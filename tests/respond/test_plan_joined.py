@@ -13,7 +13,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.state import DetectionState
 from m365watch.respond.order import WORD_STEPS_MAX
-from m365watch.respond.permissions import NEEDED
+from m365watch.respond.permissions import NEEDED, WISHED
 from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.reading import Told, recall
 from m365watch.respond.steps import PartOfIt
@@ -141,11 +141,18 @@ def test_the_page_lists_the_permissions_of_every_step() -> None:
     page = (Path(__file__).parents[2] / "docs" / "respond.md").read_text(encoding="utf-8")
     section = page.partition("## What each step needs")[2].partition("\n### ")[0]
     rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
-    told = {word: set(row[2].strip().split(", ")) for row in rows for word in re.findall("`(.+?)`", row[1])}
+    of_word = {
+        word: row[2].strip().partition("; better with ")
+        for row in rows
+        for word in re.findall("`(.+?)`", row[1])
+    }
+    told = {word: set(needed.split(", ")) for word, (needed, _, _) in of_word.items()}
+    wished = {word: set(better.split(", ")) for word, (_, _, better) in of_word.items() if better}
     no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
     needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
 
     assert told == {word: set(names) for word, names in needed.items() if names} == NEEDED
+    assert wished == {word: set(names) for word, names in WISHED.items()}
 
 
 def test_the_page_says_of_every_call_whether_it_is_documented() -> None:

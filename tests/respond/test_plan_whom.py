@@ -229,3 +229,18 @@ def test_everybody_whom_an_alert_names_is_in_its_plan() -> None:
 
     assert [step.title for step in found.steps] == [f"Give {name} a new password" for name in names]
     assert found.notes == ("not in this plan: 7 more users are not named here; its records name them.",)
+
+
+@pytest.mark.parametrize("operation", ["Add member to role.", "Add eligible member to role."])
+def test_whoever_gave_a_role_keeps_theirs(operation: str) -> None:
+    """An alert may be about whoever acted; the record's object got the role, and of that one it is taken."""
+    given = {
+        "Operation": operation,
+        "UserId": ANN,
+        "ObjectId": EVE,
+        "ModifiedProperties.Role.DisplayName.new": "Reports Reader",
+    }
+    [title] = [step.title for step in one_record("remove_role", given, user=ANN)]
+
+    assert EVE in title
+    assert ANN not in title

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts import ANN, APP
+from alerts import ANN, APP, hides
 from m365watch.respond.desk import Came
 from responding_scene import ADMIN, LINK, RULES, Scene, in_scene
 
@@ -42,7 +42,7 @@ def test_the_named_rule_goes_and_comes_back_as_it_was(tmp_path: Path) -> None:
         }
         scene.directory.add(RULES, {"displayName": "news", "sequence": 2})
         scene.directory.add(RULES, bad)
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": ".."})
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["news"]

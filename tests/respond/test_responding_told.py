@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts import ANN, APP, make_alert, make_match
+from alerts import ANN, APP, hides, make_alert, make_match
 from m365watch.clock import SystemClock
 from m365watch.config.settings import DetectionSettings
 from m365watch.errors import NeedsOperator, PermissionMissing, Unavailable
@@ -20,7 +20,7 @@ from m365watch.respond.journal import FILE_NAME, Journal
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import GraphCall
 from m365watch.respond.way import open_graph
-from responding_scene import ADMIN, EVE, LINK, RULES, Scene, in_scene, make_administrators
+from responding_scene import ADMIN, DELETES, EVE, LINK, RULES, Scene, in_scene, make_administrators
 
 
 def test_what_only_an_address_ties_to_it_waits_for_a_yes(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_a_rule_of_another_spelling_stays(tmp_path: Path) -> None:
 
     async def test(scene: Scene) -> None:
         for name in ("Newsletter", "newsletter"):
-            scene.directory.add(RULES, {"displayName": name, "sequence": 1})
-        plan = scene.plan("remove_inbox_rule", user=ANN, fields={"Parameters.Name": "newsletter"})
+            scene.directory.add(RULES, {"displayName": name} | DELETES)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides("newsletter"))
 
         assert [told.came for told in await scene.apply(plan)] == [Came.DONE]
         assert [rule["displayName"] for rule in scene.directory.lists[RULES]] == ["Newsletter"]

@@ -7,10 +7,13 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from m365watch.clock import SystemClock
 from m365watch.simulator.directory import ROLES, SimulatedDirectory, groups_of, owners_of
 from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.population import populate
+from m365watch.simulator.refusals import Refusal
 from m365watch.simulator.server import SimulationSettings, simulator_running
 from m365watch.simulator.shapes.directory import application_target
 
@@ -107,6 +110,26 @@ def test_an_application_that_a_record_names_is_there_with_its_secrets() -> None:
     assert (first["displayName"], second["displayName"]) == ("owner", "renewed")
     directory.answer("POST", f"/applications/{named}/removePassword", {}, {"keyId": second["keyId"]})
     assert read(directory, own) == [first]
+
+
+def test_a_rule_has_its_folder_by_an_id_as_graph_has() -> None:
+    """What it is called the folder alone tells, by whichever name the mailbox has."""
+    told = {"Name": "..", "MoveToFolder": "RSS Feeds", "SubjectOrBodyContainsWords": "invoice;wire"}
+    parameters = [{"Name": name, "Value": value} for name, value in told.items()]
+    record = {"Operation": "New-InboxRule", "UserId": ANN, "Parameters": parameters}
+    directory = SimulatedDirectory()
+    populate(directory, [ANN], [json.dumps(record).encode()] * 2)
+
+    first, second = read(directory, RULES)
+    folder = first["actions"]["moveToFolder"]
+    assert second["actions"]["moveToFolder"] == folder != "RSS Feeds"
+    assert first["conditions"] == {"bodyOrSubjectContains": ["invoice", "wire"]}
+    for mailbox in (ANN, "Ann@Contoso.Example", directory.users[ANN]["id"]):
+        found = directory.answer("GET", f"/users/{mailbox}/mailFolders/{folder}", {}, {})
+        assert found == {"id": folder, "displayName": "RSS Feeds"}
+        assert read(directory, f"/users/{mailbox}/mailFolders/inbox/messageRules") == [first, second]
+    with pytest.raises(Refusal):
+        directory.answer("GET", f"/users/{ANN}/mailFolders/RSS Feeds", {}, {})
 
 
 def change(operation: str, who: str, **values: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.dimensions import dimension_words, value_words
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE
 from m365watch.board.narrowing import NOT, NOT_NARROWED, is_no_address
@@ -53,9 +54,9 @@ async def _too_narrow(view: View, sources: Sources, of: str) -> Empty:
             continue
         alone = replace(view, narrowing=NOT_NARROWED.with_value(name, value))
         if not (await sources.ask(alone, TOTAL) or [(0,)])[0][0]:
-            said = (
-                f"No record of this time has the {dimension_words(name).lower()} {value_words(name, value)}."
-            )
+            called = await name_applications(view, sources, [value] if name == "app" else [])
+            shown = called.get(value.lower()) or value_words(name, value)
+            said = f"No record of this time has the {dimension_words(name).lower()} {shown}."
             if name == "ip" and is_no_address(value):
                 said = f"{value} is neither an address nor a network."
             return Empty(said, _HINTS.get(name, "Take it out, or choose a longer time."))

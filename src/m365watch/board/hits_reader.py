@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from m365watch.board.narrowing import is_pattern, plain_name
+from m365watch.board.resting import Turn, at_once
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
 from m365watch.lake.filters.fields import Kind, field_named
 from m365watch.lake.filters.finding import Asked, Finder, Found, Hit, Stop
+from m365watch.lake.filters.mentions import ABOUT
 from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
-from m365watch.lake.filters.terms import Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.filters.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time; the others wait."""
@@ -58,16 +60,21 @@ def asked_of(view: View, term: Term | None) -> Asked:
 
 
 def _mentioned(view: View) -> list[Term]:
-    """What an investigation is about, where one has led here: it stands somewhere in the record."""
-    return [Holds(Wanted(value, 0, is_quoted=True)) for _, value in view.mentions]
+    """What an investigation is about, where one has led here: the records that it has are found."""
+    given = ((name, Wanted(value, 0, is_quoted=True)) for name, value in view.mentions)
+    return [About(name, value) if name in ABOUT else Holds(value) for name, value in given]
 
 
 def _refuse_contents(term: Term) -> None:
     """Refuse what would tell somebody of contents who may not see them, if only by what is found."""
     for leaf in leaves_of(term):
-        at = leaf.words.at if isinstance(leaf, Holds) else leaf.values[0].at
-        if isinstance(leaf, Holds) or leaf.field.reads_raw or leaf.field.name == "object":
-            raise FilterRefused("you see no contents of records", at=at, fix="name another field")
+        if not isinstance(leaf, Match):
+            at = (leaf.words if isinstance(leaf, Holds) else leaf.value).at
+        elif leaf.field.reads_raw or leaf.field.name == "object":
+            at = leaf.values[0].at
+        else:
+            continue
+        raise FilterRefused("you see no contents of records", at=at, fix="name another field")
 
 
 def without_contents(hit: Hit) -> Hit:
@@ -98,8 +105,9 @@ def _narrowed(view: View) -> list[Term]:
 class HitsReader:
     """Answers searches in one lake; used by one event loop."""
 
-    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS, turn: Turn = at_once) -> None:
+        """Nothing is opened yet. Before a part is searched, `turn` is awaited."""
+        self._turn = turn
         self._finder = Finder(lake, part_records=part_records)
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-search")
 
@@ -118,6 +126,7 @@ class HitsReader:
             if end_s <= asked.span.start_s:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
+        await self._turn()
         return await self._stoppable(partial(self._find, asked, rows))
 
     async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
@@ -129,6 +138,7 @@ class HitsReader:
         """
         left = most
         for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
+            await self._turn()
             found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
             if found.count:
                 async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):

@@ -32,6 +32,7 @@ from m365watch.board.planning import (
     picked_days,
     plan_source,
 )
+from m365watch.board.resting import Turn, at_once
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
@@ -83,12 +84,20 @@ class _Asking:
 class FactsReader:
     """Answers queries about one lake; used by one event loop."""
 
-    def __init__(self, lake: Path, *, memory_bytes: int = MEMORY_BYTES, limit_s: float = LIMIT_S) -> None:
-        """Nothing is opened yet."""
+    def __init__(
+        self,
+        lake: Path,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        limit_s: float = LIMIT_S,
+        turn: Turn = at_once,
+    ) -> None:
+        """Nothing is opened yet. Before a query begins, `turn` is awaited."""
         self._lake = lake
         self._commits = lake / AUDIT / "_delta_log"
         self._memory_mib = memory_bytes >> 20
         self._limit_s = limit_s
+        self._turn = turn
         self._table: DeltaTable | None = None
         self._snapshot = EMPTY
         self._looking = Lock()
@@ -97,8 +106,8 @@ class FactsReader:
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
         self._committed_at_ns = 0
-        self.hits = HitsReader(lake)
-        self.sql = SqlReader(lake)
+        self.hits = HitsReader(lake, turn=turn)
+        self.sql = SqlReader(lake, turn=turn)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
@@ -109,6 +118,7 @@ class FactsReader:
         """
         if query.sieve is not None:
             await self.ask(view, query.sieve.query)  # one look for all tables of a page
+        await self._turn()
         key = _key(view, query, given)
         asking = self._asking.get(key)
         if asking is None or asking.working.done():

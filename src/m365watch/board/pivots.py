@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -89,11 +89,11 @@ def field_url(view: View, name: str, value: str) -> str:
     return pivot_url(view, kind, value) if value else ""
 
 
-def entity_ways(view: View, entities: Iterable[tuple[str, str]]) -> list[Way]:
-    """A link for each entity of an alert."""
+def entity_ways(view: View, entities: Iterable[tuple[str, str]], apps: Mapping[str, str]) -> list[Way]:
+    """A link for each entity of an alert; `apps` are what applications are called, by their ids."""
     return [
         Way(
-            application_words(value) if kind == "app" else value,
+            apps.get(value.lower()) or application_words(value) if kind == "app" else value,
             pivot_url(view, _KIND_OF_ENTITY.get(kind, "text"), value),
             kind,
         )

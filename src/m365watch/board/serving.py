@@ -25,12 +25,13 @@ from starlette.staticfiles import StaticFiles
 from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.api.serving import Api
+from m365watch.board.app_names import name_applications
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of, refuse_unread
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import OPEN_MAX, tell_news, until
 from m365watch.board.meaning import meant
-from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT
+from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT, plain_name
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import PATH as INVESTIGATION
@@ -148,13 +149,19 @@ class Board:
         view = _looked_at(view, page, request)
         shown = pages_shown(view.access)
         path = f"/{page.name}"
-        named: Names = {}
-        if view.narrowing.of("tenant"):
-            named = await name_tenants(view, self._sources)
+        named = await self._names_of(view)
         places = self._sources.knows_places
         return self._html(
             "page.html", page=page, view=view, shown=shown, path=path, named=named, knows_places=places
         )
+
+    async def _names_of(self, view: View) -> Names:
+        """What the tenants and applications are called that the view is narrowed by, by their ids."""
+        tenants: Names = {}
+        if view.narrowing.of("tenant"):
+            tenants = await name_tenants(view, self._sources)
+        apps = [value for name, value in view.narrowing.pairs() if plain_name(name) == "app"]
+        return {**tenants, **await name_applications(view, self._sources, apps)}
 
     async def _narrow(self, request: Request) -> Response:
         """What the form of the filters leads to: the page it was on, narrowed by one value more."""

@@ -85,6 +85,8 @@ class Sources:
     """Reads and changes the configuration, for administrators."""
     app_names: NameMemory = field(default_factory=NameMemory)
     """What applications were found to be called."""
+    site_names: NameMemory = field(default_factory=NameMemory)
+    """How records were found to write the addresses of sites."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)
@@ -183,7 +185,13 @@ class Sources:
         await self._require_lake()
         if not self.facts.is_there:
             return None
-        return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
+        return await self.facts.sql.ask(
+            sql,
+            tenants=view.tenants,
+            sees_trail=view.access.may(Role.ADMIN),
+            rows_max=rows_max,
+            limit_s=limit_s,
+        )
 
     async def list_alerts(
         self,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from m365watch.board.resting import Turn, at_once
 from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
 
 AT_ONCE_MAX = 2
@@ -18,8 +19,9 @@ LIMIT_S = 30.0
 class SqlReader:
     """Answers SQL about one lake; used by one event loop."""
 
-    def __init__(self, lake: Path) -> None:
-        """Nothing runs yet."""
+    def __init__(self, lake: Path, *, turn: Turn = at_once) -> None:
+        """Nothing runs yet. Before a process begins, `turn` is awaited."""
+        self._turn = turn
         self._reader = LakeReader(lake)
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-sql")
 
@@ -28,16 +30,31 @@ class SqlReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ask(
-        self, sql: str, *, tenants: Sequence[str] | None, rows_max: int, limit_s: float = LIMIT_S
+        self,
+        sql: str,
+        *,
+        tenants: Sequence[str] | None,
+        sees_trail: bool,
+        rows_max: int,
+        limit_s: float = LIMIT_S,
     ) -> QueryAnswer:
         """What `sql` says about the records of `tenants`; whoever stops waiting ends its process.
+
+        Without `sees_trail` it is refused where it asks for what people did on the board.
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
         ending = Ending()
         ask = partial(
-            self._reader.query, sql, tenants=tenants, limit_s=limit_s, rows_max=rows_max, ending=ending
+            self._reader.query,
+            sql,
+            tenants=tenants,
+            sees_trail=sees_trail,
+            limit_s=limit_s,
+            rows_max=rows_max,
+            ending=ending,
         )
+        await self._turn()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except asyncio.CancelledError:

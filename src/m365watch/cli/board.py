@@ -92,7 +92,15 @@ async def _serve(
         give_way()
         _stop_with_stdin(stop)
     with StopSignals(stop):
-        await serve_board(settings, listening, clock=SystemClock(), stop=stop, files=files, tell=tell)
+        await serve_board(
+            settings,
+            listening,
+            clock=SystemClock(),
+            stop=stop,
+            files=files,
+            tell=tell,
+            beside=beside,
+        )
 
 
 def _stop_with_stdin(stop: asyncio.Event) -> None:

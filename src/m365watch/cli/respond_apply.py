@@ -53,17 +53,25 @@ def apply_plan(
 def undo_plan(
     settings: Settings, plan: Plan, *, formerly: Sequence[str], asks: bool, say: Say
 ) -> list[Result]:
-    """Take back what was done for the alert, the latest first; `formerly` are ids that it had.
+    """Take back what was done for the alert, the latest first, and let go what was so already.
+
+    `formerly` are ids that it had.
 
     Raises: CollectorError: none of the rest was taken back.
     """
 
     async def work(desk: Desk) -> list[Result]:
+        journal, alerts = Journal(settings.state_directory), (plan.alert_id, *formerly)
         results: list[Result] = []
-        for done in Journal(settings.state_directory).to_undo(plan.alert_id, *formerly):
-            told = await desk.undo(done)
+
+        def add(told: Told) -> None:
             results.append(Result("undo", told))
             say(_line(results[-1], None))
+
+        for done in journal.to_undo(*alerts):
+            add(await desk.undo(done))
+        for found in journal.list_found(*alerts):
+            add(await desk.let_go(found))
         return results
 
     return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))

@@ -39,6 +39,8 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     if plan.permissions:
         yield ""
         yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
+    if plan.wished:
+        yield f"With these besides less is left to you: {', '.join(plan.wished)}"
 
 
 def yours(numbers: Sequence[int]) -> str:
@@ -61,6 +63,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
         ],
         "steps_by_hand": len(plan.by_hand),
         "permissions": list(plan.permissions),
+        "wished_permissions": list(plan.wished),
         "parts": [
             {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts
         ],
@@ -81,5 +84,6 @@ def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
         ],
         "powershell": list(step.powershell),
         "permissions": list(step.permissions),
+        "wished_permissions": list(step.wished),
         "notes": list(step.notes),
     }

@@ -80,6 +80,17 @@ RULE_ACTIONS = (
     "StopProcessingRules",
 )
 """Of an inbox rule, what it does with mail besides sending it on."""
+RULE_SENDS = ("ForwardAsAttachmentTo", "ForwardTo", "RedirectTo")
+"""Of an inbox rule, to whom it sends mail on."""
+RULE_WORDS = (
+    "BodyContainsWords",
+    "FromAddressContainsWords",
+    "HeaderContainsWords",
+    "RecipientAddressContainsWords",
+    "SubjectContainsWords",
+    "SubjectOrBodyContainsWords",
+)
+"""Of an inbox rule, the words that it looks for."""
 _OF_STEPS: Mapping[str, tuple[str, ...]] = {
     "remove_inbox_rule": (
         *_OF_MAILBOX,
@@ -90,7 +101,7 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "UserId",
         "m365.recipients",
         "m365.rule_actions",
-        *(f"Parameters.{name}" for name in RULE_ACTIONS),
+        *(f"Parameters.{name}" for name in (*RULE_ACTIONS, *RULE_SENDS, *RULE_WORDS)),
         "m365.ok",
     ),
     "remove_forwarding": (

@@ -23,6 +23,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import LakeHeld, LakeUnusable, OutputUnavailable
 from m365watch.instants import instant_of_ms, ms_of
+from m365watch.lake.commits import set_torn_aside, sync_found
 from m365watch.lake.files import hold_lake, list_files, open_table, read_chunks, replace_files
 from m365watch.lake.kernels import drop_listed
 from m365watch.lake.parquet import FRESH, Part, write_part
@@ -49,13 +50,17 @@ class AlertShelf:
         self._clock = clock
 
     def last_number(self) -> int:
-        """The number of the last change of this collector's that is there; 0 for none.
+        """The number of the last change of this collector's that is on the disk there; 0 for none.
 
         Raises: OutputUnavailable.
         """
         try:
+            set_torn_aside(self._place)
             table = open_table(self._directory, ALERT_TABLE)
-            return 0 if table is None else table.transaction_version(self._app_id) or 0
+            if table is None:
+                return 0
+            sync_found(self._place, table.version())
+            return table.transaction_version(self._app_id) or 0
         except (*WRITE_FAILURES, LakeUnusable) as failure:
             raise self._unavailable(failure) from failure
 

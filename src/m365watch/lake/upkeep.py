@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from m365watch.clock import Clock, SystemClock
 from m365watch.config.retention import RetentionSettings
 from m365watch.errors import LakeHeld, LakeUnusable
+from m365watch.lake.commits import last_checkpoint
 from m365watch.lake.erased import drop_old_marks
 from m365watch.lake.files import hides_rows, hold_lake, list_files, silently
 from m365watch.lake.merging import merge_files, plan_merges
@@ -27,7 +28,7 @@ from m365watch.lake.retention import STEPS_PER_RUN_MAX, is_retention_due, retain
 from m365watch.lake.rollups.notes import FOLDER
 from m365watch.lake.schema import AUDIT_TABLE, TABLES, TableShape
 from m365watch.lake.vacuuming import KEEP_HOURS_IN_RUN, remove_stale
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer import WRITE_FAILURES
 
 _T = TypeVar("_T")
 
@@ -44,21 +45,14 @@ class _Note(msgspec.Struct, frozen=True):
     """The table's version when it ended."""
 
 
-class _Checkpoint(msgspec.Struct, frozen=True):
-    """The part of Delta's `_last_checkpoint` that counts here."""
-
-    version: int
-
-
 def is_due(directory: Path, *, commits_min: int = COMMITS_PER_UPKEEP) -> bool:
     """Whether `commits_min` commits have been made in a table since the last run; reads small files."""
     return any(_commits_since(directory, shape) >= commits_min for shape in TABLES)
 
 
 def _commits_since(directory: Path, shape: TableShape) -> int:
-    checkpoint = _read(directory / shape.name / "_delta_log" / "_last_checkpoint", _Checkpoint)
     note = _read(_note_path(directory, shape), _Note)
-    return (checkpoint.version if checkpoint else 0) - (note.version if note else 0)
+    return (last_checkpoint(directory / shape.name) or 0) - (note.version if note else 0)
 
 
 def _note_path(directory: Path, shape: TableShape) -> Path:
@@ -180,8 +174,13 @@ def main() -> None:
     try:
         retention = msgspec.json.decode(wanted[0], type=RetentionSettings) if wanted else None
         keep_up(Path(lake), clock=SystemClock(), retention=retention)
-    except (*WRITE_FAILURES, LakeUnusable) as failure:
-        sys.exit(f"upkeep of {lake} put off: {plain_reason(failure)}")
+    except LakeUnusable as failure:
+        sys.exit(f"upkeep of {lake} put off: {failure}")
+    except WRITE_FAILURES as failure:
+        from m365watch.lake.causes import cause_of
+
+        cause = cause_of(Path(lake), failure)
+        sys.exit(f"upkeep of {lake} put off: {cause.what}; {cause.fix}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from m365watch.durable import size_of
+from m365watch.lake.commits import NO_HOOKS
 from m365watch.lake.files import Progress, open_table
 from m365watch.lake.schema import TABLES
 from m365watch.values import dataclass
@@ -71,4 +72,5 @@ def _vacuum(table: DeltaTable, *, keep_hours: int, dry_run: bool) -> list[str]:
         dry_run=dry_run,
         enforce_retention_duration=False,
         full=keep_hours >= SAFE_HOURS_MIN,
+        post_commithook_properties=NO_HOOKS,
     )

@@ -16,18 +16,27 @@ from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from m365watch.durable import sync_file, sync_folder
+from m365watch.durable import sync_folder
 from m365watch.lake.columns import tabulate
+from m365watch.lake.commits import (
+    COMMITS_PER_CHECKPOINT,
+    NO_HOOKS,
+    is_checkpoint_due,
+    make_checkpoint,
+    noted,
+    set_torn_aside,
+    sync_commits,
+    sync_found,
+)
 from m365watch.lake.kernels import keep_equal, unique
 from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
-COMMITS_PER_CHECKPOINT = 50
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
@@ -51,9 +60,12 @@ class ForeignTable(Exception):
     """The directory holds a Delta table with other columns than ours."""
 
 
-def is_system_error(failure: BaseException) -> bool:
-    """Whether the operating system refused, and not what is in the lake."""
-    return isinstance(failure, OSError) or _SYSTEM_ERROR.search(str(failure)) is not None
+def system_number_of(failure: BaseException) -> int | None:
+    """The operating system's number of the failure, whichever library tells it; None where there is none."""
+    if isinstance(failure, OSError) and failure.errno is not None:
+        return failure.errno
+    named = _SYSTEM_ERROR.search(str(failure))
+    return None if named is None else int(named[1])
 
 
 def plain_reason(failure: BaseException) -> str:
@@ -71,19 +83,21 @@ class OpenTable:
     def __init__(self, lake: Path, shape: TableShape, *, durable_later: bool = False) -> None:
         """Open the table below the directory `lake`; make it if it is not there.
 
-        A table that was made is durable at once; with `durable_later` its first commit brings it to the disk
-        as well, which spares a start some waits for it.
+        All that is there is durable at once, for who comes after a process that was killed believes what it
+        finds. With `durable_later` a table without rows is with its first commit, which spares a start some
+        waits for it.
 
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         self.shape = shape
         self.directory = lake / shape.name
+        set_torn_aside(self.directory)
         self._delta = _open_table(self.directory, shape)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
         self._is_young = self._delta.version() <= 1
-        self._synced_version = -1 if self._is_young else self._delta.version()
-        if self._is_young and not durable_later:
-            self._sync()
+        self._synced_version = -1
+        if not durable_later or self._delta.version() > 0:
+            self._bring_to_disk()
 
     @property
     def version(self) -> int:
@@ -113,16 +127,20 @@ class OpenTable:
         else:
             self._append(actions, numbers)
         self._delta.update_incremental()
-        version = self._delta.version()
-        self._sync()
-        if version % COMMITS_PER_CHECKPOINT == 0:
+        before = self._synced_version
+        self._synced_version = sync_commits(self.directory, self._delta.version(), after=before)
+        self._sync_folders()
+        if is_checkpoint_due(self._synced_version, before=before):
+            make_checkpoint(self._delta, self.directory)
             # A checkpoint forgets files removed long ago; the table in memory would keep them.
             self._delta = DeltaTable(self.directory)
 
-    def _sync(self) -> None:
-        """Return once all that has been seen would outlive a power cut."""
-        version = self._delta.version()
-        self._synced_version = sync_commits(self.directory, version, after=self._synced_version)
+    def _bring_to_disk(self) -> None:
+        """Return once all that was found would outlive a power cut."""
+        self._synced_version = sync_found(self.directory, self._delta.version())
+        self._sync_folders()
+
+    def _sync_folders(self) -> None:
         if self._is_young:
             sync_folder(self.directory)
             sync_folder(self.directory.parent)
@@ -137,8 +155,9 @@ class OpenTable:
             commit_properties=CommitProperties(
                 max_commit_retries=COMMIT_RETRIES_MAX,
                 app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
+                custom_metadata=noted(self._synced_version),
             ),
-            post_commithook_properties=after_commit(self._delta.version()),
+            post_commithook_properties=NO_HOOKS,
         )
 
 
@@ -230,20 +249,6 @@ def file_prefix(app_id: str) -> str:
     return hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
 
 
-def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
-    """`version`, once every commit past `after` up to it would outlive a power cut.
-
-    Another process's commits count too: without them Delta cannot read past the hole.
-    """
-    folder = table_directory / "_delta_log"
-    for number in range(after + 1, version + 1):
-        path = folder / f"{number:020}.json"
-        if path.exists():
-            sync_file(path)
-    sync_folder(folder)
-    return version
-
-
 def _before(app_id: str) -> str:
     return f"{app_id}/before"
 
@@ -309,13 +314,6 @@ def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
         return
     for day in sorted(days):
         yield day, keep_equal(rows, PARTITION, pa.scalar(day, pa.date32()))
-
-
-def after_commit(version: int) -> PostCommitHookProperties:
-    """What Delta does when it has committed onto `version`: old commits go now and then, not each time."""
-    return PostCommitHookProperties(
-        create_checkpoint=True, cleanup_expired_logs=version % COMMITS_PER_CHECKPOINT == 0
-    )
 
 
 def add_action(part: Part, *, changes_rows: bool) -> AddAction:

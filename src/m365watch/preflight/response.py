@@ -40,12 +40,16 @@ async def check_response(
 
 
 def _judge_roles(roles: list[str]) -> Checked:
-    """Which steps can be carried out; loaded only where somebody is to respond."""
-    from m365watch.respond.permissions import carries_out
+    """Which steps can be carried out, and how far; loaded only where somebody is to respond."""
+    from m365watch.respond.permissions import carries_out, wishes
 
     able, lacking = carries_out(roles)
-    if not lacking:
+    wished = wishes(able, roles)
+    if not lacking and not wished:
         return good(Check.ROLES, "every step that Graph can do", subject=SUBJECT)
     missing = sorted({name for names in lacking.values() for name in names})
-    seen = f"can do {', '.join(able) or 'no step'}; for the others it lacks {', '.join(missing)}"
-    return odd(Check.ROLES, seen, fix=_CONSENT, subject=SUBJECT)
+    seen = "can do every step that Graph can do"
+    if lacking:
+        seen = f"can do {', '.join(able) or 'no step'}; for the others it lacks {', '.join(missing)}"
+    without = "".join(f"; without {name} {what}" for name, what in wished.items())
+    return odd(Check.ROLES, f"{seen}{without}", fix=_CONSENT, subject=SUBJECT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 from m365watch.errors import BadAnswer, NeedsOperator
 from m365watch.respond.journal import ALL_OF_LIST
 from m365watch.respond.quoting import UnsafeValue, segment
-from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
+from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, Agreement, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
 from m365watch.values import dataclass
 
@@ -64,6 +65,8 @@ class Looked:
     """Whether nothing is there of the name that is wanted: it went, or is called otherwise by now."""
     others: tuple[str, ...] = ()
     """What is there in its place."""
+    lacking: int = 0
+    """How many more of that name there were than are there."""
     is_so: GraphCall | None = None
     """The call that was not needed, for it is so already."""
     about: str = ""
@@ -124,7 +127,8 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(spared=spared)
     wanted = (*operation.wanted, *_wanted_of(operation, subject))
     path = _filled(operation.listed, subject, {})
-    about = _about(path, application, wanted) + (ALL_OF_LIST if operation.takes_all else "")
+    owner = application or await _told_if_it_may_be(graph, operation.owner)
+    about = _about(path, owner, wanted) + (ALL_OF_LIST if operation.takes_all else "")
     listed = await graph.list(path, most=FOUND_MAX)
     if operation.takes_all and not listed:
         return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
@@ -135,27 +139,26 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
             is_missing=operation.is_named, others=labels, about=about, application=called(application)
         )
     found = [await _with_folders(graph, operation, one) for one in found]
-    alike = [one for one in found if _is_alike(operation, one)]
-    is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
-    is_meant = operation.takes_all or (bool(wanted) and is_clear)
+    meant = found if operation.takes_all else _meant(operation, wanted, found)
     deeds = (
         Deed(
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
             about=about,
-            is_meant=is_meant and one in alike and not _is_of_others_too(wanted, one),
+            is_meant=one in meant and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, subject, one),
             by_group=_text(one.get("id")) if operation.leaves_group else "",
         )
         for one in found
     )
-    return Looked(tuple(deeds), application=called(application))
+    lacking = max(0, len(operation.agrees) - len(found))
+    return Looked(tuple(deeds), lacking=lacking, about=about, application=called(application))
 
 
-def _about(path: str, application: Document, wanted: Iterable[tuple[str, str]]) -> str:
-    """The list and what of it is wanted; an application's own address is its object's, as read before."""
-    found = _text(application.get("id"))
+def _about(path: str, owner: Document, wanted: Iterable[tuple[str, str]]) -> str:
+    """The list and what of it is wanted: whose list it is by the object's id, where that was read."""
+    found = _text(owner.get("id"))
     where = f"{found}/{path.rpartition('/')[2]}" if found else path
     return f"{where.casefold()} {', '.join(f'{name} {value}' for name, value in sorted(wanted))}".rstrip()
 
@@ -190,16 +193,33 @@ def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
     return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
 
 
-def _is_alike(operation: Remove, found: Document) -> bool:
-    """Whether it does what the record tells of it, as far as the record tells."""
-    every = (*([operation.alike] if operation.alike else []), *operation.agrees)
-    return all(
-        any(
-            _is_called(value, name, text) if value else bool(text)
-            for name, value in one
-            for text in _texts(found, name)
-        )
-        for one in every
+def _meant(operation: Remove, wanted: Sequence[tuple[str, str]], found: Sequence[Document]) -> list[Document]:
+    """What goes without a person's word: as many as the plan knows, and none where there are more."""
+    alike = [one for one in found if _agrees(operation.alike, one)]
+    if operation.agrees:
+        return _as_told(operation.agrees, alike)
+    is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
+    return alike if wanted and is_clear else []
+
+
+def _as_told(every: Iterable[Agreement], found: Sequence[Document]) -> list[Document]:
+    """Those that do what the records tell of things of their name.
+
+    What does more is looked for first, for it may do as well all that is told of another.
+    """
+    meant: list[Document] = []
+    for told, count in sorted(Counter(every).items(), key=lambda one: -len(one[0])):
+        agreeing = [one for one in found if one not in meant and all(_agrees(each, one) for each in told)]
+        meant += agreeing if len(agreeing) <= count else []
+    return meant
+
+
+def _agrees(alternatives: Collection[tuple[str, str]], found: Document) -> bool:
+    """Whether one of them is so; an empty value stands for any."""
+    return not alternatives or any(
+        _is_called(value, name, text) if value else bool(text)
+        for name, value in alternatives
+        for text in _texts(found, name)
     )
 
 
@@ -211,12 +231,22 @@ async def _with_folders(graph: Graph, operation: Remove, found: Document) -> Doc
     named: dict[str, object] = {}
     for name, path in operation.folders:
         if _text(_value(found, name)):
-            try:
-                folder = await graph.ask(GraphCall("GET", _filled(path, {}, found)))
-            except (BadAnswer, NeedsOperator):
-                continue
-            named[name.rpartition(".")[2]] = folder.get("displayName")
+            folder = await _told_if_it_may_be(graph, _filled(path, {}, found))
+            named[_folder_of(name)] = folder.get("displayName")
     return {**found, **named}
+
+
+def _folder_of(name: str) -> str:
+    """Where the folder's name stands, of a property that has its id."""
+    return name.rpartition(".")[2]
+
+
+async def _told_if_it_may_be(graph: Graph, path: str) -> Document:
+    """What Graph tells of it; empty where it does not, or there is no path."""
+    try:
+        return await graph.ask(GraphCall("GET", path)) if path else {}
+    except (BadAnswer, NeedsOperator):
+        return {}
 
 
 def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:
@@ -234,13 +264,20 @@ def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> b
 
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
-    """Addresses are the same in either case; two things may be called alike but for their capitals."""
-    is_address = name.endswith(("email", "emailAddress.address", "userPrincipalName"))
-    return found.casefold() == wanted.casefold() if is_address else found == wanted
+    """Addresses and words that a rule looks for are the same in either case; all else may not be."""
+    in_either = name.startswith("conditions.") or name.endswith(
+        ("email", "emailAddress.address", "userPrincipalName")
+    )
+    return found.casefold() == wanted.casefold() if in_either else found == wanted
 
 
 def _label(operation: Remove, found: Document) -> str:
-    shown = ((name, " and ".join(filter(None, _texts(found, name)))) for name in operation.label)
+    """A folder by its name, where that was read."""
+    folders = {name: _text(found.get(_folder_of(name))) for name, _ in operation.folders}
+    shown = (
+        (name, folders.get(name) or " and ".join(filter(None, _texts(found, name))))
+        for name in operation.label
+    )
     return ", ".join(f"{name} {value}" for name, value in shown if value) or _text(found.get("id"))
 
 
@@ -291,9 +328,12 @@ def _texts(document: Document, dotted: str) -> tuple[str, ...]:
     """The values as text; of a list that of each in it, empty where one lacks it."""
     every: list[object] = [document]
     for name in dotted.split("."):
-        unfolded = (part for one in every for part in (one if isinstance(one, list) else [one]))
-        every = [one.get(name) if isinstance(one, Mapping) else None for one in unfolded]
+        every = _unfolded([one.get(name) if isinstance(one, Mapping) else None for one in every])
     return tuple(map(_text, every))
+
+
+def _unfolded(every: Iterable[object]) -> list[object]:
+    return [part for one in every for part in (one if isinstance(one, list) else [one])]
 
 
 def _text(value: object) -> str:

@@ -13,13 +13,13 @@ from m365watch.detect.rule import Rule
 from m365watch.instants import instant_of_ms
 from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import is_account, is_whole
+from m365watch.respond.story import NO_STORY, OK_FIELD, Place, Story, is_no
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
 from m365watch.values import dataclass
 
 _MADE = "add user."
 GROUP_FIELD = "m365.target_group"
 """The field that has the group which something was given to."""
-_OK_FIELD = "m365.ok"
 _OUTSIDE_FIELD = "m365.outside_actor"
 TARGETS_MAX = 50
 """Accounts, rules, links ... of one alert that get a step each."""
@@ -49,10 +49,10 @@ class Clues:
     """When the alert's first record was created."""
     last_at: datetime | None = None
     """When the last of the records was created that say this; None where nobody asked."""
-    records: Sequence[Mapping[str, str]] = ()
-    """What each record of the alert says, the earliest first; none of what was refused."""
-    records_at_s: Sequence[int] = ()
-    """When each of these was created, in seconds of Unix time."""
+    places: tuple[Place, ...] = ()
+    """Where the records that say this stand in the story."""
+    story: Story = NO_STORY
+    """What the records of the alert tell, and those of all that are read together with it."""
     made: frozenset[str] = frozenset()
     """Accounts that a record shows being made, in lower case."""
     groups: frozenset[str] = frozenset()
@@ -84,8 +84,8 @@ class Clues:
     @property
     def is_refused(self) -> bool:
         """Whether the record says that nothing came of it."""
-        told = self.fields.get(_OK_FIELD, ())
-        return bool(told) and all(map(_is_no, told))
+        told = self.fields.get(OK_FIELD, ())
+        return bool(told) and all(map(is_no, told))
 
     def is_about(self, *endings: str) -> bool:
         """Whether what was done ends in one of these; also where it is not known."""
@@ -229,12 +229,9 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
                 groups=_groups_in((match,), named),
                 outside=_said_in((match,), _OUTSIDE_FIELD),
             )
-        found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms))
-    done = (one for one in matches if not _is_no(one.values.get(_OK_FIELD, "")))
-    ordered = sorted(done, key=lambda one: one.order)
-    records = tuple(match.values for match in ordered)
-    seconds = tuple(match.at_ms // 1_000 for match in ordered)
-    return [replace(clues, records=records, records_at_s=seconds) for clues in found.values()]
+        places = (*found[key].places, match.order)
+        found[key] = replace(found[key], last_at=instant_of_ms(match.at_ms), places=places)
+    return [*found.values()]
 
 
 def named_by(rule: Rule, match: Match) -> dict[str, tuple[str, ...]]:
@@ -252,10 +249,6 @@ def _named_in(
         for kind, every in whole_alert.entities.items()
     }
     return {kind: one or single.get(kind, ()) for kind, one in of_record.items()}
-
-
-def _is_no(value: str) -> bool:
-    return value.lower() == "false"
 
 
 def _is_own(name: str) -> bool:

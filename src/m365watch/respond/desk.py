@@ -26,6 +26,7 @@ class Came(StrEnum):
 
     DONE = "done"
     ALREADY = "already so"
+    LET_GO = "let go: it was so already, and another alert may take it back"
     DECLINED = "not done: you said no"
     PICK = "not done: a person has to pick"
     MISSING = "not done: nothing of that name is there"
@@ -88,6 +89,8 @@ class Desk:
         deeds = [deed for one in looked for deed in one.deeds]
         if deeds and self._ask is not None and not await self._ask(_question(step, looked)):
             return [*told, Told(Came.DECLINED)]
+        for one in looked:
+            self._keep(step, one)
         told += [await self._do(step, deed) for deed in deeds]
         return _each_failure_once(told) or [Told(Came.ALREADY)]
 
@@ -105,34 +108,43 @@ class Desk:
             if one.spared:
                 why = NeedsOperator(one.spared, fix="look at who used it, and at who changed it")
                 told.append(Told(Came.REFUSED, error=why))
-            elif one.is_missing:
-                told += self._told_of_missing(step, one)
-            elif one.is_so is not None:
-                self._keep(step, one.is_so, one.about)
+            elif one.is_missing and not self._done_before(step, one):
+                there = f"there is: {_some(one.others)}" if one.others else ""
+                told.append(Told(Came.MISSING, there))
+            elif one.lacking > len(self._done_before(step, one)):
+                told.append(Told(Came.MISSING, f"{one.lacking} more of that name"))
         return looked, told
 
-    def _told_of_missing(self, step: Step, looked: Looked) -> list[Told]:
-        """Nothing where it went by an earlier go, be it for another alert, which this one wants gone, too.
+    def _done_before(self, step: Step, looked: Looked) -> list[Line]:
+        """By which deeds it went that is missing, be they for another alert: this one wants it gone, too.
 
         Not where a record has come since: it was there again then, and may be called otherwise by now.
         """
         since = [one for one in (self._plan.since, step.since) if one is not None]
-        before = [
-            line
-            for line in self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
-            if all(line.at >= one for one in since)
-        ]
-        for line in before:
-            if line.method:
-                self._keep(step, GraphCall(line.method, line.path), looked.about)
-        if before:
-            return []
-        return [Told(Came.MISSING, f"there is: {_some(looked.others)}" if looked.others else "")]
+        done = self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
+        return [line for line in done if all(line.at >= one for one in since)]
 
-    def _keep(self, step: Step, call: GraphCall, about: str) -> None:
-        """Write down that what the call does is so already, and is to stay so."""
-        deed = Deed(step.title, call, about=about)
-        self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
+    def _keep(self, step: Step, looked: Looked) -> None:
+        """Write down what is so already, and is to stay so."""
+        calls = [looked.is_so] if looked.is_so is not None else []
+        if looked.is_missing:
+            before = self._done_before(step, looked)
+            calls = [GraphCall(line.method, line.path) for line in before if line.method]
+        for call in calls:
+            deed = Deed(step.title, call, about=looked.about)
+            self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
+
+    async def let_go(self, found: Sequence[Line]) -> Told:
+        """Want no more that what was found to be so stays so: another alert may take it back then."""
+        label = _named(found[0])
+        if self._ask is not None and not await self._ask(f"Let go what was so already: {label}?"):
+            return Told(Came.DECLINED, label)
+        self._let_go(found)
+        return Told(Came.LET_GO, label)
+
+    def _let_go(self, found: Iterable[Line]) -> None:
+        for line in found:
+            self._write(line.deed, "let go", step=line.step, title=line.title, label=line.label)
 
     async def undo(self, done: DeedDone) -> Told:
         """Take a deed back. Raises: NeedsOperator: as `carry_out`."""
@@ -146,7 +158,7 @@ class Desk:
             return Told(Came.PICK, f"{label}{doubts}")
         try:
             if await self._is_back(undo):
-                self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
+                self._end(line)
                 return Told(Came.ALREADY, label)
             # What is made twice is there twice: an answer that never comes must not be asked for again.
             self._write(line.deed, "undoing", step=line.step, title=line.title, label=line.label)
@@ -155,8 +167,15 @@ class Desk:
             if done.is_certain and _changed_nothing(error):
                 self._write(line.deed, "done", step=line.step, title=line.title, label=line.label)
             return Told(Came.FAILED, label, error)
-        self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
+        self._end(line)
         return Told(Came.DONE, label)
+
+    def _end(self, line: Line) -> None:
+        """Write down that it is taken back; with the last of a step goes what was so already."""
+        self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
+        for found in self._journal.list_found(line.alert, self._plan.alert_id):
+            if (found[0].step, found[0].title) == (line.step, line.title):
+                self._let_go(found)
 
     def _doubts(self, done: DeedDone) -> str:
         """What a person has to know before it is taken back; empty where there is nothing."""

@@ -68,24 +68,23 @@ class History:
         return tuple(said)
 
 
-def histories_of(name: str, records: Iterable[Mapping[str, str]], of: str) -> list[History]:
-    """Of whatever had that name at some time; `of` is how the operations on things of its kind end."""
-    told = _Chronicle()
-    for record in records:
-        operation = normalise_operation(record.get("Operation", ""))
-        if operation.endswith(of):
-            told.add(operation.partition("-")[0], record)
-    wanted = [one for one in told.every if _is_among(name, (*one.names, *one.ids))]
-    return [replace(one, formerly=_former_owner(one, told.every)) for one in wanted] or [History((name,))]
+class Chronicle:
+    """All that records tell of things of one kind, in their order."""
 
-
-class _Chronicle:
-    """All that the records tell of, in their order."""
-
-    def __init__(self) -> None:
+    def __init__(self, records: Iterable[Mapping[str, str]], of: str) -> None:
+        """`of` is how the operations on things of that kind end."""
         self.every: list[History] = []
         self._places: dict[str, int] = {}
         """By the name that each has by now, in small letters."""
+        for record in records:
+            operation = normalise_operation(record.get("Operation", ""))
+            if operation.endswith(of):
+                self.add(operation.partition("-")[0], record)
+
+    def histories_of(self, name: str) -> list[History]:
+        """Of whatever had that name at some time."""
+        wanted = [one for one in self.every if _is_among(name, (*one.names, *one.ids))]
+        return [replace(one, formerly=_former_owner(one, self.every)) for one in wanted] or [History((name,))]
 
     def add(self, verb: str, record: Mapping[str, str]) -> None:
         """One record more."""

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from m365watch.detect.containment import RULE_ACTIONS
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED, named_mailboxes, own_mailboxes
 from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.renames import BY_NAME, Names, Renamed, names_in
-from m365watch.respond.steps import GraphCall, Remove, Step
+from m365watch.respond.renames import BY_NAME, KnownRule, Renamed
+from m365watch.respond.rule_actions import INTO_FOLDERS, SENDS, doings_of, tells_apart
+from m365watch.respond.steps import Agreement, GraphCall, Remove, Step
 from m365watch.values import dataclass
 
-Alternatives = tuple[tuple[str, str], ...]
-"""Properties of Graph and their values, of which one has to be so."""
 _OF_RULES = ("-inboxrule", "updateinboxrules")
-_SENDS = ("forwardTo", "forwardAsAttachmentTo", "redirectTo")
-_DELETES = (("actions.delete", "True"), ("actions.permanentDelete", "True"))
-_AT_GRAPH: Mapping[str, Alternatives] = {
-    "DeleteMessage": _DELETES,
-    "MarkAsRead": (("actions.markAsRead", "True"),),
-    "SoftDeleteMessage": _DELETES,
-    "StopProcessingRules": (("actions.stopProcessingRules", "True"),),
-}
-"""How Graph has what a cmdlet's parameter makes a rule do."""
-_INTO_FOLDERS = {"MoveToFolder": "moveToFolder", "CopyToFolder": "copyToFolder"}
-_OF_OUTLOOK = (
-    ("delete", "DeleteMessage"),
-    ("markasread", "MarkAsRead"),
-    ("move", "MoveToFolder"),
-    ("copy", "CopyToFolder"),
-    ("stopprocessing", "StopProcessingRules"),
-)
-"""How the kinds of a rule's actions begin that Outlook saved, once softness and underscores are left out."""
 _RULE = ("displayName", "sequence", "isEnabled", "conditions", "actions", "exceptions")
 _FORWARDING = ("ForwardingSmtpAddress", "ForwardingAddress")
 
@@ -59,20 +38,25 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     """
     if not clues.is_about(*_OF_RULES):
         return []
+    mailboxes = own_mailboxes(clues)
     if clues.is_refused:
-        return [_look_at_rules(one) for one in own_mailboxes(clues)]
-    steps: list[Step] = []
-    for mailbox in own_mailboxes(clues):
-        rules, names = _rules(clues, mailbox), names_in(clues.records, clues.records_at_s, mailbox)
-        gone = {rule: told for rule in rules if (told := names.became(rule.name))}
-        steps += [_look_at_name(mailbox, rule, told) for rule, told in gone.items() if told.is_certain]
-        left = tuple(rule for rule in rules if rule not in gone or not gone[rule].is_certain)
-        if left or not rules:
-            is_made = any(rule.name.lower() in names.made for rule in left)
-            was_there = clues.operation == "set-inboxrule" and not is_made
-            step = _inbox_rule(mailbox, left, _agrees(clues, names, left), was_there=was_there)
-            steps.append(_ask(step, gone[left[0]]) if left and left[0] in gone else step)
-    return steps
+        return [_look_at_rules(one) for one in mailboxes]
+    return [_of_mailbox(clues, one) for one in mailboxes]
+
+
+def _of_mailbox(clues: Clues, mailbox: str) -> Step:
+    """What is done about the rule of which the record tells, and about all of its name."""
+    rule = _rule(clues, mailbox)
+    if rule is None:
+        return _pick_rules(mailbox)
+    names = clues.story.names_of(mailbox)
+    renamed = names.became(rule.name)
+    if renamed is not None and renamed.is_certain:
+        return _look_at_name(mailbox, rule, renamed)
+    known = names.rules_of(rule.name, clues.story.at(clues.places))
+    was_there = any(one.was_there for one in known) if known else clues.operation == "set-inboxrule"
+    step = _inbox_rule(mailbox, rule, known, was_there=was_there)
+    return _ask(step, renamed) if renamed is not None else step
 
 
 def _look_at_rules(mailbox: str) -> Step:
@@ -98,7 +82,7 @@ def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
         ),
         notes=(
             "By hand: the alert's gave that name up, and what has it may be its owner's.",
-            *_remarks_on((rule,)),
+            *_remarks_on(rule),
         ),
     )
 
@@ -113,8 +97,8 @@ def _identity(rule: _Rule) -> str:
     return powershell(rule.identity) if rule.identity else "IDENTITY"
 
 
-def _remarks_on(rules: tuple[_Rule, ...]) -> tuple[str, ...]:
-    return () if all(rule.identity for rule in rules) else (_NO_IDENTITY,)
+def _remarks_on(rule: _Rule) -> tuple[str, ...]:
+    return () if rule.identity else (_NO_IDENTITY,)
 
 
 def _list_rules(mailbox: str) -> str:
@@ -122,58 +106,13 @@ def _list_rules(mailbox: str) -> str:
     return f"Get-InboxRule -Mailbox {powershell(mailbox)} -IncludeHidden | Format-List {columns}"
 
 
-def _rules(clues: Clues, mailbox: str) -> tuple[_Rule, ...]:
+def _rule(clues: Clues, mailbox: str) -> _Rule | None:
+    """None where the record does not name it, or by no name that is known whole."""
     if clues.has(*BY_NAME):
-        return tuple(_Rule(one, "" if may_be_an_id(one) else one, one) for one in clues.values(*BY_NAME))
-    return tuple(_by_identity(one, mailbox) for one in clues.values("Parameters.Identity"))
-
-
-def _agrees(clues: Clues, names: Names, rules: tuple[_Rule, ...]) -> tuple[Alternatives, ...]:
-    """What the alert's records say that a rule of these names does by now: all of it has to be so."""
-    wanted = {rule.name for rule in rules if rule.name}
-    said = [record for name in wanted for record in names.told_of(name)]
-    does: dict[str, str] = {}
-    receivers: set[str] = set()
-    for record in said or [record for record in clues.records if _names_in(record) & wanted]:
-        if saved := record.get("m365.rule_actions", ""):  # Outlook tells the whole rule
-            does, receivers = dict(_done_by(saved)), set()
-        does |= {name: told for name in RULE_ACTIONS if (told := record.get(f"Parameters.{name}", ""))}
-        receivers = {one for one in record.get("m365.recipients", "").split(", ") if one} or receivers
-    sends = (
-        tuple((f"actions.{action}.emailAddress.address", one) for action in _SENDS)
-        for one in sorted(receivers)
-    )
-    done = (_at_graph(name, told) for name, told in sorted(does.items()) if _is_set(told))
-    return tuple(dict.fromkeys((*sends, *done)))
-
-
-def _at_graph(name: str, told: str) -> Alternatives:
-    """A folder is the same by its id, or by its name without the path."""
-    if name not in _INTO_FOLDERS:
-        return _AT_GRAPH[name]
-    action = _INTO_FOLDERS[name]
-    folder = re.split(r"\\|:(?!.*:)", told)[-1]
-    return ((action, folder), (f"actions.{action}", told))
-
-
-def _done_by(saved: str) -> Iterator[tuple[str, str]]:
-    """By the parameter of a cmdlet, what a rule does that Outlook saved: `Move: RSS Feeds, Delete`."""
-    for one in saved.split(", "):
-        kind, _, value = one.partition(": ")
-        plain = re.sub(r"^(soft|hard|permanent)|[^a-z]", "", kind.lower())
-        plain = plain.replace("markmessageasread", "markasread")
-        name = next((name for begins, name in _OF_OUTLOOK if plain.startswith(begins)), "")
-        if name:
-            yield name, value if name in _INTO_FOLDERS else "True"
-
-
-def _names_in(record: Mapping[str, str]) -> set[str]:
-    named = {record.get(name, "") for name in (*BY_NAME, "Parameters.Identity")}
-    return {*named, *(one.partition("\\")[2] for one in named)}
-
-
-def _is_set(value: str) -> bool:
-    return value.lower() not in ("", "false", "$false")
+        named = clues.values(*BY_NAME)
+        return _Rule(named[0], "" if may_be_an_id(named[0]) else named[0], named[0]) if named else None
+    identities = clues.values("Parameters.Identity")
+    return _by_identity(identities[0], mailbox) if identities else None
 
 
 def _by_identity(identity: str, mailbox: str) -> _Rule:
@@ -189,35 +128,57 @@ def _by_identity(identity: str, mailbox: str) -> _Rule:
     return _Rule(rest or identity, identity if mark else rest, "" if rest.isdecimal() else rest)
 
 
-def _inbox_rule(
-    mailbox: str, rules: tuple[_Rule, ...], agrees: tuple[Alternatives, ...], *, was_there: bool
-) -> Step:
-    named = " or ".join(f'"{rule.told}"' for rule in rules)
-    said = f"-Mailbox {powershell(mailbox)}"
-    removals = tuple(
-        f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {_identity(rule)} -Confirm:$false" for rule in rules
-    )
-    is_known = is_account(mailbox) and all(rule.name for rule in rules)
+def _pick_rules(mailbox: str) -> Step:
+    """A person picks among all that the mailbox has."""
+    is_known = is_account(mailbox)
     return Step(
         "remove_inbox_rule",
-        f"Remove the inbox rule {named} of {mailbox}" if rules else f"Remove bad inbox rules of {mailbox}",
-        operations=(_remove_rules(mailbox, rules, agrees),) if is_known else (),
+        f"Remove bad inbox rules of {mailbox}",
+        operations=(_remove_rules(mailbox),) if is_known else (),
         powershell=(
             _list_rules(mailbox),
-            *(removals or (f"Remove-InboxRule {said} -Identity NAME -Confirm:$false",)),
+            f"Remove-InboxRule -Mailbox {powershell(mailbox)} -Identity NAME -Confirm:$false",
         ),
-        permissions=("MailboxSettings.ReadWrite",) if is_known else (),
-        notes=(
-            _why(mailbox) if not is_known else _HIDDEN,
-            *((_CHANGED,) if was_there else ()),
-            *((_LATER,) if rules else ()),
-            *_remarks_on(rules),
-            *((_COMPARED,) if agrees and is_known else ()),
-            *((_FOLDERS,) if is_known and _folders(mailbox, agrees) else ()),
-        ),
+        permissions=_PERMISSIONS if is_known else (),
+        wished=_WISHED if is_known else (),
+        notes=(_HIDDEN if is_known else _why(mailbox),),
     )
 
 
+def _inbox_rule(mailbox: str, rule: _Rule, known: Sequence[KnownRule], *, was_there: bool) -> Step:
+    remove = f"Remove-InboxRule -Mailbox {powershell(mailbox)} -Identity {_identity(rule)} -Confirm:$false"
+    step = Step(
+        "remove_inbox_rule",
+        f'Remove the inbox rule "{rule.told}" of {mailbox}',
+        powershell=(_list_rules(mailbox), f"{_IF_IT_IS}{remove}"),
+        notes=(
+            *((_CHANGED,) if was_there else ()),
+            _LATER,
+            *_remarks_on(rule),
+        ),
+    )
+    if not (is_account(mailbox) and rule.name):
+        return replace(step, notes=(_why(mailbox), *step.notes))
+    doings = tuple(doings_of(one.records) for one in known)
+    operation = _remove_rules(mailbox, rule.name, doings)
+    is_told = bool(doings) and all(map(tells_apart, doings))
+    return replace(
+        step,
+        operations=(operation,),
+        permissions=_PERMISSIONS,
+        wished=(*(("Mail.ReadBasic.All",) if operation.folders else ()), *_WISHED),
+        notes=(
+            _HIDDEN,
+            *step.notes,
+            _COMPARED if is_told else _NOT_TOLD,
+            *((_FOLDERS,) if operation.folders else ()),
+        ),
+        asks_always=not is_told,
+    )
+
+
+_PERMISSIONS = ("MailboxSettings.ReadWrite",)
+_WISHED = ("User.Read.All",)
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 
 _IF_IT_IS = "# if it does what the record tells: "
@@ -226,6 +187,10 @@ _NO_IDENTITY = (
 )
 _LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
 _COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
+_NOT_TOLD = (
+    "No record tells what it does so that Graph could compare it, and another may be called so: --yes leaves"
+    " it alone."
+)
 _FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
 _CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."
 
@@ -236,29 +201,30 @@ def _why(mailbox: str) -> str:
     return "By hand: the record has the rule by a name of Exchange's, which Graph does not know."
 
 
-def _folders(mailbox: str, agrees: tuple[Alternatives, ...]) -> tuple[tuple[str, str], ...]:
-    told = {name for one in agrees for name, _ in one}
-    where = f"{path_of(Account(mailbox))}/mailFolders" if told.intersection(_INTO_FOLDERS.values()) else ""
+def _folders(user: str, doings: Sequence[Agreement]) -> tuple[tuple[str, str], ...]:
+    told = {name for one in doings for each in one for name, _ in each}
     return tuple(
-        (f"actions.{action}", f"{where}/{{found.actions.{action}}}")
-        for action in _INTO_FOLDERS.values()
+        (f"actions.{action}", f"{user}/mailFolders/{{found.actions.{action}}}")
+        for action in INTO_FOLDERS.values()
         if action in told
     )
 
 
-def _remove_rules(mailbox: str, rules: tuple[_Rule, ...], agrees: tuple[Alternatives, ...]) -> Remove:
-    path = f"{path_of(Account(mailbox))}/mailFolders/inbox/messageRules"
+def _remove_rules(mailbox: str, name: str = "", doings: tuple[Agreement, ...] = ()) -> Remove:
+    user = path_of(Account(mailbox))
+    path = f"{user}/mailFolders/inbox/messageRules"
     return Remove(
         path,
         GraphCall("DELETE", f"{path}/{{found.id}}"),
         label=(
             *("displayName", "isEnabled", "actions.moveToFolder", "actions.delete", "actions.markAsRead"),
-            *(f"actions.{action}.emailAddress.address" for action in _SENDS),
+            *(f"actions.{action}.emailAddress.address" for action in SENDS),
         ),
-        wanted=tuple(("displayName", rule.name) for rule in rules),
-        agrees=agrees,
-        folders=_folders(mailbox, agrees),
+        wanted=(("displayName", name),) if name else (),
+        agrees=doings,
+        folders=_folders(user, doings),
         is_one=True,  # an intruder may call a rule as the owner's is called
+        owner=f"{user}?$select=id",
         restored_at=path,
         restored=_RULE,
     )

@@ -21,9 +21,9 @@ from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
 LINE_BYTES_MAX = 1_048_576
-Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "found"]
+Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "found", "let go"]
 """unclear: Graph's answer never came, so that it may have been done; undoing: so that it may have been taken
-back; found: it was so already, and is to stay so."""
+back; found: it was so already, and is to stay so; let go: it need not any more."""
 ALL_OF_LIST = " *"
 """How what is changed ends where it is all that a list has; of one thing its name stands there."""
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
@@ -106,9 +106,25 @@ class Journal:
         """What became of each deed for the alert, under any of its ids, the first one first."""
         newest: dict[str, Line] = {}
         for line in self._lines():
-            if line.alert in alerts and line.outcome != "found":
+            if line.alert in alerts and line.outcome not in {"found", "let go"}:
                 newest[line.deed] = line
         return [*newest.values()]
+
+    def list_found(self, *alerts: str) -> list[list[Line]]:
+        """What was so already and is to stay so for the alert, under any of its ids, step by step.
+
+        But for the steps of which something that was done for it still stands.
+        """
+        found: dict[str, Line] = {}
+        for line in self._lines():
+            if line.alert in alerts and line.outcome in {"found", "let go"}:
+                found[line.deed] = line
+        done = {(one.line.step, one.line.title) for one in self.to_undo(*alerts)}
+        by_step: dict[tuple[str, str], list[Line]] = {}
+        for line in found.values():
+            if line.outcome == "found" and (line.step, line.title) not in done:
+                by_step.setdefault((line.step, line.title), []).append(line)
+        return [*by_step.values()]
 
     def did(self, word: str, title: str, tenant: str, *, about: str = "") -> list[Line]:
         """The deeds of that step, for whichever alert of the tenant, that were not taken back.

@@ -6,12 +6,12 @@ up: only what a record of the same alert made is removed, and nothing is made or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from m365watch.detect.containment import CONNECTOR_SETTINGS
 from m365watch.respond import exchange_names
 from m365watch.respond.clues import Clues
-from m365watch.respond.histories import CALLED, History, histories_of
+from m365watch.respond.histories import CALLED, History
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED
 from m365watch.respond.steps import Step
 
@@ -35,7 +35,7 @@ def remove_transport_rule(clues: Clues) -> list[Step]:
     return [
         _transport_rule(one)
         for name in clues.told(*CALLED)
-        for one in histories_of(name, _records_of(clues), "-transportrule")
+        for one in clues.story.histories_of(name, "-transportrule")
     ]
 
 
@@ -46,10 +46,6 @@ def _look_after_trial(word: str, what: str, name: str, kinds: Sequence[str]) -> 
         powershell=tuple(map(exchange_names.list_every, kinds)),
         notes=(EXCHANGE_ONLY, REFUSED),
     )
-
-
-def _records_of(clues: Clues) -> Sequence[Mapping[str, str]]:
-    return clues.records or ({key: value[0] for key, value in clues.fields.items() if value},)
 
 
 def _transport_rule(rule: History) -> Step:
@@ -99,7 +95,7 @@ def remove_connector(clues: Clues) -> list[Step]:
         if told and one.is_made
         else _changed_connector(one, told or list(_DIRECTIONS), changed)
         for name in clues.told(*CALLED)
-        for one in histories_of(name, _records_of(clues), of)
+        for one in clues.story.histories_of(name, of)
     ]
 
 

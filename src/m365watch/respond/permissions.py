@@ -1,4 +1,4 @@
-"""Which permissions of Graph the application that responds needs, by the word of a step.
+"""Which permissions of Graph the application that responds needs, or had better have, by the word of a step.
 
 Source: Microsoft Graph v1.0, "Permissions" of each call; docs/respond.md says which call that is.
 """
@@ -32,14 +32,22 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "remove_sharing": frozenset({"Files.ReadWrite.All"}),
 }
 """Of words that are not here every step is by hand."""
-_WIDER = {
-    "Application.Read.All": "Application.ReadWrite.All",
-    "Directory.Read.All": "Directory.ReadWrite.All",
-    "GroupMember.ReadWrite.All": "Group.ReadWrite.All",
-    "RoleManagement.Read.Directory": "RoleManagement.ReadWrite.Directory",
-    "User.Read.All": "User.ReadWrite.All",
+WISHED: Mapping[str, Mapping[str, str]] = {
+    "remove_inbox_rule": {
+        "Mail.ReadBasic.All": "rules that move or copy mail are left to a person",
+        "User.Read.All": "a mailbox by its address and by its id are two to --undo",
+    },
 }
-"""By a permission, the one that lets write what it lets read, and so does as well."""
+"""What a word is carried out without, and what comes of it then."""
+_WIDER: Mapping[str, frozenset[str]] = {
+    "Application.Read.All": frozenset({"Application.ReadWrite.All"}),
+    "Directory.Read.All": frozenset({"Directory.ReadWrite.All"}),
+    "GroupMember.ReadWrite.All": frozenset({"Group.ReadWrite.All"}),
+    "Mail.ReadBasic.All": frozenset({"Mail.Read", "Mail.ReadWrite"}),
+    "RoleManagement.Read.Directory": frozenset({"RoleManagement.ReadWrite.Directory"}),
+    "User.Read.All": frozenset({"User.ReadWrite.All"}),
+}
+"""By a permission, those that let do more, and that as well."""
 
 
 def carries_out(roles: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -47,9 +55,19 @@ def carries_out(roles: Collection[str]) -> tuple[list[str], dict[str, list[str]]
     able: list[str] = []
     lacking: dict[str, list[str]] = {}
     for word, needed in NEEDED.items():
-        missing = sorted(one for one in needed if not {one, _WIDER.get(one, one)}.intersection(roles))
+        missing = sorted(one for one in needed if not _is_among(one, roles))
         if missing:
             lacking[word] = missing
         else:
             able.append(word)
     return able, lacking
+
+
+def wishes(able: Collection[str], roles: Collection[str]) -> dict[str, str]:
+    """What it had better have for the words that it can carry out, and what comes of it without."""
+    wished = {name: without for word in able for name, without in WISHED.get(word, {}).items()}
+    return {name: without for name, without in wished.items() if not _is_among(name, roles)}
+
+
+def _is_among(name: str, roles: Collection[str]) -> bool:
+    return not _WIDER.get(name, frozenset()).union({name}).isdisjoint(roles)

@@ -10,6 +10,7 @@ from m365watch.detect.judging import split_line
 from m365watch.detect.naming import notes_of
 from m365watch.detect.risk import RISK_RULE_ID, USUAL
 from m365watch.detect.rule import Joined, Rule
+from m365watch.detect.severity import Severity
 from m365watch.respond import (
     accounts,
     applications,
@@ -33,7 +34,8 @@ from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
-from m365watch.respond.steps import Operation, PartOfIt, Plan, Remove, Step
+from m365watch.respond.steps import PartOfIt, Plan, Step
+from m365watch.respond.story import Story
 from m365watch.respond.strangers import ask_of_others, listed_in, strangers_in
 from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
@@ -227,6 +229,9 @@ def _steps_of_accounts(
     if word == "block_address":
         return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
     steps = _built(word, builder, hands.tied)
+    is_low = told.alert.severity.rank <= Severity.LOW.rank
+    if is_low and hands.tied.is_refused and word in LOCKING:
+        steps = [*map(_ask_as_refused, steps)]
     for account, address in hands.near:
         entities = {**hands.tied.entities, "user": (account,), "actor": ()}
         steps += [
@@ -257,13 +262,18 @@ def _where_it_went_on(clues: Clues, matches: Sequence[Match], rule: Rule | None)
 def _steps_by_record(
     word: str, builder: Builder, every: Sequence[Told], rules: Mapping[str, Rule]
 ) -> list[Step]:
-    """Each step once. Where kinds of records are joined, nobody knows what an object's name names."""
+    """Each step once; what became of a thing all alerts' records tell together.
+
+    Where kinds of records are joined, nobody knows what an object's name names.
+    """
+    about = [(told.alert, *records_about(word, told, rules)) for told in every]
+    story = Story(match for _, matches, _ in about for match in matches)
     steps: list[Step] = []
-    for told in every:
-        matches, is_known = records_about(word, told, rules)
-        for clues in split_clues(told.alert, matches, rules.get(told.alert.rule_id)):
+    for alert, matches, is_known in about:
+        for clues in split_clues(alert, matches, rules.get(alert.rule_id)):
             is_clear = is_known or (word in OF_ONE_KIND and clues.operation != "")
-            steps += _built(word, builder, clues if is_clear else clues.without(AMBIGUOUS))
+            seen = clues if is_clear else clues.without(AMBIGUOUS)
+            steps += _built(word, builder, replace(seen, story=story))
     return singles_first(_each_once(steps))
 
 
@@ -277,33 +287,15 @@ def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
 
 
 def _each_once(steps: Iterable[Step]) -> list[Step]:
-    """Where alerts tell different things of one rule, it is one step, and all that they tell has to be so."""
+    """What several records ask for, once: with the doubt that any of them has."""
     found: dict[tuple[str, tuple[str, ...], str], Step] = {}
     for step in steps:
-        key = (step.title, step.powershell, repr(_without_agreement(step.operations)))
-        first = found.get(key)
-        if first is None:
-            found[key] = step
-            continue
+        key = (step.title, step.powershell, repr(step.operations))
+        first = found.setdefault(key, step)
         since = max(first.since, step.since) if first.since and step.since else first.since
-        operations = tuple(map(_with_agreement, first.operations, step.operations))
-        more = step.notes if operations != first.operations else ()
-        notes = tuple(dict.fromkeys((*first.notes, *more)))
-        # A doubt of one alert is one of the step, whatever the other alert knows.
-        asks = first.asks_always or step.asks_always
-        found[key] = replace(first, since=since, operations=operations, notes=notes, asks_always=asks)
+        doubted = step if step.asks_always and not first.asks_always else first
+        found[key] = replace(doubted, since=since)
     return list(found.values())
-
-
-def _without_agreement(operations: Sequence[Operation]) -> list[Operation]:
-    return [replace(one, agrees=(), folders=()) if isinstance(one, Remove) else one for one in operations]
-
-
-def _with_agreement(one: Operation, other: Operation) -> Operation:
-    if not (isinstance(one, Remove) and isinstance(other, Remove)):
-        return one
-    agrees = tuple(dict.fromkeys((*one.agrees, *other.agrees)))
-    return replace(one, agrees=agrees, folders=tuple(dict.fromkeys((*one.folders, *other.folders))))
 
 
 def _more_in_parts(words: Collection[str], parts: Sequence[Told]) -> tuple[PartOfIt, ...]:
@@ -325,6 +317,12 @@ def _ask_as_usual(step: Step) -> Step:
 
 def _ask_always(step: Step) -> Step:
     why = "One person let it in; it stops for others as well, who may rightly use it: --yes leaves it alone."
+    return replace(step, notes=(why, *step.notes), asks_always=True) if step.operations else step
+
+
+def _ask_as_refused(step: Step) -> Step:
+    """Nothing came of it, no rule takes it for more than a sign, and whoever tried may have been at work."""
+    why = "All that was tried was refused, and who tried it may be at work: --yes leaves it alone."
     return replace(step, notes=(why, *step.notes), asks_always=True) if step.operations else step
 
 

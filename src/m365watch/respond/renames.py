@@ -1,4 +1,4 @@
-"""Inbox rules that are called otherwise by now, as the records of one alert tell it.
+"""Inbox rules that are called otherwise by now, as their records tell it.
 
 A rule is found by its name, and two rules of a mailbox may have the same one: once the intruder's has given
 a name up, what is called so is its owner's.
@@ -45,7 +45,7 @@ def names_in(records: Sequence[Record], seconds: Sequence[int], mailbox: str) ->
     return names
 
 
-class _Rule:
+class KnownRule:
     """One rule that the records tell of, by whatever it was called."""
 
     def __init__(self, record: Record, name: str, at_s: int, of: str) -> None:
@@ -62,6 +62,7 @@ class _Rule:
         """The names by which its first record has it, in small letters; none where that has a number."""
         self.numbers = _numbers_in(record)
         self.records = [record]
+        """What became of it, the earliest first."""
 
     def add(self, record: Record, name: str, at_s: int) -> None:
         """One record of it more, later than those before it."""
@@ -74,6 +75,11 @@ class _Rule:
             self.got_at_s[name] = at_s
             self.name = name
 
+    @property
+    def was_there(self) -> bool:
+        """Whether it was changed, and none of the records made it."""
+        return not self.is_made and any(map(_changes, self.records))
+
     def gave_up_for_certain(self, name: str) -> bool:
         """Whether it, a rule of this mailbox, can be called so no more.
 
@@ -81,14 +87,14 @@ class _Rule:
         """
         return not self.mailbox and self.given_up_at_s.get(name) != self.got_at_s.get(name, -1)
 
-    def may_be(self, other: _Rule) -> bool:
+    def may_be(self, other: KnownRule) -> bool:
         """Whether it, which no record made, is the other one by what is known of both."""
         if self.is_made or self is other or self.seen_at_s < other.got_at_s[other.name]:
             return False
         if not self.called:
             return not _differ(self.numbers - {other.name}, other.numbers)
         names = {one.lower() for one in (other.name, *other.given_up_at_s)}
-        return self.mailbox != other.mailbox and bool(self.called & names)
+        return self.mailbox != other.mailbox and not names.isdisjoint(self.called)
 
 
 class Names:
@@ -96,32 +102,29 @@ class Names:
 
     def __init__(self) -> None:
         """There is none at first."""
-        self._rules: list[_Rule] = []
+        self._rules: list[KnownRule] = []
+        self._by_record: dict[int, KnownRule] = {}
 
     def add(self, record: Record, at_s: int, *, of: str = "") -> None:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
-        if not name:
-            if rule := self._find(record, "", of):
-                rule.add(record, rule.name, at_s)
+        identities = _identities(record, as_told=True)
+        rule = self._find(record, name, of)
+        if rule is not None:
+            rule.add(record, name or rule.name, at_s)
+        elif name or identities:
+            rule = KnownRule(record, name or identities[-1], at_s, of)
+            rule.given_up_at_s = {one: at_s for one in identities if name not in ("", one)}
+            self._rules.append(rule)
+        else:
             return
-        if rule := self._find(record, name, of):
-            rule.add(record, name, at_s)
-            return
-        rule = _Rule(record, name, at_s, of)
-        rule.given_up_at_s = {one: at_s for one in _identities(record, as_told=True) if one != name}
-        self._rules.append(rule)
+        self._by_record[id(record)] = rule
 
-    @property
-    def made(self) -> set[str]:
-        """In small letters, names of rules that the records made, also those that they had before."""
-        return {
-            name.lower() for rule in self._rules if rule.is_made for name in (rule.name, *rule.given_up_at_s)
-        }
-
-    def told_of(self, name: str) -> list[Record]:
-        """The records of the mailbox's rule that is called so by now, also under its former names."""
-        return [one for rule in self._rules if rule.name == name and not rule.mailbox for one in rule.records]
+    def rules_of(self, name: str, records: Iterable[Record]) -> list[KnownRule]:
+        """The mailbox's that are called so by now; where none is, those of which the records tell."""
+        called = [rule for rule in self._rules if rule.name == name and not rule.mailbox]
+        told = (self._by_record[id(one)] for one in records if id(one) in self._by_record)
+        return called or [*dict.fromkeys(told)]
 
     def became(self, name: str) -> Renamed | None:
         """What became of it; None where one of the alert's is called so."""
@@ -141,7 +144,7 @@ class Names:
         ]
         return Renamed(doubted[-1].name, is_certain=False) if doubted else None
 
-    def _find(self, record: Record, name: str, of: str) -> _Rule | None:
+    def _find(self, record: Record, name: str, of: str) -> KnownRule | None:
         """The rule that a record changes, where that is known."""
         if _makes(record):
             return None
@@ -155,13 +158,17 @@ class Names:
         return next(chain(by_number, open_to_it), None)
 
 
-def _gave_up(rule: _Rule, name: str) -> bool:
+def _gave_up(rule: KnownRule, name: str) -> bool:
     return name.lower() in {one.lower() for one in rule.given_up_at_s}
 
 
-def _may_have_become(rule: _Rule, holder: _Rule, name: str) -> bool:
+def _may_have_become(rule: KnownRule, holder: KnownRule, name: str) -> bool:
     """Whether the holder of that name may be called as this rule is by now."""
     return rule.may_be(holder) or rule.given_up_at_s.get(name) == holder.got_at_s[name]
+
+
+def _changes(record: Record) -> bool:
+    return normalise_operation(record.get("Operation", "")) == "set-inboxrule"
 
 
 def _makes(record: Record) -> bool:
@@ -170,13 +177,13 @@ def _makes(record: Record) -> bool:
     return operation == "new-inboxrule" or made
 
 
-def _identities(record: Record, *, as_told: bool = False) -> frozenset[str]:
-    """The names by which a change has the rule: an identity is one, behind the mailbox or without it."""
+def _identities(record: Record, *, as_told: bool = False) -> list[str]:
+    """The names by which a change has the rule: an identity is one, behind the mailbox, or, last, without."""
     identity = "" if _makes(record) else record.get("Parameters.Identity", "")
     rest = identity.partition("\\")[2] or identity
     if not rest or rest.isdecimal():
-        return frozenset()
-    return frozenset(one if as_told else one.lower() for one in (identity, rest))
+        return []
+    return [one if as_told else one.lower() for one in (identity, rest)]
 
 
 def _numbers_in(record: Record) -> frozenset[str]:

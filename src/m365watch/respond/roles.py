@@ -9,7 +9,7 @@ from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
 from m365watch.respond.exchange_names import may_be_an_id
-from m365watch.respond.quoting import guid_in, powershell
+from m365watch.respond.quoting import guid_in, is_account, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
@@ -20,6 +20,7 @@ _SEVERAL_SCOPES = (
 )
 _NOT_ELIGIBLE = "A role that Privileged Identity Management made eligible is not among these."
 _ELIGIBLE = "add eligible member to role."
+_GIVES = frozenset({_ELIGIBLE, "add member to role."})
 _AT_GRAPH = {"company administrator": "Global Administrator"}
 """Records have a name for it that Graph has given up."""
 
@@ -69,7 +70,8 @@ def remove_role(clues: Clues) -> list[Step]:
     if exchange:
         return exchange
     roles = _roles_in(clues)
-    is_eligible = _ELIGIBLE in {one.lower() for one in clues.values("Operation")}
+    is_eligible = clues.operation == _ELIGIBLE
+    clues = _about_receivers(clues)
     holders = [*map(_account, clues.accounts), *_groups(clues)]
     outside = [_of_outsider(one, roles) for one in clues.accounts_outside if not one.acted]
     if not roles or is_eligible:
@@ -78,6 +80,14 @@ def remove_role(clues: Clues) -> list[Step]:
     return [*outside, *(_directory_role(one, roles) for one in holders if one is not None)] or [
         _role_of_application(app, roles) for app in clues.applications
     ]
+
+
+def _about_receivers(clues: Clues) -> Clues:
+    """Who got a role is the record's object: an alert may be about whoever gave it."""
+    told = tuple(one for one in clues.values("ObjectId") if is_account(one))
+    if clues.operation not in _GIVES or not told or not clues.entity("user"):
+        return clues
+    return replace(clues, entities={**clues.entities, "user": told, "actor": ()})
 
 
 def _account(one: Account) -> _Holder | None:

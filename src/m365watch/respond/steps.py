@@ -12,6 +12,10 @@ from typing import Literal
 from m365watch.config.settings import Settings
 from m365watch.values import dataclass
 
+Alternatives = tuple[tuple[str, str], ...]
+"""Dotted properties of Graph and their values, of which one has to be so; an empty value stands for any."""
+Agreement = tuple[Alternatives, ...]
+"""All of these have to be so."""
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
 """The role's template id, which is the same in every tenant, and the id of its definition."""
@@ -100,8 +104,8 @@ class Remove:
     alike: tuple[tuple[str, str], ...] = ()
     """Dotted properties and values of which what is found has one, or a person picks: another thing may have
     got its name since. An empty value stands for any."""
-    agrees: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """The same, of each of which what is found has one."""
+    agrees: tuple[Agreement, ...] = ()
+    """Of each thing of that name what it does by the records, all of which has to be so."""
     folders: tuple[tuple[str, str], ...] = ()
     """Dotted properties that are a folder's id, and the path that tells its name, by which it is compared."""
     wanted_of_subject: tuple[tuple[str, str], ...] = ()
@@ -114,6 +118,9 @@ class Remove:
     """Whether each name means one thing of the list, so that a person picks where more are called so."""
     takes_all: bool = False
     """Whether all that is listed has to go."""
+    owner: str = ""
+    """The path that tells, where it may be read, by which object's id whose list it is: a mailbox has many
+    names."""
     subject: str = ""
     """The path of what has to be read first, for {subject.id} and the like."""
     subject_name: str = ""
@@ -132,7 +139,8 @@ class Remove:
     @property
     def calls(self) -> tuple[GraphCall, ...]:
         """In their order; the last one for each thing that is found."""
-        before = tuple(GraphCall("GET", one) for one in (self.subject, self.identified) if one)
+        read = (self.subject, self.identified, self.owner)
+        before = tuple(GraphCall("GET", one) for one in read if one)
         others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out or self.leaves_group else ()
         folders = (GraphCall("GET", path) for _, path in self.folders)
         return (*before, GraphCall("GET", self.listed), *folders, *others, self.removal)
@@ -153,6 +161,8 @@ class Step:
     powershell: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
     """Application permissions of Graph that the operations need."""
+    wished: tuple[str, ...] = ()
+    """Those without which they do, and leave more to a person."""
     notes: tuple[str, ...] = ()
     asks_always: bool = False
     """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
@@ -231,3 +241,9 @@ class Plan:
     def permissions(self) -> tuple[str, ...]:
         """What the application needs for all of it, each once."""
         return tuple(sorted({name for step in self.steps for name in step.permissions}))
+
+    @property
+    def wished(self) -> tuple[str, ...]:
+        """What it had better have besides, each once."""
+        found = {name for step in self.steps for name in step.wished}
+        return tuple(sorted(found.difference(self.permissions)))

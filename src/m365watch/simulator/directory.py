@@ -1,18 +1,18 @@
 """What Graph knows of a tenant's accounts, mailboxes, applications, roles and files, and lets be changed.
 
-Source: Microsoft Graph v1.0: user, messageRule, oAuth2PermissionGrant, appRoleAssignment,
+Source: Microsoft Graph v1.0: user, mailFolder, messageRule, oAuth2PermissionGrant, appRoleAssignment,
 unifiedRoleAssignment, servicePrincipal, application, permission.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
+from m365watch import base64url
 from m365watch.simulator.refusals import graph_refusal
 
 Json = dict[str, Any]
@@ -27,6 +27,7 @@ PERMISSIONS = (
     ("PATCH", r"/users/[^/]+", {"User.EnableDisableAccount.All"}),
     ("GET", r"/users/[^/]+", {"User.Read.All", "Directory.Read.All"}),
     (".*", r"/users/[^/]+/mailFolders/inbox/messageRules(/.*)?", {"MailboxSettings.ReadWrite"}),
+    ("GET", r"/users/[^/]+/mailFolders/[^/]+", {"Mail.ReadBasic.All"}),
     ("GET", r"/users/[^/]+/memberOf.*", {"Directory.Read.All"}),
     ("GET", r"/groups/[^/]+/members", {"Directory.Read.All", "GroupMember.ReadWrite.All"}),
     (".*", r"/groups/[^/]+/owners(/.*)?", {"Group.ReadWrite.All"}),
@@ -89,6 +90,12 @@ class SimulatedDirectory:
         self.shared[url] = {"id": self._id(), "name": name, "parentReference": {"driveId": "b!1"}}
         return f"/drives/b!1/items/{self.shared[url]['id']}/permissions"
 
+    def add_folder(self, user: str, name: str) -> str:
+        """A folder of a mailbox, of each name one; its id, by which the mailbox's rules have it."""
+        folders = self.lists.get(folders_of(user), [])
+        known = (str(one["id"]) for one in folders if one["displayName"] == name)
+        return next(known, "") or self.add(folders_of(user), {"displayName": name})
+
     def add(self, listed: str, thing: Mapping[str, Any]) -> str:
         """A thing in a list; its id."""
         made = {"id": self._id(), **thing}
@@ -103,11 +110,12 @@ class SimulatedDirectory:
         settle, self.settle = self.settle, None
         if settle is not None:
             settle(self)
-        path = self._by_app_id(path)
+        path = self._by_app_id(self._by_user_name(path))
         registration = re.fullmatch(r"/applications\(appId='([^']+)'\)", path)
         user = re.fullmatch(r"/users/([^/]+)(?:/revokeSignInSessions)?", path)
         principal = re.fullmatch(r"/servicePrincipals\(appId='([^']+)'\)", path)
         share = re.fullmatch(r"/shares/([^/]+)/driveItem", path)
+        folder = re.fullmatch(r"(/users/[^/]+/mailFolders)/([^/]+)", path)
         role = re.fullmatch(r"/directoryRoles\(roleTemplateId='([^']+)'\)/members", path)
         if user:
             return self._user(method, path, self._user_of(user[1]), body)
@@ -117,6 +125,8 @@ class SimulatedDirectory:
             return dict(_known(self.registrations, registration[1]))
         if share:
             return dict(_known(self.shared, _address_in(share[1])))
+        if folder and method == "GET":
+            return dict(_known({one["id"]: one for one in self.lists.get(folder[1], ())}, folder[2]))
         if role and method == "GET":
             return {"value": self._holders(role[1])}
         return self._list(method, path, query, body)
@@ -137,6 +147,16 @@ class SimulatedDirectory:
                     raise _not_found()
                 return f"{root[:-1]}(appId='{found[0]}'){slash}{rest}"
         return path
+
+    def _by_user_name(self, path: str) -> str:
+        """The path of what an account has with its own name: its object id and any spelling will do."""
+        named = re.fullmatch(r"/users/([^/]+)(/.+)", path)
+        found = [one for one in self.users.values() if named and self._is_of(one, named[1])]
+        return f"/users/{found[0]['userPrincipalName']}{named[2]}" if named and found else path
+
+    @staticmethod
+    def _is_of(user: Json, name: str) -> bool:
+        return name.lower() in (user["id"], str(user["userPrincipalName"]).lower())
 
     def _user(self, method: str, path: str, user: Json, body: Json) -> Json | None:
         if path.endswith("/revokeSignInSessions"):
@@ -218,6 +238,11 @@ def groups_of(name: str) -> str:
     return f"/users/{name}/memberOf/microsoft.graph.group"
 
 
+def folders_of(name: str) -> str:
+    """The path of the list of a mailbox's folders."""
+    return f"/users/{name}/mailFolders"
+
+
 def owners_of(group: str) -> str:
     """The path of the list of a group's owners."""
     return f"/groups/{group}/owners"
@@ -259,7 +284,7 @@ def _not_found() -> Exception:
 def _address_in(share: str) -> str:
     """The address that a share's name has in it, as people write it; in the name it is encoded."""
     try:
-        text = base64.urlsafe_b64decode(share.removeprefix("u!") + "==").decode()
+        text = base64url.decoded(share.removeprefix("u!")).decode()
     except ValueError:
         return ""
     return unquote(text)

@@ -27,6 +27,10 @@ _AT_GRAPH = {_GLOBAL_ADMINISTRATOR: "Global Administrator"}
 _DISPLAY_NAME = 1
 """The type of an identity that is what people call it."""
 _SCOPE = re.compile(r"Scope:\s*([^,\]]*)")
+_LOOKS_FOR = {
+    "SubjectContainsWords": "subjectContains",
+    "SubjectOrBodyContainsWords": "bodyOrSubjectContains",
+}
 _IS_DONE = {"DeleteMessage": "delete", "MarkAsRead": "markAsRead"}
 _GRANT = re.compile(r"\[Id: ([^,\]]+),")
 
@@ -107,19 +111,35 @@ def _leave_account(directory: SimulatedDirectory, record: Json) -> None:
 
 def _leave_rule(directory: SimulatedDirectory, record: Json) -> None:
     told = {one["Name"]: one["Value"] for one in record["Parameters"]}
-    words = [word for word in told.get("SubjectOrBodyContainsWords", "").split(";") if word]
-    actions: Json = {"stopProcessingRules": True}
+    conditions = {
+        condition: [word for word in told[name].split(";") if word]
+        for name, condition in _LOOKS_FOR.items()
+        if told.get(name)
+    }
+    actions: Json = {"stopProcessingRules": told.get("StopProcessingRules") != "False"}
     if "ForwardTo" in told:
         actions["forwardTo"] = [{"emailAddress": {"address": told["ForwardTo"]}}]
     for name, action in _IS_DONE.items():
         if told.get(name) == "True":
             actions[action] = True
+    user = _account(directory, record["UserId"])["userPrincipalName"]
     if "MoveToFolder" in told:
-        actions["moveToFolder"] = told["MoveToFolder"]
+        actions["moveToFolder"] = directory.add_folder(user, told["MoveToFolder"])
     rule = {"displayName": told.get("Name", ""), "sequence": 1, "isEnabled": True, "actions": actions}
-    conditions = {"conditions": {"bodyOrSubjectContains": words}} if words else {}
-    user = _account(directory, record["UserId"])
-    directory.add(_rules_of(user["userPrincipalName"]), rule | conditions)
+    directory.add(_rules_of(user), rule | ({"conditions": conditions} if conditions else {}))
+
+
+def _leave_outlook_rule(directory: SimulatedDirectory, record: Json) -> None:
+    told = {one["Name"]: one["Value"] for one in record["OperationProperties"]}
+    user = _account(directory, record["MailboxOwnerUPN"])["userPrincipalName"]
+    actions: Json = {}
+    for one in json.loads(told["ServerRule"])["Actions"]:
+        if "Recipients" in one:
+            actions["forwardTo"] = [{"emailAddress": {"address": name}} for name in one["Recipients"]]
+        if "Folder" in one:
+            actions["moveToFolder"] = directory.add_folder(user, one["Folder"].rpartition("\\")[2])
+    rule = {"displayName": told["RuleName"], "sequence": 1, "isEnabled": True, "actions": actions}
+    directory.add(_rules_of(user), rule)
 
 
 def _leave_grant(directory: SimulatedDirectory, record: Json) -> None:
@@ -208,6 +228,7 @@ def _leave_link(directory: SimulatedDirectory, record: Json) -> None:
 _TRACES: dict[str, Callable[[SimulatedDirectory, Json], None]] = {
     "Add user.": _leave_account,
     "New-InboxRule": _leave_rule,
+    "UpdateInboxRules": _leave_outlook_rule,
     "Consent to application.": _leave_grant,
     "Add member to role.": _leave_role,
     "Remove member from role.": _take_role,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
 from m365watch.board.access import Role
+from m365watch.board.app_names import name_applications, name_entities
 from m365watch.board.attack import tactic_words
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
@@ -72,8 +73,9 @@ async def case(view: View, sources: Sources) -> Shape:
         notes += [f"Looks for: {rule.description}"] if rule.description else []
         notes += [f"Can be harmless: {one}" for one in rule.false_positives]
     at = around(view, alert)
+    apps = await name_entities(view, sources, alert.entities)
     return Case(
-        waiting_of(at, kept, named={}),
+        waiting_of(at, kept, named={}, apps=apps),
         alert.explanation,
         [tactic_words(one) for one in alert.tactics],
         facts,
@@ -98,7 +100,8 @@ async def evidence(view: View, sources: Sources) -> Shape:
         f"and {len(missing):,} more, which the lake does not hold (any more)" if missing else "",
         f"and {uncounted:,} more, of which the alert keeps the count alone" if uncounted > 0 else "",
     ]
-    shown = [record_shown(at, row, lights) for row in once.values()]
+    apps = await name_apps_of(view, sources, once.values())
+    shown = [record_shown(at, row, lights, apps) for row in once.values()]
     first = next((place for place, one in enumerate(shown) if one.tone != "failed"), 0)
     shown[first : first + 1] = [replace(one, is_open=True) for one in shown[first : first + 1]]
     return Records(
@@ -131,16 +134,27 @@ def _of_tenant(view: View, tenant: str, span: TimeRange) -> View:
     return replace(view, narrowing=Narrowing({"tenant": (tenant.lower(),)}), range=span)
 
 
-def record_shown(view: View, row: Sequence[Any], lights: Sequence[Light]) -> RecordShown:
-    """A row of `trails` as a record that can be opened."""
+async def name_apps_of(view: View, sources: Sources, rows: Iterable[Row]) -> Mapping[str, str]:
+    """What the applications are called that rows of `trails` name, or are about."""
+    return await name_applications(view, sources, (one for row in rows for one in (row[7], row[9]) if one))
+
+
+def record_shown(
+    view: View, row: Sequence[Any], lights: Sequence[Light], apps: Mapping[str, str]
+) -> RecordShown:
+    """A row of `trails` as a record that can be opened; `apps` are what applications are called."""
     record, at_s, workload, operation, user, address, outcome, target, session, app, _, raw = row
-    ways = entity_ways(view, [("user", user), ("address", address), ("app", app), ("session", session)])
+    entities = [("user", user), ("address", address), ("app", app), ("session", session)]
+    ways = entity_ways(view, entities, apps)
+    about = target or ""
     failed = failure_of(raw)
     return RecordShown(
         record or "",
         f"{datetime.fromtimestamp(at_s, UTC):%m-%d %H:%M:%S}",
         f"{workload_words(workload)} · {operation}",
-        "; ".join(filter(None, (failed, details_of(raw) or application_words(target or "")))),
+        "; ".join(
+            filter(None, (failed, details_of(raw) or apps.get(about.lower()) or application_words(about)))
+        ),
         ways,
         told_lines(
             view, lines_of(raw, lit_paths(raw, lights), lambda name, value: field_url(view, name, value))

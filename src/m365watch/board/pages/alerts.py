@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.board.alerts_meant import list_meant
+from m365watch.board.app_names import name_entities
 from m365watch.board.attack import matrix_of, technique_words, techniques_of
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import entity_ways
@@ -135,8 +136,9 @@ async def queue(view: View, sources: Sources) -> Shape:
     cut = f"{begin + 1:,} to {begin + len(shown):,} of {len(meant):,}" if len(meant) > SHOWN_MAX else ""
     known = {one.tenant_id.lower() for one in sources.settings.tenants}
     named = await names_among(view, sources, known if view.tenants is None else known & {*view.tenants})
+    apps = await name_entities(view, sources, _entities_of(shown))
     return Queue(
-        [waiting_of(view, one, named=named) for one in shown],
+        [waiting_of(view, one, named=named, apps=apps) for one in shown],
         choices,
         _filters(view, found),
         cut="; ".join(filter(None, (cut, told.doubt))),
@@ -199,7 +201,11 @@ def _why_none(view: View, in_time: int, in_state: int) -> Empty:
     )
 
 
-def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
+def _entities_of(alerts: Iterable[KeptAlert]) -> Iterator[tuple[str, str]]:
+    return (entity for one in alerts for entity in one.alert.entities)
+
+
+def waiting_of(view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, str]) -> Waiting:
     """An alert as a line of the queue; it says whose it is where there are several tenants."""
     alert = kept.alert
     tenant = alert.tenant.lower()
@@ -210,7 +216,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names) -> Waiting:
         alert.title,
         view.url("/alert", alert=alert.id),
         str(kept.state),
-        entity_ways(view, alert.entities[:4]),
+        entity_ways(view, alert.entities[:4], apps),
         alert.count,
         instant(alert.first_at_ms),
         instant(alert.last_at_ms),
@@ -239,6 +245,7 @@ async def about(view: View, sources: Sources) -> Shape:
                 by_entity["user" if kind == "actor" else kind, value.lower()].append(kept)
     risks = {one: sum(kept.alert.risk for kept in of) for one, of in by_entity.items()}
     ordered = sorted(by_entity, key=lambda one: (-risks[one], one))[:40]
+    apps = await name_entities(view, sources, ordered)
     headings = (
         Heading("Who or what"),
         Heading("Risk", numeric=True),
@@ -248,15 +255,17 @@ async def about(view: View, sources: Sources) -> Shape:
     )
     return Grid(
         headings,
-        [_about_row(view, *one, by_entity[one], risks[one]) for one in ordered],
+        [_about_row(view, one, by_entity[one], risks[one], apps) for one in ordered],
         empty=None if ordered else OFF if meant is None else NONE_WAITS,
     )
 
 
-def _about_row(view: View, kind: str, value: str, of: Sequence[KeptAlert], risk: int) -> list[Cell]:
+def _about_row(
+    view: View, entity: tuple[str, str], of: Sequence[KeptAlert], risk: int, apps: Mapping[str, str]
+) -> list[Cell]:
     worst = max((one.alert.severity for one in of), key=lambda one: one.rank)
     last_ms = max(one.alert.last_at_ms for one in of)
-    [way] = entity_ways(view, [(kind, value)])
+    [way] = entity_ways(view, [entity], apps)
     return [
         Cell(way.text, url=way.url),
         Cell(f"{risk:,}", sorts=risk),

@@ -21,7 +21,7 @@ from m365watch.board.counted import (
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
-from m365watch.board.pages.alert import record_shown
+from m365watch.board.pages.alert import name_apps_of, record_shown
 from m365watch.board.pages.alerts import about, instant
 from m365watch.board.pages.comparison import AGAINST, compare
 from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
@@ -342,7 +342,8 @@ async def record(view: View, sources: Sources) -> Shape:
     named = [one.alert for one in await sources.list_alerts(second) or [] if record_id in one.alert.evidence]
     rules = await sources.list_rules() if named else {}
     lights = [light for alert in named for light in lights_of(rules.get(alert.rule_id), rules)]
-    return Records([replace(record_shown(view, rows[0], lights), is_open=True)])
+    apps = await name_apps_of(view, sources, rows)
+    return Records([replace(record_shown(view, rows[0], lights, apps), is_open=True)])
 
 
 async def rested_on(view: View, sources: Sources) -> Shape:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from m365watch.board.alerts_meant import list_meant
+from m365watch.board.app_names import name_entities
 from m365watch.board.emptiness import no_records
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import queue_url
@@ -239,14 +240,16 @@ async def alerts(view: View, sources: Sources) -> Shape:
     ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
     ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
     ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
+    shown = ordered[:40]
+    apps = await name_entities(view, sources, (entity for of in shown for entity in of[0].entities))
     grid = Grid(
         (Heading("Severity"), Heading("Open", numeric=True), Heading("Rule", wide=True), Heading("Who")),
-        [_rule_row(view, of) for of in ordered[:40]],
+        [_rule_row(view, of, apps) for of in shown],
     )
     return Several([chart, grid])
 
 
-def _rule_row(view: View, of: Sequence[Alert]) -> list[Cell]:
+def _rule_row(view: View, of: Sequence[Alert], apps: Mapping[str, str]) -> list[Cell]:
     """A rule's open alerts of one severity; where it is one, the way leads to it."""
     worst = of[0]
     one = view.url("/alert", alert=worst.id)
@@ -254,7 +257,7 @@ def _rule_row(view: View, of: Sequence[Alert]) -> list[Cell]:
         Cell(str(worst.severity).capitalize(), tone=str(worst.severity), sorts=-worst.severity.rank),
         Cell(f"{len(of):,}", sorts=len(of)),
         Cell(worst.title, url=one if len(of) == 1 else queue_url(view, worst.severity, rule=worst.rule_id)),
-        _who(view, worst.entities),
+        _who(view, worst.entities, apps),
     ]
 
 
@@ -264,8 +267,8 @@ async def _open_alerts(view: View, sources: Sources, *, severity_min: Severity) 
     return None if found is None else list(found.alerts)
 
 
-def _who(view: View, entities: tuple[tuple[str, str], ...]) -> Cell:
-    ways = entity_ways(view, entities)
+def _who(view: View, entities: tuple[tuple[str, str], ...], apps: Mapping[str, str]) -> Cell:
+    ways = entity_ways(view, entities, apps)
     way = next((one for one in ways if one.kind in {"user", "address"}), ways[0] if ways else None)
     return Cell("") if way is None else Cell(way.text, url=way.url)
 

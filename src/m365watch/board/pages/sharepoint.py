@@ -25,6 +25,7 @@ from m365watch.board.shapes import (
     Tiles,
 )
 from m365watch.board.sources import Sources
+from m365watch.board.spelling import spell_sites
 from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
 from m365watch.board.view import View
 from m365watch.board.words import counted, program_words, right_words, short
@@ -118,6 +119,8 @@ async def sites(view: View, sources: Sources) -> Shape:
         _top_of(view, sources, "site"), _top_of(view, sources, "client_ip")
     )
     empty = None if by_site or by_address else await no_records(view, sources, of="records of sites")
+    spelled = await spell_sites(view, sources, [row[0] for row in by_site])
+    by_site = [(spelled.get(row[0], row[0]), *row[1:]) for row in by_site]
     return Several([_tops("Site", by_site), _tops("Address", by_address, "ip")], empty=empty)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from m365watch.board.planning import Query
 from m365watch.board.queries.counting import count_if
+from m365watch.lake.filters.mentions import ABOUT, mention_sql
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
@@ -39,21 +40,11 @@ RAREST_MAX = 16
 """The rarest of them, where there are too many records for one look at all of it."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
-_BOX = "nullif(split_part($mailbox, '@', 1), '')"
-_OWNER = "try(json_extract_string(raw, '$.MailboxOwnerUPN'))"
-_GIVEN = "try(json_extract_string(raw, '$.Parameters'))"
-_ABOUT = r"""regexp_extract(lower(object), '([^/\\]+)(\\[^/]*)?$', 1)"""
-_NAMED = r"""'"name"\s*:\s*"(identity|mailbox)"\s*,\s*"value"\s*:\s*"([^"]*)"'"""
-_IN_MAILBOX = (
-    f"workload = 'Exchange' AND contains(lower(raw), {_BOX}) AND (lower({_OWNER}) = $mailbox OR"
-    f" (record_type = 1 AND ({_ABOUT} = {_BOX} OR regexp_extract(lower({_GIVEN}), {_NAMED}, 2) = $mailbox)))"
-)
-"""What was done in the mailbox, by whomever, and what was set on it; not what else its owner did, and not
-what else has the address in it. Cmdlets name it by its address, or by the last part of a path."""
 _MENTIONS = {
-    "session": "(session = $session OR contains(lower(raw), $session))",
-    "mailbox": f"({_IN_MAILBOX})",
-    "site": "(workload IN ('SharePoint', 'OneDrive') AND contains(lower(object), $site))",
+    **{
+        one: mention_sql(one, value=f"${one}", made={"object": "object", "session": "session"})
+        for one in ABOUT
+    },
     "text": "(contains(lower(raw), $text) OR contains(lower(raw), $escaped))",
 }
 """Records that something is in which has no column of its own, or not in all kinds of records."""

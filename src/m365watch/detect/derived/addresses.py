@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from m365watch.detect.derived.operation import normalise_operation
 
@@ -124,9 +124,9 @@ def _in_texts(texts: Iterable[str]) -> list[str]:
 
 
 def _of_server_rule(view: View) -> Iterator[str]:
-    """The recipients of the forwarding actions in the rule that Outlook saved, whatever else is in it.
+    """The recipients of the forwarding actions in the rule that Outlook saved, and not whose mail it is for.
 
-    Which property says the action differs: any may.
+    Which property says the action differs: any may. Where its actions name nobody, whoever it names counts.
     """
     from m365watch.detect.fields import every_value, named_values, open_json
 
@@ -137,10 +137,15 @@ def _of_server_rule(view: View) -> Iterator[str]:
     texts = list(every_value(rule))
     whole = f"{actions} {' '.join(texts)}".lower() if texts else actions
     if any(action in whole for action in _FORWARDING_ACTIONS) or _SENDS_ON.search(whole):
-        yield from _in_texts(texts)
+        yield from _in_texts(every_value(_actions_of(rule))) or _in_texts(texts)
         yield from _in_texts(
             str(value) for value in view.values("OperationProperties.RuleActions") if isinstance(value, str)
         )
+
+
+def _actions_of(rule: Any) -> list[Any]:
+    named = rule.items() if isinstance(rule, Mapping) else ()
+    return [value for key, value in named if str(key).lower() == "actions"]
 
 
 def _domain_of(name: str) -> str:

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from m365watch.errors import FilterRefused
 from m365watch.lake.columns import plain_address
 from m365watch.lake.filters.fields import Field, Kind
+from m365watch.lake.filters.mentions import mention_sql
 from m365watch.lake.filters.networks import in_network
-from m365watch.lake.filters.terms import Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.filters.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
 
 _OUTCOMES = frozenset({"ok", "failed"})
 _RESULT = "lower(coalesce(result, ''))"
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _NUMBER_MAX = 2**31 - 1
 NUL = "\x00"
+_MADE_OF = {"object": "coalesce(object_id, '')", "session": "lower(coalesce(session_id, ''))"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class _Writer:
                 return f"(NOT coalesce({self.sql(inner)}, false))"
             case Holds(words):
                 return f"regexp_matches(raw, {self._bind(text_pattern(words))})"
+            case About(name, value):
+                return mention_sql(name, value=self._bind(_clean(value.text).lower()), made=_MADE_OF)
             case Match(of, values, within):
                 return f"({' OR '.join(self._one(of, value, within=within) for value in values)})"
 
@@ -144,7 +148,7 @@ def _before_at(sql: str) -> str:
     return f"split_part({sql}, '@', 1)"
 
 
-def leaves_of(term: Term) -> Iterator[Match | Holds]:
+def leaves_of(term: Term) -> Iterator[Match | Holds | About]:
     """Every test that the term makes."""
     match term:
         case Every(terms) | Some(terms):
@@ -152,12 +156,12 @@ def leaves_of(term: Term) -> Iterator[Match | Holds]:
                 yield from leaves_of(one)
         case Not(inner):
             yield from leaves_of(inner)
-        case Match() | Holds():
+        case Match() | Holds() | About():
             yield term
 
 
-def _reads_raw(leaf: Match | Holds) -> bool:
-    return isinstance(leaf, Holds) or leaf.field.reads_raw
+def _reads_raw(leaf: Match | Holds | About) -> bool:
+    return not isinstance(leaf, Match) or leaf.field.reads_raw
 
 
 def _words(term: Term) -> Sequence[Wanted]:

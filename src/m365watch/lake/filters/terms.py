@@ -41,6 +41,14 @@ class Holds:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """The record is about something of which `mentions` knows by what it is told."""
+
+    name: str
+    value: Wanted
+
+
+@dataclass(frozen=True, slots=True)
 class Every:
     """All of these."""
 
@@ -61,4 +69,4 @@ class Not:
     term: Term
 
 
-Term = Match | Holds | Every | Some | Not
+Term = Match | Holds | About | Every | Some | Not

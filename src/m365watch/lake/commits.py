@@ -1,0 +1,175 @@
+"""How the log of a table comes to the disk, and what a power cut may have left at its end.
+
+Delta syncs nothing. A commit counts for us when its file and its name are on the disk; a checkpoint before
+old commits go for its sake. What a cut leaves is at the log's end and was acknowledged to nobody: the name
+of a file whose contents never came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from deltalake import DeltaTable, PostCommitHookProperties
+
+from m365watch.durable import sync_file, sync_folder
+
+COMMITS_PER_CHECKPOINT = 50
+TORN_COMMITS_MAX = 4
+"""Commits at the end of a log that a power cut may have torn: one of each process that was at work."""
+TORN_SUFFIX = ".torn"
+NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+"""For a commit: Delta's own checkpoint would not be on the disk when the commits before it go."""
+_SYNCED = "m365watchSynced"
+_COMMIT = re.compile(r"(\d{20})\.json")
+_PARQUET_MARK = b"PAR1"
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """The part of a commit's lines that counts here; most have none."""
+
+    commitInfo: dict[str, object] = {}  # noqa: N815 - Delta's name
+
+
+class _LastCheckpoint(msgspec.Struct, frozen=True):
+    """The part of Delta's `_last_checkpoint` that counts here."""
+
+    version: int
+
+
+def commits_of(table_directory: Path) -> Path:
+    """The folder of the table's commits."""
+    return table_directory / "_delta_log"
+
+
+def last_checkpoint(table_directory: Path) -> int | None:
+    """The version of the newest checkpoint; None where there is none, or its note cannot be read."""
+    try:
+        note = (commits_of(table_directory) / "_last_checkpoint").read_bytes()
+        return msgspec.json.decode(note, type=_LastCheckpoint).version
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
+    """`version`, once every commit past `after` up to it would outlive a power cut.
+
+    Another process's commits count too: without them Delta cannot read past the hole.
+    """
+    folder = commits_of(table_directory)
+    for number in range(after + 1, version + 1):
+        path = folder / f"{number:020}.json"
+        if path.exists():
+            sync_file(path)
+    sync_folder(folder)
+    return version
+
+
+def sync_found(table_directory: Path, version: int) -> int:
+    """`version`, once every commit up to it would outlive a power cut, whoever made them.
+
+    For a table that another process may have left, killed before it synced its last commit, or the checkpoint
+    that came with that. What each commit notes of those before it spares syncing them all: 50 took 0.2 s.
+    """
+    checkpoint = last_checkpoint(table_directory)
+    first = -1 if checkpoint is None else checkpoint
+    synced = next(_notes(commits_of(table_directory), range(version, first, -1)), first)
+    if checkpoint is not None and synced <= checkpoint:
+        _sync_checkpoint(table_directory, checkpoint)
+    return sync_commits(table_directory, version, after=synced)
+
+
+def noted(synced_version: int) -> dict[str, str]:
+    """For a commit's own metadata: up to which version its writer had synced the log before it."""
+    return {_SYNCED: str(synced_version)}
+
+
+def _notes(folder: Path, versions: Iterable[int]) -> Iterator[int]:
+    """What the commits of these versions note; those of other engines say nothing."""
+    for version in versions:
+        with suppress(FileNotFoundError):
+            for line in (folder / f"{version:020}.json").read_bytes().splitlines():
+                with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    found = msgspec.json.decode(line, type=_Line).commitInfo.get(_SYNCED)
+                    if isinstance(found, str) and found.lstrip("-").isdecimal():
+                        yield min(int(found), version - 1)
+
+
+def make_checkpoint(table: DeltaTable, table_directory: Path) -> None:
+    """Spare readers the commits before the version that `table` has seen, and let the old ones go.
+
+    They go when the checkpoint is on the disk, and not before: it is all that is left of them.
+    """
+    table.create_checkpoint()
+    _sync_checkpoint(table_directory, table.version())
+    sync_folder(commits_of(table_directory))
+    table.cleanup_metadata()
+
+
+def is_checkpoint_due(version: int, *, before: int) -> bool:
+    """Whether so many commits were made up to `version` that the one after `before` was still without."""
+    return version // COMMITS_PER_CHECKPOINT > max(before, 0) // COMMITS_PER_CHECKPOINT
+
+
+def set_torn_aside(table_directory: Path) -> list[str]:
+    """The names in the log whose contents a power cut has kept from the disk, now with `.torn` behind them.
+
+    At its end alone: a log that is damaged before is left as it is.
+    """
+    folder = commits_of(table_directory)
+    if not folder.is_dir():
+        return []
+    torn = [*_torn_checkpoint(table_directory), *_torn_commits(folder)]
+    for path in torn:
+        path.replace(path.with_name(path.name + TORN_SUFFIX))
+    if torn:
+        sync_folder(folder)
+    return [path.name for path in torn]
+
+
+def _torn_checkpoint(table_directory: Path) -> Iterator[Path]:
+    version = last_checkpoint(table_directory)
+    if version is None:
+        return
+    note, *parts = _checkpoint_files(table_directory, version)
+    broken = [path for path in parts if path.suffix == ".parquet" and not _is_whole_parquet(path)]
+    if broken or not parts:
+        yield from (note, *broken)
+
+
+def _torn_commits(folder: Path) -> list[Path]:
+    """The first commit near the end that is torn, and what stands on it."""
+    names = sorted(path.name for path in folder.iterdir() if _COMMIT.fullmatch(path.name))
+    last = [folder / name for name in names[-TORN_COMMITS_MAX:]]
+    for place, path in enumerate(last):
+        if _is_torn(path.read_bytes()):
+            return last[place:]
+    return []
+
+
+def _is_torn(commit: bytes) -> bool:
+    """Whether it is a commit's beginning, which may be nothing; what is none at all is other damage."""
+    written = commit.rstrip(b"\0")
+    text = written.strip()
+    return len(written) < len(commit) or not text or (text.startswith(b"{") and not text.endswith(b"}"))
+
+
+def _is_whole_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        begins = file.read(len(_PARQUET_MARK))
+        file.seek(-min(len(_PARQUET_MARK), path.stat().st_size), 2)
+        return begins == file.read() == _PARQUET_MARK
+
+
+def _checkpoint_files(table_directory: Path, version: int) -> list[Path]:
+    """The note of the last checkpoint, then its files."""
+    folder = commits_of(table_directory)
+    return [folder / "_last_checkpoint", *sorted(folder.glob(f"{version:020}.checkpoint*"))]
+
+
+def _sync_checkpoint(table_directory: Path, version: int) -> None:
+    for path in _checkpoint_files(table_directory, version):
+        sync_file(path)

@@ -1,0 +1,56 @@
+"""What records tell one after the other: those of an alert, and of all that it joins, together.
+
+Two alerts find two records of one rule, and neither knows what the other's did to it: a rule that hides mail
+was made in the one, and got another name and another receiver in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from m365watch.detect.alert import Match
+from m365watch.respond.histories import Chronicle, History
+from m365watch.respond.renames import Names, names_in
+
+Place = tuple[int, str]
+"""Where a record stands: by its time, and within a second by its identity."""
+OK_FIELD = "m365.ok"
+
+
+class Story:
+    """The records in the order of their time, each once, and none of what was refused."""
+
+    def __init__(self, matches: Iterable[Match] = ()) -> None:
+        """Of a record that several rules found it has what any of them kept."""
+        told: dict[Place, dict[str, str]] = {}
+        for match in matches:
+            if not is_no(match.values.get(OK_FIELD, "")):
+                told.setdefault(match.order, {}).update(match.values)
+        self._told: Mapping[Place, Mapping[str, str]] = {place: told[place] for place in sorted(told)}
+        self._names: dict[str, Names] = {}
+        self._chronicles: dict[str, Chronicle] = {}
+
+    def at(self, places: Iterable[Place]) -> list[Mapping[str, str]]:
+        """Those that stand there."""
+        return [self._told[one] for one in places if one in self._told]
+
+    def names_of(self, mailbox: str) -> Names:
+        """What became of the names of the mailbox's rules."""
+        if mailbox not in self._names:
+            seconds = [at_ms // 1_000 for at_ms, _ in self._told]
+            self._names[mailbox] = names_in([*self._told.values()], seconds, mailbox)
+        return self._names[mailbox]
+
+    def histories_of(self, name: str, of: str) -> list[History]:
+        """What became of whatever had that name; `of` is how the operations on things of its kind end."""
+        if of not in self._chronicles:
+            self._chronicles[of] = Chronicle(self._told.values(), of)
+        return self._chronicles[of].histories_of(name)
+
+
+NO_STORY = Story()
+
+
+def is_no(value: str) -> bool:
+    """Whether that is how a record says no."""
+    return value.lower() == "false"

@@ -1,0 +1,146 @@
+"""What a power cut leaves at the end of a table's log, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from lake_place import WRITER_ID, LakePlace, records_of
+from m365watch.errors import OutputUnusable
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, TORN_SUFFIX, last_checkpoint, set_torn_aside
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_records, make_simple_batch
+
+APP_ID = f"m365watch/lake/{WRITER_ID}"
+TORN: list[Callable[[bytes], bytes]] = [
+    lambda whole: b"",
+    lambda whole: bytes(len(whole)),
+    lambda whole: whole[: len(whole) // 2],
+    lambda whole: whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2),
+]
+"""How much of a file's contents came to the disk: nothing, its size alone, a half, a half and its size."""
+
+
+def records_at(number: int) -> list[bytes]:
+    """Records that no other batch has."""
+    return make_records(2, start=number * 1000)
+
+
+@cache
+def filled(last: int) -> Path:
+    """A lake of so many batches, made once: a copy is quicker."""
+    lake = Path(tempfile.mkdtemp(dir=tempfile.gettempdir()))
+    append(lake, last)
+    return lake
+
+
+def fill(lake: Path, last: int) -> None:
+    """Make the lake one of so many batches."""
+    shutil.copytree(filled(last), lake, dirs_exist_ok=True)
+
+
+def append(lake: Path, last: int, *, first: int = 1) -> None:
+    """Append the batches of these numbers."""
+    writer = AuditWriter(lake, app_id=APP_ID)
+    for number in range(first, last + 1):
+        writer.append(make_simple_batch(number, records_at(number), output="lake"))
+
+
+def open_with(lake: Path, last_batch: int) -> int:
+    """What an output over the lake answers to the ledger's `last_batch`."""
+
+    async def answer() -> int:
+        output = LakePlace(lake).make()
+        try:
+            return await output.open(last_batch=last_batch, position="")
+        finally:
+            await output.close()
+
+    return asyncio.run(answer())
+
+
+def commits_of(lake: Path) -> Path:
+    """The log of the lake's audit records."""
+    return lake / "audit" / "_delta_log"
+
+
+@pytest.mark.parametrize("tear", TORN)
+@pytest.mark.parametrize("before", [0, 1, 5, COMMITS_PER_CHECKPOINT])
+def test_a_commit_that_never_came_to_the_disk_is_made_again(
+    tmp_path: Path, before: int, tear: Callable[[bytes], bytes]
+) -> None:
+    """The ledger was not told of it, and brings its batch anew."""
+    fill(tmp_path, before + 1)
+    commit = commits_of(tmp_path) / f"{before + 1:020}.json"
+    commit.write_bytes(tear(commit.read_bytes()))
+
+    found = open_with(tmp_path, before)
+    append(tmp_path, before + 2, first=before + 1)
+
+    assert found == before
+    assert sorted(records_of(tmp_path)) == sorted(
+        record for number in range(1, before + 3) for record in records_at(number)
+    )
+
+
+@pytest.mark.parametrize("tear", TORN)
+def test_a_table_that_never_came_to_the_disk_is_made_anew(
+    tmp_path: Path, tear: Callable[[bytes], bytes]
+) -> None:
+    """Its first commit says what its columns are, and comes to the disk with the first batch."""
+    fill(tmp_path, 1)
+    for commit in commits_of(tmp_path).glob("*.json"):
+        commit.write_bytes(tear(commit.read_bytes()))
+
+    found = open_with(tmp_path, 0)
+    append(tmp_path, 1)
+
+    assert (found, sorted(records_of(tmp_path))) == (0, sorted(records_at(1)))
+
+
+@pytest.mark.parametrize("tear", TORN)
+def test_a_checkpoint_that_never_came_to_the_disk_is_done_without(
+    tmp_path: Path, tear: Callable[[bytes], bytes]
+) -> None:
+    """The commits before it are still there: they go only once it is on the disk."""
+    fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
+    checkpoint = commits_of(tmp_path) / f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet"
+    checkpoint.write_bytes(tear(checkpoint.read_bytes()))
+
+    assert open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1) == COMMITS_PER_CHECKPOINT + 1
+    assert last_checkpoint(tmp_path / "audit") is None
+
+
+def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:
+    """Nothing is moved, checkpoint or not."""
+    fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
+
+    assert set_torn_aside(tmp_path / "audit") == []
+
+
+def test_a_lost_batch_that_was_acknowledged_is_told(tmp_path: Path) -> None:
+    """What the ledger calls delivered was on the disk: without it the disk has failed, which is told."""
+    fill(tmp_path, 3)
+    commit = commits_of(tmp_path) / f"{3:020}.json"
+    commit.write_bytes(b"")
+
+    with pytest.raises(OutputUnusable, match="delivered batch 3 here, but the lake ends with batch 2"):
+        open_with(tmp_path, 3)
+    assert commit.with_name(commit.name + TORN_SUFFIX).exists()
+
+
+def test_damage_before_the_end_is_left_for_somebody_to_see(tmp_path: Path) -> None:
+    """No power cut empties a commit that many others were built upon."""
+    fill(tmp_path, 9)
+    commit = commits_of(tmp_path) / f"{2:020}.json"
+    commit.write_bytes(bytes(100))
+
+    with pytest.raises(OutputUnusable, match="cannot be opened"):
+        open_with(tmp_path, 9)
+    assert commit.exists()

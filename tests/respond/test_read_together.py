@@ -1,0 +1,223 @@
+"""What became of an inbox rule is read in all records of it together, whichever alert found which."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detected import plan_from, steps, titles
+from m365watch.respond.steps import Plan
+from tenant_scene import Tenant, goes, looked_at, sends, told
+
+ADA = "ada@contoso.example"
+THIEF = "thief@rogue.example"
+WORD = "remove_inbox_rule"
+KIT = {
+    "shape": "signin",
+    "ApplicationId": "29d9ed98-a469-4536-ade2-f981bc1d605e",
+    "ClientIP": "203.0.113.66",
+    "ActorIpAddress": "203.0.113.66",
+    "ExtendedProperties": {"UserAgent": "axios/1.7.2"},
+    "DeviceProperties": {"IsCompliantAndManaged": "False"},
+}
+"""A sign-in through a phishing kit, with which the alert begins that joins the others."""
+
+
+def rule(operation: str, at: int, **told_of: str) -> dict[str, Any]:
+    """A record of an inbox rule, that many minutes later."""
+    return {
+        "shape": "cmdlet",
+        "after": f"{at}m",
+        "Operation": f"{operation}-InboxRule",
+        "UserId": ADA,
+        "Parameters": {"Mailbox": ADA} | told_of,
+    }
+
+
+def joined(folder: Path, *records: dict[str, Any]) -> Plan:
+    """The plan of the one alert that joins a suspicious sign-in with what rules hide and send on."""
+    return plan_from(folder, "c01_mailbox_tampering_after_suspicious_signin", KIT, *records)
+
+
+def found(number: str, name: str, **more: Any) -> dict[str, Any]:
+    """A rule that Graph lists."""
+    return {"id": number, "displayName": name} | more
+
+
+HIDES = rule("New", 60, Name="..", DeleteMessage="True")
+
+
+def test_what_a_later_record_undid_is_not_asked_for(tmp_path: Path) -> None:
+    """The one alert knows that it deletes, the other that it does so no more: the intruder's was spared."""
+    changed = rule("Set", 65, Identity="..", DeleteMessage="False", ForwardTo=THIEF)
+    tenant = Tenant({}, found("r1", "..", actions=sends(THIEF)))
+
+    assert goes(joined(tmp_path, HIDES, changed), WORD, tenant) == ["r1"]
+
+
+def test_a_name_that_another_alert_saw_given_up_may_be_its_owner_s(tmp_path: Path) -> None:
+    """The intruder has only to take the owner's name and action, and to rename his five minutes later."""
+    made = rule("New", 60, Name="Newsletter", DeleteMessage="True")
+    renamed = rule("Set", 65, Identity="Newsletter", Name="Meetings", ForwardTo=THIEF)
+    plan = joined(tmp_path, made, renamed)
+    tenant = Tenant(
+        {},
+        found("own", "Newsletter", actions={"delete": True}),
+        found("evil", "Meetings", actions={"delete": True} | sends(THIEF)),
+    )
+
+    assert goes(plan, WORD, tenant) == ["evil"]
+    seen, removed = titles(plan, WORD)
+    assert seen.startswith(f'See whose inbox rule "Newsletter" of {ADA} is, if there is one: ')
+    assert removed == f'Remove the inbox rule "Meetings" of {ADA}'
+
+
+def test_a_doubt_of_one_alert_is_one_of_the_plan(tmp_path: Path) -> None:
+    """Which rule the number is, no record tells; and it was not there before, for one of them made it."""
+    changed = rule("Set", 62, Identity="..", Name="..", ForwardTo=THIEF)
+    renamed = rule("Set", 65, Identity="222", Name="News", ForwardTo=THIEF)
+    dots, _ = steps(joined(tmp_path, HIDES, changed, renamed), WORD)
+
+    assert dots.title == f'Remove the inbox rule ".." of {ADA}'
+    assert dots.asks_always
+    assert any('"News" by now' in note for note in dots.notes)
+    assert not any(note.startswith("It was there before") for note in dots.notes)
+
+
+def test_a_record_that_two_alerts_found_is_one(tmp_path: Path) -> None:
+    """It makes one rule, which does both."""
+    both = rule("New", 60, Name="..", DeleteMessage="True", ForwardTo=THIEF)
+    plan = joined(tmp_path, both)
+    deletes = found("own", "..", actions={"delete": True})
+    does_both = found("evil", "..", actions={"delete": True} | sends(THIEF))
+
+    assert titles(plan, WORD) == [f'Remove the inbox rule ".." of {ADA}']
+    assert goes(plan, WORD, Tenant({}, deletes, does_both)) == ["evil"]
+
+
+def test_two_rules_of_one_name_go_each_by_what_it_does(tmp_path: Path) -> None:
+    """Whoever made two was safe: each of them was asked for what both do."""
+    plan = plan_from(
+        tmp_path, "b02_inbox_rule_hides_mail", HIDES, rule("New", 63, Name="..", MoveToFolder="RSS Feeds")
+    )
+    tenant = Tenant(
+        {"displayName": "RSS Feeds"},
+        found("r1", "..", actions={"delete": True}),
+        found("r2", "..", actions={"moveToFolder": "AAMk1"}),
+        found("own", "..", actions={"markAsRead": True}),
+    )
+
+    assert goes(plan, WORD, tenant) == ["r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("there", "gone"),
+    [
+        (["both", "deletes"], ["both", "deletes"]),
+        (["deletes", "both"], ["both", "deletes"]),
+        (["both"], ["both"]),
+        (["both", "deletes", "deletes too"], ["both"]),
+        (["both", "both too"], []),
+    ],
+)
+def test_of_rules_of_one_name_as_many_go_as_the_records_made(
+    tmp_path: Path, there: list[str], gone: list[str]
+) -> None:
+    """What does both does as well what is told of the other; where there are more, a person picks."""
+    records = HIDES, rule("New", 63, Name="..", DeleteMessage="True", MarkAsRead="True")
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", *records)
+    marks = {"markAsRead": True}
+    every = [
+        found(one, "..", actions={"delete": True} | (marks if one.startswith("both") else {}))
+        for one in there
+    ]
+
+    assert titles(plan, WORD) == [f'Remove the inbox rule ".." of {ADA}']
+    assert sorted(goes(plan, WORD, Tenant({}, *every))) == sorted(gone)
+
+
+def test_a_change_by_the_rule_s_name_alone_is_one_of_that_rule(tmp_path: Path) -> None:
+    """Its record has an identity and no name; what an earlier one said of it still holds."""
+    plan = plan_from(
+        tmp_path,
+        "b02_inbox_rule_hides_mail",
+        rule("Set", 60, Identity="Bills", DeleteMessage="True"),
+        rule("Set", 62, Identity=r"ada\Bills", SoftDeleteMessage="True", MarkAsRead="True"),
+    )
+    less, more = (
+        found(number, "Bills", actions={"delete": True} | also)
+        for number, also in (("own", {}), ("evil", {"markAsRead": True}))
+    )
+
+    assert set(goes(plan, WORD, Tenant({}, less, more))) == {"evil"}
+
+
+def lure(folder: Path, **told_of: str) -> Plan:
+    """The plan of a rule that looks for mail about money."""
+    record = rule("New", 0, Name="Invoices", **told_of)
+    return plan_from(folder, "b03_inbox_rule_with_odd_name_or_lure", record)
+
+
+@pytest.mark.parametrize(
+    "told_of", [{"ForwardTo": "bea"}, {"ApplyCategory": "Bills"}, {"StopProcessingRules": "True"}]
+)
+def test_a_rule_of_which_nothing_can_be_compared_is_asked_for(
+    tmp_path: Path, told_of: dict[str, str]
+) -> None:
+    """Any rule of that name would go, the owner's after a rename that no record tells of."""
+    plan = lure(tmp_path, SubjectContainsWords="invoice", **told_of)
+    own = found("own", "Invoices", conditions={"subjectContains": ["invoice"]}, actions={"delete": True})
+
+    [step] = steps(plan, WORD)
+    assert step.asks_always
+    assert any(note.startswith("No record tells what it does") for note in step.notes)
+    assert goes(plan, WORD, Tenant({}, own)) == []
+
+
+@pytest.mark.parametrize(
+    ("told_of", "conditions", "is_meant"),
+    [
+        ({"SubjectContainsWords": "Invoice;wire"}, {"subjectContains": ["wire", "invoice"]}, True),
+        ({"SubjectContainsWords": "Invoice;wire"}, {"subjectContains": ["invoice"]}, False),
+        ({"SubjectContainsWords": "Invoice"}, {"senderContains": ["shop"]}, False),
+        ({"BodyContainsWords": "invoice"}, {"bodyContains": ["invoice"]}, True),
+        ({"SubjectOrBodyContainsWords": "invoice"}, {"bodyOrSubjectContains": ["invoice"]}, True),
+        ({"SubjectOrBodyContainsWords": "invoice"}, {}, False),
+        ({"FromAddressContainsWords": "helpdesk"}, {"senderContains": ["helpdesk"]}, True),
+    ],
+)
+def test_the_words_that_a_rule_looks_for_are_compared(
+    tmp_path: Path, told_of: dict[str, str], conditions: dict[str, list[str]], is_meant: bool
+) -> None:
+    """The owner's of the same name moves other mail into the same folder."""
+    plan = lure(tmp_path, MoveToFolder="Archive", **told_of)
+    rule_there = found("r1", "Invoices", conditions=conditions, actions={"moveToFolder": "AAMk1"})
+    tenant = Tenant({"displayName": "Archive"}, rule_there)
+
+    assert told(looked_at(plan, WORD, tenant).deeds) == [("r1", is_meant)]
+
+
+def test_whose_mail_outlook_s_rule_is_for_is_no_receiver(tmp_path: Path) -> None:
+    """The rule is for the bank's mail, and sends it to one address: it was looked for with two."""
+    saved = {
+        "Conditions": [{"ConditionType": "From", "Address": "bank@partner.example"}],
+        "Actions": [{"ActionType": "Forward", "Recipients": [THIEF]}],
+    }
+    record = {
+        "shape": "outlook_rule",
+        "UserId": ADA,
+        "MailboxOwnerUPN": ADA,
+        "OperationProperties": {
+            "RuleOperation": "AddMailboxRule",
+            "RuleId": "7",
+            "RuleName": "Bills",
+            "ServerRule": json.dumps(saved),
+            "RuleActions": '[{"ActionType":"Forward"}]',
+        },
+    }
+    plan = plan_from(tmp_path, "b01_inbox_rule_forwards_outside", record)
+
+    assert goes(plan, WORD, Tenant({}, found("r1", "Bills", actions=sends(THIEF)))) == ["r1"]
