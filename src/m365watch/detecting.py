@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import structlog
 
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
-from m365watch.config.files import files_below, is_there, why_closed
+from m365watch.config.files import closed_to, files_below, is_there, why_closed, why_unread
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -79,17 +79,41 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
 
 
-def missing_of(settings: DetectionSettings) -> list[str]:
-    """The files and folders of the user's own that are not there, as the mistakes name them."""
+class Unread(NamedTuple):
+    """A file or folder of the user's own that a run does without."""
+
+    line: str
+    """As the mistakes of rules and exceptions name it."""
+    is_closed: bool
+    """Whether it is this user who may not read it; else it is not there."""
+
+
+def list_unread(settings: DetectionSettings) -> list[Unread]:
+    """The user's own rules and exceptions that are not there, or that this user may not read."""
     from m365watch.detect.exceptions_file import NO_FILE
     from m365watch.detect.library import NO_PLACE
 
-    folders = [one for one in settings.rules_directories if not is_there(one)]
-    lines = [f"{one}: {why_closed(one) or NO_PLACE}" for one in folders]
+    found = [one for place in settings.rules_directories for one in _unread_rules(place, NO_PLACE)]
     exceptions = settings.exceptions_file
-    if exceptions is not None and not is_there(exceptions):
-        lines.append(f"{exceptions}: {why_closed(exceptions) or NO_FILE}")
-    return lines
+    if exceptions is not None:
+        reason = why_unread(exceptions)
+        if reason or not is_there(exceptions):
+            found.append(Unread(f"{exceptions}: {reason or NO_FILE}", is_closed=bool(reason)))
+    return found
+
+
+def _unread_rules(place: Path, absent: str) -> Iterator[Unread]:
+    from m365watch.detect.library import list_rule_files
+
+    if not is_there(place):
+        closed = why_closed(place)
+        yield Unread(f"{place}: {closed or absent}", is_closed=bool(closed))
+        return
+    files, folders = list_rule_files(place)
+    yield from (Unread(f"{one}: {closed_to()}", is_closed=True) for one in folders)
+    for path in files:
+        if reason := why_unread(path):
+            yield Unread(f"{path.relative_to(place.parent)}: {reason}", is_closed=True)
 
 
 class RunDetections(NamedTuple):

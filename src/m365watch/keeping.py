@@ -21,6 +21,7 @@ from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
 from m365watch.instants import ms_of
+from m365watch.lake.causes import cause_of
 from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
@@ -31,7 +32,7 @@ from m365watch.lake.merging import Compacted, compact
 from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
 from m365watch.lake.vacuuming import Vacuumed, vacuum
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -75,9 +76,10 @@ def _named(lake: LakeSettings) -> Iterator[None]:
         require_lake(lake.directory)
         yield
     except WRITE_FAILURES as failure:
+        cause = cause_of(lake.directory, failure)
         raise LakeUnusable(
-            f"it cannot be read or written: {plain_reason(failure)}",
-            fix="see to the directory's disk and rights, and repeat the command: what was done stays done",
+            f"it cannot be read or written: {cause.what}",
+            fix=f"{cause.fix}; then repeat the command: what was done stays done",
             where=str(lake.directory),
         ) from failure
 
@@ -118,7 +120,7 @@ def check_whole_lake(
         found = check_lake(lake.directory, reads_all=reads_all, progress=progress)
     if before is None or after is None:
         found.add(f"{path}: the ledger cannot be read, so that batches were not compared")
-    else:
+    elif in_lake is not None:
         check_account(found, Account(app_id, before[0], after[1]), in_lake=in_lake)
     return found
 

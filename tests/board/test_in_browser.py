@@ -192,6 +192,38 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
     in_browser(collected, act)
 
 
+OPEN_PAGES = 8
+"""More than the six connections that a browser has to a host."""
+
+
+def test_many_pages_are_open_at_once(collected: Path) -> None:
+    """They share the connection by which they are told what is new; where its page goes, another has one."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/overview")
+        for number in range(OPEN_PAGES):
+            await page.tab.run(
+                f"(window.others ??= []).push(open('/health?range={('24h', '7d')[number % 2]}')), 1"
+            )
+        await page.tab.until(EVERY_PAGE_IS_TOLD)
+        [first], waiting = await page.tab.run(CONNECTED)
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pagehide')), 1")
+        await page.tab.until(f"{CONNECTED}.then(([[next]]) => next && next !== {first!r})")
+
+        assert waiting == OPEN_PAGES
+
+    in_browser(collected, act)
+
+
+EVERY_PAGE_IS_TOLD = """
+others.every(({document: page}) => page.readyState === "complete" && !page.querySelector(".skeleton")
+  && !["", "connecting"].includes(page.querySelector("#live .live-words")?.textContent ?? ""))
+"""
+CONNECTED = """
+navigator.locks.query().then(({held, pending}) => [held.map((one) => one.clientId), pending.length])
+"""
+
+
 def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
     """Numbers sort as numbers, the largest first; a second click turns it round."""
 
@@ -207,6 +239,37 @@ def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
 
         assert down == sorted(down, reverse=True)
         assert await page.tab.run(read) == sorted(down)
+
+    in_browser(collected, act)
+
+
+def test_what_is_loaded_anew_stays_as_somebody_left_it(collected: Path) -> None:
+    """A table's order, where it was scrolled to, and the keyboard's place: news come every half minute."""
+    panel = "document.querySelector('#panel-rules')"
+    again = f"htmx.trigger({panel}.querySelector('.panel-body'), 'again')"
+    see = (
+        f"[{panel}.querySelector('.scroll').scrollTop, {panel}.querySelector('th[aria-sort]')?.ariaSort,"
+        f" {panel}.querySelector('tbody tr').innerText, document.activeElement.innerText]"
+    )
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/exchange?range=7d")
+        await page.tab.run(
+            f"{panel}.querySelectorAll('[data-sort]')[1].click(),"
+            f"{panel}.querySelector('.scroll').style.maxHeight = '4rem',"
+            f"{panel}.querySelectorAll('tbody a')[2].focus(), {panel}.querySelector('.scroll').scrollTop = 20"
+        )
+        before = await page.tab.run(see)
+        await page.tab.run(
+            f"{panel}.querySelector('tbody').dataset.old = 1, {again}, 1",
+        )
+        await page.tab.until(
+            f"!{panel}.querySelector('tbody').dataset.old && !{panel}.querySelector('.skeleton')"
+        )
+
+        assert before[:2] == [20, "ascending"]
+        assert await page.tab.run(see) == before
 
     in_browser(collected, act)
 

@@ -23,7 +23,7 @@ from m365watch.board.pages import sql
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid
 from m365watch.board.sources import Sources
-from m365watch.errors import QueryStopped
+from m365watch.errors import QueryRefused, QueryStopped
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
@@ -111,6 +111,18 @@ def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:
         told = asyncio.run(sources.ask_sql(view_of("", access), text, rows_max=1))
         assert told is not None
         assert bool(told.rows[0][0]) is seen
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT path FROM board_trail", 'SELECT n FROM (SELECT count(*) AS n FROM "BOARD_TRAIL") AS a']
+)
+def test_what_people_did_is_told_to_administrators(sources: Sources, text: str) -> None:
+    """By SQL as by the page; whoever may not see it is not left to think that nobody did anything."""
+    analyst = Access("ana", Role.ANALYST, tenants=None)
+
+    assert asyncio.run(sources.ask_sql(view_of(), text, rows_max=1)) is not None
+    with pytest.raises(QueryRefused, match="board_trail is for the role admin"):
+        asyncio.run(sources.ask_sql(view_of("", analyst), text, rows_max=1))
 
 
 def test_bombs_are_stopped(sources: Sources) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ detection: {s: {Operation: Send, UserId|startswith: robot}, condition: s}
 level: high
 tags: [attack.t1114]
 """
+GUID = "41463f53-8812-40f4-890f-865bf6e35190"
 CASES = """\
 rule: Mail sent by a robot
 hits:
@@ -196,3 +198,21 @@ def test_a_rule_s_name_that_yaml_ends_with_a_break_is_found(place: Path) -> None
     (place / "cases.yml").write_text(text, encoding="utf-8")
 
     assert "2 cases, 0 not as claimed" in call("test", place / "cases.yml", "--rules", place / "rules").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["list", "delegate"], ["show", "B01"], ["export", "--to", "sigma", "--rule", "B02"]]
+)
+def test_a_configuration_by_a_pipe_is_read_once(words: list[str]) -> None:
+    """Read again it would be empty."""
+    credentials = {"tenant_id": GUID, "client_id": GUID, "client_secret": "a-secret"}
+    document = {"inputs": {"office365": {"credentials": credentials}}, "detections": {"packs": ["core"]}}
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(document).encode())
+    os.close(writing)
+    try:
+        result = CliRunner().invoke(app, ["rules", *words, "--config", f"/dev/fd/{reading}"])
+    finally:
+        os.close(reading)
+
+    assert result.exit_code == 0, result.output

@@ -15,11 +15,21 @@ from m365watch.cli.failures import hide_tracebacks
 from m365watch.config.authorities import check_authorities
 from m365watch.config.document import Unreadable, read_text
 from m365watch.config.files import files_below, is_file, is_folder, is_there, why_closed
+from m365watch.config.settings import DetectionSettings
 from m365watch.detect.library import PACKS_DIRECTORY, load_library
+from m365watch.detecting import list_unread, load_exceptions, load_rules
+from m365watch.errors import LedgerUnusable
+from m365watch.ledger.reading import require_ledger
 from m365watch.preflight.machine import nearest_folder, why_unwritable
 
 NOBODY = 65_534
 CLOSED = f"a folder above it is closed to user {NOBODY}, who runs this"
+RULE = """\
+title: {}
+logsource: {{product: m365, service: exchange}}
+detection: {{s: {{Operation: A}}, condition: s}}
+level: high
+"""
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -94,6 +104,48 @@ def test_a_folder_of_rules_that_is_closed_itself_is_told(closed: Path) -> None:
     assert [str(one) for one in library.mistakes] == [
         f"{closed}: it is closed to user {NOBODY}, who runs this"
     ]
+
+
+@only_root
+def test_a_closed_folder_and_a_closed_file_among_the_rules_are_told(closed: Path) -> None:
+    """Below an open one; the rule beside them is in force."""
+    closed.chmod(0o755)
+    rules = closed / "rules"
+    (inner := rules / "inner").mkdir()
+    for path in (inner / "a.yml", rules / "b.yml", rules / "c.yml"):
+        path.write_text(RULE.format(path.stem), encoding="utf-8")
+    inner.chmod(0o700)
+    (rules / "b.yml").chmod(0o600)
+    settings = DetectionSettings(enabled=True, packs=(), rules_directories=(rules,))
+    with as_nobody():
+        library, unread = load_rules(settings), list_unread(settings)
+
+    assert [rule.title for rule in library.rules] == ["c"]
+    assert [one.line for one in unread] == [str(one) for one in library.mistakes]
+    assert [one.is_closed for one in unread] == [True, True]
+    assert unread[0].line == f"{inner}: it is closed to user {NOBODY}, who runs this"
+    assert unread[1].line.startswith(
+        "rules/b.yml: cannot be read: Permission denied: it is a file of user 0 "
+    )
+
+
+@only_root
+def test_exceptions_behind_a_closed_door_are_told_once(closed: Path) -> None:
+    """As they are read and as they are looked for, in the same words."""
+    settings = DetectionSettings(enabled=True, packs=(), exceptions_file=closed / "c.yaml")
+    with as_nobody():
+        _, lines = load_exceptions(settings)
+        unread = list_unread(settings)
+
+    assert [(one.line, one.is_closed) for one in unread] == [(lines[0], True)]
+    assert unread[0].line == f"{closed}/c.yaml: cannot be read: Permission denied: {CLOSED}"
+
+
+@only_root
+def test_a_ledger_behind_a_closed_door_is_told_as_such(closed: Path) -> None:
+    """And not that there is none yet."""
+    with as_nobody(), pytest.raises(LedgerUnusable, match=r"cannot be read: .* is closed to user"):
+        require_ledger(closed / "rules" / "ledger.sqlite")
 
 
 def test_what_nobody_foresaw_is_told_as_a_refusal_and_not_to_be_reported(

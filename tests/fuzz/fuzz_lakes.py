@@ -223,7 +223,13 @@ def _read_back(lake: Path) -> None:
 
 def _question(lake: Path, sql: str, *, tenants: list[str] | None = None) -> Question:
     return Question(
-        directory=str(lake), sql=sql, tenants=tenants, limit_s=1.0, memory_bytes=128 << 20, rows_max=200
+        directory=str(lake),
+        sql=sql,
+        tenants=tenants,
+        sees_trail=True,
+        limit_s=1.0,
+        memory_bytes=128 << 20,
+        rows_max=200,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -19,14 +20,16 @@ from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.planning import Query
 from m365watch.board.view import read_view
-from m365watch.errors import LakeUnusable
+from m365watch.errors import LakeUnusable, OutputUnusable, QueryStopped
 from m365watch.lake.checking import check_lake
 from m365watch.lake.files import open_table, silently
 from m365watch.lake.filters.finding import Finder
 from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.holding import by_tenant
+from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.unsound import BACK_FIX, NEWER_FIX
 from m365watch.testing.batches import make_records, make_simple_batch
 
 VIEW = read_view(
@@ -130,11 +133,109 @@ def test_a_damaged_log_is_one_line(lake: Path, kind: str) -> None:
         damage(lake, "audit/_delta_log/*1.json", DAMAGES[kind])
 
         with pytest.raises(
-            LakeUnusable, match=r"the table's log cannot be read: .*; see what `m365watch lake"
+            LakeUnusable, match=r"the table's log cannot be read: audit/_delta_log/0+1.json .*; put it back"
         ) as told:
             open_table(lake, AUDIT_TABLE)
 
     assert str(told.value).isprintable()
+
+
+def commit_of(lake: Path, number: int) -> Path:
+    return lake / "audit" / "_delta_log" / f"{number:020}.json"
+
+
+def say_protocol(commit: Path, protocol: dict[str, object]) -> None:
+    """Have the table ask of its readers and writers for what some engine has switched on."""
+    lines = [json.loads(line) for line in commit.read_text().splitlines()]
+    commit.write_text(
+        "\n".join(json.dumps({"protocol": protocol} if "protocol" in one else one) for one in lines)
+    )
+
+
+COMMIT = "audit/_delta_log/{:020}.json {}"
+HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "first commit gone": (lambda lake: commit_of(lake, 0).unlink(), COMMIT.format(0, "is missing")),
+    "a commit gone": (lambda lake: commit_of(lake, 1).unlink(), COMMIT.format(1, "is missing")),
+    "a commit is something else": (
+        lambda lake: commit_of(lake, 2).write_bytes(b"no commit at all"),
+        COMMIT.format(2, "is damaged"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HARMS)
+def test_run_check_and_query_name_what_is_damaged(lake: Path, kind: str) -> None:
+    """The file, and what to do; none sends to a command that says no more."""
+    harm, said = HARMS[kind]
+    fill(lake, 2, "2026-11-18")
+    harm(lake)
+
+    with pytest.raises(OutputUnusable) as of_run:
+        fill(lake, 3, "2026-11-19")
+    with pytest.raises(QueryStopped) as of_query:
+        LakeReader(lake).query("SELECT count(*) FROM audit")
+    file, _, reason = said.partition(" ")
+
+    assert of_run.value.what == f"the lake cannot be opened: {said}"
+    assert of_query.value.what == f"the lake cannot be read: {said}"
+    assert of_run.value.fix == of_query.value.fix == BACK_FIX
+    assert problems_of(lake) == [f"{file}: {reason}: put the file back from a backup"]
+
+
+@pytest.mark.parametrize(
+    ("torn", "reason"),
+    [(bytes(4_096), "holds zeros in place of a commit"), (b'{"commitInfo":', "is damaged")],
+)
+def test_the_end_of_the_commits_is_named_until_a_run_has_mended_it(
+    lake: Path, torn: bytes, reason: str
+) -> None:
+    """A power cut may tear what nobody was told of: the next run sets it aside."""
+    fill(lake, 2, "2026-11-18")
+    commit_of(lake, 3).write_bytes(torn)
+
+    with pytest.raises(QueryStopped) as told:
+        LakeReader(lake).query("SELECT count(*) FROM audit")
+    problems = problems_of(lake)
+    fill(lake, 3, "2026-11-19")
+
+    assert told.value.what == f"the lake cannot be read: {COMMIT.format(3, reason)}"
+    assert [one.partition(": put")[0] for one in problems] == [
+        COMMIT.format(3, reason).replace(".json ", ".json: ")
+    ]
+    assert problems_of(lake) == []
+
+
+@pytest.mark.parametrize("kind", ["cut short", "zeros", "gone"])
+def test_a_query_names_the_file_of_records_that_is_damaged(lake: Path, kind: str) -> None:
+    """And not the query, as if fewer rows would help."""
+    [path] = lake.glob("audit/day=*/*.parquet")
+    if kind == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGES[kind](path.read_bytes()))
+
+    with pytest.raises(QueryStopped) as told:
+        LakeReader(lake).query("SELECT count(*) FROM audit")
+
+    assert told.value.what.startswith(f"the lake cannot be read: {path.relative_to(lake)} ")
+    assert told.value.fix == BACK_FIX
+
+
+def test_what_this_version_does_not_know_is_no_damage(lake: Path) -> None:
+    """A newer engine's feature: whoever moved the table away would lose a whole one."""
+    features = {"readerFeatures": ["ofTomorrow"], "writerFeatures": ["ofTomorrow"]}
+    say_protocol(commit_of(lake, 0), {"minReaderVersion": 3, "minWriterVersion": 7, **features})
+    said = "table audit needs what this version does not know (Feature 'ofTomorrow' is not supported)"
+
+    with pytest.raises(OutputUnusable) as of_run:
+        fill(lake, 2, "2026-11-18")
+    with pytest.raises(QueryStopped) as of_query:
+        LakeReader(lake).query("SELECT count(*) FROM audit")
+
+    assert of_run.value.what == f"the lake cannot be opened: {said}"
+    assert of_query.value.what == f"the lake cannot be read: {said}"
+    assert problems_of(lake) == [f"{said}: {NEWER_FIX}"]
+    assert of_run.value.fix == of_query.value.fix == NEWER_FIX
 
 
 def test_a_record_that_is_no_text_any_more_is_read_back_as_it_is() -> None:

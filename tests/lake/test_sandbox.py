@@ -130,7 +130,7 @@ PARSED = """
 import io, resource, sys
 from m365watch.lake.sandbox import Question, answer
 limits = {"limit_s": 1.0, "memory_bytes": 64 << 20, "rows_max": 1}
-asked = Question(directory=sys.argv[1], sql="COPY audit TO 'x'", tenants=None, **limits)
+asked = Question(directory=sys.argv[1], sql="COPY audit TO 'x'", tenants=None, sees_trail=True, **limits)
 answer(asked, sink := io.BytesIO())
 print(resource.getrlimit(resource.RLIMIT_DATA)[0], sink.getvalue().decode())
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,6 +46,7 @@ from preflight_scene import BROKEN, NOTE, OK, SKIPPED
 
 GUID = "41463f53-8812-40f4-890f-865bf6e35190"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+LAKE = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
 SYSLOG = {"type": "syslog", "config": {"address": "localhost", "port": 514, "transport": "udp"}}
 
 
@@ -174,17 +176,44 @@ def test_places_that_others_can_change_are_told(tmp_path: Path) -> None:
     assert [step.verdict for step in check_permissions(settings)] == [OK]
 
 
-def test_a_lake_that_others_can_read_is_told(tmp_path: Path) -> None:
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that every account of the machine may enter, as no folder of pytest's is."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_lake_that_others_can_read_is_told(passable: Path) -> None:
     """As one from an earlier version; an operator may open a folder in which all is closed."""
-    settings = settings_in(tmp_path, {"lake": {"type": "lake", "config": {"directory": "lake"}}})
-    (audit := tmp_path / "lake" / AUDIT).mkdir(parents=True)
-    (tmp_path / "lake").chmod(0o755)
-    audit.chmod(0o755)
+    settings = settings_in(passable, LAKE)
+    audit = open_lake(passable)
     exposed = check_permissions(settings)
     audit.chmod(0o750)
 
-    assert [(step.verdict, step.fix) for step in exposed] == [(NOTE, f"run: chmod o-rwx {tmp_path / 'lake'}")]
+    assert [(step.verdict, step.fix) for step in exposed] == [(NOTE, f"run: chmod o-rwx {passable / 'lake'}")]
     assert [step.verdict for step in check_permissions(settings)] == [OK]
+
+
+def test_a_lake_in_a_folder_that_is_closed_to_others_is_closed(passable: Path) -> None:
+    """Whatever its own rights say: so it is for all who followed the tutorials, and in the image."""
+    (mine := passable / "mine").mkdir()
+    open_lake(mine)
+    settings = settings_in(mine, LAKE)
+    mine.chmod(0o755)
+    exposed = check_permissions(settings)
+    mine.chmod(0o700)
+
+    assert [step.verdict for step in exposed] == [NOTE]
+    assert [step.verdict for step in check_permissions(settings)] == [OK]
+
+
+def open_lake(folder: Path) -> Path:
+    """A lake as an earlier version has made it; the folder of its records."""
+    (audit := folder / "lake" / AUDIT).mkdir(parents=True)
+    (folder / "lake").chmod(0o755)
+    audit.chmod(0o755)
+    return audit
 
 
 def test_what_is_odd_about_the_configuration_is_a_note(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from typer.testing import CliRunner
 
 from caller import START, Caller, calling
+from m365watch import base64url
 from m365watch.cli.program import app
-from m365watch.entra.certificate import base64url, load_certificate, load_private_key
+from m365watch.entra.certificate import load_certificate, load_private_key
 from m365watch.simulator.identities import TenantIdentity
 
 
@@ -75,11 +76,11 @@ def claims_for(caller: Caller) -> dict[str, Any]:
 
 
 def sign(head: dict[str, str], claims: dict[str, Any], key: rsa.RSAPrivateKey) -> str:
-    text = ".".join(base64url(json.dumps(part).encode()) for part in (head, claims))
+    text = ".".join(base64url.encoded(json.dumps(part).encode()) for part in (head, claims))
     chosen: Any = padding.PKCS1v15()
     if head["alg"] == "PS256":
         chosen = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
-    return f"{text}.{base64url(key.sign(text.encode(), chosen, hashes.SHA256()))}"
+    return f"{text}.{base64url.encoded(key.sign(text.encode(), chosen, hashes.SHA256()))}"
 
 
 def other_certificate(folder: Path) -> bytes:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from m365watch.board.access import Role
+from m365watch.board.answers import said
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
 from m365watch.board.view import View
@@ -38,23 +39,23 @@ class NotAsked(Exception):
 async def change_states(request: Request, view: View, sources: Sources) -> Response:
     """Put the alerts that the request names into a state; what became of it, as JSON."""
     if not view.access.may(Role.ANALYST):
-        return _answer(403, "your role may not change alerts")
+        return said(403, "your role may not change alerts")
     try:
         asked = msgspec.json.decode(await body_of(request), type=StatesAsked)
         changed = await put_states(view, sources, asked)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _answer(400, f"this request cannot be read: {error}")
+        return said(400, f"this request cannot be read: {error}")
     except NotAsked as error:
-        return _answer(400, str(error))
+        return said(400, str(error))
     except NoSuchAlert as error:
-        return _answer(404, str(error))
+        return said(404, str(error))
     except AlertClosed as error:
-        return _answer(409, str(error))
+        return said(409, str(error))
     except CollectorError as error:
-        return _answer(503, error.what)
+        return said(503, error.what)
     tell(request.scope, f"{asked.state}: {' '.join(one.alert.id for one in changed)}")
     words = "1 alert is" if len(changed) == 1 else f"{len(changed)} alerts are"
-    return _answer(200, f"{words} {asked.state}")
+    return said(200, f"{words} {asked.state}")
 
 
 async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[KeptAlert]:
@@ -80,7 +81,3 @@ async def body_of(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes
         if len(body) > bytes_max:
             raise msgspec.DecodeError("it is too long")
     return body
-
-
-def _answer(status: int, words: str) -> Response:
-    return Response(msgspec.json.encode({"says": words}), status_code=status, media_type="application/json")

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
+from m365watch import base64url
 from m365watch.board.access import Access
 from m365watch.board.id_token import (
     Expected,
@@ -29,7 +30,6 @@ from m365watch.board.id_token import (
 )
 from m365watch.clock import Clock
 from m365watch.config.listening import EntraSignInSettings
-from m365watch.entra.certificate import base64url
 from m365watch.entra.session import Session
 from m365watch.errors import BadAnswer, RetryLater
 from m365watch.urls import split_url
@@ -100,7 +100,7 @@ class OpenIdSignIn:
             "scope": "openid profile",
             "state": state,
             "nonce": nonce,
-            "code_challenge": base64url(hashlib.sha256(verifier.encode()).digest()),
+            "code_challenge": base64url.encoded(hashlib.sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
         }
         return f"{places.authorize}?{urlencode(asked)}"

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
+from m365watch.board.answers import given, said
 from m365watch.board.completing import complete, list_values
 from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.filter_words import in_records_words
@@ -90,10 +91,10 @@ class SearchRoutes:
         try:
             found = await while_there(request, complete(view, self._sources, view.given("q"), at))
         except CollectorError as error:
-            return _document({"error": str(error), "code": error.code}, status=503)
+            return given({"error": str(error), "code": error.code}, status=503)
         except Left:
             return Response(status_code=499)
-        return _document(found)
+        return given(found)
 
     async def _values(self, request: Request) -> Response:
         """Values of what a page may be narrowed by."""
@@ -102,10 +103,10 @@ class SearchRoutes:
         try:
             found = await while_there(request, list_values(view, self._sources, name, typed))
         except CollectorError as error:
-            return _document({"error": str(error), "code": error.code}, status=503)
+            return given({"error": str(error), "code": error.code}, status=503)
         except Left:
             return Response(status_code=499)
-        return _document({"choices": found})
+        return given({"choices": found})
 
     async def _saved(self, request: Request) -> Response:
         view = self._view_of(request)
@@ -121,13 +122,13 @@ class SearchRoutes:
         try:
             asked = msgspec.json.decode(await body_of(request), type=KeepAsked)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _says(400, f"this request cannot be read: {error}")
+            return said(400, f"this request cannot be read: {error}")
         name = clean_text(asked.name)
         url = view.url("/sql" if asked.page == "sql" else "/search")
         if not 0 < len(name) <= NAME_MAX:
-            return _says(400, f"a name has 1 to {NAME_MAX} characters")
+            return said(400, f"a name has 1 to {NAME_MAX} characters")
         if len(url) > URL_MAX:
-            return _says(400, "this search is too long to be kept")
+            return said(400, "this search is too long to be kept")
         keep = partial(
             self._searches.keep,
             *(view.access, name, url),
@@ -137,18 +138,18 @@ class SearchRoutes:
         try:
             replaced = await asyncio.to_thread(keep)
         except TooMany:
-            return _says(400, f"you keep {OF_ONE_MAX} searches: remove one first")
+            return said(400, f"you keep {OF_ONE_MAX} searches: remove one first")
         except CollectorError as error:
-            return _says(503, error.what)
-        return _says(200, f"Kept as {name}{', in place of what it was before' if replaced else ''}")
+            return said(503, error.what)
+        return said(200, f"Kept as {name}{', in place of what it was before' if replaced else ''}")
 
     async def _remove(self, request: Request) -> Response:
         view = self._view_of(request)
         try:
             gone = await asyncio.to_thread(self._searches.remove, view.access, request.path_params["number"])
         except CollectorError as error:
-            return _says(503, error.what)
-        return _says(200, "Removed") if gone else _says(404, "there is no such search of yours")
+            return said(503, error.what)
+        return said(200, "Removed") if gone else said(404, "there is no such search of yours")
 
     async def _csv(self, request: Request) -> Response:
         async def lines(chunks: AsyncIterator[list[tuple[Hit, bytes]]]) -> AsyncIterator[str]:
@@ -217,17 +218,9 @@ class SearchRoutes:
         )
 
 
-def _says(status: int, words: str) -> Response:
-    return _document({"says": words}, status=status)
-
-
 def _attached(view: View, name: str, kind: str) -> dict[str, str]:
     """The heading by which a browser keeps the answer as a file."""
     return {"Content-Disposition": f'attachment; filename="m365watch-{name}-{view.now:%Y%m%d-%H%M%S}.{kind}"'}
-
-
-def _document(document: object, *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
 
 
 def _number(text: str) -> int:

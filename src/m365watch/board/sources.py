@@ -185,7 +185,13 @@ class Sources:
         await self._require_lake()
         if not self.facts.is_there:
             return None
-        return await self.facts.sql.ask(sql, tenants=view.tenants, rows_max=rows_max, limit_s=limit_s)
+        return await self.facts.sql.ask(
+            sql,
+            tenants=view.tenants,
+            sees_trail=view.access.may(Role.ADMIN),
+            rows_max=rows_max,
+            limit_s=limit_s,
+        )
 
     async def list_alerts(
         self,

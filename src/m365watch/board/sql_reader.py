@@ -30,15 +30,29 @@ class SqlReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ask(
-        self, sql: str, *, tenants: Sequence[str] | None, rows_max: int, limit_s: float = LIMIT_S
+        self,
+        sql: str,
+        *,
+        tenants: Sequence[str] | None,
+        sees_trail: bool,
+        rows_max: int,
+        limit_s: float = LIMIT_S,
     ) -> QueryAnswer:
         """What `sql` says about the records of `tenants`; whoever stops waiting ends its process.
+
+        Without `sees_trail` it is refused where it asks for what people did on the board.
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
         ending = Ending()
         ask = partial(
-            self._reader.query, sql, tenants=tenants, limit_s=limit_s, rows_max=rows_max, ending=ending
+            self._reader.query,
+            sql,
+            tenants=tenants,
+            sees_trail=sees_trail,
+            limit_s=limit_s,
+            rows_max=rows_max,
+            ending=ending,
         )
         await self._turn()
         try:

@@ -119,6 +119,11 @@ class View:
         query = self.query(**({} if is_here else dict.fromkeys(OF_ONE_PAGE, "")) | options)
         return f"{path}?{query}" if query else path
 
+    @property
+    def news_url(self) -> str:
+        """Where what is new is told: the same for all pages of the same tenants, which share what comes."""
+        return replace(self, range=read_range({}, now=self.now)).of_everything.url("/live")
+
     def narrowed_url(self, path: str, name: str, value: str) -> str:
         """`path` in this view, narrowed to one value."""
 

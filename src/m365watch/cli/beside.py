@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from m365watch.cli.chosen import configuration_files
+from m365watch.config.files import is_file
+from m365watch.errors import SettingsRefused
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
 
 LISTEN = "127.0.0.1:8365"
 END_S = 5.0
+_OF_A_PROCESS = {"dev", "proc"}
 
 BoardOption = Annotated[
     bool, typer.Option("--board", help="Also serve the analyst's pages, as `m365watch board` does.")
@@ -58,6 +63,7 @@ def board_beside(
     from m365watch.boarding import plan_listening
 
     plan_listening(settings, listen)
+    _refuse_pipes(configuration_files(config, job=job, collector=collector))
     named = {"--config": config, "--job-config-loc": job, "--collector-config-loc": collector}
     files = [one for flag, path in named.items() if path is not None for one in (flag, str(path))]
     where = [] if listen is None else ["--listen", listen]
@@ -79,3 +85,11 @@ def board_beside(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def _refuse_pipes(files: Iterable[Path]) -> None:
+    """Raises: SettingsRefused: one is there once, or for this process only."""
+    for path in files:
+        if not is_file(path) or path.absolute().parts[1] in _OF_A_PROCESS:
+            what = "is no file that the board could read, too, in its own process"
+            raise SettingsRefused([what], where=str(path), fix="give it as a file, or leave --board out")

@@ -15,7 +15,7 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import tell_unreadable, warn
-from m365watch.config.files import is_file, is_there
+from m365watch.config.files import files_below, is_file, is_there
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -162,4 +162,4 @@ def _places(path: Path) -> set[str]:
     """How the rules of a file or folder name their file."""
     if is_file(path):
         return {path.name}
-    return {str(one.relative_to(path.parent)) for one in path.rglob("*") if is_file(one)}
+    return {str(one.relative_to(path.parent)) for one in files_below(path)}

@@ -66,8 +66,9 @@ def list_rules(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rules_document, rules_page
 
-    library = library_of(config, job, collector_file, directories)
-    lacks = _lacks_of(library, settings_of(config, job, collector_file))
+    settings = settings_of(config, job, collector_file)
+    library = library_of(settings, directories)
+    lacks = _lacks_of(library, settings)
     found = [
         rule
         for rule in library.rules
@@ -99,8 +100,9 @@ def show(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
 
-    library = library_of(config, job, collector_file, directories)
-    lacks = _lacks_of(library, settings_of(config, job, collector_file))
+    settings = settings_of(config, job, collector_file)
+    library = library_of(settings, directories)
+    lacks = _lacks_of(library, settings)
     found = library.find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
@@ -223,13 +225,11 @@ def _case_files(paths: list[Path]) -> list[Path]:
     return found
 
 
-def library_of(
-    config: Path | None, job: Path | None, collector: Path | None, directories: list[Path] | None
-) -> Library:
+def library_of(settings: DetectionSettings, directories: list[Path] | None) -> Library:
     """The rules that are in force, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    return load_rules(_with_rules(settings_of(config, job, collector), directories))
+    return load_rules(_with_rules(settings, directories))
 
 
 def _with_rules(settings: DetectionSettings, directories: list[Path] | None) -> DetectionSettings:
@@ -238,7 +238,10 @@ def _with_rules(settings: DetectionSettings, directories: list[Path] | None) -> 
 
 
 def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:
-    """The settings of the configuration that is named; where none is, the packs that come along."""
+    """The settings of the configuration that is named; where none is, the packs that come along.
+
+    To be asked once: what comes by a pipe is not there a second time.
+    """
     from m365watch.config.settings import DetectionSettings
 
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):

@@ -71,9 +71,10 @@ def export(
         raise typer.BadParameter(f"--to: there is no {target}; it is {' or '.join(TARGETS)}")
     if boards and target != "devo":
         raise typer.BadParameter("--boards: they are for devo")
-    library = library_of(config, job, collector_file, directories)
+    settings = settings_of(config, job, collector_file)
+    library = library_of(settings, directories)
     chosen = _chosen(library, packs or [], names or [])
-    knowledge = knowledge_of(settings_of(config, job, collector_file))
+    knowledge = knowledge_of(settings)
     sheets, unsaid = _sheets(target, chosen, library, knowledge)
     _write(sheets, unsaid, board_panels(knowledge) if boards else {}, output="" if as_json else output)
     raise typer.Exit(0 if sheets else EXIT_FAILED)

@@ -139,7 +139,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         applications=read_expiry(settings),
         configuration=read_configuration(settings),
         detections=_read_detections(settings),
-        missing=_list_missing(settings),
+        unread=_list_unread(settings),
         notifications=_read_notifications(settings, clock),
     )
 
@@ -154,13 +154,13 @@ def _read_detections(settings: Settings) -> DetectionFigures | None:
     return read_figures(settings.state_directory / FILE_NAME)
 
 
-def _list_missing(settings: Settings) -> Sequence[str]:
-    """The user's own rules and exceptions that are not there."""
+def _list_unread(settings: Settings) -> Sequence[str]:
+    """The user's own rules and exceptions that are not there, or closed to this user."""
     if not settings.detections.enabled:
         return ()
-    from m365watch.detecting import missing_of
+    from m365watch.detecting import list_unread
 
-    return missing_of(settings.detections)
+    return [one.line for one in list_unread(settings.detections)]
 
 
 def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigures]:
@@ -205,8 +205,8 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
             from m365watch.cli.detections_view import detections_document
 
             document["detections"] = detections_document(standing.detections)
-        if standing.missing:
-            document.setdefault("detections", {})["missing"] = list(standing.missing)
+        if standing.unread:
+            document.setdefault("detections", {})["missing"] = list(standing.unread)
         if standing.notifications:
             from m365watch.cli.notifications_view import figures_document
 

@@ -72,8 +72,8 @@ class Standing:
     detections: DetectionFigures | None = None
     """None where they are off, or have not run."""
     notifications: Sequence[TargetFigures] = ()
-    missing: Sequence[str] = ()
-    """The user's own rules and exceptions that are not there."""
+    unread: Sequence[str] = ()
+    """The user's own rules and exceptions that are not there, or closed to who asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,7 @@ def status_page(
 
         lines += detection_lines(standing.detections)
     lines += [
-        whole_line(f"detections: {plain(one)}; a run does without it", style="red")
-        for one in standing.missing
+        whole_line(f"detections: {plain(one)}; a run does without it", style="red") for one in standing.unread
     ]
     if standing.notifications:
         from m365watch.cli.notifications_view import status_lines

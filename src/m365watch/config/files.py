@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -58,16 +59,62 @@ def is_folder(path: Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+class Below(NamedTuple):
+    """What lies in a folder at any depth."""
+
+    files: list[Path]
+    """In order."""
+    closed: list[Path]
+    """The folders that this user may not look into, the outermost of each."""
+
+
+def list_below(folder: Path) -> Below:
+    """Every file in it at any depth that this user may see; nothing where it is not there."""
+    found = Below([], [])
+
+    def note_closed(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            found.closed.append(Path(error.filename))
+
+    for place, _, names in os.walk(folder, onerror=note_closed):
+        if _is_open(place, os.X_OK):
+            found.files.extend(path for name in names if is_file(path := Path(place, name)))
+        else:
+            found.closed.append(Path(place))
+    return Below(sorted(found.files), sorted(found.closed))
+
+
 def files_below(folder: Path) -> list[Path]:
-    """Every file in it at any depth, in order; none where it is not there, or closed to this user."""
-    return sorted(path for path in folder.rglob("*") if is_file(path)) if is_folder(folder) else []
+    """The files alone."""
+    return list_below(folder).files
 
 
-def why_unlisted(folder: Path) -> str:
-    """Why this user may not see what is in the folder; empty where he may."""
-    if os.access(folder, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        return ""
+def closed_to() -> str:
+    """What to say of a folder that this user may not look into."""
     return f"it is closed to user {os.geteuid()}, who runs this"
+
+
+def why_shut(folder: Path) -> str:
+    """Why this user may not look into the folder, or even see it; empty where he may, or there is none."""
+    if closed := why_closed(folder):
+        return closed
+    is_shut = is_folder(folder) and not _is_open(folder, os.R_OK | os.X_OK)
+    return closed_to() if is_shut else ""
+
+
+def _is_open(folder: str | Path, rights: int) -> bool:
+    return os.access(folder, rights, effective_ids=os.access in os.supports_effective_ids)
+
+
+def why_unread(path: Path) -> str:
+    """Why this user cannot read a file that is there, or may be; empty where he can, or nothing is there."""
+    try:
+        read_with_status(path, bytes_max=0)
+    except FileNotFoundError:
+        return ""
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def why_closed(path: Path) -> str:

@@ -7,6 +7,7 @@ import re
 from dataclasses import field
 from typing import NamedTuple
 
+from m365watch.config.values import NAME
 from m365watch.values import dataclass
 
 KeyPath = tuple[str | int, ...]
@@ -34,7 +35,6 @@ _SECTIONS_WITH_SECRETS = {
 }
 
 _SHOWN_CHARACTERS_MAX = 60
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Entra makes secrets of this shape; people paste them under the wrong key. It is looked for where a run of
 # its characters begins: at each of them, a long run would take time by its square.
 _ENTRA_SECRET = re.compile(r"(?<![A-Za-z0-9_.~-])[A-Za-z0-9_.~-]{3,}Q~[A-Za-z0-9_.~-]{20,}")
@@ -139,7 +139,7 @@ def show_path(path: KeyPath) -> str:
         if isinstance(part, int):
             shown += f"[{part}]"
         else:
-            name = part if _PLAIN_KEY.fullmatch(part) else _show_text(part)
+            name = part if NAME.fullmatch(part) else _show_text(part)
             shown += f".{name}" if shown else name
     return shown
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from m365watch.config.files import is_file, is_folder, read_small_file, why_closed, why_unlisted
+from m365watch.config.files import (
+    Below,
+    closed_to,
+    is_file,
+    is_folder,
+    is_there,
+    list_below,
+    read_small_file,
+    why_closed,
+)
 from m365watch.detect.drafts import Draft, Lists, Reading, Written, all_faults, extension_of
 from m365watch.detect.filters import FilterDraft
 from m365watch.detect.finishing import make_rules
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
     from m365watch.detect.documents import Document
 
 PACKS_DIRECTORY = Path(__file__).parent / "packs"
+_COMMON_LISTS = PACKS_DIRECTORY / "core" / "lists"
+"""Those of the first pack, which the others may name: what an error means is written down once."""
 FILE_BYTES_MAX = 1_048_576
 """The largest file of rules."""
 LIST_BYTES_MAX = 64 * 1_048_576
@@ -109,21 +120,31 @@ def _read_place(place: Path, reading: Reading) -> None:
         _read_file(place, place.name, reading, _lists_beside(place.parent, reading))
         return
     if not is_folder(place):
-        reading.complain(str(place), "", why_closed(place) or NO_PLACE)
+        absent = "is neither a file nor a folder" if is_there(place) else NO_PLACE
+        reading.complain(str(place), "", why_closed(place) or absent)
         return
-    if closed := why_unlisted(place):
-        reading.complain(str(place), "", closed)
-        return
+    paths, folders = list_rule_files(place)
+    for closed in folders:
+        # Its rules would be off without a word: what may not be listed looks as if it were empty.
+        reading.complain(str(closed), "", closed_to())
     lists = _lists_beside(place, reading)
-    paths = sorted(path for path in place.rglob("*") if path.suffix in _SUFFIXES and is_file(path))
     if len(paths) > FILES_MAX:
         reading.complain(str(place), "", f"has more than {FILES_MAX} files of rules; the rest is left out")
     for path in paths[:FILES_MAX]:
         _read_file(path, str(path.relative_to(place.parent)), reading, lists)
 
 
+def list_rule_files(place: Path) -> Below:
+    """The files of rules at that place, itself one or a folder of some, and the folders that are closed."""
+    if is_file(place):
+        return Below([place], [])
+    below = list_below(place)
+    return below._replace(files=[path for path in below.files if path.suffix in _SUFFIXES])
+
+
 def _lists_beside(folder: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
-    return {**reading.known, **_read_lists(folder / "lists", reading), **reading.lists}
+    common = _read_lists(_COMMON_LISTS, reading) if reading.is_packed else {}
+    return {**reading.known, **common, **_read_lists(folder / "lists", reading), **reading.lists}
 
 
 def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]:

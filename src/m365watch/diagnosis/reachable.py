@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from m365watch import base64url
 from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.diagnosis.findings import Finding, Step, Verdict, broken, note, ok
 from m365watch.diagnosis.needs import Api, missing_roles, stops_all
@@ -138,7 +138,7 @@ def claims_of(token: str) -> dict[str, object] | None:
     if len(parts) != 3 or len(parts[1]) > CLAIMS_LENGTH_MAX:
         return None
     try:
-        text = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        text = base64url.decoded(parts[1])
         said = msgspec.json.decode(text)
     except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
         return None

@@ -16,9 +16,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from m365watch import base64url
 from m365watch.clock import Clock
 from m365watch.config.settings import CertificateSettings
-from m365watch.entra.certificate import base64url
 from m365watch.entra.credentials import ASSERTION_TYPE
 from m365watch.entra.key_pair import KeyFiles, KeyPair
 
@@ -78,9 +78,9 @@ def sign(pair: KeyPair, claims: Mapping[str, object], *, is_v2: bool) -> str:
     head = {"alg": "RS256", "typ": "JWT", "x5t": pair.thumbprints.x5t}
     if is_v2:
         head = {"alg": "PS256", "typ": "JWT", "x5t#S256": pair.thumbprints.x5t_s256}
-    signed = ".".join(base64url(msgspec.json.encode(part)) for part in (head, claims))
+    signed = ".".join(base64url.encoded(msgspec.json.encode(part)) for part in (head, claims))
     signature = pair.key.sign(signed.encode(), _PSS if is_v2 else _PKCS1, SHA256())
-    return f"{signed}.{base64url(signature)}"
+    return f"{signed}.{base64url.encoded(signature)}"
 
 
 def _tenant_in(token_url: str) -> str:

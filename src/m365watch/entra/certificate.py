@@ -6,7 +6,6 @@ Source of the thumbprints: api-contract 1.5.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable
 
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from m365watch import base64url
 from m365watch.config.pem import PEM_CERTIFICATE, PEM_KEY, PFX
 from m365watch.values import dataclass
 
@@ -80,12 +80,12 @@ class Thumbprints:
     @property
     def x5t(self) -> str:
         """SHA-1 as an assertion's header has it."""
-        return base64url(self.sha1)
+        return base64url.encoded(self.sha1)
 
     @property
     def x5t_s256(self) -> str:
         """SHA-256 as an assertion's header has it, there called `x5t#S256`."""
-        return base64url(self.sha256)
+        return base64url.encoded(self.sha256)
 
 
 def load_certificate(
@@ -155,11 +155,6 @@ def thumbprints_of(certificate: x509.Certificate) -> Thumbprints:
 def key_belongs(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
     """Whether `certificate` is of this key: whether both have the same public half."""
     return _public_half(key.public_key()) == _public_half(certificate.public_key())
-
-
-def base64url(raw: bytes) -> str:
-    """`raw` as base64url without padding, as in a JWT."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _load_pfx(content: bytes, password: bytes | None) -> LoadedCertificate:

@@ -5,7 +5,6 @@ Source: api-contract 1.8; RFC 7636 (PKCE) for the code's verifier.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import secrets
@@ -14,6 +13,7 @@ from enum import StrEnum
 from typing import Self
 from urllib.parse import quote, urlencode
 
+from m365watch import base64url
 from m365watch.config.settings import Cloud
 from m365watch.urls import split_url
 from m365watch.values import dataclass
@@ -121,7 +121,7 @@ class ConsentAttempt:
 def challenge_of(verifier: str) -> str:
     """The challenge that PKCE's method S256 makes of a verifier."""
     digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url.encoded(digest)
 
 
 def write_attempt(attempt: ConsentAttempt) -> str:

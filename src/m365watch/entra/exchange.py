@@ -5,7 +5,6 @@ The token's signature is not checked: it comes straight from the login host, ove
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
+from m365watch import base64url
 from m365watch.clock import Clock
 from m365watch.config.values import is_guid
 from m365watch.entra.consent import ConsentAttempt
@@ -130,7 +130,7 @@ def _claims(token: str) -> dict[str, object]:
     """The claims as they are written; {} for what is no token."""
     parts = token.split(".")
     try:
-        return _decoded(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return _decoded(base64url.decoded(parts[1]))
     except (IndexError, ValueError, binascii.Error):
         return {}
 

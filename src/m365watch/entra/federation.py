@@ -6,7 +6,6 @@ Source: api-contract 1.9.
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from m365watch import base64url
 from m365watch.clock import Clock
 from m365watch.config.files import read_small_file
 from m365watch.config.settings import FederatedSettings
@@ -67,7 +67,7 @@ def end_of(token: str) -> datetime | None:
     """When the token says that it ends; None where it does not. Nothing is verified."""
     claims = token.split(".")[1]
     try:
-        said = msgspec.json.decode(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        said = msgspec.json.decode(base64url.decoded(claims))
         ends_s = said["exp"] if isinstance(said, dict) else None
         return datetime.fromtimestamp(ends_s, UTC) if isinstance(ends_s, int | float) else None
     except (binascii.Error, ValueError, KeyError, OverflowError, OSError, RecursionError):

@@ -21,9 +21,11 @@ from m365watch.lake.files import (
 )
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
-from m365watch.lake.writer import plain_reason
+from m365watch.lake.unsound import list_commit_faults, refusal_of, why_newer
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.values import dataclass
 
+_BACK = "put the file back from a backup"
 PROBLEMS_MAX = 1000
 """More are counted and not named."""
 
@@ -69,11 +71,14 @@ class Account:
     """The last number that it ever gave; read after the lake."""
 
 
-def last_batch_of(lake: Path, app_id: str) -> int:
-    """The number of the output's last batch in the lake; 0 for none."""
+def last_batch_of(lake: Path, app_id: str) -> int | None:
+    """The number of the output's last batch in the lake, 0 for none; None where its log cannot be read."""
     if not DeltaTable.is_deltatable(str(lake / AUDIT)):
         return 0
-    return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+    try:
+        return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+    except WRITE_FAILURES:
+        return None
 
 
 def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
@@ -115,7 +120,9 @@ def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
 def _check_table(
     directory: Path, shape: TableShape, found: Checked, *, reads_all: bool, progress: Progress
 ) -> None:
-    table = DeltaTable(directory)
+    table = _open(directory, found)
+    if table is None:
+        return
     checked = CheckedTable(shape.name, table.version())
     if hides_rows(table):
         found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
@@ -123,7 +130,7 @@ def _check_table(
     for place, one in enumerate(known):
         progress(f"checking {shape.name}", place, len(known))
         for problem in _problems_of(directory, one, reads_all=reads_all):
-            found.add(f"{shape.name}/{one.file.path}: {problem}: put the file back from a backup")
+            found.add(f"{shape.name}/{one.file.path}: {problem}: {_BACK}")
         checked.files += 1
         checked.records += one.rows or 0
         checked.size_bytes += one.file.size_bytes
@@ -133,6 +140,35 @@ def _check_table(
             checked.unnamed_files += 1
             checked.unnamed_bytes += size_of(path)
     found.tables.append(checked)
+
+
+def _open(directory: Path, found: Checked) -> DeltaTable | None:
+    """The table; None where its log cannot be read, and each file of it that is at fault is a problem then.
+
+    Raises: any of WRITE_FAILURES: the system refused.
+    """
+    try:
+        return DeltaTable(directory)
+    except WRITE_FAILURES as failure:
+        if refusal_of(directory, failure) is not None:
+            raise
+        newer = why_newer(directory, failure)
+        if newer is not None:
+            found.add(f"{newer.what}: {newer.fix}")
+            return None
+        faults = list(list_commit_faults(directory))
+        for path, reason in faults:
+            found.add(f"{directory.name}/{path}: {reason}: {_BACK}")
+        if not faults:
+            raise
+        return None
+
+
+def list_file_faults(directory: Path, table: DeltaTable) -> Iterator[tuple[str, str]]:
+    """Each file of the table that is missing or not whole, and how it is; looks at the end of each."""
+    for one in sorted(list_known_files(table), key=lambda one: one.file.path):
+        for problem in _problems_of(directory, one, reads_all=False):
+            yield one.file.path, problem
 
 
 def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Iterator[str]:

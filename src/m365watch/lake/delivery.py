@@ -28,7 +28,6 @@ from m365watch.lake.writer import (
     AuditWriter,
     ForeignTable,
     file_prefix,
-    is_system_error,
     plain_reason,
     write_batch,
 )
@@ -44,11 +43,6 @@ SYNCS_AT_ONCE_MAX = 4
 """Files of one batch that are brought to the disk together."""
 FIRST_UPKEEP_AFTER_S = 300.0
 """A run's first minutes are for its backfill."""
-_NO_ROOM = "see to it that the directory can be written and that its disk has room"
-_DAMAGED = (
-    "what lies there is damaged: `m365watch lake check` says where; bring it back from a copy, or move it"
-    " away, and a new lake begins with what comes then"
-)
 
 
 class Delivery:
@@ -84,9 +78,9 @@ class Delivery:
 
         Raises: OutputUnusable.
         """
-        if not (self._directory / AUDIT / "_delta_log").is_dir():
-            return 0
         with self._failures_named():
+            if not (self._directory / AUDIT / "_delta_log").is_dir():
+                return 0
             self._take()
             return self._open_writer().last_batch
 
@@ -146,10 +140,11 @@ class Delivery:
                 where=self._where,
             ) from None
         except WRITE_FAILURES as failure:
+            from m365watch.lake.causes import cause_of
+
+            cause = cause_of(self._directory, failure)
             raise OutputUnusable(
-                f"the lake cannot be opened: {plain_reason(failure)}",
-                fix=_NO_ROOM if is_system_error(failure) else _DAMAGED,
-                where=self._where,
+                f"the lake cannot be opened: {cause.what}", fix=cause.fix, where=self._where
             ) from failure
 
     def holds(self, number: int) -> bool:

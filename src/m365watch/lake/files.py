@@ -20,6 +20,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from m365watch.clock import Clock
+from m365watch.config.files import why_shut
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
@@ -33,7 +34,8 @@ from m365watch.lake.commits import (
 )
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
-from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action, plain_reason
+from m365watch.lake.unsound import cause_in_commits
+from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
 ROWS_PER_CHUNK = 8_192
@@ -103,10 +105,9 @@ def commits_named(directory: Path) -> Iterator[None]:
     try:
         yield
     except WRITE_FAILURES as failure:
+        cause = cause_in_commits(directory, failure)
         raise LakeUnusable(
-            f"the table's log cannot be read: {plain_reason(failure)}",
-            fix="see what `m365watch lake check` says of it",
-            where=str(directory),
+            f"the table's log cannot be read: {cause.what}", fix=cause.fix, where=str(directory)
         ) from failure
 
 
@@ -132,8 +133,12 @@ def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
 def require_lake(lake: Path) -> None:
     """Nothing, where there is a lake.
 
-    Raises: LakeMissing.
+    Raises: LakeMissing; LakeUnusable: this user may not see whether there is.
     """
+    for folder in (lake, lake / AUDIT_TABLE.name):
+        if closed := why_shut(folder):
+            fix = "run this as the user whose lake it is, or let this one in"
+            raise LakeUnusable(f"it cannot be read: {closed}", fix=fix, where=str(folder))
     if not DeltaTable.is_deltatable(str(lake / AUDIT_TABLE.name)):
         raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
 

@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 import m365watch
+from m365watch.config.files import is_folder, why_shut
 from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.sandbox import Question, Verdict
 from m365watch.lake.schema import AUDIT
@@ -56,6 +57,7 @@ class LakeReader:
         sql: str,
         *,
         tenants: Sequence[str] | None = None,
+        sees_trail: bool = True,
         limit_s: float = LIMIT_S,
         memory_bytes: int = MEMORY_BYTES,
         rows_max: int = ROWS_MAX,
@@ -63,12 +65,20 @@ class LakeReader:
     ) -> QueryAnswer:
         """What `sql`, exactly one SELECT, says about the rows of `tenants` (None: of all).
 
+        Without `sees_trail` the table `board_trail` is refused.
+
         The SQL runs in a child process that sees nothing but these rows, and ends after
         `limit_s` seconds, at about `memory_bytes`, or by `ending`. An empty lake answers with no rows.
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
         """
-        if not self._directory.is_dir():
+        if closed := why_shut(self._directory):
+            raise QueryStopped(
+                f"the lake cannot be read: {closed}",
+                fix="run this as the user whose lake it is, or let this one read it",
+                where=self._place,
+            )
+        if not is_folder(self._directory):
             raise LakeMissing(
                 "there is no lake here",
                 fix="run `m365watch run` first, or name another directory",
@@ -78,6 +88,7 @@ class LakeReader:
             directory=str(self._directory),
             sql=sql,
             tenants=None if tenants is None else list(tenants),
+            sees_trail=sees_trail,
             limit_s=limit_s,
             memory_bytes=memory_bytes,
             rows_max=rows_max,
@@ -99,7 +110,7 @@ class LakeReader:
         if verdict.unreadable is not None:
             raise QueryStopped(
                 f"the lake cannot be read: {verdict.unreadable}",
-                fix="name a lake that m365watch wrote",
+                fix=verdict.cure,
                 where=self._place,
             )
         with pa.ipc.open_stream(body) as reader:

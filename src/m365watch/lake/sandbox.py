@@ -32,7 +32,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE, OF_ALL_TENANTS, TABLES, TableShape
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 from m365watch.plain import plain
 
@@ -45,8 +45,11 @@ _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
 """How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
 _VANISHED = "No such file or directory"
+_OF_FILES = "reading the stream registered as"
+"""How DuckDB begins to tell what Arrow met in a file."""
 _OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
 """What every table of ours has, of whatever version."""
+NO_ROW = pc.scalar(value=False)
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
 
 
@@ -56,6 +59,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     sql: str
     tenants: list[str] | None
+    sees_trail: bool
+    """Whether `board_trail` may be read, which tells of what people did."""
     limit_s: float
     memory_bytes: int
     rows_max: int
@@ -72,6 +77,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it failed because a file went while it was being read; the newest version does without it."""
     unreadable: str | None = None
     """What is wrong with the lake."""
+    cure: str = ""
+    """What to do about that."""
     types: list[str] = []
     truncated: bool = False
 
@@ -97,8 +104,10 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict, schema, rows = _run(question)
     except Refused as refusal:
         verdict = Verdict(refused=str(refusal))
-    except (Foreign, DeltaError) as failure:
-        verdict = Verdict(unreadable=_one_line(str(failure)))
+    except Foreign as failure:
+        verdict = Verdict(unreadable=str(failure), cure="name a lake that m365watch wrote")
+    except DeltaError as failure:
+        verdict = _unreadable(question, failure)
     except duckdb.InterruptException:
         verdict = Verdict(stopped=f"it took longer than {question.limit_s:g} s")
     except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
@@ -107,7 +116,7 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict = Verdict(stopped=str(stop))
     except (duckdb.Error, pa.ArrowException, OSError) as failure:
         # DuckDB hands on a failed allocation of Arrow's as its own wrong input.
-        told = _verdict_on(_one_line(str(failure)), question, too_large=too_large)
+        told = _verdict_on(failure, question, too_large=too_large)
         is_plain = told.stopped not in {None, too_large} and not told.vanished
         verdict = Verdict(refused=told.stopped) if isinstance(failure, duckdb.Error) and is_plain else told
     sink.write(msgspec.json.encode(verdict) + b"\n")
@@ -118,19 +127,30 @@ def answer(question: Question, sink: BinaryIO) -> None:
     sink.flush()
 
 
-def _verdict_on(told: str, question: Question, *, too_large: str) -> Verdict:
+def _verdict_on(failure: Exception, question: Question, *, too_large: str) -> Verdict:
     """What a failure amounts to that came by way of Arrow, in the middle of the rows.
 
     DuckDB computes rows as they are fetched, so whether a record's contents fail the query
     before or after the first of them is chance; the answer is the same.
     """
+    told = _one_line(str(failure))
     if _OUT_OF_MEMORY.lower() in told.lower():
         return Verdict(stopped=too_large)
     if "INTERRUPT" in told:
         return Verdict(stopped=f"it took longer than {question.limit_s:g} s")
-    if _VANISHED in told:
-        return Verdict(stopped=told, vanished=True)
+    if isinstance(failure, OSError) or _VANISHED in told or _OF_FILES in told:
+        return _unreadable(question, failure, has_vanished=_VANISHED in told)
     return Verdict(refused=told) if _DUCKDB_ERROR.match(told) else Verdict(stopped=told)
+
+
+def _unreadable(question: Question, failure: Exception, *, has_vanished: bool = False) -> Verdict:
+    """What is wrong with the lake, where that can be seen."""
+    from m365watch.lake.causes import LOOK_FIX, find_fault
+    from m365watch.lake.unsound import Cause, refusal_of
+
+    lake = Path(question.directory)
+    cause = refusal_of(lake, failure) or find_fault(lake) or Cause(str(failure), LOOK_FIX)
+    return Verdict(unreadable=_one_line(cause.what), cure=cause.fix, vanished=has_vanished)
 
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
@@ -141,11 +161,15 @@ def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
             rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
         # These speak of every tenant; who may see some tenants only sees none of them.
         for shape in OF_ALL_TENANTS:
-            tables[shape.name].allowed = pc.scalar(value=False)
+            tables[shape.name].allowed = NO_ROW
+    if not question.sees_trail:
+        tables[BOARD_TRAIL].allowed = NO_ROW
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         # First: some kilobytes of brackets or signs take the parser gigabytes.
         _confine_memory(question.memory_bytes)
         statement = only_select(question.sql)
+        if not question.sees_trail and BOARD_TRAIL in _mentioned_tables(connection, question.sql):
+            raise Refused(f"{BOARD_TRAIL} is for the role admin")
         _create_views(connection, tables, question.sql)
         connection.execute("SET lock_configuration = true")
         timer = threading.Timer(question.limit_s, connection.interrupt)
@@ -232,7 +256,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )
     words = frozenset(name for (name,) in reserved.fetchall())
-    mentioned = {name.lower() for name in _mentioned_tables(connection, sql)}
+    mentioned = _mentioned_tables(connection, sql)
     devo_tables = {name for name in mentioned if is_devo_table(name)}
     views = plan_views(devo_tables, reserved=words)
     if not mentioned or not mentioned <= {AUDIT, *NO_AUDIT, *views}:
@@ -247,9 +271,9 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
 
 
 def _mentioned_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-    """The tables that `sql` reads; none where DuckDB cannot say, as for SHOW TABLES."""
+    """The tables that `sql` reads, in lower case; none where DuckDB cannot say, as for SHOW TABLES."""
     try:
-        return connection.get_table_names(sql)
+        return {name.lower() for name in connection.get_table_names(sql)}
     except duckdb.Error:
         return set()
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from m365watch.errors import LakeUnusable, OutputUnusable
+from m365watch.lake.causes import cause_of
 from m365watch.lake.files import open_table
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer import WRITE_FAILURES
 
 
 def try_lake(directory: Path, *, where: str) -> str:
@@ -26,11 +27,8 @@ def try_lake(directory: Path, *, where: str) -> str:
     except LakeUnusable as error:
         raise OutputUnusable(error.what, fix=error.fix, where=where) from None
     except WRITE_FAILURES as failure:
-        raise OutputUnusable(
-            f"its table cannot be read: {plain_reason(failure)}",
-            fix="let this user read it, and see what `m365watch lake check` says of it",
-            where=where,
-        ) from None
+        cause = cause_of(directory, failure)
+        raise OutputUnusable(f"its table cannot be read: {cause.what}", fix=cause.fix, where=where) from None
     if not all(name in present for name in AUDIT_TABLE.schema.names):
         raise OutputUnusable(
             "the table `audit` there has other columns than this version's",

@@ -28,7 +28,7 @@ from m365watch.lake.retention import STEPS_PER_RUN_MAX, is_retention_due, retain
 from m365watch.lake.rollups.notes import FOLDER
 from m365watch.lake.schema import AUDIT_TABLE, TABLES, TableShape
 from m365watch.lake.vacuuming import KEEP_HOURS_IN_RUN, remove_stale
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer import WRITE_FAILURES
 
 _T = TypeVar("_T")
 
@@ -174,8 +174,13 @@ def main() -> None:
     try:
         retention = msgspec.json.decode(wanted[0], type=RetentionSettings) if wanted else None
         keep_up(Path(lake), clock=SystemClock(), retention=retention)
-    except (*WRITE_FAILURES, LakeUnusable) as failure:
-        sys.exit(f"upkeep of {lake} put off: {plain_reason(failure)}")
+    except LakeUnusable as failure:
+        sys.exit(f"upkeep of {lake} put off: {failure}")
+    except WRITE_FAILURES as failure:
+        from m365watch.lake.causes import cause_of
+
+        cause = cause_of(Path(lake), failure)
+        sys.exit(f"upkeep of {lake} put off: {cause.what}; {cause.fix}")
 
 
 if __name__ == "__main__":

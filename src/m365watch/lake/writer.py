@@ -60,9 +60,12 @@ class ForeignTable(Exception):
     """The directory holds a Delta table with other columns than ours."""
 
 
-def is_system_error(failure: BaseException) -> bool:
-    """Whether the operating system refused, and not what is in the lake."""
-    return isinstance(failure, OSError) or _SYSTEM_ERROR.search(str(failure)) is not None
+def system_number_of(failure: BaseException) -> int | None:
+    """The operating system's number of the failure, whichever library tells it; None where there is none."""
+    if isinstance(failure, OSError) and failure.errno is not None:
+        return failure.errno
+    named = _SYSTEM_ERROR.search(str(failure))
+    return None if named is None else int(named[1])
 
 
 def plain_reason(failure: BaseException) -> str:

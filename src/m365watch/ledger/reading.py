@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.config.files import is_there, why_closed
 from m365watch.errors import LedgerUnusable
 from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.instants import EPOCH
@@ -81,12 +82,16 @@ def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:
 def require_ledger(path: Path) -> None:
     """Nothing, where a collector has made its ledger.
 
-    Raises: LedgerUnusable: there is none yet.
+    Raises: LedgerUnusable: there is none yet, or this user may not see whether there is.
     """
-    if not path.exists():
-        raise LedgerUnusable(
-            "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
-        )
+    if is_there(path):
+        return
+    if closed := why_closed(path):
+        fix = "run this as the user that the collector runs as"
+        raise LedgerUnusable(f"the ledger cannot be read: {closed}", where=str(path), fix=fix)
+    raise LedgerUnusable(
+        "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
+    )
 
 
 def remembered(connection: sqlite3.Connection, name: str) -> str | None:

@@ -24,6 +24,7 @@ from m365watch.notify.slack import slack_payload
 from m365watch.notify.teams import teams_payload
 from m365watch.notify.tidings import Notification
 from m365watch.notify.words import shortened
+from m365watch.outputs.tries import is_for_later
 from m365watch.plain import plain
 from m365watch.values import dataclass
 
@@ -32,7 +33,6 @@ PostTarget = WebhookTarget | SlackTarget | TeamsTarget | PagerDutyTarget
 ANSWER_CHARACTERS_MAX = 120
 """What is repeated of an answer that says no."""
 
-_LATER = frozenset({408, 425, 429})
 _NEVER = frozenset({400, 413, 422})
 """What is wrong with this notification, and not with the next."""
 _CURES = {
@@ -144,7 +144,7 @@ class PostSender:
         after_s = retry_after_s(answer.headers, now=self._clock.now())
         if answer.status == 429:
             return Throttled(what, where=self._where, after_s=after_s)
-        if answer.status in _LATER or answer.status >= 500:
+        if is_for_later(answer.status):
             return Unavailable(what, where=self._where, after_s=after_s)
         if answer.status < 200:
             return BadAnswer(what, where=self._where)

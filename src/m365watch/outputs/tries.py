@@ -6,6 +6,12 @@ import math
 
 PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 60.0
+_LATER = frozenset({408, 425, 429})
+
+
+def is_for_later(status: int) -> bool:
+    """Whether an HTTP status says that the same may be taken another time."""
+    return status in _LATER or status >= 500
 
 
 class Tries:

@@ -9,12 +9,13 @@ from m365watch.config.files import files_below
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.detect.exceptions import list_unknown
 from m365watch.detect.library import Library
-from m365watch.detecting import load_exceptions, load_rules, missing_of
+from m365watch.detecting import list_unread, load_exceptions, load_rules
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
 MISTAKES_SHOWN_MAX = 20
 _RULE_FIX = "correct it; until then the rule is left out of a run"
 _MISSING_FIX = "put it there, or correct detections in the configuration; a run does without it until then"
+_CLOSED_FIX = "let this user read it, or run this as the user whose it is; a run as this one does without it"
 _EXCEPTION_FIX = "correct it; until then the exception does not hold"
 
 
@@ -28,9 +29,10 @@ def check_detections(settings: Settings) -> list[Checked]:
         return []
     library = load_rules(detections)
     exceptions, lines = load_exceptions(detections)
-    missing = missing_of(detections)
-    mistakes = [line for line in map(str, library.mistakes) if line not in missing]
-    lines = [line for line in lines if line not in missing]
+    unread = list_unread(detections)
+    told = {one.line for one in unread}
+    mistakes = [line for line in map(str, library.mistakes) if line not in told]
+    lines = [line for line in lines if line not in told]
     lines += list_unknown(exceptions, library.rules)
     seen = _in_force(detections, library, len(exceptions.every))
     if not library.rules:
@@ -38,8 +40,11 @@ def check_detections(settings: Settings) -> list[Checked]:
         head = bad(Check.DETECTIONS, seen, fix=fix)
     else:
         head = good(Check.DETECTIONS, seen)
-    gone = [bad(Check.DETECTIONS, line, fix=_MISSING_FIX) for line in missing[:MISTAKES_SHOWN_MAX]]
-    return [head, *gone, *_mistakes(mistakes, _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
+    without = [
+        bad(Check.DETECTIONS, one.line, fix=_CLOSED_FIX if one.is_closed else _MISSING_FIX)
+        for one in unread[:MISTAKES_SHOWN_MAX]
+    ]
+    return [head, *without, *_mistakes(mistakes, _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
 
 
 def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:

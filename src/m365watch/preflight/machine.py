@@ -37,6 +37,7 @@ ROOM_WANTED_BYTES = 5 * GIBIBYTE
 """Less than this beyond what the queues may need is worth a note."""
 _OTHERS_CAN_CHANGE = 0o022
 _OTHERS_CAN_ENTER = 0o005
+_OTHERS_CAN_PASS = 0o001
 
 FreeBytes = Callable[[Path], int]
 """The bytes that this user may still write on the disk of a folder that is there."""
@@ -73,10 +74,17 @@ def check_permissions(settings: Settings) -> list[Checked]:
             fix=f"run: chmod o-rwx {shlex.quote(str(lake))}",
         )
         for lake in (one.directory for one in settings.outputs if isinstance(one, LakeSettings))
-        # Both: a folder that an operator made may be open, as long as what is in it is not.
-        if _mode(lake) & _mode(lake / "audit") & _OTHERS_CAN_ENTER
+        if _is_open_to_others(lake)
     ]
     return told or [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
+
+
+def _is_open_to_others(lake: Path) -> bool:
+    """Whether accounts that are neither the owner nor of the group get at what is in the lake."""
+    above = lake.resolve().parents
+    # Both: a folder that an operator made may be open, as long as what is in it is not.
+    is_open = _mode(lake) & _mode(lake / "audit") & _OTHERS_CAN_ENTER
+    return bool(is_open) and all(_mode(folder) & _OTHERS_CAN_PASS for folder in above)
 
 
 def _mode(path: Path) -> int:

@@ -63,6 +63,11 @@ async def check_output(means: OutputMeans, settings: OutputSettings) -> list[Che
         return [_failed(settings.name, error)]
     except CollectorError as error:
         return [_failed(settings.name, error)]
+    except OSError as error:
+        # Of a folder that only a part of is closed, say; the other outputs are tried all the same.
+        place = f"{error.filename}: " if error.filename else ""
+        what = f"{place}{(error.strerror or str(error)).lower()}"
+        return [bad(Check.OUTPUT, what, fix="let this user read and write there", subject=settings.name)]
 
 
 async def _try(means: OutputMeans, settings: OutputSettings) -> list[Checked]:

@@ -6,10 +6,10 @@ another thing's name, and the command would act on that.
 
 from __future__ import annotations
 
-import base64
 import re
 from urllib.parse import quote
 
+from m365watch import base64url
 from m365watch.detect.alert import CUT, MARKS, TEXT_MAX
 from m365watch.urls import split_url
 
@@ -53,7 +53,7 @@ def share_id(url: str) -> str:
     parts = split_url(whole(url))
     if parts.scheme != "https" or not parts.hostname:
         raise UnsafeValue("is no address that begins with https://")
-    return "u!" + base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+    return "u!" + base64url.encoded(url.encode())
 
 
 def whole(value: str) -> str:

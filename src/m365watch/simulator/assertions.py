@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from m365watch.simulator import base64url
+from m365watch import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.identities import TenantIdentity
 

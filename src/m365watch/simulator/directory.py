@@ -6,13 +6,13 @@ unifiedRoleAssignment, servicePrincipal, application, permission.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
+from m365watch import base64url
 from m365watch.simulator.refusals import graph_refusal
 
 Json = dict[str, Any]
@@ -284,7 +284,7 @@ def _not_found() -> Exception:
 def _address_in(share: str) -> str:
     """The address that a share's name has in it, as people write it; in the name it is encoded."""
     try:
-        text = base64.urlsafe_b64decode(share.removeprefix("u!") + "==").decode()
+        text = base64url.decoded(share.removeprefix("u!")).decode()
     except ValueError:
         return ""
     return unquote(text)

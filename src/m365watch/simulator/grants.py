@@ -8,12 +8,12 @@ of Entra's published list.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from random import Random
 
+from m365watch import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.scenario import Behaviour
 from m365watch.values import dataclass
@@ -65,7 +65,7 @@ class Codes:
 
     def issue(self, *, redirect_uri: str, challenge: str, version: int, now: datetime) -> str:
         """A new code."""
-        text = f"1.{base64.urlsafe_b64encode(self._random.randbytes(96)).rstrip(b'=').decode()}"
+        text = f"1.{base64url.encoded(self._random.randbytes(96))}"
         expires_at = now + timedelta(seconds=self._life_s)
         self._issued[text] = _Code(redirect_uri, challenge, expires_at, version)
         return text
@@ -98,4 +98,4 @@ class Codes:
 
 def _challenge_of(verifier: str) -> str:
     digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() if verifier else ""
+    return base64url.encoded(digest) if verifier else ""

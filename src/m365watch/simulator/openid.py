@@ -19,7 +19,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from m365watch.simulator import base64url
+from m365watch import base64url
 from m365watch.simulator.forms import form_of
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.tenant import SimulatedTenant

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from m365watch.simulator import base64url
+from m365watch import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.assertions import ASSERTION_TYPE, AssertionCheck
 from m365watch.simulator.federation import FederationCheck, Issuer, is_federated

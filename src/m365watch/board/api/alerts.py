@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from m365watch.board.access import Role
 from m365watch.board.acting import AT_ONCE_MAX, REASON_MAX, NotAsked, StatesAsked, put_states
-from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
+from m365watch.board.answers import given
+from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import TIME, matching, one_of, text, whole
 from m365watch.board.api.problems import BODY_WRONG, NOT_THERE, UNAVAILABLE, Refused
 from m365watch.board.scopes import Scope

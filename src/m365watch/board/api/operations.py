@@ -89,16 +89,6 @@ class Operation:
         return frozenset(one.name for one in self.parameters if one.in_path)
 
 
-def given(document: object, *, status: int = 200, headers: Mapping[str, str] = {}) -> Response:
-    """`document` as the answer."""
-    return Response(
-        msgspec.json.encode(document),
-        status_code=status,
-        media_type="application/json",
-        headers=dict(headers),
-    )
-
-
 def schema_named(name: str) -> dict[str, Any]:
     """The schema of that name in the document."""
     return {"$ref": f"#/components/schemas/{name}"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from m365watch.board.access import Role
-from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
+from m365watch.board.answers import given
+from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
 from m365watch.board.api.problems import NOT_THERE, PARAMETER_WRONG, ROLE_MISSING, SCOPE_MISSING, Refused
 from m365watch.board.api.schemas import panel_document

@@ -11,7 +11,8 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from m365watch.board.access import Access
-from m365watch.board.api.operations import BASE, Call, Operation, given, schema_named
+from m365watch.board.answers import given
+from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import one_of
 from m365watch.board.api.problems import KINDS
 from m365watch.board.scopes import Scope

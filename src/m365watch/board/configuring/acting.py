@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
+from m365watch.board.answers import given, said
 from m365watch.board.configuring.changes import Change
 from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
 from m365watch.board.configuring.effects import words_of_effect
@@ -63,9 +64,9 @@ class Configuring:
         except ChangedMeanwhile as error:
             return _changed(error)
         except CollectorError as error:
-            return _answer(422, error.what)
+            return said(422, error.what)
         then = await asyncio.to_thread(words_of_effect, self._sources.settings, asked.change, judged.settings)
-        return _document(200, _judged_document(judged, then))
+        return given(_judged_document(judged, then))
 
     async def _apply(self, request: Request) -> Response:
         asked = await self._asked(request, Asked)
@@ -84,13 +85,13 @@ class Configuring:
         except ChangedMeanwhile as error:
             return _changed(error)
         except SettingsRefused as error:
-            return _answer(422, "; ".join(error.mistakes))
+            return said(422, "; ".join(error.mistakes))
         except CollectorError as error:
-            return _answer(503, str(error))
+            return said(503, str(error))
         _log.info(f"board: {access.name} {past.what}", change=past.number)
         tell(request.scope, f"{past.what} (change {past.number})")
         await sources.take_up()
-        return _document(200, {"says": f"Change {past.number}: {past.what}", "number": past.number})
+        return given({"says": f"Change {past.number}: {past.what}", "number": past.number})
 
     async def _try(self, request: Request) -> Response:
         asked = await self._asked(request, TrialAsked)
@@ -101,20 +102,20 @@ class Configuring:
         except ChangedMeanwhile as error:
             return _changed(error)
         except Busy:
-            return _answer(429, "another preflight is under way; wait for its end")
+            return said(429, "another preflight is under way; wait for its end")
         except CollectorError as error:
-            return _answer(422, error.what)
+            return said(422, error.what)
         tell(request.scope, f"preflight of {asked.of or 'everything'}")
         return StreamingResponse(_lines(told), media_type="application/x-ndjson")
 
     async def _asked(self, request: Request, kind: type[T]) -> T | Response:
         access = access_of(request)
         if not access.may(Role.ADMIN) or access.tenants is not None:
-            return _answer(403, "your role may not change the configuration")
+            return said(403, "your role may not change the configuration")
         try:
             return msgspec.json.decode(await body_of(request, bytes_max=BODY_BYTES_MAX), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _answer(400, f"this request cannot be read: {error}")
+            return said(400, f"this request cannot be read: {error}")
 
 
 async def _lines(told: AsyncGenerator[dict[str, object], None]) -> AsyncGenerator[bytes, None]:
@@ -135,12 +136,4 @@ def _judged_document(judged: Judged, then: list[str]) -> dict[str, object]:
 
 def _changed(error: ChangedMeanwhile) -> Response:
     says = "The file was changed meanwhile, and nothing of yours is in it."
-    return _document(409, {"says": says, "difference": error.difference})
-
-
-def _answer(status: int, words: str) -> Response:
-    return _document(status, {"says": words})
-
-
-def _document(status: int, document: dict[str, object]) -> Response:
-    return Response(msgspec.json.encode(document), status_code=status, media_type="application/json")
+    return given({"says": says, "difference": error.difference}, status=409)

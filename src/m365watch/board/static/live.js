@@ -1,4 +1,5 @@
 // What is new while a page is open: a line in the heading, a toast for new alerts, live panels loaded anew.
+import { isInHand } from "./keeping.js";
 import { toast } from "./toasts.js";
 import { renew } from "./token.js";
 
@@ -16,7 +17,7 @@ function say(state, words) {
 function reload() {
   waits = false;
   loaded = Date.now();
-  for (const body of document.querySelectorAll("[data-live] .panel-body")) htmx.trigger(body, "again");
+  for (const body of document.querySelectorAll("[data-live] .panel-body")) if (!isInHand(body)) htmx.trigger(body, "again");
 }
 
 function reloadSoon() {
@@ -46,11 +47,42 @@ document.addEventListener("htmx:configRequest", (asked) => {
   if (asked.detail.triggeringEvent?.type === "again") asked.detail.headers["X-By-Itself"] = "1";
 });
 
+let lost = false;
+
+function heard({ open, closed, news }) {
+  if (open) { if (lost) renew(); lost = false; }
+  else if (news) told(news);
+  else { lost = true; say("lost", closed ? "not connected: load the page again" : "not connected; trying again"); }
+}
+
+// Until what is returned is called, `tell` hears of the connection and what comes by it.
+function connect(url, tell) {
+  const source = new EventSource(url);
+  source.onopen = () => tell({ open: true });
+  source.onmessage = (sent) => tell({ news: JSON.parse(sent.data) });
+  source.onerror = () => tell({ closed: source.readyState === EventSource.CLOSED });
+  return () => source.close();
+}
+
+// One connection for all open pages, of whichever holds the lock: a browser has six to a host, and the seventh page with one of its own would wait for ever.
+function share(url) {
+  const pages = new BroadcastChannel(url);
+  const leaving = new AbortController();
+  let last = null;
+  pages.onmessage = ({ data }) => { if (data.asks) { if (last) pages.postMessage(last); } else heard(data); };
+  pages.postMessage({ asks: true });
+  navigator.locks.request(url, { signal: leaving.signal }, () => new Promise((leave) => {
+    const end = connect(url, (what) => { last = what; heard(what); pages.postMessage(what); });
+    leaving.signal.addEventListener("abort", () => { end(); leave(); });
+  })).catch(() => {});
+  return () => { leaving.abort(); pages.close(); };
+}
+
 if (place) {
-  const source = new EventSource(place.dataset.liveUrl);
-  let lost = false;
-  source.onopen = () => { if (lost) renew(); lost = false; };
-  source.onmessage = (sent) => told(JSON.parse(sent.data));
-  source.onerror = () => { lost = true; say("lost", source.readyState === EventSource.CLOSED ? "not connected: load the page again" : "not connected; trying again"); };
-  addEventListener("pagehide", () => source.close());
+  const listen = () => {
+    const end = navigator.locks ? share(place.dataset.liveUrl) : connect(place.dataset.liveUrl, heard);
+    addEventListener("pagehide", end, { once: true });
+  };
+  listen();
+  addEventListener("pageshow", (shown) => { if (shown.persisted) listen(); });
 }

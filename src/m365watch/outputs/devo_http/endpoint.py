@@ -14,10 +14,10 @@ from m365watch.entra.retry_after import retry_after_s
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.text import one_line
 from m365watch.errors import ConnectionClosed, OutputClosed, OutputUnavailable, OutputUnusable, RetryLater
+from m365watch.outputs.tries import is_for_later
 
 _GZIP_LEVEL = 1
 _GZIP = 31
-_BUSY = frozenset({408, 425, 429})
 _TOO_LARGE = 413
 _TOKEN = ("the token is refused", "set `token` to one that may send over HTTP to this domain")
 _MENDS = {
@@ -76,7 +76,7 @@ class Endpoint:
         """What an answer other than 2xx and 413 means for the batch."""
         status = answer.status
         what = f"Devo answered HTTP {status}{self._words(answer)}"
-        if status in _BUSY or status >= 500:
+        if is_for_later(status):
             after_s = retry_after_s(answer.headers, now=self._clock.now())
             return OutputUnavailable(what, where=self._where, after_s=after_s)
         means, fix = _REDIRECTED if 300 <= status < 400 else _MENDS.get(status, _UNKNOWN)

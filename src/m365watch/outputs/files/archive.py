@@ -99,9 +99,9 @@ class Archive:
 
         Raises: OutputUnusable: as for `open`.
         """
-        if not (self._directory / ".parts").is_dir():
-            return 0
         with self._failures_named():
+            if not (self._directory / ".parts").is_dir():
+                return 0
             self._take()
             newest = take_over(self._directory)
         self.release()

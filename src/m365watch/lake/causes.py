@@ -1,0 +1,39 @@
+"""Why working with a lake failed, and what helps: rights and disk, a form not known here, or which damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from m365watch.lake.checking import list_file_faults
+from m365watch.lake.schema import TABLES
+from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, cause_in_commits, refusal_of
+from m365watch.lake.writer import WRITE_FAILURES, plain_reason, system_number_of
+
+LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
+
+
+def cause_of(lake: Path, failure: BaseException) -> Cause:
+    """Why it failed; of a damaged lake the first file that is missing or damaged is named.
+
+    Looks at the tables' logs and at the end of each file; reads no record.
+    """
+    cause = refusal_of(lake, failure) or find_fault(lake)
+    if cause is not None:
+        return cause
+    fix = LOOK_FIX if system_number_of(failure) is None else ROOM_FIX
+    return Cause(plain_reason(failure), fix)
+
+
+def find_fault(lake: Path) -> Cause | None:
+    """The first thing that is wrong with the tables or their files; None for nothing that can be seen."""
+    for shape in TABLES:
+        table = lake / shape.name
+        try:
+            if DeltaTable.is_deltatable(str(table)):
+                for path, reason in list_file_faults(table, DeltaTable(table)):
+                    return Cause(f"{shape.name}/{path} {reason}", BACK_FIX)
+        except WRITE_FAILURES as failure:
+            return cause_in_commits(table, failure)
+    return None

@@ -1,0 +1,115 @@
+"""What is wrong with a table's log that cannot be read: a form not known here, or which file is damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from m365watch.lake.arrow import pq
+from m365watch.lake.commits import commits_of
+from m365watch.lake.writer import plain_reason, system_number_of
+from m365watch.values import dataclass
+
+BACK_FIX = (
+    "put it back from a copy of the lake; without one, rename the output and name another directory in the"
+    " configuration, to fill a new lake from now on"
+)
+ROOM_FIX = "see to it that the directory can be written and that its disk has room"
+NEWER_FIX = (
+    "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
+    " that knows it"
+)
+_CLOSED = {errno.EACCES, errno.EPERM}
+_OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
+"""Numbers of failures that may come of what is in the lake."""
+_NEWER = re.compile(r"(?:.*Unsupported: )?(.*(?:not supported|[Uu]nsupported).*)")
+_COMMIT = re.compile(r"([0-9]{20})\.json")
+_CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\..*parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something failed, as the end of a sentence, and what to do about it."""
+
+    what: str
+    fix: str
+
+
+def refusal_of(place: Path, failure: BaseException) -> Cause | None:
+    """What the operating system refused; None where the failure may come of what is in the lake."""
+    number = system_number_of(failure)
+    if number in _OF_CONTENT:
+        return None
+    fix = ROOM_FIX
+    if number in _CLOSED:
+        fix = f"let user {os.geteuid()}, who runs this, read and write all that is in {place}"
+    return Cause(plain_reason(failure), fix)
+
+
+def cause_in_commits(table: Path, failure: BaseException) -> Cause:
+    """Why the log of the table in that folder could not be read, given what the library said of it."""
+    refusal = refusal_of(table, failure)
+    if refusal is not None:
+        return refusal
+    newer = why_newer(table, failure)
+    if newer is not None:
+        return newer
+    for path, reason in list_commit_faults(table):
+        return Cause(f"{table.name}/{path} {reason}", BACK_FIX)
+    return Cause(f"the log of table {table.name} cannot be read ({plain_reason(failure)})", BACK_FIX)
+
+
+def why_newer(table: Path, failure: BaseException) -> Cause | None:
+    """What the table asks for that is not known here; None where that is not what failed."""
+    said = plain_reason(failure)
+    found = _NEWER.fullmatch(said)
+    if found is None:
+        return None
+    what = f"table {table.name} needs what this version does not know ({found[1]})"
+    return Cause(what, NEWER_FIX)
+
+
+def list_commit_faults(table: Path) -> Iterator[tuple[str, str]]:
+    """Each file of the table's log that is missing or damaged, from its last checkpoint on, and how it is.
+
+    Files are named from the table's folder on. Raises: OSError: the log cannot be listed.
+    """
+    folder = commits_of(table)
+    names = [path.name for path in folder.iterdir()]
+    commits = {int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))}
+    checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
+    last = max(checkpoints, default=-1)
+    if checkpoints and _is_torn(folder / checkpoints[last]):
+        yield f"{folder.name}/{checkpoints[last]}", "is damaged"
+    for number in range(last + 1, max(commits, default=last) + 1):
+        name = f"{number:020}.json"
+        reason = _why_no_commit(folder / name) if number in commits else "is missing"
+        if reason:
+            yield f"{folder.name}/{name}", reason
+
+
+def _why_no_commit(path: Path) -> str:
+    """What is wrong with a commit's file; empty for nothing."""
+    try:
+        body = path.read_bytes()
+        for line in body.splitlines():
+            json.loads(line)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except (ValueError, RecursionError):
+        return "is damaged" if body.strip(b"\0") else "holds zeros in place of a commit"
+    return ""
+
+
+def _is_torn(path: Path) -> bool:
+    try:
+        with pq.ParquetFile(path):
+            return False
+    except (OSError, pa.ArrowException):
+        return True
