@@ -230,7 +230,7 @@ def test_a_derived_field_lights_what_it_comes_from() -> None:
 
 
 def test_an_identity_is_one_line() -> None:
-    """A record of Entra has a dozen of them: each is called by its kind, and a person's leads to the person."""
+    """A record of Entra has a dozen: each is called by its kind, and a person's leads to the person."""
     identities = [
         {"ID": "ann@x", "Type": 5},
         {"ID": "Payroll", "Type": 1},

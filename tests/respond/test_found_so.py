@@ -100,6 +100,29 @@ def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> No
     in_scene(tmp_path, test)
 
 
+def test_one_of_two_that_another_alert_took_is_wanted_gone_as_well(tmp_path: Path) -> None:
+    """The second alert knows both, and finds the one that is left: nothing is missing."""
+
+    async def test(scene: Scene) -> None:
+        marks = hides("..") | {"Parameters.MarkAsRead": "True"}
+        for more in ({}, {"markAsRead": True}):
+            scene.directory.add(RULES, {"displayName": "..", "actions": {"delete": True} | more})
+        alert = make_alert("remove_inbox_rule", user=ANN)
+        records = [
+            make_match({"Operation": "New-InboxRule"} | told, after_ms=number)
+            for number, told in enumerate((marks, hides("..")))
+        ]
+        first = replace(plan_response(alert, records[:1]), tenant=scene.tenant)
+        second = replace(plan_response(replace(alert, id=OTHER), records), tenant=scene.tenant)
+
+        assert [told.came for told in await scene.apply(first)] == [Came.PICK, Came.DONE]
+        assert [told.came for told in await scene.apply(second)] == [Came.DONE]
+        [told] = await scene.undo(first)
+        assert told.came is Came.PICK
+
+    in_scene(tmp_path, test)
+
+
 READERS = frozenset({"User.Read.All", "Directory.Read.All"})
 """Of which one is needed to read an account."""
 

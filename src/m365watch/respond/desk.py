@@ -127,9 +127,9 @@ class Desk:
     def _keep(self, step: Step, looked: Looked) -> None:
         """Write down what is so already, and is to stay so."""
         calls = [looked.is_so] if looked.is_so is not None else []
-        if looked.is_missing:
+        if looked.is_missing or looked.lacking:
             before = self._done_before(step, looked)
-            calls = [GraphCall(line.method, line.path) for line in before if line.method]
+            calls += [GraphCall(line.method, line.path) for line in before if line.method]
         for call in calls:
             deed = Deed(step.title, call, about=looked.about)
             self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
