@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from html import unescape
+from typing import cast
 
 from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access import Access, Role
@@ -41,6 +43,26 @@ def test_an_application_is_called_as_its_consent_calls_it(sources: Sources) -> N
     assert mark == f"({app_id[:8]})"
     for view in (bare, view_of("range=30d", stranger)):
         assert asyncio.run(name_applications(view, sources, asked)) == {EXCHANGE: "Exchange Online"}
+
+
+def test_what_a_secret_was_added_to_is_called_by_its_name() -> None:
+    """Such records name the application's object, and no id that anything else does."""
+    target = "application_0d6717ac-b114-482b-8269-43a030968434"
+    raw = json.dumps({"Target": [{"ID": target, "Type": 2}, {"ID": "Payroll", "Type": 1}]})
+
+    class Told:
+        """Sources whose records of changes have that one."""
+
+        app_names = NameMemory()
+
+        async def ask(self, view: object, query: Query, *, ids: list[str]) -> list[tuple[str, str]]:
+            return [(one, raw) for one in ids]
+
+    named = name_applications(
+        view_of("range=30d"), cast("Sources", Told()), [target.capitalize(), "application_1"]
+    )
+
+    assert asyncio.run(named) == {target: "Payroll (0d6717ac)"}
 
 
 def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:

@@ -243,6 +243,37 @@ def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
     in_browser(collected, act)
 
 
+def test_what_is_loaded_anew_stays_as_somebody_left_it(collected: Path) -> None:
+    """A table's order, where it was scrolled to, and the keyboard's place: news come every half minute."""
+    panel = "document.querySelector('#panel-rules')"
+    again = f"htmx.trigger({panel}.querySelector('.panel-body'), 'again')"
+    see = (
+        f"[{panel}.querySelector('.scroll').scrollTop, {panel}.querySelector('th[aria-sort]')?.ariaSort,"
+        f" {panel}.querySelector('tbody tr').innerText, document.activeElement.innerText]"
+    )
+
+    async def act(page: Shown) -> None:
+        await page.tab.look(1280)
+        await page.tab.open(f"{page.url}/exchange?range=7d")
+        await page.tab.run(
+            f"{panel}.querySelectorAll('[data-sort]')[1].click(),"
+            f"{panel}.querySelector('.scroll').style.maxHeight = '4rem',"
+            f"{panel}.querySelectorAll('tbody a')[2].focus(), {panel}.querySelector('.scroll').scrollTop = 20"
+        )
+        before = await page.tab.run(see)
+        await page.tab.run(
+            f"{panel}.querySelector('tbody').dataset.old = 1, {again}, 1",
+        )
+        await page.tab.until(
+            f"!{panel}.querySelector('tbody').dataset.old && !{panel}.querySelector('.skeleton')"
+        )
+
+        assert before[:2] == [20, "ascending"]
+        assert await page.tab.run(see) == before
+
+    in_browser(collected, act)
+
+
 def test_a_first_look_is_small(collected: Path) -> None:
     """Everything that a browser fetches for the overview, as it comes over the wire."""
 

@@ -15,7 +15,15 @@ from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
-from m365watch.board.words import dlp_words, named_so, operation_words, right_words, system_words
+from m365watch.board.words import (
+    brief,
+    brief_entities,
+    dlp_words,
+    named_so,
+    operation_words,
+    right_words,
+    system_words,
+)
 
 PEOPLE = Query(
     "SELECT user_id, CAST(sum(n) AS BIGINT) AS number FROM facts WHERE contains(user_id, '@') GROUP BY ALL"
@@ -159,3 +167,35 @@ def test_what_nobody_calls_so_is_said_in_words() -> None:
     assert [right_words(one) for one in ("System.LimitedEdit", "Edit")] == ["Limited edit", "Edit"]
     assert dlp_words("NotifyUser, Other,") == "user told, Other"
     assert named_so("operation", "link clicked", whole=True) == ["TIUrlClickData"]
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (
+            "https://a-my.sharepoint.com/personal/ann_a/Documents/x/Budget v2.xlsx",
+            "Budget v2.xlsx · personal/ann_a",
+        ),
+        ("https://a.sharepoint.com/sites/Tender/", "sites/Tender"),
+        ("https://a.sharepoint.com/sites/Tender/Lists", "Lists · sites/Tender"),
+        ("https://a.sharepoint.com.evil.example/sites/Tender/Budget.xlsx", None),
+        ("https://evil.example/sites/Tender/Budget.xlsx", None),
+        ("https://evil.example/.sharepoint.com/sites/Tender/Budget.xlsx", None),
+        ("Budget.xlsx", None),
+    ],
+)
+def test_an_address_is_told_by_its_end_in_sharepoint_alone(address: str, shown: str | None) -> None:
+    """Of any other address the host is what matters."""
+    assert brief(address) == (shown or address)
+
+
+def test_people_of_one_domain_are_told_apart_without_it() -> None:
+    """Who is from elsewhere keeps what says so."""
+    named = [("user", "ann@a.example"), ("actor", "bob@a.example"), ("recipient", "eve@b.example")]
+
+    assert brief_entities(named) == ["ann", "bob", "eve@b.example"]
+    assert brief_entities([("user", "ann@a.example"), ("actor", "eve@b.example")]) == [
+        "ann@a.example",
+        "eve@b.example",
+    ]
+    assert brief_entities([("user", "one"), ("user", "two"), ("app", "x@y")]) == ["one", "two", "x@y"]

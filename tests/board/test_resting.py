@@ -15,7 +15,7 @@ from asking import view_of
 from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
-from m365watch.board.resting import BURST_S, LOOK_S, OWED_MAX_S, SHARE, Rests, Work, read_work
+from m365watch.board.resting import BURST_S, CALM_S, LOOK_S, OWED_MAX_S, SHARE, Rests, Work, read_work
 from m365watch.testing.clock import FakeClock
 
 CORES = 2
@@ -30,12 +30,16 @@ class Machine:
         self.others = others
         self.ended_s = math.inf
         """When the others have ended."""
+        self.pause_s = 0.0
+        """How long they wait at the end of every two seconds."""
         self.own_s = 0.0
         self.rests = Rests(self.clock, read=self.read)
 
     def read(self) -> Work | None:
         """What the system would say."""
-        others_s = self.others * min(self.clock.monotonic_s(), self.ended_s)
+        rounds, past_s = divmod(min(self.clock.monotonic_s(), self.ended_s), 2.0)
+        busy_s = 2.0 - self.pause_s
+        others_s = self.others * (rounds * busy_s + min(past_s, busy_s))
         return Work(others_s + self.own_s, self.own_s, CORES)
 
     async def query(self, work_s: float) -> None:
@@ -112,7 +116,21 @@ def test_a_rest_ends_when_the_others_have_ended() -> None:
     rested_s = asyncio.run(ask())
 
     assert rested_s == pytest.approx((OWED_MAX_S - BURST_S) / SHARE, abs=2 * LOOK_S)
-    assert machine.clock.monotonic_s() - rested_s - 120 <= 2 * LOOK_S
+    assert machine.clock.monotonic_s() - rested_s - 120 <= CALM_S + 2 * LOOK_S
+
+
+def test_who_waits_for_a_moment_still_wants_the_cores() -> None:
+    """A collector waits for the disk, and then goes on: that is not the end of it."""
+    machine = Machine(others=1.8)
+    machine.pause_s = 0.5
+
+    async def ask() -> None:
+        while machine.own_s < 20:
+            await machine.query(0.2)
+
+    asyncio.run(ask())
+
+    assert machine.share < SHARE * 1.2
 
 
 def test_no_query_waits_for_what_was_none() -> None:

@@ -34,8 +34,8 @@ def test_who_is_outside_stands_out() -> None:
     assert shared("bob@x", "Member") == ("bob@x", "")
     assert shared("eve@y", "Guest") == ("eve@y", "medium")
     assert shared("eve_y#EXT#@x", "Member")[1] == "medium"
-    assert shared("SharingLinks.1.AnonymousEdit.2", "SharePointGroup") == ("anybody with the link", "high")
-    assert shared("", "", "AnonymousLinkUsed") == ("anybody with the link", "high")
+    assert shared("SharingLinks.1.AnonymousEdit.2", "SharePointGroup") == ("anybody", "high")
+    assert shared("", "", "AnonymousLinkUsed") == ("anybody", "high")
 
 
 def test_what_stays_inside_is_shown_when_asked_for(sources: Sources) -> None:

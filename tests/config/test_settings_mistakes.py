@@ -259,6 +259,19 @@ def test_two_outputs_do_not_share_a_folder(one: str, two: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("directory", ["lake", "./lake", "lake/state"])
+def test_the_state_does_not_lie_in_the_lake_that_nobody_named(directory: str) -> None:
+    """Without outputs there is one as well."""
+    document = filled_in() | {"globals": {"persistence": {"config": {"directory_name": directory}}}}
+
+    assert mistakes_of(document) == [
+        (
+            "globals.persistence.config.directory_name: lies in the lake that is written without outputs; "
+            "give a folder apart"
+        )
+    ]
+
+
 @pytest.mark.parametrize("directory", ["state", ".", "state/.."])
 def test_an_outputs_folder_does_not_hold_the_state(directory: str) -> None:
     """The ledger must not be where an output deletes what it does not know."""

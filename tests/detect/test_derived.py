@@ -51,6 +51,17 @@ def test_a_network_is_24_or_48_bits() -> None:
     assert view({"ClientIP": "2001:db8:1:2::3"}).values("m365.network") == ("2001:db8:1::/48",)
 
 
+def test_an_ipv6_address_is_of_whoever_has_its_64_bits() -> None:
+    """One computer has all of them; an address of IPv4 is somebody's by itself."""
+    first, other, mapped = "2001:db8:1:2::3", "[2001:db8:1:2:ffff::9]:443", "::ffff:192.0.2.77"
+
+    assert view({"ClientIP": first}).values("m365.origin") == ("2001:db8:1:2::/64",)
+    assert view({"ClientIP": other}).values("m365.origin") == ("2001:db8:1:2::/64",)
+    assert view({"ClientIP": "2001:db8:1:3::3"}).values("m365.origin") == ("2001:db8:1:3::/64",)
+    assert view({"ClientIP": mapped}).values("m365.origin") == ("192.0.2.77",)
+    assert view({}).values("m365.origin") == ()
+
+
 def test_places_come_from_the_tables_of_the_user() -> None:
     """Without tables there is no country, and no error."""
 
@@ -109,6 +120,8 @@ def test_operations_are_compared_in_one_form() -> None:
     ("text", "found"),
     [
         ("smtp:Eve@Example.net", ["eve@example.net"]),
+        ("Ev\u00e9@B\u00fccher.example", ["ev\u00e9@b\u00fccher.example"]),
+        ("$1@example.net", ["$1@example.net"]),
         ("[SMTP:eve@example.net]", ["eve@example.net"]),
         ('"Eve" <eve@example.net>', ["eve@example.net"]),
         ("ann@contoso.example;eve@example.net", ["ann@contoso.example", "eve@example.net"]),
@@ -137,6 +150,16 @@ def test_outsiders_are_those_of_no_accepted_domain() -> None:
         "x@notcontoso.example",
     )
     assert "bob@mail.contoso.example" in view(fields).values("m365.recipients")
+
+
+def test_a_domain_in_letters_of_another_script_is_one_s_own_in_either_spelling() -> None:
+    """The setting may have what the network has, or what people read."""
+    fields = {"UserId": "ann@contoso.example", "Parameters": {"ForwardTo": "bob@b\u00fccher.example"}}
+
+    for accepted in ("b\u00fccher.example", "xn--bcher-kva.example"):
+        known = Knowledge(accepted_domains=frozenset({accepted}))
+        assert view(fields, knowledge=known).values("m365.external_recipients") == ()
+    assert view(fields, knowledge=OWN).values("m365.external_recipients") == ("bob@b\u00fccher.example",)
 
 
 def test_without_accepted_domains_the_actors_own_is_inside() -> None:

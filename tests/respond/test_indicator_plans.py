@@ -146,10 +146,21 @@ def test_whose_password_was_only_tried_is_not_locked_out(tmp_path: Path) -> None
     assert {step.word for step in found.steps} == {"block_address"}
 
 
-@pytest.mark.parametrize("error", ["50055", "50074", "50076", "50079", "50158", "53003", "500121"])
+def test_where_nothing_says_whether_the_password_was_right_a_person_looks(tmp_path: Path) -> None:
+    """A locked account refuses the right one as well."""
+    found = plan(tmp_path, "refused", {"shape": "failed", "ErrorNumber": "50053", "LogonError": "IdsLocked"})
+
+    [look] = [step for step in found.steps if step.word != "block_address"]
+    assert look.title.startswith(
+        "If Entra's log of sign-ins says that the password was right, give the account"
+    )
+    assert look.operations == ()
+
+
+@pytest.mark.parametrize("error", ["50055", "50074", "50105", "50131", "53000", "53003", "530032", "500121"])
 def test_whose_password_was_right_gets_a_new_one(tmp_path: Path, error: str) -> None:
     """Who is stopped after the password has it, and tries again where no second factor is asked for."""
-    rules = rules_of("devo_indicator_tried", "devo_indicator_password_known")
+    rules = rules_of("devo_indicator_tried", "devo_indicator_password_known", "devo_indicator_refused")
     failed = {"shape": "failed", "ErrorNumber": error}
     [kept] = detect(tmp_path, written([failed]), rules, knowledge=LISTED)
     found = plan_of(tmp_path, kept, rules)

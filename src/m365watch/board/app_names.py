@@ -1,4 +1,4 @@
-"""What the tenant's own applications are called: its records of their consent say it."""
+"""What the tenant's own applications are called: its records of their consent and of their changes say it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from m365watch.lake.rollups.facts import CHANGES
 from m365watch.records.headers import object_of
 
 ASKED_MAX = 50
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OBJECT = "application_"
+"""What stands before the id of an application's own object: records of new secrets name nothing else."""
+_ID = re.compile(rf"({_OBJECT})?[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 _NAME = 1
 """The kind of a target that is a name."""
 _NAMED = Query(
     "SELECT lower(object), raw FROM facts WHERE record_type = 8"
-    " AND operation IN ('Add service principal.', 'Consent to application.')"
+    " AND (operation IN ('Add service principal.', 'Consent to application.')"
+    " OR starts_with(lower(object), 'application_'))"
     " AND lower(object) IN (SELECT unnest($ids)) ORDER BY at_s DESC, record LIMIT 500",
     of=CHANGES,
     exact=True,
@@ -60,7 +63,7 @@ async def _look_up(view: View, sources: Sources, ids: list[str]) -> Mapping[str,
     found: dict[str, str] = {}
     for app_id, raw in await sources.ask(everything, _NAMED, ids=ids):
         if name := _name_in(raw):
-            found.setdefault(app_id, f"{name} ({short_id(app_id)})")
+            found.setdefault(app_id, f"{name} ({short_id(app_id.removeprefix(_OBJECT))})")
     return found
 
 

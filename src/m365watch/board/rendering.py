@@ -20,6 +20,8 @@ from m365watch.board.shapes import Chart, Lanes, Shape, Track
 from m365watch.board.time_range import DAY_S, PRESETS, instant_words
 from m365watch.board.view import MENTIONS, View
 from m365watch.board.words import (
+    brief,
+    brief_entities,
     short,
     visible,
 )
@@ -46,6 +48,8 @@ class Templates:
         )
         filters: dict[str, Any] = {
             "short": short,
+            "brief": brief,
+            "brief_ways": lambda ways: brief_entities([(one.kind, one.text) for one in ways]),
             "keys": keys_of,
             "chart_json": chart_json,
             "spark": spark_points,

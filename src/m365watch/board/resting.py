@@ -6,6 +6,7 @@ core that has such work looks for none of what waits at another core.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ OWED_MAX_S = 1.0
 """Of work that was done nobody waits longer than for this much."""
 LOOK_S = 0.1
 """The system counts in hundredths of a second: what is nearer together tells nothing."""
+CALM_S = 1.0
+"""For so long the others have to be at rest: a collector waits now and then, and goes on at once."""
 STEP_S = 1.0
 """Between two looks of whoever rests for long."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -68,7 +71,8 @@ class Rests:
         self._seen = read()
         self._seen_at_s = clock.monotonic_s()
         self._owed_s = 0.0
-        self._wanted = False
+        self._busy_at_s = -math.inf
+        """When others last wanted the cores."""
 
     async def turn(self) -> None:
         """Return when a query may begin: at once, but after much work while others want the cores."""
@@ -82,10 +86,14 @@ class Rests:
         self._look()
         self._owed_s = max(0.0, self._owed_s - work_s)
         left_s = work_s / SHARE
-        while left_s > 0 and self._wanted:
+        while left_s > 0 and self._are_wanted:
             await self._clock.sleep(STEP_S)
             left_s -= STEP_S
             self._look()
+
+    @property
+    def _are_wanted(self) -> bool:
+        return self._seen_at_s < self._busy_at_s + CALM_S
 
     def _look(self) -> None:
         at_s = self._clock.monotonic_s()
@@ -94,8 +102,11 @@ class Rests:
             return
         before, now = self._seen, self._read()
         self._seen, self._seen_at_s = now, at_s
-        self._wanted = before is not None and now is not None and are_wanted(before, now, past_s=past_s)
-        if before is None or now is None or not self._wanted:
+        if before is None or now is None:
+            return
+        if are_wanted(before, now, past_s=past_s):
+            self._busy_at_s = at_s
+        if not self._are_wanted:
             self._owed_s = 0.0
             return
         owed_s = self._owed_s + now.own_s - before.own_s - SHARE * past_s

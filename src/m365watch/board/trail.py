@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Protocol
+from urllib.parse import parse_qsl, urlencode
 
 import structlog
 from starlette.responses import PlainTextResponse, Response
@@ -16,6 +17,7 @@ from m365watch.board.access import Access
 from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
 from m365watch.board.journal import TrailJournal
 from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN
+from m365watch.board.time_range import PRESET
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
 from m365watch.lake.trail import Deed
@@ -189,7 +191,7 @@ class Noted:
         if action not in _LOOKS and action != "refused":
             return False
         place = f"/{path.split('/')[2]}" if is_panel else path
-        asked = "&".join(sorted(query.split("&"))) if action in _LOOKS else ""
+        asked = _asked(query) if action in _LOOKS else ""
         key = (action, place, asked, who)
         now_s = self._clock.now().timestamp()
         told_s = self._lately.get(key)
@@ -201,6 +203,12 @@ class Noted:
         while len(self._lately) > REMEMBERED_MAX:
             self._lately.popitem(last=False)
         return False
+
+
+def _asked(query: str) -> str:
+    """What a URL asks for, however it is written, and whether it names the usual time or not."""
+    pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
+    return urlencode(sorted(one for one in pairs if one != ("range", PRESET)))
 
 
 class OnlyNoted:

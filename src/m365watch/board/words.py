@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 _WORKLOADS = {
     "AzureActiveDirectory": "Entra ID",
@@ -96,6 +98,10 @@ _DLP_ACTIONS = {
     "blockaccessexternal": "blocked outside",
 }
 _RIGHTS = {"limitededit": "Limited edit", "limitedview": "Limited view", "fullcontrol": "Full control"}
+_PEOPLE = frozenset({"user", "actor", "mailbox", "target"})
+_IN_SHAREPOINT = re.compile(
+    r"https://[\w-]+\.sharepoint\.(?:com|us|cn|de|example)/(?P<site>(?:sites|teams|personal)/[^/]+)/?(?:.*?(?P<file>[^/]+)/?)?"
+)
 _HIDDEN = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -178,6 +184,26 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return _HIDDEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def brief(text: str) -> str:
+    """An address in SharePoint by its file and site, which tell it from others; other texts as they are."""
+    found = _IN_SHAREPOINT.fullmatch(text) if text.startswith("https://") else None
+    if found is None:
+        return text
+    return f"{found['file']} · {found['site']}" if found["file"] else found["site"]
+
+
+def brief_entities(entities: Sequence[tuple[str, str]]) -> list[str]:
+    """Kinds and values that share a line: people without a domain that several of them have."""
+    people = [value for kind, value in entities if kind in _PEOPLE]
+    domains = Counter(one.rpartition("@")[2] for one in people)
+    return [
+        value.rpartition("@")[0] or value
+        if kind in _PEOPLE and domains[value.rpartition("@")[2]] > 1
+        else brief(value)
+        for kind, value in entities
+    ]
 
 
 def short(number: float) -> str:

@@ -31,10 +31,6 @@ class Collecting(Protocol):
         ...
 
 
-WAITING_NAMED_MAX = 20
-"""Blobs that the end of a run names; an outage may leave thousands."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a run ended."""
@@ -80,11 +76,8 @@ def show_outcome(outcome: Outcome, *, told: Told) -> None:
     for problem in outcome.problems:
         if problem not in told:
             tell(logging.ERROR, f"error: {problem}")
-    for blob in outcome.waiting[:WAITING_NAMED_MAX]:
+    for blob in outcome.waiting:
         tell(logging.WARNING, waiting_line(blob))
-    more = len(outcome.waiting) - WAITING_NAMED_MAX
-    if more > 0:
-        tell(logging.WARNING, f"waiting: and {more:,} more: `m365watch blobs --state waiting` names them")
     for line in account_lines(outcome.progress):
         tell(logging.INFO, line)
 

@@ -151,6 +151,11 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
         # The state may lie around an output's folder, for an output never looks outside its own.
         if state.is_relative_to(place):
             report.refuse(path, "holds the collector's state as well; give a folder apart")
+    if not outputs and state.is_relative_to(_absolute(folder, _DEFAULT_DIRECTORIES[_DEFAULT_OUTPUT])):
+        report.refuse(
+            ("globals", "persistence", "config", "directory_name"),
+            "lies in the lake that is written without outputs; give a folder apart",
+        )
 
 
 def _check_client_certificate(name: str, output: Document, report: Report) -> None:

@@ -22,7 +22,7 @@ from m365watch.detect.remembering import Memory
 from m365watch.detect.severity import Severity
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Habit, Source, picker_of, weigh
-from m365watch.detect.uses import COUNTED_MAX, Sought, Use, groups_of
+from m365watch.detect.uses import Sought, Use, counted_text, groups_of
 from m365watch.instants import ms_of
 from m365watch.values import dataclass
 
@@ -90,8 +90,13 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
 
 def show_field(view: View, name: str) -> Shown:
     """The field of that name."""
+    values = view.values(name)
+    if len(values) == 1 and type(values[0]) is str:
+        # Most fields that have one: what an alert repeats is what groups are made of.
+        line = view.shown(name)
+        return Shown((line.lower(),) if line else (), line, values[0], counted_text(values[0]))
     first = view.first(name)
-    return Shown(view.folded(name), view.shown(name), first, clean_text(first.lower()[:COUNTED_MAX]))
+    return Shown(view.folded(name), view.shown(name), first, counted_text(first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class _Wanted:
     said: dict[object, tuple[dict[str, str], bytes]]
     """What matches say whose kept fields have these lines, and that as it is kept."""
     memory: Memory
+    habit: Habit
 
     def remember(self, lines: tuple[str, ...], said: tuple[dict[str, str], bytes]) -> None:
         """Have it at hand for the next match that says the same."""
@@ -326,11 +332,17 @@ def _counted(wanted: _Wanted, known: Sequence[Any]) -> str:
 def _said(wanted: _Wanted, known: Sequence[Any]) -> tuple[dict[str, str], bytes]:
     """What the match says; the matches of an account mostly say the same."""
     lines = tuple([known[place].line for _, place in wanted.kept])
-    said = wanted.said.get(lines)
-    if said is None:
-        values = {name: line for (name, _), line in zip(wanted.kept, lines, strict=True) if line}
-        said = values, _write(values)
+    habit = wanted.habit
+    said = wanted.said.get(lines) if habit.pays else None
+    if said is not None:
+        habit.hits += 1
+        return said
+    values = {name: line for (name, _), line in zip(wanted.kept, lines, strict=True) if line}
+    said = values, _write(values)
+    if habit.pays:
         wanted.remember(lines, said)
+        habit.misses += 1
+        habit.judge()
     return said
 
 
@@ -372,6 +384,7 @@ def _wanted(one: Fulfilled, use: Use, places: dict[str, int], memory: Memory) ->
         tuple(places[name] for name in use.counted),
         memory.make(),
         memory,
+        Habit(),
     )
 
 

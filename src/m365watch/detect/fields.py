@@ -82,7 +82,7 @@ _ANY = msgspec.json.Decoder()
 class View:
     """A decoded record that rules look at; what one of them has read, the next gets for nothing."""
 
-    __slots__ = ("_folded", "_maps", "_shown", "knowledge", "read", "record", "tenant")
+    __slots__ = ("_folded", "_maps", "_shown", "knowledge", "read", "record", "tenant", "worked_out")
 
     def __init__(
         self, record: Mapping[str, Any], *, knowledge: Knowledge = NOTHING_KNOWN, tenant: str = ""
@@ -92,6 +92,8 @@ class View:
         self.knowledge = knowledge
         self.tenant = tenant
         self.read: dict[str, tuple[Value, ...]] = {}
+        self.worked_out: dict[str, Any] = {}
+        """What several derived fields are made of."""
         self._maps: dict[tuple[str, str], dict[str, Any]] = {}
         self._shown: dict[str, str] = {}
         self._folded: dict[str, tuple[str, ...]] = {}

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from m365watch.detect.documents import Document
 
 PACKS_DIRECTORY = Path(__file__).parent / "packs"
+_COMMON_LISTS = PACKS_DIRECTORY / "core" / "lists"
+"""Those of the first pack, which the others may name: what an error means is written down once."""
 FILE_BYTES_MAX = 1_048_576
 """The largest file of rules."""
 LIST_BYTES_MAX = 64 * 1_048_576
@@ -141,7 +143,8 @@ def list_rule_files(place: Path) -> Below:
 
 
 def _lists_beside(folder: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
-    return {**reading.known, **_read_lists(folder / "lists", reading), **reading.lists}
+    common = _read_lists(_COMMON_LISTS, reading) if reading.is_packed else {}
+    return {**reading.known, **common, **_read_lists(folder / "lists", reading), **reading.lists}
 
 
 def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]:

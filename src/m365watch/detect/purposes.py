@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from m365watch.detect.containment import READS
 from m365watch.detect.correlation.novelty import bucket_of
 from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.extension import Kind
 from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.never_told import told_by
 from m365watch.detect.prospects import list_promising
 from m365watch.detect.rule import Joined, Rule
 from m365watch.detect.uses import Sought, Use
@@ -47,10 +49,11 @@ def plan_uses(rules: Iterable[Rule]) -> dict[str, tuple[Use, ...]]:
         if rule.condition is not None:
             joining = outer.get(rule.id, ())
             if links(rule):
-                uses[rule.id] = (_own_use(rule, outer),) if rule.alerts or joining else ()
+                found = (_own_use(rule, outer),) if rule.alerts or joining else ()
             else:
                 own = (_own_use(rule, outer),) if rule.alerts else ()
-                uses[rule.id] = (*own, *(_joined_use(one, rule.id, outer) for one in joining))
+                found = (*own, *(_joined_use(one, rule.id, outer) for one in joining))
+            uses[rule.id] = tuple(replace(use, kept=told_by(rule.condition, use.kept)) for use in found)
     return uses
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import islice, product
 
+from m365watch.detect.alert import CUT, clean_text
 from m365watch.detect.condition import Condition
 from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
@@ -14,7 +16,8 @@ _FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
 GROUPS_MAX = 16
 """Groups that one record may belong to, where the fields of a group have several values."""
 COUNTED_MAX = 200
-"""Characters of a value that is counted."""
+"""Characters of a value that is counted; of a longer one the first ones, and a digest of it all."""
+_DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,15 @@ class Sought:
     uses: tuple[Use, ...]
     raises: tuple[tuple[Severity, Condition], ...] = ()
     """A higher severity, and when it holds."""
+
+
+def counted_text(value: str) -> str:
+    """A value as it is counted, in lower case: files deep down in folders differ at their end only."""
+    folded = value.lower()
+    if len(folded) <= COUNTED_MAX:
+        return clean_text(folded)
+    digest = blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{clean_text(folded[: COUNTED_MAX - len(digest) - 1])}{CUT}{digest}"
 
 
 def groups_of(choices: Sequence[tuple[str, ...]], use: Use) -> list[tuple[str, ...]]:

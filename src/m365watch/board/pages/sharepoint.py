@@ -152,7 +152,7 @@ def shared_by(view: View, row: Row, *, among_all: bool) -> Told:
     target, kind = field_of(record, "TargetUserOrGroupName"), field_of(record, "TargetUserOrGroupType")
     is_anonymous = row[1].lower().startswith("anonymouslink") or ".Anonymous" in target
     is_guest = kind.lower() in {"guest", "partner"} or "#ext#" in target.lower()
-    whom = "anybody with the link" if is_anonymous else target
+    whom = "anybody" if is_anonymous else target
     right = field_of(record, "EventData").partition("</")[0].rpartition(">")[2]
     cells = deed(
         row,
@@ -194,7 +194,7 @@ async def deleting(view: View, sources: Sources) -> Shape:
 async def guarding(view: View, sources: Sources) -> Shape:
     """Malware, site administrators, sharing policies, and versions deleted."""
     names = ("Time (UTC)", "Operation", "By", "Stands out…", "Who, or before → after", "Site or file", "From")
-    of = "malware or changes of administrators and policies"
+    of = "records of malware, or changes of administrators and policies,"
 
     def tell(rows: Sequence[Row]) -> list[Told]:
         return [Told(row, opening(view, row, _guarding_row(row)), marks_of_guard(row[1])) for row in rows]

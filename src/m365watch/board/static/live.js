@@ -1,4 +1,5 @@
 // What is new while a page is open: a line in the heading, a toast for new alerts, live panels loaded anew.
+import { isInHand } from "./keeping.js";
 import { toast } from "./toasts.js";
 import { renew } from "./token.js";
 
@@ -16,7 +17,7 @@ function say(state, words) {
 function reload() {
   waits = false;
   loaded = Date.now();
-  for (const body of document.querySelectorAll("[data-live] .panel-body")) htmx.trigger(body, "again");
+  for (const body of document.querySelectorAll("[data-live] .panel-body")) if (!isInHand(body)) htmx.trigger(body, "again");
 }
 
 function reloadSoon() {

@@ -154,11 +154,4 @@ document.addEventListener("submit", (submit) => {
   if (box) put(box.ids, "closed", box.querySelector("textarea").value.trim());
 });
 
-// The queue is loaded anew while somebody reads it: it stays where it was scrolled to.
-let scrolled = 0;
-document.addEventListener("htmx:beforeSwap", () => { scrolled = document.querySelector(".queue")?.scrollTop ?? scrolled; });
-document.addEventListener("htmx:afterSwap", () => {
-  const queue = document.querySelector(".queue");
-  if (queue && queue.scrollTop !== scrolled) queue.scrollTop = scrolled;
-  show();
-});
+document.addEventListener("htmx:afterSwap", show);

@@ -11,7 +11,8 @@ from m365watch.detect.derived.operation import normalise_operation
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_ADDRESS = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9][a-z0-9.-]{0,252}[a-z0-9]", re.IGNORECASE)
+_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[^\W_][\w.-]{0,252}[^\W_]")
+"""Of lower-case text; letters of any script, in which domains may be written."""
 _TEXT_MAX = 65_536
 _ADDRESSES_MAX = 200
 
@@ -25,8 +26,9 @@ FORWARDING = (
     "RedirectMessageTo",
     "CopyTo",
     "AddToRecipients",
+    "JournalEmailAddress",
 )
-"""The parameters of rules, mailboxes and transport rules that send mail on."""
+"""The parameters of rules, mailboxes, transport rules and journals that send mail on."""
 
 _OUTLOOK_RULE = "updateinboxrules"
 _SENDS_ON = re.compile(r'"actiontype"\s*:\s*"(?:forward|redirect)')
@@ -77,7 +79,7 @@ def is_external(view: View, address: str) -> bool:
     if not domain:
         return False
     knowledge = view.knowledge
-    if knowledge.is_own_domain(domain, tenant=view.tenant):
+    if any(knowledge.is_own_domain(one, tenant=view.tenant) for one in (domain, _in_ascii(domain))):
         return False
     if domain.endswith(".onmicrosoft.com") and domain == _domain_of(view.first("OrganizationName")):
         return False
@@ -86,6 +88,14 @@ def is_external(view: View, address: str) -> bool:
     return domain not in {
         _domain_of(view.first(name)) for name in ("UserId", "MailboxOwnerUPN", "OrganizationName")
     }
+
+
+def _in_ascii(domain: str) -> str:
+    """A domain with letters of other scripts as the network has it, where it can be written so."""
+    try:
+        return domain if domain.isascii() else domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return domain
 
 
 def bare_addresses(text: str) -> list[str]:

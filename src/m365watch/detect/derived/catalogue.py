@@ -67,6 +67,7 @@ _MEMBERS = ("Members", "UserId", "OrganizationId", "OrganizationName", "Particip
 CATALOGUE: dict[str, Derived] = {
     "ip": Derived(ip.ip, ip.ADDRESS_FIELDS),
     "network": Derived(ip.network, ip.ADDRESS_FIELDS),
+    "origin": Derived(ip.origin, ip.ADDRESS_FIELDS),
     "country": Derived(ip.country, ip.ADDRESS_FIELDS, of_address="places"),
     "city": Derived(ip.city, ip.ADDRESS_FIELDS, of_address="places"),
     "place": Derived(ip.place, ip.ADDRESS_FIELDS, of_address="places"),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ADDRESS_FIELDS = ("ClientIP", "ClientIPAddress", "ActorIpAddress")
 """The fields that may have it, in the order in which they are asked."""
 _TEXT_MAX = 80
+_HOLDER_BITS = 64
+"""What one subscriber has of IPv6 at the least."""
 _NOWHERE = Whereabouts()
 
 
@@ -32,6 +34,21 @@ def _shortest(text: str) -> str:
     """The address in its shortest form; empty where the text is none."""
     found = parse_address(text)
     return "" if found is None else str(found)
+
+
+def origin(view: View) -> tuple[Value, ...]:
+    """Who sits behind it: the address; of an IPv6 one its /64, all of which one computer may have."""
+    found = _origin_of(view.first("m365.ip"))
+    return (found,) if found else ()
+
+
+@lru_cache(maxsize=16_384)
+def _origin_of(text: str) -> str:
+    """The address, or the network of an IPv6 one; empty where the text is none."""
+    address = parse_address(text)
+    if address is None or address.version == 4:
+        return "" if address is None else str(address)
+    return str(ip_network((address, _HOLDER_BITS), strict=False))
 
 
 def network(view: View) -> tuple[Value, ...]:

@@ -101,8 +101,11 @@ def _knows_domains(view: View) -> bool:
 
 def list_members(view: View) -> list[Member]:
     """All who take part; where the record lists nobody, who acted."""
-    found = {one.upn.lower() or one.shown: one for one in _listed(view)}
-    return list(found.values())[:_MEMBERS_MAX]
+    known: list[Member] | None = view.worked_out.get("members")
+    if known is None:
+        found = {one.upn.lower() or one.shown: one for one in _listed(view)}
+        known = view.worked_out["members"] = list(found.values())[:_MEMBERS_MAX]
+    return known
 
 
 def _listed(view: View) -> Iterator[Member]:

@@ -18,7 +18,9 @@ AskTest = Callable[[str | None, Comparison, Columns], str]
 
 _ADDRESS = r"(?i)^\s*\[?(?:::ffff:)?((?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f]{0,4}:[0-9a-f:]*)(?:[\]%:].*)?\s*$"
 _NETWORK = r"(?i)^((?:[0-9]+\.){3}|(?:[0-9a-f]{1,4}:){3})"
-_MAIL = r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9][a-z0-9.-]*[a-z0-9]"
+_ORIGIN = r"(?i)^(?:[0-9a-f]{1,4}:){4}"
+_LETTERS = "a-z0-9\u0080-\uffff"
+_MAIL = rf"[{_LETTERS}.!#$%&'*+/=?^_`{{|}}~-]+@[{_LETTERS}][{_LETTERS}.-]*[{_LETTERS}]"
 _BETWEEN = r"""[;,\s<>\[\]"\\(){}]+"""
 _GUEST = r"([a-z0-9.!$%&'*+/=?^`~-]+)_([a-z0-9.-]+)#ext#@[a-z0-9.-]+;"
 _GUESTS_OWN = r'template("\\1@\\2;")'
@@ -100,6 +102,9 @@ def _of_address(columns: Columns, name: str) -> str | None:
     if name == "ip":
         found = linq.first_of(*(linq.peek(columns.text(field), _ADDRESS) for field in ADDRESS_FIELDS))
         return f"lower({found})"
+    if name == "origin":
+        columns.leave_out("IPv6 addresses of one network in whose first half zeros are left out")
+        return linq.first_of(linq.peek(derive(columns, "ip"), _ORIGIN, 0), derive(columns, "ip"))
     if name == "provider":
         return linq.first_of(derive(columns, "asn"), derive(columns, "network"))
     if name not in {"network", "country", "asn_name", "asn"}:
