@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from m365watch.config.files import is_there, why_closed, why_unread
+from m365watch.config.files import is_there, why_closed, why_denied
 from m365watch.errors import LedgerUnusable
 from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.instants import EPOCH
@@ -74,7 +74,7 @@ def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.C
 
 def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:
     """What to say of a ledger that cannot be read."""
-    if closed := why_unread(path):
+    if closed := why_denied(path):
         return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=LET_IN)
     fix = "check the file and its permissions"
     if is_damage(error):
