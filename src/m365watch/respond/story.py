@@ -7,6 +7,7 @@ was made in the one, and got another name and another receiver in the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from m365watch.detect.alert import Match
 from m365watch.respond.histories import Chronicle, History
@@ -21,14 +22,19 @@ class Story:
     """The records in the order of their time, each once, and none of what was refused."""
 
     def __init__(self, matches: Iterable[Match] = ()) -> None:
-        """Of a record that several rules found it has what any of them kept."""
-        told: dict[Place, dict[str, str]] = {}
-        for match in matches:
-            if not is_no(match.values.get(OK_FIELD, "")):
-                told.setdefault(match.order, {}).update(match.values)
-        self._told: Mapping[Place, Mapping[str, str]] = {place: told[place] for place in sorted(told)}
+        """Most words ask nothing of it, so that it is put in order when one does."""
+        self._matches = [*matches]
         self._names: dict[str, Names] = {}
         self._chronicles: dict[str, Chronicle] = {}
+
+    @cached_property
+    def _told(self) -> Mapping[Place, Mapping[str, str]]:
+        """Of a record that several rules found it has what any of them kept."""
+        told: dict[Place, dict[str, str]] = {}
+        for match in self._matches:
+            if not is_no(match.values.get(OK_FIELD, "")):
+                told.setdefault(match.order, {}).update(match.values)
+        return {place: told[place] for place in sorted(told)}
 
     def at(self, places: Iterable[Place]) -> list[Mapping[str, str]]:
         """Those that stand there."""
