@@ -32,6 +32,8 @@ REMEMBERED_MAX = 4_000
 _SAYS = "m365watch.says"
 _WHO = "m365watch.who"
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
+_TYPED = frozenset({"/search/complete", "/values", "/search/saved"})
+"""What a page asks by itself while somebody types, or beside what they look at; a refusal of it is noted."""
 _CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
 """What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
 _REFUSALS = frozenset({401, 403, 421, 429})
@@ -257,6 +259,8 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if path in _CHANGES_NOTHING:
         return _CHANGES_NOTHING[path]
+    if path in _TYPED and method in SAFE_METHODS:
+        return ""
     if method not in SAFE_METHODS:
         return "sign_out" if path == "/sign-out" else "change"
     if path.startswith("/api/v1/export/"):
