@@ -248,10 +248,8 @@ def _unnoted(scope: Scope, why: str) -> Response:
 
 def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
     """What a request is on the trail; empty for what is no deed."""
-    if path in _NOTHING or path.startswith("/static/"):
+    if _is_no_deed(path, is_known=is_known):
         return ""
-    if not is_known and path != SIGN_IN and not path.startswith(f"{SIGN_IN}/"):
-        return ""  # strangers learn nothing, and do not fill the trail
     if status in _REFUSALS:
         return "refused"
     if path.startswith(SIGN_IN):
@@ -267,3 +265,10 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return "export"
     parts = path.split("/")
     return {"export": "export", "api": "api"}.get(parts[1], "view")
+
+
+def _is_no_deed(path: str, *, is_known: bool) -> bool:
+    if path in _NOTHING or path.startswith("/static/"):
+        return True
+    # Strangers learn nothing, and do not fill the trail.
+    return not is_known and path != SIGN_IN and not path.startswith(f"{SIGN_IN}/")
