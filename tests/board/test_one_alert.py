@@ -229,6 +229,30 @@ def test_a_derived_field_lights_what_it_comes_from() -> None:
     assert [one.name for one in lines if one.is_lit] == ["ForwardTo"]
 
 
+def test_an_identity_is_one_line() -> None:
+    """A record of Entra has a dozen: each is called by its kind, and a person's leads to the person."""
+    identities = [
+        {"ID": "ann@x", "Type": 5},
+        {"ID": "Payroll", "Type": 1},
+        {"ID": "y", "Type": "z"},
+        {"ID": "a"},
+    ]
+    raw = json.dumps({"Actor": identities, "Other": [{"ID": "b", "Type": 5}]})
+
+    lines = lines_of(raw, frozenset({"actor"}), lambda name, value: f"{name}={value}")
+
+    told = [(one.depth, one.name, one.value, one.url) for one in lines]
+    assert told[1:6] == [
+        (1, "UPN", "ann@x", "UserId=ann@x"),
+        (1, "Name", "Payroll", "ID=Payroll"),
+        (1, "Type z", "y", "ID=y"),
+        (1, "4", "", ""),
+        (2, "ID", "a", "ID=a"),
+    ]
+    assert [one.name for one in lines if one.is_lit] == ["Actor", "UPN", "Name", "Type z", "4", "ID"]
+    assert [one[1:3] for one in told[6:]] == [("Other", ""), ("1", ""), ("ID", "b"), ("Type", "5")]
+
+
 @pytest.mark.parametrize(
     "raw", ["", "[]", "null", '{"a"', "[" * 5_000, json.dumps({"a": {str(n): n for n in range(2_000)}})]
 )

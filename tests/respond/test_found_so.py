@@ -82,6 +82,22 @@ def test_what_was_so_and_nothing_else_is_let_go_as_well(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+def test_nobody_is_asked_about_what_nobody_could_take_back(tmp_path: Path) -> None:
+    """A person has disabled the account by hand: there is nothing to let go for."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.users[ANN]["accountEnabled"] = False
+        plan = scene.plan("disable_account", user=ANN)
+        assert [told.came for told in await scene.apply(plan)] == [Came.ALREADY]
+        [found] = scene.journal.list_found(plan.alert_id)
+
+        assert await scene.undo(plan) == []
+        assert scene.journal.list_found(plan.alert_id) == []
+        assert [line.title for line in found] == [f"Disable the account {ANN}"]
+
+    in_scene(tmp_path, test)
+
+
 def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> None:
     """It may be called otherwise by now: "done" alone would say that nothing is left."""
 
@@ -96,6 +112,29 @@ def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> No
         assert [one.came for one in told] == [Came.MISSING, Came.DONE]
         assert told[0].label == "1 more of that name"
         assert [one.came for one in await scene.apply(plan)] == [Came.ALREADY]
+
+    in_scene(tmp_path, test)
+
+
+def test_one_of_two_that_another_alert_took_is_wanted_gone_as_well(tmp_path: Path) -> None:
+    """The second alert knows both, and finds the one that is left: nothing is missing."""
+
+    async def test(scene: Scene) -> None:
+        marks = hides("..") | {"Parameters.MarkAsRead": "True"}
+        for more in ({}, {"markAsRead": True}):
+            scene.directory.add(RULES, {"displayName": "..", "actions": {"delete": True} | more})
+        alert = make_alert("remove_inbox_rule", user=ANN)
+        records = [
+            make_match({"Operation": "New-InboxRule"} | told, after_ms=number)
+            for number, told in enumerate((marks, hides("..")))
+        ]
+        first = replace(plan_response(alert, records[:1]), tenant=scene.tenant)
+        second = replace(plan_response(replace(alert, id=OTHER), records), tenant=scene.tenant)
+
+        assert [told.came for told in await scene.apply(first)] == [Came.PICK, Came.DONE]
+        assert [told.came for told in await scene.apply(second)] == [Came.DONE]
+        [told] = await scene.undo(first)
+        assert told.came is Came.PICK
 
     in_scene(tmp_path, test)
 

@@ -189,7 +189,9 @@ def test_a_folder_that_nobody_may_read_is_compared_by_a_person(tmp_path: Path) -
     rule = {"id": "r1", "displayName": "Bills", "actions": {"moveToFolder": "AAMk1"}}
     [step] = steps(plan, "remove_inbox_rule")
 
-    assert told(looked_at(plan, "remove_inbox_rule", Reticent({}, rule)).deeds) == [("r1", False)]
+    deeds = looked_at(plan, "remove_inbox_rule", Reticent({}, rule)).deeds
+    assert told(deeds) == [("r1", False)]
+    assert "AAMk1 (a folder whose name may not be read)" in deeds[0].label
     assert any("Mail.ReadBasic.All" in note for note in step.notes)
     assert "/users/ada%40contoso.example/mailFolders/{found.actions.moveToFolder}" in [
         call.path for call in step.calls

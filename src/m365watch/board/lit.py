@@ -21,6 +21,10 @@ VALUE_MAX = 2_000
 """Characters of one value that are shown."""
 DEPTH_MAX = 12
 
+_WHO = frozenset({"actor", "target"})
+"""What records of Entra list the identities of."""
+_KINDS_OF_ID = dict(enumerate(("Claim", "Name", "Other", "PUID", "SPN", "UPN")))
+
 UrlOf = Callable[[str, str], str]
 
 
@@ -141,7 +145,14 @@ def _field(
 def _element(
     number: int, element: Any, path: tuple[str, ...], lit: Collection[str], url_of: UrlOf
 ) -> Iterator[RecordLine]:
-    """An element of a list; one of named values is a field of that name."""
+    """An element of a list; one of named values is a field of that name, of identities of its kind."""
+    if isinstance(element, dict) and element.keys() == {"ID", "Type"} and path[0] in _WHO:
+        kind = element["Type"]
+        words = _KINDS_OF_ID.get(kind, "") if isinstance(kind, int) else ""
+        text, inner = _text(element["ID"]), (*path, "id")
+        url = url_of("UserId" if words == "UPN" else "ID", text)
+        yield RecordLine(len(path), words or f"Type {_text(kind)}", text, _is_lit(inner, lit), url)
+        return
     named = element.get("Name") if isinstance(element, dict) else None
     if isinstance(named, str) and path[0] in {one.lower() for one in MAPS}:
         rest = {key: one for key, one in element.items() if key != "Name"}

@@ -272,13 +272,16 @@ def _is_called(wanted: str, name: str, found: str) -> bool:
 
 
 def _label(operation: Remove, found: Document) -> str:
-    """A folder by its name, where that was read."""
-    folders = {name: _text(found.get(_folder_of(name))) for name, _ in operation.folders}
-    shown = (
-        (name, folders.get(name) or " and ".join(filter(None, _texts(found, name))))
-        for name in operation.label
-    )
+    shown = ((name, _shown(operation, found, name)) for name in operation.label)
     return ", ".join(f"{name} {value}" for name, value in shown if value) or _text(found.get("id"))
+
+
+def _shown(operation: Remove, found: Document, name: str) -> str:
+    """A folder by its name, where that was read."""
+    told = " and ".join(filter(None, _texts(found, name)))
+    if not told or name not in dict(operation.folders):
+        return told
+    return _text(found.get(_folder_of(name))) or f"{told} (a folder whose name may not be read)"
 
 
 def _removal(operation: Remove, subject: Document, found: Document) -> GraphCall:

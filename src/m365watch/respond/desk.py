@@ -127,16 +127,22 @@ class Desk:
     def _keep(self, step: Step, looked: Looked) -> None:
         """Write down what is so already, and is to stay so."""
         calls = [looked.is_so] if looked.is_so is not None else []
-        if looked.is_missing:
+        if looked.is_missing or looked.lacking:
             before = self._done_before(step, looked)
-            calls = [GraphCall(line.method, line.path) for line in before if line.method]
+            calls += [GraphCall(line.method, line.path) for line in before if line.method]
         for call in calls:
             deed = Deed(step.title, call, about=looked.about)
             self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
 
-    async def let_go(self, found: Sequence[Line]) -> Told:
-        """Want no more that what was found to be so stays so: another alert may take it back then."""
+    async def let_go(self, found: Sequence[Line]) -> Told | None:
+        """Want no more that what was found to be so stays so: another alert may take it back then.
+
+        None where no other has anything to take back.
+        """
         label = _named(found[0])
+        if not self._journal.keeps_others(found):
+            self._let_go(found)
+            return None
         if self._ask is not None and not await self._ask(f"Let go what was so already: {label}?"):
             return Told(Came.DECLINED, label)
         self._let_go(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.respond.quoting import is_account
@@ -33,15 +32,18 @@ class Renamed:
     """Whether none of the alert's can be called so any more."""
 
 
-def names_in(records: Sequence[Record], seconds: Sequence[int], mailbox: str) -> Names:
-    """What became of the names of the mailbox's rules; the records and when each was created, in order."""
+def names_in(told: Sequence[tuple[Record, int, bool]], mailbox: str) -> Names:
+    """What became of the names of the mailbox's rules.
+
+    Each record with the second in which it was created and whether it is the alert's own, in order.
+    """
     names = Names()
-    known = _names_of_mailbox(records, mailbox)
-    for record, at_s in zip(records, seconds, strict=True):
+    known = _names_of_mailbox((record for record, _, _ in told), mailbox)
+    for record, at_s, is_own in told:
         named = _mailbox_of(record)
         is_its = _is_of(named, mailbox, known)
         if is_its is not False:
-            names.add(record, at_s, of="" if is_its else named)
+            names.add(record, at_s, of="" if is_its else named, is_own=is_own)
     return names
 
 
@@ -57,6 +59,8 @@ class KnownRule:
         """By its former names."""
         self.mailbox = of
         """Empty where it is the one that is asked for; else what may be that one by another name."""
+        self.is_own = False
+        """Whether one of the alert's own records tells of it."""
         self.is_made = _makes(record)
         self.called = _identities(record)
         """The names by which its first record has it, in small letters; none where that has a number."""
@@ -102,10 +106,16 @@ class Names:
 
     def __init__(self) -> None:
         """There is none at first."""
-        self._rules: list[KnownRule] = []
+        self._places: dict[KnownRule, int] = {}
+        """Of each rule, the later ones higher."""
+        self._by_name: dict[str, list[KnownRule]] = {}
+        """By whatever a rule was called at some time, in small letters."""
+        self._by_number: dict[str, list[KnownRule]] = {}
         self._by_record: dict[int, KnownRule] = {}
+        self._unnamed: list[KnownRule] = []
+        """Those that were there before, and that their first record has by a number."""
 
-    def add(self, record: Record, at_s: int, *, of: str = "") -> None:
+    def add(self, record: Record, at_s: int, *, of: str = "", is_own: bool = True) -> None:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
         identities = _identities(record, as_told=True)
@@ -115,47 +125,69 @@ class Names:
         elif name or identities:
             rule = KnownRule(record, name or identities[-1], at_s, of)
             rule.given_up_at_s = {one: at_s for one in identities if name not in ("", one)}
-            self._rules.append(rule)
+            self._places[rule] = len(self._places)
+            self._unnamed += [] if rule.is_made or rule.called else [rule]
         else:
             return
+        rule.is_own |= is_own
         self._by_record[id(record)] = rule
+        for called in {one.lower() for one in (rule.name, *identities)}:
+            self._by_name.setdefault(called, []).append(rule)
+        for number in _numbers_in(record):
+            self._by_number.setdefault(number, []).append(rule)
 
     def rules_of(self, name: str, records: Iterable[Record]) -> list[KnownRule]:
         """The mailbox's that are called so by now; where none is, those of which the records tell."""
-        called = [rule for rule in self._rules if rule.name == name and not rule.mailbox]
+        called = [rule for rule in self._holders_of(name) if not rule.mailbox]
         told = (self._by_record[id(one)] for one in records if id(one) in self._by_record)
         return called or [*dict.fromkeys(told)]
 
     def became(self, name: str) -> Renamed | None:
         """What became of it; None where one of the alert's is called so."""
-        holders = [rule for rule in self._rules if rule.name == name]
+        once, holders = self._once_called(name), self._holders_of(name)
         certain = [rule for rule in holders if not rule.mailbox]
-        givers = [rule for rule in self._rules if name in rule.given_up_at_s]
+        givers = [rule for rule in once if name in rule.given_up_at_s]
         if not givers and not holders:
             # An identity is the same in either case.
-            givers = [rule for rule in self._rules if _gave_up(rule, name)]
+            givers = [rule for rule in once if _gave_up(rule, name)]
         if not certain:
             sure = [rule for rule in givers if rule.gave_up_for_certain(name)]
             return Renamed((sure or givers)[-1].name, bool(sure)) if givers else None
+        former = {one for rule in certain for one in rule.given_up_at_s}
         doubted = [
             rule
-            for rule in self._rules
+            for rule in self._in_order((*self._once_called(name, *former), *self._unnamed))
             if rule.name != name and all(_may_have_become(rule, holder, name) for holder in certain)
         ]
         return Renamed(doubted[-1].name, is_certain=False) if doubted else None
 
+    def _holders_of(self, name: str) -> list[KnownRule]:
+        """The alert's that are called so by now: what only others tell of may be the owner's."""
+        return [rule for rule in self._once_called(name) if rule.name == name and rule.is_own]
+
+    def _once_called(self, *names: str) -> list[KnownRule]:
+        return self._in_order(rule for one in names for rule in self._by_name.get(one.lower(), ()))
+
+    def _in_order(self, rules: Iterable[KnownRule]) -> list[KnownRule]:
+        """Each once, the earliest first."""
+        return sorted({*rules}, key=self._places.__getitem__)
+
     def _find(self, record: Record, name: str, of: str) -> KnownRule | None:
-        """The rule that a record changes, where that is known."""
+        """The rule that a record changes, where that is known; of several the latest."""
         if _makes(record):
             return None
         numbers = _numbers_in(record)
-        known = [rule for rule in reversed(self._rules) if rule.mailbox == of]
-        by_number = [rule for rule in known if rule.numbers & numbers]
+        by_number = (rule for one in numbers for rule in self._by_number.get(one, ()))
         called = _identities(record)
         # Outlook on the web has it by its number, and sends the name with every change.
-        by_name = [rule for rule in known if (rule.name.lower() in called if called else rule.name == name)]
+        by_name = [
+            rule
+            for rule in self._once_called(*(called or [name]))
+            if (rule.name.lower() in called if called else rule.name == name)
+        ]
         open_to_it = (rule for rule in by_name if not _differ(rule.numbers, numbers))
-        return next(chain(by_number, open_to_it), None)
+        known = (*reversed(self._in_order(by_number)), *reversed([*open_to_it]))
+        return next((rule for rule in known if rule.mailbox == of), None)
 
 
 def _gave_up(rule: KnownRule, name: str) -> bool:
