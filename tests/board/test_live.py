@@ -13,11 +13,13 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from asking import view_of
-from m365watch.board.access import Access, Role
+import m365watch.board
+from asking import ask, view_of
+from m365watch.board.access import Access, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.live import LOOK_EVERY_S, TOLD_AT_LEAST_EVERY, tell_news, until
 from m365watch.board.server_lines import SERVER, told_as_ours
+from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.clock import SystemClock
 
@@ -127,3 +129,25 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
         "unread": "",
         "gone": False,
     }
+
+
+def ended(sources: Sources) -> Board:
+    """A board that tells no news any more, so that its answers end."""
+    ending = asyncio.Event()
+    ending.set()
+    return Board(sources, gate=LoopbackGate(), listening=Listening("127.0.0.1", 8365), ending=ending)
+
+
+def test_no_proxy_keeps_back_what_comes_bit_by_bit(sources: Sources) -> None:
+    """Nginx gathers 4 KiB of any answer that does not forbid it: short news never came."""
+    places = ("/live", "/export/search/hits.csv?q=operation:none", "/api/v1/records?q=operation:none")
+
+    answers = [asyncio.run(ask(ended(sources), one)) for one in places]
+    builders = [
+        one.name
+        for one in Path(m365watch.board.__file__).parent.rglob("*.py")
+        if "StreamingResponse" in one.read_text()
+    ]
+
+    assert [(one.status, one.headers.get("x-accel-buffering")) for one in answers] == [(200, "no")] * 3
+    assert builders == ["answers.py"]

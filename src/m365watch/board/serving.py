@@ -17,13 +17,13 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.answers import bit_by_bit
 from m365watch.board.api.serving import Api
 from m365watch.board.app_names import name_applications
 from m365watch.board.configuring.acting import Configuring
@@ -230,7 +230,7 @@ class Board:
             finally:
                 self._told -= 1
 
-        return StreamingResponse(told(), media_type="text/event-stream")
+        return bit_by_bit(told(), media_type="text/event-stream")
 
     def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
         view = self._view(request)
