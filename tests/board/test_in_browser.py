@@ -236,6 +236,35 @@ def test_x_takes_filters_out_and_leaves_what_the_page_is_about(collected: Path) 
     in_browser(collected, act)
 
 
+def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(collected: Path) -> None:
+    """No grey lines for ever: why, a way to try again, and what was there before stays in sight."""
+    says = "(document.querySelector('#panel-people .why')?.innerText ?? '')"
+    there = "document.querySelector('#panel-people .panel-body a')"
+    again = "htmx.trigger(document.querySelector('#panel-people .panel-body'), 'again'), 1"
+
+    async def act(page: Shown) -> None:
+        await page.tab.call("Network.setBlockedURLs", urls=["*/panel/overview/people*"])
+        await page.tab.open(f"{page.url}/overview")
+        await page.tab.until(f"{says} === 'The board does not answer.'")
+        assert await page.tab.run(f"!!document.querySelector('#panel-people .again') && !{there}")
+        await page.tab.call("Network.setBlockedURLs", urls=[])
+        await page.tab.run("dispatchEvent(new Event('online')), 1")
+        await page.tab.until(f"!!{there} && !{says}")
+
+        await page.tab.call("Network.setBlockedURLs", urls=["*/panel/overview/people*"])
+        await page.tab.run(again)
+        await page.tab.until(f"!!{there} && {says} === 'Not loaded anew: The board does not answer.'")
+        await page.tab.call("Network.setBlockedURLs", urls=[])
+        await page.tab.run("document.querySelector('#panel-people .again').click(), 1")
+        await page.tab.until(f"!!{there} && !{says}")
+
+        await page.tab.run(f"htmx.config.timeout = 1, {again}")
+        await page.tab.until(f"{says} === 'Not loaded anew: No answer came within a minute.'")
+        page.tab.complaints.clear()
+
+    in_browser(collected, act)
+
+
 OPEN_PAGES = 8
 """More than the six connections that a browser has to a host."""
 

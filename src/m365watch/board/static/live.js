@@ -49,8 +49,13 @@ document.addEventListener("htmx:configRequest", (asked) => {
 
 let lost = false;
 
+function back() {
+  renew();
+  dispatchEvent(new Event("board:back"));
+}
+
 function heard({ open, closed, news }) {
-  if (open) { if (lost) renew(); lost = false; }
+  if (open) { if (lost) back(); lost = false; }
   else if (news) told(news);
   else { lost = true; say("lost", closed ? "not connected: load the page again" : "not connected; trying again"); }
 }
