@@ -288,6 +288,22 @@ def test_many_pages_are_open_at_once(collected: Path) -> None:
     in_browser(collected, act)
 
 
+def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> None:
+    """One session has four connections for news; a fifth page is told, and asks again."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/health")
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pagehide')), 1")
+        await page.tab.run("window.kept = [1, 2, 3, 4].map((one) => new EventSource(`/live?of=${one}`)), 1")
+        await page.tab.until("kept.every((one) => one.readyState === EventSource.OPEN)")
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})), 1")
+        await page.tab.until("document.querySelector('#live').title.includes('asks each minute')")
+
+        assert await page.tab.run("document.querySelector('#live').dataset.state") != "lost"
+
+    in_browser(collected, act)
+
+
 EVERY_PAGE_IS_TOLD = """
 others.every(({document: page}) => page.readyState === "complete" && !page.querySelector(".skeleton")
   && !["", "connecting"].includes(page.querySelector("#live .live-words")?.textContent ?? ""))
