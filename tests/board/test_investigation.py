@@ -264,6 +264,44 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
     assert unread.empty == comparison.NO_SPAN
 
 
+def test_times_of_unlike_length_are_compared_by_the_hour_or_day(sources: Sources, victim: str) -> None:
+    """Twice as much in twice the time is no change; it is said, and what is new is new all the same."""
+    view = view_of(f"range=30d&user={victim}")
+    [(*_, first, last)] = asyncio.run(sources.ask(view, trails.figures([])))
+    middle = (first + last) // 2 // 3600 * 3600
+    span_s = middle - first // 3600 * 3600 + 7_200
+    pace = comparison.Pace(span_s, 2 * span_s)
+
+    def compared(then_s: int) -> list[Grid]:
+        by = f"by=chosen&then_from={middle - then_s}&then_to={middle}"
+        late = replace(view_of(f"user={victim}&{by}"), range=TimeRange(middle, middle + span_s))
+        shape = asyncio.run(comparison.compare(late, sources))
+        assert isinstance(shape, Several)
+        return [one for one in shape.parts if isinstance(one, Grid)]
+
+    alike, unlike = compared(span_s), compared(2 * span_s)
+
+    assert [one.text for one in alike[0].headings[2:]] == ["Now", "Then"]
+    assert [one.text for one in unlike[0].headings[2:]] == [
+        f"{one}{pace.unit_words}" for one in ("Now", "Then")
+    ]
+    assert (alike[0].cut, unlike[0].cut) == ("", pace.words)
+    plain = {row[0].text: int(row[2].sorts or 0) for row in alike[0].rows}
+    paced = {row[0].text: row[2].sorts for row in unlike[0].rows}
+    assert plain.keys() & paced.keys()
+    assert all(paced[name] == pace.now(plain[name]) for name in plain.keys() & paced.keys())
+
+
+def test_the_shorter_of_two_times_says_by_what_they_are_compared() -> None:
+    """By the day, or by the hour where one of them is no day long; of one length, as they are."""
+    hour, days = comparison.Pace(3_600, 7_200), comparison.Pace(4 * 86_400, 2 * 86_400)
+
+    assert (hour.now(10), hour.then(10), hour.unit_words) == (10, 5, " an hour")
+    assert (days.now(10), days.then(10), days.unit_words) == (2.5, 5, " a day")
+    assert days.words == "This time is 4 d long, the other 2 d: compared is how much there is a day."
+    assert comparison.Pace(7_200, 7_200).now(10) == 10
+
+
 def test_a_record_is_shown_whole(sources: Sources, victim: str) -> None:
     """By second and id, wherever the view's time is; every field has its line."""
     view = view_of(f"range=30d&user={victim}")

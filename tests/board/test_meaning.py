@@ -140,7 +140,7 @@ def test_without_any_record_nothing_is_good_news(sources: Sources) -> None:
     assert nothing.why == "There are no records in this time."
 
 
-@pytest.mark.parametrize("value", ["10.0.0.0/99", "999.9.9.9", "2001:db8::/200"])
+@pytest.mark.parametrize("value", ["999.9.9.9", "10.0.0"])
 def test_what_is_no_address_is_told(sources: Sources, value: str) -> None:
     """A slip is not taken for an address that did nothing."""
     none = asyncio.run(no_records(view_of(f"range=30d&ip={value}"), sources))

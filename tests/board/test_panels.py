@@ -37,6 +37,7 @@ MAY_BE_EMPTY = {
     ("sign-ins", "journeys"),
     ("exchange", "outsiders"),
     ("sharepoint", "map"),
+    ("sharepoint", "towns"),
     ("applications", "gates"),
     ("threats", "mail"),
     ("threats", "mail-by"),

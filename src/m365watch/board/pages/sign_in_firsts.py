@@ -92,12 +92,12 @@ async def devices(view: View, sources: Sources) -> Shape:
     headings = (
         Heading("First (UTC)"),
         Heading("Who"),
+        Heading("Sign-ins", numeric=True),
         Heading("New device"),
         Heading("From"),
-        Heading("Sign-ins", numeric=True),
     )
     grid = [
-        [instant(first), person(user), Cell(device_words(system, browser)), address_cell(ip), number(count)]
+        [instant(first), person(user), number(count), Cell(device_words(system, browser)), address_cell(ip)]
         for user, system, browser, ip, first, count in rows
     ]
     return Grid(
