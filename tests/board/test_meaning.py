@@ -189,6 +189,23 @@ def test_an_address_is_told_by_its_end_in_sharepoint_alone(address: str, shown: 
     assert brief(address) == (shown or address)
 
 
+_FOREST = "EURX01A004.PROD.OUTLOOK.COM/Microsoft Exchange Hosted Organizations/contoso.example"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (f"{_FOREST}/ann\\Copies to me", "Copies to me · ann"),
+        (f"{_FOREST}/ann\\a\\b/c", "a\\b/c · ann"),
+        (f"{_FOREST}/Discovery Search", "Discovery Search"),
+        ("contoso.example/Users/ann", None),
+    ],
+)
+def test_an_object_of_exchange_is_told_by_its_own_name(path: str, shown: str | None) -> None:
+    """Sixty characters of the forest came first, and an inbox rule was cut before its name."""
+    assert brief(path) == (shown or path)
+
+
 def test_people_of_one_domain_are_told_apart_without_it() -> None:
     """Who is from elsewhere keeps what says so."""
     named = [("user", "ann@a.example"), ("actor", "bob@a.example"), ("recipient", "eve@b.example")]
