@@ -11,12 +11,17 @@ COLLECTOR_FILE = Path("/etc/devo/collector/collector_config.json")
 """Where Devo's collector server puts its two."""
 
 
-_OF_PROCESSES = ("dev", "proc")
+_OF_PROCESSES = ("/dev/fd/", "/dev/std", "/proc/")
+
+
+def is_of_a_process(path: Path) -> bool:
+    """Whether the name means something else, or nothing, to another process, as that of a pipe does."""
+    return str(path.absolute()).startswith(_OF_PROCESSES)
 
 
 def folder_of(path: Path) -> Path:
     """Where relative paths start that stand in the file; where it comes by a pipe, the working directory."""
-    return Path.cwd() if path.parts[1:2] and path.parts[1] in _OF_PROCESSES else path.parent
+    return Path.cwd() if is_of_a_process(path) else path.parent
 
 
 @dataclass(frozen=True, slots=True)
