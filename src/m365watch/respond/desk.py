@@ -118,9 +118,11 @@ class Desk:
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:
         """By which deeds it went that is missing, be they for another alert: this one wants it gone, too.
 
-        Not where a record has come since: it was there again then, and may be called otherwise by now.
+        Not where a record has come since, and all is missing: it was there again then, and may be called
+        otherwise by now. Of several things one may have gone before the last was made.
         """
-        since = [one for one in (self._plan.since, step.since) if one is not None]
+        told = (self._plan.since, step.since if looked.is_missing else None)
+        since = [one for one in told if one is not None]
         done = self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
         return [line for line in done if all(line.at >= one for one in since)]
 
