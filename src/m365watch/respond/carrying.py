@@ -62,6 +62,8 @@ class Looked:
     """None: it is so already, or nothing is there."""
     is_missing: bool = False
     """Whether nothing is there of the name that is wanted: it went, or is called otherwise by now."""
+    is_unseen: bool = False
+    """Whether nothing is there of a list of which nothing is wanted by its name: Graph may not list it."""
     others: tuple[str, ...] = ()
     """What is there in its place."""
     lacking: int = 0
@@ -152,7 +154,13 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         for one in found
     )
     lacking = max(0, len(operation.agrees) - len(found))
-    return Looked(tuple(deeds), lacking=lacking, about=about, application=called(application))
+    return Looked(
+        tuple(deeds),
+        is_unseen=not found,
+        lacking=lacking,
+        about=about,
+        application=called(application),
+    )
 
 
 def _about(path: str, owner: Document, wanted: Iterable[tuple[str, str]]) -> str:
