@@ -110,7 +110,7 @@ def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> No
 
         told = await scene.apply(plan)
         assert [one.came for one in told] == [Came.MISSING, Came.DONE]
-        assert told[0].label == "1 more of that name"
+        assert told[0].label == "1 more that the records tell of"
         assert [one.came for one in await scene.apply(plan)] == [Came.ALREADY]
 
     in_scene(tmp_path, test)

@@ -112,7 +112,7 @@ class Desk:
                 there = f"there is: {_some(one.others)}" if one.others else ""
                 told.append(Told(Came.MISSING, there))
             elif one.lacking > len(self._done_before(step, one)):
-                told.append(Told(Came.MISSING, f"{one.lacking} more of that name"))
+                told.append(Told(Came.MISSING, f"{one.lacking} more that the records tell of"))
         return looked, told
 
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:

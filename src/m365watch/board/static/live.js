@@ -4,6 +4,7 @@ import { toast } from "./toasts.js";
 import { renew } from "./token.js";
 
 const RELOAD_MS = 30000;
+const CLOSED_MS = 5000;
 const place = document.getElementById("live");
 let first = null;
 let loaded = Date.now();
@@ -28,14 +29,15 @@ function reloadSoon() {
 
 function told(news) {
   const known = first;
+  place.title = news.again_s ? "Many pages listen: this one asks each minute. Close some that nobody looks at." : "";
   first ??= news;
   if (news.unread) say("trouble", `the ${news.unread} cannot be read: see Health`);
   else if (!news.feeds) say("off", "no collector has run yet");
   else if (news.gone) say("trouble", "the lake is gone: see Health");
   else if (news.stopped) say("trouble", news.stopped);
   else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);
-  else say("ok", known && news.records > first.records
-    ? `live, ${(news.records - first.records).toLocaleString("en")} new records` : "live");
+  else say("ok", [news.again_s ? "asks each minute" : "live",
+    ...known && news.records > first.records ? [`${(news.records - first.records).toLocaleString("en")} new records`] : []].join(", "));
   if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`, "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
   told.records = news.records;
@@ -48,6 +50,8 @@ document.addEventListener("htmx:configRequest", (asked) => {
 });
 
 let lost = false;
+// In seconds: after how long this page is to ask again, as the board has no room for one that listens; 0: it has.
+let again = 0;
 
 function back() {
   renew();
@@ -56,17 +60,28 @@ function back() {
 
 function heard({ open, closed, news }) {
   if (open) { if (lost) back(); lost = false; }
-  else if (news) told(news);
-  else { lost = true; say("lost", closed ? "not connected: load the page again" : "not connected; trying again"); }
+  else if (news) { again = news.again_s; told(news); }
+  else if (again && !closed) again = 0; // it has said all for now
+  else { lost = true; say("lost", closed ? "not connected; trying again, or load the page again" : "not connected; trying again"); }
 }
 
 // Until what is returned is called, `tell` hears of the connection and what comes by it.
 function connect(url, tell) {
-  const source = new EventSource(url);
-  source.onopen = () => tell({ open: true });
-  source.onmessage = (sent) => tell({ news: JSON.parse(sent.data) });
-  source.onerror = () => tell({ closed: source.readyState === EventSource.CLOSED });
-  return () => source.close();
+  let source = null;
+  let waiting = 0;
+  const open = () => {
+    source = new EventSource(url);
+    source.onopen = () => tell({ open: true });
+    source.onmessage = (sent) => tell({ news: JSON.parse(sent.data) });
+    // After an answer such as a proxy's 502 while the board is begun anew, a browser does not ask again by itself.
+    source.onerror = () => {
+      const closed = source.readyState === EventSource.CLOSED;
+      tell({ closed });
+      if (closed) waiting = setTimeout(open, CLOSED_MS);
+    };
+  };
+  open();
+  return () => { clearTimeout(waiting); source.close(); };
 }
 
 // One connection for all open pages, of whichever holds the lock: a browser has six to a host, and the seventh page with one of its own would wait for ever.
