@@ -64,9 +64,12 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return collect_into(tmp_path_factory.mktemp("board"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sources(collected: Path) -> Iterator[Sources]:
-    """Where the pages come from."""
+    """Where the pages come from, opened once as by a board that serves for days.
+
+    A test that changes it, or is about a first answer, opens its own: `sources_of(collected)`.
+    """
     from asking import sources_of
 
     found = sources_of(collected)

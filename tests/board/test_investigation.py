@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from asking import EVERYTHING, view_of
+from asking import EVERYTHING, sources_of, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
-from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
-from m365watch.board.pages import comparison, investigate, sign_ins
+from m365watch.board.counted import (
+    AT_ONCE_MAX,
+    bound_of,
+    count_all,
+    ends_of,
+    list_compared,
+    list_courses,
+    list_values,
+    list_whole,
+)
+from m365watch.board.pages import comparison, investigate, sign_in_firsts
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.planning import Query
 from m365watch.board.queries import trails
@@ -25,6 +37,8 @@ from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.reader import LakeReader
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 PANELS = [one.name for one in investigate.PAGE.panels]
@@ -126,6 +140,71 @@ def lanes_of(view: View, sources: Sources) -> tuple[str, set[str]]:
     assert isinstance(shape, Lanes)
     title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
     return title, {lane.label for lane in lanes}
+
+
+@pytest.fixture(scope="module")
+def crowded(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+    """A lake of one busy person: thirty addresses, each more often than the next, and one more seen twice."""
+    folder = tmp_path_factory.mktemp("crowded")
+    shutil.copy(collected, folder / "m365watch.json")
+    at = datetime.now(UTC) - timedelta(hours=3)
+    addresses = [f"192.0.2.{place}" for place in range(1, 31) for _ in range(33 - place)]
+    records = [
+        {"Id": str(number), "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "ClientIP": address, **BUSY}
+        for number, address in enumerate([*addresses, *[INTRUDER] * 2])
+    ]
+    part = make_part([json.dumps(one).encode() for one in records], outputs=["lake"])
+    AuditWriter(folder / "lake", app_id="crowd").append(make_batch(1, [part]))
+    found = sources_of(folder / "m365watch.json")
+    yield found
+    assert found.facts is not None
+    found.facts.close()
+
+
+BUSY = {"RecordType": 2, "Operation": "Send", "Workload": "Exchange", "UserId": "ann@x", "UserType": 0}
+INTRUDER = "203.0.113.66"
+
+
+@pytest.mark.parametrize("about", ["user=ann@x", "operation=Send", "text=ann@x"])
+def test_what_came_once_has_a_lane_beside_the_most_frequent(crowded: Sources, about: str) -> None:
+    """However many there are, and it is said of how many; one click shows all of them."""
+    few, all_of_them = (
+        asyncio.run(investigate.timeline(view_of(f"range=24h&{about}{lanes}"), crowded))
+        for lanes in ("", "&lanes=ip")
+    )
+
+    assert isinstance(few, Lanes)
+    assert isinstance(all_of_them, Lanes)
+    title, lanes = next(one for one in few.groups if one[0].startswith("Addresses"))
+    whole, every = next(one for one in all_of_them.groups if one[0].startswith("Addresses"))
+    assert title == "Addresses: the most frequent and the rarest, 12 of 31"
+    assert {one.label for one in lanes[: trails.FEW]} == {f"192.0.2.{place}" for place in range(1, 7)}
+    assert INTRUDER in {one.label for one in lanes}
+    assert few.more[title][0] == "show all"
+    assert "lanes=ip" in few.more[title][1]
+    assert (whole, len(every), sum(one.total for one in every)) == ("Addresses", 31, 527)
+    assert all_of_them.more[whole][0] == "show few"
+    assert "lanes" not in all_of_them.more[whole][1]
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE_MAX, 0])
+def test_all_values_of_a_column_have_their_courses(crowded: Sources, at_once: int) -> None:
+    """Also where each question has a rollup of its own."""
+    view = view_of("range=24h&operation=Send")
+
+    rows = asyncio.run(list_whole(view, crowded, "client_ip", at_once=at_once))
+
+    assert len({value for _, value, *_ in rows}) == 31
+    assert sum(row[3] for row in rows) == 527
+
+
+def test_the_rarest_of_very_many_are_the_rarest_of_all() -> None:
+    """Not those that are the rarest of as many as are told."""
+    rows = [("client_ip", str(place), 1_000 - place, 0) for place in range(20)]
+    rare = [(f"{trails.RARE}client_ip", f"rare {place}", 1, 0) for place in range(trails.FEW)]
+
+    assert ends_of([*rare, *rows], 2) == {"client_ip": ["0", "1", "rare 4", "rare 5"]}
+    assert ends_of(rows[:3], 2) == {"client_ip": ["0", "1", "2"]}
 
 
 IN_A_MAILBOX = """
@@ -372,7 +451,7 @@ def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: So
     later = f"operation={operation}&from={begun_s}&to={2 * begun_s - first_s}"
     alone = asyncio.run(comparison.compare(view_of(later), sources))
     unknown = asyncio.run(comparison.compare(view_of(f"operation={operation}&range=90d"), sources))
-    networks = asyncio.run(sign_ins.first_seen(view_of("range=90d"), sources))
+    networks = asyncio.run(sign_in_firsts.networks(view_of("range=90d"), sources))
 
     assert isinstance(alone, Several)
     grids = [one for one in alone.parts if isinstance(one, Grid)]

@@ -123,6 +123,7 @@ _OPTIONS_SAY = {
     "then_from": "When the time begins that is compared with, in UTC, where `by` is `chosen`.",
     "then_to": "When it ends.",
     "sheet": "Which part of a long table: 1 is what comes after the first.",
+    "lanes": "Of what the timeline has all lanes, and not only the most frequent and the rarest.",
     "by": "How a panel that can be shown in several ways is: its `choices` name them.",
     "alert": "The alert that the panel is about: its id, or 4 or more of its first digits.",
     "state": "Which alerts: open (as where it is left out), acknowledged, active for both, closed or all.",
@@ -144,7 +145,7 @@ _ON_PAGES = {"alert": ("alert",), "record": ("record",), "q": ("search",), "sql"
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
     "sheet": ("trail", "alerts"),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
-    **dict.fromkeys((*MENTIONS, "then_from", "then_to"), ("investigate",)),
+    **dict.fromkeys((*MENTIONS, "then_from", "then_to", "lanes"), ("investigate",)),
 }
 """The pages that an option is for; of one that is not here, all."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
+from m365watch.board.countries import country_words
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
@@ -18,6 +19,7 @@ from m365watch.board.marks import (
     panel_url,
     tiles_of,
 )
+from m365watch.board.pages import exchange_visits
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes
@@ -275,7 +277,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
             ),
             [
                 [
-                    _read_cell(column, name, named),
+                    _read_cell(column, name, named, sources),
                     number(count),
                     number(synced, "" if synced else "muted"),
                     number(people),
@@ -289,12 +291,15 @@ async def read_with(view: View, sources: Sources) -> Shape:
     return Several(parts, empty=empty)
 
 
-def _read_cell(column: str, name: str, named: Mapping[str, str]) -> Cell:
+def _read_cell(column: str, name: str, named: Mapping[str, str], sources: Sources) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
         return Cell(named.get(name, name), narrows=("app", name))
-    return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
+    if column != "client_ip":
+        return Cell(name)
+    country = country_words(sources.places.locate(name).country)
+    return Cell(f"{name}, {country}" if country else name, narrows=("ip", name))
 
 
 async def deleting(view: View, sources: Sources) -> Shape:
@@ -324,7 +329,15 @@ PAGE = Page(
         Panel("flow", "Transport rules, connectors, domains", flow, tall="rows"),
         Panel("rights", "Rights to mailboxes and folders", rights, tall="chart"),
         Panel("foreign", "In others' mailboxes", foreign, tall="chart"),
-        Panel("reading", "Mail being read", reading, width=8, tall="chart", is_live=True),
+        Panel(
+            "outsiders",
+            "From outside the organisation",
+            exchange_visits.outsiders,
+            says="Cmdlets that Exchange says an outsider ran, and work in mailboxes of another domain.",
+            tall="rows",
+        ),
+        Panel("reading", "Mail being read", reading, tall="chart", is_live=True),
+        Panel("logins", "Sign-ins to mailboxes", exchange_visits.logins, width=8, tall="chart"),
         Panel("deleting", "Hard deletes", deleting, width=4, tall="chart"),
         Panel("read-with", "Mail read with, from and in what", read_with, tall="rows"),
         Panel("activity", "Everything in Exchange", activity, width=8, tall="chart"),
