@@ -78,9 +78,9 @@ def sources(collected: Path) -> Iterator[Sources]:
     found.facts.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def board(sources: Sources) -> Board:
-    """The pages over the lake."""
+    """The pages over the lake, for whoever is at the machine: making them compiles all templates."""
     from asking import board_of
 
     return board_of(sources)
