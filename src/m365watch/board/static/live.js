@@ -4,7 +4,7 @@ import { toast } from "./toasts.js";
 import { renew } from "./token.js";
 
 const RELOAD_MS = 30000;
-const CLOSED_MS = 5000;
+const CLOSED_MS = 3000;
 const place = document.getElementById("live");
 let first = null;
 let loaded = Date.now();
