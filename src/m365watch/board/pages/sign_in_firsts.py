@@ -113,7 +113,7 @@ async def devices(view: View, sources: Sources) -> Shape:
 def device_words(system: str, browser: str) -> str:
     """What is known of a device."""
     said = (system_words(system) if system else "", program_words(browser) if browser != "not said" else "")
-    return ", ".join(one for one in said if one)
+    return ", ".join(one for one in said if one) or "other"
 
 
 async def _nothing_new(view: View, sources: Sources, what: str) -> Empty:

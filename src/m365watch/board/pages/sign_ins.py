@@ -203,7 +203,7 @@ async def programs(view: View, sources: Sources) -> Shape:
         named = await name_applications(view, sources, (name for name, _ in rows)) if is_app else {}
         ranked = [
             Ranked(
-                named.get(name, name) or "not said" if is_app else system_words(name),
+                named.get(name, name) or "not said" if is_app else system_words(name) or "other",
                 count,
                 ("app", name) if is_app and name else None,
             )
@@ -307,11 +307,11 @@ PAGE = Page(
             "first-devices",
             "First seen devices",
             sign_in_firsts.devices,
-            width=6,
+            width=7,
             says="A device is a system with a browser or program: what sign-ins say of it.",
             tall="chart",
         ),
-        Panel("failing", "Most failures", failing, width=6, tall="chart"),
+        Panel("failing", "Most failures", failing, width=5, tall="chart"),
         Panel("where-from", "Countries and networks", where_from, tall="rows"),
         Panel("programs", "With what", programs, tall="rows"),
         Panel(
