@@ -28,6 +28,7 @@ from typing import IO, Any
 from elsewhere import count_cpu_s
 from lent import take_over
 from patience import PATIENCE_S
+from rights import give_up_rights
 
 PIPE = subprocess.PIPE
 _REQUEST_BYTES_MAX = 1_048_576
@@ -100,10 +101,12 @@ async def fork(
     stdout: int | None = None,
     stderr: int | IO[bytes] | None = None,
     environment: Mapping[str, str] | None = None,
+    has_rights: bool = True,
 ) -> Forked:
     """A module's name or a file, begun with these words; it reads nothing.
 
-    `stdout` and `stderr` may be `PIPE`, or go nowhere; `stderr` may also be a file.
+    `stdout` and `stderr` may be `PIPE`, or go nowhere; `stderr` may also be a file. Without its rights a
+    program of root's is to files of others what anybody's is.
     """
     pipes = [os.pipe() if where == PIPE else None for where in (stdout, stderr)]
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -115,6 +118,7 @@ async def fork(
         "words": words,
         "folder": str(folder or Path.cwd()),
         "environment": dict(os.environ if environment is None else environment),
+        "has_rights": has_rights,
     }
     server = socket.socket(socket.AF_UNIX)
     server.connect(_server())
@@ -210,6 +214,8 @@ def _attend(client: socket.socket) -> None:
 def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
     """Be the program that is asked for; what it raises ends this process as it would have ended one."""
     take_over(asked, streams, program=asked["program"])
+    if not asked["has_rights"]:
+        give_up_rights()
     if asked["program"].endswith(".py"):
         sys.path[0] = str(Path(asked["program"]).parent)
         runpy.run_path(asked["program"], run_name="__main__")

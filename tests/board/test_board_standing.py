@@ -64,6 +64,21 @@ def test_what_cannot_be_read_is_named(sources: Sources, tmp_path: Path) -> None:
         assert asyncio.run(ask(board, "/healthz")).status == 200
 
 
+def test_figures_are_scraped_by_address_with_a_token_alone(sources: Sources, tmp_path: Path) -> None:
+    """Prometheus finds pods by address; a page whose name was turned to the board has no token."""
+    door = Door(sources, tmp_path)
+    by_address = {"host": "10.0.0.4:8365"}
+    good = by_address | {"authorization": f"Bearer {door.token(Scope.METRICS)}"}
+    wrong = by_address | {"authorization": "Bearer m365_wrong"}
+
+    def status(path: str, headers: dict[str, str]) -> int:
+        return asyncio.run(ask(door.board, path, headers=headers)).status
+
+    assert [status("/metrics", one) for one in (good, wrong, by_address)] == [200, 421, 421]
+    assert [status(one, good) for one in ("/overview", "/api/v1/overview/figures")] == [421, 421]
+    assert asyncio.run(ask(board_of(sources), "/metrics", headers=by_address)).status == 421
+
+
 def test_the_figures_are_those_of_status(board: Board, sources: Sources) -> None:
     """On loopback they are scraped as they are; every family can be read."""
     answer = asyncio.run(ask(board, "/metrics"))

@@ -192,6 +192,79 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
     in_browser(collected, act)
 
 
+def test_no_key_of_the_page_acts_behind_a_dialog(collected: Path) -> None:
+    """The reason that somebody types is not lost by an x, and the change looked at not by a g and a digit."""
+    keys = ("x", "r", "t", "[", "g", "1")
+    see = "[location.pathname + location.search, document.documentElement.dataset.theme, window.stays]"
+
+    async def act(page: Shown) -> None:
+        for url, dialog in (
+            ("/alerts?user=nobody%40contoso.example&severity=high", "dialog.reason"),
+            ("/collectors?user=nobody%40contoso.example", "dialog.change"),
+        ):
+            await page.tab.open(page.url + url)
+            await page.tab.run(f"window.stays = 1, document.querySelector('{dialog}').showModal()")
+            await page.tab.run("document.querySelector('dialog[open] button').focus()")
+            before = await page.tab.run(see)
+            for key in keys:
+                await page.tab.press(key)
+
+            assert before[0] == url
+            assert await page.tab.run(see) == before
+            await page.tab.run(f"document.querySelector('{dialog}').close()")
+            await page.tab.press("x")
+            await page.tab.until("!location.search.includes('user=') && document.readyState === 'complete'")
+
+    in_browser(collected, act)
+
+
+def test_x_takes_filters_out_and_leaves_what_the_page_is_about(collected: Path) -> None:
+    """The editor of an input stays that input's; without a filter, what is typed into it stays too."""
+    about = "instance=inputs.office365"
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/instance?{about}&user=ann%40contoso.example&by=chosen")
+        await page.tab.press("x")
+        await page.tab.until("!location.search.includes('user=')")
+        await page.tab.settled()
+        assert about in await page.tab.run("location.search")
+        await page.tab.run("window.stays = 1")
+        await page.tab.press("x")
+        await page.tab.until("document.getElementById('toasts').textContent === 'No filter is set'")
+        assert await page.tab.run("window.stays") == 1
+
+    in_browser(collected, act)
+
+
+def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(collected: Path) -> None:
+    """No grey lines for ever: why, a way to try again, and what was there before stays in sight."""
+    says = "(document.querySelector('#panel-people .why')?.innerText ?? '')"
+    there = "document.querySelector('#panel-people .panel-body a')"
+    again = "htmx.trigger(document.querySelector('#panel-people .panel-body'), 'again'), 1"
+
+    async def act(page: Shown) -> None:
+        await page.tab.call("Network.setBlockedURLs", urls=["*/panel/overview/people*"])
+        await page.tab.open(f"{page.url}/overview")
+        await page.tab.until(f"{says} === 'The board does not answer.'")
+        assert await page.tab.run(f"!!document.querySelector('#panel-people .again') && !{there}")
+        await page.tab.call("Network.setBlockedURLs", urls=[])
+        await page.tab.run("dispatchEvent(new Event('online')), 1")
+        await page.tab.until(f"!!{there} && !{says}")
+
+        await page.tab.call("Network.setBlockedURLs", urls=["*/panel/overview/people*"])
+        await page.tab.run(again)
+        await page.tab.until(f"!!{there} && {says} === 'Not loaded anew: The board does not answer.'")
+        await page.tab.call("Network.setBlockedURLs", urls=[])
+        await page.tab.run("document.querySelector('#panel-people .again').click(), 1")
+        await page.tab.until(f"!!{there} && !{says}")
+
+        await page.tab.run(f"htmx.config.timeout = 1, {again}")
+        await page.tab.until(f"{says} === 'Not loaded anew: No answer came within a minute.'")
+        page.tab.complaints.clear()
+
+    in_browser(collected, act)
+
+
 OPEN_PAGES = 8
 """More than the six connections that a browser has to a host."""
 
@@ -211,6 +284,22 @@ def test_many_pages_are_open_at_once(collected: Path) -> None:
         await page.tab.until(f"{CONNECTED}.then(([[next]]) => next && next !== {first!r})")
 
         assert waiting == OPEN_PAGES
+
+    in_browser(collected, act)
+
+
+def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> None:
+    """One session has four connections for news; a fifth page is told, and asks again."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/health")
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pagehide')), 1")
+        await page.tab.run("window.kept = [1, 2, 3, 4].map((one) => new EventSource(`/live?of=${one}`)), 1")
+        await page.tab.until("kept.every((one) => one.readyState === EventSource.OPEN)")
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})), 1")
+        await page.tab.until("document.querySelector('#live').title.includes('asks each minute')")
+
+        assert await page.tab.run("document.querySelector('#live').dataset.state") != "lost"
 
     in_browser(collected, act)
 

@@ -16,7 +16,7 @@ from asking import EVERYTHING, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
 from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
-from m365watch.board.pages import comparison, investigate, sign_ins
+from m365watch.board.pages import comparison, investigate, sign_in_firsts
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.planning import Query
 from m365watch.board.queries import trails
@@ -334,7 +334,7 @@ def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: So
     later = f"operation={operation}&from={begun_s}&to={2 * begun_s - first_s}"
     alone = asyncio.run(comparison.compare(view_of(later), sources))
     unknown = asyncio.run(comparison.compare(view_of(f"operation={operation}&range=90d"), sources))
-    networks = asyncio.run(sign_ins.first_seen(view_of("range=90d"), sources))
+    networks = asyncio.run(sign_in_firsts.networks(view_of("range=90d"), sources))
 
     assert isinstance(alone, Several)
     grids = [one for one in alone.parts if isinstance(one, Grid)]

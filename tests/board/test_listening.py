@@ -200,7 +200,19 @@ def test_only_the_proxy_is_answered(
     proxied: Board, client: str, headers: dict[str, str], status: int
 ) -> None:
     """Whoever comes past it is refused, whatever they claim."""
-    assert asyncio.run(ask(proxied, "/healthz", headers=headers, client=client)).status == status
+    assert asyncio.run(ask(proxied, "/overview", headers=headers, client=client)).status == status
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_come_by_address_and_past_the_proxy(proxied: Board, path: str) -> None:
+    """A kubelet and a load balancer know neither the board's name nor its proxy; they learn nothing else."""
+    headers = {"host": "10.0.0.4:8365", "x-forwarded-proto": "http"}
+
+    def status(path: str, method: str = "GET") -> int:
+        return asyncio.run(ask(proxied, path, method=method, headers=headers, client="192.0.2.9")).status
+
+    assert (status(path), status(path, "HEAD")) == (200, 200)
+    assert (status(path, "POST"), status("/overview"), status("/metrics")) == (403, 403, 403)
 
 
 def test_what_a_proxy_does_not_set_is_not_believed(sources: Sources) -> None:
@@ -209,7 +221,7 @@ def test_what_a_proxy_does_not_set_is_not_believed(sources: Sources) -> None:
     board = board_of(sources, listening=listening)
     headers = HOST | {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
 
-    assert asyncio.run(ask(board, "/healthz", headers=headers, client="10.0.0.7")).status == 200
+    assert asyncio.run(ask(board, "/overview", headers=headers, client="10.0.0.7")).status == 200
 
 
 def test_the_address_of_the_section_is_where_it_is_served(tmp_path: Path) -> None:

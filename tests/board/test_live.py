@@ -6,18 +6,30 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
-from asking import view_of
-from m365watch.board.access import Access, Role
+import m365watch.board
+from asking import ask, view_of
+from m365watch.board.access import Access, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
-from m365watch.board.live import LOOK_EVERY_S, TOLD_AT_LEAST_EVERY, tell_news, until
+from m365watch.board.live import (
+    AGAIN_S,
+    EACH_MAX,
+    LOOK_EVERY_S,
+    OPEN_MAX,
+    TOLD_AT_LEAST_EVERY,
+    Listeners,
+    tell_news,
+    tell_once,
+    until,
+)
 from m365watch.board.server_lines import SERVER, told_as_ours
+from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.clock import SystemClock
 
@@ -57,7 +69,7 @@ def test_a_page_is_told_at_once_how_it_stands(sources: Sources) -> None:
 
     assert parsed(news)["records"] > 0
     assert parsed(news)["feeds"] > 0
-    assert kept == ": still here\n\n"
+    assert kept == ": still here\nretry: 3000\n\n"
     assert clock.waited_s == LOOK_EVERY_S * TOLD_AT_LEAST_EVERY
 
 
@@ -126,4 +138,58 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
         "stopped": "",
         "unread": "",
         "gone": False,
+        "again_s": 0,
     }
+
+
+def test_one_session_takes_no_others_room() -> None:
+    """A few for each, and a bound for everybody; what is closed leaves its place."""
+    ann, other = (Access("ann", Role.VIEWER, None, session=one) for one in "ab")
+    listeners = Listeners()
+    with ExitStack() as open_ones:
+        for _ in range(EACH_MAX):
+            assert listeners.have_room(ann)
+            open_ones.enter_context(listeners.one_more(ann))
+        assert (listeners.have_room(ann), listeners.have_room(other)) == (False, True)
+    assert listeners.have_room(ann)
+    with ExitStack() as open_ones:
+        for number in range(OPEN_MAX):
+            open_ones.enter_context(listeners.one_more(replace(ann, session=f"{number}")))
+        assert not listeners.have_room(other)
+
+
+def test_whom_there_is_no_room_for_asks_again_later(sources: Sources) -> None:
+    """They are told how it stands, at once, and the browser asks by itself: nobody is sent away."""
+    view = view_of("range=30d")
+
+    async def every() -> list[str]:
+        return [one.decode() async for one in tell_once(view, sources)]
+
+    [told] = asyncio.run(every())
+    wait, _, news = told.partition("\n")
+
+    assert wait == f"retry: {AGAIN_S * 1000}"
+    assert parsed(news)["again_s"] == AGAIN_S
+    assert parsed(news)["records"] > 0
+
+
+def ended(sources: Sources) -> Board:
+    """A board that tells no news any more, so that its answers end."""
+    ending = asyncio.Event()
+    ending.set()
+    return Board(sources, gate=LoopbackGate(), listening=Listening("127.0.0.1", 8365), ending=ending)
+
+
+def test_no_proxy_keeps_back_what_comes_bit_by_bit(sources: Sources) -> None:
+    """Nginx gathers 4 KiB of any answer that does not forbid it: short news never came."""
+    places = ("/live", "/export/search/hits.csv?q=operation:none", "/api/v1/records?q=operation:none")
+
+    answers = [asyncio.run(ask(ended(sources), one)) for one in places]
+    builders = [
+        one.name
+        for one in Path(m365watch.board.__file__).parent.rglob("*.py")
+        if "StreamingResponse" in one.read_text()
+    ]
+
+    assert [(one.status, one.headers.get("x-accel-buffering")) for one in answers] == [(200, "no")] * 3
+    assert builders == ["answers.py"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from asking import Answer, board_of
 from m365watch.board.access import Access, Role
+from m365watch.board.entra_refusals import refusal_of
 from m365watch.board.id_token import Expected, TokenWrong, access_in, has_too_many_groups, judge, read_keys
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.signing_in import Entrance
@@ -253,3 +257,72 @@ def test_a_key_that_is_too_short_is_none(bits: int, kept: list[str]) -> None:
     n = base64.urlsafe_b64encode(number.to_bytes((bits + 7) // 8)).decode().rstrip("=")
 
     assert [*read_keys({"keys": [{"kid": "a", "kty": "RSA", "n": n, "e": "AQAB"}]})] == kept
+
+
+REFUSED = {
+    ("token", 7000222): (
+        503,
+        "client secret at Microsoft has expired",
+        "put its value where board.entra has it",
+    ),
+    ("token", 7000215): (503, "is not the one that Microsoft knows", "its value, not its id"),
+    ("token", 50011): (503, "does not know this address", f"redirect URI (web) {ADDRESS}/sign-in/entra/back"),
+    ("token", 65001): (403, "has not consented", "grant admin consent"),
+    ("authorize", 50105): (403, "is not assigned to", "assign the person"),
+    ("authorize", 50020): (403, "is of another organisation", "board.entra.tenant_id"),
+    ("authorize", 99999): (403, "Microsoft did not sign you in", "error?code=99999"),
+    ("discovery", 90002): (503, "a tenant that Microsoft does not have", "correct board.entra.tenant_id"),
+}
+
+
+def test_why_entra_signs_nobody_in_is_told_with_what_to_do(tmp_path: Path, sources: Sources) -> None:
+    """On the page and in the board's log, by its code; nothing that was sent is in either."""
+
+    async def act(found: Provider) -> None:
+        for (page, code), (status, says, fix) in REFUSED.items():
+            assert found.entrance.openid is not None
+            found.entrance.openid._places = None
+            found.openid.refuses = {page: code}
+            with capture_logs() as told:
+                away = await found.browser.get("/sign-in/entra")
+                answer = away if page == "discovery" else await found.browser.get(await found.callback())
+            lines = [one["event"] for one in told]
+
+            assert (answer.status, says in answer.text, f"AADSTS{code}" in answer.text) == (
+                status,
+                True,
+                True,
+            )
+            assert len(lines) == 1
+            assert f"AADSTS{code}" in lines[0]
+            assert fix in lines[0]
+            assert "Trace ID" not in answer.text + lines[0]
+            assert found.entrance.openid._settings.client_secret.reveal() not in answer.text + lines[0]
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_who_is_refused_may_choose_another_account(tmp_path: Path, sources: Sources) -> None:
+    """Microsoft would send them back with the same one each time."""
+
+    async def act(found: Provider) -> None:
+        first = await found.browser.get("/sign-in/entra?next=/health")
+        found.openid.person["roles"] = ["Other"]
+        refused = await found.sign_in()
+        [link] = re.findall(r'href="(/sign-in/entra[^"]*)"', refused.text)
+        again = await found.browser.get(html.unescape(link))
+
+        assert "prompt" not in parse_qs(urlsplit(first.headers["location"]).query)
+        assert "Sign in with another account" in refused.text
+        assert parse_qs(urlsplit(again.headers["location"]).query)["prompt"] == ["select_account"]
+
+    with_provider(tmp_path, sources, act)
+
+
+def test_only_a_code_and_an_errors_name_are_told_on() -> None:
+    """Whoever comes back with words of their own writes none into the log."""
+    told = refusal_of({"error": "a b\nc", "error_description": "AADSTS50105: x\ny"}, redirect_uri=ADDRESS)
+
+    assert told is not None
+    assert told.told.startswith("AADSTS50105: the person is not assigned")
+    assert refusal_of({"error": "<script>", "error_description": "ann"}, redirect_uri=ADDRESS) is None

@@ -30,10 +30,13 @@ PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {
     ("sign-ins", "sessions"),
     ("sign-ins", "first-seen"),
+    ("sign-ins", "first-devices"),
     ("sign-ins", "countries"),
     ("sign-ins", "map"),
     ("sign-ins", "towns"),
     ("sign-ins", "journeys"),
+    ("exchange", "outsiders"),
+    ("sharepoint", "map"),
     ("applications", "gates"),
     ("threats", "mail"),
     ("threats", "mail-by"),

@@ -175,6 +175,29 @@ def test_a_panel_belongs_to_the_look_at_its_page(sources: Sources) -> None:
     ]
 
 
+def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> None:
+    """Ten letters were ten lines, each durable before its choices came; what is searched for is one."""
+    trail = Memory()
+    board = board_of(sources, trail=trail)
+    typed = "user:aarav"
+
+    async def act() -> None:
+        await ask(board, "/search/saved")
+        for end in range(1, len(typed) + 1):
+            await ask(board, f"/search/complete?q={typed[:end]}&at={end}")
+        await ask(board, "/values?dimension=user&typed=aa")
+        await ask(board, f"/search?q={typed}")
+        await ask(board, f"/panel/search/hits?q={typed}")
+        await ask(board, "/search/saved", method="POST")
+
+    asyncio.run(act())
+
+    assert [(one.action, one.path, one.query) for one in trail.deeds] == [
+        ("view", "/search", f"q={typed}"),
+        ("refused", "/search/saved", ""),
+    ]
+
+
 def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     """Whatever is brought again, also after a crash between the lake and the file, is there once."""
     state, lake = tmp_path / "state", tmp_path / "lake"

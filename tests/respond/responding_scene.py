@@ -77,7 +77,8 @@ class Scene:
             desk = Desk(plan, graph, self.journal, clock=SystemClock(), by="tester", ask=None)
             undone = [await desk.undo(done) for done in self.journal.to_undo(plan.alert_id)]
             found = self.journal.list_found(plan.alert_id)
-            return [*undone, *[await desk.let_go(one) for one in found]]
+            let_go = [await desk.let_go(one) for one in found]
+            return [*undone, *filter(None, let_go)]
 
     def plan(self, *words: str, fields: dict[str, str] | None = None, **entities: str) -> Plan:
         alert = make_alert(*words, **entities)

@@ -82,6 +82,22 @@ def test_what_was_so_and_nothing_else_is_let_go_as_well(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+def test_nobody_is_asked_about_what_nobody_could_take_back(tmp_path: Path) -> None:
+    """A person has disabled the account by hand: there is nothing to let go for."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.users[ANN]["accountEnabled"] = False
+        plan = scene.plan("disable_account", user=ANN)
+        assert [told.came for told in await scene.apply(plan)] == [Came.ALREADY]
+        [found] = scene.journal.list_found(plan.alert_id)
+
+        assert await scene.undo(plan) == []
+        assert scene.journal.list_found(plan.alert_id) == []
+        assert [line.title for line in found] == [f"Disable the account {ANN}"]
+
+    in_scene(tmp_path, test)
+
+
 def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> None:
     """It may be called otherwise by now: "done" alone would say that nothing is left."""
 
@@ -94,7 +110,7 @@ def test_who_made_two_of_one_name_is_told_to_have_one_more(tmp_path: Path) -> No
 
         told = await scene.apply(plan)
         assert [one.came for one in told] == [Came.MISSING, Came.DONE]
-        assert told[0].label == "1 more of that name"
+        assert told[0].label == "1 more that the records tell of"
         assert [one.came for one in await scene.apply(plan)] == [Came.ALREADY]
 
     in_scene(tmp_path, test)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from expand import written
 
-from detected import plan_from, steps, titles
+from detected import detect, plan_from, plan_of, rules_of, steps, titles
+from m365watch.detect.kept import AlertState
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
 from m365watch.respond.steps import Plan
 from tenant_scene import Tenant, goes, looked_at, sends, told
 
@@ -73,6 +79,52 @@ def test_a_name_that_another_alert_saw_given_up_may_be_its_owner_s(tmp_path: Pat
     seen, removed = titles(plan, WORD)
     assert seen.startswith(f'See whose inbox rule "Newsletter" of {ADA} is, if there is one: ')
     assert removed == f'Remove the inbox rule "Meetings" of {ADA}'
+
+
+def test_an_alert_of_its_own_knows_a_name_that_another_saw_given_up(tmp_path: Path) -> None:
+    """Nothing joins the two, for the sign-in was not suspicious; "Meetings" is in the other's plan."""
+    made = rule("New", 60, Name="Newsletter", DeleteMessage="True")
+    renamed = rule("Set", 65, Identity="Newsletter", Name="Meetings", ForwardTo=THIEF)
+    plan = plan_from(
+        tmp_path, "b02_inbox_rule_hides_mail", made, renamed, beside=["b01_inbox_rule_forwards_outside"]
+    )
+
+    [seen] = steps(plan, WORD)
+    assert seen.is_by_hand
+    assert seen.title.startswith(f'See whose inbox rule "Newsletter" of {ADA} is, if there is one: ')
+
+
+def with_closed(folder: Path, detection: str, *records: dict[str, Any]) -> Plan:
+    """The plan of the alert that joins them, after somebody has closed the alert of that detection."""
+    rules = rules_of("c01_mailbox_tampering_after_suspicious_signin")
+    kept = detect(folder, written([KIT, *records]), rules)
+    [part] = [one for one in kept if one.alert.detection == detection]
+    with closing(DetectionState(folder / FILE_NAME)) as state, state.transaction():
+        state.alerts.put(replace(part, state=AlertState.CLOSED, reason="done", changed_by="bea"))
+    [whole] = [one for one in kept if one.alert.detection == "C01"]
+    return plan_of(folder, whole, rules)
+
+
+def test_a_name_is_given_up_in_an_alert_that_is_closed_as_well(tmp_path: Path) -> None:
+    """Somebody has dealt with that rule; the one of its former name is the owner's all the same."""
+    made = rule("New", 60, Name="Newsletter", DeleteMessage="True")
+    renamed = rule("Set", 65, Identity="Newsletter", Name="Meetings", ForwardTo=THIEF)
+    tenant = Tenant({}, found("own", "Newsletter", actions={"delete": True}))
+
+    assert goes(with_closed(tmp_path, "B01", made, renamed), WORD, tenant) == []
+
+
+def test_a_rule_that_only_a_closed_alert_tells_of_is_left_alone(tmp_path: Path) -> None:
+    """The owner's, which a colleague has looked at, is called as the intruder's is."""
+    owner_s = rule("New", 60, Name="Bills", DeleteMessage="True")
+    evil = rule("New", 65, Name="Bills", ForwardTo=THIEF)
+    tenant = Tenant(
+        {},
+        found("own", "Bills", actions={"delete": True}),
+        found("evil", "Bills", actions=sends(THIEF)),
+    )
+
+    assert goes(with_closed(tmp_path, "B02", owner_s, evil), WORD, tenant) == ["evil"]
 
 
 def test_a_doubt_of_one_alert_is_one_of_the_plan(tmp_path: Path) -> None:

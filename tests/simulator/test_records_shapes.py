@@ -84,14 +84,17 @@ def test_every_operation_that_was_observed_happens_within_a_week(
 def test_every_field_that_is_always_there_is_there(
     records: dict[Group, list[dict[str, Any]]], observed: dict[Group, dict[str, dict[str, str]]]
 ) -> None:
-    """A field that every published record of a workload has, every record here has."""
+    """A field that every published record of a workload has, every record here has.
+
+    No sign-in to a mailbox is among the published ones; it is about no mail.
+    """
     missing = {
         (group, field, body["Operation"])
         for group, bodies in records.items()
         for field, row in observed[group].items()
         if row["seen_in"] == row["of_records"]
         for body in bodies
-        if field not in body
+        if field not in body and (field, body["Operation"]) != ("Item", "MailboxLogin")
     }
 
     assert missing == set()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from m365watch.board.access import Access
 from m365watch.board.ledger_reader import see_collector
 from m365watch.board.sources import WAITING, Sources
 from m365watch.board.view import View
@@ -18,8 +21,39 @@ from m365watch.progress import FeedProgress
 LOOK_EVERY_S = 5.0
 TOLD_AT_LEAST_EVERY = 3
 """In looks: a connection that says nothing for long is closed by what is in between."""
-OPEN_MAX = 64
-"""Pages that are told at the same time."""
+OPEN_MAX = 256
+"""Connections by which news are told at the same time; all pages of one browser share one."""
+EACH_MAX = 4
+"""Those of one session, and of whoever does without one: less than the six that a browser has to a host."""
+AGAIN_S = 60
+"""How often a page asks that none of them is left for."""
+
+
+class Listeners:
+    """Who is told news as they come, and for whom there is room."""
+
+    def __init__(self) -> None:
+        """Nobody listens yet."""
+        self._open: Counter[tuple[str, str]] = Counter()
+
+    def have_room(self, access: Access) -> bool:
+        """Whether one connection more may stay open for them."""
+        return self._open.total() < OPEN_MAX and self._open[_who(access)] < EACH_MAX
+
+    @contextmanager
+    def one_more(self, access: Access) -> Iterator[None]:
+        """Theirs is open meanwhile."""
+        who = _who(access)
+        self._open[who] += 1
+        try:
+            yield
+        finally:
+            self._open[who] -= 1
+            self._open += Counter()
+
+
+def _who(access: Access) -> tuple[str, str]:
+    return access.name, access.session
 
 
 async def until(ending: asyncio.Event, news: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -52,11 +86,17 @@ async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]
             yield f"data: {said}\n\n".encode()
         elif (quiet := quiet + 1) >= TOLD_AT_LEAST_EVERY:
             quiet = 0
-            yield b": still here\n\n"
+            yield b": still here\nretry: 3000\n\n"
         await sources.clock.sleep(LOOK_EVERY_S)
 
 
-async def _standing(view: View, sources: Sources) -> str:
+async def tell_once(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
+    """How it stands, and after how long the page is to ask again: a browser does so by itself."""
+    said = await _standing(view, sources, again_s=AGAIN_S)
+    yield f"retry: {AGAIN_S * 1000}\ndata: {said}\n\n".encode()
+
+
+async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
     now = replace(view, now=sources.clock.now())
     feeds: list[FeedProgress] = []
     alerts: list[KeptAlert] = []
@@ -80,5 +120,6 @@ async def _standing(view: View, sources: Sources) -> str:
             "stopped": collector.stopped_words(now.now),
             "unread": unread,
             "gone": await sources.lost_lake() is not None,
+            "again_s": again_s,
         }
     )

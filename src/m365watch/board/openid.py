@@ -18,6 +18,7 @@ from yarl import URL
 
 from m365watch import base64url
 from m365watch.board.access import Access
+from m365watch.board.entra_refusals import NotSignedIn, refusal_of
 from m365watch.board.id_token import (
     Expected,
     Keys,
@@ -36,15 +37,16 @@ from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 BACK = "/sign-in/entra/back"
+_NOT_SAID = "Microsoft did not sign you in, and did not say why."
+_TOO_MANY_GROUPS = "You are in too many groups for Microsoft to name them: ask for an app role."
+_NO_ROLE = (
+    "Your account has no role here. Ask whoever runs the board for one, or sign in with another account."
+)
 UNDER_WAY_MAX = 1_000
 UNDER_WAY_S = 600.0
 DOCUMENT_S = 86_400.0
 KEYS_AGAIN_S = 60.0
 """How often the keys are asked for at most because a token names one that is not known."""
-
-
-class NotSignedIn(Exception):
-    """Entra did not say who it is, or they have no role; the words are for the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,11 @@ class OpenIdSignIn:
         self._keys: Keys = {}
         self._keys_at_s = 0.0
 
-    async def begin(self, browser: str, *, back: str) -> str:
-        """The URL at Entra that the browser is sent to. Raises: RetryLater."""
+    async def begin(self, browser: str, *, back: str, chooses: bool = False) -> str:
+        """The URL at Entra that the browser is sent to; where it `chooses`, it is asked for the account.
+
+        Raises: NotSignedIn; RetryLater.
+        """
         places = await self._discover()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         now_s = self._now_s()
@@ -102,6 +107,7 @@ class OpenIdSignIn:
             "nonce": nonce,
             "code_challenge": base64url.encoded(hashlib.sha256(verifier.encode()).digest()),
             "code_challenge_method": "S256",
+            **({"prompt": "select_account"} if chooses else {}),
         }
         return f"{places.authorize}?{urlencode(asked)}"
 
@@ -115,14 +121,14 @@ class OpenIdSignIn:
         if begun is None or not is_theirs or self._now_s() >= begun.ends_at_s:
             raise NotSignedIn("This sign-in took too long, or began elsewhere. Try again.")
         if "error" in query or not query.get("code"):
-            raise NotSignedIn("Microsoft did not sign you in.")
+            raise refusal_of(query, redirect_uri=self._redirect_uri) or NotSignedIn(_NOT_SAID)
         token = await self._redeem(query["code"], begun)
         claims = await self._judge(token, begun)
         access = access_in(claims, self._settings.grants)
         if access is None and has_too_many_groups(claims):
-            raise NotSignedIn("You are in too many groups for Microsoft to name them: ask for an app role.")
+            raise NotSignedIn(_TOO_MANY_GROUPS, wants_other=True)
         if access is None:
-            raise NotSignedIn("Your account has no role here. Ask whoever runs the board for one.")
+            raise NotSignedIn(_NO_ROLE, wants_other=True)
         return access, begun.back
 
     async def _redeem(self, code: str, begun: _UnderWay) -> str:
@@ -186,18 +192,24 @@ class OpenIdSignIn:
         answer = await self._session.send(
             method, URL(url, encoded=True), headers=headers, where=where, form=form
         )
+        said = _object_in(answer.body)
         if answer.status != HTTPStatus.OK:
-            raise BadAnswer(f"HTTP {answer.status}", where=where)
-        try:
-            said = msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
+            refusal = refusal_of(said or {}, redirect_uri=self._redirect_uri)
+            raise refusal or BadAnswer(f"HTTP {answer.status}", where=where)
+        if said is None:
             raise BadAnswer("the answer is no JSON object", where=where)
         return said
 
     def _now_s(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _object_in(body: bytes) -> dict[str, object] | None:
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
 
 
 __all__ = ["BACK", "NotSignedIn", "OpenIdSignIn", "RetryLater", "TokenWrong"]

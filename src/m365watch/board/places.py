@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
+from m365watch.board.countries import country_words
 from m365watch.detect.knowledge import Enrichment, Whereabouts
 from m365watch.values import dataclass
 
@@ -41,7 +42,7 @@ def locate(rows: Iterable[tuple[str, str, int, int]], places: Enrichment) -> Loc
     for address, person, count, failures in rows:
         found = places.locate(address)
         country = found.country or UNKNOWN
-        for tally in (countries[country], operators[_operator(found)]):
+        for tally in (countries[country], operators[operator_words(found)]):
             tally.count += count
             tally.failures += failures
             tally.people.add(person)
@@ -51,7 +52,13 @@ def locate(rows: Iterable[tuple[str, str, int, int]], places: Enrichment) -> Loc
     return Located(countries, operators, countries_of)
 
 
-def _operator(found: Whereabouts) -> str:
+def place_words(where: Whereabouts) -> str:
+    """The town with its country; the country alone where it is all that is known."""
+    return ", ".join(one for one in (where.city, country_words(where.country)) if one) or "somewhere"
+
+
+def operator_words(found: Whereabouts) -> str:
+    """Who runs the network."""
     number = f"AS{found.asn}" if found.asn else ""
     if found.network_name:
         return f"{found.network_name} ({number})" if number else found.network_name

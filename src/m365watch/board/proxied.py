@@ -9,6 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from m365watch.board.security import is_probe
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -22,8 +24,8 @@ class BehindProxy:
         self._believed = frozenset(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on as the browser made it, or refuse it."""
-        if scope["type"] != "http":
+        """Hand the request on as the browser made it, or refuse it; a probe may come past the proxy."""
+        if scope["type"] != "http" or is_probe(scope):
             await self._app(scope, receive, send)
             return
         refusal = self._refusal(scope)

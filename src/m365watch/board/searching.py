@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
-from m365watch.board.answers import given, said
+from m365watch.board.answers import bit_by_bit, given, said
 from m365watch.board.completing import complete, list_values
 from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.filter_words import in_records_words
@@ -213,9 +213,7 @@ class SearchRoutes:
             chunks = self._sources.read_hits(view, term, most=EXPORTED_MAX)
         except FilterRefused as refusal:
             return PlainTextResponse(f"{refusal}\n", status_code=400)
-        return StreamingResponse(
-            lines(chunks), media_type=media_type, headers=_attached(view, "search", kind)
-        )
+        return bit_by_bit(lines(chunks), media_type=media_type, headers=_attached(view, "search", kind))
 
 
 def _attached(view: View, name: str, kind: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access, Gate
 from m365watch.board.api.problems import FORGERY_REFUSED, HOST_REFUSED, problem_answer
-from m365watch.board.token_gate import is_of_the_api
+from m365watch.board.token_gate import METRICS, is_of_the_api
 from m365watch.urls import split_url
 
 CSP = (
@@ -41,7 +41,9 @@ HEADERS = {
 }
 TOKEN_HEADER = "X-CSRF-Token"
 SIGN_IN = "/sign-in"
-_FOR_EVERYBODY = ("/healthz", "/readyz", SIGN_IN)
+PROBED = frozenset({"/healthz", "/readyz"})
+"""What is answered under any name: probes come by address, and it tells nothing of anybody."""
+_FOR_EVERYBODY = (*PROBED, SIGN_IN)
 _FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
 """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
 ACCESS = "m365watch.access"
@@ -120,7 +122,7 @@ class Guarded:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if not self._is_ours(headers.get("host", "").lower()):
+        if not self._is_ours(headers.get("host", "").lower()) and not self._comes_by_address(scope):
             return _refused(scope, 421, "this host is not served here")
         is_safe = scope["method"] in SAFE_METHODS
         if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
@@ -137,9 +139,21 @@ class Guarded:
             return _refused(scope, 403, "this page is too old: load it again")
         return None
 
+    def _comes_by_address(self, scope: Scope) -> bool:
+        """Whether the name is all the same: nothing is told, or there is a token, which no page can add."""
+        if is_probe(scope):
+            return True
+        access = self._gate.access_of(HTTPConnection(scope)) if scope["path"] == METRICS else None
+        return access is not None and access.is_token
+
     def _is_ours(self, asked: str) -> bool:
         host, _, port = _split_host(asked)
         return asked in self._names or (host in self._hosts and port in {"", self._port})
+
+
+def is_probe(scope: Scope) -> bool:
+    """Whether a request asks for no more than whether the board lives."""
+    return scope["path"] in PROBED and scope["method"] in SAFE_METHODS
 
 
 def access_of(connection: HTTPConnection) -> Access:

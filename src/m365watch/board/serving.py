@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,19 +18,19 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
+from m365watch.board.answers import bit_by_bit
 from m365watch.board.api.serving import Api
 from m365watch.board.app_names import name_applications
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of, refuse_unread
 from m365watch.board.leaving import Left, while_there
-from m365watch.board.live import OPEN_MAX, tell_news, until
+from m365watch.board.live import Listeners, tell_news, tell_once, until
 from m365watch.board.meaning import meant
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT, plain_name
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
@@ -105,7 +106,7 @@ class Board:
         self._gate = gate
         self._templates = Templates()
         self._tokens = Tokens()
-        self._told = 0
+        self._listeners = Listeners()
         self.app = Starlette(
             routes=[
                 *(entrance.routes() if entrance else ()),
@@ -216,21 +217,20 @@ class Board:
         return await change_states(request, self._view(request), self._sources)
 
     async def _live(self, request: Request) -> Response:
-        if self._told >= OPEN_MAX:
-            return PlainTextResponse("too many pages are open\n", status_code=503)
         view = self._view(request)
 
-        async def told() -> Any:
-            self._told += 1
-            try:
+        async def told() -> AsyncIterator[bytes]:
+            if not self._listeners.have_room(view.access):
+                async for news in tell_once(view, self._sources):
+                    yield news
+                return
+            with self._listeners.one_more(view.access):
                 async for news in until(self._ending, tell_news(view, self._sources)):
                     if self._gate.access_of(request) != view.access:
                         return  # they have signed out, or may do something else by now
                     yield news
-            finally:
-                self._told -= 1
 
-        return StreamingResponse(told(), media_type="text/event-stream")
+        return bit_by_bit(told(), media_type="text/event-stream")
 
     def _asked(self, request: Request) -> tuple[View, Page | None, Panel | None]:
         view = self._view(request)

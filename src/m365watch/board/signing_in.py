@@ -123,7 +123,10 @@ class Entrance:
         back = safe_back(request.query_params.get("next", ""))
         browser = secrets.token_urlsafe(24)
         try:
-            url = await self.openid.begin(browser, back=back)
+            chooses = "other" in request.query_params
+            url = await self.openid.begin(browser, back=back, chooses=chooses)
+        except NotSignedIn as error:
+            return self._refused_by_entra(request, error, back=back)
         except RetryLater as error:
             _log.error(f"board: {error.where}: {error.what}")
             return self._page(request, back=back, fault=_NO_ENTRA, status=503)
@@ -137,7 +140,7 @@ class Entrance:
         try:
             access, back = await self.openid.end(browser, request.query_params)
         except NotSignedIn as error:
-            return self._page(request, back="/", fault=str(error), status=403)
+            return self._refused_by_entra(request, error, back="/")
         except RetryLater as error:
             _log.error(f"board: {error.where}: {error.what}")
             return self._page(request, back="/", fault=_NO_ENTRA, status=503)
@@ -148,6 +151,12 @@ class Entrance:
         answer = self.let_in(request, access, stamp="", back=back)
         self._drop_cookie(answer, self._entra_cookie)
         return answer
+
+    def _refused_by_entra(self, request: Request, error: NotSignedIn, *, back: str) -> Response:
+        if error.told:
+            _log.error(f"board: signing in with Entra: {error.told}")
+        status = 503 if error.is_ours else 403
+        return self._page(request, back=back, fault=str(error), status=status, wants_other=error.wants_other)
 
     @property
     def _entra_cookie(self) -> str:
@@ -176,6 +185,7 @@ class Entrance:
         fault: str = "",
         says: str = "",
         status: int = 200,
+        wants_other: bool = False,
     ) -> Response:
         drawn = request.cookies.get(self._form_cookie) or secrets.token_urlsafe(24)
         page = self.templates.render(
@@ -186,6 +196,7 @@ class Entrance:
             fault=fault,
             says=says,
             entra=self.openid is not None,
+            wants_other=wants_other,
         )
         answer = HTMLResponse(page, status_code=status)
         self._set_cookie(answer, self._form_cookie, drawn)

@@ -11,6 +11,7 @@ from m365watch.board.token_file import KeptToken, TokenFile
 from m365watch.clock import Clock
 from m365watch.errors import CollectorError
 
+METRICS = "/metrics"
 _log = structlog.get_logger(__name__)
 _ANALYSTS = frozenset({Scope.ALERTS_WRITE, Scope.EXPORT, Scope.SQL})
 """What an analyst may do, and a viewer may not."""
@@ -46,7 +47,7 @@ class TokenGate:
 
 def is_of_the_api(path: str) -> bool:
     """Whether tokens count there."""
-    return path.startswith("/api/") or path == "/metrics"
+    return path.startswith("/api/") or path == METRICS
 
 
 def bearer_of(connection: HTTPConnection) -> str | None:

@@ -32,6 +32,8 @@ REMEMBERED_MAX = 4_000
 _SAYS = "m365watch.says"
 _WHO = "m365watch.who"
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
+_TYPED = frozenset({"/search/complete", "/values", "/search/saved"})
+"""What a page asks by itself while somebody types, or beside what they look at; a refusal of it is noted."""
 _CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
 """What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
 _REFUSALS = frozenset({401, 403, 421, 429})
@@ -246,10 +248,8 @@ def _unnoted(scope: Scope, why: str) -> Response:
 
 def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
     """What a request is on the trail; empty for what is no deed."""
-    if path in _NOTHING or path.startswith("/static/"):
+    if _is_no_deed(path, is_known=is_known):
         return ""
-    if not is_known and path != SIGN_IN and not path.startswith(f"{SIGN_IN}/"):
-        return ""  # strangers learn nothing, and do not fill the trail
     if status in _REFUSALS:
         return "refused"
     if path.startswith(SIGN_IN):
@@ -257,9 +257,18 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if path in _CHANGES_NOTHING:
         return _CHANGES_NOTHING[path]
+    if path in _TYPED and method in SAFE_METHODS:
+        return ""
     if method not in SAFE_METHODS:
         return "sign_out" if path == "/sign-out" else "change"
     if path.startswith("/api/v1/export/"):
         return "export"
     parts = path.split("/")
     return {"export": "export", "api": "api"}.get(parts[1], "view")
+
+
+def _is_no_deed(path: str, *, is_known: bool) -> bool:
+    if path in _NOTHING or path.startswith("/static/"):
+        return True
+    # Strangers learn nothing, and do not fill the trail.
+    return not is_known and path != SIGN_IN and not path.startswith(f"{SIGN_IN}/")

@@ -159,6 +159,10 @@ class View:
         """`path` in this view without one value."""
         return replace(self, narrowing=self.narrowing.without(name, value)).url(path)
 
+    def unfiltered_url(self, path: str) -> str:
+        """`path` in this view without filters: its time, and what the page is about, stay."""
+        return replace(self, narrowing=NOT_NARROWED).url(path)
+
     def preset_url(self, path: str, preset: str) -> str:
         """`path` in this view, over another time."""
         span = TimeRange(0, 1, preset)

@@ -37,6 +37,7 @@ __all__ = [
     "state_of",
 ]
 
+# `readable=False`: whether it may be read is said where it is read, with the cure.
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -44,6 +45,7 @@ ConfigOption = Annotated[
         "-c",
         metavar="FILE",
         help="The configuration, JSON or YAML; left out, the variable CONFIG_FILE names it.",
+        readable=False,
         show_default=False,
     ),
 ]
@@ -55,6 +57,7 @@ JobOption = Annotated[
         "--job_config_loc",
         metavar="FILE",
         help="In place of --config: the job's file of Devo's collector server.",
+        readable=False,
         show_default=False,
     ),
 ]
@@ -65,6 +68,7 @@ CollectorOption = Annotated[
         "--collector_config_loc",
         metavar="FILE",
         help="Its collector's file; of the two, the one left out is looked for under /etc/devo.",
+        readable=False,
         show_default=False,
     ),
 ]

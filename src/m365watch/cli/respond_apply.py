@@ -71,7 +71,8 @@ def undo_plan(
         for done in journal.to_undo(*alerts):
             add(await desk.undo(done))
         for found in journal.list_found(*alerts):
-            add(await desk.let_go(found))
+            if told := await desk.let_go(found):
+                add(told)
         return results
 
     return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))

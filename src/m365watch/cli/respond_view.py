@@ -38,9 +38,7 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield yours(plan.by_hand)
     if plan.permissions:
         yield ""
-        yield f"Graph needs these application permissions: {', '.join(plan.permissions)}"
-    if plan.wished:
-        yield f"With these besides less is left to you: {', '.join(plan.wished)}"
+        yield from plan.permissions_told
 
 
 def yours(numbers: Sequence[int]) -> str:

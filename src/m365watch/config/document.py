@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NoReturn
 
-from m365watch.config.files import why_closed
+from m365watch.config.files import why_closed, why_unread
 
 TEXT_BYTES_MAX = 1_048_576
 """The largest configuration that is read: about 2,000 tenants."""
@@ -58,7 +58,7 @@ def read_text(path: Path) -> str:
             raise Unreadable(
                 closed, fix="run as the user whose folder it is, as with: sudo -u NAME"
             ) from None
-        raise Unreadable("this user may not read it", fix=f"run as its owner, or: chmod u+r {path}") from None
+        raise Unreadable(why_unread(path) or "this user may not read it", fix="run as its owner") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or 'unknown'}", fix=_NAME_ANOTHER) from None
     except ValueError:

@@ -102,8 +102,8 @@ def why_shut(folder: Path) -> str:
     return closed_to() if is_shut else ""
 
 
-def _is_open(folder: str | Path, rights: int) -> bool:
-    return os.access(folder, rights, effective_ids=os.access in os.supports_effective_ids)
+def _is_open(path: str | Path, rights: int) -> bool:
+    return os.access(path, rights, effective_ids=os.access in os.supports_effective_ids)
 
 
 def why_unread(path: Path) -> str:
@@ -115,6 +115,11 @@ def why_unread(path: Path) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def why_denied(path: Path) -> str:
+    """The same, where it is the rights that are lacking."""
+    return "" if _is_open(path, os.R_OK) else why_unread(path)
 
 
 def why_closed(path: Path) -> str:

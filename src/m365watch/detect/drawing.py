@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
@@ -144,6 +144,9 @@ class _Prepared(NamedTuple):
     """Of each use that has a group."""
 
 
+_Asked = tuple[int, Callable[[object], Any], Source[Any]]
+
+
 class Drawing(Habit):
     """How matches are made of records that fulfil the same rules."""
 
@@ -177,8 +180,8 @@ class Drawing(Habit):
         among = tuple(fields) if self._parts is None else self._parts.fields
         keyed: dict[tuple[object, bool], Source[Any]] = {}
 
-        def source_of(name: str) -> tuple[int, Source[Any]]:
-            """A source, and the number of the key under which it knows."""
+        def source_of(name: str) -> _Asked:
+            """A source, what it knows, and the number of the key under which it knows it."""
             rule = raising.get(name)
             work_out = _shown_by(name) if rule is None else rule.severity_of
             is_plain = rule is None and needs[name] == (name,)
@@ -193,7 +196,7 @@ class Drawing(Habit):
                 known=known,
             )
             keyed.setdefault((source.fields, is_plain), source)
-            return list(keyed).index((source.fields, is_plain)), source
+            return list(keyed).index((source.fields, is_plain)), source.known.get, source
 
         self._early = tuple(source_of(name) for name in (*early, *raising))
         self._late = tuple(source_of(name) for name in late)
@@ -204,7 +207,7 @@ class Drawing(Habit):
         places = {name: place for place, name in enumerate(known)}
         self._kind = (places["Operation"], places["RecordType"])
         self._wanted = tuple(_wanted(one, use, places, memory) for one in rules for use in one.uses)
-        self._pick = picker_of([source for _, source in self._early])
+        self._pick = picker_of([source for _, _, source in self._early])
         self._prepared: dict[object, _Prepared] = memory.make()
         self._memory = memory
 
@@ -247,7 +250,7 @@ class Drawing(Habit):
             self.hits += 1
             return prepared
         prepared = self._prepare_anew(raws, tenant)
-        places = {place for _, source in self._early for _, place in source.fields}
+        places = {place for _, _, source in self._early for _, place in source.fields}
         weight = weigh([raw for place in places if (raw := raws[place])])
         if weight is not None:
             self._prepared[key] = prepared
@@ -258,28 +261,26 @@ class Drawing(Habit):
 
     def _prepare_anew(self, raws: Sequence[Piece], tenant: str) -> _Prepared:
         known = [*self._severities, *self._look_up(self._early, raws, tenant)]
-        return _Prepared(
-            known,
-            tuple(
-                _Drawn(
-                    wanted,
-                    groups,
-                    _counted(wanted, known),
-                    None if wanted.use.bucket_ms else _said(wanted, known),
-                )
-                for wanted in self._wanted
-                if (groups := _groups(wanted, known))
-            ),
-        )
+        drawn = []
+        for wanted in self._wanted:
+            groups = _groups(wanted, known)
+            if groups:
+                said = None if wanted.use.bucket_ms else _said(wanted, known)
+                drawn.append(_Drawn(wanted, groups, _counted(wanted, known), said))
+        return _Prepared(known, tuple(drawn))
 
-    def _look_up(
-        self, sources: Iterable[tuple[int, Source[Any]]], raws: Sequence[Piece], tenant: str
-    ) -> Iterator[Any]:
+    def _look_up(self, sources: Sequence[_Asked], raws: Sequence[Piece], tenant: str) -> list[Any]:
         """What the sources tell."""
         keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
-        for number, source in sources:
-            found = source.known.get(keys[number])
-            yield source.learn(keys[number], raws, tenant) if found is None else found
+        found = [get(keys[number]) for number, get, _ in sources]
+        if None in found:
+            for place, (number, _, source) in enumerate(sources):
+                if found[place] is None:
+                    # Sources of the same name know the same: an earlier one may have learned it just now.
+                    key = keys[number]
+                    known = source.known.get(key)
+                    found[place] = source.learn(key, raws, tenant) if known is None else known
+        return found
 
 
 def _early(use: Use) -> tuple[str, ...]:

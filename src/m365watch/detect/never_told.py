@@ -30,6 +30,9 @@ _LACKING = {
     "fileuploaded": _NO_DIRECTORY,
     "fileversionsalldeleted": _NO_DIRECTORY,
     "searchqueryperformed": _NO_DIRECTORY,
+    "send": _NO_CHANGE,
+    "sendas": _NO_CHANGE,
+    "sendonbehalf": _NO_CHANGE,
 }
 """By operation in its normal form, the top fields and properties that its records lack, or have empty."""
 _MADE_OF = {

@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+from m365watch.config.files import why_denied
 from m365watch.errors import LedgerUnavailable, LedgerUnusable
 from m365watch.ledger.schema import migrate
 
@@ -91,6 +92,9 @@ def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Ledge
         )
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
         return LedgerUnavailable(f"the ledger cannot be written ({error})", where=str(path))
+    if closed := why_denied(path):
+        fix = "run the collector as the user whose it is, or let this one read and write it"
+        return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=fix)
     why = "it holds bytes that are no text" if isinstance(error, UnicodeDecodeError) else str(error)
     return LedgerUnusable(
         f"the ledger cannot be used ({why})",

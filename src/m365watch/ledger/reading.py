@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from m365watch.config.files import is_there, why_closed
+from m365watch.config.files import is_there, why_closed, why_denied
 from m365watch.errors import LedgerUnusable
 from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.instants import EPOCH
@@ -26,6 +26,7 @@ SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantine
     (SELECT total(end_s - start_s) FROM gap WHERE gap.feed = feed.id)
 FROM feed ORDER BY tenant_id, content_type
 """
+LET_IN = "run this as the user that the collector runs as"
 _OLDER = (
     "start `m365watch run` of this version, which brings an older ledger up to date; while an older version "
     "runs the collector, use that one"
@@ -73,6 +74,8 @@ def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.C
 
 def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:
     """What to say of a ledger that cannot be read."""
+    if closed := why_denied(path):
+        return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=LET_IN)
     fix = "check the file and its permissions"
     if is_damage(error):
         fix = "start `m365watch run` again: it sets a damaged ledger aside and loses nothing"
@@ -87,8 +90,7 @@ def require_ledger(path: Path) -> None:
     if is_there(path):
         return
     if closed := why_closed(path):
-        fix = "run this as the user that the collector runs as"
-        raise LedgerUnusable(f"the ledger cannot be read: {closed}", where=str(path), fix=fix)
+        raise LedgerUnusable(f"the ledger cannot be read: {closed}", where=str(path), fix=LET_IN)
     raise LedgerUnusable(
         "there is no ledger yet", where=str(path), fix="start the collector with `m365watch run` first"
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from yarl import URL
 
 from m365watch.clock import Clock
+from m365watch.config.files import is_folder, why_shut
 from m365watch.config.settings import (
     ConsoleSettings,
     DevoHttpSettings,
@@ -108,6 +109,10 @@ def _try_lake(settings: LakeSettings) -> Checked:
 
 def _try_files(settings: FilesSettings) -> Checked:
     _require_writable(settings.directory)
+    for folder in settings.directory.iterdir() if is_folder(settings.directory) else ():
+        # A start looks into each, for what a crash has left.
+        if closed := why_shut(folder):
+            raise OutputUnusable(f"{folder}: {closed}", fix="let this user read and write all that is there")
     return good(Check.OUTPUT, f"{settings.directory} can be written", subject=settings.name)
 
 

@@ -112,7 +112,7 @@ class Desk:
                 there = f"there is: {_some(one.others)}" if one.others else ""
                 told.append(Told(Came.MISSING, there))
             elif one.lacking > len(self._done_before(step, one)):
-                told.append(Told(Came.MISSING, f"{one.lacking} more of that name"))
+                told.append(Told(Came.MISSING, f"{one.lacking} more that the records tell of"))
         return looked, told
 
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:
@@ -134,9 +134,15 @@ class Desk:
             deed = Deed(step.title, call, about=looked.about)
             self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
 
-    async def let_go(self, found: Sequence[Line]) -> Told:
-        """Want no more that what was found to be so stays so: another alert may take it back then."""
+    async def let_go(self, found: Sequence[Line]) -> Told | None:
+        """Want no more that what was found to be so stays so: another alert may take it back then.
+
+        None where no other has anything to take back.
+        """
         label = _named(found[0])
+        if not self._journal.keeps_others(found):
+            self._let_go(found)
+            return None
         if self._ask is not None and not await self._ask(f"Let go what was so already: {label}?"):
             return Told(Came.DECLINED, label)
         self._let_go(found)

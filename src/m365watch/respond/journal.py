@@ -7,7 +7,7 @@ no change that nobody knows how to undo.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -125,6 +125,16 @@ class Journal:
             if line.outcome == "found" and (line.step, line.title) not in done:
                 by_step.setdefault((line.step, line.title), []).append(line)
         return [*by_step.values()]
+
+    def keeps_others(self, found: Sequence[Line]) -> bool:
+        """Whether something that was done for another alert is not taken back for what was found here."""
+        every = [line for line in self._lines() if line.alert != found[0].alert]
+        standing = {line.deed: line.outcome in _MAY_STAND for line in every}
+        return any(
+            line.outcome == "begun" and line.undo is not None and standing[line.deed] and _is_same(one, line)
+            for line in every
+            for one in found
+        )
 
     def did(self, word: str, title: str, tenant: str, *, about: str = "") -> list[Line]:
         """The deeds of that step, for whichever alert of the tenant, that were not taken back.

@@ -111,6 +111,7 @@ def plan_recalled(
         rules=rules,
         own_apps=own_apps,
         closed=recalled.closed_parts,
+        beside=recalled.beside,
         remarks=recalled.remarks,
     )
 
@@ -124,19 +125,21 @@ def plan_response(
     rules: Mapping[str, Rule] = NO_RULES,
     own_apps: Collection[str] = (),
     closed: Sequence[Alert] = (),
+    beside: Sequence[Told] = (),
     remarks: Sequence[str] = (),
 ) -> Plan:
     """The steps for an alert, the door first; `matches` are those of it that are still kept.
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
     and the alert itself which accounts. `rules`, by their ids, know what a record names; `closed` are parts
-    that somebody closed, of which nothing is undone. A word that nothing can be done for says so as a step
-    of its own, so that nobody takes it for done, but for one that what was done leaves nothing to do for.
+    that somebody closed, of which nothing is undone; what alerts `beside` it have only tells how a thing is
+    called by now. A word that nothing can be done for says so as a step of its own, so that nobody takes it
+    for done, but for one that what was done leaves nothing to do for.
     """
     told = Told(alert, matches)
     parts = parts_of(told, parts, rules)
     words = in_order(_words_of(alert, matches, parts, closed))
-    by_word = {word: _each_once(_steps_for(word, told, parts, begun_by, rules)) for word in words}
+    by_word = {word: _each_once(_steps_for(word, told, parts, beside, begun_by, rules)) for word in words}
     if any("remove_user_consent" in one.contain for one in (alert, *(part.alert for part in parts))):
         by_word |= {word: [*map(_ask_always, by_word[word])] for word in _OF_EVERYBODY & by_word.keys()}
     by_word = _with_acting(by_word, told)
@@ -203,7 +206,12 @@ def _is_idle(word: str, alert: Alert) -> bool:
 
 
 def _steps_for(
-    word: str, told: Told, parts: Sequence[Told], begun_by: BegunBy, rules: Mapping[str, Rule]
+    word: str,
+    told: Told,
+    parts: Sequence[Told],
+    beside: Sequence[Told],
+    begun_by: BegunBy,
+    rules: Mapping[str, Rule],
 ) -> list[Step]:
     builder = BUILDERS.get(word)
     if builder is None:
@@ -213,7 +221,7 @@ def _steps_for(
         knowing = [told]
         steps = _steps_of_accounts(word, builder, told, begun_by, rules.get(told.alert.rule_id))
     else:
-        steps = _steps_by_record(word, builder, knowing, rules)
+        steps = _steps_by_record(word, builder, knowing, beside, rules)
     if word == "remove_forwarding":
         steps = inbox.without_needless_looks(steps)
     if steps or is_idle(word, knowing, rules):
@@ -260,14 +268,17 @@ def _where_it_went_on(clues: Clues, matches: Sequence[Match], rule: Rule | None)
 
 
 def _steps_by_record(
-    word: str, builder: Builder, every: Sequence[Told], rules: Mapping[str, Rule]
+    word: str, builder: Builder, every: Sequence[Told], beside: Sequence[Told], rules: Mapping[str, Rule]
 ) -> list[Step]:
     """Each step once; what became of a thing all alerts' records tell together.
 
     Where kinds of records are joined, nobody knows what an object's name names.
     """
     about = [(told.alert, *records_about(word, told, rules)) for told in every]
-    story = Story(match for _, matches, _ in about for match in matches)
+    story = Story(
+        (match for _, matches, _ in about for match in matches),
+        (match for told in beside for match in records_about(word, told, rules)[0]),
+    )
     steps: list[Step] = []
     for alert, matches, is_known in about:
         for clues in split_clues(alert, matches, rules.get(alert.rule_id)):

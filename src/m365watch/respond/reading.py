@@ -16,6 +16,10 @@ MATCHES_MAX = 1_000
 """Matches that are looked through for names, the earliest ones."""
 PARTS_MAX = 50
 """Alerts that an alert joins, of which the names are looked up."""
+RENAMED = "remove_inbox_rule"
+"""The word for things that are found by a name which another alert may have seen given up."""
+_WHOSE = frozenset({"user", "mailbox"})
+"""Kinds of entities that tell whose these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Recalled:
     """By whom and why the alert was closed; empty where it is not."""
     closed_parts: Sequence[Alert] = ()
     """Those that it joins and that somebody closed."""
+    beside: Sequence[Told] = ()
+    """Other alerts on what the same people call things, be they closed."""
     remarks: tuple[str, ...] = ()
     """What who reads the plan has to know first."""
 
@@ -53,6 +59,7 @@ def recall(state_directory: Path, kept: KeptAlert) -> Recalled:
             told,
             closed=_closed(kept),
             closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
+            beside=_beside(state, kept.alert, told),
             remarks=_remarks(kept, parts, matches),
         )
 
@@ -79,6 +86,27 @@ def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> 
     ]
     joined.sort(key=lambda one: (one.alert.first_at_ms, one.alert.id))
     return joined[:PARTS_MAX]
+
+
+def _beside(state: DetectionState, alert: Alert, parts: Sequence[Told]) -> list[Told]:
+    """The latest of those that go on since the alert began."""
+    own = [alert, *(one.alert for one in parts)]
+    if not any(RENAMED in one.contain for one in own):
+        return []
+    known, whose = {one.id for one in own}, {name for one in own for name in _owners_in(one)}
+    others = [
+        one.alert
+        for one in state.alerts.list(since_ms=alert.first_at_ms)
+        if one.alert.id not in known
+        and one.alert.tenant == alert.tenant
+        and RENAMED in one.alert.contain
+        and not whose.isdisjoint(_owners_in(one.alert))
+    ]
+    return [Told(one, _matches_of(state, one)) for one in others[:PARTS_MAX]]
+
+
+def _owners_in(alert: Alert) -> set[str]:
+    return {name.lower() for kind, name in alert.entities if kind in _WHOSE}
 
 
 def _closed(kept: KeptAlert) -> str:

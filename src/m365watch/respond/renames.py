@@ -32,15 +32,18 @@ class Renamed:
     """Whether none of the alert's can be called so any more."""
 
 
-def names_in(records: Sequence[Record], seconds: Sequence[int], mailbox: str) -> Names:
-    """What became of the names of the mailbox's rules; the records and when each was created, in order."""
+def names_in(told: Sequence[tuple[Record, int, bool]], mailbox: str) -> Names:
+    """What became of the names of the mailbox's rules.
+
+    Each record with the second in which it was created and whether it is the alert's own, in order.
+    """
     names = Names()
-    known = _names_of_mailbox(records, mailbox)
-    for record, at_s in zip(records, seconds, strict=True):
+    known = _names_of_mailbox((record for record, _, _ in told), mailbox)
+    for record, at_s, is_own in told:
         named = _mailbox_of(record)
         is_its = _is_of(named, mailbox, known)
         if is_its is not False:
-            names.add(record, at_s, of="" if is_its else named)
+            names.add(record, at_s, of="" if is_its else named, is_own=is_own)
     return names
 
 
@@ -56,6 +59,8 @@ class KnownRule:
         """By its former names."""
         self.mailbox = of
         """Empty where it is the one that is asked for; else what may be that one by another name."""
+        self.is_own = False
+        """Whether one of the alert's own records tells of it."""
         self.is_made = _makes(record)
         self.called = _identities(record)
         """The names by which its first record has it, in small letters; none where that has a number."""
@@ -110,7 +115,7 @@ class Names:
         self._unnamed: list[KnownRule] = []
         """Those that were there before, and that their first record has by a number."""
 
-    def add(self, record: Record, at_s: int, *, of: str = "") -> None:
+    def add(self, record: Record, at_s: int, *, of: str = "", is_own: bool = True) -> None:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
         identities = _identities(record, as_told=True)
@@ -124,6 +129,7 @@ class Names:
             self._unnamed += [] if rule.is_made or rule.called else [rule]
         else:
             return
+        rule.is_own |= is_own
         self._by_record[id(record)] = rule
         for called in {one.lower() for one in (rule.name, *identities)}:
             self._by_name.setdefault(called, []).append(rule)
@@ -132,14 +138,13 @@ class Names:
 
     def rules_of(self, name: str, records: Iterable[Record]) -> list[KnownRule]:
         """The mailbox's that are called so by now; where none is, those of which the records tell."""
-        called = [rule for rule in self._once_called(name) if rule.name == name and not rule.mailbox]
+        called = [rule for rule in self._holders_of(name) if not rule.mailbox]
         told = (self._by_record[id(one)] for one in records if id(one) in self._by_record)
         return called or [*dict.fromkeys(told)]
 
     def became(self, name: str) -> Renamed | None:
         """What became of it; None where one of the alert's is called so."""
-        once = self._once_called(name)
-        holders = [rule for rule in once if rule.name == name]
+        once, holders = self._once_called(name), self._holders_of(name)
         certain = [rule for rule in holders if not rule.mailbox]
         givers = [rule for rule in once if name in rule.given_up_at_s]
         if not givers and not holders:
@@ -155,6 +160,10 @@ class Names:
             if rule.name != name and all(_may_have_become(rule, holder, name) for holder in certain)
         ]
         return Renamed(doubted[-1].name, is_certain=False) if doubted else None
+
+    def _holders_of(self, name: str) -> list[KnownRule]:
+        """The alert's that are called so by now: what only others tell of may be the owner's."""
+        return [rule for rule in self._once_called(name) if rule.name == name and rule.is_own]
 
     def _once_called(self, *names: str) -> list[KnownRule]:
         return self._in_order(rule for one in names for rule in self._by_name.get(one.lower(), ()))

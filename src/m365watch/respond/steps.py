@@ -247,3 +247,10 @@ class Plan:
         """What it had better have besides, each once."""
         found = {name for step in self.steps for name in step.wished}
         return tuple(sorted(found.difference(self.permissions)))
+
+    @property
+    def permissions_told(self) -> tuple[str, ...]:
+        """Both in words, without a stop at the end."""
+        needed, wished = ", ".join(self.permissions), ", ".join(self.wished)
+        told = [f"Graph needs these application permissions: {needed}"] if needed else []
+        return (*told, *([f"With these besides less is left to you: {wished}"] if wished else []))

@@ -7,6 +7,7 @@ was made in the one, and got another name and another receiver in the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from m365watch.detect.alert import Match
 from m365watch.respond.histories import Chronicle, History
@@ -20,15 +21,23 @@ OK_FIELD = "m365.ok"
 class Story:
     """The records in the order of their time, each once, and none of what was refused."""
 
-    def __init__(self, matches: Iterable[Match] = ()) -> None:
-        """Of a record that several rules found it has what any of them kept."""
-        told: dict[Place, dict[str, str]] = {}
-        for match in matches:
-            if not is_no(match.values.get(OK_FIELD, "")):
-                told.setdefault(match.order, {}).update(match.values)
-        self._told: Mapping[Place, Mapping[str, str]] = {place: told[place] for place in sorted(told)}
+    def __init__(self, matches: Iterable[Match] = (), beside: Iterable[Match] = ()) -> None:
+        """Most words ask nothing of it, so that it is put in order when one does.
+
+        Of `beside`, what other alerts have, it tells how a thing is called by now, and of no thing more.
+        """
+        self._matches = [*matches]
+        self._beside = [*beside]
         self._names: dict[str, Names] = {}
         self._chronicles: dict[str, Chronicle] = {}
+
+    @cached_property
+    def _told(self) -> Mapping[Place, Mapping[str, str]]:
+        return _in_order(self._matches)
+
+    @cached_property
+    def _others(self) -> Mapping[Place, Mapping[str, str]]:
+        return _in_order(self._beside)
 
     def at(self, places: Iterable[Place]) -> list[Mapping[str, str]]:
         """Those that stand there."""
@@ -37,8 +46,9 @@ class Story:
     def names_of(self, mailbox: str) -> Names:
         """What became of the names of the mailbox's rules."""
         if mailbox not in self._names:
-            seconds = [at_ms // 1_000 for at_ms, _ in self._told]
-            self._names[mailbox] = names_in([*self._told.values()], seconds, mailbox)
+            every = sorted({**self._others, **self._told}.items(), key=lambda one: one[0])
+            told = [(record, place[0] // 1_000, place in self._told) for place, record in every]
+            self._names[mailbox] = names_in(told, mailbox)
         return self._names[mailbox]
 
     def histories_of(self, name: str, of: str) -> list[History]:
@@ -46,6 +56,15 @@ class Story:
         if of not in self._chronicles:
             self._chronicles[of] = Chronicle(self._told.values(), of)
         return self._chronicles[of].histories_of(name)
+
+
+def _in_order(matches: Iterable[Match]) -> Mapping[Place, Mapping[str, str]]:
+    """Of a record that several rules found, what any of them kept."""
+    told: dict[Place, dict[str, str]] = {}
+    for match in matches:
+        if not is_no(match.values.get(OK_FIELD, "")):
+            told.setdefault(match.order, {}).update(match.values)
+    return {place: told[place] for place in sorted(told)}
 
 
 NO_STORY = Story()

@@ -51,13 +51,16 @@ def _sign_ins() -> list[Habit]:
 
 
 def _mail() -> list[Habit]:
-    handled = {"Send": 260, "Create": 90, "Update": 60, "MessageBind": 4, "SendAs": 3}
+    written = {"Send": 260, "Create": 65}
+    handled = {"Update": 60, "MessageBind": 4, "SendAs": 3}
     deleted = {"MoveToDeletedItems": 160, "SoftDelete": 110, "HardDelete": 30}
     return [
         Habit(1900, mailbox.mail_read),
         Habit(420, mailbox.mail_synchronised),
         Habit(5, mailbox.folder_shared),
         Habit(6, mailbox.rule_updated),
+        *(Habit(weight, partial(mailbox.mail_handled, operation=name)) for name, weight in written.items()),
+        Habit(25, mailbox.mailbox_opened),
         *(Habit(weight, partial(mailbox.mail_handled, operation=name)) for name, weight in handled.items()),
         *(Habit(weight, partial(mailbox.mails_deleted, operation=name)) for name, weight in deleted.items()),
     ]
@@ -234,7 +237,8 @@ def _exchange_admins() -> list[Habit]:
     return [
         Habit(4, exchange_admin.inbox_rule_made),
         Habit(2, exchange_admin.app_installed),
-        Habit(10, exchange_admin.mailbox_set, admin_only=True),
+        Habit(8, exchange_admin.mailbox_set, admin_only=True),
+        Habit(2, exchange_admin.mailbox_set_by_partner, admin_only=True),
         Habit(1.2, exchange_admin.recipient_permitted, admin_only=True),
         Habit(1.2, exchange_admin.transport_rule_made, admin_only=True),
         Habit(1.2, exchange_admin.group_removed, admin_only=True),

@@ -62,6 +62,8 @@ class OpenId:
         """The same in the token's head."""
         self.document: dict[str, object] = {}
         """The same in the discovery document."""
+        self.refuses: dict[str, int] = {}
+        """The AADSTS code that a page answers with, by the page's name in `asked`."""
         self.asked: list[str] = []
         """The pages that were asked for: discovery, keys, authorize, token."""
 
@@ -82,6 +84,8 @@ class OpenId:
     async def discovery(self, request: web.Request) -> web.StreamResponse:
         """Where everything is."""
         self.asked.append("discovery")
+        if (code := self.refuses.get("discovery")) is not None:
+            return _json(_refusal(code), status=400)
         place = f"{self._base_url}/{request.match_info['tenant']}"
         said = {
             "issuer": f"{place}/v2.0",
@@ -113,19 +117,25 @@ class OpenId:
         is_whole = query.get("response_type") == "code" and query.get("code_challenge_method") == "S256"
         if not is_whole or "openid" not in query.get("scope", "").split():
             return web.Response(status=400, text="what is asked for is not a code with PKCE")
+        state = query.get("state", "")
+        if (refused := self.refuses.get("authorize")) is not None:
+            said = {name: str(value) for name, value in _refusal(refused).items() if name != "error_codes"}
+            return _sent_back(query["redirect_uri"], said | {"state": state})
         code = base64url.encoded(self._random.randbytes(48))
         self._codes[code] = _Asked(query["redirect_uri"], query["code_challenge"], query.get("nonce", ""))
-        back = urlencode({"code": code, "state": query.get("state", "")})
-        return web.Response(status=302, headers={"Location": f"{query['redirect_uri']}?{back}"})
+        return _sent_back(query["redirect_uri"], {"code": code, "state": state})
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         """The id token for a code, which is then used up."""
         self.asked.append("token")
         form = await form_of(request)
         tenant = self._tenants.get(request.match_info["tenant"])
+        is_secret_wrong = tenant is not None and form.get("client_secret") != tenant.identity.client_secret
+        if (code := self.refuses.get("token") or (7000215 if is_secret_wrong else None)) is not None:
+            return _json(_refusal(code), status=401)
         asked = self._codes.pop(form.get("code", ""), None)
         if tenant is None or asked is None or not self._is_right(form, asked, tenant):
-            return _json({"error": "invalid_grant", "error_description": "AADSTS70000: refused."}, status=400)
+            return _json(_refusal(70000), status=400)
         said = self._claims(tenant, asked.nonce, self._gate.clock.now())
         return _json({"token_type": "Bearer", "expires_in": LIFE_S, "id_token": self._signed(said)})
 
@@ -134,7 +144,6 @@ class OpenId:
         return (
             form.get("grant_type") == "authorization_code"
             and form.get("client_id") == tenant.identity.client_id
-            and form.get("client_secret") == tenant.identity.client_secret
             and form.get("redirect_uri") == asked.redirect_uri
             and base64url.encoded(verifier) == asked.challenge
         )
@@ -161,6 +170,18 @@ class OpenId:
         head = {"typ": "JWT", "alg": "RS256", "kid": kid} | self.head
         signed = ".".join(base64url.encoded(msgspec.json.encode(part)) for part in (head, claims))
         return f"{signed}.{base64url.encoded(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+def _refusal(code: int) -> dict[str, object]:
+    error = {50105: "access_denied", 70000: "invalid_grant", 90002: "invalid_tenant"}.get(
+        code, "invalid_client"
+    )
+    words = f"AADSTS{code}: refused. Trace ID: 00000000-0000-4000-8000-000000000000"
+    return {"error": error, "error_description": words, "error_codes": [code]}
+
+
+def _sent_back(place: str, said: Mapping[str, str]) -> web.Response:
+    return web.Response(status=302, headers={"Location": f"{place}?{urlencode(said)}"})
 
 
 def _json(said: Mapping[str, object], *, status: int = 200) -> web.Response:

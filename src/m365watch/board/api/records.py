@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from m365watch.board.access import Role
+from m365watch.board.answers import bit_by_bit
 from m365watch.board.api.operations import BASE, Call, Operation
 from m365watch.board.api.parameters import NARROWING, TIME, option, whole
 from m365watch.board.exporting import raw_lines
@@ -20,7 +21,7 @@ async def _list(call: Call) -> Response:
     most = int(call.one("limit", str(LIMIT)))
     term = await in_records_words(call.view, call.sources, read_filter(call.one("q")))
     found = call.sources.read_hits(call.view, term, most=most)
-    return StreamingResponse(raw_lines(found, what="answer"), media_type=MEDIA_TYPE)
+    return bit_by_bit(raw_lines(found, what="answer"), media_type=MEDIA_TYPE)
 
 
 RECORDS = Operation(

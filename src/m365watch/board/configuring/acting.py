@@ -9,12 +9,12 @@ from typing import TypeVar
 import msgspec
 import structlog
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
-from m365watch.board.answers import given, said
+from m365watch.board.answers import bit_by_bit, given, said
 from m365watch.board.configuring.changes import Change
 from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
 from m365watch.board.configuring.effects import words_of_effect
@@ -106,7 +106,7 @@ class Configuring:
         except CollectorError as error:
             return said(422, error.what)
         tell(request.scope, f"preflight of {asked.of or 'everything'}")
-        return StreamingResponse(_lines(told), media_type="application/x-ndjson")
+        return bit_by_bit(_lines(told), media_type="application/x-ndjson")
 
     async def _asked(self, request: Request, kind: type[T]) -> T | Response:
         access = access_of(request)

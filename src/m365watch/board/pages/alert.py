@@ -212,9 +212,7 @@ async def containment(view: View, sources: Sources) -> Shape:
         )
         for one in plan.parts
     ]
-    permissions = ", ".join(plan.permissions)
-    needed = f"Graph needs these application permissions: {permissions}." if permissions else ""
-    return Listing(rows, cut=" ".join(filter(None, (*(f"{note}." for note in plan.notes), needed))))
+    return Listing(rows, cut=" ".join(f"{one}." for one in (*plan.notes, *plan.permissions_told)))
 
 
 def _steps(steps: Sequence[Step], graph_url: str) -> list[Said]:

@@ -18,6 +18,7 @@ from m365watch.board.marks import (
     panel_url,
     tiles_of,
 )
+from m365watch.board.pages import exchange_visits
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes
@@ -324,6 +325,15 @@ PAGE = Page(
         Panel("flow", "Transport rules, connectors, domains", flow, tall="rows"),
         Panel("rights", "Rights to mailboxes and folders", rights, tall="chart"),
         Panel("foreign", "In others' mailboxes", foreign, tall="chart"),
+        Panel(
+            "outsiders",
+            "From outside the organisation",
+            exchange_visits.outsiders,
+            width=8,
+            says="Cmdlets that Exchange says an outsider ran, and work in mailboxes of another domain.",
+            tall="chart",
+        ),
+        Panel("logins", "Sign-ins to mailboxes", exchange_visits.logins, width=4, tall="chart"),
         Panel("reading", "Mail being read", reading, width=8, tall="chart", is_live=True),
         Panel("deleting", "Hard deletes", deleting, width=4, tall="chart"),
         Panel("read-with", "Mail read with, from and in what", read_with, tall="rows"),

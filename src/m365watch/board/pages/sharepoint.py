@@ -9,6 +9,7 @@ from m365watch.board.change_tables import change_table
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import Told, marks_of_guard, marks_of_sharing
+from m365watch.board.pages import file_places
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import sharepoint
 from m365watch.board.queries.counting import added
@@ -228,6 +229,7 @@ PAGE = Page(
         Panel("operations", "Operations", operations, width=4, tall="chart"),
         Panel("sites", "Sites and addresses", sites, tall="chart"),
         Panel("activity", "Everything in sites and drives", activity, tall="chart", is_live=True),
+        Panel("map", "Map of work with files", file_places.world, tall="chart", needs_places=True),
     ),
     says="Who takes files, who shares them with whom, and who deletes them.",
     choices={"by": dict(_SHARED_WITH)},

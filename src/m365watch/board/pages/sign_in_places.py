@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from m365watch.board.countries import country_words
 from m365watch.board.emptiness import no_records
 from m365watch.board.journeys import (
     Journey,
@@ -23,7 +22,7 @@ from m365watch.board.journeys import (
     rarer_end,
     worst_first,
 )
-from m365watch.board.places import Tally
+from m365watch.board.places import Tally, place_words
 from m365watch.board.queries import sign_ins
 from m365watch.board.shapes import (
     Cell,
@@ -138,7 +137,7 @@ async def world(view: View, sources: Sources) -> Shape:
 
 def _spot(view: View, place: tuple[float, float], where: Whereabouts, tally: Tally, *, most: int) -> Spot:
     says = (
-        f"{_name(where)}: {counted(tally.count, 'sign-in', 'sign-ins')}, {tally.failures:,} failed,"
+        f"{place_words(where)}: {counted(tally.count, 'sign-in', 'sign-ins')}, {tally.failures:,} failed,"
         f" {counted(len(tally.people), 'person', 'people')}"
     )
     is_short = len(tally.addresses) <= ADDRESSES_MAX
@@ -153,7 +152,7 @@ async def towns(view: View, sources: Sources) -> Shape:
         return Ranking("", (), 0, empty=NO_PLACES)
     named: dict[str, Tally] = defaultdict(Tally)
     for where, one in (await _placed_sign_ins(view, sources)).values():
-        tally = named[_name(where)]
+        tally = named[place_words(where)]
         tally.count += one.count
         tally.failures += one.failures
         tally.people |= one.people
@@ -220,7 +219,7 @@ def _why(view: View, one: Journey, told: _Journeys) -> Cell:
         return Cell(alert.title, tone=str(severity), sorts=severity.rank, url=url)
     seen, times = rarer_end(one, told.often)
     every = sum(told.often.get(one.who, {}).values())
-    return Cell(f"{times:,} of {every:,} from {_name(seen.where)}", sorts=-times, tone="muted")
+    return Cell(f"{times:,} of {every:,} from {place_words(seen.where)}", sorts=-times, tone="muted")
 
 
 def _speed(one: Journey) -> str:
@@ -228,9 +227,4 @@ def _speed(one: Journey) -> str:
 
 
 def _where(seen: Seen) -> str:
-    return f"{_name(seen.where)} ({seen.address})"
-
-
-def _name(where: Whereabouts) -> str:
-    """The town with its country; the country alone where it is all that is known."""
-    return ", ".join(one for one in (where.city, country_words(where.country)) if one) or "somewhere"
+    return f"{place_words(seen.where)} ({seen.address})"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.countries import country_words
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
-from m365watch.board.pages import sign_in_places
+from m365watch.board.pages import sign_in_firsts, sign_in_places
 from m365watch.board.panels import Page, Panel
 from m365watch.board.places import Tally, locate, travellers
 from m365watch.board.queries import sign_ins
@@ -17,12 +16,9 @@ from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.telling import instant, number
-from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.board.words import counted, short, system_words
 
-LEARNED_S = 14 * 86_400
-"""How long before the view somebody's networks count as known."""
 _PLACE_HEADINGS = (
     Heading("Sign-ins", numeric=True),
     Heading("Failed", numeric=True),
@@ -248,47 +244,6 @@ async def odd_ways(view: View, sources: Sources) -> Shape:
     return Grid(headings, grid, empty=empty)
 
 
-async def first_seen(view: View, sources: Sources) -> Shape:
-    """Networks that somebody who is known came from for the first time."""
-    since_s = view.range.start_s
-    longer = replace(view, range=TimeRange(since_s - LEARNED_S, view.range.end_s))
-    rows = await sources.ask(longer, sign_ins.FIRST_SEEN, since_s=since_s)
-    headings = (
-        Heading("First (UTC)"),
-        Heading("Who"),
-        Heading("New network"),
-        Heading("System"),
-        Heading("Sign-ins", numeric=True),
-    )
-    grid = [
-        [
-            instant(first),
-            Cell(user, narrows=("user", user)),
-            Cell(network, narrows=("ip", address) if address else None),
-            Cell(system, tone="muted"),
-            number(count),
-        ]
-        for user, network, address, system, first, count in rows
-    ]
-    empty = None if rows else await _none_first_seen(view, sources)
-    return Grid(headings, grid, empty=empty)
-
-
-async def _none_first_seen(view: View, sources: Sources) -> Empty:
-    """Why no network is new: because it is so, or because nothing is known from before."""
-    start_s = view.range.start_s
-    before = replace(view, range=TimeRange(start_s - LEARNED_S, start_s))
-    if not await sources.ask(before, sign_ins.ANY):
-        return Empty(
-            "Which networks are new cannot be told: nobody's sign-ins of the 14 days before are in the lake.",
-            "Choose a shorter time: what came before it is what is known.",
-        )
-    return Empty(
-        "Nobody who signed in during the 14 days before came from a new network.",
-        "Choose a shorter time: what came before it is what is known.",
-    )
-
-
 async def sessions(view: View, sources: Sources) -> Shape:
     """Sessions that were in several networks, systems or programs: one of them may be stolen."""
     rows = await sources.ask(view, sign_ins.SESSIONS)
@@ -347,8 +302,16 @@ PAGE = Page(
         Panel("errors", "Why they failed", errors, width=4, tall="chart"),
         Panel("odd-ways", "Password alone, device code, tools", odd_ways, tall="rows"),
         Panel("sessions", "Sessions in several places", sessions, tall="rows"),
-        Panel("first-seen", "First seen networks", first_seen, width=6, tall="chart"),
-        Panel("failing", "Most failures", failing, width=6, tall="chart"),
+        Panel("first-seen", "First seen networks", sign_in_firsts.networks, width=7, tall="chart"),
+        Panel(
+            "first-devices",
+            "First seen devices",
+            sign_in_firsts.devices,
+            width=5,
+            says="A device is a system with a browser or program: what sign-ins say of it.",
+            tall="chart",
+        ),
+        Panel("failing", "Most failures", failing, tall="chart"),
         Panel("where-from", "Countries and networks", where_from, tall="rows"),
         Panel("programs", "With what", programs, tall="rows"),
         Panel(

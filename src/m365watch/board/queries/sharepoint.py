@@ -87,6 +87,11 @@ TOPS = {
 """Those that one small rollup has, together."""
 
 
+PLACES = files(
+    f"SELECT client_ip, {COUNT} AS number, {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS} FROM facts"
+    " WHERE client_ip <> '' GROUP BY ALL ORDER BY number DESC, 1"
+)
+"""Address, records, downloads, uploads, deletions; the most frequent first."""
 DOMAINS = Query(
     f"SELECT domain, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
     f" WHERE {IS_SHARING} AND {IS_GUEST} GROUP BY ALL HAVING domain <> '' ORDER BY number DESC, 1 LIMIT 12",

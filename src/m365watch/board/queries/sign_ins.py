@@ -86,6 +86,20 @@ FIRST_SEEN = sign_ins(
     " ORDER BY first_at DESC LIMIT 60"
 )
 """Networks that a person came from for the first time after `$since_s`, and was known before."""
+FIRST_DEVICES = sign_ins(
+    f"WITH known AS (SELECT user_id, system, browser_name, min(at_s) AS first_at, {COUNT} AS number,"
+    " any_value(client_ip) AS address FROM facts WHERE outcome = 'ok'"
+    " AND (system <> '' OR browser_name <> 'not said') GROUP BY ALL),"
+    " begun AS (SELECT user_id, min(first_at) AS at_first FROM known GROUP BY ALL)"
+    " SELECT user_id, system, browser_name, address, first_at, number FROM known JOIN begun USING (user_id)"
+    " WHERE first_at >= $since_s AND at_first < $since_s ORDER BY first_at DESC, 1, 2, 3 LIMIT 60"
+)
+"""The same of systems with browsers or programs."""
+ARRIVALS = sign_ins(
+    "SELECT user_id, client_ip, min(at_s) FROM facts WHERE outcome = 'ok' AND client_ip <> ''"
+    " GROUP BY ALL ORDER BY 1, 2"
+)
+"""When somebody came from an address for the first time."""
 ANY = sign_ins("SELECT outcome FROM facts WHERE outcome = 'ok' LIMIT 1")
 SESSIONS = sign_ins(
     "WITH several AS (SELECT session FROM facts WHERE session <> '' GROUP BY session"

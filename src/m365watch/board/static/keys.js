@@ -1,4 +1,4 @@
-// The keyboard: pages, time, filters, theme, help. Nothing happens while somebody types.
+// The keyboard: pages, time, filters, theme, help. Nothing happens while somebody types, or a dialog is open.
 import { toast } from "./toasts.js";
 
 const help = document.getElementById("help");
@@ -35,12 +35,10 @@ function otherRange(step) {
   if (next) location.assign(next.href);
 }
 
+// What the page is about stays: the record, the search, the instance in the editor.
 function withoutFilters() {
-  const url = new URL(location.href);
-  for (const name of [...url.searchParams.keys()]) {
-    if (!["range", "from", "to", "by", "alert", "session", "mailbox", "site", "text", "record", "q", "sql"].includes(name)) url.searchParams.delete(name);
-  }
-  location.assign(url);
+  const url = document.getElementById("main")?.dataset.unfiltered;
+  if (url) location.assign(url); else toast("No filter is set");
 }
 
 const keys = {
@@ -55,7 +53,7 @@ const keys = {
 };
 
 document.addEventListener("keydown", (key) => {
-  if (key.ctrlKey || key.metaKey || key.altKey || help.open) return;
+  if (key.ctrlKey || key.metaKey || key.altKey || document.querySelector("dialog[open]")) return;
   if (key.target.closest("input, select, textarea")) return;
   if (document.body.dataset.goes && key.key !== "g") {
     delete document.body.dataset.goes;

@@ -28,14 +28,15 @@ function reloadSoon() {
 
 function told(news) {
   const known = first;
+  place.title = news.again_s ? "Many pages listen: this one asks each minute. Close some that nobody looks at." : "";
   first ??= news;
   if (news.unread) say("trouble", `the ${news.unread} cannot be read: see Health`);
   else if (!news.feeds) say("off", "no collector has run yet");
   else if (news.gone) say("trouble", "the lake is gone: see Health");
   else if (news.stopped) say("trouble", news.stopped);
   else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);
-  else say("ok", known && news.records > first.records
-    ? `live, ${(news.records - first.records).toLocaleString("en")} new records` : "live");
+  else say("ok", [news.again_s ? "asks each minute" : "live",
+    ...known && news.records > first.records ? [`${(news.records - first.records).toLocaleString("en")} new records`] : []].join(", "));
   if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`, "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
   told.records = news.records;
@@ -48,10 +49,18 @@ document.addEventListener("htmx:configRequest", (asked) => {
 });
 
 let lost = false;
+// In seconds: after how long this page is to ask again, as the board has no room for one that listens; 0: it has.
+let again = 0;
+
+function back() {
+  renew();
+  dispatchEvent(new Event("board:back"));
+}
 
 function heard({ open, closed, news }) {
-  if (open) { if (lost) renew(); lost = false; }
-  else if (news) told(news);
+  if (open) { if (lost) back(); lost = false; }
+  else if (news) { again = news.again_s; told(news); }
+  else if (again && !closed) again = 0; // it has said all for now
   else { lost = true; say("lost", closed ? "not connected: load the page again" : "not connected; trying again"); }
 }
 

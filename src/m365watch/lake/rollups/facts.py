@@ -146,6 +146,8 @@ class Rollup:
     """Paths into a record's own text, read together: reading them takes most of the time."""
     derived: Mapping[str, str] = field(default_factory=dict)
     """Further columns, made of those of `made_of`."""
+    at_look: Mapping[str, str] = field(default_factory=dict)
+    """The same, but made at each look and never kept."""
     grain_s: int = HOUR_S
     """The length of the spans that it counts; 1 where every second stays apart."""
     order: tuple[str, ...] = ("user_id",)
@@ -159,19 +161,24 @@ class Rollup:
         """The columns it counts by, beside the hour."""
         return (*self.made_of, *self.derived)
 
-    def over_records(self, files: str, *, within: str = "true") -> str:
-        """Facts with `at_s` to the second and `n` = 1, from the lake's own files; `within` spares reading."""
+    def over_records(self, files: str, *, within: str = "true", also: Iterable[str] = ()) -> str:
+        """Facts with `at_s` to the second and `n` = 1, from the lake's own files; `within` spares reading.
+
+        With those columns of `at_look` that `also` names.
+        """
         paths = ", ".join(f"'{path}'" for path in self.told)
         told = f", try(json_extract_string(raw, [{paths}])) AS told" if paths else ""
         records = f"SELECT *{told} FROM {files} WHERE {within} AND {self.only}"
         made = ", ".join(f"{sql} AS {name}" for name, sql in self.made_of.items())
         facts = f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM ({records})"
-        derived = "".join(f", {sql} AS {name}" for name, sql in self.derived.items())
+        looked = {one: self.at_look[one] for one in also if one in self.at_look}
+        derived = "".join(f", {sql} AS {name}" for name, sql in {**self.derived, **looked}.items())
         return f"SELECT at_s, at_s AS last_s, {', '.join(self.made_of)}{derived}, n FROM ({facts})"
 
     def over_rollups(self, files: str, columns: Iterable[str] | None = None) -> str:
         """Facts as files of the rollup or of one of its slices hold them, with these columns."""
-        named = ", ".join(self.columns if columns is None else columns)
+        wanted = self.columns if columns is None else columns
+        named = ", ".join(f"{self.at_look[one]} AS {one}" if one in self.at_look else one for one in wanted)
         return f"SELECT at_s, last_s, {named}, n FROM {files}"
 
     def summed(self, facts: str, part: Slice | None = None) -> str:
@@ -291,6 +298,7 @@ CHANGES = Rollup(
         *("$.TargetUserOrGroupType", "$.TargetUserOrGroupName", "$.PolicyAction", "$.P2Sender"),
         *("$.Recipients[0]", "$.CopilotEventData.AppHost"),
     ),
+    at_look={"by_outsider": """regexp_matches(raw, '"ExternalAccess"\\s*:\\s*"?[Tt]rue')"""},
     rows_per_group=2_048,
     grain_s=1,
     order=("record_type", "operation", "user_id"),

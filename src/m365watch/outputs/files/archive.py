@@ -122,7 +122,7 @@ class Archive:
         except OSError as error:
             self.release()
             raise OutputUnusable(
-                f"cannot write to {self._directory}: {error.strerror}",
+                f"cannot write to {error.filename or self._directory}: {error.strerror}",
                 fix="let this user write there, or set another `directory`",
                 where=self._where,
             ) from error
@@ -147,7 +147,7 @@ class Archive:
             with suppress(OSError):  # What cannot be mended now is mended before the next batch.
                 self._mend()
             raise OutputUnavailable(
-                f"cannot write to {self._directory}: {error.strerror}", where=self._where
+                f"cannot write to {error.filename or self._directory}: {error.strerror}", where=self._where
             ) from error
         self._accept(batch.number)
         self._receipt = Receipt(self._position(), refused)

@@ -6,7 +6,7 @@ from itertools import starmap
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.estate import EXCHANGE_ONLINE
-from m365watch.simulator.network import with_port
+from m365watch.simulator.network import SERVICE, with_port
 from m365watch.simulator.scene import Record, Scene, named
 from m365watch.simulator.shapes.common import common_block
 
@@ -199,6 +199,20 @@ def mailbox_set(scene: Scene, actor: Actor) -> Record:
     return cmdlet_run(
         scene, actor, operation="Set-Mailbox", parameters=parameters, object_id=alias_of(person)
     )
+
+
+_PARTNER = ("desk@alpine-it.example", "10032000ACE5F00D")
+"""Somebody of the firm that helps to administer the organisation, and their key."""
+
+
+def mailbox_set_by_partner(scene: Scene, actor: Actor) -> Record:
+    """The same by a partner who administers the organisation, from rooms of its own."""
+    record = mailbox_set(scene, actor)
+    record["UserId"], record["UserKey"] = _PARTNER
+    port = str(record["ClientIP"]).rpartition(":")[2]
+    record["ClientIP"] = f"{SERVICE.address(21)}:{port}"
+    record["ExternalAccess"] = True
+    return record
 
 
 def recipient_permitted(scene: Scene, actor: Actor) -> Record:

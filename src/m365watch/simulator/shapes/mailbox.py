@@ -114,6 +114,13 @@ def mail_handled(scene: Scene, actor: Actor, *, operation: str, mailbox: Person 
     return record
 
 
+def mailbox_opened(scene: Scene, actor: Actor) -> Record:
+    """Somebody who signs in to their mailbox: the record names no mail."""
+    record = mail_handled(scene, actor, operation="MailboxLogin")
+    del record["Item"]
+    return record
+
+
 def folder_shared(
     scene: Scene, actor: Actor, *, member: tuple[str, str] | None = None, rights: str = "None"
 ) -> Record:

@@ -1,0 +1,77 @@
+"""SharePoint's map: from which places people work with files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import field
+
+from m365watch.board.emptiness import no_records
+from m365watch.board.journeys import placed
+from m365watch.board.places import place_words
+from m365watch.board.queries import sharepoint
+from m365watch.board.shapes import Empty, Shape, Spot, WorldMap
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.board.words import counted
+from m365watch.detect.knowledge import Whereabouts
+from m365watch.values import dataclass
+
+SPOTS_MAX = 400
+ADDRESSES_MAX = 20
+"""A spot of more addresses leads nowhere: a URL has an end."""
+NO_PLACES = Empty(
+    "Audit records do not say where an address is.",
+    "Name a table with cities (MMDB) in detections.enrich.databases, and here stands a map.",
+)
+NO_SPOTS = Empty(
+    "No address of these records has a place.",
+    "Tables of countries alone have none: name one with cities in detections.enrich.databases.",
+)
+
+
+@dataclass
+class _Work:
+    """What was done with files from one place."""
+
+    where: Whereabouts
+    counts: Sequence[int] = (0, 0, 0, 0)
+    """Records, downloads, uploads, deletions."""
+    addresses: list[str] = field(default_factory=list)
+
+
+async def world(view: View, sources: Sources) -> Shape:
+    """From where files are read, taken, brought and deleted."""
+    if not sources.knows_places:
+        return WorldMap((), empty=NO_PLACES)
+    found: dict[tuple[float, float], _Work] = {}
+    rows = await sources.ask(view, sharepoint.PLACES)
+    for address, *counts in rows:
+        where = sources.places.locate(address)
+        if (place := placed(where)) is None:
+            continue
+        work = found.setdefault((round(place[0], 1), round(place[1], 1)), _Work(where))
+        work.counts = [one + more for one, more in zip(work.counts, counts, strict=True)]
+        work.addresses.append(address)
+    if not found:
+        return WorldMap(
+            (), empty=NO_SPOTS if rows else await no_records(view, sources, of="records of files")
+        )
+    ordered = sorted(found.items(), key=lambda one: -one[1].counts[0])
+    most = ordered[0][1].counts[0]
+    return WorldMap(
+        [_spot(view, place, work, most=most) for place, work in ordered[:SPOTS_MAX]],
+        cut=f"the {SPOTS_MAX} most frequent places" if len(ordered) > SPOTS_MAX else "",
+    )
+
+
+def _spot(view: View, place: tuple[float, float], work: _Work, *, most: int) -> Spot:
+    records, downloads, uploads, deletions = work.counts
+    says = (
+        f"{place_words(work.where)}: {counted(records, 'record', 'records')}, {downloads:,} downloads,"
+        f" {uploads:,} uploads, {deletions:,} deletions,"
+        f" from {counted(len(work.addresses), 'address', 'addresses')}"
+    )
+    is_short = len(work.addresses) <= ADDRESSES_MAX
+    url = view.narrowed("ip", sorted(work.addresses)).url("/sharepoint") if is_short else ""
+    return Spot(*place, says, math.sqrt(records / most), "c1", url)

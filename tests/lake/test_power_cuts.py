@@ -1,0 +1,149 @@
+"""The lake after a power cut: on a real ext4, whose disk is copied as it is then, and mounted again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lake_place import WRITER_ID, records_of
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_records, make_simple_batch
+
+APP_ID = f"m365watch/lake/{WRITER_ID}"
+DISK_BYTES = 48 << 20
+RECORDS = 2
+
+
+def records_at(number: int) -> list[bytes]:
+    """Records that no other batch has."""
+    return make_records(RECORDS, start=number * 1000)
+
+
+def append(writer: AuditWriter, number: int) -> None:
+    """Bring the batch of that number."""
+    writer.append(make_simple_batch(number, records_at(number), output="lake"))
+
+
+@contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[Path]:
+    """The image as a file system in the folder; skips the test where that is not to be had."""
+    folder.mkdir(exist_ok=True)
+    told = subprocess.run(["mount", "-o", "loop", image, folder], check=False, capture_output=True)
+    if told.returncode:
+        pytest.skip("no file system of one's own can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@dataclass
+class Disk:
+    """A disk with a lake on it; `at_sync` is called when a file of that name is about to be synced."""
+
+    image: Path
+    lake: Path
+    at_sync: dict[str, Callable[[int], None]] = field(default_factory=dict)
+
+    def found_after_a_cut(self) -> tuple[int, int]:
+        """What a start finds if the power goes now: the number of the last batch, and how many records."""
+        copy = self.image.with_suffix(".copy")
+        shutil.copyfile(self.image, copy)
+        # In a thread of its own: one that is asked from within a sync is held there.
+        with mounted(copy, self.image.with_suffix(".mounted")) as folder, ThreadPoolExecutor(1) as apart:
+            return apart.submit(_found, folder / "lake").result()
+
+
+def _found(lake: Path) -> tuple[int, int]:
+    last = AuditWriter(lake, app_id=APP_ID).last_batch
+    return last, len(records_of(lake))
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """An empty ext4, and the system's syncs, watched."""
+    if shutil.which("mkfs.ext4") is None or os.geteuid() != 0:
+        pytest.skip("only an administrator, with mkfs.ext4, can make a file system")
+    image = tmp_path / "disk.image"
+    with image.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    with mounted(image, tmp_path / "disk") as folder:
+        os.sync()
+        made = Disk(image, folder / "lake")
+        sync = os.fsync
+
+        def watched(descriptor: int) -> None:
+            with suppress(KeyError):
+                made.at_sync.pop(Path(f"/proc/self/fd/{descriptor}").readlink().name)(descriptor)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", watched)
+        yield made
+
+
+def commit_of(number: int) -> str:
+    """The name of the commit of the batch of that number, in a lake without gaps."""
+    return f"{number:020}.json"
+
+
+def test_every_acknowledged_batch_is_there_after_a_power_cut(disk: Disk) -> None:
+    """Around checkpoints too: the first, and one that takes the place of another."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    cuts = {1, 2, *(many * COMMITS_PER_CHECKPOINT + more for many in (1, 2) for more in (-1, 0, 1))}
+    found = []
+    for number in range(1, max(cuts) + 1):
+        append(writer, number)
+        if number in cuts:
+            found.append(disk.found_after_a_cut())
+
+    assert found == [(number, number * RECORDS) for number in sorted(cuts)]
+
+
+@pytest.mark.parametrize("number", [1, 2, COMMITS_PER_CHECKPOINT])
+def test_a_power_cut_within_a_commit_leaves_a_lake_without_it(disk: Disk, number: int) -> None:
+    """Somebody else's sync has brought its name to the disk, and its contents are still in memory."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    for earlier in range(1, number):
+        append(writer, earlier)
+    found = []
+
+    def cut(descriptor: int) -> None:
+        del descriptor
+        folder = os.open(disk.lake / "audit" / "_delta_log", os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        found.append(disk.found_after_a_cut())
+
+    disk.at_sync[commit_of(number)] = cut
+    append(writer, number)
+
+    assert found == [(number - 1, (number - 1) * RECORDS)]
+
+
+@pytest.mark.parametrize("number", [1, 3, COMMITS_PER_CHECKPOINT])
+def test_a_batch_that_is_found_is_there_after_a_power_cut(disk: Disk, number: int) -> None:
+    """Its commit got in, and its sync failed: whoever opens the lake next answers for it."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    for earlier in range(1, number):
+        append(writer, earlier)
+
+    def fail(descriptor: int) -> None:
+        del descriptor
+        raise OSError(24, "Too many open files")
+
+    disk.at_sync[commit_of(number)] = fail
+    with pytest.raises(OSError, match="Too many"):
+        append(writer, number)
+    again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
+
+    assert (again, disk.found_after_a_cut()) == (number, (number, number * RECORDS))
