@@ -64,9 +64,12 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return collect_into(tmp_path_factory.mktemp("board"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sources(collected: Path) -> Iterator[Sources]:
-    """Where the pages come from."""
+    """Where the pages come from, opened once as by a board that serves for days.
+
+    A test that changes it, or is about a first answer, opens its own: `sources_of(collected)`.
+    """
     from asking import sources_of
 
     found = sources_of(collected)
@@ -75,9 +78,9 @@ def sources(collected: Path) -> Iterator[Sources]:
     found.facts.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def board(sources: Sources) -> Board:
-    """The pages over the lake."""
+    """The pages over the lake, for whoever is at the machine: making them compiles all templates."""
     from asking import board_of
 
     return board_of(sources)

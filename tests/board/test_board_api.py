@@ -223,6 +223,35 @@ def test_a_change_is_kept_with_the_tokens_name(door: Door, kept: KeptAlert) -> N
     ]
 
 
+def test_an_alert_that_somebody_has_closed_is_a_conflict(door: Door, kept: KeptAlert) -> None:
+    """As on the page: 409, with who closed it and what to do, and not that the body is wrong."""
+    token = door.token(Scope.READ, Scope.ALERTS_WRITE, name="shift")
+    url = f"/api/v1/alerts/{kept.alert.id}"
+    door.call(url, token, method="PATCH", body={"state": "closed", "reason": "a drill"})
+
+    one = door.call(url, token, method="PATCH", body={"state": "acknowledged"})
+    body = {"ids": [kept.alert.id], "state": "acknowledged"}
+    many = door.call("/api/v1/alerts/state", token, method="POST", body=body)
+    door.call(url, token, method="PATCH", body={"state": "open"})
+
+    for told in (one, many):
+        assert (told.status, document_of(told)["code"]) == (409, "alert_closed")
+        assert document_of(told)["detail"].endswith(
+            "token shift has closed it (a drill); open it again first"
+        )
+
+
+def test_a_network_that_is_none_is_refused(door: Door) -> None:
+    """A slip does not find nothing, as if the address had done nothing."""
+    answers = [
+        door.call(f"/api/v1/overview/figures?ip={one}", door.token(*EVERY_SCOPE))
+        for one in ("10.0.0.0/99", "10.0.0.0/8")
+    ]
+
+    assert [one.status for one in answers] == [400, 200]
+    assert document_of(answers[0])["detail"].startswith("ip: '10.0.0.0/99' is not an address, a network")
+
+
 def test_another_tenants_alert_cannot_be_changed(door: Door, kept: KeptAlert, sources: Sources) -> None:
     """For whoever is not of the tenant it is not there."""
     stranger = door.token(*EVERY_SCOPE, tenants=(NOBODYS_TENANT,))

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from ports import kept_port
 
-from chromium import Tab, chromium, find_chromium
+from chromium import ANSWER_S, LOOK_S, Tab, chromium, find_chromium
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Listening
 from m365watch.boarding import serve_board
@@ -255,7 +255,7 @@ def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(collected: Pa
         await page.tab.run(again)
         await page.tab.until(f"!!{there} && {says} === 'Not loaded anew: The board does not answer.'")
         await page.tab.call("Network.setBlockedURLs", urls=[])
-        await page.tab.run("document.querySelector('#panel-people .again').click(), 1")
+        await page.tab.run("document.querySelector('#panel-people .again')?.click(), 1")
         await page.tab.until(f"!!{there} && !{says}")
 
         await page.tab.run(f"htmx.config.timeout = 1, {again}")
@@ -293,13 +293,35 @@ def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> Non
 
     async def act(page: Shown) -> None:
         await page.tab.open(f"{page.url}/health")
-        await page.tab.run("dispatchEvent(new PageTransitionEvent('pagehide')), 1")
-        await page.tab.run("window.kept = [1, 2, 3, 4].map((one) => new EventSource(`/live?of=${one}`)), 1")
+        await page.tab.until("document.querySelector('.live-words').innerText !== 'connecting'")
+        await page.tab.run("window.kept = [1, 2, 3].map((one) => new EventSource(`/live?of=${one}`)), 1")
         await page.tab.until("kept.every((one) => one.readyState === EventSource.OPEN)")
-        await page.tab.run("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})), 1")
+        await page.tab.run(
+            "document.querySelector('#live').dataset.liveUrl = '/live?of=5',"
+            " dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})), 1"
+        )
         await page.tab.until("document.querySelector('#live').title.includes('asks each minute')")
 
         assert await page.tab.run("document.querySelector('#live').dataset.state") != "lost"
+
+    in_browser(collected, act)
+
+
+def test_a_refused_connection_for_news_is_tried_again(collected: Path) -> None:
+    """A proxy's 502 while the board was begun anew ended all news until the page was loaded again."""
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/health")
+        await page.tab.run("dispatchEvent(new PageTransitionEvent('pagehide')), 1")
+        await page.tab.run(
+            "document.querySelector('#live').dataset.liveUrl = '/not/there',"
+            " dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true})), 1"
+        )
+        await page.tab.until("document.querySelector('#live').dataset.state === 'lost'")
+        async with asyncio.timeout(ANSWER_S):
+            while sum(one.endswith("/not/there") for one in page.tab.requests) < 2:
+                await asyncio.sleep(LOOK_S)
+        page.tab.complaints.clear()
 
     in_browser(collected, act)
 

@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from asking import EVERYTHING, view_of
+from asking import EVERYTHING, sources_of, view_of
 from collected_week import TRUTH
 from m365watch.board.access import Access, Role
-from m365watch.board.counted import AT_ONCE_MAX, bound_of, count_all, list_compared, list_courses, list_values
+from m365watch.board.counted import (
+    AT_ONCE_MAX,
+    bound_of,
+    count_all,
+    ends_of,
+    list_compared,
+    list_courses,
+    list_values,
+    list_whole,
+)
 from m365watch.board.pages import comparison, investigate, sign_in_firsts
 from m365watch.board.pivots import field_url, pivot_url
 from m365watch.board.planning import Query
@@ -25,6 +37,8 @@ from m365watch.board.sources import Sources
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
 from m365watch.lake.reader import LakeReader
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 PANELS = [one.name for one in investigate.PAGE.panels]
@@ -126,6 +140,71 @@ def lanes_of(view: View, sources: Sources) -> tuple[str, set[str]]:
     assert isinstance(shape, Lanes)
     title, lanes = next(one for one in shape.groups if one[0].startswith("Operations"))
     return title, {lane.label for lane in lanes}
+
+
+@pytest.fixture(scope="module")
+def crowded(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+    """A lake of one busy person: thirty addresses, each more often than the next, and one more seen twice."""
+    folder = tmp_path_factory.mktemp("crowded")
+    shutil.copy(collected, folder / "m365watch.json")
+    at = datetime.now(UTC) - timedelta(hours=3)
+    addresses = [f"192.0.2.{place}" for place in range(1, 31) for _ in range(33 - place)]
+    records = [
+        {"Id": str(number), "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "ClientIP": address, **BUSY}
+        for number, address in enumerate([*addresses, *[INTRUDER] * 2])
+    ]
+    part = make_part([json.dumps(one).encode() for one in records], outputs=["lake"])
+    AuditWriter(folder / "lake", app_id="crowd").append(make_batch(1, [part]))
+    found = sources_of(folder / "m365watch.json")
+    yield found
+    assert found.facts is not None
+    found.facts.close()
+
+
+BUSY = {"RecordType": 2, "Operation": "Send", "Workload": "Exchange", "UserId": "ann@x", "UserType": 0}
+INTRUDER = "203.0.113.66"
+
+
+@pytest.mark.parametrize("about", ["user=ann@x", "operation=Send", "text=ann@x"])
+def test_what_came_once_has_a_lane_beside_the_most_frequent(crowded: Sources, about: str) -> None:
+    """However many there are, and it is said of how many; one click shows all of them."""
+    few, all_of_them = (
+        asyncio.run(investigate.timeline(view_of(f"range=24h&{about}{lanes}"), crowded))
+        for lanes in ("", "&lanes=ip")
+    )
+
+    assert isinstance(few, Lanes)
+    assert isinstance(all_of_them, Lanes)
+    title, lanes = next(one for one in few.groups if one[0].startswith("Addresses"))
+    whole, every = next(one for one in all_of_them.groups if one[0].startswith("Addresses"))
+    assert title == "Addresses: the most frequent and the rarest, 12 of 31"
+    assert {one.label for one in lanes[: trails.FEW]} == {f"192.0.2.{place}" for place in range(1, 7)}
+    assert INTRUDER in {one.label for one in lanes}
+    assert few.more[title][0] == "show all"
+    assert "lanes=ip" in few.more[title][1]
+    assert (whole, len(every), sum(one.total for one in every)) == ("Addresses", 31, 527)
+    assert all_of_them.more[whole][0] == "show few"
+    assert "lanes" not in all_of_them.more[whole][1]
+
+
+@pytest.mark.parametrize("at_once", [AT_ONCE_MAX, 0])
+def test_all_values_of_a_column_have_their_courses(crowded: Sources, at_once: int) -> None:
+    """Also where each question has a rollup of its own."""
+    view = view_of("range=24h&operation=Send")
+
+    rows = asyncio.run(list_whole(view, crowded, "client_ip", at_once=at_once))
+
+    assert len({value for _, value, *_ in rows}) == 31
+    assert sum(row[3] for row in rows) == 527
+
+
+def test_the_rarest_of_very_many_are_the_rarest_of_all() -> None:
+    """Not those that are the rarest of as many as are told."""
+    rows = [("client_ip", str(place), 1_000 - place, 0) for place in range(20)]
+    rare = [(f"{trails.RARE}client_ip", f"rare {place}", 1, 0) for place in range(trails.FEW)]
+
+    assert ends_of([*rare, *rows], 2) == {"client_ip": ["0", "1", "rare 4", "rare 5"]}
+    assert ends_of(rows[:3], 2) == {"client_ip": ["0", "1", "2"]}
 
 
 IN_A_MAILBOX = """
@@ -262,6 +341,44 @@ def test_what_is_new_stands_first(sources: Sources, victim: str) -> None:
     assert (other.chosen, other.empty) == ("chosen", None)
     assert any(row[1].text == "new" for grid in other.parts if isinstance(grid, Grid) for row in grid.rows)
     assert unread.empty == comparison.NO_SPAN
+
+
+def test_times_of_unlike_length_are_compared_by_the_hour_or_day(sources: Sources, victim: str) -> None:
+    """Twice as much in twice the time is no change; it is said, and what is new is new all the same."""
+    view = view_of(f"range=30d&user={victim}")
+    [(*_, first, last)] = asyncio.run(sources.ask(view, trails.figures([])))
+    middle = (first + last) // 2 // 3600 * 3600
+    span_s = middle - first // 3600 * 3600 + 7_200
+    pace = comparison.Pace(span_s, 2 * span_s)
+
+    def compared(then_s: int) -> list[Grid]:
+        by = f"by=chosen&then_from={middle - then_s}&then_to={middle}"
+        late = replace(view_of(f"user={victim}&{by}"), range=TimeRange(middle, middle + span_s))
+        shape = asyncio.run(comparison.compare(late, sources))
+        assert isinstance(shape, Several)
+        return [one for one in shape.parts if isinstance(one, Grid)]
+
+    alike, unlike = compared(span_s), compared(2 * span_s)
+
+    assert [one.text for one in alike[0].headings[2:]] == ["Now", "Then"]
+    assert [one.text for one in unlike[0].headings[2:]] == [
+        f"{one}{pace.unit_words}" for one in ("Now", "Then")
+    ]
+    assert (alike[0].cut, unlike[0].cut) == ("", pace.words)
+    plain = {row[0].text: int(row[2].sorts or 0) for row in alike[0].rows}
+    paced = {row[0].text: row[2].sorts for row in unlike[0].rows}
+    assert plain.keys() & paced.keys()
+    assert all(paced[name] == pace.now(plain[name]) for name in plain.keys() & paced.keys())
+
+
+def test_the_shorter_of_two_times_says_by_what_they_are_compared() -> None:
+    """By the day, or by the hour where one of them is no day long; of one length, as they are."""
+    hour, days = comparison.Pace(3_600, 7_200), comparison.Pace(4 * 86_400, 2 * 86_400)
+
+    assert (hour.now(10), hour.then(10), hour.unit_words) == (10, 5, " an hour")
+    assert (days.now(10), days.then(10), days.unit_words) == (2.5, 5, " a day")
+    assert days.words == "This time is 4 d long, the other 2 d: compared is how much there is a day."
+    assert comparison.Pace(7_200, 7_200).now(10) == 10
 
 
 def test_a_record_is_shown_whole(sources: Sources, victim: str) -> None:

@@ -140,7 +140,7 @@ def test_without_any_record_nothing_is_good_news(sources: Sources) -> None:
     assert nothing.why == "There are no records in this time."
 
 
-@pytest.mark.parametrize("value", ["10.0.0.0/99", "999.9.9.9", "2001:db8::/200"])
+@pytest.mark.parametrize("value", ["999.9.9.9", "10.0.0"])
 def test_what_is_no_address_is_told(sources: Sources, value: str) -> None:
     """A slip is not taken for an address that did nothing."""
     none = asyncio.run(no_records(view_of(f"range=30d&ip={value}"), sources))
@@ -187,6 +187,23 @@ def test_what_nobody_calls_so_is_said_in_words() -> None:
 def test_an_address_is_told_by_its_end_in_sharepoint_alone(address: str, shown: str | None) -> None:
     """Of any other address the host is what matters."""
     assert brief(address) == (shown or address)
+
+
+_FOREST = "EURX01A004.PROD.OUTLOOK.COM/Microsoft Exchange Hosted Organizations/contoso.example"
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (f"{_FOREST}/ann\\Copies to me", "Copies to me · ann"),
+        (f"{_FOREST}/ann\\a\\b/c", "a\\b/c · ann"),
+        (f"{_FOREST}/Discovery Search", "Discovery Search"),
+        ("contoso.example/Users/ann", None),
+    ],
+)
+def test_an_object_of_exchange_is_told_by_its_own_name(path: str, shown: str | None) -> None:
+    """Sixty characters of the forest came first, and an inbox rule was cut before its name."""
+    assert brief(path) == (shown or path)
 
 
 def test_people_of_one_domain_are_told_apart_without_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -37,6 +37,7 @@ MAY_BE_EMPTY = {
     ("sign-ins", "journeys"),
     ("exchange", "outsiders"),
     ("sharepoint", "map"),
+    ("sharepoint", "towns"),
     ("applications", "gates"),
     ("threats", "mail"),
     ("threats", "mail-by"),
@@ -140,23 +141,33 @@ def test_a_narrowed_view_counts_what_is_narrow(sources: Sources) -> None:
     assert total == expected > 0
 
 
-def test_whoever_leaves_is_not_worked_for(board: Board) -> None:
-    """A browser that went away gets no answer, and its query is stopped."""
-    assert asyncio.run(ask(board, "/panel/overview/activity", leaves=True)).status in {200, 499}
+def test_whoever_leaves_is_not_worked_for(collected: Path) -> None:
+    """A browser that went away gets no answer, and its query, which nobody asked before, is stopped."""
+    sources = sources_of(collected)
+    assert sources.facts is not None
+    with closing(sources.facts):
+        answer = asyncio.run(ask(board_of(sources), "/panel/overview/activity", leaves=True))
+
+    assert answer.status in {200, 499}
 
 
 def test_a_lake_that_is_not_there_is_told(tmp_path: Path, collected: Path) -> None:
-    """Before the first run every panel says what to do."""
+    """Before the first run a page says what to do, and Overview, of nine panels, in one of them."""
     text = collected.read_text()
     (tmp_path / "m365watch.json").write_text(text)
     (tmp_path / "m365watch.json").chmod(0o600)
     board = board_of(sources_of(tmp_path / "m365watch.json"))
 
-    activity_panel = asyncio.run(ask(board, "/panel/overview/activity")).text
-    health = asyncio.run(ask(board, "/panel/overview/health")).text
+    shown = {
+        panel.name: asyncio.run(ask(board, f"/panel/overview/{panel.name}")).text
+        for panel in overview.PAGE.panels
+    }
+    search = asyncio.run(ask(board, "/panel/search/hits")).text
 
-    assert "No record has arrived yet" in activity_panel
-    assert "m365watch run" in health
+    assert "No record has arrived yet" in shown["activity"]
+    assert [name for name, text in shown.items() if "This starts one: m365watch run" in text] == ["health"]
+    assert not [name for name, text in shown.items() if "m365watch run starts one" in text]
+    assert "m365watch run starts one" in search
 
 
 def test_a_panel_is_exported_as_csv(board: Board) -> None:

@@ -23,6 +23,7 @@ from m365watch.board.queries import (
     sign_ins,
     threats,
     trails,
+    visits,
 )
 from m365watch.board.queries.counting import Changes, added
 from m365watch.board.time_range import TimeRange
@@ -42,7 +43,7 @@ from m365watch.lake.rollups.notes import (
     tags_of,
 )
 
-MODULES = (activity, applications, exchange, sharepoint, sign_ins, threats, trails)
+MODULES = (activity, applications, exchange, sharepoint, sign_ins, threats, trails, visits)
 MADE = {
     **{f"top {one}": query for one, query in sharepoint.TOPS.items()},
     **{f"over {one}": activity.over_time(one) for one in ("workload", "record_type", "user_type")},
@@ -64,7 +65,7 @@ QUERIES = {
     for name, query in vars(module).items()
     if isinstance(query, Query) and "$ids" not in query.sql
 } | MADE
-NOT_THE_SAME = {"sign_ins FIRST_SEEN": (2, 3), "sign_ins SESSIONS": (1,)}
+NOT_THE_SAME = {"sign_ins FIRSTS": (3, 4), "sign_ins SESSIONS": (1,)}
 """Columns for which any of several values will do."""
 VIEWS = ("range=30d", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000")
 

@@ -153,9 +153,12 @@ def test_sign_ins_to_mailboxes_are_told_by_who_came(visited: Sources) -> None:
 def test_work_with_files_is_on_the_map(sources: Sources) -> None:
     """Every record whose address has a place is in a spot; without a table it is said what to do."""
     shape = asyncio.run(file_places.world(EVERYTHING, replace(sources, places=Atlas())))
+    towns = asyncio.run(file_places.towns(EVERYTHING, replace(sources, places=Atlas())))
     rows = asyncio.run(sources.ask(EVERYTHING, sharepoint.PLACES))
 
     assert isinstance(shape, WorldMap)
+    assert isinstance(towns, Ranking)
+    assert towns.total == sum(one.count for one in towns.rows) == sum(row[1] for row in rows)
     told = [int(one.says.split(": ")[1].split()[0].replace(",", "")) for one in shape.spots]
     assert sum(told) == sum(row[1] for row in rows) > 0
     assert {one.says.partition(":")[0] for one in shape.spots} == {"Bremen, Germany", "Porto Velho, Brazil"}
@@ -174,8 +177,8 @@ def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
     assert isinstance(devices, Grid)
     assert isinstance(networks, Grid)
     assert isinstance(unlocated, Grid)
-    assert [[one.text for one in row[1:4]] for row in devices.rows] == [
-        ["ann@x.example", "macOS, Chrome", "203.0.113.9"]
+    assert [[one.text for one in row[1:]] for row in devices.rows] == [
+        ["ann@x.example", "1", "macOS, Chrome", "203.0.113.9"]
     ]
     assert [[one.text for one in row[1:]] for row in networks.rows] == [
         ["ann@x.example", "203.0.113.0/24", "Brazil, new", "Example Hosting (AS64501), new", "1"]

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from deltalake import DeltaTable
 from starlette.requests import HTTPConnection
 
-from asking import EVERYTHING, Answer, ask, board_of, document_of, view_of
+from asking import EVERYTHING, Answer, ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.completing import complete
 from m365watch.board.counted import bound_of
@@ -124,12 +125,14 @@ async def mentioned(sources: Sources) -> dict[str, str]:
 
 
 @pytest.fixture
-def pieces(sources: Sources, collected: Path) -> Board:
+def pieces(collected: Path) -> Iterator[Board]:
     """The pages, which search in many small parts."""
+    sources = sources_of(collected)
     assert sources.facts is not None
     sources.facts.hits.close()
     sources.facts.hits = HitsReader(collected.parent / "lake", part_records=60)
-    return board_of(sources)
+    yield board_of(sources)
+    sources.facts.close()
 
 
 def followed(board: Board, query: str) -> list[Answer]:

@@ -73,6 +73,8 @@ def test_a_narrowed_url_is_that_of_the_narrowed_view(
         ("result=bad", "result=bad is not ok or failed"),
         ("type=abc", "type=abc is not a number"),
         ("not-usertype=admin", "not-usertype=admin is not a number"),
+        ("ip=10.0.0.0/99", "ip=10.0.0.0/99 is not an address or a network"),
+        ("not-ip=2001:db8::/200", "not-ip=2001:db8::/200 is not an address or a network"),
         ("user=%00", "user is no text of at most 300 characters"),
         (f"user={'u' * 301}", "user is no text of at most 300 characters"),
         ("range=5y", "range=5y is not one of 1h, 6h, 24h, 3d, 7d, 30d, 90d"),

@@ -233,3 +233,22 @@ def test_a_configuration_may_come_by_a_pipe(tmp_path: Path, globals_: dict[str, 
     writer.join()
 
     assert [one.tenant_id for one in settings.tenants] == ["22222222-2222-2222-2222-222222222222"]
+
+
+@pytest.mark.parametrize("globals_", [{}, {"queue_max_size_in_mb": 500}])
+def test_relative_paths_of_a_pipe_start_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, globals_: dict[str, int]
+) -> None:
+    """Beside `/dev/fd/63` nobody may write."""
+    monkeypatch.chdir(tmp_path)
+    outputs = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps({"globals": globals_, "inputs": INPUTS, "outputs": outputs}).encode())
+    os.close(writing)
+    try:
+        settings = read_settings(Path(f"/dev/fd/{reading}"), job=None, collector=None)
+    finally:
+        os.close(reading)
+
+    assert settings.state_directory == tmp_path / "state"
+    assert settings.lake_directory == tmp_path / "lake"

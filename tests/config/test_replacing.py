@@ -31,6 +31,17 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_comes_by_a_pipe_is_not_changed() -> None:
+    """Nor is it said that there is no such file."""
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(SettingsRefused, match="comes by a pipe, into which no change can be written"):
+            read_whole(Path(f"/dev/fd/{reading}"))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_mode_and_owner_stay_and_nothing_is_left_beside(file: Path) -> None:
     """The folder holds one file afterwards, as before."""
     before = file.stat()

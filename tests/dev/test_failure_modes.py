@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,10 @@ def texts_in_the_code() -> Iterator[str]:
                 yield re.sub(r"{[\w.]*}", "…", node.value)
 
 
-TEXTS = "\n".join(texts_in_the_code())
+@cache
+def all_texts() -> str:
+    """They stand on lines of their own; read when a test asks, and not by every process that collects."""
+    return "\n".join(texts_in_the_code())
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
@@ -79,8 +83,8 @@ def test_what_an_operator_sees_is_what_the_code_says(quoted: str) -> None:
     """Word for word, so that it is found by a search in the page; a code's own words follow it."""
     code, _, words = quoted.rpartition(": ") if re.match(r"AF\d+: ", quoted) else ("", "", quoted)
 
-    assert words in TEXTS
-    assert code in TEXTS
+    assert words in all_texts()
+    assert code in all_texts()
 
 
 def test_its_figures_are_those_of_the_code() -> None:

@@ -17,13 +17,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from m365watch import app
+from m365watch import app, collection
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output, Prepares
+from m365watch.pipeline import BatchBounds
 from place import Place
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""A quarter of the usual, so that several batches are soon filled; files of a megabyte end within one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class ShiftedClock(SystemClock):
 
 
 class DoomedOutput:
-    """An output that ends its process at `moment`; alone it gets records as files and lakes do."""
+    """An output that ends its process at `moment`, if that is of its name; it gets records as lakes do."""
 
     takes_views: Literal[True] = True
 
@@ -78,7 +82,7 @@ class DoomedOutput:
 
     async def deliver(self, batch: Batch) -> Receipt:
         self._deliveries += 1
-        last = self._deliveries == self._moment.delivery
+        last = self.name == self._moment.output and self._deliveries == self._moment.delivery
         if last and not self._moment.durable:
             await self._die(batch.number)
         receipt = await self._output.deliver(batch)
@@ -108,6 +112,7 @@ class DoomedOutput:
 
 async def collect(folder: Path, shift_s: float, moment: Moment) -> int:
     """The exit code of a run that comes to its end."""
+    collection.LARGE_BATCHES = BatchBounds(size_bytes=BATCH_BYTES)
     settings = Place(folder).settings(json.loads((folder / "m365watch.json").read_text()))
     names = frozenset(output.name for output in settings.outputs)
 
@@ -115,8 +120,6 @@ async def collect(folder: Path, shift_s: float, moment: Moment) -> int:
 
     def build(wanted: OutputSettings) -> Output:
         output = app.make_output(wanted, clock=clock, random=random, collector_name=name)
-        if output.name != moment.output:
-            return output
         ledger = settings.state_directory / LEDGER_FILE
         return DoomedOutput(output, moment, ledger=ledger, others=names - {output.name})
 

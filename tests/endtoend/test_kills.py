@@ -23,8 +23,8 @@ from place import LAKE, Place
 
 DOOMED = Path(__file__).with_name("doomed.py")
 FLAWLESS = Verdict([], [], [])
-LARGE = Scenario(rules=(Rule(on=(Call.CONTENT,), answer=Answer.HUGE_RECORD, size_bytes=1_200_000),))
-"""Every blob has 1.2 MB, so that ten to twenty fill a batch and a run has several."""
+LARGE = Scenario(rules=(Rule(on=(Call.CONTENT,), answer=Answer.HUGE_RECORD, size_bytes=270_000),))
+"""Every blob has 0.27 MB, so that some 15 fill a batch of `doomed.py` and a run has several."""
 
 
 def files(compression: str) -> dict[str, Any]:

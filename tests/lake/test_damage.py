@@ -20,7 +20,7 @@ from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.planning import Query
 from m365watch.board.view import read_view
-from m365watch.errors import LakeUnusable, OutputUnusable, QueryStopped
+from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
 from m365watch.lake.checking import check_lake
 from m365watch.lake.files import open_table, silently
 from m365watch.lake.filters.finding import Finder
@@ -28,8 +28,10 @@ from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.holding import by_tenant
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.unsound import BACK_FIX, NEWER_FIX
+from m365watch.model import Window
 from m365watch.testing.batches import make_records, make_simple_batch
 
 VIEW = read_view(
@@ -217,8 +219,13 @@ def test_a_query_names_the_file_of_records_that_is_damaged(lake: Path, kind: str
     with pytest.raises(QueryStopped) as told:
         LakeReader(lake).query("SELECT count(*) FROM audit")
 
+    day = Window(datetime(2026, 11, 17, tzinfo=UTC), datetime(2026, 11, 18, tzinfo=UTC))
+    with pytest.raises(OutputUnavailable) as of_scan:
+        LakeScan(lake, ScanAsked(day)).feeds()
+
     assert told.value.what.startswith(f"the lake cannot be read: {path.relative_to(lake)} ")
     assert told.value.fix == BACK_FIX
+    assert of_scan.value.what.startswith(f"the lake cannot be read ({path.relative_to(lake)} ")
 
 
 def test_what_this_version_does_not_know_is_no_damage(lake: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from m365watch.board.lake_reader import Row
 from m365watch.board.planning import Query
@@ -73,7 +73,7 @@ async def _values(
 
 
 async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
-    """Name of the column, value, instant, count: of each column the most frequent values."""
+    """Name of the column, value, instant, count: of each column the most frequent values and the rarest."""
     if view.mentions:
         return await sources.ask(view, trails.lanes(names_of(view)), **bound_of(view))
     life, is_all = await _life(view, sources, at_once)
@@ -82,16 +82,33 @@ async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_M
     known = [row[:4] for row in life if row[2] is not None and not (row[0] == "operation" and row[1] in rare)]
     if is_all:
         return known
-    tops: dict[str, list[str]] = defaultdict(list)
-    for column, value, *_ in await list_values(view, sources, at_once=at_once):
-        if len(tops[column]) < trails.LANES_MAX:
-            tops[column].append(value)
+    tops = ends_of(await list_values(view, sources, at_once=at_once), trails.FEW)
     courses = [
         _course(view, sources, column, values)
         for column, values in tops.items()
         if column not in trails.KIND_COLUMNS and not _is_said(view, column, values)
     ]
     return known + [row for rows in await asyncio.gather(*courses) for row in rows]
+
+
+def ends_of(rows: Iterable[Row], most: int) -> dict[str, list[str]]:
+    """Of each column the `most` frequent and as many of the rarest, of rows as `list_values` has them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for column, value, *_ in sorted(rows, key=lambda row: (str(row[0]).startswith(trails.RARE), -row[2])):
+        found[column.removeprefix(trails.RARE)].append(value)
+    return {
+        column: values if len(values) <= 2 * most else [*values[:most], *values[-most:]]
+        for column, values in found.items()
+    }
+
+
+async def list_whole(view: View, sources: Sources, column: str, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
+    """The same of all values of a column, up to `MANY` of the most frequent and of the rarest."""
+    values = ends_of(await list_values(view, sources, at_once=at_once), trails.MANY).get(column, [])
+    if not view.mentions:
+        return await _course(view, sources, column, values)
+    course = trails.course(column, names_of(view))
+    return await sources.ask(view, course, tops=values, **bound_of(view))
 
 
 async def list_course(

@@ -13,6 +13,9 @@ from m365watch.board.shapes import Empty
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 
+NOTHING_YET = "No record has arrived yet."
+_WAITS = "m365watch status says what the collector is waiting for."
+_NOBODY_COLLECTS = "No collector has run with this configuration yet: m365watch run starts one."
 _ANYTHING = "A * stands for anything"
 _HINTS = {
     "user": f"{_ANYTHING}: ann* finds whoever begins so. Or choose a longer time.",
@@ -34,10 +37,16 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
     if await sources.lost_lake() is not None:
         return Empty(f"{LAKE_GONE[:1].upper()}{LAKE_GONE[1:]}.", f"{LAKE_BACK[:1].upper()}{LAKE_BACK[1:]}.")
     if not (await sources.facts.snapshot()).days:
-        return Empty("No record has arrived yet.", "m365watch status says what the collector is waiting for.")
+        return Empty(NOTHING_YET, _WAITS if sources.has_ledger else _NOBODY_COLLECTS)
     if view.narrowing.values:
         return await _too_narrow(view, sources, of)
     return Empty(f"There are no {of} in this time.", "Choose a longer time, or look at Health for gaps.")
+
+
+async def no_records_beside(view: View, sources: Sources, *, of: str = "records") -> Empty:
+    """The same in a panel beside another one that says what to do where nothing has arrived at all."""
+    empty = await no_records(view, sources, of=of)
+    return Empty(NOTHING_YET) if empty.why == NOTHING_YET else empty
 
 
 async def good_news(view: View, sources: Sources, said: str, then: str = "") -> Empty:

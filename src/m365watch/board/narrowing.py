@@ -36,6 +36,7 @@ OUTCOMES = ("ok", "failed")
 _NUMBERS = re.compile(
     r"[0-9]+(\.[0-9]+){2,}(/[0-9]*)?|[0-9a-f:]*:[0-9a-f:]*/[0-9]*", re.ASCII | re.IGNORECASE
 )
+_WANTED = {"result": " or ".join(OUTCOMES), "ip": "an address or a network"}
 ANY = "*"
 """Stands for anything in a value of `PATTERNED`."""
 PATTERNED = frozenset({"workload", "operation", "user", "ip", "app"})
@@ -135,6 +136,11 @@ def is_no_address(value: str) -> bool:
     return False
 
 
+def is_no_network(value: str) -> bool:
+    """Whether it looks like a network, and is none; no record has such an address."""
+    return "/" in value and is_no_address(value)
+
+
 def is_one_of(name: str, values: Iterable[str], given: str) -> bool:
     """Whether what a record or an alert says is one of the values, any that stand for many included."""
     return any(_is(name, value, given.lower()) for value in values)
@@ -164,8 +170,7 @@ def unread_narrowing(query: Iterable[tuple[str, str]]) -> list[str]:
         if not value:
             told.append(f"{name} is no text of at most {TEXT_MAX} characters")
         elif not _can_be(plain, value):
-            wanted = " or ".join(OUTCOMES) if plain == "result" else "a number"
-            told.append(f"{name}={value} is not {wanted}")
+            told.append(f"{name}={value} is not {_WANTED.get(plain, 'a number')}")
         elif counts[name] == VALUES_MAX + 1:
             told.append(f"of {name} the first {VALUES_MAX} values count")
     return told
@@ -177,6 +182,8 @@ def plain_name(name: str) -> str:
 
 
 def _can_be(name: str, value: str) -> bool:
+    if name == "ip":
+        return not is_no_network(value)
     if name == "result":
         return value in OUTCOMES
     return name not in NUMBERS or (value.isascii() and value.isdigit() and len(value) < 10)

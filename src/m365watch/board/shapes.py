@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import ClassVar
 
@@ -338,6 +338,8 @@ class Lanes:
     steps: int
     groups: Sequence[tuple[str, Sequence[Lane]]]
     ticks: Sequence[tuple[float, str]] = ()
+    more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Where more or fewer of a group are shown, by its title: words and URL."""
     empty: Empty | None = None
 
 

@@ -34,12 +34,12 @@ OPTIONS = (
     *("session", "mailbox", "site", "text", "record"),
     *("q", "sql"),
     *("instance", "template", "past"),
-    "sheet",
+    *("sheet", "lanes"),
 )
 """What a panel itself may be asked for, beside what narrows every panel."""
 MENTIONS = ("session", "mailbox", "site", "text")
 """What an investigation may be about that no column has by itself; of `text` any record that holds it."""
-OF_ONE_PAGE = ("by", "sheet", "then_from", "then_to")
+OF_ONE_PAGE = ("by", "sheet", "lanes", "then_from", "then_to")
 """What the panels of one page are asked for: it goes to none but the page itself and those under it."""
 UNDER = {"alert": "alerts", "record": "investigate", "sql": "search", "instance": "collectors"}
 """The page that leads to a page."""
@@ -141,7 +141,7 @@ class View:
         return [] if name in NEGATED else self._narrowed_by(name, _HERE).url(path).split(quote_plus(_HERE))
 
     def _narrowed_by(self, name: str, value: str) -> View:
-        options = tuple(one for one in self.options if one[0] != "sheet")
+        options = tuple(one for one in self.options if one[0] not in {"sheet", "lanes"})
         return replace(self, narrowing=self.narrowing.with_value(name, value), options=options)
 
     def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:

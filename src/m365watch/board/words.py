@@ -99,6 +99,10 @@ _DLP_ACTIONS = {
 }
 _RIGHTS = {"limitededit": "Limited edit", "limitedview": "Limited view", "fullcontrol": "Full control"}
 _PEOPLE = frozenset({"user", "actor", "mailbox", "target"})
+_IN_EXCHANGE = re.compile(
+    r"[\w.-]+/(?:Microsoft Exchange )?Hosted Organizations/[^/]+/(?P<owner>[^\\]+)(?:\\(?P<name>.+))?"
+)
+"""The whole path through the forest to a mailbox, or to a rule in one."""
 _IN_SHAREPOINT = re.compile(
     r"https://[\w-]+\.sharepoint\.(?:com|us|cn|de|example)/(?P<site>(?:sites|teams|personal)/[^/]+)/?(?:.*?(?P<file>[^/]+)/?)?"
 )
@@ -187,7 +191,12 @@ def visible(text: str) -> str:
 
 
 def brief(text: str) -> str:
-    """An address in SharePoint by its file and site, which tell it from others; other texts as they are."""
+    """An address in SharePoint by its file and site, an object of Exchange by its own name and its owner's.
+
+    These tell it from others; other texts stay as they are.
+    """
+    if (inside := _IN_EXCHANGE.fullmatch(text)) is not None:
+        return f"{inside['name']} · {inside['owner']}" if inside["name"] else inside["owner"]
     found = _IN_SHAREPOINT.fullmatch(text) if text.startswith("https://") else None
     if found is None:
         return text

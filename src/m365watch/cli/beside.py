@@ -13,6 +13,7 @@ import typer
 
 from m365watch.cli.chosen import configuration_files
 from m365watch.config.files import is_file
+from m365watch.config.places import is_of_a_process
 from m365watch.errors import SettingsRefused
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 LISTEN = "127.0.0.1:8365"
 END_S = 5.0
-_OF_A_PROCESS = {"dev", "proc"}
 
 BoardOption = Annotated[
     bool, typer.Option("--board", help="Also serve the analyst's pages, as `m365watch board` does.")
@@ -90,6 +90,6 @@ def board_beside(
 def _refuse_pipes(files: Iterable[Path]) -> None:
     """Raises: SettingsRefused: one is there once, or for this process only."""
     for path in files:
-        if not is_file(path) or path.absolute().parts[1] in _OF_A_PROCESS:
+        if not is_file(path) or is_of_a_process(path):
             what = "is no file that the board could read, too, in its own process"
             raise SettingsRefused([what], where=str(path), fix="give it as a file, or leave --board out")

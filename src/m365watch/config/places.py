@@ -11,6 +11,19 @@ COLLECTOR_FILE = Path("/etc/devo/collector/collector_config.json")
 """Where Devo's collector server puts its two."""
 
 
+_OF_PROCESSES = ("/dev/fd/", "/dev/std", "/proc/")
+
+
+def is_of_a_process(path: Path) -> bool:
+    """Whether the name means something else, or nothing, to another process, as that of a pipe does."""
+    return str(path.absolute()).startswith(_OF_PROCESSES)
+
+
+def folder_of(path: Path) -> Path:
+    """Where relative paths start that stand in the file; where it comes by a pipe, the working directory."""
+    return Path.cwd() if is_of_a_process(path) else path.parent
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Absolute paths; on Devo's collector server inputs have a file of their own."""
@@ -21,7 +34,7 @@ class Places:
     @property
     def folder(self) -> Path:
         """Where relative paths of `globals` and `outputs` start."""
-        return self.path.parent
+        return folder_of(self.path)
 
     def file_of(self, path: tuple[str, ...]) -> Path:
         """The file that holds what is at the path."""
@@ -29,7 +42,7 @@ class Places:
 
     def folder_of(self, path: tuple[str, ...]) -> Path:
         """Where a relative path that is written at `path` starts."""
-        return self.file_of(path).parent
+        return folder_of(self.file_of(path))
 
     def __str__(self) -> str:
         """Both files, as mistakes name them."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from m365watch.config.clouds import CLOUDS, is_microsofts, parse_base_url
 from m365watch.config.document import Pairs, parse_document, read_text
 from m365watch.config.keyrings import is_reference
+from m365watch.config.places import folder_of
 from m365watch.config.settings import (
     Cloud,
     ConsoleSettings,
@@ -112,7 +113,7 @@ class _Plain:
         return self._folder(config.get("directory_name", "state"))
 
     def _folder(self, value: object) -> Path:
-        return Path(os.path.normpath(self._path.parent / parse_path(_text(value))))
+        return Path(os.path.normpath(folder_of(self._path) / parse_path(_text(value))))
 
     def _output(self, value: object) -> OutputSettings:
         """The one output; a lake where there is none."""

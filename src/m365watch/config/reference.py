@@ -27,8 +27,8 @@ _HEAD = """\
 
 One file, JSON or YAML, with the keys of Devo's collector. The content decides which of the two it is.
 Numbers and booleans may stand in quotes, a key with null counts as left out, and relative paths start
-at the file's folder. An unknown key is a mistake, and so is a value like `<tenant>` or `...` that was
-never filled in; every mistake of the file is named in one run.
+at the file's folder (where it comes by a pipe, at the working directory). An unknown key is a mistake, and
+so is a value like `<tenant>` or `...` that was never filled in; every mistake of it is named in one run.
 
 `${NAME}` in any text stands for the environment variable NAME. An input, a service or an output with
 `enabled: false` is not read further.

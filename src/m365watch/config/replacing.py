@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from m365watch.config.document import TEXT_BYTES_MAX
+from m365watch.config.files import is_file, why_closed, why_denied
+from m365watch.config.places import is_of_a_process
 from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator, SettingsRefused
 from m365watch.values import dataclass
@@ -39,12 +41,17 @@ def read_whole(path: Path) -> FileText:
 
     Raises: SettingsRefused: it cannot be read, or is no configuration's text.
     """
+    if is_of_a_process(path) and not is_file(path):
+        what = "comes by a pipe, into which no change can be written"
+        raise SettingsRefused([what], where=str(path), fix="name the file itself")
     try:
         real = path.resolve(strict=True)
         with real.open("rb") as file:
             content = file.read(TEXT_BYTES_MAX + 1)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
+        if closed := why_closed(path) or why_denied(path):
+            raise SettingsRefused([closed], where=str(path), fix="run as its owner") from None
         fix = f"write one with: m365watch init --out {shlex.quote(str(path))}"
         raise SettingsRefused([f"cannot be read: {reason}"], where=str(path), fix=fix) from None
     if len(content) > TEXT_BYTES_MAX:

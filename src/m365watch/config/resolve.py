@@ -21,6 +21,7 @@ from m365watch.config.masks import masks_of
 from m365watch.config.mistakes import Report
 from m365watch.config.outputs import LakeConfig, LakeOutput
 from m365watch.config.overall import GlobalOverrides
+from m365watch.config.places import folder_of
 from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.resolve_network import overlaid, resolve_network
 from m365watch.config.resolve_notifications import resolve_notifications
@@ -62,7 +63,7 @@ def resolve(
     )
     resolved = tuple(
         with_network(
-            with_overrides(resolve_output(name, output, folder=path.parent, overall=overall), tenants),
+            with_overrides(resolve_output(name, output, folder=folder_of(path), overall=overall), tenants),
             network,
         )
         for name, output in outputs.items()
@@ -73,7 +74,7 @@ def resolve(
     return Settings(
         path=path,
         collector_name=file.globals.name,
-        state_directory=absolute(path.parent, persistence.config.directory_name),
+        state_directory=absolute(folder_of(path), persistence.config.directory_name),
         debug=overall.debug,
         tenants=tenants,
         outputs=resolved,

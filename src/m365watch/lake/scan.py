@@ -15,9 +15,10 @@ from deltalake import DeltaTable
 
 from m365watch.errors import LakeMissing, OutputUnavailable
 from m365watch.instants import instant_of_us, us_of
+from m365watch.lake.causes import cause_of
 from m365watch.lake.files import list_files
 from m365watch.lake.schema import AUDIT, PARTITION
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
 from m365watch.values import dataclass
 
@@ -103,7 +104,7 @@ class LakeScan:
             self._dataset()
             return frozenset(file.day for file in list_files(self._table)) if self._table else frozenset()
         except WRITE_FAILURES as failure:
-            what = f"the lake cannot be read ({plain_reason(failure)})"
+            what = f"the lake cannot be read ({cause_of(self._directory, failure).what})"
             raise OutputUnavailable(what, where=str(self._directory)) from failure
 
     def spans(self, start: datetime, *, end: datetime | None = None) -> Iterator[Window]:
@@ -175,7 +176,7 @@ class LakeScan:
                 if chunk.num_rows:
                     yield chunk
         except WRITE_FAILURES as failure:
-            what = f"the lake cannot be read ({plain_reason(failure)})"
+            what = f"the lake cannot be read ({cause_of(self._directory, failure).what})"
             raise OutputUnavailable(what, where=str(self._directory)) from failure
 
     def _condition(self, span: Window) -> pc.Expression:

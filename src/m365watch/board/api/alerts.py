@@ -15,7 +15,7 @@ from m365watch.board.acting import AT_ONCE_MAX, REASON_MAX, NotAsked, StatesAske
 from m365watch.board.answers import given
 from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import TIME, matching, one_of, text, whole
-from m365watch.board.api.problems import BODY_WRONG, NOT_THERE, UNAVAILABLE, Refused
+from m365watch.board.api.problems import ALERT_CLOSED, BODY_WRONG, NOT_THERE, UNAVAILABLE, Refused
 from m365watch.board.scopes import Scope
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
@@ -176,8 +176,10 @@ async def _change_many(call: Call) -> Response:
 async def _put(call: Call, ids: Sequence[str], state: AlertState, reason: str) -> list[KeptAlert]:
     try:
         changed = await put_states(call.view, call.sources, StatesAsked(ids, state, reason))
-    except (NotAsked, AlertClosed) as error:
+    except NotAsked as error:
         raise Refused(BODY_WRONG, str(error)) from None
+    except AlertClosed as error:
+        raise Refused(ALERT_CLOSED, str(error)) from None
     except NoSuchAlert:
         raise _no_such(", ".join(ids)) from None
     call.tell(f"{state}: {' '.join(one.alert.id for one in changed)}")
@@ -250,7 +252,7 @@ def _changes() -> list[Operation]:
             role=Role.ANALYST,
             parameters=(_ID,),
             body=StateWanted,
-            may_answer=(404,),
+            may_answer=(404, 409),
         ),
         Operation(
             name="alerts.change-many",
@@ -264,7 +266,7 @@ def _changes() -> list[Operation]:
             scope=Scope.ALERTS_WRITE,
             role=Role.ANALYST,
             body=StatesWanted,
-            may_answer=(404,),
+            may_answer=(404, 409),
         ),
     ]
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from m365watch.board.api.problems import PARAMETER_WRONG, Refused
-from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX
+from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX, is_no_network
 from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
 from m365watch.board.view import MENTIONS, OPTIONS
 from m365watch.values import dataclass
@@ -86,6 +86,15 @@ def instant(name: str, says: str) -> Parameter:
     )
 
 
+def _address(name: str, says: str) -> Parameter:
+    """A parameter that is an address, a network, or a text with `*` in it."""
+    plain = text(name, says, repeats=True)
+    wanted = (
+        f"an address, a network as 203.0.113.0/24, or another text: {plain.wanted.removeprefix('a text ')}"
+    )
+    return replace(plain, is_right=lambda one: plain.is_right(one) and not is_no_network(one), wanted=wanted)
+
+
 TIME = (
     one_of("range", PRESETS, f"The time, up to now; left out, with `from` and `to` as well: {PRESET}."),
     instant("from", "The start of the time, in place of `range`. More than 6 hours begin with a full hour."),
@@ -99,7 +108,7 @@ _NARROWING = (
     text("user", "Who did it.", repeats=True),
     whole("usertype", "The number of the user type.", 0, 999_999_999, repeats=True),
     one_of("result", OUTCOMES, "What came of it.", repeats=True),
-    text("ip", "The address.", repeats=True),
+    _address("ip", "The address, or a network."),
     text("app", "The application's id.", repeats=True),
 )
 NARROWING = (
@@ -114,6 +123,7 @@ _OPTIONS_SAY = {
     "then_from": "When the time begins that is compared with, in UTC, where `by` is `chosen`.",
     "then_to": "When it ends.",
     "sheet": "Which part of a long table: 1 is what comes after the first.",
+    "lanes": "Of what the timeline has all lanes, and not only the most frequent and the rarest.",
     "by": "How a panel that can be shown in several ways is: its `choices` name them.",
     "alert": "The alert that the panel is about: its id, or 4 or more of its first digits.",
     "state": "Which alerts: open (as where it is left out), acknowledged, active for both, closed or all.",
@@ -135,7 +145,7 @@ _ON_PAGES = {"alert": ("alert",), "record": ("record",), "q": ("search",), "sql"
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
     "sheet": ("trail", "alerts"),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),
-    **dict.fromkeys((*MENTIONS, "then_from", "then_to"), ("investigate",)),
+    **dict.fromkeys((*MENTIONS, "then_from", "then_to", "lanes"), ("investigate",)),
 }
 """The pages that an option is for; of one that is not here, all."""
 

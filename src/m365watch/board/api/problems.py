@@ -56,6 +56,7 @@ ROLE_MISSING = ProblemKind("role_missing", 403, "The role may not do this")
 FORGERY_REFUSED = ProblemKind("forgery_refused", 403, "A change without a token")
 NOT_THERE = ProblemKind("not_there", 404, "There is no such thing")
 METHOD_WRONG = ProblemKind("method_wrong", 405, "This cannot be done there")
+ALERT_CLOSED = ProblemKind("alert_closed", 409, "Somebody has closed the alert")
 MEDIA_WRONG = ProblemKind("media_wrong", 415, "The body is of another type")
 HOST_REFUSED = ProblemKind("host_refused", 421, "This host is not served here")
 TOO_MANY = ProblemKind("too_many", 429, "Too many requests with one token")
@@ -65,7 +66,17 @@ UNAVAILABLE = ProblemKind("unavailable", 503, "It cannot be read just now")
 
 KINDS: tuple[ProblemKind, ...] = (
     *(PARAMETER_WRONG, BODY_WRONG, TOKEN_NEEDED, SCOPE_MISSING, ROLE_MISSING, FORGERY_REFUSED),
-    *(NOT_THERE, METHOD_WRONG, MEDIA_WRONG, HOST_REFUSED, TOO_MANY, DEFECT, TRAIL_CLOSED, UNAVAILABLE),
+    *(
+        NOT_THERE,
+        METHOD_WRONG,
+        ALERT_CLOSED,
+        MEDIA_WRONG,
+        HOST_REFUSED,
+        TOO_MANY,
+        DEFECT,
+        TRAIL_CLOSED,
+        UNAVAILABLE,
+    ),
 )
 """All of them, by their status."""
 

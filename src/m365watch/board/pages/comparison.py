@@ -16,8 +16,10 @@ from m365watch.board.pivots import pivot_url
 from m365watch.board.queries import activity, trails
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
 from m365watch.board.sources import Sources
-from m365watch.board.time_range import TimeRange, instant_text, span_between
+from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange, instant_text, span_between
 from m365watch.board.view import View
+from m365watch.board.words import span_words
+from m365watch.values import dataclass
 
 WEEK_S = 7 * 86_400
 COMPARED_SHOWN_MAX = 40
@@ -61,17 +63,21 @@ async def compare(view: View, sources: Sources) -> Shape:
     counts = [_counted(rows) for rows in (now, before)]
     apps = {*counts[0].get("app_id", ()), *counts[1].get("app_id", ())}
     called = await name_applications(view, sources, apps)
+    pace = Pace(view.range.span_s, other.span_s)
     parts = [
-        _compared(view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}), called=called)
+        _compared(
+            view, title, kind, counts[0].get(column, {}), counts[1].get(column, {}), pace, called=called
+        )
         for column, (kind, title) in ((one, _COMPARED_WORDS[one]) for one in trails.COMPARED)
         if not view.narrowing.of(kind)
     ]
     if sources.knows_places:
         now_in, before_in = (_countries(one.get("client_ip", {}), sources) for one in counts)
-        parts.append(_compared(view, "Country", "", now_in, before_in))
+        parts.append(_compared(view, "Country", "", now_in, before_in, pace))
     empty = None if now else await no_records(view, sources)
-    if is_all_new:
-        parts[0] = replace(parts[0], cut=ALL_NEW)
+    said = [*([ALL_NEW] if is_all_new else []), *([pace.words] if not pace.is_plain else [])]
+    if said and parts:
+        parts[0] = replace(parts[0], cut=" ".join(said))
     return replace(shown, parts=parts, empty=empty)
 
 
@@ -89,6 +95,47 @@ def _other_time(view: View, against: str) -> TimeRange | None:
     if against == "week":
         return TimeRange(span.start_s - WEEK_S, span.end_s - WEEK_S)
     return span_between(view.given("then_from"), view.given("then_to"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """By what the counts of two times are held against each other: as they are, or each by its length."""
+
+    now_s: int
+    then_s: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether both are as long, so that counts can be compared."""
+        return self.now_s == self.then_s
+
+    @property
+    def _unit_s(self) -> int:
+        return DAY_S if min(self.now_s, self.then_s) >= DAY_S else HOUR_S
+
+    @property
+    def unit_words(self) -> str:
+        """What a heading adds to Now and Then."""
+        return "" if self.is_plain else " a day" if self._unit_s == DAY_S else " an hour"
+
+    @property
+    def words(self) -> str:
+        """That they are of other lengths, and how they are compared."""
+        now, then = (span_words(one) for one in (self.now_s, self.then_s))
+        return f"This time is {now} long, the other {then}: compared is how much there is{self.unit_words}."
+
+    def now(self, count: int) -> float:
+        """What is compared of a count of this time."""
+        return count if self.is_plain else count * self._unit_s / self.now_s
+
+    def then(self, count: int) -> float:
+        """What is compared of a count of the other time."""
+        return count if self.is_plain else count * self._unit_s / self.then_s
+
+
+def _number(value: float) -> Cell:
+    """A count, or how many there are in a unit of time."""
+    return Cell(f"{value:,.3g}" if 0 < value < 10 and value % 1 else f"{value:,.0f}", sorts=value)
 
 
 def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
@@ -111,14 +158,15 @@ def _compared(
     kind: str,
     now: Mapping[str, int],
     before: Mapping[str, int],
+    pace: Pace,
     *,
     called: Mapping[str, str] = {},
 ) -> Grid:
     """The new ones first, then those that are gone, then the others by how much they changed."""
 
-    def order(value: str) -> tuple[int, int, str]:
+    def order(value: str) -> tuple[int, float, str]:
         is_new, is_gone = value not in before, value not in now
-        change = abs(now.get(value, 0) - before.get(value, 0))
+        change = abs(pace.now(now.get(value, 0)) - pace.then(before.get(value, 0)))
         return (0 if is_new else 1 if is_gone else 2, -change, value)
 
     every = sorted(now.keys() | before.keys(), key=order)
@@ -128,18 +176,19 @@ def _compared(
                 called.get(value, value),
                 url=pivot_url(view, kind, value) if kind else "",
             ),
-            *_standing(now.get(value, 0), before.get(value, 0)),
+            *_standing(now.get(value, 0), before.get(value, 0), pace),
         ]
         for value in every[:COMPARED_SHOWN_MAX]
     ]
-    headings = (Heading(title), Heading("Is"), Heading("Now", numeric=True), Heading("Then", numeric=True))
+    columns = (Heading(f"{one}{pace.unit_words}", numeric=True) for one in ("Now", "Then"))
+    headings = (Heading(title), Heading("Is"), *columns)
     return Grid(headings, rows, empty=None if rows else Empty(f"No {title.lower()} in either time."))
 
 
-def _standing(now: int, before: int) -> list[Cell]:
+def _standing(now: int, before: int, pace: Pace) -> list[Cell]:
     words, tone = ("new", "medium") if not before else ("gone", "low") if not now else ("", "")
     return [
         Cell(words, tone=tone),
-        Cell(f"{now:,}", sorts=now),
-        Cell(f"{before:,}", sorts=before, tone="muted"),
+        _number(pace.now(now)),
+        replace(_number(pace.then(before)), tone="muted"),
     ]

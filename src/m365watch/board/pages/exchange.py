@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
+from m365watch.board.countries import country_words
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
@@ -276,7 +277,7 @@ async def read_with(view: View, sources: Sources) -> Shape:
             ),
             [
                 [
-                    _read_cell(column, name, named),
+                    _read_cell(column, name, named, sources),
                     number(count),
                     number(synced, "" if synced else "muted"),
                     number(people),
@@ -290,12 +291,15 @@ async def read_with(view: View, sources: Sources) -> Shape:
     return Several(parts, empty=empty)
 
 
-def _read_cell(column: str, name: str, named: Mapping[str, str]) -> Cell:
+def _read_cell(column: str, name: str, named: Mapping[str, str], sources: Sources) -> Cell:
     if not name:
         return Cell("not said", tone="muted")
     if column == "app_id":
         return Cell(named.get(name, name), narrows=("app", name))
-    return Cell(name, narrows=("ip", name) if column == "client_ip" else None)
+    if column != "client_ip":
+        return Cell(name)
+    country = country_words(sources.places.locate(name).country)
+    return Cell(f"{name}, {country}" if country else name, narrows=("ip", name))
 
 
 async def deleting(view: View, sources: Sources) -> Shape:
@@ -329,12 +333,11 @@ PAGE = Page(
             "outsiders",
             "From outside the organisation",
             exchange_visits.outsiders,
-            width=8,
             says="Cmdlets that Exchange says an outsider ran, and work in mailboxes of another domain.",
-            tall="chart",
+            tall="rows",
         ),
-        Panel("logins", "Sign-ins to mailboxes", exchange_visits.logins, width=4, tall="chart"),
-        Panel("reading", "Mail being read", reading, width=8, tall="chart", is_live=True),
+        Panel("reading", "Mail being read", reading, tall="chart", is_live=True),
+        Panel("logins", "Sign-ins to mailboxes", exchange_visits.logins, width=8, tall="chart"),
         Panel("deleting", "Hard deletes", deleting, width=4, tall="chart"),
         Panel("read-with", "Mail read with, from and in what", read_with, tall="rows"),
         Panel("activity", "Everything in Exchange", activity, width=8, tall="chart"),

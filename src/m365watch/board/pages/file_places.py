@@ -10,7 +10,7 @@ from m365watch.board.emptiness import no_records
 from m365watch.board.journeys import placed
 from m365watch.board.places import place_words
 from m365watch.board.queries import sharepoint
-from m365watch.board.shapes import Empty, Shape, Spot, WorldMap
+from m365watch.board.shapes import Empty, Ranked, Ranking, Shape, Spot, WorldMap
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.board.words import counted
@@ -18,6 +18,7 @@ from m365watch.detect.knowledge import Whereabouts
 from m365watch.values import dataclass
 
 SPOTS_MAX = 400
+RANKED_MAX = 8
 ADDRESSES_MAX = 20
 """A spot of more addresses leads nowhere: a URL has an end."""
 NO_PLACES = Empty(
@@ -40,29 +41,53 @@ class _Work:
     addresses: list[str] = field(default_factory=list)
 
 
-async def world(view: View, sources: Sources) -> Shape:
-    """From where files are read, taken, brought and deleted."""
-    if not sources.knows_places:
-        return WorldMap((), empty=NO_PLACES)
+async def _work(view: View, sources: Sources) -> dict[tuple[float, float], _Work]:
+    """What was done in each place, the busiest first."""
     found: dict[tuple[float, float], _Work] = {}
-    rows = await sources.ask(view, sharepoint.PLACES)
-    for address, *counts in rows:
+    for address, *counts in await sources.ask(view, sharepoint.PLACES):
         where = sources.places.locate(address)
         if (place := placed(where)) is None:
             continue
         work = found.setdefault((round(place[0], 1), round(place[1], 1)), _Work(where))
         work.counts = [one + more for one, more in zip(work.counts, counts, strict=True)]
         work.addresses.append(address)
+    return dict(sorted(found.items(), key=lambda one: -one[1].counts[0]))
+
+
+async def _why_none(view: View, sources: Sources) -> Empty:
+    if not sources.knows_places:
+        return NO_PLACES
+    if await sources.ask(view, sharepoint.PLACES):
+        return NO_SPOTS
+    return await no_records(view, sources, of="records of files")
+
+
+async def world(view: View, sources: Sources) -> Shape:
+    """From where files are read, taken, brought and deleted."""
+    found = await _work(view, sources) if sources.knows_places else {}
     if not found:
-        return WorldMap(
-            (), empty=NO_SPOTS if rows else await no_records(view, sources, of="records of files")
-        )
-    ordered = sorted(found.items(), key=lambda one: -one[1].counts[0])
-    most = ordered[0][1].counts[0]
+        return WorldMap((), empty=await _why_none(view, sources))
+    most = max(work.counts[0] for work in found.values())
     return WorldMap(
-        [_spot(view, place, work, most=most) for place, work in ordered[:SPOTS_MAX]],
-        cut=f"the {SPOTS_MAX} most frequent places" if len(ordered) > SPOTS_MAX else "",
+        [_spot(view, place, work, most=most) for place, work in list(found.items())[:SPOTS_MAX]],
+        cut=f"the {SPOTS_MAX} most frequent places" if len(found) > SPOTS_MAX else "",
     )
+
+
+async def towns(view: View, sources: Sources) -> Shape:
+    """The places that most was done from, and what was taken to them."""
+    found = await _work(view, sources) if sources.knows_places else {}
+    named: dict[str, list[int]] = {}
+    for work in found.values():
+        counts = named.setdefault(place_words(work.where), [0] * 4)
+        counts[:] = [one + more for one, more in zip(counts, work.counts, strict=True)]
+    rows = [
+        Ranked(name, records, note=f"{downloads:,} downloads, {uploads:,} uploads, {deletions:,} deletions")
+        for name, (records, downloads, uploads, deletions) in named.items()
+    ]
+    rows.sort(key=lambda one: (-one.count, one.label))
+    total = sum(one.count for one in rows)
+    return Ranking("", rows[:RANKED_MAX], total, empty=None if rows else await _why_none(view, sources))
 
 
 def _spot(view: View, place: tuple[float, float], work: _Work, *, most: int) -> Spot:

@@ -16,6 +16,7 @@ from m365watch.board.counted import (
     list_course,
     list_courses,
     list_values,
+    list_whole,
     names_of,
 )
 from m365watch.board.emptiness import no_records
@@ -61,6 +62,8 @@ _GROUPS = (
     ("user_id", "user", "People", "c2"),
 )
 """Column, kind to pivot to, title and colour of the lanes."""
+WHOLE = ("", "ip", "session", "app", "user")
+"""Of which kind all lanes may be shown."""
 
 
 def _concerns(view: View, kept: KeptAlert, records: Collection[object]) -> bool:
@@ -116,7 +119,13 @@ async def timeline(view: View, sources: Sources) -> Shape:
         _courses(view, sources), _alerts(view, sources), _values(view, sources)
     )
     rows = rows + await _standing_out(view, sources, rows, values, alerts)
-    numbers = Counter(name for name, _ in values)
+    whole = view.option("lanes", WHOLE)
+    column_shown = next((column for column, kind, *_ in _GROUPS if whole and kind == whole), "")
+    if column_shown and is_about_something(view):
+        rows = [row for row in rows if row[0] != column_shown]
+        rows += await list_whole(view, sources, column_shown)
+    numbers = Counter(name.removeprefix(trails.RARE) for name, _ in values)
+    more = {}
     counts: dict[str, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     for name, value, at_s, count in rows:
         counts[name][value][at_s] = count
@@ -128,14 +137,17 @@ async def timeline(view: View, sources: Sources) -> Shape:
             for value, at in counts[column].items()
         ]
         if len(lanes) > 1 or (lanes and not view.narrowing.of(kind)):
-            said = _of_all(column, len(lanes), numbers[column])
-            groups.append((title + said, sorted(lanes, key=lambda one: (-one.total, one.label))))
+            said = title + _of_all(column, len(lanes), numbers[column])
+            groups.append((said, sorted(lanes, key=lambda one: (-one.total, one.label))))
+            if kind in WHOLE and numbers[column] > 2 * trails.FEW:
+                more[said] = _way_to(view, kind, numbers[column], is_whole=column == column_shown)
     return Lanes(
         instants[0],
         step_s,
         len(instants),
         groups,
         ticks_of(instants[0], span_s=len(instants) * step_s),
+        more,
         empty=None if groups else await no_records(view, sources),
     )
 
@@ -180,14 +192,21 @@ def telling_of(operations: Sequence[str], asked: Iterable[Collection[str]]) -> l
     return list(dict.fromkeys([*alerted, *rarest]))[:STANDING_OUT_MAX]
 
 
+def _way_to(view: View, kind: str, number: int, *, is_whole: bool) -> tuple[str, str]:
+    """In words, and as a URL: to the lanes of all values of a kind, or of few again."""
+    words = "show few" if is_whole else "show all" if number <= 2 * trails.MANY else "show more"
+    return words, f"{view.url('/investigate', lanes='' if is_whole else kind)}#panel-timeline"
+
+
 def _of_all(column: str, shown: int, number: int) -> str:
     """What of the values has a lane, if some have none."""
     if number <= shown:
         return ""
-    which = (
-        "the most frequent, then of alerts, and the rarest" if column == "operation" else "the most frequent"
-    )
-    return f": {which}, {shown} of {number:,}{'+' if number == trails.VALUES_MAX else ''}"
+    which = "the most frequent and the rarest"
+    if column == "operation":
+        which = "the most frequent, then of alerts, and the rarest"
+    every = f"{number:,}" if number < trails.VALUES_MAX else f"{trails.VALUES_MAX:,}+"
+    return f": {which}, {shown} of {every}"
 
 
 def _lane(view: View, kind: str, value: str, named: str, colour: str, values: list[int]) -> Lane:
@@ -391,7 +410,7 @@ PAGE = Page(
         ),
     ),
     says="One person, address, application, mailbox, site or session. Every value leads to all that has it.",
-    choices={"by": dict(AGAINST)},
+    choices={"by": dict(AGAINST), "lanes": WHOLE[1:]},
 )
 RECORD = Page(
     "record",

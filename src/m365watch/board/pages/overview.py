@@ -10,7 +10,7 @@ from functools import partial
 
 from m365watch.board.alerts_meant import list_meant
 from m365watch.board.app_names import name_entities
-from m365watch.board.emptiness import no_records
+from m365watch.board.emptiness import no_records, no_records_beside
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import queue_url
 from m365watch.board.pages.health_words import counted_cell, feed_words, names_of, no_ledger
@@ -158,7 +158,9 @@ async def activity_over_time(view: View, sources: Sources) -> Shape:
     by = view.option("by", tuple(name for name, _ in BY))
     columns = {"workload": "workload", "type": "record_type", "usertype": "user_type"}
     rows = await sources.ask(view, activity.over_time(columns[by]))
-    empty = None if rows else await no_records(view, sources)
+    # Where no collector has run, the panel of the feeds says with which command one is started.
+    why = no_records if sources.has_ledger else no_records_beside
+    empty = None if rows else await why(view, sources)
     counted = [(at, "" if name is None else name, count) for at, name, count in rows]
     names = [name for name, _ in Counter({n: 0 for _, n, _ in counted}).items()]
     totals: Counter[str] = Counter()
@@ -208,7 +210,7 @@ async def shares(view: View, sources: Sources) -> Shape:
             for value, count in rows[:7]
         ]
         parts.append(Ranking(title, ranked, total))
-    empty = None if parts[0].rows else await no_records(view, sources)
+    empty = None if parts[0].rows else await no_records_beside(view, sources)
     return Several(parts, empty=empty)
 
 
@@ -277,7 +279,7 @@ async def changes(view: View, sources: Sources) -> Shape:
     """What was added, changed and removed over time, and how users and groups changed against before."""
     rows = await sources.ask(view, activity.CHANGES_OVER_TIME)
     colours = {"added": "ok", "changed": "c1", "removed": "failed"}
-    empty = None if rows else await no_records(view, sources, of="changes")
+    empty = None if rows else await no_records_beside(view, sources, of="changes")
     chart = chart_of(view.range, rows, colour=colours.__getitem__, words=str.capitalize, empty=empty)
     now = (await _sums(view, sources))["accounts"]
     before = dict((await _sums(view.before, sources))["accounts"])
@@ -317,7 +319,7 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
         headings,
         grid,
         cut="" if of_all or not rows else _LEFT_OUT,
-        empty=None if rows else await no_records(view, sources, of="admin activities"),
+        empty=None if rows else await no_records_beside(view, sources, of="admin activities"),
     )
 
 
@@ -353,7 +355,7 @@ async def top_people(view: View, sources: Sources) -> Shape:
         )
         for user, total in totals.most_common()
     ]
-    empty = None if rows else await no_records(view, sources, of="records of people")
+    empty = None if rows else await no_records_beside(view, sources, of="records of people")
     return Ranking("", ranked, sum(totals.values()), empty=empty)
 
 
@@ -376,7 +378,7 @@ async def recent(view: View, sources: Sources) -> Shape:
     return Grid(
         [Heading(one) for one in headings],
         grid,
-        empty=None if rows else await no_records(view, sources),
+        empty=None if rows else await no_records_beside(view, sources),
         cut=", ".join(
             [*(["the last 100"] if len(rows) == 100 else []), *([_LEFT_OUT] if rows and not of_all else [])]
         ),

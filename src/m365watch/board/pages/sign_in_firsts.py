@@ -29,10 +29,16 @@ def _with_before(view: View) -> View:
     return replace(view, range=TimeRange(view.range.start_s - LEARNED_S, view.range.end_s))
 
 
+async def _firsts(view: View, sources: Sources, part: str) -> list[Row]:
+    """One of both lists; the panels ask for them together."""
+    rows = await sources.ask(_with_before(view), sign_ins.FIRSTS, since_s=view.range.start_s)
+    return [row[1:] for row in rows if row[0] == part]
+
+
 async def networks(view: View, sources: Sources) -> Shape:
     """Networks that somebody who is known came from for the first time, and countries and operators so."""
     since_s, longer = view.range.start_s, _with_before(view)
-    rows = await sources.ask(longer, sign_ins.FIRST_SEEN, since_s=since_s)
+    rows = await _firsts(view, sources, "networks")
     headings = ["First (UTC)", "Who", "New network"]
     between = ["Country", "Operator"] if sources.knows_places else ["System"]
     people = sorted({row[0] for row in rows}) if sources.knows_places else []
@@ -56,7 +62,7 @@ async def networks(view: View, sources: Sources) -> Shape:
             *told(user, address, system),
             number(count),
         ]
-        for user, network, address, system, first, count in rows
+        for user, network, system, address, first, count in rows
     ]
     return Grid(
         [*(Heading(one) for one in (*headings, *between)), Heading("Sign-ins", numeric=True)],
@@ -87,17 +93,16 @@ def _first(firsts: _Firsts, user: str, name: str, since_s: int, *, words: str = 
 
 async def devices(view: View, sources: Sources) -> Shape:
     """Systems with browsers that somebody who is known used for the first time."""
-    since_s = view.range.start_s
-    rows = await sources.ask(_with_before(view), sign_ins.FIRST_DEVICES, since_s=since_s)
+    rows = await _firsts(view, sources, "devices")
     headings = (
         Heading("First (UTC)"),
         Heading("Who"),
+        Heading("Sign-ins", numeric=True),
         Heading("New device"),
         Heading("From"),
-        Heading("Sign-ins", numeric=True),
     )
     grid = [
-        [instant(first), person(user), Cell(device_words(system, browser)), address_cell(ip), number(count)]
+        [instant(first), person(user), number(count), Cell(device_words(system, browser)), address_cell(ip)]
         for user, system, browser, ip, first, count in rows
     ]
     return Grid(
@@ -108,7 +113,7 @@ async def devices(view: View, sources: Sources) -> Shape:
 def device_words(system: str, browser: str) -> str:
     """What is known of a device."""
     said = (system_words(system) if system else "", program_words(browser) if browser != "not said" else "")
-    return ", ".join(one for one in said if one)
+    return ", ".join(one for one in said if one) or "other"
 
 
 async def _nothing_new(view: View, sources: Sources, what: str) -> Empty:

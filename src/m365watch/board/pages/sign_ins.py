@@ -203,7 +203,7 @@ async def programs(view: View, sources: Sources) -> Shape:
         named = await name_applications(view, sources, (name for name, _ in rows)) if is_app else {}
         ranked = [
             Ranked(
-                named.get(name, name) or "not said" if is_app else system_words(name),
+                named.get(name, name) or "not said" if is_app else system_words(name) or "other",
                 count,
                 ("app", name) if is_app and name else None,
             )
@@ -302,16 +302,16 @@ PAGE = Page(
         Panel("errors", "Why they failed", errors, width=4, tall="chart"),
         Panel("odd-ways", "Password alone, device code, tools", odd_ways, tall="rows"),
         Panel("sessions", "Sessions in several places", sessions, tall="rows"),
-        Panel("first-seen", "First seen networks", sign_in_firsts.networks, width=7, tall="chart"),
+        Panel("first-seen", "First seen networks", sign_in_firsts.networks, tall="rows"),
         Panel(
             "first-devices",
             "First seen devices",
             sign_in_firsts.devices,
-            width=5,
+            width=7,
             says="A device is a system with a browser or program: what sign-ins say of it.",
             tall="chart",
         ),
-        Panel("failing", "Most failures", failing, tall="chart"),
+        Panel("failing", "Most failures", failing, width=5, tall="chart"),
         Panel("where-from", "Countries and networks", where_from, tall="rows"),
         Panel("programs", "With what", programs, tall="rows"),
         Panel(

@@ -74,27 +74,34 @@ ODD_WAYS = sign_ins(
     f"SELECT way, user_id, client_ip, left(agent, 80), {COUNT} AS number, {FAILURES}, max(last_s) FROM facts"
     " WHERE way <> '' GROUP BY ALL ORDER BY max(last_s) DESC, number DESC LIMIT 60"
 )
-FIRST_SEEN = sign_ins(
-    f"WITH known AS (SELECT user_id, network, system, min(at_s) AS first_at,"
-    f" {COUNT} AS number, {FAILURES} AS failures, any_value(client_ip) AS address FROM facts"
-    " WHERE outcome = 'ok' GROUP BY ALL),"
-    " begun AS (SELECT user_id, min(first_at) AS at_first FROM known GROUP BY ALL),"
-    " networks AS (SELECT user_id, network, min(first_at) AS first_at, sum(number) AS number,"
-    " any_value(address) AS address, any_value(system) AS system FROM known GROUP BY ALL)"
-    " SELECT user_id, network, address, system, first_at, CAST(number AS BIGINT) FROM networks"
-    " JOIN begun USING (user_id) WHERE first_at >= $since_s AND at_first < $since_s"
-    " ORDER BY first_at DESC LIMIT 60"
+FIRSTS_MAX = 60
+
+
+def _begun(table: str, part: str, one: str, other: str) -> str:
+    """What is in a table of somebody for the first time after `$since_s`, who was in it before."""
+    return (
+        f"SELECT '{part}' AS part, user_id, {one} AS one, {other} AS other, address, first_at,"
+        f" CAST(number AS BIGINT) AS number FROM {table} JOIN (SELECT user_id, min(first_at) AS at_first"
+        f" FROM {table} GROUP BY ALL) USING (user_id) WHERE first_at >= $since_s AND at_first < $since_s"
+    )
+
+
+_LEAST = "min(first_at) AS first_at, sum(number) AS number, any_value(address) AS address"
+FIRSTS = sign_ins(
+    "WITH known AS MATERIALIZED (SELECT user_id, network, system, browser_name, min(at_s) AS first_at,"
+    " sum(n) AS number, any_value(client_ip) AS address FROM facts WHERE outcome = 'ok' GROUP BY ALL),"
+    f" networks AS (SELECT user_id, network, any_value(system) AS system, {_LEAST} FROM known"
+    " GROUP BY user_id, network),"
+    f" devices AS (SELECT user_id, system, browser_name, {_LEAST} FROM known"
+    " WHERE system <> '' OR browser_name <> 'not said' GROUP BY user_id, system, browser_name),"
+    f" begun AS ({_begun('networks', 'networks', 'network', 'system')} UNION ALL"
+    f" {_begun('devices', 'devices', 'system', 'browser_name')})"
+    " SELECT part, user_id, one, other, address, first_at, number FROM begun"
+    " QUALIFY row_number() OVER (PARTITION BY part ORDER BY first_at DESC, user_id, one, other)"
+    f" <= {FIRSTS_MAX} ORDER BY part, first_at DESC, user_id, one, other"
 )
-"""Networks that a person came from for the first time after `$since_s`, and was known before."""
-FIRST_DEVICES = sign_ins(
-    f"WITH known AS (SELECT user_id, system, browser_name, min(at_s) AS first_at, {COUNT} AS number,"
-    " any_value(client_ip) AS address FROM facts WHERE outcome = 'ok'"
-    " AND (system <> '' OR browser_name <> 'not said') GROUP BY ALL),"
-    " begun AS (SELECT user_id, min(first_at) AS at_first FROM known GROUP BY ALL)"
-    " SELECT user_id, system, browser_name, address, first_at, number FROM known JOIN begun USING (user_id)"
-    " WHERE first_at >= $since_s AND at_first < $since_s ORDER BY first_at DESC, 1, 2, 3 LIMIT 60"
-)
-"""The same of systems with browsers or programs."""
+"""Networks and devices (a system with a browser or program) that a person came from for the first time after
+`$since_s`, and was known before: which list, who, what, system or browser, an address, when, sign-ins."""
 ARRIVALS = sign_ins(
     "SELECT user_id, client_ip, min(at_s) FROM facts WHERE outcome = 'ok' AND client_ip <> ''"
     " GROUP BY ALL ORDER BY 1, 2"

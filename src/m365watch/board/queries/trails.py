@@ -34,6 +34,11 @@ KINDS = traces(
 """What the records of these ids are."""
 _COLUMNS = ("workload", "operation", "user_id", "client_ip", "app_id", "session")
 LANES_MAX = 8
+"""Workloads and operations that have a lane: the most frequent."""
+FEW = 6
+"""So many of the most frequent, and of the rarest, of what else has a value: intruders come once."""
+MANY = 50
+"""The same where all of one column are asked for."""
 OPERATIONS_MAX = 100
 """Operations whose courses one look tells: what is rare of them is what stands out."""
 RAREST_MAX = 16
@@ -58,10 +63,11 @@ def _long(mentions: Iterable[str], *, times: str) -> str:
     """A row for each value of each column: name, value, t, n."""
     pairs = ", ".join(f"{{'name': '{one}', 'value': {one}}}" for one in _COLUMNS)
     return (
-        f"WITH alike AS (SELECT {times} AS t, {', '.join(_COLUMNS)}, sum(n) AS n FROM facts"
-        f" WHERE {_where(mentions)} GROUP BY ALL),"
-        f" pairs AS (SELECT t, unnest([{pairs}], recursive := true), n FROM alike),"
-        " long AS (SELECT name, value, t, sum(n) AS n FROM pairs WHERE value <> '' GROUP BY ALL)"
+        f"WITH alike AS (SELECT {times} AS t, {', '.join(_COLUMNS)}, sum(n) AS n, min(at_s) AS first_at"
+        f" FROM facts WHERE {_where(mentions)} GROUP BY ALL),"
+        f" pairs AS (SELECT t, unnest([{pairs}], recursive := true), n, first_at FROM alike),"
+        " long AS (SELECT name, value, t, sum(n) AS n, min(first_at) AS first_at FROM pairs"
+        " WHERE value <> '' GROUP BY ALL)"
     )
 
 
@@ -74,31 +80,41 @@ def _name_of(columns: Iterable[str]) -> str:
     return "CASE " + " ".join(f"WHEN grouping({one}) = 0 THEN '{one}'" for one in columns) + " END"
 
 
-_PLACE = "row_number() OVER (PARTITION BY name ORDER BY count DESC, value) AS place"
+_PLACE = "row_number() OVER (PARTITION BY name ORDER BY count DESC, first_at, value) AS place"
+"""The last places have what is rarest, and of that what came last."""
 _NUMBER = "count(*) OVER (PARTITION BY name) AS number"
+RARE = "rare "
+"""What stands before the name of a column with values beyond `VALUES_MAX`, of which the rarest are told."""
 
 
 def _values_of(columns: Sequence[str]) -> Query:
     sets = ", ".join(f"({one})" for one in columns)
     return Query(
         f"WITH sets AS (SELECT {_name_of(columns)} AS name, coalesce({', '.join(columns)}) AS value,"
-        f" sum(n) AS count FROM facts GROUP BY GROUPING SETS ({sets})),"
+        f" sum(n) AS count, min(at_s) AS first_at FROM facts GROUP BY GROUPING SETS ({sets})),"
         f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE value <> '')"
-        " SELECT name, value, CAST(count AS BIGINT), number FROM placed"
-        f" WHERE place <= {VALUES_MAX} ORDER BY name, place"
+        f" SELECT CASE WHEN place > {VALUES_MAX} THEN '{RARE}' || name ELSE name END, value,"
+        " CAST(count AS BIGINT), number FROM placed"
+        f" WHERE place <= {VALUES_MAX} OR place > number - {FEW} ORDER BY name, place"
     )
 
 
 KIND_COLUMNS = ("workload", "operation")
 NAMED_COLUMNS = ("user_id", "client_ip", "app_id", "session")
 VALUES = {one: _values_of((one,)) for one in NAMED_COLUMNS}
-"""Column, value, count, how many values the column has; the most frequent first."""
+"""Column, value, count, how many values the column has; the most frequent first, the `RARE` at the end."""
 VALUES_TOGETHER = _values_of(NAMED_COLUMNS)
 """All of these from one look, for what is sorted by what a view is narrowed by."""
 COMPARED = ("operation", "client_ip", "app_id", "user_id")
 """By what two periods are compared."""
 COMPARED_TOGETHER = _values_of(COMPARED[1:])
 """`VALUES_TOGETHER` of these columns alone: sessions are half of what it costs."""
+
+
+_IS_SHOWN = (
+    f"(name IN {KIND_COLUMNS} AND place <= {LANES_MAX})"
+    f" OR (name NOT IN {KIND_COLUMNS} AND (place <= {FEW} OR place > number - {FEW}))"
+)
 
 
 def _life_of(columns: Sequence[str], *, also: str) -> Query:
@@ -113,7 +129,7 @@ def _life_of(columns: Sequence[str], *, also: str) -> Query:
         " min(first_at) AS first_at, max(last_at) AS last_at"
         f" FROM alike GROUP BY GROUPING SETS ((), {at_times})),"
         f" placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sets WHERE is_whole = 1 AND value <> ''),"
-        f" tops AS (SELECT name, value FROM placed WHERE place <= {LANES_MAX}"
+        f" tops AS (SELECT name, value FROM placed WHERE {_IS_SHOWN}"
         f" OR (name = 'operation' AND {also})),"
         " told AS (SELECT name, value, t, count, failed, first_at, last_at, 0 AS number, 0 AS place"
         " FROM sets SEMI JOIN tops USING (name, value) WHERE is_whole = 0"
@@ -144,11 +160,12 @@ def course(column: str, mentions: Sequence[str] = ()) -> Query:
 
 
 def lanes(mentions: Iterable[str]) -> Query:
-    """Name of the column, value, instant, count: of each column the most frequent values."""
+    """Name of the column, value, instant, count: of each column the most frequent values and the rarest."""
     return traces(
         _long(mentions, times="at_s // $lane_s * $lane_s")
-        + ", tops AS (SELECT name, value FROM long GROUP BY name, value"
-        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {LANES_MAX})"
+        + ", sums AS (SELECT name, value, sum(n) AS count, min(first_at) AS first_at FROM long"
+        f" GROUP BY name, value), placed AS (SELECT *, {_PLACE}, {_NUMBER} FROM sums),"
+        f" tops AS (SELECT name, value FROM placed WHERE {_IS_SHOWN})"
         " SELECT name, value, t, CAST(n AS BIGINT) FROM long SEMI JOIN tops USING (name, value)"
     )
 
@@ -166,7 +183,8 @@ def values(mentions: Iterable[str]) -> Query:
     return traces(
         _long(mentions, times="at_s")
         + " SELECT name, value, CAST(sum(n) AS BIGINT), min(t), max(t) FROM long GROUP BY name, value"
-        f" QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, value) <= {VALUES_MAX}"
+        " QUALIFY row_number() OVER (PARTITION BY name ORDER BY sum(n) DESC, min(first_at), value)"
+        f" <= {VALUES_MAX}"
     )
 
 

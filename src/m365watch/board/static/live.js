@@ -4,6 +4,7 @@ import { toast } from "./toasts.js";
 import { renew } from "./token.js";
 
 const RELOAD_MS = 30000;
+const CLOSED_MS = 3000;
 const place = document.getElementById("live");
 let first = null;
 let loaded = Date.now();
@@ -61,16 +62,26 @@ function heard({ open, closed, news }) {
   if (open) { if (lost) back(); lost = false; }
   else if (news) { again = news.again_s; told(news); }
   else if (again && !closed) again = 0; // it has said all for now
-  else { lost = true; say("lost", closed ? "not connected: load the page again" : "not connected; trying again"); }
+  else { lost = true; say("lost", closed ? "not connected; trying again, or load the page again" : "not connected; trying again"); }
 }
 
 // Until what is returned is called, `tell` hears of the connection and what comes by it.
 function connect(url, tell) {
-  const source = new EventSource(url);
-  source.onopen = () => tell({ open: true });
-  source.onmessage = (sent) => tell({ news: JSON.parse(sent.data) });
-  source.onerror = () => tell({ closed: source.readyState === EventSource.CLOSED });
-  return () => source.close();
+  let source = null;
+  let waiting = 0;
+  const open = () => {
+    source = new EventSource(url);
+    source.onopen = () => tell({ open: true });
+    source.onmessage = (sent) => tell({ news: JSON.parse(sent.data) });
+    // After an answer such as a proxy's 502 while the board is begun anew, a browser does not ask again by itself.
+    source.onerror = () => {
+      const closed = source.readyState === EventSource.CLOSED;
+      tell({ closed });
+      if (closed) waiting = setTimeout(open, CLOSED_MS);
+    };
+  };
+  open();
+  return () => { clearTimeout(waiting); source.close(); };
 }
 
 // One connection for all open pages, of whichever holds the lock: a browser has six to a host, and the seventh page with one of its own would wait for ever.
