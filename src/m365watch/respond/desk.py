@@ -30,6 +30,7 @@ class Came(StrEnum):
     DECLINED = "not done: you said no"
     PICK = "not done: a person has to pick"
     MISSING = "not done: nothing of that name is there"
+    UNSEEN = "not done: nothing is there that Graph lists, look by hand"
     ASKS = "not done: a person has to say yes"
     REFUSED = "not done"
     BY_HAND = "by hand"
@@ -92,7 +93,8 @@ class Desk:
         for one in looked:
             self._keep(step, one)
         told += [await self._do(step, deed) for deed in deeds]
-        return _each_failure_once(told) or [Told(Came.ALREADY)]
+        is_unseen = any(one.is_unseen for one in looked)
+        return _each_failure_once(told) or [Told(Came.UNSEEN if is_unseen else Came.ALREADY)]
 
     async def _look(self, step: Step) -> tuple[list[Looked], list[Told]]:
         """What the step comes to in the tenant as it is, and what there is to tell of that already."""
@@ -118,9 +120,11 @@ class Desk:
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:
         """By which deeds it went that is missing, be they for another alert: this one wants it gone, too.
 
-        Not where a record has come since: it was there again then, and may be called otherwise by now.
+        Not where a record has come since, and all is missing: it was there again then, and may be called
+        otherwise by now. Of several things one may have gone before the last was made.
         """
-        since = [one for one in (self._plan.since, step.since) if one is not None]
+        told = (self._plan.since, step.since if looked.is_missing else None)
+        since = [one for one in told if one is not None]
         done = self._journal.did(step.word, step.title, self._plan.tenant, about=looked.about)
         return [line for line in done if all(line.at >= one for one in since)]
 
