@@ -182,7 +182,8 @@ class Course:
         """Wait until the history is complete, and end the live traffic after its time."""
         while not is_complete(collector.progress()):
             await self._clock.sleep(_LOOK_S)
-        self._history = tuple(collector.progress().feeds)
+        # Copies: the ledger's own go on counting.
+        self._history = tuple(replace(feed) for feed in collector.progress().feeds)
         history = totals_of(self._history).records
         caught_up_s = self._passed_s()
         say(f"caught up with {count(history, 'record')} after {caught_up_s:.1f} s; now live traffic")
