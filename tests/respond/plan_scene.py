@@ -60,4 +60,4 @@ def joined(*sources: Match) -> list[Match]:
 def part(number: int, *words: str, fields: dict[str, str] | None = None, **entities: str) -> Told:
     """An alert that is joined, of the rule of that number."""
     alert = replace(make_alert(*words, **entities), id=AlertId(f"{number:032x}"), rule_id=f"part {number}")
-    return Told(alert, [make_match(fields)] if fields else [])
+    return Told(alert, [make_match(fields, after_ms=number)] if fields else [])

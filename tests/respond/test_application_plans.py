@@ -354,7 +354,7 @@ def test_an_application_that_only_an_object_names_is_looked_at_first(tmp_path: P
 
     named = [step for step in plan.steps if APP in step.title]
     assert len(named) == 2
-    assert all(f"its AppId is not {GRAPH_POWERSHELL}" in step.notes[0] for step in named)
+    assert all(f"its AppId is not {GRAPH_POWERSHELL}" in step.notes[int(step.asks_always)] for step in named)
     assert [
         line for step in named for line in step.powershell if "-AccountEnabled" in line and line[0] != "#"
     ] == []

@@ -78,8 +78,8 @@ def test_what_two_joined_alerts_found_has_one_step() -> None:
     parts = [
         part(0, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
         part(1, "remove_inbox_rule", fields={"Parameters.Name": "."}, user=ANN),
-        part(1, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
-        part(1, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
+        part(2, "remove_inbox_rule", fields={"Parameters.Name": ".."}, user=ANN),
+        part(3, "remove_inbox_rule", fields={"Parameters.Name": "x"}, user="bob@contoso.example"),
     ]
     found = plan_response(make_alert("remove_inbox_rule", user=ANN), joined(*parts[0].matches), parts)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.detect.kept import AlertState
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
+from m365watch.respond.carrying import look
 from m365watch.respond.steps import Plan
 from tenant_scene import Tenant, goes, looked_at, sends, told
 
@@ -76,22 +79,50 @@ def test_a_name_that_another_alert_saw_given_up_may_be_its_owner_s(tmp_path: Pat
     )
 
     assert goes(plan, WORD, tenant) == ["evil"]
-    seen, removed = titles(plan, WORD)
-    assert seen.startswith(f'See whose inbox rule "Newsletter" of {ADA} is, if there is one: ')
+    removed, former = titles(plan, WORD)
     assert removed == f'Remove the inbox rule "Meetings" of {ADA}'
+    assert former.startswith(f'Remove the inbox rule "Newsletter" of {ADA}, if it is the alert\'s: ')
 
 
-def test_an_alert_of_its_own_knows_a_name_that_another_saw_given_up(tmp_path: Path) -> None:
-    """Nothing joins the two, for the sign-in was not suspicious; "Meetings" is in the other's plan."""
-    made = rule("New", 60, Name="Newsletter", DeleteMessage="True")
-    renamed = rule("Set", 65, Identity="Newsletter", Name="Meetings", ForwardTo=THIEF)
+MADE = rule("New", 60, Name="Newsletter", DeleteMessage="True")
+RENAMED = rule("Set", 65, Identity="Newsletter", Name="Meetings", ForwardTo=THIEF)
+BACK = rule("Set", 66, Identity="Meetings", Name="Newsletter")
+"""What no rule finds: the records of others tell "Meetings" for ever."""
+TRAIL = Tenant({}, found("evil", "Newsletter", actions={"delete": True} | sends(THIEF)))
+
+
+@pytest.mark.parametrize(
+    ("of", "beside"),
+    [
+        ("b02_inbox_rule_hides_mail", "b01_inbox_rule_forwards_outside"),
+        ("b01_inbox_rule_forwards_outside", "b02_inbox_rule_hides_mail"),
+        ("c01_mailbox_tampering_after_suspicious_signin", "b03_inbox_rule_with_odd_name_or_lure"),
+    ],
+)
+def test_a_rule_that_got_its_old_name_back_unseen_is_removed_by_a_yes(
+    tmp_path: Path, of: str, beside: str
+) -> None:
+    """No plan removed it, and one said that it is called "Meetings" by now."""
+    plan = plan_from(tmp_path, of, KIT, MADE, RENAMED, BACK, beside=[beside])
+
+    removed, former = steps(plan, WORD)
+    assert removed.title == f'Remove the inbox rule "Meetings" of {ADA}'
+    assert not any("It was there before" in note or "made it" in note for note in removed.notes)
+    assert former.asks_always
+    assert '"Meetings" at 2024-' in former.title
+    [deed] = asyncio.run(look(TRAIL, former.operations[0])).deeds
+    assert (deed.call.path.rpartition("/")[2], deed.is_meant) == ("evil", True)
+    assert goes(plan, WORD, TRAIL) == []
+
+
+def test_a_rule_that_an_earlier_alert_saw_made_is_told_with_it(tmp_path: Path) -> None:
+    """That alert was over before this one began; whose the rule is stands there."""
     plan = plan_from(
-        tmp_path, "b02_inbox_rule_hides_mail", made, renamed, beside=["b01_inbox_rule_forwards_outside"]
+        tmp_path, "b01_inbox_rule_forwards_outside", MADE, RENAMED, beside=["b02_inbox_rule_hides_mail"]
     )
 
-    [seen] = steps(plan, WORD)
-    assert seen.is_by_hand
-    assert seen.title.startswith(f'See whose inbox rule "Newsletter" of {ADA} is, if there is one: ')
+    notes = steps(plan, WORD)[0].notes
+    assert any(re.match(r"It was made at .*Z \(alert [0-9a-f]{8}\) and changed since", one) for one in notes)
 
 
 def with_closed(folder: Path, detection: str, *records: dict[str, Any]) -> Plan:
@@ -124,19 +155,21 @@ def test_a_rule_that_only_a_closed_alert_tells_of_is_left_alone(tmp_path: Path) 
         found("evil", "Bills", actions=sends(THIEF)),
     )
 
-    assert goes(with_closed(tmp_path, "B02", owner_s, evil), WORD, tenant) == ["evil"]
+    plan = with_closed(tmp_path, "B02", owner_s, evil)
+    assert steps(plan, WORD)[0].asks_always
+    assert told(looked_at(plan, WORD, tenant).deeds) == [("own", False), ("evil", True)]
 
 
 def test_a_doubt_of_one_alert_is_one_of_the_plan(tmp_path: Path) -> None:
     """Which rule the number is, no record tells; and it was not there before, for one of them made it."""
     changed = rule("Set", 62, Identity="..", Name="..", ForwardTo=THIEF)
     renamed = rule("Set", 65, Identity="222", Name="News", ForwardTo=THIEF)
-    dots, _ = steps(joined(tmp_path, HIDES, changed, renamed), WORD)
+    dots, *_ = steps(joined(tmp_path, HIDES, changed, renamed), WORD)
 
     assert dots.title == f'Remove the inbox rule ".." of {ADA}'
     assert dots.asks_always
-    assert any('"News" by now' in note for note in dots.notes)
-    assert not any(note.startswith("It was there before") for note in dots.notes)
+    assert any('may have been called "News" at ' in note for note in dots.notes)
+    assert not any(note.startswith("No record that is known made it") for note in dots.notes)
 
 
 def test_a_record_that_two_alerts_found_is_one(tmp_path: Path) -> None:

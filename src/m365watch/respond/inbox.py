@@ -9,8 +9,8 @@ from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED, named_mailboxes, own_mailboxes
-from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.renames import BY_NAME, KnownRule, Renamed
+from m365watch.respond.quoting import is_account, is_whole, powershell
+from m365watch.respond.renames import BY_NAME, KnownRule
 from m365watch.respond.rule_actions import INTO_FOLDERS, SENDS, doings_of, tells_apart
 from m365watch.respond.steps import Agreement, GraphCall, Remove, Step
 from m365watch.values import dataclass
@@ -41,22 +41,69 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
     mailboxes = own_mailboxes(clues)
     if clues.is_refused:
         return [_look_at_rules(one) for one in mailboxes]
-    return [_of_mailbox(clues, one) for one in mailboxes]
+    return [step for one in mailboxes for step in _of_mailbox(clues, one)]
 
 
-def _of_mailbox(clues: Clues, mailbox: str) -> Step:
-    """What is done about the rule of which the record tells, and about all of its name."""
-    rule = _rule(clues, mailbox)
-    if rule is None:
-        return _pick_rules(mailbox)
-    names = clues.story.names_of(mailbox)
+def _of_mailbox(clues: Clues, mailbox: str) -> list[Step]:
+    """What is done about the rule of which the record tells, by the name that it got last, and by the others.
+
+    That another record gave it its old name back no rule finds.
+    """
+    told = _rule(clues, mailbox)
+    if told is None:
+        return [_pick_rules(mailbox)]
+    names, records = clues.story.names_of(mailbox), clues.story.at(clues.places)
+    its = names.rule_in(records) if told.name else None
+    if its is None:
+        return [_by_name(clues, mailbox, told)]
+    former = [one for one in _former_names(its, mailbox) if is_whole(one) and not names.is_held(one)]
+    rule = told if told.name == its.name else _called(its.name)
+    return [
+        _by_name(clues, mailbox, rule) if is_whole(its.name) else _pick_rules(mailbox),
+        *(_formerly_called(mailbox, _called(one), its) for one in former),
+    ]
+
+
+def _by_name(clues: Clues, mailbox: str, rule: _Rule) -> Step:
+    names, records = clues.story.names_of(mailbox), clues.story.at(clues.places)
     renamed = names.became(rule.name)
     if renamed is not None and renamed.is_certain:
-        return _look_at_name(mailbox, rule, renamed)
-    known = names.rules_of(rule.name, clues.story.at(clues.places))
-    was_there = any(one.was_there for one in known) if known else clues.operation == "set-inboxrule"
-    step = _inbox_rule(mailbox, rule, known, was_there=was_there)
-    return _ask(step, renamed) if renamed is not None else step
+        return _formerly_called(mailbox, rule, renamed.rule)
+    known = names.rules_of(rule.name, records)
+    notes = _origins(known) if known or clues.operation != "set-inboxrule" else (_CHANGED,)
+    step = _inbox_rule(mailbox, rule, known, notes=notes)
+    if names.is_shared(rule.name) or len(known) > 1:
+        step = _ask(step, _SEVERAL)
+    if renamed is not None:
+        other = renamed.rule
+        step = _ask(
+            step, f'It may have been called "{other.name}" {other.since}, and this its owner\'s. {_LEAVES}'
+        )
+    return step
+
+
+def _origins(known: Sequence[KnownRule]) -> tuple[str, ...]:
+    """Where they come from that the alert's own records only changed."""
+    made = dict.fromkeys(str(one.first) for one in known if one.is_made and not one.first.is_own)
+    beside = tuple(f"It was made {one} and changed since: see there whose it is." for one in made)
+    return (*((_CHANGED,) if any(one.was_there for one in known) else ()), *beside)
+
+
+def _former_names(rule: KnownRule, mailbox: str) -> list[str]:
+    """Those that it gave up; an identity has the mailbox before the name."""
+    names = (_by_identity(one, mailbox).name or one for one in rule.given_up_at_s)
+    return [one for one in dict.fromkeys(names) if one != rule.name]
+
+
+def _called(name: str) -> _Rule:
+    return _Rule(name, "" if may_be_an_id(name) else name, name)
+
+
+def _formerly_called(mailbox: str, rule: _Rule, its: KnownRule) -> Step:
+    """What is called as the alert's was: it may have that name again, and may be the owner's."""
+    step = _inbox_rule(mailbox, rule, (its,))
+    title = f'{step.title}, if it is the alert\'s: that was called "{its.name}" {its.since}'
+    return _ask(replace(step, title=title), _FORMER)
 
 
 def _look_at_rules(mailbox: str) -> Step:
@@ -68,37 +115,13 @@ def _look_at_rules(mailbox: str) -> Step:
     )
 
 
-def _look_at_name(mailbox: str, rule: _Rule, renamed: Renamed) -> Step:
-    said = f"-Mailbox {powershell(mailbox)}"
-    return Step(
-        "remove_inbox_rule",
-        (
-            f'See whose inbox rule "{rule.name}" of {mailbox} is, if there is one: the alert\'s is called'
-            f' "{renamed.to}" by now'
-        ),
-        powershell=(
-            _list_rules(mailbox),
-            f"{_IF_IT_IS}Remove-InboxRule {said} -Identity {_identity(rule)} -Confirm:$false",
-        ),
-        notes=(
-            "By hand: the alert's gave that name up, and what has it may be its owner's.",
-            *_remarks_on(rule),
-        ),
-    )
-
-
-def _ask(step: Step, renamed: Renamed) -> Step:
-    why = f'It may be called "{renamed.to}" by now, and its owner\'s as it was: --yes leaves it alone.'
+def _ask(step: Step, why: str) -> Step:
     return replace(step, notes=(why, *step.notes), asks_always=True)
 
 
 def _identity(rule: _Rule) -> str:
     """As -Identity takes it, else a place for what the list shows beside the name."""
     return powershell(rule.identity) if rule.identity else "IDENTITY"
-
-
-def _remarks_on(rule: _Rule) -> tuple[str, ...]:
-    return () if rule.identity else (_NO_IDENTITY,)
 
 
 def _list_rules(mailbox: str) -> str:
@@ -110,7 +133,7 @@ def _rule(clues: Clues, mailbox: str) -> _Rule | None:
     """None where the record does not name it, or by no name that is known whole."""
     if clues.has(*BY_NAME):
         named = clues.values(*BY_NAME)
-        return _Rule(named[0], "" if may_be_an_id(named[0]) else named[0], named[0]) if named else None
+        return _called(named[0]) if named else None
     identities = clues.values("Parameters.Identity")
     return _by_identity(identities[0], mailbox) if identities else None
 
@@ -145,43 +168,34 @@ def _pick_rules(mailbox: str) -> Step:
     )
 
 
-def _inbox_rule(mailbox: str, rule: _Rule, known: Sequence[KnownRule], *, was_there: bool) -> Step:
+def _inbox_rule(
+    mailbox: str, rule: _Rule, known: Sequence[KnownRule], *, notes: tuple[str, ...] = ()
+) -> Step:
     remove = f"Remove-InboxRule -Mailbox {powershell(mailbox)} -Identity {_identity(rule)} -Confirm:$false"
     step = Step(
         "remove_inbox_rule",
         f'Remove the inbox rule "{rule.told}" of {mailbox}',
         powershell=(_list_rules(mailbox), f"{_IF_IT_IS}{remove}"),
-        notes=(
-            *((_CHANGED,) if was_there else ()),
-            _LATER,
-            *_remarks_on(rule),
-        ),
+        notes=(*notes, _LATER, *(() if rule.identity else (_NO_IDENTITY,))),
     )
     if not (is_account(mailbox) and rule.name):
         return replace(step, notes=(_why(mailbox), *step.notes))
     doings = tuple(doings_of(one.records) for one in known)
     operation = _remove_rules(mailbox, rule.name, doings)
-    doubts = _doubts(doings)
-    return replace(
+    is_told = bool(doings) and all(map(tells_apart, doings))
+    step = replace(
         step,
         operations=(operation,),
         permissions=_PERMISSIONS,
         wished=(*(("Mail.ReadBasic.All",) if operation.folders else ()), *_WISHED),
         notes=(
-            *doubts,
             _HIDDEN,
             *step.notes,
-            *(() if doubts else (_COMPARED,)),
+            *((_COMPARED,) if is_told else ()),
             *((_FOLDERS,) if operation.folders else ()),
         ),
-        asks_always=bool(doubts),
     )
-
-
-def _doubts(doings: Sequence[Agreement]) -> tuple[str, ...]:
-    """Why no rule of the name goes without a person's word; none where one may."""
-    is_told = bool(doings) and all(map(tells_apart, doings))
-    return (*((_SEVERAL,) if len(doings) > 1 else ()), *(() if is_told else (_NOT_TOLD,)))
+    return step if is_told else _ask(step, _NOT_TOLD)
 
 
 _PERMISSIONS = ("MailboxSettings.ReadWrite",)
@@ -194,16 +208,19 @@ _NO_IDENTITY = (
 )
 _LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
 _COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
+_LEAVES = "--yes leaves it alone."
 _NOT_TOLD = (
-    "No record tells what it does so that Graph could compare it, and another may be called so: --yes leaves"
-    " it alone."
+    f"No record tells what it does so that Graph could compare it, and another may be called so: {_LEAVES}"
 )
 _SEVERAL = (
-    "The records tell of several rules of this name, which may be one, or of which some may be gone: --yes"
-    " leaves it alone."
+    "The records tell of several rules of this name, which may be one, or of which some may be gone:"
+    f" {_LEAVES}"
 )
+_FORMER = f"The alert's gave this name up, and what has it may be its owner's: {_LEAVES}"
 _FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
-_CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."
+_CHANGED = (
+    "No record that is known made it: was it there before, its owner may have to make it again as it was."
+)
 
 
 def _why(mailbox: str) -> str:

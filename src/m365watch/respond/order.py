@@ -84,7 +84,9 @@ def _to_be_seen(step: Step, own: Sequence[str]) -> Step:
         f"See first that its AppId is not {' or '.join(own)}: with that the records are collected or the"
         " responses carried out, and the record names an object of the directory. Graph sees to it itself."
     )
-    return replace(step, notes=(why, *step.notes))
+    # Above a question stands the first note, which says why only a person may answer it.
+    first = int(step.asks_always)
+    return replace(step, notes=(*step.notes[:first], why, *step.notes[first:]))
 
 
 def _by_hand(step: Step) -> Step:

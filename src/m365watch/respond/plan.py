@@ -132,9 +132,9 @@ def plan_response(
 
     Of an alert that joins others, these are its `parts`: they know which rule, link or application it was,
     and the alert itself which accounts. `rules`, by their ids, know what a record names; `closed` are parts
-    that somebody closed, of which nothing is undone; what alerts `beside` it have only tells how a thing is
-    called by now. A word that nothing can be done for says so as a step of its own, so that nobody takes it
-    for done, but for one that what was done leaves nothing to do for.
+    that somebody closed, of which nothing is undone; what alerts `beside` it have only tells what became of a
+    thing. A word that nothing can be done for says so as a step of its own, so that nobody takes it for done,
+    but for one that what was done leaves nothing to do for.
     """
     told = Told(alert, matches)
     parts = parts_of(told, parts, rules)
@@ -277,9 +277,12 @@ def _steps_by_record(
     Where kinds of records are joined, nobody knows what an object's name names.
     """
     about = [(told.alert, *records_about(word, told, rules)) for told in every]
+    others = [(told.alert, records_about(word, told, rules)[0]) for told in beside]
+    own = [(alert, matches) for alert, matches, _ in about]
     story = Story(
-        (match for _, matches, _ in about for match in matches),
-        (match for told in beside for match in records_about(word, told, rules)[0]),
+        (match for _, matches in own for match in matches),
+        (match for _, matches in others for match in matches),
+        found_by={one.order: alert.id[:8] for alert, matches in (*others, *own) for one in matches},
     )
     steps: list[Step] = []
     for alert, matches, is_known in about:

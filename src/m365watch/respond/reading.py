@@ -18,6 +18,8 @@ PARTS_MAX = 50
 """Alerts that an alert joins, of which the names are looked up."""
 RENAMED = "remove_inbox_rule"
 """The word for things that are found by a name which another alert may have seen given up."""
+BEFORE_MS = 7 * 86_400_000
+"""How long before an alert another may have seen made what this one saw changed."""
 _WHOSE = frozenset({"user", "mailbox"})
 """Kinds of entities that tell whose these are."""
 
@@ -89,14 +91,14 @@ def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> 
 
 
 def _beside(state: DetectionState, alert: Alert, parts: Sequence[Told]) -> list[Told]:
-    """The latest of those that go on since the alert began."""
+    """The latest of those that go on since the alert began, or did not long before it."""
     own = [alert, *(one.alert for one in parts)]
     if not any(RENAMED in one.contain for one in own):
         return []
     known, whose = {one.id for one in own}, {name for one in own for name in _owners_in(one)}
     others = [
         one.alert
-        for one in state.alerts.list(since_ms=alert.first_at_ms)
+        for one in state.alerts.list(since_ms=alert.first_at_ms - BEFORE_MS)
         if one.alert.id not in known
         and one.alert.tenant == alert.tenant
         and RENAMED in one.alert.contain

@@ -1,4 +1,4 @@
-"""Inbox rules that are called otherwise by now, as their records tell it.
+"""Inbox rules that were called otherwise, as their records tell it.
 
 A rule is found by its name, and two rules of a mailbox may have the same one: once the intruder's has given
 a name up, what is called so is its owner's.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from m365watch.detect.derived.operation import normalise_operation
+from m365watch.instants import instant_of_ms
 from m365watch.respond.quoting import is_account
 from m365watch.values import dataclass
 
@@ -26,35 +27,51 @@ _ALIAS = re.compile(r"[\w.'-]*[^\W\d][\w.'-]*")
 class Renamed:
     """What became of a name."""
 
-    to: str
-    """How the rule is called by now that had it."""
+    rule: KnownRule
+    """The one that had it, and was called otherwise after."""
     is_certain: bool
     """Whether none of the alert's can be called so any more."""
 
 
-def names_in(told: Sequence[tuple[Record, int, bool]], mailbox: str) -> Names:
-    """What became of the names of the mailbox's rules.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a record was created, and whose it is."""
 
-    Each record with the second in which it was created and whether it is the alert's own, in order.
-    """
+    at_s: int
+    alert: str = ""
+    """The first digits of the alert's id that found it; empty where that is not known."""
+    is_own: bool = True
+    """Whether the alert itself has it, and not one beside it."""
+
+    def __str__(self) -> str:
+        """The same in words."""
+        told = f"at {instant_of_ms(self.at_s * 1_000):%Y-%m-%d %H:%M}Z"
+        return f"{told} (alert {self.alert})" if self.alert else told
+
+
+def names_in(told: Sequence[tuple[Record, Moment]], mailbox: str) -> Names:
+    """What became of the names of the mailbox's rules, of records in their order."""
     names = Names()
-    known = _names_of_mailbox((record for record, _, _ in told), mailbox)
-    for record, at_s, is_own in told:
+    known = _names_of_mailbox((record for record, _ in told), mailbox)
+    for record, at in told:
         named = _mailbox_of(record)
         is_its = _is_of(named, mailbox, known)
         if is_its is not False:
-            names.add(record, at_s, of="" if is_its else named, is_own=is_own)
+            names.add(record, at, of="" if is_its else named)
     return names
 
 
 class KnownRule:
     """One rule that the records tell of, by whatever it was called."""
 
-    def __init__(self, record: Record, name: str, at_s: int, of: str) -> None:
+    def __init__(self, record: Record, name: str, at: Moment, of: str) -> None:
         self.name = name
-        self.got_at_s = {name: at_s}
+        self.since = at
+        """When a record gave it the name that it has."""
+        self.first = at
+        self.got_at_s = {name: at.at_s}
         """By the names that a record gave it."""
-        self.seen_at_s = at_s
+        self.seen_at_s = at.at_s
         self.given_up_at_s: dict[str, int] = {}
         """By its former names."""
         self.mailbox = of
@@ -68,16 +85,17 @@ class KnownRule:
         self.records = [record]
         """What became of it, the earliest first."""
 
-    def add(self, record: Record, name: str, at_s: int) -> None:
+    def add(self, record: Record, name: str, at: Moment) -> None:
         """One record of it more, later than those before it."""
-        self.seen_at_s = at_s
+        self.seen_at_s = at.at_s
         self.numbers |= _numbers_in(record)
         self.records.append(record)
         if name != self.name:
             self.given_up_at_s.pop(name, None)
-            self.given_up_at_s[self.name] = at_s
-            self.got_at_s[name] = at_s
+            self.given_up_at_s[self.name] = at.at_s
+            self.got_at_s[name] = at.at_s
             self.name = name
+            self.since = at
 
     @property
     def was_there(self) -> bool:
@@ -115,21 +133,21 @@ class Names:
         self._unnamed: list[KnownRule] = []
         """Those that were there before, and that their first record has by a number."""
 
-    def add(self, record: Record, at_s: int, *, of: str = "", is_own: bool = True) -> None:
+    def add(self, record: Record, at: Moment, *, of: str = "") -> None:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
         name = next((record[one] for one in BY_NAME if record.get(one)), "")
         identities = _identities(record, as_told=True)
         rule = self._find(record, name, of)
         if rule is not None:
-            rule.add(record, name or rule.name, at_s)
+            rule.add(record, name or rule.name, at)
         elif name or identities:
-            rule = KnownRule(record, name or identities[-1], at_s, of)
-            rule.given_up_at_s = {one: at_s for one in identities if name not in ("", one)}
+            rule = KnownRule(record, name or identities[-1], at, of)
+            rule.given_up_at_s = {one: at.at_s for one in identities if name not in ("", one)}
             self._places[rule] = len(self._places)
             self._unnamed += [] if rule.is_made or rule.called else [rule]
         else:
             return
-        rule.is_own |= is_own
+        rule.is_own |= at.is_own
         self._by_record[id(record)] = rule
         for called in {one.lower() for one in (rule.name, *identities)}:
             self._by_name.setdefault(called, []).append(rule)
@@ -139,8 +157,25 @@ class Names:
     def rules_of(self, name: str, records: Iterable[Record]) -> list[KnownRule]:
         """The mailbox's that are called so by now; where none is, those of which the records tell."""
         called = [rule for rule in self._holders_of(name) if not rule.mailbox]
+        return called or self._told_in(records)
+
+    def rule_in(self, records: Iterable[Record]) -> KnownRule | None:
+        """The one of which these tell; None where that, or that it is one of this mailbox, is not certain."""
+        told = self._told_in(records)
+        return told[0] if len(told) == 1 and not told[0].mailbox else None
+
+    def _told_in(self, records: Iterable[Record]) -> list[KnownRule]:
         told = (self._by_record[id(one)] for one in records if id(one) in self._by_record)
-        return called or [*dict.fromkeys(told)]
+        return [*dict.fromkeys(told)]
+
+    def is_shared(self, name: str) -> bool:
+        """Whether the records have more than one rule of this mailbox that is, or was, called so."""
+        every = (rule for rule in self._once_called(name) if not rule.mailbox)
+        return sum(name in (rule.name, *rule.given_up_at_s) for rule in every) > 1
+
+    def is_held(self, name: str) -> bool:
+        """Whether one of the alert's is called so."""
+        return bool(self._holders_of(name))
 
     def became(self, name: str) -> Renamed | None:
         """What became of it; None where one of the alert's is called so."""
@@ -152,14 +187,14 @@ class Names:
             givers = [rule for rule in once if _gave_up(rule, name)]
         if not certain:
             sure = [rule for rule in givers if rule.gave_up_for_certain(name)]
-            return Renamed((sure or givers)[-1].name, bool(sure)) if givers else None
+            return Renamed((sure or givers)[-1], bool(sure)) if givers else None
         former = {one for rule in certain for one in rule.given_up_at_s}
         doubted = [
             rule
             for rule in self._in_order((*self._once_called(name, *former), *self._unnamed))
             if rule.name != name and all(_may_have_become(rule, holder, name) for holder in certain)
         ]
-        return Renamed(doubted[-1].name, is_certain=False) if doubted else None
+        return Renamed(doubted[-1], is_certain=False) if doubted else None
 
     def _holders_of(self, name: str) -> list[KnownRule]:
         """The alert's that are called so by now: what only others tell of may be the owner's."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from m365watch.detect.alert import Match
 from m365watch.respond.histories import Chronicle, History
-from m365watch.respond.renames import Names, names_in
+from m365watch.respond.renames import Moment, Names, names_in
 
 Place = tuple[int, str]
 """Where a record stands: by its time, and within a second by its identity."""
@@ -21,13 +22,21 @@ OK_FIELD = "m365.ok"
 class Story:
     """The records in the order of their time, each once, and none of what was refused."""
 
-    def __init__(self, matches: Iterable[Match] = (), beside: Iterable[Match] = ()) -> None:
+    def __init__(
+        self,
+        matches: Iterable[Match] = (),
+        beside: Iterable[Match] = (),
+        *,
+        found_by: Mapping[Place, str] = MappingProxyType({}),
+    ) -> None:
         """Most words ask nothing of it, so that it is put in order when one does.
 
-        Of `beside`, what other alerts have, it tells how a thing is called by now, and of no thing more.
+        Of `beside`, what other alerts have, it tells what a thing was called since, and of no thing more.
+        `found_by` has the first digits of the id of the alert that found what stands there.
         """
         self._matches = [*matches]
         self._beside = [*beside]
+        self._found_by = found_by
         self._names: dict[str, Names] = {}
         self._chronicles: dict[str, Chronicle] = {}
 
@@ -47,9 +56,12 @@ class Story:
         """What became of the names of the mailbox's rules."""
         if mailbox not in self._names:
             every = sorted({**self._others, **self._told}.items(), key=lambda one: one[0])
-            told = [(record, place[0] // 1_000, place in self._told) for place, record in every]
+            told = [(record, self._moment_of(place)) for place, record in every]
             self._names[mailbox] = names_in(told, mailbox)
         return self._names[mailbox]
+
+    def _moment_of(self, place: Place) -> Moment:
+        return Moment(place[0] // 1_000, self._found_by.get(place, ""), is_own=place in self._told)
 
     def histories_of(self, name: str, of: str) -> list[History]:
         """What became of whatever had that name; `of` is how the operations on things of its kind end."""
