@@ -25,6 +25,7 @@ from m365watch.config.settings import (
     Settings,
     TenantSettings,
 )
+from m365watch.delivery import QueuedOutput
 from m365watch.detecting import make_detections
 from m365watch.entra.rotation import Applications
 from m365watch.entra.session import Session, open_session
@@ -34,6 +35,7 @@ from m365watch.expiry.watch import ExpiryWatch
 from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.source import OtherSources
 from m365watch.feed.troubles import Trouble, Troubles
+from m365watch.lasting import Lasting, LastingReach, Requests, begin_lasting
 from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.front_filter import FilterSizes
 from m365watch.ledger.reading import ledger_for_reading, require_ledger
@@ -42,7 +44,6 @@ from m365watch.ledger.soundness import DamageGuard
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
 from m365watch.model import BlobRef, BlobState, Feed, TenantId
-from m365watch.monitor.board import NoticeBoard
 from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.devo_errors import devo_text
 from m365watch.monitor.secrets import list_secrets
@@ -86,10 +87,12 @@ class Collector:
         on_change: Callable[[Trouble], None] | None = None,
         build_output: Callable[[OutputSettings], Output] | None = None,
         reload: Reload | None = None,
+        lasting: Lasting | None = None,
     ) -> None:
         """`build_output` makes the outputs; left out, `make_output` does.
 
-        With `reload`, a run that lasts takes up what changes in its configuration.
+        With `reload`, a run that lasts takes up what changes in its configuration. `lasting` is what it has
+        from the collector that it takes the place of.
         """
         self._settings = settings
         self._clock = clock
@@ -97,21 +100,25 @@ class Collector:
         self._on_change = on_change
         self._reload = reload
         self._build_output = build_output or self._make_output
-        self._started_at = clock.now()
-        self.board = NoticeBoard(
-            speaker_of(settings),
-            clock=clock,
-            hide=list_secrets(settings),
-            heartbeat_s=settings.stats_period_s,
-        )
+        self._lasting = lasting or begin_lasting(settings, clock=clock)
+        self.board = self._lasting.board
         """A structlog processor: the lines that it gets go to the outputs that take notices."""
+        self.successor: Change | None = None
+        """What a run has ended for: it is another collector that goes on with it."""
+        self.has_begun = False
+        """Whether all was opened, and collecting began."""
         self._run: CollectorRun | None = None
         self._shortening: asyncio.Task[None] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those that it has by now."""
+        return self._settings
 
     def progress(self) -> RunProgress:
         """The figures of all feeds, as committed; cheap enough to ask for many times a second."""
         if self._run is None:
-            return RunProgress(started_at=self._started_at)
+            return RunProgress(started_at=self._lasting.started_at)
         return self._run.progress()
 
     async def run(
@@ -124,6 +131,7 @@ class Collector:
     ) -> Outcome:
         """Collect until `stop`; with `once`, until every feed is caught up and no blob is left to try.
 
+        A changed configuration that a run cannot take up sets `stop` as well, and is the `successor` then.
         With `instead`, the blobs come from where that says, and not from Microsoft's listings. With
         `audit` and `once` an audit takes the place of polling; what waits is fetched and delivered.
 
@@ -136,26 +144,24 @@ class Collector:
             outputs = self._build_outputs(once=once)
             preload(outputs)
             ledger = await self._open_ledger(calls, closing, mend=True)
-            await calls(ledger.routes.exclude, excluded_outputs(self._settings))
-            await self._adopt(outputs, ledger, calls)
-            opening = Opening(ledger, calls, closing)
-            await self._open_outputs(outputs, opening)
-            takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
-            await closing.enter_async_context(self.board.posting(takers))
-            queues = queues_of(self._settings, outputs)
-            queued, kept = await opening.open_queues(queues, outputs, at=self._clock.now())
-            session = await closing.enter_async_context(open_session())
+            queued, kept = await self._open_queued(outputs, ledger, calls, closing)
+            session = await self._session(closing)
             parts = self._parts(ledger, calls, flight_for(pacing(queued)))
-            applications = Applications(session, self._clock)
             receiver = None if once or instead else await self._open_receiver(closing)
-            reach = self._reach(session, parts.cycles, applications, is_told=receiver is not None)
-            feeds: Mapping[Feed, ReachedFeed] = reach.feeds(self._settings.tenants)
+            reached = self._reach_on(session, parts.cycles, is_told=receiver is not None)
+            feeds: Mapping[Feed, ReachedFeed] = reached.reach.feeds(self._settings.tenants)
             notifications = await closing.enter_async_context(self._notifying(session, once=once))
             sources = None
             if instead is not None:
                 feeds, sources = instead(feeds, session)
             self._run = CollectorRun(
-                parts, feeds, queued, started_at=self._started_at, patience_s=patience_s, instead=sources
+                parts,
+                feeds,
+                queued,
+                started_at=self._lasting.started_at,
+                patience_s=patience_s,
+                instead=sources,
+                before=self._lasting.before,
             )
             self._run.resume(kept)
             if receiver is not None:
@@ -164,20 +170,29 @@ class Collector:
             has_started = not stop.is_set()
             self._tell_start(feeds, outputs)
             if instead is None:
-                watch = self._expiry_watch(session, applications, ledger, calls)
+                watch = self._expiry_watch(session, reached.applications, ledger, calls)
                 await closing.enter_async_context(watch.running())
                 if self._reload is not None and not once:
                     reloader = self._reloader(
-                        self._reload, self._run, reach, watch, parts, receiver, notifications
+                        self._reload, self._run, reached.reach, watch, parts, receiver, notifications, stop
                     )
                     await closing.enter_async_context(reloader.running())
+            self.has_begun = True
             outcome = await self._run.until_end(once=once, stop=stop, audit=audit)
             self._shortening = asyncio.create_task(_shorten(ledger, calls))
             return replace(outcome, has_started=has_started)
 
+    async def _session(self, closing: AsyncExitStack) -> Session:
+        """The run's connections, or those of this collector alone."""
+        if self._lasting.session is not None:
+            return self._lasting.session
+        return await closing.enter_async_context(open_session())
+
     def _tell_start(self, feeds: Collection[Feed], outputs: Sequence[Output]) -> None:
+        begins = "goes on" if self._lasting.was_started else "started"
+        self._lasting.was_started = True
         _log.info(
-            f"m365watch {__version__}: started; tenants: {len(self._settings.tenants)}, "
+            f"m365watch {__version__}: {begins}; tenants: {len(self._settings.tenants)}, "
             f"feeds: {len(feeds)}, outputs: {', '.join(sorted(one.name for one in outputs))}"
         )
 
@@ -246,10 +261,10 @@ class Collector:
         detections = self._detections = make_detections(
             self._settings, queues=queues, clock=self._clock, current=lambda: self._settings, once=once
         )
+        if self._reload is not None:
+            self._reload.also[:] = [] if detections is None else [detections.output.reread]
         if detections is None:
             return outputs
-        if self._reload is not None:
-            self._reload.also.append(detections.output.reread)
         return [*outputs, detections.output]
 
     def _expiry_watch(
@@ -291,10 +306,21 @@ class Collector:
             on_listed=run.wake,
         )
 
+    def _reach_on(self, session: Session, cycles: PullCycles, *, is_told: bool) -> LastingReach:
+        """How the feeds are reached, as the collector before this one reached them where that can be."""
+        webhook = self._settings.webhook if is_told else None
+        reached = self._lasting.reached
+        if reached is None or reached.webhook != webhook:
+            applications, requests = Applications(session, self._clock), Requests(cycles)
+            reach = self._reach(session, requests, applications, is_told=is_told)
+            reached = self._lasting.reached = LastingReach(reach, applications, requests, webhook)
+        reached.requests.cycles = cycles
+        return reached
+
     def _reach(
         self,
         session: Session,
-        cycles: PullCycles,
+        cycles: PullCycles | Requests,
         applications: Applications | None = None,
         *,
         is_told: bool = False,
@@ -321,6 +347,7 @@ class Collector:
         parts: RunParts,
         receiver: Receiver | None,
         notifications: Notifications,
+        stop: asyncio.Event,
     ) -> Reloader:
         """Brings all that knows tenants or detections to what a changed configuration says of them."""
 
@@ -337,8 +364,18 @@ class Collector:
                 receiver.change(audited_feeds(feeds))
             watch.change(self._settings.tenants)
 
+        def renew(change: Change) -> None:
+            self.successor = change
+            stop.set()
+
         return Reloader(
-            reload, self._settings, apply=apply, ledger=parts.ledger, calls=parts.calls, clock=self._clock
+            reload,
+            self._settings,
+            apply=apply,
+            renew=renew,
+            ledger=parts.ledger,
+            calls=parts.calls,
+            clock=self._clock,
         )
 
     def _kept_announcements(self) -> KeptAnnouncements:
@@ -362,6 +399,7 @@ class Collector:
             now=self._clock.now(),
             front_filter=_filter_sizes(self._settings),
             before_opening=DamageGuard(self._clock) if mend else None,
+            lock=self._lasting.lock,
         )
         closing.push_async_callback(calls, ledger.close)
         calls.settle_with(await calls(ledger.durability.defer))
@@ -379,6 +417,23 @@ class Collector:
         )
         await adopt(parts, outputs, queues_of(self._settings, outputs))
 
+    async def _open_queued(
+        self, outputs: Sequence[Output], ledger: SqliteLedger, calls: LedgerThread, closing: AsyncExitStack
+    ) -> tuple[list[QueuedOutput], dict[str, list[int]]]:
+        """Every output opened, told what there is to tell, with its queue, and what that has from before.
+
+        Raises: OutputUnusable, OutputUnavailable.
+        """
+        await calls(ledger.routes.exclude, excluded_outputs(self._settings))
+        await self._adopt(outputs, ledger, calls)
+        opening = Opening(ledger, calls, closing)
+        await self._open_outputs(outputs, opening)
+        takers = takers_among(zip(self._settings.outputs, outputs, strict=False))
+        posting = self.board.posting(takers, is_last=lambda: self.successor is None)
+        await closing.enter_async_context(posting)
+        queues = queues_of(self._settings, outputs)
+        return await opening.open_queues(queues, outputs, at=self._clock.now())
+
     async def _open_outputs(self, outputs: Sequence[Output], opening: Opening) -> None:
         """Open every output; where one cannot be, those that take notices are told before the run ends.
 
@@ -388,6 +443,8 @@ class Collector:
             try:
                 await opening.open_output(output)
             except CollectorError as error:
+                if self._lasting.was_started:
+                    raise  # There is a collector to tell of it.
                 self.board.put("error", devo_text(error), module="app")
                 takers = takers_among(zip(self._settings.outputs, outputs[:count], strict=False))
                 async with self.board.posting(takers):

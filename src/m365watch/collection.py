@@ -33,7 +33,7 @@ from m365watch.monitor.cycles import PullCycles
 from m365watch.monitor.observer import RunObserver
 from m365watch.outputs.port import Output, Prepares, TakesViews
 from m365watch.pipeline import BatchBounds, Pipeline, pacing
-from m365watch.progress import RunProgress
+from m365watch.progress import FeedProgress, RunProgress
 from m365watch.reach import ReachedFeed
 from m365watch.values import dataclass
 
@@ -127,17 +127,21 @@ class CollectorRun:
         started_at: datetime,
         patience_s: float | None,
         instead: OtherSources | None = None,
+        before: dict[Feed, FeedProgress] | None = None,
     ) -> None:
-        """With `instead`, nothing is polled: the blobs come from these sources."""
+        """With `instead`, nothing is polled: the blobs come from these sources.
+
+        `before` is how each feed stood when it began to be collected; those it lacks are put there.
+        """
         self._parts = parts
         self._feeds = dict(feeds)
         self._started_at = started_at
-        # Copies: the ledger's own go on counting.
-        self._before = [replace(row) for row in parts.ledger.feed_progress() if row.feed in feeds]
+        self._before = {} if before is None else before
         self._clock = parts.clock
         self._upkeep_s = parts.upkeep_s
         self._evict_every_s = parts.evict_every_s
         self._ledger = parts.ledger
+        self._note_before()
         self._calls = parts.calls
         self._troubles = parts.troubles
         self._cycles = parts.cycles
@@ -240,9 +244,8 @@ class CollectorRun:
         await self._stop([*gone, *(feed for feed in new if feed in self._feeds)])
         for feed in gone:
             await self._troubles.forget(feed)
-        before = {row.feed for row in self._before}
-        self._before += [replace(r) for r in self._ledger.feed_progress() if r.feed in new.keys() - before]
         self._feeds = dict(feeds)
+        self._note_before()
         self._pipeline.treat({feed: reached.treatment for feed, reached in new.items()})
         self._desk.change(audited_feeds(feeds))
         self._watch.change(audited_feeds(feeds))
@@ -252,6 +255,12 @@ class CollectorRun:
             poller = self._pollers[feed] = self._poller(feed, reached)
             if self._begin_poll is not None:
                 self._begin_poll(poller)
+
+    def _note_before(self) -> None:
+        known = {row.feed: row for row in self._ledger.feed_progress()}
+        for feed in self._feeds.keys() - self._before.keys():
+            # A copy: the ledger's own goes on counting.
+            self._before[feed] = replace(known.get(feed, FeedProgress(feed)))
 
     async def _stop(self, feeds: Sequence[Feed]) -> None:
         """Nothing is listed and fetched of `feeds` any more."""
@@ -285,8 +294,9 @@ class CollectorRun:
         for feed in feeds:
             if feed.feed in self._pollers:
                 feed.windows_planned = self._pollers[feed.feed].windows_planned
+        before = [row for feed, row in self._before.items() if feed in self._feeds]
         caught_up = all(poller.caught_up for poller in self._pollers.values()) and self._fetcher.idle
-        return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=self._before)
+        return RunProgress(started_at=self._started_at, feeds=feeds, caught_up=caught_up, before=before)
 
     async def until_end(self, *, once: bool, stop: asyncio.Event, audit: AuditRun | None = None) -> Outcome:
         """Run all parts; what ends the run is `stop`, the end of `once`, or a part that failed.

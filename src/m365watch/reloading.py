@@ -39,6 +39,9 @@ class Reload:
         Changes of the files count from now on: make it before they are read for the first time. `work` does
         what takes its time, off the loop.
         """
+        self._clock = clock
+        self.note = ConfigurationNote(clock.now().timestamp(), ", ".join(map(str, files)))
+        """What became of the last try to read them."""
         self.work = work
         self.files = tuple(files)
         self.load = load
@@ -47,6 +50,27 @@ class Reload:
         """Set where somebody wants it done now, whatever the files say."""
         self.also: list[Callable[[], None]] = []
         """Called then as well: what else a run goes by is read again."""
+
+    def take_note(self, change: Change) -> None:
+        """The run has by now what `change` says."""
+        waits = list(change.needs_restart[:LINES_MAX])
+        self.note = ConfigurationNote(self._clock.now().timestamp(), self.note.file, needs_restart=waits)
+
+    def refuse(self, error: CollectorError, *, then: str = "") -> None:
+        """Say why what the files say changes nothing, and what to do, and `then`."""
+        mistakes = error.mistakes if isinstance(error, SettingsRefused) else [error.what]
+        fix = error.fix if isinstance(error, NeedsOperator) else "it is read again at the next change"
+        if isinstance(error, SettingsRefused):
+            fix = "correct what is named; the file is read again once it is saved"
+        where = error.where or self.note.file
+        for mistake in mistakes:
+            _log.error(f"{where}: {mistake}", code=error.code)
+        _log.error(
+            f"{where}: nothing is changed, and all goes on as it was; {fix}{then}",
+            code=error.code,
+        )
+        self.note.refused_s = self._clock.now().timestamp()
+        self.note.mistakes = list(mistakes[:LINES_MAX])
 
     def ask(self) -> None:
         """Have it done now."""
@@ -64,18 +88,20 @@ class Reloader:
         settings: Settings,
         *,
         apply: Callable[[Change], Awaitable[None]],
+        renew: Callable[[Change], None],
         ledger: Ledger,
         calls: LedgerCalls,
         clock: Clock,
     ) -> None:
-        """`settings` are those of the run; `apply` brings it to what a change says."""
+        """`settings` are the run's; `apply` brings it to what a change says, `renew` ends it for that."""
         self._reload = reload
         self._settings = settings
         self._apply = apply
+        self._renew = renew
+        self._is_over = False
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
-        self._note = ConfigurationNote(clock.now().timestamp(), ", ".join(map(str, reload.files)))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -89,9 +115,9 @@ class Reloader:
                 await task
 
     async def run(self) -> None:
-        """Take up changes until cancelled."""
+        """Take up changes until cancelled, or until one is for the next run."""
         await self._remember()
-        while True:
+        while not self._is_over:
             await self._wait()
             await self.reload()
 
@@ -115,48 +141,49 @@ class Reloader:
         try:
             new = await self._reload.work(self._reload.load, self._settings)
             change = plan_change(self._settings, new)
+            if change.renews:
+                self._end(change)
+                return
             if change.detections or change.settings.tenants != self._settings.tenants:
                 await self._apply(change)
             self._tell(change)
             self._settings = change.settings
         except CollectorError as error:
-            self._refuse(error)
+            self._reload.refuse(error)
         except Exception as error:  # noqa: BLE001 - a configuration that brings a defect to light stops no run
-            self._refuse(defect_of(error, where="reading the configuration again"))
+            self._reload.refuse(defect_of(error, where="reading the configuration again"))
         await self._remember()
+
+    def _end(self, change: Change) -> None:
+        """Leave the change to a run that begins with it."""
+        self._warn(change)
+        _log.info(
+            f"the configuration has changed; {change.text}: what is in flight is finished first, then the "
+            "collector goes on with it"
+        )
+        self._is_over = True
+        self._renew(change)
 
     def _tell(self, change: Change) -> None:
         """What was taken up, and what was not."""
-        for warning in change.settings.warnings:
-            if warning not in self._settings.warnings:
-                _log.warning(warning)
-        for line in change.needs_restart:
-            if line not in self._note.needs_restart:
-                _log.warning(f"{self._note.file}: {line}")
+        self._warn(change)
         if change.text:
             _log.info(f"the configuration is taken up; {change.text}")
         else:
             rest = ", but for what needs a restart" if change.needs_restart else ""
             _log.info(f"the configuration is read; nothing of it has changed{rest}")
-        self._note = ConfigurationNote(
-            self._clock.now().timestamp(),
-            self._note.file,
-            needs_restart=list(change.needs_restart[:LINES_MAX]),
-        )
+        self._reload.take_note(change)
 
-    def _refuse(self, error: CollectorError) -> None:
-        mistakes = error.mistakes if isinstance(error, SettingsRefused) else [error.what]
-        fix = error.fix if isinstance(error, NeedsOperator) else "it is read again at the next change"
-        if isinstance(error, SettingsRefused):
-            fix = "correct what is named; the file is read again once it is saved"
-        where = error.where or self._note.file
-        for mistake in mistakes:
-            _log.error(f"{where}: {mistake}", code=error.code)
-        _log.error(f"{where}: nothing is changed, and all goes on as it was; {fix}", code=error.code)
-        self._note.refused_s = self._clock.now().timestamp()
-        self._note.mistakes = list(mistakes[:LINES_MAX])
+    def _warn(self, change: Change) -> None:
+        for warning in change.settings.warnings:
+            if warning not in self._settings.warnings:
+                _log.warning(warning)
+        note = self._reload.note
+        for line in change.needs_restart:
+            if line not in note.needs_restart:
+                _log.warning(f"{note.file}: {line}")
 
     async def _remember(self) -> None:
         # What is not remembered now is remembered with the next reading.
         with suppress(LedgerUnavailable):
-            await self._calls(self._ledger.remember, MEMORY, self._note.body())
+            await self._calls(self._ledger.remember, MEMORY, self._reload.note.body())

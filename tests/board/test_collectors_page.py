@@ -25,6 +25,7 @@ from m365watch.board.rendering import Templates
 from m365watch.diagnosis.findings import Verdict
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.preflight.report import Check, Checked, Group, Place
+from m365watch.tenancy.note import MEMORY, ConfigurationNote
 from test_trail import Memory
 
 MARK = "<kept secret>"
@@ -112,6 +113,22 @@ def test_paused_is_what_is_paused_and_not_what_the_file_wishes(it: Configured) -
     assert ">paused<" not in shown
     assert "1 paused in the file" in tiles
     assert ">paused<" in it.get("/panel/collectors/inputs").text
+
+
+def test_a_change_of_outputs_is_said_to_count_within_seconds(it: Configured) -> None:
+    """Beside a collector that follows its file; nobody is told to restart it."""
+    ledger = SqliteLedger(
+        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC)
+    )
+    try:
+        ledger.remember(MEMORY, ConfigurationNote(datetime.now(UTC).timestamp()).body())
+        said = json.dumps(it.review(switch("outputs", "devo", on=False)))
+    finally:
+        ledger.close()
+
+    assert "within seconds" in said
+    assert "What is in flight is finished first" in said
+    assert "restart" not in said
 
 
 def test_a_long_text_is_judged_in_a_moment(it: Configured) -> None:
@@ -426,7 +443,7 @@ def test_an_instance_is_copied_without_its_secret(it: Configured) -> None:
 
 
 def test_when_a_change_of_an_output_counts_stands_beside_it(it: Configured) -> None:
-    """Outputs begin with a run; inputs are taken up at once, and nothing is said of them."""
+    """They are taken up once what is in flight is finished; inputs at once, and nothing is said of them."""
     for url in ("/panel/collectors/outputs", "/panel/instance/editor?instance=outputs&template=files"):
         assert OUTPUTS_COUNT in it.get(url).text, url
     for url in ("/panel/collectors/inputs", "/panel/instance/editor?instance=inputs.office365"):

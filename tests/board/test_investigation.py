@@ -361,9 +361,7 @@ def test_times_of_unlike_length_are_compared_by_the_hour_or_day(sources: Sources
     alike, unlike = compared(span_s), compared(2 * span_s)
 
     assert [one.text for one in alike[0].headings[2:]] == ["Now", "Then"]
-    assert [one.text for one in unlike[0].headings[2:]] == [
-        f"{one}{pace.unit_words}" for one in ("Now", "Then")
-    ]
+    assert [one.text for one in unlike[0].headings[2:]] == [f"{one}{pace.sign}" for one in ("Now", "Then")]
     assert (alike[0].cut, unlike[0].cut) == ("", pace.words)
     plain = {row[0].text: int(row[2].sorts or 0) for row in alike[0].rows}
     paced = {row[0].text: row[2].sorts for row in unlike[0].rows}
@@ -376,7 +374,7 @@ def test_the_shorter_of_two_times_says_by_what_they_are_compared() -> None:
     hour, days = comparison.Pace(3_600, 7_200), comparison.Pace(4 * 86_400, 2 * 86_400)
 
     assert (hour.now(10), hour.then(10), hour.unit_words) == (10, 5, " an hour")
-    assert (days.now(10), days.then(10), days.unit_words) == (2.5, 5, " a day")
+    assert (days.now(10), days.then(10), days.sign) == (2.5, 5, "/d")
     assert days.words == "This time is 4 d long, the other 2 d: compared is how much there is a day."
     assert comparison.Pace(7_200, 7_200).now(10) == 10
 

@@ -312,6 +312,7 @@ def test_who_is_refused_may_choose_another_account(tmp_path: Path, sources: Sour
         [link] = re.findall(r'href="(/sign-in/entra[^"]*)"', refused.text)
         again = await found.browser.get(html.unescape(link))
 
+        assert "next=%2Fhealth" in link
         assert "prompt" not in parse_qs(urlsplit(first.headers["location"]).query)
         assert "Sign in with another account" in refused.text
         assert parse_qs(urlsplit(again.headers["location"]).query)["prompt"] == ["select_account"]

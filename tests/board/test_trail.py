@@ -176,7 +176,7 @@ def test_a_panel_belongs_to_the_look_at_its_page(sources: Sources) -> None:
 
 
 def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> None:
-    """Ten letters were ten lines, each durable before its choices came; what is searched for is one."""
+    """Ten letters were ten lines, each durable before its choices came; a search is one, in all parts."""
     trail = Memory()
     board = board_of(sources, trail=trail)
     typed = "user:aarav"
@@ -188,12 +188,16 @@ def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> 
         await ask(board, "/values?dimension=user&typed=aa")
         await ask(board, f"/search?q={typed}")
         await ask(board, f"/panel/search/hits?q={typed}")
+        await ask(board, f"/search/part?q={typed}&before=1764201600&shown=12")
+        await ask(board, f"/search/part?q={typed}&before=1764115200&shown=20")
+        await ask(board, "/search/part?q=user:other&before=1764115200&shown=20")
         await ask(board, "/search/saved", method="POST")
 
     asyncio.run(act())
 
     assert [(one.action, one.path, one.query) for one in trail.deeds] == [
         ("view", "/search", f"q={typed}"),
+        ("view", "/search/part", "q=user:other&before=1764115200&shown=20"),
         ("refused", "/search/saved", ""),
     ]
 

@@ -135,10 +135,11 @@ def test_a_lost_batch_that_was_acknowledged_is_told(tmp_path: Path) -> None:
     assert commit.with_name(commit.name + TORN_SUFFIX).exists()
 
 
-def test_damage_before_the_end_is_left_for_somebody_to_see(tmp_path: Path) -> None:
-    """No power cut empties a commit that many others were built upon."""
+@pytest.mark.parametrize("damaged", [2, 8])
+def test_damage_before_the_end_is_left_for_somebody_to_see(tmp_path: Path, damaged: int) -> None:
+    """No power cut empties a commit that others were built upon."""
     fill(tmp_path, 9)
-    commit = commits_of(tmp_path) / f"{2:020}.json"
+    commit = commits_of(tmp_path) / f"{damaged:020}.json"
     commit.write_bytes(bytes(100))
 
     with pytest.raises(OutputUnusable, match="cannot be opened"):

@@ -30,7 +30,7 @@ from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.unsound import BACK_FIX, NEWER_FIX
+from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, TORN_FIX
 from m365watch.model import Window
 from m365watch.testing.batches import make_records, make_simple_batch
 
@@ -132,10 +132,10 @@ def test_a_damaged_log_is_one_line(lake: Path, kind: str) -> None:
     """It is the same for a reader that opens the table and for one that follows it."""
     with closing(FactsReader(lake)) as facts:
         asyncio.run(facts.snapshot())
-        damage(lake, "audit/_delta_log/*1.json", DAMAGES[kind])
+        damage(lake, "audit/_delta_log/*0.json", DAMAGES[kind])
 
         with pytest.raises(
-            LakeUnusable, match=r"the table's log cannot be read: audit/_delta_log/0+1.json .*; put it back"
+            LakeUnusable, match=r"the table's log cannot be read: audit/_delta_log/0+.json .*; put it back"
         ) as told:
             open_table(lake, AUDIT_TABLE)
 
@@ -184,14 +184,9 @@ def test_run_check_and_query_name_what_is_damaged(lake: Path, kind: str) -> None
     assert problems_of(lake) == [f"{file}: {reason}: put the file back from a backup"]
 
 
-@pytest.mark.parametrize(
-    ("torn", "reason"),
-    [(bytes(4_096), "holds zeros in place of a commit"), (b'{"commitInfo":', "is damaged")],
-)
-def test_the_end_of_the_commits_is_named_until_a_run_has_mended_it(
-    lake: Path, torn: bytes, reason: str
-) -> None:
-    """A power cut may tear what nobody was told of: the next run sets it aside."""
+@pytest.mark.parametrize("torn", [bytes(4_096), b'{"commitInfo":'])
+def test_what_a_power_cut_tore_is_told_with_the_run_that_mends_it(lake: Path, torn: bytes) -> None:
+    """Nobody was told of it: no copy has to be looked for, and no lake given up."""
     fill(lake, 2, "2026-11-18")
     commit_of(lake, 3).write_bytes(torn)
 
@@ -200,11 +195,24 @@ def test_the_end_of_the_commits_is_named_until_a_run_has_mended_it(
     problems = problems_of(lake)
     fill(lake, 3, "2026-11-19")
 
-    assert told.value.what == f"the lake cannot be read: {COMMIT.format(3, reason)}"
-    assert [one.partition(": put")[0] for one in problems] == [
-        COMMIT.format(3, reason).replace(".json ", ".json: ")
-    ]
+    assert (told.value.what, told.value.fix) == (
+        f"the lake cannot be read: a power cut has torn {COMMIT.format(3, '').strip()}",
+        TORN_FIX,
+    )
+    assert problems == [f"a power cut has torn {COMMIT.format(3, '').strip()}: {TORN_FIX}"]
     assert problems_of(lake) == []
+
+
+def test_a_torn_end_of_a_damaged_log_is_damage(lake: Path) -> None:
+    """No run mends that."""
+    fill(lake, 2, "2026-11-18")
+    commit_of(lake, 0).unlink()
+    commit_of(lake, 2).write_bytes(bytes(100))
+
+    with pytest.raises(QueryStopped) as told:
+        LakeReader(lake).query("SELECT count(*) FROM audit")
+
+    assert told.value.what == f"the lake cannot be read: {COMMIT.format(0, 'is missing')}"
 
 
 @pytest.mark.parametrize("kind", ["cut short", "zeros", "gone"])

@@ -127,3 +127,20 @@ def test_two_at_the_same_time_are_never_both_let_in(tmp_path: Path) -> None:
 def test_what_helps_a_command_depends_on_what_stopped_it(number: int, cure: str) -> None:
     """Another user does not help a full disk."""
     assert cure_beside_collector(OSError(number, "no")).startswith(cure)
+
+
+def test_a_lock_that_is_kept_lets_nobody_in_between_two_ledgers(tmp_path: Path) -> None:
+    """One ledger is closed and the next is opened in its place; at the end of the block it is given back."""
+    path = tmp_path / "lock"
+    lock = LedgerLock(path)
+    with lock.kept():
+        lock.acquire()
+        lock.release()
+        with pytest.raises(LedgerHeld):
+            LedgerLock(path).acquire()
+        lock.acquire()
+        lock.release()
+
+    other = LedgerLock(path)
+    other.acquire()
+    other.release()

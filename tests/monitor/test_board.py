@@ -29,9 +29,15 @@ SPEAKER = Speaker(collector_name="audit", collector_image="office365")
 class FakeTaker:
     """Keeps what it is given; fails as often as it is told."""
 
-    name = "fake"
-
-    def __init__(self, *, every_s: float = 1.0, failures: int = 0, answers_after_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "fake",
+        every_s: float = 1.0,
+        failures: int = 0,
+        answers_after_s: float = 0.0,
+    ) -> None:
+        self.name = name
         self.notices_every_s = every_s
         self.failures = failures
         self.answers_after_s = answers_after_s
@@ -329,3 +335,40 @@ def test_only_outputs_that_take_notices_get_any(*, told: bool) -> None:
 
     assert takers[0] is taker
     assert len(takers) == (2 if told else 1)
+
+
+def test_a_taker_of_the_next_posting_goes_on_where_it_was() -> None:
+    """A collector that is built anew tells nobody anything twice; one that is new begins there."""
+    lake, other = FakeTaker(name="lake"), FakeTaker(name="other")
+
+    async def main() -> None:
+        on = board()
+        say(on, "before")
+        async with on.posting([lake], is_last=lambda: False):
+            say(on, "first")
+        say(on, "between")
+        async with on.posting([lake, other]):
+            say(on, "second")
+
+    run_jumping(main())
+
+    assert lake.texts == ["before", "first", "between", "second"]
+    assert other.texts == ["between", "second"]
+
+
+def test_what_a_taker_still_gets_is_not_told_as_dropped() -> None:
+    """It is offered again once the collector was built anew."""
+    taker = FakeTaker(name="devo", failures=4)
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker], is_last=lambda: False):
+            say(on, "first")
+        async with on.posting([taker]):
+            await asyncio.sleep(10)
+
+    with capture_logs() as lines:
+        run_jumping(main())
+
+    assert taker.texts == ["first"]
+    assert lines == []

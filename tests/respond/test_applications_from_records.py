@@ -192,7 +192,8 @@ def test_an_alert_takes_of_its_parts_what_is_about_the_same(tmp_path: Path) -> N
 
     assert titles(plan, "disable_application") == [f"Disable the application {APP}"]
     assert [step.title for step in plan.steps if OTHER in step.title] == []
-    assert [step.title for step in plan.steps if step.word == "remove_credential"] != []
+    [secret] = titles(plan, "remove_credential")
+    assert secret.endswith(": the record has a")
 
 
 def test_what_somebody_closed_is_left_out_and_named(tmp_path: Path) -> None:
@@ -225,3 +226,48 @@ def test_a_secret_of_microsoft_s_own_application_can_be_taken_away(tmp_path: Pat
     assert titles(plan, "disable_application") == [
         f"Leave the application {exchange} alone: it is Microsoft's own"
     ]
+
+
+def added(*keys: str) -> dict[str, Any]:
+    """A record of an application that gets these credentials."""
+    told = ",".join(f'"[{key}]"' for key in keys)
+    return credential(APP) | {"ModifiedProperties": {"KeyDescription": [f"[{told}]", "[]"]}}
+
+
+SECRET = "KeyIdentifier=1ba44659-0000-4c1d-9a3e-000000000001,KeyType=Password,KeyUsage=Verify"
+CERTIFICATE = "KeyIdentifier=k9,KeyType=AsymmetricX509Cert,KeyUsage=Verify,DisplayName=CN=x]KeyType=Password"
+
+
+def test_a_certificate_that_was_added_is_by_hand_and_counted(tmp_path: Path) -> None:
+    """Where the application has no secrets it was "already so", and where it has, the owner's was offered."""
+    plan = plan_from(tmp_path, "o04_credential_added", added(CERTIFICATE))
+
+    [step] = steps(plan, "remove_credential")
+    assert step.title == (
+        f'Remove what was added to the application {APP} ("Mail Insights") and is no secret:'
+        " k9 (AsymmetricX509Cert)"
+    )
+    assert step.is_by_hand
+    assert plan.steps.index(step) + 1 in plan.by_hand
+
+
+def test_a_secret_is_named_by_the_key_id_of_the_record_and_its_application(tmp_path: Path) -> None:
+    """A person was asked to guess, and removing the wrong one cannot be undone."""
+    secret, certificate = steps(
+        plan_from(tmp_path, "o04_credential_added", added(SECRET, CERTIFICATE)), "remove_credential"
+    )
+
+    assert secret.title == (
+        f'Remove credentials of the application {APP} ("Mail Insights") that are not its owner\'s:'
+        " the record has 1ba44659-0000-4c1d-9a3e-000000000001"
+    )
+    assert secret.operations
+    assert certificate.is_by_hand
+
+
+def test_of_a_key_that_is_not_known_whole_a_secret_may_be_among_the_rest(tmp_path: Path) -> None:
+    """What an alert keeps of a field is bounded."""
+    many = [f"KeyIdentifier=k{number},KeyType=AsymmetricX509Cert" for number in range(200)]
+    found = steps(plan_from(tmp_path, "o04_credential_added", added(*many)), "remove_credential")
+
+    assert [step.is_by_hand for step in found] == [False, True]

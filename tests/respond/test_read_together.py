@@ -150,45 +150,50 @@ def test_a_record_that_two_alerts_found_is_one(tmp_path: Path) -> None:
     assert goes(plan, WORD, Tenant({}, deletes, does_both)) == ["evil"]
 
 
-def test_two_rules_of_one_name_go_each_by_what_it_does(tmp_path: Path) -> None:
-    """Whoever made two was safe: each of them was asked for what both do."""
-    plan = plan_from(
-        tmp_path, "b02_inbox_rule_hides_mail", HIDES, rule("New", 63, Name="..", MoveToFolder="RSS Feeds")
-    )
-    tenant = Tenant(
-        {"displayName": "RSS Feeds"},
-        found("r1", "..", actions={"delete": True}),
-        found("r2", "..", actions={"moveToFolder": "AAMk1"}),
-        found("own", "..", actions={"markAsRead": True}),
-    )
-
-    assert goes(plan, WORD, tenant) == ["r1", "r2"]
+OWN = found("own", "..", actions={"delete": True}, conditions={"senderContains": ["shop"]})
+EVIL = found("evil", "..", actions={"delete": True})
 
 
 @pytest.mark.parametrize(
-    ("there", "gone"),
+    "second",
     [
-        (["both", "deletes"], ["both", "deletes"]),
-        (["deletes", "both"], ["both", "deletes"]),
-        (["both"], ["both"]),
-        (["both", "deletes", "deletes too"], ["both"]),
-        (["both", "both too"], []),
+        HIDES | {"after": "63m"},
+        rule("New", 63, Name="..", DeleteMessage="True", MarkAsRead="True"),
+        rule("New", 63, Name="..", MoveToFolder="RSS Feeds"),
     ],
+    ids=["the same", "more", "another"],
 )
-def test_of_rules_of_one_name_as_many_go_as_the_records_made(
-    tmp_path: Path, there: list[str], gone: list[str]
-) -> None:
-    """What does both does as well what is told of the other; where there are more, a person picks."""
-    records = HIDES, rule("New", 63, Name="..", DeleteMessage="True", MarkAsRead="True")
-    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", *records)
-    marks = {"markAsRead": True}
-    every = [
-        found(one, "..", actions={"delete": True} | (marks if one.startswith("both") else {}))
-        for one in there
-    ]
+def test_where_a_name_was_given_twice_a_person_picks(tmp_path: Path, second: dict[str, Any]) -> None:
+    """That he removed the first in between no rule finds: as many went as he made, the owner's among them."""
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", HIDES, second)
 
-    assert titles(plan, WORD) == [f'Remove the inbox rule ".." of {ADA}']
-    assert sorted(goes(plan, WORD, Tenant({}, *every))) == sorted(gone)
+    [step] = steps(plan, WORD)
+    assert step.title == f'Remove the inbox rule ".." of {ADA}'
+    assert step.asks_always
+    assert step.notes[0].startswith("The records tell of several rules of this name")
+    assert told(looked_at(plan, WORD, Tenant({}, OWN, EVIL)).deeds) == [("own", False), ("evil", False)]
+
+
+def added(number: str, at: int) -> dict[str, Any]:
+    """A rule that Outlook made, by Outlook's own id."""
+    named = {"RuleOperation": "AddMailboxRule", "RuleId": number, "RuleName": ".."}
+    return {
+        "shape": "outlook_rule",
+        "after": f"{at}m",
+        "UserId": ADA,
+        "MailboxOwnerUPN": ADA,
+        "OperationProperties": named | {"RuleActions": '[{"ActionType":"Delete"}]'},
+    }
+
+
+@pytest.mark.parametrize(("there", "gone"), [([EVIL], ["evil"]), ([OWN, EVIL], [])])
+def test_two_records_of_one_number_are_of_one_rule(
+    tmp_path: Path, there: list[dict[str, Any]], gone: list[str]
+) -> None:
+    """It was told twice; of two that do the same a person picks all the same."""
+    plan = plan_from(tmp_path, "b02_inbox_rule_hides_mail", added("7", 0), added("7", 1))
+
+    assert goes(plan, WORD, Tenant({}, *there)) == gone
 
 
 def test_a_change_by_the_rule_s_name_alone_is_one_of_that_rule(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_the_permissions_of_a_step_are_enough(tmp_path: Path, word: str) -> None
             scene.directory.lists[listed] = []
         told = await scene.apply(scene.plan(word, user=ANN, app=APP, fields=ADMIN), says=True)
 
-        assert {one.came for one in told} <= {Came.DONE, Came.ALREADY, Came.MISSING}
+        assert {one.came for one in told} <= {Came.DONE, Came.ALREADY, Came.MISSING, Came.UNSEEN}
 
     in_scene(tmp_path, test, roles=needed)
 
@@ -241,5 +241,38 @@ def test_a_file_whose_name_has_a_mark_of_addresses_is_found_itself(tmp_path: Pat
 
         assert [one.came for one in told] == [Came.DONE]
         assert [len(scene.directory.lists[place]) for place in places] == [1, 0]
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("word", ["remove_inbox_rule", "remove_credential"])
+def test_an_empty_list_of_what_has_no_name_is_looked_at_by_hand(tmp_path: Path, word: str) -> None:
+    """Graph lists no hidden rules here, and no certificates: "already so" left them in."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_registration(APP)
+        scene.directory.add_principal(APP)
+        scene.directory.lists[RULES] = []
+        for path in (f"/applications(appId='{APP}')", f"/servicePrincipals(appId='{APP}')"):
+            scene.directory.lists[f"{path}/passwordCredentials"] = []
+        [told] = await scene.apply(scene.plan(word, user=ANN, app=APP))
+
+        assert told.came is Came.UNSEEN
+
+    in_scene(tmp_path, test)
+
+
+def test_why_only_a_person_may_say_yes_stands_above_the_question(tmp_path: Path) -> None:
+    """Nobody who carries a plan out has it before them: a yes by habit did what --yes may not."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_principal(APP)
+        plan = scene.plan("disable_application", app=APP, fields={"Operation": "Consent to application."})
+        [step] = plan.steps
+        told = replace(step, notes=("It stops\nfor all.",), asks_always=True, title=f"{step.title}\r")
+        asked: list[str] = []
+        await scene.apply(replace(plan, steps=(told,)), says=False, asked=asked)
+
+        assert asked == [f"It stops for all.\n1. Disable the application {APP} ?"]
 
     in_scene(tmp_path, test)

@@ -1,4 +1,4 @@
-"""What a running collector takes up of a changed configuration, and what it says needs a restart."""
+"""What a running collector takes up of a changed configuration, at once or by being built anew."""
 
 from __future__ import annotations
 
@@ -96,11 +96,6 @@ def test_what_stays_as_it_was_changes_nothing() -> None:
         (("globals", "queue_max_size_in_mb"), 7, "globals.queue_max_size_in_mb is another one"),
         (("globals", "sender_stats_period_in_sec"), 60, "globals.sender_stats_period_in_sec is another one"),
         (("globals", "watch_configuration"), False, "globals.watch_configuration is another one"),
-        (
-            ("globals", "persistence"),
-            {"config": {"directory_name": "elsewhere"}},
-            "globals.persistence is another one",
-        ),
         (("outputs", "files"), {"type": "files"}, "outputs.files is new"),
         (("outputs", "lake"), {"type": "lake", "enabled": False}, "outputs.lake is gone"),
         (
@@ -110,10 +105,10 @@ def test_what_stays_as_it_was_changes_nothing() -> None:
         ),
     ],
 )
-def test_what_holds_for_the_whole_run_needs_a_restart_and_is_named(
+def test_what_a_collector_has_from_its_beginning_builds_it_anew_and_is_named(
     path: tuple[str, str], value: object, told: str
 ) -> None:
-    """The run goes on as it was in that; a tenant that comes with it is taken up all the same."""
+    """The next one begins with all that the file says, a tenant that comes with it included."""
 
     def edit(document: Document) -> None:
         document.setdefault(path[0], {})[path[1]] = value
@@ -122,20 +117,39 @@ def test_what_holds_for_the_whole_run_needs_a_restart_and_is_named(
     changed = change(edit)
 
     # What a sender leaves to `globals` is its own as well.
-    assert f"{told}; needs a restart" in changed.needs_restart
-    assert set(changed.needs_restart) <= {
-        f"{told}; needs a restart",
-        "outputs.siem is changed; needs a restart",
+    assert told in changed.renews
+    assert set(changed.renews) <= {
+        told,
+        "outputs.siem is changed",
         # With the lake goes what is on by default beside one.
-        "detections.enabled is another one; needs a restart",
+        "detections.enabled is another one",
     }
-    assert changed.added == (THREE,)
+    assert (changed.added, changed.needs_restart) == ((THREE,), ())
+    new = document_of(ONE, TWO)
+    edit(new)
+    assert changed.settings == settings_of(new)
+
+
+def test_another_ledger_needs_a_restart_and_is_named() -> None:
+    """The run keeps its own, also where it is built anew; a tenant beside it is taken up all the same."""
+
+    def move(document: Document) -> None:
+        document["globals"] = {"persistence": {"config": {"directory_name": "elsewhere"}}}
+        input_of(document)["credentials"]["tenant_id"] = [ONE, TWO, THREE]
+
+    def move_and_add(document: Document) -> None:
+        move(document)
+        document["outputs"]["files"] = {"type": "files"}
+
     old = settings_of(document_of(ONE, TWO))
-    assert (changed.settings.outputs, changed.settings.collector_name) == (old.outputs, old.collector_name)
+    for moved, renews in ((change(move), ()), (change(move_and_add), ("outputs.files is new",))):
+        assert moved.needs_restart == ("globals.persistence is another one; needs a restart",)
+        assert (moved.added, moved.renews) == ((THREE,), renews)
+        assert moved.settings.state_directory == old.state_directory
 
 
-def test_a_tag_that_no_running_output_knows_waits_for_a_restart() -> None:
-    """Or its records would go under the fallback's tag; a new tenant with it does not begin until then."""
+def test_a_tag_that_no_running_output_knows_builds_the_collector_anew() -> None:
+    """Or its records would go under the fallback's tag."""
 
     def retag(document: Document) -> None:
         input_of(document)["services"]["exchange"] = {"override_tag": "my.app.exchange.new"}
@@ -148,14 +162,12 @@ def test_a_tag_that_no_running_output_knows_waits_for_a_restart() -> None:
 
     retagged, added = change(retag), change(add)
 
-    assert retagged.needs_restart == (
-        "inputs.office365: its override_tag is new to the output siem; needs a restart",
-    )
-    assert retagged.settings.tenants == settings_of(document_of(ONE, TWO)).tenants
-    assert (added.added, len(added.needs_restart)) == ((), 1)
+    assert retagged.renews == ("inputs.office365.override_tag is new to the output siem",)
+    assert (retagged.changed, added.added) == ((ONE, TWO), (THREE,))
+    assert added.renews == ("inputs.other.override_tag is new to the output siem",)
 
 
-def test_a_tenant_with_an_output_that_is_new_waits_for_a_restart() -> None:
+def test_a_tenant_with_an_output_that_is_new_begins_with_that() -> None:
     """One with outputs that run is taken up at once."""
 
     def name_new(document: Document) -> None:
@@ -165,26 +177,21 @@ def test_a_tenant_with_an_output_that_is_new_waits_for_a_restart() -> None:
     def name_running(document: Document) -> None:
         input_of(document)["outputs"] = ["siem"]
 
-    waits, taken_up = change(name_new, tenants=(ONE,)), change(name_running, tenants=(ONE,))
+    renewed, taken_up = change(name_new, tenants=(ONE,)), change(name_running, tenants=(ONE,))
 
-    assert waits.needs_restart == (
-        "outputs.files is new; needs a restart",
-        "inputs.office365: its output files is new; needs a restart",
-    )
-    assert (waits.changed, taken_up.changed, taken_up.needs_restart) == ((), (ONE,), ())
+    assert renewed.renews == ("outputs.files is new",)
+    assert (renewed.changed, taken_up.changed, taken_up.renews) == ((ONE,), (ONE,), ())
 
 
-def test_sizes_of_the_filter_need_a_restart() -> None:
+def test_sizes_of_the_filter_build_the_collector_anew() -> None:
     """The ledger has one, which is made when it is opened."""
 
     def edit(document: Document) -> None:
         input_of(document)["services"]["exchange"] = {"override_bloom_filter_size": 1_000_000}
 
-    [line] = change(edit).needs_restart
+    [line] = change(edit).renews
 
-    assert line == (
-        "inputs.office365.services.exchange.override_bloom_filter_size is another one; needs a restart"
-    )
+    assert line == "inputs.office365.services.exchange.override_bloom_filter_size is another one"
 
 
 def test_many_tenants_are_named_in_a_line_that_ends() -> None:
@@ -222,13 +229,14 @@ def test_what_the_detections_go_by_is_taken_up() -> None:
     assert with_tenant.text == f"tenants: added {THREE}; detections: {keys}"
 
 
-def test_detections_that_are_switched_off_wait_for_a_restart() -> None:
-    """Whole: a run without the output has no use for its other keys, and one with it goes on as it was."""
+def test_detections_that_are_switched_off_build_the_collector_anew() -> None:
+    """With all that the section says; in words that is one thing."""
 
     def edit(document: Document) -> None:
         document["detections"] = {"enabled": False, "risk_points": 70}
 
     changed = change(edit)
 
-    assert changed.needs_restart == ("detections.enabled is another one; needs a restart",)
-    assert (changed.settings.detections.enabled, changed.settings.detections.risk_points) == (True, 50)
+    assert changed.renews == ("detections.enabled is another one",)
+    assert changed.text == "detections.enabled is another one"
+    assert (changed.settings.detections.enabled, changed.settings.detections.risk_points) == (False, 70)

@@ -29,10 +29,16 @@ SETTLED_S = 4 * LOOK_EVERY_S
 REFUSED = SettingsRefused(["inputs: is missing", "globals.name: is 7"], where="m365.json")
 
 
-def settings_of(*tenants: str, name: str = "m365watch", watches: bool = True) -> Settings:
+def settings_of(
+    *tenants: str, name: str = "m365watch", watches: bool = True, state: str = "state"
+) -> Settings:
     credentials = {"tenant_id": list(tenants), "client_id": APPLICATION, "client_secret": "secret-of-ours"}
     document = {
-        "globals": {"name": name, "watch_configuration": watches},
+        "globals": {
+            "name": name,
+            "watch_configuration": watches,
+            "persistence": {"config": {"directory_name": state}},
+        },
         "inputs": {"office365": {"credentials": credentials}},
     }
     return parse_settings(document, path=Path("/etc/m365.json"), environment={})
@@ -48,6 +54,7 @@ class Site:
         self.says: Settings | CollectorError | ValueError = settings_of(ONE)
         self.ledger = SqliteLedger(folder / "state", outputs=frozenset({"lake"}), now=self.clock.now())
         self.applied: list[Change] = []
+        self.renewals: list[Change] = []
         self.reads = 0
         calls = CallsInLine()
         self.reload = Reload([self.file], self._load, self.clock, work=calls)
@@ -55,6 +62,7 @@ class Site:
             self.reload,
             settings_of(ONE, watches=watches),
             apply=self._apply,
+            renew=self.renewals.append,
             ledger=self.ledger,
             calls=calls,
             clock=self.clock,
@@ -188,14 +196,31 @@ def test_what_needs_a_restart_is_told_once_and_kept(tmp_path: Path) -> None:
     """And again only when it is another thing."""
 
     async def use(site: Site) -> list[str]:
-        await site.settle(settings_of(ONE, name="another"), "one")
-        await site.settle(settings_of(ONE, name="another"), "more")
+        await site.settle(settings_of(ONE, state="another"), "one")
+        await site.settle(settings_of(ONE, state="another"), "more")
         return site.note.needs_restart
 
     kept, lines = run(tmp_path, use)
 
-    assert kept == ["globals.name is another one; needs a restart"]
+    assert kept == ["globals.persistence is another one; needs a restart"]
     assert [text for level, text in lines if level == "warning"] == [f"{tmp_path}/m365.json: {kept[0]}"]
+
+
+def test_what_a_run_cannot_take_up_ends_it_for_one_that_can(tmp_path: Path) -> None:
+    """Told with what else changes; nothing is applied to the run that ends, and nothing read any more."""
+
+    async def use(site: Site) -> tuple[list[Change], int]:
+        await site.settle(settings_of(ONE, TWO, name="another"), "one")
+        await site.settle(settings_of(ONE), "more")
+        assert site.applied == []
+        return site.renewals, site.reads
+
+    (renewals, reads), lines = run(tmp_path, use)
+
+    assert [change.settings for change in renewals] == [settings_of(ONE, TWO, name="another")]
+    assert reads == 1
+    then = "what is in flight is finished first, then the collector goes on with it"
+    assert lines == [("info", f"the configuration has changed; {renewals[0].text}: {then}")]
 
 
 def test_new_warnings_of_a_file_are_told(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ class NotSignedIn(Exception):
         self.told = told
         self.wants_other = wants_other
         self.is_ours = is_ours
+        self.back = "/"
+        """Where they wanted to go, which another try leads to."""
 
 
 def refusal_of(said: Mapping[str, object], *, redirect_uri: str) -> NotSignedIn | None:

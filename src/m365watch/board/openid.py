@@ -120,6 +120,13 @@ class OpenIdSignIn:
         is_theirs = begun is not None and hmac.compare_digest(begun.browser.encode(), browser.encode())
         if begun is None or not is_theirs or self._now_s() >= begun.ends_at_s:
             raise NotSignedIn("This sign-in took too long, or began elsewhere. Try again.")
+        try:
+            return await self._admit(query, begun), begun.back
+        except NotSignedIn as refused:
+            refused.back = begun.back
+            raise
+
+    async def _admit(self, query: Mapping[str, str], begun: _UnderWay) -> Access:
         if "error" in query or not query.get("code"):
             raise refusal_of(query, redirect_uri=self._redirect_uri) or NotSignedIn(_NOT_SAID)
         token = await self._redeem(query["code"], begun)
@@ -129,7 +136,7 @@ class OpenIdSignIn:
             raise NotSignedIn(_TOO_MANY_GROUPS, wants_other=True)
         if access is None:
             raise NotSignedIn(_NO_ROLE, wants_other=True)
-        return access, begun.back
+        return access
 
     async def _redeem(self, code: str, begun: _UnderWay) -> str:
         places = await self._discover()

@@ -140,7 +140,7 @@ class Entrance:
         try:
             access, back = await self.openid.end(browser, request.query_params)
         except NotSignedIn as error:
-            return self._refused_by_entra(request, error, back="/")
+            return self._refused_by_entra(request, error, back=error.back)
         except RetryLater as error:
             _log.error(f"board: {error.where}: {error.what}")
             return self._page(request, back="/", fault=_NO_ENTRA, status=503)

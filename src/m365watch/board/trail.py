@@ -34,6 +34,8 @@ _WHO = "m365watch.who"
 _NOTHING = frozenset({"/", "/healthz", "/readyz", "/metrics", "/live", "/narrow", "/favicon.ico"})
 _TYPED = frozenset({"/search/complete", "/values", "/search/saved"})
 """What a page asks by itself while somebody types, or beside what they look at; a refusal of it is noted."""
+_PLACES = frozenset({"before", "shown"})
+"""Where a further part of a search begins: it is the same search."""
 _CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
 """What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
 _REFUSALS = frozenset({401, 403, 421, 429})
@@ -189,15 +191,14 @@ class Noted:
 
     def _is_told(self, action: str, path: str, query: str, who: str) -> bool:
         """Whether it is a part of what was noted a moment ago; what is not, is remembered."""
-        is_panel = path.startswith("/panel/")
         if action not in _LOOKS and action != "refused":
             return False
-        place = f"/{path.split('/')[2]}" if is_panel else path
+        place = _page_of(path)
         asked = _asked(query) if action in _LOOKS else ""
         key = (action, place, asked, who)
         now_s = self._clock.now().timestamp()
         told_s = self._lately.get(key)
-        lasts_s = AGAIN_S if is_panel else REFUSED_AGAIN_S if action == "refused" else 0.0
+        lasts_s = AGAIN_S if place != path else REFUSED_AGAIN_S if action == "refused" else 0.0
         if told_s is not None and now_s - told_s < lasts_s:
             return True
         self._lately[key] = now_s
@@ -207,10 +208,17 @@ class Noted:
         return False
 
 
+def _page_of(path: str) -> str:
+    """The page that a panel, or a further part of a search, is loaded by; any other path is its own."""
+    if path.startswith("/panel/"):
+        return f"/{path.split('/')[2]}"
+    return "/search" if path == "/search/part" else path
+
+
 def _asked(query: str) -> str:
     """What a URL asks for, however it is written, and whether it names the usual time or not."""
     pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
-    return urlencode(sorted(one for one in pairs if one != ("range", PRESET)))
+    return urlencode(sorted(one for one in pairs if one != ("range", PRESET) and one[0] not in _PLACES))
 
 
 class OnlyNoted:

@@ -141,16 +141,11 @@ def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
     Raises:
         SettingsRefused: there is a lake or a files output, which tell by the state what they hold already.
     """
-    from m365watch.config.settings import FilesSettings, LakeSettings
-
     if settings.keeps_state and not no_save_state:
         yield settings
         return
+    refuse_bound(settings)
     told = settings.warnings
-    bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
-    if bound:
-        mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
-        raise SettingsRefused([mistake], where=str(settings.path))
     # Not before: with all that it brings along it takes 2 ms of a start.
     from tempfile import TemporaryDirectory
 
@@ -158,6 +153,16 @@ def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
         told += ("--no-save-state: the next run reads and delivers again all that Microsoft still serves",)
     with TemporaryDirectory(prefix="m365watch-") as folder:
         yield replace(settings, state_directory=Path(folder), keeps_state=False, warnings=told)
+
+
+def refuse_bound(settings: Settings) -> None:
+    """Raises: SettingsRefused: an output tells by the state what it holds, and the state is not kept."""
+    from m365watch.config.settings import FilesSettings, LakeSettings
+
+    bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
+    if bound:
+        mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
+        raise SettingsRefused([mistake], where=str(settings.path))
 
 
 def _misnamed(what: str) -> BadParameter:

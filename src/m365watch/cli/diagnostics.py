@@ -46,13 +46,18 @@ class Told:
 
 
 def configure_diagnostics(
-    *, line_format: LineFormat, level: int, colour: bool, board: structlog.typing.Processor | None = None
+    *,
+    line_format: LineFormat,
+    level: int,
+    colour: bool,
+    board: structlog.typing.Processor | None = None,
+    told: Told | None = None,
 ) -> Told:
     """Send every structlog line of `level` (as in `logging`) and above to stderr in `line_format`.
 
-    `board` gets the lines at INFO and above as well, whatever `level` is.
+    `board` gets the lines at INFO and above as well, whatever `level` is; `told` goes on remembering.
     """
-    told = Told()
+    told = told or Told()
     render = _json_renderer() if line_format is LineFormat.JSON else _text_renderer(colour)
     structlog.configure(
         processors=[

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m365watch.cli.chosen import configuration_files, read_settings, state_of, writes_records
+from m365watch.cli.chosen import configuration_files, read_settings, refuse_bound, state_of, writes_records
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.terminal import LineFormat, stderr_terminal
 from m365watch.plain import plain
@@ -16,7 +16,7 @@ from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.app import Collector
-    from m365watch.cli.collecting import Ending
+    from m365watch.cli.collecting import Collecting, Ending
     from m365watch.cli.diagnostics import Told
     from m365watch.cli.live import View
     from m365watch.config.settings import Settings
@@ -47,9 +47,11 @@ def run_as_asked(asked: Asked) -> int:
     Raises: CollectorError: it could not begin, or not go on.
     """
     from m365watch.app import Collector
+    from m365watch.cli.diagnostics import Told
     from m365watch.cli.live import view_for
     from m365watch.clock import SystemClock, system_random
     from m365watch.reloading import Reload
+    from m365watch.renewing import RenewingCollector
 
     clock = SystemClock()
     files = configuration_files(asked.config, job=asked.job, collector=asked.collector_file)
@@ -61,21 +63,34 @@ def run_as_asked(asked: Asked) -> int:
     reload = None if asked.once else Reload(files, load, clock)
     with state_of(_read(asked), no_save_state=asked.no_save_state) as settings:
         console = stderr_terminal()
-        collector = Collector(settings, clock=clock, random=system_random(), reload=reload)
-        told = configure_diagnostics(
-            line_format=asked.line_format,
-            level=level_of(quiet=asked.quiet, verbose=asked.verbose or settings.debug),
-            colour=console is not None and not console.no_color,
-            board=collector.board,
-        )
+        told = Told()
+
+        def configure(settings: Settings) -> None:
+            configure_diagnostics(
+                line_format=asked.line_format,
+                level=level_of(quiet=asked.quiet, verbose=asked.verbose or settings.debug),
+                colour=console is not None and not console.no_color,
+                board=collector.board,
+                told=told,
+            )
+
+        collector: Collector | RenewingCollector
+        if reload is None or asked.validate:
+            collector = Collector(settings, clock=clock, random=system_random())
+        else:
+            collector = RenewingCollector(
+                settings, clock=clock, random=system_random(), reload=reload, on_settings=configure
+            )
+        configure(settings)
         _show_warnings(settings)
-        if asked.validate:
+        if isinstance(collector, Collector) and asked.validate:
             return _validate_and_show(collector, settings)
         bars = asked.line_format is LineFormat.TEXT and not (writes_records(settings) and sys.stdout.isatty())
         view = view_for(console, clock=clock, quiet=asked.quiet, bars=bars)
         with _board_beside(settings, asked):
             ending = _collect(collector, view=view, once=asked.once, reload=reload)
-        return _show_end(ending, settings, told=told, as_json=asked.as_json)
+        prints = writes_records(settings) or writes_records(collector.settings)
+        return _show_end(ending, told=told, as_json=asked.as_json, prints_records=prints)
 
 
 def _read(asked: Asked) -> Settings:
@@ -114,13 +129,17 @@ def _validate_and_show(collector: Collector, settings: Settings) -> int:
 
 
 def _as_kept(new: Settings, running: Settings) -> Settings:
-    """The settings as the run has them that keeps its state in a temporary folder, whatever the file says."""
+    """The settings as the run has them that keeps its state in a temporary folder, whatever the file says.
+
+    Raises: SettingsRefused: an output needs the state.
+    """
     if running.keeps_state:
         return new
+    refuse_bound(new)
     return replace(new, state_directory=running.state_directory, keeps_state=False)
 
 
-def _collect(collector: Collector, *, view: View, once: bool, reload: Reload | None) -> Ending:
+def _collect(collector: Collecting, *, view: View, once: bool, reload: Reload | None) -> Ending:
     from m365watch.cli.collecting import collect
     from m365watch.cli.loop import run_in_loop
 
@@ -128,7 +147,7 @@ def _collect(collector: Collector, *, view: View, once: bool, reload: Reload | N
     return run_in_loop(collect(collector, once=once, view=view, on_hangup=on_hangup))
 
 
-def _show_end(ending: Ending, settings: Settings, *, told: Told, as_json: bool) -> int:
+def _show_end(ending: Ending, *, told: Told, as_json: bool, prints_records: bool) -> int:
     """Show how a run ended, and answer the exit code."""
     from m365watch.cli import documents
     from m365watch.cli.collecting import show_outcome
@@ -139,7 +158,7 @@ def _show_end(ending: Ending, settings: Settings, *, told: Told, as_json: bool) 
         document = documents.outcome_document(
             ending.outcome, exit_code=ending.exit_code, now=SystemClock().now()
         )
-        write = sys.stderr.write if writes_records(settings) else sys.stdout.write
+        write = sys.stderr.write if prints_records else sys.stdout.write
         write(documents.as_json(document) + "\n")
     return ending.exit_code
 

@@ -113,8 +113,8 @@ class Globals(GlobalOverrides):
 
     watch_configuration: Switch = Field(default=True, title=ON_OFF)
     """Whether a running collector looks every 2 seconds for changes of this file, and takes up what has
-    changed of its tenants, and of its own files of rules and exceptions (`detections`). `systemctl reload`,
-    or SIGHUP, has it read the files at once, also where this is off."""
+    changed, outputs included, and of its own files of rules and exceptions (`detections`). `systemctl
+    reload`, or SIGHUP, has it read the files at once, also where this is off."""
 
     persistence: Persistence = Field(
         default=DEFAULTS, validate_default=True, title="an object with type and config"

@@ -126,6 +126,7 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
     ),
     "block_indicator": ("Operation", "m365.indicator", "m365.indicator_link"),
     "disable_application": ("Operation",),
+    "remove_credential": ("m365.gained.KeyDescription", "m365.target_name"),
     "remove_oauth_grant": (
         "Operation",
         "m365.scopes",

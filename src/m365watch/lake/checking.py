@@ -21,7 +21,7 @@ from m365watch.lake.files import (
 )
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
-from m365watch.lake.unsound import list_commit_faults, refusal_of, why_newer
+from m365watch.lake.unsound import TORN_FIX, list_commit_faults, refusal_of, torn_off, why_newer
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.values import dataclass
 
@@ -155,6 +155,10 @@ def _open(directory: Path, found: Checked) -> DeltaTable | None:
         newer = why_newer(directory, failure)
         if newer is not None:
             found.add(f"{newer.what}: {newer.fix}")
+            return None
+        torn = torn_off(directory)
+        if torn:
+            found.add(f"a power cut has torn {directory.name}/{torn}: {TORN_FIX}")
             return None
         faults = list(list_commit_faults(directory))
         for path, reason in faults:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -115,19 +116,23 @@ def is_checkpoint_due(version: int, *, before: int) -> bool:
 
 
 def set_torn_aside(table_directory: Path) -> list[str]:
-    """The names in the log whose contents a power cut has kept from the disk, now with `.torn` behind them.
-
-    At its end alone: a log that is damaged before is left as it is.
-    """
+    """The names of `list_torn`, which now have `.torn` behind them."""
     folder = commits_of(table_directory)
-    if not folder.is_dir():
-        return []
-    torn = [*_torn_checkpoint(table_directory), *_torn_commits(folder)]
+    torn = list_torn(table_directory)
     for path in torn:
         path.replace(path.with_name(path.name + TORN_SUFFIX))
     if torn:
         sync_folder(folder)
     return [path.name for path in torn]
+
+
+def list_torn(table_directory: Path) -> list[Path]:
+    """The files of the log whose contents a power cut has kept from the disk.
+
+    At its end alone: a log that is damaged before is left as it is.
+    """
+    folder = commits_of(table_directory)
+    return [*_torn_checkpoint(table_directory), *_torn_commits(folder)] if folder.is_dir() else []
 
 
 def _torn_checkpoint(table_directory: Path) -> Iterator[Path]:
@@ -141,13 +146,10 @@ def _torn_checkpoint(table_directory: Path) -> Iterator[Path]:
 
 
 def _torn_commits(folder: Path) -> list[Path]:
-    """The first commit near the end that is torn, and what stands on it."""
+    """The last commits, as far as they are torn; one that others were built upon is damaged otherwise."""
     names = sorted(path.name for path in folder.iterdir() if _COMMIT.fullmatch(path.name))
-    last = [folder / name for name in names[-TORN_COMMITS_MAX:]]
-    for place, path in enumerate(last):
-        if _is_torn(path.read_bytes()):
-            return last[place:]
-    return []
+    last = [folder / name for name in reversed(names[-TORN_COMMITS_MAX:])]
+    return list(takewhile(lambda path: _is_torn(path.read_bytes()), last))
 
 
 def _is_torn(commit: bytes) -> bool:

@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from m365watch.lake.arrow import pq
-from m365watch.lake.commits import commits_of
+from m365watch.lake.commits import commits_of, list_torn
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
 
@@ -25,10 +25,12 @@ NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
     " that knows it"
 )
+TORN_FIX = "nothing that was acknowledged is lost: the next start of `m365watch run` moves it aside"
 _CLOSED = {errno.EACCES, errno.EPERM}
 _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""
 _NEWER = re.compile(r"(?:.*Unsupported: )?(.*(?:not supported|[Uu]nsupported).*)")
+COMMITS = commits_of(Path()).name
 _COMMIT = re.compile(r"([0-9]{20})\.json")
 _CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\..*parquet")
 
@@ -60,6 +62,9 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
     newer = why_newer(table, failure)
     if newer is not None:
         return newer
+    torn = torn_off(table)
+    if torn:
+        return Cause(f"a power cut has torn {table.name}/{torn}", TORN_FIX)
     for path, reason in list_commit_faults(table):
         return Cause(f"{table.name}/{path} {reason}", BACK_FIX)
     return Cause(f"the log of table {table.name} cannot be read ({plain_reason(failure)})", BACK_FIX)
@@ -75,23 +80,33 @@ def why_newer(table: Path, failure: BaseException) -> Cause | None:
     return Cause(what, NEWER_FIX)
 
 
-def list_commit_faults(table: Path) -> Iterator[tuple[str, str]]:
+def torn_off(table: Path) -> str:
+    """What a power cut has torn at the end of the table's log; empty where that is not all that is wrong.
+
+    Raises: OSError: the log cannot be listed.
+    """
+    torn = sorted(path.name for path in list_torn(table))
+    return "" if not torn or any(list_commit_faults(table, without=torn)) else f"{COMMITS}/{torn[0]}"
+
+
+def list_commit_faults(table: Path, *, without: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Each file of the table's log that is missing or damaged, from its last checkpoint on, and how it is.
 
-    Files are named from the table's folder on. Raises: OSError: the log cannot be listed.
+    Files are named from the table's folder on; those `without` count as if they were not there.
+    Raises: OSError: the log cannot be listed.
     """
     folder = commits_of(table)
-    names = [path.name for path in folder.iterdir()]
+    names = [path.name for path in folder.iterdir() if path.name not in without]
     commits = {int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))}
     checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
     last = max(checkpoints, default=-1)
     if checkpoints and _is_torn(folder / checkpoints[last]):
-        yield f"{folder.name}/{checkpoints[last]}", "is damaged"
+        yield f"{COMMITS}/{checkpoints[last]}", "is damaged"
     for number in range(last + 1, max(commits, default=last) + 1):
         name = f"{number:020}.json"
         reason = _why_no_commit(folder / name) if number in commits else "is missing"
         if reason:
-            yield f"{folder.name}/{name}", reason
+            yield f"{COMMITS}/{name}", reason
 
 
 def _why_no_commit(path: Path) -> str:

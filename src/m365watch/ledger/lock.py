@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from m365watch.errors import LedgerHeld, LedgerUnusable
@@ -28,12 +30,16 @@ class LedgerLock:
         """`path` is the lock's file; its directory has to exist."""
         self._path = path
         self._file: int | None = None
+        self.is_kept = False
+        """Whether `release` waits: while one ledger is closed and opened again, nobody comes in between."""
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock, unless it was kept.
 
         Raises: LedgerHeld: another process has it; its pid and host are named. OSError.
         """
+        if self._file is not None:
+            return
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,10 +56,20 @@ class LedgerLock:
         self._file = file
 
     def release(self) -> None:
-        """Give the lock back; twice does no harm."""
-        if self._file is not None:
+        """Give the lock back, unless it is to be kept; twice does no harm."""
+        if self._file is not None and not self.is_kept:
             os.close(self._file)
             self._file = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Once it was taken in the block, it is held to the end of that."""
+        self.is_kept = True
+        try:
+            yield
+        finally:
+            self.is_kept = False
+            self.release()
 
 
 def hold_ledger(path: Path) -> LedgerLock:

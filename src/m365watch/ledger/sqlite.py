@@ -55,10 +55,12 @@ class SqliteLedger:
         front_filter: FilterSizes | None = None,
         bounds: LedgerBounds = IN_EARNEST,
         before_opening: Callable[[Path], None] | None = None,
+        lock: LedgerLock | None = None,
     ) -> None:
         """Open or create the ledger in `directory` for a run with `outputs`.
 
-        `before_opening` is called with the ledger's path once the lock is held.
+        `before_opening` is called with the ledger's path once the lock is held; `lock`, of the directory, may
+        be held already.
         Raises: LedgerHeld; LedgerUnusable (unwritable, corrupt, written by a newer version);
         LedgerUnavailable (disk full).
         """
@@ -66,7 +68,7 @@ class SqliteLedger:
         self.routes = Routes(outputs)
         self._bounds = bounds
         self.path = directory / LEDGER_FILE
-        self._lock = LedgerLock(directory / LOCK_FILE)
+        self._lock = lock or LedgerLock(directory / LOCK_FILE)
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()

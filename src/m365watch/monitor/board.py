@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from threading import Lock
@@ -86,12 +86,17 @@ class NoticeBoard:
         self._count = 0
         self._added_at_s = clock.monotonic_s()
         self._said: dict[tuple[str, str, str], _Said] = {}
+        self._read: dict[str, int] = {}
+        """How far each taker has read that was posted to before."""
+        self._posted_upto = 0
+        """Where those begin that were not: where the last posting ended."""
         self._lock = Lock()  # Threads of outputs speak as well.
 
-    def change(self, speaker: Speaker, *, hide: Collection[str]) -> None:
+    def change(self, speaker: Speaker, *, hide: Collection[str], heartbeat_s: float | None = None) -> None:
         """Speak as `speaker` from now on, and blot `hide` out as well as what was hidden before."""
         with self._lock:
             self._speaker = speaker
+            self._heartbeat_s = heartbeat_s or self._heartbeat_s
             self._hide = frozenset(self._hide) | frozenset(hide)
 
     def __call__(
@@ -121,13 +126,16 @@ class NoticeBoard:
             self._add(level, text, module=module)
 
     @asynccontextmanager
-    async def posting(self, takers: Iterable[NoticeTaker]) -> AsyncIterator[None]:
+    async def posting(
+        self, takers: Iterable[NoticeTaker], *, is_last: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[None]:
         """Within the block every taker gets what is on the board, and at its end the rest.
 
-        What one does not take by then is dropped, and how much that is goes to the log.
+        What one does not take by then is dropped, and how much that is goes to the log. Unless this posting
+        is the last one, whoever takes part in the next one as well goes on where it was.
         """
         stop = asyncio.Event()
-        readers = [_Reader(taker) for taker in takers]
+        readers = [_Reader(taker, self._read.get(taker.name, self._posted_upto)) for taker in takers]
         reading = asyncio.gather(*(self._keep_up(reader, stop) for reader in readers), self._look_after(stop))
         try:
             yield
@@ -135,7 +143,10 @@ class NoticeBoard:
             stop.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._end(reading, readers), LEAVE_S)
-            self._tell_dropped(readers)
+            self._posted_upto = self._count
+            if is_last():
+                self._tell_dropped(readers)
+            self._read = {reader.taker.name: reader.next for reader in readers}
 
     def _tell_dropped(self, readers: Iterable[_Reader]) -> None:
         count = self._count

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
-from m365watch.respond.clues import Account, Clues
+from m365watch.respond.clues import Account, Clues, first_of
 from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
-from m365watch.respond.quoting import powershell
+from m365watch.respond.quoting import guid_in, powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
 
 _LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
 _UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
 """Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
+_LOOK_AT_KEYS = "$app | Format-List Id,AppId,PasswordCredentials,KeyCredentials"
+_GUESS = "What was added since"
+_KEYS = "m365.gained.KeyDescription"
+_KEY = re.compile(r"\[KeyIdentifier=([\w-]+),KeyType=(\w+)")
+"""What a record tells of a credential; what else stands there whoever adds it chooses."""
 
 
 def remove_oauth_grant(clues: Clues) -> list[Step]:
@@ -182,24 +189,60 @@ def _disable(app: App, told: str) -> Step:
 
 
 def remove_credential(clues: Clues) -> list[Step]:
-    """Secrets of the registration; a person picks which."""
-    return [_credentials(app, since=clues.first_at) for app in clues.applications]
+    """Secrets of the registration, of which a person picks; a certificate that was added is by hand."""
+    told = clues.told(_KEYS)
+    keys = [one for value in told for one in _KEY.findall(value)]
+    by_hand = [f"{number} ({kind})" for number, kind in keys if kind.lower() != "password"]
+    secrets = [number for number, kind in keys if kind.lower() == "password"]
+    # Where not all of it is known, a secret may be among the rest.
+    has_secrets = bool(secrets) or not by_hand or told != clues.values(_KEYS)
+    # Of a record of a credential that is the application's own name, which may be another's id.
+    name = first_of(clues.values("m365.target_name")) if told else ""
+    steps: list[Step] = []
+    for app in clues.applications:
+        whose = f'{app.told} ("{name}")' if name and not guid_in(name) else app.told
+        steps += [_credentials(app, whose, secrets, since=clues.first_at)] if has_secrets else []
+        steps += [_certificates(app, whose, by_hand)] if by_hand else []
+    return steps
 
 
-def _credentials(app: App, *, since: str) -> Step:
-    registered = (app.registration, app.registration_subject, app.identified_registration)
-    principal = (app.principal, app.principal_subject, app.identified)
-    # Microsoft's own are registered with Microsoft: here is their service principal alone.
-    of_microsoft = is_of_microsoft(app.id)
-    places = (principal,) if of_microsoft else (registered, principal)
-    of_registration = (
-        app.get_registration,
-        "$registration | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
-        "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
-    )
+def without_guesses(steps: Sequence[Step]) -> list[Step]:
+    """The steps, but none that guesses among the secrets of an application of which another knows the key."""
+    guesses = [one for one in steps if any(note.startswith(_GUESS) for note in one.notes)]
+    known = [one.operations for one in steps if one not in guesses]
+    return [one for one in steps if one not in guesses or one.operations not in known]
+
+
+def _registration_of(app: App) -> tuple[str, ...]:
+    """Microsoft's own are registered with Microsoft: here is their service principal alone."""
+    look = "$registration | Format-List Id,AppId,PasswordCredentials,KeyCredentials"
+    return () if is_of_microsoft(app.id) else (app.get_registration, look)
+
+
+def _certificates(app: App, whose: str, keys: Sequence[str]) -> Step:
     return Step(
         "remove_credential",
-        f"Remove credentials of the application {app.told} that are not its owner's",
+        f"Remove what was added to the application {whose} and is no secret: {', '.join(keys)}",
+        powershell=(*_registration_of(app), app.get_principal, _LOOK_AT_KEYS),
+        notes=(
+            (
+                "By hand: it is no secret, and only secrets are removed here. Entra's pages remove it: app"
+                " registrations, the application, Certificates & secrets."
+            ),
+        ),
+    )
+
+
+def _credentials(app: App, whose: str, secrets: Sequence[str], *, since: str) -> Step:
+    known = f": the record has {', '.join(secrets)}" if secrets else ""
+    registered = (app.registration, app.registration_subject, app.identified_registration)
+    principal = (app.principal, app.principal_subject, app.identified)
+    registration = _registration_of(app)
+    places = (registered, principal) if registration else (principal,)
+    remove = "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY"
+    return Step(
+        "remove_credential",
+        f"Remove credentials of the application {whose} that are not its owner's{known}",
         operations=tuple(
             Remove(
                 f"{path}/passwordCredentials",
@@ -212,14 +255,14 @@ def _credentials(app: App, *, since: str) -> Step:
             for path, subject, identified in places
         ),
         powershell=(
-            *(() if of_microsoft else of_registration),
+            *((*registration, remove) if registration else ()),
             app.get_principal,
-            "$app | Format-List Id,AppId,PasswordCredentials,KeyCredentials",
+            _LOOK_AT_KEYS,
             "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",
         ),
         permissions=("Application.ReadWrite.All",),
         notes=(
-            f"What was added since {since} is the likeliest; whoever adds a credential chooses its dates.",
+            *(() if secrets else (f"{_GUESS} {since} is the likeliest; whoever adds it chooses its dates.",)),
             "Certificates (KeyCredentials) and federated credentials are taken away by hand.",
         ),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
@@ -11,13 +10,16 @@ from urllib.parse import unquote
 from m365watch.errors import BadAnswer, NeedsOperator
 from m365watch.respond.journal import ALL_OF_LIST
 from m365watch.respond.quoting import UnsafeValue, segment
-from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, Agreement, GraphCall, Operation, Remove, Revise
+from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
 from m365watch.values import dataclass
 
 Document = Mapping[str, object]
 
 _PLACE = re.compile(r"\{(subject|found)\.([A-Za-z.]+)\}")
+_IN_EITHER_CASE = ("email", "emailAddress.address", "userPrincipalName")
+_FOLDERS = ("copyToFolder", "moveToFolder")
+"""Where the names of folders stand; their ids, which are not the same in either case, do below `actions`."""
 FOUND_MAX = 1_000
 """Things of one list that are looked at."""
 
@@ -63,6 +65,8 @@ class Looked:
     """None: it is so already, or nothing is there."""
     is_missing: bool = False
     """Whether nothing is there of the name that is wanted: it went, or is called otherwise by now."""
+    is_unseen: bool = False
+    """Whether nothing is there of a list of which nothing is wanted by its name: Graph may not list it."""
     others: tuple[str, ...] = ()
     """What is there in its place."""
     lacking: int = 0
@@ -153,7 +157,13 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         for one in found
     )
     lacking = max(0, len(operation.agrees) - len(found))
-    return Looked(tuple(deeds), lacking=lacking, about=about, application=called(application))
+    return Looked(
+        tuple(deeds),
+        is_unseen=not found,
+        lacking=lacking,
+        about=about,
+        application=called(application),
+    )
 
 
 def _about(path: str, owner: Document, wanted: Iterable[tuple[str, str]]) -> str:
@@ -194,24 +204,13 @@ def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
 
 
 def _meant(operation: Remove, wanted: Sequence[tuple[str, str]], found: Sequence[Document]) -> list[Document]:
-    """What goes without a person's word: as many as the plan knows, and none where there are more."""
+    """What goes without a person's word: none where there are more alike, or the records tell of more."""
     alike = [one for one in found if _agrees(operation.alike, one)]
     if operation.agrees:
-        return _as_told(operation.agrees, alike)
+        alike = [one for one in alike if all(_agrees(each, one) for each in operation.agrees[0])]
+        return alike if len(alike) == len(operation.agrees) == 1 else []
     is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
     return alike if wanted and is_clear else []
-
-
-def _as_told(every: Iterable[Agreement], found: Sequence[Document]) -> list[Document]:
-    """Those that do what the records tell of things of their name.
-
-    What does more is looked for first, for it may do as well all that is told of another.
-    """
-    meant: list[Document] = []
-    for told, count in sorted(Counter(every).items(), key=lambda one: -len(one[0])):
-        agreeing = [one for one in found if one not in meant and all(_agrees(each, one) for each in told)]
-        meant += agreeing if len(agreeing) <= count else []
-    return meant
 
 
 def _agrees(alternatives: Collection[tuple[str, str]], found: Document) -> bool:
@@ -264,11 +263,12 @@ def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> b
 
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
-    """Addresses and words that a rule looks for are the same in either case; all else may not be."""
-    in_either = name.startswith("conditions.") or name.endswith(
-        ("email", "emailAddress.address", "userPrincipalName")
-    )
-    return found.casefold() == wanted.casefold() if in_either else found == wanted
+    """Addresses, words that a rule looks for, and names of folders are the same in either case.
+
+    All else may not be.
+    """
+    in_either = name.startswith("conditions.") or name.endswith(_IN_EITHER_CASE)
+    return found.casefold() == wanted.casefold() if in_either or name in _FOLDERS else found == wanted
 
 
 def _label(operation: Remove, found: Document) -> str:

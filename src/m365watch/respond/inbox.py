@@ -161,20 +161,27 @@ def _inbox_rule(mailbox: str, rule: _Rule, known: Sequence[KnownRule], *, was_th
         return replace(step, notes=(_why(mailbox), *step.notes))
     doings = tuple(doings_of(one.records) for one in known)
     operation = _remove_rules(mailbox, rule.name, doings)
-    is_told = bool(doings) and all(map(tells_apart, doings))
+    doubts = _doubts(doings)
     return replace(
         step,
         operations=(operation,),
         permissions=_PERMISSIONS,
         wished=(*(("Mail.ReadBasic.All",) if operation.folders else ()), *_WISHED),
         notes=(
+            *doubts,
             _HIDDEN,
             *step.notes,
-            _COMPARED if is_told else _NOT_TOLD,
+            *(() if doubts else (_COMPARED,)),
             *((_FOLDERS,) if operation.folders else ()),
         ),
-        asks_always=not is_told,
+        asks_always=bool(doubts),
     )
+
+
+def _doubts(doings: Sequence[Agreement]) -> tuple[str, ...]:
+    """Why no rule of the name goes without a person's word; none where one may."""
+    is_told = bool(doings) and all(map(tells_apart, doings))
+    return (*((_SEVERAL,) if len(doings) > 1 else ()), *(() if is_told else (_NOT_TOLD,)))
 
 
 _PERMISSIONS = ("MailboxSettings.ReadWrite",)
@@ -190,6 +197,10 @@ _COMPARED = "Graph compares what it does with what the record tells; where that 
 _NOT_TOLD = (
     "No record tells what it does so that Graph could compare it, and another may be called so: --yes leaves"
     " it alone."
+)
+_SEVERAL = (
+    "The records tell of several rules of this name, which may be one, or of which some may be gone: --yes"
+    " leaves it alone."
 )
 _FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
 _CHANGED = "It was there before, and was changed: its owner may have to make it again as it was."

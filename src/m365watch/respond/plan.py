@@ -224,6 +224,8 @@ def _steps_for(
         steps = _steps_by_record(word, builder, knowing, beside, rules)
     if word == "remove_forwarding":
         steps = inbox.without_needless_looks(steps)
+    if word == "remove_credential":
+        steps = applications.without_guesses(steps)
     if steps or is_idle(word, knowing, rules):
         return steps
     return [find_first(word, knowing[0])]

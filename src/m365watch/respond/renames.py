@@ -173,9 +173,10 @@ class Names:
         return sorted({*rules}, key=self._places.__getitem__)
 
     def _find(self, record: Record, name: str, of: str) -> KnownRule | None:
-        """The rule that a record changes, where that is known; of several the latest."""
-        if _makes(record):
-            return None
+        """The rule that a record tells of, where that is known; of several the latest.
+
+        What is made is a new one, unless it has a number that is known.
+        """
         numbers = _numbers_in(record)
         by_number = (rule for one in numbers for rule in self._by_number.get(one, ()))
         called = _identities(record)
@@ -183,7 +184,7 @@ class Names:
         by_name = [
             rule
             for rule in self._once_called(*(called or [name]))
-            if (rule.name.lower() in called if called else rule.name == name)
+            if not _makes(record) and (rule.name.lower() in called if called else rule.name == name)
         ]
         open_to_it = (rule for rule in by_name if not _differ(rule.numbers, numbers))
         known = (*reversed(self._in_order(by_number)), *reversed([*open_to_it]))

@@ -1,8 +1,8 @@
-"""What a changed configuration changes of a run: its tenants at once, and the rest with a restart. Pure."""
+"""What a changed configuration changes of a run: its tenants at once, the rest by building it anew. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.config.settings import (
@@ -22,8 +22,6 @@ _Reaching = tuple[TenantSettings, ServiceSettings]
 """How a feed is collected: its tenant without services, and its service."""
 _GLOBALS = {
     "collector_name": "globals.name",
-    "state_directory": "globals.persistence",
-    "keeps_state": "globals.persistence.type",
     "debug": "globals.debug",
     "job_id": "globals.id",
     "queue_bytes_max": "globals.queue_max_size_in_mb",
@@ -31,7 +29,9 @@ _GLOBALS = {
     "watches_configuration": "globals.watch_configuration",
     "webhook": "globals.webhook",
 }
-"""What holds for a whole run, by the key that it comes from."""
+"""What a collector has from its beginning, by the key that it comes from."""
+_STATE = {"state_directory": "globals.persistence", "keeps_state": "globals.persistence.type"}
+"""What holds for a whole run: it is one ledger's."""
 _DETECTIONS = {
     "packs": "packs",
     "rules_directories": "rules_directories",
@@ -56,6 +56,8 @@ class Change:
     removed: tuple[TenantId, ...] = ()
     detections: tuple[str, ...] = ()
     """Keys of `detections` of which something else is taken up."""
+    renews: tuple[str, ...] = ()
+    """Why the collector has to be built anew for `settings`, one line for each key."""
     needs_restart: tuple[str, ...] = ()
     """What else the file says, one line for each key."""
 
@@ -65,38 +67,34 @@ class Change:
         parts = (("added", self.added), ("changed", self.changed), ("removed", self.removed))
         tenants = "; ".join(f"{what} {_names(tenants)}" for what, tenants in parts if tenants)
         detections = f"detections: {', '.join(self.detections)}" if self.detections else ""
-        return "; ".join(filter(None, (tenants and f"tenants: {tenants}", detections)))
+        renews = ", ".join(self.renews)
+        return "; ".join(filter(None, (tenants and f"tenants: {tenants}", detections, renews)))
 
 
 def plan_change(old: Settings, new: Settings) -> Change:
     """What of `new` a run with `old` can take up, and what it cannot."""
     before, wanted = _reachings(old.tenants), _reachings(new.tenants)
-    detections, keys = _detections_after(old.detections, new.detections)
-    waits = [*_globals_changed(old, new), *_outputs_changed(old, new)]
+    added = [feed for feed in wanted if feed not in before]
+    removed = [feed for feed in before if feed not in wanted]
+    changed = [feed for feed in wanted if feed in before and wanted[feed] != before[feed]]
+    renews = [*_keys_changed(_GLOBALS, old, new), *_outputs_changed(old, new)]
     if old.detections.enabled != new.detections.enabled:
-        waits.append("detections.enabled is another one; needs a restart")
-    after: dict[Feed, _Reaching] = {}
-    for feed, (tenant, service) in wanted.items():
-        reason = _waits_for(tenant, service, old)
-        if reason is None:
-            after[feed] = tenant, service
-        else:
-            waits.append(f"inputs.{tenant.input_name}: {reason}")
-            # Until then it goes on as it was; a new one does not begin.
-            after |= {feed: before[feed]} if feed in before else {}
-    added = [feed for feed in after if feed not in before]
-    removed = [feed for feed in before if feed not in after]
-    changed = [feed for feed in after if feed in before and after[feed] != before[feed]]
-    waits += [line for feed in changed for line in _filters_changed(after[feed], before[feed])]
-    old_ids, new_ids = {one.tenant_id for one in before}, {one.tenant_id for one in after}
+        renews.append("detections.enabled is another one")
+    renews += [line for tenant, service in wanted.values() for line in _new_tags(tenant, service, old)]
+    renews += [line for feed in changed for line in _filters_changed(wanted[feed], before[feed])]
+    detections, keys = _detections_after(old.detections, new.detections)
+    old_ids, new_ids = {one.tenant_id for one in before}, {one.tenant_id for one in wanted}
     moved = _ids([*added, *removed, *changed])
+    taken = replace(old, tenants=_tenants(wanted), warnings=new.warnings, detections=detections)
+    anew = replace(new, state_directory=old.state_directory, keeps_state=old.keeps_state)
     return Change(
-        replace(old, tenants=_tenants(after), warnings=new.warnings, detections=detections),
+        anew if renews else taken,
         added=tuple(one for one in moved if one not in old_ids),
         changed=tuple(one for one in moved if one in old_ids & new_ids),
         removed=tuple(one for one in moved if one not in new_ids),
         detections=keys,
-        needs_restart=tuple(dict.fromkeys(waits)),
+        renews=tuple(dict.fromkeys(renews)),
+        needs_restart=tuple(f"{line}; needs a restart" for line in _keys_changed(_STATE, old, new)),
     )
 
 
@@ -133,20 +131,14 @@ def _tenants(reachings: dict[Feed, _Reaching]) -> tuple[TenantSettings, ...]:
     return tuple(replace(tenant, services=tuple(some)) for tenant, some in services.items())
 
 
-def _waits_for(tenant: TenantSettings, service: ServiceSettings, running: Settings) -> str | None:
-    """What of a feed's settings the running outputs do not know."""
-    missing = [name for name in tenant.outputs if name not in {output.name for output in running.outputs}]
-    if missing:
-        return f"its output {missing[0]} is new; needs a restart"
+def _new_tags(tenant: TenantSettings, service: ServiceSettings, running: Settings) -> list[str]:
+    """What of a feed's settings a running output does not know."""
     tag = service.override_tag
-    strangers = [
-        output.name
+    return [
+        f"inputs.{tenant.input_name}.override_tag is new to the output {output.name}"
         for output in running.outputs
         if isinstance(output, _TAGGED) and tag is not None and tag not in output.tags.overrides
     ]
-    if strangers:
-        return f"its override_tag is new to the output {strangers[0]}; needs a restart"
-    return None
 
 
 def _filters_changed(new: _Reaching, old: _Reaching) -> list[str]:
@@ -157,30 +149,26 @@ def _filters_changed(new: _Reaching, old: _Reaching) -> list[str]:
         ("buffer_size", service.bloom_filter_buffer_size, before.bloom_filter_buffer_size),
     )
     return [
-        f"{key}.override_bloom_filter_{name} is another one; needs a restart"
-        for name, one, other in pairs
-        if one != other
+        f"{key}.override_bloom_filter_{name} is another one" for name, one, other in pairs if one != other
     ]
 
 
 _TAGGED = DevoSettings | DevoHttpSettings | SyslogSettings
 
 
-def _globals_changed(old: Settings, new: Settings) -> list[str]:
+def _keys_changed(keys: Mapping[str, str], old: Settings, new: Settings) -> list[str]:
     return [
-        f"{key} is another one; needs a restart"
-        for field, key in _GLOBALS.items()
-        if getattr(old, field) != getattr(new, field)
+        f"{key} is another one" for field, key in keys.items() if getattr(old, field) != getattr(new, field)
     ]
 
 
 def _outputs_changed(old: Settings, new: Settings) -> list[str]:
     before = {output.name: _without_tags(output) for output in old.outputs}
     after = {output.name: _without_tags(output) for output in new.outputs}
-    found = [f"outputs.{name} is new; needs a restart" for name in after if name not in before]
-    found += [f"outputs.{name} is gone; needs a restart" for name in before if name not in after]
+    found = [f"outputs.{name} is new" for name in after if name not in before]
+    found += [f"outputs.{name} is gone" for name in before if name not in after]
     return found + [
-        f"outputs.{name} is changed; needs a restart"
+        f"outputs.{name} is changed"
         for name, output in after.items()
         if name in before and before[name] != output
     ]

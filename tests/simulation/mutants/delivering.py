@@ -64,7 +64,7 @@ MUTANTS = (
                 "        if not batch.record_count:\n",
             ),
         ),
-        hint=6,
+        hint=33,
     ),
     Mutant(
         "no_settling_at_start",

@@ -11,8 +11,12 @@ from m365watch.errors import LedgerUnusable, SettingsRefused
 from m365watch.inspection import read_configuration, who_collects
 from m365watch.tenancy.changes import plan_change
 
-OUTPUTS_COUNT = "Outputs begin with a run: what is changed here counts once the collector is started again."
+OUTPUTS_COUNT = (
+    "A running collector takes up what is changed here within seconds, once what is in flight is finished. "
+    "A new output gets what is fetched from then on."
+)
 _AT_ONCE = "The running collector takes it up within seconds."
+_ANEW = "What is in flight is finished first, which takes seconds; nothing is lost, and nothing comes twice."
 _NEVER = "The running collector does not read its file again: it counts once that is restarted."
 _ASKED = "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
 _PAUSED = "Nothing is lost if it is started again within 7 days, for as long as Microsoft serves the content."
@@ -43,6 +47,8 @@ def _run_words(settings: Settings, new: Settings) -> list[str]:
         return [_NEVER]
     planned = plan_change(now, new)
     said = [_AT_ONCE if new.watches_configuration else _ASKED] if planned.text else []
+    if planned.renews:
+        said.append(_ANEW)
     if planned.needs_restart:
         waits = ", ".join(line.removesuffix("; needs a restart") for line in planned.needs_restart)
         said.append(f"The collector has to be restarted for it: {waits}.")

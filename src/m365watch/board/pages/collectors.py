@@ -341,10 +341,6 @@ class _OutputState(NamedTuple):
 
 
 def _output_state(name: str, known: Mapping[str, OutputProgress] | None, run: Standing) -> _OutputState:
-    if any(line.startswith(f"outputs.{name} ") for line in run.needs_restart):
-        return _OutputState(
-            "needs a restart", "medium", fix="restart the collector: outputs begin with a run"
-        )
     if known is None:
         return _OutputState("not used yet", "low")
     one = known.get(name)

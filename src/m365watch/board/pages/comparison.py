@@ -115,8 +115,13 @@ class Pace:
 
     @property
     def unit_words(self) -> str:
-        """What a heading adds to Now and Then."""
+        """By what time it is counted, in words; empty where both are as long."""
         return "" if self.is_plain else " a day" if self._unit_s == DAY_S else " an hour"
+
+    @property
+    def sign(self) -> str:
+        """What a heading, which has little room, adds to Now and Then."""
+        return "" if self.is_plain else "/d" if self._unit_s == DAY_S else "/h"
 
     @property
     def words(self) -> str:
@@ -135,7 +140,7 @@ class Pace:
 
 def _number(value: float) -> Cell:
     """A count, or how many there are in a unit of time."""
-    return Cell(f"{value:,.3g}" if 0 < value < 10 and value % 1 else f"{value:,.0f}", sorts=value)
+    return Cell(f"{value:,.2g}" if 0 < value < 10 and value % 1 else f"{value:,.0f}", sorts=value)
 
 
 def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
@@ -180,7 +185,7 @@ def _compared(
         ]
         for value in every[:COMPARED_SHOWN_MAX]
     ]
-    columns = (Heading(f"{one}{pace.unit_words}", numeric=True) for one in ("Now", "Then"))
+    columns = (Heading(f"{one}{pace.sign}", numeric=True) for one in ("Now", "Then"))
     headings = (Heading(title), Heading("Is"), *columns)
     return Grid(headings, rows, empty=None if rows else Empty(f"No {title.lower()} in either time."))
 

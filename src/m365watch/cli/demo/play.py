@@ -26,7 +26,9 @@ from m365watch.cli.terminal import LineFormat
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
 from m365watch.errors import CollectorError
+from m365watch.monitor.board import NoticeBoard
 from m365watch.reloading import Reload
+from m365watch.renewing import RenewingCollector
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
@@ -138,19 +140,16 @@ class Course:
         reload = Reload([self._plan.config_path], self._file.read_again, self._clock)
         settings = self._file.read()
 
-        def new_collector(reload: Reload | None = None) -> Collecting:
-            collector = Collector(self._file.latest, clock=self._clock, random=system_random(), reload=reload)
-            # Trouble only: what goes well is told in the demo's own words, and the lake has the rest.
-            configure_diagnostics(
-                line_format=LineFormat.TEXT, level=logging.WARNING, colour=False, board=collector.board
-            )
-            return collector
-
-        ending = await self._collect_until_live_is_over(new_collector(reload), reload, attacks)
+        lasting = RenewingCollector(settings, clock=self._clock, random=system_random(), reload=reload)
+        _tell_troubles(lasting.board)
+        ending = await self._collect_until_live_is_over(lasting, reload, attacks)
+        settings = lasting.settings
         by_wish = self._plan.keep_running and self._history is not None
         stopped_by = None if by_wish else ending.signal_code
         if stopped_by is None and ending.exit_code == 0:
-            ending = await collect(new_collector(), once=True, view=Nothing())
+            rest = Collector(settings, clock=self._clock, random=system_random())
+            _tell_troubles(rest.board)
+            ending = await collect(rest, once=True, view=Nothing())
             stopped_by = ending.signal_code
         # Two collectors, and one run to whoever watches: nothing was there before it.
         progress = replace(ending.outcome.progress, before=[])
@@ -183,7 +182,8 @@ class Course:
         """Wait until the history is complete, and end the live traffic after its time."""
         while not is_complete(collector.progress()):
             await self._clock.sleep(_LOOK_S)
-        self._history = tuple(collector.progress().feeds)
+        # Copies: the ledger's own go on counting.
+        self._history = tuple(replace(feed) for feed in collector.progress().feeds)
         history = totals_of(self._history).records
         caught_up_s = self._passed_s()
         say(f"caught up with {count(history, 'record')} after {caught_up_s:.1f} s; now live traffic")
@@ -212,6 +212,11 @@ class Course:
 
     def _passed_s(self) -> float:
         return self._clock.monotonic_s() - self._started_s
+
+
+def _tell_troubles(board: NoticeBoard) -> None:
+    """Trouble only: what goes well is told in the demo's own words, and the lake has the rest."""
+    configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False, board=board)
 
 
 def while_it_runs(config_path: Path, *, has_board: bool = False) -> str:

@@ -1,0 +1,156 @@
+"""A run that outlasts its outputs: where its configuration asks for that, the collector is built anew.
+
+What is in flight is finished as at the end of a run, and the next collector begins as after a restart: the
+ledger's rules for outputs that come and go are the same. But the process stays, with all that is beside it,
+and nobody comes between the two, because the ledger's lock is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+import structlog
+
+from m365watch.app import Collector
+from m365watch.clock import Clock, Random
+from m365watch.collection import Outcome
+from m365watch.config.settings import OutputSettings, Settings
+from m365watch.defects import defect_of
+from m365watch.entra.session import open_session
+from m365watch.errors import CollectorError, RetryLater
+from m365watch.lasting import begin_lasting
+from m365watch.outputs.port import Output
+from m365watch.progress import RunProgress
+from m365watch.reloading import Reload
+from m365watch.tenancy.changes import Change
+
+REOPEN_S = 5.0
+"""Between two tries to open again what was open before."""
+_THEN = "; then save the configuration once more, or send SIGHUP"
+_log = structlog.get_logger(__name__)
+
+
+class RenewingCollector:
+    """Collects as `app.Collector` does, and goes on with what a changed configuration says."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Random,
+        reload: Reload,
+        build_output: Callable[[OutputSettings], Output] | None = None,
+        on_settings: Callable[[Settings], None] = lambda _: None,
+        reopen_s: float = REOPEN_S,
+    ) -> None:
+        """`on_settings` hears which settings the run has from then on, each time that they are others."""
+        self._clock = clock
+        self._random = random
+        self._reload = reload
+        self._build_output = build_output
+        self._on_settings = on_settings
+        self._reopen_s = reopen_s
+        self._lasting = begin_lasting(settings, clock=clock)
+        self.board = self._lasting.board
+        """A structlog processor: the lines that it gets go to the outputs that take notices."""
+        self._collector = self._shown = self._build(settings)
+
+    def _build(self, settings: Settings) -> Collector:
+        return Collector(
+            settings,
+            clock=self._clock,
+            random=self._random,
+            build_output=self._build_output,
+            reload=self._reload,
+            lasting=self._lasting,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """Those that the collector has by now."""
+        return self._collector.settings
+
+    def progress(self) -> RunProgress:
+        """The figures of all feeds, as committed; those of before, until the next collector has begun."""
+        if self._collector.has_begun:
+            self._shown = self._collector
+        return self._shown.progress()
+
+    async def run(self, *, once: bool, stop: asyncio.Event) -> Outcome:
+        """Collect until `stop`, or until a collector fails; `once` is for a run that reads no changes.
+
+        Raises: LedgerHeld, LedgerUnusable, OutputUnusable: nothing was started.
+        """
+        with self._lasting.lock.kept():
+            async with open_session() as session:
+                self._lasting.session = session
+                outcome = await self._collect(once=once, stop=stop)
+                while not (stop.is_set() or outcome.exit_code) and self._collector.successor is not None:
+                    outcome = await self._go_on(self._collector.successor, outcome, stop)
+                return outcome
+
+    async def _collect(self, *, stop: asyncio.Event, once: bool = False) -> Outcome:
+        """Let the collector run until `stop`, or until a change ends it."""
+        has_started = self._lasting.was_started
+        async with _ending_with(stop) as ending:
+            outcome = await self._collector.run(once=once, stop=ending)
+        return replace(outcome, has_started=has_started or outcome.has_started)
+
+    async def _go_on(self, change: Change, outcome: Outcome, stop: asyncio.Event) -> Outcome:
+        """Collect with the change, or as before where it cannot be opened; `outcome` if stopped before."""
+        old, note = self.settings, self._reload.note
+        self._reload.take_note(change)
+        self._take(change.settings)
+        try:
+            return await self._collect(stop=stop)
+        except Exception as error:
+            if self._collector.has_begun:
+                raise
+            self._reload.note = note
+            known = error if isinstance(error, CollectorError) else defect_of(error, where="a new collector")
+            self._reload.refuse(known, then=_THEN)
+        return await self._go_back(old, outcome, stop)
+
+    async def _go_back(self, settings: Settings, outcome: Outcome, stop: asyncio.Event) -> Outcome:
+        """Collect with `settings`, which were open before: what is away just now is waited for."""
+        while not stop.is_set():
+            self._take(settings)
+            try:
+                return await self._collect(stop=stop)
+            except RetryLater as error:
+                if self._collector.has_begun:
+                    raise
+                _log.warning(str(error), code=error.code)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._reopen_s):
+                    await stop.wait()
+        return outcome
+
+    def _take(self, settings: Settings) -> None:
+        self.progress()  # So that the last one that has begun is the one that is shown.
+        self._lasting.change(settings)
+        self._collector = self._build(settings)
+        self._on_settings(settings)
+
+
+@asynccontextmanager
+async def _ending_with(stop: asyncio.Event) -> AsyncIterator[asyncio.Event]:
+    """An event of its own that is set as soon as `stop` is."""
+    ending = asyncio.Event()
+
+    async def follow() -> None:
+        await stop.wait()
+        ending.set()
+
+    if stop.is_set():
+        ending.set()
+    following = asyncio.create_task(follow(), name="following the stop")
+    try:
+        yield ending
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
