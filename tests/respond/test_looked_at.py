@@ -149,6 +149,8 @@ def hides(folder: Path, **does: str) -> Plan:
         ({"DeleteMessage": "True"}, {"moveToFolder": "AAMk1", "delete": False}, False),
         ({"MoveToFolder": "ada:\\RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
         ({"MoveToFolder": "RSS Feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"MoveToFolder": "rss feeds"}, {"moveToFolder": "AAMk1"}, True),
+        ({"CopyToFolder": "ada:\\rss FEEDS"}, {"copyToFolder": "AAMk1"}, True),
         ({"MoveToFolder": "RSS Subscriptions"}, {"moveToFolder": "AAMk1"}, False),
         ({"CopyToFolder": "ada:\\x\\RSS Feeds"}, {"copyToFolder": "AAMk1"}, True),
         ({"CopyToFolder": "RSS Feeds"}, {"moveToFolder": "AAMk1"}, False),

@@ -260,3 +260,19 @@ def test_an_empty_list_of_what_has_no_name_is_looked_at_by_hand(tmp_path: Path, 
         assert told.came is Came.UNSEEN
 
     in_scene(tmp_path, test)
+
+
+def test_why_only_a_person_may_say_yes_stands_above_the_question(tmp_path: Path) -> None:
+    """Nobody who carries a plan out has it before them: a yes by habit did what --yes may not."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_principal(APP)
+        plan = scene.plan("disable_application", app=APP, fields={"Operation": "Consent to application."})
+        [step] = plan.steps
+        told = replace(step, notes=("It stops\nfor all.",), asks_always=True, title=f"{step.title}\r")
+        asked: list[str] = []
+        await scene.apply(replace(plan, steps=(told,)), says=False, asked=asked)
+
+        assert asked == [f"It stops for all.\n1. Disable the application {APP} ?"]
+
+    in_scene(tmp_path, test)

@@ -105,7 +105,7 @@ async def _with_desk(
 
 async def _ask(question: str) -> bool:
     """Whether a person says yes; the loop goes on meanwhile."""
-    return await asyncio.to_thread(typer.confirm, plain(question), err=True)
+    return await asyncio.to_thread(typer.confirm, question, err=True)
 
 
 def require_terminal() -> None:

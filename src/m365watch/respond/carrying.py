@@ -17,6 +17,9 @@ from m365watch.values import dataclass
 Document = Mapping[str, object]
 
 _PLACE = re.compile(r"\{(subject|found)\.([A-Za-z.]+)\}")
+_IN_EITHER_CASE = ("email", "emailAddress.address", "userPrincipalName")
+_FOLDERS = ("copyToFolder", "moveToFolder")
+"""Where the names of folders stand; their ids, which are not the same in either case, do below `actions`."""
 FOUND_MAX = 1_000
 """Things of one list that are looked at."""
 
@@ -260,11 +263,12 @@ def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> b
 
 
 def _is_called(wanted: str, name: str, found: str) -> bool:
-    """Addresses and words that a rule looks for are the same in either case; all else may not be."""
-    in_either = name.startswith("conditions.") or name.endswith(
-        ("email", "emailAddress.address", "userPrincipalName")
-    )
-    return found.casefold() == wanted.casefold() if in_either else found == wanted
+    """Addresses, words that a rule looks for, and names of folders are the same in either case.
+
+    All else may not be.
+    """
+    in_either = name.startswith("conditions.") or name.endswith(_IN_EITHER_CASE)
+    return found.casefold() == wanted.casefold() if in_either or name in _FOLDERS else found == wanted
 
 
 def _label(operation: Remove, found: Document) -> str:

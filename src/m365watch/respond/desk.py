@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from m365watch.clock import Clock
 from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unreachable
+from m365watch.plain import plain
 from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
@@ -16,7 +17,7 @@ from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
-"""Whether a person says yes to the question."""
+"""Whether a person says yes to the question; it is plain, of one line or of two."""
 _SHOWN = 5
 """Things that a question or a result names one by one."""
 
@@ -88,13 +89,19 @@ class Desk:
             return [Told(Came.ASKS)]
         looked, told = await self._look(step)
         deeds = [deed for one in looked for deed in one.deeds]
-        if deeds and self._ask is not None and not await self._ask(_question(step, looked)):
+        if deeds and self._ask is not None and not await self._ask(self._question(step, looked)):
             return [*told, Told(Came.DECLINED)]
         for one in looked:
             self._keep(step, one)
         told += [await self._do(step, deed) for deed in deeds]
         is_unseen = any(one.is_unseen for one in looked)
         return _each_failure_once(told) or [Told(Came.UNSEEN if is_unseen else Came.ALREADY)]
+
+    def _question(self, step: Step, looked: Sequence[Looked]) -> str:
+        """What a person says yes to; above it why, where only a person may."""
+        why = f"{plain(step.notes[0])}\n" if step.asks_always and step.notes else ""
+        number = next((f"{number}. " for number, one in enumerate(self._plan.steps, 1) if one is step), "")
+        return f"{why}{number}{plain(_question(step, looked))}"
 
     async def _look(self, step: Step) -> tuple[list[Looked], list[Told]]:
         """What the step comes to in the tenant as it is, and what there is to tell of that already."""
@@ -147,7 +154,7 @@ class Desk:
         if not self._journal.keeps_others(found):
             self._let_go(found)
             return None
-        if self._ask is not None and not await self._ask(f"Let go what was so already: {label}?"):
+        if self._ask is not None and not await self._ask(plain(f"Let go what was so already: {label}?")):
             return Told(Came.DECLINED, label)
         self._let_go(found)
         return Told(Came.LET_GO, label)
@@ -162,7 +169,7 @@ class Desk:
         label = _named(line)
         assert undo is not None  # noqa: S101 - the journal names only these
         doubts = self._doubts(done)
-        if self._ask is not None and not await self._ask(f"Take back: {label}{doubts}?"):
+        if self._ask is not None and not await self._ask(plain(f"Take back: {label}{doubts}?")):
             return Told(Came.DECLINED, label)
         if self._ask is None and doubts:
             return Told(Came.PICK, f"{label}{doubts}")
@@ -212,7 +219,7 @@ class Desk:
         if not deed.is_meant:
             if self._ask is None:
                 return Told(Came.PICK, deed.label)
-            if not await self._ask(f"  {deed.label}: this one?"):
+            if not await self._ask(plain(f"  {deed.label}: this one?")):
                 return Told(Came.DECLINED, deed.label)
         refused = await self._why_not(deed)
         if refused is not None:
