@@ -178,7 +178,7 @@ def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
     assert isinstance(networks, Grid)
     assert isinstance(unlocated, Grid)
     assert [[one.text for one in row[1:]] for row in devices.rows] == [
-        ["ann@x.example", "1", "macOS, Chrome", "203.0.113.9"]
+        ["ann@x.example", "macOS, Chrome", "203.0.113.9"]
     ]
     assert [[one.text for one in row[1:]] for row in networks.rows] == [
         ["ann@x.example", "203.0.113.0/24", "Brazil, new", "Example Hosting (AS64501), new", "1"]

@@ -97,13 +97,12 @@ async def devices(view: View, sources: Sources) -> Shape:
     headings = (
         Heading("First (UTC)"),
         Heading("Who"),
-        Heading("Sign-ins", numeric=True),
         Heading("New device"),
         Heading("From"),
     )
     grid = [
-        [instant(first), person(user), number(count), Cell(device_words(system, browser)), address_cell(ip)]
-        for user, system, browser, ip, first, count in rows
+        [instant(first), person(user), Cell(device_words(system, browser)), address_cell(ip)]
+        for user, system, browser, ip, first, _ in rows
     ]
     return Grid(
         headings, grid, empty=None if rows else await _nothing_new(view, sources, "used a new device")

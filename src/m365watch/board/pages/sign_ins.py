@@ -307,11 +307,11 @@ PAGE = Page(
             "first-devices",
             "First seen devices",
             sign_in_firsts.devices,
-            width=7,
+            width=6,
             says="A device is a system with a browser or program: what sign-ins say of it.",
             tall="chart",
         ),
-        Panel("failing", "Most failures", failing, width=5, tall="chart"),
+        Panel("failing", "Most failures", failing, width=6, tall="chart"),
         Panel("where-from", "Countries and networks", where_from, tall="rows"),
         Panel("programs", "With what", programs, tall="rows"),
         Panel(
