@@ -262,7 +262,7 @@ def test_a_connector_that_took_the_place_of_one_s_own_is_told_with_it() -> None:
 
     assert own.title == 'Put the mail connector "old" (which was "Gateway") back as it was'
     assert new.title == 'Switch the mail connector "Gateway" off, then remove it'
-    assert new.notes[1] == 'What had that name before is called "old" by now.'
+    assert new.notes[1] == 'What had that name before was called "old" after it.'
     assert "one of yours is missing" in new.notes[-1]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alerts import make_alert, make_match
 from detected import plan_from, steps, titles
+from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Remove
 
 ANN = "ann@contoso.example"
@@ -234,3 +237,23 @@ def test_an_identity_in_other_letters_is_the_same_rule(tmp_path: Path, changes: 
     changed = rule("Set", at=5, Identity="newsletter", **changes)
 
     assert wanted(tmp_path, NEW, changed) == {"Newsletter": False}
+
+
+def test_a_rule_that_was_renamed_a_thousand_times_has_each_name_once() -> None:
+    """Steps for each name were made of each record, of all records: the plan of 300 took 40 seconds."""
+    made = {"Operation": "New-InboxRule", "UserId": ANN, "Parameters.Name": "n0"}
+    names = [(f"n{number - 1}", f"n{number}") for number in range(1, 1_000)]
+    renamed = [
+        {"Operation": "Set-InboxRule", "UserId": ANN, "Parameters.Identity": old, "Parameters.Name": new}
+        for old, new in names
+    ]
+    told = [
+        make_match(one | {"Parameters.DeleteMessage": "True"}, after_ms=number * 1_000)
+        for number, one in enumerate([made, *renamed])
+    ]
+    begun = time.process_time()
+    plan = plan_response(make_alert("remove_inbox_rule", user=ANN), told)
+
+    assert plan.steps[0].title == f'Remove the inbox rule "n999" of {ANN}'
+    assert plan.notes[0].startswith("950 more steps (remove inbox rule) have no room here")
+    assert time.process_time() - begun < 10

@@ -64,7 +64,7 @@ class History:
         if not self.is_made and "new" in self.verbs:
             said.append("Another of that name was made here before, and removed.")
         if self.formerly:
-            said.append(f'What had that name before is called "{self.formerly}" by now.')
+            said.append(f'What had that name before was called "{self.formerly}" after it.')
         return tuple(said)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from m365watch.instants import instant_of_ms
 from m365watch.respond.accounts import path_of
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.exchange_names import may_be_an_id
@@ -45,33 +46,33 @@ def remove_inbox_rule(clues: Clues) -> list[Step]:
 
 
 def _of_mailbox(clues: Clues, mailbox: str) -> list[Step]:
-    """What is done about the rule of which the record tells, by the name that it got last, and by the others.
-
-    That another record gave it its old name back no rule finds.
-    """
+    """What is done about the rule of which the record tells."""
     told = _rule(clues, mailbox)
     if told is None:
         return [_pick_rules(mailbox)]
-    names, records = clues.story.names_of(mailbox), clues.story.at(clues.places)
-    its = names.rule_in(records) if told.name else None
+    names = clues.story.names_of(mailbox)
+    its = names.rule_in(clues.story.at(clues.places)) if told.name else None
     if its is None:
         return [_by_name(clues, mailbox, told)]
-    former = [one for one in _former_names(its, mailbox) if is_whole(one) and not names.is_held(one)]
+    if not names.take(its):
+        return []
     rule = told if told.name == its.name else _called(its.name)
-    return [
+    former = [one for one in _former_names(its, mailbox) if not names.is_held(one)]
+    steps = [
         _by_name(clues, mailbox, rule) if is_whole(its.name) else _pick_rules(mailbox),
-        *(_formerly_called(mailbox, _called(one), its) for one in former),
+        *_formerly_called(mailbox, former, its),
     ]
+    return [replace(one, since=instant_of_ms(its.seen_at_s * 1_000)) for one in steps]
 
 
 def _by_name(clues: Clues, mailbox: str, rule: _Rule) -> Step:
     names, records = clues.story.names_of(mailbox), clues.story.at(clues.places)
     renamed = names.became(rule.name)
     if renamed is not None and renamed.is_certain:
-        return _formerly_called(mailbox, rule, renamed.rule)
+        return _formerly_called(mailbox, [rule.name], renamed.rule)[0]
     known = names.rules_of(rule.name, records)
     notes = _origins(known) if known or clues.operation != "set-inboxrule" else (_CHANGED,)
-    step = _inbox_rule(mailbox, rule, known, notes=notes)
+    step = _inbox_rule(mailbox, rule, tuple(doings_of(one.records) for one in known), notes=notes)
     if names.is_shared(rule.name) or len(known) > 1:
         step = _ask(step, _SEVERAL)
     if renamed is not None:
@@ -92,18 +93,22 @@ def _origins(known: Sequence[KnownRule]) -> tuple[str, ...]:
 def _former_names(rule: KnownRule, mailbox: str) -> list[str]:
     """Those that it gave up; an identity has the mailbox before the name."""
     names = (_by_identity(one, mailbox).name or one for one in rule.given_up_at_s)
-    return [one for one in dict.fromkeys(names) if one != rule.name]
+    return [one for one in dict.fromkeys(names) if one != rule.name and is_whole(one)]
 
 
 def _called(name: str) -> _Rule:
     return _Rule(name, "" if may_be_an_id(name) else name, name)
 
 
-def _formerly_called(mailbox: str, rule: _Rule, its: KnownRule) -> Step:
-    """What is called as the alert's was: it may have that name again, and may be the owner's."""
-    step = _inbox_rule(mailbox, rule, (its,))
-    title = f'{step.title}, if it is the alert\'s: that was called "{its.name}" {its.since}'
-    return _ask(replace(step, title=title), _FORMER)
+def _formerly_called(mailbox: str, names: Sequence[str], its: KnownRule) -> list[Step]:
+    """What is called as the alert's was may be the owner's, or that rule again.
+
+    That a rule got a name back, and nothing else, no rule of the packs finds.
+    """
+    doings = (doings_of(its.records),)
+    steps = (_inbox_rule(mailbox, _called(one), doings) for one in names)
+    since = f'if it is the alert\'s: that was called "{its.name}" {its.since}'
+    return [_ask(replace(one, title=f"{one.title}, {since}"), _FORMER) for one in steps]
 
 
 def _look_at_rules(mailbox: str) -> Step:
@@ -169,7 +174,7 @@ def _pick_rules(mailbox: str) -> Step:
 
 
 def _inbox_rule(
-    mailbox: str, rule: _Rule, known: Sequence[KnownRule], *, notes: tuple[str, ...] = ()
+    mailbox: str, rule: _Rule, doings: tuple[Agreement, ...], *, notes: tuple[str, ...] = ()
 ) -> Step:
     remove = f"Remove-InboxRule -Mailbox {powershell(mailbox)} -Identity {_identity(rule)} -Confirm:$false"
     step = Step(
@@ -180,7 +185,6 @@ def _inbox_rule(
     )
     if not (is_account(mailbox) and rule.name):
         return replace(step, notes=(_why(mailbox), *step.notes))
-    doings = tuple(doings_of(one.records) for one in known)
     operation = _remove_rules(mailbox, rule.name, doings)
     is_told = bool(doings) and all(map(tells_apart, doings))
     step = replace(

@@ -296,7 +296,7 @@ def _steps_by_record(
 def _built(word: str, builder: Builder, clues: Clues) -> list[Step]:
     """The steps; one for a person where a name cannot stand in a command."""
     try:
-        return [replace(step, since=clues.last_at) for step in builder(clues)]
+        return [replace(step, since=step.since or clues.last_at) for step in builder(clues)]
     except UnsafeValue as error:
         why = f"By hand: a name in its record {error}, and is in no command; see `m365watch alerts show`."
         return [Step(word, title_of(word), notes=(why,))]

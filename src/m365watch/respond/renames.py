@@ -130,6 +130,7 @@ class Names:
         """By whatever a rule was called at some time, in small letters."""
         self._by_number: dict[str, list[KnownRule]] = {}
         self._by_record: dict[int, KnownRule] = {}
+        self._taken: set[KnownRule] = set()
         self._unnamed: list[KnownRule] = []
         """Those that were there before, and that their first record has by a number."""
 
@@ -163,6 +164,12 @@ class Names:
         """The one of which these tell; None where that, or that it is one of this mailbox, is not certain."""
         told = self._told_in(records)
         return told[0] if len(told) == 1 and not told[0].mailbox else None
+
+    def take(self, rule: KnownRule) -> bool:
+        """Whether it is asked for first: of a thousand records of a rule one alone has its steps."""
+        is_first = rule not in self._taken
+        self._taken.add(rule)
+        return is_first
 
     def _told_in(self, records: Iterable[Record]) -> list[KnownRule]:
         told = (self._by_record[id(one)] for one in records if id(one) in self._by_record)
