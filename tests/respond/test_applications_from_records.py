@@ -271,3 +271,4 @@ def test_of_a_key_that_is_not_known_whole_a_secret_may_be_among_the_rest(tmp_pat
     found = steps(plan_from(tmp_path, "o04_credential_added", added(*many)), "remove_credential")
 
     assert [step.is_by_hand for step in found] == [False, True]
+    assert found[1].title.endswith(" (AsymmetricX509Cert), and more, which its record has")

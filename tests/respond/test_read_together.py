@@ -115,6 +115,16 @@ def test_a_rule_that_got_its_old_name_back_unseen_is_removed_by_a_yes(
     assert goes(plan, WORD, TRAIL) == []
 
 
+def test_a_name_that_another_alert_alone_tells_of_is_asked_for(tmp_path: Path) -> None:
+    """Whoever renamed a rule of that name may have been its owner, and "Meetings" be theirs."""
+    plan = plan_from(
+        tmp_path, "b02_inbox_rule_hides_mail", MADE, RENAMED, beside=["b01_inbox_rule_forwards_outside"]
+    )
+
+    assert [step.asks_always for step in steps(plan, WORD)] == [True, True]
+    assert steps(plan, WORD)[0].notes[0].startswith("Another alert alone tells that it was called so, at ")
+
+
 def test_a_rule_that_an_earlier_alert_saw_made_is_told_with_it(tmp_path: Path) -> None:
     """That alert was over before this one began; whose the rule is stands there."""
     plan = plan_from(

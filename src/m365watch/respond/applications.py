@@ -195,7 +195,9 @@ def remove_credential(clues: Clues) -> list[Step]:
     by_hand = [f"{number} ({kind})" for number, kind in keys if kind.lower() != "password"]
     secrets = [number for number, kind in keys if kind.lower() == "password"]
     # Where not all of it is known, a secret may be among the rest.
-    has_secrets = bool(secrets) or not by_hand or told != clues.values(_KEYS)
+    is_whole = told == clues.values(_KEYS)
+    has_secrets = bool(secrets) or not by_hand or not is_whole
+    by_hand += [] if is_whole or not by_hand else ["and more, which its record has"]
     # Of a record of a credential that is the application's own name, which may be another's id.
     name = first_of(clues.values("m365.target_name")) if told else ""
     steps: list[Step] = []

@@ -73,6 +73,9 @@ def _by_name(clues: Clues, mailbox: str, rule: _Rule) -> Step:
     known = names.rules_of(rule.name, records)
     notes = _origins(known) if known or clues.operation != "set-inboxrule" else (_CHANGED,)
     step = _inbox_rule(mailbox, rule, tuple(doings_of(one.records) for one in known), notes=notes)
+    by_others = next((one for one in known if one.given_up_at_s and not one.since.is_own), None)
+    if by_others is not None:
+        step = _ask(step, f"Another alert alone tells that it was called so, {by_others.since}: {_LEAVES}")
     if names.is_shared(rule.name) or len(known) > 1:
         step = _ask(step, _SEVERAL)
     if renamed is not None:
