@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -70,15 +72,11 @@ def commits_of(lake: Path) -> Path:
     return lake / "audit" / "_delta_log"
 
 
-@pytest.mark.parametrize("tear", TORN)
 @pytest.mark.parametrize("before", [0, 1, 5, COMMITS_PER_CHECKPOINT])
-def test_a_commit_that_never_came_to_the_disk_is_made_again(
-    tmp_path: Path, before: int, tear: Callable[[bytes], bytes]
-) -> None:
+def test_a_commit_that_never_came_to_the_disk_is_made_again(tmp_path: Path, before: int) -> None:
     """The ledger was not told of it, and brings its batch anew."""
     fill(tmp_path, before + 1)
-    commit = commits_of(tmp_path) / f"{before + 1:020}.json"
-    commit.write_bytes(tear(commit.read_bytes()))
+    (commits_of(tmp_path) / f"{before + 1:020}.json").write_bytes(b"")
 
     found = open_with(tmp_path, before)
     append(tmp_path, before + 2, first=before + 1)
@@ -89,19 +87,35 @@ def test_a_commit_that_never_came_to_the_disk_is_made_again(
     )
 
 
-@pytest.mark.parametrize("tear", TORN)
-def test_a_table_that_never_came_to_the_disk_is_made_anew(
-    tmp_path: Path, tear: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize("batches", [0, 1])
+def test_a_table_that_never_came_to_the_disk_is_made_anew(tmp_path: Path, batches: int) -> None:
     """Its first commit says what its columns are, and comes to the disk with the first batch."""
-    fill(tmp_path, 1)
+    fill(tmp_path, batches)
     for commit in commits_of(tmp_path).glob("*.json"):
-        commit.write_bytes(tear(commit.read_bytes()))
+        commit.write_bytes(b"")
 
     found = open_with(tmp_path, 0)
     append(tmp_path, 1)
 
     assert (found, sorted(records_of(tmp_path))) == (0, sorted(records_at(1)))
+
+
+def test_what_another_collector_made_anew_is_left_to_it(tmp_path: Path) -> None:
+    """Two of one lake start together after a power cut: the slower one finds a table that is whole."""
+    fill(tmp_path, 0)
+    commit = commits_of(tmp_path) / f"{0:020}.json"
+    whole = commit.read_bytes()
+    commit.write_bytes(b"")
+
+    with (tmp_path / "mending.lock").open("wb") as lock, ThreadPoolExecutor(1) as slower:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        moved = slower.submit(set_torn_aside, tmp_path / "audit")
+        with pytest.raises(TimeoutError):
+            moved.result(timeout=0.2)
+        commit.write_bytes(whole)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+        assert moved.result() == []
 
 
 @pytest.mark.parametrize("tear", TORN)
@@ -117,6 +131,36 @@ def test_a_checkpoint_that_never_came_to_the_disk_is_done_without(
     assert last_checkpoint(tmp_path / "audit") is None
 
 
+@pytest.mark.parametrize("tear", TORN)
+@pytest.mark.parametrize("note", [b"", b"{", None, b'{"version":50,"size":3}'])
+def test_so_is_one_whose_note_says_nothing_or_another(
+    tmp_path: Path, tear: Callable[[bytes], bytes], note: bytes | None
+) -> None:
+    """The note came to the disk, or did not, apart from what it names."""
+    fill(tmp_path, 2 * COMMITS_PER_CHECKPOINT + 1)
+    log = commits_of(tmp_path)
+    checkpoint = log / f"{2 * COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet"
+    checkpoint.write_bytes(tear(checkpoint.read_bytes()))
+    if note is None:
+        (log / "_last_checkpoint").unlink()
+    else:
+        (log / "_last_checkpoint").write_bytes(note)
+
+    assert open_with(tmp_path, 2 * COMMITS_PER_CHECKPOINT + 1) == 2 * COMMITS_PER_CHECKPOINT + 1
+
+
+def test_a_checkpoint_without_its_commits_is_left_for_somebody_to_see(tmp_path: Path) -> None:
+    """It is all that there was of them."""
+    fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
+    log = commits_of(tmp_path)
+    (log / f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet").write_bytes(b"")
+    (log / f"{3:020}.json").unlink()
+
+    with pytest.raises(OutputUnusable, match="cannot be opened"):
+        open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1)
+    assert [*log.glob(f"*{TORN_SUFFIX}")] == []
+
+
 def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:
     """Nothing is moved, checkpoint or not."""
     fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
@@ -124,15 +168,17 @@ def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:
     assert set_torn_aside(tmp_path / "audit") == []
 
 
-def test_a_lost_batch_that_was_acknowledged_is_told(tmp_path: Path) -> None:
-    """What the ledger calls delivered was on the disk: without it the disk has failed, which is told."""
-    fill(tmp_path, 3)
-    commit = commits_of(tmp_path) / f"{3:020}.json"
-    commit.write_bytes(b"")
+@pytest.mark.parametrize("damage", [b"", *(tear(b'{"commitInfo":{}}') for tear in TORN[1:]), b"{ no commit"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_damaged_commit_that_was_acknowledged_is_told(tmp_path: Path, number: int, damage: bytes) -> None:
+    """What the ledger calls delivered was on the disk: the disk has failed, and nothing is moved."""
+    fill(tmp_path, number)
+    (commits_of(tmp_path) / f"{number:020}.json").write_bytes(damage)
+    words = "cannot be opened" if damage else f"delivered batch {number} here, but the lake ends with batch"
 
-    with pytest.raises(OutputUnusable, match="delivered batch 3 here, but the lake ends with batch 2"):
-        open_with(tmp_path, 3)
-    assert commit.with_name(commit.name + TORN_SUFFIX).exists()
+    with pytest.raises(OutputUnusable, match=words):
+        open_with(tmp_path, number)
+    assert [*commits_of(tmp_path).glob(f"*{TORN_SUFFIX}")] == []
 
 
 @pytest.mark.parametrize("damaged", [2, 8])

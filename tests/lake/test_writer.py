@@ -234,7 +234,7 @@ def test_a_broken_table_is_refused_in_one_line(tmp_path: Path) -> None:
         open_with(tmp_path, 0)
 
     assert len(str(refusal.value).splitlines()) == 1
-    assert "m365watch lake check" in refusal.value.fix
+    assert "put it back from a copy of the lake" in refusal.value.fix
 
 
 def test_a_checkpoint_is_made_every_so_often(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_lake_that_cannot_be_read_is_found(tmp_path: Path) -> None:
     [step] = tried(LakeSettings("lake", tmp_path))
 
     assert (step.check, step.verdict) == (Check.OUTPUT, BROKEN)
-    assert "m365watch lake check" in str(step.fix)
+    assert "put it back from a copy of the lake" in str(step.fix)
 
 
 @pytest.mark.parametrize("kind", ["lake", "files"])

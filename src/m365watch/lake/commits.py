@@ -7,24 +7,28 @@ of a file whose contents never came.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 from deltalake import DeltaTable, PostCommitHookProperties
 
-from m365watch.durable import sync_file, sync_folder
+from m365watch.durable import size_of, sync_file, sync_folder
 
 COMMITS_PER_CHECKPOINT = 50
-TORN_COMMITS_MAX = 4
-"""Commits at the end of a log that a power cut may have torn: one of each process that was at work."""
+OF_YOUNG = {0, 1}
+"""The commit that makes a table, and that of its first batch."""
 TORN_SUFFIX = ".torn"
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """For a commit: Delta's own checkpoint would not be on the disk when the commits before it go."""
 _SYNCED = "m365watchSynced"
+_NOTE = "_last_checkpoint"
+_LOCK = "mending.lock"
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
 _COMMIT = re.compile(r"(\d{20})\.json")
 _PARQUET_MARK = b"PAR1"
 
@@ -49,7 +53,7 @@ def commits_of(table_directory: Path) -> Path:
 def last_checkpoint(table_directory: Path) -> int | None:
     """The version of the newest checkpoint; None where there is none, or its note cannot be read."""
     try:
-        note = (commits_of(table_directory) / "_last_checkpoint").read_bytes()
+        note = (commits_of(table_directory) / _NOTE).read_bytes()
         return msgspec.json.decode(note, type=_LastCheckpoint).version
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -117,59 +121,74 @@ def is_checkpoint_due(version: int, *, before: int) -> bool:
 
 def set_torn_aside(table_directory: Path) -> list[str]:
     """The names of `list_torn`, which now have `.torn` behind them."""
-    folder = commits_of(table_directory)
-    torn = list_torn(table_directory)
-    for path in torn:
-        path.replace(path.with_name(path.name + TORN_SUFFIX))
-    if torn:
-        sync_folder(folder)
+    if not list_torn(table_directory):
+        return []
+    # Two collectors of one lake start together: what one has made anew in the meantime is not for the other.
+    with (table_directory.parent / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        torn = list_torn(table_directory)
+        for path in torn:
+            path.replace(path.with_name(path.name + TORN_SUFFIX))
+        sync_folder(commits_of(table_directory))
     return [path.name for path in torn]
 
 
 def list_torn(table_directory: Path) -> list[Path]:
-    """The files of the log whose contents a power cut has kept from the disk.
+    """The files of the log that a power cut has kept from the disk, and with which nothing is lost.
 
-    At its end alone: a log that is damaged before is left as it is.
+    That is a checkpoint, while all commits that it stands for are there, and the commits of a table that is
+    empty with them. A later commit that is empty needs nothing: Delta takes it for one without changes, and
+    its batch, which was acknowledged to nobody, comes again. Whatever else is not whole is damage.
     """
     folder = commits_of(table_directory)
-    return [*_torn_checkpoint(table_directory), *_torn_commits(folder)] if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    paths = sorted(folder.iterdir())
+    commits = {int(found[1]): path for path in paths if (found := _COMMIT.fullmatch(path.name))}
+    checkpoints: dict[int, list[Path]] = {}
+    for path in paths:
+        if found := _CHECKPOINT.match(path.name):
+            checkpoints.setdefault(int(found[1]), []).append(path)
+    if not checkpoints and set(commits) <= OF_YOUNG and not any(map(size_of, commits.values())):
+        return list(commits.values())
+    return _torn_checkpoint(folder, commits, checkpoints, noted_version=last_checkpoint(table_directory))
 
 
-def _torn_checkpoint(table_directory: Path) -> Iterator[Path]:
-    version = last_checkpoint(table_directory)
-    if version is None:
-        return
-    note, *parts = _checkpoint_files(table_directory, version)
-    broken = [path for path in parts if path.suffix == ".parquet" and not _is_whole_parquet(path)]
-    if broken or not parts:
-        yield from (note, *broken)
+def _torn_checkpoint(
+    folder: Path,
+    commits: Mapping[int, Path],
+    checkpoints: Mapping[int, list[Path]],
+    *,
+    noted_version: int | None,
+) -> list[Path]:
+    """What is not whole of the newest checkpoints, and the note that names one; nothing that is needed."""
+    torn: list[Path] = []
+    whole = -1
+    for version in sorted(checkpoints, reverse=True):
+        broken = [path for path in checkpoints[version] if not _is_whole(path)]
+        if not broken:
+            whole = version
+            break
+        torn += broken
+    if noted_version is not None and (noted_version not in checkpoints or noted_version > whole):
+        torn.append(folder / _NOTE)
+    is_covered = all(version in commits for version in range(whole + 1, max(commits, default=whole) + 1))
+    return torn if is_covered and (commits or whole >= 0) else []
 
 
-def _torn_commits(folder: Path) -> list[Path]:
-    """The last commits, as far as they are torn; one that others were built upon is damaged otherwise."""
-    names = sorted(path.name for path in folder.iterdir() if _COMMIT.fullmatch(path.name))
-    last = [folder / name for name in reversed(names[-TORN_COMMITS_MAX:])]
-    return list(takewhile(lambda path: _is_torn(path.read_bytes()), last))
-
-
-def _is_torn(commit: bytes) -> bool:
-    """Whether it is a commit's beginning, which may be nothing; what is none at all is other damage."""
-    written = commit.rstrip(b"\0")
-    text = written.strip()
-    return len(written) < len(commit) or not text or (text.startswith(b"{") and not text.endswith(b"}"))
-
-
-def _is_whole_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
+def _is_whole(checkpoint: Path) -> bool:
+    if checkpoint.suffix != ".parquet":
+        return True
+    with checkpoint.open("rb") as file:
         begins = file.read(len(_PARQUET_MARK))
-        file.seek(-min(len(_PARQUET_MARK), path.stat().st_size), 2)
+        file.seek(-min(len(_PARQUET_MARK), size_of(checkpoint)), os.SEEK_END)
         return begins == file.read() == _PARQUET_MARK
 
 
 def _checkpoint_files(table_directory: Path, version: int) -> list[Path]:
     """The note of the last checkpoint, then its files."""
     folder = commits_of(table_directory)
-    return [folder / "_last_checkpoint", *sorted(folder.glob(f"{version:020}.checkpoint*"))]
+    return [folder / _NOTE, *sorted(folder.glob(f"{version:020}.checkpoint*"))]
 
 
 def _sync_checkpoint(table_directory: Path, version: int) -> None:

@@ -27,6 +27,7 @@ from m365watch.clock import Clock
 from m365watch.durable import sync_folder
 from m365watch.instants import ms_of
 from m365watch.lake.alerts import FILE_PREFIX as ALERTS_PREFIX
+from m365watch.lake.commits import sync_found
 from m365watch.lake.erased import ErasedRecords, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.erasing_note import Asked, ErasingNote, Step, open_note
 from m365watch.lake.files import (
@@ -340,6 +341,8 @@ class Erasure:
         on_disk = sorted(directory.glob(f"{PARTITION}=*/*.parquet"))
         # In this order: a file that is committed in between counts as named.
         table = DeltaTable(directory)
+        # Of a process that was killed: without its commit the files that it replaced would be needed again.
+        sync_found(directory, table.version())
         named = {file.path for file in list_files(table)}
         replaced = replaced_files(table)
         now_ms = ms_of(self._clock.now())

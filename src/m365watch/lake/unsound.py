@@ -25,7 +25,7 @@ NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
     " that knows it"
 )
-TORN_FIX = "nothing that was acknowledged is lost: the next start of `m365watch run` moves it aside"
+TORN_FIX = "nothing hangs on it: the next start of `m365watch run` moves it aside"
 _CLOSED = {errno.EACCES, errno.EPERM}
 _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""
