@@ -29,8 +29,9 @@ from m365watch.lake.holding import by_tenant
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.scan import LakeScan, ScanAsked
-from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, TORN_FIX
+from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, NOTICE_TABLE, TABLES, TRAIL_TABLE, TableShape
+from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, TORN_FIX, back_fix
+from m365watch.lake.writer import OpenTable
 from m365watch.model import Window
 from m365watch.testing.batches import make_records, make_simple_batch
 
@@ -245,3 +246,39 @@ def test_a_record_that_is_no_text_any_more_is_read_back_as_it_is() -> None:
     rows = pa.table({"tenant_id": ["t1"], "raw": raw, "raw_bytes": pa.nulls(1, pa.binary())})
 
     assert [*by_tenant(rows)] == [("t1", [b"{\xff}"])]
+
+
+@pytest.mark.parametrize("shape", [ALERT_TABLE, NOTICE_TABLE, TRAIL_TABLE], ids=lambda shape: shape.name)
+def test_a_damaged_table_matters_to_those_alone_who_ask_for_it(lake: Path, shape: TableShape) -> None:
+    """And its cure is its own: the lake is not given up for it."""
+    for one in TABLES:
+        OpenTable(lake, one)
+    commit = lake / shape.name / "_delta_log" / f"{0:020}.json"
+    commit.write_bytes(commit.read_bytes()[:-30])
+    reader = LakeReader(lake)
+
+    whole = reader.query("SELECT count(*) FROM audit")
+    listed = reader.query("SHOW TABLES")
+    with pytest.raises(QueryStopped) as told:
+        reader.query(f"WITH few AS (SELECT * FROM {shape.name}) SELECT count(*) FROM few, audit")
+
+    assert whole.rows == [(100,)]
+    assert {"audit"} == {name for (name,) in listed.rows if name in {"audit", shape.name}}
+    named = f"{shape.name}/_delta_log/{commit.name}"
+    assert told.value.what == f"the lake cannot be read: {named} is damaged"
+    assert told.value.fix == back_fix(shape.name)
+    assert f"move the folder `{shape.name}` out of the lake" in back_fix(shape.name)
+    assert problems_of(lake) == [f"{named}: is damaged: {back_fix(shape.name)}"]
+
+
+def test_what_is_no_part_of_a_damaged_audit_can_be_asked(lake: Path) -> None:
+    """Every name that is not that of another table is a part of it."""
+    OpenTable(lake, ALERT_TABLE)
+    for commit in (lake / "audit" / "_delta_log").glob("*.json"):
+        commit.write_bytes(b"no commit at all")
+    reader = LakeReader(lake)
+
+    assert reader.query("SELECT count(*) FROM alerts").rows == [(0,)]
+    for sql in ("SELECT count(*) FROM exchange", "SHOW TABLES"):
+        with pytest.raises(QueryStopped, match="audit/_delta_log"):
+            reader.query(sql)

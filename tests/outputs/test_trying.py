@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,8 @@ from m365watch.diagnosis.findings import Verdict
 from m365watch.entra.session import open_session
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer import OpenTable
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.outputs.lake import app_id_of
 from m365watch.preflight.outputs import OutputMeans, check_output
 from m365watch.preflight.report import Check, Checked
 from m365watch.testing.loopback import LoopbackServer, Received, Reply
@@ -50,16 +53,18 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     return Papers(tmp_path_factory.mktemp("papers"))
 
 
-def tried(settings: OutputSettings) -> list[Checked]:
+def tried(settings: OutputSettings, *, ledger: Path | None = None) -> list[Checked]:
     async def main() -> list[Checked]:
-        return await trying(settings)
+        return await trying(settings, ledger=ledger)
 
     return asyncio.run(main())
 
 
-async def trying(settings: OutputSettings, *, limit_s: float = 10.0) -> list[Checked]:
+async def trying(
+    settings: OutputSettings, *, limit_s: float = 10.0, ledger: Path | None = None
+) -> list[Checked]:
     async with open_session(stall_s=5, total_s=5) as session:
-        return await check_output(OutputMeans(SystemClock(), session, limit_s), settings)
+        return await check_output(OutputMeans(SystemClock(), session, limit_s, ledger, "here"), settings)
 
 
 def files_in(folder: Path) -> FilesSettings:
@@ -238,3 +243,28 @@ def test_an_output_that_hangs_is_waited_for_so_long(papers: Papers) -> None:
 
 def http_to(url: str) -> DevoHttpSettings:
     return DevoHttpSettings("devo", url, "acme", Secret(TOKEN), f"host-{os.getpid()}", timeout_s=5.0)
+
+
+def test_a_lake_that_a_start_would_refuse_is_found(tmp_path: Path) -> None:
+    """One put back from an older copy can be read, and is a batch behind its ledger."""
+    app_id = app_id_of("lake", "here")
+    OpenTable(tmp_path / "lake", AUDIT_TABLE).commit([], numbers={app_id: 1})
+
+    def step(last: int, newest: int) -> Checked:
+        folder = tmp_path / f"{last}-{newest}"
+        SqliteLedger(folder, outputs=frozenset({"lake"}), now=SystemClock().now()).close()
+        with closing(sqlite3.connect(folder / LEDGER_FILE)) as ledger, ledger:
+            ledger.execute("INSERT OR REPLACE INTO output VALUES ('lake', ?, '')", (last,))
+            ledger.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('batch', ?)", (newest,))
+        [found] = tried(LakeSettings("lake", tmp_path / "lake"), ledger=folder / LEDGER_FILE)
+        return found
+
+    assert [step(1, 1).verdict, step(0, 1).verdict] == [OK, OK]
+    behind = step(2, 2)
+    assert (behind.check, behind.verdict) == (Check.OUTPUT, BROKEN)
+    assert behind.seen == "the ledger has delivered batch 2 here, but the lake ends with batch 1"
+    assert "put back the lake that belongs to this state directory" in str(behind.fix)
+
+    OpenTable(tmp_path / "lake", AUDIT_TABLE).commit([], numbers={app_id: 3})
+    assert step(1, 2).seen == "the lake ends with batch 3, but the ledger knows only of batch 1"
+    assert step(1, 3).verdict is OK

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deltalake import DeltaTable
 
 from m365watch.lake.checking import list_file_faults
-from m365watch.lake.schema import TABLES
-from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, cause_in_commits, refusal_of
+from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, back_fix, cause_in_commits, refusal_of
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason, system_number_of
 
 LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
@@ -26,14 +27,14 @@ def cause_of(lake: Path, failure: BaseException) -> Cause:
     return Cause(plain_reason(failure), fix)
 
 
-def find_fault(lake: Path) -> Cause | None:
+def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | None:
     """The first thing that is wrong with the tables or their files; None for nothing that can be seen."""
-    for shape in TABLES:
+    for shape in tables:
         table = lake / shape.name
         try:
             if DeltaTable.is_deltatable(str(table)):
                 for path, reason in list_file_faults(table, DeltaTable(table)):
-                    return Cause(f"{shape.name}/{path} {reason}", BACK_FIX)
+                    return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
         except WRITE_FAILURES as failure:
             return cause_in_commits(table, failure)
     return None

@@ -21,7 +21,8 @@ from m365watch.lake.files import (
 )
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
-from m365watch.lake.unsound import TORN_FIX, list_commit_faults, refusal_of, torn_off, why_newer
+from m365watch.lake.steps import behind
+from m365watch.lake.unsound import TORN_FIX, back_fix, list_commit_faults, refusal_of, torn_off, why_newer
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.values import dataclass
 
@@ -84,10 +85,8 @@ def last_batch_of(lake: Path, app_id: str) -> int | None:
 def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
     """Compare the lake's last batch with the ledger's."""
     if in_lake < account.last_batch:
-        found.add(
-            f"the ledger has delivered batch {account.last_batch} here, but the lake ends with batch"
-            f" {in_lake}: put back the lake that belongs to this state directory"
-        )
+        cause = behind(account.last_batch, in_lake)
+        found.add(f"{cause.what}: {cause.fix}")
     if in_lake > account.newest_batch:
         found.add(
             f"the lake ends with batch {in_lake}, but the ledger has numbered none after"
@@ -130,7 +129,7 @@ def _check_table(
     for place, one in enumerate(known):
         progress(f"checking {shape.name}", place, len(known))
         for problem in _problems_of(directory, one, reads_all=reads_all):
-            found.add(f"{shape.name}/{one.file.path}: {problem}: {_BACK}")
+            found.add(f"{shape.name}/{one.file.path}: {problem}: {_back(shape.name)}")
         checked.files += 1
         checked.records += one.rows or 0
         checked.size_bytes += one.file.size_bytes
@@ -162,10 +161,14 @@ def _open(directory: Path, found: Checked) -> DeltaTable | None:
             return None
         faults = list(list_commit_faults(directory))
         for path, reason in faults:
-            found.add(f"{directory.name}/{path}: {reason}: {_BACK}")
+            found.add(f"{directory.name}/{path}: {reason}: {_back(directory.name)}")
         if not faults:
             raise
         return None
+
+
+def _back(table: str) -> str:
+    return _BACK if table == AUDIT else back_fix(table)
 
 
 def list_file_faults(directory: Path, table: DeltaTable) -> Iterator[tuple[str, str]]:

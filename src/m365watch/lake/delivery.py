@@ -23,6 +23,7 @@ from m365watch.lake.memory import keep_freed_memory
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.steps import ahead, behind
 from m365watch.lake.writer import (
     WRITE_FAILURES,
     AuditWriter,
@@ -289,20 +290,8 @@ class Delivery:
         is_given = newest_batch is None or found <= newest_batch
         if found == last_batch or (is_given and writer.batch_before <= last_batch < found):
             return
-        if found < last_batch:
-            raise OutputUnusable(
-                f"the ledger has delivered batch {last_batch} here, but the lake ends with batch {found}",
-                fix="put back the lake that belongs to this state directory,"
-                " or rename the output in the configuration to fill a new lake from now on",
-                where=self._where,
-            )
-        raise OutputUnusable(
-            f"the lake ends with batch {found}, but the ledger knows only of batch {last_batch}",
-            fix="put back the state directory that belongs to this lake,"
-            " or name another directory for the lake;"
-            " `m365watch ledger restore` with the present ledger's own file goes on with it",
-            where=self._where,
-        )
+        cause = behind(last_batch, found) if found < last_batch else ahead(last_batch, found)
+        raise OutputUnusable(cause.what, fix=cause.fix, where=self._where)
 
     def _open_writer(self) -> AuditWriter:
         if self._syncing is None:

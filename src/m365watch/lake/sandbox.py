@@ -20,6 +20,7 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,6 +92,16 @@ class Stopped(Exception):
     """The query met a limit."""
 
 
+class Damaged(Exception):
+    """A table that the SQL names cannot be opened."""
+
+    def __init__(self, shape: TableShape, failure: Exception) -> None:
+        """Which, and why."""
+        super().__init__(str(failure))
+        self.shape = shape
+        self.failure = failure
+
+
 class Foreign(Exception):
     """The table is not one of ours."""
 
@@ -106,7 +117,7 @@ def answer(question: Question, sink: BinaryIO) -> None:
         verdict = Verdict(refused=str(refusal))
     except Foreign as failure:
         verdict = Verdict(unreadable=str(failure), cure="name a lake that m365watch wrote")
-    except DeltaError as failure:
+    except (Damaged, DeltaError) as failure:
         verdict = _unreadable(question, failure)
     except duckdb.InterruptException:
         verdict = Verdict(stopped=f"it took longer than {question.limit_s:g} s")
@@ -149,27 +160,25 @@ def _unreadable(question: Question, failure: Exception, *, has_vanished: bool = 
     from m365watch.lake.unsound import Cause, refusal_of
 
     lake = Path(question.directory)
-    cause = refusal_of(lake, failure) or find_fault(lake) or Cause(str(failure), LOOK_FIX)
+    tables: Sequence[TableShape] = TABLES
+    if isinstance(failure, Damaged):
+        tables, failure = (failure.shape,), failure.failure
+    cause = refusal_of(lake, failure) or find_fault(lake, tables) or Cause(str(failure), LOOK_FIX)
     return Verdict(unreadable=_one_line(cause.what), cure=cause.fix, vanished=has_vanished)
 
 
 def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
     directory = Path(question.directory)
-    tables = {shape.name: _open_rows(directory, shape) for shape in TABLES}
-    if question.tenants is not None:
-        for rows in tables.values():
-            rows.allowed = pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
-        # These speak of every tenant; who may see some tenants only sees none of them.
-        for shape in OF_ALL_TENANTS:
-            tables[shape.name].allowed = NO_ROW
-    if not question.sees_trail:
-        tables[BOARD_TRAIL].allowed = NO_ROW
+    tables, damaged = _open_tables(directory)
+    for name, rows in tables.items():
+        rows.allowed = _allowed_of(name, question)
     with duckdb.connect(":memory:", config=_locked_down(question.memory_bytes)) as connection:
         # First: some kilobytes of brackets or signs take the parser gigabytes.
         _confine_memory(question.memory_bytes)
         statement = only_select(question.sql)
         if not question.sees_trail and BOARD_TRAIL in _mentioned_tables(connection, question.sql):
             raise Refused(f"{BOARD_TRAIL} is for the role admin")
+        _refuse_damaged(damaged, _mentioned_tables(connection, question.sql))
         _create_views(connection, tables, question.sql)
         connection.execute("SET lock_configuration = true")
         timer = threading.Timer(question.limit_s, connection.interrupt)
@@ -179,6 +188,40 @@ def _run(question: Question) -> tuple[Verdict, pa.Schema, list[pa.RecordBatch]]:
             return _fetch(connection.sql(statement), question)
         finally:
             timer.cancel()
+
+
+def _open_tables(lake: Path) -> tuple[dict[str, AllowedRows], list[Damaged]]:
+    """The tables by name, and those that cannot be opened, which only matters to who asks for them."""
+    tables, damaged = {}, []
+    for shape in TABLES:
+        try:
+            tables[shape.name] = _open_rows(lake, shape)
+        except DeltaError as failure:
+            damaged.append(Damaged(shape, failure))
+    return tables, damaged
+
+
+def _allowed_of(table: str, question: Question) -> pc.Expression | None:
+    """Which rows of the table may be seen; None for all."""
+    if table == BOARD_TRAIL and not question.sees_trail:
+        return NO_ROW
+    if question.tenants is None:
+        return None
+    if table in {shape.name for shape in OF_ALL_TENANTS}:
+        # These speak of every tenant; who may see some tenants only sees none of them.
+        return NO_ROW
+    return pc.field("tenant_id").isin(pa.array(question.tenants, pa.string()))
+
+
+def _refuse_damaged(damaged: Sequence[Damaged], mentioned: set[str]) -> None:
+    """Nothing where the SQL does without the damaged tables; all but those apart are made of `audit`.
+
+    Raises: Damaged.
+    """
+    needed = {APART.get(name, name if name in NO_AUDIT else AUDIT) for name in mentioned} or {AUDIT}
+    for damage in damaged:
+        if damage.shape.name in needed:
+            raise damage
 
 
 def _fetch(
@@ -251,7 +294,15 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
     for name, rows in tables.items():
         connection.register(name, rows)
     for devo_table, name in APART.items():
-        connection.execute(f"CREATE TEMP VIEW {quote_name(devo_table)} AS FROM {quote_name(name)}")
+        if name in tables:
+            connection.execute(f"CREATE TEMP VIEW {quote_name(devo_table)} AS FROM {quote_name(name)}")
+    if AUDIT in tables:
+        _create_audit_views(connection, sql)
+    connection.execute("CREATE TEMP MACRO field(record, path) AS TRY(record ->> path)")
+    connection.execute("SET TimeZone = 'UTC'")
+
+
+def _create_audit_views(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     reserved = connection.execute(
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )
@@ -266,8 +317,6 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: dict[str, Allow
     for name, condition in views.items():
         # Names and conditions are quoted where they are planned and here.
         connection.execute(f"CREATE TEMP VIEW {quote_name(name)} AS FROM audit WHERE {condition}")
-    connection.execute("CREATE TEMP MACRO field(record, path) AS TRY(record ->> path)")
-    connection.execute("SET TimeZone = 'UTC'")
 
 
 def _mentioned_tables(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import commits_of, list_torn
+from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
 
@@ -20,6 +21,12 @@ BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"
     " configuration, to fill a new lake from now on"
 )
+_AWAY = "put it back from a copy of the lake; without one, move the folder `{}` out of the lake: "
+_FIXES = {
+    ALERTS: _AWAY + "the next start of `m365watch run` makes it anew from the detections",
+    COLLECTORS_OUT: _AWAY + "the next start of `m365watch run` begins a new one, without these notices",
+    BOARD_TRAIL: _AWAY + "the board begins a new one; keep this one, its lines are nowhere else",
+}
 ROOM_FIX = "see to it that the directory can be written and that its disk has room"
 NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
@@ -41,6 +48,11 @@ class Cause:
 
     what: str
     fix: str
+
+
+def back_fix(table: str) -> str:
+    """What to do about a file of that table that is damaged or gone; only `audit` is the whole lake."""
+    return _FIXES.get(table, BACK_FIX).format(table)
 
 
 def refusal_of(place: Path, failure: BaseException) -> Cause | None:
@@ -66,8 +78,10 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
     if torn:
         return Cause(f"a power cut has torn {table.name}/{torn}", TORN_FIX)
     for path, reason in list_commit_faults(table):
-        return Cause(f"{table.name}/{path} {reason}", BACK_FIX)
-    return Cause(f"the log of table {table.name} cannot be read ({plain_reason(failure)})", BACK_FIX)
+        return Cause(f"{table.name}/{path} {reason}", back_fix(table.name))
+    return Cause(
+        f"the log of table {table.name} cannot be read ({plain_reason(failure)})", back_fix(table.name)
+    )
 
 
 def why_newer(table: Path, failure: BaseException) -> Cause | None:

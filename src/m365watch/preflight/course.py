@@ -144,7 +144,9 @@ def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:
-    trying = OutputMeans(means.clock, means.session, means.limit_s)
+    settings = means.settings
+    ledger = settings.state_directory / LEDGER_FILE if settings.keeps_state else None
+    trying = OutputMeans(means.clock, means.session, means.limit_s, ledger, settings.collector_name)
     told = NotifyingMeans(means.session, refuse_to_make, means.clock, means.random)
     found = asyncio.gather(
         *(check_output(trying, one) for one in means.settings.outputs),

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from yarl import URL
@@ -32,7 +33,9 @@ from m365watch.diagnosis.findings import Verdict
 from m365watch.diagnosis.reachable import cure_of
 from m365watch.diagnosis.way import look, look_up, way_to
 from m365watch.entra.session import Session
-from m365watch.errors import CollectorError, NeedsOperator, OutputUnavailable, OutputUnusable
+from m365watch.errors import CollectorError, LedgerUnusable, NeedsOperator, OutputUnavailable, OutputUnusable
+from m365watch.ledger.keeping import output_account
+from m365watch.ledger.reading import ledger_for_reading
 from m365watch.preflight.machine import nearest_folder, why_unwritable
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.values import dataclass
@@ -52,6 +55,10 @@ class OutputMeans:
     session: Session
     limit_s: float
     """How long one output may take."""
+    ledger: Path | None = None
+    """What lakes are compared with; None where no state is kept."""
+    collector: str = ""
+    """Under which name the collector writes."""
 
 
 async def check_output(means: OutputMeans, settings: OutputSettings) -> list[Checked]:
@@ -74,7 +81,7 @@ async def check_output(means: OutputMeans, settings: OutputSettings) -> list[Che
 async def _try(means: OutputMeans, settings: OutputSettings) -> list[Checked]:
     match settings:
         case LakeSettings():
-            return [await asyncio.to_thread(_try_lake, settings)]
+            return [await asyncio.to_thread(_try_lake, means, settings)]
         case FilesSettings():
             return [await asyncio.to_thread(_try_files, settings)]
         case ConsoleSettings():
@@ -95,16 +102,30 @@ def _failed(name: str, error: CollectorError) -> Checked:
     return bad(Check.OUTPUT, error.what, fix=fix, subject=name)
 
 
-def _try_lake(settings: LakeSettings) -> Checked:
+def _try_lake(means: OutputMeans, settings: LakeSettings) -> Checked:
     try:
-        from m365watch.lake.trying import try_lake
+        from m365watch.lake.trying import require_in_step, try_lake
+        from m365watch.outputs.lake import app_id_of
     except ImportError as error:
         fix = "run: pip install deltalake pyarrow"
         what = f"the Python package {error.name} is missing"
         return bad(Check.OUTPUT, what, fix=fix, subject=settings.name)
     _require_writable(settings.directory)
     found = try_lake(settings.directory, where=settings.name)
+    if means.ledger is not None:
+        account = partial(_account, means.ledger, settings.name)
+        app_id = app_id_of(settings.name, means.collector)
+        require_in_step(settings.directory, app_id, account, where=settings.name)
     return good(Check.OUTPUT, f"{settings.directory} can be written; {found}", subject=settings.name)
+
+
+def _account(ledger: Path, output: str) -> tuple[int, int] | None:
+    """The output's last batch and the last number given; None where they cannot be read, told elsewhere."""
+    try:
+        with ledger_for_reading(ledger) as connection:
+            return output_account(connection, output)
+    except (LedgerUnusable, OSError):
+        return None
 
 
 def _try_files(settings: FilesSettings) -> Checked:
