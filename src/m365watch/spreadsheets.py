@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 """Signs with which a formula begins, the wide ones of East Asian keyboards too."""
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 
 def csv_lines(rows: Iterable[Sequence[str]]) -> str:
@@ -22,5 +24,7 @@ def csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def without_formula(text: str) -> str:
-    """The text, behind an apostrophe where a spreadsheet would take it for a formula."""
+    """The text, behind an apostrophe where a spreadsheet would take it for a formula; a number is none."""
+    if _NUMBER.fullmatch(text):
+        return text
     return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text

@@ -34,6 +34,7 @@ outputs:
     type: devo_http
     config: {{endpoint: "https://http-eu.example", domain: ours, token: "{SECRET}2"}}
 """
+MARK = "<kept secret>"
 INPUT = """\
 type: office365
 credentials:
@@ -118,3 +119,9 @@ def remove(kind: str, name: str) -> dict[str, Any]:
 
 def undo(number: int) -> dict[str, Any]:
     return {"act": "undo", "number": number}
+
+
+def editable(it: Configured, instance: str) -> str:
+    """The text that the editor of an instance begins with."""
+    found: str = json.loads(it.get(f"/api/v1/instance/editor?instance={instance}").body)["panel"]["text"]
+    return found

@@ -15,7 +15,20 @@ from typing import Any
 import pytest
 
 from asking import board_of
-from configured import INPUT, OTHER, SECRET, TENANT, YAML, Configured, remove, switch, undo, write
+from configured import (
+    INPUT,
+    MARK,
+    OTHER,
+    SECRET,
+    TENANT,
+    YAML,
+    Configured,
+    editable,
+    remove,
+    switch,
+    undo,
+    write,
+)
 from m365watch.board.access import Access, Role
 from m365watch.board.configuring.effects import OUTPUTS_COUNT
 from m365watch.board.configuring.history import FOLDER
@@ -28,8 +41,6 @@ from m365watch.preflight.report import Check, Checked, Group, Place
 from m365watch.tenancy.note import MEMORY, ConfigurationNote
 from test_trail import Memory
 
-MARK = "<kept secret>"
-
 
 @pytest.fixture
 def it(tmp_path: Path) -> Configured:
@@ -39,12 +50,6 @@ def it(tmp_path: Path) -> Configured:
 def base_of(it: Configured) -> str:
     """What a page would say of the text, whatever that is."""
     return it.sources.desk.read(it.sources.settings).base
-
-
-def editable(it: Configured, instance: str) -> str:
-    """The text that the editor of an instance begins with."""
-    found: str = json.loads(it.get(f"/api/v1/instance/editor?instance={instance}").body)["panel"]["text"]
-    return found
 
 
 def test_a_change_is_shown_made_kept_and_undone(it: Configured) -> None:
@@ -232,97 +237,6 @@ def test_a_mistake_is_named_with_its_line(it: Configured, name: str) -> None:
     assert [one for one in judged["mistakes"] if words in one["says"] and one["line"] == line], judged
     assert it.post("/collectors/apply", asked).status == 422
     assert it.text() == YAML
-
-
-OURS = "https://http-eu.example"
-TYPED = "typed-by-hand"
-FILES = "type: files\nconfig:\n  directory: {}\n"
-HTTP = 'type: devo_http\nconfig: {{endpoint: "{}", domain: ours, token: "{}"}}\n'
-REFUSED = {
-    "absolute path": write("outputs", "x", FILES.format("/etc/cron.d"), is_new=True),
-    "path upwards": write("outputs", "x", FILES.format("a/../../b"), is_new=True),
-    "link": write("outputs", "x", FILES.format("link/b"), is_new=True),
-    "secret file": write("outputs", "x", "type: devo_http\nconfig: {token_file: /etc/shadow}\n", is_new=True),
-    "variable": write("outputs", "x", HTTP.format("https://evil.example", "${PATH}"), is_new=True),
-    "keyring": write("outputs", "x", HTTP.format("https://evil.example", "keyring:a/b"), is_new=True),
-    "kept secret elsewhere": write("outputs", "devo", HTTP.format("https://evil.example", MARK)),
-    "kept secret shown": write(
-        "outputs", "devo", HTTP.format("https://http-eu.example", MARK).replace("ours", MARK)
-    ),
-    "kept secret of another": write("outputs", "x", HTTP.format("https://evil.example", MARK), is_new=True),
-    "cloud": write(
-        "inputs", "office365", INPUT.format(tenant=OTHER).replace("typed-by-hand", MARK) + "cloud: china\n"
-    ),
-    "path in a name": write("outputs", "../x", "type: files", is_new=True),
-    "markup in a name": write("outputs", "<b>", "type: files", is_new=True),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_a_page_may_not_do_is_refused(it: Configured, name: str) -> None:
-    """Reading files and variables through the configuration, or sending a kept secret to somebody else."""
-    (it.file.parent / "link").symlink_to("/etc")
-
-    judged = it.review(REFUSED[name])
-
-    assert judged["can"] is False
-    assert judged["mistakes"]
-    assert it.post("/collectors/apply", REFUSED[name]).status == 422
-    assert it.post("/collectors/try", REFUSED[name]).status == 422
-    assert it.text() == YAML
-
-
-IN_FILES = f"""\
-inputs:
-  office365:
-    type: office365
-    credentials:
-      tenant_id: "{TENANT}"
-      client_id: "cde3d36d-c36a-4df6-abb3-607d29e179a4"
-      client_secret_file: secret
-    cloud: {{login_url: "{OURS}", management_url: "{OURS}", graph_url: "{OURS}"}}
-outputs:
-  devo:
-    type: devo_http
-    config: {{endpoint: "{OURS}", domain: ours, token_file: token}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("what", "turned"), [("inputs.office365", "login_url"), ("outputs.devo", "endpoint")]
-)
-def test_a_secret_in_a_file_goes_nowhere_else(tmp_path: Path, what: str, turned: str) -> None:
-    """Nothing of the secret stands in the text, which leaves it where it was and turns the host alone."""
-    for name in ("secret", "token"):
-        (tmp_path / name).write_text(SECRET)
-        (tmp_path / name).chmod(0o600)
-    it = Configured(tmp_path, IN_FILES)
-    kind, name = what.split(".")
-    text = editable(it, what)
-    moved = write(kind, name, text.replace(f'{turned}: "{OURS}"', f'{turned}: "https://evil.example"'))
-
-    judged = it.review(moved)
-
-    assert judged["can"] is False
-    assert ["would be sent elsewhere" in one["says"] for one in judged["mistakes"]] == [True]
-    assert it.post("/collectors/apply", moved).status == 422
-    assert it.post("/collectors/try", moved).status == 422
-    assert it.text() == IN_FILES
-    assert it.review(write(kind, name, f"{text}# only a word\n"))["can"] is True
-
-
-def test_an_undo_sends_no_secret_elsewhere(it: Configured) -> None:
-    """A secret that was typed after a change does not go where that change would have sent it."""
-    evil = HTTP.format("https://evil.example", "typed")
-    number = it.apply(write("outputs", "devo", evil))["number"]
-    it.apply(
-        undo_of_edit := write("outputs", "devo", HTTP.format("https://http-eu.example", "the right one"))
-    )
-    assert undo_of_edit
-    judged = it.review(undo(number + 1))
-
-    assert judged["can"] is False
-    assert "would be sent elsewhere" in judged["mistakes"][0]["says"]
 
 
 def test_what_was_changed_since_is_not_undone(it: Configured) -> None:

@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from in_memory import lay_files_in_memory
 
 from fuzz_contract import Target
-from fuzz_hunt import Bounds, Hunt, hunt, replay
+from fuzz_hunt import MADE_MIN, Bounds, Hunt, hunt, replay
 from fuzz_targets import TARGETS
 from fuzz_trials import Finding
 
@@ -65,7 +65,12 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all targets together")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help=f"for all targets together; each gets {MADE_MIN} inputs at least",
+    )
     parser.add_argument("--inputs", type=int, help="for each target, in place of minutes")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="targets that begin so")
     parser.add_argument("--seed", type=int, default=0, help="another one tries other inputs")

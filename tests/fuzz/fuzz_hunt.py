@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -23,6 +25,8 @@ _SMALLER_TRIES = 160
 _SMALLER_S = 15.0
 """How long an input is made smaller; what takes its whole time at each try stays large."""
 _ROUND_S = 20.0
+MADE_MIN = 10
+"""Hostile inputs that every target gets, also where making it ready takes its whole time."""
 _WATCHED_ONCE_IN = 24
 _WATCHED_BYTES_MAX = 8_192
 """To see which lines an input runs makes it some 30 times slower."""
@@ -62,7 +66,7 @@ def hunt(
     deadline_s = None if bounds.seconds is None else begun_s + bounds.seconds
     kept = _kept_in(corpus)
     round_number = 0
-    while not found.is_over and not _is_due(deadline_s):
+    while not found.is_over and not (round_number and _is_due(deadline_s)):
         left = None if bounds.inputs is None else bounds.inputs - found.inputs
         if left is not None and left <= 0:
             break
@@ -111,20 +115,28 @@ class Source:
         pool = [given[: target.input_bytes_max] for given in target.seeds()]
         first = [*pool, *self.kept] if self.seed.endswith("/0") else pool
         pool += self.kept
-        stop_s = time.monotonic() + _ROUND_S
-        for number, given in enumerate(self._made(first, pool, random, mutator)):
-            ends = self.until_s is not None and time.monotonic() >= min(stop_s, self.until_s)
-            if ends or (self.count is not None and number >= self.count):
-                return
+        for given in self._in_time(first, self._made(pool, random, mutator)):
             is_watched = not random.randrange(_WATCHED_ONCE_IN) and len(given) < _WATCHED_BYTES_MAX
             yield given, is_watched and self.watches
 
-    def _made(
-        self, first: list[bytes], pool: list[bytes], random: Random, mutator: Mutator
-    ) -> Iterator[bytes]:
-        grow = self.target.grow
+    def _in_time(self, first: list[bytes], made: Iterator[bytes]) -> Iterator[bytes]:
+        """The first and then the made ones, until there are enough or time is over; a few made ones even then."""
+        ends_s = math.inf if self.until_s is None else min(time.monotonic() + _ROUND_S, self.until_s)
         # A few of the kept ones alone, lest a short hunt never come to anything new.
-        yield from first if self.count is None else first[: max(self.count // 2, 1)]
+        some = first if self.count is None else first[: max(self.count // 2, 1)]
+        given_first = 0
+        for given in some:
+            if time.monotonic() >= ends_s:
+                break
+            yield given
+            given_first += 1
+        for number, given in enumerate(islice(made, self.count and self.count - given_first)):
+            if number >= MADE_MIN and time.monotonic() >= ends_s:
+                return
+            yield given
+
+    def _made(self, pool: list[bytes], random: Random, mutator: Mutator) -> Iterator[bytes]:
+        grow = self.target.grow
         while True:
             if grow is not None and random.random() < 0.4:
                 given = grow(random)[: self.target.input_bytes_max]

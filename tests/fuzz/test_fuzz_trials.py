@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fuzz_contract import Broken, Target, allowed, check_line
-from fuzz_hunt import Bounds, hunt, replay
+from fuzz_hunt import MADE_MIN, Bounds, Source, hunt, replay
 from m365watch.errors import NeedsOperator
 
 
@@ -69,6 +69,23 @@ def test_a_finding_is_made_small_and_found_once() -> None:
     (finding,) = found.findings.values()
     assert finding.given == b"x"
     assert found.inputs >= 60
+
+
+def test_a_target_whose_time_is_over_before_it_is_ready_is_hunted_all_the_same() -> None:
+    """In a minute for 33, one was not ready in its two seconds: without an input it had "no findings"."""
+    target = target_of(lambda _: None)
+    found = hunt(target, seed=1, bounds=Bounds(seconds=0), corpus=None, on_round=lambda _: None)
+
+    assert found.inputs == MADE_MIN
+
+
+def test_what_little_time_there_is_goes_to_hostile_inputs() -> None:
+    """Good ones come first where there is time for both."""
+    source = Source(target_of(lambda _: None), [], "1/made-up/0", count=None, until_s=0, watches=False)
+    tried = [given for given, _ in source.inputs()]
+
+    assert len(tried) == MADE_MIN
+    assert len([given for given in tried if given != b"good"]) > MADE_MIN // 2
 
 
 def test_what_runs_new_lines_is_kept_for_the_next_hunt(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from m365watch.config.settings import Secret, TlsSettings
 from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
+from m365watch.outputs.wire.tls import make_context
 from m365watch.testing.certificates import Authority
 from m365watch.testing.devo_server import DevoServer, Faults, server_tls
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in
@@ -29,6 +30,13 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
 def stranger(tmp_path: Path) -> Authority:
     """An authority that nobody here trusts."""
     return Authority(tmp_path, "Another CA")
+
+
+def test_nothing_older_than_tls_1_2_is_spoken() -> None:
+    """Whatever the system's library would allow."""
+    context = make_context(TlsSettings(chain=None, cert=None, key=None), where="here")
+
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def refusal(port: int, tls: TlsSettings, *, address: str = "localhost") -> str:

@@ -117,6 +117,11 @@ def in_scene(
     asyncio.run(main())
 
 
+def names(scene: Scene) -> list[str]:
+    """What the inbox rules of Ann are called."""
+    return [rule["displayName"] for rule in scene.directory.lists[RULES]]
+
+
 GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
 ASSIGNMENTS = "/roleManagement/directory/roleAssignments"
 

@@ -12,7 +12,7 @@ import pytest
 from alerts import ANN, make_alert, make_match
 from m365watch.clock import SystemClock
 from m365watch.errors import NeedsOperator
-from m365watch.respond.administrators import why_not_lock_out
+from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Document
 from m365watch.respond.desk import Came, Desk
 from m365watch.respond.journal import Journal
@@ -245,6 +245,22 @@ def test_an_administrator_through_a_group_counts_as_one_whom_nobody_knows() -> N
         assert (asyncio.run(why_not_lock_out(Administrators(members), "a")) is None) == is_let
     for one in (program, guest):
         assert asyncio.run(why_not_lock_out(Administrators([{"id": "a"}, one]), "a"))
+
+
+def test_of_a_group_that_cannot_be_read_nobody_is_taken_out() -> None:
+    """Nobody knows whether another of its members could still sign in."""
+    group: Document = {"@odata.type": "#microsoft.graph.group", "id": "g"}
+
+    class Closed(Administrators):
+        async def list(self, path: str, *, most: int) -> Sequence[Document]:
+            if path.startswith("/groups/"):
+                raise NeedsOperator("HTTP 403", fix="give the permission")
+            return await super().list(path, most=most)
+
+    refused = asyncio.run(why_not_leave(Closed([group]), "a", "g"))
+
+    assert refused is not None
+    assert "nobody could let anyone in again" in refused.what
 
 
 class Administrators:
