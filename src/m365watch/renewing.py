@@ -20,7 +20,7 @@ from m365watch.collection import Outcome
 from m365watch.config.settings import OutputSettings, Settings
 from m365watch.defects import defect_of
 from m365watch.entra.session import open_session
-from m365watch.errors import CollectorError, RetryLater
+from m365watch.errors import CollectorError, OutputUnusable, RetryLater
 from m365watch.lasting import begin_lasting
 from m365watch.outputs.port import Output
 from m365watch.progress import RunProgress
@@ -116,12 +116,15 @@ class RenewingCollector:
         return await self._go_back(old, outcome, stop)
 
     async def _go_back(self, settings: Settings, outcome: Outcome, stop: asyncio.Event) -> Outcome:
-        """Collect with `settings`, which were open before: what is away just now is waited for."""
+        """Collect with `settings`, which were open before: what is away just now is waited for.
+
+        So is an output that cannot be used by now, as with a full disk: while it was open, batches waited.
+        """
         while not stop.is_set():
             self._take(settings)
             try:
                 return await self._collect(stop=stop)
-            except RetryLater as error:
+            except (RetryLater, OutputUnusable) as error:
                 if self._collector.has_begun:
                     raise
                 _log.warning(str(error), code=error.code)

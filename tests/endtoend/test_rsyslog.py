@@ -144,7 +144,7 @@ def test_what_a_collector_collects_reaches_rsyslog(
     assert outcome.exit_code == 0, outcome.problems
     assert before.judge(records).missing == []
     assert (after.judge(records).repeated, after.judge(records).altered) == ([], [])
-    assert before.record_count > 4_000
+    assert before.record_count > 1_000  # of a weekend; of a weekday some 5,000
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ import pytest
 
 from lake_place import WRITER_ID, LakePlace, records_of
 from m365watch.errors import OutputUnusable
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, TORN_SUFFIX, last_checkpoint, set_torn_aside
+from m365watch.lake.commits import (
+    COMMITS_PER_CHECKPOINT,
+    TORN_SUFFIX,
+    last_checkpoint,
+    list_torn,
+    set_torn_aside,
+)
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
 
@@ -147,6 +153,18 @@ def test_so_is_one_whose_note_says_nothing_or_another(
         (log / "_last_checkpoint").write_bytes(note)
 
     assert open_with(tmp_path, 2 * COMMITS_PER_CHECKPOINT + 1) == 2 * COMMITS_PER_CHECKPOINT + 1
+
+
+def test_a_mend_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    """Between the note and the checkpoint that it named."""
+    fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
+    log = commits_of(tmp_path)
+    (log / f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet").write_bytes(b"half")
+    [note, checkpoint] = list_torn(tmp_path / "audit")
+    note.rename(note.with_name(note.name + TORN_SUFFIX))
+
+    assert list_torn(tmp_path / "audit") == [checkpoint]
+    assert open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1) == COMMITS_PER_CHECKPOINT + 1
 
 
 def test_a_checkpoint_without_its_commits_is_left_for_somebody_to_see(tmp_path: Path) -> None:

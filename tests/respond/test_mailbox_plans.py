@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN, make_alert
+from m365watch.respond.histories import History
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Remove, Step
 from planning import Record, cmdlet, lines_of, steps_of
@@ -121,6 +122,11 @@ def test_several_mailboxes_that_forward_are_each_named() -> None:
     assert [step.title for step in steps_of("remove_transport_rule", "B05", *set_two, diverted)] == [
         'Disable the transport rule ".", then remove it'
     ]
+
+
+def test_a_rule_s_name_is_told_on_one_line() -> None:
+    """Whatever signs it has, and had."""
+    assert History(names=("a\r\nb", "c\x1b[2J"), verbs=()).told == '"c [2J" (which was "a  b")'
 
 
 MADE = cmdlet("New-TransportRule", Name=".", BlindCopyTo=THIEF)

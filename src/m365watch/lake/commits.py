@@ -28,7 +28,7 @@ NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_log
 _SYNCED = "m365watchSynced"
 _NOTE = "_last_checkpoint"
 _LOCK = "mending.lock"
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
 _PARQUET_MARK = b"PAR1"
 
@@ -147,7 +147,7 @@ def list_torn(table_directory: Path) -> list[Path]:
     commits = {int(found[1]): path for path in paths if (found := _COMMIT.fullmatch(path.name))}
     checkpoints: dict[int, list[Path]] = {}
     for path in paths:
-        if found := _CHECKPOINT.match(path.name):
+        if found := _CHECKPOINT.fullmatch(path.name):
             checkpoints.setdefault(int(found[1]), []).append(path)
     if not checkpoints and set(commits) <= OF_YOUNG and not any(map(size_of, commits.values())):
         return list(commits.values())
@@ -162,16 +162,17 @@ def _torn_checkpoint(
     noted_version: int | None,
 ) -> list[Path]:
     """What is not whole of the newest checkpoints, and the note that names one; nothing that is needed."""
-    torn: list[Path] = []
+    broken: list[Path] = []
     whole = -1
     for version in sorted(checkpoints, reverse=True):
-        broken = [path for path in checkpoints[version] if not _is_whole(path)]
-        if not broken:
+        parts = [path for path in checkpoints[version] if not _is_whole(path)]
+        if not parts:
             whole = version
             break
-        torn += broken
-    if noted_version is not None and (noted_version not in checkpoints or noted_version > whole):
-        torn.append(folder / _NOTE)
+        broken += parts
+    # The note goes first: without it a checkpoint that is left counts for nothing, or is found by its name.
+    is_misled = noted_version is not None and (noted_version not in checkpoints or noted_version > whole)
+    torn = [folder / _NOTE, *broken] if is_misled else broken
     is_covered = all(version in commits for version in range(whole + 1, max(commits, default=whole) + 1))
     return torn if is_covered and (commits or whole >= 0) else []
 

@@ -10,7 +10,8 @@ def behind(last_batch: int, found: int) -> Cause:
     return Cause(
         f"the ledger has delivered batch {last_batch} here, but the lake ends with batch {found}",
         "put back the lake that belongs to this state directory,"
-        " or rename the output in the configuration to fill a new lake from now on",
+        " or rename the output in the configuration and name another directory,"
+        " to fill a new lake from now on",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from m365watch.detect.derived.operation import normalise_operation
+from m365watch.plain import plain
 from m365watch.respond.quoting import guid_in
 from m365watch.values import dataclass
 
@@ -35,8 +36,8 @@ class History:
     @property
     def told(self) -> str:
         """The same for a step's title, with how it was called at first."""
-        first = self.names[0]
-        return f'"{self.name}"' if first == self.name else f'"{self.name}" (which was "{first}")'
+        first, last = plain(self.names[0]), plain(self.name)
+        return f'"{last}"' if first == last else f'"{last}" (which was "{first}")'
 
     @property
     def is_gone(self) -> bool:

@@ -16,7 +16,10 @@ OUTPUTS_COUNT = (
     "A new output gets what is fetched from then on."
 )
 _AT_ONCE = "The running collector takes it up within seconds."
-_ANEW = "What is in flight is finished first, which takes seconds; nothing is lost, and nothing comes twice."
+_ANEW = (
+    "What is in flight is finished first, which takes seconds. An output that is taken out, or is new, misses"
+    " what is fetched without it; what all others get is neither lost nor comes twice."
+)
 _NEVER = "The running collector does not read its file again: it counts once that is restarted."
 _ASKED = "The collector does not watch its file (globals.watch_configuration): send it SIGHUP."
 _PAUSED = "Nothing is lost if it is started again within 7 days, for as long as Microsoft serves the content."
