@@ -368,7 +368,7 @@ def test_who_may_look_may_not_export(sources: Sources, kind: str) -> None:
 
 def test_a_table_hides_and_calculates_nothing() -> None:
     """Formulas are texts, and what would turn a name round is written out."""
-    cells = ["=1+1", "+1", "-1", "@x", " =1", "\t=1", "\uff1d1", "a\u202egpj.exe", "\u202e=1", "plain"]
+    cells = ["=1+1", "+1", "-1+1", "@x", " =1", "\t=1", "\uff1d1", "a\u202egpj.exe", "\u202e=1", "plain"]
     [row] = csv.reader(io.StringIO(csv_line(cells)))
 
     assert row[-1] == "plain"
