@@ -104,7 +104,8 @@ def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) ->
             running.terminate()
             await ended(running)
             assert (code, short_code, other_code) == (0, 0, 0)
-            assert first["listed"] == other["listed"] > short["listed"] > 0
+            # What comes out between two of them is in the later answer alone.
+            assert min(first["listed"], other["listed"]) > short["listed"] > 0
             assert list(scene.place.folder.glob("state/audit-*")) == []
 
     asyncio.run(main())
