@@ -13,7 +13,7 @@ import structlog
 
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
-from m365watch.config.files import closed_to, files_below, is_there, why_closed, why_unread
+from m365watch.config.files import NO_FILE, closed_to, files_below, is_there, why_closed, why_unread
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -74,9 +74,12 @@ def _tell_of_file(line: str) -> None:
 def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]:
     """What is not to be told, and a line for each mistake in the file."""
     from m365watch.detect.exceptions import Exceptions
+
+    if settings.exceptions_file is None:
+        return Exceptions(), []
     from m365watch.detect.exceptions_file import read_exceptions
 
-    return read_exceptions(settings.exceptions_file) if settings.exceptions_file else (Exceptions(), [])
+    return read_exceptions(settings.exceptions_file)
 
 
 class Unread(NamedTuple):
@@ -90,7 +93,6 @@ class Unread(NamedTuple):
 
 def list_unread(settings: DetectionSettings) -> list[Unread]:
     """The user's own rules and exceptions that are not there, or that this user may not read."""
-    from m365watch.detect.exceptions_file import NO_FILE
     from m365watch.detect.library import NO_PLACE
 
     found = [one for place in settings.rules_directories for one in _unread_rules(place, NO_PLACE)]

@@ -129,6 +129,37 @@ def test_what_a_batch_changes_is_told_once_it_is_durable(tmp_path: Path) -> None
     assert {change.alert.tenant for change in told} == {TENANT}
 
 
+def test_what_is_expected_before_there_is_an_engine_is_told_to_it_then(tmp_path: Path) -> None:
+    """Records arrive while rules are read: who gets ready only for the next of them has lost a batch's time."""
+    expected: list[int] = []
+
+    class Expecting(Engine):
+        def expect(self, records: int, *, now: datetime) -> None:  # noqa: ARG002
+            expected.append(records)
+
+    async def run() -> None:
+        is_asked = threading.Event()
+
+        def read_rules() -> tuple[Rule, ...]:
+            assert is_asked.wait(PATIENCE_S)
+            return rules
+
+        output = DetectionOutput(
+            NAME, tmp_path / "state", rules=read_rules, clock=FakeClock(), engine=Expecting, risk_points=None
+        )
+        await output.open(last_batch=0, position="")
+        output.expect(2_000)
+        is_asked.set()
+        await output.deliver(make_simple_batch(1, make_records(3), output=NAME))
+        output.expect(3_000)
+        await output.close()
+
+    rules = everything(tmp_path)
+    asyncio.run(run())
+
+    assert expected == [2_000, 3_000]
+
+
 def test_a_ledger_that_starts_anew_is_not_passed_over(tmp_path: Path) -> None:
     """Its first batch has a number that another ledger has had, and other records."""
     place = DetectionPlace(tmp_path)

@@ -7,12 +7,10 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from m365watch.detect.extension import Extension
-from m365watch.detect.extension_text import parse_extension
 from m365watch.detect.filters import FilterDraft
 from m365watch.detect.proof.fault import Fault, Places
 from m365watch.detect.proof.mistake import Mistake, mistake_at
 from m365watch.detect.proof.references import names_in, proofread_references
-from m365watch.detect.proof.wholes import proofread_whole
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
@@ -100,5 +98,9 @@ def all_faults(written: Written, lists: Lists, found: list[Fault]) -> list[Fault
 
 def extension_of(content: Mapping[str, Any]) -> tuple[Extension, list[Fault]]:
     """A document's key `m365watch`, and what is wrong in it."""
+    # The library that checks keys takes its time to import, and rules that come along parsed do without.
+    from m365watch.detect.extension_text import parse_extension
+    from m365watch.detect.proof.wholes import proofread_whole
+
     extension, faults = parse_extension(content.get("m365watch"))
     return extension, faults or [*proofread_whole(content, extension)]

@@ -9,13 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m365watch.config.files import read_small_file
+from m365watch.config.files import NO_FILE, read_small_file
 from m365watch.detect.alert import clean_text
 from m365watch.detect.exceptions import AlertException, Exceptions
 
 FILE_BYTES_MAX = 4 * 1_048_576
 EXCEPTIONS_MAX = 10_000
-NO_FILE = "there is no such file"
 
 
 class _Written(BaseModel):

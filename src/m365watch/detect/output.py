@@ -97,6 +97,8 @@ class DetectionOutput:
         """Grows when a batch does not count: those that were handed over with it do not count either."""
         self._uncounted: set[int] = set()
         """The numbers of batches that did not count, and will come again."""
+        self._expected = 0
+        """Records that are about to come, of which the engine does not know yet."""
         self._engine: Detects | None = None
         self._state: DetectionState | None = None
         self._making: asyncio.Task[Detects] | None = None
@@ -139,11 +141,14 @@ class DetectionOutput:
         return last_batch
 
     def expect(self, records: int) -> None:
-        """Have the engine get ready, if it is there by now."""
-        engine = self._engine
-        if engine is not None and not self._closing.is_set():
-            now = self._clock.now()
-            self._thread.begin(_get_ready, engine, records, now)
+        """Have the engine get ready: now, or as soon as it is there."""
+        self._expected = records
+        self._have_ready()
+
+    def _have_ready(self) -> None:
+        if self._engine is not None and self._expected and not self._closing.is_set():
+            self._thread.begin(_get_ready, self._engine, self._expected, self._clock.now())
+            self._expected = 0
 
     async def deliver(self, batch: Batch) -> Receipt:
         """Let the batch count.
@@ -196,6 +201,7 @@ class DetectionOutput:
         if state is None:
             raise OutputUnusable("the detections are not open", fix="open them first", where=self.name)
         self._engine = await self._thread(lambda: self._engine_of(rules, state))
+        self._have_ready()
         return self._engine
 
     def _engine_of(self, rules: Sequence[Rule], state: DetectionState) -> Detects:

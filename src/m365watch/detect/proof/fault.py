@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import yaml
+if TYPE_CHECKING:
+    import yaml
 
 Where = tuple[str | int, ...]
 """Keys of maps, and places in lists, that lead to a value."""
@@ -44,6 +45,8 @@ class Places:
 
 def _step(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     """The line of a key, or of a part of a list, and what stands there."""
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value == str(part):
