@@ -201,6 +201,7 @@ def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) 
         board.app,
         host=listening.host,
         port=listening.port,
+        http="httptools",  # which refuses a URL that is longer than the trail has room for
         log_config=None,
         access_log=False,
         server_header=False,

@@ -20,8 +20,8 @@ SLOTS = 8
 FILE_BYTES_MAX = 32 << 20
 """What waits for a lake at most, twice: then the older half goes. Without a lake that is all there is."""
 _MODE = 0o600
-_ROOM = b" " * 8_191 + b"\n"
-"""More than any line has."""
+LINE_MAX = 320 << 10
+"""More than any line has, whatever stands in it."""
 _log = structlog.get_logger(__name__)
 
 
@@ -61,17 +61,18 @@ class TrailJournal:
     def append(self, deeds: Sequence[Deed]) -> None:
         """Make the lines durable, under numbers of their own. Raises: OSError."""
         self._look()
+        # First: nobody pushes lines out of the file by many long ones.
+        if self.path.stat().st_size > self._bytes_max and not self.ship():
+            self._set_aside()
         lines = []
         for one in deeds:
             self._numbered += 1
             lines.append(msgspec.json.encode(msgspec.structs.replace(one, number=self._numbered)) + b"\n")
-        if self.path.stat().st_size > self._bytes_max:
-            self._set_aside()
         self._write(b"".join(lines))
 
     def try_write(self) -> None:
         """See that a line could be made durable now: room is taken, and given back. Raises: OSError."""
-        os.ftruncate(self._file.fileno(), self._write(_ROOM))
+        os.ftruncate(self._file.fileno(), self._write(b" " * (LINE_MAX - 1) + b"\n"))
 
     def _write(self, text: bytes) -> int:
         """Make it durable at the end of the file, whole or not at all; how long that was. Raises: OSError."""

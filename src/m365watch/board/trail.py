@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +25,14 @@ from m365watch.lake.trail import Deed
 from m365watch.own_thread import OwnThread
 
 SHIP_EVERY_S = 60.0
-TEXT_MAX = 500
+URL_MAX = 65_535
+"""The server answers no longer one, so that what was asked for stands on the trail whole."""
+QUERY_MAX = 3 * URL_MAX
+"""Bytes that no browser sends are escaped."""
+PATH_MAX = 500
+"""More than any path has that leads somewhere."""
+SAYS_MAX = 20_000
+"""As many alerts as one request changes, each by its whole id."""
 AGAIN_S = 900.0
 """What a page loads belongs to the look at it; after so long it is another look."""
 REFUSED_AGAIN_S = 60.0
@@ -166,13 +174,14 @@ class Noted:
         """Whether it may be answered: an export that could not be noted may not."""
         access: Access | None = scope.get(ACCESS)
         action = action_of(scope["method"], scope["path"], status, is_known=access is not None)
-        query = scope["query_string"].decode("latin-1")[:TEXT_MAX]
+        query = scope["query_string"].decode("latin-1")[:QUERY_MAX]
         if scope["path"].startswith(f"{SIGN_IN}/"):
             query = ""  # a code is in it
         who: Access | None = access or scope.get(_WHO)
         name = who.name if who else ""
         address = (scope.get("client") or ("", 0))[0]
-        if not action or self._is_told(action, scope["path"], query, name or address):
+        session = access.session if access else ""
+        if not action or self._is_told(action, scope["path"], query, (name, address, session)):
             return True
         deed = Deed(
             number=0,
@@ -180,22 +189,23 @@ class Noted:
             name=name,
             role=who.role.name.lower() if who and (access or action == "sign_in") else "",
             address=address,
-            session=access.session if access else "",
+            session=session,
             action=action,
             status=status,
-            path=scope["path"][:TEXT_MAX],
+            path=scope["path"][:PATH_MAX],
             query=query,
-            says=str(scope.get(_SAYS, ""))[:TEXT_MAX],
+            says=str(scope.get(_SAYS, ""))[:SAYS_MAX],
         )
         return await self._trail.note(deed) or action != "export"
 
-    def _is_told(self, action: str, path: str, query: str, who: str) -> bool:
+    def _is_told(self, action: str, path: str, query: str, who: tuple[str, ...]) -> bool:
         """Whether it is a part of what was noted a moment ago; what is not, is remembered."""
         if action not in _LOOKS and action != "refused":
             return False
         place = _page_of(path)
         asked = _asked(query) if action in _LOOKS else ""
-        key = (action, place, asked, who)
+        # Of thousands of long ones a few bytes each are remembered.
+        key = (action, place, hashlib.blake2b(asked.encode(), digest_size=16).hexdigest(), *who)
         now_s = self._clock.now().timestamp()
         told_s = self._lately.get(key)
         lasts_s = AGAIN_S if place != path else REFUSED_AGAIN_S if action == "refused" else 0.0

@@ -17,6 +17,8 @@ from m365watch.lake.trail_reading import DeedsAsked
 
 SHOWN_MAX = 100
 PAGES_MAX = 200
+ASKED_SHOWN_MAX = 20_000
+"""More than any SQL has that is answered; the lake has the rest of what was asked in vain."""
 _TROUBLE = "What is done here cannot be written down now"
 _NOT_THEIRS = Empty("The trail speaks of all tenants, and your role sees some of them.")
 _BY: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -94,6 +96,8 @@ def _row(one: Deed) -> list[Cell]:
     words, tone = _WORDS.get(one.action, (one.action, ""))
     is_page = one.action == "view" and one.status == 200 and not one.path.startswith("/panel/")
     url = f"{one.path}?{one.query}" if one.query else one.path
+    is_page = is_page and url.startswith("/") and len(url) <= ASKED_SHOWN_MAX
+    told = " ".join(filter(None, (one.says, _asked(one.query))))
     return [
         Cell(f"{one.time:%m-%d %H:%M:%S}", sorts=one.time.timestamp(), tone="muted"),
         Cell(one.name or "a stranger", narrows=("user", one.name) if one.name else None),
@@ -101,8 +105,8 @@ def _row(one: Deed) -> list[Cell]:
         Cell(one.address, narrows=("ip", one.address) if one.address else None),
         Cell(words, tone=tone),
         Cell(str(one.status), sorts=one.status, tone="muted" if one.status < 400 else "failed"),
-        Cell(one.path, url=url if is_page and one.path.startswith("/") else ""),
-        Cell(" ".join(filter(None, (one.says, _asked(one.query)))), tone="muted"),
+        Cell(one.path, url=url if is_page else ""),
+        Cell(told if len(told) <= ASKED_SHOWN_MAX else f"{told[:ASKED_SHOWN_MAX]}…", tone="muted"),
     ]
 
 

@@ -1,0 +1,127 @@
+"""The trail keeps all of what somebody asked for and changed, however long that is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httptools
+import pytest
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from asking import ask, board_of
+from m365watch.board.access import Access, Role
+from m365watch.board.acting import AT_ONCE_MAX
+from m365watch.board.journal import LINE_MAX, TrailJournal
+from m365watch.board.pages import trail as trail_page
+from m365watch.board.pages.sql import SQL_MAX
+from m365watch.board.pages.trail import ASKED_SHOWN_MAX
+from m365watch.board.security import ACCESS
+from m365watch.board.sources import Sources
+from m365watch.board.trail import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, tell
+from m365watch.lake.reader import LakeReader
+from m365watch.testing.clock import FakeClock
+from signing import Browser, entrance_in, user_named
+from test_trail import Memory, deed
+
+
+def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
+    """SQL has up to 8,000 characters and may say at its end what it asks for; no other text hides it."""
+    trail = Memory()
+    board = board_of(sources, trail=trail)
+    ann, vera = (f"sql=SELECT+1+--{'x' * 7_000}+{who}" for who in ("ann", "vera"))
+    hidden = "x=" + "ä" * 30_000 + "&sql=SELECT+2"
+
+    async def act() -> None:
+        await ask(board, f"/sql?{ann}")
+        await ask(board, f"/panel/sql/answer?{ann}")
+        await ask(board, f"/panel/sql/answer?{vera}")
+        await ask(board, f"/sql?{hidden}")
+
+    asyncio.run(act())
+
+    *asked, last = [one.query for one in trail.deeds]
+    assert asked == [ann, vera]
+    assert last.endswith("&sql=SELECT+2")
+
+
+def test_a_look_from_elsewhere_is_a_look_of_its_own(tmp_path: Path, sources: Sources) -> None:
+    """Whoever has somebody's session sees what they see, at the same time."""
+    entrance, _ = entrance_in(tmp_path, user_named("ann"))
+    trail = Memory()
+    board = board_of(sources, entrance=entrance, trail=trail)
+    ann, thief = Browser(board, client="192.0.2.7"), Browser(board, client="198.51.100.9")
+
+    async def act() -> None:
+        await ann.sign_in("ann")
+        thief.cookies = ann.cookies
+        await ann.get("/exchange")
+        for one in (ann, thief, thief):
+            await one.get("/panel/exchange/rules")
+
+    asyncio.run(act())
+
+    looks = [(one.path, one.address) for one in trail.deeds if one.action == "view"]
+    assert looks == [("/exchange", "192.0.2.7"), ("/panel/exchange/rules", "198.51.100.9")]
+
+
+def test_every_alert_that_was_changed_is_named() -> None:
+    """Also of as many as one request changes: 500."""
+    alerts = [f"{number:032x}" for number in range(AT_ONCE_MAX)]
+    trail = Memory()
+
+    async def change(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ACCESS] = Access("ann", Role.ANALYST, None)
+        tell(scope, f"closed: {' '.join(alerts)}")
+        await Response()(scope, receive, send)
+
+    async def send(sent: Message) -> None:
+        pass
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "POST", "path": "/alerts/state", "query_string": b"", "headers": []}
+    asyncio.run(Noted(change, trail=trail, clock=FakeClock())(scope, receive, send))
+
+    assert trail.deeds[0].says.split() == ["closed:", *alerts]
+
+
+def test_room_for_a_line_is_room_for_the_longest(tmp_path: Path) -> None:
+    """A change is let through where there is room, and then its line has to fit."""
+    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    journal.append([deed(path="\0" * PATH_MAX, query="x" * QUERY_MAX, says="\U0001f512" * SAYS_MAX)])
+
+    assert journal.path.stat().st_size <= LINE_MAX
+    journal.close()
+
+
+def test_no_question_is_longer_than_the_trail_has_room_for() -> None:
+    """The server takes none."""
+    longest = b"/sql?sql=".ljust(URL_MAX, b"x")
+
+    assert httptools.parse_url(longest).query == longest.partition(b"?")[2]
+    with pytest.raises(httptools.HttpParserInvalidURLError):
+        httptools.parse_url(longest + b"x")
+
+
+def test_what_waits_goes_to_the_lake_before_anything_is_given_up(tmp_path: Path) -> None:
+    """Nobody pushes their lines out of the file by many long ones."""
+    journal = TrailJournal(tmp_path / "state", lake=tmp_path / "lake", collector_name="one", bytes_max=10_000)
+    for name in ("ann", *["eve"] * 9, "vera"):
+        journal.append([deed(name=name, query="x" * 6_000)])
+    assert journal.ship()
+    journal.close()
+
+    found = LakeReader(tmp_path / "lake").query("SELECT name FROM board_trail ORDER BY number").rows
+    assert found == [(name,) for name in ("ann", *["eve"] * 9, "vera")]
+
+
+def test_a_page_of_the_trail_is_no_longer_than_people_read() -> None:
+    """However much somebody asks for in vain, it can be opened; SQL that was answered is whole."""
+    sql = "x" * SQL_MAX
+    whole, cut = (trail_page._row(deed(path="/sql", query=f"sql={one}")) for one in (sql, sql * 20))
+
+    assert (whole[7].text, whole[6].url) == (f"sql {sql}", f"/sql?sql={sql}")
+    assert (len(cut[7].text), cut[7].text[-1], cut[6].url) == (ASKED_SHOWN_MAX + 1, "…", "")
