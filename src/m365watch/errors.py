@@ -35,7 +35,8 @@
     |   |-- ErasureOpen         the erasure of another person has to be finished first
     |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
     |   |-- FilterRefused       the filter cannot be read, at a place that is named
-    |   `-- QueryStopped        the query met a limit, or the lake could not be read
+    |   |-- QueryStopped        the query met a limit, or the lake could not be read
+    |   `-- ListTooLong         Graph lists more for a response than it looks at
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -417,6 +418,15 @@ class QueryStopped(NeedsOperator):
     """
 
     code = "query_stopped"
+
+
+class ListTooLong(NeedsOperator):
+    """Graph lists more than a step of a response looks at, and nothing was done to a part of it.
+
+    Carry the step out by the PowerShell that the plan has for it.
+    """
+
+    code = "list_too_long"
 
 
 class Quarantined(CollectorError):

@@ -35,6 +35,7 @@ OF_COMMANDS_THAT_ASK = {
     "lake_held",
     "lake_missing",
     "lake_unusable",
+    "list_too_long",
     "query_gone",
     "query_refused",
     "query_stopped",

@@ -147,6 +147,7 @@ ROWS = (
     DevoRow("alerts_refused", _SETUP, 119, "Devo's Alerts API refuses the token or an alert", _READ),
     DevoRow("notifications_refused", _SETUP, 121, "a target of notifications takes none", _READ),
     DevoRow("filter_refused", _SETUP, 122, "a filter cannot be read", _READ),
+    DevoRow("list_too_long", _SETUP, 123, "Graph lists more than a response looks at", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",

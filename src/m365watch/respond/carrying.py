@@ -21,7 +21,7 @@ _IN_EITHER_CASE = ("email", "emailAddress.address", "userPrincipalName")
 _FOLDERS = ("copyToFolder", "moveToFolder")
 """Where the names of folders stand; their ids, which are not the same in either case, do below `actions`."""
 FOUND_MAX = 1_000
-"""Things of one list that are looked at."""
+"""Things that one list may have: of a longer one nothing is done, for the rest would be told as done."""
 
 
 class Graph(Protocol):
@@ -35,7 +35,7 @@ class Graph(Protocol):
         ...
 
     async def list(self, path: str, *, most: int) -> Sequence[Document]:
-        """What the list has, over its pages. Raises: as `ask`."""
+        """What the list has, over its pages. Raises: ListTooLong: it has more than `most`; and as `ask`."""
         ...
 
 

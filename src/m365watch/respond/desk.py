@@ -8,7 +8,7 @@ from enum import StrEnum
 from urllib.parse import unquote
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, NeedsOperator, Throttled, TokenRefused, Unreachable
+from m365watch.errors import CollectorError, ListTooLong, NeedsOperator, Throttled, TokenRefused, Unreachable
 from m365watch.plain import plain
 from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
@@ -110,6 +110,9 @@ class Desk:
         for operation in step.operations:
             try:
                 one = await look(self._graph, operation, own=self._own_apps)
+            except ListTooLong as error:
+                # The step's PowerShell does all of it: nothing is left half done.
+                return [], [Told(Came.FAILED, error=error)]
             except CollectorError as error:
                 told.append(Told(Came.FAILED, error=error))
                 continue

@@ -20,6 +20,7 @@ from m365watch.entra.tokens import Tokens
 from m365watch.errors import (
     BadAnswer,
     CollectorError,
+    ListTooLong,
     NeedsOperator,
     PermissionMissing,
     RetryLater,
@@ -63,7 +64,7 @@ class GraphClient:
         return await self._ask(call.method, f"{self._root}{call.path}", body)
 
     async def list(self, path: str, *, most: int) -> Sequence[Document]:
-        """What the list has, over its pages, `most` at most. Raises: as `ask`."""
+        """What the list has, over its pages. Raises: ListTooLong: it has more than `most`; and as `ask`."""
         found: list[Document] = []
         url = f"{self._root}{path}"
         for _ in range(PAGES_MAX):
@@ -72,9 +73,15 @@ class GraphClient:
             if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
                 raise BadAnswer("Graph's answer is no list", where=self._where)
             found += value
+            if len(found) > most:
+                raise ListTooLong(
+                    f"more than {most:,} are listed, and nothing was done",
+                    fix="use the PowerShell that the plan has for this step",
+                    where=self._where,
+                )
             link = page.get("@odata.nextLink")
-            if not link or len(found) >= most:
-                return found[:most]
+            if not link:
+                return found
             if not isinstance(link, str) or not link.startswith(f"{self._root}/"):
                 raise BadAnswer("the next page is not at Graph", where=self._where)
             url = link
