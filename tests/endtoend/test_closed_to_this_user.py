@@ -184,7 +184,7 @@ CASES: dict[str, tuple[list[str], Said]] = {
     "commits of the lake": (
         ["lake/audit/_delta_log"],
         {
-            CHECK: (1, "its table cannot be read: Permission denied"),
+            CHECK: (1, "its table `audit` cannot be read: Permission denied"),
             LASTING: (1, "SetupError [CODE:0110] reason: output lake ("),
             QUERY: (1, "the lake cannot be read: Permission denied"),
         },

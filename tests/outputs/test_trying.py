@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import structlog
+from deltalake import DeltaTable
 from ports import kept_port
 
 from devo_places import devo_settings
@@ -28,7 +31,18 @@ from m365watch.config.settings import (
 )
 from m365watch.diagnosis.findings import Verdict
 from m365watch.entra.session import open_session
-from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake import trying as trying_lakes
+from m365watch.lake.parquet import FRESH, write_part
+from m365watch.lake.schema import (
+    ALERT_TABLE,
+    AUDIT,
+    AUDIT_TABLE,
+    NOTICE_TABLE,
+    TABLES,
+    TRAIL_TABLE,
+    TableShape,
+)
+from m365watch.lake.unsound import Cause, back_fix
 from m365watch.lake.writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake import app_id_of
@@ -100,6 +114,83 @@ def test_a_lake_that_cannot_be_read_is_found(tmp_path: Path) -> None:
 
     assert (step.check, step.verdict) == (Check.OUTPUT, BROKEN)
     assert "put it back from a copy of the lake" in str(step.fix)
+
+
+def lake_of_all_tables(folder: Path) -> Path:
+    """A lake with every table, each with a file of one row in it."""
+    for shape in TABLES:
+        table = OpenTable(folder, shape)
+        day = date(2026, 11, 17)
+        rows = pa.Table.from_pylist([dict.fromkeys(shape.file_schema.names)], schema=shape.file_schema)
+        part = write_part(table.directory, shape, day=day, name="one", chunks=[rows], compression=FRESH)
+        table.commit([part], numbers={"somebody": 1})
+    return folder
+
+
+@pytest.mark.parametrize("shape", TABLES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("kind", ["log", "cut short", "gone"])
+def test_every_damaged_table_of_a_lake_is_a_step_with_its_cure(
+    tmp_path: Path, shape: TableShape, kind: str
+) -> None:
+    """A start tells of `audit` alone; of the others the log of a run did, while alerts came to no lake."""
+    lake = lake_of_all_tables(tmp_path)
+    [path] = (lake / shape.name).glob("_delta_log/*0.json" if kind == "log" else "day=*/*.parquet")
+    if kind == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
+
+    steps = tried(LakeSettings("lake", lake))
+    [damaged] = [step for step in steps if step.verdict is not OK]
+
+    assert (damaged.check, damaged.verdict, damaged.subject) == (Check.OUTPUT, BROKEN, "lake")
+    assert f"{path.relative_to(lake)} " in damaged.seen
+    assert damaged.fix == back_fix(shape.name)
+    assert len(steps) == (1 if shape.name == AUDIT else 2)
+
+
+def test_each_of_several_damaged_tables_is_told(tmp_path: Path) -> None:
+    """One hides no other; and a table with other columns, or with hidden rows, is told as such."""
+    lake = lake_of_all_tables(tmp_path)
+    assert [step.verdict for step in tried(LakeSettings("lake", lake))] == [OK]
+
+    for shape in (AUDIT_TABLE, ALERT_TABLE):
+        [path] = (lake / shape.name).glob("day=*/*.parquet")
+        path.unlink()
+    for shape in (NOTICE_TABLE, TRAIL_TABLE):
+        shutil.rmtree(lake / shape.name)
+    DeltaTable.create(lake / NOTICE_TABLE.name, pa.schema([("other", pa.string())]))
+    hidden = {"delta.enableDeletionVectors": "true"}
+    DeltaTable.create(lake / TRAIL_TABLE.name, TRAIL_TABLE.schema, configuration=hidden)
+    steps = tried(LakeSettings("lake", lake))
+
+    assert [step.verdict for step in steps] == [BROKEN] * 4
+    assert [
+        (shape.name, said in step.seen)
+        for shape, said, step in zip(
+            (AUDIT_TABLE, NOTICE_TABLE, ALERT_TABLE, TRAIL_TABLE),
+            (
+                "audit/day=2026-11-17/",
+                "`collectors_out` there has other columns",
+                "alerts/day=",
+                "not all rows",
+            ),
+            steps,
+            strict=True,
+        )
+    ] == [("audit", True), ("collectors_out", True), ("alerts", True), ("board_trail", True)]
+
+
+def test_what_an_erasure_takes_away_meanwhile_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes files that the log named when it was read; looked at again, nothing is wrong."""
+    lake = lake_of_all_tables(tmp_path)
+    seen = {shape.name: [Cause("a file is missing", "nothing"), None] for shape in TABLES}
+    monkeypatch.setattr(trying_lakes, "find_fault", lambda _, shapes: seen[shapes[0].name].pop(0))
+
+    assert [step.verdict for step in tried(LakeSettings("lake", lake))] == [OK]
+    assert seen == {shape.name: [] for shape in TABLES}
 
 
 @pytest.mark.parametrize("kind", ["lake", "files"])

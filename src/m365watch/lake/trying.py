@@ -1,4 +1,4 @@
-"""A look at a lake beside whoever writes to it: whether its table can be read. Nothing is changed."""
+"""A look at a lake beside whoever writes to it: whether its tables can be read. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from m365watch.errors import LakeUnusable, OutputUnusable
-from m365watch.lake.causes import cause_of
+from m365watch.lake.causes import find_fault
 from m365watch.lake.checking import last_batch_of
 from m365watch.lake.files import open_table
-from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.schema import TableShape
 from m365watch.lake.steps import ahead, behind
+from m365watch.lake.unsound import cause_in_commits
 from m365watch.lake.writer import WRITE_FAILURES
 
 
@@ -40,27 +41,35 @@ def require_in_step(
     raise OutputUnusable(cause.what, fix=cause.fix, where=where)
 
 
-def try_lake(directory: Path, *, where: str) -> str:
-    """What is there, in a few words.
+def try_table(directory: Path, shape: TableShape, *, where: str) -> str:
+    """What is there of the lake's table, in a few words; of each file its end is looked at.
 
-    Raises: OutputUnusable: the table cannot be read, or is not this version's.
+    Raises: OutputUnusable: the table or a file of it cannot be read, or is not this version's.
     """
     try:
-        table = open_table(directory, AUDIT_TABLE)
+        table = open_table(directory, shape)
         if table is None:
             return "no table there yet"
         present = pa.schema(table.schema().to_arrow()).names
         files = len(table.file_uris())
     except LakeUnusable as error:
-        raise OutputUnusable(error.what, fix=error.fix, where=where) from None
+        what = f"its table `{shape.name}` cannot be used: {error.what}"
+        raise OutputUnusable(what, fix=error.fix, where=where) from None
     except WRITE_FAILURES as failure:
-        cause = cause_of(directory, failure)
-        raise OutputUnusable(f"its table cannot be read: {cause.what}", fix=cause.fix, where=where) from None
-    if not all(name in present for name in AUDIT_TABLE.schema.names):
+        cause = cause_in_commits(directory / shape.name, failure)
+        what = f"its table `{shape.name}` cannot be read: {cause.what}"
+        raise OutputUnusable(what, fix=cause.fix, where=where) from None
+    if not all(name in present for name in shape.schema.names):
         raise OutputUnusable(
-            "the table `audit` there has other columns than this version's",
+            f"the table `{shape.name}` there has other columns than this version's",
             fix="move it away, or name another directory for the lake",
             where=where,
+        )
+    # Looked at twice: an erasure beside it takes files away that the log named a moment before.
+    damage = find_fault(directory, [shape]) and find_fault(directory, [shape])
+    if damage is not None:
+        raise OutputUnusable(
+            f"its table `{shape.name}` is damaged: {damage.what}", fix=damage.fix, where=where
         )
     counted = "1 file" if files == 1 else f"{files:,} files"
     return f"its table can be read (version {table.version()}, {counted})"

@@ -81,7 +81,7 @@ async def check_output(means: OutputMeans, settings: OutputSettings) -> list[Che
 async def _try(means: OutputMeans, settings: OutputSettings) -> list[Checked]:
     match settings:
         case LakeSettings():
-            return [await asyncio.to_thread(_try_lake, means, settings)]
+            return await asyncio.to_thread(_try_lake, means, settings)
         case FilesSettings():
             return [await asyncio.to_thread(_try_files, settings)]
         case ConsoleSettings():
@@ -102,21 +102,39 @@ def _failed(name: str, error: CollectorError) -> Checked:
     return bad(Check.OUTPUT, error.what, fix=fix, subject=name)
 
 
-def _try_lake(means: OutputMeans, settings: LakeSettings) -> Checked:
+def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
+    """The lake's own step, and one for each other table of it that is not as it should be."""
     try:
-        from m365watch.lake.trying import require_in_step, try_lake
-        from m365watch.outputs.lake import app_id_of
+        from m365watch.lake.schema import AUDIT_TABLE, TABLES
+        from m365watch.lake.trying import try_table
     except ImportError as error:
         fix = "run: pip install deltalake pyarrow"
         what = f"the Python package {error.name} is missing"
-        return bad(Check.OUTPUT, what, fix=fix, subject=settings.name)
+        return [bad(Check.OUTPUT, what, fix=fix, subject=settings.name)]
     _require_writable(settings.directory)
-    found = try_lake(settings.directory, where=settings.name)
-    if means.ledger is not None:
-        account = partial(_account, means.ledger, settings.name)
-        app_id = app_id_of(settings.name, means.collector)
-        require_in_step(settings.directory, app_id, account, where=settings.name)
-    return good(Check.OUTPUT, f"{settings.directory} can be written; {found}", subject=settings.name)
+    steps = []
+    for shape in TABLES:
+        try:
+            found = try_table(settings.directory, shape, where=settings.name)
+            if shape is AUDIT_TABLE:
+                _require_in_step(means, settings)
+                seen = f"{settings.directory} can be written; {found}"
+                steps.append(good(Check.OUTPUT, seen, subject=settings.name))
+        except OutputUnusable as error:
+            steps.append(_failed(settings.name, error))
+    return steps
+
+
+def _require_in_step(means: OutputMeans, settings: LakeSettings) -> None:
+    """Raises: OutputUnusable: lake and ledger are not each other's."""
+    from m365watch.lake.trying import require_in_step
+    from m365watch.outputs.lake import app_id_of
+
+    if means.ledger is None:
+        return
+    account = partial(_account, means.ledger, settings.name)
+    app_id = app_id_of(settings.name, means.collector)
+    require_in_step(settings.directory, app_id, account, where=settings.name)
 
 
 def _account(ledger: Path, output: str) -> tuple[int, int] | None:
