@@ -130,11 +130,11 @@ def test_what_a_batch_changes_is_told_once_it_is_durable(tmp_path: Path) -> None
 
 
 def test_what_is_expected_before_there_is_an_engine_is_told_to_it_then(tmp_path: Path) -> None:
-    """Records arrive while rules are read: who gets ready only for the next of them has lost a batch's time."""
+    """Records come while rules are read: who gets ready only for the next has lost a batch's time."""
     expected: list[int] = []
 
     class Expecting(Engine):
-        def expect(self, records: int, *, now: datetime) -> None:  # noqa: ARG002
+        def expect(self, records: int, *, now: datetime) -> None:
             expected.append(records)
 
     async def run() -> None:
