@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 import uvicorn
 
 from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.journal import TrailJournal
+from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.resting import Rests, at_once
@@ -42,6 +44,8 @@ from m365watch.tenancy.watching import FileWatch
 EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
 CERTIFICATE_EVERY_S = 30.0
+LAKE_EVERY_S = 5.0
+"""Between two looks whether the configuration names another lake, and whether that holds records."""
 END_S = 1
 """How long open connections may take at the end."""
 _log = structlog.get_logger(__name__)
@@ -106,12 +110,10 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     return Entrance(users, sessions, clock, secure=listening.is_secure)
 
 
-def open_trail(settings: Settings, *, clock: Clock) -> KeptTrail | NoTrail:
+def open_trail(settings: Settings, *, lake: Callable[[], Path | None], clock: Clock) -> KeptTrail | NoTrail:
     """Where it is noted who sees and does what; where nothing can be written, that is complained of."""
     try:
-        journal = TrailJournal(
-            settings.state_directory, lake=settings.lake_directory, collector_name=settings.collector_name
-        )
+        journal = TrailJournal(settings.state_directory, lake=lake, collector_name=settings.collector_name)
     except OSError as error:
         why = error.strerror or str(error)
         _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}; {CLOSED}")
@@ -154,9 +156,10 @@ async def serve_board(
 
     Raises: NeedsOperator: the port cannot be used.
     """
-    lake = settings.lake_directory
     rests = Rests(clock) if beside else None
-    facts = None if lake is None else FactsReader(lake, turn=rests.turn if rests else at_once)
+    readers = _Readers(rests)
+    lake = settings.lake_directory
+    facts = None if lake is None else readers.open(lake)
     places = knowledge_of(settings.detections, clock=clock).enrichment
     entrance = open_entrance(settings, listening, clock=clock)
     asking = open_session() if entrance and settings.board and settings.board.entra else None
@@ -166,24 +169,22 @@ async def serve_board(
     gate: Gate = entrance.gate if entrance else LoopbackGate()
     sources = Sources(settings, facts, clock, places, files=files)
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
-    trail = open_trail(settings, clock=clock)
+    trail = open_trail(settings, lake=lambda: sources.lake, clock=clock)
     sources.trail_trouble = lambda: trail.complaint
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
     server = _Server(config, tell)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
-    keeping = asyncio.create_task(_keep_rollups(lake, clock, rests)) if lake is not None else None
+    turning = asyncio.create_task(_follow_lake(sources, readers, clock))
+    keeping = asyncio.create_task(_keep_rollups(sources, clock, rests))
     stopping = asyncio.create_task(_stop_when(stop, server))
     shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
     try:
         with told_as_ours(), _refused_port(listening):
             await server.serve(None if listener is None else [listener])
     finally:
-        stopping.cancel()
-        following.cancel()
-        renewing.cancel()
-        for task in (keeping, shipping):
+        for task in (stopping, following, turning, renewing, keeping, shipping):
             if task is not None:
                 task.cancel()
         if asking is not None:
@@ -192,8 +193,7 @@ async def serve_board(
             await asyncio.to_thread(trail.close)
         if entrance is not None:
             entrance.sessions.shut()
-        if facts is not None:
-            facts.close()
+        readers.close()
 
 
 def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) -> uvicorn.Config:
@@ -298,10 +298,34 @@ async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> N
         await sources.take_up()
 
 
-async def _keep_rollups(lake: Path, clock: Clock, rests: Rests | None) -> None:
+class _Readers:
+    """The readers of lakes that somebody still asks: one that was turned from goes with its last query."""
+
+    def __init__(self, rests: Rests | None) -> None:
+        self._turn = rests.turn if rests else at_once
+        self._open: WeakSet[FactsReader] = WeakSet()
+
+    def open(self, lake: Path) -> FactsReader:
+        reader = FactsReader(lake, turn=self._turn)
+        self._open.add(reader)
+        return reader
+
+    def close(self) -> None:
+        for one in [*self._open]:
+            one.close()
+
+
+async def _follow_lake(sources: Sources, readers: _Readers, clock: Clock) -> None:
+    """Show the lake of the configuration as it is by now."""
+    while True:
+        await clock.sleep(LAKE_EVERY_S)
+        await follow_lake(sources, readers.open)
+
+
+async def _keep_rollups(sources: Sources, clock: Clock, rests: Rests | None) -> None:
     """Make rollups of what is new, again and again; what fails is made at the next time."""
 
-    def keep() -> float:
+    def keep(lake: Path) -> float:
         """How much work it was: one thread does it."""
         begun_s = thread_cpu_s()
         keep_rollups(lake, now_s=clock.now().timestamp())
@@ -309,7 +333,7 @@ async def _keep_rollups(lake: Path, clock: Clock, rests: Rests | None) -> None:
 
     while True:
         try:
-            work_s = await asyncio.to_thread(keep)
+            work_s = await asyncio.to_thread(keep, sources.lake) if sources.lake else 0.0
             if rests is not None:
                 await rests.rest_from(work_s)
         except Exception as error:  # noqa: BLE001 - pages do without rollups, only slower

@@ -42,6 +42,7 @@ from m365watch.ledger.lock import LOCK_FILE, hold_ledger, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
+    last_batch,
     ledger_for_reading,
     output_progress,
     remembered,
@@ -74,6 +75,15 @@ def read_status(settings: Settings) -> RunProgress:
             outputs=output_progress(connection),
             pieces_dropped=read_dropped(connection).pieces,
         )
+
+
+def has_delivered(settings: Settings, output: str) -> bool:
+    """Whether the output of that name has ever been delivered anything.
+
+    Raises: LedgerUnusable: there is no ledger yet.
+    """
+    with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+        return last_batch(connection, output) > 0
 
 
 def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:

@@ -248,7 +248,7 @@ def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: 
         [told] = asyncio.run(health_needs.needs(viewer, gone)).rows
 
     assert said.tone == "critical"
-    assert said.text.startswith(f"The lake at {gone.settings.lake_directory} is gone")
+    assert said.text.startswith(f"The lake at {tmp_path / 'lake'} is gone")
     assert told.text.startswith("The lake is gone")
     board = board_of(gone)
     pages = ("overview/figures", "search/hits", "investigate/figures?user=x@y.z", "sql/answer?sql=SELECT+1")

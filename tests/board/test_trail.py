@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from asking import ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.journal import TrailJournal
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.pages import trail as trail_page
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid, Several
@@ -205,7 +206,7 @@ def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> 
 def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     """Whatever is brought again, also after a crash between the lake and the file, is there once."""
     state, lake = tmp_path / "state", tmp_path / "lake"
-    journal = TrailJournal(state, lake=lake, collector_name="one")
+    journal = TrailJournal(state, lake=lambda: lake, collector_name="one")
     journal.append([deed(), deed(time=NOW + timedelta(days=1), name="vera")])
     kept = journal.path.read_bytes()
     assert kept.count(b"\n") == 2
@@ -215,7 +216,7 @@ def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     journal.close()
 
     journal.path.write_bytes(kept + b'{"number": 9, "na')  # what a crash leaves
-    again = TrailJournal(state, lake=lake, collector_name="one")
+    again = TrailJournal(state, lake=lambda: lake, collector_name="one")
     assert again.ship()
     again.append([deed(name="zoe")])
     assert again.ship()
@@ -229,7 +230,7 @@ def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
 def test_two_boards_write_apart(tmp_path: Path) -> None:
     """Neither waits for the other, and none of their lines is lost."""
     state, lake = tmp_path / "state", tmp_path / "lake"
-    one, two = (TrailJournal(state, lake=lake, collector_name="one") for _ in range(2))
+    one, two = (TrailJournal(state, lake=lambda: lake, collector_name="one") for _ in range(2))
     one.append([deed(name="ann")])
     two.append([deed(name="vera")])
     assert one.ship()
@@ -243,7 +244,7 @@ def test_two_boards_write_apart(tmp_path: Path) -> None:
 
 def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
     """Without a lake the file is begun anew, and one like it is kept."""
-    journal = TrailJournal(tmp_path, lake=None, collector_name="one", bytes_max=10_000)
+    journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one", bytes_max=10_000)
     long = deed(query="x" * 500, says="y" * 500)
     for _ in range(3):
         journal.append([long] * 9)
@@ -259,7 +260,7 @@ def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
 
 def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, sources: Sources) -> None:
     """Nobody changes or takes along what cannot be written down; looks go on, and Health says so."""
-    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
     trail = KeptTrail(journal, clock=FakeClock())
     kept = journal._file
     full = journal.path.open("rb")
@@ -302,7 +303,7 @@ def test_where_nothing_can_be_written_down_the_trail_does_not_say_nobody(sources
 
 def test_a_line_that_a_full_disk_or_a_crash_cut_short_takes_no_other_along(tmp_path: Path) -> None:
     """What is written next begins a line of its own, and nothing of what failed is left."""
-    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
     journal.path.write_bytes(b'{"number": 9, "na')
     journal.append([deed(name="ann")])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -345,7 +346,7 @@ def test_an_export_that_is_not_noted_is_not_answered(sources: Sources) -> None:
 def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None:
     """The newest first, a page at a time, by person and kind, whether they are in the lake or still wait."""
     state, lake = tmp_path / "state", tmp_path / "lake"
-    journal = TrailJournal(state, lake=lake, collector_name="one")
+    journal = TrailJournal(state, lake=lambda: lake, collector_name="one")
     journal.append(
         [deed(time=NOW - timedelta(minutes=number), path=f"/look-{number}") for number in range(150, 0, -1)]
     )
@@ -357,7 +358,7 @@ def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None
     journal.close()
     assert kept == b""
     settings = replace(sources.settings, state_directory=state, outputs=(LakeSettings("lake", lake),))
-    theirs = replace(sources, settings=settings)
+    theirs = replace(sources, settings=settings, facts=FactsReader(lake))
 
     def lines(query: str) -> tuple[list[list[str]], Grid]:
         shape = asyncio.run(trail_page.deeds(view_of(query, now=NOW + timedelta(minutes=1)), theirs))
@@ -399,3 +400,71 @@ class AlwaysThem:
 
     def access_of(self, connection: HTTPConnection) -> Access:
         return self.access
+
+
+def test_lines_go_to_the_lake_that_there_is_by_now(tmp_path: Path) -> None:
+    """What was noted before goes to the lake before it; none is left out where the new one counts further."""
+    state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"
+    before = TrailJournal(tmp_path / "state of before", lake=lambda: new, collector_name="one")
+    before.append([deed(name=f"zoe {number}") for number in range(5)])
+    assert before.ship()
+    before.close()
+    lake = old
+    journal = TrailJournal(state, lake=lambda: lake, collector_name="one")
+    journal.append([deed(name="ann")])
+
+    lake = new
+    journal.append([deed(name="vera")])
+    assert journal.ship()
+    journal.append([deed(name="last")])
+    assert journal.ship()
+
+    assert LakeReader(old).query("SELECT name FROM board_trail ORDER BY name").rows == [("ann",), ("vera",)]
+    found = LakeReader(new).query("SELECT name FROM board_trail WHERE number > 5").rows
+    assert found == [("last",)]
+    journal.close()
+
+
+def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) -> None:
+    """Once each, under numbers that the new lake does not take for those of its own."""
+    state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"
+    before = TrailJournal(tmp_path / "state of before", lake=lambda: new, collector_name="one")
+    before.append([deed(name=f"zoe {number}") for number in range(5)])
+    assert before.ship()
+    before.close()
+    old.write_text("no folder")
+    lake = old
+    journal = TrailJournal(state, lake=lambda: lake, collector_name="one")
+    journal.append([deed(name="ann"), deed(name="vera")])
+    assert not journal.ship()
+
+    lake = new
+    assert journal.ship()
+    assert journal.ship()
+
+    found = LakeReader(new).query("SELECT number, name FROM board_trail WHERE number > 5 ORDER BY number")
+    assert found.rows == [(6, "ann"), (7, "vera")]
+    journal.close()
+
+
+def test_lines_of_a_start_without_its_lake_come_to_it_later(tmp_path: Path) -> None:
+    """A lake that was away when the board began has had their numbers, and gets them all the same."""
+    lake, away = tmp_path / "lake", tmp_path / "away"
+    for name in ("ann", "vera"):
+        journal = TrailJournal(tmp_path / "state", lake=lambda: lake, collector_name="one")
+        journal.append([deed(name=name)])
+        if name == "ann":
+            assert journal.ship()
+            journal.close()
+            lake.rename(away)
+            lake.write_text("not mounted")
+
+    lake.unlink()
+    away.rename(lake)
+    assert journal.ship()
+    journal.close()
+
+    assert LakeReader(lake).query("SELECT name FROM board_trail ORDER BY number").rows == [
+        ("ann",),
+        ("vera",),
+    ]

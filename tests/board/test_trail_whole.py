@@ -90,7 +90,7 @@ def test_every_alert_that_was_changed_is_named() -> None:
 
 def test_room_for_a_line_is_room_for_the_longest(tmp_path: Path) -> None:
     """A change is let through where there is room, and then its line has to fit."""
-    journal = TrailJournal(tmp_path, lake=None, collector_name="one")
+    journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
     journal.append([deed(path="\0" * PATH_MAX, query="x" * QUERY_MAX, says="\U0001f512" * SAYS_MAX)])
 
     assert journal.path.stat().st_size <= LINE_MAX
@@ -108,7 +108,9 @@ def test_no_question_is_longer_than_the_trail_has_room_for() -> None:
 
 def test_what_waits_goes_to_the_lake_before_anything_is_given_up(tmp_path: Path) -> None:
     """Nobody pushes their lines out of the file by many long ones."""
-    journal = TrailJournal(tmp_path / "state", lake=tmp_path / "lake", collector_name="one", bytes_max=10_000)
+    journal = TrailJournal(
+        tmp_path / "state", lake=lambda: tmp_path / "lake", collector_name="one", bytes_max=10_000
+    )
     for name in ("ann", *["eve"] * 9, "vera"):
         journal.append([deed(name=name, query="x" * 6_000)])
     assert journal.ship()

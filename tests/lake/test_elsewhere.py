@@ -274,7 +274,7 @@ def test_the_quick_look_at_bytes_misses_nothing(name: str) -> None:
 def test_who_has_looked_is_told_and_kept(tmp_path: Path) -> None:
     """Lines of the board's trail that name the person are counted, in the lake and before it, and stay."""
     settings, lake = settings_in(tmp_path)
-    journal = TrailJournal(settings.state_directory, lake=lake.directory, collector_name="one")
+    journal = TrailJournal(settings.state_directory, lake=lambda: lake.directory, collector_name="one")
     look = Deed(
         0, NOW, "eve", "analyst", "::1", "s", "view", 200, "/investigate", urlencode({"user": ANNA}), ""
     )

@@ -14,6 +14,8 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View
 
 NOTHING_YET = "No record has arrived yet."
+NEW_LAKE = "The lake is new, and no record has arrived in it yet."
+_FROM_THEN_ON = "It gets what is fetched since it was added."
 _WAITS = "m365watch status says what the collector is waiting for."
 _NOBODY_COLLECTS = "No collector has run with this configuration yet: m365watch run starts one."
 _ANYTHING = "A * stands for anything"
@@ -37,6 +39,8 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
     if await sources.lost_lake() is not None:
         return Empty(f"{LAKE_GONE[:1].upper()}{LAKE_GONE[1:]}.", f"{LAKE_BACK[:1].upper()}{LAKE_BACK[1:]}.")
     if not (await sources.facts.snapshot()).days:
+        if await sources.has_delivered():
+            return Empty(NEW_LAKE, _FROM_THEN_ON)
         return Empty(NOTHING_YET, _WAITS if sources.has_ledger else _NOBODY_COLLECTS)
     if view.narrowing.values:
         return await _too_narrow(view, sources, of)
@@ -46,7 +50,7 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
 async def no_records_beside(view: View, sources: Sources, *, of: str = "records") -> Empty:
     """The same in a panel beside another one that says what to do where nothing has arrived at all."""
     empty = await no_records(view, sources, of=of)
-    return Empty(NOTHING_YET) if empty.why == NOTHING_YET else empty
+    return Empty(empty.why) if empty.why in {NOTHING_YET, NEW_LAKE} else empty
 
 
 async def good_news(view: View, sources: Sources, said: str, then: str = "") -> Empty:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 import structlog
 
+from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed, TrailWriter
 from m365watch.lake.writer import WRITE_FAILURES, ForeignTable, plain_reason
 
@@ -32,14 +33,16 @@ class TrailJournal:
         self,
         state_directory: Path,
         *,
-        lake: Path | None,
+        lake: Callable[[], Path | None],
         collector_name: str,
         bytes_max: int = FILE_BYTES_MAX,
     ) -> None:
-        """Take the first file that no other board has."""
+        """Take the first file that no other board has. `lake` says where its lines are to go just then."""
         self._bytes_max = bytes_max
         state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lake = lake
+        self._lake_now = lake
+        self._lake: Path | None = None
+        """The one that has counted the lines, as soon as one could be opened."""
         for slot in range(1, SLOTS + 1):
             self.path = state_directory / f"board-trail-{slot}.ndjson"
             self._file: BinaryIO = os.fdopen(
@@ -64,6 +67,9 @@ class TrailJournal:
         # First: nobody pushes lines out of the file by many long ones.
         if self.path.stat().st_size > self._bytes_max and not self.ship():
             self._set_aside()
+        self._append(deeds)
+
+    def _append(self, deeds: Sequence[Deed]) -> None:
         lines = []
         for one in deeds:
             self._numbered += 1
@@ -92,13 +98,22 @@ class TrailJournal:
 
     def ship(self) -> bool:
         """Bring what waits to the lake; False where it goes on waiting."""
+        if self._writer is not None and self._lake_now() != self._lake:
+            self._bring()
+            self._writer = None
+        return self._bring()
+
+    def _bring(self) -> bool:
         self._look()
-        deeds = self._read()
-        if not deeds:
+        if not self._read():
             return True
         writer = self._open()
         if writer is None:
             return False
+        if self._lake is not None and not (self._lake / TRAIL_TABLE.name).is_dir():
+            self._complain("its folder is not where it was")  # a commit would make it anew
+            return False
+        deeds = self._read()
         try:
             writer.append(deeds)
         except (*WRITE_FAILURES, ForeignTable) as failure:
@@ -124,12 +139,22 @@ class TrailJournal:
         self._numbered = max(self._numbered, in_lake)
 
     def _open(self) -> TrailWriter | None:
-        if self._writer is None and self._lake is not None:
+        if self._writer is None and (lake := self._lake_now()) is not None:
             try:
-                self._writer = TrailWriter(self._lake, app_id=self._app_id)
+                writer = TrailWriter(lake, app_id=self._app_id)
+                if self._numbered and lake != self._lake:
+                    self._renumber(writer.last_number)
+                self._lake, self._writer = lake, writer
             except (*WRITE_FAILURES, ForeignTable) as failure:
                 self._complain(plain_reason(failure))
         return self._writer
+
+    def _renumber(self, in_lake: int) -> None:
+        """Give lines that were counted without this lake numbers that it has not had. Raises: OSError."""
+        unknown = [one for one in self._read() if one.number <= in_lake]
+        self._numbered = max(self._numbered, in_lake)
+        if unknown:
+            self._append(unknown)
 
     def _read(self) -> list[Deed]:
         """The lines that wait; one that a crash cut short was answered to nobody."""

@@ -93,7 +93,7 @@ class FactsReader:
         turn: Turn = at_once,
     ) -> None:
         """Nothing is opened yet. Before a query begins, `turn` is awaited."""
-        self._lake = lake
+        self.lake = lake
         self._commits = lake / AUDIT / "_delta_log"
         self._memory_mib = memory_bytes >> 20
         self._limit_s = limit_s
@@ -171,7 +171,7 @@ class FactsReader:
     def _look(self) -> Snapshot:
         with self._looking:
             if self._table is None:
-                self._table = open_table(self._lake, AUDIT_TABLE)
+                self._table = open_table(self.lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
             elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
@@ -215,7 +215,7 @@ class FactsReader:
                 raise LakeUnusable(
                     "a file of the lake cannot be read",
                     fix="see what `m365watch lake check` says of it",
-                    where=str(self._lake),
+                    where=str(self.lake),
                 ) from failure
         raise AssertionError("a try either answers or raises")
 
@@ -295,7 +295,7 @@ class FactsReader:
         *,
         spans: Spans = (),
     ) -> list[Row]:
-        source = plan_source(self._lake, snapshot, view, query, spans=spans)
+        source = plan_source(self.lake, snapshot, view, query, spans=spans)
         if source is None:
             return []
         condition, bound = condition_of(view, source.rollup)

@@ -23,7 +23,7 @@ from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
-from m365watch.config.settings import Settings
+from m365watch.config.settings import LakeSettings, Settings
 from m365watch.detect.alert import Alert
 from m365watch.detect.desk import (
     AlertsAsked,
@@ -44,7 +44,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
-from m365watch.inspection import read_status, read_tenants
+from m365watch.inspection import has_delivered, read_status, read_tenants
 from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
@@ -108,10 +108,23 @@ class Sources:
     async def take_up(self) -> None:
         """Go on with the settings as they stand in the file now; those of before where it has mistakes.
 
-        The lake, and what is known of addresses, stay those of the start.
+        The state, as for a collector, and what is known of addresses stay those of the start.
         """
         with suppress(CollectorError):
-            self.settings = await asyncio.to_thread(self.desk.settings_now, self.settings)
+            now = await asyncio.to_thread(self.desk.settings_now, self.settings)
+            state_directory, keeps_state = self.settings.state_directory, self.settings.keeps_state
+            self.settings = replace(now, state_directory=state_directory, keeps_state=keeps_state)
+
+    @property
+    def lake(self) -> Path | None:
+        """The lake that the pages show, which is the settings' as soon as `follow_lake` finds it usable."""
+        return None if self.facts is None else self.facts.lake
+
+    def turn_to(self, facts: FactsReader) -> None:
+        """Show another lake from now on; who asks the one before is answered by it still."""
+        self.facts = facts
+        self._evidence = EvidenceMemory()
+        self.app_names, self.site_names = NameMemory(), NameMemory()
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The query's rows; none where there is no lake yet.
@@ -127,11 +140,19 @@ class Sources:
         """Where the lake was; None while it is there, and before anything was delivered to it."""
         if self.facts is None or self.facts.is_there:
             return None
+        lakes = [one for one in self.settings.outputs if isinstance(one, LakeSettings)]
+        names = [one.name for one in lakes if one.directory == self.facts.lake]
+        with suppress(LedgerUnusable):
+            if not names or await asyncio.to_thread(has_delivered, self.settings, names[0]):
+                return self.facts.lake
+        return None
+
+    async def has_delivered(self) -> bool:
+        """Whether any output was ever delivered a record."""
         with suppress(LedgerUnusable):
             progress = await asyncio.to_thread(read_status, self.settings)
-            if any(one.records_delivered for one in progress.feeds):
-                return self.settings.lake_directory
-        return None
+            return any(one.records_delivered for one in progress.feeds)
+        return False
 
     async def _require_lake(self) -> None:
         if await self.lost_lake() is not None:
@@ -372,8 +393,7 @@ class Sources:
     async def list_trail(self, view: View, asked: DeedsAsked) -> list[Deed]:
         """Who saw and did what, for administrators of all tenants. Raises: LakeUnusable."""
         assert view.access.tenants is None and view.access.may(Role.ADMIN)  # noqa: S101, PT018
-        settings = self.settings
-        return await asyncio.to_thread(list_deeds, settings.lake_directory, settings.state_directory, asked)
+        return await asyncio.to_thread(list_deeds, self.lake, self.settings.state_directory, asked)
 
     async def list_feeds(self, view: View) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet.

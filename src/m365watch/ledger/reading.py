@@ -189,6 +189,12 @@ def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
     return found
 
 
+def last_batch(connection: sqlite3.Connection, output: str) -> int:
+    """The number of the last batch that the output has; 0 before the first."""
+    row = connection.execute("SELECT last_batch FROM output WHERE name = ?", (output,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def newest_batch(connection: sqlite3.Connection) -> int:
     """The highest number that a batch was ever given; 0 before the first."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()

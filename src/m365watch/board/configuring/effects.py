@@ -14,7 +14,7 @@ from m365watch.tenancy.changes import plan_change
 OUTPUTS_COUNT = (
     "A running collector takes up what is changed here within seconds, once what is in flight is finished. "
     "A new output gets what is fetched from then on. "
-    "These pages follow a lake that is added or moved once the board is started again."
+    "These pages turn to a lake that is added or moved once it holds records."
 )
 _AT_ONCE = "The running collector takes it up within seconds."
 _ANEW = (

@@ -1,0 +1,230 @@
+"""A lake that is added or moved while the board runs: the pages go on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from patience import PATIENCE_S
+from ports import kept_port
+
+import m365watch.boarding
+import m365watch.tenancy.watching
+from asking import sources_of, view_of
+from m365watch.board.emptiness import no_records
+from m365watch.board.lake_following import follow_lake
+from m365watch.board.lake_reader import LAKE_GONE, FactsReader
+from m365watch.board.queries.activity import TOTAL
+from m365watch.board.serving import Listening
+from m365watch.board.sources import Sources
+from m365watch.boarding import serve_board
+from m365watch.clock import SystemClock
+from m365watch.config.load import load_settings
+from m365watch.lake.schema import AUDIT, TRAIL_TABLE
+from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+
+VIEW = view_of("range=30d")
+MONTH = DeedsAsked(start=VIEW.now.replace(year=2020), end=VIEW.now.replace(year=VIEW.now.year + 1))
+
+
+class Place:
+    """The week's collector in a folder of its own, whose outputs and folders can be changed."""
+
+    def __init__(self, collected: Path, folder: Path) -> None:
+        self.folder = folder / "place"
+        shutil.copytree(collected.parent, self.folder)
+        self.file = self.folder / collected.name
+        lake = load_settings(self.file, environment={}, for_reading=True).lake_directory
+        assert lake is not None
+        self.lake = lake
+
+    def write(self, outputs: object, **more: object) -> None:
+        document = json.loads(self.file.read_text()) | {"outputs": outputs} | more
+        self.file.write_text(json.dumps(document))
+
+    def name(self, directory: str, output: str = "lake") -> Path:
+        """Where the configuration says from now on that the lake is."""
+        self.write({output: {"type": "lake", "config": {"directory": directory}}})
+        return self.folder / directory
+
+
+@pytest.fixture
+def place(collected: Path, tmp_path: Path) -> Place:
+    return Place(collected, tmp_path)
+
+
+async def count(sources: Sources) -> int:
+    return int((await sources.ask(VIEW, TOTAL) or [(0,)])[0][0])
+
+
+async def follow(sources: Sources) -> None:
+    await sources.take_up()
+    await follow_lake(sources, FactsReader)
+
+
+def test_a_lake_that_is_moved_is_taken_up(place: Place) -> None:
+    """Its folder is elsewhere, and the configuration says so; the trail is read there as well."""
+    sources = sources_of(place.file)
+
+    async def act() -> tuple[int, int]:
+        before = await count(sources)
+        place.lake.rename(place.name("elsewhere"))
+        await follow(sources)
+        return before, await count(sources)
+
+    before, after = asyncio.run(act())
+
+    assert (sources.lake, after) == (place.folder / "elsewhere", before)
+    assert before > 1_000
+
+
+def test_a_lake_that_is_added_is_taken_up(place: Place) -> None:
+    """Where there was none before, at once: there is nothing else to show."""
+    place.write({"files": {"type": "files"}})
+    sources = sources_of(place.file)
+    assert sources.lake is None
+
+    async def act() -> int:
+        place.name(place.lake.name)
+        await follow(sources)
+        return await count(sources)
+
+    assert asyncio.run(act()) > 1_000
+
+
+def test_a_lake_that_holds_nothing_yet_waits_until_it_does(place: Place) -> None:
+    """A path without its folder, which the collector refuses, takes no page away from who looks."""
+    sources = sources_of(place.file)
+
+    async def act() -> tuple[int, int, int]:
+        before = await count(sources)
+        new = place.name("new", "other")
+        await follow(sources)
+        new.mkdir()
+        await follow(sources)
+        meanwhile = await count(sources)
+        assert sources.lake == place.lake
+        shutil.copytree(place.lake / AUDIT, new / AUDIT)
+        await follow(sources)
+        assert sources.lake == new
+        return before, meanwhile, await count(sources)
+
+    assert len(set(asyncio.run(act()))) == 1
+
+
+def test_a_lake_that_is_taken_out_is_shown_as_before(place: Place) -> None:
+    """What it has stays to be seen while the board runs."""
+    sources = sources_of(place.file)
+
+    async def act() -> int:
+        place.write({"files": {"type": "files"}})
+        await follow(sources)
+        return await count(sources)
+
+    assert asyncio.run(act()) > 1_000
+
+
+def test_a_query_that_runs_ends_in_the_lake_it_began_in(place: Place) -> None:
+    """And the reader of the lake before lets go of it once nobody asks it any more."""
+    sources = sources_of(place.file)
+    assert sources.facts is not None
+    old = weakref.ref(sources.facts)
+
+    async def act() -> int:
+        new = place.name("new")
+        shutil.copytree(place.lake, new)
+        asking = asyncio.create_task(count(sources))
+        await asyncio.sleep(0)
+        await follow(sources)
+        assert sources.lake == new
+        return await asking
+
+    assert asyncio.run(act()) > 1_000
+    assert old() is None
+
+
+def test_a_lake_that_is_new_is_not_called_gone(place: Place) -> None:
+    """Records went to other outputs before; one that had records and has no folder is gone."""
+    place.write({"devo": {"type": "files"}})
+    sources = sources_of(place.file)
+    place.name("new", "other")
+    asyncio.run(follow(sources))
+
+    empty = asyncio.run(no_records(VIEW, sources))
+
+    assert empty.why == "The lake is new, and no record has arrived in it yet."
+    assert asyncio.run(sources.lost_lake()) is None
+    place.name("nowhere")
+    asyncio.run(follow(sources))
+    assert (asyncio.run(no_records(VIEW, sources))).why.lower().startswith(LAKE_GONE)
+
+
+def test_a_state_directory_that_is_another_counts_with_a_restart(place: Place) -> None:
+    """As for the collector, whose ledger is where it was; nothing else is lost by it."""
+    sources = sources_of(place.file)
+    before = sources.settings.state_directory
+
+    place.write({"lake": {"type": "lake"}}, detections={"enabled": False})
+    document = json.loads(place.file.read_text())
+    document["globals"] = document.get("globals", {}) | {
+        "persistence": {"type": "filesystem", "config": {"directory_name": "other-state"}}
+    }
+    place.file.write_text(json.dumps(document))
+    asyncio.run(sources.take_up())
+
+    assert sources.settings.detections.enabled is False
+    assert sources.settings.state_directory == before
+
+
+def test_the_served_board_follows_with_pages_trail_and_rollups(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart, as `board` and `run --board` serve it."""
+    monkeypatch.setattr(m365watch.tenancy.watching, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.boarding, "LAKE_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.boarding, "ROLLUPS_EVERY_S", 0.05)
+    settings = load_settings(place.file, environment={}, for_reading=True)
+    moved = place.folder / "moved"
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                await asyncio.sleep(0.02)
+
+    async def act() -> None:
+        stop, told = asyncio.Event(), asyncio.Event()
+        with kept_port() as port:
+            serving = asyncio.create_task(
+                serve_board(
+                    settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop, tell=told.set
+                )
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                await told.wait()
+            place.lake.rename(moved)
+            shutil.rmtree(moved / "rollups", ignore_errors=True)
+            place.name("moved")
+            await until((moved / "rollups").exists)
+            await _look(port)
+            stop.set()
+            await serving
+
+    asyncio.run(act())
+
+    assert not (place.lake / TRAIL_TABLE.name).exists()
+    noted = list_deeds(moved, place.folder / "nothing", MONTH)
+    assert [one.path for one in noted] == ["/api/v1/overview/figures"]
+
+
+async def _look(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = f"GET /api/v1/overview/figures HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    writer.write(request.encode())
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
