@@ -8,8 +8,17 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from m365watch.lake.checking import list_file_faults
+from m365watch.lake.lost_commits import are_commits_lost
 from m365watch.lake.schema import TABLES, TableShape
-from m365watch.lake.unsound import BACK_FIX, ROOM_FIX, Cause, back_fix, cause_in_commits, refusal_of
+from m365watch.lake.unsound import (
+    BACK_FIX,
+    ROOM_FIX,
+    Cause,
+    back_fix,
+    cause_in_commits,
+    cause_of_loss,
+    refusal_of,
+)
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason, system_number_of
 
 LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
@@ -32,7 +41,10 @@ def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | Non
     for shape in tables:
         table = lake / shape.name
         try:
-            if DeltaTable.is_deltatable(str(table)):
+            if not DeltaTable.is_deltatable(str(table)):
+                if are_commits_lost(table):
+                    return cause_of_loss(table)
+            else:
                 for path, reason in list_file_faults(table, DeltaTable(table)):
                     return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
         except WRITE_FAILURES as failure:

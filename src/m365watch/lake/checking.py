@@ -19,10 +19,19 @@ from m365watch.lake.files import (
     hides_rows,
     list_known_files,
 )
+from m365watch.lake.lost_commits import are_commits_lost
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
-from m365watch.lake.unsound import TORN_FIX, back_fix, list_commit_faults, refusal_of, torn_off, why_newer
+from m365watch.lake.unsound import (
+    TORN_FIX,
+    back_fix,
+    cause_of_loss,
+    list_commit_faults,
+    refusal_of,
+    torn_off,
+    why_newer,
+)
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.values import dataclass
 
@@ -103,7 +112,10 @@ def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
     """
     found = Checked()
     for shape in TABLES:
-        if DeltaTable.is_deltatable(str(lake / shape.name)):
+        if are_commits_lost(lake / shape.name):
+            cause = cause_of_loss(lake / shape.name)
+            found.add(f"{cause.what}: {cause.fix}")
+        elif DeltaTable.is_deltatable(str(lake / shape.name)):
             _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
     for problem in rollup_problems(lake, lambda path: _problem_of_rollup(path, reads_all=reads_all)):
         found.add(problem)

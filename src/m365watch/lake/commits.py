@@ -20,8 +20,6 @@ from deltalake import DeltaTable, PostCommitHookProperties
 from m365watch.durable import size_of, sync_file, sync_folder
 
 COMMITS_PER_CHECKPOINT = 50
-OF_YOUNG = {0, 1}
-"""The commit that makes a table, and that of its first batch."""
 TORN_SUFFIX = ".torn"
 NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """For a commit: Delta's own checkpoint would not be on the disk when the commits before it go."""
@@ -133,25 +131,41 @@ def set_torn_aside(table_directory: Path) -> list[str]:
     return [path.name for path in torn]
 
 
+def is_unmade(table_directory: Path) -> bool:
+    """Whether a start makes the table: nothing of its log came to the disk, but for names of commits."""
+    return _is_unmade(*_read_commits(table_directory))
+
+
 def list_torn(table_directory: Path) -> list[Path]:
     """The files of the log that a power cut has kept from the disk, and with which nothing is lost.
 
-    That is a checkpoint, while all commits that it stands for are there, and the commits of a table that is
-    empty with them. A later commit that is empty needs nothing: Delta takes it for one without changes, and
-    its batch, which was acknowledged to nobody, comes again. Whatever else is not whole is damage.
+    That is a checkpoint, while all commits that it stands for are there, and the commits of a table that has
+    none with contents. A later commit that is empty needs nothing: Delta takes it for one without changes,
+    and its batch, which was acknowledged to nobody, comes again. Whatever else is not whole is damage.
     """
-    folder = commits_of(table_directory)
-    if not folder.is_dir():
-        return []
-    paths = sorted(folder.iterdir())
-    commits = {int(found[1]): path for path in paths if (found := _COMMIT.fullmatch(path.name))}
-    checkpoints: dict[int, list[Path]] = {}
-    for path in paths:
-        if found := _CHECKPOINT.fullmatch(path.name):
-            checkpoints.setdefault(int(found[1]), []).append(path)
-    if not checkpoints and set(commits) <= OF_YOUNG and not any(map(size_of, commits.values())):
+    commits, checkpoints = _read_commits(table_directory)
+    if _is_unmade(commits, checkpoints):
         return list(commits.values())
-    return _torn_checkpoint(folder, commits, checkpoints, noted_version=last_checkpoint(table_directory))
+    return _torn_checkpoint(
+        commits_of(table_directory), commits, checkpoints, noted_version=last_checkpoint(table_directory)
+    )
+
+
+def _read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list[Path]]]:
+    """The commits, and each checkpoint's files, by version; nothing where there is no log."""
+    commits: dict[int, Path] = {}
+    checkpoints: dict[int, list[Path]] = {}
+    folder = commits_of(table_directory)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if found := _COMMIT.fullmatch(path.name):
+            commits[int(found[1])] = path
+        elif found := _CHECKPOINT.fullmatch(path.name):
+            checkpoints.setdefault(int(found[1]), []).append(path)
+    return commits, checkpoints
+
+
+def _is_unmade(commits: Mapping[int, Path], checkpoints: Mapping[int, list[Path]]) -> bool:
+    return not checkpoints and not any(map(size_of, commits.values()))
 
 
 def _torn_checkpoint(

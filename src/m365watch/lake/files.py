@@ -32,9 +32,10 @@ from m365watch.lake.commits import (
     sync_commits,
     sync_found,
 )
+from m365watch.lake.lost_commits import are_commits_lost
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
-from m365watch.lake.unsound import cause_in_commits
+from m365watch.lake.unsound import cause_in_commits, cause_of_loss
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
@@ -114,10 +115,11 @@ def commits_named(directory: Path) -> Iterator[None]:
 def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
     """The table as it stands now; None where nothing was ever written to it.
 
-    Raises: LakeUnusable: its log cannot be read, or another engine hides rows of it in a way that
+    Raises: LakeUnusable: its log is gone or cannot be read, or another engine hides rows of it in a way that
     this version does not know.
     """
     if not DeltaTable.is_deltatable(str(lake / shape.name)):
+        refuse_lost_commits(lake / shape.name)
         return None
     with commits_named(lake / shape.name):
         table = DeltaTable(lake / shape.name)
@@ -130,16 +132,24 @@ def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
     return table
 
 
+def refuse_lost_commits(table_directory: Path) -> None:
+    """Nothing, where there never was a table. Raises: LakeUnusable."""
+    if are_commits_lost(table_directory):
+        cause = cause_of_loss(table_directory)
+        raise LakeUnusable(cause.what, fix=cause.fix, where=str(table_directory.parent))
+
+
 def require_lake(lake: Path) -> None:
     """Nothing, where there is a lake.
 
-    Raises: LakeMissing; LakeUnusable: this user may not see whether there is.
+    Raises: LakeMissing; LakeUnusable: its log is gone, or this user may not see whether there is.
     """
     for folder in (lake, lake / AUDIT_TABLE.name):
         if closed := why_shut(folder):
             fix = "run this as the user whose lake it is, or let this one in"
             raise LakeUnusable(f"it cannot be read: {closed}", fix=fix, where=str(folder))
     if not DeltaTable.is_deltatable(str(lake / AUDIT_TABLE.name)):
+        refuse_lost_commits(lake / AUDIT_TABLE.name)
         raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
 
 

@@ -33,6 +33,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from m365watch.lake.lost_commits import CommitsLost, require_commits
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 from m365watch.plain import plain
@@ -196,7 +197,7 @@ def _open_tables(lake: Path) -> tuple[dict[str, AllowedRows], list[Damaged]]:
     for shape in TABLES:
         try:
             tables[shape.name] = _open_rows(lake, shape)
-        except DeltaError as failure:
+        except (DeltaError, CommitsLost) as failure:
             damaged.append(Damaged(shape, failure))
     return tables, damaged
 
@@ -263,11 +264,12 @@ class AllowedRows(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow is unt
 def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
     """The table as it stands now; without rows where there is no table yet.
 
-    Raises: Foreign; DeltaError: the table's own records of itself are damaged.
+    Raises: Foreign; DeltaError, CommitsLost: the table's own records of itself are damaged, or gone.
     """
     directory = lake / shape.name
     files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
     if not DeltaTable.is_deltatable(str(directory)):
+        require_commits(directory)
         return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
     delta = DeltaTable(directory)
     if shape is AUDIT_TABLE and not _OUR_COLUMNS.issubset(field.name for field in delta.schema().fields):

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from m365watch.errors import LakeMissing, OutputUnavailable
 from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.causes import cause_of
-from m365watch.lake.files import list_files
+from m365watch.lake.files import list_files, refuse_lost_commits
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
@@ -196,6 +196,7 @@ class LakeScan:
     def _dataset(self) -> ds.Dataset:
         """The table as it is now: files that upkeep has merged meanwhile are read under their new names."""
         if not DeltaTable.is_deltatable(str(self._directory / AUDIT)):
+            refuse_lost_commits(self._directory / AUDIT)
             raise LakeMissing(
                 "there is no lake here", fix="run `m365watch run` first", where=str(self._directory)
             )

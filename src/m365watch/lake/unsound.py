@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import commits_of, list_torn
+from m365watch.lake.lost_commits import are_commits_lost, said_of
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
@@ -74,6 +75,8 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
     newer = why_newer(table, failure)
     if newer is not None:
         return newer
+    if are_commits_lost(table):
+        return cause_of_loss(table)
     torn = torn_off(table)
     if torn:
         return Cause(f"a power cut has torn {table.name}/{torn}", TORN_FIX)
@@ -82,6 +85,11 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
     return Cause(
         f"the log of table {table.name} cannot be read ({plain_reason(failure)})", back_fix(table.name)
     )
+
+
+def cause_of_loss(table: Path) -> Cause:
+    """What is to be said and done where `are_commits_lost`."""
+    return Cause(said_of(table), back_fix(table.name))
 
 
 def why_newer(table: Path, failure: BaseException) -> Cause | None:

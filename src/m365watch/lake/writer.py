@@ -33,6 +33,7 @@ from m365watch.lake.commits import (
     sync_found,
 )
 from m365watch.lake.kernels import keep_equal, unique
+from m365watch.lake.lost_commits import require_commits
 from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
@@ -80,17 +81,20 @@ def plain_reason(failure: BaseException) -> str:
 class OpenTable:
     """A table of a lake, open for appending by one process."""
 
-    def __init__(self, lake: Path, shape: TableShape, *, durable_later: bool = False) -> None:
-        """Open the table below the directory `lake`; make it if it is not there.
+    def __init__(
+        self, lake: Path, shape: TableShape, *, durable_later: bool = False, is_acknowledged: bool = False
+    ) -> None:
+        """Open the table below the directory `lake`; make it if it was never there.
 
         All that is there is durable at once, for who comes after a process that was killed believes what it
         finds. With `durable_later` a table without rows is with its first commit, which spares a start some
-        waits for it.
+        waits for it. `is_acknowledged` says that there were rows.
 
-        Raises: ForeignTable; any of WRITE_FAILURES.
+        Raises: ForeignTable; any of WRITE_FAILURES, CommitsLost among them.
         """
         self.shape = shape
         self.directory = lake / shape.name
+        require_commits(self.directory, is_acknowledged=is_acknowledged)
         set_torn_aside(self.directory)
         self._delta = _open_table(self.directory, shape)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
@@ -164,17 +168,20 @@ class OpenTable:
 class AuditWriter:
     """Table `audit` of a lake, open for appending by one process."""
 
-    def __init__(self, directory: Path, *, app_id: str, syncing: Executor | None = None) -> None:
-        """Open the table below the lake's `directory`; make it if it is not there.
+    def __init__(
+        self, directory: Path, *, app_id: str, syncing: Executor | None = None, is_acknowledged: bool = False
+    ) -> None:
+        """Open the table below the lake's `directory`; make it if it was never there.
 
         Files go to the disk side by side in the threads of `syncing`; without it, one after the other.
+        `is_acknowledged` says that a batch was.
 
-        Raises: ForeignTable; any of WRITE_FAILURES.
+        Raises: ForeignTable; any of WRITE_FAILURES, CommitsLost among them.
         """
         self.app_id = app_id
         self._syncing = syncing
         self._lake = directory
-        self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True)
+        self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True, is_acknowledged=is_acknowledged)
         self._synced_days: set[date] = set()
         """Days whose folders are on the disk, as far as is known here."""
 
