@@ -53,7 +53,7 @@ class App:
 
 def is_by_object(command: str) -> bool:
     """Whether the command takes an application by an object's id, which does not tell whose it is."""
-    return _GET_REGISTRATION in command or _GET_PRINCIPAL in command
+    return f"{_GET_REGISTRATION} '" in command or f"{_GET_PRINCIPAL} '" in command
 
 
 def acting_app(name: str) -> App | None:

@@ -17,7 +17,30 @@ from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
 _LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
 _UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
 """Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
-_LOOK_AT_KEYS = "$app | Format-List Id,AppId,PasswordCredentials,KeyCredentials"
+_KEYS_SHOWN = "Format-List KeyId,DisplayName,Type,Usage,StartDateTime,EndDateTime"
+_SECRETS_SHOWN = "Format-List KeyId,DisplayName,Hint,StartDateTime,EndDateTime"
+"""By themselves: of a list within a list PowerShell shows the first four."""
+_CERTIFICATE_OF_PRINCIPAL = (
+    "$keys = (Get-MgServicePrincipal -ServicePrincipalId $app.Id -Property KeyCredentials).KeyCredentials",
+    f"$keys | {_KEYS_SHOWN}",
+    (
+        "# with the KeyId of the one that has to go in place of KEY: Update-MgServicePrincipal"
+        " -ServicePrincipalId $app.Id -KeyCredentials @($keys | Where-Object KeyId -ne 'KEY')"
+    ),
+)
+"""Removes one of them: what is given takes the place of all, and a key is whole only where it is asked for.
+
+Source: Microsoft Graph, "Update servicePrincipal" and keyCredential; removeKey is for who has such a key.
+"""
+_ON_PRINCIPAL = (
+    "On the service principal no page of Entra shows it (Enterprise applications has SAML's certificates"
+    " alone): the last command keeps all but that one. Where it is refused, nothing has changed."
+)
+_ON_REGISTRATION = (
+    "On the registration Entra's pages remove it: App registrations, the application, Certificates & secrets."
+)
+_OF_PRINCIPAL = frozenset({"add service principal credentials.", "update service principal."})
+_OF_REGISTRATION = "update application"
 _GUESS = "What was added since"
 _KEYS = "m365.gained.KeyDescription"
 _KEY = re.compile(r"\[KeyIdentifier=([\w-]+),KeyType=(\w+)")
@@ -204,7 +227,7 @@ def remove_credential(clues: Clues) -> list[Step]:
     for app in clues.applications:
         whose = f'{app.told} ("{name}")' if name and not guid_in(name) else app.told
         steps += [_credentials(app, whose, secrets, since=clues.first_at)] if has_secrets else []
-        steps += [_certificates(app, whose, by_hand)] if by_hand else []
+        steps += [_certificates(app, whose, by_hand, clues.operation)] if by_hand else []
     return steps
 
 
@@ -215,22 +238,22 @@ def without_guesses(steps: Sequence[Step]) -> list[Step]:
     return [one for one in steps if one not in guesses or one.operations not in known]
 
 
-def _registration_of(app: App) -> tuple[str, ...]:
-    """Microsoft's own are registered with Microsoft: here is their service principal alone."""
-    look = "$registration | Format-List Id,AppId,PasswordCredentials,KeyCredentials"
-    return () if is_of_microsoft(app.id) else (app.get_registration, look)
-
-
-def _certificates(app: App, whose: str, keys: Sequence[str]) -> Step:
+def _certificates(app: App, whose: str, keys: Sequence[str], operation: str) -> Step:
+    """By hand, and where the record has it; on either object where that is not known."""
+    is_registered = operation not in _OF_PRINCIPAL and not is_of_microsoft(app.id)
+    is_principal = not is_registered or not operation.startswith(_OF_REGISTRATION)
+    look = (app.get_registration, f"$registration.KeyCredentials | {_KEYS_SHOWN}")
     return Step(
         "remove_credential",
         f"Remove what was added to the application {whose} and is no secret: {', '.join(keys)}",
-        powershell=(*_registration_of(app), app.get_principal, _LOOK_AT_KEYS),
+        powershell=(
+            *(look if is_registered else ()),
+            *((app.get_principal, *_CERTIFICATE_OF_PRINCIPAL) if is_principal else ()),
+        ),
         notes=(
-            (
-                "By hand: it is no secret, and only secrets are removed here. Entra's pages remove it: app"
-                " registrations, the application, Certificates & secrets."
-            ),
+            "By hand: it is no secret, and only secrets are removed by Graph here.",
+            *((_ON_REGISTRATION,) if is_registered else ()),
+            *((_ON_PRINCIPAL,) if is_principal else ()),
         ),
     )
 
@@ -239,9 +262,14 @@ def _credentials(app: App, whose: str, secrets: Sequence[str], *, since: str) ->
     known = f": the record has {', '.join(secrets)}" if secrets else ""
     registered = (app.registration, app.registration_subject, app.identified_registration)
     principal = (app.principal, app.principal_subject, app.identified)
-    registration = _registration_of(app)
-    places = (registered, principal) if registration else (principal,)
-    remove = "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY"
+    # Microsoft's own are registered with Microsoft: here is their service principal alone.
+    is_registered = not is_of_microsoft(app.id)
+    places = (registered, principal) if is_registered else (principal,)
+    of_registration = (
+        app.get_registration,
+        f"$registration.PasswordCredentials | {_SECRETS_SHOWN}",
+        "Remove-MgApplicationPassword -ApplicationId $registration.Id -KeyId KEY",
+    )
     return Step(
         "remove_credential",
         f"Remove credentials of the application {whose} that are not its owner's{known}",
@@ -257,14 +285,16 @@ def _credentials(app: App, whose: str, secrets: Sequence[str], *, since: str) ->
             for path, subject, identified in places
         ),
         powershell=(
-            *((*registration, remove) if registration else ()),
+            *(of_registration if is_registered else ()),
             app.get_principal,
-            _LOOK_AT_KEYS,
+            f"$app.PasswordCredentials | {_SECRETS_SHOWN}",
             "Remove-MgServicePrincipalPassword -ServicePrincipalId $app.Id -KeyId KEY",
+            *(() if secrets else _CERTIFICATE_OF_PRINCIPAL),
         ),
         permissions=("Application.ReadWrite.All",),
         notes=(
             *(() if secrets else (f"{_GUESS} {since} is the likeliest; whoever adds it chooses its dates.",)),
             "Certificates (KeyCredentials) and federated credentials are taken away by hand.",
+            *(() if secrets else (_ON_REGISTRATION, _ON_PRINCIPAL) if is_registered else (_ON_PRINCIPAL,)),
         ),
     )
