@@ -136,7 +136,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     listed = await graph.list(path, most=FOUND_MAX)
     if operation.takes_all and not listed:
         return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
-    found = [one for one in listed if _is_wanted(wanted, one)] if wanted else listed
+    found = [one for one in listed if _is_wanted(operation, wanted, one)] if wanted else listed
     if wanted and not found:
         labels = tuple(_label(operation, one) for one in listed)
         return Looked(
@@ -199,17 +199,24 @@ def _wanted_of(operation: Remove, subject: Document) -> list[tuple[str, str]]:
     return wanted
 
 
-def _is_wanted(wanted: Iterable[tuple[str, str]], found: Document) -> bool:
-    return any(_is_called(value, name, text) for name, value in wanted for text in _texts(found, name))
+def _is_wanted(operation: Remove, wanted: Iterable[tuple[str, str]], found: Document) -> bool:
+    return any(
+        _is_called(value, name, text) or (operation.in_either_case and value.casefold() == text.casefold())
+        for name, value in wanted
+        for text in _texts(found, name)
+    )
 
 
 def _meant(operation: Remove, wanted: Sequence[tuple[str, str]], found: Sequence[Document]) -> list[Document]:
     """What goes without a person's word: none where there are more alike, or the records tell of more."""
+    spelt = {text for one in found for name, _ in wanted for text in _texts(one, name)}
+    if operation.in_either_case and len(spelt) > 1:
+        return []
     alike = [one for one in found if _agrees(operation.alike, one)]
     if operation.agrees:
         alike = [one for one in alike if all(_agrees(each, one) for each in operation.agrees[0])]
         return alike if len(alike) == len(operation.agrees) == 1 else []
-    is_clear = not operation.is_one or all(_is_called_once(one, alike) for one in wanted)
+    is_clear = not operation.is_one or all(_is_called_once(operation, one, alike) for one in wanted)
     return alike if wanted and is_clear else []
 
 
@@ -248,8 +255,8 @@ async def _told_if_it_may_be(graph: Graph, path: str) -> Document:
         return {}
 
 
-def _is_called_once(wanted: tuple[str, str], found: Iterable[Document]) -> bool:
-    return sum(_is_wanted((wanted,), one) for one in found) <= 1
+def _is_called_once(operation: Remove, wanted: tuple[str, str], found: Iterable[Document]) -> bool:
+    return sum(_is_wanted(operation, (wanted,), one) for one in found) <= 1
 
 
 def _is_of_others_too(wanted: Collection[tuple[str, str]], found: Document) -> bool:

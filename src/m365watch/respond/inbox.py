@@ -30,6 +30,8 @@ class _Rule:
     """As PowerShell takes it; empty where Exchange may take it for another's number."""
     name: str
     """What it is called; empty where the record has it by a number, or where that is not certain."""
+    is_typed: bool = False
+    """Whether no record gave it that name: Exchange takes what somebody types for it in either case."""
 
 
 def remove_inbox_rule(clues: Clues) -> list[Step]:
@@ -56,7 +58,7 @@ def _of_mailbox(clues: Clues, mailbox: str) -> list[Step]:
         return [_by_name(clues, mailbox, told)]
     if not names.take(its):
         return []
-    rule = told if told.name == its.name else _called(its.name)
+    rule = replace(told if told.name == its.name else _called(its.name), is_typed=its.is_typed)
     former = [one for one in _former_names(its, mailbox) if not names.is_held(one)]
     steps = [
         _by_name(clues, mailbox, rule) if is_whole(its.name) else _pick_rules(mailbox),
@@ -156,7 +158,8 @@ def _by_identity(identity: str, mailbox: str) -> _Rule:
         rest = identity
     elif path.rpartition("/")[2].lower() not in (mailbox.lower(), mailbox.lower().partition("@")[0]):
         return _Rule(identity, identity, "")
-    return _Rule(rest or identity, identity if mark else rest, "" if rest.isdecimal() else rest)
+    name = "" if rest.isdecimal() else rest
+    return _Rule(rest or identity, identity if mark else rest, name, is_typed=True)
 
 
 def _pick_rules(mailbox: str) -> Step:
@@ -188,7 +191,7 @@ def _inbox_rule(
     )
     if not (is_account(mailbox) and rule.name):
         return replace(step, notes=(_why(mailbox), *step.notes))
-    operation = _remove_rules(mailbox, rule.name, doings)
+    operation = _remove_rules(mailbox, rule.name, doings, in_either_case=rule.is_typed)
     is_told = bool(doings) and all(map(tells_apart, doings))
     step = replace(
         step,
@@ -245,7 +248,9 @@ def _folders(user: str, doings: Sequence[Agreement]) -> tuple[tuple[str, str], .
     )
 
 
-def _remove_rules(mailbox: str, name: str = "", doings: tuple[Agreement, ...] = ()) -> Remove:
+def _remove_rules(
+    mailbox: str, name: str = "", doings: tuple[Agreement, ...] = (), *, in_either_case: bool = False
+) -> Remove:
     user = path_of(Account(mailbox))
     path = f"{user}/mailFolders/inbox/messageRules"
     return Remove(
@@ -258,6 +263,7 @@ def _remove_rules(mailbox: str, name: str = "", doings: tuple[Agreement, ...] = 
         wanted=(("displayName", name),) if name else (),
         agrees=doings,
         folders=_folders(user, doings),
+        in_either_case=in_either_case,
         is_one=True,  # an intruder may call a rule as the owner's is called
         owner=f"{user}?$select=id",
         restored_at=path,

@@ -68,6 +68,8 @@ class KnownRule:
         self.name = name
         self.since = at
         """When a record gave it the name that it has."""
+        self.is_typed = not _name_in(record)
+        """Whether none did, so that it may be spelt in other capitals: cmdlets take it in either case."""
         self.first = at
         self.got_at_s = {name: at.at_s}
         """By the names that a record gave it."""
@@ -90,6 +92,11 @@ class KnownRule:
         self.seen_at_s = at.at_s
         self.numbers |= _numbers_in(record)
         self.records.append(record)
+        is_given = bool(_name_in(record))
+        if is_given and self.is_typed and name.lower() == self.name.lower():
+            self.got_at_s[name] = self.got_at_s.pop(self.name)
+            self.name = name
+        self.is_typed &= not is_given
         if name != self.name:
             self.given_up_at_s.pop(name, None)
             self.given_up_at_s[self.name] = at.at_s
@@ -136,7 +143,7 @@ class Names:
 
     def add(self, record: Record, at: Moment, *, of: str = "") -> None:
         """One record more, later than those before it; `of` names a mailbox that may be this one."""
-        name = next((record[one] for one in BY_NAME if record.get(one)), "")
+        name = _name_in(record)
         identities = _identities(record, as_told=True)
         rule = self._find(record, name, of)
         if rule is not None:
@@ -176,9 +183,12 @@ class Names:
         return [*dict.fromkeys(told)]
 
     def is_shared(self, name: str) -> bool:
-        """Whether the records have more than one rule of this mailbox that is, or was, called so."""
+        """Whether the records have more than one rule of this mailbox that is, or was, called so.
+
+        In either case: of two that differ in that alone no record tells which one a cmdlet took.
+        """
         every = (rule for rule in self._once_called(name) if not rule.mailbox)
-        return sum(name in (rule.name, *rule.given_up_at_s) for rule in every) > 1
+        return sum(rule.name.lower() == name.lower() or _gave_up(rule, name) for rule in every) > 1
 
     def is_held(self, name: str) -> bool:
         """Whether one of the alert's is called so."""
@@ -233,6 +243,11 @@ class Names:
         return next((rule for rule in known if rule.mailbox == of), None)
 
 
+def _name_in(record: Record) -> str:
+    """The name that a record gives a rule; empty where it gives none."""
+    return next((record[one] for one in BY_NAME if record.get(one)), "")
+
+
 def _gave_up(rule: KnownRule, name: str) -> bool:
     return name.lower() in {one.lower() for one in rule.given_up_at_s}
 
@@ -263,7 +278,7 @@ def _identities(record: Record, *, as_told: bool = False) -> list[str]:
 
 def _numbers_in(record: Record) -> frozenset[str]:
     """By which Exchange and Outlook know the rule, however it is called."""
-    named = next((record[one] for one in BY_NAME if record.get(one)), "")
+    named = _name_in(record)
     identity = record.get("Parameters.Identity", "")
     by_object = record.get("ObjectId", "").partition("\\")[2]
     ends = (identity.partition("\\")[2] or identity, "" if by_object == named else by_object)

@@ -114,6 +114,8 @@ class Remove:
     """Whether it may be done to Microsoft's own as well: it takes away what was added here."""
     is_named: bool = True
     """Whether what is wanted may be there under another name, where it is not found."""
+    in_either_case: bool = False
+    """Whether what is wanted may be spelt in other capitals: of two that differ so a person picks."""
     is_one: bool = False
     """Whether each name means one thing of the list, so that a person picks where more are called so."""
     takes_all: bool = False
