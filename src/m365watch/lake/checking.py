@@ -19,6 +19,7 @@ from m365watch.lake.files import (
     hides_rows,
     list_known_files,
 )
+from m365watch.lake.following import list_lost_batches
 from m365watch.lake.lost_commits import are_commits_lost
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
@@ -137,6 +138,8 @@ def _check_table(
     checked = CheckedTable(shape.name, table.version())
     if hides_rows(table):
         found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
+    for path, reason in list_lost_batches(directory, table.version()):
+        found.add(f"{shape.name}/{path}: {reason}: {_back(shape.name)}")
     known = sorted(list_known_files(table), key=lambda one: one.file.path)
     for place, one in enumerate(known):
         progress(f"checking {shape.name}", place, len(known))
@@ -146,10 +149,10 @@ def _check_table(
         checked.records += one.rows or 0
         checked.size_bytes += one.file.size_bytes
     named = {one.file.path for one in known}
-    for path in directory.glob(f"{PARTITION}=*/*.parquet"):
-        if path.relative_to(directory).as_posix() not in named:
+    for stray in directory.glob(f"{PARTITION}=*/*.parquet"):
+        if stray.relative_to(directory).as_posix() not in named:
             checked.unnamed_files += 1
-            checked.unnamed_bytes += size_of(path)
+            checked.unnamed_bytes += size_of(stray)
     found.tables.append(checked)
 
 

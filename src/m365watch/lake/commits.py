@@ -48,6 +48,16 @@ def commits_of(table_directory: Path) -> Path:
     return table_directory / "_delta_log"
 
 
+def commit_path(table_directory: Path, version: int) -> Path:
+    """The file of the commit that made this version."""
+    return commits_of(table_directory) / f"{version:020}.json"
+
+
+def newest_checkpoint(table_directory: Path) -> int:
+    """The version of the newest checkpoint's files, whatever the note says; -1 where there is none."""
+    return max(_read_commits(table_directory)[1], default=-1)
+
+
 def last_checkpoint(table_directory: Path) -> int | None:
     """The version of the newest checkpoint; None where there is none, or its note cannot be read."""
     try:
@@ -62,12 +72,11 @@ def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
 
     Another process's commits count too: without them Delta cannot read past the hole.
     """
-    folder = commits_of(table_directory)
     for number in range(after + 1, version + 1):
-        path = folder / f"{number:020}.json"
+        path = commit_path(table_directory, number)
         if path.exists():
             sync_file(path)
-    sync_folder(folder)
+    sync_folder(commits_of(table_directory))
     return version
 
 
@@ -79,7 +88,7 @@ def sync_found(table_directory: Path, version: int) -> int:
     """
     checkpoint = last_checkpoint(table_directory)
     first = -1 if checkpoint is None else checkpoint
-    synced = next(_notes(commits_of(table_directory), range(version, first, -1)), first)
+    synced = next(_notes(table_directory, range(version, first, -1)), first)
     if checkpoint is not None and synced <= checkpoint:
         _sync_checkpoint(table_directory, checkpoint)
     return sync_commits(table_directory, version, after=synced)
@@ -90,11 +99,11 @@ def noted(synced_version: int) -> dict[str, str]:
     return {_SYNCED: str(synced_version)}
 
 
-def _notes(folder: Path, versions: Iterable[int]) -> Iterator[int]:
+def _notes(table_directory: Path, versions: Iterable[int]) -> Iterator[int]:
     """What the commits of these versions note; those of other engines say nothing."""
     for version in versions:
         with suppress(FileNotFoundError):
-            for line in (folder / f"{version:020}.json").read_bytes().splitlines():
+            for line in commit_path(table_directory, version).read_bytes().splitlines():
                 with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     found = msgspec.json.decode(line, type=_Line).commitInfo.get(_SYNCED)
                     if isinstance(found, str) and found.lstrip("-").isdecimal():

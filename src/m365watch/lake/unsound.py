@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from m365watch.durable import size_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import commits_of, list_torn
 from m365watch.lake.lost_commits import are_commits_lost, said_of
@@ -127,6 +128,8 @@ def list_commit_faults(table: Path, *, without: Sequence[str] = ()) -> Iterator[
     for number in range(last + 1, max(commits, default=last) + 1):
         name = f"{number:020}.json"
         reason = _why_no_commit(folder / name) if number in commits else "is missing"
+        if number == 0 and not reason and not size_of(folder / name):
+            reason = "is empty"  # Of a later one it is no fault that keeps the table closed.
         if reason:
             yield f"{COMMITS}/{name}", reason
 

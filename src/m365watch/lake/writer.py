@@ -38,6 +38,8 @@ from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
+BEFORE = "/before"
+"""Behind an app id: under which number the batch before is kept."""
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
@@ -193,7 +195,7 @@ class AuditWriter:
     @property
     def batch_before(self) -> int:
         """The number of the batch before `last_batch`; 0 for none."""
-        return self._table.number_of(_before(self.app_id))
+        return self._table.number_of(self.app_id + BEFORE)
 
     def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
         """Make the batch durable as one commit; one that is in already is left alone.
@@ -208,7 +210,7 @@ class AuditWriter:
         if parts is None:
             parts = write_batch(self._lake, batch, app_id=self.app_id)
         self._sync(parts)
-        self._table.commit(parts, numbers={self.app_id: batch.number, _before(self.app_id): last_batch})
+        self._table.commit(parts, numbers={self.app_id: batch.number, self.app_id + BEFORE: last_batch})
 
     def _sync(self, parts: Sequence[Part]) -> None:
         """Return once the files, and their folders, would outlive a power cut."""
@@ -254,10 +256,6 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
 def file_prefix(app_id: str) -> str:
     """How the names of the files begin that a collector's output writes."""
     return hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
-
-
-def _before(app_id: str) -> str:
-    return f"{app_id}/before"
 
 
 def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
