@@ -12,11 +12,12 @@ import pytest
 from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
+import m365watch.tenancy.watching
 from m365watch.clock import SystemClock, system_random
 from m365watch.collection import Outcome
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import OutputSettings, Settings
-from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable, SettingsRefused
 from m365watch.reloading import Reload
 from m365watch.renewing import RenewingCollector
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
@@ -26,7 +27,9 @@ from m365watch.testing.outputs import FakeOutput
 Result = TypeVar("Result")
 Document = dict[str, Any]
 LAKE: Document = {"lake": {"type": "lake"}}
-BOTH: Document = {**LAKE, "files": {"type": "files"}}
+FILES: Document = {"files": {"type": "files"}}
+BOTH: Document = {**LAKE, **FILES}
+NEVER_S = 100_000.0
 FLAWLESS = Verdict([], [], [])
 UNUSABLE = OutputUnusable("the table is not ours", fix="name another", where="output files")
 AWAY = OutputUnavailable("the disk is full", where="output lake")
@@ -52,13 +55,17 @@ class Openable(FakeOutput):
 class Site:
     """A simulated tenant, outputs that live as long as it does, and a collector that can be renewed."""
 
-    def __init__(self, folder: Path, running: RunningSimulator) -> None:
+    def __init__(self, folder: Path, running: RunningSimulator, *, reopen_s: float, watches: bool) -> None:
         self.folder = folder
         self.running = running
         self.outputs = {name: Openable(name) for name in BOTH}
         self.stop = asyncio.Event()
+        self.watches = watches
+        self.file = folder / "m365watch.json"
         self.says = self.settings(LAKE)
-        self.reload = Reload([folder / "m365watch.json"], lambda _: self.says, SystemClock())
+        self.mistake: CollectorError | None = None
+        """Why it cannot be read."""
+        self.reload = Reload([self.file], self._load, SystemClock())
         self.had: list[tuple[str, ...]] = []
         """The outputs of each collector but the first."""
         self.collector = RenewingCollector(
@@ -68,13 +75,18 @@ class Site:
             reload=self.reload,
             build_output=self._output,
             on_settings=lambda settings: self.had.append(tuple(one.name for one in settings.outputs)),
-            reopen_s=0.05,
+            reopen_s=reopen_s,
         )
 
     def settings(self, outputs: Document) -> Settings:
         document = self.running.configuration(outputs=outputs) | {"detections": {"enabled": False}}
-        document["globals"]["watch_configuration"] = False
-        return parse_settings(document, path=self.folder / "m365watch.json", environment={})
+        document["globals"]["watch_configuration"] = self.watches
+        return parse_settings(document, path=self.file, environment={})
+
+    def _load(self, _: Settings) -> Settings:
+        if self.mistake is not None:
+            raise self.mistake
+        return self.says
 
     def _output(self, settings: OutputSettings) -> Openable:
         return self.outputs[settings.name]
@@ -99,13 +111,15 @@ class Site:
         return self.running.tenants[0].truth().judge(self.outputs["lake"].disk.records)
 
 
-def run(folder: Path, use: Callable[[Site], Awaitable[Result]]) -> tuple[Result, Outcome, list[str]]:
+def run(
+    folder: Path, use: Callable[[Site], Awaitable[Result]], *, reopen_s: float = 0.05, watches: bool = False
+) -> tuple[Result, Outcome, list[str]]:
     """What `use` finds while the collector runs, how that ends, and what was said."""
     simulated = SimulationSettings(seed=3, days=1, records_per_day=60, live=False)
 
     async def main() -> tuple[Result, Outcome]:
         async with simulator_running(simulated, clock=SystemClock()) as running:
-            site = Site(folder, running)
+            site = Site(folder, running, reopen_s=reopen_s, watches=watches)
             collecting = asyncio.create_task(site.collector.run(once=False, stop=site.stop))
             try:
                 result = await use(site)
@@ -201,3 +215,67 @@ def test_a_stop_while_it_is_waited_for_ends_the_run(tmp_path: Path) -> None:
 
     assert (outcome.exit_code, outcome.has_started) == (0, True)
     assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count
+
+
+def test_a_mended_configuration_is_taken_up_while_outputs_are_waited_for(tmp_path: Path) -> None:
+    """At once, when it is asked for: the next try to open what is away may be long in coming."""
+
+    async def use(site: Site) -> list[tuple[str, ...]]:
+        await site.until_complete()
+        site.outputs["lake"].closed = [UNUSABLE, *[AWAY] * 10_000]
+        site.change(BOTH)
+        await site.until(lambda: site.had == [("lake", "files"), ("lake",)])
+        site.change(FILES)
+        await site.until(lambda: site.outputs["files"].opened == 1)
+        return site.had
+
+    had, outcome, lines = run(tmp_path, use, reopen_s=NEVER_S)
+
+    assert had == [("lake", "files"), ("lake",), ("files",)]
+    assert outcome.exit_code == 0
+    assert any("outputs.lake" in line for line in lines)
+
+
+def test_a_saved_file_is_read_while_outputs_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while the run collects, where it watches its configuration."""
+    monkeypatch.setattr(m365watch.tenancy.watching, "LOOK_EVERY_S", 0.02)
+
+    async def use(site: Site) -> None:
+        site.file.write_text("first")
+        await site.until_complete()
+        site.outputs["lake"].closed = [UNUSABLE, *[AWAY] * 10_000]
+        site.change(BOTH)
+        await site.until(lambda: site.had == [("lake", "files"), ("lake",)])
+        site.says = site.settings(FILES)
+        site.file.write_text("another")
+        await site.until(lambda: site.outputs["files"].opened == 1)
+
+    _, outcome, _ = run(tmp_path, use, reopen_s=NEVER_S, watches=True)
+
+    assert outcome.exit_code == 0
+
+
+def test_mistakes_are_told_while_outputs_are_waited_for(tmp_path: Path) -> None:
+    """They end no waiting; what the file says without them counts, be it no more than before."""
+
+    async def use(site: Site) -> tuple[list[str], list[str]]:
+        await site.until_complete()
+        site.outputs["lake"].closed = [UNUSABLE, *[AWAY] * 10_000]
+        site.change(BOTH)
+        await site.until(lambda: len(site.had) > 1)
+        site.mistake = SettingsRefused(["inputs: is missing"], where="m365watch.json")
+        site.reload.ask()
+        await site.until(lambda: site.reload.note.mistakes == ["inputs: is missing"])
+        told = site.reload.note.mistakes
+        site.mistake = None
+        site.change(LAKE)
+        await site.until(lambda: not site.reload.note.mistakes)
+        site.outputs["lake"].closed = []
+        await site.until(lambda: site.outputs["lake"].opened == 2)
+        return told, site.reload.note.mistakes
+
+    (told, left), outcome, _ = run(tmp_path, use)
+
+    assert (told, left, outcome.exit_code) == (["inputs: is missing"], [], 0)

@@ -78,6 +78,50 @@ class Reload:
         for one in self.also:
             one()
 
+    async def wait(self, *, watches: bool) -> None:
+        """Return when somebody asks, or, with `watches`, when the files have changed."""
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self.asked.wait())]
+        if watches:
+            waits.append(asyncio.create_task(self.watch.changed()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self.asked.is_set():
+            self.asked.clear()
+            _log.info("the configuration is read again: asked for")
+            self.watch.take_note()
+
+    async def read(self, settings: Settings) -> Change | None:
+        """What the files say by now that a run with `settings` has not; None where they are refused."""
+        try:
+            return plan_change(settings, await self.work(self.load, settings))
+        except CollectorError as error:
+            self.refuse(error)
+        except Exception as error:  # noqa: BLE001 - a configuration that brings a defect to light stops no run
+            self.refuse(defect_of(error, where="reading the configuration again"))
+        return None
+
+    def tell(self, change: Change, settings: Settings) -> None:
+        """Say what of a change of `settings` is taken up, and what is not, and keep it for `status`."""
+        self.warn(change, settings)
+        if change.text:
+            _log.info(f"the configuration is taken up; {change.text}")
+        else:
+            rest = ", but for what needs a restart" if change.needs_restart else ""
+            _log.info(f"the configuration is read; nothing of it has changed{rest}")
+        self.take_note(change)
+
+    def warn(self, change: Change, settings: Settings) -> None:
+        """Say what is odd of a change of `settings`, and what of it needs a restart, as far as it is news."""
+        for warning in change.settings.warnings:
+            if warning not in settings.warnings:
+                _log.warning(warning)
+        for line in change.needs_restart:
+            if line not in self.note.needs_restart:
+                _log.warning(f"{self.note.file}: {line}")
+
 
 class Reloader:
     """Takes up what changes while a run lasts."""
@@ -118,70 +162,38 @@ class Reloader:
         """Take up changes until cancelled, or until one is for the next run."""
         await self._remember()
         while not self._is_over:
-            await self._wait()
+            await self._reload.wait(watches=self._settings.watches_configuration)
             await self.reload()
-
-    async def _wait(self) -> None:
-        """Return when the files have changed, or somebody asks."""
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._reload.asked.wait())]
-        if self._settings.watches_configuration:
-            waits.append(asyncio.create_task(self._reload.watch.changed()))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        if self._reload.asked.is_set():
-            self._reload.asked.clear()
-            _log.info("the configuration is read again: asked for")
-            self._reload.watch.take_note()
 
     async def reload(self) -> None:
         """Read the configuration once and take up what it says, or say why that cannot be done."""
+        change = await self._reload.read(self._settings)
+        if change is None:
+            await self._remember()
+            return
+        if change.renews:
+            self._end(change)
+            return
         try:
-            new = await self._reload.work(self._reload.load, self._settings)
-            change = plan_change(self._settings, new)
-            if change.renews:
-                self._end(change)
-                return
             if change.detections or change.settings.tenants != self._settings.tenants:
                 await self._apply(change)
-            self._tell(change)
+            self._reload.tell(change, self._settings)
             self._settings = change.settings
         except CollectorError as error:
             self._reload.refuse(error)
         except Exception as error:  # noqa: BLE001 - a configuration that brings a defect to light stops no run
-            self._reload.refuse(defect_of(error, where="reading the configuration again"))
+            self._reload.refuse(defect_of(error, where="taking up the configuration"))
         await self._remember()
 
     def _end(self, change: Change) -> None:
         """Leave the change to a run that begins with it."""
-        self._warn(change)
+        self._reload.warn(change, self._settings)
         _log.info(
             f"the configuration has changed; {change.text}: what is in flight is finished first, then the "
             "collector goes on with it"
         )
         self._is_over = True
         self._renew(change)
-
-    def _tell(self, change: Change) -> None:
-        """What was taken up, and what was not."""
-        self._warn(change)
-        if change.text:
-            _log.info(f"the configuration is taken up; {change.text}")
-        else:
-            rest = ", but for what needs a restart" if change.needs_restart else ""
-            _log.info(f"the configuration is read; nothing of it has changed{rest}")
-        self._reload.take_note(change)
-
-    def _warn(self, change: Change) -> None:
-        for warning in change.settings.warnings:
-            if warning not in self._settings.warnings:
-                _log.warning(warning)
-        note = self._reload.note
-        for line in change.needs_restart:
-            if line not in note.needs_restart:
-                _log.warning(f"{note.file}: {line}")
 
     async def _remember(self) -> None:
         # What is not remembered now is remembered with the next reading.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import structlog
@@ -101,8 +101,25 @@ class RenewingCollector:
         return replace(outcome, has_started=has_started or outcome.has_started)
 
     async def _go_on(self, change: Change, outcome: Outcome, stop: asyncio.Event) -> Outcome:
-        """Collect with the change, or as before where it cannot be opened; `outcome` if stopped before."""
-        old, note = self.settings, self._reload.note
+        """Collect with the change, or as before where it cannot be opened; `outcome` if stopped before.
+
+        What was open before and is away just now is waited for. So is an output that cannot be used by now,
+        as with a full disk: while it was open, batches waited. What the files say meanwhile is taken up.
+        """
+        before = self.settings
+        wanted: Change | None = change
+        while not stop.is_set():
+            if wanted is not None:
+                ended, wanted = await self._try(wanted, stop), None
+            elif (ended := await self._try_again(before, stop)) is None:
+                wanted, before = await self._read_meanwhile(before, stop)
+            if ended is not None:
+                return ended
+        return outcome
+
+    async def _try(self, change: Change, stop: asyncio.Event) -> Outcome | None:
+        """How a collector with the change ends; None where it cannot be opened, which is told."""
+        note = self._reload.note
         self._reload.take_note(change)
         self._take(change.settings)
         try:
@@ -113,25 +130,41 @@ class RenewingCollector:
             self._reload.note = note
             known = error if isinstance(error, CollectorError) else defect_of(error, where="a new collector")
             self._reload.refuse(known, then=_THEN)
-        return await self._go_back(old, outcome, stop)
+        return None
 
-    async def _go_back(self, settings: Settings, outcome: Outcome, stop: asyncio.Event) -> Outcome:
-        """Collect with `settings`, which were open before: what is away just now is waited for.
+    async def _try_again(self, settings: Settings, stop: asyncio.Event) -> Outcome | None:
+        """How a collector with settings that were open before ends; None where something is away."""
+        self._take(settings)
+        try:
+            return await self._collect(stop=stop)
+        except (RetryLater, OutputUnusable) as error:
+            if self._collector.has_begun:
+                raise
+            _log.warning(str(error), code=error.code)
+        return None
 
-        So is an output that cannot be used by now, as with a full disk: while it was open, batches waited.
-        """
-        while not stop.is_set():
-            self._take(settings)
-            try:
-                return await self._collect(stop=stop)
-            except (RetryLater, OutputUnusable) as error:
-                if self._collector.has_begun:
-                    raise
-                _log.warning(str(error), code=error.code)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._reopen_s):
-                    await stop.wait()
-        return outcome
+    async def _read_meanwhile(
+        self, settings: Settings, stop: asyncio.Event
+    ) -> tuple[Change | None, Settings]:
+        """What the files say before the next try: a change to be tried, and the settings to go back to."""
+        waits = [
+            asyncio.create_task(stop.wait()),
+            asyncio.create_task(self._reload.wait(watches=settings.watches_configuration)),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=self._reopen_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        if waits[1] not in done or (change := await self._reload.read(settings)) is None:
+            return None, settings
+        if change.renews:
+            self._reload.warn(change, settings)
+            _log.info(f"the configuration has changed; {change.text}: the collector goes on with it")
+            return change, settings
+        self._reload.tell(change, settings)
+        return None, change.settings
 
     def _take(self, settings: Settings) -> None:
         self.progress()  # So that the last one that has begun is the one that is shown.
