@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
 from m365watch.respond.clues import Account, Clues
+from m365watch.respond.looks import of_directory
 from m365watch.respond.quoting import is_account, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Revise, Step
 
@@ -18,6 +19,7 @@ _DOCUMENTATION = tuple(
 
 BRIDGES = "d29b2b05-8046-44ba-8758-1e26182fcf32"
 """The template id of the role Directory Synchronization Accounts. Source: Entra, "Built-in roles"."""
+_DEVICES = of_directory("displayName", "operatingSystem", "registrationDateTime", "accountEnabled")
 ADDRESSES_SHOWN = 10
 """Addresses that a title names."""
 
@@ -56,6 +58,7 @@ def _end_way_in(word: str, one: Account) -> Step:
 def _unless_bridge(step: Step, one: Account) -> Step:
     """Without it nothing is carried any more; but its name is no proof, for anybody can be called so."""
     look = f"Get-MgUserMemberOfAsDirectoryRole -UserId {powershell(one.name)}"
+    columns = "DisplayName,RoleTemplateId"
     only_called_so = (
         "It has the name of the account that carries the directory of the house to Entra, which anybody may"
         " choose. If it has the role Directory Synchronization Accounts, nothing is carried any more once it"
@@ -65,7 +68,7 @@ def _unless_bridge(step: Step, one: Account) -> Step:
         step,
         title=f"{step.title}, unless it carries your directory",
         powershell=(
-            f"{look} -Property DisplayName,RoleTemplateId",
+            f"{look} -All -Property {columns} | Format-Table {columns}",
             *(
                 line if line.startswith("Get-") else f"# unless {BRIDGES} is among these: {line}"
                 for line in step.powershell
@@ -182,7 +185,7 @@ def remove_device(clues: Clues) -> list[Step]:
             "remove_device",
             f"Look at the devices of {one.told}; disable the intruder's",
             powershell=(
-                f"Get-MgUserRegisteredDevice -UserId {powershell(one.name)}",
+                f"Get-MgUserRegisteredDevice -UserId {powershell(one.name)} -All | {_DEVICES}",
                 "Update-MgDevice -DeviceId ID -AccountEnabled:$false",
             ),
             notes=(

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from m365watch.errors import CollectorError, NeedsOperator
 from m365watch.respond.carrying import FOUND_MAX, Document, Graph
+from m365watch.respond.looks import WHO
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
 
@@ -23,12 +24,13 @@ NOT_THE_LAST = (
 )
 LOOK_FOR_ANOTHER = (
     f"Get-MgDirectoryRole -Filter \"roleTemplateId eq '{GLOBAL_ADMINISTRATOR}'\" | ForEach-Object {{"
-    " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -Property UserPrincipalName,AccountEnabled }"
+    " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -All -Property UserPrincipalName,AccountEnabled"
+    " | Format-Table UserPrincipalName,AccountEnabled }"
 )
 """PowerShell that lists them."""
 LOOK_FOR_GROUP = (
     f"Get-MgDirectoryRole -Filter \"roleTemplateId eq '{GLOBAL_ADMINISTRATOR}'\" | ForEach-Object {{"
-    " Get-MgDirectoryRoleMember -DirectoryRoleId $_.Id | Format-List Id,AdditionalProperties }"
+    f" Get-MgDirectoryRoleMember -DirectoryRoleId $_.Id -All | {WHO} }}"
 )
 """The same, groups among them."""
 NOT_BY_GROUP = (

@@ -6,6 +6,7 @@ from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_GROUP, NOT_BY_GROUP
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
+from m365watch.respond.looks import WHO
 from m365watch.respond.quoting import guid_in, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
@@ -49,7 +50,7 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
         powershell=(
             LOOK_FOR_GROUP,
             f"$user = Get-MgUser -UserId {powershell(one.name)}",
-            f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)}",
+            f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)} -All",
             f"Remove-MgGroupMemberByRef -GroupId {_id_or_place(ids)} -DirectoryObjectId $user.Id",
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
@@ -73,7 +74,7 @@ def _group_owner(one: Account, names: tuple[str, ...], group: str) -> Step:
         operations=(operation,) if group else (),
         powershell=(
             f"$user = Get-MgUser -UserId {powershell(one.name)}",
-            f"Get-MgUserOwnedObjectAsGroup -UserId {powershell(one.name)}",
+            f"Get-MgUserOwnedObjectAsGroup -UserId {powershell(one.name)} -All",
             f"Remove-MgGroupOwnerDirectoryObjectByRef -GroupId {place} -DirectoryObjectId $user.Id",
         ),
         permissions=("Group.ReadWrite.All",) if group else (),
@@ -109,7 +110,10 @@ def _close(app: App) -> Step:
         powershell=(
             app.get_registration,
             "$registration | Format-List Id,DisplayName,SignInAudience",
-            "Update-MgApplication -ApplicationId $registration.Id -SignInAudience AzureADMyOrg",
+            (
+                "# if nobody of another tenant rightly uses it: Update-MgApplication"
+                " -ApplicationId $registration.Id -SignInAudience AzureADMyOrg"
+            ),
         ),
         notes=("By hand: see first that nobody of another tenant rightly uses it.",),
     )
@@ -141,7 +145,7 @@ def _application_owner(app: App, owners: tuple[str, ...], *, of_principal: bool)
         ),
         powershell=(
             app.get_principal if of_principal else app.get_registration,
-            f"Get-Mg{noun}Owner -{noun}Id {variable}.Id",
+            f"Get-Mg{noun}Owner -{noun}Id {variable}.Id -All | {WHO}",
             (f"Remove-Mg{noun}OwnerDirectoryObjectByRef -{noun}Id {variable}.Id -DirectoryObjectId OWNER"),
         ),
         permissions=("Application.ReadWrite.All",),

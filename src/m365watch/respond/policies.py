@@ -11,6 +11,7 @@ _PLACE = (
     "By hand: the alert's records have what was changed, of Entra's policies also the values before. The"
     " place is the admin center of Entra, Exchange or Defender."
 )
+_OF_GUEST = "UserType,CreatedDateTime,ExternalUserState"
 _OF_TEAMS = {
     "set-cstenantfederationconfiguration": ("CsTenantFederationConfiguration", "AllowFederatedUsers"),
     "set-csteamsclientconfiguration": ("CsTeamsClientConfiguration", "AllowGuestUser"),
@@ -74,7 +75,7 @@ def _guest(account: str) -> Step:
         _WORD,
         f"See who asked for {account}; disable the account if nobody of yours did",
         powershell=(
-            f"Get-MgUser -UserId {quoted} -Property UserType,CreatedDateTime,ExternalUserState",
+            f"Get-MgUser -UserId {quoted} -Property {_OF_GUEST} | Format-List {_OF_GUEST}",
             f"# if nobody of yours did: Update-MgUser -UserId {quoted} -AccountEnabled:$false",
         ),
         notes=("By hand: guests are invited every day, by people who may do so.",),

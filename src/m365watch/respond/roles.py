@@ -9,6 +9,7 @@ from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
 from m365watch.respond.exchange_names import may_be_an_id
+from m365watch.respond.looks import ROLE, WHO
 from m365watch.respond.quoting import guid_in, is_account, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
@@ -21,6 +22,10 @@ _SEVERAL_SCOPES = (
 _NOT_ELIGIBLE = "A role that Privileged Identity Management made eligible is not among these."
 _ELIGIBLE = "add eligible member to role."
 _GIVES = frozenset({_ELIGIBLE, "add member to role."})
+_OF_HOLDER = "-All -Filter \"principalId eq '$($holder.Id)'\" -ExpandProperty RoleDefinition"
+_ASSIGNMENTS = (
+    f"Get-MgRoleManagementDirectoryRoleAssignment {_OF_HOLDER} | Format-List Id,{ROLE},DirectoryScopeId"
+)
 _AT_GRAPH = {"company administrator": "Global Administrator"}
 """Records have a name for it that Graph has given up."""
 
@@ -111,7 +116,7 @@ def _groups(clues: Clues) -> list[_Holder]:
             subject="",
             id=group,
             notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
-            members=("Get-MgGroupMember -GroupId $holder.Id -All | Format-List Id,AdditionalProperties",),
+            members=(f"Get-MgGroupMember -GroupId $holder.Id -All | {WHO}",),
         )
         for group in map(guid_in, clues.values(GROUP_FIELD))
         if group
@@ -150,7 +155,7 @@ def _of_outsider(one: Account, roles: tuple[_Role, ...]) -> Step:
         powershell=(
             (
                 f"{assignments} -All{only} -ExpandProperty Principal | Format-List"
-                " Id,RoleDefinitionId,@{n='Holder';e={$_.Principal.AdditionalProperties.Values}}"
+                " Id,RoleDefinitionId,@{n='Holder';e={$_.Principal.AdditionalProperties.Values -join ' '}}"
             ),
             (
                 f"# the one that is {powershell(one.name)}: Remove-MgRoleManagementDirectoryRoleAssignment"
@@ -173,7 +178,7 @@ def _look_at_roles(one: _Holder, _: tuple[_Role, ...]) -> Step:
         powershell=(
             one.get,
             *one.members,
-            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($holder.Id)'\"",
+            _ASSIGNMENTS,
         ),
         notes=("By hand: no record gave it one, so that whatever it has is rightly its own until you know.",),
     )
@@ -190,8 +195,8 @@ def _look_at_eligible(one: _Holder, roles: tuple[_Role, ...]) -> Step:
             one.get,
             *one.members,
             (
-                "Get-MgRoleManagementDirectoryRoleEligibilitySchedule"
-                " -Filter \"principalId eq '$($holder.Id)'\""
+                f"Get-MgRoleManagementDirectoryRoleEligibilitySchedule {_OF_HOLDER}"
+                f" | Format-List {ROLE},RoleDefinitionId,DirectoryScopeId"
             ),
             (
                 "New-MgRoleManagementDirectoryRoleEligibilityScheduleRequest -BodyParameter @{action ="
@@ -243,7 +248,7 @@ def _directory_role(one: _Holder, roles: tuple[_Role, ...]) -> Step:
             LOOK_FOR_ANOTHER,
             one.get,
             *one.members,
-            "Get-MgRoleManagementDirectoryRoleAssignment -Filter \"principalId eq '$($holder.Id)'\"",
+            _ASSIGNMENTS,
             "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
         ),
         permissions=tuple(sorted(("RoleManagement.ReadWrite.Directory", *one.permissions))),
