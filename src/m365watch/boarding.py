@@ -21,6 +21,7 @@ from m365watch.board.journal import TrailJournal
 from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
+from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Rests, at_once
 from m365watch.board.server_lines import told_as_ours
 from m365watch.board.serving import Board, Listening
@@ -171,6 +172,9 @@ async def serve_board(
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, lake=lambda: sources.lake, clock=clock)
     sources.trail_trouble = lambda: trail.complaint
+    if entrance is not None:
+        sessions = entrance.sessions
+        sources.count_sessions = lambda: sessions.count(clock.now().timestamp())
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
     server = _Server(config, tell)
@@ -303,10 +307,11 @@ class _Readers:
 
     def __init__(self, rests: Rests | None) -> None:
         self._turn = rests.turn if rests else at_once
+        self._queries = Queries()
         self._open: WeakSet[FactsReader] = WeakSet()
 
     def open(self, lake: Path) -> FactsReader:
-        reader = FactsReader(lake, turn=self._turn)
+        reader = FactsReader(lake, turn=self._turn, queries=self._queries)
         self._open.add(reader)
         return reader
 

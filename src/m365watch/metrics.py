@@ -5,6 +5,7 @@ Source: Prometheus, "Exposition formats", text format 0.0.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -38,7 +39,9 @@ def metrics_text(
         *_latency_lines(book),
         *_credential_lines(applications, now),
         *_notification_lines(targets, now),
-        *_family("read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]),
+        *family_lines(
+            "read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]
+        ),
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -67,18 +70,22 @@ def _feed_lines(feeds: list[FeedProgress], now: datetime) -> list[str]:
     ]
     listed = [(_of(row), row.listed_at.timestamp()) for row in feeds if row.listed_at]
     return [
-        *_family("feed_watermark_timestamp_seconds", "gauge", "Every blob created before is known.", marks),
-        *_family("feed_lag_seconds", "gauge", "Seconds from the watermark to now.", lags),
-        *_family("feed_listed_timestamp_seconds", "gauge", "When a window was last listed whole.", listed),
-        *_family("feed_blobs", "gauge", "Blobs that were listed, each in one state.", states),
-        *_family("feed_records_total", "counter", "Records by what became of them.", records),
-        *_family(
+        *family_lines(
+            "feed_watermark_timestamp_seconds", "gauge", "Every blob created before is known.", marks
+        ),
+        *family_lines("feed_lag_seconds", "gauge", "Seconds from the watermark to now.", lags),
+        *family_lines(
+            "feed_listed_timestamp_seconds", "gauge", "When a window was last listed whole.", listed
+        ),
+        *family_lines("feed_blobs", "gauge", "Blobs that were listed, each in one state.", states),
+        *family_lines("feed_records_total", "counter", "Records by what became of them.", records),
+        *family_lines(
             "feed_unlisted_seconds_total",
             "counter",
             "Content that was never listed, and is lost.",
             [(_of(row), row.unlisted_s) for row in feeds],
         ),
-        *_family(
+        *family_lines(
             "feed_failing",
             "gauge",
             "Whether the feed has an error: 1 passes by itself, 2 needs a person.",
@@ -90,19 +97,19 @@ def _feed_lines(feeds: list[FeedProgress], now: datetime) -> list[str]:
 def _output_lines(outputs: list[OutputProgress]) -> list[str]:
     rows: list[tuple[Mapping[str, str], OutputProgress]] = [({"output": one.name}, one) for one in outputs]
     return [
-        *_family(
+        *family_lines(
             "output_blobs_missing",
             "gauge",
             "Blobs that an output lacks; one that lacks nothing is not listed.",
             [(labels, float(one.blobs_missing)) for labels, one in rows],
         ),
-        *_family(
+        *family_lines(
             "output_blobs_queued",
             "gauge",
             "Those of them in its queue on disk.",
             [(labels, float(one.blobs_queued)) for labels, one in rows],
         ),
-        *_family(
+        *family_lines(
             "output_failing",
             "gauge",
             "Whether the output has an error: 1 passes by itself, 2 needs a person.",
@@ -117,18 +124,9 @@ def _latency_lines(book: Iterable[tuple[SeriesKey, Series]]) -> list[str]:
     for key, series in book:
         values = (str(key.step), key.content_type, key.workload, key.output)
         merged.setdefault(values, Histogram()).merge(series.ever)
-    if not merged:
-        return []
-    name = f"{_PREFIX}latency_seconds"
-    lines = [f"# HELP {name} How long records take, step by step.", f"# TYPE {name} histogram"]
-    for values, histogram in merged.items():
-        labels = dict(zip(("step", "content_type", "workload", "output"), values, strict=True))
-        ends = [*map(_number, BOUNDS_S), "+Inf"]
-        for end, reached in zip(ends, histogram.cumulative(), strict=True):
-            lines.append(f"{name}_bucket{_labels(labels | {'le': end})} {reached}")
-        lines.append(f"{name}_sum{_labels(labels)} {_number(histogram.sum_s)}")
-        lines.append(f"{name}_count{_labels(labels)} {histogram.count}")
-    return lines
+    names = ("step", "content_type", "workload", "output")
+    rows = [(dict(zip(names, values, strict=True)), one) for values, one in merged.items()]
+    return histogram_lines("latency_seconds", "How long records take, step by step.", rows)
 
 
 def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -> list[str]:
@@ -151,11 +149,13 @@ def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -
     unknown = [(labels, float(judged.end.source is Source.UNKNOWN)) for labels, judged in rows]
     left = [(labels, judged.days_left) for labels, judged in rows if judged.days_left is not None]
     return [
-        *_family(
+        *family_lines(
             "credential_expires_timestamp_seconds", "gauge", "When a secret or certificate expires.", known
         ),
-        *_family("credential_expires_days", "gauge", "Days until then, below 0 once it has expired.", left),
-        *_family("credential_expiry_unknown", "gauge", "1 where nobody knows when it expires.", unknown),
+        *family_lines(
+            "credential_expires_days", "gauge", "Days until then, below 0 once it has expired.", left
+        ),
+        *family_lines("credential_expiry_unknown", "gauge", "1 where nobody knows when it expires.", unknown),
     ]
 
 
@@ -166,26 +166,26 @@ def _notification_lines(targets: Sequence[TargetFigures], now: datetime) -> list
         (labels, now.timestamp() - one.oldest_ms / 1000 if one.oldest_ms else 0.0) for labels, one in rows
     ]
     return [
-        *_family(
+        *family_lines(
             "notifications_total",
             "counter",
             "Notifications that a target has taken.",
             [(labels, float(one.sent)) for labels, one in rows],
         ),
-        *_family(
+        *family_lines(
             "notifications_waiting",
             "gauge",
             "Alerts that a target is still to be told of.",
             [(labels, float(one.waiting)) for labels, one in rows],
         ),
-        *_family("notifications_waiting_seconds", "gauge", "How long the oldest has waited.", since),
-        *_family(
+        *family_lines("notifications_waiting_seconds", "gauge", "How long the oldest has waited.", since),
+        *family_lines(
             "notifications_refused",
             "gauge",
             "Notifications that a target refused, kept aside.",
             [(labels, float(one.aside)) for labels, one in rows],
         ),
-        *_family(
+        *family_lines(
             "notifications_failing",
             "gauge",
             "Whether the target could not be told when it was last tried.",
@@ -194,10 +194,30 @@ def _notification_lines(targets: Sequence[TargetFigures], now: datetime) -> list
     ]
 
 
-def _family(name: str, kind: str, says: str, rows: _Rows) -> list[str]:
+def family_lines(name: str, kind: str, says: str, rows: _Rows) -> list[str]:
     """A family's lines; none at all where it has no rows."""
     lines = [f"{_PREFIX}{name}{_labels(labels)} {_number(value)}" for labels, value in rows]
     return [f"# HELP {_PREFIX}{name} {says}", f"# TYPE {_PREFIX}{name} {kind}", *lines] if lines else []
+
+
+def histogram_lines(
+    name: str,
+    says: str,
+    rows: Iterable[tuple[Mapping[str, str], Histogram]],
+    *,
+    bound_max_s: float = math.inf,
+) -> list[str]:
+    """A family of histograms, of which bounds above `bound_max_s` are left out; none without rows."""
+    ends = [_number(bound_s) for bound_s in BOUNDS_S if bound_s <= bound_max_s]
+    full = f"{_PREFIX}{name}"
+    lines = []
+    for labels, histogram in rows:
+        reached = histogram.cumulative()
+        for end, count in zip([*ends, "+Inf"], [*reached[: len(ends)], reached[-1]], strict=True):
+            lines.append(f"{full}_bucket{_labels({**labels, 'le': end})} {count}")
+        lines.append(f"{full}_sum{_labels(labels)} {_number(histogram.sum_s)}")
+        lines.append(f"{full}_count{_labels(labels)} {histogram.count}")
+    return [f"# HELP {full} {says}", f"# TYPE {full} histogram", *lines] if lines else []
 
 
 def _of(row: FeedProgress) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from m365watch.board.narrowing import is_pattern, plain_name
+from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Turn, at_once
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
@@ -105,9 +106,17 @@ def _narrowed(view: View) -> list[Term]:
 class HitsReader:
     """Answers searches in one lake; used by one event loop."""
 
-    def __init__(self, lake: Path, *, part_records: int = PART_RECORDS, turn: Turn = at_once) -> None:
-        """Nothing is opened yet. Before a part is searched, `turn` is awaited."""
+    def __init__(
+        self,
+        lake: Path,
+        *,
+        part_records: int = PART_RECORDS,
+        turn: Turn = at_once,
+        queries: Queries | None = None,
+    ) -> None:
+        """Nothing is opened yet. Before a part is searched, `turn` is awaited; `queries` count it."""
         self._turn = turn
+        self._queries = queries or Queries()
         self._finder = Finder(lake, part_records=part_records)
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-search")
 
@@ -126,8 +135,9 @@ class HitsReader:
             if end_s <= asked.span.start_s:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
-        await self._turn()
-        return await self._stoppable(partial(self._find, asked, rows))
+        with self._queries.one_more("search"):
+            await self._turn()
+            return await self._stoppable(partial(self._find, asked, rows))
 
     async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         """The hits with their records, at most so many, from the newest days on.

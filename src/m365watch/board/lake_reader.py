@@ -21,6 +21,7 @@ import duckdb
 from deltalake import DeltaTable
 
 from m365watch.board.hits_reader import HitsReader
+from m365watch.board.own_figures import Queries
 from m365watch.board.planning import (
     WITHIN,
     Query,
@@ -91,8 +92,9 @@ class FactsReader:
         memory_bytes: int = MEMORY_BYTES,
         limit_s: float = LIMIT_S,
         turn: Turn = at_once,
+        queries: Queries | None = None,
     ) -> None:
-        """Nothing is opened yet. Before a query begins, `turn` is awaited."""
+        """Nothing is opened yet. Before a query begins, `turn` is awaited; `queries` count it."""
         self.lake = lake
         self._commits = lake / AUDIT / "_delta_log"
         self._memory_mib = memory_bytes >> 20
@@ -106,8 +108,9 @@ class FactsReader:
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
         self._committed_at_ns = 0
-        self.hits = HitsReader(lake, turn=turn)
-        self.sql = SqlReader(lake, turn=turn)
+        self.queries = queries or Queries()
+        self.hits = HitsReader(lake, turn=turn, queries=self.queries)
+        self.sql = SqlReader(lake, turn=turn, queries=self.queries)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
@@ -118,6 +121,10 @@ class FactsReader:
         """
         if query.sieve is not None:
             await self.ask(view, query.sieve.query)  # one look for all tables of a page
+        with self.queries.one_more("panel"):
+            return await self._ask(view, query, given)
+
+    async def _ask(self, view: View, query: Query, given: Mapping[str, object]) -> list[Row]:
         await self._turn()
         key = _key(view, query, given)
         asking = self._asking.get(key)

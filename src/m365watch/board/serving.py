@@ -33,6 +33,7 @@ from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import Listeners, tell_news, tell_once, until
 from m365watch.board.meaning import meant
 from m365watch.board.narrowing import DIMENSIONS, NEGATED, NOT, plain_name
+from m365watch.board.own_figures import Measured
 from m365watch.board.pages.registry import PAGES, page_named, pages_shown
 from m365watch.board.panels import Page, Panel
 from m365watch.board.pivots import PATH as INVESTIGATION
@@ -124,6 +125,7 @@ class Board:
             ],
             middleware=[
                 *_proxies_of(listening),
+                Middleware(Measured, requests=sources.requests, clock=sources.clock),
                 *([Middleware(Noted, trail=trail, clock=sources.clock)] if trail else ()),
                 Middleware(
                     Guarded,

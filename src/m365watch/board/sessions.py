@@ -132,6 +132,17 @@ class Sessions:
             _log.error(f"board: sessions cannot be read: {error}; nobody is let in by one")
             return None
 
+    def count(self, now_s: float) -> int:
+        """How many are open: in time, and not of before other grants."""
+        within = (now_s - self._times.idle_s, now_s - self._times.life_s, self._house)
+        try:
+            [number] = self._file.execute(
+                "SELECT count(*) FROM session WHERE used_at > ? AND opened_at > ? AND house = ?", within
+            ).fetchone()
+        except sqlite3.Error:
+            return 0  # whoever comes with one is told, and so is the log
+        return int(number)
+
     def close(self, drawn: str) -> None:
         """End it, if there is one."""
         self._forget(_hashed(drawn))

@@ -16,6 +16,7 @@ from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
 from m365watch.board.name_memory import NameMemory
+from m365watch.board.own_figures import Requests
 from m365watch.board.planning import Query
 from m365watch.board.queries.trails import KINDS
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
@@ -79,6 +80,10 @@ class Sources:
     """What is known of addresses: the tables of `detections.enrich`."""
     trail_trouble: Callable[[], str] = lambda: ""
     """Why who sees and does what cannot be written down; empty where it can."""
+    requests: Requests = field(default_factory=Requests)
+    """What was asked of the board."""
+    count_sessions: Callable[[], int | None] = lambda: None
+    """How many people's sessions are open; None where nobody signs in."""
     files: tuple[tuple[str, Path], ...] = ()
     """The configuration's files behind the options that name them for our commands."""
     desk: ConfigurationDesk = field(default_factory=ConfigurationDesk)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Turn, at_once
 from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
 
@@ -19,9 +20,10 @@ LIMIT_S = 30.0
 class SqlReader:
     """Answers SQL about one lake; used by one event loop."""
 
-    def __init__(self, lake: Path, *, turn: Turn = at_once) -> None:
-        """Nothing runs yet. Before a process begins, `turn` is awaited."""
+    def __init__(self, lake: Path, *, turn: Turn = at_once, queries: Queries | None = None) -> None:
+        """Nothing runs yet. Before a process begins, `turn` is awaited; `queries` count it."""
         self._turn = turn
+        self._queries = queries or Queries()
         self._reader = LakeReader(lake)
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-sql")
 
@@ -54,9 +56,10 @@ class SqlReader:
             rows_max=rows_max,
             ending=ending,
         )
-        await self._turn()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        except asyncio.CancelledError:
-            ending.end()
-            raise
+        with self._queries.one_more("sql"):
+            await self._turn()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            except asyncio.CancelledError:
+                ending.end()
+                raise

@@ -15,6 +15,7 @@ from m365watch.board.answers import given
 from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import one_of
 from m365watch.board.api.problems import KINDS
+from m365watch.board.own_figures import figures_text
 from m365watch.board.scopes import Scope
 from m365watch.board.sources import Sources
 from m365watch.config.settings import Settings
@@ -113,7 +114,15 @@ async def _looked_at(name: str, looking: Awaitable[str]) -> Part:
 
 async def _metrics(call: Call) -> Response:
     text = await asyncio.to_thread(figures_of, call.sources, call.who)
+    if call.who.tenants is None:
+        text += own_figures_of(call.sources)
     return Response(text, media_type=MEDIA_TYPE)
+
+
+def own_figures_of(sources: Sources) -> str:
+    """What is asked of the board by everybody, and what it asks the lake."""
+    queries = None if sources.facts is None else sources.facts.queries
+    return figures_text(sources.requests, queries, sources.count_sessions())
 
 
 def figures_of(sources: Sources, access: Access) -> str:
@@ -212,7 +221,8 @@ _WATCHED = (
         method="GET",
         path="/metrics",
         title="The collector's figures, for Prometheus",
-        says="Those of `m365watch status --metrics`, of the tenants that the token is for.",
+        says="Those of `m365watch status --metrics`, of the tenants that the token is for; for a token of all"
+        " tenants also those of the board itself.",
         tag=TAG,
         answer=_metrics,
         gives={"type": "string"},
