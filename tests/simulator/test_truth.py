@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
-from caller import EXCHANGE, Caller, calling, in_loop
+from caller import EXCHANGE, START, Caller, SmallSource, calling, in_loop
 from m365watch.model import ContentType
 from m365watch.simulator.copies import identity
 from m365watch.simulator.scenario import load_scenario
+from m365watch.simulator.server import SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth
+from m365watch.testing.clock import FakeClock
 
 
 @in_loop
@@ -60,6 +63,26 @@ async def test_a_frozen_tenant_has_everything_at_the_start() -> None:
         after = caller.running.tenants[0].truth()
     assert before.record_count == after.record_count
     assert len(before.texts) >= 165 * 4 * 5
+
+
+@in_loop
+async def test_a_frozen_tenant_is_all_there_for_who_lists_whole_seconds() -> None:
+    """What came out within its first second was left out by a run at once, and the next one had it."""
+    started_at = START + timedelta(milliseconds=900)
+    settings = SimulationSettings(
+        seed=5,
+        days=0.1,
+        live=False,
+        blob_records=1,
+        source=lambda _identity, _now: SmallSource(per_hour=1_000),
+    )
+    async with simulator_running(settings, clock=FakeClock(started_at, jumps=True)) as running:
+        [tenant] = running.tenants
+        served = tenant.truth().blobs
+        created = [blob.created_at for kind in ContentType for blob in tenant.publication.blobs(kind)]
+
+    assert len(created) == served > 5_000
+    assert START - timedelta(seconds=2) < max(created) < START
 
 
 @in_loop
