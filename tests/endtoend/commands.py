@@ -17,6 +17,7 @@ from forked import PIPE, Forked, fork
 from patience import PATIENCE_S
 
 from m365watch.clock import SystemClock
+from m365watch.simulator.scenario import Behaviour, Scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
@@ -136,11 +137,21 @@ class Scene:
 
 @asynccontextmanager
 async def scene_in(
-    folder: Path, *, latency_s: float = 0.0, records_per_day: int = 80
+    folder: Path, *, latency_s: float = 0.0, records_per_day: int = 80, cuts_blobs: bool = True
 ) -> AsyncIterator[Scene]:
-    """A tenant that publishes nothing more; six days, so that a weekend makes little difference."""
+    """A tenant that publishes nothing more; six days, so that a weekend makes little difference.
+
+    Where it cuts blobs, a listing names what its window begins inside of too: more or less of them from one
+    second to the next, under names that nobody has seen before.
+    """
     settings = SimulationSettings(
-        seed=5, days=6, records_per_day=records_per_day, page_size=20, latency_s=latency_s, live=False
+        seed=5,
+        days=6,
+        records_per_day=records_per_day,
+        page_size=20,
+        latency_s=latency_s,
+        live=False,
+        scenario=Scenario(behaviour=Behaviour(cut_blobs=cuts_blobs)),
     )
     async with simulator_running(settings, clock=SystemClock()) as running:
         scene = Scene(Place(folder), running)

@@ -1,4 +1,8 @@
-"""`m365watch audit` against a simulated tenant: what is gone from the ledger is found, and arrives once."""
+"""`m365watch audit` against a simulated tenant: what is gone from the ledger is found, and arrives once.
+
+No blob is cut here: the windows of an audit begin at its own second, and where that stands inside a blob the
+service names the rest of it too. So of two audits of one week one listed 351 blobs, and the other 352.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_pa
     """Without a collector the command fetches it itself; every output ends with every record once."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
             assert (await audited(scene))[0] == 0
             forget(scene, 3)
@@ -58,7 +62,7 @@ def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None
     """A ledger that knows no blob at all, with outputs that have nothing."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
             for folder in ("state", "out", "lake"):
                 shutil.rmtree(tmp_path / folder)
@@ -74,7 +78,7 @@ def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     """It is asked, repairs what is missing, and the command sees it delivered; status then shows it."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
             running = await collecting(scene.file)
             forget(scene, 2)
@@ -96,16 +100,15 @@ def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) ->
     """Each has its own answer, for the days that it asked for, after those before it."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
             running = await collecting(scene.file)
             asked = [audited(scene), audited(scene, "--days", "2"), audited(scene)]
-            (code, first), (short_code, short), (other_code, other) = await asyncio.gather(*asked)
+            first, (short_code, short), other = await asyncio.gather(*asked)
             running.terminate()
             await ended(running)
-            assert (code, short_code, other_code) == (0, 0, 0)
-            # What comes out between two of them is in the later answer alone.
-            assert min(first["listed"], other["listed"]) > short["listed"] > 0
+            assert first == other == (0, first[1])
+            assert (short_code, first[1]["listed"] > short["listed"] > 0) == (0, True)
             assert list(scene.place.folder.glob("state/audit-*")) == []
 
     asyncio.run(main())
@@ -115,7 +118,7 @@ def test_a_damaged_ledger_is_told_once_and_is_no_result(tmp_path: Path) -> None:
     """One reason and one hint, whatever the number of feeds; no table and no sums."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
             (scene.place.folder / "state" / LEDGER_FILE).write_bytes(b"no ledger" * 1000)
             for options in ((), ("--json",)):
@@ -131,7 +134,7 @@ def test_without_a_ledger_there_is_nothing_to_audit(tmp_path: Path) -> None:
     """The command says what to start first."""
 
     async def main() -> None:
-        async with scene_in(tmp_path) as scene:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             done = await audit(scene)
             assert done.exit_code == 1
             assert "there is no ledger yet" in done.err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from patience import PATIENCE_S
 
-from commands import Ended, command, ended, scene_in, start
+from commands import Ended, collecting, command, ended, scene_in
 from m365watch.clock import SystemClock
 from m365watch.simulator.server import SimulationSettings, simulator_running
 from place import FILES, assert_discreet
@@ -66,36 +68,74 @@ def test_a_wrong_configuration_is_told_mistake_by_mistake(tmp_path: Path) -> Non
     assert secret not in wrong.out + wrong.err
 
 
-def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
-    """The run goes on and ends in order; no output holds anything that the run has not delivered."""
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    """Every file with its bytes, but where SQLite's readers sign in, and the empty log that one makes."""
+    found = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): body
+        for path, body in found.items()
+        if not path.name.endswith("-shm") and (body or not path.name.endswith("-wal"))
+    }
 
-    async def main() -> tuple[dict[str, Any], Ended]:
-        async with scene_in(tmp_path) as scene:
+
+def test_it_delivers_and_commits_nothing(tmp_path: Path) -> None:
+    """Every byte of ledger, outputs and queues stays; no blob is fetched, and nothing subscribed."""
+
+    async def main() -> tuple[Ended, set[str]]:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
             await scene.run_once()
-            before = scene.place.holdings()
-            run = await start("run", "--config", str(scene.file))
-            try:
-                lines: list[str] = []
-                assert run.stderr is not None
-                while not lines or "started" not in lines[-1]:
-                    lines.append((await asyncio.wait_for(run.stderr.readline(), PATIENCE_S)).decode())
-                found = await command("check", "--config", str(scene.file), "--json")
-                scene.check_discreet(found)
-            finally:
-                run.terminate()
-            stopped = await ended(run)
-            # The run may have fetched meanwhile what came out since the first one.
-            after = scene.place.holdings()
-            assert all({*before[name]} <= {*after[name]} for name in before)
+            asked, before = Counter(scene.running.report["requests"]), bytes_below(tmp_path)
+            found = await command("check", "--config", str(scene.file))
+            assert bytes_below(tmp_path) == before
             scene.check_complete()
-            assert stopped.complaints == []
-            assert stopped.exit_code == 0
-            return json.loads(found.out), found
+            return found, set(Counter(scene.running.report["requests"]) - asked)
 
-    document, found = asyncio.run(main())
-    steps = {step["step"]: step for group in document["groups"] for step in group["steps"]}
+    found, calls = asyncio.run(main())
 
     assert found.exit_code == 0, found.out
-    assert "in use by pid " in steps["state"]["seen"]
-    assert {step["verdict"] for group in document["groups"] for step in group["steps"]} == {"ok"}
-    assert "on the first page of the last 24 h" in found.out
+    assert calls == {"token", "subscriptions", "list"}
+
+
+def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
+    """While the run is held, no byte changes of what it writes; let go, it goes on and ends in order."""
+
+    async def main() -> list[Ended]:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
+            await scene.run_once()
+            run = await collecting(scene.file)
+            try:
+                # Or what the run itself writes meanwhile would be in the comparison.
+                await held(run.pid)
+                before = bytes_below(tmp_path)
+                beside_held = await command("check", "--config", str(scene.file), "--json")
+                assert bytes_below(tmp_path) == before
+                os.kill(run.pid, signal.SIGCONT)
+                beside = await command("check", "--config", str(scene.file), "--json")
+                scene.check_discreet(beside)
+            finally:
+                os.kill(run.pid, signal.SIGCONT)
+                run.terminate()
+            stopped = await ended(run)
+            scene.check_complete()
+            assert (stopped.complaints, stopped.exit_code) == ([], 0)
+            return [beside_held, beside]
+
+    for found in asyncio.run(main()):
+        document = json.loads(found.out)
+        steps = {step["step"]: step for group in document["groups"] for step in group["steps"]}
+        assert found.exit_code == 0, found.out
+        assert "in use by pid " in steps["state"]["seen"]
+        assert {step["verdict"] for group in document["groups"] for step in group["steps"]} == {"ok"}
+        assert "on the first page of the last 24 h" in found.out
+
+
+async def held(pid: int) -> None:
+    """Stop the process where it is, and return once it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(PATIENCE_S):
+        while state_of(pid) != "T":
+            await asyncio.sleep(0.005)
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
