@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
 from m365watch.board.trail import CLOSED, KeptTrail, NoTrail
 from m365watch.board.users import Users
-from m365watch.clock import Clock, thread_cpu_s
+from m365watch.board.working import read_work
+from m365watch.clock import Clock, thread_work
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
 from m365watch.detecting import knowledge_of
@@ -153,11 +155,12 @@ async def serve_board(
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     `files` are the configuration's behind the options that name them, for the commands that pages print. The
-    port is the board's once `tell` is called. `beside` a collector it rests while others want the cores.
+    port is the board's once `tell` is called. `beside` the collector that began it, it rests while that wants
+    the cores.
 
     Raises: NeedsOperator: the port cannot be used.
     """
-    rests = Rests(clock) if beside else None
+    rests = Rests(clock, read=partial(read_work, os.getppid())) if beside else None
     readers = _Readers(rests)
     lake = settings.lake_directory
     facts = None if lake is None else readers.open(lake)
@@ -332,9 +335,11 @@ async def _keep_rollups(sources: Sources, clock: Clock, rests: Rests | None) -> 
 
     def keep(lake: Path) -> float:
         """How much work it was: one thread does it."""
-        begun_s = thread_cpu_s()
-        keep_rollups(lake, now_s=clock.now().timestamp())
-        return thread_cpu_s() - begun_s
+        worked_s = thread_work()
+        begun_s = worked_s()
+        with rests.apart(worked_s) if rests is not None else contextlib.nullcontext():
+            keep_rollups(lake, now_s=clock.now().timestamp())
+        return worked_s() - begun_s
 
     while True:
         try:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -52,6 +55,11 @@ class SystemClock:
 def thread_cpu_s() -> float:
     """Seconds of work that the calling thread has done; only differences mean anything."""
     return time.thread_time()
+
+
+def thread_work() -> Callable[[], float]:
+    """Tells from any thread what `thread_cpu_s` would tell the calling one, while that lives."""
+    return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
 
 
 def system_random(seed: int | None = None) -> Random:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from m365watch.board.narrowing import is_pattern, plain_name
 from m365watch.board.own_figures import Queries
-from m365watch.board.resting import Turn, at_once
+from m365watch.board.resting import Turn, at_once, in_time
 from m365watch.board.view import View
 from m365watch.errors import FilterRefused, LakeUnusable
 from m365watch.lake.filters.conditions import condition_of, leaves_of
@@ -136,7 +136,7 @@ class HitsReader:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
         with self._queries.one_more("search"):
-            await self._turn()
+            await in_time(self._turn)
             return await self._stoppable(partial(self._find, asked, rows))
 
     async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
@@ -148,7 +148,7 @@ class HitsReader:
         """
         left = most
         for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
-            await self._turn()
+            await self._turn()  # nobody waits for a page meanwhile
             found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
             if found.count:
                 async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):

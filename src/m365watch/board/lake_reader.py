@@ -33,7 +33,7 @@ from m365watch.board.planning import (
     picked_days,
     plan_source,
 )
-from m365watch.board.resting import Turn, at_once
+from m365watch.board.resting import Turn, at_once, in_time
 from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
@@ -120,12 +120,13 @@ class FactsReader:
         Raises: QueryStopped: it took too long or too much memory; LakeUnusable.
         """
         if query.sieve is not None:
-            await self.ask(view, query.sieve.query)  # one look for all tables of a page
+            await self.ask(view, query.sieve.query)  # one look for all tables of a page; it has had a turn
         with self.queries.one_more("panel"):
+            if query.sieve is None:
+                await in_time(self._turn)
             return await self._ask(view, query, given)
 
     async def _ask(self, view: View, query: Query, given: Mapping[str, object]) -> list[Row]:
-        await self._turn()
         key = _key(view, query, given)
         asking = self._asking.get(key)
         if asking is None or asking.working.done():

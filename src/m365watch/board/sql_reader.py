@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from m365watch.board.own_figures import Queries
-from m365watch.board.resting import Turn, at_once
+from m365watch.board.resting import Turn, at_once, in_time
 from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
 
 AT_ONCE_MAX = 2
@@ -57,7 +57,7 @@ class SqlReader:
             ending=ending,
         )
         with self._queries.one_more("sql"):
-            await self._turn()
+            await in_time(self._turn)
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
             except asyncio.CancelledError:
