@@ -125,3 +125,78 @@ def test_an_application_is_closed_to_others_after_a_look() -> None:
 
     assert step.is_by_hand
     assert line_of(step, "Update-MgApplication").startswith("# if nobody of another tenant rightly uses it: ")
+
+
+def test_a_second_factor_is_shown_by_its_kind_and_number() -> None:
+    """The command that removes one is another for each kind, and only its number tells whose it is."""
+    [step] = one_record("restore_mfa", {}, user=ANN)
+
+    line = line_of(step, "Get-MgUserAuthenticationMethod ")
+    assert {"Id", "@odata.type", "displayName", "phoneNumber", "createdDateTime"} <= shown(line)
+
+
+def test_every_part_of_a_licence_is_shown() -> None:
+    """A list within a list ends after four, of some sixty."""
+    record = {"Operation": "Change user license.", "ObjectId": ANN}
+    [step] = one_record("restore_policy", record)
+
+    assert shown(line_of(step, "ServicePlans")) == {"ServicePlanName", "ProvisioningStatus"}
+    assert not any(",ServicePlans" in line for line in step.powershell)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"Operation": "Set-Mailbox", "Parameters.GrantSendOnBehalfTo": "cyd"},
+        {"Operation": "MailItemsAccessed"},
+        {"Operation": "Add-MailboxPermission", "Parameters.User": "cyd, dan"},
+    ],
+    ids=["given", "looked at", "several"],
+)
+def test_all_who_send_on_behalf_are_shown(given: dict[str, str]) -> None:
+    """The fifth, who was let in last, was three dots."""
+    found = one_record("remove_mailbox_permission", given, mailbox="bea@contoso.example", user=ANN)
+
+    looks = [
+        line for one in found for line in one.powershell if "GrantSendOnBehalfTo" in line and "Get-" in line
+    ]
+    assert looks == ["Get-Mailbox -Identity 'bea@contoso.example' | ForEach-Object GrantSendOnBehalfTo"]
+
+
+def test_which_application_has_a_consent_is_shown_by_name() -> None:
+    """A person knows what they use by what it is called."""
+    [step] = one_record("remove_oauth_grant", {"Operation": "MailItemsAccessed"}, user=ANN)
+
+    assert {"Id", "Application", "Scope"} <= shown(line_of(step, "Get-MgUserOauth2PermissionGrant"))
+
+
+def test_whose_consent_it_is_is_shown_where_a_person_picks() -> None:
+    """Two people gave the same; the record is of one of them."""
+    [step] = one_record(
+        "remove_oauth_grant", {"Operation": "Add delegated permission grant."}, app=APP, user=ANN
+    )[:1]
+
+    assert {"Id", "PrincipalId"} <= shown(line_of(step, "Get-MgServicePrincipalOauth2PermissionGrant"))
+
+
+def test_of_who_was_invited_it_is_shown_whether_they_are_enabled() -> None:
+    """It was asked for, and is in no column that is shown by itself."""
+    outside = {"m365.outside_actor": ANN}
+    step = one_record("revoke_sessions", outside, user=ANN)[0]
+
+    assert {"Id", "Mail", "AccountEnabled"} <= shown(line_of(step, "Get-MgUser "))
+
+
+def test_mail_is_searched_in_a_session_that_can_and_purged_until_none_is_left() -> None:
+    """Without that switch the commands are not there, and one purge takes ten of each mailbox."""
+    [step] = one_record("remove_mail", {"Subject": "Invoice"}, sender="mallory@fabrikam.example")
+
+    assert step.powershell[0] == "Connect-IPPSSession -EnableSearchOnlySession"
+    assert any("takes ten of each mailbox at most" in note for note in step.notes)
+
+
+def test_a_password_that_another_directory_has_is_given_there() -> None:
+    """Graph refuses to set it, or it is set and nobody can sign in with it at home."""
+    [step] = one_record("reset_password", {}, user=ANN)
+
+    assert any("synchronised from Active Directory" in note for note in step.notes)

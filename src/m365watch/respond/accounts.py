@@ -20,6 +20,7 @@ _DOCUMENTATION = tuple(
 BRIDGES = "d29b2b05-8046-44ba-8758-1e26182fcf32"
 """The template id of the role Directory Synchronization Accounts. Source: Entra, "Built-in roles"."""
 _DEVICES = of_directory("displayName", "operatingSystem", "registrationDateTime", "accountEnabled")
+_METHODS = of_directory("@odata.type", "displayName", "phoneNumber", "createdDateTime")
 ADDRESSES_SHOWN = 10
 """Addresses that a title names."""
 
@@ -42,7 +43,7 @@ def _end_way_in(word: str, one: Account) -> Step:
             "Get-MgPolicyCrossTenantAccessPolicyPartner -All | Format-Table TenantId,IsServiceProvider",
             (
                 "Get-MgUser -All -Filter \"creationType eq 'Invitation'\" -Property Id,Mail,AccountEnabled"
-                f" | Where-Object Mail -eq {powershell(one.name)}"
+                f" | Where-Object Mail -eq {powershell(one.name)} | Format-List Id,Mail,AccountEnabled"
             ),
         ),
         notes=(
@@ -144,7 +145,10 @@ def _reset(one: Account) -> Step:
                 " @{Password = $password; ForceChangePasswordNextSignIn = $true}"
             ),
         ),
-        notes=("By hand: hand it over by telephone or in person; mail may be read by the intruder.",),
+        notes=(
+            "By hand: hand it over by telephone or in person; mail may be read by the intruder.",
+            "An account that is synchronised from Active Directory gets its password there.",
+        ),
     )
 
 
@@ -161,7 +165,7 @@ def restore_mfa(clues: Clues) -> list[Step]:
             "restore_mfa",
             f"Look at the second factors of {one.told}; remove those that are not the owner's",
             powershell=(
-                f"Get-MgUserAuthenticationMethod -UserId {powershell(one.name)}",
+                f"Get-MgUserAuthenticationMethod -UserId {powershell(one.name)} -All | {_METHODS}",
                 (
                     "# then, by its kind: Remove-MgUserAuthenticationPhoneMethod"
                     f" -UserId {powershell(one.name)} -PhoneAuthenticationMethodId ID"

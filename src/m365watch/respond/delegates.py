@@ -94,7 +94,7 @@ def _permission(clues: Clues, mailbox: str, holder: str, *, is_only: bool) -> St
             if is_only
             else f"See whether {holder} sends on behalf of {mailbox} by right",
             powershell=(
-                f"Get-Mailbox -Identity {box} | Format-List GrantSendOnBehalfTo",
+                f"Get-Mailbox -Identity {box} | ForEach-Object GrantSendOnBehalfTo",
                 f"{mark}Set-Mailbox -Identity {box} -GrantSendOnBehalfTo @{{Remove = {who}}}",
             ),
             notes=(EXCHANGE_ONLY,),
@@ -126,7 +126,7 @@ def _look_at(mailbox: str, holder: str) -> Step:
         powershell=(
             f"Get-MailboxPermission -Identity {box} -User {who}",
             f"Get-RecipientPermission -Identity {box} -Trustee {who}",
-            f"Get-Mailbox -Identity {box} | Format-List GrantSendOnBehalfTo",
+            f"Get-Mailbox -Identity {box} | ForEach-Object GrantSendOnBehalfTo",
             f"Get-MailboxFolderPermission -Identity {box} -User {who}",
             f"# Remove-MailboxPermission -Identity {box} -User {who} -AccessRights RIGHTS",
             f"# Remove-RecipientPermission -Identity {box} -Trustee {who} -AccessRights SendAs",
@@ -144,7 +144,7 @@ def _look_for_all(mailbox: str) -> Step:
         powershell=(
             f"Get-MailboxPermission -Identity {box}",
             f"Get-RecipientPermission -Identity {box}",
-            f"Get-Mailbox -Identity {box} | Format-List GrantSendOnBehalfTo",
+            f"Get-Mailbox -Identity {box} | ForEach-Object GrantSendOnBehalfTo",
         ),
         notes=(
             EXCHANGE_ONLY,

@@ -79,7 +79,7 @@ def _delegated(app: App, ids: tuple[str, ...], told: str) -> Step:
                 restored=("clientId", "consentType", "principalId", "resourceId", "scope"),
             ),
         ),
-        powershell=(app.get_principal, f"{get} | Format-List Id,ConsentType,Scope", *removals),
+        powershell=(app.get_principal, f"{get} | Format-List Id,ConsentType,PrincipalId,Scope", *removals),
         permissions=_PERMISSIONS_DELEGATED,
         notes=()
         if ids

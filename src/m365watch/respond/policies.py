@@ -63,7 +63,10 @@ def _licence(account: str) -> Step:
         _WORD,
         f"Give {account} the part of the licence back that records more",
         powershell=(
-            f"Get-MgUserLicenseDetail -UserId {powershell(account)} | Format-List SkuPartNumber,ServicePlans",
+            (
+                f"Get-MgUserLicenseDetail -UserId {powershell(account)} -All | ForEach-Object ServicePlans"
+                " | Format-Table ServicePlanName,ProvisioningStatus"
+            ),
         ),
         notes=("By hand: in the admin center of Microsoft 365, below the account's licences and apps.",),
     )

@@ -42,13 +42,21 @@ def remove_mail(clues: Clues) -> list[Step]:
             "remove_mail",
             f'Remove the mail "{subject}" of {sender} from all mailboxes',
             powershell=(
+                "Connect-IPPSSession -EnableSearchOnlySession",
                 f"New-ComplianceSearch -Name {name} -ExchangeLocation All -ContentMatchQuery {query}",
                 f"Start-ComplianceSearch -Identity {name}",
                 f"Get-ComplianceSearch -Identity {name} | Format-List Status,Items,SuccessResults",
                 "# after a look at what was found, and whose it is:",
                 f"# New-ComplianceSearchAction -SearchName {name} -Purge -PurgeType SoftDelete",
             ),
-            notes=(_PLACE, "A sender can be forged: mail of the real one may be among what is found."),
+            notes=(
+                _PLACE,
+                "A sender can be forged: mail of the real one may be among what is found.",
+                (
+                    "A purge takes ten of each mailbox at most: do both again until nothing is found."
+                    " Its owner can get it back, as whatever they deleted."
+                ),
+            ),
         )
     ]
 

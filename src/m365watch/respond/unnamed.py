@@ -91,6 +91,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "restore_sharing_policy": ("Find what may be shared with whom by now, and put it back", _NOTHING),
 }
 
+_APP = "@{n='Application';e={(Get-MgServicePrincipal -ServicePrincipalId $_.ClientId).DisplayName}}"
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "remove_connector": ("InboundConnector", "OutboundConnector"),
     "remove_transport_rule": ("TransportRule",),
@@ -146,7 +147,7 @@ def _see_consents(account: str) -> Step:
     return Step(
         "remove_oauth_grant",
         f"See which applications {account} lets at mail",
-        powershell=(f"Get-MgUserOauth2PermissionGrant -UserId {who} -All | Format-List Id,ClientId,Scope",),
+        powershell=(f"Get-MgUserOauth2PermissionGrant -UserId {who} -All | Format-List Id,{_APP},Scope",),
         notes=(
             (
                 "By hand: the records name no application; what reads with the account's own sign-in ends"
