@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
+from http import HTTPStatus
+from urllib.parse import parse_qsl, urlencode
 
 from m365watch.board.access import Role
 from m365watch.board.ledger_reader import sees_every_tenant
@@ -16,6 +17,10 @@ from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked
 
 SHOWN_MAX = 100
+_PANEL_PARTS = 3
+"""Of the path of a panel: the word, its page, and its name."""
+_PLACES = ("before", "shown")
+"""Where a further part of a search begins, which the search itself does not say."""
 PAGES_MAX = 200
 ASKED_SHOWN_MAX = 20_000
 """More than any SQL has that is answered; the lake has the rest of what was asked in vain."""
@@ -94,9 +99,7 @@ def _cut(number: int, shown: list[Deed], trouble: str) -> str:
 
 def _row(one: Deed) -> list[Cell]:
     words, tone = _WORDS.get(one.action, (one.action, ""))
-    is_page = one.action == "view" and one.status == 200 and not one.path.startswith("/panel/")
-    url = f"{one.path}?{one.query}" if one.query else one.path
-    is_page = is_page and url.startswith("/") and len(url) <= ASKED_SHOWN_MAX
+    url = url_of(one)
     told = " ".join(filter(None, (one.says, _asked(one.query))))
     return [
         Cell(f"{one.time:%m-%d %H:%M:%S}", sorts=one.time.timestamp(), tone="muted"),
@@ -105,9 +108,26 @@ def _row(one: Deed) -> list[Cell]:
         Cell(one.address, narrows=("ip", one.address) if one.address else None),
         Cell(words, tone=tone),
         Cell(str(one.status), sorts=one.status, tone="muted" if one.status < 400 else "failed"),
-        Cell(one.path, url=url if is_page else ""),
+        Cell(one.path, url=url if len(url) <= ASKED_SHOWN_MAX else ""),
         Cell(told if len(told) <= ASKED_SHOWN_MAX else f"{told[:ASKED_SHOWN_MAX]}…", tone="muted"),
     ]
+
+
+def url_of(one: Deed) -> str:
+    """Where what was looked at can be looked at again; empty where it was no page, nor a part of one."""
+    before, *parts = one.path.split("/")
+    if one.action != "view" or one.status != HTTPStatus.OK or before or not parts or not parts[0]:
+        return ""
+    if parts[0] == "panel":
+        return f"{_url(f'/{parts[1]}', one.query)}#panel-{parts[2]}" if len(parts) == _PANEL_PARTS else ""
+    if one.path == "/search/part":
+        pairs = parse_qsl(one.query, keep_blank_values=True, errors="replace")
+        return _url("/search", urlencode([pair for pair in pairs if pair[0] not in _PLACES]))
+    return _url(one.path, one.query)
+
+
+def _url(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
 
 
 def _asked(query: str) -> str:
