@@ -28,6 +28,10 @@ NOTHING_THEN = Empty(
     "Choose another time to compare with: what is older than the lake is not known.",
 )
 ALL_NEW = "There is none of this in that other time, of which the lake has records: all of it is new."
+NOT_ALL = (
+    f"Compared are the {trails.VALUES_MAX:,} most frequent of each time and the rarest: narrow the view,"
+    " or choose a shorter time, to have all of them compared."
+)
 _COMPARED_WORDS = {
     "operation": ("operation", "Operation"),
     "client_ip": ("ip", "Address"),
@@ -77,7 +81,7 @@ async def compare(view: View, sources: Sources) -> Shape:
     empty = None if now else await no_records(view, sources)
     said = [*([ALL_NEW] if is_all_new else []), *([pace.words] if not pace.is_plain else [])]
     if said and parts:
-        parts[0] = replace(parts[0], cut=" ".join(said))
+        parts[0] = replace(parts[0], cut=" ".join([*said, parts[0].cut]).strip())
     return replace(shown, parts=parts, empty=empty)
 
 
@@ -146,7 +150,7 @@ def _number(value: float) -> Cell:
 def _counted(rows: Iterable[Sequence[object]]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for name, value, count, *_ in rows:
-        found[str(name)][str(value)] = int(str(count))
+        found[str(name).removeprefix(trails.RARE)][str(value)] = int(str(count))
     return found
 
 
@@ -175,23 +179,29 @@ def _compared(
         return (0 if is_new else 1 if is_gone else 2, -change, value)
 
     every = sorted(now.keys() | before.keys(), key=order)
+    all_now, all_then = (len(one) < trails.VALUES_MAX for one in (now, before))
+    shown = f"{COMPARED_SHOWN_MAX} of {len(every):,} are shown." if len(every) > COMPARED_SHOWN_MAX else ""
+    cut = " ".join(filter(None, (shown, "" if all_now and all_then else NOT_ALL)))
     rows = [
         [
             Cell(
                 called.get(value, value),
                 url=pivot_url(view, kind, value) if kind else "",
             ),
-            *_standing(now.get(value, 0), before.get(value, 0), pace),
+            *_standing(now.get(value, 0), before.get(value, 0), pace, all_now=all_now, all_then=all_then),
         ]
         for value in every[:COMPARED_SHOWN_MAX]
     ]
     columns = (Heading(f"{one}{pace.sign}", numeric=True) for one in ("Now", "Then"))
     headings = (Heading(title), Heading("Is"), *columns)
-    return Grid(headings, rows, empty=None if rows else Empty(f"No {title.lower()} in either time."))
+    none = None if rows else Empty(f"No {title.lower()} in either time.")
+    return Grid(headings, rows, cut=cut, empty=none)
 
 
-def _standing(now: int, before: int, pace: Pace) -> list[Cell]:
+def _standing(now: int, before: int, pace: Pace, *, all_now: bool, all_then: bool) -> list[Cell]:
     words, tone = ("new", "medium") if not before else ("gone", "low") if not now else ("", "")
+    if words and not (all_now if before else all_then):
+        words += " or rare"
     return [
         Cell(words, tone=tone),
         _number(pace.now(now)),
