@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from m365watch.testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 DISK_BYTES = 48 << 20
+ROOM_BYTES = DISK_BYTES + (1 << 20)
 RECORDS = 2
+LOOP = ("-o", "loop")
 
 
 def records_at(number: int) -> list[bytes]:
@@ -34,10 +36,10 @@ def append(writer: AuditWriter, number: int) -> None:
 
 
 @contextmanager
-def mounted(image: Path, folder: Path) -> Iterator[Path]:
+def mounted(image: Path | str, folder: Path, *options: str) -> Iterator[Path]:
     """The image as a file system in the folder; skips the test where that is not to be had."""
     folder.mkdir(exist_ok=True)
-    told = subprocess.run(["mount", "-o", "loop", image, folder], check=False, capture_output=True)
+    told = subprocess.run(["mount", *(options or LOOP), image, folder], check=False, capture_output=True)
     if told.returncode:
         pytest.skip("no file system of one's own can be mounted here")
     try:
@@ -46,21 +48,38 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """There is no room left in the folder's file system."""
+    filling = folder / "filling"
+    with filling.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    yield
+    filling.unlink()
+
+
 @dataclass
 class Disk:
     """A disk with a lake on it; `at_sync` is called when a file of that name is about to be synced."""
 
     image: Path
     lake: Path
+    copy: Path
     at_sync: dict[str, Callable[[int], None]] = field(default_factory=dict)
 
     def found_after_a_cut(self) -> tuple[int, int]:
         """What a start finds if the power goes now: the number of the last batch, and how many records."""
-        copy = self.image.with_suffix(".copy")
-        shutil.copyfile(self.image, copy)
+        shutil.copyfile(self.image, self.copy)
         # In a thread of its own: one that is asked from within a sync is held there.
-        with mounted(copy, self.image.with_suffix(".mounted")) as folder, ThreadPoolExecutor(1) as apart:
+        with mounted(self.copy, self.copy.with_suffix(".mounted")) as folder, ThreadPoolExecutor(1) as apart:
             return apart.submit(_found, folder / "lake").result()
+
+    @contextmanager
+    def without_room(self) -> Iterator[None]:
+        """Blocks that have never been written find no room below meanwhile."""
+        with filled(self.image.parent):
+            yield
 
 
 def _found(lake: Path) -> tuple[int, int]:
@@ -70,16 +89,20 @@ def _found(lake: Path) -> tuple[int, int]:
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    """An empty ext4, and the system's syncs, watched."""
-    if shutil.which("mkfs.ext4") is None or os.geteuid() != 0:
-        pytest.skip("only an administrator, with mkfs.ext4, can make a file system")
-    image = tmp_path / "disk.image"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    with mounted(image, tmp_path / "disk") as folder:
+    """An empty ext4, whose image lies where there is little room for it, and the system's syncs, watched."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("mkfs.ext4", "fstrim"))):
+        pytest.skip("only an administrator, with mkfs.ext4 and fstrim, can make such a file system")
+    below = mounted("tmpfs", tmp_path / "below", "-t", "tmpfs", "-o", f"size={ROOM_BYTES}")
+    with below as room, ExitStack() as stack:
+        image = room / "disk.image"
+        image.write_bytes(bytes(DISK_BYTES))
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", image], check=True)
+        image.write_bytes(image.read_bytes())  # What was left out of it as zeros has its room too.
+        folder = stack.enter_context(mounted(image, tmp_path / "disk"))
+        # What is free has no room below until it is written; journal and tables of inodes have theirs.
+        subprocess.run(["fstrim", folder], check=True)
         os.sync()
-        made = Disk(image, folder / "lake")
+        made = Disk(image, folder / "lake", tmp_path / "disk.copy")
         sync = os.fsync
 
         def watched(descriptor: int) -> None:
@@ -147,3 +170,42 @@ def test_a_batch_that_is_found_is_there_after_a_power_cut(disk: Disk, number: in
     again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
 
     assert (again, disk.found_after_a_cut()) == (number, (number, number * RECORDS))
+
+
+@pytest.mark.parametrize("number", [1, 3, COMMITS_PER_CHECKPOINT])
+def test_a_commit_that_could_not_be_written_is_written_again(disk: Disk, number: int) -> None:
+    """Linux takes its pages for written all the same: the next sync says yes, and the disk has zeros."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    for earlier in range(1, number):
+        append(writer, earlier)
+
+    with ExitStack() as stack:
+        disk.at_sync[commit_of(number)] = lambda _: stack.enter_context(disk.without_room())
+        with pytest.raises(OSError, match=r"No space left|Input/output"):
+            append(writer, number)
+    again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
+
+    assert (again, disk.found_after_a_cut()) == (number, (number, number * RECORDS))
+
+
+def test_a_full_disk_keeps_no_lake_closed(disk: Disk) -> None:
+    """There is no room for a copy of the last commit, and its own sync has to do."""
+    append(AuditWriter(disk.lake, app_id=APP_ID), 1)
+    before = sorted(disk.lake.rglob("*"))
+
+    with filled(disk.lake.parent):
+        again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
+
+    assert (again, sorted(disk.lake.rglob("*"))) == (1, before)
+
+
+def test_a_commit_of_somebody_else_stays_theirs(disk: Disk) -> None:
+    """Upkeep by hand, as another user, who could not let them read a copy."""
+    append(AuditWriter(disk.lake, app_id=APP_ID), 1)
+    commit = disk.lake / "audit" / "_delta_log" / commit_of(1)
+    os.chown(commit, 12_345, 12_345)
+    before = commit.stat()
+
+    AuditWriter(disk.lake, app_id=APP_ID)
+
+    assert (commit.stat().st_ino, commit.stat().st_uid) == (before.st_ino, 12_345)

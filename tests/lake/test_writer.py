@@ -427,4 +427,4 @@ def test_a_table_without_batches_is_on_the_disk_at_once(tmp_path: Path, syncs: S
     """Whoever made it may not come back."""
     OpenTable(tmp_path / "lake", AUDIT_TABLE)
 
-    assert {*syncs.names} == MADE
+    assert {*syncs.names} >= MADE

@@ -7,9 +7,11 @@ of a file whose contents never came.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,8 @@ _NOTE = "_last_checkpoint"
 _LOCK = "mending.lock"
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
+_NOT_TO_BE_COPIED = {errno.ENOENT, errno.ENOSPC, errno.EDQUOT}
+"""A checkpoint stands for it; or a full disk, which keeps no lake closed."""
 _PARQUET_MARK = b"PAR1"
 
 
@@ -91,7 +95,32 @@ def sync_found(table_directory: Path, version: int) -> int:
     synced = next(_notes(table_directory, range(version, first, -1)), first)
     if checkpoint is not None and synced <= checkpoint:
         _sync_checkpoint(table_directory, checkpoint)
+    for number in range(synced + 1, version + 1):
+        _write_anew(commit_path(table_directory, number))
     return sync_commits(table_directory, version, after=synced)
+
+
+def _write_anew(commit: Path) -> None:
+    """Put a durable copy in the commit's place: its own next sync may say yes to what is nowhere.
+
+    Linux takes pages that could not be written for written, and ext4 shows zeros after a power cut.
+    """
+    fresh = commit.with_name(f".{commit.name}.{os.getpid()}.tmp")
+    try:
+        if commit.stat().st_uid != os.geteuid():
+            return  # Whose it is would not be able to read the copy.
+        fresh.write_bytes(commit.read_bytes())
+    except OSError as failure:
+        fresh.unlink(missing_ok=True)
+        if failure.errno not in _NOT_TO_BE_COPIED:
+            raise
+        return
+    try:
+        shutil.copymode(commit, fresh)
+        sync_file(fresh)
+        fresh.replace(commit)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def noted(synced_version: int) -> dict[str, str]:
