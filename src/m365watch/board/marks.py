@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,10 +59,16 @@ class Mark:
     severity: Severity
 
 
-def marks_of_mail(record: Mapping[str, Any], user: str) -> list[Mark]:
-    """What a rule of an inbox or of the mail flow, or a forwarding, does with mail."""
+def marks_of_mail(
+    record: Mapping[str, Any], user: str, *, is_own: Callable[[str], bool] = lambda _: False
+) -> list[Mark]:
+    """What a rule of an inbox or of the mail flow, or a forwarding, does with mail.
+
+    `is_own` says which domains are the tenant's, beside the one of who acted or whose mailbox it is.
+    """
     given = named_in(record, "Parameters", "OperationProperties")
-    marks = _away(given, {user, field_of(record, "MailboxOwnerUPN"), f"@{record.get('OrganizationName')}"})
+    own = {user, field_of(record, "MailboxOwnerUPN"), f"@{record.get('OrganizationName')}"}
+    marks = _away(given, own, is_own)
     if given.get("AutoForwardEnabled", "").lower() == "true" or given.get("AutoForwardingMode") == "On":
         marks.append(Mark("lets mail be forwarded", Severity.MEDIUM))
     actions = given.get("RuleActions", "")
@@ -82,14 +88,15 @@ def marks_of_mail(record: Mapping[str, Any], user: str) -> list[Mark]:
     return marks
 
 
-def _away(given: Mapping[str, str], own: Iterable[str]) -> list[Mark]:
+def _away(given: Mapping[str, str], own: Iterable[str], is_own: Callable[[str], bool]) -> list[Mark]:
     targets = " ".join(given[one] for one in _AWAY if given.get(one, "").lower() not in _NO)
     if _ACTIONS_AWAY.search(given.get("RuleActions", "")):
         targets = f"{targets} {given.get('ServerRule', '')}"
     if not targets.strip():
         return []
     home = {one.rpartition("@")[2].lower() for one in own if "@" in one}
-    foreign = [one.lower() for one in _MAIL.findall(targets) if not _is_within(one.lower(), home)]
+    named = [one.lower() for one in _MAIL.findall(targets)]
+    foreign = [one for one in named if not _is_within(one, home) and not is_own(one)]
     if not foreign:
         return [Mark("forwards", Severity.MEDIUM)]
     return [Mark(f"forwards outside: {foreign[0]}", Severity.HIGH)]

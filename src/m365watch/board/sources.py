@@ -92,6 +92,10 @@ class Sources:
     """What applications were found to be called."""
     site_names: NameMemory = field(default_factory=NameMemory)
     """How records were found to write the addresses of sites."""
+    own_domains: dict[frozenset[str] | None, tuple[float, Mapping[str, frozenset[str]]]] = field(
+        default_factory=dict
+    )
+    """When the lake said last whose domains are whose, for who may see which tenants."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)
@@ -129,7 +133,7 @@ class Sources:
         """Show another lake from now on; who asks the one before is answered by it still."""
         self.facts = facts
         self._evidence = EvidenceMemory()
-        self.app_names, self.site_names = NameMemory(), NameMemory()
+        self.app_names, self.site_names, self.own_domains = NameMemory(), NameMemory(), {}
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
         """The query's rows; none where there is no lake yet.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
@@ -19,6 +20,7 @@ from m365watch.board.marks import (
     panel_url,
     tiles_of,
 )
+from m365watch.board.own_domains import own_domains
 from m365watch.board.pages import exchange_visits
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
@@ -138,6 +140,11 @@ _CUT = "What stood there before is what the last change in this view set, where 
 
 
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
+    own = await own_domains(view, sources)
+
+    def marks(row: Row, record: dict[str, object]) -> list[Mark]:
+        return marks_of_mail(record, row[2], is_own=partial(own.is_own_domain, tenant=row[7]))
+
     def tell(rows: Sequence[Row]) -> list[Told]:
         told = [object_of(row[6]) for row in rows]
         settings = with_before(
@@ -147,7 +154,7 @@ async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> G
             ]
         )
         return [
-            Told(row, opening(view, row, _change_row(row, record, set_to)), marks_of_mail(record, row[2]))
+            Told(row, opening(view, row, _change_row(row, record, set_to)), marks(row, record))
             for row, record, set_to in zip(rows, told, settings, strict=True)
         ]
 
@@ -333,7 +340,7 @@ PAGE = Page(
             "outsiders",
             "From outside the organisation",
             exchange_visits.outsiders,
-            says="Cmdlets that Exchange says an outsider ran, and work in mailboxes of another domain.",
+            says="Cmdlets that Exchange says an outsider ran, and mailboxes; nobody of your own domains.",
             tall="rows",
         ),
         Panel("reading", "Mail being read", reading, tall="chart", is_live=True),

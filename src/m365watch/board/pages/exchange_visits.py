@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
+from m365watch.board.own_domains import listed_for_sql, own_domains
 from m365watch.board.queries import visits
 from m365watch.board.series import chart_of
 from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape
@@ -37,7 +38,8 @@ async def logins(view: View, sources: Sources) -> Shape:
 async def outsiders(view: View, sources: Sources) -> Shape:
     """What people of other organisations did: partners who administer, and who was let into a mailbox."""
     asked = (visits.OUTSIDE_CHANGES, visits.OUTSIDE_MAILBOXES)
-    of_changes, of_mailboxes = await asyncio.gather(*(sources.ask(view, one) for one in asked))
+    own = listed_for_sql(await own_domains(view, sources))
+    of_changes, of_mailboxes = await asyncio.gather(*(sources.ask(view, one, own=own) for one in asked))
     rows = sorted([*of_changes, *of_mailboxes], key=lambda row: (-row[4], -row[2], row[0], row[1]))
     why = "Nobody from outside the organisation worked in Exchange, as far as records of this view say."
     empty = None if rows else await good_news(view, sources, why, "A longer time may show more.")
