@@ -1,6 +1,7 @@
 """Steps on what a list of indicators named in a mail, a file or a link: nobody gets it, or goes there, again.
 
-Source: Microsoft, New-TenantAllowBlockListItems and Set-HostedConnectionFilterPolicy.
+Source: Microsoft, New-TenantAllowBlockListItems and Set-HostedConnectionFilterPolicy; "Allow or block IPv6
+addresses using the Tenant Allow/Block List".
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def _block_by_its_form(one: str, *, is_mail: bool) -> Step:
     if _HASH.fullmatch(one):
         return _block(one, "FileHash", one)
     if is_mail and _is_address(one):
+        if ":" in one:  # the policy's list takes IPv4 alone, and this one IPv6
+            return _block(one, "IP", one)
         change = f"-Identity Default -IPBlockList @{{Add = {powershell(one)}}}"
         return Step(
             "block_indicator",

@@ -36,6 +36,7 @@ _RIGHTS = {
         "ReadPermission",
     )
 }
+_OF_CALENDAR = "Of a calendar Default has AvailabilityOnly in most mailboxes: give it that in place of None."
 _MORE_RIGHTS = "Who had such a right may have taken more since: the first command shows all of theirs."
 
 
@@ -172,7 +173,7 @@ def _close_folder(folder: str, holder: str) -> Step:
             f"Get-MailboxFolderPermission -Identity {said}",
             f"Set-MailboxFolderPermission -Identity {said} -User {who} -AccessRights None",
         ),
-        notes=(EXCHANGE_ONLY,),
+        notes=(EXCHANGE_ONLY, *((_OF_CALENDAR,) if _listed_as(holder).lower() == "default" else ())),
     )
 
 
