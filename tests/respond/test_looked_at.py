@@ -75,7 +75,7 @@ def test_sharing_through_a_link_ends_by_powershell_too(tmp_path: Path) -> None:
     """Who has no application for Graph sees the links first."""
     [step] = steps(shared(tmp_path, EVE), "remove_sharing")
 
-    assert step.powershell[0] == "Get-PnPFileSharingLink -Identity '/personal/ada/Documents/plan.docx'"
+    assert step.powershell[1] == "Get-PnPFileSharingLink -Identity '/personal/ada/Documents/plan.docx'"
     assert step.powershell[-1].startswith("Remove-PnPFileSharingLink ")
 
 
@@ -352,6 +352,7 @@ def test_the_links_of_a_folder_have_commands_of_their_own(tmp_path: Path) -> Non
 
     assert not step.is_by_hand
     assert [line.partition(" ")[0] for line in step.powershell if line[0] != "#"] == [
+        "Connect-PnPOnline",
         "Get-PnPFolderSharingLink",
         "Remove-PnPFolderSharingLink",
     ]

@@ -88,7 +88,7 @@ def test_of_a_file_with_such_a_name_its_folder_is_listed(path: str, site: str, l
     [step] = steps_of("disable_anonymous_link", "S01", file_record("AnonymousLinkCreated", path))
 
     assert step.powershell[:2] == (
-        f"Connect-PnPOnline -Url 'https://contoso.sharepoint.example{site}' -Interactive",
+        f"Connect-PnPOnline -Url 'https://contoso.sharepoint.example{site}' -Interactive -ClientId CLIENT",
         f"Get-PnPFolderItem{listed}",
     )
     assert all(line.startswith("# ") for line in step.powershell[2:])

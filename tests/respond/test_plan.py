@@ -390,10 +390,12 @@ def test_a_file_is_removed_by_its_path_on_the_server() -> None:
     [by_path] = one_record("remove_file", {"ObjectId": "Shared Documents/b.docx"})
     [as_shown] = one_record("remove_file", {"ObjectId": "https://contoso.example/sites/a/x #1 50%20.docx"})
 
-    assert by_address.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/b c.docx' -Recycle",)
-    assert really.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/b%20c.docx' -Recycle",)
+    assert by_address.powershell[1:] == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/b c.docx' -Recycle",)
+    assert really.powershell[1:] == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/b%20c.docx' -Recycle",)
     assert (unknown.powershell, unknown.operations) == ((), ())
-    assert as_shown.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/x #1 50%20.docx' -Recycle",)
+    assert as_shown.powershell[1:] == (
+        "Remove-PnPFile -ServerRelativeUrl '/sites/a/x #1 50%20.docx' -Recycle",
+    )
     assert by_path.powershell == ("Remove-PnPFile -SiteRelativeUrl 'Shared Documents/b.docx' -Recycle",)
 
 

@@ -235,7 +235,9 @@ def test_of_what_copilot_read_the_document_with_instructions_goes() -> None:
     [step] = steps_of("remove_file", "E03", copilot(resources=[dict(SALARIES), marked]))
 
     assert step.title == f"Remove the file {OFFER}"
-    assert step.powershell == ("Remove-PnPFile -ServerRelativeUrl '/sites/a/Documents/offer.docx' -Recycle",)
+    assert step.powershell[1:] == (
+        "Remove-PnPFile -ServerRelativeUrl '/sites/a/Documents/offer.docx' -Recycle",
+    )
 
 
 def test_a_question_of_bad_intent_costs_nobody_a_document() -> None:

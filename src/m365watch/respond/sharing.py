@@ -28,6 +28,10 @@ _UNCERTAIN = (
     " called like that; the site shows which it is."
 )
 
+_CLIENT = (
+    "CLIENT is the id of an application of yours for PnP PowerShell, which has had none for everybody since"
+    " September 2024."
+)
 _NOT_SHOWN = (
     "By hand: its name has a character that is not shown, or is too long to be known whole. `m365watch alerts"
     " show --raw` has it."
@@ -79,13 +83,24 @@ def _close_links(place: FilePlace, clues: Clues) -> Step:
                 alike=tuple(("link.type", one) for one in sorted(kinds)),
             ),
         ),
-        powershell=(look, "# then the one of this record, by its id:", removal),
+        powershell=(*_connect_for(place), look, "# then the one of this record, by its id:", removal),
         permissions=("Files.ReadWrite.All",),
         notes=(
             "What was opened with the link until now is known to whoever had it.",
             "Where there are several of the kind that the record tells, or it is of another, a person picks.",
+            _CLIENT,
         ),
     )
+
+
+def _connect(site: str) -> tuple[str, ...]:
+    """What every command of PnP needs before it, and of the site that it is meant for."""
+    return (f"Connect-PnPOnline -Url {powershell(site)} -Interactive -ClientId CLIENT",)
+
+
+def _connect_for(place: FilePlace) -> tuple[str, ...]:
+    folder = folder_of(place.shown)
+    return _connect(folder.site) if folder is not None else ()
 
 
 def _commands(place: FilePlace, clues: Clues) -> tuple[str, str]:
@@ -132,14 +147,14 @@ def _find_file(word: str, then: str, folder: Folder, clues: Clues) -> Step:
         word,
         f"Find the {kind} in {folder.shown} that the record is of, and {then}",
         powershell=(
-            f"Connect-PnPOnline -Url {powershell(folder.site)} -Interactive",
+            *_connect(folder.site),
             f"Get-PnPFolderItem{listed}",
             *(
                 f"# with what the list has of it in place of PATH: {line}"
                 for line in _TO_PICK.get((word, kind), ())
             ),
         ),
-        notes=(_NOT_SHOWN,),
+        notes=(_NOT_SHOWN, _CLIENT),
     )
 
 
@@ -150,13 +165,14 @@ def _let_out(site: str, outside: tuple[str, ...]) -> Step:
         "remove_sharing",
         f"Let {' and '.join(outside) or 'outsiders'} no more into {site}",
         powershell=(
-            f"Connect-PnPOnline -Url {powershell(site)} -Interactive",
+            *_connect(site),
             *(f"Get-PnPUser | Where-Object Email -eq {powershell(one)}" for one in people),
             *(() if people else ("Get-PnPUser",)),
             "# by the id that this shows: Remove-PnPUser -Identity ID",
         ),
         notes=(
             "By hand: the site as a whole was shared, or a list of it; see its page, Site permissions, too.",
+            _CLIENT,
         ),
     )
 
@@ -176,6 +192,7 @@ def _unshare(place: FilePlace, outside: tuple[str, ...], clues: Clues) -> Step:
             _permissions_of(place, wanted=wanted, label=("roles", *_HOLDERS, "link.scope", "link.type")),
         ),
         powershell=(
+            *_connect_for(place),
             look,
             f"# then each that is for {whom}, by its id; whoever else it is for loses it, too:",
             removal,
@@ -184,6 +201,7 @@ def _unshare(place: FilePlace, outside: tuple[str, ...], clues: Clues) -> Step:
         notes=(
             "A link is removed for all whom it is for: where others have it, too, a person picks.",
             "Access without a link PowerShell does not list here: see the file's page, Manage access.",
+            _CLIENT,
         ),
     )
 
@@ -274,7 +292,7 @@ def restore_files(clues: Clues) -> list[Step]:
             "restore_files",
             "Bring files back from the recycle bin, or the library to an earlier time",
             powershell=(
-                f"Connect-PnPOnline -Url {powershell(site)} -Interactive",
+                *_connect(site),
                 f"Get-PnPRecycleBinItem | Where-Object DeletedByEmail -eq {powershell(who)}"
                 if deleted
                 else "Get-PnPRecycleBinItem",
@@ -285,6 +303,7 @@ def restore_files(clues: Clues) -> list[Step]:
                     "By hand, once the intruder is out: a library can be set back to any time of the last"
                     f" 30 days (Settings, Restore this library); the first record is of {clues.first_at}."
                 ),
+                _CLIENT,
             ),
         )
         for site in clues.entity("site") or clues.values("SiteUrl")
@@ -319,8 +338,11 @@ def _remove_file(named: str, clues: Clues) -> Step:
     return Step(
         "remove_file",
         f"Remove the file {named}",
-        powershell=(f"Remove-PnPFile -{kind} {powershell(path)} -Recycle",),
-        notes=("By hand, connected to its site: keep a copy for whoever examines it.",),
+        powershell=(
+            *(_connect_for(place) if place is not None else ()),
+            f"Remove-PnPFile -{kind} {powershell(path)} -Recycle",
+        ),
+        notes=("By hand, connected to its site: keep a copy for whoever examines it.", _CLIENT),
     )
 
 
