@@ -200,3 +200,12 @@ def test_a_password_that_another_directory_has_is_given_there() -> None:
     [step] = one_record("reset_password", {}, user=ANN)
 
     assert any("synchronised from Active Directory" in note for note in step.notes)
+
+
+def test_a_member_is_removed_by_the_command_that_takes_one() -> None:
+    """Remove-MgGroupMemberByRef lost the member from its parameters in 2.17 of the module."""
+    [step] = one_record("remove_group_member", GROUP, user=ANN)
+
+    assert step.powershell[-1] == (
+        f"Remove-MgGroupMemberDirectoryObjectByRef -GroupId '{GUID}' -DirectoryObjectId $user.Id"
+    )

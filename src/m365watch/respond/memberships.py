@@ -51,7 +51,10 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
             LOOK_FOR_GROUP,
             f"$user = Get-MgUser -UserId {powershell(one.name)}",
             f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)} -All",
-            f"Remove-MgGroupMemberByRef -GroupId {_id_or_place(ids)} -DirectoryObjectId $user.Id",
+            (
+                f"Remove-MgGroupMemberDirectoryObjectByRef -GroupId {_id_or_place(ids)}"
+                " -DirectoryObjectId $user.Id"
+            ),
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
         notes=(NOT_BY_GROUP,),
