@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,6 +35,11 @@ def records_of(directory: Path) -> list[bytes]:
     rows = rows_of(directory)
     records: list[bytes] = pc.coalesce(rows["raw_bytes"], rows["raw"].cast(pa.binary())).to_pylist()
     return records
+
+
+def synced_name(descriptor: int) -> str:
+    """The name of the open file; of a copy that is to take a commit's place, the commit's."""
+    return re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
 
 class LakePlace:

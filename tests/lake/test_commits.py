@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -177,6 +178,31 @@ def test_a_checkpoint_without_its_commits_is_left_for_somebody_to_see(tmp_path: 
     with pytest.raises(OutputUnusable, match="cannot be opened"):
         open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1)
     assert [*log.glob(f"*{TORN_SUFFIX}")] == []
+
+
+def test_nor_does_one_make_way_for_an_older_one(tmp_path: Path) -> None:
+    """No commit is left between the two: the table would be half of what it was."""
+    fill(tmp_path, 2 * COMMITS_PER_CHECKPOINT)
+    log = commits_of(tmp_path)
+    (log / f"{2 * COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet").write_bytes(b"")
+    for commit in log.glob("*.json"):
+        commit.unlink()
+
+    with pytest.raises(OutputUnusable, match="cannot be opened"):
+        open_with(tmp_path, 0)
+    assert [*log.glob(f"*{TORN_SUFFIX}")] == []
+
+
+@pytest.mark.parametrize("noted", ["--5", "9" * 5000, "", None, 3, "٣"])
+def test_what_a_commit_notes_may_be_anything(tmp_path: Path, noted: object) -> None:
+    """It is taken for nothing said, and more is synced."""
+    fill(tmp_path, 3)
+    commit = commits_of(tmp_path) / f"{3:020}.json"
+    lines = [json.loads(line) for line in commit.read_bytes().splitlines()]
+    lines[0]["commitInfo"]["m365watchSynced"] = noted
+    commit.write_text("\n".join(map(json.dumps, lines)))
+
+    assert open_with(tmp_path, 3) == 3
 
 
 def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:

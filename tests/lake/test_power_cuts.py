@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lake_place import WRITER_ID, records_of
+from lake_place import WRITER_ID, records_of, synced_name
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
@@ -107,7 +107,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
         def watched(descriptor: int) -> None:
             with suppress(KeyError):
-                made.at_sync.pop(Path(f"/proc/self/fd/{descriptor}").readlink().name)(descriptor)
+                made.at_sync.pop(synced_name(descriptor))(descriptor)
             sync(descriptor)
 
         monkeypatch.setattr(os, "fsync", watched)
@@ -209,3 +209,18 @@ def test_a_commit_of_somebody_else_stays_theirs(disk: Disk) -> None:
     AuditWriter(disk.lake, app_id=APP_ID)
 
     assert (commit.stat().st_ino, commit.stat().st_uid) == (before.st_ino, 12_345)
+
+
+def test_another_process_s_commit_that_could_not_be_written_is_written_again(disk: Disk) -> None:
+    """That process has not come back, and the batches after its commit could not be read without it."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    append(writer, 1)
+    other = AuditWriter(disk.lake, app_id="m365watch/lake/another")
+
+    with ExitStack() as stack:
+        disk.at_sync[commit_of(2)] = lambda _: stack.enter_context(disk.without_room())
+        with pytest.raises(OSError, match=r"No space left|Input/output"):
+            append(other, 2)
+    append(writer, 3)
+
+    assert disk.found_after_a_cut() == (3, 3 * RECORDS)

@@ -30,15 +30,20 @@ _NOTE = "_last_checkpoint"
 _LOCK = "mending.lock"
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
-_NOT_TO_BE_COPIED = {errno.ENOENT, errno.ENOSPC, errno.EDQUOT}
-"""A checkpoint stands for it; or a full disk, which keeps no lake closed."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PARQUET_MARK = b"PAR1"
 
 
-class _Line(msgspec.Struct, frozen=True):
-    """The part of a commit's lines that counts here; most have none."""
+class _Info(msgspec.Struct, frozen=True):
+    """The part of a commit's `commitInfo` that counts here; other engines write none."""
 
-    commitInfo: dict[str, object] = {}  # noqa: N815 - Delta's name
+    synced: str = msgspec.field(name=_SYNCED, default="")
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """The part of a commit's lines that counts here."""
+
+    commitInfo: _Info = _Info()  # noqa: N815 - Delta's name
 
 
 class _LastCheckpoint(msgspec.Struct, frozen=True):
@@ -74,12 +79,12 @@ def last_checkpoint(table_directory: Path) -> int | None:
 def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
     """`version`, once every commit past `after` up to it would outlive a power cut.
 
-    Another process's commits count too: without them Delta cannot read past the hole.
+    A single one is the caller's own, just made. Of several some are another process's: without them Delta
+    cannot read past the hole, and what became of their syncs is not known.
     """
-    for number in range(after + 1, version + 1):
-        path = commit_path(table_directory, number)
-        if path.exists():
-            sync_file(path)
+    if version != after + 1:
+        return _write_anew(table_directory, version, after=after)
+    sync_file(commit_path(table_directory, version))
     sync_folder(commits_of(table_directory))
     return version
 
@@ -95,32 +100,43 @@ def sync_found(table_directory: Path, version: int) -> int:
     synced = next(_notes(table_directory, range(version, first, -1)), first)
     if checkpoint is not None and synced <= checkpoint:
         _sync_checkpoint(table_directory, checkpoint)
-    for number in range(synced + 1, version + 1):
-        _write_anew(commit_path(table_directory, number))
-    return sync_commits(table_directory, version, after=synced)
+    return _write_anew(table_directory, version, after=synced)
 
 
-def _write_anew(commit: Path) -> None:
-    """Put a durable copy in the commit's place: its own next sync may say yes to what is nowhere.
+def _write_anew(table_directory: Path, version: int, *, after: int) -> int:
+    """`version`, once there is a durable copy in the place of each commit past `after` up to it.
 
-    Linux takes pages that could not be written for written, and ext4 shows zeros after a power cut.
+    Where a sync has failed, Linux takes for written what is nowhere, and the next sync says yes: after a
+    power cut ext4 shows zeros.
     """
-    fresh = commit.with_name(f".{commit.name}.{os.getpid()}.tmp")
+    for number in range(after + 1, version + 1):
+        commit = commit_path(table_directory, number)
+        fresh = commit.with_name(f".{commit.name}.{os.getpid()}.tmp")
+        # One that is gone has a checkpoint that stands for it.
+        with suppress(FileNotFoundError):
+            try:
+                copied = _copy(commit, fresh)
+                sync_file(fresh if copied else commit)
+                if copied:
+                    fresh.replace(commit)
+            finally:
+                fresh.unlink(missing_ok=True)
+    sync_folder(commits_of(table_directory))
+    return version
+
+
+def _copy(commit: Path, fresh: Path) -> bool:
+    """Whether there is a copy now: not on a full disk, nor of somebody else's, who could not read it."""
+    if commit.stat().st_uid != os.geteuid():
+        return False
     try:
-        if commit.stat().st_uid != os.geteuid():
-            return  # Whose it is would not be able to read the copy.
         fresh.write_bytes(commit.read_bytes())
-    except OSError as failure:
-        fresh.unlink(missing_ok=True)
-        if failure.errno not in _NOT_TO_BE_COPIED:
-            raise
-        return
-    try:
         shutil.copymode(commit, fresh)
-        sync_file(fresh)
-        fresh.replace(commit)
-    finally:
-        fresh.unlink(missing_ok=True)
+    except OSError as failure:
+        if failure.errno in _FULL:
+            return False
+        raise
+    return True
 
 
 def noted(synced_version: int) -> dict[str, str]:
@@ -129,14 +145,12 @@ def noted(synced_version: int) -> dict[str, str]:
 
 
 def _notes(table_directory: Path, versions: Iterable[int]) -> Iterator[int]:
-    """What the commits of these versions note; those of other engines say nothing."""
+    """What the commits of these versions note."""
     for version in versions:
         with suppress(FileNotFoundError):
             for line in commit_path(table_directory, version).read_bytes().splitlines():
-                with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    found = msgspec.json.decode(line, type=_Line).commitInfo.get(_SYNCED)
-                    if isinstance(found, str) and found.lstrip("-").isdecimal():
-                        yield min(int(found), version - 1)
+                with suppress(msgspec.DecodeError, ValueError, RecursionError):
+                    yield min(int(msgspec.json.decode(line, type=_Line).commitInfo.synced), version - 1)
 
 
 def make_checkpoint(table: DeltaTable, table_directory: Path) -> None:
@@ -225,8 +239,8 @@ def _torn_checkpoint(
     # The note goes first: without it a checkpoint that is left counts for nothing, or is found by its name.
     is_misled = noted_version is not None and (noted_version not in checkpoints or noted_version > whole)
     torn = [folder / _NOTE, *broken] if is_misled else broken
-    is_covered = all(version in commits for version in range(whole + 1, max(commits, default=whole) + 1))
-    return torn if is_covered and (commits or whole >= 0) else []
+    is_covered = all(version in commits for version in range(whole + 1, max((*commits, *checkpoints)) + 1))
+    return torn if is_covered else []
 
 
 def _is_whole(checkpoint: Path) -> bool:
