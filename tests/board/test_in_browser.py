@@ -105,6 +105,7 @@ def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
                 assert await page.tab.run("document.documentElement.scrollWidth <= innerWidth"), place
                 if width == WIDTHS[0] or one.name != "search":  # hits are read record by record
                     assert await page.tab.run(OUT_OF_SIGHT) == [], place
+                assert await page.tab.run(CUT) == [], place
                 await page.tab.run(axe)
                 found += [f"{place}: {said}" for said in await page.tab.run(VIOLATIONS)]
         assert found == []
@@ -116,6 +117,16 @@ OUT_OF_SIGHT = """
 [...document.querySelectorAll(".scroll, .matrix")]
   .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)
 """
+CUT = """
+[...document.querySelectorAll(".tone > .value")]
+  .filter((one) => getComputedStyle(one).display !== "inline"
+    && one.getBoundingClientRect().right > one.parentElement.getBoundingClientRect().right)
+  .concat([...document.querySelectorAll("td.whole > *")]
+    .filter((one) => one.clientHeight && one.scrollHeight > one.clientHeight + 2)
+    .filter((one) => one.textContent.length < 33))
+  .map((one) => one.textContent)
+"""
+"""Values of which nothing is left, and names of a usual length that are cut."""
 VIOLATIONS = """
 axe.run(document, {
   runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"], rules: {"landmark-unique": {enabled: true}}

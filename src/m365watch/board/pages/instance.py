@@ -108,7 +108,8 @@ def _rows_of(kind: str, type_: str) -> list[Said]:
     from m365watch.config.reference import keys_below
 
     return [
-        Said(one.path, one.default, f"Wants {one.wants}. {one.meaning}") for one in keys_below(kind, type_)
+        Said(one.path, one.default, f"Wants {one.wants}. {one.meaning}".replace("`", ""))
+        for one in keys_below(kind, type_)
     ]
 
 
