@@ -17,8 +17,9 @@ from m365watch.errors import QueryStopped
 
 SHARE = 0.15
 """Of one core: so much queries take on average while the collector wants the cores."""
-WANTED = 0.2
-"""Of the cores: when the collector uses so much of them, it wants them."""
+WANTED = 0.1
+"""Of the cores: when the collector uses so much of them, it wants them. One that keeps up uses a thirtieth of
+a core; one that catches up uses one or more, or a third where others take them."""
 BURST_S = 0.1
 """Work that is done at once, however busy the collector is: a small page."""
 BEGUN_S = BURST_S / 4
