@@ -66,6 +66,33 @@ def test_an_output_gets_from_a_newer_blob_what_an_expired_one_owes_it(tmp_path: 
     assert sorted(disks[0].records) == sorted(disks[1].records) == make_records(second)
 
 
+def test_a_restart_knows_which_blob_brought_what_an_expired_one_owed(tmp_path: Path) -> None:
+    """A third blob of the same records brings nothing to the output that has them from the second one."""
+    disks = FakeDisk(), FakeDisk()
+
+    async def crash(house: House) -> None:
+        house.outputs[1].hold()  # type: ignore[attr-defined]  # the fake's own switch
+        house.publish(*make_records(2))
+        house.fetch()
+        await asyncio.sleep(LINGER_S * 2)
+
+    async def go_on(house: House) -> int:
+        house.publish(*make_records(2))
+        await house.finish()
+        return house.progress().blobs_delivered
+
+    house = House(tmp_path, (FakeOutput("lake", disks[0]), FakeOutput("files", disks[1])))
+    run(house, crash)
+    house.expired.add("blob0")
+    delivered = []
+    for _ in range(2):
+        house.outputs = (FakeOutput("lake", disks[0]), FakeOutput("files", disks[1]))
+        delivered.append(run(house, go_on))
+
+    assert delivered == [1, 2]
+    assert sorted(disks[0].records) == sorted(disks[1].records) == make_records(2)
+
+
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_blobs_of_the_same_records_complete_an_output_in_any_order(
     tmp_path: Path, newest_first: bool

@@ -184,21 +184,24 @@ def test_an_application_that_was_opened_is_closed_and_keeps_its_owners(tmp_path:
     assert removals(plan, "remove_owner") == []
 
 
-def test_what_is_microsoft_s_own_is_left_alone(tmp_path: Path) -> None:
-    """An intruder reads mail with Outlook like everybody else."""
+@pytest.mark.parametrize(
+    "app", [OUTLOOK, "04b07795-8ddb-461a-bbee-02f9e1bf7b46", "00000005-0000-0FF1-CE00-000000000000"]
+)
+def test_what_is_microsoft_s_own_is_left_alone(tmp_path: Path, app: str) -> None:
+    """An intruder reads mail with Outlook like everybody else, or with a tool, or as a service."""
     plan = plan_from(
         tmp_path,
         "b12_mail_read_in_masses",
         {
             "shape": "mail_read",
-            "ClientAppId": OUTLOOK,
+            "ClientAppId": app,
             "OperationProperties": {"MailAccessType": "Bind", "IsThrottled": "True"},
         },
     )
 
     told = steps(plan, "remove_oauth_grant")
     assert [(step.title, step.operations) for step in told] == [
-        (f"Leave the application {OUTLOOK} alone: it is Microsoft's own", ())
+        (f"Leave the application {app.lower()} alone: it is Microsoft's own", ())
     ]
 
 
