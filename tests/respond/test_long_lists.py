@@ -13,10 +13,10 @@ from multidict import CIMultiDict
 
 from alerts import ANN, APP
 from m365watch.entra.session import Answer, Session
-from m365watch.errors import BadAnswer, CollectorError
+from m365watch.errors import BadAnswer, CollectorError, ListTooLong
 from m365watch.respond.carrying import FOUND_MAX, Document
 from m365watch.respond.desk import Came
-from m365watch.respond.graph import GraphClient
+from m365watch.respond.graph import PAGES_MAX, GraphClient
 from m365watch.simulator.directory import GRANTS
 from m365watch.testing.clock import FakeClock
 from responding_scene import GLOBAL, Scene, in_scene
@@ -87,6 +87,15 @@ def test_a_list_that_is_too_long_is_refused_and_not_cut(pages: dict[str, dict[st
     )
 
 
+def test_a_list_without_an_end_is_refused() -> None:
+    """A page that names itself as the next."""
+    server = Pages({FIRST: things(0, FIRST)})
+    with pytest.raises(ListTooLong):
+        listed(server, most=4)
+
+    assert len(server.asked) == PAGES_MAX
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -122,7 +131,10 @@ def test_of_what_is_more_than_is_looked_at_nothing_is_taken(tmp_path: Path) -> N
         [told] = await scene.apply(plan, says=True, asked=asked)
 
         assert told.came is Came.FAILED
-        assert "more than 1,000 are listed" in str(told.error)
+        assert str(told.error) == (
+            "more than 1,000 would go, and nothing was done;"
+            " use the PowerShell that the plan has for this step"
+        )
         assert asked == []
         assert len(scene.directory.lists[GRANTS]) == FOUND_MAX + 1
         assert len(scene.directory.lists[roles]) == 1
@@ -131,12 +143,12 @@ def test_of_what_is_more_than_is_looked_at_nothing_is_taken(tmp_path: Path) -> N
     in_scene(tmp_path, test)
 
 
-def test_of_a_thousand_consents_one_person_s_is_found(tmp_path: Path) -> None:
-    """A list of just as many as are looked at is whole."""
+def test_of_thousands_of_consents_one_person_s_is_found(tmp_path: Path) -> None:
+    """An application that many use has as many: of these one alone is touched."""
 
     async def test(scene: Scene) -> None:
         principal = scene.directory.add_principal(APP)
-        for number in range(FOUND_MAX - 1):
+        for number in range(2 * FOUND_MAX):
             scene.directory.add(GRANTS, {"clientId": principal, "principalId": f"p{number}", "scope": "a"})
         scene.directory.add(
             GRANTS, {"clientId": principal, "principalId": scene.directory.users[ANN]["id"], "scope": "b"}
@@ -144,6 +156,6 @@ def test_of_a_thousand_consents_one_person_s_is_found(tmp_path: Path) -> None:
         [told] = await scene.apply(scene.plan("remove_user_consent", user=ANN, app=APP))
 
         assert told.came is Came.DONE
-        assert len(scene.directory.lists[GRANTS]) == FOUND_MAX - 1
+        assert len(scene.directory.lists[GRANTS]) == 2 * FOUND_MAX
 
     in_scene(tmp_path, test)

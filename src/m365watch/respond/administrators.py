@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from m365watch.errors import CollectorError, NeedsOperator
-from m365watch.respond.carrying import FOUND_MAX, Document, Graph
+from m365watch.respond.carrying import LISTED_MAX, Document, Graph
 from m365watch.respond.looks import WHO
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
@@ -76,7 +76,7 @@ async def why_not_leave(
         return None
     try:
         path = f"/groups/{segment(group)}/members?$select=id,userPrincipalName,accountEnabled"
-        stay = _others(await graph.list(path, most=FOUND_MAX), account)
+        stay = _others(await graph.list(path, most=LISTED_MAX), account)
     except (CollectorError, UnsafeValue):
         stay = []
     return None if any(_lets_in(one, among) for one in stay) else _NOBODY_LEFT
@@ -85,7 +85,7 @@ async def why_not_leave(
 async def _administrators(graph: Graph) -> Sequence[Document] | NeedsOperator:
     """Who holds the role; why not, where that cannot be read."""
     try:
-        return await graph.list(ADMINISTRATORS, most=FOUND_MAX)
+        return await graph.list(ADMINISTRATORS, most=LISTED_MAX)
     except CollectorError as error:
         return NeedsOperator(
             f"whether it is the last Global Administrator cannot be read: {error.what}",

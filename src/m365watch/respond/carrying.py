@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from m365watch.errors import BadAnswer, NeedsOperator
+from m365watch.errors import BadAnswer, ListTooLong, NeedsOperator
 from m365watch.respond.journal import ALL_OF_LIST
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
@@ -20,8 +20,11 @@ _PLACE = re.compile(r"\{(subject|found)\.([A-Za-z.]+)\}")
 _IN_EITHER_CASE = ("email", "emailAddress.address", "userPrincipalName")
 _FOLDERS = ("copyToFolder", "moveToFolder")
 """Where the names of folders stand; their ids, which are not the same in either case, do below `actions`."""
-FOUND_MAX = 1_000
+LISTED_MAX = 10_000
 """Things that one list may have: of a longer one nothing is done, for the rest would be told as done."""
+FOUND_MAX = 1_000
+"""Things of it that a step may do something to."""
+BY_POWERSHELL = "use the PowerShell that the plan has for this step"
 
 
 class Graph(Protocol):
@@ -133,7 +136,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     path = _filled(operation.listed, subject, {})
     owner = application or await _told_if_it_may_be(graph, operation.owner)
     about = _about(path, owner, wanted) + (ALL_OF_LIST if operation.takes_all else "")
-    listed = await graph.list(path, most=FOUND_MAX)
+    listed = await graph.list(path, most=LISTED_MAX)
     if operation.takes_all and not listed:
         return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
     found = [one for one in listed if _is_wanted(operation, wanted, one)] if wanted else listed
@@ -142,6 +145,8 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(
             is_missing=operation.is_named, others=labels, about=about, application=called(application)
         )
+    if len(found) > FOUND_MAX:
+        raise ListTooLong(f"more than {FOUND_MAX:,} would go, and nothing was done", fix=BY_POWERSHELL)
     found = [await _with_folders(graph, operation, one) for one in found]
     meant = found if operation.takes_all else _meant(operation, wanted, found)
     deeds = (

@@ -28,11 +28,11 @@ from m365watch.errors import (
     TokenRefused,
     Unavailable,
 )
-from m365watch.respond.carrying import Document
+from m365watch.respond.carrying import BY_POWERSHELL, Document
 from m365watch.respond.steps import GraphCall
 
 PAGES_MAX = 100
-"""Pages of one list; one with more is going in circles."""
+"""Pages of one list; one with more may be going in circles."""
 PATIENCE = 3
 """How often Graph may say that it has no time."""
 WAIT_S = 5.0
@@ -74,18 +74,19 @@ class GraphClient:
                 raise BadAnswer("Graph's answer is no list", where=self._where)
             found += value
             if len(found) > most:
-                raise ListTooLong(
-                    f"more than {most:,} are listed, and nothing was done",
-                    fix="use the PowerShell that the plan has for this step",
-                    where=self._where,
-                )
+                raise self._too_long(f"{most:,}")
             link = page.get("@odata.nextLink")
             if not link:
                 return found
             if not isinstance(link, str) or not link.startswith(f"{self._root}/"):
                 raise BadAnswer("the next page is not at Graph", where=self._where)
             url = link
-        raise BadAnswer(f"the list has more than {PAGES_MAX} pages", where=self._where)
+        raise self._too_long(f"{PAGES_MAX} pages")
+
+    def _too_long(self, bound: str) -> ListTooLong:
+        return ListTooLong(
+            f"more than {bound} are listed, and nothing was done", fix=BY_POWERSHELL, where=self._where
+        )
 
     async def _ask(self, method: str, url: str, body: bytes | None) -> Document:
         answer = await self._answered(method, url, body)
