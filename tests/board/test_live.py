@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 import m365watch.board
+import m365watch.board.status_memory
 from asking import ask, view_of
 from m365watch.board.access import Access, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
@@ -31,7 +33,12 @@ from m365watch.board.live import (
 from m365watch.board.server_lines import SERVER, told_as_ours
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
+from m365watch.board.status_memory import KEPT_S, StatusMemory
 from m365watch.clock import SystemClock
+from m365watch.config.settings import Settings
+from m365watch.inspection import read_status
+from m365watch.progress import RunProgress
+from m365watch.testing.clock import FakeClock
 
 
 class Hurried(SystemClock):
@@ -121,6 +128,32 @@ def test_the_servers_errors_are_one_line_of_ours() -> None:
     assert lines[0].startswith("board: unexpected ValueError in ")
     assert "a record's words" not in lines[0]
     assert lines[1] == "board: Invalid HTTP request received."
+
+
+def test_pages_that_are_open_together_have_one_look(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is read once for all of them, and each is told what it may know."""
+    reads = []
+
+    def read(settings: Settings) -> RunProgress:
+        reads.append(settings)
+        return read_status(settings)
+
+    monkeypatch.setattr(m365watch.board.status_memory, "read_status", read)
+    clock = FakeClock()
+    own = replace(sources, clock=clock, _status=StatusMemory())
+    nobody = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))
+
+    async def look() -> list[list[str]]:
+        return await asyncio.gather(*(first(own, 1, access) for access in (None, None, nobody)))
+
+    told = [parsed(news)["feeds"] for [news] in asyncio.run(look())]
+    assert (told[0] > 0, told[1] > 0, told[2], len(reads)) == (True, True, 0, 1)
+
+    asyncio.run(clock.advance(KEPT_S))
+    asyncio.run(look())
+    assert len(reads) == 2
 
 
 def test_news_stay_within_a_scope(sources: Sources) -> None:

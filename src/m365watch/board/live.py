@@ -102,7 +102,7 @@ async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
     alerts: list[KeptAlert] = []
     unread = ""
     try:
-        feeds = await sources.list_feeds(now) or []
+        feeds = await sources.list_feeds(now, is_live=True) or []
         alerts = await sources.list_alerts(now, states=WAITING, severity_min=Severity.MEDIUM) or []
     except LedgerUnusable:
         unread = "ledger"

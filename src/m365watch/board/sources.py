@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -20,6 +21,7 @@ from m365watch.board.own_figures import Requests
 from m365watch.board.planning import Query
 from m365watch.board.queries.trails import KINDS
 from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
+from m365watch.board.status_memory import StatusMemory
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
@@ -97,6 +99,7 @@ class Sources:
     )
     """When the lake said last whose domains are whose, for who may see which tenants."""
     _alerts: AlertMemory = field(default_factory=AlertMemory)
+    _status: StatusMemory = field(default_factory=StatusMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
     _rules: dict[object, Library] = field(default_factory=dict)
 
@@ -404,13 +407,17 @@ class Sources:
         assert view.access.tenants is None and view.access.may(Role.ADMIN)  # noqa: S101, PT018
         return await asyncio.to_thread(list_deeds, self.lake, self.settings.state_directory, asked)
 
-    async def list_feeds(self, view: View) -> list[FeedProgress] | None:
+    async def list_feeds(self, view: View, *, is_live: bool = False) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet.
+
+        With `is_live`, for pages that ask again and again, as it was when one of them asked a moment ago.
 
         Raises: LedgerUnusable: it cannot be read.
         """
         try:
-            progress = await asyncio.to_thread(read_status, self.settings)
+            now_s = self.clock.monotonic_s()
+            read = partial(self._status.read, now_s=now_s) if is_live else read_status
+            progress = await asyncio.to_thread(read, self.settings)
         except LedgerUnusable:
             if self.has_ledger:
                 raise
