@@ -39,7 +39,7 @@ def records_of(directory: Path) -> list[bytes]:
 
 def synced_name(descriptor: int) -> str:
     """The name of the open file; of a copy that is to take a commit's place, the commit's."""
-    return re.sub(r"^\.(.+)\.\d+\.tmp$", r"\1", Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    return re.sub(r"^\.(.+)\.[0-9a-f]+\.tmp$", r"\1", Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
 
 class LakePlace:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from m365watch.lake.commits import (
     last_checkpoint,
     list_torn,
     set_torn_aside,
+    sync_found,
 )
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
@@ -203,6 +206,30 @@ def test_what_a_commit_notes_may_be_anything(tmp_path: Path, noted: object) -> N
     commit.write_text("\n".join(map(json.dumps, lines)))
 
     assert open_with(tmp_path, 3) == 3
+
+
+def test_two_that_write_a_commit_anew_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two collectors in containers have the same process number, and one's copy was the other's."""
+    fill(tmp_path, 2)
+    commit = commits_of(tmp_path) / f"{2:020}.json"
+    before = commit.stat().st_ino
+    others: list[int] = []
+    sync = os.fsync
+
+    def meeting(descriptor: int) -> None:
+        others.append(descriptor)
+        if len(others) == 1:
+            with pytest.raises(OSError, match="of the other"):
+                sync_found(tmp_path / "audit", 2)
+        elif len(others) == 2:
+            raise OSError(errno.EIO, "of the other")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meeting)
+    sync_found(tmp_path / "audit", 2)
+
+    assert commit.stat().st_ino != before
+    assert [*commits_of(tmp_path).glob(".*")] == []
 
 
 def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _write_anew(table_directory: Path, version: int, *, after: int) -> int:
     """
     for number in range(after + 1, version + 1):
         commit = commit_path(table_directory, number)
-        fresh = commit.with_name(f".{commit.name}.{os.getpid()}.tmp")
+        fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
         # One that is gone has a checkpoint that stands for it.
         with suppress(FileNotFoundError):
             try:
