@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from keeping_lake import FixedClock
 from lake_place import WRITER_ID, records_of, synced_name
+from m365watch.durable import sync_folder
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
+from m365watch.lake.files import silently
+from m365watch.lake.merging import compact
+from m365watch.lake.vacuuming import vacuum
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
 
@@ -224,3 +229,24 @@ def test_another_process_s_commit_that_could_not_be_written_is_written_again(dis
     append(writer, 3)
 
     assert disk.found_after_a_cut() == (3, 3 * RECORDS)
+
+
+def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
+    """The process that merged them ended before its sync; without its commit they are needed again."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    append(writer, 1)
+    append(writer, 2)
+    clock = FixedClock()
+
+    def fail(descriptor: int) -> None:
+        del descriptor
+        raise OSError(24, "Too many open files")
+
+    disk.at_sync[commit_of(3)] = fail
+    with pytest.raises(OSError, match="Too many"):
+        compact(disk.lake, clock=clock, progress=silently)
+    [gone] = vacuum(disk.lake, keep_hours=0, dry_run=False, progress=silently)
+    # Somebody else's sync brings to the disk that the files are gone.
+    sync_folder(disk.lake)
+
+    assert (gone.files, disk.found_after_a_cut()) == (2, (2, 2 * RECORDS))

@@ -103,7 +103,7 @@ def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:
 
 def _clear(directory: Path, shape: TableShape) -> None:
     table = DeltaTable(directory / shape.name)
-    remove_stale(table, keep_hours=KEEP_HOURS_IN_RUN)
+    remove_stale(table, directory / shape.name, keep_hours=KEEP_HOURS_IN_RUN)
     _note_path(directory, shape).write_bytes(msgspec.json.encode(_Note(version=table.version())))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from m365watch.durable import size_of
-from m365watch.lake.commits import NO_HOOKS
+from m365watch.lake.commits import NO_HOOKS, sync_found
 from m365watch.lake.files import Progress, open_table
 from m365watch.lake.schema import TABLES
 from m365watch.values import dataclass
@@ -41,7 +41,7 @@ def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, progress: Progress) ->
         progress(f"removing {len(names):,} files of {shape.name}", 0, 1)
         sizes = [size_of(lake / shape.name / name) for name in names]
         if not dry_run:
-            remove_stale(table, keep_hours=keep_hours)
+            remove_stale(table, lake / shape.name, keep_hours=keep_hours)
         found.append(Vacuumed(shape.name, len(names), sum(sizes)))
     return found
 
@@ -51,12 +51,14 @@ def stale_files(table: DeltaTable, *, keep_hours: int) -> list[str]:
     return _vacuum(table, keep_hours=keep_hours, dry_run=True)
 
 
-def remove_stale(table: DeltaTable, *, keep_hours: int) -> None:
+def remove_stale(table: DeltaTable, directory: Path, *, keep_hours: int) -> None:
     """Remove the files that were replaced more than `keep_hours` ago, and what crashes left behind.
 
     The latter only from `SAFE_HOURS_MIN` on: a younger file that no commit names may be a batch that is
     being written.
     """
+    # Of a process that was killed: without its commit the files that it replaced would be needed again.
+    sync_found(directory, table.version())
     _vacuum(table, keep_hours=keep_hours, dry_run=False)
     table.update_incremental()
 
