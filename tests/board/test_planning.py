@@ -18,6 +18,7 @@ from m365watch.board.planning import Query, Sieve, Snapshot, joined, picked_days
 from m365watch.board.queries import (
     activity,
     applications,
+    domains,
     exchange,
     sharepoint,
     sign_ins,
@@ -43,7 +44,7 @@ from m365watch.lake.rollups.notes import (
     tags_of,
 )
 
-MODULES = (activity, applications, exchange, sharepoint, sign_ins, threats, trails, visits)
+MODULES = (activity, applications, domains, exchange, sharepoint, sign_ins, threats, trails, visits)
 MADE = {
     **{f"top {one}": query for one, query in sharepoint.TOPS.items()},
     **{f"over {one}": activity.over_time(one) for one in ("workload", "record_type", "user_type")},
@@ -99,6 +100,7 @@ def readers(lakes: tuple[Path, Path, Path]) -> Iterator[list[FactsReader]]:
 def given_to(query: Query, view: View, tops: list[str]) -> dict[str, object]:
     """What the SQL is bound with beside the view's own."""
     values = {
+        "own": ["@contoso.example"],
         "since_s": view.range.end_s - 86_400,
         "tops": tops,
     }

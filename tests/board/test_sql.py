@@ -23,6 +23,7 @@ from m365watch.board.pages import sql
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid
 from m365watch.board.sources import Sources
+from m365watch.config.settings import LakeSettings
 from m365watch.errors import QueryRefused, QueryStopped
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
@@ -41,8 +42,9 @@ class GateFor:
 
 def test_before_the_first_record_sql_says_what_all_else_says(sources: Sources, tmp_path: Path) -> None:
     """Nobody is told to run a collector that runs already and is about to bring the first records."""
-    state = replace(sources.settings, state_directory=tmp_path)
-    empty = replace(sources, settings=state, facts=FactsReader(tmp_path / "lake"))
+    lake = tmp_path / "lake"
+    state = replace(sources.settings, state_directory=tmp_path, outputs=(LakeSettings("lake", lake),))
+    empty = replace(sources, settings=state, facts=FactsReader(lake))
     said = [
         asyncio.run(ask(board_of(empty), f"/panel/{one}")).text
         for one in ("sql/answer?sql=SELECT+1", "overview/recent")
