@@ -30,7 +30,7 @@ from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.scan import LakeScan, ScanAsked
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, NOTICE_TABLE, TABLES, TRAIL_TABLE, TableShape
-from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, TORN_FIX, back_fix
+from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, back_fix, torn_fix
 from m365watch.lake.writer import OpenTable
 from m365watch.model import Window
 from m365watch.testing.batches import make_records, make_simple_batch
@@ -196,8 +196,8 @@ def test_what_a_power_cut_tore_is_told_with_the_run_that_mends_it(lake: Path) ->
     torn = f"a power cut has torn {COMMIT.format(0, '').strip()}"
     fill(lake, 1, "2026-11-19")
 
-    assert (told.value.what, told.value.fix) == (f"the lake cannot be read: {torn}", TORN_FIX)
-    assert problems == [f"{torn}: {TORN_FIX}"]
+    assert (told.value.what, told.value.fix) == (f"the lake cannot be read: {torn}", torn_fix("audit"))
+    assert problems == [f"{torn}: {torn_fix('audit')}"]
     assert problems_of(lake) == []
 
 

@@ -149,6 +149,24 @@ def test_every_damaged_table_of_a_lake_is_a_step_with_its_cure(
     assert len(steps) == (1 if shape.name == AUDIT else 2)
 
 
+@pytest.mark.parametrize("shape", TABLES, ids=lambda shape: shape.name)
+def test_what_a_power_cut_tore_is_a_note_with_who_mends_it(tmp_path: Path, shape: TableShape) -> None:
+    """No run is kept from working by it: its start moves it aside, and that of the board what is its own."""
+    for one in TABLES:
+        OpenTable(tmp_path, one)
+    for commit in (tmp_path / shape.name / "_delta_log").iterdir():
+        commit.write_bytes(b"")
+
+    [torn] = [step for step in tried(LakeSettings("lake", tmp_path)) if step.verdict is not OK]
+    OpenTable(tmp_path, shape)
+
+    command = "board" if shape is TRAIL_TABLE else "run"
+    assert torn.verdict is NOTE
+    assert f"a power cut has torn {shape.name}/_delta_log/" in torn.seen
+    assert torn.fix == f"nothing hangs on it: the next start of `m365watch {command}` moves it aside"
+    assert [step.verdict for step in tried(LakeSettings("lake", tmp_path))] == [OK]
+
+
 def test_each_of_several_damaged_tables_is_told(tmp_path: Path) -> None:
     """One hides no other; and a table with other columns, or with hidden rows, is told as such."""
     lake = lake_of_all_tables(tmp_path)

@@ -25,11 +25,11 @@ from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
 from m365watch.lake.unsound import (
-    TORN_FIX,
     back_fix,
     cause_of_loss,
     list_commit_faults,
     refusal_of,
+    torn_fix,
     torn_off,
     why_newer,
 )
@@ -172,7 +172,7 @@ def _open(directory: Path, found: Checked) -> DeltaTable | None:
             return None
         torn = torn_off(directory)
         if torn:
-            found.add(f"a power cut has torn {directory.name}/{torn}: {TORN_FIX}")
+            found.add(f"a power cut has torn {directory.name}/{torn}: {torn_fix(directory.name)}")
             return None
         faults = list(list_commit_faults(directory))
         for path, reason in faults:

@@ -34,7 +34,6 @@ NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
     " that knows it"
 )
-TORN_FIX = "nothing hangs on it: the next start of `m365watch run` moves it aside"
 _CLOSED = {errno.EACCES, errno.EPERM}
 _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""
@@ -55,6 +54,12 @@ class Cause:
 def back_fix(table: str) -> str:
     """What to do about a file of that table that is damaged or gone; only `audit` is the whole lake."""
     return _FIXES.get(table, BACK_FIX).format(table)
+
+
+def torn_fix(table: str) -> str:
+    """What becomes of the end of that table's log where a power cut has torn it: its writer mends it."""
+    command = "board" if table == BOARD_TRAIL else "run"
+    return f"nothing hangs on it: the next start of `m365watch {command}` moves it aside"
 
 
 def refusal_of(place: Path, failure: BaseException) -> Cause | None:
@@ -80,7 +85,7 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
         return cause_of_loss(table)
     torn = torn_off(table)
     if torn:
-        return Cause(f"a power cut has torn {table.name}/{torn}", TORN_FIX)
+        return Cause(f"a power cut has torn {table.name}/{torn}", torn_fix(table.name))
     for path, reason in list_commit_faults(table):
         return Cause(f"{table.name}/{path} {reason}", back_fix(table.name))
     return Cause(

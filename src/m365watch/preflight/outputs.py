@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,7 @@ def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
     try:
         from m365watch.lake.schema import AUDIT_TABLE, TABLES
         from m365watch.lake.trying import try_table
+        from m365watch.lake.unsound import torn_fix
     except ImportError as error:
         fix = "run: pip install deltalake pyarrow"
         what = f"the Python package {error.name} is missing"
@@ -121,7 +123,10 @@ def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
                 seen = f"{settings.directory} can be written; {found}"
                 steps.append(good(Check.OUTPUT, seen, subject=settings.name))
         except OutputUnusable as error:
-            steps.append(_failed(settings.name, error))
+            step = _failed(settings.name, error)
+            # Nobody is kept from working by what a power cut has torn off.
+            is_torn = error.fix == torn_fix(shape.name)
+            steps.append(replace(step, verdict=Verdict.NOTE) if is_torn else step)
     return steps
 
 
