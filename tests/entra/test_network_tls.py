@@ -15,7 +15,7 @@ from m365watch.config.settings import (
     NetworkSettings,
 )
 from m365watch.entra.session import Answer, open_session
-from m365watch.entra.tls import check_bundle_variable, make_context
+from m365watch.entra.tls import BUNDLE_VARIABLE, check_bundle_variable, make_context
 from m365watch.errors import SettingsRefused
 from m365watch.testing.certificates import Authority
 from network_scene import (
@@ -60,18 +60,29 @@ def test_a_server_of_an_authority_in_the_bundle_is_trusted(tmp_path: Path, kind:
     assert str(unknown).startswith("the server's certificate was not accepted (")
 
 
-def test_the_bundle_takes_the_place_of_the_system_s_authorities(pem: Path, tmp_path: Path) -> None:
-    """Who names authorities means these alone."""
-    server = RawServer(tls=server_tls(pem))
-    others = Authority(tmp_path).chain
+def test_the_bundle_takes_the_place_of_the_system_s_authorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names authorities means these alone, though the system trusts the server."""
+    for name in ("system", "bundle"):
+        (tmp_path / name).mkdir()
+    authority, others = Authority(tmp_path / "system"), Authority(tmp_path / "bundle").chain
+    issued = authority.issue("server", names=["localhost"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.cert, issued.key)
+    server = RawServer(tls=context)
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(authority.chain))
 
-    async def main() -> Answer | str:
+    async def main() -> tuple[Answer | str, Answer | str]:
         async with server:
             url = server.url.replace("127.0.0.1", "localhost")
-            return await ask_over(NetworkSettings(ca_bundle=others), url)
+            return await ask_over(NetworkSettings(ca_bundle=others), url), await ask_over(UNSET_NETWORK, url)
 
-    assert "certificate was not accepted" in str(within(main))
-    assert server.heard == []
+    by_bundle, by_system = within(main)
+
+    assert "certificate was not accepted" in str(by_bundle)
+    assert ended(by_system) == b"ok"
+    assert len(server.heard) == 1
 
 
 def test_a_bundle_that_went_after_the_start_is_named(tmp_path: Path) -> None:
