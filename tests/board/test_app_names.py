@@ -92,7 +92,7 @@ def test_alerts_and_filters_have_the_name(sources: Sources) -> None:
         asyncio.run(ask(board, url)).text
         for url in (
             "/panel/alerts/queue?range=90d&severity=informational",
-            "/panel/alerts/about?range=90d",
+            f"/panel/alerts/about?range=90d&app={app_id}",
             f"/panel/alert/case?range=90d&alert={alert.id}",
             f"/exchange?range=90d&app={app_id}",
         )
