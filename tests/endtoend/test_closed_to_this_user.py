@@ -30,6 +30,8 @@ CHECK = ("check", "--json")
 ONCE = ("run", "--once")
 STATUS = ("status",)
 QUERY = ("query", "SELECT count(*) FROM audit")
+SEARCH = ("search", "op:FileAccessed")
+HUNT = ("hunt",)
 LASTING = ("run",)
 """Told to stop once it has started and said what is closed."""
 
@@ -187,6 +189,8 @@ CASES: dict[str, tuple[list[str], Said]] = {
             CHECK: (1, "its table `audit` cannot be read: Permission denied"),
             LASTING: (1, "SetupError [CODE:0110] reason: output lake ("),
             QUERY: (1, "the lake cannot be read: Permission denied"),
+            SEARCH: (1, "it cannot be read: "),
+            HUNT: (1, "Permission denied"),
         },
     ),
     "files": (

@@ -26,6 +26,7 @@ from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import (
     NO_HOOKS,
+    commits_of,
     is_checkpoint_due,
     make_checkpoint,
     noted,
@@ -144,12 +145,13 @@ def require_lake(lake: Path) -> None:
 
     Raises: LakeMissing; LakeUnusable: its log is gone, or this user may not see whether there is.
     """
-    for folder in (lake, lake / AUDIT_TABLE.name):
+    table = lake / AUDIT_TABLE.name
+    for folder in (lake, table, commits_of(table)):
         if closed := why_shut(folder):
             fix = "run this as the user whose lake it is, or let this one in"
             raise LakeUnusable(f"it cannot be read: {closed}", fix=fix, where=str(folder))
-    if not DeltaTable.is_deltatable(str(lake / AUDIT_TABLE.name)):
-        refuse_lost_commits(lake / AUDIT_TABLE.name)
+    if not DeltaTable.is_deltatable(str(table)):
+        refuse_lost_commits(table)
         raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
 
 
