@@ -164,6 +164,18 @@ def test_a_lake_that_is_new_is_not_called_gone(place: Place) -> None:
     assert (asyncio.run(no_records(VIEW, sources))).why.lower().startswith(LAKE_GONE)
 
 
+def test_a_lake_whose_records_were_taken_out_is_not_called_new(place: Place) -> None:
+    """By retention, or an erasure: of all its commits the one that made it is left here."""
+    for one in sorted((place.lake / AUDIT / "_delta_log").glob("*.json"))[1:]:
+        one.unlink()
+    for one in (place.lake / AUDIT / "_delta_log").glob("*checkpoint*"):
+        one.unlink()
+
+    empty = asyncio.run(no_records(VIEW, sources_of(place.file)))
+
+    assert empty.why == "The lake holds no record."
+
+
 def test_a_state_directory_that_is_another_counts_with_a_restart(place: Place) -> None:
     """As for the collector, whose ledger is where it was; nothing else is lost by it."""
     sources = sources_of(place.file)

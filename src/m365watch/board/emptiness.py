@@ -16,6 +16,8 @@ from m365watch.board.view import View
 NOTHING_YET = "No record has arrived yet."
 NEW_LAKE = "The lake is new, and no record has arrived in it yet."
 _FROM_THEN_ON = "It gets what is fetched since it was added."
+EMPTIED = "The lake holds no record."
+_TAKEN_OUT = "Retention or an erasure took out what it had; what is fetched from now on comes to it."
 _WAITS = "m365watch status says what the collector is waiting for."
 _NOBODY_COLLECTS = "No collector has run with this configuration yet: m365watch run starts one."
 _ANYTHING = "A * stands for anything"
@@ -39,6 +41,8 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
     if await sources.lost_lake() is not None:
         return Empty(f"{LAKE_GONE[:1].upper()}{LAKE_GONE[1:]}.", f"{LAKE_BACK[:1].upper()}{LAKE_BACK[1:]}.")
     if not (await sources.facts.snapshot()).days:
+        if await sources.has_had_records():
+            return Empty(EMPTIED, _TAKEN_OUT)
         if await sources.has_delivered():
             return Empty(NEW_LAKE, _FROM_THEN_ON)
         return Empty(NOTHING_YET, _WAITS if sources.has_ledger else _NOBODY_COLLECTS)
@@ -50,7 +54,7 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
 async def no_records_beside(view: View, sources: Sources, *, of: str = "records") -> Empty:
     """The same in a panel beside another one that says what to do where nothing has arrived at all."""
     empty = await no_records(view, sources, of=of)
-    return Empty(empty.why) if empty.why in {NOTHING_YET, NEW_LAKE} else empty
+    return Empty(empty.why) if empty.why in {NOTHING_YET, NEW_LAKE, EMPTIED} else empty
 
 
 async def good_news(view: View, sources: Sources, said: str, then: str = "") -> Empty:

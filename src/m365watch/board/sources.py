@@ -152,12 +152,15 @@ class Sources:
         """Where the lake was; None while it is there, and before anything was delivered to it."""
         if self.facts is None or self.facts.is_there:
             return None
+        return self.facts.lake if await self.has_had_records() else None
+
+    async def has_had_records(self) -> bool:
+        """Whether the lake that is shown was ever delivered anything; one that is no output any more was."""
         lakes = [one for one in self.settings.outputs if isinstance(one, LakeSettings)]
-        names = [one.name for one in lakes if one.directory == self.facts.lake]
+        names = [one.name for one in lakes if one.directory == self.lake]
         with suppress(LedgerUnusable):
-            if not names or await asyncio.to_thread(has_delivered, self.settings, names[0]):
-                return self.facts.lake
-        return None
+            return not names or await asyncio.to_thread(has_delivered, self.settings, names[0])
+        return False
 
     async def has_delivered(self) -> bool:
         """Whether any output was ever delivered a record."""
