@@ -207,6 +207,23 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
 
 
+def test_an_alert_that_an_exception_takes_in_is_withdrawn_once(tmp_path: Path, library: Library) -> None:
+    """With the next record of it, to whoever was told of it and to the lake."""
+    exceptions = read(tmp_path, "exceptions: [{rule: B08, reason: the backup}]")
+    state = DetectionState(tmp_path / "d.sqlite")
+    told = []
+    for number, excepted in enumerate((Exceptions(), exceptions, exceptions), start=1):
+        records = [record(60 * number, Operation="One")]
+        portion = Portion(TENANT, NOW, records, headers_of(records))
+        engine = Engine(library.rules, state, exceptions=excepted)
+        due = state.lake_due.newest()
+        changes = engine.take([portion], number=number, now=NOW)
+        told.append(([change.what for change in changes], state.lake_due.newest() > due))
+
+    assert told == [([News.NEW], True), ([News.WITHDRAWN], True), ([], False)]
+    assert state.alerts.list() == []
+
+
 def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Library) -> None:
     """With its reason, once; what an analyst has closed keeps the analyst's."""
     state = DetectionState(tmp_path / "d.sqlite")
