@@ -36,6 +36,24 @@ def test_a_private_file_is_its_owner_s_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "made/here").iterdir()) == ["a.cer", "a.key"]
 
 
+@pytest.mark.usefixtures("_umask")
+def test_a_private_file_is_closed_before_anybody_can_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it open while it is empty reads what is written into it later."""
+    modes = []
+
+    def fchmod(descriptor: int, mode: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        os.chmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    write_new_files(pair(tmp_path))
+
+    assert len(modes) == 2
+    assert not [mode for mode in modes if mode & 0o077]
+
+
 @pytest.mark.parametrize("taken", ["a.key", "a.cer"])
 def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: Path, taken: str) -> None:
     """Nor is any other of the files written then."""

@@ -105,6 +105,23 @@ def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlit
     assert len(front.may_be_known(new)) < 10
 
 
+def test_what_is_added_behind_the_place_that_is_read_is_known_when_all_is_read(
+    connection: sqlite3.Connection,
+) -> None:
+    """The table is read in its order, once: nothing but the adding itself tells the filter of it."""
+    stored = insert(connection, identities(100, seed=1), page_count=5)
+    front = FrontFilter(stored, size=1_000, bounds=LedgerBounds(filter_step_count=30))
+    some = [bytes([0, number]) * 8 for number in range(20)]
+
+    front.fill_step()
+    front.add(some)
+    insert(connection, some)
+    fill(front)
+
+    assert front.answers
+    assert front.may_be_known(some) == some
+
+
 @pytest.mark.parametrize("size", [100, 20_000])
 def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_the_filter(
     connection: sqlite3.Connection, size: int

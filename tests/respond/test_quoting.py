@@ -41,7 +41,11 @@ HOSTILE = (
     "{subject.id}",
     "tab-free; but odd: \u00e9\u4e2d\U0001f600",
 )
-UNUSABLE = ("", "a\nStop-Computer", "a\rb", "a\0b", "a\u202eb", "\x1b[2J", "a\u2028b", "x" * 300)
+UNUSABLE = (
+    *("", "a\nStop-Computer", "a\rb", "a\0b", "a\u202eb", "\x1b[2J", "a\u2028b"),
+    # What an alert was told in place of a line break, of an unknown sign, and of the rest.
+    *("a\u240ab", "a\u2420b", "a\ufffdb", "a\u2026", "x" * 300),
+)
 
 
 def read_powershell(text: str) -> str:
