@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from m365watch.ledger.copying import check_ledger
+from m365watch.ledger.database import open_database, transaction
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 FILLED = '''
@@ -75,3 +80,22 @@ def test_a_disk_that_fills_during_a_commit_leaves_the_ledger_whole(tmp_path: Pat
     assert int(ended.stdout) > 60
     found = check_ledger(tmp_path / LEDGER_FILE, on_step=lambda: None)
     assert (found.problems, found.blobs, found.identities) == ([], 60, 60 * 300)
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
+def test_what_ends_between_two_statements_has_not_happened(tmp_path: Path, error: BaseException) -> None:
+    """Whatever ends it, the first of them is not there, and the next transaction is another one."""
+    with closing(open_database(tmp_path / LEDGER_FILE)) as connection:
+        connection.execute("CREATE TABLE one (number INTEGER)")
+
+        def end_within() -> None:
+            with transaction(connection):
+                connection.execute("INSERT INTO one VALUES (1)")
+                raise error
+
+        with pytest.raises(type(error)):
+            end_within()
+        with transaction(connection):
+            connection.execute("INSERT INTO one VALUES (2)")
+
+        assert connection.execute("SELECT number FROM one").fetchall() == [(2,)]
