@@ -81,7 +81,8 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
         "group-by": ["UserId"],
         "timespan": "30m",
     }
-    extension = {"m365watch": {"once": keys.pop("once")}} if "once" in keys else {}
+    ours = {key: keys.pop(key) for key in ("once", "trusted") if key in keys}
+    extension = {"m365watch": ours} if ours else {}
     correlation |= keys
     if condition is not None:
         correlation["condition"] = condition
@@ -108,6 +109,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         joint(10, "event_count", ["rule_1"], {"gte": 3}, generate=True),
         joint(11, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, generate=True),
         joint(22, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, once="10m"),
+        joint(23, "value_count", ["rule_1"], {"gte": 2, "field": "ClientIP"}, trusted="Managed"),
         joint(12, "value_sum", ["rule_2"], {"gt": 12, "field": "Size"}, generate=True),
         joint(13, "value_avg", ["rule_2"], {"gte": 6, "field": "Size"}),
         joint(14, "value_median", ["rule_2"], {"lt": 4, "field": "Size"}),
@@ -120,8 +122,10 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         joint(21, "event_count", ["rule_20"], {"gte": 1}, timespan="6h"),
         single(30, "D", first_seen={"key": ["UserId", "ClientIP"], "period": "1d", "learn": "12h"}),
         single(31, "A", first_seen={"key": ["ClientIP"], "period": "2h", "learn": "2h"}),
+        single(33, "D", first_seen={"key": ["ClientIP"], "period": "1d", "learn": "12h"}, trusted="Managed"),
         joint(32, "temporal", ["rule_31", "rule_2"], **{"group-by": ["ClientIP"], "generate": True}),
         single(40, "A", travel={"within": "12h"}, quiet="6h"),
+        single(46, "A", travel={"within": "12h"}, quiet="6h", trusted="Managed"),
         single(41, "B", several={"threshold": 2, "period": "1h", "keys": ["UserId"]}),
         single(42, "C", low={"period": "3h", "learn": "1d"}, group_by=["UserId"]),
         single(43, "A", rolling={"period": "2h", "back_period": "4h", "threshold": 4}),
@@ -147,6 +151,7 @@ def make_records(dice: random.Random, count: int) -> list[bytes]:
             "UserId": dice.choice(["ann@contoso.example", "Bob@contoso.example", "bob@contoso.example"]),
             "ClientIP": dice.choice(list(COUNTRIES)),
             "Size": dice.randrange(10),
+            "Managed": number % 3 > 0,
         }
         records.append(json.dumps(fields).encode())
     return records

@@ -203,6 +203,35 @@ def test_a_journey_that_nobody_can_make_is_told(tmp_path: Path) -> None:
     assert travel("192.0.2.1", "198.51.100.1", 1) == []
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [(("True", "True"), False), (("True", "False"), True), (("False", "True"), True), (("", ""), True)],
+)
+def test_a_journey_between_trusted_devices_is_none(
+    tmp_path: Path, ends: tuple[str, str], *, told: bool
+) -> None:
+    """A VPN takes both ends of it elsewhere; a stranger at either end has no such device."""
+    library = load(tmp_path, kind="travel", trusted="Trust.Managed|Managed")
+    places = {"192.0.2.1": (52.37, 4.9), "192.0.2.2": (-33.87, 151.2)}
+    records = [
+        one(HOUR * place, ClientIP=address, Trust={"Managed": end})
+        for place, (address, end) in enumerate(zip(places, ends, strict=True))
+    ]
+
+    assert bool(found(library, records, places=places)) is told
+
+
+def test_a_trusted_first_sighting_is_known_and_not_told(tmp_path: Path) -> None:
+    """What a managed device was the first to do is new no more when another does it."""
+    library = load(
+        tmp_path, first_seen={"key": ["ClientIP"], "period": "14d", "learn": "1d"}, trusted="Trust|Managed"
+    )
+    known = [one(0), one(5 * DAY, ClientIP="192.0.2.2", Managed=True)]
+
+    assert found(library, [*known, one(6 * DAY, ClientIP="192.0.2.2", Managed=False)]) == []
+    assert len(found(library, [*known, one(6 * DAY, ClientIP="192.0.2.3", Managed=False)])) == 1
+
+
 def test_a_correlation_joins_what_is_new_and_not_what_matched(tmp_path: Path) -> None:
     """A device added after a new address: the address has to be new."""
     new = rule_text(

@@ -165,6 +165,9 @@ class Extension:
     once: int | None = None
     """For `value_count`: of records with the same group and counted value, the first of each such stretch
     counts. What people do all day costs little then; an alert's count is of the records that count."""
+    trusted: str = ""
+    """A field that is true of trusted devices; of A|B the first that a record has. Records of these alone
+    make no alert: two places of a journey, a first sighting, a window. Beside others they count."""
     headline: str = ""
     """The alert's title, with values in braces, where the rule's own says too little."""
     explanation: str = ""

@@ -21,6 +21,7 @@ from m365watch.detect.correlation.periods import (
     rolling_episodes,
 )
 from m365watch.detect.correlation.travel import travel_episodes
+from m365watch.detect.correlation.trust import are_trusted
 from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
@@ -72,6 +73,11 @@ def sort_matches(matches: Iterable[Match]) -> list[Match]:
 
 def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
     """The episodes of one group; `ordered` as `sort_matches` gives them."""
+    trusted = rule.extension.trusted
+    return [one for one in _every_episode(rule, ordered, moment) if not are_trusted(one.matches, trusted)]
+
+
+def _every_episode(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
     if rule.correlation is not None:
         return window_episodes(_counting(rule, ordered), rule.correlation)
     extension = rule.extension
@@ -82,7 +88,8 @@ def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[
     if extension.first_seen is not None:
         return novel_episodes(ordered, extension.first_seen, since_ms=moment.since_ms)
     if rule.kind is Kind.TRAVEL:
-        return travel_episodes(ordered, extension.travel or Travel(), quiet_s=extension.quiet)
+        wanted = extension.travel or Travel()
+        return travel_episodes(ordered, wanted, quiet_s=extension.quiet, trusted=extension.trusted)
     if rule.kind in PERIOD_KINDS:
         return _period_episodes(rule, ordered, now_ms=moment.now_ms)
     return chain_episodes(ordered, quiet_s=extension.quiet)

@@ -130,5 +130,6 @@ def kept_fields(rule: Rule) -> tuple[str, ...]:
     aliases = correlation.aliases if correlation is not None else {}
     entities = (one for name in rule.extension.entity.values() for one in name.split("|"))
     acted_on = (name for word in rule.extension.contain for name in READS.get(word, ()))
-    wanted = dict.fromkeys((*entities, *named, *grouped, *acted_on))
+    trusted = filter(None, rule.extension.trusted.split("|"))
+    wanted = dict.fromkeys((*entities, *named, *grouped, *acted_on, *trusted))
     return tuple(name for name in wanted if name not in aliases)

@@ -7,6 +7,7 @@ from math import asin, cos, radians, sin, sqrt
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.correlation.trust import are_trusted
 from m365watch.detect.extension import Travel
 
 PLACE = "m365.place"
@@ -15,17 +16,20 @@ _LEAST_H = 1 / 3_600
 """Two records of one second have at least a second between them."""
 
 
-def travel_episodes(matches: Sequence[Match], wanted: Travel, *, quiet_s: int) -> list[Episode]:
+def travel_episodes(
+    matches: Sequence[Match], wanted: Travel, *, quiet_s: int, trusted: str = ""
+) -> list[Episode]:
     """Episodes of impossible journeys; `matches` of one group, in their order.
 
     Each match is compared with the one before that has a place; journeys within `quiet_s` are one episode.
+    Both ends of a journey on devices that are `trusted` are a VPN, and no journey.
     """
     episodes: list[Episode] = []
     last: Match | None = None
     for match in matches:
         if not match.values.get(PLACE):
             continue
-        if last is not None:
+        if last is not None and not are_trusted((last, match), trusted):
             journey = _journey(last, match, wanted)
             if journey is not None:
                 _add(episodes, journey, quiet_s=quiet_s)

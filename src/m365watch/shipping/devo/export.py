@@ -51,6 +51,8 @@ def export_rules(rules: Iterable[Rule], *, every: Mapping[str, Rule], knowledge:
 def export_rule(rule: Rule, *, every: Mapping[str, Rule], knowledge: Knowledge) -> Exported:
     """The rule as a definition. Raises: Unsayable."""
     made = make_correlation(rule, every, knowledge) if rule.correlation else make_alert(rule, knowledge)
+    if rule.extension.trusted:
+        made.draft.want_untrusted(rule.extension.trusted)
     left_out = made.draft.columns.left_out
     told = [f"it does not find: {one}" for one in left_out]
     return Exported(rule, _definition(rule, made, left_out), (*made.differences, *told))

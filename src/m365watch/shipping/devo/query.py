@@ -15,6 +15,7 @@ from m365watch.values import dataclass
 COUNT = f"{PREFIX}count"
 FIRST = f"{PREFIX}first"
 LAST = f"{PREFIX}last"
+UNTRUSTED = f"{PREFIX}untrusted"
 CREATED = "created"
 _OWN = {
     "count": COUNT,
@@ -96,6 +97,13 @@ class Draft:
         """Let an alert say when it began and ended, by the records' own time."""
         created = self.created()
         self.totals |= {COUNT: "count()", FIRST: f"min({created})", LAST: f"max({created})"}
+
+    def want_untrusted(self, trusted: str) -> None:
+        """Let a group do without an alert where the field is true of all its rows. Raises: Unsayable."""
+        texts = [linq.peek(self.columns.text(one), "(?s)^.+$", 0) for one in trusted.split("|")]
+        held = self.columns.make("trusted", f"lower({linq.never_null(linq.first_of(*texts))})")
+        self.totals[UNTRUSTED] = f'sum(ifthenelse({held} = "true", 0, 1))'
+        self.having = linq.all_of([part for part in (self.having, f"{UNTRUSTED} > 0") if part])
 
     def created(self) -> str:
         """The column with the time at which the record was made; Devo's own is that of its arrival."""
