@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from m365watch.detect import engine as engines
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
@@ -286,3 +287,39 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
             kept = {one.alert.id: one.alert for one in engine.state.alerts.list()}
 
             assert told == kept
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed serves newest first, in batches; what an hour has room for is the same, and what says so."""
+    monkeypatch.setattr(engines, "HOUR_MATCHES_MAX", 2)
+    dice = random.Random(seed)
+    rules = load_rules(tmp_path_factory.getbasetemp())
+    records = sorted(make_records(dice, 120), key=lambda one: json.loads(one)["CreationTime"])
+    oldest_first = take_in_order(tmp_path_factory.mktemp("state"), rules, records, size=120, large_from=200)
+    assert any("at least" in note for alert in oldest_first for note in alert.notes)
+    for size, large_from in ((120, 200), (30, 3), (7, 0), (1, 200)):
+        newest_first = take_in_order(
+            tmp_path_factory.mktemp("state"), rules, records[::-1], size=size, large_from=large_from
+        )
+
+        assert newest_first == oldest_first
+    shuffled = run_engine(tmp_path_factory.mktemp("state") / "d.sqlite", rules, records, dice)
+
+    assert plain([kept.alert for kept in shuffled.state.alerts.list()]) == oldest_first
+
+
+def take_in_order(
+    folder: Path, rules: Sequence[Rule], records: Sequence[bytes], *, size: int, large_from: int
+) -> list[Alert]:
+    """The alerts of the records, so many in a batch."""
+    engine = Engine(
+        rules, DetectionState(folder / "d.sqlite", survives_power_cuts=False), knowledge=KNOWLEDGE
+    )
+    engine.large_from = large_from
+    for number, place in enumerate(range(0, len(records), size), start=1):
+        engine.take([portion_of(records[place : place + size])], number=number, now=NOW)
+    engine.look(now=NOW)
+    return plain([kept.alert for kept in engine.state.alerts.list()])

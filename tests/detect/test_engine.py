@@ -293,6 +293,27 @@ def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
     assert bench.state.count()["matches"] == HOUR_MATCHES_MAX
 
 
+def test_a_flood_that_comes_newest_first_in_several_batches_is_one_alert(bench: Bench) -> None:
+    """What was told of matches that the hour has no more room for is taken back: the earliest count."""
+    for start in (1_000, 500, 0):
+        bench.take(*range(start, start + 500))
+    bench.engine.look(now=NOW)
+
+    [(count, evidence)] = bench.alerts()
+    [kept] = bench.state.alerts.list()
+    assert (count, evidence[0]) == (HOUR_MATCHES_MAX, "record-0")
+    assert "at least" in kept.alert.notes[0]
+
+
+def test_only_what_an_hour_without_room_may_have_cut_short_says_so(bench: Bench) -> None:
+    """However many alerts are judged together: an alert that was over before has all its matches."""
+    early, flood = range(10), range(5 * HOUR, 5 * HOUR + HOUR_MATCHES_MAX + 1)
+    bench.take(*early, *flood)
+
+    told = {kept.alert.first_at_ms: kept.alert.notes for kept in bench.state.alerts.list()}
+    assert [bool(told[first_ms]) for first_ms in sorted(told)] == [False, True]
+
+
 def test_a_large_alert_is_brought_up_to_date_by_the_next_look(bench: Bench) -> None:
     """Not at every batch: its group is read whole for that; and not lost where the process ends before."""
     bench.engine.large_from = 3

@@ -35,7 +35,7 @@ from m365watch.detect.judging import (
     sources_first,
     watched_since_ms,
 )
-from m365watch.detect.kept import GroupKey, KeptAlert, News
+from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
 from m365watch.detect.kept_matches import HOUR_MS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.matching import Matcher
@@ -281,7 +281,11 @@ class Engine:
             tally = self._tallies.count_in(key, new)
             if tally.count > most:
                 for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
-                    self.figures.hours_full += self.state.matches.thin_hour(key, hour_ms, most=most) > 0
+                    changed = self.state.matches.thin_hour(key, hour_ms, most=most)
+                    if changed is not None:
+                        # What was told of matches that are gone now has to be told anew.
+                        self.figures.hours_full += 1
+                        low_ms, high_ms = min(low_ms, changed[0]), max(high_ms, changed[1])
             if not may_alert(rule, tally) or low_ms >= _settled_ms(rule, work.now_ms):
                 return
             if tally.is_alerted and tally.count > self.large_from:
@@ -315,15 +319,19 @@ class Engine:
         moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0)
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
-        notes = self._notes(key, span.is_cut, low_ms=low_ms, high_ms=high_ms)
-        found = [(episode, noted(make_alert(rule, episode, self._by_id), notes)) for episode in episodes]
+        alerts = [make_alert(rule, episode, self._by_id) for episode in episodes]
+        found = [
+            (episode, noted(alert, self._notes(key, span, episode, alert)))
+            for episode, alert in zip(episodes, alerts, strict=True)
+        ]
         self._reconcile(rule, before, found, work)
         if found:
             self._tallies.mark_alerted(key)
 
-    def _notes(self, key: GroupKey, is_cut: bool, *, low_ms: int, high_ms: int) -> tuple[str, ...]:  # noqa: FBT001
-        is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=high_ms)
-        return tuple(note for note, holds in ((_FULL, is_full), (_CUT, is_cut)) if holds)
+    def _notes(self, key: GroupKey, span: Span, episode: Episode, alert: Alert) -> tuple[str, ...]:
+        low_ms = min(alert.first_at_ms, episode.matches[0].at_ms)
+        is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=alert.last_at_ms)
+        return tuple(note for note, holds in ((_FULL, is_full), (_CUT, span.is_cut)) if holds)
 
     def _reconcile(
         self, rule: Rule, before: Sequence[KeptAlert], found: Sequence[tuple[Episode, Alert]], work: Work

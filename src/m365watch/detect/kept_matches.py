@@ -158,39 +158,55 @@ class KeptMatches:
         )
         return [GroupKey.split(rule_id, tenant, group) for (group,) in rows]
 
-    def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> int:
-        """Keep the earliest `most` matches of an hour; how many have been dropped of it until now."""
+    def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> tuple[int, int] | None:
+        """Keep the earliest `most` matches of an hour; from the last of them to the last that was dropped.
+
+        None where there was room for all. What lies between the two times is other than it was.
+        """
         series = self._numbered.find_series(key)
         span = (hour_ms, hour_ms + HOUR_MS)
-        count = self._database.execute(
-            "SELECT count(*) FROM match WHERE series = ? AND at >= ? AND at < ?", (series, *span)
-        ).fetchone()[0]
-        if count > most:
-            self._database.execute(
-                "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("
-                " SELECT at, identity, source FROM match WHERE series = ? AND at >= ? AND at < ?"
-                " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
-                (series, series, *span, count - most),
-            )
-            self._database.execute(
-                "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
-                (key.rule_id, key.tenant, key.joined, hour_ms, count - most),
-            )
-            self._has_full = True
-        return max(0, int(count - most))
+        count, last_ms = self._database.execute(
+            "SELECT count(*), max(at) FROM match WHERE series = ? AND at >= ? AND at < ?", (series, *span)
+        ).fetchone()
+        if count <= most:
+            return None
+        self._database.execute(
+            "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("
+            " SELECT at, identity, source FROM match WHERE series = ? AND at >= ? AND at < ?"
+            " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
+            (series, series, *span, count - most),
+        )
+        self._database.execute(
+            "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
+            (key.rule_id, key.tenant, key.joined, hour_ms, count - most),
+        )
+        self._has_full = True
+        return self._last_ms(series, hour_ms), int(last_ms)
+
+    def _last_ms(self, series: int, hour_ms: int) -> int:
+        """The time of the last match of an hour."""
+        row = self._database.execute(
+            "SELECT max(at) FROM match WHERE series = ? AND at >= ? AND at < ?",
+            (series, hour_ms, hour_ms + HOUR_MS),
+        ).fetchone()
+        return hour_ms if row[0] is None else int(row[0])
 
     def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
-        """Whether matches of the group between the two times were dropped for want of room."""
+        """Whether matches of the group that were dropped for want of room may lie between the two times.
+
+        Of an hour the last ones go: what was over before the last that is kept has all of its own.
+        """
         if self._has_full is None:
             self._has_full = self.count_full() > 0
         if not self._has_full:
             return False
-        row = self._database.execute(
-            "SELECT 1 FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ? LIMIT 1",
-            (key.rule_id, key.tenant, key.joined, low_ms - HOUR_MS, high_ms),
-        ).fetchone()
-        return row is not None
+        hours = self._database.execute(
+            "SELECT hour FROM full WHERE (rule, tenant, grp) = (?, ?, ?) AND hour BETWEEN ? AND ?",
+            (key.rule_id, key.tenant, key.joined, low_ms // HOUR_MS * HOUR_MS, high_ms),
+        ).fetchall()
+        series = self._numbered.find_series(key) if hours else 0
+        return any(self._last_ms(series, hour_ms) <= high_ms for (hour_ms,) in hours)
 
     def count_full(self) -> int:
         """Hours of groups that had more matches than are kept."""
