@@ -52,9 +52,9 @@ def test_a_certificate_of_a_service_principal_is_removed_by_what_is_kept(tmp_pat
     step = step_of(tmp_path, gained("Update service principal."))
 
     assert step.powershell == (
-        f"$app = Get-MgServicePrincipalByAppId -AppId '{APP}'",
+        f"$app = $null; $app = Get-MgServicePrincipalByAppId -AppId '{APP}'",
         (
-            "$keys = (Get-MgServicePrincipal -ServicePrincipalId $app.Id"
+            "$keys = $null; $keys = (Get-MgServicePrincipal -ServicePrincipalId $app.Id"
             " -Property KeyCredentials).KeyCredentials"
         ),
         "$keys | Format-List KeyId,DisplayName,Type,Usage,StartDateTime,EndDateTime",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.looks import of_directory
-from m365watch.respond.quoting import is_account, odata, powershell, segment
+from m365watch.respond.quoting import is_account, looked_up, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Revise, Step
 
 _DOCUMENTATION = tuple(
@@ -139,10 +139,14 @@ def _reset(one: Account) -> Step:
         "reset_password",
         f"Give {one.told} a new password",
         powershell=(
-            "$password = Read-Host 'New password' -MaskInput",
+            # Windows PowerShell has no -MaskInput; and a password that was given is not kept for the next.
+            looked_up(
+                "password",
+                "[Net.NetworkCredential]::new('', (Read-Host 'New password' -AsSecureString)).Password",
+            ),
             (
-                f"Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
-                " @{Password = $password; ForceChangePasswordNextSignIn = $true}"
+                f"if ($password) {{ Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
+                " @{Password = $password; ForceChangePasswordNextSignIn = $true} }; $password = $null"
             ),
         ),
         notes=(

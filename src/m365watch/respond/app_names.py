@@ -10,13 +10,15 @@ ObjectId is `Application_` or `ServicePrincipal_` and an object's id, or the app
 
 from __future__ import annotations
 
-from m365watch.respond.quoting import guid_in, odata, powershell
+from m365watch.respond.quoting import guid_in, looked_up, odata, powershell
 from m365watch.values import dataclass
 
 _REGISTRATION = "application_"
 _PRINCIPAL = "serviceprincipal_"
 _GET_REGISTRATION = "Get-MgApplication -ApplicationId"
 _GET_PRINCIPAL = "Get-MgServicePrincipal -ServicePrincipalId"
+_REGISTRATION_BY_APP = "Get-MgApplicationByAppId -AppId"
+_PRINCIPAL_BY_APP = "Get-MgServicePrincipalByAppId -AppId"
 _FOUND = "(appId='{subject.appId}')"
 
 
@@ -69,7 +71,7 @@ def app_of(value: str) -> App | None:
     quoted = powershell(guid)
     if value.lower().startswith(_REGISTRATION):
         own = f"/applications/{guid}"
-        get = f"$registration = {_GET_REGISTRATION} {quoted}"
+        get = looked_up("registration", f"{_GET_REGISTRATION} {quoted}")
         return App(
             id=guid,
             told=f"with the object id {guid}",
@@ -78,11 +80,11 @@ def app_of(value: str) -> App | None:
             principal=f"/servicePrincipals{_FOUND}",
             principal_subject=f"{own}?$select=id,appId",
             get_registration=get,
-            get_principal=f"{get}; $app = Get-MgServicePrincipalByAppId -AppId $registration.AppId",
+            get_principal=f"{get}; {looked_up('app', f'{_PRINCIPAL_BY_APP} $registration.AppId')}",
         )
     if value.lower().startswith(_PRINCIPAL):
         own = f"/servicePrincipals/{guid}"
-        get = f"$app = {_GET_PRINCIPAL} {quoted}"
+        get = looked_up("app", f"{_GET_PRINCIPAL} {quoted}")
         return App(
             id=guid,
             told=f"whose service principal is {guid}",
@@ -90,7 +92,7 @@ def app_of(value: str) -> App | None:
             registration_subject=f"{own}?$select=id,appId",
             principal=own,
             principal_subject="",
-            get_registration=f"{get}; $registration = Get-MgApplicationByAppId -AppId $app.AppId",
+            get_registration=f"{get}; {looked_up('registration', f'{_REGISTRATION_BY_APP} $app.AppId')}",
             get_principal=get,
         )
     return App(
@@ -100,6 +102,6 @@ def app_of(value: str) -> App | None:
         registration_subject="",
         principal=f"/servicePrincipals(appId={odata(guid)})",
         principal_subject="",
-        get_registration=f"$registration = Get-MgApplicationByAppId -AppId {quoted}",
-        get_principal=f"$app = Get-MgServicePrincipalByAppId -AppId {quoted}",
+        get_registration=looked_up("registration", f"{_REGISTRATION_BY_APP} {quoted}"),
+        get_principal=looked_up("app", f"{_PRINCIPAL_BY_APP} {quoted}"),
     )

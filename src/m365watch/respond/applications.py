@@ -10,7 +10,7 @@ from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues, first_of
 from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
-from m365watch.respond.quoting import guid_in, powershell
+from m365watch.respond.quoting import guid_in, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
 
@@ -21,7 +21,9 @@ _KEYS_SHOWN = "Format-List KeyId,DisplayName,Type,Usage,StartDateTime,EndDateTim
 _SECRETS_SHOWN = "Format-List KeyId,DisplayName,Hint,StartDateTime,EndDateTime"
 """By themselves: of a list within a list PowerShell shows the first four."""
 _CERTIFICATE_OF_PRINCIPAL = (
-    "$keys = (Get-MgServicePrincipal -ServicePrincipalId $app.Id -Property KeyCredentials).KeyCredentials",
+    looked_up(
+        "keys", "(Get-MgServicePrincipal -ServicePrincipalId $app.Id -Property KeyCredentials).KeyCredentials"
+    ),
     f"$keys | {_KEYS_SHOWN}",
     (
         "# with the KeyId of the one that has to go in place of KEY: Update-MgServicePrincipal"
@@ -103,11 +105,11 @@ def _consent(app: App, account: Account) -> Step:
         if not app.principal_subject
         else (),
         powershell=(
-            f"$user = Get-MgUser -UserId {powershell(account.name)}",
+            looked_up("user", f"Get-MgUser -UserId {powershell(account.name)}"),
             app.get_principal,
             (
                 "Get-MgServicePrincipalOauth2PermissionGrant -ServicePrincipalId $app.Id -All |"
-                " Where-Object PrincipalId -eq $user.Id"
+                " Where-Object { $_.ConsentType -eq 'Principal' -and $_.PrincipalId -eq $user.Id }"
                 " | ForEach-Object { Remove-MgOauth2PermissionGrant -OAuth2PermissionGrantId $_.Id }"
             ),
         ),

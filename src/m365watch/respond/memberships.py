@@ -7,7 +7,7 @@ from m365watch.respond.administrators import LOOK_FOR_GROUP, NOT_BY_GROUP
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.looks import WHO
-from m365watch.respond.quoting import guid_in, powershell
+from m365watch.respond.quoting import guid_in, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
 _OWNER = "add owner to group."
@@ -49,7 +49,7 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
         ),
         powershell=(
             LOOK_FOR_GROUP,
-            f"$user = Get-MgUser -UserId {powershell(one.name)}",
+            looked_up("user", f"Get-MgUser -UserId {powershell(one.name)}"),
             f"Get-MgUserMemberOfAsGroup -UserId {powershell(one.name)} -All",
             (
                 f"Remove-MgGroupMemberDirectoryObjectByRef -GroupId {_id_or_place(ids)}"
@@ -76,7 +76,7 @@ def _group_owner(one: Account, names: tuple[str, ...], group: str) -> Step:
         else f"Let {one.told} own the group {group} no more",
         operations=(operation,) if group else (),
         powershell=(
-            f"$user = Get-MgUser -UserId {powershell(one.name)}",
+            looked_up("user", f"Get-MgUser -UserId {powershell(one.name)}"),
             f"Get-MgUserOwnedObjectAsGroup -UserId {powershell(one.name)} -All",
             f"Remove-MgGroupOwnerDirectoryObjectByRef -GroupId {place} -DirectoryObjectId $user.Id",
         ),

@@ -9,7 +9,7 @@ from m365watch.detect.judging import split_line
 from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
 from m365watch.respond.clues import Account, Clues
-from m365watch.respond.quoting import is_account, powershell
+from m365watch.respond.quoting import is_account, looked_up, powershell
 from m365watch.respond.steps import Revise, Step
 
 _FOR_EVERYBODY = frozenset(
@@ -107,12 +107,13 @@ def _disable_guest(guest: Account) -> Step:
 
 
 def _shut_out(domain: str) -> Step:
+    pattern = looked_up("domain", f"New-CsEdgeDomainPattern -Domain {powershell(domain)}")
     return Step(
         "block_external_user",
         f"Shut {domain} out of Teams",
         powershell=(
             "Get-MgDomain -All | Format-Table Id,IsVerified  # it must not be among these: they are yours",
-            f"# if no partner has it: $domain = New-CsEdgeDomainPattern -Domain {powershell(domain)}",
+            f"# if no partner has it: {pattern}",
             "# Set-CsTenantFederationConfiguration -BlockedDomains @{Add = $domain}",
         ),
         notes=(

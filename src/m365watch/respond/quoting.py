@@ -33,6 +33,14 @@ def powershell(*parts: str) -> str:
     return "'" + _POWERSHELL_QUOTES.sub(r"\1\1", "".join(map(whole, parts))) + "'"
 
 
+def looked_up(name: str, command: str) -> str:
+    """A line of PowerShell that keeps what the command finds; nothing where it fails.
+
+    An assignment whose command fails leaves the variable as it was, with what another step had in it.
+    """
+    return f"${name} = $null; ${name} = {command}"
+
+
 def segment(value: str) -> str:
     """The value as one segment of a URL's path. Raises: UnsafeValue, also for what climbs up a path."""
     if set(whole(value)) <= {"."}:

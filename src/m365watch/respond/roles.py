@@ -10,7 +10,7 @@ from m365watch.respond.app_names import App
 from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.looks import ROLE, WHO
-from m365watch.respond.quoting import guid_in, is_account, powershell
+from m365watch.respond.quoting import guid_in, is_account, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
 
@@ -101,7 +101,7 @@ def _account(one: Account) -> _Holder | None:
         return None
     return _Holder(
         one.told,
-        get=f"$holder = Get-MgUser -UserId {powershell(one.name)}",
+        get=looked_up("holder", f"Get-MgUser -UserId {powershell(one.name)}"),
         subject=f"{path_of(one)}?$select=id",
         permissions=("User.Read.All",),
     )
@@ -112,7 +112,7 @@ def _groups(clues: Clues) -> list[_Holder]:
     return [
         _Holder(
             f'the group "{named}" ({group})' if named else f"the group {group}",
-            get=f"$holder = Get-MgGroup -GroupId {powershell(group)}",
+            get=looked_up("holder", f"Get-MgGroup -GroupId {powershell(group)}"),
             subject="",
             id=group,
             notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
