@@ -36,7 +36,8 @@
     |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
     |   |-- FilterRefused       the filter cannot be read, at a place that is named
     |   |-- QueryStopped        the query met a limit, or the lake could not be read
-    |   `-- ListTooLong         Graph lists more for a response than it looks at
+    |   |-- ListTooLong         Graph lists more for a response than it looks at
+    |   `-- JournalUnwritable   what a response does cannot be written down
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -427,6 +428,15 @@ class ListTooLong(NeedsOperator):
     """
 
     code = "list_too_long"
+
+
+class JournalUnwritable(NeedsOperator):
+    """What a response does cannot be written down; it says whether it was done all the same.
+
+    Make room on the disk of the state directory, or give this user the right to write responses.ndjson.
+    """
+
+    code = "journal_unwritable"
 
 
 class Quarantined(CollectorError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import sys
 from datetime import timedelta
@@ -22,6 +21,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
+from m365watch.cli.this_user import this_user
 from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
@@ -448,7 +448,7 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
             ids,
             state,
             reason=clean_text(reason),
-            by=clean_text(by or "") or _this_user(),
+            by=clean_text(by or "") or this_user(),
             at_ms=ms_of(now),
         )
     except desk.NoSuchAlert as error:
@@ -467,10 +467,3 @@ def _bring_to_lake(settings: Settings) -> None:
 
     if (why_not := bring_by_hand(settings, clock=SystemClock())) is not None:
         sys.stderr.write(f"note: {why_not}; the next run brings it there\n")
-
-
-def _this_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,6 +12,7 @@ import typer
 from m365watch.board.scopes import SAYS, Scope
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.this_user import this_user
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -92,7 +92,7 @@ def create(
             name=name,
             scopes=tuple(dict.fromkeys(scope or [Scope.READ])),
             tenants=_tenants_of(tenant, known),
-            created_by=getpass.getuser(),
+            created_by=this_user(),
             expires_at=now + timedelta(days=days),
             contents=contents,
         ),

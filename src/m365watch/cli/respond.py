@@ -201,7 +201,7 @@ def _undo(settings: Settings, given: str, *, yes: bool) -> int:
 def _code(results: Sequence[Result]) -> int:
     from m365watch.respond.desk import Came
 
-    left = {Came.ASKS, Came.FAILED, Came.MISSING, Came.PICK, Came.REFUSED, Came.UNSEEN}
+    left = {Came.ASKS, Came.FAILED, Came.MISSING, Came.PICK, Came.REFUSED, Came.UNSEEN, Came.UNWRITTEN}
     return int(any(one.told.came in left for one in results))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import typer
 
 from m365watch.cli.loop import run_in_loop
+from m365watch.cli.this_user import this_user
 from m365watch.clock import SystemClock
 from m365watch.config.settings import Settings
 from m365watch.errors import NeedsOperator
@@ -22,6 +21,7 @@ from m365watch.respond.way import open_graph, own_apps
 from m365watch.values import dataclass
 
 Say = Callable[[str], None]
+_STOPPED = "stopped: nothing more is done while it cannot be written down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ def apply_plan(
             for result in found:
                 say(_line(result, step))
             results += found
+            if any(one.told.ends for one in found):
+                say(_STOPPED)
+                break
         return results
 
     return run_in_loop(_with_desk(settings, plan, asks=asks, even_last=even_last, work=work))
@@ -70,6 +73,9 @@ def undo_plan(
 
         for done in journal.to_undo(*alerts):
             add(await desk.undo(done))
+            if results[-1].told.ends:
+                say(_STOPPED)
+                return results
         for found in journal.list_found(*alerts):
             if told := await desk.let_go(found):
                 add(told)
@@ -95,7 +101,7 @@ async def _with_desk(
             graph,
             journal,
             clock=clock,
-            by=who(),
+            by=this_user(),
             ask=ask,
             even_last=even_last,
             own_apps=own_apps(settings),
@@ -112,14 +118,6 @@ def require_terminal() -> None:
     """Refuse to ask where nobody can answer."""
     if not sys.stdin.isatty():
         raise typer.BadParameter("there is no terminal to ask on; look at the plan, then give --yes")
-
-
-def who() -> str:
-    """The user that this runs as, for the journal."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _line(result: Result, step: Step | None) -> str:

@@ -8,16 +8,25 @@ from enum import StrEnum
 from urllib.parse import unquote
 
 from m365watch.clock import Clock
-from m365watch.errors import CollectorError, ListTooLong, NeedsOperator, Throttled, TokenRefused, Unreachable
+from m365watch.errors import (
+    CollectorError,
+    JournalUnwritable,
+    ListTooLong,
+    NeedsOperator,
+    Throttled,
+    TokenRefused,
+    Unreachable,
+)
 from m365watch.plain import plain
 from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
-from m365watch.respond.journal import DeedDone, Journal, Line, Outcome
+from m365watch.respond.journal import NOT_DONE, DeedDone, Journal, Line, Outcome
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question; it is plain, of one line or of two."""
+RESULT_UNWRITTEN = "the result cannot be written down"
 _SHOWN = 5
 """Things that a question or a result names one by one."""
 
@@ -26,6 +35,7 @@ class Came(StrEnum):
     """What came of a step."""
 
     DONE = "done"
+    UNWRITTEN = "done, but not written down as done"
     ALREADY = "already so"
     LET_GO = "let go: it was so already, and another alert may take it back"
     DECLINED = "not done: you said no"
@@ -45,6 +55,11 @@ class Told:
     came: Came
     label: str = ""
     error: CollectorError | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing more may be done: it could not be written down."""
+        return isinstance(self.error, JournalUnwritable)
 
 
 class Desk:
@@ -79,10 +94,7 @@ class Desk:
         """Who has lost the power over the tenant by what was done here, and by leaving which group."""
 
     async def carry_out(self, step: Step) -> list[Told]:
-        """Do the step, as far as Graph can and a person says yes; what came of each of its deeds.
-
-        Raises: NeedsOperator: it could not be written down; nothing was done then.
-        """
+        """Do the step, as far as Graph can and a person says yes; what came of each of its deeds."""
         if step.is_by_hand:
             return [Told(Came.BY_HAND)]
         if step.asks_always and self._ask is None:
@@ -91,9 +103,15 @@ class Desk:
         deeds = [deed for one in looked for deed in one.deeds]
         if deeds and self._ask is not None and not await self._ask(self._question(step, looked)):
             return [*told, Told(Came.DECLINED)]
-        for one in looked:
-            self._keep(step, one)
-        told += [await self._do(step, deed) for deed in deeds]
+        try:
+            for one in looked:
+                self._keep(step, one)
+        except JournalUnwritable as error:
+            return [*told, Told(Came.FAILED, error=error)]
+        for deed in deeds:
+            told.append(await self._do(step, deed))
+            if told[-1].ends:
+                break
         is_unseen = any(one.is_unseen for one in looked)
         return _each_failure_once(told) or [Told(Came.UNSEEN if is_unseen else Came.ALREADY)]
 
@@ -167,7 +185,7 @@ class Desk:
             self._write(line.deed, "let go", step=line.step, title=line.title, label=line.label)
 
     async def undo(self, done: DeedDone) -> Told:
-        """Take a deed back. Raises: NeedsOperator: as `carry_out`."""
+        """Take a deed back."""
         line, undo = done.line, done.line.undo
         label = _named(line)
         assert undo is not None  # noqa: S101 - the journal names only these
@@ -183,16 +201,38 @@ class Desk:
             # What is made twice is there twice: an answer that never comes must not be asked for again.
             self._write(line.deed, "undoing", step=line.step, title=line.title, label=line.label)
             await self._graph.ask(undo)
-        except CollectorError as error:
-            if done.is_certain and _changed_nothing(error):
-                self._write(line.deed, "done", step=line.step, title=line.title, label=line.label)
+        except JournalUnwritable as error:
             return Told(Came.FAILED, label, error)
-        self._end(line)
+        except CollectorError as error:
+            failed = Told(Came.FAILED, label, error)
+            return self._stays(line, failed) if done.is_certain and _changed_nothing(error) else failed
+        try:
+            self._end(line, otherwise=RESULT_UNWRITTEN)
+        except JournalUnwritable as error:
+            return Told(Came.UNWRITTEN, label, error)
         return Told(Came.DONE, label)
 
-    def _end(self, line: Line) -> None:
+    def _stays(self, line: Line, failed: Told) -> Told:
+        """Write down that it is still done, for nothing was taken back."""
+        assert failed.error is not None  # noqa: S101 - it failed
+        try:
+            self._write(
+                line.deed,
+                "done",
+                step=line.step,
+                title=line.title,
+                label=line.label,
+                otherwise=f"{failed.error.what}; and that cannot be written down",
+            )
+        except JournalUnwritable as error:
+            return Told(Came.FAILED, failed.label, error)
+        return failed
+
+    def _end(self, line: Line, *, otherwise: str = NOT_DONE) -> None:
         """Write down that it is taken back; with the last of a step goes what was so already."""
-        self._write(line.deed, "undone", step=line.step, title=line.title, label=line.label)
+        self._write(
+            line.deed, "undone", step=line.step, title=line.title, label=line.label, otherwise=otherwise
+        )
         for found in self._journal.list_found(line.alert, self._plan.alert_id):
             if (found[0].step, found[0].title) == (line.step, line.title):
                 self._let_go(found)
@@ -228,18 +268,36 @@ class Desk:
         if refused is not None:
             return Told(Came.REFUSED, deed.label, refused)
         deed_id = self._next_id()
-        self._write(deed_id, "begun", step=step.word, title=step.title, label=deed.label, deed=deed)
+        try:
+            self._write(deed_id, "begun", step=step.word, title=step.title, label=deed.label, deed=deed)
+        except JournalUnwritable as error:
+            return Told(Came.FAILED, deed.label, error)
+        outcome: Outcome = "done"
+        told = Told(Came.DONE, deed.label)
         try:
             await self._graph.ask(deed.call)
+            self._locked |= {(deed.by_group, deed.locks_out.lower())} if deed.locks_out else set()
         except CollectorError as error:
-            outcome: Outcome = "failed" if _changed_nothing(error) else "unclear"
+            outcome = "failed" if _changed_nothing(error) else "unclear"
+            told = Told(Came.FAILED, deed.label, error)
+        return self._came_of(step, deed_id, outcome, told)
+
+    def _came_of(self, step: Step, deed_id: str, outcome: Outcome, told: Told) -> Told:
+        """Write down what came of a deed; where that cannot be, what is told of it says so."""
+        failed = "" if told.error is None else told.error.what
+        try:
             self._write(
-                deed_id, outcome, step=step.word, title=step.title, label=deed.label, error=error.what
+                deed_id,
+                outcome,
+                step=step.word,
+                title=step.title,
+                label=told.label,
+                error=failed,
+                otherwise=f"{failed}; and that cannot be written down" if failed else RESULT_UNWRITTEN,
             )
-            return Told(Came.FAILED, deed.label, error)
-        self._locked |= {(deed.by_group, deed.locks_out.lower())} if deed.locks_out else set()
-        self._write(deed_id, "done", step=step.word, title=step.title, label=deed.label)
-        return Told(Came.DONE, deed.label)
+        except JournalUnwritable as error:
+            return Told(Came.FAILED if failed else Came.UNWRITTEN, told.label, error)
+        return told
 
     async def _why_not(self, deed: Deed) -> NeedsOperator | None:
         """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
@@ -263,6 +321,7 @@ class Desk:
         label: str,
         deed: Deed | None = None,
         error: str = "",
+        otherwise: str = NOT_DONE,
     ) -> None:
         self._journal.write(
             Line(
@@ -280,7 +339,8 @@ class Desk:
                 about=deed.about if deed else "",
                 undo=deed.undo if deed else None,
                 error=error,
-            )
+            ),
+            otherwise=otherwise,
         )
 
 

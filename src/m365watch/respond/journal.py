@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from m365watch.errors import NeedsOperator
+from m365watch.durable import sync_folder
+from m365watch.errors import JournalUnwritable
 from m365watch.respond.steps import GraphCall, Method
 from m365watch.values import dataclass
 
@@ -26,6 +28,8 @@ Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "fo
 back; found: it was so already, and is to stay so; let go: it need not any more."""
 ALL_OF_LIST = " *"
 """How what is changed ends where it is all that a list has; of one thing its name stands there."""
+NOT_DONE = "it cannot be written down, and so it was not done"
+"""What there is to say where a line cannot be written that comes before a deed."""
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
 
 
@@ -68,22 +72,23 @@ class Journal:
         """The file is made when the first line is written."""
         self.path = state_directory / FILE_NAME
 
-    def write(self, line: Line) -> None:
-        """Add the line, durably. Raises: NeedsOperator: it cannot be written, and nothing may be done."""
+    def write(self, line: Line, *, otherwise: str = NOT_DONE) -> None:
+        """Add the line, durably. Raises: JournalUnwritable: says `otherwise`; the file is as it was."""
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 size = os.fstat(handle).st_size
                 # A crash may have cut the last line, and must not spoil this one.
                 is_cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                os.write(handle, b"\n" * is_cut + msgspec.json.encode(line) + b"\n")
-                os.fsync(handle)
+                _append(handle, b"\n" * is_cut + msgspec.json.encode(line) + b"\n", size=size)
             finally:
                 os.close(handle)
+            if size == 0:
+                sync_folder(self.path.parent)
         except OSError as error:
-            raise NeedsOperator(
-                f"what is done cannot be written down, so nothing is: {error.strerror}",
-                fix="make room, or give this user the right to write the file",
+            raise JournalUnwritable(
+                f"{otherwise}: {error.strerror}",
+                fix=f"make room for {FILE_NAME}, or give this user the right to write it",
                 where=str(self.path),
             ) from None
 
@@ -182,6 +187,20 @@ class Journal:
                         continue
         except FileNotFoundError:
             return
+
+
+def _append(handle: int, text: bytes, *, size: int) -> None:
+    """Write all of it, durably; raises OSError, and the file then ends at `size` as before."""
+    left = memoryview(text)
+    try:
+        # A disk that becomes full takes a part of it without an error.
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(handle, size)
+        raise
 
 
 def _is_about(line: Line, about: str) -> bool:
