@@ -316,3 +316,19 @@ def test_an_alert_of_joined_counts_has_no_evidence_from_before_it_begins(tmp_pat
 
     assert found.evidence == ("record-120", "record-600")
     assert found.first_seen_at.minute == 2
+
+
+def test_an_order_is_found_however_many_lie_between(tmp_path: Path) -> None:
+    """Whoever sees to a thousand more of the second step hides nothing by it."""
+    three = rule_text(
+        {"s": {"Operation": "Three"}, "condition": "s"},
+        name="three",
+        id="5f1c6c0e-7d0b-4a51-9a4e-000000000003",
+    )
+    order = joint("temporal_ordered", rules=["one", "two", "three"], timespan="1d")
+    library = load_good(tmp_path, ONE, TWO, three, order)
+    between = [record(second, Operation="Two") for second in range(10, 1_510)]
+
+    [alert] = alerts_of(library, [record(0, Operation="One"), *between, record(2_000, Operation="Three")])
+
+    assert alert.count == 1_502

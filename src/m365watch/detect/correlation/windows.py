@@ -6,21 +6,18 @@ from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import field
-from itertools import islice
 from typing import Protocol
 
 from m365watch.detect.alert import Match
-from m365watch.detect.condition import ORDERS, Order
+from m365watch.detect.condition import ORDERS
 from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import DistinctMailboxes, counts_mailboxes
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import RiskWindow
+from m365watch.detect.correlation.together import Together
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
 from m365watch.values import dataclass
-
-ORDER_MATCHES_MAX = 1_000
-"""The latest matches of a window in which an order is looked for."""
 
 
 class Window(Protocol):
@@ -49,7 +46,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
     compare = ORDERS[correlation.order]
     beginners = beginners_of(correlation)
     spans: list[_Span] = []
-    start = 0
+    start = begin = 0
     for place, match in enumerate(matches):
         window.add(match)
         while match.at_ms - matches[start].at_ms > correlation.timespan_s * 1000:
@@ -57,7 +54,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
             start += 1
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
-            begin = _first_of(matches, start, place, beginners)
+            begin = _first_of(matches, max(start, begin), place, beginners)
             _extend(spans, _Span(begin, place, match.at_ms, value), matches)
     return [Episode(matches[one.start : one.end + 1], one.reached_ms, one.value) for one in spans]
 
@@ -130,7 +127,7 @@ def make_window(correlation: Correlation) -> Window:
         case Joined.MEDIAN:
             return _Ranked(50)
         case Joined.TEMPORAL | Joined.ORDERED:
-            return _Together(correlation)
+            return Together(correlation)
         case Joined.RISK:
             return RiskWindow(correlation.threshold)
 
@@ -222,105 +219,3 @@ class _Ranked:
         below = int(place)
         above = min(below + 1, len(self.ranked) - 1)
         return self.ranked[below] + (place - below) * (self.ranked[above] - self.ranked[below])
-
-
-class _Together:
-    """Which rules have matched: how many of them, or whether an expression of them holds."""
-
-    def __init__(self, correlation: Correlation) -> None:
-        self._correlation = correlation
-        self._matches: deque[Match] = deque()
-        self._counts: Counter[str] = Counter()
-
-    def add(self, match: Match) -> None:
-        self._matches.append(match)
-        self._counts[match.source_id] += 1
-
-    def drop(self, match: Match) -> None:
-        self._matches.popleft()
-        self._counts[match.source_id] -= 1
-        if not self._counts[match.source_id]:
-            del self._counts[match.source_id]
-
-    def value(self) -> float:
-        correlation = self._correlation
-        if correlation.expression is not None:
-            # An expression holds or does not; the threshold of such a correlation is the number of its rules.
-            holds = holds_among(correlation.expression, self._counts)
-            if holds and correlation.joined is Joined.ORDERED:
-                holds = earliest_in_order(correlation.expression, self._matches, _BEGINNING) is not None
-            return correlation.threshold if holds else -1
-        present = [one for one in correlation.sources if self._counts[one]]
-        if correlation.joined is Joined.ORDERED and not self._in_order(present):
-            return self._ordered_count()
-        return len(present)
-
-    def _in_order(self, wanted: Sequence[str]) -> bool:
-        return self._reached(wanted) == len(wanted)
-
-    def _ordered_count(self) -> int:
-        return self._reached(self._correlation.sources)
-
-    def _reached(self, wanted: Sequence[str]) -> int:
-        """How many of the rules matched one after the other, in their order; within a second in any."""
-        present = next((place for place, one in enumerate(wanted) if not self._counts[one]), len(wanted))
-        if present < self._correlation.threshold and self._correlation.order is Order.AT_LEAST:
-            return present
-        reached, since, last = 0, -1, ""
-        # Looked through at every match: without a bound, the square of what a busy group has.
-        pending = list(islice(self._matches, max(0, len(self._matches) - ORDER_MATCHES_MAX), None))
-        while reached < len(wanted):
-            found = next(
-                (
-                    one
-                    for one in pending
-                    if one.source_id == wanted[reached] and one.at_ms >= since and one.identity != last
-                ),
-                None,
-            )
-            if found is None:
-                break
-            since, last, reached = found.at_ms, found.identity, reached + 1
-        return reached
-
-
-_BEGINNING = (-1, "")
-
-
-def earliest_in_order(
-    expression: Expression, matches: Sequence[Match], after: tuple[int, str]
-) -> tuple[int, str] | None:
-    """Time and identity of the match that first fulfils the expression `after` another; None if none does.
-
-    What `and` joins comes in that order (within a second in any), each part by a record of its own; of
-    what `or` joins the earliest counts, so that one more rule that has matched spoils nothing.
-    """
-    since, last = after
-    if isinstance(expression, Named):
-        return next(
-            (
-                (one.at_ms, one.identity)
-                for one in matches
-                if one.source_id == expression.rule_id and one.at_ms >= since and one.identity != last
-            ),
-            None,
-        )
-    if expression.operator == "and":
-        reached: tuple[int, str] | None = after
-        for part in expression.parts:
-            reached = earliest_in_order(part, matches, reached) if reached is not None else None
-        return reached
-    found = [earliest_in_order(part, matches, after) for part in expression.parts]
-    if expression.operator == "not":
-        return after if found[0] is None else None
-    return min((one for one in found if one is not None), default=None)
-
-
-def holds_among(expression: Expression, present: Counter[str]) -> bool:
-    """Whether the expression holds, given the rules that have matched."""
-    if isinstance(expression, Named):
-        return present[expression.rule_id] > 0
-    holds = [holds_among(part, present) for part in expression.parts]
-    if expression.operator == "not":
-        return not holds[0]
-    return all(holds) if expression.operator == "and" else any(holds)
