@@ -149,6 +149,7 @@ def test_the_page_lists_the_permissions_of_every_step() -> None:
     told = {word: set(needed.split(", ")) for word, (needed, _, _) in of_word.items()}
     wished = {word: set(better.split(", ")) for word, (_, _, better) in of_word.items() if better}
     no_exchange = {kind: value for kind, value in FULL.items() if kind != "grantee"}
+    no_exchange["guest"] = "bob_fabrikam.example#EXT#@contoso.example"
     needed = {word: plan(word, fields=FIELDS, **no_exchange).permissions for word in BUILDERS}
 
     assert told == {word: set(names) for word, names in needed.items() if names} == NEEDED

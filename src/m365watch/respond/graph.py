@@ -29,6 +29,7 @@ from m365watch.errors import (
     Unavailable,
 )
 from m365watch.respond.carrying import BY_POWERSHELL, Document
+from m365watch.respond.permissions import cure_of_refusal
 from m365watch.respond.steps import GraphCall
 
 PAGES_MAX = 100
@@ -97,7 +98,7 @@ class GraphClient:
             await self._clock.sleep(after_s or WAIT_S)
             answer = await self._answered(method, url, body)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self._refusal(answer)
+            raise self._refusal(answer, method, url.removeprefix(self._root))
         if not answer.body.strip():
             return {}
         try:
@@ -127,11 +128,10 @@ class GraphClient:
             method, URL(url, encoded=True), headers=headers, where=self._where, form=body
         )
 
-    def _refusal(self, answer: Answer) -> CollectorError:
+    def _refusal(self, answer: Answer, method: str, path: str) -> CollectorError:
         what = f"Graph answered HTTP {answer.status}{_told(answer.body)}"
         if answer.status == HTTPStatus.FORBIDDEN:
-            fix = "give the application of detections.response the permissions that docs/respond.md names"
-            return PermissionMissing(what, fix=fix, where=self._where)
+            return PermissionMissing(what, fix=cure_of_refusal(method, path), where=self._where)
         after_s = retry_after_s(answer.headers, now=self._clock.now())
         if answer.status == HTTPStatus.UNAUTHORIZED:
             return TokenRefused(what, where=self._where)

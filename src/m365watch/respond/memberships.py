@@ -13,6 +13,7 @@ from m365watch.respond.steps import GraphCall, Remove, Step
 _OWNER = "add owner to group."
 _OWNER_OF_PRINCIPAL = "add owner to service principal."
 _REACH = frozenset({"add application.", "update application."})
+_BY_A_RULE = "Nobody can be taken out of a group whose members a rule chooses: change what the rule asks for."
 _GROUP_ID = "ModifiedProperties.Group.ObjectID.new"
 
 
@@ -37,7 +38,8 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
         f"Take {one.told} out of the group {_named(names)}" if names else f"Take {one.told} out of a group",
         operations=(
             Remove(
-                f"{path_of(one)}/memberOf/microsoft.graph.group?$select=id,displayName",
+                # Cast to groups, Graph answers out of an index that is late by minutes.
+                f"{path_of(one)}/memberOf?$select=id,displayName",
                 GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
                 label=("displayName", "id"),
                 wanted=wanted,
@@ -57,7 +59,8 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
             ),
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
-        notes=(NOT_BY_GROUP,),
+        wished=("RoleManagement.ReadWrite.Directory",),
+        notes=(NOT_BY_GROUP, _BY_A_RULE),
     )
 
 

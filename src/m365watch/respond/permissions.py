@@ -5,6 +5,7 @@ Source: Microsoft Graph v1.0, "Permissions" of each call; docs/respond.md says w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 NEEDED: Mapping[str, frozenset[str]] = {
@@ -28,6 +29,9 @@ NEEDED: Mapping[str, frozenset[str]] = {
     ),
     "remove_role": frozenset({"RoleManagement.ReadWrite.Directory", "User.Read.All"}),
     "remove_group_member": frozenset({"Directory.Read.All", "GroupMember.ReadWrite.All"}),
+    "block_external_user": frozenset(
+        {"RoleManagement.Read.Directory", "User.EnableDisableAccount.All", "User.Read.All"}
+    ),
     "disable_anonymous_link": frozenset({"Files.ReadWrite.All"}),
     "remove_sharing": frozenset({"Files.ReadWrite.All"}),
 }
@@ -36,6 +40,9 @@ WISHED: Mapping[str, Mapping[str, str]] = {
     "remove_inbox_rule": {
         "Mail.ReadBasic.All": "rules that move or copy mail are left to a person",
         "User.Read.All": "a mailbox by its address and by its id are two to --undo",
+    },
+    "remove_group_member": {
+        "RoleManagement.ReadWrite.Directory": "nobody is taken out of a group that may hold roles"
     },
 }
 """What a word is carried out without, and what comes of it then."""
@@ -48,6 +55,26 @@ _WIDER: Mapping[str, frozenset[str]] = {
     "User.Read.All": frozenset({"User.ReadWrite.All"}),
 }
 """By a permission, those that let do more, and that as well."""
+
+
+_FORBIDDEN = (
+    (
+        "DELETE /groups/[^/]+/members/.*",
+        (
+            "give the application RoleManagement.ReadWrite.Directory, which a group takes that may hold"
+            " roles, and what docs/respond.md names besides"
+        ),
+    ),
+)
+"""Calls that Graph may refuse for more than a permission, and what to do then."""
+
+
+def cure_of_refusal(method: str, path: str) -> str:
+    """What to do where Graph says 403 to that call."""
+    called = f"{method} {path}"
+    of_call = (fix for call, fix in _FORBIDDEN if re.fullmatch(call, called))
+    general = "give the application of detections.response the permissions that docs/respond.md names"
+    return next(of_call, general)
 
 
 def carries_out(roles: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:

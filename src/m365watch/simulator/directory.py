@@ -131,6 +131,15 @@ class SimulatedDirectory:
             return {"value": self._holders(role[1])}
         return self._list(method, path, query, body)
 
+    def roles_besides(self, method: str, path: str) -> frozenset[str]:
+        """The roles of which a call needs one more, for what it is done to; none for most."""
+        member = re.fullmatch(r"/groups/([^/]+)/members/.*", path)
+        if method == "DELETE" and member:
+            every = (one for user in self.users.values() for one in self._groups_of(user))
+            if any(one["id"] == member[1] and one.get("isAssignableToRole") for one in every):
+                return frozenset({"RoleManagement.ReadWrite.Directory"})
+        return frozenset()
+
     def _by_app_id(self, path: str) -> str:
         """The path with an application's id for an object's, as in Graph each of them will do.
 
@@ -204,6 +213,8 @@ class SimulatedDirectory:
         if method == "POST" and path in self.lists:
             self.add(path, body)
             return dict(self.lists[path][-1])
+        if re.fullmatch(r"/users/[^/]+/memberOf/.+", path):
+            raise graph_refusal(400, "Request_UnsupportedQuery", "A cast takes ConsistencyLevel and $count.")
         members = re.fullmatch(r"/groups/([^/]+)/members", path)
         if method == "GET" and members:
             return {"value": self._members(members[1])}
@@ -235,7 +246,7 @@ class SimulatedDirectory:
 
 def groups_of(name: str) -> str:
     """The path of the list of an account's groups."""
-    return f"/users/{name}/memberOf/microsoft.graph.group"
+    return f"/users/{name}/memberOf"
 
 
 def folders_of(name: str) -> str:

@@ -154,6 +154,9 @@ class GraphService:
                 body = msgspec.json.decode(await request.read() or b"{}", type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise graph_refusal(400, "BadRequest", f"The body cannot be read: {error}") from None
+            if besides := tenant.directory.roles_besides(request.method, path):
+                authorization = request.headers.get("Authorization", "")
+                tenant.tokens.require_graph(authorization, self._gate.clock.now(), roles=besides)
             found = tenant.directory.answer(request.method, path, request.query, body)
             return RightAnswer(b"", _MEDIA_TYPE) if found is None else _json(found)
 
