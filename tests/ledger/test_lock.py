@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.errors import LedgerHeld
-from m365watch.ledger.lock import LedgerLock, cure_beside_collector
+from m365watch.ledger.lock import LedgerLock, cure_beside_collector, pid_holding
 
 HOLDER = """
 import sys, time
@@ -27,10 +27,20 @@ time.sleep(60)
 """
 
 
+OPENER = """
+import sys, time
+from pathlib import Path
+opened = [Path(one).open() for one in sys.argv[1:]]
+print("held", flush=True)
+time.sleep(60)
+"""
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
+
+
 @contextmanager
-def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock at `path`."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True)
+def holder(*paths: Path, program: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock at that path, or does what `program` does."""
+    process = subprocess.Popen([sys.executable, "-c", program, *paths], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -144,3 +154,52 @@ def test_a_lock_that_is_kept_lets_nobody_in_between_two_ledgers(tmp_path: Path) 
     other = LedgerLock(path)
     other.acquire()
     other.release()
+
+
+@on_linux
+def test_the_process_that_holds_a_lock_is_found_without_touching_it(tmp_path: Path) -> None:
+    """As long as it holds it, and the next one after it; nobody is refused because somebody looked."""
+    path = tmp_path / "lock"
+    assert pid_holding(path) is None
+    with holder(path) as first:
+        assert pid_holding(path) == first.pid
+    assert pid_holding(path) is None
+    with holder(path) as second:
+        assert pid_holding(path) == second.pid
+
+
+@on_linux
+def test_no_other_process_of_the_same_number_holds_a_lock(tmp_path: Path) -> None:
+    """The number is another container's, or was used again: whoever has it here is a stranger.
+
+    Also one that has the file open, or that holds another lock.
+    """
+    path, other = tmp_path / "lock", tmp_path / "other"
+    path.touch()
+    with holder(other) as stranger, holder(path, program=OPENER) as reader, holder(path):
+        for process in (stranger, reader):
+            path.write_text(f"pid {process.pid} on {socket.gethostname()}\n")
+            assert pid_holding(path) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "pid", "pid 0 on x\n", f"pid {2**70} on x\n", "\x00\xff not text at all"]
+)
+def test_of_a_text_that_names_no_process_nobody_is_found(tmp_path: Path, text: str) -> None:
+    """It is being written, or is not ours."""
+    path = tmp_path / "lock"
+    with holder(path):
+        path.write_text(text, encoding="latin-1")
+
+        assert pid_holding(path) is None
+
+
+@on_linux
+def test_who_holds_a_lock_does_not_find_itself(tmp_path: Path) -> None:
+    """Another process is looked for."""
+    lock = LedgerLock(tmp_path / "lock")
+    lock.acquire()
+    try:
+        assert pid_holding(tmp_path / "lock") is None
+    finally:
+        lock.release()

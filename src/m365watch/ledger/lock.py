@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from m365watch.errors import LedgerHeld, LedgerUnusable
 
 LOCK_FILE = "ledger.lock"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NAMED = re.compile(r"pid ([1-9][0-9]{0,9}) on ")
+_OPEN_FILES_MAX = 1024
+"""Of a process that are looked through for its lock, which it opens among the first."""
 
 
 def cure_beside_collector(error: OSError) -> str:
@@ -105,4 +110,26 @@ def holder_of(path: Path) -> str | None:
         return os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
     finally:
         os.close(file)
+    return None
+
+
+def pid_holding(path: Path) -> int | None:
+    """The other process of this machine that holds the lock at `path`, by its pid; None if none is seen to.
+
+    The lock is not tried, so that nobody is refused it meanwhile. The pid is only where to look: in another
+    container it is a stranger's, and so it is once it was used again. What Linux says of the open files of
+    that process decides, and says it to the same user alone.
+    """
+    try:
+        with path.open("rb") as lock:
+            named = _NAMED.match(lock.read(200).decode("utf-8", "replace"))
+        if named is None or int(named[1]) == os.getpid():
+            return None
+        process = Path("/proc", named[1])
+        for file in islice((process / "fdinfo").iterdir(), _OPEN_FILES_MAX):
+            with suppress(FileNotFoundError):  # it has been closed meanwhile
+                if "FLOCK" in file.read_text() and (process / "fd" / file.name).samefile(path):
+                    return int(named[1])
+    except OSError:
+        pass
     return None
