@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.own_figures import Queries
-from m365watch.board.resting import Rests, at_once
+from m365watch.board.resting import Rests
 from m365watch.board.server_lines import told_as_ours
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sessions import FILE_NAME as SESSIONS_FILE
@@ -34,7 +33,7 @@ from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
 from m365watch.board.trail import CLOSED, KeptTrail, NoTrail
 from m365watch.board.users import Users
-from m365watch.board.working import read_work
+from m365watch.board.working import Collector
 from m365watch.clock import Clock, thread_work
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
@@ -150,17 +149,17 @@ async def serve_board(
     listener: socket.socket | None = None,
     files: tuple[tuple[str, Path], ...] = (),
     tell: Callable[[], None] = lambda: None,
-    beside: bool = False,
+    give_way: Callable[[], None] | None = None,
 ) -> None:
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     `files` are the configuration's behind the options that name them, for the commands that pages print. The
-    port is the board's once `tell` is called. `beside` the collector that began it, it rests while that wants
-    the cores.
+    port is the board's once `tell` is called. Beside a collector of the same state directory it rests while
+    that wants the cores; `give_way` is called when there first is one.
 
     Raises: NeedsOperator: the port cannot be used.
     """
-    rests = Rests(clock, read=partial(read_work, os.getppid())) if beside else None
+    rests = Rests(clock, read=Collector(settings.state_directory, clock, found=give_way).read_work)
     readers = _Readers(rests)
     lake = settings.lake_directory
     facts = None if lake is None else readers.open(lake)
@@ -308,8 +307,8 @@ async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> N
 class _Readers:
     """The readers of lakes that somebody still asks: one that was turned from goes with its last query."""
 
-    def __init__(self, rests: Rests | None) -> None:
-        self._turn = rests.turn if rests else at_once
+    def __init__(self, rests: Rests) -> None:
+        self._turn = rests.turn
         self._queries = Queries()
         self._open: WeakSet[FactsReader] = WeakSet()
 
@@ -330,22 +329,22 @@ async def _follow_lake(sources: Sources, readers: _Readers, clock: Clock) -> Non
         await follow_lake(sources, readers.open)
 
 
-async def _keep_rollups(sources: Sources, clock: Clock, rests: Rests | None) -> None:
+async def _keep_rollups(sources: Sources, clock: Clock, rests: Rests) -> None:
     """Make rollups of what is new, again and again; what fails is made at the next time."""
 
     def keep(lake: Path) -> float:
         """How much work it was: one thread does it."""
         worked_s = thread_work()
         begun_s = worked_s()
-        with rests.apart(worked_s) if rests is not None else contextlib.nullcontext():
+        with rests.apart(worked_s):
             keep_rollups(lake, now_s=clock.now().timestamp())
         return worked_s() - begun_s
 
     while True:
         try:
+            rests.look()  # a collector that has come is given way to before there is work
             work_s = await asyncio.to_thread(keep, sources.lake) if sources.lake else 0.0
-            if rests is not None:
-                await rests.rest_from(work_s)
+            await rests.rest_from(work_s)
         except Exception as error:  # noqa: BLE001 - pages do without rollups, only slower
             _log.warning(
                 f"board: rollups were not made: {error}; pages count the records themselves meanwhile"

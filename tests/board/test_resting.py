@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,21 +16,22 @@ from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_reader import LIMIT_S, FactsReader
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.resting import BURST_S, CALM_S, LOOK_S, OWED_MAX_S, REST_MAX_S, SHARE, Rests, Turn
-from m365watch.board.working import Work, read_work, worked_s
+from m365watch.board.working import Work
 from m365watch.clock import thread_work
 from m365watch.errors import QueryStopped
 from m365watch.testing.clock import FakeClock
 
-CORES = 2
-
 
 class Machine:
-    """A machine of two cores on which a board and a collector work."""
+    """A machine on which a board and a collector work."""
 
     def __init__(self, *, collector: float) -> None:
-        """`collector` is how many cores it uses."""
+        """`collector` is how many of its two cores it uses."""
         self.clock = FakeClock(jumps=True)
         self.collector = collector
+        self.process = 1
+        self.done_s = 0.0
+        """What the collector did before it was seen."""
         self.ended_s = math.inf
         """When it has done all."""
         self.gone_s = math.inf
@@ -49,7 +47,8 @@ class Machine:
             return None
         rounds, past_s = divmod(min(self.clock.monotonic_s(), self.ended_s), 2.0)
         busy_s = 2.0 - self.pause_s
-        return Work(self.collector * (rounds * busy_s + min(past_s, busy_s)), self.own_s, CORES)
+        collector_s = self.done_s + self.collector * (rounds * busy_s + min(past_s, busy_s))
+        return Work(self.process, collector_s, self.own_s, cores=2)
 
     async def query(self, work_s: float) -> None:
         """Wait for the turn, and do so much work on one core."""
@@ -172,6 +171,20 @@ def test_a_rest_ends_when_the_collector_is_gone() -> None:
     assert asyncio.run(ask()) <= LOOK_S
 
 
+def test_a_collector_that_takes_the_place_of_another_is_not_taken_for_busy() -> None:
+    """What it did before it was seen is long ago."""
+    machine = Machine(collector=0.0)
+
+    async def ask() -> float:
+        await machine.query(1.0)
+        machine.process, machine.done_s = 2, 1000.0
+        await machine.query(1.0)
+        await machine.query(1.0)
+        return machine.share
+
+    assert asyncio.run(ask()) == 1.0
+
+
 def test_no_query_waits_for_what_is_none() -> None:
     """Rollups rest by themselves, as long as that work takes of the share; nobody waits meanwhile."""
     machine = Machine(collector=1.8)
@@ -235,53 +248,6 @@ def test_a_thread_is_told_its_own_work_by_another() -> None:
 
     assert before_s > 0.005
     assert after_s - before_s < 0.005
-
-
-BUSY = "sum(sum(range(1_000_000)) for _ in range(100))"
-"""Some seconds, lest anything of it is left over."""
-
-
-@pytest.fixture
-def processes() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Begins Python programs, each of which says a line first, and ends them."""
-    begun: list[subprocess.Popen[bytes]] = []
-
-    def begin(program: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"print(flush=True); {program}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        begun.append(process)
-        assert process.stdout is not None
-        process.stdout.readline()
-        return process
-
-    yield begin
-    for one in begun:
-        one.kill()
-        one.communicate()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts so")
-def test_only_the_collector_counts(processes: Callable[[str], subprocess.Popen[bytes]]) -> None:
-    """With its children; neither a neighbour nor a process of the board's own is one."""
-    collector = processes("input()")
-    neighbour = processes(BUSY)
-    begins = f"subprocess.Popen([sys.executable, '-c', {BUSY!r}], stdout=subprocess.DEVNULL)"
-    parent = processes(f"import subprocess, sys; {begins}; input()")
-    before = read_work(collector.pid)
-    while worked_s(neighbour.pid, without=0) < 0.3 or worked_s(parent.pid, without=0) < 0.3:
-        pass
-    now = read_work(collector.pid)
-
-    assert before is not None
-    assert now is not None
-    assert now.collector_s - before.collector_s < 0.05
-    assert now.own_s - before.own_s >= 0.5  # they are children of this process: as SQL is of the board's
-    assert now.cores == len(os.sched_getaffinity(0))
-    assert worked_s(os.getpid(), without=neighbour.pid) < worked_s(os.getpid(), without=0) - 0.2
-    assert read_work(2**22 + 1) is None
 
 
 @pytest.mark.parametrize("asks", ["facts", "hits", "sql"])

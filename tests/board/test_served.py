@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import aiohttp
 import pytest
 from patience import PATIENCE_S
 from ports import kept_port
+
+from m365watch.config.load import load_settings
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 
 LIMIT_S = PATIENCE_S
 
@@ -62,6 +68,43 @@ def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) ->
     assert "<h1>Overview</h1>" in page
     assert told.startswith("board: http://127.0.0.1:")
     assert "Traceback" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
+def test_a_board_by_itself_gives_way_once_a_collector_runs(collected: Path, tmp_path: Path) -> None:
+    """And not before: who has the machine to themselves waits for nobody."""
+    config = shutil.copytree(collected.parent, tmp_path / "place") / collected.name
+    lock = LedgerLock(load_settings(config, environment={}, for_reading=True).state_directory / LOCK_FILE)
+
+    def ways_of(process: int) -> set[int]:
+        ways = set()
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                ways.add(os.sched_getscheduler(int(thread.name)))
+        return ways
+
+    async def ask_on(port: int) -> None:
+        for asked in count():
+            await page_at(port, f"/panel/overview/figures?range=30d&user=ann{asked}")
+
+    async def run(port: int) -> None:
+        process = await start(config, "--listen", str(port))
+        asking = asyncio.create_task(ask_on(port))
+        await page_at(port, "/panel/overview/figures?range=30d")
+        assert ways_of(process.pid) == {os.SCHED_OTHER}
+        lock.acquire()
+        async with asyncio.timeout(LIMIT_S):
+            while ways_of(process.pid) != {os.SCHED_IDLE}:
+                await asyncio.sleep(0.02)
+        asking.cancel()
+        process.kill()
+        await process.communicate()
+
+    try:
+        with kept_port() as port:
+            asyncio.run(run(port))
+    finally:
+        lock.release()
 
 
 def test_a_port_that_is_taken_is_one_line(collected: Path) -> None:

@@ -76,12 +76,31 @@ class Rests:
 
     async def turn(self) -> None:
         """Return when a query may begin: at once, but after much work while the collector wants the cores."""
-        self._look()
+        self.look()
         while self._owed_s + self._begun_s > BURST_S:
             await self._clock.sleep(LOOK_S)
-            self._look()
+            self.look()
         if self._is_wanted:
             self._begun_s += BEGUN_S
+
+    def look(self) -> None:
+        """See what was done since the last look."""
+        at_s = self._clock.monotonic_s()
+        past_s = at_s - self._seen_at_s
+        if past_s < LOOK_S:
+            return
+        before, now = self._seen, self._queries_work()
+        self._seen, self._seen_at_s, self._begun_s = now, at_s, 0.0
+        if before is None or now is None or before.collector != now.collector:
+            self._owed_s = 0.0
+            return
+        if now.collector_s - before.collector_s >= WANTED * now.cores * past_s:
+            self._busy_at_s = at_s
+        if not self._is_wanted:
+            self._owed_s = 0.0
+            return
+        owed_s = self._owed_s + now.own_s - before.own_s - SHARE * past_s
+        self._owed_s = min(max(0.0, owed_s), OWED_MAX_S)
 
     @contextmanager
     def apart(self, worked_s: Callable[[], float]) -> Iterator[None]:
@@ -95,12 +114,12 @@ class Rests:
 
     async def rest_from(self, work_s: float) -> None:
         """Return when so much work that no query did has been rested from."""
-        self._look()
+        self.look()
         left_s = work_s / SHARE
         while left_s > 0 and self._is_wanted:
             await self._clock.sleep(STEP_S)
             left_s -= STEP_S
-            self._look()
+            self.look()
 
     @property
     def _is_wanted(self) -> bool:
@@ -111,21 +130,3 @@ class Rests:
         done_s, worked_s = self._apart
         apart_s = done_s + (worked_s() if worked_s else 0.0)
         return work and work._replace(own_s=work.own_s - apart_s)
-
-    def _look(self) -> None:
-        at_s = self._clock.monotonic_s()
-        past_s = at_s - self._seen_at_s
-        if past_s < LOOK_S:
-            return
-        before, now = self._seen, self._queries_work()
-        self._seen, self._seen_at_s, self._begun_s = now, at_s, 0.0
-        if before is None or now is None:
-            self._owed_s = 0.0
-            return
-        if now.collector_s - before.collector_s >= WANTED * now.cores * past_s:
-            self._busy_at_s = at_s
-        if not self._is_wanted:
-            self._owed_s = 0.0
-            return
-        owed_s = self._owed_s + now.own_s - before.own_s - SHARE * past_s
-        self._owed_s = min(max(0.0, owed_s), OWED_MAX_S)

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from m365watch.clock import Clock
+from m365watch.ledger.lock import LOCK_FILE, pid_holding
 
 _PROCESSES = Path("/proc")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TIMES = slice(11, 15)
 """In a process's line behind its name: its own work, and that of children that have ended."""
+FIND_S = 1.0
+"""Between two looks who the collector is: one takes a few milliseconds."""
 
 
 class Work(NamedTuple):
     """Seconds of work since each process began."""
 
+    collector: int
+    """Its pid: another one's work is not to be compared."""
     collector_s: float
     own_s: float
     cores: int
-    """Those that this process may use."""
+    """Those that the collector may use."""
 
 
-def read_work(collector: int) -> Work | None:
-    """Of the process `collector` and this one, with their children; None where the system does not say."""
-    own = os.getpid()
-    try:
-        return Work(worked_s(collector, without=own), worked_s(own, without=0), len(os.sched_getaffinity(0)))
-    except OSError:
-        return None
+class Collector:
+    """Whoever holds the ledger's lock, as far as it is a process of this machine that this one may see."""
+
+    def __init__(self, state: Path, clock: Clock, *, found: Callable[[], None] | None = None) -> None:
+        """`state` is the state directory. `found` is called once, when a collector is first seen."""
+        self._lock = state / LOCK_FILE
+        self._clock = clock
+        self._found = found
+        self._process: int | None = None
+        self._find_at_s = -math.inf
+
+    def read_work(self) -> Work | None:
+        """Its work and this process's, with their children; None where nobody collects or nothing is said."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._find_at_s:
+            self._find_at_s = now_s + FIND_S
+            self._find()
+        if self._process is None:
+            return None
+        own = os.getpid()
+        try:
+            cores = len(os.sched_getaffinity(self._process))
+            collector_s = worked_s(self._process, without=own)
+            return Work(self._process, collector_s, worked_s(own, without=0), cores)
+        except OSError:
+            return None
+
+    def _find(self) -> None:
+        process = pid_holding(self._lock)
+        if process == self._process:
+            return
+        self._process = process
+        if self._found is not None:
+            self._found()
+            self._found = None
 
 
 def worked_s(process: int, *, without: int) -> float:

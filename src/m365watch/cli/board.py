@@ -99,7 +99,7 @@ async def _serve(
             stop=stop,
             files=files,
             tell=tell,
-            beside=beside,
+            give_way=give_way,
         )
 
 
