@@ -38,6 +38,7 @@ from m365watch.detect.judging import (
 from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
 from m365watch.detect.kept_matches import HOUR_MS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
+from m365watch.detect.learning import learns, unsettled
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
@@ -98,7 +99,7 @@ class Engine:
         """What makes it slower than it should be, until the next start."""
         self._told_trouble: str | None = None
         self._has_risk = RISK_RULE_ID in self._by_id
-        self._novelties = [rule for rule in self.rules if rule.extension.first_seen is not None]
+        self._learning = [rule for rule in self.rules if learns(rule)]
 
     @property
     def last_batch(self) -> int:
@@ -212,7 +213,7 @@ class Engine:
 
     def _watch(self, portion: Together, work: Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
-        earliest = portion.earliest_ms if self._novelties else None
+        earliest = portion.earliest_ms if self._learning else None
         if earliest is None:
             return
         since = watched_since_ms(earliest)
@@ -220,9 +221,8 @@ class Engine:
         if known is not None and known <= since:
             return
         self.state.watch_since(portion.tenant, since)
-        for rule in self._novelties if known is not None else ():
-            learn_ms = (rule.extension.first_seen.learn if rule.extension.first_seen else 0) * 1000
-            low_ms, high_ms = since + learn_ms, (known or 0) + learn_ms
+        for rule in self._learning if known is not None else ():
+            low_ms, high_ms = unsettled(rule, since_ms=since, known_ms=known or 0)
             for key in self.state.matches.list_tenant_groups(
                 rule.id, portion.tenant, low_ms=low_ms, high_ms=high_ms
             ):
@@ -316,9 +316,14 @@ class Engine:
             times = [match.at_ms for match in span.matches]
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
-        moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0)
+        from_ms = work.now_ms - HORIZON_MS
+        if span.is_cut:
+            from_ms = max(from_ms, span.matches[0].at_ms + reach_ms)
+        moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0, from_ms)
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
+        if rule.extension.deviation is not None:
+            before = [kept for kept in before if kept.alert.first_at_ms >= from_ms]
         alerts = [make_alert(rule, episode, self._by_id) for episode in episodes]
         found = [
             (episode, noted(alert, self._notes(key, span, episode, alert)))

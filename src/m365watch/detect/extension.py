@@ -98,7 +98,7 @@ class Deviation:
     threshold: float
     """Further than this from the mean."""
     periods: int = 14
-    """How many before make the mean; a group is judged once it has so many, from its first match on."""
+    """How many before make the mean, once a tenant has been watched for so long; those without a match are 0."""
     absolute: bool = False
     """Whether `threshold` is a difference from the mean; otherwise in standard deviations."""
     direction: str = "up"

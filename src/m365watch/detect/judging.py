@@ -63,6 +63,8 @@ class Moment:
     """Until when silence can be told."""
     since_ms: int = 0
     """The earliest time at which the tenant was watched."""
+    from_ms: int = 0
+    """Since when everything is kept that periods are compared with."""
 
 
 def sort_matches(matches: Iterable[Match]) -> list[Match]:
@@ -91,7 +93,7 @@ def _every_episode(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list
         wanted = extension.travel or Travel()
         return travel_episodes(ordered, wanted, quiet_s=extension.quiet, trusted=extension.trusted)
     if rule.kind in PERIOD_KINDS:
-        return _period_episodes(rule, ordered, now_ms=moment.now_ms)
+        return _period_episodes(rule, ordered, moment)
     return chain_episodes(ordered, quiet_s=extension.quiet)
 
 
@@ -106,8 +108,8 @@ def _counting(rule: Rule, ordered: Sequence[Match]) -> Sequence[Match]:
     return list(first.values())
 
 
-def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> list[Episode]:
-    extension = rule.extension
+def _period_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
+    extension, now_ms = rule.extension, moment.now_ms
     if extension.low is not None:
         return low_episodes(ordered, extension.low, now_ms=now_ms)
     if extension.rolling is not None:
@@ -115,7 +117,9 @@ def _period_episodes(rule: Rule, ordered: Sequence[Match], *, now_ms: int) -> li
     if extension.gradient is not None:
         return gradient_episodes(ordered, extension.gradient, now_ms=now_ms)
     if extension.deviation is not None:
-        return deviation_episodes(ordered, extension.deviation, now_ms=now_ms)
+        return deviation_episodes(
+            ordered, extension.deviation, now_ms=now_ms, since_ms=moment.since_ms, from_ms=moment.from_ms
+        )
     return []
 
 

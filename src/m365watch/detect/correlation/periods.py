@@ -78,13 +78,24 @@ def _changed(before: float, after: float, wanted: Change) -> bool:
     return _either(up=up, down=down, direction=wanted.direction)
 
 
-def deviation_episodes(matches: Sequence[Match], wanted: Deviation, *, now_ms: int) -> list[Episode]:
+def deviation_episodes(
+    matches: Sequence[Match], wanted: Deviation, *, now_ms: int, since_ms: int = 0, from_ms: int = 0
+) -> list[Episode]:
     """Runs of periods that are further than `threshold` from the mean of the `periods` before.
 
-    A period is judged once there are as many before it, since the group's first match.
+    A period is judged once the tenant has been watched for as many before it, from `since_ms` on. Runs
+    that begin before `from_ms` are left out: what they have to be judged by may be forgotten by then.
     """
-    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value=wanted.value)
+    width_ms = wanted.period * 1000
+    watched = -(-since_ms // width_ms)
+    # One period before `from_ms`, so that a run which had begun by then does not seem to begin there.
+    kept = -(-(from_ms - width_ms) // width_ms)
+    seen = matches[0].at_ms // width_ms if matches else 0
+    first = max(watched, max(kept, seen) - wanted.periods)
+    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value=wanted.value, first=first)
     values = [value for _, value in tallies]
+    if max(values, default=0) < wanted.at_least:
+        return []
     offending = []
     for place in range(wanted.periods, len(values)):
         before = values[place - wanted.periods : place]
@@ -95,7 +106,8 @@ def deviation_episodes(matches: Sequence[Match], wanted: Deviation, *, now_ms: i
             values[place] - mean, limit, wanted.direction
         ):
             offending.append(place)
-    return [_run_episode(run, tallies, matches, period_s=wanted.period) for run in _runs(offending)]
+    runs = [run for run in _runs(offending) if tallies[run[0]][0] >= from_ms]
+    return [_run_episode(run, tallies, matches, period_s=wanted.period) for run in runs]
 
 
 def _beyond(difference: float, limit: float, direction: str) -> bool:
@@ -107,11 +119,18 @@ def _either(*, up: bool, down: bool, direction: str) -> bool:
 
 
 def _tallies(
-    matches: Sequence[Match], period_s: int, *, now_ms: int, value: str, after_s: int = 0
+    matches: Sequence[Match],
+    period_s: int,
+    *,
+    now_ms: int,
+    value: str,
+    after_s: int = 0,
+    first: int | None = None,
 ) -> list[tuple[int, float]]:
-    """Start and value of each settled period, from the group's first match on, at most `PERIODS_MAX`.
+    """Start and value of each settled period, at most `PERIODS_MAX`.
 
-    With `after_s`, periods beyond the last match are listed for that long only.
+    They begin with the group's first match, or with the period of number `first`. With `after_s`,
+    periods beyond the last match are listed for that long only.
     """
     if not matches:
         return []
@@ -119,7 +138,7 @@ def _tallies(
     last = (now_ms - SETTLED_S * 1000) // width_ms - 1
     if after_s:
         last = min(last, (matches[-1].at_ms + after_s * 1000) // width_ms)
-    first = max(matches[0].at_ms // width_ms, last - PERIODS_MAX + 1)
+    first = max(matches[0].at_ms // width_ms if first is None else first, last - PERIODS_MAX + 1)
     sums = dict.fromkeys(range(first, last + 1), 0.0)
     for match in matches:
         period = match.at_ms // width_ms
