@@ -66,10 +66,11 @@ KNOWLEDGE = Knowledge(enrichment=Places())
 def single(number: int, name: str, **extension: Any) -> str:
     """A rule on one of the operations A to D."""
     return rule_text(
-        {"s": {"Operation": name}, "condition": "s"},
+        {"s": {"Operation": name}, "large": {"Size|gte": 7}, "condition": "s"},
         title=f"rule {number}",
         name=f"rule_{number}",
         id=f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
+        level=extension.pop("level", "medium"),
         m365watch={"explanation": "{user} {count} {first} {last}", **extension},
     )
 
@@ -82,7 +83,7 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
         "group-by": ["UserId"],
         "timespan": "30m",
     }
-    ours = {key: keys.pop(key) for key in ("once", "trusted") if key in keys}
+    ours = {key: keys.pop(key) for key in ("once", "trusted", "from_severity") if key in keys}
     extension = {"m365watch": ours} if ours else {}
     correlation |= keys
     if condition is not None:
@@ -107,10 +108,12 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         single(1, "A", quiet="1h"),
         single(2, "B", quiet="20m", risk=30),
         single(3, "C"),
+        single(4, "A", level="low", **{"raise": {"to": "high", "when": "large"}}),
         joint(10, "event_count", ["rule_1"], {"gte": 3}, generate=True),
         joint(11, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, generate=True),
         joint(22, "value_count", ["rule_1", "rule_2"], {"gte": 2, "field": "ClientIP"}, once="10m"),
         joint(23, "value_count", ["rule_1"], {"gte": 2, "field": "ClientIP"}, trusted="Managed"),
+        joint(24, "temporal", ["rule_4", "rule_2"], from_severity="medium"),
         joint(12, "value_sum", ["rule_2"], {"gt": 12, "field": "Size"}, generate=True),
         joint(13, "value_avg", ["rule_2"], {"gte": 6, "field": "Size"}),
         joint(14, "value_median", ["rule_2"], {"lt": 4, "field": "Size"}),

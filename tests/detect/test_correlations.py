@@ -181,6 +181,20 @@ def test_an_expression_joins_rules(
     assert bool(alerts_of(library, records)) is found
 
 
+def test_what_is_not_grave_enough_joins_nothing(tmp_path: Path) -> None:
+    """A rule finds what is a signal, and by `raise` what is more: the latter counts."""
+    detection = {"s": {"Operation": "One"}, "outside": {"Target": "out"}, "condition": "s"}
+    raised = {"raise": {"to": "high", "when": "outside"}}
+    one = rule_text(detection, name="one", level="low", m365watch=raised)
+    library = load_good(
+        tmp_path, one, TWO, joint("temporal", rules=["one", "two"], m365watch={"from_severity": "medium"})
+    )
+    two = record(60, Operation="Two")
+
+    assert alerts_of(library, [record(0, Operation="One", Target="in"), two]) == []
+    assert [one.count for one in alerts_of(library, [record(0, Operation="One", Target="out"), two])] == [2]
+
+
 def test_a_correlation_joins_correlations(tmp_path: Path) -> None:
     """Many failures, then a success: the brute force that worked."""
     outer = yaml.safe_dump(

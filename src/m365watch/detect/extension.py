@@ -98,7 +98,7 @@ class Deviation:
     threshold: float
     """Further than this from the mean."""
     periods: int = 14
-    """How many before make the mean, once a tenant has been watched for so long; those without a match are 0."""
+    """How many before make the mean, once a tenant has been watched for so long; one without a match is 0."""
     absolute: bool = False
     """Whether `threshold` is a difference from the mean; otherwise in standard deviations."""
     direction: str = "up"
@@ -165,6 +165,8 @@ class Extension:
     once: int | None = None
     """For `value_count`: of records with the same group and counted value, the first of each such stretch
     counts. What people do all day costs little then; an alert's count is of the records that count."""
+    from_severity: Severity = Severity.INFORMATIONAL
+    """For correlations: from which severity on counts what is joined, with what `raise` has made of it."""
     trusted: str = ""
     """A field that is true of trusted devices; of A|B the first that a record has. Records of these alone
     make no alert: two places of a journey, a first sighting, a window. Beside others they count."""

@@ -131,6 +131,7 @@ class _Extension(_Part):
     without: dict[str, Names] = Field(default_factory=dict, max_length=6)
     quiet: Span = 86_400
     once: Span | None = None
+    from_severity: Severity = Severity.INFORMATIONAL
     trusted: str = Field(default="", max_length=200)
     headline: str = Field(default="", max_length=200)
     explanation: str = Field(default="", max_length=2_000)

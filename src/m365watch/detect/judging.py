@@ -98,7 +98,9 @@ def _every_episode(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list
 
 
 def _counting(rule: Rule, ordered: Sequence[Match]) -> Sequence[Match]:
-    """Those that count: of a counted value, where the rule says `once`, the first of each stretch."""
+    """Those that are grave enough; of a counted value, by `once`, the first of each stretch."""
+    least = rule.extension.from_severity.rank
+    ordered = [match for match in ordered if match.severity.rank >= least] if least else ordered
     stretch_ms = once_ms(rule)
     if not stretch_ms:
         return ordered

@@ -11,7 +11,7 @@ def learns(rule: Rule) -> bool:
 
 
 def unsettled(rule: Rule, *, since_ms: int, known_ms: int) -> tuple[int, int]:
-    """Where a group has matches, [from, to), that is judged anew once its tenant was watched since earlier."""
+    """Where a group has matches, [from, to), that is judged anew once its tenant is watched since earlier."""
     first_seen, deviation = rule.extension.first_seen, rule.extension.deviation
     if first_seen is not None:
         return since_ms + first_seen.learn * 1000, known_ms + first_seen.learn * 1000

@@ -51,6 +51,9 @@ def export_rules(rules: Iterable[Rule], *, every: Mapping[str, Rule], knowledge:
 def export_rule(rule: Rule, *, every: Mapping[str, Rule], knowledge: Knowledge) -> Exported:
     """The rule as a definition. Raises: Unsayable."""
     made = make_correlation(rule, every, knowledge) if rule.correlation else make_alert(rule, knowledge)
+    if rule.extension.from_severity.rank:
+        least = rule.extension.from_severity
+        raise Unsayable(f"it joins what is {least} or graver, and no row says how grave it is")
     if rule.extension.trusted:
         made.draft.want_untrusted(rule.extension.trusted)
     left_out = made.draft.columns.left_out
