@@ -7,7 +7,7 @@ times, in slices, so that memory does not grow with the period.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from m365watch.detect.output import FILE_NAME
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
-from m365watch.lake.scan import LakeScan, ScanAsked, TooMany
+from m365watch.lake.scan import Clock, LakeScan, ScanAsked, TooMany
 from m365watch.model import Feed, Window
 from m365watch.records.headers import headers_of
 from m365watch.values import dataclass
@@ -32,6 +32,8 @@ HUNT_MAX = timedelta(days=90)
 
 Progress = Callable[[str, int, int], None]
 """What is done, how much of it, and of how much."""
+Found = dict[tuple[Feed, datetime | None], list[bytes]]
+"""Records by feed, and by when they had been fetched where they tell no time themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class HuntAsked:
 
     lake: Path
     period: Window
-    """Of CreationTime, at most `HUNT_MAX` long."""
+    """Of the time at which records count, at most `HUNT_MAX` long."""
     rules: Sequence[Rule]
     """With all that correlations join."""
     wanted: frozenset[str]
@@ -84,7 +86,7 @@ class _Hunt:
         self._number = 0
 
     def run(self) -> HuntOutcome:
-        scan = LakeScan(self._asked.lake, ScanAsked(self._asked.period))
+        scan = LakeScan(self._asked.lake, ScanAsked(self._asked.period, Clock.COUNTED))
         day: date | None = None
         for span, found in slices(scan, self._asked.period):
             if day is not None and span.start.date() != day:
@@ -96,7 +98,7 @@ class _Hunt:
         figures = self._engine.figures
         return HuntOutcome(self._list_alerts(), figures.records, figures.matches)
 
-    def _take(self, span: Window, found: dict[Feed, list[bytes]]) -> None:
+    def _take(self, span: Window, found: Found) -> None:
         self._number += 1
         self._engine.take(portions_of(found, at=span.end), number=self._number, now=span.end)
         whole = self._asked.period.end - self._asked.period.start
@@ -114,23 +116,27 @@ class _Hunt:
         return sorted(kept, key=lambda one: (-one.alert.severity.rank, -one.alert.last_at_ms, one.alert.id))
 
 
-def portions_of(found: Mapping[Feed, Sequence[bytes]], *, at: datetime) -> list[Portion]:
+def portions_of(found: Found, *, at: datetime) -> list[Portion]:
     """Records of a slice as the engine takes them, as if they had come just after they were made."""
     return [
-        Portion(feed.tenant_id, at, records, headers_of(records))
-        for feed, records in sorted(found.items(), key=lambda pair: str(pair[0]))
+        Portion(feed.tenant_id, fetched_at or at, records, headers_of(records))
+        for (feed, fetched_at), records in sorted(found.items(), key=lambda pair: _order_of(*pair[0]))
     ]
 
 
-def slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+def _order_of(feed: Feed, fetched_at: datetime | None) -> tuple[str, float]:
+    return str(feed), fetched_at.timestamp() if fetched_at is not None else 0
+
+
+def slices(scan: LakeScan, period: Window) -> Iterator[tuple[Window, Found]]:
     """The records in the order of their times, no more at once than fit into memory."""
     for span in scan.spans(period.start, end=period.end):
         yield from _parts_of(scan, span)
 
 
-def _parts_of(scan: LakeScan, span: Window) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+def _parts_of(scan: LakeScan, span: Window) -> Iterator[tuple[Window, Found]]:
     try:
-        found = scan.read(span, bounded=True)
+        found = scan.read_apart(span, bounded=True)
     except TooMany:
         middle = span.start + (span.end - span.start) / 2
         yield from _parts_of(scan, Window(span.start, middle))

@@ -37,11 +37,12 @@ from m365watch.lake.alerts import read_alerts
 from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.soundness import aside_name
-from m365watch.model import Feed, Window
+from m365watch.model import Window
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     # Every start asks whether there is something to make anew; few have, and load what reads the lake.
+    from m365watch.hunting import Found
     from m365watch.lake.scan import LakeScan
 
 FUTURE = timedelta(days=1)
@@ -224,10 +225,10 @@ class Rebuild:
 
     def _scans(self, period: Window) -> list[tuple[LakeScan, frozenset[date]]]:
         """The lakes, each with the days of which it has records."""
-        from m365watch.lake.scan import LakeScan, ScanAsked
+        from m365watch.lake.scan import Clock, LakeScan, ScanAsked
 
         lakes = lakes_present(self._asked.lakes, table=AUDIT)
-        scans = [LakeScan(lake, ScanAsked(period)) for lake in lakes]
+        scans = [LakeScan(lake, ScanAsked(period, Clock.COUNTED)) for lake in lakes]
         return [(scan, scan.days_present()) for scan in scans]
 
     def _tell(self, plan: RebuildPlan, reached: datetime) -> None:
@@ -316,7 +317,7 @@ _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC
 
 def _slices_of(
     scans: Sequence[tuple[LakeScan, frozenset[date]]], day: datetime
-) -> Iterator[tuple[Window, dict[Feed, list[bytes]]]]:
+) -> Iterator[tuple[Window, Found]]:
     from m365watch.hunting import slices
 
     for scan, present in scans:

@@ -54,7 +54,8 @@ def hunt(
 
     The same records, rules and settings give the same alerts as a run does, ids included. Nothing is kept:
     this is for trying rules on what came before them, and for looking back. At most 90 days at once, by
-    CreationTime. Works while `m365watch run` is running.
+    CreationTime, or where that is no time, by when a record was fetched. Works while `m365watch run` is
+    running.
 
     Exit codes: 0 done, whatever was found; 1 failed; 2 there is no such rule, or the configuration or the
     period is wrong.

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +37,16 @@ class Clock(StrEnum):
     """CreationTime."""
     RECEIVED = "received"
     """When the collector had fetched it."""
+    COUNTED = "counted"
+    """CreationTime, or where that is no time, when it had been fetched: what detections go by."""
+
+
+_COLUMNS = {
+    Clock.CREATED: ("created_at",),
+    Clock.RECEIVED: ("received_at",),
+    Clock.COUNTED: ("created_at", "received_at"),
+}
+"""The times of a record by clock, the first of which that it has counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,7 @@ class LakeScan:
         """Nothing is opened yet."""
         self._directory = directory
         self._asked = asked
-        self._column = f"{asked.clock}_at"
+        self._columns = _COLUMNS[asked.clock]
         self._table: DeltaTable | None = None
         self._rows: ds.Dataset | None = None
 
@@ -113,7 +124,7 @@ class LakeScan:
         Each has about `SLICE_RECORDS` of them.
         """
         for day in self._days(Window(start, end or self._asked.period.end)):
-            times = [chunk[self._column].cast(pa.int64()) for chunk in self._chunks(day, [self._column])]
+            times = [self._times(chunk).cast(pa.int64()) for chunk in self._chunks(day, self._columns)]
             instants = pa.concat_arrays([pa.array([], pa.int64()), *times])
             in_order = instants.take(pc.sort_indices(instants))
             marks = [in_order[place].as_py() for place in range(0, len(in_order), SLICE_RECORDS)]
@@ -126,7 +137,14 @@ class LakeScan:
 
         Raises: TooMany, if `bounded` and it holds more than a slice may; OutputUnavailable.
         """
-        names = ["tenant_id", "content_type", self._column, "id", "raw", "raw_bytes"]
+        found: dict[Feed, list[bytes]] = {}
+        for (feed, _), records in self.read_apart(span, bounded=bounded).items():
+            found.setdefault(feed, []).extend(records)
+        return found
+
+    def read_apart(self, span: Window, *, bounded: bool) -> dict[tuple[Feed, datetime | None], list[bytes]]:
+        """The same; on the clock that counts, what tells no time apart by when it had been fetched."""
+        names = list(dict.fromkeys(["tenant_id", "content_type", *self._columns, "id", "raw", "raw_bytes"]))
         chunks, size_bytes = [], 0
         for chunk in self._chunks(span, names):
             chunks.append(chunk)
@@ -135,13 +153,30 @@ class LakeScan:
                 raise TooMany
         if not chunks:
             return {}
-        rows = pa.Table.from_batches(chunks).sort_by([(self._column, "ascending"), ("id", "ascending")])
-        found: dict[Feed, list[bytes]] = {}
-        columns = (rows[name].to_pylist() for name in ("tenant_id", "content_type", "raw", "raw_bytes"))
-        for tenant_id, content_type, raw, odd in zip(*columns, strict=True):
+        rows = pa.Table.from_batches(chunks)
+        rows = rows.append_column("time", self._times(rows))
+        rows = rows.sort_by([("time", "ascending"), ("id", "ascending")])
+        found: dict[tuple[Feed, datetime | None], list[bytes]] = {}
+        columns = [rows[name].to_pylist() for name in ("tenant_id", "content_type", "raw", "raw_bytes")]
+        for tenant_id, content_type, raw, odd, fetched_at in zip(*columns, self._untimed(rows), strict=True):
             feed = Feed(TenantId(tenant_id), content_named(content_type))
-            found.setdefault(feed, []).append(odd if odd is not None else raw.encode())
+            record = odd if odd is not None else raw.encode()
+            found.setdefault((feed, fetched_at), []).append(record)
         return found
+
+    def _times(self, rows: pa.RecordBatch | pa.Table) -> Any:
+        """The time of each row by the clock that is asked for."""
+        return pc.coalesce(*(rows[name] for name in self._columns))
+
+    def _untimed(self, rows: pa.Table) -> list[datetime | None]:
+        """When each row that tells no time itself had been fetched; None for those that do."""
+        if self._asked.clock is not Clock.COUNTED or not rows["created_at"].null_count:
+            return [None] * len(rows)
+        nothing = pa.scalar(None, rows.schema.field("received_at").type)
+        return cast(
+            "list[datetime | None]",
+            pc.if_else(pc.is_null(rows["created_at"]), rows["received_at"], nothing).to_pylist(),
+        )
 
     def earliest(self, *, claimed_max: timedelta) -> dict[TenantId, datetime]:
         """When each tenant's first record was created, whatever the period; reads two columns of all.
@@ -180,9 +215,13 @@ class LakeScan:
             raise OutputUnavailable(what, where=str(self._directory)) from failure
 
     def _condition(self, span: Window) -> pc.Expression:
-        clock, asked = pc.field(self._column), self._asked
-        condition = (clock >= span.start) & (clock < span.end)
-        if asked.clock is Clock.CREATED:
+        asked = self._asked
+        condition, *others = (
+            (pc.field(name) >= span.start) & (pc.field(name) < span.end) for name in self._columns
+        )
+        for other in others:
+            condition |= pc.field(self._columns[0]).is_null() & other
+        if asked.clock is not Clock.RECEIVED:
             condition &= (pc.field(PARTITION) >= span.start.date()) & (pc.field(PARTITION) <= span.end.date())
         types = pa.array(sorted(map(str, asked.content_types)), pa.string())
         condition &= pc.field("content_type").isin(types)
