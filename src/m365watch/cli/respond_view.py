@@ -7,7 +7,7 @@ from typing import Any
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.plain import plain
-from m365watch.respond.order import HOW_ORDERED
+from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 
 
@@ -16,7 +16,7 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     yield f"Alert {plan.alert_id}: {plain(plan.title)}"
     yield f"Tenant {plain(plan.tenant)}"
     if plan.steps:
-        yield f"Plan {plan.mark}, {HOW_ORDERED}"
+        yield f"Plan {plan.mark}, {how_ordered(plan.steps)}"
     yield from (f"note: {plain(note)}" for note in plan.notes)
     yield from (f"done: {plain(one)}" for one in plan.done)
     for number, step in enumerate(plan.steps, 1):

@@ -39,6 +39,7 @@ WORDS = frozenset(
         "restore_sharing_policy",
         "revoke_sessions",
         "scan_device",
+        "see_who_signed_in",
     }
 )
 """What `respond` has steps for."""

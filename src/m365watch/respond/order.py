@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from m365watch.respond.app_names import is_by_object
 from m365watch.respond.steps import Remove, Step
+from m365watch.respond.tried import SEE
 
 _THINGS = 3
 _PHASES = {
@@ -22,14 +23,24 @@ _PHASES = {
     "restore_mfa": 5,
 }
 """When a word's turn is; all others are in between, in the order of the rule."""
-HOW_ORDERED = "shut the door first: accounts, passwords and sessions come before what was left behind"
+_TRIED = {"block_address": -2, SEE: -1}
+"""Where nobody is known to have got in: what was tried stops, and whoever got in after all is found."""
+_DOOR_FIRST = "shut the door first: accounts, passwords and sessions come before what was left behind"
+_LOOK_FIRST = "nobody is known to have got in: block first, see who did, and only then lock anybody out"
 WORD_STEPS_MAX = 50
 """Steps of one word; what an alert has more of is said in the plan's notes."""
 
 
 def in_order(words: Iterable[str]) -> tuple[str, ...]:
     """The words in the order in which they are carried out, each once."""
-    return tuple(sorted(dict.fromkeys(words), key=lambda word: _PHASES.get(word, _THINGS)))
+    every = dict.fromkeys(words)
+    phases = _PHASES | _TRIED if SEE in every else _PHASES
+    return tuple(sorted(every, key=lambda word: phases.get(word, _THINGS)))
+
+
+def how_ordered(steps: Iterable[Step]) -> str:
+    """The same in words."""
+    return _LOOK_FIRST if any(one.word == SEE for one in steps) else _DOOR_FIRST
 
 
 def singles_first(steps: Iterable[Step]) -> list[Step]:

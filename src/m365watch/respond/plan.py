@@ -37,6 +37,7 @@ from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.story import Story
 from m365watch.respond.strangers import ask_of_others, listed_in, strangers_in
+from m365watch.respond.tried import SEE, ask_of_tried, see_who_signed_in
 from m365watch.respond.unnamed import find_first, is_idle, sentence, title_of
 
 Builder = Callable[[Clues], list[Step]]
@@ -73,6 +74,7 @@ BUILDERS: Mapping[str, Builder] = {
     "restore_sharing_policy": sharing_policies.restore_sharing_policy,
     "revoke_sessions": accounts.revoke_sessions,
     "scan_device": sharing.scan_device,
+    SEE: see_who_signed_in,
 }
 """By the word that rules have under `contain`."""
 AMBIGUOUS = frozenset({"ObjectId", "Parameters.Identity", "Parameters.Name"})
@@ -82,7 +84,7 @@ OF_ONE_KIND = frozenset(
 )
 """Words whose builders know by what was done what a record names, and leave alone what is not theirs."""
 OF_ACCOUNTS = frozenset(
-    {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address"}
+    {"disable_account", "reset_password", "restore_mfa", "revoke_sessions", "block_address", SEE}
 )
 """Words for whom an alert is about, which an alert that joins others knows best itself."""
 LOCKING = frozenset({"disable_account", "reset_password", "revoke_sessions"})
@@ -145,6 +147,8 @@ def plan_response(
     by_word = _with_acting(by_word, told)
     strangers, listed = strangers_in((told, *parts), rules), listed_in((told, *parts))
     by_word = {word: ask_of_others(every, strangers, listed=listed) for word, every in by_word.items()}
+    if SEE in by_word:
+        by_word |= {word: [*map(ask_of_tried, by_word[word])] for word in LOCKING & by_word.keys()}
     is_usual = not alert.contain or alert.rule_id == RISK_RULE_ID
     if is_usual:
         by_word = {word: [*map(_ask_as_usual, every)] for word, every in by_word.items()}
@@ -239,6 +243,8 @@ def _steps_of_accounts(
     if word == "block_address":
         return _built(word, builder, _where_it_went_on(hands.tied, told.matches, rule))
     steps = _built(word, builder, hands.tied)
+    if word == SEE:
+        return steps
     is_low = told.alert.severity.rank <= Severity.LOW.rank
     if is_low and hands.tied.is_refused and word in LOCKING:
         steps = [*map(_ask_as_refused, steps)]

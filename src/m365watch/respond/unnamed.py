@@ -68,6 +68,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "remove_oauth_grant": ("Find the application, and take away the permission", _NO_APPLICATION),
     "remove_owner": ("Find the application, and take away the owner", _NO_APPLICATION),
     "remove_user_consent": ("Find the application, and take away the consent", _NO_APPLICATION),
+    "see_who_signed_in": ("See which of the accounts that were tried signed in", _NOTHING),
     "block_address": ("Find from where it came, and see whether that has to be blocked", _NOTHING),
     "block_external_user": ("Find who came from outside, and shut them out", _NOTHING),
     "block_indicator": ("Find what of the list it was, and block it", _NOTHING),

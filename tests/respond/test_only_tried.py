@@ -1,0 +1,100 @@
+"""Plans for attempts alone: it stops, somebody looks who got in, and nobody is locked out for being tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alerts import ANN, make_alert
+from detected import plan_from
+from m365watch.cli.respond_view import plan_lines
+from m365watch.respond.plan import plan_response
+from m365watch.respond.steps import Plan
+
+SPRAYED = 30
+ATTACKER = "203.0.113.66"
+LOCKING = {"disable_account", "reset_password", "revoke_sessions"}
+
+
+def wrong_password(user: str, **fields: object) -> dict[str, Any]:
+    """A record of it."""
+    return {"shape": "failed", "UserId": user, "ClientIP": ATTACKER, "after": "5s", **fields}
+
+
+def sprayed(tmp_path: Path) -> Plan:
+    """The plan for thirty accounts that were tried."""
+    tries = [wrong_password(f"user{number}@contoso.example") for number in range(SPRAYED)]
+    return plan_from(tmp_path, "i02_password_spray", *tries)
+
+
+def test_a_spray_is_stopped_and_looked_at_before_anybody_is_locked_out(tmp_path: Path) -> None:
+    """Thirty people lost their sessions unasked, and the block of the address was step 61."""
+    plan = sprayed(tmp_path)
+
+    words = [step.word for step in plan.steps]
+    assert words[:2] == ["block_address", "see_who_signed_in"]
+    locking = [step for step in plan.steps if step.word in LOCKING]
+    assert len(locking) == 2 * SPRAYED
+    assert [step.title for step in locking if step.operations and not step.asks_always] == []
+    assert {step.notes[0].partition(":")[0] for step in locking} == {"Only for who signed in from there"}
+
+
+def test_the_head_of_such_a_plan_says_what_comes_first(tmp_path: Path) -> None:
+    """It does not say that accounts come first, where they come last."""
+    assert (
+        "nobody is known to have got in: block first" in list(plan_lines(sprayed(tmp_path), graph_url=""))[2]
+    )
+
+
+def test_who_signed_in_is_asked_by_address_and_since_the_first_attempt(tmp_path: Path) -> None:
+    """The sign-ins that came about, and no others."""
+    plan = sprayed(tmp_path)
+    [step] = [one for one in plan.steps if one.word == "see_who_signed_in"]
+
+    assert plan.since is not None
+    since = f"{plan.since:%Y-%m-%dT%H:%M:%SZ}"
+    assert step.title == f"See who signed in from {ATTACKER} since {since}"
+    assert step.powershell == (
+        (
+            f"'{ATTACKER}' | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
+            f' createdDateTime ge {since} and status/errorCode eq 0" }}'
+            " | Format-Table CreatedDateTime,UserPrincipalName,IPAddress,AppDisplayName"
+        ),
+    )
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "'; Remove-MgUser", ""])
+def test_an_address_that_is_none_is_asked_for_by_no_command(address: str) -> None:
+    """What it is stands in a filter: nothing but an address of the Internet does."""
+    alert = make_alert("see_who_signed_in", user=ANN, address=address)
+    [step] = plan_response(alert).steps
+
+    assert step.powershell == ()
+    assert step.title.startswith("See which of the accounts that were tried signed in since ")
+
+
+@pytest.mark.parametrize(
+    ("rule", "tries"),
+    [
+        ("i01_brute_force", [wrong_password(ANN)] * 11),
+        ("i06_legacy_attempts", [wrong_password(ANN, ExtendedProperties={"UserAgent": "BAV2ROPC"})]),
+    ],
+)
+def test_whose_password_was_guessed_at_is_not_locked_out_unasked(
+    tmp_path: Path, rule: str, tries: list[dict[str, Any]]
+) -> None:
+    """All that is known is that somebody tried."""
+    plan = plan_from(tmp_path, rule, *tries)
+
+    assert [step.word for step in plan.steps][:2] == ["block_address", "see_who_signed_in"]
+    assert [step.title for step in plan.steps if step.operations and not step.asks_always] == []
+
+
+def test_a_prompt_that_was_denied_tells_that_the_password_is_known(tmp_path: Path) -> None:
+    """Only who has it gets that far: that account's sessions end, as before."""
+    plan = plan_from(tmp_path, "i04_mfa_bombing", *[wrong_password(ANN, ErrorNumber="500121")] * 10)
+
+    assert [step.word for step in plan.steps][:2] == ["reset_password", "revoke_sessions"]
+    assert [step.asks_always for step in plan.steps if step.word == "revoke_sessions"] == [False]
