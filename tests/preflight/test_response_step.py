@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from m365watch.respond.permissions import NEEDED, WISHED, carries_out, wishes
+from m365watch.simulator.directory import OVER_ADMINISTRATORS
 from m365watch.simulator.scenario import Behaviour, Scenario
 from preflight_scene import NOTE, OK, SKIPPED, preflight, steps_of
 
@@ -15,8 +16,8 @@ ALL = sorted({name for names in (*NEEDED.values(), *WISHED.values()) for name in
 
 
 def acting(*roles: str) -> Scenario:
-    """A service whose tokens for Graph carry these roles."""
-    return Scenario(behaviour=Behaviour(graph_roles=roles))
+    """A service whose tokens for Graph carry these roles, and whose application may stop administrators."""
+    return Scenario(behaviour=Behaviour(graph_roles=roles, directory_roles=OVER_ADMINISTRATORS[:1]))
 
 
 def responding(document: dict[str, Any], **changed: str) -> None:
@@ -64,6 +65,23 @@ def test_what_a_person_has_to_pick_for_want_of_a_permission_is_told(tmp_path: Pa
 def test_only_what_can_be_done_has_wishes(able: list[str], roles: list[str], wished: list[str]) -> None:
     """And a wider permission fulfils them."""
     assert [*wishes(able, roles)] == wished
+
+
+@pytest.mark.parametrize("role", ["", "fe930be7-5e62-47db-91af-98c3a49a38b1", OVER_ADMINISTRATORS[0]])
+def test_who_cannot_disable_administrators_is_told_by_day(tmp_path: Path, role: str) -> None:
+    """That is a role of the directory, and no permission: every permission was there, and one step failed."""
+    behaviour = Behaviour(graph_roles=tuple(ALL), directory_roles=(role,) if role else ())
+    steps = response_steps(tmp_path, Scenario(behaviour=behaviour))
+
+    if role == OVER_ADMINISTRATORS[0]:
+        assert steps["roles"][:2] == (OK, "every step that Graph can do")
+    else:
+        assert steps["roles"][0] == NOTE
+        assert (
+            "; no administrator can be disabled: it has no role of the directory for that"
+            in steps["roles"][1]
+        )
+        assert "Privileged Authentication Administrator" in steps["roles"][2]
 
 
 def test_the_application_that_collects_is_not_to_respond_as_well(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from m365watch.respond.journal import Journal
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
 from m365watch.respond.way import open_graph
-from m365watch.simulator.directory import PERMISSIONS, SimulatedDirectory
+from m365watch.simulator.directory import GRANTS, OVER_ADMINISTRATORS, PERMISSIONS, SimulatedDirectory
 from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
@@ -87,12 +87,15 @@ class Scene:
 
 @asynccontextmanager
 async def scene_in(folder: Path, roles: Sequence[str]) -> AsyncIterator[Scene]:
-    behaviour = {"behaviour": {"graph_roles": list(roles)}}
+    behaviour = {"behaviour": {"graph_roles": list(roles), "directory_roles": OVER_ADMINISTRATORS[:1]}}
     scenario = parse_scenario(json.dumps(behaviour), where="test")
     simulation = SimulationSettings(seed=5, days=0.1, records_per_day=10, live=False, scenario=scenario)
     async with simulator_running(simulation, clock=SystemClock()) as running:
         document: dict[str, Any] = running.configuration(outputs={"lake": {"type": "lake"}})
         tenant = running.tenants[0]
+        # What its attacks leave behind depends on the hour at which the test runs.
+        tenant.directory.settle = None
+        tenant.directory.lists |= {GRANTS: [], ASSIGNMENTS: []}
         credentials = {
             "client_id": tenant.identity.client_id,
             "client_secret": tenant.identity.client_secret,
@@ -128,7 +131,6 @@ ASSIGNMENTS = "/roleManagement/directory/roleAssignments"
 
 def make_administrators(scene: Scene, *names: str) -> None:
     """These hold the role that gives all others, and nobody else."""
-    scene.directory.answer("GET", ASSIGNMENTS, {}, {})  # the tenant's own are there from its first answer on
     scene.directory.lists[ASSIGNMENTS] = [
         {
             "id": f"a{number}",

@@ -30,6 +30,7 @@ from m365watch.preflight.network import Network, ways_of
 from m365watch.preflight.notifications import check_notifications
 from m365watch.preflight.outputs import OutputMeans, check_output, joined_steps
 from m365watch.preflight.report import Check, Checked, Group, Place, Preflight, all_skipped, bad
+from m365watch.preflight.response import ResponseMeans
 from m365watch.preflight.tenant import TenantMeans, check_tenant
 from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
@@ -98,7 +99,7 @@ async def check_all(
             network,
             settings.state_directory / LEDGER_FILE,
             means.limit_s,
-            response=settings.detections.response,
+            response=_responding_with(means),
         )
         turns = asyncio.Semaphore(TENANTS_AT_ONCE)
         found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]
@@ -165,6 +166,13 @@ async def _tenant(
 
     async with turns:
         return await _told(progress, what, check_tenant(means, tenant, tell))
+
+
+def _responding_with(means: Means) -> ResponseMeans | None:
+    response = means.settings.detections.response
+    if response is None:
+        return None
+    return ResponseMeans(response, means.session, means.clock, means.limit_s)
 
 
 def _reach_with(means: Means) -> Reach:

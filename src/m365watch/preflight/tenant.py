@@ -10,7 +10,7 @@ from pathlib import Path
 
 from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock
-from m365watch.config.settings import ResponseSettings, ServiceSettings, TenantSettings
+from m365watch.config.settings import ServiceSettings, TenantSettings
 from m365watch.diagnosis.findings import Step, Verdict, note
 from m365watch.diagnosis.needs import Api, apis_of
 from m365watch.diagnosis.reachable import (
@@ -53,7 +53,7 @@ from m365watch.preflight.report import (
     odd,
     skipped,
 )
-from m365watch.preflight.response import check_response
+from m365watch.preflight.response import ResponseMeans, check_response
 from m365watch.reach import ReachedTenant
 from m365watch.values import dataclass
 
@@ -79,7 +79,7 @@ class TenantMeans:
     limit_s: float
     """How long one answer may take."""
     pairs: KeyPairs = field(default_factory=KeyPairs)
-    response: ResponseSettings | None = None
+    response: ResponseMeans | None = None
     """The application that responds, if there is one."""
 
 

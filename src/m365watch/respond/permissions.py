@@ -57,7 +57,25 @@ _WIDER: Mapping[str, frozenset[str]] = {
 """By a permission, those that let do more, and that as well."""
 
 
+OVER_ADMINISTRATORS = frozenset(
+    {"7be44c8a-adaf-4e2a-84d6-ab2649e08a13", "62e90394-69f5-4237-9190-012177145e10"}
+)
+"""Template ids of the roles of the directory of which an application needs one to disable any administrator.
+
+Source: Microsoft Graph v1.0, "Update user" and "Who can perform sensitive actions".
+"""
+OVER_THEM = "Privileged Authentication Administrator"
+"""What the lesser of them is called."""
+STOPS_ACCOUNTS = frozenset({"block_external_user", "disable_account"})
+"""The words of steps that disable accounts."""
 _FORBIDDEN = (
+    (
+        "PATCH /users/[^/]+",
+        (
+            f"if it is an administrator's, give the application the role {OVER_THEM} in the directory; if it"
+            " is not, the permissions that docs/respond.md names"
+        ),
+    ),
     (
         "DELETE /groups/[^/]+/members/.*",
         (

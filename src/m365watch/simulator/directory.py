@@ -19,6 +19,11 @@ Json = dict[str, Any]
 
 ROLES = "/roleManagement/directory/roleAssignments"
 """The list of who has which role."""
+OVER_ADMINISTRATORS = (
+    "7be44c8a-adaf-4e2a-84d6-ab2649e08a13",  # Privileged Authentication Administrator
+    "62e90394-69f5-4237-9190-012177145e10",  # Global Administrator
+)
+"""The roles of which one is needed to disable an administrator."""
 GRANTS = "/oauth2PermissionGrants"
 """The list of all delegated permissions; that of one application is a part of it."""
 
@@ -41,6 +46,11 @@ PERMISSIONS = (
     (".*", r"/(applications|servicePrincipals)/[^/]+.*", {"Application.ReadWrite.All"}),
     (".*", r"/applications\(.*", {"Application.ReadWrite.All"}),
     (".*", r"/oauth2PermissionGrants(/.*)?", {"DelegatedPermissionGrant.ReadWrite.All"}),
+    (
+        "GET",
+        r"/roleManagement/directory/roleAssignments",
+        {"RoleManagement.Read.Directory", "RoleManagement.ReadWrite.Directory"},
+    ),
     (".*", r"/roleManagement/directory/roleAssignments(/.*)?", {"RoleManagement.ReadWrite.Directory"}),
     (
         "GET",
@@ -58,6 +68,10 @@ class SimulatedDirectory:
     def __init__(self) -> None:
         """Nobody is there yet."""
         self._made = 0
+        self.acts_as = ""
+        """The object id of the application that asks; empty for one that may do all to everybody."""
+        self.acts_with: tuple[str, ...] = ()
+        """The template ids of the roles of the directory that it has."""
         self.settle: Callable[[SimulatedDirectory], None] | None = None
         """Fills it before its first answer."""
         self.users: dict[str, Json] = {}
@@ -171,6 +185,11 @@ class SimulatedDirectory:
         if path.endswith("/revokeSignInSessions"):
             user["sessions"] = 0
             return {"value": True}
+        is_stronger = not self.acts_as or not frozenset(OVER_ADMINISTRATORS).isdisjoint(self.acts_with)
+        administers = any(one.get("principalId") == user["id"] for one in self.lists.get(ROLES, ()))
+        if method == "PATCH" and administers and not is_stronger:
+            text = "Insufficient privileges to complete the operation."
+            raise graph_refusal(403, "Authorization_RequestDenied", text)
         return self._revise(method, user, body)
 
     def _revise(self, method: str, thing: Json, body: Json) -> Json | None:
@@ -201,7 +220,9 @@ class SimulatedDirectory:
 
     def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
         if method == "GET" and path in self.lists:
-            return {"value": [one for one in self.lists[path] if _passes(one, query.get("$filter", ""))]}
+            held = [{"principalId": self.acts_as, "roleDefinitionId": role} for role in self.acts_with]
+            every = [*self.lists[path], *(held if path == ROLES else ())]
+            return {"value": [one for one in every if _passes(one, query.get("$filter", ""))]}
         of_application = re.fullmatch(rf"/servicePrincipals\(appId='([^']+)'\){GRANTS}", path)
         if method == "GET" and of_application:
             own = _known(self.principals, of_application[1])["id"]

@@ -237,6 +237,9 @@ class Behaviour(_Strict):
     """The roles of tokens for Graph; empty: its audit log queries answer 403. Without Application.Read.All
     and Application.ReadWrite.OwnedBy, so does the application's registration; without ServiceHealth.Read.All
     and ServiceMessage.Read.All, so do service health and the message center."""
+    directory_roles: tuple[str, ...] = ()
+    """The template ids of the roles of the directory that the application has; Privileged Authentication
+    Administrator lets it disable administrators."""
     graph_page_announcements: int = Field(default=100, ge=1)
     """Announcements on a page, unless fewer are asked for."""
     takes_conditions: bool = True

@@ -294,6 +294,8 @@ def _tenant(
         ),
         registration=registration,
     )
+    tenant.directory.acts_as = identity.service_principal_id
+    tenant.directory.acts_with = behaviour.directory_roles
     if settings.records_file is None and settings.source is None:
         whole = settings.records_per_day * _history_hours(settings) <= _SETTLED_MAX * 24
         tenant.directory.settle = partial(_settle, history=history, until=clock.now(), whole=whole)
