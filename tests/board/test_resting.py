@@ -25,10 +25,11 @@ from m365watch.testing.clock import FakeClock
 class Machine:
     """A machine on which a board and a collector work."""
 
-    def __init__(self, *, collector: float) -> None:
-        """`collector` is how many of its two cores it uses."""
+    def __init__(self, *, collector: float, cores: float = 2) -> None:
+        """`collector` is how many of the cores it uses."""
         self.clock = FakeClock(jumps=True)
         self.collector = collector
+        self.cores = cores
         self.process = 1
         self.done_s = 0.0
         """What the collector did before it was seen."""
@@ -48,7 +49,7 @@ class Machine:
         rounds, past_s = divmod(min(self.clock.monotonic_s(), self.ended_s), 2.0)
         busy_s = 2.0 - self.pause_s
         collector_s = self.done_s + self.collector * (rounds * busy_s + min(past_s, busy_s))
-        return Work(self.process, collector_s, self.own_s, cores=2)
+        return Work(self.process, collector_s, self.own_s, self.cores)
 
     async def query(self, work_s: float) -> None:
         """Wait for the turn, and do so much work on one core."""
@@ -75,6 +76,20 @@ def test_who_is_asked_on_and_on_takes_its_share(work_s: float, collector: float)
     asyncio.run(ask())
 
     assert SHARE * 0.9 < machine.share < SHARE * 1.2
+
+
+@pytest.mark.parametrize(("cores", "share"), [(0.5, 0.25), (1.0, 0.5), (64.0, 1.0)])
+def test_of_fewer_cores_a_smaller_share_is_taken(cores: float, share: float) -> None:
+    """A tenth of what the collector may use is more than it is to lose."""
+    machine = Machine(collector=0.9 * min(cores, 10), cores=cores)
+
+    async def ask() -> None:
+        while machine.own_s < 20:
+            await machine.query(0.2)
+
+    asyncio.run(ask())
+
+    assert SHARE * share * 0.9 < machine.share < SHARE * share * 1.2
 
 
 def test_a_page_is_answered_at_once_on_a_busy_machine() -> None:

@@ -1,8 +1,9 @@
-"""A board finds the collector of its state directory on its machine."""
+"""A board finds the collector of its state directory on its machine, and the cores that that one may use."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.board.working import FIND_S, Collector, worked_s
+from m365watch.board.working import FIND_S, Collector, granted_cores, worked_s
 from m365watch.ledger.lock import LOCK_FILE
 from m365watch.testing.clock import FakeClock
 
@@ -67,7 +68,7 @@ def test_only_the_collector_counts(begin: Begin, tmp_path: Path) -> None:
     assert now.collector == process.pid
     assert now.collector_s - before.collector_s < 0.05
     assert now.own_s - before.own_s >= 0.5  # they are children of this process: as SQL is of the board's
-    assert now.cores == len(os.sched_getaffinity(process.pid))
+    assert 0 < now.cores <= len(os.sched_getaffinity(process.pid))
     assert worked_s(os.getpid(), without=neighbour.pid) < worked_s(os.getpid(), without=0) - 0.2
 
 
@@ -92,6 +93,76 @@ def test_a_collector_is_followed_that_ends_starts_and_is_another_one(begin: Begi
     second = begin("input()", first=HOLD.format(str(tmp_path)))
     assert look() == second.pid
     assert seen == ["found"]  # whoever has given way does so for good
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "cores"),
+    [
+        ("0::/a/b\n", {"a/cpu.max": "150000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/cpu.max": "150000 100000\n", "a/b/cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2.0),
+        ("4:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "50000\n"}, 0.5),
+        ("4:cpu,cpuacct:/docker/a\n", {"cpu/cpu.cfs_quota_us": "200000\n"}, 2.0),
+        ("4:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n"}, math.inf),
+        ("4:cpuset:/a\n", {"cpu/a/cpu.cfs_quota_us": "50000\n", "a/cpu.max": "1 2"}, math.inf),
+        ("0::/../a\n", {"cpu.max": "50000 100000\n"}, math.inf),
+        ("0::/a\n", {"a/cpu.max": "garbage\n"}, math.inf),
+        ("0::/a\n", {"a/cpu.max": "0 0\n"}, math.inf),
+        ("no line of ours\n", {}, math.inf),
+    ],
+    ids=[
+        *(
+            "outer-group",
+            "inner-group",
+            "container",
+            "first-version",
+            "first-version-in-a-container",
+            "no-quota",
+        ),
+        *("another-kind", "another-container", "garbage", "zeros", "nothing"),
+    ],
+)
+def test_a_quota_grants_fewer_cores(tmp_path: Path, lines: str, files: dict[str, str], cores: float) -> None:
+    """As containers and services have one, in both ways of Linux; what says nothing grants all."""
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.name == "cpu.cfs_quota_us":
+            path.with_name("cpu.cfs_period_us").write_text("100000\n")
+
+    assert granted_cores(lines, tmp_path) == cores
+
+
+def test_a_collector_with_a_quota_has_so_many_cores(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On however large a machine it is; a changed quota is seen within a minute."""
+    monkeypatch.setattr("m365watch.board.working.GROUPS", tmp_path)
+    for version in (tmp_path, tmp_path / "cpu"):
+        version.mkdir(exist_ok=True)
+    begin("input()", first=HOLD.format(str(tmp_path)))
+
+    def grant(cores: float) -> None:
+        quota_us = round(cores * 100_000)
+        (tmp_path / "cpu.max").write_text(f"{quota_us} 100000\n")
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota_us}\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+
+    clock = FakeClock(jumps=True)
+    collector = Collector(tmp_path, clock)
+
+    def cores() -> float:
+        work = collector.read_work()
+        assert work is not None
+        return work.cores
+
+    grant(0.25)
+    assert cores() == 0.25
+    grant(0.5)
+    assert cores() == 0.25
+    asyncio.run(clock.sleep(60.0))
+    assert cores() == 0.5
 
 
 def test_where_there_is_no_collector_nothing_is_said(tmp_path: Path) -> None:

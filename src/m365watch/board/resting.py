@@ -17,6 +17,8 @@ from m365watch.errors import QueryStopped
 
 SHARE = 0.15
 """Of one core: so much queries take on average while the collector wants the cores."""
+SHARED_CORES = 2
+"""Where the collector may use fewer, they take as much less."""
 WANTED = 0.1
 """Of the cores: when the collector uses so much of them, it wants them. One that keeps up uses a thirtieth of
 a core; one that catches up uses one or more, or a third where others take them."""
@@ -68,6 +70,7 @@ class Rests:
         """What was done that is no query's, and who tells how much of that is added just now."""
         self._seen = self._queries_work()
         self._seen_at_s = clock.monotonic_s()
+        self._share = SHARE
         self._owed_s = 0.0
         self._begun_s = 0.0
         """For queries that began since the last look."""
@@ -94,12 +97,13 @@ class Rests:
         if before is None or now is None or before.collector != now.collector:
             self._owed_s = 0.0
             return
+        self._share = SHARE * min(1.0, now.cores / SHARED_CORES)
         if now.collector_s - before.collector_s >= WANTED * now.cores * past_s:
             self._busy_at_s = at_s
         if not self._is_wanted:
             self._owed_s = 0.0
             return
-        owed_s = self._owed_s + now.own_s - before.own_s - SHARE * past_s
+        owed_s = self._owed_s + now.own_s - before.own_s - self._share * past_s
         self._owed_s = min(max(0.0, owed_s), OWED_MAX_S)
 
     @contextmanager
@@ -115,7 +119,7 @@ class Rests:
     async def rest_from(self, work_s: float) -> None:
         """Return when so much work that no query did has been rested from."""
         self.look()
-        left_s = work_s / SHARE
+        left_s = work_s / self._share
         while left_s > 0 and self._is_wanted:
             await self._clock.sleep(STEP_S)
             left_s -= STEP_S

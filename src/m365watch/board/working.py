@@ -6,18 +6,22 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from m365watch.clock import Clock
 from m365watch.ledger.lock import LOCK_FILE, pid_holding
 
 _PROCESSES = Path("/proc")
+GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux has the limits of groups of processes, as of a container or a service."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TIMES = slice(11, 15)
 """In a process's line behind its name: its own work, and that of children that have ended."""
 FIND_S = 1.0
 """Between two looks who the collector is: one takes a few milliseconds."""
+CORES_S = 60.0
+"""Between two looks how many cores it may use."""
 
 
 class Work(NamedTuple):
@@ -27,7 +31,7 @@ class Work(NamedTuple):
     """Its pid: another one's work is not to be compared."""
     collector_s: float
     own_s: float
-    cores: int
+    cores: float
     """Those that the collector may use."""
 
 
@@ -40,7 +44,8 @@ class Collector:
         self._clock = clock
         self._found = found
         self._process: int | None = None
-        self._find_at_s = -math.inf
+        self._find_at_s = self._cores_at_s = -math.inf
+        self._cores = 0.0
 
     def read_work(self) -> Work | None:
         """Its work and this process's, with their children; None where nobody collects or nothing is said."""
@@ -52,9 +57,11 @@ class Collector:
             return None
         own = os.getpid()
         try:
-            cores = len(os.sched_getaffinity(self._process))
+            if now_s >= self._cores_at_s:
+                self._cores_at_s = now_s + CORES_S
+                self._cores = cores_of(self._process)
             collector_s = worked_s(self._process, without=own)
-            return Work(self._process, collector_s, worked_s(own, without=0), cores)
+            return Work(self._process, collector_s, worked_s(own, without=0), self._cores)
         except OSError:
             return None
 
@@ -62,10 +69,56 @@ class Collector:
         process = pid_holding(self._lock)
         if process == self._process:
             return
-        self._process = process
+        self._process, self._cores_at_s = process, -math.inf
         if self._found is not None:
             self._found()
             self._found = None
+
+
+def cores_of(process: int) -> float:
+    """How many cores a process may use, which may be part of one. Raises: OSError: there is none."""
+    groups = (_PROCESSES / str(process) / "cgroup").read_text()
+    return min(len(os.sched_getaffinity(process)), granted_cores(groups, GROUPS))
+
+
+def granted_cores(lines: str, folder: Path) -> float:
+    """What the quotas in `folder` leave to a process of the groups in `lines`; without any, endlessly many.
+
+    Source: cgroups(7), and the kernel's "Control Group v2" (cpu.max) and "CFS Bandwidth Control".
+    """
+    granted = math.inf
+    for line in lines.splitlines():
+        _, _, named = line.partition(":")
+        kinds, _, group = named.partition(":")
+        inner = PurePosixPath(group.lstrip("/"))
+        if ".." in inner.parts:  # it is beside this process's own container, whose limits are not its
+            continue
+        if not kinds:
+            root, read = folder, _quota
+        elif "cpu" in kinds.split(","):
+            root, read = folder / "cpu", _first_quota
+        else:
+            continue
+        # A container may see its own group as the root, and be told the name that this has outside.
+        for level in (inner, *inner.parents):
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                granted = min(granted, read(root / level))
+    return granted
+
+
+def _quota(group: Path) -> float:
+    return _cores_in((group / "cpu.max").read_text())
+
+
+def _first_quota(group: Path) -> float:
+    """The same in the first version of control groups, which says -1 for none."""
+    return _cores_in(" ".join((group / f"cpu.cfs_{one}_us").read_text() for one in ("quota", "period")))
+
+
+def _cores_in(text: str) -> float:
+    """Raises: ValueError: it is no quota and its period."""
+    quota_us, period_us = map(int, text.split())
+    return quota_us / period_us if quota_us > 0 else math.inf
 
 
 def worked_s(process: int, *, without: int) -> float:
