@@ -218,10 +218,12 @@ class _Running:
 
 
 @contextlib.contextmanager
-def _board(folder: Path, report: BoardReport | None = None, *, beside: bool = False) -> Iterator[_Running]:
-    """The board over the lake, as its command starts it."""
+def _board(
+    folder: Path, report: BoardReport | None = None, *, beside: Path | None = None
+) -> Iterator[_Running]:
+    """The board over the lake, as its command starts it; `beside` a state, as `run --board` does."""
     settings = folder / "m365watch.yaml"
-    settings.write_text(json.dumps(_settings(folder)))
+    settings.write_text(json.dumps(settings_of(folder, state=beside or folder / "state")))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
@@ -260,8 +262,9 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the board did not start")
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    persistence = {"type": "filesystem", "config": {"directory_name": str(folder / "state")}}
+def settings_of(folder: Path, *, state: Path) -> dict[str, Any]:
+    """The configuration of a board over the lake in `folder`, beside a collector of that `state`."""
+    persistence = {"type": "filesystem", "config": {"directory_name": str(state)}}
     credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "x"}
     return {
         "globals": {"name": "board", "persistence": persistence},
@@ -312,16 +315,16 @@ async def _first_load_kb(browser: aiohttp.ClientSession, url: str) -> float:
 
 def _touches(folder: Path, *, pairs: int = 7, records: int = 200_000) -> Iterator[Touch]:
     """How much longer the collector takes into a lake while a board is asked page after page, run by run."""
-    from benchmarks.contenders import CONTENDERS
+    from benchmarks.contenders import CONTENDERS, state_of
 
     contender = next(one for one in CONTENDERS if one.name == "lake")
     with service_running(records) as service:
         for _ in range(pairs):
             costs = []
             for is_busy in (False, True):
-                with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as scratch:
+                with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
                     if is_busy:
-                        board = stack.enter_context(_board(folder, beside=True))
+                        board = stack.enter_context(_board(folder, beside=state_of(Path(scratch))))
                         stack.enter_context(_asked_on_and_on(board))
                     costs.append(run_measured(contender.command(service.full, Path(scratch))))
             alone, beside = costs

@@ -83,6 +83,11 @@ def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any
     return command
 
 
+def state_of(directory: Path) -> Path:
+    """Where a collector has its state that was given this directory."""
+    return directory / "state"
+
+
 def _tenzir(inputs: dict[str, Any], directory: Path) -> Command:
     """A pipeline that lists, fetches, parses and writes; the token it is given."""
     [source] = inputs.values()

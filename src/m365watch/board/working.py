@@ -18,8 +18,8 @@ GROUPS = Path("/sys/fs/cgroup")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TIMES = slice(11, 15)
 """In a process's line behind its name: its own work, and that of children that have ended."""
-FIND_S = 1.0
-"""Between two looks who the collector is: one takes a few milliseconds."""
+FIND_S = 0.25
+"""Between two looks who the collector is: one takes a millisecond or two."""
 CORES_S = 60.0
 """Between two looks how many cores it may use."""
 

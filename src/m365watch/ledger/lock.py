@@ -128,7 +128,7 @@ def pid_holding(path: Path) -> int | None:
         process = Path("/proc", named[1])
         for file in islice((process / "fdinfo").iterdir(), _OPEN_FILES_MAX):
             with suppress(FileNotFoundError):  # it has been closed meanwhile
-                if "FLOCK" in file.read_text() and (process / "fd" / file.name).samefile(path):
+                if b"FLOCK" in file.read_bytes() and (process / "fd" / file.name).samefile(path):
                     return int(named[1])
     except OSError:
         pass
