@@ -180,3 +180,17 @@ def test_a_step_by_its_number_alone_is_refused(config: Path) -> None:
 
     assert (blind, other, loose) == (2, 2, 2)
     assert f"it is {mark} by now" in " ".join(err.replace("│", " ").split())
+
+
+def test_a_plan_says_why_a_spared_account_is_left_to_a_person(config: Path) -> None:
+    """The setting counts without an application that responds, too."""
+    keep_alert(config, alert_id="f" * 32)
+    document = json.loads(config.read_text())
+    document.setdefault("detections", {})["spared_accounts"] = "ann@contoso.example"
+    config.write_text(json.dumps(document))
+
+    done = CliRunner().invoke(app, ["respond", "ffff", "--json", "--config", str(config)])
+
+    [step] = [one for one in json.loads(done.stdout)["steps"] if one["step"] == "revoke_sessions"]
+    assert step["asks_always"]
+    assert "detections.spared_accounts" in step["notes"][0]

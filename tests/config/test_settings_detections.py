@@ -134,3 +134,19 @@ def test_devos_collector_file_may_have_them(tmp_path: Path) -> None:
     found = load_server_settings(job=job, collector=collector, environment={})
 
     assert found.detections == DetectionSettings(enabled=True, packs=("core",))
+
+
+def test_accounts_are_spared_by_name_in_either_case() -> None:
+    """Without an application that responds as well: the plan says it."""
+    settings = settings_of(document(spared_accounts="Breakglass@contoso.example"))
+
+    assert {one.lower() for one in settings.detections.spared_accounts} == {"breakglass@contoso.example"}
+    assert settings.detections.response is None
+
+
+@pytest.mark.parametrize("given", ["breakglass", "contoso\\breakglass", "a@b@c", "12345"])
+def test_an_account_that_no_step_can_name_is_not_taken_for_spared(given: str) -> None:
+    """A short name would be spared nowhere, and nobody would know before the night."""
+    [mistake] = mistakes_of(document(spared_accounts=["ok@contoso.example", given]))
+
+    assert "is neither a user name with its domain nor an object id" in mistake

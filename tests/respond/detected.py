@@ -70,10 +70,12 @@ def plan_of(
     rules: Iterable[Rule],
     *,
     own_apps: Sequence[str] = (),
+    spared: Sequence[str] = (),
 ) -> Plan:
     """The plan for an alert that is kept in the folder."""
     by_id: Mapping[str, Rule] = {rule.id: rule for rule in rules}
-    return plan_recalled(kept.alert, recall(directory, kept), rules=by_id, own_apps=own_apps)
+    recalled = recall(directory, kept)
+    return plan_recalled(kept.alert, recalled, rules=by_id, own_apps=own_apps, spared=spared)
 
 
 def plan_from(
@@ -83,13 +85,14 @@ def plan_from(
     beside: Sequence[str] = (),
     knowledge: Knowledge = NOTHING_KNOWN,
     own_apps: Sequence[str] = (),
+    spared: Sequence[str] = (),
 ) -> Plan:
     """The plan for the only alert of that rule which these records make; `beside` are further rules."""
     rules = rules_of(rule, *beside)
     kept = detect(directory, written(entries), rules, knowledge=knowledge)
     wanted = {one.id for one in packs().find(rule)}
     [found] = [one for one in kept if one.alert.rule_id in wanted]
-    return plan_of(directory, found, rules, own_apps=own_apps)
+    return plan_of(directory, found, rules, own_apps=own_apps, spared=spared)
 
 
 def titles(plan: Plan, word: str) -> list[str]:

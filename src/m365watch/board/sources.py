@@ -348,7 +348,13 @@ class Sources:
         assert view.sees(kept.alert.tenant)  # noqa: S101
         recalled = await asyncio.to_thread(recall, self.settings.state_directory, kept)
         rules = await self.list_rules()
-        return plan_recalled(kept.alert, recalled, rules=rules, own_apps=own_apps(self.settings))
+        return plan_recalled(
+            kept.alert,
+            recalled,
+            rules=rules,
+            own_apps=own_apps(self.settings),
+            spared=self.settings.detections.spared_accounts,
+        )
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str

@@ -117,7 +117,13 @@ def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
     from m365watch.respond.way import own_apps
 
     rules = load_rules(settings.detections).by_id()
-    return plan_recalled(alert, recalled, rules=rules, own_apps=own_apps(settings))
+    return plan_recalled(
+        alert,
+        recalled,
+        rules=rules,
+        own_apps=own_apps(settings),
+        spared=settings.detections.spared_accounts,
+    )
 
 
 def _refuse(given: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 # Annotations stay objects here (`kinds.Section` says why).
 
 import os
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -17,11 +18,22 @@ from m365watch.config.resolve_credentials import resolve_credentials
 from m365watch.config.sections import Document, section_at
 from m365watch.config.settings import DETECTIONS, DetectionSettings, IdentityEndpoint, ResponseSettings
 from m365watch.config.targets import TargetSettings
-from m365watch.config.values import parse_domain
+from m365watch.config.values import parse_domain, parse_label
 
 SECTION = "detections"
 Pack = Literal["core", "devo"]
 Domain = Annotated[str, AfterValidator(parse_domain)]
+
+
+def _parse_spared(text: str) -> str:
+    """The account. Raises: ValueError: no step is for one that is called so, and it would not be spared."""
+    if not _ACCOUNT.fullmatch(text):
+        raise ValueError("is neither a user name with its domain nor an object id")
+    return text
+
+
+_ACCOUNT = re.compile(r"[^\s@/\\]+@[\w.-]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_Spared = Annotated[str, BeforeValidator(parse_label), AfterValidator(_parse_spared)]
 
 
 class ResponseSection(Section):
@@ -68,6 +80,12 @@ class DetectionsSection(Section):
 
     enrich: EnrichSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """Tables of addresses and lists of your own, for rules that ask where somebody came from or who it is."""
+
+    spared_accounts: Annotated[tuple[_Spared, ...], BeforeValidator(listed)] = Field(
+        default=(), title="a user name, or a list of them"
+    )
+    """Emergency accounts, your own, and whoever must not stop: `m365watch respond` locks none of them out by
+    `--yes`, and says why. By user name and, where records have it, by object id as well."""
 
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
@@ -131,6 +149,7 @@ def resolve_detections(
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
         enrich=resolve_enrichment(section.enrich),
+        spared_accounts=frozenset(section.spared_accounts),
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),

@@ -420,6 +420,8 @@ class DetectionSettings:
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
     enrich: EnrichSettings = EnrichSettings()
+    spared_accounts: frozenset[str] = frozenset()
+    """Accounts that no response locks out unless a person says so."""
     response: ResponseSettings | None = None
     """Who carries out what `respond` plans; None: it is printed only."""
     targets: tuple[TargetSettings, ...] = ()

@@ -34,6 +34,7 @@ from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
+from m365watch.respond.spared import ask_for_spared
 from m365watch.respond.steps import PartOfIt, Plan, Step
 from m365watch.respond.story import Story
 from m365watch.respond.strangers import ask_of_others, listed_in, strangers_in
@@ -102,10 +103,18 @@ NO_RULES: Mapping[str, Rule] = {}
 
 
 def plan_recalled(
-    alert: Alert, recalled: Recalled, *, rules: Mapping[str, Rule], own_apps: Collection[str] = ()
+    alert: Alert,
+    recalled: Recalled,
+    *,
+    rules: Mapping[str, Rule],
+    own_apps: Collection[str] = (),
+    spared: Collection[str] = (),
 ) -> Plan:
-    """The steps for an alert as it is kept, by what the rules and its records tell."""
-    return plan_response(
+    """The steps for an alert as it is kept, by what the rules and its records tell.
+
+    To accounts that are `spared` nothing is done unless a person says so.
+    """
+    plan = plan_response(
         alert,
         recalled.matches,
         recalled.parts,
@@ -116,6 +125,7 @@ def plan_recalled(
         beside=recalled.beside,
         remarks=recalled.remarks,
     )
+    return replace(plan, steps=tuple(ask_for_spared(one, spared) for one in plan.steps))
 
 
 def plan_response(
