@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,58 @@ def test_every_thread_gives_way_whenever_it_was_started() -> None:
     said = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
 
     assert json.loads(said.stdout) == [[os.SCHED_IDLE, 19]] * 3
+
+
+BETWEEN = """
+import json, os, sys, threading
+from m365watch.cli import giving_way
+
+asked, begun, done, told = threading.Event(), threading.Event(), threading.Event(), []
+def late():
+    begun.set()
+    done.wait()
+    told.append(os.sched_getscheduler(0))
+def begin():
+    asked.wait()
+    threading.Thread(target=late).start()
+before = threading.Thread(target=begin)
+before.start()
+shorten = giving_way._shorten_slice
+def shorten_after(thread):
+    asked.set()
+    begun.wait()
+    shorten(thread)
+giving_way._shorten_slice = shorten_after
+giving_way.give_way()
+done.set()
+while not told:
+    pass
+json.dump(told, sys.stdout)
+"""
+OWN_SESSION = """
+from pathlib import Path
+from m365watch.cli.giving_way import give_way
+give_way()
+print(Path("/proc/self/autogroup").read_text())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
+def test_a_thread_gives_way_that_another_began_meanwhile() -> None:
+    """A board that serves has threads which begin others, when it first sees a collector."""
+    said = subprocess.run([sys.executable, "-c", BETWEEN], capture_output=True, check=True)
+
+    assert json.loads(said.stdout) == [os.SCHED_IDLE]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="this system knows no groups of sessions"
+)
+@pytest.mark.parametrize(("own", "says"), [(True, "nice 19"), (False, "nice 0")])
+def test_a_session_of_its_own_gives_way_with_the_process(own: bool, says: str) -> None:
+    """Linux shares cores among sessions first; somebody else's, as of a terminal, stays as it is."""
+    said = subprocess.run(
+        [sys.executable, "-c", OWN_SESSION], capture_output=True, check=True, text=True, start_new_session=own
+    )
+
+    assert said.stdout.strip().endswith(says)

@@ -31,13 +31,25 @@ def give_way() -> None:
     if sys.platform != "linux":
         os.nice(NICENESS)
         return
-    for thread in [int(one.name) for one in Path("/proc/self/task").iterdir()]:
-        # The slice first: it stays when the policy becomes one that cannot be given any.
+    given: set[int] = set()
+    # Those that one which had not given way began meanwhile have not, either.
+    while more := {int(one.name) for one in Path("/proc/self/task").iterdir()} - given:
+        for thread in more:
+            _give_way_in(thread)
+        given |= more
+    if os.getsid(0) == os.getpid():  # as of a service
+        # Linux shares cores among sessions first, and looks who is nice within each.
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
-        _shorten_slice(thread)
-        with suppress(OSError):
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            Path("/proc/self/autogroup").write_text(f"{NICENESS}", encoding="ascii")
+
+
+def _give_way_in(thread: int) -> None:
+    # The slice first: it stays when the policy becomes one that cannot be given any.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+    _shorten_slice(thread)
+    with suppress(OSError):
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _shorten_slice(thread: int) -> None:
