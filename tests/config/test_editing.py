@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m365watch.config.document import Unreadable
-from m365watch.config.editing import add_tenant, input_names, show_difference
+from m365watch.config.editing import add_tenant, show_difference
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"
 TWO = "0a1b2c3d-0000-4000-8000-00000000000b"
@@ -158,12 +158,6 @@ def test_what_is_left_to_a_person_is_said(text: str, name: str | None, words: st
     assert (raised.value.fix == "name one of them with --input") == (
         "has several" in words or 'input "b"' in words
     )
-
-
-def test_inputs_are_named_in_their_order() -> None:
-    """For whoever has to choose one."""
-    assert input_names("inputs: {b: {}, a: {}}\n") == ["b", "a"]
-    assert input_names("{}") == []
 
 
 def test_the_difference_shows_no_secret() -> None:

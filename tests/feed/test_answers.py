@@ -27,7 +27,7 @@ from m365watch.feed.answers import (
     loss_reason,
     parse_instant,
     parse_listing,
-    parse_subscriptions,
+    parse_subscription_list,
     refusal,
 )
 from m365watch.feed.codes import CODES, EMPTY, AfCode
@@ -237,7 +237,7 @@ def test_what_is_no_array_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer):
         parse_listing(body, FEED, where="here")
     with pytest.raises(BadAnswer):
-        parse_subscriptions(body, where="here")
+        parse_subscription_list(body, where="here")
 
 
 def test_enabled_subscriptions_are_found_however_they_are_written() -> None:
@@ -251,7 +251,9 @@ def test_enabled_subscriptions_are_found_however_they_are_written() -> None:
         ]
     )
 
-    assert parse_subscriptions(body.encode(), where="here") == {ContentType.EXCHANGE, ContentType.SHAREPOINT}
+    listed = parse_subscription_list(body.encode(), where="here")
+    enabled = [one.content_type for one in listed if one.is_enabled]
+    assert enabled == [ContentType.EXCHANGE, ContentType.SHAREPOINT]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_any_body_is_understood_or_refused(body: bytes) -> None:
     """Nothing else ever comes out."""
     for understand in (
         lambda: check_listing(body, FEED, where="here"),
-        lambda: parse_subscriptions(body, where="here"),
+        lambda: parse_subscription_list(body, where="here"),
         lambda: check_blob(body, where="here"),
         lambda: check_start(body, where="here"),
     ):

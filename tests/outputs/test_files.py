@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import files_scene
@@ -253,6 +253,9 @@ def test_nobody_else_can_read_the_records(directory: Path) -> None:
 
 
 @given(st.text())
+@example(".")
+@example("..")
+@example(".hidden")
 def test_a_folder_never_escapes_the_directory(table: str) -> None:
     """Whatever a Workload says, its folder is one plain, visible, short name."""
     folder = folder_of(table)

@@ -36,7 +36,7 @@ def show_help(
 ) -> None:
     """Collect the audit records of Microsoft 365, prove that none is missing, and query them.
 
-    Start with `m365watch demo`: no credentials, no configuration, 20 seconds.
+    Start with `m365watch demo`: no credentials, no configuration, under a minute.
     """
     if not debug:
         # Not before: typer puts its own hook in place when it is called.

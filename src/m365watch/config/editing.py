@@ -75,13 +75,6 @@ def find_input(text: str, input_name: str | None, *, suffix: str = "") -> str:
     return _credentials_of(locate(text, suffix=suffix), input_name)[0]
 
 
-def input_names(text: str, *, suffix: str = "") -> list[str]:
-    """The inputs that the text names, in their order; raises Unreadable."""
-    root = locate(text, suffix=suffix)
-    inputs = None if root is None else root.member("inputs")
-    return [] if inputs is None else [key.text for key, _ in inputs.members]
-
-
 def _credentials_of(root: Spot | None, input_name: str | None) -> tuple[str, Spot]:
     """The name of the input that is meant, and its credentials."""
     inputs = None if root is None else root.member("inputs")

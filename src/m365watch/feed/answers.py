@@ -134,15 +134,6 @@ def refusal(
     return error
 
 
-def parse_subscriptions(body: bytes, *, where: str) -> frozenset[ContentType]:
-    """The content types that are enabled.
-
-    Types that are not known are left out. Raises: BadAnswer.
-    """
-    listed = parse_subscription_list(body, where=where)
-    return frozenset(one.content_type for one in listed if one.is_enabled)
-
-
 def parse_subscription_list(body: bytes, *, where: str) -> list[ListedSubscription]:
     """Every subscription; one without a status is enabled, as it is listed.
 

@@ -11,8 +11,6 @@ from m365watch.model import ContentType, Window
 
 SLICE = timedelta(hours=24)
 """The span of one query."""
-PERIOD_MAX = timedelta(days=400)
-"""The longest period of one recovery; the audit search keeps 180 days in its standard form."""
 SLICE_MIN = timedelta(seconds=60)
 """A query that finds too much is halved until it is this short."""
 

@@ -36,7 +36,6 @@ from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
 SHOWN_MAX = 100
-WORST_FIRST = tuple(reversed(Severity))
 SHEETS_MAX = 1_000
 STATES: dict[str, tuple[str, frozenset[AlertState]]] = {
     "open": ("Open", WAITING),

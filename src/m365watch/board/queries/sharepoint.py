@@ -9,8 +9,6 @@ from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, 
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
-IS_DOWNLOAD = "regexp_matches(lower(operation), '^file(syncdownloaded|downloaded)')"
-IS_UPLOAD = "regexp_matches(lower(operation), '^file(syncuploaded|uploaded)')"
 IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)')"
 _DOWNLOADS, _UPLOADS, _DELETIONS, _MALWARE = (
     count_if(f"deed = '{one}'") for one in ("download", "upload", "deletion", "malware")

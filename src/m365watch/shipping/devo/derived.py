@@ -27,8 +27,6 @@ _GUESTS_OWN = r'template("\\1@\\2;")'
 _CLIENT = r"(?i)^client=\s*([^;/]*?)\s*(?:[;/]|$)"
 _WORD = r"[A-Za-z][A-Za-z0-9_.+-]{0,60}"
 _DASHES = "[\u2010-\u2015\u2212]"
-_IN_TEXT = r'[^"\\]*(?:\\.[^"\\]*)*?'
-_SUBJECT = rf'(?i)"Subject"\s*:\s*"{_IN_TEXT}'
 _NOTHING = 'template("")'
 _DETAILS = "ExtendedProperties.additionalDetails"
 """JSON in a string; changes in the directory say there with what program they were made."""
