@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from m365watch.errors import BadAnswer, ListTooLong, NeedsOperator
+from m365watch.errors import BadAnswer, CollectorError, ListTooLong, NeedsOperator
 from m365watch.respond.journal import ALL_OF_LIST
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
@@ -18,6 +18,8 @@ Document = Mapping[str, object]
 
 _PLACE = re.compile(r"\{(subject|found)\.([A-Za-z.]+)\}")
 _IN_EITHER_CASE = ("email", "emailAddress.address", "userPrincipalName")
+_NO_LICENCE = "AadPremiumLicenseRequired"
+"""Graph's word to a tenant in which no role can be given for a time."""
 _FOLDERS = ("copyToFolder", "moveToFolder")
 """Where the names of folders stand; their ids, which are not the same in either case, do below `actions`."""
 LISTED_MAX = 10_000
@@ -50,6 +52,8 @@ class Deed:
     """What it is done to, where the step's title does not say it."""
     call: GraphCall
     undo: GraphCall | None = None
+    doubt: str = ""
+    """Why what takes it back would leave more than there was; empty where it would not."""
     about: str = ""
     """What is changed, in the same words for whichever name an alert has for it."""
     is_meant: bool = True
@@ -149,11 +153,13 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         raise ListTooLong(f"more than {FOUND_MAX:,} would go, and nothing was done", fix=BY_POWERSHELL)
     found = [await _with_folders(graph, operation, one) for one in found]
     meant = found if operation.takes_all else _meant(operation, wanted, found)
+    doubts = await _doubts(graph, operation, subject, found)
     deeds = (
         Deed(
             _label(operation, one),
             _removal(operation, subject, one),
             _restoring(operation, subject, one),
+            doubt=doubts.get(_text(one.get("id")), doubts.get("", "")),
             about=about,
             is_meant=one in meant and not _is_of_others_too(wanted, one),
             locks_out=_locked_out(operation, subject, one),
@@ -250,6 +256,28 @@ async def _with_folders(graph: Graph, operation: Remove, found: Document) -> Doc
 def _folder_of(name: str) -> str:
     """Where the folder's name stands, of a property that has its id."""
     return name.rpartition(".")[2]
+
+
+async def _doubts(
+    graph: Graph, operation: Remove, subject: Document, found: Collection[Document]
+) -> dict[str, str]:
+    """By the id of what is found, why it had better not be taken back; by none, of all of it."""
+    if not operation.instances or not found:
+        return {}
+    try:
+        listed = await graph.list(_filled(operation.instances, subject, {}), most=LISTED_MAX)
+    except CollectorError as error:
+        # A tenant without the licence for it has nothing that ends.
+        return (
+            {}
+            if _NO_LICENCE in error.what
+            else {"": "whether it was given for a time only could not be read"}
+        )
+    return {
+        _text(one.get("roleAssignmentOriginId")): f"it was given until {until}, and would stay for good"
+        for one in listed
+        if (until := _text(one.get("endDateTime")))
+    }
 
 
 async def _told_if_it_may_be(graph: Graph, path: str) -> Document:

@@ -243,6 +243,7 @@ class Desk:
         doubts = [] if done.is_certain else ["it is not certain that it was done"]
         if done.is_begun:
             doubts = ["it may have been taken back already: look first"]
+        doubts += [line.doubt] if line.doubt else []
         others = self._journal.others_wanting(line, line.alert, self._plan.alert_id)
         doubts += [f"the alert {one[:8]} wants it to stay so" for one in others]
         return f" ({'; '.join(doubts)})" if doubts else ""
@@ -338,6 +339,7 @@ class Desk:
                 path=deed.call.path if deed else "",
                 about=deed.about if deed else "",
                 undo=deed.undo if deed else None,
+                doubt=deed.doubt if deed else "",
                 error=error,
             ),
             otherwise=otherwise,

@@ -52,6 +52,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     about: str = ""
     """What was changed, in the same words for whichever name an alert has for it; empty in older lines."""
     undo: GraphCall | None = None
+    doubt: str = ""
+    """What a person has to know before it is taken back; empty where there is nothing."""
     error: str = ""
 
 

@@ -227,20 +227,21 @@ def _role_of_application(app: App, roles: tuple[_Role, ...]) -> Step:
 
 
 def _directory_role(one: _Holder, roles: tuple[_Role, ...]) -> Step:
+    held = f"$filter=principalId%20eq%20'{one.id or '{subject.id}'}'"
     return Step(
         "remove_role",
         f"Remove the role {_named(roles)} of {one.told}",
         operations=(
             Remove(
-                "/roleManagement/directory/roleAssignments"
-                f"?$filter=principalId%20eq%20'{one.id or '{subject.id}'}'&$expand=roleDefinition",
+                f"/roleManagement/directory/roleAssignments?{held}&$expand=roleDefinition",
                 GraphCall("DELETE", "/roleManagement/directory/roleAssignments/{found.id}"),
                 label=("roleDefinition.displayName", "directoryScopeId"),
                 wanted=tuple(role.wanted for role in roles),
                 is_one=True,  # no record tells in which unit of the directory it was given
                 subject=one.subject,
                 restored_at="/roleManagement/directory/roleAssignments",
-                restored=("principalId", "roleDefinitionId", "directoryScopeId"),
+                restored=("principalId", "roleDefinitionId", "directoryScopeId", "appScopeId"),
+                instances=f"/roleManagement/directory/roleAssignmentScheduleInstances?{held}",
                 locks_out=True,
             ),
         ),

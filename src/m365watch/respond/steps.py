@@ -131,6 +131,9 @@ class Remove:
     """The path that takes it again by POST; empty where nothing takes it back."""
     restored: tuple[str, ...] = ()
     """The properties that are given back."""
+    instances: str = ""
+    """The path of the list that tells, by `roleAssignmentOriginId`, when each of them ends by itself: what
+    does would be there for good if it were taken back. Empty where nothing does."""
     locks_out: bool = False
     """Whether somebody's power over the tenant may end by it: not done to the last one unawares."""
     leaves_group: bool = False
@@ -145,7 +148,8 @@ class Remove:
         before = tuple(GraphCall("GET", one) for one in read if one)
         others = (GraphCall("GET", ADMINISTRATORS),) if self.locks_out or self.leaves_group else ()
         folders = (GraphCall("GET", path) for _, path in self.folders)
-        return (*before, GraphCall("GET", self.listed), *folders, *others, self.removal)
+        ends = (GraphCall("GET", self.instances),) if self.instances else ()
+        return (*before, GraphCall("GET", self.listed), *folders, *ends, *others, self.removal)
 
 
 Operation = Act | Revise | Remove

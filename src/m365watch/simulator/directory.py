@@ -24,6 +24,8 @@ OVER_ADMINISTRATORS = (
     "62e90394-69f5-4237-9190-012177145e10",  # Global Administrator
 )
 """The roles of which one is needed to disable an administrator."""
+INSTANCES = "/roleManagement/directory/roleAssignmentScheduleInstances"
+"""The same as they hold by now, with when each ends."""
 GRANTS = "/oauth2PermissionGrants"
 """The list of all delegated permissions; that of one application is a part of it."""
 
@@ -48,7 +50,7 @@ PERMISSIONS = (
     (".*", r"/oauth2PermissionGrants(/.*)?", {"DelegatedPermissionGrant.ReadWrite.All"}),
     (
         "GET",
-        r"/roleManagement/directory/roleAssignments",
+        r"/roleManagement/directory/roleAssignment(s|ScheduleInstances)",
         {"RoleManagement.Read.Directory", "RoleManagement.ReadWrite.Directory"},
     ),
     (".*", r"/roleManagement/directory/roleAssignments(/.*)?", {"RoleManagement.ReadWrite.Directory"}),
@@ -223,6 +225,9 @@ class SimulatedDirectory:
             held = [{"principalId": self.acts_as, "roleDefinitionId": role} for role in self.acts_with]
             every = [*self.lists[path], *(held if path == ROLES else ())]
             return {"value": [one for one in every if _passes(one, query.get("$filter", ""))]}
+        if method == "GET" and path == INSTANCES:
+            instances = [one | {"roleAssignmentOriginId": one["id"]} for one in self.lists.get(ROLES, [])]
+            return {"value": [one for one in instances if _passes(one, query.get("$filter", ""))]}
         of_application = re.fullmatch(rf"/servicePrincipals\(appId='([^']+)'\){GRANTS}", path)
         if method == "GET" and of_application:
             own = _known(self.principals, of_application[1])["id"]
