@@ -2,7 +2,8 @@
 
 A record is `shape:` (one of shapes.yml) with what is different about it. Lists of Name/Value
 are written as maps and `ModifiedProperties` as `{Name: [new, old]}`; Id and CreationTime are
-filled in. `{repeat: 11, every: 20s, record: {...}}` makes copies in which `{n}` counts from 1.
+filled in. `{repeat: 11, every: 20s, record: {...}}` makes copies in which `{n}` counts from 1. A near
+miss `of` some rules says nothing about the others.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Case:
     kind: Kind
     records: tuple[bytes, ...]
     expect: Expectation
+    of: tuple[str, ...] = ()
+    """The rules that a near miss is one of, where others of the detection may fire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,10 @@ def load_cases(path: Path) -> CaseFile:
 
 def _case(stem: str, told: dict[str, Any], kind: Any) -> Case:
     where = f"{stem}: {told.get('name')}"
-    _refuse_unknown(where, told, {"name", "records", "expect"})
+    _refuse_unknown(where, told, {"name", "records", "expect" if kind == "hit" else "of"})
     bodies = written(told["records"], where)
-    return Case(told["name"], kind, bodies, _expectation(where, told.get("expect") or {}))
+    of = (told["of"],) if isinstance(told.get("of"), str) else tuple(told.get("of", ()))
+    return Case(told["name"], kind, bodies, _expectation(where, told.get("expect") or {}), of)
 
 
 def written(entries: Sequence[dict[str, Any]], where: str = "here") -> tuple[bytes, ...]:

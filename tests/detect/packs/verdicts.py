@@ -105,7 +105,7 @@ def faults_of(file: CaseFile) -> list[str]:
     silent = {rule.id: rule.name for rule in rules if rule.alerts}
     for case in file.cases:
         alerts = [one for one in find_alerts(needed, case.records, knowledge=knowledge) if one.rule_id in own]
-        for alert in alerts:
+        for alert in alerts if case.kind == "hit" else ():
             silent.pop(alert.rule_id, None)
         faults += [f"{case.kind} {case.name!r}: {fault}" for fault in _faults(case, alerts, own)]
     return [*faults, *(f"no hit makes {name} fire" for name in silent.values())]
@@ -113,7 +113,8 @@ def faults_of(file: CaseFile) -> list[str]:
 
 def _faults(case: Case, alerts: Sequence[Alert], rules: Mapping[str, Rule]) -> list[str]:
     if case.kind == "near miss":
-        return [f"{rules[one.rule_id].name} fires: {one.explanation}" for one in alerts]
+        fired = [(rules[one.rule_id].name, one.explanation) for one in alerts]
+        return [f"{name} fires: {told}" for name, told in fired if not case.of or name in case.of]
     wanted = case.expect.rule
     asked = [one for one in alerts if wanted in (None, rules[one.rule_id].name)]
     if not asked:
