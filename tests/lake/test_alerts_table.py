@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from lake_place import synced_name
 from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.alert import Alert, AlertId, make_alert_id
 from m365watch.detect.due import Due, day_of
@@ -291,3 +293,16 @@ def test_an_id_is_no_alert_of_the_lake_unless_it_is_shown(place: Place) -> None:
         place.state.alerts.drop(AlertId("0" * 32), became=None)
 
     assert place.state.lake_due.list(after=0, most=10) == []
+
+
+def test_a_change_that_is_found_is_on_the_disk_before_it_is_believed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that committed it may have been killed before its sync, and it is not brought again."""
+    place.raise_alert(alert_of(1))
+    place.bring()
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(synced_name(descriptor)))
+
+    assert place.shelf().last_number() > 0
+    assert f"{1:020}.json" in synced

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lake_place import WRITER_ID, LakePlace, records_of
 from m365watch.errors import CollectorError, LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
 from m365watch.lake.checking import check_lake
 from m365watch.lake.files import hold_lake, open_table, require_lake, silently
-from m365watch.lake.lost_commits import BATCHES_OF_YOUNG_MAX
+from m365watch.lake.lost_commits import BATCHES_OF_YOUNG_MAX, are_commits_lost
 from m365watch.lake.merging import compact
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.reader import LakeReader
@@ -154,6 +155,23 @@ def test_collectors_that_began_a_lake_together_begin_it_anew(tmp_path: Path) -> 
     assert open_with(tmp_path, 0) == 0
     append(tmp_path, 1)
     assert len(records_of(tmp_path)) == 2
+
+
+def test_a_table_that_another_one_makes_meanwhile_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the log and the one at the files."""
+    glob = Path.glob
+
+    def making(folder: Path, pattern: str) -> Iterator[Path]:
+        monkeypatch.undo()
+        append(tmp_path, BATCHES_OF_YOUNG_MAX + 1)
+        return iter(list(glob(folder, pattern)))
+
+    monkeypatch.setattr(Path, "glob", making)
+
+    assert not are_commits_lost(tmp_path / "audit")
+    assert len(records_of(tmp_path)) == 2 * (BATCHES_OF_YOUNG_MAX + 1)
 
 
 def test_whoever_reads_is_told_that_the_log_is_gone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,16 +10,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from keeping_lake import FixedClock
+from keeping_lake import FixedClock, RetentionSettings
 from lake_place import WRITER_ID, records_of, synced_name
 from m365watch.durable import sync_folder
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
+from m365watch.lake.erasing_note import Asked
+from m365watch.lake.erasure import Erasure
 from m365watch.lake.files import silently
 from m365watch.lake.merging import compact
+from m365watch.lake.persons import Person
+from m365watch.lake.retention import retain
 from m365watch.lake.vacuuming import vacuum
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
@@ -124,6 +130,12 @@ def commit_of(number: int) -> str:
     return f"{number:020}.json"
 
 
+def fail(descriptor: int) -> None:
+    """A sync that fails before it has done anything, as where a process is killed just then."""
+    del descriptor
+    raise OSError(24, "Too many open files")
+
+
 def test_every_acknowledged_batch_is_there_after_a_power_cut(disk: Disk) -> None:
     """Around checkpoints too: the first, and one that takes the place of another."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)
@@ -165,10 +177,6 @@ def test_a_batch_that_is_found_is_there_after_a_power_cut(disk: Disk, number: in
     for earlier in range(1, number):
         append(writer, earlier)
 
-    def fail(descriptor: int) -> None:
-        del descriptor
-        raise OSError(24, "Too many open files")
-
     disk.at_sync[commit_of(number)] = fail
     with pytest.raises(OSError, match="Too many"):
         append(writer, number)
@@ -197,11 +205,13 @@ def test_a_full_disk_keeps_no_lake_closed(disk: Disk) -> None:
     """There is no room for a copy of the last commit, and its own sync has to do."""
     append(AuditWriter(disk.lake, app_id=APP_ID), 1)
     before = sorted(disk.lake.rglob("*"))
+    synced: list[int] = []
 
     with filled(disk.lake.parent):
+        disk.at_sync[commit_of(1)] = synced.append
         again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
 
-    assert (again, sorted(disk.lake.rglob("*"))) == (1, before)
+    assert (again, len(synced), sorted(disk.lake.rglob("*"))) == (1, 1, before)
 
 
 def test_a_commit_of_somebody_else_stays_theirs(disk: Disk) -> None:
@@ -210,10 +220,12 @@ def test_a_commit_of_somebody_else_stays_theirs(disk: Disk) -> None:
     commit = disk.lake / "audit" / "_delta_log" / commit_of(1)
     os.chown(commit, 12_345, 12_345)
     before = commit.stat()
+    synced: list[int] = []
 
+    disk.at_sync[commit_of(1)] = synced.append
     AuditWriter(disk.lake, app_id=APP_ID)
 
-    assert (commit.stat().st_ino, commit.stat().st_uid) == (before.st_ino, 12_345)
+    assert (commit.stat().st_ino, commit.stat().st_uid, len(synced)) == (before.st_ino, 12_345, 1)
 
 
 def test_another_process_s_commit_that_could_not_be_written_is_written_again(disk: Disk) -> None:
@@ -238,10 +250,6 @@ def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
     append(writer, 2)
     clock = FixedClock()
 
-    def fail(descriptor: int) -> None:
-        del descriptor
-        raise OSError(24, "Too many open files")
-
     disk.at_sync[commit_of(3)] = fail
     with pytest.raises(OSError, match="Too many"):
         compact(disk.lake, clock=clock, progress=silently)
@@ -250,3 +258,32 @@ def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
     sync_folder(disk.lake)
 
     assert (gone.files, disk.found_after_a_cut()) == (2, (2, 2 * RECORDS))
+
+
+def test_what_a_merge_is_built_upon_is_on_the_disk(disk: Disk) -> None:
+    """Else its commit stays and the batch's goes: the records are there, and their number is not."""
+    writer = AuditWriter(disk.lake, app_id=APP_ID)
+    append(writer, 1)
+    append(writer, 2)
+    disk.at_sync[commit_of(3)] = fail
+    with pytest.raises(OSError, match="Too many"):
+        append(writer, 3)
+
+    compact(disk.lake, clock=FixedClock(), progress=silently)
+    again = AuditWriter(disk.lake, app_id=APP_ID).last_batch
+
+    assert (again, disk.found_after_a_cut()) == (3, (3, 3 * RECORDS))
+
+
+def test_an_erasure_removes_files_once_what_took_them_out_is_on_the_disk(disk: Disk) -> None:
+    """A retention that ended before its sync had taken them out; without its commit they are needed again."""
+    append(AuditWriter(disk.lake, app_id=APP_ID), 1)
+    clock = FixedClock(datetime(2027, 11, 17, tzinfo=UTC))
+    disk.at_sync[commit_of(2)] = fail
+    with pytest.raises(OSError, match="Too many"):
+        retain(disk.lake, RetentionSettings(days=1), clock=clock, progress=silently)
+
+    who = json.loads(records_at(1)[0])["UserId"]
+    gone = Erasure(disk.lake, Asked(names=Person([who]).names), clock=clock, progress=silently).run()
+
+    assert (gone.files_removed, disk.found_after_a_cut()) == (1, (1, 0))
