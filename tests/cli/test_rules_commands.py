@@ -173,6 +173,18 @@ def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
     assert "2 cases, 1 not as claimed" in bad.stdout
 
 
+def test_mistakes_of_other_rules_are_no_part_of_a_test(place: Path) -> None:
+    """They are counted; where the rule of a case is not there, one of them may be why."""
+    (place / "rules" / "other.yml").write_text(RULE.replace("level: high", "level: huge"), encoding="utf-8")
+    good = call("test", place / "cases.yml", "--rules", place / "rules")
+    (place / "cases.yml").write_text(CASES.replace("sent by a robot", "of another"), encoding="utf-8")
+    lost = call("test", place / "cases.yml", "--rules", place / "rules")
+
+    assert "level: huge" not in good.stdout
+    assert "1 mistake; `m365watch rules validate` names each" in good.stdout
+    assert "level: huge is not known" in lost.stdout
+
+
 def test_a_file_that_holds_no_cases_is_told(place: Path) -> None:
     """A folder of cases may hold nothing else."""
     done = call("test", place / "rules", "--rules", place / "rules")

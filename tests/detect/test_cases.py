@@ -79,7 +79,23 @@ def test_cases_of_no_rule_are_told(tmp_path: Path) -> None:
         ("- x", "has other keys than"),
         ("detection: X\nhit: []", "has other keys than"),
         ("hits: []", "names no rule"),
-        ("detection: X\nhits: [{records: []}]", "has a case that is no map"),
+        ("detection: X\nhits: [x]", "hits, case 1: is no map; give name and records"),
+        (
+            "detection: X\nhits: [{records: []}]",
+            "hits, case 1: has no name; give it one that says what it claims",
+        ),
+        (
+            "detection: X\nnear_misses: [{name: b, records: [{X: a}]}, {name: 900941}]",
+            "near_misses, case 2: name 900941 is no text; put it in quotation marks",
+        ),
+        (
+            "detection: X\nhits: [{name: on, records: []}]",
+            "hits, case 1: name True is no text; put it in quot",
+        ),
+        (
+            "detection: X\nhits: [{name: n, record: []}]",
+            "case 'n' has the key record; there are expect, name, reason, records, settings",
+        ),
         ("detection: X\nhits: [{name: n, records: []}]", "case 'n' has no list of records"),
     ],
 )

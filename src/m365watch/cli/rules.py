@@ -203,7 +203,9 @@ def try_cases(
     if as_json:
         write_line(to_json(verdicts_document(judged)))
     else:
-        stdout_console().print(verdicts_page(judged, mistakes=library.mistakes), crop=False)
+        lacks = not all(library.find(cases.rule) for cases, _ in judged)
+        page = verdicts_page(judged, mistakes=library.mistakes, lacks_rules=lacks)
+        stdout_console().print(page, crop=False)
     is_good = judged and all(not verdict.faults for _, verdicts in judged for verdict in verdicts)
     raise typer.Exit(0 if is_good else EXIT_FAILED)
 

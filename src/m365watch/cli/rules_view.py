@@ -48,12 +48,16 @@ def rules_page(
             title,
         )
     lines = [Text(count(len(found), "rule"), style="bold")]
-    if mistakes:
-        told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
-        lines.append(Text(told, style="yellow"))
+    lines += _counted(mistakes)
     lines += _lines_of_lacks(found, lacks)
     end = whole_line("`m365watch rules show RULE` tells more")
     return Group(table, Text(), *lines, end) if found else Group(*lines, end)
+
+
+def _counted(mistakes: Sequence[Mistake]) -> list[Text]:
+    """How many there are, where there are any."""
+    told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
+    return [Text(told, style="yellow")] if mistakes else []
 
 
 def _lines_of_lacks(found: Sequence[Rule], lacks: Mapping[str, Sequence[str]]) -> list[Text]:
@@ -189,9 +193,12 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
 
 
 def verdicts_page(
-    judged: Sequence[tuple[Cases, Sequence[Verdict]]], *, mistakes: Sequence[Mistake]
+    judged: Sequence[tuple[Cases, Sequence[Verdict]]], *, mistakes: Sequence[Mistake], lacks_rules: bool
 ) -> RenderableType:
-    """A line for each case, with what is not as it claims below it."""
+    """A line for each case, with what is not as it claims below it.
+
+    Mistakes are named where a case `lacks_rules`: one of them may be why.
+    """
     lines: list[Text] = []
     for cases, verdicts in judged:
         lines.append(Text(plain(f"{cases.path}: {cases.rule}"), style="bold"))
@@ -202,7 +209,8 @@ def verdicts_page(
             lines += [Text(f"         {plain(fault)}", style="red") for fault in verdict.faults]
     every = [verdict for _, verdicts in judged for verdict in verdicts]
     failed = sum(bool(verdict.faults) for verdict in every)
-    lines += [Text(plain(str(one)), style="yellow") for one in mistakes[:MISTAKES_SHOWN_MAX]]
+    named = [Text(plain(str(one)), style="yellow") for one in mistakes[:MISTAKES_SHOWN_MAX]]
+    lines += named if lacks_rules else _counted(mistakes)
     verdict_line = f"{count(len(every), 'case')}, {failed:,} not as claimed" if every else "no cases"
     return Group(*lines, Text(verdict_line, style="bold red" if failed or not every else "bold green"))
 

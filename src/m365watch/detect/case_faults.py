@@ -14,14 +14,28 @@ _CHARS_MAX = 80
 """Of what was written, in a sentence about it."""
 _LISTS = ("accepted_domains", "admins", "indicators", "vips")
 _SETTINGS = frozenset((*_LISTS, "lists", "places"))
+_CASE = frozenset(("expect", "name", "reason", "records", "settings"))
 _PLACE = frozenset(("asn", "country", "latitude", "longitude"))
 _REPEATED = frozenset(("every", "record", "repeat"))
+
+
+def check_head(case: object, where: str) -> None:
+    """Raises: ValueError: a sentence that says what is wrong with the keys of the case that is `where`."""
+    if not isinstance(case, Mapping):
+        raise ValueError(f"{where}: is no map; give name and records")  # noqa: TRY004 - all mistakes are ValueErrors
+    name = case.get("name")
+    if name is None:
+        raise ValueError(f"{where}: has no name; give it one that says what it claims")
+    if not isinstance(name, str):
+        # YAML reads 900941 as a number, and on as true.
+        raise ValueError(f"{where}: name {_shown(name)} is no text; put it in quotation marks")  # noqa: TRY004
+    _refuse_unknown(f"case {name!r}", case, _CASE)
 
 
 def check_settings(settings: object) -> None:
     """Raises: ValueError: a sentence that says what is wrong with what a case says is known."""
     if not isinstance(settings, Mapping):
-        raise ValueError("settings is no map")  # noqa: TRY004 - all mistakes are ValueErrors
+        raise ValueError("settings is no map")  # noqa: TRY004
     _refuse_unknown("settings", settings, _SETTINGS)
     for key in _LISTS:
         found = settings.get(key)

@@ -24,7 +24,7 @@ import yaml
 
 from m365watch.config.files import read_small_file
 from m365watch.detect.alert import Alert, Match
-from m365watch.detect.case_faults import check_record, check_settings
+from m365watch.detect.case_faults import check_head, check_record, check_settings
 from m365watch.detect.compile import read_instant
 from m365watch.detect.documents import load_document
 from m365watch.detect.documents import reason_of as mistake_of
@@ -47,7 +47,6 @@ CASES_BYTES_MAX = 8 * 1_048_576
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 _DAY_MS = 86_400_000
 _KEYS = {"detection", "rule", "settings", "hits", "near_misses"}
-_CASE_KEYS = {"name", "records", "expect", "settings", "reason"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,11 @@ def read_cases(path: Path) -> Cases:
     rule = " ".join(plain(rule).split())
     shared = text.get("settings") or {}
     try:
-        hits = [_case(one, is_hit=True, shared=shared) for one in _listed(text, "hits")]
-        misses = [_case(one, is_hit=False, shared=shared) for one in _listed(text, "near_misses")]
+        hits = [_case(one, is_hit=True, shared=shared, where=where) for where, one in _listed(text, "hits")]
+        misses = [
+            _case(one, is_hit=False, shared=shared, where=where)
+            for where, one in _listed(text, "near_misses")
+        ]
     except MISREAD as error:
         raise ValueError(reason_of(error)) from None
     if not hits and not misses:
@@ -120,16 +122,16 @@ def read_cases(path: Path) -> Cases:
     return Cases(path.name, rule, (*hits, *misses))
 
 
-def _listed(text: Mapping[str, Any], key: str) -> list[Any]:
+def _listed(text: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+    """The cases under a key, each with its place."""
     found = text.get(key) or []
     if not isinstance(found, list):
         raise ValueError(f"{key} is no list of cases")  # noqa: TRY004 - all mistakes are ValueErrors
-    return found
+    return [(f"{key}, case {place}", one) for place, one in enumerate(found, start=1)]
 
 
-def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any]) -> Case:
-    if not isinstance(one, dict) or not one.keys() <= _CASE_KEYS or not isinstance(one.get("name"), str):
-        raise ValueError(f"has a case that is no map of {', '.join(sorted(_CASE_KEYS))} with a name")
+def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any], where: str) -> Case:
+    check_head(one, where)
     records = one.get("records")
     if not isinstance(records, list) or not records or not all(isinstance(each, dict) for each in records):
         raise ValueError(f"case {one['name']!r} has no list of records")
