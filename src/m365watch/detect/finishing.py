@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from m365watch.detect.compile import compile_condition
-from m365watch.detect.condition import Condition, list_fields, with_unless
+from m365watch.detect.condition import Condition, Every, Some, list_fields, with_unless
 from m365watch.detect.drafts import Draft, Reading, all_faults
 from m365watch.detect.extension import Severity
 from m365watch.detect.filters import apply_filter
+from m365watch.detect.matching import operations_of
 from m365watch.detect.misread import MISREAD
 from m365watch.detect.proof.fault import Fault
 from m365watch.detect.proof.fields import is_unknown, no_such_field
@@ -59,6 +60,9 @@ def _make_rule(draft: Draft, names: Mapping[str, str], reading: Reading) -> Rule
             if condition is not None:
                 compile_condition(condition)
         faults = _unknown_fields(rule)
+        if rule.condition is not None and _is_of_two_operations(rule.condition):
+            told = "no record is of two operations; join them by `or`, or write one list"
+            faults.append(Fault(("detection", "condition"), told))
     except MISREAD as error:
         faults = [fault_of(error)]
     if not faults:
@@ -67,6 +71,18 @@ def _make_rule(draft: Draft, names: Mapping[str, str], reading: Reading) -> Rule
     reading.complain_of(draft.written, *(lost or all_faults(draft.written, draft.lists, faults)))
     reading.broken.append(draft.written)
     return None
+
+
+def _is_of_two_operations(condition: Condition) -> bool:
+    """Whether it asks of one record to be of several operations at once."""
+    if isinstance(condition, Some):
+        return all(map(_is_of_two_operations, condition.parts))
+    if not isinstance(condition, Every):
+        return False
+    known = [names for part in condition.parts if (names := operations_of(part)) is not None]
+    # A list that has no names yet will have some.
+    is_none = all(known) and bool(known) and not frozenset.intersection(*known)
+    return is_none or any(map(_is_of_two_operations, condition.parts))
 
 
 def _unknown_fields(rule: Rule) -> list[Fault]:

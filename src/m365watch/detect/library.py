@@ -31,6 +31,7 @@ from m365watch.detect.proof.fault import Fault
 from m365watch.detect.proof.mistake import Mistake, in_order
 from m365watch.detect.proof.patterns import proofread_patterns
 from m365watch.detect.proof.said import fault_of
+from m365watch.detect.proof.silent import proofread_silent
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -219,7 +220,12 @@ def _read_rule(group: list[Written], reading: Reading, lists: Mapping[str, tuple
     from sigma.collection import SigmaCollection
 
     first = group[0]
-    faults = [fault for one in group for fault in proofread_patterns(one.content)]
+    faults = [
+        fault
+        for one in group
+        for judge in (proofread_patterns, proofread_silent)
+        for fault in judge(one.content)
+    ]
     if not faults:
         try:
             parsed = SigmaCollection.from_dicts(

@@ -63,6 +63,8 @@ def _selection(value: object, where: Where, source: Source) -> Iterator[Fault]:
 
 def _part(key: str | None, value: object, where: Where, source: Source) -> Iterator[Fault]:
     """The mistakes of one line: its field, its modifiers, and each of its values."""
+    if key and any(isinstance(one, Mapping) for one in (value if isinstance(value, list) else [value])):
+        return  # Told as what can never do what was meant.
     field, *modifiers = (key or "").split("|")
     found = [
         *([no_such_field(field, where)] if is_unknown(field) else ()),

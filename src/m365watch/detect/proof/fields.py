@@ -5,6 +5,9 @@ from __future__ import annotations
 from m365watch.detect.derived.catalogue import is_derived, list_names
 from m365watch.detect.proof.fault import Fault, Where, perhaps
 
+TRUTHS = frozenset(["admin", "guest", "hosting", "human", "ok", "tor", "vip", "vpn"])
+"""Those that are true or false, without their `m365.`."""
+
 
 def is_unknown(field: str) -> bool:
     """Whether a field would be worked out here, if there was such a one."""

@@ -10,12 +10,13 @@ from m365watch.detect.proof.detections import proofread_detections
 from m365watch.detect.proof.fault import Fault
 from m365watch.detect.proof.heads import proofread_head, proofread_source
 from m365watch.detect.proof.said import fault_of
+from m365watch.detect.proof.silent import proofread_silent
 from m365watch.detect.sigma import PRODUCTS, SERVICES, Lists, Source
 
 
 def proofread(document: Mapping[str, Any], lists: Lists) -> list[Fault]:
     """Every mistake that a document has by itself, but for those of the key `m365watch`."""
-    found = [*proofread_head(document)]
+    found = [*proofread_head(document), *proofread_silent(document)]
     is_filter = "filter" in document
     if "correlation" not in document:
         found += proofread_source(document, products=PRODUCTS, services=SERVICES)

@@ -41,6 +41,8 @@ def fault_of(error: Exception) -> Fault:
     name = type(error).__name__
     if name in _PLACES:
         where, told = _PLACES[name]
+        if "not referenced" in said:
+            told = "name each, or take it out of `rules`"
         return Fault(where, f"{said}; {told}" if told else said)
     if name == "SigmaCorrelationRuleError":
         key = next((key for words, key in _IN_TEXT.items() if words in said.lower()), "")

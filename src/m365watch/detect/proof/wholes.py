@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from m365watch.detect.extension import Extension, Kind
 from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.detect.proof.fault import Fault, Where, perhaps
 from m365watch.detect.proof.fields import is_unknown, no_such_field
-from m365watch.detect.rule import list_placeholders
+from m365watch.detect.rule import OPTIONAL, PLACEHOLDER, list_placeholders
 
 KINDS = frozenset(
     [
@@ -61,6 +62,7 @@ _CONTEXT = frozenset(
     ]
 )
 """What an explanation may name beside entities and fields."""
+_OPENED = re.compile(r"\{\w")
 
 
 def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterator[Fault]:
@@ -109,6 +111,10 @@ def _kinds(extension: Extension) -> Iterator[Fault]:
     if seen is not None and seen.learn > seen.period:
         told = "is longer than the period: what was learnt is forgotten before anything is new"
         yield Fault(("m365watch", "first_seen", "learn"), told)
+    rolling = extension.rolling
+    if rolling is not None and rolling.back_period < rolling.period:
+        told = "is shorter than the period: what lies between is never looked at; give as much or more"
+        yield Fault(("m365watch", "rolling", "back_period"), told)
 
 
 def _texts(value: object) -> list[str]:
@@ -161,6 +167,10 @@ def _placeholders(extension: Extension, known: Collection[str]) -> Iterator[Faul
     texts += [(("explanation",), extension.explanation)]
     texts += [(("check", place), one) for place, one in enumerate(extension.check)]
     for where, text in texts:
+        if _OPENED.search(PLACEHOLDER.sub("", text)):
+            yield Fault(("m365watch", *where), "a { has no }; close it, as {UserId}")
+        if "[[" in OPTIONAL.sub("", text):
+            yield Fault(("m365watch", *where), "a [[ has no ]]; close it, or take it out")
         for name in list_placeholders([text]):
             if name not in known and not _looks_like_a_field(name):
                 told = perhaps(name, known) or "; name one, as {UserId}"
