@@ -169,12 +169,14 @@ def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
 
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
-    from m365watch.cli.respond_view import yours
+    from m365watch.cli.respond_view import once_more, yours
     from m365watch.respond.desk import Came
 
     results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
     if left := [one for one in plan.by_hand if one in (numbers or plan.by_hand)]:
         write_line(yours(left))
+    for line in once_more(plan, numbers):
+        write_line(line)
     if yes and any(one.told.came in {Came.PICK, Came.ASKS} for one in results):
         # What --yes leaves alone is asked for without it.
         sys.stderr.write("hint: on a terminal and without --yes, you are asked about what was left\n")

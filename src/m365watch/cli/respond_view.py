@@ -36,6 +36,7 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     if plan.by_hand:
         yield ""
         yield yours(plan.by_hand)
+    yield from once_more(plan)
     if plan.permissions:
         yield ""
         yield from plan.permissions_told
@@ -45,6 +46,20 @@ def yours(numbers: Sequence[int]) -> str:
     """Which steps are left to a person, in a sentence: `2 steps are yours, by hand: 3, 5`."""
     told = "1 step is" if len(numbers) == 1 else f"{len(numbers)} steps are"
     return f"{told} yours, by hand: {', '.join(map(str, numbers))}"
+
+
+def once_more(plan: Plan, numbers: Sequence[int] = ()) -> Iterator[str]:
+    """Which steps have to be done again once a person has done another; of these numbers, or of all."""
+    steps = [*enumerate(plan.steps, 1)]
+    passwords = [number for number, one in steps if one.word == "reset_password" and one.powershell]
+    ended = [number for number, one in steps if one.word == "revoke_sessions" and one.operations]
+    again = [one for one in ended if one in (numbers or ended)]
+    if passwords and again:
+        which = "step" if len(again) == 1 else "steps"
+        yield (
+            f"once a new password is given ({', '.join(map(str, passwords))}), do {which}"
+            f" {', '.join(map(str, again))} again: the old one may have been used meanwhile"
+        )
 
 
 def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:

@@ -177,8 +177,9 @@ def restore_mfa(clues: Clues) -> list[Step]:
             ),
             notes=(
                 (
-                    "By hand: only the owner knows which are theirs. Then have them register anew, and see"
-                    " that a policy asks for the second factor again."
+                    "By hand: only the owner knows which are theirs. The others go now, for with them the"
+                    " password may be reset. Have the owner register anew at the very end, and see that a"
+                    " policy asks for the second factor again."
                 ),
             ),
         )

@@ -17,6 +17,10 @@ from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
 _LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
 _UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
 """Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
+_TOKENS = (
+    "Access tokens that it has already live on until they end, for an hour or so: look at what it does then."
+)
+"""Source: Entra, "Access tokens", "Token lifetime"."""
 _KEYS_SHOWN = "Format-List KeyId,DisplayName,Type,Usage,StartDateTime,EndDateTime"
 _SECRETS_SHOWN = "Format-List KeyId,DisplayName,Hint,StartDateTime,EndDateTime"
 """By themselves: of a list within a list PowerShell shows the first four."""
@@ -170,7 +174,7 @@ def _grants(app: App) -> Step:
             "Application.Read.All",
             "DelegatedPermissionGrant.ReadWrite.All",
         ),
-        notes=("Everything that uses the application stops, also what is rightly used.",),
+        notes=("Everything that uses the application stops, also what is rightly used.", _TOKENS),
     )
 
 
@@ -187,7 +191,7 @@ def disable_acting(clues: Clues) -> list[Step]:
         " whose it is. --yes leaves it alone."
     )
     return [
-        replace(_disable(app, f"{app.told} (who did it)"), notes=(why,), asks_always=True)
+        replace(_disable(app, f"{app.told} (who did it)"), notes=(why, _TOKENS), asks_always=True)
         for app in clues.acting_applications
     ]
 
@@ -210,6 +214,7 @@ def _disable(app: App, told: str) -> Step:
             f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
         ),
         permissions=("Application.ReadWrite.All",),
+        notes=(_TOKENS,),
     )
 
 

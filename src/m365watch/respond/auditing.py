@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from m365watch.respond.clues import Clues
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, named_mailboxes
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
 _WORD = "restore_audit"
-_IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled,AdminAuditLogEnabled"
+_IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled"
 _LATE = "It takes up to an hour until records come again; what was not written is lost."
-_SWITCHES = {
-    "UnifiedAuditLogIngestionEnabled": "the audit log of the organisation",
-    "AdminAuditLogEnabled": "Exchange's own log of what administrators do",
-}
+_UNIFIED, _ON_PREMISES = "UnifiedAuditLogIngestionEnabled", "AdminAuditLogEnabled"
+_NOT_HERE = (
+    "-AdminAuditLogEnabled is of Exchange on servers of one's own: in Exchange Online it turns nothing, and"
+    " what administrators do is recorded all the same."
+)
+"""Source: Exchange PowerShell, Set-AdminAuditLogConfig, -AdminAuditLogEnabled."""
 
 
 def restore_audit(clues: Clues) -> list[Step]:
@@ -26,21 +30,29 @@ def restore_audit(clues: Clues) -> list[Step]:
         case "set-organizationconfig":
             return [_mailboxes_of_all()]
         case "set-adminauditlogconfig":
-            off = [one for one in _SWITCHES if clues.has(f"Parameters.{one}")]
-            return [_switch(one) for one in off or ["UnifiedAuditLogIngestionEnabled"]]
+            is_turned = clues.has(f"Parameters.{_UNIFIED}")
+            return [_see()] if clues.has(f"Parameters.{_ON_PREMISES}") and not is_turned else [_switch()]
         case "":
             boxes = [step(one) for one in clues.entity("mailbox") for step in (_mailbox, _bypass)]
-            return [_switch("UnifiedAuditLogIngestionEnabled"), _mailboxes_of_all(), *boxes]
+            return [_switch(), _mailboxes_of_all(), *boxes]
         case _:
-            look = "See that the audit log of the organisation is on"
-            return [Step(_WORD, look, powershell=(_IS_ON,), notes=(EXCHANGE_ONLY,))]
+            return [replace(_see(), notes=(EXCHANGE_ONLY,))]
 
 
-def _switch(switch: str) -> Step:
+def _see() -> Step:
     return Step(
         _WORD,
-        f"Switch {_SWITCHES[switch]} on",
-        powershell=(f"Set-AdminAuditLogConfig -{switch} $true", _IS_ON),
+        "See that the audit log of the organisation is on",
+        powershell=(_IS_ON,),
+        notes=(EXCHANGE_ONLY, _NOT_HERE),
+    )
+
+
+def _switch() -> Step:
+    return Step(
+        _WORD,
+        "Switch the audit log of the organisation on",
+        powershell=(f"Set-AdminAuditLogConfig -{_UNIFIED} $true", _IS_ON),
         notes=(EXCHANGE_ONLY, _LATE),
     )
 

@@ -12,15 +12,15 @@ from m365watch.respond.app_names import is_by_object
 from m365watch.respond.steps import Remove, Step
 from m365watch.respond.tried import SEE
 
-_THINGS = 3
+_THINGS = 4
 _PHASES = {
     "disable_account": 0,
     "disable_application": 0,
     "block_external_user": 0,
     "reset_password": 1,
     "revoke_sessions": 2,
-    "block_address": 4,
-    "restore_mfa": 5,
+    "restore_mfa": 3,
+    "block_address": 5,
 }
 """When a word's turn is; all others are in between, in the order of the rule."""
 _TRIED = {"block_address": -2, SEE: -1}

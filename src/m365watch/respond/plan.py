@@ -28,6 +28,7 @@ from m365watch.respond import (
     sharing,
     sharing_policies,
 )
+from m365watch.respond.caveats import with_caveats
 from m365watch.respond.clues import Clues, gather_clues, split_clues
 from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
@@ -162,7 +163,7 @@ def plan_response(
     is_usual = not alert.contain or alert.rule_id == RISK_RULE_ID
     if is_usual:
         by_word = {word: [*map(_ask_as_usual, every)] for word, every in by_word.items()}
-    kept, cut = cut_long(by_word)
+    kept, cut = cut_long(with_caveats(by_word))
     steps = spare_own(_each_once(kept), own_apps)
     notes = [*remarks]
     if not steps:

@@ -19,9 +19,11 @@ class _Switch:
     back: str
 
 
+_GUESTS, _LINKS = "ShareWithGuests", "ShareUsingAnonymousLinks"
+"""Both turn the one setting of a site."""
 _OF_SITE = {
-    "ShareWithGuests": _Switch("SharingCapability", "-SharingCapability Disabled"),
-    "ShareUsingAnonymousLinks": _Switch("SharingCapability", "-SharingCapability ExternalUserSharingOnly"),
+    _GUESTS: _Switch("SharingCapability", "-SharingCapability Disabled"),
+    _LINKS: _Switch("SharingCapability", "-SharingCapability ExternalUserSharingOnly"),
     "AllowDomainList": _Switch("SharingDomainRestrictionMode,SharingAllowedDomainList", ""),
 }
 _OF_TEAMS = {
@@ -49,7 +51,7 @@ def _field(switch: str, side: str) -> str:
 
 
 def _step(site: str, changed: list[str], clues: Clues) -> Step:
-    lines = [line for one in changed for line in _lines(one, site, clues)]
+    lines = [line for one in _strictest(changed) for line in _lines(one, site, clues)]
     what = f" ({', '.join(changed)})" if changed else ""
     before = tuple(f"{one} was {_before(one, clues)}." for one in changed)
     return Step(
@@ -59,6 +61,11 @@ def _step(site: str, changed: list[str], clues: Clues) -> Step:
         or (_look_at(site, "SharingCapability,SharingAllowedDomainList"),),
         notes=("SharePoint and Teams PowerShell only: Graph cannot do it.", *before),
     )
+
+
+def _strictest(changed: list[str]) -> list[str]:
+    """Those whose command is given: what shuts links alone would open again what shuts guests out."""
+    return [one for one in changed if one != _LINKS or _GUESTS not in changed]
 
 
 def _before(switch: str, clues: Clues) -> str:

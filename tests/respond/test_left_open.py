@@ -1,0 +1,73 @@
+"""Plans say what a step leaves open: a session that ends, a token that is out, a factor."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts import ANN, APP
+from m365watch.cli.respond_view import once_more, plan_lines
+from m365watch.respond.steps import Plan
+from plan_scene import plan
+
+AGAIN = "Whoever has the password signs in again"
+LIVE_ON = "Access tokens that it has already live on"
+
+
+def says(made: Plan, word: str, said: str) -> list[bool]:
+    """Of each step of the word, whether one of its notes begins so."""
+    return [any(note.startswith(said) for note in one.notes) for one in made.steps if one.word == word]
+
+
+@pytest.mark.parametrize("beside", [(), ("remove_inbox_rule",), ("block_address",)])
+def test_a_plan_that_only_ends_sessions_says_who_signs_in_again(beside: tuple[str, ...]) -> None:
+    """It read as shut, and whoever had the password was in again at once."""
+    made = plan("revoke_sessions", *beside, user=ANN, address="203.0.113.9")
+
+    assert says(made, "revoke_sessions", AGAIN) == [True]
+
+
+@pytest.mark.parametrize("beside", ["reset_password", "disable_account"])
+def test_a_plan_that_shuts_the_door_does_not_say_it(beside: str) -> None:
+    """A note that stands everywhere is read nowhere."""
+    assert says(plan("revoke_sessions", beside, user=ANN), "revoke_sessions", AGAIN) == [False]
+
+
+@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
+def test_what_an_application_has_in_hand_lives_on(word: str) -> None:
+    """It goes on reading mail for an hour after it was disabled."""
+    assert says(plan(word, app=APP), word, LIVE_ON) == [True]
+
+
+def test_second_factors_that_are_not_the_owner_s_go_before_things_are_tidied_up() -> None:
+    """With one of them whoever put it there may give himself a new password."""
+    words = ("restore_mfa", "remove_inbox_rule", "revoke_sessions", "block_address")
+    made = plan(*words, user=ANN, address="203.0.113.9")
+
+    assert [one.word for one in made.steps] == [
+        "revoke_sessions",
+        "restore_mfa",
+        "remove_inbox_rule",
+        "block_address",
+    ]
+    [step] = [one for one in made.steps if one.word == "restore_mfa"]
+    assert "register anew at the very end" in step.notes[0]
+
+
+def test_sessions_are_ended_again_once_a_new_password_is_given() -> None:
+    """--apply ends them at once, and the password is given by hand, later."""
+    made = plan("revoke_sessions", "reset_password", user=ANN, actor="eve@contoso.example")
+    told = (
+        "once a new password is given (1, 2), do steps 3, 4 again: the old one may have been used meanwhile"
+    )
+
+    assert [*once_more(made)] == [told]
+    assert told in [*plan_lines(made, graph_url="https://graph.microsoft.com")]
+    assert [one.partition(":")[0] for one in once_more(made, [4])] == [
+        "once a new password is given (1, 2), do step 4 again"
+    ]
+
+
+@pytest.mark.parametrize("words", [("revoke_sessions",), ("reset_password",)])
+def test_nothing_is_done_again_where_only_one_of_them_is_done(words: tuple[str, ...]) -> None:
+    """There is nothing that the order of the two could spoil."""
+    assert [*once_more(plan(*words, user=ANN))] == []
