@@ -50,6 +50,8 @@ def test_an_alert_tells_its_story(sources: Sources, kept: KeptAlert) -> None:
     assert not all(line.is_lit for line in evidence.rows[0].lines)
     assert isinstance(plan, Listing)
     assert [f"m365watch respond {kept.alert.id[:8]} --apply"] in [one.commands for one in plan.rows]
+    assert plan.rows[0].text.startswith("Connect PowerShell")
+    assert any(kept.alert.tenant in command for command in plan.rows[0].commands)
     bare = [one for one in plan.rows if not one.commands]
     assert all(one.url.startswith("/alert?") or one.at == "by hand" for one in bare)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.plain import plain
+from m365watch.respond.connecting import connections
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 
@@ -19,6 +20,10 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield f"Plan {plan.mark}, {how_ordered(plan.steps)}"
     yield from (f"note: {plain(note)}" for note in plan.notes)
     yield from (f"done: {plain(one)}" for one in plan.done)
+    if lines := connections(plan, graph_url=graph_url):
+        yield ""
+        yield "PowerShell, before any of its lines below:"
+        yield from (f"     {line}" for line in lines)
     for number, step in enumerate(plan.steps, 1):
         yield ""
         yield f"{number}. {plain(step.title)}  [{step.way}]"
@@ -74,6 +79,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             {"number": number, **_step_document(step, graph_url=graph_url)}
             for number, step in enumerate(plan.steps, 1)
         ],
+        "powershell_first": list(connections(plan, graph_url=graph_url)),
         "steps_by_hand": len(plan.by_hand),
         "permissions": list(plan.permissions),
         "wished_permissions": list(plan.wished),

@@ -29,6 +29,7 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
 from m365watch.instants import ms_of
+from m365watch.respond.connecting import connections
 from m365watch.respond.steps import Step, graph_url_of
 
 _DAYS_S = 8 * DAY_S
@@ -200,6 +201,8 @@ async def containment(view: View, sources: Sources) -> Shape:
     plan = await sources.plan_for(view, kept)
     graph_url = graph_url_of(sources.settings, plan.tenant)
     rows = _steps(plan.steps, graph_url)
+    if lines := connections(plan, graph_url=graph_url):
+        rows.insert(0, Said("Connect PowerShell before any of its lines below", commands=[*lines]))
     if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
         carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
         note = "asks for each step, and can be undone where it says so"

@@ -1,0 +1,137 @@
+"""What PowerShell has to be connected to before the commands of a plan, and to which tenant.
+
+Whoever answers for several tenants has a window open to another one, and the commands would be done there.
+
+Source: the reference of each module, and of Microsoft Graph for delegated permissions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from m365watch.respond.quoting import powershell
+from m365watch.respond.steps import Plan
+from m365watch.values import dataclass
+
+_QUOTED = re.compile(r"'(?:[^']|'')*'")
+_CMDLET = re.compile(r"\b(Add|Disable|Enable|Get|New|Remove|Restore|Revoke|Set|Start|Update)-([A-Z]\w*)")
+_ELSEWHERE = ("PnP", "Mp", "ComplianceSearch")
+"""Nouns of steps that say themselves to what they connect, or that are done on a device."""
+_SCOPES: Mapping[str, tuple[str, ...]] = {
+    "Application": ("Application.ReadWrite.All",),
+    "AuditLogSignIn": ("AuditLog.Read.All",),
+    "Device": ("Directory.AccessAsUser.All",),
+    "DirectoryRole": ("RoleManagement.Read.Directory",),
+    "Domain": ("Domain.ReadWrite.All",),
+    "Group": ("GroupMember.ReadWrite.All",),
+    "GroupOwner": ("Group.ReadWrite.All",),
+    "IdentityConditionalAccess": ("Policy.Read.All", "Policy.ReadWrite.ConditionalAccess"),
+    "Oauth2PermissionGrant": ("DelegatedPermissionGrant.ReadWrite.All",),
+    "Policy": ("Policy.Read.All",),
+    "RoleManagementDirectory": ("RoleManagement.ReadWrite.Directory",),
+    "ServicePrincipal": ("Application.ReadWrite.All",),
+    "ServicePrincipalAppRoleAssignment": ("AppRoleAssignment.ReadWrite.All", "Application.Read.All"),
+    "ServicePrincipalOauth2PermissionGrant": ("DelegatedPermissionGrant.ReadWrite.All",),
+    "User": ("User.Read.All",),
+    "UserAuthentication": ("UserAuthenticationMethod.ReadWrite.All",),
+    "UserMemberOf": ("Directory.Read.All",),
+    "UserOauth2PermissionGrant": ("Directory.Read.All",),
+    "UserOwnedObject": ("Directory.Read.All",),
+    "UserRegisteredDevice": ("Directory.Read.All",),
+    "UserSignInSession": ("User.RevokeSessions.All",),
+}
+"""By how the noun begins; the longest counts."""
+_READ_ONLY = (
+    "Application.",
+    "Domain.",
+    "Group.",
+    "GroupMember.",
+    "RoleManagement.",
+    "UserAuthenticationMethod.",
+)
+"""Permissions of which there is one for reading alone."""
+_OF_OPTION: Mapping[str, tuple[str, ...]] = {
+    "-AccountEnabled": ("User.EnableDisableAccount.All",),
+    "-PasswordProfile": ("User-PasswordProfile.ReadWrite.All",),
+}
+"""What `Update-MgUser` needs besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cloud:
+    """How the modules call a cloud of its own."""
+
+    graph: str
+    exchange: str
+    teams: str
+    power_apps: str
+
+
+_CLOUDS: Mapping[str, _Cloud] = {
+    "https://graph.microsoft.us": _Cloud(
+        " -Environment USGov",
+        " -ExchangeEnvironmentName O365USGovGCCHigh",
+        " -TeamsEnvironmentName TeamsGCCH",
+        " -Endpoint usgovhigh",
+    ),
+    "https://dod-graph.microsoft.us": _Cloud(
+        " -Environment USGovDoD",
+        " -ExchangeEnvironmentName O365USGovDoD",
+        " -TeamsEnvironmentName TeamsDOD",
+        " -Endpoint dod",
+    ),
+    "https://microsoftgraph.chinacloudapi.cn": _Cloud(
+        " -Environment China",
+        " -ExchangeEnvironmentName O365China",
+        " -TeamsEnvironmentName TeamsChina",
+        " -Endpoint china",
+    ),
+}
+_PUBLIC = _Cloud("", "", "", "")
+
+
+def connections(plan: Plan, *, graph_url: str) -> tuple[str, ...]:
+    """The lines that come before those of the steps, one for each module that these are of."""
+    lines = [_QUOTED.sub("''", line) for step in plan.steps for line in step.powershell]
+    named = dict.fromkeys(pair for line in lines for pair in _CMDLET.findall(line))
+    cmdlets = [(verb, noun) for verb, noun in named if not noun.startswith(_ELSEWHERE)]
+    cloud, tenant = _CLOUDS.get(graph_url.rstrip("/"), _PUBLIC), powershell(plan.tenant)
+    scopes = ",".join(map(powershell, _scopes(cmdlets, lines)))
+    of_module = {
+        "Mg": f"Connect-MgGraph{cloud.graph} -TenantId {tenant} -Scopes {scopes}" if scopes else "",
+        "SPO": "Connect-SPOService -Url https://YOURS-admin.sharepoint.com",
+        "Cs": f"Connect-MicrosoftTeams{cloud.teams} -TenantId {tenant}",
+        "AdminFlow": f"Add-PowerAppsAccount{cloud.power_apps} -TenantID {tenant}",
+        "": (
+            f"Connect-ExchangeOnline{cloud.exchange} -ShowBanner:$false; Get-ConnectionInformation"
+            f" | Format-List TenantID  # go on only if it is {plan.tenant}"
+        ),
+    }
+    modules = (next(one for one in of_module if noun.startswith(one)) for _, noun in cmdlets)
+    return tuple(of_module[one] for one in dict.fromkeys(modules))
+
+
+def _scopes(cmdlets: Iterable[tuple[str, str]], lines: Iterable[str]) -> list[str]:
+    """What whoever signs in consents to, for all of them; no right to read where there is one to change."""
+    scopes = {
+        scope
+        for verb, noun in cmdlets
+        if noun.startswith("Mg")
+        for scope in scopes_of(noun.removeprefix("Mg"), reads=verb == "Get")
+    }
+    updates = [line for line in lines if "Update-MgUser " in line]
+    options = [one for one in _OF_OPTION if any(one in line for line in updates)]
+    scopes |= {scope for option in options for scope in _OF_OPTION[option]}
+    return sorted(one for one in scopes if one.replace(".Read.", ".ReadWrite.") not in scopes - {one})
+
+
+def scopes_of(noun: str, *, reads: bool = False) -> tuple[str, ...]:
+    """What a cmdlet of Graph with that noun needs; nothing where that is unknown."""
+    begins = [one for one in _SCOPES if noun.startswith(one)]
+    scopes = _SCOPES[max(begins, key=len)] if begins else ()
+    if not reads:
+        return scopes
+    return tuple(
+        one.replace(".ReadWrite.", ".Read.") if one.startswith(_READ_ONLY) else one for one in scopes
+    )
