@@ -65,6 +65,7 @@ def test_what_is_asked_of_the_board_is_counted(sources: Sources) -> None:
         ("/export/search/hits.csv", "GET", "export"),
         ("/api/v1/alerts", "POST", "api"),
         ("/sign-in/entra/back", "GET", "sign-in"),
+        ("/sign-ins", "GET", "page"),
         ("/collectors/apply", "POST", "change"),
     ],
 )

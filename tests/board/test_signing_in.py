@@ -171,6 +171,11 @@ def test_signing_in_leads_nowhere_else(back: str) -> None:
     assert safe_back(back) == "/"
 
 
+def test_signing_in_leads_back_to_the_page_of_sign_ins() -> None:
+    """Its address begins as that of the form does, and is another."""
+    assert safe_back("/sign-ins?range=7d") == "/sign-ins?range=7d"
+
+
 def test_sign_out_ends_the_session(door: Door) -> None:
     """The cookie that the browser had opens nothing any more."""
     ann = Browser(door[0])

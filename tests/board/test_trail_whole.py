@@ -15,6 +15,7 @@ from m365watch.board.access import Access, Role
 from m365watch.board.acting import AT_ONCE_MAX
 from m365watch.board.journal import LINE_MAX, TrailJournal
 from m365watch.board.pages import trail as trail_page
+from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import SQL_MAX
 from m365watch.board.pages.trail import ASKED_SHOWN_MAX
 from m365watch.board.security import ACCESS
@@ -44,6 +45,22 @@ def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
     *asked, last = [one.query for one in trail.deeds]
     assert asked == [ann, vera]
     assert last.endswith("&sql=SELECT+2")
+
+
+@pytest.mark.parametrize("page", [one.name for one in PAGES])
+def test_a_look_at_each_page_is_noted(tmp_path: Path, sources: Sources, page: str) -> None:
+    """Under its own address, also where that begins as the one for signing in does."""
+    entrance, _ = entrance_in(tmp_path, user_named("adam", "admin"))
+    trail = Memory()
+    adam = Browser(board_of(sources, entrance=entrance, trail=trail))
+
+    async def act() -> None:
+        await adam.sign_in("adam")
+        await adam.get(f"/{page}")
+
+    asyncio.run(act())
+
+    assert trail.told() == [("adam", "sign_in", "/sign-in"), ("adam", "view", f"/{page}")]
 
 
 def test_a_look_from_elsewhere_is_a_look_of_its_own(tmp_path: Path, sources: Sources) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from m365watch.board.security import PROBED, SAFE_METHODS, SIGN_IN
+from m365watch.board.security import PROBED, SAFE_METHODS, is_of_sign_in
 from m365watch.board.token_gate import METRICS
 from m365watch.clock import Clock
 from m365watch.errors import QueryStopped
@@ -118,7 +118,7 @@ def kind_of(scope: Scope) -> str | None:
         return None
     if path in PROBED or path == METRICS:
         return "probe"
-    if path.startswith(SIGN_IN) or path == "/sign-out":
+    if is_of_sign_in(path) or path == "/sign-out":
         return "sign-in"
     if first in _BEGINNINGS:
         return _BEGINNINGS[first]

@@ -43,9 +43,6 @@ TOKEN_HEADER = "X-CSRF-Token"
 SIGN_IN = "/sign-in"
 PROBED = frozenset({"/healthz", "/readyz"})
 """What is answered under any name: probes come by address, and it tells nothing of anybody."""
-_FOR_EVERYBODY = (*PROBED, SIGN_IN)
-_FOR_EVERYBODY_BELOW = ("/static/", f"{SIGN_IN}/")
-"""What is answered before anybody has signed in; everything else, whatever it will be, is not."""
 ACCESS = "m365watch.access"
 """Where a request's scope says who asks."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -151,6 +148,11 @@ class Guarded:
         return asked in self._names or (host in self._hosts and port in {"", self._port})
 
 
+def is_of_sign_in(path: str) -> bool:
+    """Whether it is of the way in; the page of sign-ins is not."""
+    return path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
+
+
 def is_probe(scope: Scope) -> bool:
     """Whether a request asks for no more than whether the board lives."""
     return scope["path"] in PROBED and scope["method"] in SAFE_METHODS
@@ -171,7 +173,8 @@ def access_or_none(connection: HTTPConnection) -> Access | None:
 
 
 def _is_for_everybody(path: str) -> bool:
-    return path in _FOR_EVERYBODY or path.startswith(_FOR_EVERYBODY_BELOW)
+    """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
+    return path in PROBED or path.startswith("/static/") or is_of_sign_in(path)
 
 
 def _first_sign_in(scope: Scope, headers: Headers) -> Response:

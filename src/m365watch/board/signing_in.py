@@ -19,7 +19,7 @@ from m365watch.board.id_token import TokenWrong
 from m365watch.board.openid import BACK, NotSignedIn, OpenIdSignIn
 from m365watch.board.passwords import Crowded, Passwords
 from m365watch.board.rendering import Templates
-from m365watch.board.security import SIGN_IN, Tokens
+from m365watch.board.security import SIGN_IN, Tokens, is_of_sign_in
 from m365watch.board.session_gate import SessionGate, cookie_name
 from m365watch.board.sessions import Sessions
 from m365watch.board.trail import tell
@@ -218,7 +218,7 @@ def safe_back(text: str) -> str:
     """Where to go after signing in: a page of ours, or the first one, whatever the URL says."""
     is_plain = text.isprintable() and len(text) <= _BACK_CHARACTERS_MAX and "\\" not in text
     is_ours = is_plain and text.startswith("/") and not text.startswith("//")
-    return text if is_ours and not split_url(text).path.startswith(SIGN_IN) else "/"
+    return text if is_ours and not is_of_sign_in(split_url(text).path) else "/"
 
 
 async def _form_of(request: Request) -> dict[str, str]:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from m365watch.board.access import Access
 from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
 from m365watch.board.journal import TrailJournal
-from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN
+from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN, is_of_sign_in
 from m365watch.board.time_range import PRESET
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
@@ -270,7 +270,7 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return ""
     if status in _REFUSALS:
         return "refused"
-    if path.startswith(SIGN_IN):
+    if is_of_sign_in(path):
         is_in = method == "POST" or path.endswith("/back")
         return "sign_in" if status == HTTPStatus.SEE_OTHER and is_in else ""
     if path in _CHANGES_NOTHING:
@@ -289,4 +289,4 @@ def _is_no_deed(path: str, *, is_known: bool) -> bool:
     if path in _NOTHING or path.startswith("/static/"):
         return True
     # Strangers learn nothing, and do not fill the trail.
-    return not is_known and path != SIGN_IN and not path.startswith(f"{SIGN_IN}/")
+    return not is_known and not is_of_sign_in(path)
