@@ -96,3 +96,17 @@ def test_every_cmdlet_of_graph_in_the_plans_of_the_packs_has_its_permission() ->
 
     assert len(nouns) > 20
     assert sorted(one for one in nouns if not scopes_of(one)) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "first"),
+    [("Set-ProtectionAlert", "Connect-IPPSSession"), ("Set-RemoteDomain", "Connect-ExchangeOnline")],
+)
+def test_what_is_of_compliance_is_looked_at_there(operation: str, first: str) -> None:
+    """Exchange's own session does not know its cmdlets."""
+    fields = {"Operation": operation, "ModifiedProperties.DisplayName.new": "Strict"}
+    made = plan("restore_policy", fields=fields, user=ANN)
+
+    [line] = connections(made, graph_url=GRAPH)
+    assert line.startswith(f"{first} ")
+    assert line.endswith(f"# go on only if it is {TENANT}")

@@ -20,6 +20,7 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield f"Plan {plan.mark}, {how_ordered(plan.steps)}"
     yield from (f"note: {plain(note)}" for note in plan.notes)
     yield from (f"done: {plain(one)}" for one in plan.done)
+    yield from (f"see first: {plain(one)}" for one in plan.checks)
     if lines := connections(plan, graph_url=graph_url):
         yield ""
         yield "PowerShell, before any of its lines below:"
@@ -87,6 +88,7 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
             {"alert": part.alert_id, "title": part.title, "more": list(part.words)} for part in plan.parts
         ],
         "notes": list(plan.notes),
+        "see_first": list(plan.checks),
         "done": list(plan.done),
     }
 

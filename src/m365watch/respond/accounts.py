@@ -104,6 +104,11 @@ def _revoke(one: Account) -> Step:
     )
 
 
+_THEMSELVES = (
+    "Ask first whether they did it themselves, by telephone: an administrator at work makes the same record."
+)
+
+
 def disable_account(clues: Clues) -> list[Step]:
     """Nobody signs in with it any more."""
     return _of_each(clues, _disable)
@@ -120,6 +125,7 @@ def _disable(one: Account) -> Step:
         ),
         permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
         notes=(
+            *((_THEMSELVES,) if one.acted else ()),
             (
                 "An account that is synchronised from Active Directory has to be disabled there as well;"
                 " one with an administrator's role needs a role of the application, too."

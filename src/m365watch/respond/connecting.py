@@ -18,6 +18,8 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'")
 _CMDLET = re.compile(r"\b(Add|Disable|Enable|Get|New|Remove|Restore|Revoke|Set|Start|Update)-([A-Z]\w*)")
 _ELSEWHERE = ("PnP", "Mp", "ComplianceSearch")
 """Nouns of steps that say themselves to what they connect, or that are done on a device."""
+_COMPLIANCE = ("DlpCompliance", "ProtectionAlert", "UnifiedAuditLogRetentionPolicy")
+"""Nouns of Security & Compliance PowerShell."""
 _SCOPES: Mapping[str, tuple[str, ...]] = {
     "Application": ("Application.ReadWrite.All",),
     "AuditLogSignIn": ("AuditLog.Read.All",),
@@ -98,18 +100,17 @@ def connections(plan: Plan, *, graph_url: str) -> tuple[str, ...]:
     cmdlets = [(verb, noun) for verb, noun in named if not noun.startswith(_ELSEWHERE)]
     cloud, tenant = _CLOUDS.get(graph_url.rstrip("/"), _PUBLIC), powershell(plan.tenant)
     scopes = ",".join(map(powershell, _scopes(cmdlets, lines)))
+    seen = f"Get-ConnectionInformation | Format-List TenantID  # go on only if it is {plan.tenant}"
     of_module = {
         "Mg": f"Connect-MgGraph{cloud.graph} -TenantId {tenant} -Scopes {scopes}" if scopes else "",
         "SPO": "Connect-SPOService -Url https://YOURS-admin.sharepoint.com",
         "Cs": f"Connect-MicrosoftTeams{cloud.teams} -TenantId {tenant}",
         "AdminFlow": f"Add-PowerAppsAccount{cloud.power_apps} -TenantID {tenant}",
-        "": (
-            f"Connect-ExchangeOnline{cloud.exchange} -ShowBanner:$false; Get-ConnectionInformation"
-            f" | Format-List TenantID  # go on only if it is {plan.tenant}"
-        ),
+        **dict.fromkeys(_COMPLIANCE, f"Connect-IPPSSession -ShowBanner:$false; {seen}"),
+        "": f"Connect-ExchangeOnline{cloud.exchange} -ShowBanner:$false; {seen}",
     }
     modules = (next(one for one in of_module if noun.startswith(one)) for _, noun in cmdlets)
-    return tuple(of_module[one] for one in dict.fromkeys(modules))
+    return tuple(dict.fromkeys(of_module[one] for one in modules))
 
 
 def _scopes(cmdlets: Iterable[tuple[str, str]], lines: Iterable[str]) -> list[str]:

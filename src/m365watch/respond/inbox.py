@@ -175,7 +175,7 @@ def _pick_rules(mailbox: str) -> Step:
         ),
         permissions=_PERMISSIONS if is_known else (),
         wished=_WISHED if is_known else (),
-        notes=(_HIDDEN if is_known else _why(mailbox),),
+        notes=(_HIDDEN if is_known else _why(mailbox), _OUTLOOKS),
     )
 
 
@@ -187,7 +187,7 @@ def _inbox_rule(
         "remove_inbox_rule",
         f'Remove the inbox rule "{rule.told}" of {mailbox}',
         powershell=(_list_rules(mailbox), f"{_IF_IT_IS}{remove}"),
-        notes=(*notes, _LATER, *(() if rule.identity else (_NO_IDENTITY,))),
+        notes=(*notes, _LATER, *(() if rule.identity else (_NO_IDENTITY,)), _OUTLOOKS),
     )
     if not (is_account(mailbox) and rule.name):
         return replace(step, notes=(_why(mailbox), *step.notes))
@@ -212,6 +212,11 @@ _PERMISSIONS = ("MailboxSettings.ReadWrite",)
 _WISHED = ("User.Read.All",)
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 
+_OUTLOOKS = (
+    "Remove-InboxRule takes the rules that Outlook itself carries out with it, which may be the owner's:"
+    " better by Graph or in Outlook on the web."
+)
+"""Source: Exchange PowerShell, Remove-InboxRule, "Description"."""
 _IF_IT_IS = "# if it does what the record tells: "
 _NO_IDENTITY = (
     "Exchange may take its name for another's number: IDENTITY stands for what the list shows beside it."

@@ -183,6 +183,7 @@ def plan_response(
         _more_in_parts(had, parts),
         tuple(notes),
         since=alert.first_seen_at,
+        checks=alert.check,
     )
 
 

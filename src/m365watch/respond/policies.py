@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from m365watch.respond.clues import Clues
+import re
+
+from m365watch.respond.clues import Clues, first_of
 from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.steps import Step
 
 _WORD = "restore_policy"
 _PLACE = (
-    "By hand: the alert's records have what was changed, of Entra's policies also the values before. The"
-    " place is the admin center of Entra, Exchange or Defender."
+    "By hand: `m365watch alerts show --raw` has what was changed, of Entra's policies also the values before."
+    " The place is the admin center of Entra, Exchange or Defender."
 )
+_CMDLET = re.compile(r"(?:Add|Disable|Enable|New|Set)-([A-Z][A-Za-z]+)")
+_CALLED = "Where-Object DisplayName -eq {}"
+_OF_ENTRA = {
+    "conditional access policy": f"Get-MgIdentityConditionalAccessPolicy -All | {_CALLED}",
+    "named location": f"Get-MgIdentityConditionalAccessNamedLocation -All | {_CALLED}",
+    "authorization policy": "Get-MgPolicyAuthorizationPolicy",
+}
+"""What shows a policy as it is by now, by what its operation was done to."""
 _OF_GUEST = "UserType,CreatedDateTime,ExternalUserState"
 _OF_TEAMS = {
     "set-cstenantfederationconfiguration": ("CsTenantFederationConfiguration", "AllowFederatedUsers"),
@@ -36,7 +46,7 @@ def restore_policy(clues: Clues) -> list[Step]:
         return [_switch_of_teams(*_OF_TEAMS[operation])]
     if operation == "teamstenantsettingchanged":
         return [_setting_of_teams(one) for one in clues.values("Name")]
-    return [_policy(operation, _policies(clues))]
+    return [_policy(operation, first_of(clues.values("Operation")), _policies(clues))]
 
 
 def _policies(clues: Clues) -> tuple[str, ...]:
@@ -46,16 +56,26 @@ def _policies(clues: Clues) -> tuple[str, ...]:
     return tuple(one for one in named if not is_account(one))
 
 
-def _policy(operation: str, named: tuple[str, ...]) -> Step:
+def _policy(operation: str, called: str, named: tuple[str, ...]) -> Step:
     shown = ", ".join(f'"{one}"' for one in named)
     verb = operation.partition(" " if operation.endswith(".") else "-")[0]
     title = _VERBS.get(verb, "Put the policy {} back").format(shown)
     return Step(
         _WORD,
         title if named else "Put the policy back that was changed",
-        powershell=tuple(f"# the policy: {powershell(one)}" for one in named),
+        powershell=tuple(_look_at(called, one) for one in named),
         notes=(_PLACE,),
     )
+
+
+def _look_at(operation: str, name: str) -> str:
+    """The command that shows it as it is by now; a remark where it is gone, or nothing is known that does."""
+    verb, _, ending = operation.lower().rstrip(".").partition(" ")
+    cmdlet, told = _CMDLET.fullmatch(operation), powershell(name)
+    look = _OF_ENTRA.get(ending, "").format(told) if verb in {"add", "update"} else ""
+    if cmdlet:
+        look = f"Get-{cmdlet[1]} | Where-Object {{ $_.Name -eq {told} -or $_.Identity -eq {told} }}"
+    return f"{look} | Format-List" if look else f"# the policy: {told}"
 
 
 def _licence(account: str) -> Step:

@@ -231,6 +231,8 @@ class Plan:
     """What was done for the alert already, in words."""
     since: datetime | None = None
     """When the alert's first record was made; what was done before that was about something else."""
+    checks: tuple[str, ...] = ()
+    """What the alert's rule asks first, and what tells whether any of the steps is to be done."""
 
     @property
     def by_hand(self) -> tuple[int, ...]:
