@@ -29,6 +29,7 @@ SIMULATED = SimulationSettings(
 OPEN = "document.querySelector('dialog.change').open"
 REVIEW = "document.querySelector('form.editor').requestSubmit()"
 TITLE = "document.getElementById('change-title').textContent"
+STANDS = "document.getElementById('panel-standing').textContent"
 TRIED = "['yes', 'no'].includes(document.querySelector('.trial-says').dataset.broken)"
 
 
@@ -134,5 +135,24 @@ def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
             await until(lambda: file.read_text() == before)
             await tab.until("document.querySelectorAll('.past li').length === 2")
             assert [one for one in tab.complaints if "409" not in one] == []
+
+    asyncio.run(act())
+
+
+def test_an_open_page_goes_with_what_becomes_of_the_file(tmp_path: Path) -> None:
+    """Refused, and taken up again: the page says so by itself, although no record and no alert has come."""
+
+    async def act() -> None:
+        async with collecting(tmp_path) as (file, _), shown(file) as page:
+            tab, right = page.tab, file.read_text()
+            document = json.loads(right)
+            document["outputs"]["bad"] = {"type": "lake", "config": {"no_such_key": 1}}
+            await tab.look(1280)
+            await tab.open(f"{page.url}/collectors")
+            await tab.until(f"{STANDS}.includes('in use') && document.getElementById('live').dataset.state")
+            file.write_text(json.dumps(document))
+            await tab.until(f"{STANDS}.includes('refused')")
+            file.write_text(right)
+            await tab.until(f"{STANDS}.includes('in use')")
 
     asyncio.run(act())

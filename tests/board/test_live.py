@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from structlog.testing import capture_logs
 import m365watch.board
 import m365watch.board.status_memory
 from asking import ask, view_of
+from configured import Configured
 from m365watch.board.access import Access, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.live import (
@@ -37,7 +40,9 @@ from m365watch.board.status_memory import KEPT_S, StatusMemory
 from m365watch.clock import SystemClock
 from m365watch.config.settings import Settings
 from m365watch.inspection import read_status
+from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.progress import RunProgress
+from m365watch.tenancy.note import MEMORY, ConfigurationNote
 from m365watch.testing.clock import FakeClock
 
 
@@ -88,6 +93,30 @@ def test_a_page_is_told_that_the_lake_is_gone(sources: Sources, tmp_path: Path) 
 
     assert not parsed(there)["gone"]
     assert parsed(away)["gone"]
+
+
+def test_a_page_is_told_that_the_configuration_stands_otherwise(tmp_path: Path) -> None:
+    """Written, taken up, refused: each is news, without any record; not for a tenant's own people."""
+    it = Configured(tmp_path)
+    settings, scoped = it.sources.settings, Access("bob", Role.VIEWER, frozenset({"x"}))
+    marks = []
+
+    def look(access: Access | None = None) -> str:
+        [news] = asyncio.run(first(it.sources, 1, access))
+        return str(parsed(news)["configuration"])
+
+    ledger = SqliteLedger(settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC))
+    with closing(ledger):
+        for note in (ConfigurationNote(1.0), ConfigurationNote(2.0), ConfigurationNote(2.0, refused_s=3.0)):
+            ledger.remember(MEMORY, note.body())
+            marks.append(look())
+        os.utime(it.file, (4, 4))
+        marks.append(look())
+        assert look(scoped) == ""
+        assert look() == marks[-1]
+    marks.append(look())
+
+    assert len(set(marks)) == 5
 
 
 def test_nobody_is_told_news_when_the_board_ends() -> None:
@@ -170,6 +199,7 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
         "troubled": 0,
         "stopped": "",
         "unread": "",
+        "configuration": "",
         "gone": False,
         "again_s": 0,
     }

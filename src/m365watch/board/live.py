@@ -1,4 +1,4 @@
-"""What is new, told to open pages as it happens: records, alerts, and whether the feeds are in order."""
+"""What is new, told to open pages as it happens: records, alerts, the configuration, how the feeds are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from m365watch.board.access import Access
-from m365watch.board.ledger_reader import see_collector
+from m365watch.board.configuring.reading import read_standing
+from m365watch.board.ledger_reader import see_collector, sees_every_tenant
 from m365watch.board.sources import WAITING, Sources
 from m365watch.board.view import View
 from m365watch.detect.extension import Severity
@@ -109,6 +110,7 @@ async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
     except OutputUnusable:
         unread = "alerts"
     collector = await see_collector(sources, feeds)
+    mark = (await read_standing(now, sources)).mark if sees_every_tenant(now) else ""
     troubled = sum(1 for one in feeds if one.last_error)
     return json.dumps(
         {
@@ -119,6 +121,7 @@ async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
             "troubled": troubled,
             "stopped": collector.stopped_words(now.now),
             "unread": unread,
+            "configuration": mark,
             "gone": await sources.lost_lake() is not None,
             "again_s": again_s,
         }

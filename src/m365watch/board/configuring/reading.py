@@ -43,6 +43,8 @@ class Standing:
     """Whether the file was written after it was read last."""
     mistakes: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
+    mark: str = ""
+    """Another one whenever the file, the run, or what the run made of the file is another."""
 
     @property
     def unread(self) -> str:
@@ -72,16 +74,18 @@ async def read_standing(view: View, sources: Sources) -> Standing:  # noqa: ARG0
 def _standing(settings: Settings) -> Standing:
     collector = who_collects(settings)
     note = _note_of(settings)
-    if note is None:
-        return Standing(collector)
     written_at = _written_at(settings.path)
+    runs = collector is not None
+    if note is None:
+        return Standing(collector, mark=f"{runs} {written_at}")
     read_s = max(note.loaded_s, note.refused_s or 0.0)
     return Standing(
         collector,
         note.loaded_at,
-        collector is not None and written_at is not None and written_at.timestamp() > read_s,
+        runs and written_at is not None and written_at.timestamp() > read_s,
         tuple(note.mistakes) if note.refused_s is not None else (),
         tuple(note.needs_restart),
+        f"{runs} {written_at} {note.loaded_s} {note.refused_s}",
     )
 
 

@@ -4,6 +4,8 @@ import { send as post } from "./token.js";
 
 const TYPED_MS = 250;
 const LOOK_AGAIN_MS = [800, 2500, 5000, 9000, 15000];
+// Set by the editor for the page that it goes back to.
+const CHANGED = "board:changed";
 const dialog = () => document.querySelector("dialog.change");
 const form = () => document.querySelector("form.editor");
 let pending = null;
@@ -116,9 +118,18 @@ async function apply() {
   toast(answer.ok ? news.says : `Not done: ${news.says}`);
   if (!answer.ok) return;
   if (form()) form().dataset.left = "yes";
-  if (form()) { setTimeout(() => location.assign(form().dataset.back), 600); return; }
-  for (const after of LOOK_AGAIN_MS) setTimeout(loadAgain, after);
+  if (form()) {
+    sessionStorage.setItem(CHANGED, "yes");
+    setTimeout(() => location.assign(form().dataset.back), 600);
+    return;
+  }
+  lookAgain();
   loadAgain();
+}
+
+// The collector takes a change up within seconds: sooner than news of it come.
+function lookAgain() {
+  for (const after of LOOK_AGAIN_MS) setTimeout(loadAgain, after);
 }
 
 // What is typed stays, and is held against the file as it is by now.
@@ -234,6 +245,11 @@ async function follow(reader, place, says) {
       if (news.kind === "end") says.dataset.broken = news.broken ? "yes" : "no";
     }
   }
+}
+
+if (document.getElementById("panel-standing") && sessionStorage.getItem(CHANGED)) {
+  sessionStorage.removeItem(CHANGED);
+  lookAgain();
 }
 
 document.addEventListener("click", (click) => {

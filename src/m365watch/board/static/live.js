@@ -40,6 +40,9 @@ function told(news) {
     ...known && news.records > first.records ? [`${(news.records - first.records).toLocaleString("en")} new records`] : []].join(", "));
   if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`, "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
+  // Rare, and waited for by whoever has changed it: not as late as records are.
+  if (known && news.configuration !== told.configuration) reload();
+  told.configuration = news.configuration;
   told.records = news.records;
   told.alerts = news.alerts;
 }
