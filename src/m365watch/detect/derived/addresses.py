@@ -11,9 +11,17 @@ from m365watch.detect.derived.operation import normalise_operation
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[^\W_][\w.-]{0,252}[^\W_]")
+_NAME = r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}"
+_DOMAIN = r"[^\W_][\w.-]{0,252}[^\W_]"
+_ADDRESS = re.compile(f"{_NAME}@{_DOMAIN}")
 """Of lower-case text; letters of any script, in which domains may be written."""
-_TEXT_MAX = 65_536
+_QUOTED = r'"(?:[^"\\]|\\.){1,64}"'
+_NETWORK = r"\[(?:ipv6:)?[0-9a-f.:]{2,45}\]"
+_ODD = re.compile(f"{_QUOTED}@(?:{_DOMAIN}|{_NETWORK})|{_NAME}@{_NETWORK}")
+"""A name in quotation marks, in which anything may stand, or an address of the network for a domain."""
+_NEEDLESSLY_QUOTED = re.compile(f'^"({_NAME})"@')
+_TEXT_MAX = 262_144
+"""As long as all rules of a mailbox may be together. Source: Exchange's default quota for them."""
 _ADDRESSES_MAX = 200
 
 FORWARDING = (
@@ -42,15 +50,19 @@ _FORWARDING_ACTIONS = (
 
 def recipients(view: View) -> tuple[Value, ...]:
     """Every address that mail is sent on to, in lower case: of parameters and of Outlook's `ServerRule`."""
-    texts = [
-        value for name in FORWARDING for value in view.values(f"Parameters.{name}") if isinstance(value, str)
-    ]
-    return tuple(dict.fromkeys((*_in_texts(texts), *_of_server_rule(view))))[:_ADDRESSES_MAX]
+    return tuple(_every_recipient(view)[:_ADDRESSES_MAX])
 
 
 def external_recipients(view: View) -> tuple[Value, ...]:
-    """Those recipients whose domain is not the organisation's own."""
-    return tuple(one for one in view.values("m365.recipients") if is_external(view, str(one)))
+    """Those recipients whose domain is not the organisation's own, however many of its own stand before."""
+    return tuple([one for one in _every_recipient(view) if is_external(view, one)][:_ADDRESSES_MAX])
+
+
+def _every_recipient(view: View) -> list[str]:
+    texts = [
+        value for name in FORWARDING for value in view.values(f"Parameters.{name}") if isinstance(value, str)
+    ]
+    return list(dict.fromkeys((*_in_texts(texts), *_of_server_rule(view))))
 
 
 def external_target(view: View) -> tuple[Value, ...]:
@@ -99,11 +111,14 @@ def _in_ascii(domain: str) -> str:
 
 
 def bare_addresses(text: str) -> list[str]:
-    """The addresses in a text, in lower case: smtp:a@b, [SMTP:a@b], "Ann" <a@b>, a_b#EXT#@c as a@b."""
+    """The addresses in a text, in lower case: smtp:a@b, [SMTP:a@b], "A" <a@b>, "a b"@c, a_b#EXT#@c as a@b."""
     lowered = text[:_TEXT_MAX].lower()
     if "@" not in lowered and "#ext#" not in lowered:
         return []
     found = []
+    if '"@' in lowered or "@[" in lowered:
+        found = [_NEEDLESSLY_QUOTED.sub(r"\1@", one) for one in _ODD.findall(lowered)]
+        lowered = _ODD.sub(";", lowered)
     for part in re.split(r"[;,\s<>\[\]\"]+", lowered):
         one = part.removeprefix("smtp:").removeprefix("mailto:")
         guest, is_guest, _ = one.partition("#ext#")
@@ -114,8 +129,6 @@ def bare_addresses(text: str) -> list[str]:
         match = _ADDRESS.search(one)
         if match:
             found.append(match.group())
-        if len(found) >= _ADDRESSES_MAX:
-            break
     return found
 
 
