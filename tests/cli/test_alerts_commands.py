@@ -194,6 +194,16 @@ def test_the_commands_below_an_alert_can_be_pasted(config: Path) -> None:
     ]
 
 
+def test_below_a_closed_alert_stands_how_it_is_opened_again(config: Path) -> None:
+    """To acknowledge it would be refused."""
+    call(config, "close", "aaaa1111", "--reason", "a drill", "--by", "eve")
+
+    assert [line.strip() for line in call(config, "show", "aaaa1111").stdout.splitlines()[-2:]] == [
+        f"m365watch respond aaaa1111 --config {config}",
+        f"m365watch alerts reopen aaaa1111 --config {config}",
+    ]
+
+
 def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
     """With who, when and why; an alert that is closed leaves the list."""
     assert call(config, "ack", "aaaa1111").exit_code == 0

@@ -117,7 +117,10 @@ def list_alerts(
     ] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the alerts, the worst first, and of those the latest.
+    """List the alerts, the worst first.
+
+    That is by severity, and of one severity: those found here before Microsoft's own; those that share a
+    record with a graver one; then the latest.
 
     Signals below medium add to the risk of an account and are left out here unless --severity asks for them;
     the last lines say how many there are.

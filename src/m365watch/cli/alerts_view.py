@@ -155,10 +155,16 @@ def alert_page(
     blocks += [
         Text(),
         whole_line(f"m365watch respond {short}", style="dim"),
-        whole_line(f"m365watch alerts ack {short}", style="dim"),
-        whole_line(f'm365watch alerts close {short} --reason "..."', style="dim"),
+        *(whole_line(f"m365watch alerts {one}", style="dim") for one in _next_states(kept.state, short)),
     ]
     return Group(*blocks)
+
+
+def _next_states(state: AlertState, arguments: str) -> tuple[str, ...]:
+    """What an alert in that state can be made by which command."""
+    if state is AlertState.CLOSED:
+        return (f"reopen {arguments}",)
+    return (f"ack {arguments}", f'close {arguments} --reason "..."')
 
 
 def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) -> Table:

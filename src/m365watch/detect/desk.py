@@ -91,13 +91,13 @@ class AlertsFound:
     """What a list is made of."""
 
     alerts: Sequence[KeptAlert]
-    """The worst first (`ranking.py`), and of those the latest."""
+    """The worst first (`ranking.py`), and the latest of those that are alike."""
     hidden: Mapping[Severity, int]
     """By severity, those that are left out for theirs alone."""
 
 
 def list_alerts(path: Path, asked: AlertsAsked) -> list[KeptAlert]:
-    """The alerts that are meant, the worst first, and of those the latest. Raises: OutputUnusable."""
+    """The alerts that are meant, in the order of `find_alerts`. Raises: OutputUnusable."""
     return [*find_alerts(path, asked).alerts]
 
 

@@ -372,7 +372,7 @@ def shown_values(
         **values,
         "count": str(len({match.identity for match in matches})),
         "distinct": str(len(counted)),
-        "values": clean_text(_some_of([value.replace("\x1f", " ") for value in counted])),
+        "values": clean_text(_some_of([_without_gaps(value) for value in counted])),
         "value": f"{round(episode.value, 2):g}",
         "first": _shown_at(first.at_ms),
         "last": _shown_at(last.at_ms),
@@ -380,6 +380,11 @@ def shown_values(
         "group": ", ".join(value for value in first.group if value),
         **episode.values,
     }
+
+
+def _without_gaps(counted: str) -> str:
+    """What is counted by several fields, without those that a record lacks."""
+    return " ".join(filter(None, counted.split("\x1f")))
 
 
 def _shown_at(at_ms: int) -> str:
