@@ -82,13 +82,13 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
             assert (both.exit_code, user["accountEnabled"]) == (0, False)
             assert f"1. Disable the account {ANN}: done" in both.out
             # 0 is no word for contained: the password is still the intruder's.
-            assert both.out.endswith("\n2 steps are yours, by hand: 2, 4\n")
+            assert "\n2 steps are yours, by hand: 2, 4\n" in both.out
             assert "yours" not in one.out
             (tmp_path / "state" / FILE_NAME).unlink()  # as an alert that has been forgotten
             undone = await command(*words, "--undo", "--yes")
             assert (undone.exit_code, user["accountEnabled"]) == (0, True)
             again = await command(*words, "--undo", "--yes")
-            assert again.out.startswith("nothing to take back")
+            assert again.out.startswith(f"stays as it is: End all sessions of {ANN}\nnothing to take back")
             journal = (tmp_path / "state" / "responses.ndjson").read_text()
             assert journal.count('"outcome":"done"') == 3
             assert not [text for text in (one.out, one.err, both.out, journal) if secret in text]

@@ -43,10 +43,14 @@ class Server:
         return self._answers.pop(0)
 
 
-def client(server: Server, tokens: Tokens, clock: FakeClock) -> GraphClient:
+def client(
+    server: Server, tokens: Tokens, clock: FakeClock, *, on_wait: Callable[[float], None] = lambda _: None
+) -> GraphClient:
     """Graph behind that server."""
     session = cast(Session, server)
-    return GraphClient(session, "https://graph.example", tokens=tokens, clock=clock, tenant="contoso")
+    return GraphClient(
+        session, "https://graph.example", tokens=tokens, clock=clock, tenant="contoso", on_wait=on_wait
+    )
 
 
 def answered(make: Callable[[], Awaitable[object]]) -> object:

@@ -121,10 +121,10 @@ def test_nothing_more_is_begun_once_it_cannot_be_written(tmp_path: Path) -> None
             )
 
         assert [one.told.came for one in results] == [Came.FAILED]
-        assert said[0].startswith(
+        assert said[1].startswith(
             f"1. {plan.steps[0].title}: failed: it cannot be written down, and so it was"
         )
-        assert said[1:] == ["stopped: nothing more is done while it cannot be written down"]
+        assert said[2:] == ["stopped: nothing more is done while it cannot be written down"]
         assert scene.directory.users[ANN]["sessions"] == 1
 
     in_scene(tmp_path, test)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -39,6 +39,7 @@ def apply_plan(
     chosen = [(number, step) for number, step in enumerate(plan.steps, 1) if number in (numbers or [number])]
 
     async def work(desk: Desk) -> list[Result]:
+        say(f"in the tenant {plain(plan.tenant)}, for the alert {plan.alert_id[:8]}:")
         results: list[Result] = []
         for number, step in chosen:
             found = [Result(f"{number}. {step.title}", told) for told in await desk.carry_out(step)]
@@ -79,6 +80,9 @@ def undo_plan(
         for found in journal.list_found(*alerts):
             if told := await desk.let_go(found):
                 add(told)
+        for gone in journal.list_gone(*alerts):
+            label = f" ({gone.label})" if gone.label and gone.label not in gone.title else ""
+            say(plain(f"stays as it is: {gone.title or gone.step}{label}"))
         return results
 
     return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
@@ -93,8 +97,8 @@ async def _with_desk(
     even_last: bool = False,
 ) -> list[Result]:
     clock = SystemClock()
-    ask: Ask | None = _ask if asks else None
-    async with open_graph(settings, plan.tenant, clock=clock) as graph:
+    ask: Ask | None = ask_on_terminal if asks else None
+    async with open_graph(settings, plan.tenant, clock=clock, on_wait=_tell_wait) as graph:
         journal = Journal(settings.state_directory)
         desk = Desk(
             plan,
@@ -109,9 +113,18 @@ async def _with_desk(
         return await work(desk)
 
 
-async def _ask(question: str) -> bool:
-    """Whether a person says yes; the loop goes on meanwhile."""
-    return await asyncio.to_thread(typer.confirm, question, err=True)
+async def ask_on_terminal(question: str) -> bool:
+    """Whether a person says yes. Ctrl-C ends the command at once: nothing else is under way meanwhile."""
+    # The loop's own way with Ctrl-C is to end what waits for the loop, which a question does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell_wait(seconds: float) -> None:
+    sys.stderr.write(f"Graph has no time: it is asked again in {seconds:.0f} s\n")
 
 
 def require_terminal() -> None:

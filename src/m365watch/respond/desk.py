@@ -20,7 +20,7 @@ from m365watch.errors import (
 from m365watch.plain import plain
 from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
-from m365watch.respond.journal import NOT_DONE, DeedDone, Journal, Line, Outcome
+from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
@@ -139,11 +139,18 @@ class Desk:
                 why = NeedsOperator(one.spared, fix="look at who used it, and at who changed it")
                 told.append(Told(Came.REFUSED, error=why))
             elif one.is_missing and not self._done_before(step, one):
-                there = f"there is: {_some(one.others)}" if one.others else ""
-                told.append(Told(Came.MISSING, there))
+                told.append(Told(Came.MISSING, "; ".join(self._why_missing(step, one))))
             elif one.lacking > len(self._done_before(step, one)):
                 told.append(Told(Came.MISSING, f"{one.lacking} more that the records tell of"))
         return looked, told
+
+    def _why_missing(self, step: Step, looked: Looked) -> list[str]:
+        """What there is instead, and whether it may have gone by something that was begun here."""
+        unclear = self._journal.did(
+            step.word, step.title, self._plan.tenant, about=looked.about, came=NEVER_ANSWERED
+        )
+        there = [f"there is: {_some(looked.others)}"] if looked.others else []
+        return [*there, *(["an earlier try whose answer never came may have removed it"] if unclear else [])]
 
     def _done_before(self, step: Step, looked: Looked) -> list[Line]:
         """By which deeds it went that is missing, be they for another alert: this one wants it gone, too.

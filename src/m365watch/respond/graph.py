@@ -2,12 +2,13 @@
 
 Every request carries a token for the configured Graph host and goes to that host only. A token that is
 refused is renewed once, and a call for which Graph has no time is sent again after the time that it names: it
-did neither. A call that may have been done is never sent again by itself.
+did neither. A call that may have been done is never sent again by itself; one that only reads is, after a
+fault of the server's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -40,6 +41,7 @@ WAIT_S = 5.0
 """Until it is asked again, where it does not say when."""
 WAIT_MAX_S = 120.0
 """The longest that is waited for; what would take longer fails, and a person comes back."""
+_FAULTS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _TEXT_MAX = 200
 
 
@@ -47,13 +49,21 @@ class GraphClient:
     """Implements `carrying.Graph`."""
 
     def __init__(
-        self, session: Session, graph_url: str, *, tokens: Tokens, clock: Clock, tenant: str
+        self,
+        session: Session,
+        graph_url: str,
+        *,
+        tokens: Tokens,
+        clock: Clock,
+        tenant: str,
+        on_wait: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`tokens` are for the host of `graph_url`, and for no other."""
+        """`tokens` are for the host of `graph_url`, and for no other; `on_wait` hears how long a wait is."""
         self._session = session
         self._root = f"{graph_url.rstrip('/')}/v1.0"
         self._tokens = tokens
         self._clock = clock
+        self._on_wait = on_wait
         self._where = f"{tenant}/Graph"
 
     async def ask(self, call: GraphCall) -> Document:
@@ -93,8 +103,12 @@ class GraphClient:
         answer = await self._answered(method, url, body)
         for _ in range(PATIENCE):
             after_s = retry_after_s(answer.headers, now=self._clock.now())
-            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or (after_s or 0) > WAIT_MAX_S:
+            again = answer.status == HTTPStatus.TOO_MANY_REQUESTS or (
+                method == "GET" and answer.status in _FAULTS
+            )
+            if not again or (after_s or 0) > WAIT_MAX_S:
                 break
+            self._on_wait(after_s or WAIT_S)
             await self._clock.sleep(after_s or WAIT_S)
             answer = await self._answered(method, url, body)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:

@@ -30,6 +30,8 @@ ALL_OF_LIST = " *"
 """How what is changed ends where it is all that a list has; of one thing its name stands there."""
 NOT_DONE = "it cannot be written down, and so it was not done"
 """What there is to say where a line cannot be written that comes before a deed."""
+_DONE: frozenset[Outcome] = frozenset({"done"})
+NEVER_ANSWERED: frozenset[Outcome] = frozenset({"begun", "unclear"})
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
 
 
@@ -143,8 +145,17 @@ class Journal:
             for one in found
         )
 
-    def did(self, word: str, title: str, tenant: str, *, about: str = "") -> list[Line]:
-        """The deeds of that step, for whichever alert of the tenant, that were not taken back.
+    def list_gone(self, *alerts: str) -> list[Line]:
+        """What was done for the alert, under any of its ids, and nothing takes back, each once."""
+        lines = [line for line in self._lines() if line.alert in alerts]
+        done = {line.deed: line.outcome == "done" for line in lines}
+        gone = (one for one in lines if one.outcome == "begun" and one.undo is None and done[one.deed])
+        return [*{(one.step, one.title, one.label): one for one in gone}.values()]
+
+    def did(
+        self, word: str, title: str, tenant: str, *, about: str = "", came: frozenset[Outcome] = _DONE
+    ) -> list[Line]:
+        """The deeds of that step, for whichever alert of the tenant, of which that is the latest word.
 
         By its title, or by what it is about, which another alert may spell otherwise.
         """
@@ -155,7 +166,7 @@ class Journal:
                 continue
             if line.outcome == "begun" and (line.title == title or _is_about(line, about)):
                 begun[line.deed] = line
-            (standing.add if line.outcome == "done" else standing.discard)(line.deed)
+            (standing.add if line.outcome in came else standing.discard)(line.deed)
         return [line for deed, line in begun.items() if deed in standing]
 
     def others_wanting(self, done: Line, *alerts: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,8 +23,13 @@ def own_apps(settings: Settings) -> frozenset[str]:
 
 
 @asynccontextmanager
-async def open_graph(settings: Settings, tenant_id: str, *, clock: Clock) -> AsyncIterator[GraphClient]:
-    """Graph of the tenant. Raises: NeedsOperator: there is no application for it, or no such tenant."""
+async def open_graph(
+    settings: Settings, tenant_id: str, *, clock: Clock, on_wait: Callable[[float], None] = lambda _: None
+) -> AsyncIterator[GraphClient]:
+    """Graph of the tenant; `on_wait` hears how long a wait is.
+
+    Raises: NeedsOperator: there is no application for it, or no such tenant.
+    """
     response = settings.detections.response
     if response is None:
         raise NeedsOperator(
@@ -56,5 +61,10 @@ async def open_graph(settings: Settings, tenant_id: str, *, clock: Clock) -> Asy
             clock=clock,
         )
         yield GraphClient(
-            session, tenant.cloud.graph_url, tokens=tokens, clock=clock, tenant=str(tenant.tenant_id)
+            session,
+            tenant.cloud.graph_url,
+            tokens=tokens,
+            clock=clock,
+            tenant=str(tenant.tenant_id),
+            on_wait=on_wait,
         )

@@ -1,0 +1,121 @@
+"""What a person at a terminal meets: a question that Ctrl-C ends, the tenant, waits, and what stays gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from multidict import CIMultiDict
+
+from alerts import ANN, hides
+from halting_scene import Halting, desk_of
+from m365watch.cli.respond_apply import apply_plan, undo_plan
+from m365watch.entra.session import Answer
+from m365watch.errors import Unavailable
+from m365watch.respond.desk import Came
+from m365watch.respond.journal import Journal
+from m365watch.respond.steps import GraphCall
+from m365watch.testing.clock import FakeClock
+from responding_scene import DELETES, RULES, Scene, in_scene
+from test_graph_asked_again import Server, Tokens, answered, client
+
+ASKS = """
+from m365watch.cli.loop import run_in_loop
+from m365watch.cli.respond_apply import ask_on_terminal
+run_in_loop(ask_on_terminal("Do it?"))
+"""
+
+
+def test_ctrl_c_at_a_question_ends_the_command() -> None:
+    """It hung until Enter, for the question was asked in a thread that nobody could end."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", ASKS], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    try:
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(ours, 4096)
+        time.sleep(0.2)  # until it reads
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=20) != 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_the_tenant_is_named_before_anything_is_asked_or_done(tmp_path: Path) -> None:
+    """Two tenants of one provider may have an account of the same name."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("revoke_sessions", user=ANN)
+        said: list[str] = []
+        await asyncio.to_thread(
+            apply_plan, scene.settings, plan, numbers=[], asks=False, even_last=False, say=said.append
+        )
+
+        assert said[0] == f"in the tenant {scene.tenant}, for the alert {plan.alert_id[:8]}:"
+
+    in_scene(tmp_path, test)
+
+
+def test_what_cannot_be_taken_back_is_told(tmp_path: Path) -> None:
+    """`--undo` was silent of it, as if all were as before."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("disable_account", "revoke_sessions", user=ANN)
+        await scene.apply(plan)
+        said: list[str] = []
+        await asyncio.to_thread(undo_plan, scene.settings, plan, formerly=(), asks=False, say=said.append)
+
+        assert said[-1] == f"stays as it is: End all sessions of {ANN}"
+        assert len([line for line in said if line.startswith("stays")]) == 1
+
+    in_scene(tmp_path, test)
+
+
+def test_what_an_earlier_try_may_have_removed_is_told_so(tmp_path: Path) -> None:
+    """A DELETE was done and answered 504: "nothing of that name is there" sent people looking for it."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        plan = scene.plan("remove_inbox_rule", user=ANN, fields=hides(".."))
+        lost = desk_of(plan, Halting(Unavailable("HTTP 504")), scene.journal)
+        assert [one.came for one in await lost.carry_out(plan.steps[0])] == [Came.FAILED]
+        scene.directory.lists[RULES].clear()
+        [told] = await scene.apply(plan)
+
+        assert told.came is Came.MISSING
+        assert "an earlier try whose answer never came may have removed it" in told.label
+
+    in_scene(tmp_path, test)
+
+
+def test_a_wait_is_told_and_a_read_is_asked_again(tmp_path: Path) -> None:
+    """Two minutes without a word look like a hang; a read may be repeated whatever became of it."""
+    busy = Answer(429, CIMultiDict({"Retry-After": "7"}), b"")
+    down, good = Answer(503, CIMultiDict[str](), b""), Answer(200, CIMultiDict[str](), b"{}")
+    clock, waits = FakeClock(jumps=True), list[float]()
+    graph = client(Server(busy, down, good), Tokens(), clock, on_wait=waits.append)
+
+    assert answered(lambda: graph.ask(GraphCall("GET", "/x"))) == {}
+    assert waits == clock.slept_s == [7, 5]
+
+
+def test_a_change_that_may_have_been_done_is_not_sent_again(tmp_path: Path) -> None:
+    """Of what is made twice there are two."""
+    graph = client(Server(Answer(503, CIMultiDict[str](), b"")), Tokens(), FakeClock())
+
+    assert isinstance(answered(lambda: graph.ask(GraphCall("POST", "/x"))), Unavailable)
+
+
+def test_nothing_is_said_to_stay_that_was_not_done(tmp_path: Path) -> None:
+    assert Journal(tmp_path).list_gone("a" * 32) == []
