@@ -71,3 +71,13 @@ def test_sessions_are_ended_again_once_a_new_password_is_given() -> None:
 def test_nothing_is_done_again_where_only_one_of_them_is_done(words: tuple[str, ...]) -> None:
     """There is nothing that the order of the two could spoil."""
     assert [*once_more(plan(*words, user=ANN))] == []
+
+
+def test_what_refuses_to_let_a_member_go_is_said() -> None:
+    """A group that a rule fills, and one that may hold roles, answer no, whatever else may be done."""
+    made = plan("remove_group_member", user=ANN)
+
+    assert says(made, "remove_group_member", "Nobody can be taken out of a group whose members a rule") == [
+        True
+    ]
+    assert says(made, "remove_group_member", "Of a group that may hold roles only") == [True]

@@ -14,6 +14,8 @@ _OWNER = "add owner to group."
 _OWNER_OF_PRINCIPAL = "add owner to service principal."
 _REACH = frozenset({"add application.", "update application."})
 _BY_A_RULE = "Nobody can be taken out of a group whose members a rule chooses: change what the rule asks for."
+_MAY_HOLD_ROLES = "Of a group that may hold roles only RoleManagement.ReadWrite.Directory takes anybody out."
+"""Source: Microsoft Graph, "Remove member", "Permissions"."""
 _GROUP_ID = "ModifiedProperties.Group.ObjectID.new"
 
 
@@ -60,7 +62,7 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
         wished=("RoleManagement.ReadWrite.Directory",),
-        notes=(NOT_BY_GROUP, _BY_A_RULE),
+        notes=(NOT_BY_GROUP, _BY_A_RULE, _MAY_HOLD_ROLES),
     )
 
 
