@@ -12,6 +12,7 @@ from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.lake.filters.mentions import ABOUT
 
 AT_ONCE_MAX = 20_000
 """Of so many records everything is told by one look; of more, each question has a smaller rollup."""
@@ -19,8 +20,9 @@ _NAMED = {"workload": "workload", "operation": "operation", **trails.DIMENSION_O
 
 
 def names_of(view: View) -> list[str]:
-    """By what kinds of mention the view is about something."""
-    return [name for name, _ in view.mentions]
+    """By what kinds of mention the view is about something, in what is shown to whoever looks."""
+    is_bare = not view.access.sees_contents
+    return [f"{trails.SHOWN}{name}" if is_bare and name in ABOUT else name for name, _ in view.mentions]
 
 
 def bound_of(view: View) -> dict[str, str]:

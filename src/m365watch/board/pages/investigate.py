@@ -115,6 +115,8 @@ async def timeline(view: View, sources: Sources) -> Shape:
     """Alerts, workloads, operations, addresses, sessions and applications on one axis of time."""
     step_s = view.range.lane_s
     instants = steps_of(view.range, step_s)
+    if is_unseen(view):
+        return Lanes(instants[0], step_s, len(instants), [], empty=UNSEEN)
     rows, alerts, values = await asyncio.gather(
         _courses(view, sources), _alerts(view, sources), _values(view, sources)
     )
@@ -240,6 +242,8 @@ async def alerts_about(view: View, sources: Sources) -> Shape:
     """The alerts that are about it."""
     if not is_about_something(view):
         return await about(view, sources)
+    if is_unseen(view):
+        return Grid((), (), empty=UNSEEN)
     found = await _alerts(view, sources)
     headings = (
         Heading("Severity"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from m365watch.board.planning import Query
 from m365watch.board.queries.counting import count_if
-from m365watch.lake.filters.mentions import ABOUT, mention_sql
+from m365watch.lake.filters.mentions import ABOUT, mention_sql, shown_mention_sql
 from m365watch.lake.rollups.facts import TRACES
 
 TRAIL_MAX = 200
@@ -45,12 +45,15 @@ RAREST_MAX = 16
 """The rarest of them, where there are too many records for one look at all of it."""
 VALUES_MAX = 1_500
 """Values of one column that two periods are compared by."""
+SHOWN = "shown "
+"""What stands before a kind of mention that is looked for in what is shown to whoever sees no contents."""
 _MENTIONS = {
     **{
         one: mention_sql(one, value=f"${one}", made={"object": "object", "session": "session"})
         for one in ABOUT
     },
     "text": "(contains(lower(raw), $text) OR contains(lower(raw), $escaped))",
+    **{f"{SHOWN}{one}": shown_mention_sql(one, value=f"${one}") for one in ABOUT},
 }
 """Records that something is in which has no column of its own, or not in all kinds of records."""
 

@@ -26,6 +26,19 @@ def mention_sql(name: str, *, value: str, made: dict[str, str]) -> str:
     return _in_mailbox(value, made["object"])
 
 
+def shown_mention_sql(name: str, *, value: str) -> str:
+    """The same, of what is shown of a record to whoever sees no contents: its own text has no part in it.
+
+    `owner`, `app_session` and `device_session` stay of it, and `object` is as it is shown. What was
+    set on a mailbox only that text or a target says, which may be a rule's name too: it is not found.
+    """
+    if name == "session":
+        return f"({value} IN (session, app_session, device_session))"
+    if name == "mailbox":
+        return f"(workload = 'Exchange' AND owner = {value})"
+    return mention_sql(name, value=value, made={"object": "object"})
+
+
 def _in_mailbox(value: str, target: str) -> str:
     """What was done in the mailbox, by whomever, and what was set on it.
 

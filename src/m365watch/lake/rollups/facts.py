@@ -425,8 +425,12 @@ TRACES = Rollup(
         "object": "coalesce(object_id, '')",
         "record": "id",
         "raw": "raw",
+        "owner": f"lower({_told(1)})",
+        "app_session": f"regexp_extract(lower({_told(2)}), '^[0-9a-f-]{{36}}$')",
+        "device_session": f"lower({_named(3, 'SessionId')})",
     },
+    told=("$.MailboxOwnerUPN", "$.AppAccessContext.AADSessionId", "$.DeviceProperties"),
 )
-"""Every record by itself, and what it is about; its own text is read where a query names it."""
+"""Every record by itself, and what it is about; its own text is read where a query names what is made so."""
 KEPT = (ACTIVITY, SIGN_INS, CHANGES, MAILBOXES, FILES)
 """Those that are kept on disk, each with its slices."""
