@@ -17,7 +17,7 @@ from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator, S
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.tenancy.changes import Change, plan_change
-from m365watch.tenancy.note import LINES_MAX, MEMORY, ConfigurationNote
+from m365watch.tenancy.note import LINES_MAX, MEMORY, ConfigurationNote, places_of
 from m365watch.tenancy.watching import FileWatch
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,9 @@ class Reload:
     def take_note(self, change: Change) -> None:
         """The run has by now what `change` says."""
         waits = list(change.needs_restart[:LINES_MAX])
-        self.note = ConfigurationNote(self._clock.now().timestamp(), self.note.file, needs_restart=waits)
+        self.note = ConfigurationNote(
+            self._clock.now().timestamp(), self.note.file, needs_restart=waits, outputs=self.note.outputs
+        )
 
     def refuse(self, error: CollectorError, *, then: str = "") -> None:
         """Say why what the files say changes nothing, and what to do, and `then`."""
@@ -71,6 +73,7 @@ class Reload:
         )
         self.note.refused_s = self._clock.now().timestamp()
         self.note.mistakes = list(mistakes[:LINES_MAX])
+        self.note.fix = f"{fix}{then}"
 
     def ask(self) -> None:
         """Have it done now."""
@@ -139,6 +142,7 @@ class Reloader:
     ) -> None:
         """`settings` are the run's; `apply` brings it to what a change says, `renew` ends it for that."""
         self._reload = reload
+        reload.note.outputs = places_of(settings)
         self._settings = settings
         self._apply = apply
         self._renew = renew

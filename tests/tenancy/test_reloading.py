@@ -148,7 +148,9 @@ def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
         ),
     ]
     assert (broken.mistakes, broken.refused_at is None) == (REFUSED.mistakes, False)
-    assert (mended.mistakes, mended.refused_at) == ([], None)
+    assert broken.fix == AGAIN
+    assert broken.outputs == mended.outputs == {"lake": "the lake in /etc/lake"}
+    assert (mended.mistakes, mended.refused_at, mended.fix) == ([], None, "")
     assert (texts, reads) == ([f"tenants: added {TWO}"], 2)
 
 

@@ -13,6 +13,7 @@ from m365watch.cli.render import count, quoted, span, whole_line
 if TYPE_CHECKING:
     from m365watch.tenancy.note import ConfigurationNote
 
+_FIX = "correct what is named; the file is read again once it is saved"
 LINES_SHOWN_MAX = 6
 """Mistakes, and keys that need a restart, that are shown of each."""
 
@@ -27,7 +28,7 @@ def configuration_lines(note: ConfigurationNote | None, *, now: datetime) -> lis
         text = f"error: {note.file} cannot be used since {age} ago; nothing of it was taken up:"
         lines.append(whole_line(text, style="red"))
         lines += _some(note.mistakes, "mistake", style="red")
-        lines.append(Text("hint: correct what is named; the file is read again once it is saved"))
+        lines.append(whole_line(f"hint: {quoted(note.fix or _FIX)}"))
     if note.needs_restart:
         lines.append(Text("note: the file says what the running collector cannot take up:", style="yellow"))
         lines += _some(note.needs_restart, "key", style="yellow")
@@ -49,5 +50,6 @@ def configuration_document(note: ConfigurationNote | None) -> dict[str, Any] | N
         "loaded_at": instant(note.loaded_at),
         "refused_at": instant(note.refused_at),
         "mistakes": note.mistakes,
+        "fix": note.fix,
         "needs_restart": note.needs_restart,
     }

@@ -119,7 +119,8 @@ def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
         try:
             found = try_table(settings.directory, shape, where=settings.name)
             if shape is AUDIT_TABLE:
-                _require_in_step(means, settings)
+                if means.ledger is not None:
+                    require_in_step(means.ledger, settings, collector=means.collector)
                 seen = f"{settings.directory} can be written; {found}"
                 steps.append(good(Check.OUTPUT, seen, subject=settings.name))
         except OutputUnusable as error:
@@ -130,15 +131,16 @@ def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
     return steps
 
 
-def _require_in_step(means: OutputMeans, settings: LakeSettings) -> None:
-    """Raises: OutputUnusable: lake and ledger are not each other's."""
+def require_in_step(ledger: Path, settings: LakeSettings, *, collector: str) -> None:
+    """Nothing, where a start of the collector of that name would go on with this lake.
+
+    Raises: OutputUnusable: lake and ledger are not each other's.
+    """
     from m365watch.lake.trying import require_in_step
     from m365watch.outputs.lake import app_id_of
 
-    if means.ledger is None:
-        return
-    account = partial(_account, means.ledger, settings.name)
-    app_id = app_id_of(settings.name, means.collector)
+    account = partial(_account, ledger, settings.name)
+    app_id = app_id_of(settings.name, collector)
     require_in_step(settings.directory, app_id, account, where=settings.name)
 
 

@@ -7,6 +7,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from m365watch.config.mistakes import hide_secrets
+from m365watch.config.settings import (
+    ConsoleSettings,
+    DevoHttpSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Settings,
+)
 from m365watch.ledger.reading import remembered
 
 MEMORY = "configuration"
@@ -27,6 +36,10 @@ class ConfigurationNote(msgspec.Struct):
     """Why it failed, one line for each mistake."""
     needs_restart: list[str] = []
     """What the file says and the run cannot take up, one line for each key."""
+    fix: str = ""
+    """What to do about the mistakes."""
+    outputs: dict[str, str] | None = None
+    """Where each output of the run writes, by its name; None from a version that did not keep it."""
 
     def body(self) -> str:
         """As JSON."""
@@ -41,6 +54,25 @@ class ConfigurationNote(msgspec.Struct):
     def refused_at(self) -> datetime | None:
         """When a later reading failed."""
         return None if self.refused_s is None else datetime.fromtimestamp(self.refused_s, UTC)
+
+
+def places_of(settings: Settings) -> dict[str, str]:
+    """Where each output of the settings writes, by its name, in words."""
+    return {one.name: hide_secrets(_place_of(one)) for one in settings.outputs}
+
+
+def _place_of(output: OutputSettings) -> str:
+    match output:
+        case LakeSettings():
+            return f"the lake in {output.directory}"
+        case FilesSettings():
+            return f"files in {output.directory}"
+        case ConsoleSettings():
+            return "standard output"
+        case DevoHttpSettings():
+            return output.endpoint
+        case _:
+            return f"{output.address}:{output.port}"
 
 
 def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -38,7 +39,9 @@ from m365watch.config.placing import has_section, section_text
 from m365watch.config.replacing import FileText, read_whole, replace_whole
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.config.spots import locate
-from m365watch.errors import NeedsOperator, SettingsRefused
+from m365watch.errors import NeedsOperator, OutputUnusable, SettingsRefused
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.preflight.outputs import require_in_step
 from m365watch.values import dataclass
 
 BASES_MAX = 32
@@ -202,8 +205,25 @@ class ConfigurationDesk:
                 mistakes = mistakes_in(section, changed.path, new)
                 return Judged(changed, tuple(mistakes), tuple(old), difference)
             return Judged(changed, (), (*notes, *old), difference)
+        if mistake := self._out_of_step(file, settings, changed.path):
+            return Judged(changed, tuple(mistakes_in(section, changed.path, [mistake])), (), difference)
         notes += _about(settings, changed.path) + self._seen_here(file, changed)
         return Judged(changed, (), tuple(notes), difference, settings)
+
+    def _out_of_step(self, file: FileText, settings: Settings, path: tuple[str, ...]) -> str:
+        """Why the collector would not begin with a lake that is now elsewhere; empty where it would."""
+        lake = _lake_at(settings, path)
+        if lake is None:
+            return ""
+        with suppress(SettingsRefused):
+            before = _lake_at(check_text(file, file.text, environment=self.environment), path)
+            if before is not None and before.directory == lake.directory:
+                return ""
+        try:
+            require_in_step(settings.state_directory / LEDGER_FILE, lake, collector=settings.collector_name)
+        except OutputUnusable as error:
+            return f"{show_path((*path, 'config', 'directory'))}: {error.what}; {error.fix}"
+        return ""
 
     def _mistakes_before(self, file: FileText) -> frozenset[str]:
         try:
@@ -219,6 +239,11 @@ class ConfigurationDesk:
         except SettingsRefused as error:
             return [f"as the board sees it, {one}" for one in error.mistakes]
         return []
+
+
+def _lake_at(settings: Settings, path: tuple[str, ...]) -> LakeSettings | None:
+    found = (one for one in settings.outputs if path[:2] == ("outputs", one.name))
+    return next((one for one in found if isinstance(one, LakeSettings)), None)
 
 
 def _kept_under(settings: Settings, number: int) -> Kept:

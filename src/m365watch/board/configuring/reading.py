@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class Standing:
     """Whether the file was written after it was read last."""
     mistakes: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
+    fix: str = ""
+    """What to do about the mistakes."""
+    outputs: Mapping[str, str] | None = None
+    """Where each output of the run writes, by its name; None where that is not known."""
     mark: str = ""
     """Another one whenever the file, the run, or what the run made of the file is another."""
 
@@ -85,6 +90,8 @@ def _standing(settings: Settings) -> Standing:
         runs and written_at is not None and written_at.timestamp() > read_s,
         tuple(note.mistakes) if note.refused_s is not None else (),
         tuple(note.needs_restart),
+        note.fix,
+        note.outputs,
         f"{runs} {written_at} {note.loaded_s} {note.refused_s}",
     )
 

@@ -17,6 +17,7 @@ from m365watch.board.configuring.reading import Refused, Standing, read_current,
 from m365watch.board.configuring.standing import InputText, OutputText, inputs_of, outputs_of
 from m365watch.board.instances import Act, Instance, Instances, Past, PastShown, ServiceShown, Trial
 from m365watch.board.ledger_reader import list_outputs, see_collector, sees_every_tenant
+from m365watch.board.pages.health_words import sentence
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Empty, Shape, Tile, Tiles, Way
 from m365watch.board.sources import Sources
@@ -25,9 +26,11 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import MARK
+from m365watch.errors import SettingsRefused
 from m365watch.feed.answers import CONTENT_LIFE
 from m365watch.model import Feed, Service
 from m365watch.progress import FeedProgress, OutputProgress
+from m365watch.tenancy.note import places_of
 from m365watch.tenancy.standing import TenantStanding, TenantState
 
 TENANTS_NAMED_MAX = 3
@@ -165,7 +168,8 @@ async def inputs(view: View, sources: Sources) -> Shape:
     if len(rows) > IN_ORDER_MAX:
         rows.sort(key=lambda row: (_WORST.index(row.tone), row.name))
     refused = [f"The collector refuses the file: {one}" for one in run.mistakes]
-    return Instances(rows, current.base, new, [*refused, *run.needs_restart])
+    cure = [_cure(run)] if refused and run.fix else []
+    return Instances(rows, current.base, new, [*refused, *cure, *run.needs_restart])
 
 
 class _Known:
@@ -296,14 +300,50 @@ async def outputs(view: View, sources: Sources) -> Shape:
         found = outputs_of(current.file.text, suffix=current.file.suffix)
     except Unreadable as error:
         return Instances((), "", empty=Empty(str(error)))
-    states = {name: _output_state(name, progress, run) for name in ("lake", *(one.name for one in found))}
+    places = await asyncio.to_thread(_places_in_file, sources)
+    names = ("lake", *(one.name for one in found))
+    states = {name: _not_taken_up(name, places, run) or _output_state(name, progress, run) for name in names}
     on = [one.name for one in found if one.is_on]
     rows = [_output_row(view, one, states[one.name], is_last=on == [one.name]) for one in found]
     if not found:
         rows = [_default_lake(view, states["lake"])]
     types = ("lake", "files", "devo_platform", "devo_http", "syslog", "console")
     new = [Way(f"New {one}", view.url("/instance", instance="outputs", template=one)) for one in types]
-    return Instances(rows, current.base, new, note=OUTPUTS_COUNT)
+    return Instances(rows, current.base, new, _left_out(places, run), note=OUTPUTS_COUNT)
+
+
+def _places_in_file(sources: Sources) -> dict[str, str] | None:
+    """Where the file says by now that each output writes; None while it has mistakes."""
+    try:
+        return places_of(sources.desk.settings_now(sources.settings))
+    except SettingsRefused:
+        return None
+
+
+def _left_out(places: Mapping[str, str] | None, run: Standing) -> list[str]:
+    """The outputs that a run still has, and the file names no more."""
+    if not run.unread or places is None:
+        return []
+    return [
+        f"The collector goes on with {name}, which the file names no more: {place}."
+        for name, place in (run.outputs or {}).items()
+        if name not in places
+    ]
+
+
+def _cure(run: Standing) -> str:
+    return sentence(run.fix.replace("`", ""))
+
+
+def _not_taken_up(name: str, places: Mapping[str, str] | None, run: Standing) -> _OutputState | None:
+    """What is said of an output that the run has not, or has elsewhere; None where it has it so."""
+    if not run.unread or run.outputs is None:
+        return None
+    had = run.outputs.get(name)
+    if had is not None and (places is None or places.get(name) == had):
+        return None
+    goes_on = "has no such output" if had is None else f"goes on with {had}"
+    return _OutputState("in the file", "medium", f"{run.unread}, and {goes_on}", _cure(run))
 
 
 def _default_lake(view: View, shown: _OutputState) -> Instance:

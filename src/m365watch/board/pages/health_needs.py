@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from m365watch.board.access import Role
+from m365watch.board.configuring.reading import Standing, read_standing
 from m365watch.board.lake_reader import LAKE_BACK
 from m365watch.board.ledger_reader import (
     FEEDS_READ_MAX,
@@ -74,10 +75,12 @@ async def needs(view: View, sources: Sources) -> Listing:
         return Listing((), empty=no_ledger(view, sources))
     seen = outputs.values() if sees_every_tenant(view) else ()
     named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
+    run = await read_standing(view, sources) if sees_every_tenant(view) else None
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
     rows = [
         *_of_lake(view, await sources.lost_lake()),
         *_of_alerts(await sources.alerts_trouble()),
+        *([] if run is None else _of_configuration(run)),
         *_of_collector(tenants, collector, view.now, command=sources.command(view, "run")),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
@@ -109,6 +112,14 @@ def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
         return []
     return [
         Said(sentence(trouble.what), note=sentence((trouble.fix or "").replace("`", "")), tone="critical")
+    ]
+
+
+def _of_configuration(run: Standing) -> list[Said]:
+    note = sentence(run.fix.replace("`", ""))
+    return [
+        Said(sentence(f"The collector refuses the configuration: {one}"), note=note, tone="critical")
+        for one in run.mistakes[:1]
     ]
 
 
