@@ -16,8 +16,8 @@ from m365watch.completeness.hours import FeedHours, find_hours
 from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.completeness.watch import silent_feeds
-from m365watch.config.settings import Settings
-from m365watch.errors import LedgerHeld
+from m365watch.config.settings import LakeSettings, Settings
+from m365watch.errors import LedgerHeld, LedgerUnusable
 from m365watch.expiry.memory import KnownApplication, known_applications
 from m365watch.ledger.account import (
     BlobsAsked,
@@ -84,6 +84,26 @@ def has_delivered(settings: Settings, output: str) -> bool:
     """
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return last_batch(connection, output) > 0
+
+
+def has_had_records(settings: Settings, lake: Path) -> bool:
+    """Whether the ledger has delivered anything to the lake; to one that is no output any more it has."""
+    names = [one.name for one in settings.outputs if isinstance(one, LakeSettings) and one.directory == lake]
+    with suppress(LedgerUnusable):
+        return not names or has_delivered(settings, names[0])
+    return False
+
+
+def refuse_lost_lake(settings: Settings, lake: Path) -> None:
+    """Nothing, where the lake is there, or new.
+
+    Raises: LakeUnusable: the ledger has delivered to it, and it is gone; or it is closed to this user.
+    """
+    from m365watch.lake.files import is_made, require_open
+    from m365watch.lake.schema import AUDIT
+
+    require_open(lake)
+    is_made(lake / AUDIT, is_acknowledged=has_had_records(settings, lake))
 
 
 def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:

@@ -27,10 +27,19 @@ from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
 from m365watch.lake.erasure import Erased, Erasure, Found, Verified
-from m365watch.lake.files import WAIT_FOR_LAKE_S, Progress, hold_lake, require_lake
+from m365watch.lake.files import (
+    WAIT_FOR_LAKE_S,
+    Progress,
+    hold_lake,
+    no_lake,
+    require_lake,
+    require_open,
+)
+from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.merging import Compacted, compact
 from m365watch.lake.persons import Person
 from m365watch.lake.retention import Retained, retain
+from m365watch.lake.schema import AUDIT
 from m365watch.lake.vacuuming import Vacuumed, vacuum
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.ledger.keeping import output_account
@@ -66,14 +75,15 @@ def _held(lake: LakeSettings, clock: Clock) -> Iterator[Path]:
 
     Raises: LakeMissing; LakeHeld; LakeUnusable.
     """
-    with _named(lake), hold_lake(lake.directory, clock=clock, wait_s=WAIT_FOR_LAKE_S):
-        yield lake.directory
+    with _named(lake):
+        require_lake(lake.directory)
+        with hold_lake(lake.directory, clock=clock, wait_s=WAIT_FOR_LAKE_S):
+            yield lake.directory
 
 
 @contextmanager
 def _named(lake: LakeSettings) -> Iterator[None]:
     try:
-        require_lake(lake.directory)
         yield
     except WRITE_FAILURES as failure:
         cause = cause_of(lake.directory, failure)
@@ -109,18 +119,28 @@ def retain_lake(lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Pr
 def check_whole_lake(
     settings: Settings, lake: LakeSettings, *, reads_all: bool, progress: Progress
 ) -> Checked:
-    """Look whether the lake is whole, and in step with the ledger. Raises: LakeMissing; LakeUnusable."""
+    """Look whether the lake is whole, and in step with the ledger. Raises: LakeMissing; LakeUnusable.
+
+    One that is gone is a problem like others, and its other tables are looked at.
+    """
     app_id = app_id_of(lake.name, settings.collector_name)
     path = settings.state_directory / LEDGER_FILE
     with _named(lake):
         # The ledger first and last: beside a running collector both only grow, and the lake is ahead.
+        require_open(lake.directory)
         before = _account(path, lake.name)
+        is_acknowledged = before is not None and before[0] > 0
+        standing = standing_of(lake.directory / AUDIT, is_acknowledged=is_acknowledged)
+        if standing is Standing.NEW:
+            raise no_lake(lake.directory)
         in_lake = last_batch_of(lake.directory, app_id)
         after = _account(path, lake.name)
-        found = check_lake(lake.directory, reads_all=reads_all, progress=progress)
+        found = check_lake(
+            lake.directory, reads_all=reads_all, progress=progress, is_acknowledged=is_acknowledged
+        )
     if before is None or after is None:
         found.add(f"{path}: the ledger cannot be read, so that batches were not compared")
-    elif in_lake is not None:
+    elif in_lake is not None and standing is Standing.THERE:
         check_account(found, Account(app_id, before[0], after[1]), in_lake=in_lake)
     return found
 
@@ -142,6 +162,7 @@ def asked_before(lake: LakeSettings) -> Asked | None:
 def look_for(lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress) -> Found:
     """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable."""
     with _named(lake):
+        require_lake(lake.directory)
         return Erasure(lake.directory, asked, clock=clock, progress=progress).look()
 
 

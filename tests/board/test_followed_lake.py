@@ -18,13 +18,14 @@ import m365watch.tenancy.watching
 from asking import sources_of, view_of
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_following import follow_lake
-from m365watch.board.lake_reader import LAKE_GONE, FactsReader
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.serving import Listening
 from m365watch.board.sources import Sources
 from m365watch.boarding import serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
+from m365watch.lake.lost_commits import LAKE_GONE
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 

@@ -16,6 +16,7 @@ import pytest
 from asking import ask, board_of, document_of, view_of
 from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
+from m365watch.board.emptiness import no_records
 from m365watch.board.exporting import csv_of
 from m365watch.board.instances import Instances
 from m365watch.board.lake_reader import FactsReader
@@ -255,6 +256,22 @@ def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: 
     for url in (f"/panel/{one}" for one in pages):
         assert "the lake is gone" in asyncio.run(ask(board, url)).text.lower(), url
     assert asyncio.run(ask(board, "/api/v1/overview/figures")).status == 503
+
+
+def test_a_lake_whose_log_is_gone_is_called_so(sources: Sources, tmp_path: Path) -> None:
+    """And not moved; an emptied folder of the log was called a lake without records."""
+    (tmp_path / "lake" / "audit" / "_delta_log").mkdir(parents=True)
+    folder = tmp_path / "lake" / "audit" / "day=2026-11-17"
+    folder.mkdir()
+    (folder / "merged-1.parquet").write_bytes(b"")
+    gone = replace(sources, facts=FactsReader(tmp_path / "lake"))
+
+    with running(gone):
+        [said] = asyncio.run(health_needs.needs(view_of(), gone)).rows
+        empty = asyncio.run(no_records(view_of(), gone))
+
+    assert said.text == empty.why == "audit/_delta_log has no commit, but files of records lie beside it."
+    assert str(said.note) == empty.then
 
 
 def test_a_lake_that_goes_while_it_is_read_is_told_too(sources: Sources, tmp_path: Path) -> None:

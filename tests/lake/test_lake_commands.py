@@ -26,7 +26,7 @@ from keeping_lake import (
 from lake_place import records_of
 from m365watch.cli.failures import exit_code_of
 from m365watch.cli.program import app
-from m365watch.errors import LakeHeld, LakeMissing, SettingsRefused
+from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable, SettingsRefused
 from m365watch.lake.erasing_note import Asked, open_note
 from m365watch.lake.files import WAIT_FOR_LAKE_S, hold_lake
 from m365watch.lake.writer import AuditWriter
@@ -259,5 +259,7 @@ def test_a_lake_that_is_not_there_or_is_held_is_an_error(place: Path) -> None:
             pass
     (place / "lake").rename(place / "away")
 
+    assert isinstance(call(place, "compact").exception, LakeUnusable)
+    (place / "state" / "ledger.sqlite").unlink()
     assert isinstance(call(place, "compact").exception, LakeMissing)
     assert exit_code_of(LakeHeld("x", fix="y")) == 4

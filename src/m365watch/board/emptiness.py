@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.dimensions import dimension_words, value_words
-from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE
 from m365watch.board.narrowing import NOT, NOT_NARROWED, is_no_address
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.shapes import Empty
@@ -38,8 +37,10 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
         )
     if view.tenants == ():
         return Empty("Your role sees no tenant that this view asks for.", "Take the tenant out of the view.")
-    if await sources.lost_lake() is not None:
-        return Empty(f"{LAKE_GONE[:1].upper()}{LAKE_GONE[1:]}.", f"{LAKE_BACK[:1].upper()}{LAKE_BACK[1:]}.")
+    lost = await sources.lost_lake()
+    if lost is not None:
+        what = lost.what.replace("the lake", "The lake", 1)
+        return Empty(f"{what}.", f"{lost.fix[:1].upper()}{lost.fix[1:]}.")
     if not (await sources.facts.snapshot()).days:
         if await sources.has_had_records():
             return Empty(EMPTIED, _TAKEN_OUT)

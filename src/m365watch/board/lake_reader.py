@@ -40,8 +40,10 @@ from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
 from m365watch.lake.damage import is_of_a_file
 from m365watch.lake.files import commits_named, list_files, open_table
+from m365watch.lake.lost_commits import LAKE_GONE, Standing, standing_of
 from m365watch.lake.rollups.facts import HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.lake.unsound import LAKE_BACK
 from m365watch.values import dataclass
 
 THREADS = 2
@@ -63,8 +65,6 @@ _NAMED = re.compile(r"\$([a-z_]\w*)")
 
 Row = tuple[Any, ...]
 EMPTY = Snapshot(-1, {})
-LAKE_GONE = "the lake is gone: its folder is not where it was"
-LAKE_BACK = "put the folder back, or correct the output's path in the configuration"
 
 
 @dataclass(slots=True, eq=False)
@@ -150,9 +150,14 @@ class FactsReader:
                     del self._asking[key]
 
     @property
+    def standing(self) -> Standing:
+        """Whether the table is where it is looked for, as far as can be seen without the ledger."""
+        return standing_of(self.lake / AUDIT)
+
+    @property
     def is_there(self) -> bool:
-        """Whether the table's folder is where it is looked for."""
-        return self._commits.is_dir()
+        """Whether it is."""
+        return self.standing is Standing.THERE
 
     async def snapshot(self) -> Snapshot:
         """The table as it is now."""

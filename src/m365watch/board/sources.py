@@ -15,7 +15,7 @@ from m365watch.board.alert_memory import AlertMemory
 from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
-from m365watch.board.lake_reader import LAKE_BACK, LAKE_GONE, FactsReader, Row
+from m365watch.board.lake_reader import FactsReader, Row
 from m365watch.board.name_memory import NameMemory
 from m365watch.board.own_figures import Requests
 from m365watch.board.planning import Query
@@ -26,7 +26,7 @@ from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import NO_PLAN, alert_for
 from m365watch.clock import Clock
-from m365watch.config.settings import LakeSettings, Settings
+from m365watch.config.settings import Settings
 from m365watch.detect.alert import Alert
 from m365watch.detect.desk import (
     AlertsAsked,
@@ -47,13 +47,16 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
-from m365watch.inspection import has_delivered, read_status, read_tenants
+from m365watch.inspection import has_had_records, read_status, read_tenants
 from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
+from m365watch.lake.lost_commits import Standing
 from m365watch.lake.reader import QueryAnswer
+from m365watch.lake.schema import AUDIT
 from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.lake.unsound import Cause, cause_of_loss
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
@@ -148,19 +151,17 @@ class Sources:
         await self._require_lake()
         return await self.facts.ask(view, query, **given)
 
-    async def lost_lake(self) -> Path | None:
-        """Where the lake was; None while it is there, and before anything was delivered to it."""
-        if self.facts is None or self.facts.is_there:
+    async def lost_lake(self) -> Cause | None:
+        """That the lake is gone, and what to do; None while it is there, and before any delivery to it."""
+        if self.facts is None or (standing := self.facts.standing) is Standing.THERE:
             return None
-        return self.facts.lake if await self.has_had_records() else None
+        is_lost = standing is Standing.LOST or await self.has_had_records()
+        return cause_of_loss(self.facts.lake / AUDIT) if is_lost else None
 
     async def has_had_records(self) -> bool:
-        """Whether the lake that is shown was ever delivered anything; one that is no output any more was."""
-        lakes = [one for one in self.settings.outputs if isinstance(one, LakeSettings)]
-        names = [one.name for one in lakes if one.directory == self.lake]
-        with suppress(LedgerUnusable):
-            return not names or await asyncio.to_thread(has_delivered, self.settings, names[0])
-        return False
+        """Whether the lake that is shown was ever delivered anything."""
+        lake = self.lake
+        return lake is not None and await asyncio.to_thread(has_had_records, self.settings, lake)
 
     async def has_delivered(self) -> bool:
         """Whether any output was ever delivered a record."""
@@ -170,8 +171,9 @@ class Sources:
         return False
 
     async def _require_lake(self) -> None:
-        if await self.lost_lake() is not None:
-            raise LakeMissing(LAKE_GONE, fix=LAKE_BACK)
+        lost = await self.lost_lake()
+        if lost is not None:
+            raise LakeMissing(lost.what, fix=lost.fix)
 
     async def find_hits(self, view: View, term: Term | None, *, before_s: int | None, rows: int) -> PartFound:
         """The records of the view that a filter holds for, in the newest part of the lake before `before_s`.

@@ -332,9 +332,12 @@ def rebuild(
     from m365watch.cli.lake_view import ProgressLine
     from m365watch.cli.render import count
     from m365watch.clock import SystemClock
-    from m365watch.detecting import rebuild_by_hand
+    from m365watch.detecting import lakes_of, rebuild_by_hand
+    from m365watch.inspection import refuse_lost_lake
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
+    for lake in lakes_of(settings):
+        refuse_lost_lake(settings, lake)
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
     clock = SystemClock()
     with ProgressLine(clock) as progress:

@@ -105,10 +105,12 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     from m365watch.detecting import knowledge_of, load_exceptions
     from m365watch.errors import SettingsRefused
     from m365watch.hunting import HuntAsked
+    from m365watch.inspection import refuse_lost_lake
 
     if settings.lake_directory is None:
         fix = "add an output of type lake; only what is in a lake can be looked at again"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
+    refuse_lost_lake(settings, settings.lake_directory)
     library = _library(settings, [Path(one) for one in names if is_there(Path(one))])
     chosen = _chosen(library, names)
     rules = with_sources(chosen, library)

@@ -44,6 +44,17 @@ def _settings_of(
     return settings, choose_lake(settings, output)
 
 
+def _lake_of(
+    config: Path | None, job: Path | None, collector: Path | None, output: str | None
+) -> tuple[Settings, LakeSettings]:
+    """The same, for who works with it. Raises: LakeUnusable: it is gone."""
+    from m365watch.inspection import refuse_lost_lake
+
+    settings, chosen = _settings_of(config, job, collector, output)
+    refuse_lost_lake(settings, chosen.directory)
+    return settings, chosen
+
+
 @lake.command()
 def retain(
     config: ConfigOption = None,
@@ -67,7 +78,7 @@ def retain(
     from m365watch.errors import SettingsRefused
     from m365watch.keeping import retain_lake
 
-    settings, chosen = _settings_of(config, job, collector_file, output)
+    settings, chosen = _lake_of(config, job, collector_file, output)
     if not chosen.retention.is_set:
         raise SettingsRefused(
             [f"outputs.{chosen.name}.config.retention: is missing"],
@@ -105,7 +116,7 @@ def compact(
     from m365watch.clock import SystemClock
     from m365watch.keeping import compact_lake
 
-    _, chosen = _settings_of(config, job, collector_file, output)
+    _, chosen = _lake_of(config, job, collector_file, output)
     clock = SystemClock()
     with ProgressLine(clock) as progress:
         found = compact_lake(chosen, clock=clock, progress=progress)
@@ -154,7 +165,7 @@ def vacuum(
         )
     if keep_hours < SAFE_HOURS_MIN:
         sys.stderr.write("warning: queries that are running, and readers of older versions, may fail\n")
-    _, chosen = _settings_of(config, job, collector_file, output)
+    _, chosen = _lake_of(config, job, collector_file, output)
     clock = SystemClock()
     with ProgressLine(clock) as progress:
         found = vacuum_lake(chosen, keep_hours=keep_hours, dry_run=dry_run, clock=clock, progress=progress)
@@ -177,6 +188,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check that every file is there and whole, and that lake and ledger agree on what was delivered.
+
+    A batch that has gone from the middle of the table's log is named too, from its last checkpoint on.
 
     Exit codes: 0 nothing found; 1 something was found, or the check failed; 2 the configuration is wrong.
     """
@@ -236,7 +249,7 @@ def erase(
     Exit codes: 0 erased and verified; 1 failed, or something is left, or waits for the lake in its queue:
     repeat it; 2 usage, or the configuration is wrong; 4 other upkeep is at work.
     """
-    settings, chosen = _settings_of(config, job, collector_file, output)
+    settings, chosen = _lake_of(config, job, collector_file, output)
     if resume:
         asked = _asked_before(chosen)
         if asked is None:

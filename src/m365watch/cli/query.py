@@ -76,11 +76,14 @@ def query(
 
 
 def lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
-    """The lake of a configuration. Raises: SettingsRefused: it has none."""
+    """The lake of a configuration. Raises: SettingsRefused: it has none. LakeUnusable: it is gone."""
+    from m365watch.inspection import refuse_lost_lake
+
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
+    refuse_lost_lake(settings, settings.lake_directory)
     return settings.lake_directory
 
 

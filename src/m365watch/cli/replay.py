@@ -18,6 +18,9 @@ from m365watch.cli.periods import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from m365watch.config.settings import Settings
     from m365watch.model import FeedContent
     from m365watch.replaying import ReplayOutcome
 
@@ -65,7 +68,7 @@ def replay(
     from m365watch.replaying import Replay, find_tenants
 
     period = parse_period(start, end, now=SystemClock().now())
-    settings = read_settings(config, job=job, collector=collector_file)
+    settings = _settings_of(config, job, collector_file)
     asked = ScanAsked(
         period,
         Clock.RECEIVED if received else Clock.CREATED,
@@ -82,6 +85,16 @@ def replay(
     outcome, signal_code = run_errand(one, quiet=quiet)
     _show(outcome, as_json=as_json, stdout_is_free=not one.writes_records)
     raise typer.Exit(signal_code if signal_code is not None and not outcome.is_done else outcome.exit_code)
+
+
+def _settings_of(config: Path | None, job: Path | None, collector: Path | None) -> Settings:
+    """The settings, whose lake is not lost. Raises: LakeUnusable."""
+    from m365watch.inspection import refuse_lost_lake
+
+    settings = read_settings(config, job=job, collector=collector)
+    if settings.lake_directory is not None:
+        refuse_lost_lake(settings, settings.lake_directory)
+    return settings
 
 
 def _content_types(service: list[str] | None) -> frozenset[FeedContent]:

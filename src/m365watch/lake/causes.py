@@ -8,7 +8,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from m365watch.lake.checking import list_file_faults
-from m365watch.lake.lost_commits import are_commits_lost
+from m365watch.lake.lost_commits import CommitsLost, Standing, standing_of
 from m365watch.lake.schema import TABLES, TableShape
 from m365watch.lake.unsound import (
     BACK_FIX,
@@ -29,6 +29,8 @@ def cause_of(lake: Path, failure: BaseException) -> Cause:
 
     Looks at the tables' logs and at the end of each file; reads no record.
     """
+    if isinstance(failure, CommitsLost):
+        return cause_of_loss(failure.table_directory)
     cause = refusal_of(lake, failure) or find_fault(lake)
     if cause is not None:
         return cause
@@ -41,10 +43,10 @@ def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | Non
     for shape in tables:
         table = lake / shape.name
         try:
-            if not DeltaTable.is_deltatable(str(table)):
-                if are_commits_lost(table):
-                    return cause_of_loss(table)
-            else:
+            standing = standing_of(table)
+            if standing is Standing.LOST:
+                return cause_of_loss(table)
+            if standing is Standing.THERE:
                 for path, reason in list_file_faults(table, DeltaTable(table)):
                     return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
         except WRITE_FAILURES as failure:

@@ -20,7 +20,7 @@ from m365watch.lake.files import (
     list_known_files,
 )
 from m365watch.lake.following import list_lost_batches
-from m365watch.lake.lost_commits import are_commits_lost
+from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.rollups.checking import rollup_problems
 from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
@@ -84,7 +84,7 @@ class Account:
 
 def last_batch_of(lake: Path, app_id: str) -> int | None:
     """The number of the output's last batch in the lake, 0 for none; None where its log cannot be read."""
-    if not DeltaTable.is_deltatable(str(lake / AUDIT)):
+    if standing_of(lake / AUDIT) is not Standing.THERE:
         return 0
     try:
         return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
@@ -104,19 +104,22 @@ def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
         )
 
 
-def check_lake(lake: Path, *, reads_all: bool, progress: Progress) -> Checked:
+def check_lake(lake: Path, *, reads_all: bool, progress: Progress, is_acknowledged: bool = False) -> Checked:
     """Look at every file that the newest version names, and at the rollups; with `reads_all`, at every row.
 
+    `is_acknowledged` says that the ledger has delivered a batch to `audit`.
     Works beside a running collector. One file's footer, or one chunk of its rows, is in memory at a time.
 
     Raises: LakeUnusable; any of WRITE_FAILURES: the log itself cannot be read.
     """
     found = Checked()
     for shape in TABLES:
-        if are_commits_lost(lake / shape.name):
+        is_filled = is_acknowledged and shape.name == AUDIT
+        standing = standing_of(lake / shape.name, is_acknowledged=is_filled)
+        if standing is Standing.LOST:
             cause = cause_of_loss(lake / shape.name)
             found.add(f"{cause.what}: {cause.fix}")
-        elif DeltaTable.is_deltatable(str(lake / shape.name)):
+        elif standing is Standing.THERE:
             _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
     for problem in rollup_problems(lake, lambda path: _problem_of_rollup(path, reads_all=reads_all)):
         found.add(problem)

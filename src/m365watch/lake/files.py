@@ -33,7 +33,7 @@ from m365watch.lake.commits import (
     sync_commits,
     sync_found,
 )
-from m365watch.lake.lost_commits import are_commits_lost
+from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.lake.unsound import cause_in_commits, cause_of_loss
@@ -113,14 +113,13 @@ def commits_named(directory: Path) -> Iterator[None]:
         ) from failure
 
 
-def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
+def open_table(lake: Path, shape: TableShape, *, is_acknowledged: bool = False) -> DeltaTable | None:
     """The table as it stands now; None where nothing was ever written to it.
 
     Raises: LakeUnusable: its log is gone or cannot be read, or another engine hides rows of it in a way that
     this version does not know.
     """
-    if not DeltaTable.is_deltatable(str(lake / shape.name)):
-        refuse_lost_commits(lake / shape.name)
+    if not is_made(lake / shape.name, is_acknowledged=is_acknowledged):
         return None
     with commits_named(lake / shape.name):
         table = DeltaTable(lake / shape.name)
@@ -133,11 +132,13 @@ def open_table(lake: Path, shape: TableShape) -> DeltaTable | None:
     return table
 
 
-def refuse_lost_commits(table_directory: Path) -> None:
-    """Nothing, where there never was a table. Raises: LakeUnusable."""
-    if are_commits_lost(table_directory):
+def is_made(table_directory: Path, *, is_acknowledged: bool = False) -> bool:
+    """Whether the table is there; else it is new. Raises: LakeUnusable: it was there (`standing_of`)."""
+    standing = standing_of(table_directory, is_acknowledged=is_acknowledged)
+    if standing is Standing.LOST:
         cause = cause_of_loss(table_directory)
         raise LakeUnusable(cause.what, fix=cause.fix, where=str(table_directory.parent))
+    return standing is Standing.THERE
 
 
 def require_lake(lake: Path) -> None:
@@ -145,14 +146,23 @@ def require_lake(lake: Path) -> None:
 
     Raises: LakeMissing; LakeUnusable: its log is gone, or this user may not see whether there is.
     """
+    require_open(lake)
+    if not is_made(lake / AUDIT_TABLE.name):
+        raise no_lake(lake)
+
+
+def no_lake(lake: Path) -> LakeMissing:
+    """What is said of a lake that was never made."""
+    return LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
+
+
+def require_open(lake: Path) -> None:
+    """Nothing, where this user may see whether there is a lake. Raises: LakeUnusable."""
     table = lake / AUDIT_TABLE.name
     for folder in (lake, table, commits_of(table)):
         if closed := why_shut(folder):
             fix = "run this as the user whose lake it is, or let this one in"
             raise LakeUnusable(f"it cannot be read: {closed}", fix=fix, where=str(folder))
-    if not DeltaTable.is_deltatable(str(table)):
-        refuse_lost_commits(table)
-        raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lake))
 
 
 def hides_rows(table: DeltaTable) -> bool:

@@ -33,7 +33,7 @@ import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from m365watch.lake.lost_commits import CommitsLost, require_commits
+from m365watch.lake.lost_commits import CommitsLost, Standing, standing_of
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 from m365watch.plain import plain
@@ -268,8 +268,10 @@ def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
     """
     directory = lake / shape.name
     files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
-    if not DeltaTable.is_deltatable(str(directory)):
-        require_commits(directory)
+    standing = standing_of(directory)
+    if standing is Standing.LOST:
+        raise CommitsLost(directory)
+    if standing is Standing.NEW:
         return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
     delta = DeltaTable(directory)
     if shape is AUDIT_TABLE and not _OUR_COLUMNS.issubset(field.name for field in delta.schema().fields):

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
-from m365watch.errors import LakeMissing, OutputUnavailable
+from m365watch.errors import OutputUnavailable
 from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.causes import cause_of
-from m365watch.lake.files import list_files, refuse_lost_commits
+from m365watch.lake.files import is_made, list_files, no_lake
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
@@ -234,11 +234,8 @@ class LakeScan:
 
     def _dataset(self) -> ds.Dataset:
         """The table as it is now: files that upkeep has merged meanwhile are read under their new names."""
-        if not DeltaTable.is_deltatable(str(self._directory / AUDIT)):
-            refuse_lost_commits(self._directory / AUDIT)
-            raise LakeMissing(
-                "there is no lake here", fix="run `m365watch run` first", where=str(self._directory)
-            )
+        if not is_made(self._directory / AUDIT):
+            raise no_lake(self._directory)
         if self._table is None or self._rows is None:
             self._table = DeltaTable(self._directory / AUDIT)
             self._rows = self._table.to_pyarrow_dataset()

@@ -41,13 +41,14 @@ def require_in_step(
     raise OutputUnusable(cause.what, fix=cause.fix, where=where)
 
 
-def try_table(directory: Path, shape: TableShape, *, where: str) -> str:
+def try_table(directory: Path, shape: TableShape, *, where: str, is_acknowledged: bool = False) -> str:
     """What is there of the lake's table, in a few words; of each file its end is looked at.
 
+    `is_acknowledged` says that the ledger has delivered a batch to it.
     Raises: OutputUnusable: the table or a file of it cannot be read, or is not this version's.
     """
     try:
-        table = open_table(directory, shape)
+        table = open_table(directory, shape, is_acknowledged=is_acknowledged)
         if table is None:
             return "no table there yet"
         present = pa.schema(table.schema().to_arrow()).names

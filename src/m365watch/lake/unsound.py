@@ -14,7 +14,7 @@ import pyarrow as pa
 from m365watch.durable import size_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import commits_of, list_torn
-from m365watch.lake.lost_commits import are_commits_lost, said_of
+from m365watch.lake.lost_commits import LAKE_GONE, are_commits_lost, said_of
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer import plain_reason, system_number_of
 from m365watch.values import dataclass
@@ -29,6 +29,7 @@ _FIXES = {
     COLLECTORS_OUT: _AWAY + "the next start of `m365watch run` begins a new one, without these notices",
     BOARD_TRAIL: _AWAY + "the board begins a new one; keep this one, its lines are nowhere else",
 }
+LAKE_BACK = "put the folder back, or correct the output's path in the configuration"
 ROOM_FIX = "see to it that the directory can be written and that its disk has room"
 NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
@@ -94,8 +95,9 @@ def cause_in_commits(table: Path, failure: BaseException) -> Cause:
 
 
 def cause_of_loss(table: Path) -> Cause:
-    """What is to be said and done where `are_commits_lost`."""
-    return Cause(said_of(table), back_fix(table.name))
+    """What is to be said and done of a table that is `Standing.LOST`."""
+    said = said_of(table)
+    return Cause(said, LAKE_BACK if said == LAKE_GONE else back_fix(table.name))
 
 
 def why_newer(table: Path, failure: BaseException) -> Cause | None:

@@ -117,7 +117,8 @@ def _try_lake(means: OutputMeans, settings: LakeSettings) -> list[Checked]:
     steps = []
     for shape in TABLES:
         try:
-            found = try_table(settings.directory, shape, where=settings.name)
+            is_filled = shape is AUDIT_TABLE and _has_delivered(means, settings)
+            found = try_table(settings.directory, shape, where=settings.name, is_acknowledged=is_filled)
             if shape is AUDIT_TABLE:
                 if means.ledger is not None:
                     require_in_step(means.ledger, settings, collector=means.collector)
@@ -142,6 +143,11 @@ def require_in_step(ledger: Path, settings: LakeSettings, *, collector: str) -> 
     account = partial(_account, ledger, settings.name)
     app_id = app_id_of(settings.name, collector)
     require_in_step(settings.directory, app_id, account, where=settings.name)
+
+
+def _has_delivered(means: OutputMeans, settings: LakeSettings) -> bool:
+    account = None if means.ledger is None else _account(means.ledger, settings.name)
+    return account is not None and account[0] > 0
 
 
 def _account(ledger: Path, output: str) -> tuple[int, int] | None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from m365watch.board.access import Role
 from m365watch.board.configuring.reading import Standing, read_standing
-from m365watch.board.lake_reader import LAKE_BACK
 from m365watch.board.ledger_reader import (
     FEEDS_READ_MAX,
     CollectorSeen,
@@ -41,6 +39,7 @@ from m365watch.errors import OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
+from m365watch.lake.unsound import Cause
 from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.tenancy.standing import TenantStanding, TenantState
 
@@ -78,7 +77,7 @@ async def needs(view: View, sources: Sources) -> Listing:
     run = await read_standing(view, sources) if sees_every_tenant(view) else None
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
     rows = [
-        *_of_lake(view, await sources.lost_lake()),
+        *_of_lake(view, sources, await sources.lost_lake()),
         *_of_alerts(await sources.alerts_trouble()),
         *([] if run is None else _of_configuration(run)),
         *_of_collector(tenants, collector, view.now, command=sources.command(view, "run")),
@@ -99,12 +98,13 @@ async def needs(view: View, sources: Sources) -> Listing:
     )
 
 
-def _of_lake(view: View, lost: Path | None) -> list[Said]:
+def _of_lake(view: View, sources: Sources, lost: Cause | None) -> list[Said]:
     if lost is None:
         return []
     names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
-    text = f"The lake{f' at {lost}' if names_it else ''} is gone: its folder is not where it was."
-    return [Said(text, note=sentence(LAKE_BACK), tone="critical")]
+    named = f"The lake at {sources.lake}" if names_it else "The lake"
+    text = f"{lost.what.replace('the lake', named, 1)}."
+    return [Said(text, note=sentence(lost.fix), tone="critical")]
 
 
 def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
