@@ -19,10 +19,11 @@ import msgspec
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.detect.engine import ALERTS_KEPT_MS, HORIZON_MS, Engine
+from m365watch.detect.engine import ALERTS_KEPT_MS, Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.judging import NO_EXCEPTIONS, reach_s, watched_since_ms
 from m365watch.detect.kept import KeptAlert
+from m365watch.detect.kept_episodes import HORIZON_MS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.portions import OLDEST
 from m365watch.detect.rebuilt import PLAN, SLICES_PER_DAY_MAX, RebuildPlan, partial_of

@@ -83,8 +83,11 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
         "group-by": ["UserId"],
         "timespan": "30m",
     }
-    ours = {key: keys.pop(key) for key in ("once", "trusted", "from_severity") if key in keys}
-    extension = {"m365watch": ours} if ours else {}
+    extension: dict[str, Any] = {
+        "explanation": "{user} {ClientIP} {count} {first} {last} {rules}",
+        "entity": {"user": "UserId", "address": "ClientIP"},
+        **{key: keys.pop(key) for key in ("once", "trusted", "from_severity") if key in keys},
+    }
     correlation |= keys
     if condition is not None:
         correlation["condition"] = condition
@@ -95,9 +98,24 @@ def joint(number: int, kind: str, rules: list[str], condition: Any = None, **key
             "id": f"5f1c6c0e-7d0b-4a51-9a4e-{number:012}",
             "level": "high",
             "correlation": correlation,
-            **extension,
+            "m365watch": extension,
         }
     )
+
+
+def joined_texts() -> list[str]:
+    """Correlations of correlations of every kind, over some that hold for long and on and off."""
+    return [
+        joint(50, "event_count", ["rule_1"], {"gte": 3}, timespan="12h", generate=True),
+        joint(51, "temporal_ordered", ["rule_50", "rule_2"], timespan="10m", generate=True),
+        joint(52, "temporal_ordered", ["rule_2", "rule_50"], timespan="10m"),
+        joint(53, "temporal", ["rule_50", "rule_3"], "rule_50 and not rule_3", timespan="1m"),
+        joint(54, "event_count", ["rule_50", "rule_3"], {"gte": 3}, timespan="1h"),
+        joint(55, "value_count", ["rule_50"], {"gte": 1, "field": "UserId"}, **{"group-by": ["ClientIP"]}),
+        joint(56, "temporal", ["rule_51", "rule_11"], timespan="5m"),
+        joint(57, "temporal", ["rule_40", "rule_41", "rule_22"], "rule_40 and (rule_41 or rule_22)"),
+        joint(58, "value_avg", ["rule_50"], {"gte": 0, "field": "Size"}),
+    ]
 
 
 @cache
@@ -124,6 +142,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         joint(19, "event_count", ["rule_3"], {"eq": 2}),
         joint(20, "temporal_ordered", ["rule_10", "rule_2"], timespan="2h", generate=True),
         joint(21, "event_count", ["rule_20"], {"gte": 1}, timespan="6h"),
+        *joined_texts(),
         single(30, "D", first_seen={"key": ["UserId", "ClientIP"], "period": "1d", "learn": "12h"}),
         single(31, "A", first_seen={"key": ["ClientIP"], "period": "2h", "learn": "2h"}),
         single(33, "D", first_seen={"key": ["ClientIP"], "period": "1d", "learn": "12h"}, trusted="Managed"),

@@ -308,8 +308,8 @@ def test_what_is_counted_by_several_fields_need_not_have_all(tmp_path: Path) -> 
     assert groups(UserId="") == []
 
 
-def test_an_alert_of_joined_counts_has_no_evidence_from_before_it_begins(tmp_path: Path) -> None:
-    """The sign-in that ended the guessing is what was joined: the guesses are in the count's own alert."""
+def test_an_alert_of_joined_counts_begins_with_the_first_record_of_these(tmp_path: Path) -> None:
+    """The sign-in that ended the guessing, and the guesses; these are in the count's own alert as well."""
     count = joint("event_count", {"gte": 3}, generate=True)
     both = yaml.safe_dump(
         {
@@ -328,8 +328,8 @@ def test_an_alert_of_joined_counts_has_no_evidence_from_before_it_begins(tmp_pat
     records = [record(at, Operation="One") for at in (0, 60, 120)] + [record(600, Operation="Two")]
     [found] = [alert for alert in alerts_of(library, records) if alert.title == "Both"]
 
-    assert found.evidence == ("record-120", "record-600")
-    assert found.first_seen_at.minute == 2
+    assert found.evidence == ("record-0", "record-60", "record-120", "record-600")
+    assert found.first_seen_at.minute == 0
 
 
 def test_an_order_is_found_however_many_lie_between(tmp_path: Path) -> None:

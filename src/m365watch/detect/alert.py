@@ -42,7 +42,7 @@ class Match(msgspec.Struct, frozen=True, array_like=True):
     at_ms: int
     """CreationTime, in milliseconds since 1970."""
     identity: str
-    """What tells the record from any other; 32 hexadecimal digits."""
+    """What tells the record from any other; 32 hexadecimal digits, or of an alert that is joined, more."""
     record_id: str
     severity: Severity
     values: Mapping[str, str] = {}
@@ -75,7 +75,7 @@ class Alert:
     count: int
     """Matching records, also those that `evidence` has no room for."""
     evidence: tuple[str, ...]
-    """Ids of records, the earliest ones, at most `EVIDENCE_MAX`."""
+    """Ids of records, the earliest ones of each rule that is joined, at most `EVIDENCE_MAX`."""
     explanation: str
     detection: str = ""
     techniques: tuple[str, ...] = ()

@@ -18,16 +18,15 @@ from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.drawing import Told
+from m365watch.detect.due import day_of
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
 from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
     PERIOD_KINDS,
-    Moment,
     find_episodes,
     judge_exceptions,
-    links_of,
     make_alert,
     noted,
     period_of,
@@ -36,9 +35,11 @@ from m365watch.detect.judging import (
     watched_since_ms,
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
-from m365watch.detect.kept_matches import HOUR_MS
+from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, moment_of, read_neighbours
+from m365watch.detect.kept_matches import HOUR_MS, key_of
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
+from m365watch.detect.linking import links_of
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
@@ -50,8 +51,6 @@ from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Change, Touched, Work
 from m365watch.instants import ms_of
 
-HORIZON_MS = 8 * DAY_MS
-"""What is older than this takes no part any more: the feed serves 7 days, newest first."""
 ALERTS_KEPT_MS = 90 * DAY_MS
 """How long an alert that is over is kept here; the lake keeps it longer."""
 HOUR_MATCHES_MAX = 1_000
@@ -62,6 +61,8 @@ LARGE_FROM = 200
 """Of a group with an alert and more matches than this, what is new is judged at the next look."""
 _FULL = "Some hours had more matches than are kept: the count is at least this."
 _CUT = "There are more neighbouring matches than are judged together."
+_OF_ALL = frozenset({_FULL, _CUT})
+"""What is true as well of an alert that joins one of which it is said."""
 
 
 class Engine:
@@ -88,7 +89,7 @@ class Engine:
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
-        self._kept_ms = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in self.rules}
+        self._kept_ms = _kept_ms(self.rules)
         self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
         self._tallies = Tallies(state)
         self.large_from = LARGE_FROM
@@ -303,35 +304,30 @@ class Engine:
             self._judge_group(self._by_id[key.rule_id], key, touched, work)
 
     def _judge_group(self, rule: Rule, key: GroupKey, touched: Touched, work: Work) -> None:
-        reach_ms = reach_s(rule) * 1000
+        span = read_neighbours(self.state, rule, key, low_ms=touched.low_ms, high_ms=touched.high_ms)
+        times = [match.at_ms for match in span.matches]
         if rule.kind in PERIOD_KINDS and rule.correlation is None:
-            span = self.state.matches.read_group(key, since_ms=0)
             # An alert from before what is still kept cannot be judged any more: it stays as it was.
-            low_ms = min((match.at_ms for match in span.matches), default=0)
-            high_ms = _FAR_MS
+            low_ms, high_ms = min(times, default=0), _FAR_MS
         else:
-            span = self.state.matches.read_span(
-                key, low_ms=touched.low_ms, high_ms=touched.high_ms, reach_ms=reach_ms
-            )
-            times = [match.at_ms for match in span.matches]
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
-        from_ms = work.now_ms - HORIZON_MS
-        if span.is_cut:
-            from_ms = max(from_ms, span.matches[0].at_ms + reach_ms)
-        moment = Moment(work.now_ms, self.state.since_ms(key.tenant) or 0, from_ms)
+        moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
         episodes = find_episodes(rule, span.matches, moment)
         before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         if rule.extension.deviation is not None:
-            before = [kept for kept in before if kept.alert.first_at_ms >= from_ms]
-        alerts = [make_alert(rule, episode, self._by_id) for episode in episodes]
-        found = [
-            (episode, noted(alert, self._notes(key, span, episode, alert)))
-            for episode, alert in zip(episodes, alerts, strict=True)
-        ]
-        self._reconcile(rule, before, found, work)
+            before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
+        found = [(episode, self._tell_of(rule, key, span, episode, work)) for episode in episodes]
+        self._reconcile(rule, before, found, touched, work)
         if found:
             self._tallies.mark_alerted(key)
+
+    def _tell_of(self, rule: Rule, key: GroupKey, span: Span, episode: Episode, work: Work) -> Alert:
+        """The alert, with the records of what it joins, and with what has to be kept in mind of these."""
+        members = KeptMembers(self.state, self._by_id, now_ms=work.now_ms)
+        alert = make_alert(rule, members.inner.told(rule, episode), self._by_id)
+        about = (note for note in members.notes if note in _OF_ALL)
+        return noted(alert, tuple(dict.fromkeys((*self._notes(key, span, episode, alert), *about))))
 
     def _notes(self, key: GroupKey, span: Span, episode: Episode, alert: Alert) -> tuple[str, ...]:
         low_ms = min(alert.first_at_ms, episode.matches[0].at_ms)
@@ -339,7 +335,12 @@ class Engine:
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, span.is_cut)) if holds)
 
     def _reconcile(
-        self, rule: Rule, before: Sequence[KeptAlert], found: Sequence[tuple[Episode, Alert]], work: Work
+        self,
+        rule: Rule,
+        before: Sequence[KeptAlert],
+        found: Sequence[tuple[Episode, Alert]],
+        touched: Touched,
+        work: Work,
     ) -> None:
         """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn."""
         new_ids = {alert.id for _, alert in found}
@@ -347,42 +348,54 @@ class Engine:
         gone = [kept for kept in before if kept.alert.id not in new_ids]
         taken: set[AlertId] = set()
         for episode, alert in found:
-            formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept.alert, alert)]
+            new = self._to_be_kept(rule, episode, alert, work)
+            formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept, new)]
             taken |= {kept.alert.id for kept in formers}
-            verdict = judge_exceptions(rule, episode, self.exceptions, self._by_id)
-            shown = rule.alerts and not verdict.is_whole
-            self._settle(noted(alert, verdict.notes), old.get(alert.id), formers, work, shown=shown)
+            self._settle(new, old.get(alert.id), formers, work)
             links = links_of(rule, episode, alert, self.rules)
-            if shown and self._has_risk:
+            is_known = alert.id in old and old[alert.id].alert.notes == new.alert.notes
+            if not is_known or (alert.first_at_ms <= touched.high_ms and touched.low_ms <= alert.last_at_ms):
+                # What joins it tells its records too, also those that do not change when it holds.
+                for link in links:
+                    work.touch(key_of(link), link.at_ms)
+            if new.shown and self._has_risk:
                 links += risk_matches(rule, alert)
             for key, at_ms in self.state.links.replace(alert.id, links):
                 work.touch(key, at_ms)
             for link in links:
-                self._tallies.count_in(GroupKey(link.rule_id, link.tenant, link.group), [link])
+                self._tallies.count_in(key_of(link), [link])
         for kept in gone:
             if kept.alert.id not in taken:
                 self._withdraw(kept, work)
 
+    def _to_be_kept(self, rule: Rule, episode: Episode, alert: Alert, work: Work) -> KeptAlert:
+        """The alert as it is kept, if nothing is known of it yet."""
+        inner = KeptMembers(self.state, self._by_id, now_ms=work.now_ms).inner
+        verdict = judge_exceptions(rule, episode, self.exceptions, inner)
+        own_ms = episode.from_ms or episode.matches[0].at_ms
+        return KeptAlert(
+            noted(alert, verdict.notes),
+            shown=rule.alerts and not verdict.is_whole,
+            together_ms=0 if own_ms == alert.first_at_ms else own_ms,
+        )
+
     def _settle(
-        self,
-        alert: Alert,
-        known: KeptAlert | None,
-        formers: Sequence[KeptAlert],
-        work: Work,
-        *,
-        shown: bool,
+        self, new: KeptAlert, known: KeptAlert | None, formers: Sequence[KeptAlert], work: Work
     ) -> None:
         """Keep an alert, with the history of what it was before."""
+        alert, shown = new.alert, new.shown
         formerly = known.alert.formerly if known is not None else ()
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
             self._unlink(former.alert.id, work)
             self.state.alerts.drop(former.alert.id, became=alert.id)
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
-        if known is not None and known.alert == alert and known.shown == shown:
+        if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
             return
+        if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
+            self.state.lake_due.mark_kept(alert.id)
         parts = [*([] if known is None else [known]), *formers]
-        self._keep_alert(KeptAlert(alert, shown), parts, work)
+        self._keep_alert(replace(new, alert=alert), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:
             what = News.UPDATED if was_shown else News.NEW
@@ -464,5 +477,15 @@ def _settled_ms(rule: Rule, now_ms: int) -> int:
     return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
-def _overlaps(one: Alert, other: Alert) -> bool:
-    return one.first_at_ms <= other.last_at_ms and other.first_at_ms <= one.last_at_ms
+def _overlaps(one: KeptAlert, other: KeptAlert) -> bool:
+    return one.low_ms <= other.alert.last_at_ms and other.low_ms <= one.alert.last_at_ms
+
+
+def _kept_ms(rules: Sequence[Rule]) -> dict[str, int]:
+    """How long matches are kept, by rule: as long as those of any that joins it; sources come first."""
+    found = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in rules}
+    for rule in reversed(rules):
+        for source in rule.correlation.sources if rule.correlation is not None else ():
+            if source in found:
+                found[source] = max(found[source], found[rule.id])
+    return found

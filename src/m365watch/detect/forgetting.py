@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m365watch.detect.due import LakeDue
+from m365watch.detect.kept_matches import ALERT_ID
 from m365watch.detect.numbered import clean_numbers
 from m365watch.detect.schema import NUMBERED_SINCE, NewerSchema, migrate
 from m365watch.errors import OutputUnavailable
@@ -106,7 +107,7 @@ def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
     database.execute("BEGIN IMMEDIATE")
     LakeDue(database).mark_kept(alert_id)
     database.execute(
-        "DELETE FROM match WHERE identity = ? AND (series, at) IN"
+        f"DELETE FROM match WHERE {ALERT_ID} = ? AND (series, at) IN"  # noqa: S608 - our own text
         " (SELECT series.id, at FROM link JOIN series USING (rule, tenant, grp) WHERE alert = ?)",
         (alert_id, alert_id),
     )

@@ -6,10 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice, zip_longest
 
 import msgspec
 
-from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match, clean_text, make_alert_id
+from m365watch.detect.alert import EVIDENCE_MAX, Alert, AlertId, Match, clean_text, make_alert_id
 from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import counts_mailboxes, mailboxes_apart
@@ -25,7 +26,9 @@ from m365watch.detect.correlation.trust import are_trusted
 from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.inner import Inner, start_of
 from m365watch.detect.kept import GroupKey
+from m365watch.detect.linking import alert_of, links_of
 from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
@@ -167,9 +170,8 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
     severity = max((match.severity for match in matches), key=lambda one: one.rank)
     entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
     unnamed = tuple((kind, len(found) - NAMED_MAX) for kind, found in named.items() if len(found) > NAMED_MAX)
-    evidence = list(dict.fromkeys(match.record_id for match in matches))
     return Alert(
-        id=make_alert_id(rule.id, first.tenant, first.group, episode.start or first.identity),
+        id=id_of(rule, episode),
         rule_id=rule.id,
         title=_title(rule, values),
         severity=_severity(rule, severity),
@@ -178,8 +180,8 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         entities=tuple(entities),
         first_at_ms=episode.from_ms or first.at_ms,
         last_at_ms=max(last.at_ms, episode.until_ms),
-        count=len(evidence),
-        evidence=tuple(evidence[:EVIDENCE_MAX]),
+        count=len({match.record_id for match in matches}),
+        evidence=_evidence_of(matches),
         explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, episode, values),
         detection=extension.detection,
         techniques=rule.techniques or _gathered(episode, TECHNIQUES),
@@ -190,6 +192,25 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         notes=(*episode.notes, *notes_of(unnamed)),
         unnamed=unnamed,
     )
+
+
+def id_of(rule: Rule, episode: Episode) -> AlertId:
+    """The id of the alert that tells of the episode."""
+    first = episode.matches[0]
+    return make_alert_id(rule.id, first.tenant, first.group, start_of(episode))
+
+
+def _evidence_of(matches: Sequence[Match]) -> tuple[str, ...]:
+    """The earliest records; where there are too many, those of each rule, lest one crowd the rest out."""
+    records = dict.fromkeys(match.record_id for match in matches)
+    if len(records) <= EVIDENCE_MAX:
+        return tuple(records)
+    by_source: dict[str, dict[str, None]] = defaultdict(dict)
+    for match in matches:
+        by_source[match.source_id].setdefault(match.record_id)
+    in_turn = chain.from_iterable(zip_longest(*by_source.values()))
+    kept = set(islice(dict.fromkeys(one for one in in_turn if one is not None), EVIDENCE_MAX))
+    return tuple(one for one in records if one in kept)
 
 
 def noted(alert: Alert, notes: tuple[str, ...]) -> Alert:
@@ -276,31 +297,44 @@ def _in_group(rule: Rule, first: Match, name: str, values: list[str]) -> list[st
     return [one for one in values if one.lower() in (of_group, *meant)] or meant
 
 
-def judge_exceptions(
-    rule: Rule, episode: Episode, exceptions: Exceptions, rules: Mapping[str, Rule] = NO_RULES
-) -> Verdict:
-    """What the exceptions say of the episode, record by record; `rules` by their ids, for what it joins."""
+def judge_exceptions(rule: Rule, episode: Episode, exceptions: Exceptions, inner: Inner) -> Verdict:
+    """What the exceptions say of the episode, record by record; `inner` is for what it joins."""
     if not exceptions.every:
         return NO_VERDICT
-    verdict = _judge_by_its_names(rule, episode, exceptions)
+    verdict = _judge_by_its_names(rule, episode, exceptions, inner)
     if verdict.is_whole or rule.correlation is None:
         return verdict
     # Most have one that is not excepted among the first, and some have thousands.
-    if not all(why_excepted(match, exceptions, rules) for match in episode.matches):
+    if not all(why_excepted(match, exceptions, inner.rules) for match in episode.matches):
         return verdict
-    return Verdict(why_excepted(episode.matches[0], exceptions, rules), is_whole=True)
+    return Verdict(why_excepted(episode.matches[0], exceptions, inner.rules), is_whole=True)
 
 
-def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions) -> Verdict:
+def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions, inner: Inner) -> Verdict:
     tenant = episode.matches[0].tenant
     if not exceptions.concern(rule, tenant):
         return NO_VERDICT
-    verdict = exceptions.judge(rule, tenant, [_part_of(rule, match) for match in episode.matches])
+    verdict = exceptions.judge(rule, tenant, _parts_of(rule, episode, inner))
     if verdict.is_whole or not verdict.reason or rule.correlation is None:
         return verdict
     # It says that things came together, or so many of them, and some of them are what somebody expects.
     others = [episode.matches[place] for place in verdict.left]
     return replace(verdict, is_whole=not window_episodes(_counting(rule, others), rule.correlation))
+
+
+def _parts_of(rule: Rule, episode: Episode, inner: Inner) -> list[Part]:
+    """What each match names; of an alert that is joined, what all of its records do."""
+    alerts: dict[AlertId, Mapping[str, Sequence[str]]] = {}
+    parts = []
+    for match in episode.matches:
+        if not inner.stands_for_alert(match):
+            parts.append(_part_of(rule, match))
+            continue
+        alert_id = alert_of(match.identity)
+        if alert_id not in alerts:
+            alerts[alert_id] = named_in(rule, inner.records_of(match, until_ms=episode.matches[-1].at_ms))
+        parts.append(Part(match.at_ms, alerts[alert_id]))
+    return parts
 
 
 def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]) -> str:
@@ -318,13 +352,12 @@ def why_excepted(match: Match, exceptions: Exceptions, rules: Mapping[str, Rule]
 
 
 def _part_of(rule: Rule, match: Match) -> Part:
-    return Part(match.at_ms, named_in(rule, match))
+    return Part(match.at_ms, named_in(rule, (match,)))
 
 
-def named_in(rule: Rule, match: Match) -> dict[str, list[str]]:
-    """By kind of entity, what one record names."""
-    fields = _fields_of((match,), rule.choices)
-    return list_named(rule, Episode((match,), match.at_ms), fields=fields)
+def named_in(rule: Rule, matches: Sequence[Match]) -> dict[str, list[str]]:
+    """By kind of entity, what records name."""
+    return list_named(rule, Episode(matches, matches[0].at_ms), fields=_fields_of(matches, rule.choices))
 
 
 def split_line(line: str) -> list[str]:
@@ -417,13 +450,18 @@ def judge_all(
     by_key: dict[GroupKey, list[Match]] = defaultdict(list)
     for match in matches:
         by_key[GroupKey(match.rule_id, match.tenant, match.group)].append(match)
+    members: dict[AlertId, Sequence[Match]] = {}
+    inner = Inner(by_id, lambda link: members.get(alert_of(link.identity), ()))
     alerts: list[Alert] = []
     for rule in sources_first(rules):
         for key in [key for key in by_key if key.rule_id == rule.id]:
             moment = Moment(now_ms, since_ms.get(key.tenant, 0))
             for episode in find_episodes(rule, sort_matches(by_key[key]), moment):
-                alert = make_alert(rule, episode, by_id)
-                verdict = judge_exceptions(rule, episode, exceptions, by_id)
+                told = inner.told(rule, episode)
+                alert = make_alert(rule, told, by_id)
+                if links(rule):
+                    members[alert.id] = told.matches
+                verdict = judge_exceptions(rule, episode, exceptions, inner)
                 is_told = rule.alerts and not verdict.is_whole
                 if is_told:
                     alerts.append(noted(alert, verdict.notes))
@@ -451,46 +489,3 @@ def sources_first(rules: Sequence[Rule]) -> list[Rule]:
     for rule in rules:
         place(rule)
     return list(placed.values())
-
-
-def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) -> list[Match]:
-    """What an episode is for the correlations that join its rule: one match, when it was reached.
-
-    A rule of kind each has none: its matches themselves are joined.
-    """
-    if not links(rule):
-        return []
-    found = []
-    values = {name: value for match in reversed(episode.matches) for name, value in match.values.items()}
-    if rule.correlation is not None:
-        values.update(zip(rule.correlation.group_by, alert.group, strict=False))
-    for outer in rules:
-        if outer.correlation is None or rule.id not in outer.correlation.sources:
-            continue
-        group = tuple(values.get(name, "").lower() for name in outer.correlation.group_fields(rule.id))
-        if all(group):
-            counted = "\x1f".join(values.get(name, "").lower() for name in outer.correlation.fields)
-            found.append(
-                Match(
-                    rule_id=outer.id,
-                    source_id=rule.id,
-                    tenant=alert.tenant,
-                    group=group,
-                    at_ms=episode.reached_ms,
-                    identity=alert.id,
-                    record_id=_reaching(episode, alert),
-                    severity=alert.severity,
-                    values=values,
-                    counted=counted,
-                )
-            )
-    return found
-
-
-def _reaching(episode: Episode, alert: Alert) -> str:
-    """The record that fulfilled the condition: what the alert that joins it begins with, and not before.
-
-    Several of one second are told apart by nothing: the last of them counts.
-    """
-    at_once = [one.record_id for one in episode.matches if one.at_ms == episode.reached_ms]
-    return at_once[-1] if at_once else alert.evidence[0]

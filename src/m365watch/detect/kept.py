@@ -61,6 +61,13 @@ class KeptAlert:
     reason: str = ""
     changed_by: str = ""
     changed_at_ms: int = 0
+    together_ms: int = 0
+    """When what it joins came together, which may have begun long before; 0 where it joins nothing."""
+
+    @property
+    def low_ms(self) -> int:
+        """Since when its own matches are."""
+        return self.together_ms or self.alert.first_at_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ def decode_alert(body: bytes) -> Alert:
 
 
 def kept_of(row: Row) -> KeptAlert:
-    """Of the columns body, shown, state, reason, changed_by, changed_at."""
-    body, shown, state, reason, changed_by, changed_at_ms = row
-    return KeptAlert(decode_alert(body), bool(shown), AlertState(state), reason, changed_by, changed_at_ms)
+    """Of the columns body, shown, state, reason, changed_by, changed_at, low."""
+    body, shown, state, reason, changed_by, changed_at_ms, low_ms = row
+    alert = decode_alert(body)
+    together_ms = 0 if low_ms == alert.first_at_ms else low_ms
+    return KeptAlert(alert, bool(shown), AlertState(state), reason, changed_by, changed_at_ms, together_ms)

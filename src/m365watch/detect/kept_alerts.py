@@ -15,7 +15,7 @@ from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, Row, kept_of
 from m365watch.detect.rows import rows_of_groups
 
-_ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at FROM alert"
+_ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at, low FROM alert"
 
 
 class KeptAlerts:
@@ -33,7 +33,11 @@ class KeptAlerts:
     def find(self, alert_id: str) -> KeptAlert | None:
         """The alert of that id, or the one that it has become."""
         row = self._database.execute("SELECT now FROM former WHERE id = ?", (alert_id,)).fetchone()
-        found = self._database.execute(f"{_ALERTS} WHERE id = ?", (row[0] if row else alert_id,)).fetchone()
+        return self.find_itself(row[0] if row else alert_id)
+
+    def find_itself(self, alert_id: str) -> KeptAlert | None:
+        """The alert of that very id, be it one that has been a part of another in between."""
+        found = self._database.execute(f"{_ALERTS} WHERE id = ?", (alert_id,)).fetchone()
         return kept_of(found) if found else None
 
     def put(self, kept: KeptAlert) -> None:
@@ -41,7 +45,7 @@ class KeptAlerts:
         alert = kept.alert
         key = GroupKey(alert.rule_id, alert.tenant, alert.group)
         self._database.execute(
-            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 alert.id,
                 alert.rule_id,
@@ -55,6 +59,7 @@ class KeptAlerts:
                 kept.reason,
                 kept.changed_by,
                 kept.changed_at_ms,
+                kept.low_ms,
             ),
         )
 
@@ -97,10 +102,9 @@ class KeptAlerts:
         return True
 
     def list_of(self, key: GroupKey, *, low_ms: int, high_ms: int) -> list[KeptAlert]:
-        """The group's alerts that overlap the span."""
+        """The group's alerts of which a match of their own is in the span, or around it."""
         rows = self._database.execute(
-            f"{_ALERTS} WHERE (rule, tenant, grp) = (?, ?, ?) AND first <= ? AND last >= ?"
-            " ORDER BY first, id",
+            f"{_ALERTS} WHERE (rule, tenant, grp) = (?, ?, ?) AND low <= ? AND last >= ? ORDER BY low, id",
             (key.rule_id, key.tenant, key.joined, high_ms, low_ms),
         )
         return [kept_of(row) for row in rows]

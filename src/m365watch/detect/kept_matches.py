@@ -9,14 +9,19 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from m365watch.detect.alert import Match
+from m365watch.detect.alert import AlertId, Match
 from m365watch.detect.kept import GroupKey, Row, Span
+from m365watch.detect.linking import ID_CHARACTERS
 from m365watch.detect.numbered import Numbered
 from m365watch.detect.rows import ROWS_AT_ONCE, match_of, rows_of_groups, source_of, walk_rows, written_of
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
 HOUR_MS = 3_600_000
+ALERT_ID = f"substr(identity, 1, {ID_CHARACTERS})"
+"""Of a match that stands for an alert, that alert's id."""
+_IN_HOUR = f"series = ? AND at >= ? AND at < ? AND length(identity) <= {ID_CHARACTERS}"
+"""The records of an hour: what stands for an alert goes with it alone, and has a bound of its own."""
 _MATCHES = (
     "SELECT at, identity, source, record, severity, vals, counted"
     " FROM match CROSS JOIN said ON said.id = match.said WHERE series = ?"
@@ -82,11 +87,11 @@ class KeptMatches:
             (self._numbered.find_series(key_of(match)), match.at_ms, match.identity, source_of(match)),
         )
 
-    def drop_at(self, key: GroupKey, *, at_ms: int, identity: str) -> None:
-        """Forget what is known of a group by its time and identity alone."""
+    def drop_link(self, key: GroupKey, *, at_ms: int, alert_id: AlertId) -> None:
+        """Forget what stands for an alert at that time in a group that joins it."""
         self._database.execute(
-            "DELETE FROM match WHERE (series, at, identity) = (?, ?, ?)",
-            (self._numbered.find_series(key), at_ms, identity),
+            f"DELETE FROM match WHERE series = ? AND at = ? AND {ALERT_ID} = ?",  # noqa: S608 - our own text
+            (self._numbered.find_series(key), at_ms, alert_id),
         )
 
     def find_sighting(self, match: Match, *, stretch_ms: int) -> Match | None:
@@ -166,13 +171,14 @@ class KeptMatches:
         series = self._numbered.find_series(key)
         span = (hour_ms, hour_ms + HOUR_MS)
         count, last_ms = self._database.execute(
-            "SELECT count(*), max(at) FROM match WHERE series = ? AND at >= ? AND at < ?", (series, *span)
+            f"SELECT count(*), max(at) FROM match WHERE {_IN_HOUR}",  # noqa: S608 - our own text
+            (series, *span),
         ).fetchone()
         if count <= most:
             return None
         self._database.execute(
-            "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("
-            " SELECT at, identity, source FROM match WHERE series = ? AND at >= ? AND at < ?"
+            "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("  # noqa: S608 - our own text
+            f" SELECT at, identity, source FROM match WHERE {_IN_HOUR}"
             " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
             (series, series, *span, count - most),
         )
@@ -187,7 +193,7 @@ class KeptMatches:
     def _last_ms(self, series: int, hour_ms: int) -> int:
         """The time of the last match of an hour."""
         row = self._database.execute(
-            "SELECT max(at) FROM match WHERE series = ? AND at >= ? AND at < ?",
+            f"SELECT max(at) FROM match WHERE {_IN_HOUR}",  # noqa: S608 - our own text
             (series, hour_ms, hour_ms + HOUR_MS),
         ).fetchone()
         return hour_ms if row[0] is None else int(row[0])

@@ -32,9 +32,10 @@ class Links:
             if (rule_id, group, at_ms) in wanted:
                 continue
             key = GroupKey.split(rule_id, tenant, group)
-            self._matches.drop_at(key, at_ms=at_ms, identity=alert_id)
+            self._matches.drop_link(key, at_ms=at_ms, alert_id=alert_id)
             self._database.execute(
-                "DELETE FROM link WHERE (alert, rule, grp) = (?, ?, ?)", (alert_id, rule_id, group)
+                "DELETE FROM link WHERE (alert, rule, grp, at) = (?, ?, ?, ?)",
+                (alert_id, rule_id, group, at_ms),
             )
             gone.append((key, at_ms))
         return gone
@@ -45,7 +46,8 @@ class Links:
             if self._matches.has(match):
                 continue
             key = key_of(match)
-            self._matches.drop(match)
+            # What is the first now was a later one before, or the other way round.
+            self._matches.drop_link(key, at_ms=match.at_ms, alert_id=alert_id)
             self._matches.add([match])
             self._database.execute(
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?)",

@@ -30,7 +30,7 @@ def walk_rows(
 ) -> tuple[list[Row], bool]:
     """Rows going away from `edge_ms` until a gap of more than `reach_ms`; and whether there were too many.
 
-    No gap `inside` counts.
+    No gap `inside` counts; beyond it the first is that to the edge, where what has changed may be gone.
     """
     found: list[Row] = []
     last_ms = edge_ms
@@ -40,7 +40,7 @@ def walk_rows(
         if len(found) >= most:
             return found, True
         found.append(row)
-        last_ms = row[0]
+        last_ms = edge_ms if row[0] in inside else row[0]
     return found, False
 
 

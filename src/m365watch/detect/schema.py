@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 NUMBERED_SINCE = 5
 """Since that version matches name their rule, tenant and group by number."""
 
@@ -63,6 +63,22 @@ INSERT INTO match SELECT series.id, at, identity, iif(source = old.rule, '', sou
 DROP TABLE written_out;
 DROP TABLE outbox;
 """  # noqa: S608 - our own text
+_LINK = """
+CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp, at)) WITHOUT ROWID;
+"""
+# Of an alert that joins others, `low` is when they came together; it is `first` of any other.
+_LOW = """
+ALTER TABLE alert ADD COLUMN low INTEGER NOT NULL DEFAULT 0;
+UPDATE alert SET low = first;
+"""
+_MANY_LINKS = f"""
+ALTER TABLE link RENAME TO link_once;
+{_LINK}
+INSERT INTO link SELECT alert, rule, tenant, grp, at FROM link_once;
+DROP TABLE link_once;
+{_LOW}
+"""  # noqa: S608 - our own text
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
@@ -76,18 +92,24 @@ CREATE TABLE full (
 CREATE TABLE alert (
     id TEXT PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL, shown INTEGER NOT NULL, body BLOB NOT NULL,
-    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL
+    state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL,
+    low INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX alert_group ON alert (rule, tenant, grp, first);
 CREATE INDEX alert_time ON alert (last);
 CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE link (alert TEXT NOT NULL, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
-    at INTEGER NOT NULL, PRIMARY KEY (alert, rule, grp)) WITHOUT ROWID;
+{_LINK}
 {_LAKE_DUE}
 {_HISTORY}
 {_CLOSING}
 """
-_MIGRATIONS: dict[int, str] = {1: _LAKE_DUE, 2: _HISTORY, 3: _CLOSING + _CLOSED_SO_FAR, 4: _NUMBER_MATCHES}
+_MIGRATIONS: dict[int, str] = {
+    1: _LAKE_DUE,
+    2: _HISTORY,
+    3: _CLOSING + _CLOSED_SO_FAR,
+    4: _NUMBER_MATCHES,
+    5: _MANY_LINKS,
+}
 """From version n to n + 1."""
 
 

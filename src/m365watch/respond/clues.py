@@ -236,7 +236,7 @@ def split_clues(alert: Alert, matches: Sequence[Match], rule: Rule | None = None
 
 def named_by(rule: Rule, match: Match) -> dict[str, tuple[str, ...]]:
     """What one record of the rule's alert names, by kind."""
-    return {kind: tuple(values) for kind, values in named_in(rule, match).items()}
+    return {kind: tuple(values) for kind, values in named_in(rule, (match,)).items()}
 
 
 def _named_in(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from m365watch.detect.alert import Match
 from m365watch.detect.judging import split_line
+from m365watch.detect.linking import alert_of
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.rule import Rule
 from m365watch.respond.reading import Told
@@ -46,7 +47,7 @@ def _belongs(match: Match, part: Told, whole: Told, rules: Mapping[str, Rule]) -
     if whole.alert.rule_id == RISK_RULE_ID:
         return _names(match, whole.alert.group[-1])
     ids = {part.alert.id, *part.alert.formerly}
-    if any(one.identity in ids for one in whole.matches):
+    if any(alert_of(one.identity) in ids for one in whole.matches):
         return _is_of_group(match, part, whole, rules)
     return any(
         match.identity == one.identity or match.record_id == one.record_id for one in whole.matches

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.desk import opened
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
+from m365watch.detect.linking import alert_of
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
 from m365watch.values import dataclass
@@ -52,33 +55,58 @@ class Recalled:
 def recall(state_directory: Path, kept: KeptAlert) -> Recalled:
     """What there is to be known of an alert that was found. Raises: OutputUnusable."""
     with opened(state_directory / FILE_NAME) as state:
-        matches = _matches_of(state, kept.alert)
+        matches = _matches_of(state, kept)
         parts = _parts_of(state, kept.alert, matches)
         left = [one for one in parts if one.state is not AlertState.CLOSED]
-        told = [Told(one.alert, _matches_of(state, one.alert)) for one in left]
+        told = [Told(one.alert, _matches_of(state, one)) for one in left]
         return Recalled(
             matches,
             told,
             closed=_closed(kept),
             closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
             beside=_beside(state, kept.alert, told),
-            remarks=_remarks(kept, parts, matches),
+            remarks=_remarks(kept, parts, _count_known(state, matches)),
         )
 
 
-def _matches_of(state: DetectionState, alert: Alert) -> list[Match]:
-    """The matches of the alert's time, its group's only."""
-    span = state.matches.read_group(
-        GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=alert.first_at_ms
-    )
-    return [one for one in span.matches if one.at_ms <= alert.last_at_ms][:MATCHES_MAX]
+def _matches_of(state: DetectionState, kept: KeptAlert) -> list[Match]:
+    """The matches of the alert's time, its group's only; of building blocks that it joins, their own."""
+    alert = kept.alert
+    span = state.matches.read_group(GroupKey(alert.rule_id, alert.tenant, alert.group), since_ms=kept.low_ms)
+    found: list[Match] = []
+    seen: set[str] = set()
+    for match in (one for one in span.matches if one.at_ms <= alert.last_at_ms):
+        block = _block_of(state, match)
+        if block is None:
+            found.append(match)
+        elif block.alert.id not in seen:
+            seen.add(block.alert.id)
+            found += _as_joined(_matches_of(state, block), match, until_ms=alert.last_at_ms)
+    return sorted(found, key=lambda one: one.order)[:MATCHES_MAX]
+
+
+def _block_of(state: DetectionState, match: Match) -> KeptAlert | None:
+    """The alert that a match stands for, where it is not one to be seen; that is a part otherwise."""
+    alert_id = alert_of(match.identity)
+    kept = state.alerts.find_itself(alert_id) if alert_id != match.identity else None
+    return None if kept is None or kept.shown else kept
+
+
+def _as_joined(matches: Sequence[Match], link: Match, *, until_ms: int) -> list[Match]:
+    return [
+        msgspec.structs.replace(
+            one, rule_id=link.rule_id, source_id=link.source_id, group=link.group, counted=link.counted
+        )
+        for one in matches
+        if one.at_ms <= until_ms
+    ]
 
 
 def _parts_of(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[KeptAlert]:
     """Alerts of the rules that the matches come from, those that were joined, or about the same records."""
     sources = {match.source_id for match in matches} - {alert.rule_id}
     records = {match.record_id for match in matches}
-    linked = {match.identity for match in matches}
+    linked = {alert_of(match.identity) for match in matches}
     joined = [
         one
         for one in (state.alerts.list(since_ms=alert.first_at_ms) if sources else ())
@@ -97,14 +125,14 @@ def _beside(state: DetectionState, alert: Alert, parts: Sequence[Told]) -> list[
         return []
     known, whose = {one.id for one in own}, {name for one in own for name in _owners_in(one)}
     others = [
-        one.alert
+        one
         for one in state.alerts.list(since_ms=alert.first_at_ms - BEFORE_MS)
         if one.alert.id not in known
         and one.alert.tenant == alert.tenant
         and RENAMED in one.alert.contain
         and not whose.isdisjoint(_owners_in(one.alert))
     ]
-    return [Told(one, _matches_of(state, one)) for one in others[:PARTS_MAX]]
+    return [Told(one.alert, _matches_of(state, one)) for one in others[:PARTS_MAX]]
 
 
 def _owners_in(alert: Alert) -> set[str]:
@@ -118,14 +146,22 @@ def _closed(kept: KeptAlert) -> str:
     return f"closed by {kept.changed_by}{why}" if kept.changed_by else f"closed{why}"
 
 
-def _remarks(kept: KeptAlert, parts: Sequence[KeptAlert], matches: Sequence[Match]) -> tuple[str, ...]:
+def _count_known(state: DetectionState, matches: Sequence[Match]) -> int:
+    """Of how many records is known what they did: the matches, and those of alerts that these stand for."""
+    records = {match.record_id for match in matches}
+    ids = dict.fromkeys(alert_of(match.identity) for match in matches)
+    joined = [one.alert for one in map(state.alerts.find_itself, ids) if one is not None]
+    records.update(one for alert in joined for one in alert.evidence)
+    return len(records) + sum(alert.count - len(alert.evidence) for alert in joined)
+
+
+def _remarks(kept: KeptAlert, parts: Sequence[KeptAlert], known: int) -> tuple[str, ...]:
     remarks = [f"this alert was {_closed(kept)}"] if _closed(kept) else []
     remarks += [
         f'left out: "{one.alert.title}" ({one.alert.id[:8]}) was {_closed(one)}'
         for one in parts
         if _closed(one)
     ]
-    known = len({match.record_id for match in matches})
     if 0 < known < kept.alert.count:
         remarks.append(
             f"made of {known:,} of {kept.alert.count:,} records: what the others did is not in this plan"

@@ -27,3 +27,5 @@ class Episode:
     """Its end, where that is later than its last match: a silence has no matches."""
     start: str = ""
     """What the alert's id is made of, where that is not its first match: a period's start."""
+    held_ms: Sequence[int] = ()
+    """When the condition held, in order; nothing where that is `reached_ms` alone."""

@@ -52,7 +52,7 @@ def _journey(before: Match, after: Match, wanted: Travel) -> Episode | None:
         "from": _where(before),
         "to": _where(after),
     }
-    return Episode([before, after], after.at_ms, distance, values=values)
+    return Episode([before, after], after.at_ms, distance, values=values, held_ms=(after.at_ms,))
 
 
 def _where(match: Match) -> str:
@@ -68,7 +68,13 @@ def _add(episodes: list[Episode], journey: Episode, *, quiet_s: int) -> None:
     known = {match.identity for match in last.matches}
     added = [match for match in journey.matches if match.identity not in known]
     longest = max(last, journey, key=lambda one: one.value)
-    episodes[-1] = Episode([*last.matches, *added], last.reached_ms, longest.value, values=longest.values)
+    episodes[-1] = Episode(
+        [*last.matches, *added],
+        last.reached_ms,
+        longest.value,
+        values=longest.values,
+        held_ms=(*last.held_ms, *journey.held_ms),
+    )
 
 
 def _between(one: str, other: str) -> float:

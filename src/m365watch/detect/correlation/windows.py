@@ -55,8 +55,11 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
             begin = _first_of(matches, max(start, begin), place, beginners)
-            _extend(spans, _Span(begin, place, match.at_ms, value), matches)
-    return [Episode(matches[one.start : one.end + 1], one.reached_ms, one.value) for one in spans]
+            _extend(spans, _Span(begin, place, [match.at_ms], value), matches)
+    return [
+        Episode(matches[one.start : one.end + 1], one.held_ms[0], one.value, held_ms=one.held_ms)
+        for one in spans
+    ]
 
 
 def beginners_of(correlation: Correlation) -> frozenset[str]:
@@ -81,10 +84,11 @@ def _names_in(expression: Expression) -> Iterator[str]:
 
 def _first_of(matches: Sequence[Match], start: int, end: int, beginners: frozenset[str]) -> int:
     """Where in the window the sequence begins: what came before its first step is no part of it."""
-    for place in range(start, end + 1) if beginners else ():
-        if matches[place].source_id in beginners:
-            return place
-    return start
+    found = next((one for one in range(start, end + 1) if matches[one].source_id in beginners), start)
+    # Of one second any may have come first, and what sorts before it may be the next step.
+    while found > start and matches[found - 1].at_ms == matches[found].at_ms:
+        found -= 1
+    return found
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ class _Span:
 
     start: int
     end: int
-    reached_ms: int
+    held_ms: list[int]
     value: float
 
 
@@ -107,6 +111,7 @@ def _extend(spans: list[_Span], new: _Span, matches: Sequence[Match]) -> None:
     ):
         last.start, last.end = min(last.start, new.start), max(last.end, new.end)
         last.value = max(last.value, new.value)
+        last.held_ms += new.held_ms
     else:
         spans.append(new)
 
@@ -134,16 +139,27 @@ def make_window(correlation: Correlation) -> Window:
 
 @dataclass(slots=True)
 class _Count:
+    """Records, and alerts that are joined: each of these once, for as long as its condition holds."""
+
     count: int = 0
+    alerts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, match: Match) -> None:  # noqa: ARG002 - only that there is one counts
-        self.count += 1
+    def add(self, match: Match) -> None:
+        if match.counted:
+            self.alerts[match.counted] += 1
+        else:
+            self.count += 1
 
-    def drop(self, match: Match) -> None:  # noqa: ARG002
-        self.count -= 1
+    def drop(self, match: Match) -> None:
+        if not match.counted:
+            self.count -= 1
+            return
+        self.alerts[match.counted] -= 1
+        if not self.alerts[match.counted]:
+            del self.alerts[match.counted]
 
     def value(self) -> float:
-        return self.count
+        return self.count + len(self.alerts)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,90 @@
+"""What an episode is for the correlations that join its rule: matches, for as long as it holds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.purposes import links
+from m365watch.detect.rule import Correlation, Joined, Rule
+
+STRETCHES = 6
+"""In so many stretches a timespan is cut: of each, the first and the last time of those are joined."""
+STRETCH_MS_MIN = 10_000
+"""A stretch is no shorter, unless the timespan is."""
+ID_CHARACTERS = 32
+"""Of an alert's id, as of a record's identity: that of what stands for an alert begins so, and is longer."""
+FIRST = "."
+"""Ends the identity of the first that stands for an alert; those of later ones end in their time."""
+_ONE_NUMBER = frozenset({Joined.SUM, Joined.AVERAGE, Joined.PERCENTILE, Joined.MEDIAN})
+"""What an alert adds to these is one number, however long it goes on."""
+
+
+def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) -> list[Match]:
+    """What an episode is for the correlations that join its rule: matches, at times when its condition held.
+
+    A rule of kind each has none: its matches themselves are joined.
+    """
+    if not links(rule):
+        return []
+    found: list[Match] = []
+    values = {name: value for match in reversed(episode.matches) for name, value in match.values.items()}
+    if rule.correlation is not None:
+        values.update(zip(rule.correlation.group_by, alert.group, strict=False))
+    # Several of one second are told apart by nothing: the last of them counts.
+    records = {match.at_ms: match.record_id for match in episode.matches}
+    for outer in rules:
+        correlation = outer.correlation
+        if correlation is None or rule.id not in correlation.sources:
+            continue
+        group = tuple(values.get(name, "").lower() for name in correlation.group_fields(rule.id))
+        if not all(group):
+            continue
+        counted = "\x1f".join(values.get(name, "").lower() for name in correlation.fields)
+        first = Match(
+            rule_id=outer.id,
+            source_id=rule.id,
+            tenant=alert.tenant,
+            group=group,
+            at_ms=episode.reached_ms,
+            identity=f"{alert.id}{FIRST}",
+            record_id=records.get(episode.reached_ms, alert.evidence[0]),
+            severity=alert.severity,
+            values=values,
+            counted=alert.id if correlation.joined is Joined.COUNT else counted,
+            written=msgspec.json.encode(values),
+        )
+        found.append(first)
+        found += (
+            msgspec.structs.replace(
+                first, at_ms=at_ms, identity=f"{alert.id}{at_ms:x}", record_id=records[at_ms]
+            )
+            for at_ms in _later(episode, correlation)
+        )
+    return found
+
+
+def alert_of(identity: str) -> AlertId:
+    """The alert that a match stands for, where it stands for one; a record's identity stays as it is."""
+    return AlertId(identity[:ID_CHARACTERS])
+
+
+def _later(episode: Episode, correlation: Correlation) -> Iterable[int]:
+    """Times after the first at which the condition held: enough for what is asked of a timespan.
+
+    What happened within a timespan before or after one that is left out did so of one that is not: of each
+    stretch, cut by the clock so that a late record moves none of them, both ends are there.
+    """
+    if correlation.joined in _ONE_NUMBER:
+        return ()
+    timespan_ms = correlation.timespan_s * 1000
+    stretch_ms = max(timespan_ms // STRETCHES, min(timespan_ms, STRETCH_MS_MIN), 1)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for at_ms in episode.held_ms:
+        first.setdefault(at_ms // stretch_ms, at_ms)
+        last[at_ms // stretch_ms] = at_ms
+    return sorted({*first.values(), *last.values()} - {episode.reached_ms})
