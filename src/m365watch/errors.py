@@ -37,7 +37,8 @@
     |   |-- FilterRefused       the filter cannot be read, at a place that is named
     |   |-- QueryStopped        the query met a limit, or the lake could not be read
     |   |-- ListTooLong         Graph lists more for a response than it looks at
-    |   `-- JournalUnwritable   what a response does cannot be written down
+    |   |-- JournalUnwritable   what a response does cannot be written down
+    |   `-- JournalUnreadable   what was done to contain alerts cannot be read
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -437,6 +438,15 @@ class JournalUnwritable(NeedsOperator):
     """
 
     code = "journal_unwritable"
+
+
+class JournalUnreadable(NeedsOperator):
+    """What was done to contain alerts cannot be read.
+
+    Give this user the right to read responses.ndjson, or call it as the user who responds.
+    """
+
+    code = "journal_unreadable"
 
 
 class Quarantined(CollectorError):

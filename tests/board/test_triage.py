@@ -323,6 +323,22 @@ def test_what_was_done_over_graph_stands_in_the_history(
     assert said == ["Disable account: bob@contoso.example (done), by ann"]
 
 
+def test_the_history_says_that_what_was_done_cannot_be_read(
+    sources: Sources, kept: KeptAlert, tmp_path: Path
+) -> None:
+    """The journal is its owner's alone, who need not be the board's user: the rest is shown."""
+    (tmp_path / FILE_NAME).write_bytes((sources.settings.state_directory / FILE_NAME).read_bytes())
+    Journal(tmp_path).path.mkdir()
+    bare = replace(sources, settings=replace(sources.settings, state_directory=tmp_path))
+
+    history = asyncio.run(alert.history(view_of(f"alert={kept.alert.id}"), bare))
+
+    assert isinstance(history, Listing)
+    said = [one.text for one in history.rows]
+    assert "What was done for alerts cannot be read: is a directory" in said
+    assert "First of its records" in said
+
+
 def test_what_somebody_else_changes_is_seen_at_once(sources: Sources, kept: KeptAlert) -> None:
     """Lists are remembered while a page loads, and never longer than they are true."""
     path = sources.settings.state_directory / FILE_NAME

@@ -336,7 +336,7 @@ class Sources:
         return []
 
     async def list_deeds(self, view: View, kept: KeptAlert) -> list[Line]:
-        """What was done over Graph to contain such an alert."""
+        """What was done over Graph to contain such an alert. Raises: JournalUnreadable."""
         assert view.sees(kept.alert.tenant)  # noqa: S101
         if not view.access.sees_contents:
             return []

@@ -25,9 +25,13 @@ from m365watch.cli.this_user import this_user
 from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from m365watch.config.settings import Settings
+    from m365watch.detect.alert import Alert
     from m365watch.detect.desk import AlertsAsked
     from m365watch.detect.kept import AlertState, KeptAlert
+    from m365watch.respond.journal import Line
 
 alerts = typer.Typer(
     help=(
@@ -159,13 +163,15 @@ def show(
 ) -> None:
     """Show one alert: what happened, the records that say so, what to look at next, and how to contain it.
 
-    The records are looked up in the lake, where there is one.
+    The records are looked up in the lake, where there is one. What `respond` did for it already is told,
+    with who did it, when, and what came of it.
 
     Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration is wrong.
     """
     from m365watch.cli.alerts_view import alert_document, alert_page, related_document, told_document
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.evidence import find_evidence
+    from m365watch.cli.respond_view import deeds_document
     from m365watch.clock import SystemClock
     from m365watch.detect import desk
     from m365watch.detect.enrich.telling import what_is_known
@@ -179,19 +185,34 @@ def show(
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
     related = desk.find_related(_file_of(settings), kept.alert)
+    deeds = _deeds(settings, kept.alert)
     if as_json:
         document = alert_document(kept)
         document["known"] = known
         document["notifications"] = told_document(told)
+        document["responses"] = None if deeds is None else deeds_document(deeds)
         document["related"] = [related_document(one) for one in related]
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
     arguments = arguments_for(config, job=job, collector=collector_file)
-    page = alert_page(kept, evidence, told, known, related=related, arguments=arguments)
+    page = alert_page(kept, evidence, told, known, deeds=deeds or (), related=related, arguments=arguments)
     stdout_console().print(page, crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
+
+
+def _deeds(settings: Settings, alert: Alert) -> Sequence[Line] | None:
+    """What became of what was done over Graph for the alert; None, which is told, where it cannot be read."""
+    from m365watch.errors import JournalUnreadable
+    from m365watch.respond.journal import Journal
+
+    try:
+        return Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
+    except JournalUnreadable as error:
+        # It is of whoever responds alone, and reading an alert is anybody's.
+        sys.stderr.write(f"note: {error}\n")
+        return None
 
 
 @alerts.command("ack")

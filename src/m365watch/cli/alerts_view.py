@@ -27,6 +27,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.naming import who
 from m365watch.instants import instant_of_ms
 from m365watch.plain import plain
+from m365watch.respond.journal import named
 from m365watch.spreadsheets import csv_lines, without_formula
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from m365watch.detect.desk import AlertsFound
     from m365watch.notify.looking import WhoKnows
     from m365watch.rebuilding import Rebuilt
+    from m365watch.respond.journal import Line
 
 STYLES = {
     Severity.CRITICAL: "bold white on red",
@@ -48,6 +50,8 @@ ABOUT_CHARACTERS_MAX = 46
 """Of whom an alert is about, in the list: what is left of 80 columns."""
 EVIDENCE_SHOWN_MAX = 10
 NAMES_SHOWN_MAX = 12
+DEEDS_SHOWN_MAX = 3
+"""Of what was done for an alert, the latest; the plan has all of it."""
 _CSV_COLUMNS = (
     "id",
     "severity",
@@ -127,13 +131,14 @@ def alert_page(
     told: Sequence[WhoKnows] = (),
     known: Mapping[str, str] = MappingProxyType({}),
     *,
+    deeds: Sequence[Line] = (),
     related: Sequence[Alert] = (),
     arguments: str = "",
 ) -> RenderableType:
     """All that is known of one alert, in the order in which somebody who is woken needs it.
 
-    `known` has what the user's tables and lists say of its entities, by their values. `arguments` names the
-    configuration for the commands at the end, which are to be pasted.
+    `known` has what the user's tables and lists say of its entities, by their values; `deeds` is what was
+    done for it. `arguments` names the configuration for the commands at the end, which are to be pasted.
     """
     alert = kept.alert
     head = Text.assemble(
@@ -144,7 +149,7 @@ def alert_page(
         Text(),
         Text(plain(alert.explanation)),
         Text(),
-        _facts(kept, told, known),
+        _facts(kept, told, known, deeds),
     ]
     blocks += list_block("What to look at next", alert.check)
     blocks += list_block("How to contain it", [_step_words(one) for one in alert.contain])
@@ -167,7 +172,9 @@ def _next_states(state: AlertState, arguments: str) -> tuple[str, ...]:
     return (f"ack {arguments}", f'close {arguments} --reason "..."')
 
 
-def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) -> Table:
+def _facts(
+    kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str], deeds: Sequence[Line]
+) -> Table:
     alert = kept.alert
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="dim")
@@ -182,6 +189,7 @@ def _facts(kept: KeptAlert, told: Sequence[WhoKnows], known: Mapping[str, str]) 
     rows.append(("detection", f"{alert.detection or alert.rule_id}"))
     rows.append(("tenant", alert.tenant))
     rows.append(("state", _state_words(kept)))
+    rows += _responses(deeds)
     rows.append(("alert", alert.id))
     rows.append(("told", ", ".join(map(_told_words, told))))
     if alert.formerly:
@@ -199,6 +207,17 @@ def _names(alert: Alert, kind: str, known: Mapping[str, str]) -> list[tuple[str,
     more = len(names) - len(shown) + dict(alert.unnamed).get(kind, 0)
     lines = [*shown, *([f"and {more:,} more: --json names them"] if more > 0 else [])]
     return [("" if place else kind, line) for place, line in enumerate(lines)]
+
+
+def _responses(deeds: Sequence[Line]) -> list[tuple[str, str]]:
+    """Who did what for it over Graph, when, and what came of it: the latest, a line each."""
+    lines = [
+        f"{named(one)}: {one.outcome}, by {one.by}, {moment(one.at)}"
+        for one in reversed(deeds[-DEEDS_SHOWN_MAX:])
+    ]
+    if (more := len(deeds) - DEEDS_SHOWN_MAX) > 0:
+        lines.append(f"and {more:,} more: `m365watch respond` names them")
+    return [("" if place else "responded", line) for place, line in enumerate(lines)]
 
 
 def _told_words(one: WhoKnows) -> str:

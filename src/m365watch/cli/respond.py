@@ -92,12 +92,11 @@ def respond(
 
 def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
     """What was done for the alert already, in words."""
-    from m365watch.respond.journal import Journal
+    from m365watch.respond.journal import Journal, named
 
     lines = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
     return tuple(
-        f"{line.at:%Y-%m-%d %H:%M:%S}Z {line.title or line.step}: {line.outcome}, by {line.by}"
-        for line in lines
+        f"{line.at:%Y-%m-%d %H:%M:%S}Z {named(line)}: {line.outcome}, by {line.by}" for line in lines
     )
 
 

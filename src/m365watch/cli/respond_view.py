@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from m365watch.cli.documents import SCHEMA
+from m365watch.cli.documents import SCHEMA, instant
 from m365watch.plain import plain
 from m365watch.respond.connecting import connections
+from m365watch.respond.journal import Line
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 
@@ -91,6 +92,22 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
         "see_first": list(plan.checks),
         "done": list(plan.done),
     }
+
+
+def deeds_document(deeds: Sequence[Line]) -> list[dict[str, Any]]:
+    """What was done for an alert, the first one first, each with its last word."""
+    return [
+        {
+            "at": instant(one.at),
+            "by": one.by,
+            "step": one.step,
+            "title": one.title,
+            "label": one.label,
+            "outcome": one.outcome,
+            "error": one.error,
+        }
+        for one in deeds
+    ]
 
 
 def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:

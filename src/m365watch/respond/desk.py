@@ -20,7 +20,7 @@ from m365watch.errors import (
 from m365watch.plain import plain
 from m365watch.respond.administrators import why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
-from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome
+from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome, named
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
@@ -178,7 +178,7 @@ class Desk:
 
         None where no other has anything to take back.
         """
-        label = _named(found[0])
+        label = named(found[0])
         if not self._journal.keeps_others(found):
             self._let_go(found)
             return None
@@ -194,7 +194,7 @@ class Desk:
     async def undo(self, done: DeedDone) -> Told:
         """Take a deed back."""
         line, undo = done.line, done.line.undo
-        label = _named(line)
+        label = named(line)
         assert undo is not None  # noqa: S101 - the journal names only these
         doubts = self._doubts(done)
         if self._ask is not None and not await self._ask(plain(f"Take back: {label}{doubts}?")):
@@ -377,13 +377,6 @@ def _question(step: Step, looked: Iterable[Looked]) -> str:
 def _some(labels: Sequence[str]) -> str:
     more = len(labels) - _SHOWN
     return "; ".join(labels[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _named(line: Line) -> str:
-    """What a deed was, and to what: the step's own words have the account, and the label the rule or role."""
-    if not line.title:
-        return f"{line.step} {line.label}".strip()
-    return f"{line.title}: {line.label}" if line.label and line.label not in line.title else line.title
 
 
 def _each_failure_once(told: list[Told]) -> list[Told]:

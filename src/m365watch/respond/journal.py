@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import msgspec
 
 from m365watch.durable import sync_folder
-from m365watch.errors import JournalUnwritable
+from m365watch.errors import JournalUnreadable, JournalUnwritable
 from m365watch.respond.steps import GraphCall, Method
 from m365watch.values import dataclass
 
@@ -189,7 +189,7 @@ class Journal:
         return found.popitem()[1] if len(found) == 1 else None
 
     def _lines(self) -> Iterator[Line]:
-        """The lines that can be read: a crash may have cut the last one."""
+        """The lines that can be read: a crash may have cut the last one. Raises: JournalUnreadable."""
         decoder = msgspec.json.Decoder(Line)
         try:
             with self.path.open("rb") as file:
@@ -200,6 +200,19 @@ class Journal:
                         continue
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise JournalUnreadable(
+                f"what was done for alerts cannot be read: {error.strerror}",
+                fix=f"give this user the right to read {FILE_NAME}",
+                where=str(self.path),
+            ) from None
+
+
+def named(line: Line) -> str:
+    """What a deed was, and to what: the step's own words have the account, and the label the rule or role."""
+    if not line.title:
+        return f"{line.step} {line.label}".strip()
+    return f"{line.title}: {line.label}" if line.label and line.label not in line.title else line.title
 
 
 def _append(handle: int, text: bytes, *, size: int) -> None:

@@ -28,6 +28,7 @@ from m365watch.board.words import application_words, workload_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
+from m365watch.errors import JournalUnreadable
 from m365watch.instants import ms_of
 from m365watch.respond.connecting import connections
 from m365watch.respond.steps import Step, graph_url_of
@@ -273,15 +274,26 @@ async def history(view: View, sources: Sources) -> Shape:
         words = f"{told.target} was told" if told.at_ms else f"{told.target} is to be told"
         note = "with many others, in one notification" if told.in_digest else ""
         rows.append((told.at_ms, Said(words, instant(told.at_ms) if told.at_ms else "", note, tone="muted")))
-    for deed in await sources.list_deeds(view, kept):
-        tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
-        step = deed.step.replace("_", " ").capitalize()
-        words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
-        rows.append((ms_of(deed.at), Said(words, instant(ms_of(deed.at)), deed.error, tone)))
+    rows += await _done(view, sources, kept)
     first = Said("First of its records", instant(kept.alert.first_at_ms), tone="muted")
     last = Said("Last of its records", instant(kept.alert.last_at_ms), tone="muted")
     rows += [(kept.alert.first_at_ms, first), (kept.alert.last_at_ms, last)]
     return Listing([said for _, said in sorted(rows, key=lambda one: -one[0])])
+
+
+async def _done(view: View, sources: Sources, kept: KeptAlert) -> list[tuple[int, Said]]:
+    """What was done over Graph, with its time; or that it cannot be read."""
+    try:
+        deeds = await sources.list_deeds(view, kept)
+    except JournalUnreadable as error:
+        return [(ms_of(view.now), Said(error.what.capitalize(), note=error.fix, tone="failed"))]
+    rows = []
+    for deed in deeds:
+        tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
+        step = deed.step.replace("_", " ").capitalize()
+        words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
+        rows.append((ms_of(deed.at), Said(words, instant(ms_of(deed.at)), deed.error, tone)))
+    return rows
 
 
 PAGE = Page(
