@@ -17,7 +17,7 @@ from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator, S
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.tenancy.changes import Change, plan_change
-from m365watch.tenancy.note import LINES_MAX, MEMORY, ConfigurationNote, places_of
+from m365watch.tenancy.note import LINES_MAX, MEMORY, ConfigurationNote, earlier_lakes, note_of, places_of
 from m365watch.tenancy.watching import FileWatch
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +55,11 @@ class Reload:
         """The run has by now what `change` says."""
         waits = list(change.needs_restart[:LINES_MAX])
         self.note = ConfigurationNote(
-            self._clock.now().timestamp(), self.note.file, needs_restart=waits, outputs=self.note.outputs
+            self._clock.now().timestamp(),
+            self.note.file,
+            needs_restart=waits,
+            outputs=self.note.outputs,
+            earlier=self.note.earlier,
         )
 
     def refuse(self, error: CollectorError, *, then: str = "") -> None:
@@ -164,7 +168,7 @@ class Reloader:
 
     async def run(self) -> None:
         """Take up changes until cancelled, or until one is for the next run."""
-        await self._remember()
+        await self._begin()
         while not self._is_over:
             await self._reload.wait(watches=self._settings.watches_configuration)
             await self.reload()
@@ -198,6 +202,13 @@ class Reloader:
         )
         self._is_over = True
         self._renew(change)
+
+    async def _begin(self) -> None:
+        note = self._reload.note
+        with suppress(LedgerUnavailable):
+            before = note_of(await self._calls(self._ledger.remembered, MEMORY))
+            note.earlier = earlier_lakes(before, note.outputs or {}, now_s=self._clock.now().timestamp())
+        await self._remember()
 
     async def _remember(self) -> None:
         # What is not remembered now is remembered with the next reading.

@@ -11,7 +11,7 @@ from typing import TypeVar
 from structlog.testing import capture_logs
 
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import Settings
+from m365watch.config.settings import LakeSettings, Settings
 from m365watch.errors import CollectorError, SettingsRefused
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
@@ -56,11 +56,16 @@ class Site:
         self.applied: list[Change] = []
         self.renewals: list[Change] = []
         self.reads = 0
+        self.started_s = self.clock.now().timestamp()
+        self.begin(settings_of(ONE, watches=watches))
+
+    def begin(self, settings: Settings) -> None:
+        """A run with these settings."""
         calls = CallsInLine()
         self.reload = Reload([self.file], self._load, self.clock, work=calls)
         self.reloader = Reloader(
             self.reload,
-            settings_of(ONE, watches=watches),
+            settings,
             apply=self._apply,
             renew=self.renewals.append,
             ledger=self.ledger,
@@ -152,6 +157,27 @@ def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
     assert broken.outputs == mended.outputs == {"lake": "the lake in /etc/lake"}
     assert (mended.mistakes, mended.refused_at, mended.fix) == ([], None, "")
     assert (texts, reads) == ([f"tenants: added {TWO}"], 2)
+
+
+def test_a_lake_that_is_written_to_no_more_is_remembered(tmp_path: Path) -> None:
+    """Until when, by whatever run comes after; and no more once it is written to again."""
+
+    async def use(site: Site) -> list[list[str]]:
+        found = []
+        for folder in ("/etc/two", "/etc/three", "/etc/two"):
+            lakes = (LakeSettings("lake", Path(folder)),)
+            site.begin(replace(settings_of(ONE), outputs=lakes))
+            async with site.reloader.running():
+                await asyncio.sleep(60)
+                site.says = replace(settings_of(ONE, TWO), outputs=lakes)
+                await site.reloader.reload()
+            found.append([f"{one.directory} {one.until_s - site.started_s:.0f}" for one in site.note.earlier])
+        return found
+
+    found, _ = run(tmp_path, use)
+
+    first = "/etc/lake 1"
+    assert found == [[first], [first, "/etc/two 61"], [first, "/etc/three 121"]]
 
 
 def test_a_defect_that_a_file_brings_to_light_ends_no_run(tmp_path: Path) -> None:

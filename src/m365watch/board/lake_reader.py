@@ -181,6 +181,15 @@ class FactsReader:
         connection.execute("SET GLOBAL parquet_metadata_cache = true")
         return connection
 
+    def begun_at_s(self) -> float | None:
+        """When the lake's table was made, wherever its folder was then; None without one; takes its time.
+
+        Raises: LakeUnusable.
+        """
+        self._look()
+        made_ms = None if self._table is None else self._table.metadata().created_time
+        return None if made_ms is None else made_ms / 1000
+
     def _look(self) -> Snapshot:
         with self._looking:
             if self._table is None:

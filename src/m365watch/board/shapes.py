@@ -136,6 +136,8 @@ class Tiles:
     kind: ClassVar = "tiles"
     tiles: Sequence[Tile]
     empty: Empty | None = None
+    note: str = ""
+    """What they do not count, and where that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +468,8 @@ class Hits:
     refused: Refused | None = None
     none: Empty | None = None
     """What to do if there turns out to be no hit at all."""
+    note: str = ""
+    """What is not searched, and where that is."""
     empty: Empty | None = None
 
 

@@ -24,6 +24,19 @@ LINES_MAX = 50
 """Mistakes that are kept, and keys that need a restart."""
 
 
+LAKES_MAX = 10
+"""Lakes of before that are kept, the newest."""
+_LAKE = "the lake in "
+
+
+class EarlierLake(msgspec.Struct, frozen=True):
+    """A lake that was written to, and is no more."""
+
+    directory: str
+    until_s: float
+    """When a run began without it."""
+
+
 class ConfigurationNote(msgspec.Struct):
     """The last try to read the configuration."""
 
@@ -40,6 +53,9 @@ class ConfigurationNote(msgspec.Struct):
     """What to do about the mistakes."""
     outputs: dict[str, str] | None = None
     """Where each output of the run writes, by its name; None from a version that did not keep it."""
+
+    earlier: list[EarlierLake] = []
+    """The lakes that earlier runs have written to."""
 
     def body(self) -> str:
         """As JSON."""
@@ -61,10 +77,23 @@ def places_of(settings: Settings) -> dict[str, str]:
     return {one.name: hide_secrets(_place_of(one)) for one in settings.outputs}
 
 
+def earlier_lakes(
+    before: ConfigurationNote | None, outputs: dict[str, str], *, now_s: float
+) -> list[EarlierLake]:
+    """The lakes that runs before one with these outputs have written to, and it does not, the newest last."""
+    if before is None:
+        return []
+    present = {place.removeprefix(_LAKE) for place in outputs.values()}
+    places = (before.outputs or {}).values()
+    left = [EarlierLake(place.removeprefix(_LAKE), now_s) for place in places if place.startswith(_LAKE)]
+    found = {one.directory: one for one in (*before.earlier, *left) if one.directory not in present}
+    return sorted(found.values(), key=lambda one: one.until_s)[-LAKES_MAX:]
+
+
 def _place_of(output: OutputSettings) -> str:
     match output:
         case LakeSettings():
-            return f"the lake in {output.directory}"
+            return f"{_LAKE}{output.directory}"
         case FilesSettings():
             return f"files in {output.directory}"
         case ConsoleSettings():
@@ -77,7 +106,11 @@ def _place_of(output: OutputSettings) -> str:
 
 def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:
     """What the ledger has; None before a run of a version that keeps it, and where it cannot be read."""
-    body = remembered(connection, MEMORY)
+    return note_of(remembered(connection, MEMORY))
+
+
+def note_of(body: str | None) -> ConfigurationNote | None:
+    """What a ledger remembers under `MEMORY`; None where that is nothing, or cannot be read."""
     try:
         return None if body is None else msgspec.json.decode(body, type=ConfigurationNote)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -11,6 +11,7 @@ from typing import Any
 from m365watch.board.access import Role
 from m365watch.board.app_names import name_applications, name_entities
 from m365watch.board.attack import tactic_words
+from m365watch.board.earlier_lake import words_of_earlier
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
 from m365watch.board.narrowing import Narrowing
@@ -97,9 +98,11 @@ async def evidence(view: View, sources: Sources) -> Shape:
     rules = await sources.list_rules()
     lights = lights_of(rules.get(alert.rule_id), rules)
     missing = [one for one in alert.evidence if one not in once]
+    elsewhere = await words_of_earlier(at, sources) if missing else ""
     uncounted = alert.count - len(alert.evidence)
     cut = [
         f"and {len(missing):,} more, which the lake does not hold (any more)" if missing else "",
+        elsewhere.rstrip("."),
         f"and {uncounted:,} more, of which the alert keeps the count alone" if uncounted > 0 else "",
     ]
     apps = await name_apps_of(view, sources, once.values())
@@ -109,7 +112,7 @@ async def evidence(view: View, sources: Sources) -> Shape:
     return Records(
         shown,
         cut="; ".join(filter(None, cut)) if once else "",
-        empty=None if once else Empty("The lake does not hold its records (any more).", _ids(alert.evidence)),
+        empty=None if once else _no_evidence(alert, elsewhere),
     )
 
 
@@ -125,6 +128,11 @@ async def _find_evidence(view: View, sources: Sources, alert: Alert) -> dict[str
         if len(once) == len(ids):
             break
     return once
+
+
+def _no_evidence(alert: Alert, elsewhere: str) -> Empty:
+    ids = _ids(alert.evidence)
+    return Empty("The lake does not hold its records (any more).", f"{elsewhere} {ids}".strip())
 
 
 def _ids(ids: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from m365watch.board.earlier_lake import words_of_earlier
 from m365watch.board.emptiness import no_records
 from m365watch.board.filter_words import in_records_words
 from m365watch.board.hits_reader import PartFound
@@ -49,7 +50,10 @@ async def hits(view: View, sources: Sources) -> Shape:
         return Hits((), (), _chart(view, {}), 0, refused=Refused(text, refusal.at, what, refusal.fix))
     searched, left = await _counted(view, sources, part, before_s=None)
     empty = None if searched or left else await no_records(view, sources)
-    return replace(_shape(view, term, part, shown=0), searched=searched, left=left, empty=empty)
+    note = await words_of_earlier(view, sources)
+    if empty is not None and note:
+        empty = Empty(empty.why, note)
+    return replace(_shape(view, term, part, shown=0), searched=searched, left=left, empty=empty, note=note)
 
 
 async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) -> Hits:

@@ -1,0 +1,92 @@
+"""A lake that was moved: pages whose time reaches before it say where the records of before are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from asking import sources_of, view_of
+from m365watch.board.access import Access, Role
+from m365watch.board.pages import overview, search
+from m365watch.board.pages.alert import evidence
+from m365watch.board.shapes import Hits, Tiles
+from m365watch.board.sources import Sources
+from m365watch.board.view import View
+from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.writer import OpenTable
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.tenancy.note import MEMORY, ConfigurationNote, EarlierLake
+
+MONTH = view_of("range=30d")
+MOVED_S = MONTH.now.timestamp() - 600
+
+
+@pytest.fixture
+def moved(collected: Path, tmp_path: Path) -> Sources:
+    """The week's collector, which writes to another lake since ten minutes ago; the old one is there."""
+    folder = tmp_path / "place"
+    shutil.copytree(collected.parent, folder)
+    file = folder / collected.name
+    outputs = {"other": {"type": "lake", "config": {"directory": "new"}}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"outputs": outputs}))
+    OpenTable(folder / "new", AUDIT_TABLE).commit([], numbers={})
+    note_move(file, until_s=MOVED_S)
+    return sources_of(file)
+
+
+def note_move(file: Path, *, until_s: float) -> None:
+    """The ledger remembers until when the lake before was written to."""
+    lake = EarlierLake(str(file.parent / "lake"), until_s)
+    state = sources_of(file).settings.state_directory
+    with closing(sqlite3.connect(state / LEDGER_FILE)) as ledger, ledger:
+        note = ConfigurationNote(until_s, earlier=[lake])
+        ledger.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (MEMORY, note.body()))
+
+
+def said(sources: Sources, view: View = MONTH) -> list[str]:
+    """What the overview and the search say of it."""
+    figures = asyncio.run(overview.figures(view, sources))
+    hits = asyncio.run(search.hits(view, sources))
+    assert isinstance(hits, Hits)
+    assert isinstance(figures, Tiles)
+    # Where nothing was found at all, what to do about that is where it stands.
+    assert hits.empty is None or not hits.note or hits.empty.then == hits.note
+    return [figures.note, hits.note]
+
+
+def test_pages_say_where_the_records_before_are(moved: Sources) -> None:
+    """Since when the lake is this one, and the folder of the one before for who may know it."""
+    old = moved.settings.path.parent / "lake"
+    for words in said(moved):
+        assert words.startswith("This lake is written to since ")
+        assert words.endswith(f"; what was fetched before is in {old}.")
+    scoped = Access("bob", Role.ANALYST, None)
+    for words in said(moved, view_of("range=30d", scoped)):
+        assert words.endswith("; what was fetched before is in another lake.")
+
+    [alert, *_] = asyncio.run(moved.list_alerts(MONTH)) or []
+    shown = asyncio.run(evidence(view_of(f"range=30d&alert={alert.alert.id}"), moved))
+    assert shown.empty is not None
+    assert str(old) in shown.empty.then
+
+
+def test_nothing_is_said_where_nothing_is_elsewhere(moved: Sources) -> None:
+    """A time since then; the lake of before with its records in the new place; one that is no more."""
+    after = MONTH.now + timedelta(hours=1)
+    view = view_of(f"from={after:%Y-%m-%dT%H:%M}&to={after + timedelta(hours=2):%Y-%m-%dT%H:%M}")
+    assert said(moved, view)[1] == ""
+
+    folder = moved.settings.path.parent
+    shutil.rmtree(folder / "new")
+    shutil.copytree(folder / "lake", folder / "new")
+    note_move(moved.settings.path, until_s=MONTH.now.timestamp() + 7_200)
+    assert said(sources_of(moved.settings.path)) == ["", ""]
+    shutil.rmtree(folder / "lake")
+    assert said(sources_of(moved.settings.path)) == ["", ""]
