@@ -299,8 +299,8 @@ def ask_in(collected: Path, turn: Turn, asks: str) -> None:
     view = view_of("range=30d")
     ways: dict[str, Callable[[], object]] = {
         "facts": lambda: facts.ask(view, TOTAL),
-        "hits": lambda: facts.hits.find(asked_of(view, None), before_s=None, rows=1),
-        "sql": lambda: facts.sql.ask("SELECT 1", tenants=None, sees_trail=True, rows_max=1),
+        "hits": lambda: facts.hits.find(asked_of(view, None), who="ann", before_s=None, rows=1),
+        "sql": lambda: facts.sql.ask("SELECT 1", who="ann", tenants=None, sees_trail=True, rows_max=1),
     }
 
     async def ask() -> None:

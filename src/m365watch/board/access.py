@@ -43,6 +43,11 @@ class Access:
     """The token's own id; empty for a person."""
 
     @property
+    def asker(self) -> str:
+        """Whom they take turns as with others: a token, or a person with all of their sessions."""
+        return f"token/{self.token}" if self.token else f"person/{self.name}"
+
+    @property
     def is_token(self) -> bool:
         """Whether they have shown a token, which no other page's request can have."""
         return self.scopes is not None

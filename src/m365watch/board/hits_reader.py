@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from m365watch.board.fair_threads import FairThreads
 from m365watch.board.narrowing import is_pattern, plain_name
 from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Turn, at_once, in_time
@@ -24,7 +24,7 @@ from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
 from m365watch.lake.filters.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
 
 AT_ONCE_MAX = 2
-"""Searches that run at the same time; the others wait."""
+"""Searches that run at the same time, one less of the same asker; the others wait."""
 SORTED_MAX = 50_000
 """Hits of one part that are put in order, records and all."""
 EXPORT_LIMIT_S = 300.0
@@ -118,15 +118,17 @@ class HitsReader:
         self._turn = turn
         self._queries = queries or Queries()
         self._finder = Finder(lake, part_records=part_records)
-        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-search")
+        self._threads = FairThreads(AT_ONCE_MAX, "board-search")
 
     def close(self) -> None:
         """Let go of everything."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(waits=False)
         self._finder.close()
 
-    async def find(self, asked: Asked, *, before_s: int | None, rows: int) -> PartFound:
+    async def find(self, asked: Asked, *, who: str, before_s: int | None, rows: int) -> PartFound:
         """What the newest part before `before_s` has; whoever stops waiting stops the search.
+
+        It is the turn of `who`: of one asker there is never a search in every place.
 
         Raises: QueryStopped; LakeUnusable.
         """
@@ -137,9 +139,9 @@ class HitsReader:
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
         with self._queries.one_more("search"):
             await in_time(self._turn)
-            return await self._stoppable(partial(self._find, asked, rows))
+            return await self._stoppable(who, partial(self._find, asked, rows))
 
-    async def read(self, asked: Asked, *, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
+    async def read(self, asked: Asked, *, who: str, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         """The hits with their records, at most so many, from the newest days on.
 
         The newest come first, but among those of a part that has more than `SORTED_MAX` of them.
@@ -147,29 +149,29 @@ class HitsReader:
         Raises: QueryStopped; LakeUnusable.
         """
         left = most
-        for part in await self._stoppable(lambda **_: self._finder.plan(asked)):
+        for part in await self._stoppable(who, lambda **_: self._finder.plan(asked)):
             await self._turn()  # nobody waits for a page meanwhile
-            found = await self._stoppable(partial(self._finder.find, part, asked, rows=0))
+            found = await self._stoppable(who, partial(self._finder.find, part, asked, rows=0))
             if found.count:
-                async for hits in self._read(part, asked, in_order=found.count <= SORTED_MAX):
+                async for hits in self._read(part, asked, who=who, in_order=found.count <= SORTED_MAX):
                     yield hits[:left]
                     left -= len(hits)
                     if left <= 0:
                         return
 
     async def _read(
-        self, part: Part, asked: Asked, *, in_order: bool
+        self, part: Part, asked: Asked, *, who: str, in_order: bool
     ) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         stop = Stop()
         chunks = self._finder.read(part, asked, in_order=in_order, stop=stop, limit_s=EXPORT_LIMIT_S)
-        loop = asyncio.get_running_loop()
+        take = partial(next, chunks, None)
         try:
-            while (hits := await loop.run_in_executor(self._threads, next, chunks, None)) is not None:
+            while (hits := await asyncio.wrap_future(self._threads.submit(who, take))) is not None:
                 yield hits
         finally:
             stop.set()
             # Behind the step that may still run: a generator cannot be closed from two threads.
-            self._threads.submit(chunks.close)
+            self._threads.submit(who, chunks.close)
 
     def _find(self, asked: Asked, rows: int, *, stop: Stop) -> PartFound:
         for attempt in range(1, _TRIES_MAX + 1):
@@ -186,11 +188,11 @@ class HitsReader:
             return PartFound(found, _begin_s(parts[0]) if parts[1:] else None)
         raise AssertionError("a try either answers or raises")
 
-    async def _stoppable(self, work: Callable[..., _T]) -> _T:
+    async def _stoppable(self, who: str, work: Callable[..., _T]) -> _T:
         """What `work` answers, which is given something by which it can be stopped."""
         stop = Stop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(stop=stop))
+            return await asyncio.wrap_future(self._threads.submit(who, lambda: work(stop=stop)))
         except asyncio.CancelledError:
             stop.set()
             raise

@@ -11,8 +11,9 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import date
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
+from m365watch.board.fair_threads import FairThreads
 from m365watch.board.hits_reader import HitsReader
 from m365watch.board.own_figures import Queries
 from m365watch.board.planning import (
@@ -52,7 +54,7 @@ one costs a tenth."""
 MEMORY_BYTES = 1 << 30
 LIMIT_S = 20.0
 AT_ONCE_MAX = 4
-"""Queries that run at the same time; the others wait."""
+"""Queries that run at the same time, one less of the same asker; the others wait."""
 STOP_AGAIN_S = 0.05
 KEPT_ANSWERS_MAX = 512
 ROWS_MAX = 10_000
@@ -103,7 +105,7 @@ class FactsReader:
         self._table: DeltaTable | None = None
         self._snapshot = EMPTY
         self._looking = Lock()
-        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-lake")
+        self._threads = FairThreads(AT_ONCE_MAX, "board-lake")
         self._of_records, self._of_rollups = (self._open(threads) for threads in (THREADS, 1))
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[object, _Asking] = {}
@@ -132,7 +134,8 @@ class FactsReader:
         if asking is None or asking.working.done():
             is_small = query.rollup in KEPT and not query.is_long
             connection = (self._of_rollups if is_small else self._of_records).cursor()
-            working = self._threads.submit(self._answer, connection, view, query, given)
+            answer = partial(self._answer, connection, view, query, given)
+            working = self._threads.submit(view.access.asker, answer)
             asking = self._asking[key] = _Asking(connection, working)
         asking.waiting += 1
         try:
@@ -161,13 +164,13 @@ class FactsReader:
 
     async def snapshot(self) -> Snapshot:
         """The table as it is now."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look)
+        return await asyncio.to_thread(self._look)
 
     def close(self) -> None:
         """Let go of everything."""
         for asking in self._asking.values():
             asking.connection.interrupt()
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.close(waits=True)
         self._of_records.close()
         self._of_rollups.close()
         self.hits.close()

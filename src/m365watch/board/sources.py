@@ -183,7 +183,9 @@ class Sources:
         if self.facts is None:
             return NOTHING_FOUND
         await self._require_lake()
-        part = await self.facts.hits.find(asked_of(view, term), before_s=before_s, rows=rows)
+        part = await self.facts.hits.find(
+            asked_of(view, term), who=view.access.asker, before_s=before_s, rows=rows
+        )
         if view.access.sees_contents:
             return part
         newest = [without_contents(hit) for hit in part.found.newest]
@@ -199,7 +201,7 @@ class Sources:
         asked = asked_of(view, term)
         if self.facts is None:
             return _nothing()
-        chunks = self._read_there(self.facts.hits.read(asked, most=most))
+        chunks = self._read_there(self.facts.hits.read(asked, who=view.access.asker, most=most))
         return chunks if view.access.sees_contents else _bare(chunks)
 
     async def _read_there(
@@ -225,6 +227,7 @@ class Sources:
             return None
         return await self.facts.sql.ask(
             sql,
+            who=view.access.asker,
             tenants=view.tenants,
             sees_trail=view.access.may(Role.ADMIN),
             rows_max=rows_max,

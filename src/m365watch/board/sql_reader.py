@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from m365watch.board.fair_threads import FairThreads
 from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Turn, at_once, in_time
 from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
 
 AT_ONCE_MAX = 2
-"""Processes that run at the same time; the other questions wait."""
+"""Processes that run at the same time, one less of the same asker; the other questions wait."""
 LIMIT_S = 30.0
 
 
@@ -25,16 +25,17 @@ class SqlReader:
         self._turn = turn
         self._queries = queries or Queries()
         self._reader = LakeReader(lake)
-        self._threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="board-sql")
+        self._threads = FairThreads(AT_ONCE_MAX, "board-sql")
 
     def close(self) -> None:
         """Begin nothing more; what runs ends by its limit of time."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(waits=False)
 
     async def ask(
         self,
         sql: str,
         *,
+        who: str,
         tenants: Sequence[str] | None,
         sees_trail: bool,
         rows_max: int,
@@ -42,6 +43,7 @@ class SqlReader:
     ) -> QueryAnswer:
         """What `sql` says about the records of `tenants`; whoever stops waiting ends its process.
 
+        It is the turn of `who`: of one asker there is never a process in every place.
         Without `sees_trail` it is refused where it asks for what people did on the board.
 
         Raises: LakeMissing; QueryRefused; QueryStopped.
@@ -59,7 +61,7 @@ class SqlReader:
         with self._queries.one_more("sql"):
             await in_time(self._turn)
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+                return await asyncio.wrap_future(self._threads.submit(who, ask))
             except asyncio.CancelledError:
                 ending.end()
                 raise
