@@ -232,6 +232,19 @@ def test_two_that_write_a_commit_anew_do_not_meet(tmp_path: Path, monkeypatch: p
     assert [*commits_of(tmp_path).glob(".*")] == []
 
 
+def test_copies_that_a_killed_process_has_left_go(tmp_path: Path) -> None:
+    """With the checkpoint that stands for their commits; later ones may be another process's, at work."""
+    fill(tmp_path, COMMITS_PER_CHECKPOINT - 1)
+    names = [f".{COMMITS_PER_CHECKPOINT + later:020}.json.{'ab' * 8}.tmp" for later in (0, 1)]
+    old, new = (commits_of(tmp_path) / name for name in names)
+    for path in (old, new):
+        path.write_bytes(b"half")
+
+    append(tmp_path, COMMITS_PER_CHECKPOINT, first=COMMITS_PER_CHECKPOINT)
+
+    assert [*commits_of(tmp_path).glob(".*.tmp")] == [new]
+
+
 def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:
     """Nothing is moved, checkpoint or not."""
     fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from lake_place import WRITER_ID
+from keeping_lake import FixedClock
+from lake_place import WRITER_ID, LakePlace, records_of
+from m365watch.clock import SystemClock
+from m365watch.errors import LakeUnusable, OutputUnusable
+from m365watch.lake import following
 from m365watch.lake.checking import check_lake
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path
-from m365watch.lake.files import silently
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, last_checkpoint
+from m365watch.lake.files import hold_lake, silently
+from m365watch.lake.merging import compact
+from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.trying import try_table
+from m365watch.lake.unsound import BACK_FIX
+from m365watch.lake.upkeep import keep_up
+from m365watch.lake.vacuuming import vacuum
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_records, make_simple_batch
 
@@ -107,3 +119,75 @@ def test_a_first_commit_that_is_empty_is_named(tmp_path: Path) -> None:
     assert problems_of(tmp_path) == [
         f"audit/_delta_log/{0:020}.json: is empty: put the file back from a backup"
     ]
+
+
+@pytest.mark.parametrize("by", ["the collector", "hand"])
+def test_no_file_goes_while_a_batch_is_missing(tmp_path: Path, by: str) -> None:
+    """Its commit put back from a copy makes all good; its files, which no commit names, had been removed."""
+    append(tmp_path, 1, 2, 3, 4)
+    whole = commit_path(tmp_path / "audit", 2).read_bytes()
+    empty(tmp_path, 2)
+    for path in tmp_path.glob("audit/day=*/*.parquet"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+
+    if by == "hand":
+        with pytest.raises(LakeUnusable, match=r"2\.json is empty, and no commit holds batch 2, whose files"):
+            vacuum(tmp_path, keep_hours=2, dry_run=False, progress=silently)
+    else:
+        keep_up(tmp_path, clock=SystemClock())
+    commit_path(tmp_path / "audit", 2).write_bytes(whole)
+
+    assert problems_of(tmp_path) == []
+    assert len(records_of(tmp_path)) == 8
+
+
+@pytest.mark.parametrize("by", ["a batch", "a merge"])
+def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str) -> None:
+    """It would be without the batch for good, and a check then finds nothing wrong."""
+    audit = tmp_path / "audit"
+    append(tmp_path, *range(1, COMMITS_PER_CHECKPOINT))
+    whole = commit_path(audit, 4).read_bytes()
+    empty(tmp_path, 4)
+    if by == "a batch":
+        append(tmp_path, COMMITS_PER_CHECKPOINT)
+    else:
+        clock = FixedClock()
+        with hold_lake(tmp_path, clock=clock):
+            compact(tmp_path, clock=clock, progress=silently)
+        append(tmp_path, COMMITS_PER_CHECKPOINT)
+
+    assert last_checkpoint(audit) is None
+    assert problems_of(tmp_path) == [is_empty(4, 4)]
+
+    commit_path(audit, 4).write_bytes(whole)
+    append(tmp_path, *range(COMMITS_PER_CHECKPOINT + 1, 2 * COMMITS_PER_CHECKPOINT + 1))
+    assert last_checkpoint(audit) == 2 * COMMITS_PER_CHECKPOINT
+    assert problems_of(tmp_path) == []
+    assert len(records_of(tmp_path)) == 2 * 2 * COMMITS_PER_CHECKPOINT
+
+
+def test_a_start_and_whoever_looks_before_one_name_a_batch_that_is_missing(tmp_path: Path) -> None:
+    """While it can be put back: the table opened without its records, and nobody was told."""
+    append(tmp_path, 1, 2, 3)
+    empty(tmp_path, 2)
+
+    async def start() -> None:
+        await LakePlace(tmp_path).make().open(last_batch=3, position="")
+
+    with pytest.raises(OutputUnusable) as refused:
+        asyncio.run(start())
+    with pytest.raises(OutputUnusable) as tried:
+        try_table(tmp_path, AUDIT_TABLE, where="lake")
+
+    said = f"audit/_delta_log/{2:020}.json is empty, and no commit holds batch 2"
+    assert (refused.value.what, refused.value.fix) == (f"the lake cannot be opened: {said}", BACK_FIX)
+    assert (tried.value.what, tried.value.fix) == (f"its table `audit` is damaged: {said}", BACK_FIX)
+
+
+def test_a_start_opens_no_older_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the checkpoint holds is asked only where a commit after it is no batch's, and may have been."""
+    append(tmp_path, *range(1, COMMITS_PER_CHECKPOINT + 3))
+    append(tmp_path, 7, app_id=OTHER_ID)
+    monkeypatch.setattr(following, "DeltaTable", None)
+
+    assert not following.has_lost_batch(tmp_path / "audit", COMMITS_PER_CHECKPOINT + 3)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from deltalake import DeltaTable
 
 from m365watch.lake.checking import list_file_faults
+from m365watch.lake.following import list_lost_batches
 from m365watch.lake.lost_commits import CommitsLost, Standing, standing_of
 from m365watch.lake.schema import TABLES, TableShape
 from m365watch.lake.unsound import (
@@ -47,7 +49,9 @@ def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | Non
             if standing is Standing.LOST:
                 return cause_of_loss(table)
             if standing is Standing.THERE:
-                for path, reason in list_file_faults(table, DeltaTable(table)):
+                opened = DeltaTable(table)
+                lost = list_lost_batches(table, opened.version())
+                for path, reason in chain(list_file_faults(table, opened), lost):
                     return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
         except WRITE_FAILURES as failure:
             return cause_in_commits(table, failure)

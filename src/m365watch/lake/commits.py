@@ -30,6 +30,7 @@ _NOTE = "_last_checkpoint"
 _LOCK = "mending.lock"
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
+_COPY = re.compile(r"\.(\d{20})\.json\.[0-9a-f]+\.tmp")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _PARQUET_MARK = b"PAR1"
 
@@ -162,6 +163,10 @@ def make_checkpoint(table: DeltaTable, table_directory: Path) -> None:
     _sync_checkpoint(table_directory, table.version())
     sync_folder(commits_of(table_directory))
     table.cleanup_metadata()
+    # Left by processes that were killed; of one at work just now, the checkpoint stands for the commit.
+    for path in commits_of(table_directory).iterdir():
+        if (found := _COPY.fullmatch(path.name)) and int(found[1]) <= table.version():
+            path.unlink(missing_ok=True)
 
 
 def is_checkpoint_due(version: int, *, before: int) -> bool:

@@ -19,11 +19,13 @@ import pyarrow as pa
 from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.lake.following import list_lost_batches
 from m365watch.lake.memory import keep_freed_memory
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.steps import ahead, behind
+from m365watch.lake.unsound import BACK_FIX
 from m365watch.lake.writer import (
     WRITE_FAILURES,
     AuditWriter,
@@ -122,6 +124,7 @@ class Delivery:
                     self._directory.mkdir(parents=True)
                 self._take()
                 writer = self._open_writer()
+                self._refuse_losses(writer)
             self._refuse_strangers(writer, last_batch, newest_batch)
         except OutputUnusable:
             self.close()
@@ -281,6 +284,15 @@ class Delivery:
                 where=self._where,
             ) from None
         self._lock = lock
+
+    def _refuse_losses(self, writer: AuditWriter) -> None:
+        """Refuse a lake that has lost a batch in its middle, while that can still be put back."""
+        for path, reason in list_lost_batches(self._directory / AUDIT, writer.version):
+            raise OutputUnusable(
+                f"the lake cannot be opened: {AUDIT}/{path} {reason}",
+                fix=BACK_FIX,
+                where=self._where,
+            )
 
     def _refuse_strangers(self, writer: AuditWriter, last_batch: int, newest_batch: int | None) -> None:
         """Refuse a lake that is not the ledger's own: going on would lose or double records.

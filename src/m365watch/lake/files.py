@@ -33,6 +33,7 @@ from m365watch.lake.commits import (
     sync_commits,
     sync_found,
 )
+from m365watch.lake.following import has_lost_batch
 from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
@@ -255,7 +256,8 @@ def replace_files(
                 return False
             continue
         table.update_incremental()
-        if is_checkpoint_due(sync_commits(directory, table.version(), after=version), before=version):
+        synced = sync_commits(directory, table.version(), after=version)
+        if is_checkpoint_due(synced, before=version) and not has_lost_batch(directory, synced):
             make_checkpoint(table, directory)
         return True
     return False

@@ -32,14 +32,13 @@ from m365watch.lake.commits import (
     sync_commits,
     sync_found,
 )
+from m365watch.lake.following import BEFORE, has_lost_batch
 from m365watch.lake.kernels import keep_equal, unique
 from m365watch.lake.lost_commits import require_commits
 from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
 from m365watch.model import Batch, BatchPart
 
-BEFORE = "/before"
-"""Behind an app id: under which number the batch before is kept."""
 COMMIT_RETRIES_MAX = 100
 """Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
@@ -136,7 +135,8 @@ class OpenTable:
         before = self._synced_version
         self._synced_version = sync_commits(self.directory, self._delta.version(), after=before)
         self._sync_folders()
-        if is_checkpoint_due(self._synced_version, before=before):
+        is_due = is_checkpoint_due(self._synced_version, before=before)
+        if is_due and not has_lost_batch(self.directory, self._synced_version):
             make_checkpoint(self._delta, self.directory)
             # A checkpoint forgets files removed long ago; the table in memory would keep them.
             self._delta = DeltaTable(self.directory)
@@ -186,6 +186,11 @@ class AuditWriter:
         self._table = OpenTable(directory, AUDIT_TABLE, durable_later=True, is_acknowledged=is_acknowledged)
         self._synced_days: set[date] = set()
         """Days whose folders are on the disk, as far as is known here."""
+
+    @property
+    def version(self) -> int:
+        """The number of the table's last commit that has been seen."""
+        return self._table.version
 
     @property
     def last_batch(self) -> int:
