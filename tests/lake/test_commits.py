@@ -35,8 +35,9 @@ TORN: list[Callable[[bytes], bytes]] = [
     lambda whole: bytes(len(whole)),
     lambda whole: whole[: len(whole) // 2],
     lambda whole: whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2),
+    lambda whole: whole[:4] + bytes(len(whole) - 8) + whole[-4:],
 ]
-"""How much of a file's contents came to the disk: nothing, its size alone, a half, a half and its size."""
+"""How much of a file came to the disk: nothing, its size alone, a half, a half and its size, both ends."""
 
 
 def records_at(number: int) -> list[bytes]:

@@ -17,9 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 from deltalake import DeltaTable, PostCommitHookProperties
 
 from m365watch.durable import size_of, sync_file, sync_folder
+from m365watch.lake.arrow import pq
 
 COMMITS_PER_CHECKPOINT = 50
 TORN_SUFFIX = ".torn"
@@ -32,7 +34,6 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
 _COPY = re.compile(r"\.(\d{20})\.json\.[0-9a-f]+\.tmp")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_PARQUET_MARK = b"PAR1"
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -65,7 +66,7 @@ def commit_path(table_directory: Path, version: int) -> Path:
 
 def newest_checkpoint(table_directory: Path) -> int:
     """The version of the newest checkpoint's files, whatever the note says; -1 where there is none."""
-    return max(_read_commits(table_directory)[1], default=-1)
+    return max(read_commits(table_directory)[1], default=-1)
 
 
 def last_checkpoint(table_directory: Path) -> int | None:
@@ -190,7 +191,7 @@ def set_torn_aside(table_directory: Path) -> list[str]:
 
 def is_unmade(table_directory: Path) -> bool:
     """Whether a start makes the table: nothing of its log came to the disk, but for names of commits."""
-    return _is_unmade(*_read_commits(table_directory))
+    return _is_unmade(*read_commits(table_directory))
 
 
 def list_torn(table_directory: Path) -> list[Path]:
@@ -200,7 +201,7 @@ def list_torn(table_directory: Path) -> list[Path]:
     none with contents. A later commit that is empty needs nothing: Delta takes it for one without changes,
     and its batch, which was acknowledged to nobody, comes again. Whatever else is not whole is damage.
     """
-    commits, checkpoints = _read_commits(table_directory)
+    commits, checkpoints = read_commits(table_directory)
     if _is_unmade(commits, checkpoints):
         return list(commits.values())
     return _torn_checkpoint(
@@ -208,7 +209,7 @@ def list_torn(table_directory: Path) -> list[Path]:
     )
 
 
-def _read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list[Path]]]:
+def read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list[Path]]]:
     """The commits, and each checkpoint's files, by version; nothing where there is no log."""
     commits: dict[int, Path] = {}
     checkpoints: dict[int, list[Path]] = {}
@@ -236,7 +237,7 @@ def _torn_checkpoint(
     broken: list[Path] = []
     whole = -1
     for version in sorted(checkpoints, reverse=True):
-        parts = [path for path in checkpoints[version] if not _is_whole(path)]
+        parts = [path for path in checkpoints[version] if not is_whole(path)]
         if not parts:
             whole = version
             break
@@ -248,13 +249,20 @@ def _torn_checkpoint(
     return torn if is_covered else []
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the file of a checkpoint is; one that is no Parquet is taken for it. Raises: OSError."""
     if checkpoint.suffix != ".parquet":
         return True
-    with checkpoint.open("rb") as file:
-        begins = file.read(len(_PARQUET_MARK))
-        file.seek(-min(len(_PARQUET_MARK), size_of(checkpoint)), os.SEEK_END)
-        return begins == file.read() == _PARQUET_MARK
+    try:
+        with pq.ParquetFile(checkpoint):
+            return True
+    except pa.ArrowException:
+        return False
+    except OSError as failure:
+        # What the system refuses says nothing of the file; of a damaged end Arrow says it without a number.
+        if failure.errno is not None:
+            raise
+        return False
 
 
 def _checkpoint_files(table_directory: Path, version: int) -> list[Path]:

@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from m365watch.durable import size_of
-from m365watch.lake.arrow import pq
-from m365watch.lake.commits import commits_of, list_torn
+from m365watch.lake.commits import commits_of, is_whole, list_torn, read_commits
 from m365watch.lake.lost_commits import LAKE_GONE, are_commits_lost, said_of
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer import plain_reason, system_number_of
@@ -40,8 +37,6 @@ _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""
 _NEWER = re.compile(r"(?:.*Unsupported: )?(.*(?:not supported|[Uu]nsupported).*)")
 COMMITS = commits_of(Path()).name
-_COMMIT = re.compile(r"([0-9]{20})\.json")
-_CHECKPOINT = re.compile(r"([0-9]{20})\.checkpoint\..*parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +121,18 @@ def list_commit_faults(table: Path, *, without: Sequence[str] = ()) -> Iterator[
     Raises: OSError: the log cannot be listed.
     """
     folder = commits_of(table)
-    names = [path.name for path in folder.iterdir() if path.name not in without]
-    commits = {int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))}
-    checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
-    last = max(checkpoints, default=-1)
-    if checkpoints and _is_torn(folder / checkpoints[last]):
-        yield f"{COMMITS}/{checkpoints[last]}", "is damaged"
-    for number in range(last + 1, max(commits, default=last) + 1):
+    commits, checkpoints = read_commits(table)
+    made = {number for number, path in commits.items() if path.name not in without}
+    parts = {
+        number: [one for one in paths if one.name not in without] for number, paths in checkpoints.items()
+    }
+    last = max((number for number, paths in parts.items() if paths), default=-1)
+    for path in parts.get(last, ()):
+        if not is_whole(path):
+            yield f"{COMMITS}/{path.name}", "is damaged"
+    for number in range(last + 1, max(made, default=last) + 1):
         name = f"{number:020}.json"
-        reason = _why_no_commit(folder / name) if number in commits else "is missing"
+        reason = _why_no_commit(folder / name) if number in made else "is missing"
         if number == 0 and not reason and not size_of(folder / name):
             reason = "is empty"  # Of a later one it is no fault that keeps the table closed.
         if reason:
@@ -152,11 +150,3 @@ def _why_no_commit(path: Path) -> str:
     except (ValueError, RecursionError):
         return "is damaged" if body.strip(b"\0") else "holds zeros in place of a commit"
     return ""
-
-
-def _is_torn(path: Path) -> bool:
-    try:
-        with pq.ParquetFile(path):
-            return False
-    except (OSError, pa.ArrowException):
-        return True
