@@ -26,7 +26,10 @@ _FIXES = {
     COLLECTORS_OUT: _AWAY + "the next start of `m365watch run` begins a new one, without these notices",
     BOARD_TRAIL: _AWAY + "the board begins a new one; keep this one, its lines are nowhere else",
 }
-LAKE_BACK = "put the folder back, or correct the output's path in the configuration"
+LAKE_BACK = (
+    "put the folder back, or correct the output's path in the configuration; to fill a new lake from now on,"
+    " rename the output"
+)
 ROOM_FIX = "see to it that the directory can be written and that its disk has room"
 NEWER_FIX = (
     "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
