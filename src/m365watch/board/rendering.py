@@ -53,6 +53,7 @@ class Templates:
             "short": short,
             "brief": brief,
             "parted": parted,
+            "visible": visible,
             "brief_ways": lambda ways: brief_entities([(one.kind, one.text) for one in ways]),
             "keys": keys_of,
             "chart_json": chart_json,
