@@ -7,14 +7,15 @@ import json
 from dataclasses import replace
 from html import unescape
 from typing import cast
+from urllib.parse import urlencode
 
 from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.app_names import name_applications
 from m365watch.board.name_memory import LASTS_S, NameMemory
-from m365watch.board.pages import exchange
+from m365watch.board.pages import exchange, search
 from m365watch.board.planning import Query
-from m365watch.board.shapes import Grid, Several
+from m365watch.board.shapes import Grid, Hits, Several
 from m365watch.board.sources import Sources
 from m365watch.lake.rollups.facts import CHANGES
 
@@ -77,6 +78,19 @@ def test_a_page_shows_the_name_and_narrows_by_the_id(sources: Sources) -> None:
     for name, narrows in own.items():
         assert narrows is not None
         assert name.endswith(f"({narrows[1][:8]})")
+
+
+def test_a_search_calls_applications_so_too(sources: Sources) -> None:
+    """What a record was about has the name, Microsoft's as well as the tenant's own; its link has the id."""
+    rows = []
+    for text in ("object:00000003-0000-0000-c000-000000000000", 'op:"Consent to application."'):
+        shape = asyncio.run(search.hits(view_of(urlencode({"range": "30d", "q": text})), sources))
+        assert isinstance(shape, Hits)
+        rows.append([row.cells[-1] for row in shape.rows])
+
+    assert {cell.text for cell in rows[0]} == {"Microsoft Graph"}
+    assert any(cell.text.endswith(")") for cell in rows[1])
+    assert all("00000003-0000-0000-c000-000000000000" in cell.url for cell in rows[0])
 
 
 def test_alerts_and_filters_have_the_name(sources: Sources) -> None:

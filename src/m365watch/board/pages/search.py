@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from m365watch.board.app_names import name_applications
 from m365watch.board.earlier_lake import words_of_earlier
 from m365watch.board.emptiness import no_records
 from m365watch.board.filter_words import in_records_words
@@ -53,7 +55,8 @@ async def hits(view: View, sources: Sources) -> Shape:
     note = await words_of_earlier(view, sources)
     if empty is not None and note:
         empty = Empty(empty.why, note)
-    return replace(_shape(view, term, part, shown=0), searched=searched, left=left, empty=empty, note=note)
+    shape = await _shape(view, sources, term, part, shown=0)
+    return replace(shape, searched=searched, left=left, empty=empty, note=note)
 
 
 async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) -> Hits:
@@ -65,7 +68,8 @@ async def find_part(view: View, sources: Sources, *, before_s: int, shown: int) 
     rows = max(0, ROWS_SHOWN - shown)
     part = await sources.find_hits(view, term, before_s=before_s, rows=rows)
     searched, left = await _counted(view, sources, part, before_s=before_s)
-    return replace(_shape(view, term, part, shown=shown), searched=searched, left=left)
+    shape = await _shape(view, sources, term, part, shown=shown)
+    return replace(shape, searched=searched, left=left)
 
 
 async def _counted(view: View, sources: Sources, part: PartFound, *, before_s: int | None) -> tuple[int, int]:
@@ -79,10 +83,11 @@ async def _counted(view: View, sources: Sources, part: PartFound, *, before_s: i
     return sum(count for at_s, count in days if end_s is None or at_s < end_s) - left, left
 
 
-def _shape(view: View, term: Term | None, part: PartFound, *, shown: int) -> Hits:
+async def _shape(view: View, sources: Sources, term: Term | None, part: PartFound, *, shown: int) -> Hits:
+    apps = await name_applications(view, sources, (one.object_id for one in part.found.newest))
     words = condition_of(term).words
     patterns = [re.compile(text_pattern(one)) for one in words]
-    rows = [_row(view, one, patterns) for one in part.found.newest]
+    rows = [_row(view, one, patterns, apps) for one in part.found.newest]
     before_s = part.next_before_s
     more = {} if before_s is None else {"before": str(before_s), "shown": str(shown + len(rows))}
     return Hits(
@@ -109,13 +114,14 @@ def _no_hits(term: Term | None) -> Empty:
     return Empty(_NO_HITS.why, then)
 
 
-def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]]) -> HitRow:
+def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]], apps: Mapping[str, str]) -> HitRow:
     """The last column says what the record was about or, where a text is looked for, where that stands."""
     cells = _cells(view, hit)
     if not view.access.sees_contents:
         return HitRow([*cells, Cell(EMPTIED, tone="muted")])
     if not patterns:
-        return HitRow([*cells, Cell(hit.object_id, url=field_url(view, "ObjectId", hit.object_id))])
+        about = apps.get(hit.object_id.lower(), hit.object_id)
+        return HitRow([*cells, Cell(about, url=field_url(view, "ObjectId", hit.object_id))])
     return HitRow(cells, _passage(hit.raw, patterns))
 
 
