@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +20,7 @@ from ports import kept_port
 from chromium import ANSWER_S, LOOK_S, Tab, chromium, find_chromium
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.serving import Listening
+from m365watch.board.time_range import read_range
 from m365watch.boarding import serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
@@ -153,11 +155,19 @@ def test_a_chart_is_brushed_to_a_time(collected: Path) -> None:
 
         asked = parse_qs(urlsplit(await page.tab.run("location.href")).query)
         assert set(asked) == {"from", "to"}
+        counted = read_range({name: text for name, [text] in asked.items()}, now=datetime.now(UTC))
+        assert {name: [text] for name, text in counted.query().items()} == asked
         await page.tab.click("#panel-shares a.value")
         await page.tab.until("document.querySelectorAll('.chip').length === 1")
         await page.tab.settled()
 
     in_browser(collected, act)
+
+
+HEADING_GAP = """
+document.querySelector("#help .keys + h2").getBoundingClientRect().top
+  - document.querySelector("#help .keys").getBoundingClientRect().bottom
+"""
 
 
 def test_the_keyboard_leads_everywhere(collected: Path) -> None:
@@ -168,6 +178,7 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
         await page.tab.open(f"{page.url}/overview?user=ann%40contoso.example")
         await page.tab.press("?")
         assert await page.tab.run("document.getElementById('help').open")
+        assert await page.tab.run(HEADING_GAP) >= 12
         await page.tab.press("Escape")
         await page.tab.run("document.getElementById('help').close()")
         await page.tab.press("t")

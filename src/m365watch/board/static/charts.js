@@ -1,5 +1,6 @@
 // Charts over time: stacked bars or lines, a reading under the pointer, and a brush that narrows the time.
 const DAY = 86400;
+const EXACT_UP_TO = 6 * 3600;
 const DAYS = [1, 2, 7, 14, 28].map((days) => days * DAY);
 // Whole numbers: half a record is none.
 const STEPS = Array.from({ length: 30 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
@@ -69,11 +70,13 @@ function narrow(plot, chart) {
   if (width < 8) return;
   const from = Math.floor(plot.posToVal(left, "x") / 60) * 60;
   const to = Math.ceil(plot.posToVal(left + width, "x") / 60) * 60;
-  const start = chart.step > 3600 ? Math.floor(from / 3600) * 3600 : from;
+  // As the page counts it: longer spans in whole hours.
+  const unit = chart.step > 3600 || to - from > EXACT_UP_TO ? 3600 : 60;
+  const start = Math.floor(from / unit) * unit;
   const url = new URL(location.href);
   url.searchParams.delete("range");
   url.searchParams.set("from", instant(start));
-  url.searchParams.set("to", instant(Math.max(to, start + Math.min(chart.step, 3600))));
+  url.searchParams.set("to", instant(Math.max(Math.ceil(to / unit) * unit, start + Math.min(chart.step, 3600))));
   location.assign(url);
 }
 
