@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from asking import board_of
 from m365watch.board.access import Access, Role
-from m365watch.board.attempts import PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S, Attempts, block_of
+from m365watch.board.attempts import KNOWN_S, PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S, Attempts, block_of
 from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords, fault_of
 from m365watch.board.serving import Board, Listening
 from m365watch.board.session_gate import BY_ITSELF_HEADER
@@ -284,6 +284,29 @@ def test_guessing_is_slow(door: Door) -> None:
         assert (await Browser(board, client="192.0.2.99").sign_in("vera")).status == 303
         await clock.advance(PERIOD_S / PER_NAME_MAX)
         assert (await Browser(board, client="192.0.2.99").sign_in("ann")).status == 303
+
+    asyncio.run(act())
+
+
+def test_strangers_lock_nobody_out_of_where_they_were(door: Door) -> None:
+    """Guesses of others hold up no address that the name signed in from lately, whose own are counted."""
+    board, clock, _ = door
+    home = "198.51.100.20"
+
+    async def tries(client: str, count: int) -> list[int]:
+        return [(await Browser(board, client=client).sign_in("ann", "x")).status for _ in range(count)]
+
+    async def act() -> None:
+        assert (await Browser(board, client=home).sign_in("ann")).status == 303
+        for number in range(PER_NAME_MAX):
+            assert await tries(f"192.0.2.{number}", 1) == [401]
+        assert await tries("192.0.2.99", 1) == [429]
+        assert (await Browser(board, client=home).sign_in("Ann")).status == 303
+        assert await tries(home, PER_NAME_MAX + 1) == [401] * PER_NAME_MAX + [429]
+        await clock.advance(KNOWN_S)
+        for number in range(PER_NAME_MAX):
+            await tries(f"192.0.2.{number}", 1)
+        assert (await Browser(board, client=home).sign_in("ann")).status == 429
 
     asyncio.run(act())
 

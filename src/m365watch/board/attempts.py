@@ -1,7 +1,8 @@
 """How often somebody may try to sign in: so many failures from one address, and for one name, at a time.
 
 The counts stand in a fixed number of places, chosen by a keyed hash: however many addresses and names are
-tried, they take no more memory, and push nobody else's count out.
+tried, they take no more memory, and push nobody else's count out. An address that a name signed in from
+lately has a count of its own for that name, so that the guesses of others lock nobody out.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import ipaddress
 import math
 import secrets
 from array import array
+from collections import OrderedDict
 
 PER_NAME_MAX = 10
 PER_ADDRESS_MAX = 30
 PERIOD_S = 900.0
 """In which the failures wear off, evenly."""
+KNOWN_S = 30 * 86_400.0
+"""For how long an address is known that a name has signed in from."""
+KNOWN_MAX = 10_000
+"""Names with addresses that are known; only who signs in adds to them."""
 _PLACES = 1 << 16
 
 
@@ -27,31 +33,37 @@ class Attempts:
         self._secret = secrets.token_bytes(16)
         self._counts = array("f", bytes(4 * _PLACES))
         self._at_s = array("d", bytes(8 * _PLACES))
+        self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """When names have signed in from addresses, the latest last."""
 
     def wait_s(self, name: str, address: str, *, now_s: float) -> int:
         """How many seconds whoever that is has to wait; 0: none."""
-        return max(
-            self._wait_s(self._place("name", name.casefold()), PER_NAME_MAX, now_s),
-            self._wait_s(self._place("address", block_of(address)), PER_ADDRESS_MAX, now_s),
-        )
+        places = self._places(name, address, now_s)
+        return max(self._wait_s(place, most, now_s) for place, most in places)
 
     def count(self, name: str, address: str, *, now_s: float) -> None:
         """Count an attempt, before it is known whether it succeeds."""
-        for place, most in self._places(name, address):
+        for place, most in self._places(name, address, now_s):
             self._counts[place] = self._left(place, most, now_s) + 1
             self._at_s[place] = now_s
 
     def forgive(self, name: str, address: str, *, now_s: float) -> None:
-        """Take an attempt back that succeeded."""
-        for place, most in self._places(name, address):
+        """Take an attempt back that succeeded, and know the address from then on."""
+        for place, most in self._places(name, address, now_s):
             self._counts[place] = max(0.0, self._left(place, most, now_s) - 1)
             self._at_s[place] = now_s
+        pair = (name.casefold(), block_of(address))
+        self._known[pair] = now_s
+        self._known.move_to_end(pair)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
 
-    def _places(self, name: str, address: str) -> list[tuple[int, int]]:
-        return [
-            (self._place("name", name.casefold()), PER_NAME_MAX),
-            (self._place("address", block_of(address)), PER_ADDRESS_MAX),
-        ]
+    def _places(self, name: str, address: str, now_s: float) -> list[tuple[int, int]]:
+        name, block = name.casefold(), block_of(address)
+        known_at_s = self._known.get((name, block))
+        is_known = known_at_s is not None and now_s - known_at_s < KNOWN_S
+        own = self._place("known", f"{block}/{name}") if is_known else self._place("name", name)
+        return [(own, PER_NAME_MAX), (self._place("address", block), PER_ADDRESS_MAX)]
 
     def _place(self, kind: str, value: str) -> int:
         digest = hashlib.blake2b(f"{kind}/{value}".encode(), key=self._secret, digest_size=4).digest()
