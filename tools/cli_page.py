@@ -23,7 +23,7 @@ standard error.
 | 1 | failed, or a check found something |
 | 2 | usage or settings; every mistake of a file is named in one run |
 | 3 | caught up, but some blob still waits for a retry; each is named |
-| 4 | another process holds the ledger, or is at the upkeep of the lake |
+| 4 | another process holds the ledger, is at the upkeep of the lake, or carries a response out |
 | 130, 143 | stopped by a signal before start-up was complete |
 
 A running collector that is told to stop finishes what is in flight and ends with 0.

@@ -38,7 +38,8 @@
     |   |-- QueryStopped        the query met a limit, or the lake could not be read
     |   |-- ListTooLong         Graph lists more for a response than it looks at
     |   |-- JournalUnwritable   what a response does cannot be written down
-    |   `-- JournalUnreadable   what was done to contain alerts cannot be read
+    |   |-- JournalUnreadable   what was done to contain alerts cannot be read
+    |   `-- ResponseHeld        another process carries a response out, or takes one back
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -447,6 +448,15 @@ class JournalUnreadable(NeedsOperator):
     """
 
     code = "journal_unreadable"
+
+
+class ResponseHeld(NeedsOperator):
+    """Another process carries a response out, or takes one back; two could lock out the last administrators.
+
+    Wait until it has ended, and read the plan again; the text says who it is.
+    """
+
+    code = "response_held"
 
 
 class Quarantined(CollectorError):

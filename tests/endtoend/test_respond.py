@@ -14,6 +14,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
+from m365watch.respond.turn import turn_held
 from m365watch.simulator.scenario import parse_scenario
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
@@ -75,6 +76,12 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
             assert (blind.exit_code, user["sessions"]) == (2, 1)
             other = await command(*words, "--apply", "--yes", "--step", "3", "--plan", "00000000")
             assert (other.exit_code, user["sessions"]) == (2, 1)
+            with turn_held(tmp_path / "state", by="bob", alert="f" * 32):
+                held = await command(*words, "--apply", "--yes")
+            assert (held.exit_code, held.out, user["sessions"], user["accountEnabled"]) == (4, "", 1, True)
+            told, hint = held.err.splitlines()
+            assert ", bob, for the alert ffffffff" in told
+            assert hint == "hint: wait until it has ended, and read the plan again; nothing was done"
             mark = json.loads((await command(*words, "--json")).out)["mark"]
             one = await command(*words, "--apply", "--yes", "--step", "3", "--plan", mark)
             assert (one.exit_code, user["sessions"], user["accountEnabled"]) == (0, 0, True)

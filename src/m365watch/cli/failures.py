@@ -1,7 +1,7 @@
 """What a failed command says, and the exit code it leaves with.
 
 The codes are those of the architecture page: 1 failed, 2 usage or settings, 4 another
-process holds the ledger or the lake.
+process holds the ledger or the lake, or responds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec
 
-from m365watch.errors import CollectorError, LakeHeld, LedgerHeld, NeedsOperator, RetryLater, SettingsRefused
+from m365watch.errors import (
+    CollectorError,
+    LakeHeld,
+    LedgerHeld,
+    NeedsOperator,
+    ResponseHeld,
+    RetryLater,
+    SettingsRefused,
+)
 from m365watch.monitor.devo_errors import row_of
 from m365watch.plain import plain
 
@@ -23,7 +31,7 @@ P = ParamSpec("P")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_LEDGER_HELD = 4
+EXIT_HELD = 4
 
 
 def exit_code_of(error: CollectorError) -> int:
@@ -31,8 +39,8 @@ def exit_code_of(error: CollectorError) -> int:
     match error:
         case SettingsRefused():
             return EXIT_USAGE
-        case LedgerHeld() | LakeHeld():
-            return EXIT_LEDGER_HELD
+        case LedgerHeld() | LakeHeld() | ResponseHeld():
+            return EXIT_HELD
         case _:
             return EXIT_FAILED
 

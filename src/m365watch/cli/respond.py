@@ -67,7 +67,8 @@ def respond(
     Works while `m365watch run` is running.
 
     Exit codes: 0 done, but for what is by hand; 1 some of it was not done, or has to be picked, or no alert
-    can be read; 2 the configuration or the call is wrong, or there is no such alert.
+    can be read; 2 the configuration or the call is wrong, or there is no such alert; 4 another process is at
+    --apply or --undo, and nothing was done.
     """
     from m365watch.respond.reading import recall
 

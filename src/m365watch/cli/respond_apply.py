@@ -17,6 +17,7 @@ from m365watch.plain import plain
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan, Step
+from m365watch.respond.turn import turn_held
 from m365watch.respond.way import open_graph, own_apps
 from m365watch.values import dataclass
 
@@ -51,7 +52,8 @@ def apply_plan(
                 break
         return results
 
-    return run_in_loop(_with_desk(settings, plan, asks=asks, even_last=even_last, work=work))
+    with turn_held(settings.state_directory, by=this_user(), alert=plan.alert_id):
+        return run_in_loop(_with_desk(settings, plan, asks=asks, even_last=even_last, work=work))
 
 
 def undo_plan(
@@ -85,7 +87,8 @@ def undo_plan(
             say(plain(f"stays as it is: {gone.title or gone.step}{label}"))
         return results
 
-    return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
+    with turn_held(settings.state_directory, by=this_user(), alert=plan.alert_id):
+        return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
 
 
 async def _with_desk(

@@ -31,9 +31,10 @@ def cure_beside_collector(error: OSError) -> str:
 class LedgerLock:
     """Holds `ledger.lock` in the state directory from `acquire` to `release`."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` is the lock's file; its directory has to exist."""
+    def __init__(self, path: Path, *, says: str = "") -> None:
+        """`path` is the lock's file; its directory has to exist. `says` is told behind the pid and host."""
         self._path = path
+        self._says = f", {says}" if says else ""
         self._file: int | None = None
         self.is_kept = False
         """Whether `release` waits: while one ledger is closed and opened again, nobody comes in between."""
@@ -57,7 +58,7 @@ class LedgerLock:
                 fix="stop that process first, or give this one another state directory",
             ) from None
         os.ftruncate(file, 0)
-        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}{self._says}\n".encode(), 0)
         self._file = file
 
     def release(self) -> None:

@@ -38,7 +38,8 @@ NOT_BY_GROUP = (
     " that somebody else has it. --apply does it to the last enabled one only with --even-last-administrator."
 )
 _NOBODY_LEFT = NeedsOperator(
-    "no other Global Administrator is enabled whom this plan spares: nobody could let anyone in again",
+    "no other Global Administrator is enabled whom neither this plan nor a response of the last hour locks"
+    " out: nobody could let anyone in again",
     fix="make another one first; or give --even-last-administrator, if there is another way in",
 )
 _GROUP, _USER = "#microsoft.graph.group", "#microsoft.graph.user"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from urllib.parse import unquote
 
@@ -27,6 +28,8 @@ from m365watch.values import dataclass
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question; it is plain, of one line or of two."""
 RESULT_UNWRITTEN = "the result cannot be written down"
+_TOLD_WITHIN = timedelta(hours=1)
+"""How long it may take until Graph tells everybody of a change."""
 _SHOWN = 5
 """Things that a question or a result names one by one."""
 
@@ -90,8 +93,6 @@ class Desk:
         self._even_last = even_last
         self._own_apps = own_apps
         self._begun = 0
-        self._locked: set[tuple[str, str]] = set()
-        """Who has lost the power over the tenant by what was done here, and by leaving which group."""
 
     async def carry_out(self, step: Step) -> list[Told]:
         """Do the step, as far as Graph can and a person says yes; what came of each of its deeds."""
@@ -284,7 +285,6 @@ class Desk:
         told = Told(Came.DONE, deed.label)
         try:
             await self._graph.ask(deed.call)
-            self._locked |= {(deed.by_group, deed.locks_out.lower())} if deed.locks_out else set()
         except CollectorError as error:
             outcome = "failed" if _changed_nothing(error) else "unclear"
             told = Told(Came.FAILED, deed.label, error)
@@ -311,8 +311,9 @@ class Desk:
         """Why it must not be done; None where it may. Looked at last, for each deed may have changed it."""
         if not deed.locks_out or self._even_last:
             return None
-        # What was done just now Graph may not tell yet.
-        among = frozenset(account for group, account in self._locked if group in ("", deed.by_group))
+        # What was done just now, here or by another process, Graph may not tell yet.
+        locked = self._journal.locked_out(self._plan.tenant, since=self._clock.now() - _TOLD_WITHIN)
+        among = frozenset(account for group, account in locked if group in ("", deed.by_group))
         # A role that goes while another person signs in locks nobody out: Graph is asked each time.
         among |= frozenset() if deed.call.method == "DELETE" else _locked_by(self._plan)
         if deed.by_group:
@@ -348,6 +349,8 @@ class Desk:
                 undo=deed.undo if deed else None,
                 doubt=deed.doubt if deed else "",
                 error=error,
+                locks_out=deed.locks_out if deed else "",
+                by_group=deed.by_group if deed else "",
             ),
             otherwise=otherwise,
         )

@@ -57,6 +57,10 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     doubt: str = ""
     """What a person has to know before it is taken back; empty where there is nothing."""
     error: str = ""
+    locks_out: str = ""
+    """The object id of an account that may administer the tenant no more after it."""
+    by_group: str = ""
+    """That of the group that it leaves for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,20 @@ class Journal:
             if line.deed in wanting:
                 standing[line.deed] = line.outcome in _MAY_STAND or line.outcome == "found"
         return list(dict.fromkeys(alert for deed, alert in wanting.items() if standing[deed]))
+
+    def locked_out(self, tenant: str, *, since: datetime) -> frozenset[tuple[str, str]]:
+        """Who may administer the tenant no more by what was done since then, and by leaving which group.
+
+        The groups first, empty where it is by none; the accounts in lower case. What may be done counts.
+        """
+        begun: dict[str, tuple[str, str]] = {}
+        standing: set[str] = set()
+        for line in self._lines():
+            if line.tenant == tenant and line.locks_out:
+                begun[line.deed] = (line.by_group, line.locks_out.lower())
+            is_one = line.at >= since and line.outcome in _MAY_STAND
+            (standing.add if is_one else standing.discard)(line.deed)
+        return frozenset(one for deed, one in begun.items() if deed in standing)
 
     def find(self, given: str) -> Line | None:
         """The first line of the only alert whose id begins so: alerts are forgotten, what was done is not."""
