@@ -306,6 +306,22 @@ def test_what_has_no_column_is_found_in_records(sources: Sources, victim: str, k
     assert kind != "text" or len(found.rows) == 1
 
 
+@pytest.mark.parametrize("given", ["abc", "1:", ":x", "99999999999999:x"])
+def test_what_names_no_record_in_full_is_told_so(sources: Sources, given: str) -> None:
+    """Something is named, and it is not as ours are: cut short on its way, as a rule."""
+    shape = asyncio.run(investigate.record(view_of(f"record={given}"), sources))
+    unnamed = asyncio.run(investigate.record(view_of(""), sources))
+
+    assert isinstance(shape, Records)
+    assert isinstance(unnamed, Records)
+    assert shape.empty
+    assert unnamed.empty
+    assert (shape.empty.why, unnamed.empty.why) == (
+        "This is no record's address, or not all of it.",
+        "No record is named.",
+    )
+
+
 def test_a_text_is_found_as_json_writes_it(sources: Sources) -> None:
     """A value with a backslash or a quotation mark is looked for as records have it."""
     view = view_of('range=30d&text=a"b\\c')

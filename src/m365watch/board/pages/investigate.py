@@ -355,9 +355,11 @@ async def _most_active(view: View, sources: Sources) -> Shape:
 
 async def record(view: View, sources: Sources) -> Shape:
     """One record, field by field; what rules looked at that raised an alert for it is lit up."""
-    at_s, _, record_id = view.given("record").partition(":")
+    given = view.given("record")
+    at_s, _, record_id = given.partition(":")
     if not (record_id and at_s.isascii() and at_s.isdigit() and len(at_s) <= 11):
-        return Records([], empty=Empty("No record is named.", "Open one from a timeline."))
+        why = "This is no record's address, or not all of it." if given else "No record is named."
+        return Records([], empty=Empty(why, "Open one from a timeline."))
     second = replace(view, range=TimeRange(int(at_s), int(at_s) + 1))
     rows = await sources.ask(second, trails.BY_ID, ids=[record_id])
     if not rows:
