@@ -32,6 +32,7 @@ from m365watch.errors import NeedsOperator, SettingsRefused
 from m365watch.testing.certificates import Authority
 from m365watch.testing.clock import FakeClock
 from signing import user_named
+from test_trail import Memory
 
 ADDRESS = "https://board.example"
 PROXIED = {"address": ADDRESS, "proxy": {"addresses": "10.0.0.0/24"}}
@@ -222,6 +223,29 @@ def test_what_a_proxy_does_not_set_is_not_believed(sources: Sources) -> None:
     headers = HOST | {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
 
     assert asyncio.run(ask(board, "/overview", headers=headers, client="10.0.0.7")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("203.0.113.9, 192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7:50123", "192.0.2.7"),
+        ("[2001:DB8::7]:50123, 10.0.0.7", "2001:db8::7"),
+        ("192.0.2.7, <b>me</b>", "unknown"),
+        ("192.0.2.7, 192.0.2.300", "unknown"),
+        ("fe80::1%<b>", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_what_is_no_address_is_not_told_as_one(sources: Sources, forwarded: str, address: str) -> None:
+    """A proxy hands on any text; what is told, and tries are counted by, is an address without a port."""
+    listening = Listening("127.0.0.1", 8365, ADDRESS, ("10.0.0.7/32",), ("x-forwarded-for",))
+    trail = Memory()
+    board = board_of(sources, listening=listening, trail=trail)
+
+    asyncio.run(ask(board, "/overview", headers=HOST | {"x-forwarded-for": forwarded}, client="10.0.0.7"))
+
+    assert [one.address for one in trail.deeds] == [address]
 
 
 def test_the_address_of_the_section_is_where_it_is_served(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from m365watch.board.security import is_probe
+from m365watch.lake.columns import plain_address
 
+UNKNOWN = "unknown"
+"""Stands for an address that is none."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -53,9 +56,9 @@ class BehindProxy:
 
     def _browser_in(self, lines: list[str]) -> str:
         """The last address that no proxy of ours has: what stands before it, anybody could have written."""
-        addresses = [one.strip() for line in lines for one in line.split(",") if one.strip()]
+        addresses = [_address_in(one) for line in lines for one in line.split(",") if one.strip()]
         strangers = [one for one in addresses if not self._is_proxy(one)]
-        return (strangers or addresses or ["unknown"])[-1][:64]
+        return (strangers or addresses or [UNKNOWN])[-1]
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -65,3 +68,12 @@ class BehindProxy:
         if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
             found = found.ipv4_mapped
         return any(found in network for network in self._networks)
+
+
+def _address_in(text: str) -> str:
+    """The address that a proxy tells, without a port; of one with a zone, anybody could have written that."""
+    try:
+        address = ipaddress.ip_address(plain_address(text) or "")
+    except ValueError:
+        return UNKNOWN
+    return UNKNOWN if "%" in text else str(address)
