@@ -343,7 +343,7 @@ def _not_taken_up(name: str, places: Mapping[str, str] | None, run: Standing) ->
     if had is not None and (places is None or places.get(name) == had):
         return None
     goes_on = "has no such output" if had is None else f"goes on with {had}"
-    return _OutputState("in the file", "medium", f"{run.unread}, and {goes_on}", _cure(run))
+    return _OutputState("in the file", "medium", f"{run.unread}, and {goes_on}")
 
 
 def _default_lake(view: View, shown: _OutputState) -> Instance:
