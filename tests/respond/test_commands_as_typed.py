@@ -39,15 +39,16 @@ def test_no_line_finds_what_an_earlier_step_looked_up(word: str, app: str) -> No
 
 
 def test_a_password_is_asked_for_in_every_powershell_and_set_only_where_one_was_given() -> None:
-    """-MaskInput is not known before PowerShell 7; without a password only its change would be asked for."""
+    """-MaskInput is not known before PowerShell 7; without a password only its change would be asked for.
+
+    In one line: of two that are pasted together the second one was read as the password.
+    """
     [step] = plan("reset_password", user=ANN).steps
 
     assert step.powershell == (
         (
             "$password = $null; $password = [Net.NetworkCredential]::new('', (Read-Host 'New password'"
-            " -AsSecureString)).Password"
-        ),
-        (
+            " -AsSecureString)).Password; "
             f"if ($password) {{ Update-MgUser -UserId '{ANN}' -PasswordProfile"
             " @{Password = $password; ForceChangePasswordNextSignIn = $true} }; $password = $null"
         ),

@@ -146,12 +146,13 @@ def _reset(one: Account) -> Step:
         f"Give {one.told} a new password",
         powershell=(
             # Windows PowerShell has no -MaskInput; and a password that was given is not kept for the next.
-            looked_up(
-                "password",
-                "[Net.NetworkCredential]::new('', (Read-Host 'New password' -AsSecureString)).Password",
-            ),
+            # In one line: of two that are pasted, the prompt would take the second for the password.
             (
-                f"if ($password) {{ Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
+                looked_up(
+                    "password",
+                    "[Net.NetworkCredential]::new('', (Read-Host 'New password' -AsSecureString)).Password",
+                )
+                + f"; if ($password) {{ Update-MgUser -UserId {powershell(one.name)} -PasswordProfile"
                 " @{Password = $password; ForceChangePasswordNextSignIn = $true} }; $password = $null"
             ),
         ),
