@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from detected import plan_from
 from m365watch.cli.respond_view import plan_lines
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
+from m365watch.respond.tried import NOT_PAST_PASSWORD
 
 SPRAYED = 30
 ATTACKER = "203.0.113.66"
@@ -38,7 +41,7 @@ def test_a_spray_is_stopped_and_looked_at_before_anybody_is_locked_out(tmp_path:
     locking = [step for step in plan.steps if step.word in LOCKING]
     assert len(locking) == 2 * SPRAYED
     assert [step.title for step in locking if step.operations and not step.asks_always] == []
-    assert {step.notes[0].partition(":")[0] for step in locking} == {"Only for who signed in from there"}
+    assert {step.notes[0].partition(":")[0] for step in locking} == {"Only for whose password was right"}
 
 
 def test_the_head_of_such_a_plan_says_what_comes_first(tmp_path: Path) -> None:
@@ -48,21 +51,46 @@ def test_the_head_of_such_a_plan_says_what_comes_first(tmp_path: Path) -> None:
     )
 
 
-def test_who_signed_in_is_asked_by_address_and_since_the_first_attempt(tmp_path: Path) -> None:
-    """The sign-ins that came about, and no others."""
+def test_whose_password_was_right_is_asked_by_address_and_since_the_first_attempt(tmp_path: Path) -> None:
+    """Whoever is stopped at the second factor or by a policy has the password, and was told as only tried."""
     plan = sprayed(tmp_path)
     [step] = [one for one in plan.steps if one.word == "see_who_signed_in"]
 
     assert plan.since is not None
     since = f"{plan.since:%Y-%m-%dT%H:%M:%SZ}"
-    assert step.title == f"See who signed in from {ATTACKER} since {since}"
+    assert step.title == f"See who came past the password from {ATTACKER} since {since}"
     assert step.powershell == (
         (
             f"'{ATTACKER}' | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
-            f' createdDateTime ge {since} and status/errorCode eq 0" }}'
-            " | Format-Table CreatedDateTime,UserPrincipalName,IPAddress,AppDisplayName"
+            f' createdDateTime ge {since}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
+            " 50126,50056,50064,50053,50034,51004 } | Format-Table CreatedDateTime,UserPrincipalName,"
+            "@{n='ErrorCode'; e={$_.Status.ErrorCode}},IPAddress,AppDisplayName"
         ),
     )
+
+
+def test_what_is_left_out_of_that_look_is_what_the_rules_take_for_a_wrong_password() -> None:
+    """One code too many, and a password that is known is told as guessed at."""
+    lists = files("m365watch.detect") / "packs" / "core" / "lists"
+    named = {
+        int(line)
+        for kind in ("wrong_password", "locked_account", "unknown_account")
+        for line in (lists / f"{kind}_errors.txt").read_text(encoding="utf-8").splitlines()
+        if line.isdecimal()
+    }
+
+    assert sorted(NOT_PAST_PASSWORD) == sorted(named)
+
+
+def test_every_address_that_tried_is_looked_at() -> None:
+    """The eleventh and all after it were left out of the command, and the title did not count them."""
+    alert = make_alert("see_who_signed_in", user=ANN, address="")
+    addresses = [f"203.0.113.{number}" for number in range(1, 31)]
+    alert = replace(alert, entities=(("user", ANN), *(("address", one) for one in addresses)))
+    [step] = plan_response(alert).steps
+
+    assert step.title.startswith("See who came past the password from 203.0.113.1 and 29 more addresses ")
+    assert [one for one in addresses if f"'{one}'" not in step.powershell[0]] == []
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7", "'; Remove-MgUser", ""])
@@ -72,7 +100,7 @@ def test_an_address_that_is_none_is_asked_for_by_no_command(address: str) -> Non
     [step] = plan_response(alert).steps
 
     assert step.powershell == ()
-    assert step.title.startswith("See which of the accounts that were tried signed in since ")
+    assert step.title.startswith("See whose password, of the accounts that were tried, was right since ")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """An alert of attempts alone: nobody is known to have got in, and whoever was tried is not locked out for it.
 
 A spray names every account that it tried, and to lock them all out is to do the sprayer's work. A rule says
-with `see_who_signed_in` that its records are such attempts: then somebody looks first who got in after all.
+with `see_who_signed_in` that its records are such attempts: then somebody looks first whose password was
+right after all, be it that the second factor or a policy has stopped who had it.
 """
 
 from __future__ import annotations
@@ -9,31 +10,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from m365watch.respond.accounts import ADDRESSES_SHOWN, cidr_of
+from m365watch.respond.accounts import cidr_of
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
 SEE = "see_who_signed_in"
 """The word for that look."""
-_FOR_WHOM = "Only for who signed in from there: it was tried, and nothing more is known."
+NOT_PAST_PASSWORD = (50126, 50056, 50064, 50053, 50034, 51004)
+"""Errors of who was not past the password, or may not have been: it was wrong, or there is none; the account
+is locked; there is no such account. As the lists of the pack core have them."""
+_FOR_WHOM = "Only for whose password was right: it was tried, and nothing more is known."
 
 
 def see_who_signed_in(clues: Clues) -> list[Step]:
-    """The sign-ins that succeeded from where the attempts came, since the first of them.
+    """The sign-ins with the right password from where the attempts came, since the first of them.
 
     Source: Microsoft Graph, "List signIns", and signIn on what a filter may ask for.
     """
-    addresses = [one for one in clues.entity("address") if cidr_of(one)][:ADDRESSES_SHOWN]
+    addresses = [one for one in clues.entity("address") if cidr_of(one)]
     told = " and ".join(filter(None, (addresses[0], _more(len(addresses) - 1)))) if addresses else ""
     return [
         Step(
             SEE,
-            f"See who signed in from {told} since {clues.first_at}"
+            f"See who came past the password from {told} since {clues.first_at}"
             if addresses
-            else f"See which of the accounts that were tried signed in since {clues.first_at}",
+            else f"See whose password, of the accounts that were tried, was right since {clues.first_at}",
             powershell=(_sign_ins(addresses, clues.first_at),) if addresses else (),
             notes=(
+                (
+                    "An ErrorCode of 0 is a sign-in. Nearly every other that is shown comes after the right"
+                    " password: the second factor (50074, 50076, 500121), a policy (53003), one that has"
+                    " run out (50055)."
+                ),
                 (
                     "By hand: end the sessions of who did, and give them new passwords; who did not was only"
                     " tried. Look at the rest of that network, and at sign-ins that are not interactive, too."
@@ -51,8 +60,9 @@ def _sign_ins(addresses: Sequence[str], since: str) -> str:
     every = ", ".join(map(powershell, addresses))
     return (
         f"{every} | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
-        f' createdDateTime ge {since} and status/errorCode eq 0" }}'
-        " | Format-Table CreatedDateTime,UserPrincipalName,IPAddress,AppDisplayName"
+        f' createdDateTime ge {since}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
+        f" {','.join(map(str, NOT_PAST_PASSWORD))} }} | Format-Table CreatedDateTime,UserPrincipalName,"
+        "@{n='ErrorCode'; e={$_.Status.ErrorCode}},IPAddress,AppDisplayName"
     )
 
 
