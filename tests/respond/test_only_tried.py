@@ -11,7 +11,7 @@ import pytest
 
 from alerts import ANN, make_alert
 from detected import plan_from
-from m365watch.cli.respond_view import plan_lines
+from m365watch.cli.respond_view import plan_lines, yours
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
 from m365watch.respond.tried import NOT_PAST_PASSWORD
@@ -91,6 +91,15 @@ def test_every_address_that_tried_is_looked_at() -> None:
 
     assert step.title.startswith("See who came past the password from 203.0.113.1 and 29 more addresses ")
     assert [one for one in addresses if f"'{one}'" not in step.powershell[0]] == []
+
+
+def test_what_is_yours_of_such_a_plan_says_for_whom(tmp_path: Path) -> None:
+    """It read as thirty new passwords for people who were only tried."""
+    made = sprayed(tmp_path)
+    [told] = [one for one in plan_lines(made, graph_url="") if " yours, by hand: " in one]
+
+    assert told.endswith("; 3 to 32 only for whoever step 2 shows")
+    assert yours(made, [1, 2]) == "2 steps are yours, by hand: 1, 2"
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7", "'; Remove-MgUser", ""])

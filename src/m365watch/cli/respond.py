@@ -173,10 +173,11 @@ def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, eve
     from m365watch.respond.desk import Came
 
     results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
-    for line in once_more(plan, numbers):
+    done = {one.number for one in results if one.told.came in {Came.DONE, Came.UNWRITTEN}}
+    for line in once_more(plan, done):
         write_line(line)
     if left := [one for one in plan.by_hand if one in (numbers or plan.by_hand)]:
-        write_line(yours(left))
+        write_line(yours(plan, left))
     if yes and any(one.told.came in {Came.PICK, Came.ASKS} for one in results):
         # What --yes leaves alone is asked for without it.
         sys.stderr.write("hint: on a terminal and without --yes, you are asked about what was left\n")

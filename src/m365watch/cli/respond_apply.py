@@ -31,6 +31,8 @@ class Result:
 
     title: str
     told: Told
+    number: int = 0
+    """Of the plan's step."""
 
 
 def apply_plan(
@@ -43,7 +45,8 @@ def apply_plan(
         say(f"in the tenant {plain(plan.tenant)}, for the alert {plan.alert_id[:8]}:")
         results: list[Result] = []
         for number, step in chosen:
-            found = [Result(f"{number}. {step.title}", told) for told in await desk.carry_out(step)]
+            title = f"{number}. {step.title}"
+            found = [Result(title, told, number) for told in await desk.carry_out(step)]
             for result in found:
                 say(_line(result, step))
             results += found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA, instant
@@ -11,6 +11,7 @@ from m365watch.respond.connecting import connections
 from m365watch.respond.journal import Line
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
+from m365watch.respond.tried import SEE, is_for_some
 
 
 def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
@@ -42,31 +43,39 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield from (f"   {one.alert_id[:8]}  {plain(one.title)}: {plain(one.more)}" for one in plan.parts)
     if plan.by_hand:
         yield ""
-        yield yours(plan.by_hand)
-    yield from once_more(plan)
+        yield yours(plan, plan.by_hand)
     if plan.permissions:
         yield ""
         yield from plan.permissions_told
 
 
-def yours(numbers: Sequence[int]) -> str:
-    """Which steps are left to a person, in a sentence: `2 steps are yours, by hand: 3, 5`."""
+def yours(plan: Plan, numbers: Sequence[int]) -> str:
+    """Which steps are left to a person, in a sentence: `2 steps are yours, by hand: 3, 5`.
+
+    Of who was only tried, it says for whom they are.
+    """
     told = "1 step is" if len(numbers) == 1 else f"{len(numbers)} steps are"
-    return f"{told} yours, by hand: {', '.join(map(str, numbers))}"
+    told += f" yours, by hand: {', '.join(map(str, numbers))}"
+    some = [number for number in numbers if is_for_some(plan.steps[number - 1])]
+    looks = [number for number, one in enumerate(plan.steps, 1) if one.word == SEE]
+    if not some or not looks:
+        return told
+    which = f"{some[0]} to {some[-1]}" if len(some) > 1 else str(some[0])
+    return f"{told}; {which} only for whoever step {looks[0]} shows"
 
 
-def once_more(plan: Plan, numbers: Sequence[int] = ()) -> Iterator[str]:
-    """Which steps have to be done again once a person has done another; of these numbers, or of all."""
+def once_more(plan: Plan, done: Collection[int]) -> Iterator[str]:
+    """Which of the steps that were done have to be done again, once a person has done another."""
     steps = [*enumerate(plan.steps, 1)]
-    passwords = [number for number, one in steps if one.word == "reset_password" and one.powershell]
-    ended = [number for number, one in steps if one.word == "revoke_sessions" and one.operations]
-    again = [one for one in ended if one in (numbers or ended)]
-    if passwords and again:
-        which = "step" if len(again) == 1 else "steps"
-        yield (
-            f"once a new password is given ({', '.join(map(str, passwords))}), do {which}"
-            f" {', '.join(map(str, again))} again: the old one may have been used meanwhile"
-        )
+    is_given = any(one.word == "reset_password" and one.powershell for _, one in steps)
+    again = [str(number) for number, one in steps if one.word == "revoke_sessions" and number in done]
+    if not is_given or not again:
+        return
+    given, which, used = (
+        ("a new password is", "step", "one") if len(again) == 1 else ("new passwords are", "steps", "ones")
+    )
+    numbers = ", ".join(again)
+    yield f"once {given} given, do {which} {numbers} again: the old {used} may have been used meanwhile"
 
 
 def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def _sign_ins(addresses: Sequence[str], since: str) -> str:
     )
 
 
+def is_for_some(step: Step) -> bool:
+    """Whether it is for those alone whom that look shows."""
+    return any(note.startswith(_FOR_WHOM) for note in step.notes)
+
+
 def ask_of_tried(step: Step) -> Step:
     """What keeps an account from its work waits for a person, who has looked."""
     if not step.operations:
