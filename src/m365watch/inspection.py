@@ -17,7 +17,7 @@ from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.completeness.watch import silent_feeds
 from m365watch.config.settings import LakeSettings, Settings
-from m365watch.errors import LedgerHeld, LedgerUnusable
+from m365watch.errors import LakeUnusable, LedgerHeld, LedgerUnusable
 from m365watch.expiry.memory import KnownApplication, known_applications
 from m365watch.ledger.account import (
     BlobsAsked,
@@ -95,14 +95,17 @@ def has_had_records(settings: Settings, lake: Path) -> bool:
 
 
 def refuse_lost_lake(settings: Settings, lake: Path) -> None:
-    """Nothing, where the lake is there, or new.
+    """Nothing, where the lake is there, is new, or is closed to this user, which whoever opens it says.
 
-    Raises: LakeUnusable: the ledger has delivered to it, and it is gone; or it is closed to this user.
+    Raises: LakeUnusable: the ledger has delivered to it, and it is gone.
     """
     from m365watch.lake.files import is_made, require_open
     from m365watch.lake.schema import AUDIT
 
-    require_open(lake)
+    try:
+        require_open(lake)
+    except LakeUnusable:
+        return
     is_made(lake / AUDIT, is_acknowledged=has_had_records(settings, lake))
 
 
