@@ -52,6 +52,8 @@ from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
+NAMES_WAIT_S = 1.0
+"""A page waits no longer for what its filters are called: it shows their ids then."""
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -152,7 +154,10 @@ class Board:
         view = _looked_at(view, page, request)
         shown = pages_shown(view.access)
         path = f"/{page.name}"
-        named = await self._names_of(view)
+        named: Names = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NAMES_WAIT_S):
+                named = await self._names_of(view)
         places = self._sources.knows_places
         return self._html(
             "page.html", page=page, view=view, shown=shown, path=path, named=named, knows_places=places

@@ -1,0 +1,31 @@
+"""A page's own HTML waits for no query: what it names only looks better for one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from asking import ask, board_of
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.sources import Sources
+
+TENANT = "11111111-1111-4111-8111-111111111111"
+
+
+def test_a_page_waits_for_no_name_while_the_collector_wants_the_cores(
+    sources: Sources, collected: Path
+) -> None:
+    """A filter on a tenant is shown by its id then; the page waited 10 s for its turn to ask for the name."""
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def act() -> str:
+        async with asyncio.timeout(5):
+            return (await ask(board_of(resting), f"/overview?tenant={TENANT}")).text
+
+    with closing(FactsReader(collected.parent / "lake", turn=never)) as facts:
+        resting = replace(sources, facts=facts)
+        assert TENANT in asyncio.run(act())
