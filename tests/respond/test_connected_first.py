@@ -29,6 +29,13 @@ def test_graph_is_connected_to_the_tenant_of_the_alert_with_what_the_lines_need(
     )
 
 
+def test_what_takes_somebody_out_of_a_group_that_may_hold_roles_is_asked_for() -> None:
+    """The step's note names the permission, and whoever had signed in so was refused."""
+    [line] = connections(plan("remove_group_member", fields=FIELDS, user=ANN), graph_url=GRAPH)
+
+    assert "'RoleManagement.ReadWrite.Directory'" in line
+
+
 @pytest.mark.parametrize(
     ("word", "begins"),
     [

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from alerts import ANN
 from m365watch.respond.desk import Came
 from m365watch.respond.permissions import wishes
 from m365watch.simulator.directory import groups_of
+from m365watch.simulator.refusals import Refusal
 from responding_scene import ALL_ROLES, Scene, in_scene
 
 GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
@@ -28,6 +31,38 @@ def test_memberships_are_read_from_no_index(tmp_path: Path) -> None:
         assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
         assert scene.directory.lists[groups_of(ANN)] == []
         assert not [call for call in plan.steps[0].calls if "microsoft.graph.group" in call.path]
+
+    in_scene(tmp_path, test)
+
+
+def test_what_is_called_as_the_group_and_is_none_stays(tmp_path: Path) -> None:
+    """An older alert knows the name alone, and memberOf has roles and administrative units as well."""
+
+    async def test(scene: Scene) -> None:
+        for kind in ("directoryRole", "administrativeUnit"):
+            one = {"@odata.type": f"#microsoft.graph.{kind}", "displayName": "Finance"}
+            scene.directory.add(groups_of(ANN), one)
+        named = {"ModifiedProperties.Group.DisplayName.new": "Finance"}
+        plan = scene.plan("remove_group_member", user=ANN, fields=named)
+
+        assert [one.came for one in await scene.apply(plan)] == [Came.MISSING]
+        scene.directory.add(groups_of(ANN), {"displayName": "Finance"})
+        assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
+        assert len(scene.directory.lists[groups_of(ANN)]) == 2
+
+    in_scene(tmp_path, test)
+
+
+def test_graph_takes_nobody_out_of_a_role_as_out_of_a_group(tmp_path: Path) -> None:
+    """What is none is not found below /groups."""
+
+    async def test(scene: Scene) -> None:
+        role = {"@odata.type": "#microsoft.graph.directoryRole", "displayName": "Finance"}
+        made = scene.directory.add(groups_of(ANN), role)
+        with pytest.raises(Refusal, match="404"):
+            scene.directory.answer("DELETE", f"/groups/{made}/members/{ANN}/$ref", {}, {})
+
+        assert len(scene.directory.lists[groups_of(ANN)]) == 1
 
     in_scene(tmp_path, test)
 

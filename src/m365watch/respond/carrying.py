@@ -140,7 +140,11 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
     path = _filled(operation.listed, subject, {})
     owner = application or await _told_if_it_may_be(graph, operation.owner)
     about = _about(path, owner, wanted) + (ALL_OF_LIST if operation.takes_all else "")
-    listed = await graph.list(path, most=LISTED_MAX)
+    listed = [
+        one
+        for one in await graph.list(path, most=LISTED_MAX)
+        if not operation.kind or one.get("@odata.type") == operation.kind
+    ]
     if operation.takes_all and not listed:
         return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
     found = [one for one in listed if _is_wanted(operation, wanted, one)] if wanted else listed

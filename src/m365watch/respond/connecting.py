@@ -27,6 +27,7 @@ _SCOPES: Mapping[str, tuple[str, ...]] = {
     "DirectoryRole": ("RoleManagement.Read.Directory",),
     "Domain": ("Domain.ReadWrite.All",),
     "Group": ("GroupMember.ReadWrite.All",),
+    "GroupMemberDirectoryObject": ("GroupMember.ReadWrite.All", "RoleManagement.ReadWrite.Directory"),
     "GroupOwner": ("Group.ReadWrite.All",),
     "IdentityConditionalAccess": ("Policy.Read.All", "Policy.ReadWrite.ConditionalAccess"),
     "Oauth2PermissionGrant": ("DelegatedPermissionGrant.ReadWrite.All",),

@@ -45,6 +45,7 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
                 GraphCall("DELETE", "/groups/{found.id}/members/{subject.id}/$ref"),
                 label=("displayName", "id"),
                 wanted=wanted,
+                kind="#microsoft.graph.group",
                 # Two groups may be called the same.
                 is_one=not ids,
                 subject=f"{path_of(one)}?$select=id",

@@ -101,6 +101,8 @@ class Remove:
 
     Of a property in a list one is enough; a person picks where the others of that list are not wanted.
     """
+    kind: str = ""
+    """The `@odata.type` of what may go, of a list that has other kinds as well."""
     alike: tuple[tuple[str, str], ...] = ()
     """Dotted properties and values of which what is found has one, or a person picks: another thing may have
     got its name since. An empty value stands for any."""

@@ -24,6 +24,7 @@ OVER_ADMINISTRATORS = (
     "62e90394-69f5-4237-9190-012177145e10",  # Global Administrator
 )
 """The roles of which one is needed to disable an administrator."""
+_GROUP = "#microsoft.graph.group"
 INSTANCES = "/roleManagement/directory/roleAssignmentScheduleInstances"
 """The same as they hold by now, with when each ends."""
 GRANTS = "/oauth2PermissionGrants"
@@ -207,7 +208,7 @@ class SimulatedDirectory:
         }
         every = (*self.users.values(), *self.principals.values())
         groups = {one["id"]: one for user in self.users.values() for one in self._groups_of(user)}
-        kind = {"@odata.type": "#microsoft.graph.group"}
+        kind = {"@odata.type": _GROUP}
         return [dict(one) for one in (*every, *(kind | one for one in groups.values())) if one["id"] in held]
 
     def _members(self, group: str) -> list[Json]:
@@ -218,12 +219,16 @@ class SimulatedDirectory:
         ]
 
     def _groups_of(self, user: Json) -> list[Json]:
-        return self.lists.get(groups_of(str(user["userPrincipalName"])), [])
+        """Without what else an account may be a member of: roles and administrative units."""
+        listed = self.lists.get(groups_of(str(user["userPrincipalName"])), [])
+        return [one for one in listed if one.get("@odata.type", _GROUP) == _GROUP]
 
     def _list(self, method: str, path: str, query: Mapping[str, str], body: Json) -> Json | None:
         if method == "GET" and path in self.lists:
-            held = [{"principalId": self.acts_as, "roleDefinitionId": role} for role in self.acts_with]
-            every = [*self.lists[path], *(held if path == ROLES else ())]
+            own = {"principalId": self.acts_as, "directoryScopeId": "/"}
+            held = [own | {"roleDefinitionId": role} for role in self.acts_with]
+            kind = {"@odata.type": _GROUP} if path.endswith("/memberOf") else {}
+            every = [*(kind | one for one in self.lists[path]), *(held if path == ROLES else ())]
             return {"value": [one for one in every if _passes(one, query.get("$filter", ""))]}
         if method == "GET" and path == INSTANCES:
             instances = [one | {"roleAssignmentOriginId": one["id"]} for one in self.lists.get(ROLES, [])]
@@ -246,13 +251,19 @@ class SimulatedDirectory:
             return {"value": self._members(members[1])}
         member = re.fullmatch(r"/groups/([^/]+)/members/([^/]+)/\$ref", path)
         if method == "DELETE" and member:
-            self._remove(groups_of(str(self._user_of(member[2])["userPrincipalName"])), "id", member[1])
+            self._leave(member[1], self._user_of(member[2]))
             return None
         if method == "DELETE":
             listed, _, thing_id = path.removesuffix("/$ref").rpartition("/")
             self._remove(listed, "id", thing_id)
             return None
         raise _not_found()
+
+    def _leave(self, group: str, user: Json) -> None:
+        """What an account is a member of and is no group, is not found below /groups."""
+        if group not in {one["id"] for one in self._groups_of(user)}:
+            raise _not_found()
+        self._remove(groups_of(str(user["userPrincipalName"])), "id", group)
 
     def _remove(self, listed: str, key: str, value: str) -> None:
         things = self.lists.get(listed, [])
