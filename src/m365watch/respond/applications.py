@@ -30,11 +30,13 @@ _CERTIFICATE_OF_PRINCIPAL = (
     ),
     f"$keys | {_KEYS_SHOWN}",
     (
-        "# with the KeyId of the one that has to go in place of KEY: Update-MgServicePrincipal"
-        " -ServicePrincipalId $app.Id -KeyCredentials @($keys | Where-Object KeyId -ne 'KEY')"
+        "# with the KeyId of the one that has to go in place of KEY: if ($keys) { Update-MgServicePrincipal"
+        " -ServicePrincipalId $app.Id -KeyCredentials @($keys | Where-Object KeyId -ne 'KEY') }"
     ),
 )
 """Removes one of them: what is given takes the place of all, and a key is whole only where it is asked for.
+
+Where they could not be read, none would be left.
 
 Source: Microsoft Graph, "Update servicePrincipal" and keyCredential; removeKey is for who has such a key.
 """
