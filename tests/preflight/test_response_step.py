@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from m365watch.respond.permissions import NEEDED, WISHED, carries_out, wishes
+from m365watch.respond.permissions import NEEDED, WISHED, carries_out, stops_administrators, wishes
 from m365watch.simulator.directory import OVER_ADMINISTRATORS
 from m365watch.simulator.scenario import Behaviour, Scenario
 from preflight_scene import NOTE, OK, SKIPPED, preflight, steps_of
@@ -82,6 +82,16 @@ def test_who_cannot_disable_administrators_is_told_by_day(tmp_path: Path, role: 
             in steps["roles"][1]
         )
         assert "Privileged Authentication Administrator" in steps["roles"][2]
+
+
+@pytest.mark.parametrize(
+    ("scope", "stops"), [("/", True), ("/administrativeUnits/5d3f1c6e-0000-4c4f-9a4e-0000000000f9", False)]
+)
+def test_a_role_over_one_unit_is_none_over_administrators(scope: str, stops: bool) -> None:
+    """It counted as the role for the whole directory: `check` said well, and at night the step failed."""
+    given = [{"roleDefinitionId": OVER_ADMINISTRATORS[0], "directoryScopeId": scope}]
+
+    assert stops_administrators(given) is stops
 
 
 def test_the_application_that_collects_is_not_to_respond_as_well(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async def _why_not_administrators(
     """Why no administrator can be disabled, as the end of a sentence; empty where one can."""
     from m365watch.respond.carrying import LISTED_MAX
     from m365watch.respond.graph import GraphClient
-    from m365watch.respond.permissions import OVER_ADMINISTRATORS
+    from m365watch.respond.permissions import stops_administrators
     from m365watch.respond.quoting import guid_in
 
     graph = GraphClient(
@@ -111,6 +111,6 @@ async def _why_not_administrators(
         return f"{unknown}: {error.what}"
     if given is None:
         return f"{unknown}: its token does not say who it is"
-    if any(one.get("roleDefinitionId") in OVER_ADMINISTRATORS for one in given):
+    if stops_administrators(given):
         return ""
     return "; no administrator can be disabled: it has no role of the directory for that"

@@ -6,7 +6,7 @@ Source: Microsoft Graph v1.0, "Permissions" of each call; docs/respond.md says w
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 NEEDED: Mapping[str, frozenset[str]] = {
     "revoke_sessions": frozenset({"User.RevokeSessions.All"}),
@@ -85,6 +85,17 @@ _FORBIDDEN = (
     ),
 )
 """Calls that Graph may refuse for more than a permission, and what to do then."""
+
+
+def stops_administrators(given: Iterable[Mapping[str, object]]) -> bool:
+    """Whether one of these assignments of roles lets an application disable any administrator.
+
+    Over one administrative unit alone the role is over nobody else, and over no administrator for certain.
+    """
+    return any(
+        one.get("roleDefinitionId") in OVER_ADMINISTRATORS and one.get("directoryScopeId") == "/"
+        for one in given
+    )
 
 
 def cure_of_refusal(method: str, path: str) -> str:
