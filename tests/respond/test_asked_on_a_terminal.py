@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from multidict import CIMultiDict
@@ -22,7 +23,7 @@ from m365watch.respond.desk import Came
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import GraphCall
 from m365watch.testing.clock import FakeClock
-from responding_scene import DELETES, RULES, Scene, in_scene
+from responding_scene import DELETES, EVE, RULES, Scene, in_scene, make_administrators
 from test_graph_asked_again import Server, Tokens, answered, client
 
 ASKS = """
@@ -63,6 +64,51 @@ def test_the_tenant_is_named_before_anything_is_asked_or_done(tmp_path: Path) ->
         )
 
         assert said[0] == f"in the tenant {scene.tenant}, for the alert {plan.alert_id[:8]}:"
+
+    in_scene(tmp_path, test)
+
+
+def test_what_is_to_be_seen_first_is_told_before_anything_is_asked_or_done(tmp_path: Path) -> None:
+    """It stood in the plan alone, and `--apply` asked for each step without a word of it."""
+
+    async def test(scene: Scene) -> None:
+        plan = replace(scene.plan("revoke_sessions", user=ANN), checks=("Is it Ann at work?",))
+        said: list[str] = []
+        await asyncio.to_thread(
+            apply_plan, scene.settings, plan, numbers=[], asks=False, even_last=False, say=said.append
+        )
+
+        assert said[1:] == ["see first: Is it Ann at work?", f"1. End all sessions of {ANN}: done"]
+
+    in_scene(tmp_path, test)
+
+
+def test_who_may_have_done_it_themselves_is_said_with_the_question(tmp_path: Path) -> None:
+    """Whoever says yes locks out an administrator at work."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, ANN, EVE)
+        asked: list[str] = []
+        plan = scene.plan("disable_account", actor=ANN)
+        await scene.apply(plan, says=False, asked=asked)
+
+        [question] = asked
+        first, last = question.splitlines()
+        assert first.startswith("Ask first whether they did it themselves")
+        assert last.startswith(f"1. Disable the account {ANN}")
+
+    in_scene(tmp_path, test)
+
+
+def test_the_tenant_is_named_before_anything_is_taken_back(tmp_path: Path) -> None:
+    """As before it was done."""
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("revoke_sessions", user=ANN)
+        said: list[str] = []
+        await asyncio.to_thread(undo_plan, scene.settings, plan, formerly=(), asks=False, say=said.append)
+
+        assert said == [f"in the tenant {scene.tenant}, for the alert {plan.alert_id[:8]}:"]
 
     in_scene(tmp_path, test)
 

@@ -42,7 +42,9 @@ def apply_plan(
     chosen = [(number, step) for number, step in enumerate(plan.steps, 1) if number in (numbers or [number])]
 
     async def work(desk: Desk) -> list[Result]:
-        say(f"in the tenant {plain(plan.tenant)}, for the alert {plan.alert_id[:8]}:")
+        say(_where(plan))
+        for check in plan.checks:
+            say(f"see first: {plain(check)}")
         results: list[Result] = []
         for number, step in chosen:
             title = f"{number}. {step.title}"
@@ -70,6 +72,7 @@ def undo_plan(
     """
 
     async def work(desk: Desk) -> list[Result]:
+        say(_where(plan))
         journal, alerts = Journal(settings.state_directory), (plan.alert_id, *formerly)
         results: list[Result] = []
 
@@ -92,6 +95,10 @@ def undo_plan(
 
     with turn_held(settings.state_directory, by=this_user(), alert=plan.alert_id):
         return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
+
+
+def _where(plan: Plan) -> str:
+    return f"in the tenant {plain(plan.tenant)}, for the alert {plan.alert_id[:8]}:"
 
 
 async def _with_desk(

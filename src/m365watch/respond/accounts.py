@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
 
-from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION
+from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION, THEMSELVES
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.looks import of_directory
 from m365watch.respond.quoting import is_account, looked_up, odata, powershell, segment
@@ -104,11 +104,6 @@ def _revoke(one: Account) -> Step:
     )
 
 
-_THEMSELVES = (
-    "Ask first whether they did it themselves, by telephone: an administrator at work makes the same record."
-)
-
-
 def disable_account(clues: Clues) -> list[Step]:
     """Nobody signs in with it any more."""
     return _of_each(clues, _disable)
@@ -125,7 +120,7 @@ def _disable(one: Account) -> Step:
         ),
         permissions=(PERMISSION, "User.EnableDisableAccount.All", "User.Read.All"),
         notes=(
-            *((_THEMSELVES,) if one.acted else ()),
+            *((THEMSELVES,) if one.acted else ()),
             (
                 "An account that is synchronised from Active Directory has to be disabled there as well;"
                 " one with an administrator's role needs a role of the application, too."

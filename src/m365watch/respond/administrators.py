@@ -22,6 +22,9 @@ NOT_THE_LAST = (
     "See first that another Global Administrator is left: --apply does it to the last enabled one only with"
     " --even-last-administrator."
 )
+THEMSELVES = (
+    "Ask first whether they did it themselves, by telephone: an administrator at work makes the same record."
+)
 LOOK_FOR_ANOTHER = (
     f"Get-MgDirectoryRole -Filter \"roleTemplateId eq '{GLOBAL_ADMINISTRATOR}'\" | ForEach-Object {{"
     " Get-MgDirectoryRoleMemberAsUser -DirectoryRoleId $_.Id -All -Property UserPrincipalName,AccountEnabled"

@@ -19,14 +19,14 @@ from m365watch.errors import (
     Unreachable,
 )
 from m365watch.plain import plain
-from m365watch.respond.administrators import why_not_leave, why_not_lock_out
+from m365watch.respond.administrators import THEMSELVES, why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome, named
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
-"""Whether a person says yes to the question; it is plain, of one line or of two."""
+"""Whether a person says yes to the question; it is plain, and the last of its lines has it."""
 RESULT_UNWRITTEN = "the result cannot be written down"
 _TOLD_WITHIN = timedelta(hours=1)
 """How long it may take until Graph tells everybody of a change."""
@@ -117,8 +117,10 @@ class Desk:
         return _each_failure_once(told) or [Told(Came.UNSEEN if is_unseen else Came.ALREADY)]
 
     def _question(self, step: Step, looked: Sequence[Looked]) -> str:
-        """What a person says yes to; above it why, where only a person may."""
-        why = f"{plain(step.notes[0])}\n" if step.asks_always and step.notes else ""
+        """What a person says yes to; above it why only a person may, and whom to ask before."""
+        first = step.notes[:1] if step.asks_always else ()
+        notes = dict.fromkeys((*first, *(note for note in step.notes if note == THEMSELVES)))
+        why = "".join(f"{plain(note)}\n" for note in notes)
         number = next((f"{number}. " for number, one in enumerate(self._plan.steps, 1) if one is step), "")
         return f"{why}{number}{plain(_question(step, looked))}"
 
