@@ -17,6 +17,7 @@ from m365watch.detect.matching import operations_of
 from m365watch.detect.misread import MISREAD
 from m365watch.detect.proof.fault import Fault
 from m365watch.detect.proof.fields import is_unknown, no_such_field
+from m365watch.detect.proof.joins import proofread_joins
 from m365watch.detect.proof.said import fault_of
 from m365watch.detect.rule import Rule
 
@@ -46,6 +47,7 @@ def make_rules(reading: Reading) -> list[Rule]:
         rule = _make_rule(draft, names, reading)
         if rule is not None:
             rules[rule.id] = rule
+    rules = _drop_never_holding(rules, drafts, names, reading)
     for written, one in reading.filters:
         rules = apply_filter(one, rules, names)
         known = [name for name, rule_id in names.items() if rule_id in rules]
@@ -145,6 +147,21 @@ def _describe(draft: Draft) -> Rule:
         false_positives=tuple(str(one) for one in parsed.falsepositives or ()),
         extension=draft.extension,
     )
+
+
+def _drop_never_holding(
+    rules: dict[str, Rule], drafts: Mapping[str, Draft], names: Mapping[str, str], reading: Reading
+) -> dict[str, Rule]:
+    """Without the correlations that can never hold with the rules that they join."""
+    kept = dict(rules)
+    for rule in rules.values():
+        draft = drafts[rule.id]
+        named = [one.reference for one in getattr(draft.parsed, "rules", None) or ()]
+        if faults := [*proofread_joins(rule, [(one, names[one]) for one in named], rules)]:
+            reading.complain_of(draft.written, *faults)
+            reading.broken.append(draft.written)
+            del kept[rule.id]
+    return kept
 
 
 def _drop_dangling(rules: dict[str, Rule], drafts: Mapping[str, Draft], reading: Reading) -> dict[str, Rule]:

@@ -14,6 +14,13 @@ def is_unknown(field: str) -> bool:
     return field.startswith("m365.") and not is_derived(field.removeprefix("m365."))
 
 
+def looks_like_a_field(name: str) -> bool:
+    """Whether it is worked out here, or may be one of the feed's, which begin with a capital letter."""
+    if name.startswith("m365."):
+        return is_derived(name.removeprefix("m365."))
+    return name[:1].isupper()
+
+
 def no_such_field(field: str, where: Where) -> Fault:
     """A field of that name, of which there is none."""
     known = list_names()

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from m365watch.config.values import PERIOD_UNITS_S
-from m365watch.detect.derived.catalogue import is_derived
 from m365watch.detect.extension import Extension, Kind
 from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.detect.proof.fault import Fault, Where, perhaps
-from m365watch.detect.proof.fields import is_unknown, no_such_field
+from m365watch.detect.proof.fields import is_unknown, looks_like_a_field, no_such_field
 from m365watch.detect.rule import OPTIONAL, PLACEHOLDER, list_placeholders
 
 KINDS = frozenset(
@@ -172,12 +171,6 @@ def _placeholders(extension: Extension, known: Collection[str]) -> Iterator[Faul
         if "[[" in OPTIONAL.sub("", text):
             yield Fault(("m365watch", *where), "a [[ has no ]]; close it, or take it out")
         for name in list_placeholders([text]):
-            if name not in known and not _looks_like_a_field(name):
+            if name not in known and not looks_like_a_field(name):
                 told = perhaps(name, known) or "; name one, as {UserId}"
                 yield Fault(("m365watch", *where), f"{{{name}}} is neither an entity nor a field{told}")
-
-
-def _looks_like_a_field(name: str) -> bool:
-    if name.startswith("m365."):
-        return is_derived(name.removeprefix("m365."))
-    return name[:1].isupper()
