@@ -66,8 +66,10 @@ def asked_of(judgements: Iterable[Judgement]) -> int:
 
 
 def shown(value: float) -> str:
-    """A figure with three digits that count, thousands in full."""
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+    """A figure with three digits that count, thousands in full; shares with four: 0.5996 is not 0.6."""
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.4g}"
 
 
 def one_table(lines: Mapping[str, Iterable[Line]]) -> Table:
