@@ -84,6 +84,8 @@ def _names_in(expression: Expression) -> Iterator[str]:
 
 def _first_of(matches: Sequence[Match], start: int, end: int, beginners: frozenset[str]) -> int:
     """Where in the window the sequence begins: what came before its first step is no part of it."""
+    if not beginners:
+        return start
     found = next((one for one in range(start, end + 1) if matches[one].source_id in beginners), start)
     # Of one second any may have come first, and what sorts before it may be the next step.
     while found > start and matches[found - 1].at_ms == matches[found].at_ms:
