@@ -36,6 +36,7 @@ from m365watch.instants import instant_of_ms
 
 PATH = "/alerts"
 SHOWN_MAX = 100
+ENTITIES_MAX = 4
 SHEETS_MAX = 1_000
 STATES: dict[str, tuple[str, frozenset[AlertState]]] = {
     "open": ("Open", WAITING),
@@ -204,6 +205,12 @@ def _entities_of(alerts: Iterable[KeptAlert]) -> Iterator[tuple[str, str]]:
     return (entity for one in alerts for entity in one.alert.entities)
 
 
+def _shown_of(view: View, entities: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A few of them, those first that the view is narrowed to: a joined alert may name thirty people."""
+    asked = {value.lower() for values in view.narrowing.values.values() for value in values}
+    return sorted(entities, key=lambda one: one[1].lower() not in asked)[:ENTITIES_MAX]
+
+
 def waiting_of(view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, str]) -> Waiting:
     """An alert as a line of the queue; it says whose it is where there are several tenants."""
     alert = kept.alert
@@ -215,7 +222,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, 
         alert.title,
         view.url("/alert", alert=alert.id),
         str(kept.state),
-        entity_ways(view, alert.entities[:4], apps),
+        entity_ways(view, _shown_of(view, alert.entities), apps),
         alert.count,
         instant(alert.first_at_ms),
         instant(alert.last_at_ms),
