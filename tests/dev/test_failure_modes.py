@@ -32,6 +32,8 @@ OF_COMMANDS_THAT_ASK = {
     "consent_refused",
     "erasure_open",
     "filter_refused",
+    "journal_unreadable",
+    "journal_unwritable",
     "lake_held",
     "lake_missing",
     "lake_unusable",
@@ -39,6 +41,7 @@ OF_COMMANDS_THAT_ASK = {
     "query_gone",
     "query_refused",
     "query_stopped",
+    "response_held",
     "settings_refused",
 }
 """Codes of mistakes, which their commands explain on the spot."""
