@@ -25,6 +25,7 @@ from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid
 from m365watch.board.sources import Sources
 from m365watch.errors import QueryStopped
+from m365watch.lake.lost_commits import Standing
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {
@@ -188,6 +189,7 @@ class Broken:
     """A lake of which nothing can be read."""
 
     is_there = True
+    standing = Standing.THERE
 
     async def ask(self, *asked: object, **given: object) -> list[tuple[object, ...]]:
         raise QueryStopped("this took longer than 20 s", fix="choose a shorter time")

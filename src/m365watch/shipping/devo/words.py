@@ -19,7 +19,9 @@ ColumnOf = Callable[[tuple[str, ...]], str | None]
 def headline_of(rule: Rule, column_of: ColumnOf) -> str:
     """The explanation, each value as $column; a part in [[ ]] that no column can fill is left out."""
     text = rule.extension.explanation or rule.title
-    return _filled(text, rule, column_of)[:WORDS_MAX]
+    words = _filled(text, rule, column_of)
+    # Half the name of a column is none: what is too long ends with a whole word.
+    return words if len(words) <= WORDS_MAX else words[: WORDS_MAX + 1].rsplit(" ", 1)[0]
 
 
 def description_of(rule: Rule, column_of: ColumnOf, *, left_out: Sequence[str] = ()) -> str:
