@@ -13,6 +13,7 @@ from test_in_browser import AXE, VIOLATIONS, Shown, _browser, in_browser
 
 __all__ = ["_browser"]
 CLICKS_MAX = 4
+TURNED = "Mailbox turned against its owner"
 WIDTHS = (1280, 390)
 RELOAD = """
 new Promise((done) => {
@@ -55,7 +56,14 @@ def test_the_takeover_is_found_in_four_clicks(collected: Path) -> None:
         analyst, tab = Analyst(page), page.tab
         await tab.look(1280)
         await tab.open(f"{page.url}/overview")
-        await analyst.click("Mailbox turned against its owner", "#panel-alerts")
+        await analyst.click(TURNED, "#panel-alerts")
+        await tab.until("location.pathname !== '/overview'")
+        await tab.settled()
+        if await tab.run("location.pathname") == "/alerts":
+            # Several people's mailboxes were turned: how many by now hangs on the hour.
+            rows = "[...document.querySelectorAll('.waiting')]"
+            row = f"{rows}.find((one) => one.innerText.includes('{victim}'))"
+            await analyst.click(TURNED, f'.waiting[data-alert="{await tab.run(row + ".dataset.alert")}"]')
         await analyst.arrive("/alert")
         evidence = await tab.run("document.querySelector('#panel-evidence').textContent")
         await analyst.click("@", ".case .ways")

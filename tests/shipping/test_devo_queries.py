@@ -30,6 +30,9 @@ KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozen
 
 
 UNFOUND = {
+    "i02_distributed_spray": {
+        "the same while people of an office mistype their passwords for an hour and a half",
+    },
     "b05_many_mailboxes_forward_to_one": {
         "two accounts of the same name in two domains lead to one destination",
         "an administrator forwards the mailboxes of one name in two domains",
