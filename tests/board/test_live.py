@@ -47,10 +47,14 @@ from m365watch.testing.clock import FakeClock
 
 
 class Hurried(SystemClock):
-    """Waits for nothing, and counts how long it would have been."""
+    """Waits for nothing, and counts how long it would have been; no age of anything grows meanwhile."""
 
     def __init__(self) -> None:
         self.waited_s = 0.0
+        self._at = super().now()
+
+    def now(self) -> datetime:
+        return self._at
 
     async def sleep(self, seconds: float) -> None:
         self.waited_s += seconds

@@ -156,7 +156,9 @@ def test_groups_and_owners_of_ordinary_days_are_there() -> None:
     directory = SimulatedDirectory()
     populate(directory, [ANN, EVE], records, applications=organisation.applications())
 
-    assert read(directory, groups_of(ANN)) == [{"id": "g1", "displayName": "Lunch"}]
+    assert read(directory, groups_of(ANN)) == [
+        {"@odata.type": "#microsoft.graph.group", "id": "g1", "displayName": "Lunch"}
+    ]
     [owner] = read(directory, f"/applications(appId='{one.app_id}')/owners")
     assert owner["userPrincipalName"] == EVE
     assert read(directory, owners_of("g1")) == [owner]
@@ -194,7 +196,7 @@ def test_the_records_of_a_week_leave_groups() -> None:
             return directory
 
     directory = asyncio.run(main())
-    assert any(found for name, found in directory.lists.items() if name.endswith("/microsoft.graph.group"))
+    assert any(found for name, found in directory.lists.items() if name.endswith("/memberOf"))
 
 
 def test_a_file_is_found_by_its_address_as_graph_decodes_it() -> None:

@@ -148,6 +148,11 @@ ROWS = (
     DevoRow("notifications_refused", _SETUP, 121, "a target of notifications takes none", _READ),
     DevoRow("filter_refused", _SETUP, 122, "a filter cannot be read", _READ),
     DevoRow("list_too_long", _SETUP, 123, "Graph lists more than a response looks at", _READ),
+    DevoRow(
+        "journal_unwritable", _SETUP, 124, "what is done to contain alerts cannot be written down", _READ
+    ),
+    DevoRow("journal_unreadable", _SETUP, 125, "what was done to contain alerts cannot be read", _READ),
+    DevoRow("response_held", _SETUP, 126, "another process carries a response out", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",
