@@ -17,7 +17,7 @@ from m365watch.completeness.keeping import last_audit
 from m365watch.completeness.requests import PROGRESS_NAME
 from m365watch.completeness.watch import silent_feeds
 from m365watch.config.settings import LakeSettings, Settings
-from m365watch.errors import LakeUnusable, LedgerHeld, LedgerUnusable
+from m365watch.errors import LakeUnusable, LedgerUnusable
 from m365watch.expiry.memory import KnownApplication, known_applications
 from m365watch.ledger.account import (
     BlobsAsked,
@@ -38,7 +38,7 @@ from m365watch.ledger.copying import (
     put_in,
     require_copy,
 )
-from m365watch.ledger.lock import LOCK_FILE, hold_ledger, holder_of
+from m365watch.ledger.lock import LOCK_FILE, cure_beside_collector, holder_of
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.reading import (
     feed_progress,
@@ -237,11 +237,13 @@ def is_collector_running(settings: Settings) -> bool:
     path = settings.state_directory / LEDGER_FILE
     require_ledger(path)
     try:
-        lock = hold_ledger(path)
-    except LedgerHeld:
-        return True
-    lock.release()
-    return False
+        return holder_of(path.with_name(LOCK_FILE)) is not None
+    except OSError as error:
+        raise LedgerUnusable(
+            f"it cannot be seen who holds the ledger ({error.strerror or error})",
+            where=str(path),
+            fix=cure_beside_collector(error),
+        ) from error
 
 
 def feeds_of(settings: Settings) -> list[Feed]:

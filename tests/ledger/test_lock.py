@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Timer
+from uuid import UUID
 
 import pytest
 
+from m365watch.config.load import example_settings, load_settings
 from m365watch.errors import LedgerHeld
-from m365watch.ledger.lock import LedgerLock, cure_beside_collector, pid_holding
+from m365watch.inspection import is_collector_running
+from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of, pid_holding
+from m365watch.ledger.sqlite import LEDGER_FILE
 
 HOLDER = """
 import sys, time
@@ -33,6 +40,14 @@ from pathlib import Path
 opened = [Path(one).open() for one in sys.argv[1:]]
 print("held", flush=True)
 time.sleep(60)
+"""
+LOOKER = """
+import sys
+from pathlib import Path
+from m365watch.ledger.lock import holder_of
+print("held", flush=True)
+while True:
+    holder_of(Path(sys.argv[1]))
 """
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
 
@@ -154,6 +169,52 @@ def test_a_lock_that_is_kept_lets_nobody_in_between_two_ledgers(tmp_path: Path) 
     other = LedgerLock(path)
     other.acquire()
     other.release()
+
+
+def test_a_start_beside_a_board_that_looks_all_the_time_never_fails(tmp_path: Path) -> None:
+    """A look holds the lock for a moment, together with other looks, and refuses nobody."""
+    path = tmp_path / "lock"
+    path.touch()
+    with holder(path, program=LOOKER), holder(path, program=LOOKER):
+        for _ in range(8_000):
+            lock = LedgerLock(path)
+            lock.acquire()
+            assert holder_of(path) == f"pid {os.getpid()} on {socket.gethostname()}"
+            lock.release()
+
+
+def test_a_look_that_takes_long_refuses_no_start(tmp_path: Path) -> None:
+    """The looking process had to wait for a processor; one that is stopped is not waited for for ever."""
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open("rb") as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        with pytest.raises(LedgerHeld):
+            LedgerLock(path).acquire()
+        later = Timer(0.05, fcntl.flock, (look, fcntl.LOCK_UN))
+        later.start()
+        lock = LedgerLock(path)
+        lock.acquire()
+        lock.release()
+        later.join()
+
+
+def test_a_command_that_looks_for_a_collector_takes_nothing_from_it(tmp_path: Path) -> None:
+    """`audit` looks again and again: a collector that starts meanwhile is neither refused nor misnamed."""
+    file, lock = tmp_path / "m365watch.yaml", tmp_path / LOCK_FILE
+    text = example_settings().replace("<tenant>", f"{UUID(int=1)}").replace("<application>", f"{UUID(int=2)}")
+    file.write_text(text)
+    settings = replace(load_settings(file, environment={}, for_reading=True), state_directory=tmp_path)
+    (tmp_path / LEDGER_FILE).touch()
+    with closing(lock.open("w+")) as look:
+        look.write("pid 1 on here\n")
+        look.flush()
+        fcntl.flock(look, fcntl.LOCK_SH)
+        assert not is_collector_running(settings)
+        fcntl.flock(look, fcntl.LOCK_EX)
+        assert is_collector_running(settings)
+
+    assert lock.read_text() == "pid 1 on here\n"
 
 
 @on_linux

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from threading import Event
 
 from m365watch.errors import LedgerHeld, LedgerUnusable
 
@@ -19,6 +20,10 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NAMED = re.compile(r"pid ([1-9][0-9]{0,9}) on ")
 _OPEN_FILES_MAX = 1024
 """Of a process that are looked through for its lock, which it opens among the first."""
+
+_LOOK_S = 0.001
+_LOOKS_MAX = 1000
+"""How often, and how many times, the lock is tried while others look whether somebody has it."""
 
 
 def cure_beside_collector(error: OSError) -> str:
@@ -47,16 +52,14 @@ class LedgerLock:
         if self._file is not None:
             return
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
+        if not _take(file):
+            holder = _named_in(file)
             os.close(file)
             raise LedgerHeld(
                 f"held by {holder}",
                 where=str(self._path),
                 fix="stop that process first, or give this one another state directory",
-            ) from None
+            )
         os.ftruncate(file, 0)
         os.pwrite(file, f"pid {os.getpid()} on {socket.gethostname()}{self._says}\n".encode(), 0)
         self._file = file
@@ -108,10 +111,33 @@ def holder_of(path: Path) -> str | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
+        return _named_in(file)
     finally:
         os.close(file)
     return None
+
+
+def _take(file: int) -> bool:
+    """Whether the lock of the open file is had now.
+
+    Who only looks shares it, for a moment: as long as it can be shared, nobody has it, and it is tried again.
+    """
+    for _ in range(_LOOKS_MAX):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(file, fcntl.LOCK_UN)
+        Event().wait(_LOOK_S)
+    return False
+
+
+def _named_in(file: int) -> str:
+    """Who has written into the lock's open file that the lock is theirs."""
+    return os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"
 
 
 def pid_holding(path: Path) -> int | None:
