@@ -9,10 +9,11 @@ import pytest
 
 from alerts import ANN, APP, TENANT
 from m365watch.cli.respond_view import plan_document, plan_lines
+from m365watch.config.clouds import CLOUDS
 from m365watch.respond.connecting import connections, scopes_of
 from plan_scene import FIELDS, FULL, plan
 
-GRAPH = "https://graph.microsoft.com"
+WORLDWIDE = CLOUDS["worldwide"]
 PLANS = Path(__file__).parent / "plans"
 _OF_GRAPH = re.compile(r"\b[A-Z][a-z]+-Mg([A-Z]\w*)")
 
@@ -21,7 +22,7 @@ def test_graph_is_connected_to_the_tenant_of_the_alert_with_what_the_lines_need(
     """A window that is open to another tenant has an account of that name, too."""
     made = plan("disable_account", "revoke_sessions", user=ANN)
 
-    assert connections(made, graph_url=GRAPH) == (
+    assert connections(made, cloud=WORLDWIDE) == (
         (
             f"Connect-MgGraph -TenantId '{TENANT}' -Scopes 'RoleManagement.Read.Directory',"
             "'User.EnableDisableAccount.All','User.Read.All','User.RevokeSessions.All'"
@@ -31,7 +32,7 @@ def test_graph_is_connected_to_the_tenant_of_the_alert_with_what_the_lines_need(
 
 def test_what_takes_somebody_out_of_a_group_that_may_hold_roles_is_asked_for() -> None:
     """The step's note names the permission, and whoever had signed in so was refused."""
-    [line] = connections(plan("remove_group_member", fields=FIELDS, user=ANN), graph_url=GRAPH)
+    [line] = connections(plan("remove_group_member", fields=FIELDS, user=ANN), cloud=WORLDWIDE)
 
     assert "'RoleManagement.ReadWrite.Directory'" in line
 
@@ -48,47 +49,32 @@ def test_each_module_is_connected_once(word: str, begins: str) -> None:
     """Before the first line that is of it."""
     made = plan(word, word, fields=FIELDS, **FULL)
 
-    assert [one.startswith(begins) for one in connections(made, graph_url=GRAPH)].count(True) == 1
-
-
-@pytest.mark.parametrize(
-    ("graph_url", "options"),
-    [
-        ("https://graph.microsoft.us", ["-Environment USGov ", "O365USGovGCCHigh"]),
-        ("https://dod-graph.microsoft.us/", ["-Environment USGovDoD ", "O365USGovDoD"]),
-        ("https://microsoftgraph.chinacloudapi.cn", ["-Environment China ", "O365China"]),
-    ],
-)
-def test_a_cloud_of_its_own_is_named_as_each_module_calls_it(graph_url: str, options: list[str]) -> None:
-    """Without that the modules sign in to the public cloud, where the tenant is unknown."""
-    told = " ".join(connections(plan("remove_inbox_rule", "disable_account", user=ANN), graph_url=graph_url))
-
-    assert [one for one in options if one not in told] == []
+    assert [one.startswith(begins) for one in connections(made, cloud=WORLDWIDE)].count(True) == 1
 
 
 def test_a_name_in_a_record_connects_to_nothing() -> None:
     """What stands in quotes is a value."""
     made = plan("remove_role", user=ANN, grantee="Get-MgUser; Get-SPOSite")
 
-    assert [one.partition(" ")[0] for one in connections(made, graph_url=GRAPH)] == ["Connect-ExchangeOnline"]
+    assert [one.partition(" ")[0] for one in connections(made, cloud=WORLDWIDE)] == ["Connect-ExchangeOnline"]
 
 
 def test_a_plan_without_powershell_connects_to_nothing() -> None:
     """Nothing is said that nobody needs."""
     made = plan("Call the provider")
 
-    assert connections(made, graph_url=GRAPH) == ()
-    assert not any("PowerShell" in line for line in plan_lines(made, graph_url=GRAPH))
+    assert connections(made, cloud=WORLDWIDE) == ()
+    assert not any("PowerShell" in line for line in plan_lines(made, cloud=WORLDWIDE))
 
 
 def test_the_lines_stand_at_the_head_of_the_plan_and_in_its_document() -> None:
     """Before the first step."""
     made = plan("disable_application", app=APP)
-    lines = [*plan_lines(made, graph_url=GRAPH)]
-    [first] = connections(made, graph_url=GRAPH)
+    lines = [*plan_lines(made, cloud=WORLDWIDE)]
+    [first] = connections(made, cloud=WORLDWIDE)
 
     assert lines.index(f"     {first}") < next(n for n, one in enumerate(lines) if one.startswith("1. "))
-    assert plan_document(made, graph_url=GRAPH)["powershell_first"] == [first]
+    assert plan_document(made, cloud=WORLDWIDE)["powershell_first"] == [first]
 
 
 def test_every_cmdlet_of_graph_in_the_plans_of_the_packs_has_its_permission() -> None:
@@ -114,6 +100,6 @@ def test_what_is_of_compliance_is_looked_at_there(operation: str, first: str) ->
     fields = {"Operation": operation, "ModifiedProperties.DisplayName.new": "Strict"}
     made = plan("restore_policy", fields=fields, user=ANN)
 
-    [line] = connections(made, graph_url=GRAPH)
+    [line] = connections(made, cloud=WORLDWIDE)
     assert line.startswith(f"{first} ")
     assert line.endswith(f"# go on only if it is {TENANT}")

@@ -12,6 +12,7 @@ import pytest
 from alerts import ANN, make_alert
 from detected import plan_from
 from m365watch.cli.respond_view import plan_lines, yours
+from m365watch.config.clouds import CLOUDS
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
 from m365watch.respond.tried import NOT_PAST_PASSWORD
@@ -47,7 +48,8 @@ def test_a_spray_is_stopped_and_looked_at_before_anybody_is_locked_out(tmp_path:
 def test_the_head_of_such_a_plan_says_what_comes_first(tmp_path: Path) -> None:
     """It does not say that accounts come first, where they come last."""
     assert (
-        "nobody is known to have got in: block first" in list(plan_lines(sprayed(tmp_path), graph_url=""))[2]
+        "nobody is known to have got in: block first"
+        in list(plan_lines(sprayed(tmp_path), cloud=CLOUDS["worldwide"]))[2]
     )
 
 
@@ -96,7 +98,7 @@ def test_every_address_that_tried_is_looked_at() -> None:
 def test_what_is_yours_of_such_a_plan_says_for_whom(tmp_path: Path) -> None:
     """It read as thirty new passwords for people who were only tried."""
     made = sprayed(tmp_path)
-    [told] = [one for one in plan_lines(made, graph_url="") if " yours, by hand: " in one]
+    [told] = [one for one in plan_lines(made, cloud=CLOUDS["worldwide"]) if " yours, by hand: " in one]
 
     assert told.endswith("; 3 to 32 only for whoever step 2 shows")
     assert yours(made, [1, 2]) == "2 steps are yours, by hand: 1, 2"

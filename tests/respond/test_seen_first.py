@@ -8,23 +8,24 @@ import pytest
 
 from alerts import ANN, make_alert
 from m365watch.cli.respond_view import plan_document, plan_lines
+from m365watch.config.clouds import CLOUDS
 from m365watch.respond.plan import plan_response
 from plan_scene import EVE, one_record, plan
 from planning import cmdlet, steps_of
 
-GRAPH = "https://graph.microsoft.com"
+WORLDWIDE = CLOUDS["worldwide"]
 
 
 def test_what_the_rule_asks_stands_above_the_steps() -> None:
     """A plan began with the disabling of whoever was at work, and what to ask stood elsewhere."""
     asked = ("Did Ann do it?", "Is there a change request?")
     made = plan_response(replace(make_alert("disable_account", user=ANN), check=asked))
-    lines = [*plan_lines(made, graph_url=GRAPH)]
+    lines = [*plan_lines(made, cloud=WORLDWIDE)]
 
     first = next(number for number, one in enumerate(lines) if one.startswith("1. "))
     told = [one for one in lines[:first] if one.startswith("see first: ")]
     assert told == [f"see first: {one}" for one in asked]
-    assert plan_document(made, graph_url=GRAPH)["see_first"] == list(asked)
+    assert plan_document(made, cloud=WORLDWIDE)["see_first"] == list(asked)
 
 
 def test_who_did_it_is_asked_before_being_locked_out() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.config.load import parse_settings
-from m365watch.respond.steps import GraphCall, graph_url_of
+from m365watch.respond.steps import GraphCall, cloud_of
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 OWN = {"login_url": "https://login.example", "management_url": "https://manage.example"}
@@ -29,6 +29,6 @@ def test_a_call_names_a_whole_address(cloud: object, tenant: str, url: str) -> N
     document = {"inputs": {"office365": {"credentials": credentials, "cloud": cloud}}}
     settings = parse_settings(document, path=Path("/somewhere/m365watch.json"), environment={})
 
-    line = GraphCall("POST", "/users/ann/revokeSignInSessions").line(graph_url_of(settings, tenant))
+    line = GraphCall("POST", "/users/ann/revokeSignInSessions").line(cloud_of(settings, tenant).graph_url)
 
     assert line == f"POST {url}/v1.0/users/ann/revokeSignInSessions"

@@ -217,11 +217,11 @@ def _code(results: Sequence[Result]) -> int:
 def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
-    from m365watch.respond.steps import graph_url_of
+    from m365watch.respond.steps import cloud_of
 
-    graph_url = graph_url_of(settings, plan.tenant)
+    cloud = cloud_of(settings, plan.tenant)
     if as_json:
-        write_line(to_json(plan_document(plan, graph_url=graph_url)))
+        write_line(to_json(plan_document(plan, cloud=cloud)))
         return
-    for line in plan_lines(plan, graph_url=graph_url):
+    for line in plan_lines(plan, cloud=cloud):
         write_line(line)

@@ -6,15 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA, instant
+from m365watch.config.settings import Cloud
 from m365watch.plain import plain
-from m365watch.respond.connecting import connections
+from m365watch.respond.connecting import commands, connections
 from m365watch.respond.journal import Line
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.tried import SEE, is_for_some
 
 
-def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
+def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
     """The plan, line by line; commands are never wrapped, for they are to be copied."""
     yield f"Alert {plan.alert_id}: {plain(plan.title)}"
     yield f"Tenant {plain(plan.tenant)}"
@@ -23,7 +24,7 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
     yield from (f"note: {plain(note)}" for note in plan.notes)
     yield from (f"done: {plain(one)}" for one in plan.done)
     yield from (f"see first: {plain(one)}" for one in plan.checks)
-    if lines := connections(plan, graph_url=graph_url):
+    if lines := connections(plan, cloud=cloud):
         yield ""
         yield "PowerShell, before any of its lines below:"
         yield from (f"     {line}" for line in lines)
@@ -33,10 +34,10 @@ def plan_lines(plan: Plan, *, graph_url: str) -> Iterator[str]:
         yield from (f"   {plain(note)}" for note in step.notes)
         if step.calls:
             yield "   Graph:"
-            yield from (f"     {call.line(graph_url)}" for call in step.calls)
+            yield from (f"     {call.line(cloud.graph_url)}" for call in step.calls)
         if step.powershell:
             yield "   PowerShell:"
-            yield from (f"     {plain(line)}" for line in step.powershell)
+            yield from (f"     {plain(line)}" for line in commands(step, cloud=cloud))
     if plan.parts:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
@@ -78,7 +79,7 @@ def once_more(plan: Plan, done: Collection[int]) -> Iterator[str]:
     yield f"once {given} given, do {which} {numbers} again: the old {used} may have been used meanwhile"
 
 
-def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
+def plan_document(plan: Plan, *, cloud: Cloud) -> dict[str, Any]:
     """What `respond --json` prints."""
     return {
         "schema": SCHEMA,
@@ -87,10 +88,10 @@ def plan_document(plan: Plan, *, graph_url: str) -> dict[str, Any]:
         "title": plan.title,
         "mark": plan.mark,
         "steps": [
-            {"number": number, **_step_document(step, graph_url=graph_url)}
+            {"number": number, **_step_document(step, cloud=cloud)}
             for number, step in enumerate(plan.steps, 1)
         ],
-        "powershell_first": list(connections(plan, graph_url=graph_url)),
+        "powershell_first": list(connections(plan, cloud=cloud)),
         "steps_by_hand": len(plan.by_hand),
         "permissions": list(plan.permissions),
         "wished_permissions": list(plan.wished),
@@ -119,7 +120,7 @@ def deeds_document(deeds: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
+def _step_document(step: Step, *, cloud: Cloud) -> dict[str, Any]:
     return {
         "step": step.word,
         "title": step.title,
@@ -127,9 +128,10 @@ def _step_document(step: Step, *, graph_url: str) -> dict[str, Any]:
         "can_be_undone": step.can_be_undone,
         "asks_always": step.asks_always,
         "graph": [
-            {"method": call.method, "url": call.url(graph_url), "body": call.body} for call in step.calls
+            {"method": call.method, "url": call.url(cloud.graph_url), "body": call.body}
+            for call in step.calls
         ],
-        "powershell": list(step.powershell),
+        "powershell": list(commands(step, cloud=cloud)),
         "permissions": list(step.permissions),
         "wished_permissions": list(step.wished),
         "notes": list(step.notes),

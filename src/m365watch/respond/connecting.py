@@ -2,7 +2,8 @@
 
 Whoever answers for several tenants has a window open to another one, and the commands would be done there.
 
-Source: the reference of each module, and of Microsoft Graph for delegated permissions.
+Source: the reference of each module (of PnP its page on national clouds), "Connect to Security & Compliance
+PowerShell" for its addresses, and Microsoft Graph's for delegated permissions.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from m365watch.config.clouds import CLOUDS
+from m365watch.config.settings import Cloud
 from m365watch.respond.quoting import powershell
-from m365watch.respond.steps import Plan
+from m365watch.respond.steps import Plan, Step
 from m365watch.values import dataclass
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
@@ -62,56 +65,94 @@ _OF_OPTION: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Cloud:
-    """How the modules call a cloud of its own."""
+class _Ways:
+    """How the modules call a cloud, each with a blank before it."""
 
-    graph: str
-    exchange: str
-    teams: str
-    power_apps: str
+    graph: str = ""
+    exchange: str = ""
+    compliance: str = ""
+    sharepoint: str = ""
+    sharepoint_domain: str = "sharepoint.com"
+    pnp: str = ""
+    teams: str = ""
+    power_apps: str = ""
 
 
-_CLOUDS: Mapping[str, _Cloud] = {
-    "https://graph.microsoft.us": _Cloud(
-        " -Environment USGov",
-        " -ExchangeEnvironmentName O365USGovGCCHigh",
-        " -TeamsEnvironmentName TeamsGCCH",
-        " -Endpoint usgovhigh",
+_PUBLIC = _Ways()
+_US = " -AzureADAuthorizationEndpointUri https://login.microsoftonline.us/common"
+_WAYS: Mapping[str, _Ways] = {
+    "worldwide": _PUBLIC,
+    "gcc": _Ways(pnp=" -AzureEnvironment USGovernment", power_apps=" -Endpoint usgov"),
+    "gcc-high": _Ways(
+        graph=" -Environment USGov",
+        exchange=" -ExchangeEnvironmentName O365USGovGCCHigh",
+        compliance=f" -ConnectionUri https://ps.compliance.protection.office365.us/powershell-liveid/{_US}",
+        sharepoint=" -Region ITAR",
+        sharepoint_domain="sharepoint.us",
+        pnp=" -AzureEnvironment USGovernmentHigh",
+        teams=" -TeamsEnvironmentName TeamsGCCH",
+        power_apps=" -Endpoint usgovhigh",
     ),
-    "https://dod-graph.microsoft.us": _Cloud(
-        " -Environment USGovDoD",
-        " -ExchangeEnvironmentName O365USGovDoD",
-        " -TeamsEnvironmentName TeamsDOD",
-        " -Endpoint dod",
+    "dod": _Ways(
+        graph=" -Environment USGovDoD",
+        exchange=" -ExchangeEnvironmentName O365USGovDoD",
+        compliance=(
+            f" -ConnectionUri https://l5.ps.compliance.protection.office365.us/powershell-liveid/{_US}"
+        ),
+        sharepoint=" -Region ITAR",
+        sharepoint_domain="sharepoint-mil.us",
+        pnp=" -AzureEnvironment USGovernmentDoD",
+        teams=" -TeamsEnvironmentName TeamsDOD",
+        power_apps=" -Endpoint dod",
     ),
-    "https://microsoftgraph.chinacloudapi.cn": _Cloud(
-        " -Environment China",
-        " -ExchangeEnvironmentName O365China",
-        " -TeamsEnvironmentName TeamsChina",
-        " -Endpoint china",
+    "china": _Ways(
+        graph=" -Environment China",
+        exchange=" -ExchangeEnvironmentName O365China",
+        compliance=(
+            " -ConnectionUri https://ps.compliance.protection.partner.outlook.cn/powershell-liveid"
+            " -AzureADAuthorizationEndpointUri https://login.chinacloudapi.cn/common"
+        ),
+        sharepoint=" -Region China",
+        sharepoint_domain="sharepoint.cn",
+        pnp=" -AzureEnvironment China",
+        teams=" -TeamsEnvironmentName TeamsChina",
+        power_apps=" -Endpoint china",
     ),
 }
-_PUBLIC = _Cloud("", "", "", "")
+"""By the names that clouds have in the configuration."""
 
 
-def connections(plan: Plan, *, graph_url: str) -> tuple[str, ...]:
+def _ways_in(cloud: Cloud) -> _Ways:
+    """Those of a cloud whose hosts are given one by one are told by its Graph."""
+    alike = (known.name for known in CLOUDS.values() if known.graph_url == cloud.graph_url)
+    return _WAYS.get(cloud.name) or _WAYS.get(next(alike, ""), _PUBLIC)
+
+
+def connections(plan: Plan, *, cloud: Cloud) -> tuple[str, ...]:
     """The lines that come before those of the steps, one for each module that these are of."""
     lines = [_QUOTED.sub("''", line) for step in plan.steps for line in step.powershell]
     named = dict.fromkeys(pair for line in lines for pair in _CMDLET.findall(line))
     cmdlets = [(verb, noun) for verb, noun in named if not noun.startswith(_ELSEWHERE)]
-    cloud, tenant = _CLOUDS.get(graph_url.rstrip("/"), _PUBLIC), powershell(plan.tenant)
+    ways, tenant = _ways_in(cloud), powershell(plan.tenant)
     scopes = ",".join(map(powershell, _scopes(cmdlets, lines)))
     seen = f"Get-ConnectionInformation | Format-List TenantID  # go on only if it is {plan.tenant}"
     of_module = {
-        "Mg": f"Connect-MgGraph{cloud.graph} -TenantId {tenant} -Scopes {scopes}" if scopes else "",
-        "SPO": "Connect-SPOService -Url https://YOURS-admin.sharepoint.com",
-        "Cs": f"Connect-MicrosoftTeams{cloud.teams} -TenantId {tenant}",
-        "AdminFlow": f"Add-PowerAppsAccount{cloud.power_apps} -TenantID {tenant}",
-        **dict.fromkeys(_COMPLIANCE, f"Connect-IPPSSession -ShowBanner:$false; {seen}"),
-        "": f"Connect-ExchangeOnline{cloud.exchange} -ShowBanner:$false; {seen}",
+        "Mg": f"Connect-MgGraph{ways.graph} -TenantId {tenant} -Scopes {scopes}" if scopes else "",
+        "SPO": f"Connect-SPOService{ways.sharepoint} -Url https://YOURS-admin.{ways.sharepoint_domain}",
+        "Cs": f"Connect-MicrosoftTeams{ways.teams} -TenantId {tenant}",
+        "AdminFlow": f"Add-PowerAppsAccount{ways.power_apps} -TenantID {tenant}",
+        **dict.fromkeys(_COMPLIANCE, f"Connect-IPPSSession{ways.compliance} -ShowBanner:$false; {seen}"),
+        "": f"Connect-ExchangeOnline{ways.exchange} -ShowBanner:$false; {seen}",
     }
     modules = (next(one for one in of_module if noun.startswith(one)) for _, noun in cmdlets)
     return tuple(dict.fromkeys(of_module[one] for one in modules))
+
+
+def commands(step: Step, *, cloud: Cloud) -> tuple[str, ...]:
+    """The step's lines of PowerShell; one that connects says to which cloud."""
+    ways = _ways_in(cloud)
+    told = {"Connect-IPPSSession": ways.compliance, "Connect-PnPOnline": ways.pnp}
+    return tuple(line + told.get(line.partition(" ")[0], "") for line in step.powershell)
 
 
 def _scopes(cmdlets: Iterable[tuple[str, str]], lines: Iterable[str]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Literal
 
-from m365watch.config.settings import Settings
+from m365watch.config.clouds import CLOUDS
+from m365watch.config.settings import Cloud, Settings
 from m365watch.values import dataclass
 
 Alternatives = tuple[tuple[str, str], ...]
@@ -24,14 +25,12 @@ ADMINISTRATORS = (
     "?$select=id,userPrincipalName,accountEnabled"
 )
 """The path of those who hold it."""
-GRAPH_URL = "https://graph.microsoft.com"
-"""Where Graph is, for a tenant of which the configuration does not say it."""
 
 
-def graph_url_of(settings: Settings, tenant_id: str) -> str:
-    """Where the Graph of the tenant is."""
-    found = next((one.cloud.graph_url for one in settings.tenants if one.tenant_id == tenant_id), "")
-    return found or GRAPH_URL
+def cloud_of(settings: Settings, tenant_id: str) -> Cloud:
+    """The tenant's cloud; what it does not tell, or the configuration of that tenant, is the public one's."""
+    found = next((one.cloud for one in settings.tenants if one.tenant_id == tenant_id), CLOUDS["worldwide"])
+    return found if found.graph_url else replace(found, graph_url=CLOUDS["worldwide"].graph_url)
 
 
 @dataclass(frozen=True, slots=True)

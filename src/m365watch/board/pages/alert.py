@@ -26,13 +26,14 @@ from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
 from m365watch.board.withholding import told_lines
 from m365watch.board.words import application_words, workload_words
+from m365watch.config.settings import Cloud
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
 from m365watch.errors import JournalUnreadable
 from m365watch.instants import ms_of
-from m365watch.respond.connecting import connections
-from m365watch.respond.steps import Step, graph_url_of
+from m365watch.respond.connecting import commands, connections
+from m365watch.respond.steps import Step, cloud_of
 
 _DAYS_S = 8 * DAY_S
 """Longer than any rule joins what belongs together."""
@@ -208,9 +209,9 @@ async def containment(view: View, sources: Sources) -> Shape:
     if kept is None:
         return Listing([], empty=_none_for(view))
     plan = await sources.plan_for(view, kept)
-    graph_url = graph_url_of(sources.settings, plan.tenant)
-    rows = _steps(plan.steps, graph_url)
-    if lines := connections(plan, graph_url=graph_url):
+    cloud = cloud_of(sources.settings, plan.tenant)
+    rows = _steps(plan.steps, cloud)
+    if lines := connections(plan, cloud=cloud):
         rows.insert(0, Said("Connect PowerShell before any of its lines below", commands=[*lines]))
     if view.access.may(Role.ANALYST) and not all(step.is_by_hand for step in plan.steps):
         carry = sources.command(view, f"respond {kept.alert.id[:8]} --apply")
@@ -227,21 +228,21 @@ async def containment(view: View, sources: Sources) -> Shape:
     return Listing(rows, cut=" ".join(f"{one}." for one in (*plan.notes, *plan.permissions_told)))
 
 
-def _steps(steps: Sequence[Step], graph_url: str) -> list[Said]:
+def _steps(steps: Sequence[Step], cloud: Cloud) -> list[Said]:
     """The steps in their order; many of one kind in a row are one line, with all their commands."""
     rows: list[Said] = []
     number = 1
     for _, alike in groupby(steps, key=lambda one: (one.word, one.way, one.notes)):
         run = list(alike)
         if len(run) >= ALIKE_MIN:
-            rows.append(_steps_alike(number, run, graph_url))
+            rows.append(_steps_alike(number, run, cloud))
         else:
-            rows += [_step(place, step, graph_url) for place, step in enumerate(run, number)]
+            rows += [_step(place, step, cloud) for place, step in enumerate(run, number)]
         number += len(run)
     return rows
 
 
-def _steps_alike(number: int, run: Sequence[Step], graph_url: str) -> Said:
+def _steps_alike(number: int, run: Sequence[Step], cloud: Cloud) -> Said:
     first = run[0]
     same = set(first.title.split()).intersection(*(one.title.split() for one in run))
     others = [" ".join(word for word in one.title.split() if word not in same) for one in run[1:]]
@@ -249,18 +250,18 @@ def _steps_alike(number: int, run: Sequence[Step], graph_url: str) -> Said:
         f"{number} to {number + len(run) - 1}. {first.title}, and the same for {len(others)} more",
         at=first.way,
         note=" ".join((f"{', '.join(others)}.", *first.notes)),
-        commands=[command for one in run for command in _commands(one, graph_url)],
+        commands=[command for one in run for command in _commands(one, cloud)],
     )
 
 
-def _step(number: int, step: Step, graph_url: str) -> Said:
+def _step(number: int, step: Step, cloud: Cloud) -> Said:
     return Said(
-        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=_commands(step, graph_url)
+        f"{number}. {step.title}", at=step.way, note=" ".join(step.notes), commands=_commands(step, cloud)
     )
 
 
-def _commands(step: Step, graph_url: str) -> list[str]:
-    return [*(one.line(graph_url) for one in step.calls), *step.powershell]
+def _commands(step: Step, cloud: Cloud) -> list[str]:
+    return [*(one.line(cloud.graph_url) for one in step.calls), *commands(step, cloud=cloud)]
 
 
 async def history(view: View, sources: Sources) -> Shape:
