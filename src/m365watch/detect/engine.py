@@ -54,7 +54,8 @@ from m365watch.instants import ms_of
 ALERTS_KEPT_MS = 90 * DAY_MS
 """How long an alert that is over is kept here; the lake keeps it longer."""
 HOUR_MATCHES_MAX = 1_000
-"""Matches of one group that are kept of an hour; rules that count to more keep four times their number."""
+"""Matches of one group that are kept of an hour, of each rule that is joined in it; rules that count to more
+keep four times their number."""
 GROUPS_MAX = 50_000
 """Groups of one rule that are looked at for silence."""
 LARGE_FROM = 200

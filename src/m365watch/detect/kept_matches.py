@@ -1,6 +1,7 @@
 """The matches that are kept, group by group: added, read where they have to do with each other, let go of.
 
-An hour of a group that has more of them than may be kept is thinned, and that it was is written down.
+An hour of a group that has more of them of one rule than may be kept is thinned, and that it was is written
+down.
 """
 
 from __future__ import annotations
@@ -164,36 +165,46 @@ class KeptMatches:
         return [GroupKey.split(rule_id, tenant, group) for (group,) in rows]
 
     def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> tuple[int, int] | None:
-        """Keep the earliest `most` matches of an hour; from the last of them to the last that was dropped.
+        """Keep the earliest `most` matches of each source in an hour.
 
-        None where there was room for all. What lies between the two times is other than it was.
+        From the last of them to the last that was dropped; None where there was room for all. What lies
+        between the two times is other than it was.
         """
+        # Each has room of its own: whoever has a flood made of one rule would else hide what others find.
         series = self._numbered.find_series(key)
-        span = (hour_ms, hour_ms + HOUR_MS)
-        count, last_ms = self._database.execute(
-            f"SELECT count(*), max(at) FROM match WHERE {_IN_HOUR}",  # noqa: S608 - our own text
-            (series, *span),
-        ).fetchone()
-        if count <= most:
+        of_hour = (series, hour_ms, hour_ms + HOUR_MS)
+        flooding = self._database.execute(
+            f"SELECT source, count(*), max(at) FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
+            " GROUP BY source HAVING count(*) > ?",
+            (*of_hour, most),
+        ).fetchall()
+        if not flooding:
             return None
-        self._database.execute(
-            "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("  # noqa: S608 - our own text
-            f" SELECT at, identity, source FROM match WHERE {_IN_HOUR}"
-            " ORDER BY at DESC, identity DESC, source DESC LIMIT ?)",
-            (series, series, *span, count - most),
-        )
+        for source, count, _ in flooding:
+            self._database.execute(
+                "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("  # noqa: S608 - our own
+                f" SELECT at, identity, source FROM match WHERE {_IN_HOUR} AND source = ?"
+                " ORDER BY at DESC, identity DESC LIMIT ?)",
+                (series, *of_hour, source, count - most),
+            )
+        dropped = sum(count - most for _, count, _ in flooding)
         self._database.execute(
             "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
-            (key.rule_id, key.tenant, key.joined, hour_ms, count - most),
+            (key.rule_id, key.tenant, key.joined, hour_ms, dropped),
         )
         self._has_full = True
-        return self._last_ms(series, hour_ms), int(last_ms)
+        return self._full_from(series, hour_ms), max(int(last_ms) for _, _, last_ms in flooding)
 
-    def _last_ms(self, series: int, hour_ms: int) -> int:
-        """The time of the last match of an hour."""
+    def _full_from(self, series: int, hour_ms: int) -> int:
+        """The time of the last match of the source that was full first, in an hour without room.
+
+        Those with the most matches are full.
+        """
         row = self._database.execute(
-            f"SELECT max(at) FROM match WHERE {_IN_HOUR}",  # noqa: S608 - our own text
+            "WITH had AS (SELECT count(*) AS matches, max(at) AS last FROM match"  # noqa: S608 - our own text
+            f" WHERE {_IN_HOUR} GROUP BY source)"
+            " SELECT min(last) FROM had WHERE matches = (SELECT max(matches) FROM had)",
             (series, hour_ms, hour_ms + HOUR_MS),
         ).fetchone()
         return hour_ms if row[0] is None else int(row[0])
@@ -201,7 +212,7 @@ class KeptMatches:
     def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
         """Whether matches of the group that were dropped for want of room may lie between the two times.
 
-        Of an hour the last ones go: what was over before the last that is kept has all of its own.
+        Of a source the last ones of an hour go: what was over before the last that is kept has all of them.
         """
         if self._has_full is None:
             self._has_full = self.count_full() > 0
@@ -212,7 +223,7 @@ class KeptMatches:
             (key.rule_id, key.tenant, key.joined, low_ms // HOUR_MS * HOUR_MS, high_ms),
         ).fetchall()
         series = self._numbered.find_series(key) if hours else 0
-        return any(self._last_ms(series, hour_ms) <= high_ms for (hour_ms,) in hours)
+        return any(self._full_from(series, hour_ms) <= high_ms for (hour_ms,) in hours)
 
     def count_full(self) -> int:
         """Hours of groups that had more matches than are kept."""
