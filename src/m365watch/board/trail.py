@@ -79,6 +79,7 @@ class KeptTrail:
         self._journal = journal
         self._clock = clock
         self._thread = OwnThread("board-trail")
+        self._shipper = OwnThread("board-trail-lake")
         self._complaint = ""
 
     @property
@@ -108,12 +109,13 @@ class KeptTrail:
         """Bring it to the lake, again and again."""
         while True:
             await self._clock.sleep(SHIP_EVERY_S)
-            await self._thread(self._ship)
+            await self._shipper(self._ship)
 
     def close(self) -> None:
         """Bring the rest to the lake, and let go."""
-        self._thread.begin(self._ship)
         self._thread.close()
+        self._shipper.begin(self._ship)
+        self._shipper.close()
         self._journal.close()
 
     def _ship(self) -> None:

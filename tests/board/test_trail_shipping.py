@@ -1,0 +1,165 @@
+"""What is noted waits for no lake, and comes to it once, in its order, whenever the board ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from m365watch.board.journal import TrailJournal
+from m365watch.board.trail import SHIP_EVERY_S, KeptTrail
+from m365watch.lake.schema import TRAIL_TABLE
+from m365watch.lake.trail import Deed
+from m365watch.testing.clock import FakeClock
+from test_trail import deed
+
+PATIENCE_S = 30.0
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Lake:
+    """A lake of which a test says what its commits come by."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / TRAIL_TABLE.name).mkdir(parents=True)
+        self.kept: list[Deed] = []
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+
+    @property
+    def names(self) -> list[str]:
+        return [one.name for one in self.kept]
+
+    @property
+    def last_number(self) -> int:
+        return max((one.number for one in self.kept), default=0)
+
+    def append(self, deeds: Sequence[Deed]) -> None:
+        self.before()
+        self.kept += [one for one in deeds if one.number > self.last_number]
+        self.after()
+
+    def journal(self, state: Path, *, bytes_max: int = 1 << 20) -> TrailJournal:
+        return TrailJournal(
+            state,
+            lake=lambda: self.folder,
+            collector_name="one",
+            bytes_max=bytes_max,
+            open_table=lambda _lake, _app_id: self,
+        )
+
+
+def refuse() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_no_page_waits_for_a_lake_that_takes_long(tmp_path: Path) -> None:
+    """A commit that never ends keeps nobody from what they look at; its end brings all that was noted."""
+    lake, began, ends = Lake(tmp_path / "lake"), Event(), Event()
+    clock = FakeClock()
+    trail = KeptTrail(lake.journal(tmp_path / "state"), clock=clock)
+
+    def last() -> None:
+        began.set()
+        assert ends.wait(PATIENCE_S)
+
+    async def look() -> None:
+        assert await trail.note(deed(name="ann"))
+        lake.before = last
+        shipping = asyncio.create_task(trail.run())
+        await clock.advance(SHIP_EVERY_S)
+        assert await asyncio.to_thread(began.wait, PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await trail.note(deed(name="vera"))
+            assert await trail.trouble() == ""
+        assert lake.names == []
+        shipping.cancel()
+        ends.set()
+
+    asyncio.run(look())
+    trail.close()
+
+    assert lake.names == ["ann", "vera"]
+    assert [path.stat().st_size for path in (tmp_path / "state").iterdir()] == [0, 0]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("noted", [0, 2])
+@pytest.mark.parametrize("shipped", [1, 2])
+def test_a_crash_while_lines_are_on_their_way_loses_and_doubles_none(
+    tmp_path: Path, place: str, noted: int, shipped: int
+) -> None:
+    """Before the commit and after it; what was noted meanwhile comes behind what was on its way."""
+    lake, state = Lake(tmp_path / "lake"), tmp_path / "state"
+    names = [f"{number}" for number in range(shipped + noted + 3)]
+    left = iter(names)
+    journal = lake.journal(state)
+
+    def note(count: int) -> None:
+        journal.append([deed(name=next(left)) for _ in range(count)])
+
+    def crash() -> None:
+        for _ in range(noted):
+            note(1)
+        raise Killed
+
+    for _ in range(shipped):
+        note(1)
+        assert journal.ship()
+    note(1)
+    setattr(lake, place, crash)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            journal.ship()
+        journal.close()
+        setattr(lake, place, kill)
+        journal = lake.journal(state)
+        note(1)
+    setattr(lake, place, lambda: None)
+    assert journal.ship()
+    journal.close()
+
+    assert lake.names == names
+    assert [path.stat().st_size for path in state.iterdir()] == [0, 0]
+
+
+def test_a_lake_that_refuses_gets_all_of_it_later(tmp_path: Path) -> None:
+    """What it did not take goes before what was noted since."""
+    lake = Lake(tmp_path / "lake")
+    journal = lake.journal(tmp_path / "state")
+    for name in ("ann", "vera", "zoe"):
+        journal.append([deed(name=name)])
+        lake.before = refuse
+        assert not journal.ship()
+    lake.before = lambda: None
+
+    assert journal.ship()
+    journal.close()
+    assert lake.names == ["ann", "vera", "zoe"]
+
+
+def test_of_more_than_fits_the_oldest_goes_and_only_without_a_lake(tmp_path: Path) -> None:
+    """While the lake refuses, the newest lines are kept within the bound, and come to it in order."""
+    lake = Lake(tmp_path / "lake")
+    journal = lake.journal(tmp_path / "state", bytes_max=2_000)
+    lake.before = refuse
+    for number in range(90):
+        journal.append([deed(name=f"{number:02}")])
+        assert sum(path.stat().st_size for path in (tmp_path / "state").iterdir()) < 2 * 2_500
+    lake.before = lambda: None
+
+    assert journal.ship()
+    journal.close()
+    assert lake.names == [f"{number:02}" for number in range(90)][-len(lake.names) :]
+    assert len(lake.names) > 10
