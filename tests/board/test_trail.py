@@ -442,8 +442,8 @@ def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) ->
     assert journal.ship()
     assert journal.ship()
 
-    found = LakeReader(new).query("SELECT number, name FROM board_trail WHERE number > 5 ORDER BY number")
-    assert found.rows == [(6, "ann"), (7, "vera")]
+    found = LakeReader(new).query("SELECT name FROM board_trail WHERE number > 5 ORDER BY number")
+    assert found.rows == [("ann",), ("vera",)]
     journal.close()
 
 

@@ -134,6 +134,25 @@ def test_a_crash_while_lines_are_on_their_way_loses_and_doubles_none(
     assert [path.stat().st_size for path in state.iterdir()] == [0, 0]
 
 
+def test_lines_of_a_run_without_its_lake_outlive_it(tmp_path: Path) -> None:
+    """The lake has had more lines than this run could know: it takes none of them for one of those."""
+    lake, state = Lake(tmp_path / "lake"), tmp_path / "state"
+    names = ["ann", "vera", "zoe", "eve"]
+    for name in names:
+        is_away = name == "zoe"
+        journal = TrailJournal(
+            state,
+            lake=(lambda: None) if is_away else (lambda: lake.folder),
+            collector_name="one",
+            open_table=lambda _lake, _app_id: lake,
+        )
+        journal.append([deed(name=name)])
+        assert journal.ship() is not is_away
+        journal.close()
+
+    assert lake.names == names
+
+
 def test_a_lake_that_refuses_gets_all_of_it_later(tmp_path: Path) -> None:
     """What it did not take goes before what was noted since."""
     lake = Lake(tmp_path / "lake")

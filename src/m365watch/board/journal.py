@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from m365watch.durable import sync_folder
+from m365watch.instants import us_of
 from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed, TrailWriter
 from m365watch.lake.writer import WRITE_FAILURES, ForeignTable, plain_reason
@@ -167,6 +168,8 @@ class TrailJournal:
 
     def _append(self, deeds: Sequence[Deed]) -> None:
         lines = []
+        if self._lake is None:  # it may count from any number on, but has had none of the time that is now
+            self._numbered = max([self._numbered, *(us_of(one.time) for one in deeds)])
         for one in deeds:
             self._numbered += 1
             lines.append(msgspec.json.encode(msgspec.structs.replace(one, number=self._numbered)) + b"\n")

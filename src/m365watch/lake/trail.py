@@ -23,7 +23,7 @@ class Deed(msgspec.Struct, frozen=True):
     """One line of the trail."""
 
     number: int
-    """Counted from 1 by whoever writes it."""
+    """Counted on by whoever writes it, from 1 or, without a lake, from the time in microseconds."""
     time: datetime
     name: str
     role: str
