@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from m365watch.board.sources import Sources
+from m365watch.board.time_range import instant_words
 from m365watch.board.view import View
 from m365watch.board.words import span_words
 from m365watch.completeness.account import FeedAudit
@@ -130,10 +131,15 @@ class CollectorSeen:
         """Whether one has run, and none does now."""
         return self.holder is None and self.last_at is not None
 
-    def stopped_words(self, now: datetime) -> str:
-        """That none runs, and since when; empty where one does, or none ever has."""
+    def stopped_words(self, now: datetime | None = None) -> str:
+        """That none runs, and since when; empty where one does, or none ever has.
+
+        Without `now` it is said when that was, and not how long ago: that stays as it is.
+        """
         if self.holder is not None or self.last_at is None:
             return ""
+        if now is None:
+            return f"no collector runs, last seen {instant_words(int(self.last_at.timestamp()))} UTC"
         return f"no collector runs, last seen {span_words((now - self.last_at).total_seconds())} ago"
 
 

@@ -119,7 +119,7 @@ async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
             "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
             "feeds": len(feeds),
             "troubled": troubled,
-            "stopped": collector.stopped_words(now.now),
+            "stopped": collector.stopped_words(),  # an age would be news at every look
             "unread": unread,
             "configuration": mark,
             "gone": await sources.lost_lake() is not None,
