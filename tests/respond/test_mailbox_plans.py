@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN, make_alert
+from m365watch.respond.earlier import OF_CMDLET
 from m365watch.respond.histories import History
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Remove, Step
@@ -247,7 +248,7 @@ def test_a_transport_rule_of_which_nobody_saw_the_making_is_looked_at() -> None:
     assert titles_and_remarks(steps) == [
         (
             'Put the transport rule "." back as it was',
-            ("Another of that name was made here before, and removed.",),
+            ("Another of that name was made here before, and removed.", OF_CMDLET),
         )
     ]
 

@@ -58,7 +58,7 @@ def test_a_policy_is_shown_as_it_is_by_now(operation: str, look: str) -> None:
     [step] = one_record("restore_policy", fields)
 
     assert step.powershell == (look if look.startswith("#") else f"{look} | Format-List",)
-    assert "alerts show --raw" in step.notes[0]
+    assert "alerts show --raw" in step.notes[-1]
 
 
 def test_what_goes_with_a_rule_of_the_inbox_is_said() -> None:

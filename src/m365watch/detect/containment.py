@@ -181,8 +181,9 @@ _OF_STEPS: Mapping[str, tuple[str, ...]] = {
         "Parameters.DomainName",
         "ModifiedProperties.LiveType.new",
         "ModifiedProperties.LiveType.old",
+        "m365.earlier_values",
     ),
-    "restore_policy": (*_OF_POLICY, "Parameters.Identity", "Name"),
+    "restore_policy": (*_OF_POLICY, "Parameters.Identity", "Name", "m365.earlier_values"),
     "restore_sharing_policy": (
         "Operation",
         "ObjectId",

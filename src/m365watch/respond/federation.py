@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from m365watch.respond.clues import Clues
+from m365watch.respond.earlier import how_it_was
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
@@ -36,7 +37,8 @@ def restore_federation(clues: Clues) -> list[Step]:
     sides = tuple(
         next(iter(clues.values(f"ModifiedProperties.LiveType.{side}")), "") for side in ("old", "new")
     )
-    return [_trust(one, was_managed=sides == ("Managed", "Federated")) for one in named] or [
+    was_managed, earlier = sides == ("Managed", "Federated"), how_it_was(clues)
+    return [_trust(one, was_managed=was_managed, earlier=earlier) for one in named] or [
         Step(
             _WORD,
             "See how domains sign in",
@@ -55,7 +57,7 @@ def _added(domain: str, removal: str) -> Step:
     )
 
 
-def _trust(domain: str, *, was_managed: bool) -> Step:
+def _trust(domain: str, *, was_managed: bool, earlier: tuple[str, ...]) -> Step:
     quoted = powershell(domain)
     back = f"Update-MgDomain -DomainId {quoted} -AuthenticationType Managed"
     return Step(
@@ -66,5 +68,5 @@ def _trust(domain: str, *, was_managed: bool) -> Step:
             f"Get-MgDomainFederationConfiguration -DomainId {quoted} | Format-List",
             *((f"# if nobody of yours has federated it: {back}",) if was_managed else ()),
         ),
-        notes=(_BY_HAND,),
+        notes=(*earlier, _BY_HAND),
     )

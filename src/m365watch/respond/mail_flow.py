@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from m365watch.detect.containment import CONNECTOR_SETTINGS
 from m365watch.respond import exchange_names
 from m365watch.respond.clues import Clues
+from m365watch.respond.earlier import OF_CMDLET
 from m365watch.respond.histories import CALLED, History
 from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED
 from m365watch.respond.steps import Step
@@ -54,6 +55,7 @@ def _transport_rule(rule: History) -> Step:
     listed = exchange_names.list_every("TransportRule")
     off = f"Disable-TransportRule -Identity {quoted} -Confirm:$false"
     commands: tuple[str, ...]
+    earlier: tuple[str, ...] = ()
     if rule.is_made and rule.is_gone:
         title = f"See that the transport rule {name} is gone: it was made here, and removed again"
         remove = f"Remove-TransportRule -Identity {quoted} -Confirm:$false"
@@ -72,11 +74,14 @@ def _transport_rule(rule: History) -> Step:
     elif "set" in rule.since:
         title = f"Put the transport rule {name} back as it was"
         commands = (look, f"# if it is not yours: {off}")
+        earlier = (OF_CMDLET,)
     else:
         title = f"See whose transport rule {name} is, and what was done to it"
         commands = (look, f"# if it is not yours: {off}")
     remarks = (*exchange_names.remarks(rule.name), *rule.remarks)
-    return Step("remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *remarks, _LATER))
+    return Step(
+        "remove_transport_rule", title, powershell=commands, notes=(EXCHANGE_ONLY, *remarks, *earlier, _LATER)
+    )
 
 
 def remove_connector(clues: Clues) -> list[Step]:
@@ -136,6 +141,7 @@ def _changed_connector(connector: History, kinds: list[str], changed: list[str])
         notes=(
             EXCHANGE_ONLY,
             f"{what}Mail stops, or passes unchecked, where a connector of yours is off.",
+            OF_CMDLET,
             *exchange_names.remarks(connector.name),
             *connector.remarks,
             _LATER,

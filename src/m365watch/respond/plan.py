@@ -30,6 +30,7 @@ from m365watch.respond import (
 )
 from m365watch.respond.caveats import with_caveats
 from m365watch.respond.clues import Clues, gather_clues, split_clues
+from m365watch.respond.earlier import with_earlier
 from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
@@ -327,8 +328,8 @@ def _each_once(steps: Iterable[Step]) -> list[Step]:
         key = (step.title, step.powershell, repr(step.operations))
         first = found.setdefault(key, step)
         since = max(first.since, step.since) if first.since and step.since else first.since
-        doubted = step if step.asks_always and not first.asks_always else first
-        found[key] = replace(doubted, since=since)
+        doubted, other = (step, first) if step.asks_always and not first.asks_always else (first, step)
+        found[key] = replace(doubted, since=since, notes=with_earlier(doubted.notes, other.notes))
     return list(found.values())
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from m365watch.respond.clues import Clues, first_of
+from m365watch.respond.earlier import how_it_was
 from m365watch.respond.quoting import is_account, powershell
 from m365watch.respond.steps import Step
 
 _WORD = "restore_policy"
 _PLACE = (
-    "By hand: `m365watch alerts show --raw` has what was changed, of Entra's policies also the values before."
-    " The place is the admin center of Entra, Exchange or Defender."
+    "By hand, in the admin center of Entra, Exchange, Purview or Defender; `m365watch alerts show --raw` has"
+    " the whole record, and what was set."
 )
 _CMDLET = re.compile(r"(?:Add|Disable|Enable|New|Set)-([A-Z][A-Za-z]+)")
 _CALLED = "Where-Object DisplayName -eq {}"
@@ -45,8 +46,8 @@ def restore_policy(clues: Clues) -> list[Step]:
     if operation in _OF_TEAMS:
         return [_switch_of_teams(*_OF_TEAMS[operation])]
     if operation == "teamstenantsettingchanged":
-        return [_setting_of_teams(one) for one in clues.values("Name")]
-    return [_policy(operation, first_of(clues.values("Operation")), _policies(clues))]
+        return [_setting_of_teams(one, clues) for one in clues.values("Name")]
+    return [_policy(clues, _policies(clues))]
 
 
 def _policies(clues: Clues) -> tuple[str, ...]:
@@ -56,7 +57,8 @@ def _policies(clues: Clues) -> tuple[str, ...]:
     return tuple(one for one in named if not is_account(one))
 
 
-def _policy(operation: str, called: str, named: tuple[str, ...]) -> Step:
+def _policy(clues: Clues, named: tuple[str, ...]) -> Step:
+    operation, called = clues.operation, first_of(clues.values("Operation"))
     shown = ", ".join(f'"{one}"' for one in named)
     verb = operation.partition(" " if operation.endswith(".") else "-")[0]
     title = _VERBS.get(verb, "Put the policy {} back").format(shown)
@@ -64,7 +66,7 @@ def _policy(operation: str, called: str, named: tuple[str, ...]) -> Step:
         _WORD,
         title if named else "Put the policy back that was changed",
         powershell=tuple(_look_at(called, one) for one in named),
-        notes=(_PLACE,),
+        notes=(*how_it_was(clues), _PLACE),
     )
 
 
@@ -117,11 +119,11 @@ def _switch_of_teams(noun: str, switch: str) -> Step:
     )
 
 
-def _setting_of_teams(name: str) -> Step:
+def _setting_of_teams(name: str, clues: Clues) -> Step:
     return Step(
         _WORD,
         f'Put the setting "{name}" of Teams back',
-        notes=("By hand: in the admin center of Teams; the alert's record has the value before.",),
+        notes=(*how_it_was(clues), "By hand: in the admin center of Teams."),
     )
 
 

@@ -12,6 +12,7 @@ from m365watch.detect.derived import (
     clients,
     consent,
     copilot,
+    earlier_values,
     files,
     indicators,
     ip,
@@ -119,6 +120,9 @@ CATALOGUE: dict[str, Derived] = {
     "target_group": Derived(targets.target_group, ("Target",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
+    "earlier_values": Derived(
+        earlier_values.earlier_values, ("Operation", "ModifiedProperties", "Name", "NewValue", "OldValue")
+    ),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
     "author": Derived(actors.author, _AUTHORS),
     "alerted_user": Derived(actors.alerted_user, ("Data", "AlertEntityId", "EntityType")),

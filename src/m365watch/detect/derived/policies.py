@@ -9,16 +9,16 @@ Source: the shapes that both interfaces document for a policy; which of them thi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from m365watch.detect.derived.leaves import Leaf, leaves_with_paths
 from m365watch.detect.derived.operation import normalise_operation
-from m365watch.detect.fields import STEPS_MAX, VALUES_MAX, open_json, text_of
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
-_PROPERTIES = ("policydetail", "conditionalaccesspolicy")
+PROPERTIES = ("policydetail", "conditionalaccesspolicy")
+"""Properties that have a whole policy, in lower case."""
 _OFF = {"disabled", "enabledforreportingbutnotenforced", "reporting"}
 """States in which a policy holds nobody back; the last two only report."""
 
@@ -39,38 +39,24 @@ def loosened(view: View) -> tuple[Value, ...]:
     return (*found, *(f"lets past: {what}" for what in let_past))
 
 
-def _told_on(view: View, side: str) -> list[tuple[tuple[str, ...], str]]:
+def _told_on(view: View, side: str) -> list[Leaf]:
     """Every plain value of the policy on one side, with the keys that lead to it, in lower case."""
     named = view.named("ModifiedProperties", side)
-    return [leaf for name in _PROPERTIES for leaf in _leaves(named.get(name))]
+    return [
+        (tuple(key.lower() for key in path), value)
+        for name in PROPERTIES
+        for path, value in leaves_with_paths(named.get(name))
+    ]
 
 
-def _is_off(leaves: list[tuple[tuple[str, ...], str]]) -> bool:
+def _is_off(leaves: list[Leaf]) -> bool:
     return any(path[-1:] == ("state",) and value.lower() in _OFF for path, value in leaves)
 
 
-def _excluded(leaves: list[tuple[tuple[str, ...], str]]) -> list[str]:
+def _excluded(leaves: list[Leaf]) -> list[str]:
     """Users, groups, networks ... that the policy leaves out: who or what stands below a key for it."""
     return [
         value
         for path, value in leaves
         if value and any(key.startswith("exclude") and key != "excludemode" for key in path)
     ]
-
-
-def _leaves(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    left: list[tuple[tuple[str, ...], Any]] = [((), value)]
-    count = 0
-    while left and count < VALUES_MAX:
-        path, one = left.pop()
-        opened = open_json(one)
-        inside: list[tuple[tuple[str, ...], Any]] = []
-        if isinstance(opened, Mapping):
-            inside = [((*path, str(key).lower()), inner) for key, inner in opened.items()]
-        elif isinstance(opened, list):
-            inside = [(path, inner) for inner in opened]
-        elif opened is not None:
-            count += 1
-            yield path, text_of(opened)
-        if len(path) < STEPS_MAX:
-            left += reversed(inside[:VALUES_MAX])
