@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from m365watch.errors import CollectorError, NeedsOperator
-from m365watch.respond.carrying import LISTED_MAX, Document, Graph
+from m365watch.errors import CollectorError, NeedsOperator, PermissionMissing
+from m365watch.respond.carrying import LISTED_MAX, Document, Graph, is_person
 from m365watch.respond.looks import WHO
+from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
 
@@ -45,6 +46,10 @@ _NOBODY_LEFT = NeedsOperator(
     " out: nobody could let anyone in again",
     fix="make another one first; or give --even-last-administrator, if there is another way in",
 )
+_NAMELESS = PermissionMissing(
+    "whether it is the last Global Administrator may not be read: Graph tells the ids of the others alone",
+    fix=f"give the application {READS_PEOPLE}, or be sure of it and give --even-last-administrator",
+)
 _GROUP, _USER = "#microsoft.graph.group", "#microsoft.graph.user"
 
 
@@ -61,6 +66,8 @@ async def why_not_lock_out(
     others = _others(members, account)
     if any(_lets_in(one, among) for one in others):
         return None
+    if any(map(_is_nameless, others)):
+        return _NAMELESS
     is_one = len(others) < len(members)
     if not is_one and not any(one.get("@odata.type") == _GROUP for one in members):
         return None
@@ -76,14 +83,17 @@ async def why_not_leave(
         return members
     if all(one.get("id") != group for one in members):
         return None
-    if any(_lets_in(one, among) for one in _others(members, account)):
+    others = _others(members, account)
+    if any(_lets_in(one, among) for one in others):
         return None
     try:
         path = f"/groups/{segment(group)}/members?$select=id,userPrincipalName,accountEnabled"
         stay = _others(await graph.list(path, most=LISTED_MAX), account)
     except (CollectorError, UnsafeValue):
         stay = []
-    return None if any(_lets_in(one, among) for one in stay) else _NOBODY_LEFT
+    if any(_lets_in(one, among) for one in stay):
+        return None
+    return _NAMELESS if any(map(_is_nameless, (*others, *stay))) else _NOBODY_LEFT
 
 
 async def _administrators(graph: Graph) -> Sequence[Document] | NeedsOperator:
@@ -99,6 +109,10 @@ async def _administrators(graph: Graph) -> Sequence[Document] | NeedsOperator:
 
 def _others(members: Sequence[Document], account: str) -> list[Document]:
     return [one for one in members if account not in (one.get("id"), one.get("userPrincipalName"))]
+
+
+def _is_nameless(member: Document) -> bool:
+    return is_person(member) and not member.get("userPrincipalName")
 
 
 def _lets_in(member: Mapping[str, object], among: Collection[str]) -> bool:

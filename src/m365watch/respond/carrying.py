@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
-from m365watch.errors import BadAnswer, CollectorError, ListTooLong, NeedsOperator
+from m365watch.errors import BadAnswer, CollectorError, ListTooLong, NeedsOperator, PermissionMissing
 from m365watch.respond.journal import ALL_OF_LIST
+from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
@@ -149,6 +150,7 @@ async def _look_at_list(graph: Graph, operation: Remove, own: Collection[str]) -
         return Looked(is_so=GraphCall("DELETE", path), about=about, application=called(application))
     found = [one for one in listed if _is_wanted(operation, wanted, one)] if wanted else listed
     if wanted and not found:
+        _check_named(operation, listed)
         labels = tuple(_label(operation, one) for one in listed)
         return Looked(
             is_missing=operation.is_named, others=labels, about=about, application=called(application)
@@ -196,6 +198,22 @@ def _check_name(operation: Remove, subject: Document) -> None:
             f'what is at that address is called "{name}", and the record tells of "{operation.subject_name}"',
             fix="look for it where the record says that it lies, and do it there by hand",
         )
+
+
+def _check_named(operation: Remove, listed: Iterable[Document]) -> None:
+    """Raises: PermissionMissing: what is wanted may be among those that Graph lists without their names."""
+    names = [name for name in operation.label if name != "id"]
+    nameless = sum(is_person(one) and not any(_text(_value(one, name)) for name in names) for one in listed)
+    if nameless:
+        raise PermissionMissing(
+            f"who {nameless} of those listed are may not be read: Graph tells their ids alone",
+            fix=f"give the application {READS_PEOPLE}, or look by hand",
+        )
+
+
+def is_person(found: Document) -> bool:
+    """Whether it is an account, of a list that has other kinds as well."""
+    return found.get("@odata.type") == "#microsoft.graph.user"
 
 
 def _locked_out(operation: Remove, subject: Document, found: Document) -> str:

@@ -25,11 +25,13 @@ _COMPLIANCE = ("DlpCompliance", "ProtectionAlert", "UnifiedAuditLogRetentionPoli
 """Nouns of Security & Compliance PowerShell."""
 _SCOPES: Mapping[str, tuple[str, ...]] = {
     "Application": ("Application.ReadWrite.All",),
+    "ApplicationOwner": ("Application.ReadWrite.All", "User.Read.All"),
     "AuditLogSignIn": ("AuditLog.Read.All",),
     "Device": ("Directory.AccessAsUser.All",),
-    "DirectoryRole": ("RoleManagement.Read.Directory",),
+    "DirectoryRole": ("RoleManagement.Read.Directory", "User.Read.All"),
     "Domain": ("Domain.ReadWrite.All",),
     "Group": ("GroupMember.ReadWrite.All",),
+    "GroupMember": ("GroupMember.ReadWrite.All", "User.Read.All"),
     "GroupMemberDirectoryObject": ("GroupMember.ReadWrite.All", "RoleManagement.ReadWrite.Directory"),
     "GroupOwner": ("Group.ReadWrite.All",),
     "IdentityConditionalAccess": ("Policy.Read.All", "Policy.ReadWrite.ConditionalAccess"),
@@ -39,6 +41,7 @@ _SCOPES: Mapping[str, tuple[str, ...]] = {
     "ServicePrincipal": ("Application.ReadWrite.All",),
     "ServicePrincipalAppRoleAssignment": ("AppRoleAssignment.ReadWrite.All", "Application.Read.All"),
     "ServicePrincipalOauth2PermissionGrant": ("DelegatedPermissionGrant.ReadWrite.All",),
+    "ServicePrincipalOwner": ("Application.ReadWrite.All", "User.Read.All"),
     "User": ("User.Read.All",),
     "UserAuthentication": ("UserAuthenticationMethod.ReadWrite.All",),
     "UserMemberOf": ("Directory.Read.All",),

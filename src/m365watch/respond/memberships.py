@@ -7,6 +7,7 @@ from m365watch.respond.administrators import LOOK_FOR_GROUP, NOT_BY_GROUP
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.looks import WHO
+from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import guid_in, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 
@@ -86,7 +87,7 @@ def _group_owner(one: Account, names: tuple[str, ...], group: str) -> Step:
             f"Get-MgUserOwnedObjectAsGroup -UserId {powershell(one.name)} -All",
             f"Remove-MgGroupOwnerDirectoryObjectByRef -GroupId {place} -DirectoryObjectId $user.Id",
         ),
-        permissions=("Group.ReadWrite.All",) if group else (),
+        permissions=("Group.ReadWrite.All", READS_PEOPLE) if group else (),
         notes=() if group else ("By hand: the record has no more of the group than its name.",),
     )
 
@@ -157,5 +158,5 @@ def _application_owner(app: App, owners: tuple[str, ...], *, of_principal: bool)
             f"Get-Mg{noun}Owner -{noun}Id {variable}.Id -All | {WHO}",
             (f"Remove-Mg{noun}OwnerDirectoryObjectByRef -{noun}Id {variable}.Id -DirectoryObjectId OWNER"),
         ),
-        permissions=("Application.ReadWrite.All",),
+        permissions=("Application.ReadWrite.All", READS_PEOPLE),
     )

@@ -23,7 +23,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     ),
     "disable_application": frozenset({"Application.ReadWrite.All"}),
     "remove_credential": frozenset({"Application.ReadWrite.All"}),
-    "remove_owner": frozenset({"Application.ReadWrite.All"}),
+    "remove_owner": frozenset({"Application.ReadWrite.All", "User.Read.All"}),
     "remove_user_consent": frozenset(
         {"Application.Read.All", "DelegatedPermissionGrant.ReadWrite.All", "User.Read.All"}
     ),
@@ -46,6 +46,11 @@ WISHED: Mapping[str, Mapping[str, str]] = {
     },
 }
 """What a word is carried out without, and what comes of it then."""
+READS_PEOPLE = "User.Read.All"
+"""Without it Graph has people in a list by their ids alone, and all else blank.
+
+Source: Microsoft Graph, "Limited information returned for inaccessible member objects".
+"""
 _WIDER: Mapping[str, frozenset[str]] = {
     "Application.Read.All": frozenset({"Application.ReadWrite.All"}),
     "Directory.Read.All": frozenset({"Directory.ReadWrite.All"}),

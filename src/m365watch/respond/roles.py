@@ -10,6 +10,7 @@ from m365watch.respond.app_names import App
 from m365watch.respond.clues import GROUP_FIELD, Account, Clues, first_of
 from m365watch.respond.exchange_names import may_be_an_id
 from m365watch.respond.looks import ROLE, WHO
+from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import guid_in, is_account, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
 from m365watch.values import dataclass
@@ -63,7 +64,7 @@ class _Holder:
     """The path at which Graph has it; empty where its object id is known."""
     id: str = ""
     permissions: tuple[str, ...] = ()
-    """What that takes."""
+    """What that takes besides."""
     notes: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     """PowerShell that shows who has the role by it."""
@@ -103,7 +104,6 @@ def _account(one: Account) -> _Holder | None:
         one.told,
         get=looked_up("holder", f"Get-MgUser -UserId {powershell(one.name)}"),
         subject=f"{path_of(one)}?$select=id",
-        permissions=("User.Read.All",),
     )
 
 
@@ -252,7 +252,8 @@ def _directory_role(one: _Holder, roles: tuple[_Role, ...]) -> Step:
             _ASSIGNMENTS,
             "Remove-MgRoleManagementDirectoryRoleAssignment -UnifiedRoleAssignmentId ID",
         ),
-        permissions=tuple(sorted(("RoleManagement.ReadWrite.Directory", *one.permissions))),
+        # Whether another administrator is left, their names tell.
+        permissions=tuple(sorted(("RoleManagement.ReadWrite.Directory", READS_PEOPLE, *one.permissions))),
         notes=(*one.notes, _NOT_ELIGIBLE, NOT_THE_LAST, _SEVERAL_SCOPES),
     )
 

@@ -1,7 +1,8 @@
 """What Graph knows of a tenant's accounts, mailboxes, applications, roles and files, and lets be changed.
 
 Source: Microsoft Graph v1.0: user, mailFolder, messageRule, oAuth2PermissionGrant, appRoleAssignment,
-unifiedRoleAssignment, servicePrincipal, application, permission.
+unifiedRoleAssignment, servicePrincipal, application, permission; "Limited information returned for
+inaccessible member objects".
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ OVER_ADMINISTRATORS = (
     "62e90394-69f5-4237-9190-012177145e10",  # Global Administrator
 )
 """The roles of which one is needed to disable an administrator."""
-_GROUP = "#microsoft.graph.group"
+_GROUP, _USER = "#microsoft.graph.group", "#microsoft.graph.user"
+READS_PEOPLE = frozenset({"Directory.Read.All", "User.Read.All"})
+"""The roles of which one is needed to be told who an account in a list is."""
 INSTANCES = "/roleManagement/directory/roleAssignmentScheduleInstances"
 """The same as they hold by now, with when each ends."""
 GRANTS = "/oauth2PermissionGrants"
@@ -206,17 +209,17 @@ class SimulatedDirectory:
         held = {
             one["principalId"] for one in self.lists.get(ROLES, ()) if one.get("roleDefinitionId") == role
         }
-        every = (*self.users.values(), *self.principals.values())
+        every = (*self._people(), *self.principals.values())
         groups = {one["id"]: one for user in self.users.values() for one in self._groups_of(user)}
         kind = {"@odata.type": _GROUP}
         return [dict(one) for one in (*every, *(kind | one for one in groups.values())) if one["id"] in held]
 
     def _members(self, group: str) -> list[Json]:
-        return [
-            dict(user)
-            for user in self.users.values()
-            if group in {one["id"] for one in self._groups_of(user)}
-        ]
+        return [user for user in self._people() if group in {one["id"] for one in self._groups_of(user)}]
+
+    def _people(self) -> list[Json]:
+        """All accounts, as lists have them that have other kinds of objects as well."""
+        return [{"@odata.type": _USER} | user for user in self.users.values()]
 
     def _groups_of(self, user: Json) -> list[Json]:
         """Without what else an account may be a member of: roles and administrative units."""
@@ -227,7 +230,8 @@ class SimulatedDirectory:
         if method == "GET" and path in self.lists:
             own = {"principalId": self.acts_as, "directoryScopeId": "/"}
             held = [own | {"roleDefinitionId": role} for role in self.acts_with]
-            kind = {"@odata.type": _GROUP} if path.endswith("/memberOf") else {}
+            kinds = {"memberOf": _GROUP, "owners": _USER}
+            kind = {"@odata.type": kinds[last]} if (last := path.rpartition("/")[2]) in kinds else {}
             every = [*(kind | one for one in self.lists[path]), *(held if path == ROLES else ())]
             return {"value": [one for one in every if _passes(one, query.get("$filter", ""))]}
         if method == "GET" and path == INSTANCES:
@@ -294,6 +298,21 @@ def folders_of(name: str) -> str:
 def owners_of(group: str) -> str:
     """The path of the list of a group's owners."""
     return f"/groups/{group}/owners"
+
+
+def without_people(answer: Json | None) -> Json | None:
+    """The answer for who may not read accounts: of those in a list the kind and the id are told."""
+    listed = answer.get("value") if answer else None
+    if not isinstance(listed, list):
+        return answer
+    told = ("@odata.type", "id")
+    blank = [
+        {name: value if name in told else None for name, value in one.items()}
+        if one.get("@odata.type") == _USER
+        else one
+        for one in listed
+    ]
+    return {**(answer or {}), "value": blank}
 
 
 def roles_for(method: str, path: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from m365watch.simulator.answers import RightAnswer, refusal_response, right_response
-from m365watch.simulator.directory import decoded, roles_for
+from m365watch.simulator.directory import READS_PEOPLE, decoded, roles_for, without_people
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.refusals import Refusal, graph_refusal
 from m365watch.simulator.scenario import Call
@@ -154,10 +154,12 @@ class GraphService:
                 body = msgspec.json.decode(await request.read() or b"{}", type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise graph_refusal(400, "BadRequest", f"The body cannot be read: {error}") from None
+            authorization = request.headers.get("Authorization", "")
             if besides := tenant.directory.roles_besides(request.method, path):
-                authorization = request.headers.get("Authorization", "")
                 tenant.tokens.require_graph(authorization, self._gate.clock.now(), roles=besides)
             found = tenant.directory.answer(request.method, path, request.query, body)
+            if not tenant.tokens.carries(authorization, *READS_PEOPLE):
+                found = without_people(found)
             return RightAnswer(b"", _MEDIA_TYPE) if found is None else _json(found)
 
         return await self._answered(request, answer, call=Call.GRAPH, roles=roles_for(request.method, path))

@@ -41,7 +41,9 @@ GRAPH_ROLES = frozenset(
 )
 HEALTH_ROLES = frozenset({"ServiceHealth.Read.All"})
 POST_ROLES = frozenset({"ServiceMessage.Read.All"})
-APPLICATION_ROLES = frozenset({"Application.Read.All", "Application.ReadWrite.OwnedBy"})
+APPLICATION_ROLES = frozenset(
+    {"Application.Read.All", "Application.ReadWrite.All", "Application.ReadWrite.OwnedBy"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,11 @@ class TokenEndpoint:
             raise graph_refusal(401, "InvalidAuthenticationToken", "Access token validation failure.")
         if not roles.intersection(token.roles):
             raise graph_refusal(403, "Forbidden", "Insufficient privileges to complete the operation.")
+
+    def carries(self, authorization: str, *roles: str) -> bool:
+        """Whether the header's token has one of the roles."""
+        token = self._issued.get(authorization.removeprefix("Bearer "))
+        return token is not None and not frozenset(roles).isdisjoint(token.roles)
 
     def handed_out(self) -> list[str]:
         """The tokens that are remembered: the last thousand at least."""
