@@ -8,11 +8,17 @@ from typing import Any
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.config.settings import Cloud
 from m365watch.plain import plain
+from m365watch.respond.alike import others_of, runs, spans
 from m365watch.respond.connecting import commands, connections
 from m365watch.respond.journal import Line
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.tried import SEE, is_for_some
+
+ALIKE_MIN = 6
+"""Steps of a kind of which the first alone is shown whole."""
+_NAMED = 5
+"""Of the others those that are named."""
 
 
 def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
@@ -28,16 +34,14 @@ def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
         yield ""
         yield "PowerShell, before any of its lines below:"
         yield from (f"     {line}" for line in lines)
-    for number, step in enumerate(plan.steps, 1):
-        yield ""
-        yield f"{number}. {plain(step.title)}  [{step.way}]"
-        yield from (f"   {plain(note)}" for note in step.notes)
-        if step.calls:
-            yield "   Graph:"
-            yield from (f"     {call.line(cloud.graph_url)}" for call in step.calls)
-        if step.powershell:
-            yield "   PowerShell:"
-            yield from (f"     {plain(line)}" for line in commands(step, cloud=cloud))
+    for number, run in runs(plan.steps):
+        whole = run if len(run) < ALIKE_MIN else run[:1]
+        for place, step in enumerate(whole, number):
+            yield ""
+            yield from _step_lines(place, step, cloud)
+        if len(run) > len(whole):
+            yield ""
+            yield _the_others(number, run, plan.alert_id)
     if plan.parts:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
@@ -50,33 +54,52 @@ def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
         yield from plan.permissions_told
 
 
+def _step_lines(number: int, step: Step, cloud: Cloud) -> Iterator[str]:
+    yield f"{number}. {plain(step.title)}  [{step.way}]"
+    yield from (f"   {plain(note)}" for note in step.notes)
+    if step.calls:
+        yield "   Graph:"
+        yield from (f"     {call.line(cloud.graph_url)}" for call in step.calls)
+    if step.powershell:
+        yield "   PowerShell:"
+        yield from (f"     {plain(line)}" for line in commands(step, cloud=cloud))
+
+
+def _the_others(number: int, run: Sequence[Step], alert_id: str) -> str:
+    """What there is besides the first of those that are alike."""
+    named = others_of(run)
+    more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
+    return (
+        f"{number + 1} to {number + len(named)}. The same for {plain(', '.join(named[:_NAMED]))}{more},"
+        f" each with its own calls and commands in `m365watch respond {alert_id[:8]} --json`"
+    )
+
+
 def yours(plan: Plan, numbers: Sequence[int]) -> str:
     """Which steps are left to a person, in a sentence: `2 steps are yours, by hand: 3, 5`.
 
     Of who was only tried, it says for whom they are.
     """
     told = "1 step is" if len(numbers) == 1 else f"{len(numbers)} steps are"
-    told += f" yours, by hand: {', '.join(map(str, numbers))}"
+    told += f" yours, by hand: {spans(numbers)}"
     some = [number for number in numbers if is_for_some(plan.steps[number - 1])]
     looks = [number for number, one in enumerate(plan.steps, 1) if one.word == SEE]
     if not some or not looks:
         return told
-    which = f"{some[0]} to {some[-1]}" if len(some) > 1 else str(some[0])
-    return f"{told}; {which} only for whoever step {looks[0]} shows"
+    return f"{told}; {spans(some)} only for whoever step {looks[0]} shows"
 
 
 def once_more(plan: Plan, done: Collection[int]) -> Iterator[str]:
     """Which of the steps that were done have to be done again, once a person has done another."""
     steps = [*enumerate(plan.steps, 1)]
     is_given = any(one.word == "reset_password" and one.powershell for _, one in steps)
-    again = [str(number) for number, one in steps if one.word == "revoke_sessions" and number in done]
+    again = [number for number, one in steps if one.word == "revoke_sessions" and number in done]
     if not is_given or not again:
         return
     given, which, used = (
         ("a new password is", "step", "one") if len(again) == 1 else ("new passwords are", "steps", "ones")
     )
-    numbers = ", ".join(again)
-    yield f"once {given} given, do {which} {numbers} again: the old {used} may have been used meanwhile"
+    yield f"once {given} given, do {which} {spans(again)} again: the old {used} may have been used meanwhile"
 
 
 def plan_document(plan: Plan, *, cloud: Cloud) -> dict[str, Any]:

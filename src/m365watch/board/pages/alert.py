@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
 from m365watch.board.access import Role
@@ -32,6 +31,7 @@ from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.kept import KeptAlert
 from m365watch.errors import JournalUnreadable
 from m365watch.instants import ms_of
+from m365watch.respond.alike import others_of, runs
 from m365watch.respond.connecting import commands, connections
 from m365watch.respond.steps import Step, cloud_of
 
@@ -231,21 +231,16 @@ async def containment(view: View, sources: Sources) -> Shape:
 def _steps(steps: Sequence[Step], cloud: Cloud) -> list[Said]:
     """The steps in their order; many of one kind in a row are one line, with all their commands."""
     rows: list[Said] = []
-    number = 1
-    for _, alike in groupby(steps, key=lambda one: (one.word, one.way, one.notes)):
-        run = list(alike)
+    for number, run in runs(steps):
         if len(run) >= ALIKE_MIN:
             rows.append(_steps_alike(number, run, cloud))
         else:
             rows += [_step(place, step, cloud) for place, step in enumerate(run, number)]
-        number += len(run)
     return rows
 
 
 def _steps_alike(number: int, run: Sequence[Step], cloud: Cloud) -> Said:
-    first = run[0]
-    same = set(first.title.split()).intersection(*(one.title.split() for one in run))
-    others = [" ".join(word for word in one.title.split() if word not in same) for one in run[1:]]
+    first, others = run[0], others_of(run)
     return Said(
         f"{number} to {number + len(run) - 1}. {first.title}, and the same for {len(others)} more",
         at=first.way,

@@ -1,0 +1,76 @@
+"""Steps that differ in whom they are for alone are shown once: nobody reads fifty of a kind at night."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alerts import ANN, make_alert
+from m365watch.cli.respond_view import once_more, plan_document, plan_lines, yours
+from m365watch.config.clouds import CLOUDS
+from m365watch.respond.alike import spans
+from m365watch.respond.plan import plan_response
+from m365watch.respond.steps import Plan
+from test_only_tried import sprayed
+
+WORLDWIDE = CLOUDS["worldwide"]
+
+
+def of_accounts(count: int) -> Plan:
+    """The plan for an alert about so many people."""
+    alert = make_alert("reset_password", "revoke_sessions", user=ANN)
+    people = tuple(("user", f"user{number}@contoso.example") for number in range(1, count + 1))
+    return plan_response(replace(alert, entities=people))
+
+
+def test_a_sprays_plan_shows_one_step_of_a_kind_and_names_a_few(tmp_path: Path) -> None:
+    """Thirty accounts were some five hundred lines."""
+    made = sprayed(tmp_path)
+    lines = [*plan_lines(made, cloud=WORLDWIDE)]
+
+    begun = [line for line in lines if line[:1].isdigit() and ". " in line and " yours" not in line]
+    asked = f"each with its own calls and commands in `m365watch respond {made.alert_id[:8]} --json`"
+    assert [line.partition(". ")[0] for line in begun] == ["1", "2", "3", "4 to 32", "33", "34 to 62"]
+    for line in (begun[3], begun[5]):
+        assert line.count("@") == 5
+        assert line.endswith(f" and 24 more, {asked}")
+    assert len(lines) < 60
+
+
+def test_the_document_has_every_step_of_them(tmp_path: Path) -> None:
+    """With all of its commands."""
+    made = sprayed(tmp_path)
+    steps = plan_document(made, cloud=WORLDWIDE)["steps"]
+
+    assert [one["number"] for one in steps] == [*range(1, 63)]
+    assert [one["title"] for one in steps] == [one.title for one in made.steps]
+    assert all(one["graph"] for one in steps if one["step"] == "revoke_sessions")
+
+
+def test_a_few_steps_of_a_kind_are_shown_each() -> None:
+    """Whoever has five of them reads them all."""
+    lines = [*plan_lines(of_accounts(5), cloud=WORLDWIDE)]
+
+    assert [f"{number}. " for number in range(1, 11)] == [
+        line.partition(" ")[0] + " " for line in lines if line[:1].isdigit() and " yours" not in line
+    ]
+
+
+def test_what_is_yours_and_what_to_do_again_is_told_in_spans() -> None:
+    """Fifty numbers in a row say no more than the first and the last."""
+    made = of_accounts(20)
+
+    assert yours(made, made.by_hand) == "20 steps are yours, by hand: 1 to 20"
+    [again] = once_more(made, {*range(21, 41)})
+    assert "do steps 21 to 40 again" in again
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [([], ""), ([3], "3"), ([1, 2], "1, 2"), ([1, 2, 3], "1 to 3"), ([1, 3, 4, 5, 7, 8], "1, 3 to 5, 7, 8")],
+)
+def test_numbers_that_follow_each_other_are_told_as_a_span(numbers: list[int], told: str) -> None:
+    """From three on."""
+    assert spans(numbers) == told
