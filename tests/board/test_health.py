@@ -229,6 +229,15 @@ def test_alerts_that_cannot_be_read_are_said_to_be_unreadable(crowded: Sources) 
     assert asyncio.run(ask(board, "/api/v1/alerts")).status == 503
 
 
+def test_a_credential_is_named_by_the_input_whose_it_is(sources: Sources) -> None:
+    """It is what the configuration calls it, beside which the sentence about it has room."""
+    rows = texts(asyncio.run(health_delivery.credentials(view_of(), sources)))
+
+    [[name, left, cure]] = rows
+    assert (name, left) == ("client secret of office365", "unknown")
+    assert cure.endswith("Set client_secret_expires_at in inputs.office365.credentials to be warned in time.")
+
+
 def test_a_credentials_days_are_those_of_the_sentence_beside_them() -> None:
     """179 days and 20 hours are 179 days in both."""
     left = timedelta(days=179, hours=20)

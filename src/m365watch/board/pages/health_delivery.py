@@ -29,7 +29,7 @@ from m365watch.board.words import span_words, workload_words
 from m365watch.config.settings import DETECTIONS, Settings
 from m365watch.expiry.ends import Judged, Source, judge
 from m365watch.expiry.memory import KnownApplication
-from m365watch.expiry.words import NAMES, cure_of, life_text, place_of, unknown_cure
+from m365watch.expiry.words import NAMES, cure_of, life_text, unknown_cure
 from m365watch.monitor.latency import BOUNDS_S, Histogram, SeriesKey, Step
 from m365watch.progress import OutputProgress
 
@@ -178,7 +178,6 @@ async def credentials(view: View, sources: Sources) -> Shape:
         Heading("Credential"),
         Heading("Left", numeric=True),
         Heading("What to do", wide=True),
-        Heading("Of"),
     )
     why = "Nothing is known of the credentials yet."
     empty = Empty(why, "A collector that has run once with them has looked when they end.")
@@ -196,10 +195,9 @@ def _credential_row(known: KnownApplication, one: Judged) -> list[Cell]:
     if one.end.source is Source.UNKNOWN:
         cure = unknown_cure(known, one)
     return [
-        Cell(NAMES[one.end.kind]),
+        Cell(f"{NAMES[one.end.kind]} of {known.input_name}"),
         _left_cell(one),
         Cell(f"{sentence(life_text(one))} {sentence(cure.replace('`', ''))}".strip()),
-        Cell(place_of(known)),
     ]
 
 
