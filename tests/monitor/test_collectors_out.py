@@ -157,6 +157,32 @@ def test_notices_that_fail_do_not_touch_the_records(tmp_path: Path) -> None:
     assert DeltaTable(tmp_path / "audit").version() == 2
 
 
+def test_nothing_is_made_where_a_lake_has_moved_away(tmp_path: Path) -> None:
+    """A folder of it would stand where it is put back, or is looked for: notices and records wait for it."""
+    lake, away = tmp_path / "lake", tmp_path / "away"
+    batch = make_simple_batch(1, make_records(3), output="lake")
+    delivery = Delivery(lake, app_id="test", where="output lake", clock=SystemClock())
+    delivery.open(0, newest_batch=None)
+    delivery.append_notices([notice()])
+    lake.rename(away)
+
+    delivery.expect_notices()
+    for _ in range(2):
+        with pytest.raises(OutputUnavailable, match="1 notices could not be written: the lake is gone"):
+            delivery.append_notices([notice(msg="later")])
+        for write in (delivery.write, delivery.append):
+            with pytest.raises(OutputUnavailable, match="batch 1 could not be written: the lake is gone"):
+                write(batch)
+    assert list(tmp_path.iterdir()) == [away]
+
+    away.rename(lake)
+    delivery.append(batch, delivery.write(batch))
+    delivery.append_notices([notice(msg="later")])
+    delivery.close()
+    assert ask(lake, "SELECT count(*), count(DISTINCT msg) FROM collectors_out") == [(2, 2)]
+    assert ask(lake, "SELECT count(*) FROM audit") == [(3,)]
+
+
 def test_two_collectors_and_a_table_made_anew_never_overwrite(tmp_path: Path) -> None:
     """Each commit has files of its own, whoever wrote it and however often the table was opened."""
     for round_ in range(3):

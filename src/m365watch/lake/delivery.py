@@ -20,6 +20,7 @@ from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.lake.following import list_lost_batches
+from m365watch.lake.lost_commits import LAKE_GONE
 from m365watch.lake.memory import keep_freed_memory
 from m365watch.lake.notices import NoticeWriter
 from m365watch.lake.parquet import Part
@@ -171,6 +172,7 @@ class Delivery:
             # Its files are there, and named in its commit.
             return []
         with self._batch_named(batch.number):
+            self._require_lake()
             return write_batch(self._directory, batch, app_id=self._app_id)
 
     def append(self, batch: Batch, parts: Sequence[Part] | None = None) -> None:
@@ -194,7 +196,16 @@ class Delivery:
             with suppress(OSError):
                 (self._directory / AUDIT / part.path).unlink(missing_ok=True)
 
+    def _require_lake(self) -> None:
+        """Nothing, where the lake is: no folder of it is made where it was, which would be taken for it.
+
+        Raises: FileNotFoundError: it has moved away.
+        """
+        if not (self._directory / AUDIT).is_dir():
+            raise FileNotFoundError(LAKE_GONE)
+
     def _audit(self) -> AuditWriter:
+        self._require_lake()
         if self._writer is None:
             self._writer = self._open_writer()
         return self._writer
@@ -215,6 +226,7 @@ class Delivery:
             self._notices()
 
     def _notices(self) -> NoticeWriter:
+        self._require_lake()
         if self._notice_writer is None:
             self._notice_writer = NoticeWriter(self._directory, app_id=self._app_id)
         return self._notice_writer
