@@ -25,6 +25,7 @@ from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Change
 from m365watch.records.headers import headers_of
 from rules import TENANT, rule_text
 
@@ -115,6 +116,7 @@ def joined_texts() -> list[str]:
         joint(56, "temporal", ["rule_51", "rule_11"], timespan="5m"),
         joint(57, "temporal", ["rule_40", "rule_41", "rule_22"], "rule_40 and (rule_41 or rule_22)"),
         joint(58, "value_avg", ["rule_50"], {"gte": 0, "field": "Size"}),
+        joint(59, "temporal", ["rule_50", "rule_2"], timespan="10m", **{"group-by": []}),
     ]
 
 
@@ -151,6 +153,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         single(46, "A", travel={"within": "12h"}, quiet="6h", trusted="Managed"),
         single(41, "B", several={"threshold": 2, "period": "1h", "keys": ["UserId"]}),
         single(42, "C", low={"period": "3h", "learn": "1d"}, group_by=["UserId"]),
+        single(47, "C", low={"period": "3h", "learn": "1d"}),
         single(43, "A", rolling={"period": "2h", "back_period": "4h", "threshold": 4}),
         single(44, "B", gradient={"period": "2h", "threshold": 2}, group_by=["UserId"]),
         single(45, "C", deviation={"period": "1h", "periods": 6, "threshold": 2, "value": "Size"}),
@@ -298,7 +301,9 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
     dice.shuffle(records)
     told: dict[str, Alert] = {}
     for number in range(0, len(records), 7):
-        for change in engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW):
+        changes = engine.take([portion_of(records[number : number + 7])], number=number + 1, now=NOW)
+        assert no_alert_is_told_twice(changes)
+        for change in changes:
             formers = [former for former in change.alert.formerly if told.pop(former, None)]
             if change.what is News.WITHDRAWN:
                 assert told.pop(change.alert.id, None) or formers
@@ -309,6 +314,12 @@ def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPath
             kept = {one.alert.id: one.alert for one in engine.state.alerts.list()}
 
             assert told == kept
+
+
+def no_alert_is_told_twice(changes: Sequence[Change]) -> bool:
+    """Whether each change is of an alert of its own, under the names that it had before as well."""
+    names = [name for change in changes for name in {change.alert.id, *change.alert.formerly}]
+    return len(names) == len({*names})
 
 
 @pytest.mark.parametrize("seed", range(8))

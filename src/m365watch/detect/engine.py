@@ -43,7 +43,7 @@ from m365watch.detect.linking import links_of
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
-from m365watch.detect.purposes import list_sought, once_ms
+from m365watch.detect.purposes import group_of, list_sought, once_ms
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
@@ -89,6 +89,7 @@ class Engine:
         self.figures = figures or Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
+        self._has_fields = {rule.id: bool(group_of(rule)) for rule in self.rules}
         self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
         self._kept_ms = _kept_ms(self.rules)
         self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
@@ -171,7 +172,8 @@ class Engine:
         with self.state.transaction():
             work = Work(ms_of(now), self._rank)
             due = self._due(work.now_ms)
-            for key in self.state.matches.list_groups(due, most=GROUPS_MAX):
+            groups = {rule_id: self._has_fields[rule_id] for rule_id in due}
+            for key in self.state.matches.list_groups(groups, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
                 work.touch(key, work.now_ms)
             self._judge_pending(work)
@@ -225,8 +227,9 @@ class Engine:
         self.state.watch_since(portion.tenant, since)
         for rule in self._learning if known is not None else ():
             low_ms, high_ms = unsettled(rule, since_ms=since, known_ms=known or 0)
+            has_fields = self._has_fields[rule.id]
             for key in self.state.matches.list_tenant_groups(
-                rule.id, portion.tenant, low_ms=low_ms, high_ms=high_ms
+                rule.id, portion.tenant, has_fields=has_fields, low_ms=low_ms, high_ms=high_ms
             ):
                 work.touch(key, low_ms)
                 work.touch(key, high_ms)
@@ -331,7 +334,9 @@ class Engine:
         return noted(alert, tuple(dict.fromkeys((*self._notes(key, span, episode, alert), *about))))
 
     def _notes(self, key: GroupKey, span: Span, episode: Episode, alert: Alert) -> tuple[str, ...]:
-        low_ms = min(alert.first_at_ms, episode.matches[0].at_ms)
+        # What it joins may have begun long before, in a group of its own, and brings its own notes.
+        first_ms = episode.matches[0].at_ms
+        low_ms = min(episode.from_ms or first_ms, first_ms)
         is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=alert.last_at_ms)
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, span.is_cut)) if holds)
 

@@ -45,9 +45,9 @@ class GroupKey(NamedTuple):
         return "\x1f".join(self.group)
 
     @classmethod
-    def split(cls, rule_id: str, tenant: str, joined: str) -> GroupKey:
-        """The group of a row of the file."""
-        return cls(rule_id, tenant, tuple(joined.split("\x1f")))
+    def split(cls, rule_id: str, tenant: str, joined: str, *, has_fields: bool) -> GroupKey:
+        """The group of a row of the file; an empty text is a whole tenant, or one field that is absent."""
+        return cls(rule_id, tenant, tuple(joined.split("\x1f")) if has_fields else ())
 
 
 @dataclass(frozen=True, slots=True)

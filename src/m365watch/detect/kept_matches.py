@@ -7,7 +7,7 @@ down.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from m365watch.detect.alert import AlertId, Match
@@ -143,58 +143,60 @@ class KeptMatches:
         )
         return rows_of_groups(self._database, select, keys, most=most)
 
-    def list_groups(self, rule_ids: Iterable[str], *, most: int) -> list[GroupKey]:
-        """The groups of these rules that have matches."""
+    def list_groups(self, rules: Mapping[str, bool], *, most: int) -> list[GroupKey]:
+        """The groups of these rules that have matches; of each rule, whether its groups have fields."""
         found = []
-        for rule_id in rule_ids:
+        for rule_id, has_fields in rules.items():
             rows = self._database.execute(
                 "SELECT tenant, grp FROM series WHERE rule = ? AND EXISTS"
                 " (SELECT 1 FROM match WHERE series = series.id) ORDER BY tenant, grp LIMIT ?",
                 (rule_id, most),
             )
-            found += [GroupKey.split(rule_id, tenant, group) for tenant, group in rows]
+            found += [GroupKey.split(rule_id, tenant, group, has_fields=has_fields) for tenant, group in rows]
         return found
 
-    def list_tenant_groups(self, rule_id: str, tenant: str, *, low_ms: int, high_ms: int) -> list[GroupKey]:
+    def list_tenant_groups(
+        self, rule_id: str, tenant: str, *, has_fields: bool, low_ms: int, high_ms: int
+    ) -> list[GroupKey]:
         """The groups of a rule that have a match in [low, high)."""
         rows = self._database.execute(
             "SELECT grp FROM series WHERE rule = ? AND tenant = ? AND EXISTS"
             " (SELECT 1 FROM match WHERE series = series.id AND at >= ? AND at < ?) ORDER BY grp",
             (rule_id, tenant, low_ms, high_ms),
         )
-        return [GroupKey.split(rule_id, tenant, group) for (group,) in rows]
+        return [GroupKey.split(rule_id, tenant, group, has_fields=has_fields) for (group,) in rows]
 
     def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> tuple[int, int] | None:
         """Keep the earliest `most` matches of each source in an hour.
 
-        From the last of them to the last that was dropped; None where there was room for all. What lies
-        between the two times is other than it was.
+        From the last of them to the end of the hour; None where there was room for all. What lies between
+        the two times is other than it was, or says now that more may have been there.
         """
         # Each has room of its own: whoever has a flood made of one rule would else hide what others find.
         series = self._numbered.find_series(key)
         of_hour = (series, hour_ms, hour_ms + HOUR_MS)
         flooding = self._database.execute(
-            f"SELECT source, count(*), max(at) FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
+            f"SELECT source, count(*) FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
             " GROUP BY source HAVING count(*) > ?",
             (*of_hour, most),
         ).fetchall()
         if not flooding:
             return None
-        for source, count, _ in flooding:
+        for source, count in flooding:
             self._database.execute(
                 "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("  # noqa: S608 - our own
                 f" SELECT at, identity, source FROM match WHERE {_IN_HOUR} AND source = ?"
                 " ORDER BY at DESC, identity DESC LIMIT ?)",
                 (series, *of_hour, source, count - most),
             )
-        dropped = sum(count - most for _, count, _ in flooding)
+        dropped = sum(count - most for _, count in flooding)
         self._database.execute(
             "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
             (key.rule_id, key.tenant, key.joined, hour_ms, dropped),
         )
         self._has_full = True
-        return self._full_from(series, hour_ms), max(int(last_ms) for _, _, last_ms in flooding)
+        return self._full_from(series, hour_ms), hour_ms + HOUR_MS - 1
 
     def _full_from(self, series: int, hour_ms: int) -> int:
         """The time of the last match of the source that was full first, in an hour without room.

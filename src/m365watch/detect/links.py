@@ -31,7 +31,8 @@ class Links:
         for rule_id, tenant, group, at_ms in rows:
             if (rule_id, group, at_ms) in wanted:
                 continue
-            key = GroupKey.split(rule_id, tenant, group)
+            # Nothing is joined on a field that is absent.
+            key = GroupKey.split(rule_id, tenant, group, has_fields=bool(group))
             self._matches.drop_link(key, at_ms=at_ms, alert_id=alert_id)
             self._database.execute(
                 "DELETE FROM link WHERE (alert, rule, grp, at) = (?, ?, ?, ?)",

@@ -62,15 +62,23 @@ def links(rule: Rule) -> bool:
     return rule.correlation is not None or rule.kind is not Kind.EACH
 
 
+def group_of(rule: Rule) -> tuple[str, ...]:
+    """The fields that make the groups of the rule's alerts; none where it looks at whole tenants."""
+    extension = rule.extension
+    if rule.correlation is not None:
+        return rule.correlation.group_by
+    if extension.first_seen is not None:
+        return extension.first_seen.key
+    if extension.several is not None and extension.several.keys:
+        return extension.several.keys
+    return extension.group_by or (() if rule.kind is Kind.LOW else extension.entity_fields)
+
+
 def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
     extension = rule.extension
-    group, spreads, requires = extension.group_by, True, False
-    if extension.first_seen is not None:
-        group, requires = extension.first_seen.key, True
-    elif extension.several is not None and extension.several.keys:
-        group = extension.several.keys
-    elif not group and rule.kind is not Kind.LOW:
-        group, spreads = extension.entity_fields, False
+    group, requires = group_of(rule), extension.first_seen is not None
+    keys = extension.several.keys if extension.several is not None else ()
+    spreads = requires or bool(keys or extension.group_by)
     extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
     kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
     change = extension.gradient or extension.deviation
