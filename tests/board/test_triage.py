@@ -29,6 +29,7 @@ from m365watch.board.serving import Board
 from m365watch.board.shapes import Chart, Grid, Listing, Several, Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.board.withholding import SeenAlert
 from m365watch.detect.alert import AlertId
 from m365watch.detect.desk import set_states
 from m365watch.detect.extension import Severity
@@ -117,10 +118,11 @@ def counted_at(sources: Sources, url: str) -> int:
 class Busy(Sources):
     """Has as many alerts as come together in a bad week: each of its own is there often."""
 
-    async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
+    async def list_alerts(self, view: View, **asked: Any) -> list[SeenAlert] | None:
         found = await super().list_alerts(view, **asked) or []
         many = [
-            replace(one, alert=replace(one.alert, id=AlertId(f"{n:032x}"))) for n, one in enumerate(found * 9)
+            SeenAlert(replace(one, alert=replace(one.alert, id=AlertId(f"{n:032x}"))))
+            for n, one in enumerate(found * 9)
         ]
         return many[:250]
 
@@ -247,8 +249,8 @@ def test_an_alert_whose_records_are_gone_stays_with_a_word(sources: Sources, kep
     gone = replace(kept, alert=replace(kept.alert, evidence=("nowhere",)))
 
     class Forgotten(Sources):
-        async def list_alerts(self, view: View, **asked: Any) -> list[KeptAlert] | None:
-            return [gone]
+        async def list_alerts(self, view: View, **asked: Any) -> list[SeenAlert] | None:
+            return [SeenAlert(gone)]
 
     meant = asyncio.run(
         list_meant(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import duckdb
 import pytest
@@ -18,15 +19,20 @@ from starlette.requests import HTTPConnection
 from asking import EVERYTHING, ask, board_of, view_of
 from every_address import every_answer
 from m365watch.board.access import Access, Role
+from m365watch.board.api.registry import operations
 from m365watch.board.counted import bound_of, names_of
 from m365watch.board.pages import search
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.planning import Query
 from m365watch.board.queries import trails
+from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
-from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED
+from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES
+from m365watch.detect.desk import set_states
+from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.output import FILE_NAME
 
 BLIND = Access("bob", Role.ADMIN, tenants=None, sees_contents=False)
 CONTENTS = {"subject", "sourcefilename", "filename", "itemname", "destinationfilename", "messagename"}
@@ -86,6 +92,73 @@ def test_no_subject_and_no_name_of_a_file_reaches_who_must_not_see_them(sources:
 
     assert shown(sources, BLIND, contents) == {}
     assert len(shown(sources, seeing, contents, only="/api/")) >= 5
+
+
+SENT = {
+    "StateWanted": {"state": "acknowledged"},
+    "StatesWanted": {"ids": ["ALERT"], "state": "acknowledged"},
+}
+"""What is sent where an operation wants a body, by the form that it has; one that is new has to be named."""
+
+
+def told_by_programs(sources: Sources, access: Access, kept: KeptAlert) -> dict[str, str]:
+    """What each operation answers that is no panel's, asked about an alert where one can be named."""
+    board = board_of(sources, gate=OnlyGate(access))
+    panels = {urlsplit(one).path for one in every_answer(sources)}
+    headers = {"content-type": "application/json", TOKEN_HEADER: board._tokens.token_of(access)}
+    texts = {}
+    for one in operations():
+        if one.path in panels:
+            continue
+        url = one.path.format(id=kept.alert.id, page="overview", panel="recent", code="defect")
+        if any(parameter.name == "range" for parameter in one.parameters):
+            url += "?range=90d"
+        sent = json.dumps(SENT[one.body.__name__]) if one.body else ""
+        body = sent.replace("ALERT", kept.alert.id).encode()
+        answer = asyncio.run(ask(board, url, method=one.method, headers=headers, body=body))
+        refuses = one.shows_contents and not access.sees_contents
+        assert answer.status == (403 if refuses else 200), (one.name, answer.text)
+        texts[one.name] = answer.text
+    return texts
+
+
+def test_no_operation_answers_with_what_it_withholds_elsewhere(sources: Sources) -> None:
+    """A change of an alert answers with the alert, and so may whatever else will be done over the API."""
+    found = asyncio.run(sources.list_alerts(view_of("range=90d")))
+    assert found
+    kept = next(one for one in found if one.alert.named("file"))
+    hidden = {value for kind, value in kept.alert.entities if kind not in SHOWN_ENTITIES}
+    hidden |= {kept.alert.explanation, *contents_of(sources)}
+    try:
+        seen, blind = (
+            {name: {one for one in hidden if json.dumps(one)[1:-1] in text} for name, text in texts.items()}
+            for texts in (
+                told_by_programs(sources, replace(BLIND, sees_contents=is_shown), kept)
+                for is_shown in (True, False)
+            )
+        )
+    finally:
+        path = sources.settings.state_directory / FILE_NAME
+        set_states(path, [kept.alert.id], AlertState.OPEN, reason="", by="", at_ms=0)
+
+    assert {name for name, values in seen.items() if values} >= {
+        *("alerts.list", "alerts.show", "alerts.change", "alerts.change-many", "records")
+    }
+    assert {name: values for name, values in blind.items() if values} == {}
+
+
+def test_no_alert_leaves_the_sources_unseen_to() -> None:
+    """Whatever they give of alerts is of the type that only the place makes which withholds."""
+    given = {
+        name: method.__annotations__.get("return", "")
+        for name, method in inspect.getmembers(Sources, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+    assert {name for name, hint in given.items() if "SeenAlert" in hint} >= {
+        *("list_alerts", "find_alert", "change_alerts", "list_related")
+    }
+    assert [name for name, hint in given.items() if re.search(r"\b(KeptAlert|Alert)\b", hint)] == []
 
 
 def test_who_must_not_see_contents_still_sees_who_did_what(sources: Sources) -> None:

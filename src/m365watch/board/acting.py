@@ -13,9 +13,10 @@ from m365watch.board.answers import said
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
 from m365watch.board.view import View
+from m365watch.board.withholding import SeenAlert
 from m365watch.detect.alert import TEXT_MAX, clean_text
 from m365watch.detect.desk import AlertClosed, NoSuchAlert
-from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.kept import AlertState
 from m365watch.errors import CollectorError
 
 BODY_BYTES_MAX = 65_536
@@ -58,7 +59,7 @@ async def change_states(request: Request, view: View, sources: Sources) -> Respo
     return said(200, f"{words} {asked.state}")
 
 
-async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[KeptAlert]:
+async def put_states(view: View, sources: Sources, asked: StatesAsked) -> list[SeenAlert]:
     """Put the alerts into the state, all of them or none; what they are then.
 
     Raises: NotAsked; NoSuchAlert; AlertClosed; CollectorError: they cannot be read or written.

@@ -14,8 +14,8 @@ from m365watch.board.configuring.reading import read_standing
 from m365watch.board.ledger_reader import see_collector, sees_every_tenant
 from m365watch.board.sources import WAITING, Sources
 from m365watch.board.view import View
+from m365watch.board.withholding import SeenAlert
 from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
 from m365watch.errors import LedgerUnusable, OutputUnusable
 from m365watch.progress import FeedProgress
 
@@ -100,7 +100,7 @@ async def tell_once(view: View, sources: Sources) -> AsyncGenerator[bytes, None]
 async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
     now = replace(view, now=sources.clock.now())
     feeds: list[FeedProgress] = []
-    alerts: list[KeptAlert] = []
+    alerts: list[SeenAlert] = []
     unread = ""
     try:
         feeds = await sources.list_feeds(now, is_live=True) or []

@@ -24,10 +24,9 @@ from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.status_memory import StatusMemory
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
-from m365watch.board.withholding import NO_PLAN, alert_for
+from m365watch.board.withholding import NO_PLAN, SeenAlert, alert_for
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
-from m365watch.detect.alert import Alert
 from m365watch.detect.desk import (
     AlertsAsked,
     NoSuchAlert,
@@ -240,7 +239,7 @@ class Sources:
         *,
         states: frozenset[AlertState] = frozenset(AlertState),
         severity_min: Severity = Severity.INFORMATIONAL,
-    ) -> list[KeptAlert] | None:
+    ) -> list[SeenAlert] | None:
         """Alerts of the view's time and tenants, the worst first; None where no detections have run.
 
         Raises: OutputUnusable: they cannot be read, or are being made anew.
@@ -303,7 +302,7 @@ class Sources:
             return error if self.has_alerts else None
         return None
 
-    async def find_alert(self, view: View, given: str) -> KeptAlert | None:
+    async def find_alert(self, view: View, given: str) -> SeenAlert | None:
         """The alert of that id, or of its first digits; None where the view's tenants have none.
 
         Raises: OutputUnusable: as `list_alerts`.
@@ -323,10 +322,11 @@ class Sources:
         assert view.sees(kept.alert.tenant)  # noqa: S101
         return await asyncio.to_thread(list_history, self._alert_file, kept.alert.id)
 
-    async def list_related(self, view: View, kept: KeptAlert) -> list[Alert]:
+    async def list_related(self, view: View, kept: KeptAlert) -> list[SeenAlert]:
         """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
         assert view.sees(kept.alert.tenant)  # noqa: S101
-        return await asyncio.to_thread(find_related, self._alert_file, kept.alert)
+        found = await asyncio.to_thread(find_related, self._alert_file, kept.alert)
+        return [alert_for(view, one) for one in found]
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
@@ -363,7 +363,7 @@ class Sources:
 
     async def change_alerts(
         self, view: View, given: Sequence[str], state: AlertState, *, reason: str
-    ) -> list[KeptAlert]:
+    ) -> list[SeenAlert]:
         """Put alerts into a state, all of them or none, in the name of who looks.
 
         Raises: NoSuchAlert: one of them is not there, or another tenant's; OutputUnusable, OutputUnavailable.
@@ -381,7 +381,7 @@ class Sources:
             at_ms=ms_of(view.now),
         )
         await asyncio.to_thread(bring_by_hand, self.settings, clock=self.clock)
-        return changed
+        return [alert_for(view, one) for one in changed]
 
     async def list_rules(self) -> Mapping[str, Rule]:
         """The rules by their ids, read again when their files have changed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NewType
 
 from m365watch.board.shapes import RecordLine
 from m365watch.board.view import View
@@ -125,9 +126,15 @@ def told_lines(view: View, lines: Sequence[RecordLine]) -> list[RecordLine]:
     ]
 
 
-def alert_for(view: View, kept: KeptAlert) -> KeptAlert:
+SeenAlert = NewType("SeenAlert", KeptAlert)
+"""An alert as whoever looks may read it: only such ones leave the sources."""
+
+
+def alert_for(view: View, kept: KeptAlert) -> SeenAlert:
     """The alert, as whoever looks may read it."""
-    return kept if view.access.sees_contents else replace(kept, alert=_without_contents(kept.alert))
+    return SeenAlert(
+        kept if view.access.sees_contents else replace(kept, alert=_without_contents(kept.alert))
+    )
 
 
 def _without_contents(alert: Alert) -> Alert:

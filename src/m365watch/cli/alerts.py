@@ -184,7 +184,7 @@ def show(
     now_ms = ms_of(SystemClock().now())
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
-    related = desk.find_related(_file_of(settings), kept.alert)
+    related = [one.alert for one in desk.find_related(_file_of(settings), kept.alert)]
     deeds = _deeds(settings, kept.alert)
     if as_json:
         document = alert_document(kept)

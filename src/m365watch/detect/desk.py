@@ -187,7 +187,7 @@ def _refuse_closed(kept: KeptAlert) -> None:
         )
 
 
-def find_related(path: Path, alert: Alert) -> list[Alert]:
+def find_related(path: Path, alert: Alert) -> list[KeptAlert]:
     """The alerts that share records with it, such as those that it joins; the earliest first.
 
     Raises: OutputUnusable.
@@ -196,13 +196,13 @@ def find_related(path: Path, alert: Alert) -> list[Alert]:
     with opened(path) as state:
         every = state.alerts.list(since_ms=alert.first_at_ms - RELATED_MS, most=ALERTS_READ_MAX)
     found = [
-        kept.alert
+        kept
         for kept in every
         if kept.alert.tenant == alert.tenant
         and kept.alert.id != alert.id
         and not records.isdisjoint(kept.alert.evidence)
     ]
-    return sorted(found, key=lambda one: (one.first_at_ms, one.id))[:RELATED_MAX]
+    return sorted(found, key=lambda one: (one.alert.first_at_ms, one.alert.id))[:RELATED_MAX]
 
 
 def list_history(path: Path, alert_id: str) -> list[StateChange]:

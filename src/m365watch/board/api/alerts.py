@@ -19,6 +19,7 @@ from m365watch.board.api.problems import ALERT_CLOSED, BODY_WRONG, NOT_THERE, UN
 from m365watch.board.scopes import Scope
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
+from m365watch.board.withholding import SeenAlert
 from m365watch.detect.desk import AlertClosed, AlertsAsked, NoSuchAlert
 from m365watch.detect.document import AlertDocument, document_of
 from m365watch.detect.extension import Severity
@@ -173,7 +174,7 @@ async def _change_many(call: Call) -> Response:
     return given(AlertsChanged([document_of(one) for one in changed]))
 
 
-async def _put(call: Call, ids: Sequence[str], state: AlertState, reason: str) -> list[KeptAlert]:
+async def _put(call: Call, ids: Sequence[str], state: AlertState, reason: str) -> list[SeenAlert]:
     try:
         changed = await put_states(call.view, call.sources, StatesAsked(ids, state, reason))
     except NotAsked as error:

@@ -183,11 +183,11 @@ async def related(view: View, sources: Sources) -> Shape:
         return Listing([], empty=_none_for(view))
     rows = [
         Said(
-            one.title,
-            f"{one.first_seen_at:%m-%d %H:%M}",
-            str(one.severity).capitalize(),
-            tone=str(one.severity),
-            url=view.url("/alert", alert=one.id),
+            one.alert.title,
+            f"{one.alert.first_seen_at:%m-%d %H:%M}",
+            str(one.alert.severity).capitalize(),
+            tone=str(one.alert.severity),
+            url=view.url("/alert", alert=one.alert.id),
         )
         for one in await sources.list_related(view, kept)
     ]
