@@ -37,6 +37,7 @@
     |   |-- FilterRefused       the filter cannot be read, at a place that is named
     |   |-- QueryStopped        the query met a limit, or the lake could not be read
     |   |-- ListTooLong         Graph lists more for a response than it looks at
+    |   |-- NothingThere        Graph has nothing under the address that a response names
     |   |-- JournalUnwritable   what a response does cannot be written down
     |   |-- JournalUnreadable   what was done to contain alerts cannot be read
     |   `-- ResponseHeld        another process carries a response out, or takes one back
@@ -430,6 +431,15 @@ class ListTooLong(NeedsOperator):
     """
 
     code = "list_too_long"
+
+
+class NothingThere(NeedsOperator):
+    """Graph has nothing under the address that a step of a response names: it is gone, or called otherwise.
+
+    See what the plan names, and do it by hand where it is called otherwise by now.
+    """
+
+    code = "nothing_there"
 
 
 class JournalUnwritable(NeedsOperator):

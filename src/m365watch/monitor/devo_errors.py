@@ -153,6 +153,7 @@ ROWS = (
     ),
     DevoRow("journal_unreadable", _SETUP, 125, "what was done to contain alerts cannot be read", _READ),
     DevoRow("response_held", _SETUP, 126, "another process carries a response out", _READ),
+    DevoRow("nothing_there", _SETUP, 127, "Graph has nothing where a response looks", _READ),
     DevoRow("needs_operator", _SETUP, 199, "a person is needed", _READ),
     DevoRow(
         "ledger_unusable",

@@ -14,6 +14,7 @@ from m365watch.errors import (
     JournalUnwritable,
     ListTooLong,
     NeedsOperator,
+    NothingThere,
     Throttled,
     TokenRefused,
     Unreachable,
@@ -173,8 +174,11 @@ class Desk:
             before = self._done_before(step, looked)
             calls += [GraphCall(line.method, line.path) for line in before if line.method]
         for call in calls:
-            deed = Deed(step.title, call, about=looked.about)
-            self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
+            self._keep_found(step, call, looked.about)
+
+    def _keep_found(self, step: Step, call: GraphCall, about: str) -> None:
+        deed = Deed(step.title, call, about=about)
+        self._write(self._next_id(), "found", step=step.word, title=step.title, label="", deed=deed)
 
     async def let_go(self, found: Sequence[Line]) -> Told | None:
         """Want no more that what was found to be so stays so: another alert may take it back then.
@@ -205,7 +209,7 @@ class Desk:
         if self._ask is None and doubts:
             return Told(Came.PICK, f"{label}{doubts}")
         try:
-            if await self._is_back(undo):
+            if await self._is_so(undo):
                 self._end(line)
                 return Told(Came.ALREADY, label)
             # What is made twice is there twice: an answer that never comes must not be asked for again.
@@ -258,12 +262,12 @@ class Desk:
         doubts += [f"the alert {one[:8]} wants it to stay so" for one in others]
         return f" ({'; '.join(doubts)})" if doubts else ""
 
-    async def _is_back(self, undo: GraphCall) -> bool:
-        """Whether properties are as they were before by now."""
-        if undo.method != "PATCH" or not undo.body:
+    async def _is_so(self, call: GraphCall) -> bool:
+        """Whether properties are by now as the call would set them."""
+        if call.method != "PATCH" or not call.body:
             return False
-        current = await self._graph.ask(GraphCall("GET", f"{undo.path}?$select=id,{','.join(undo.body)}"))
-        return all(current.get(name) == value for name, value in undo.body.items())
+        current = await self._graph.ask(GraphCall("GET", f"{call.path}?$select=id,{','.join(call.body)}"))
+        return all(current.get(name) == value for name, value in call.body.items())
 
     def _next_id(self) -> str:
         self._begun += 1
@@ -275,6 +279,12 @@ class Desk:
                 return Told(Came.PICK, deed.label)
             if not await self._ask(plain(f"  {deed.label}: this one?")):
                 return Told(Came.DECLINED, deed.label)
+        try:
+            # Whoever responds with another state directory may have done it since it was looked at.
+            if await self._is_so(deed.call):
+                return self._is_found(step, deed)
+        except CollectorError as error:
+            return Told(Came.FAILED, deed.label, error)
         refused = await self._why_not(deed)
         if refused is not None:
             return Told(Came.REFUSED, deed.label, refused)
@@ -290,7 +300,17 @@ class Desk:
         except CollectorError as error:
             outcome = "failed" if _changed_nothing(error) else "unclear"
             told = Told(Came.FAILED, deed.label, error)
-        return self._came_of(step, deed_id, outcome, told)
+        told = self._came_of(step, deed_id, outcome, told)
+        is_gone = deed.call.method == "DELETE" and isinstance(told.error, NothingThere)
+        return self._is_found(step, deed) if is_gone else told
+
+    def _is_found(self, step: Step, deed: Deed) -> Told:
+        """It is so already, and is to stay so."""
+        try:
+            self._keep_found(step, deed.call, deed.about)
+        except JournalUnwritable as error:
+            return Told(Came.FAILED, deed.label, error)
+        return Told(Came.ALREADY, deed.label)
 
     def _came_of(self, step: Step, deed_id: str, outcome: Outcome, told: Told) -> Told:
         """Write down what came of a deed; where that cannot be, what is told of it says so."""

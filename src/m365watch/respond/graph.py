@@ -23,6 +23,7 @@ from m365watch.errors import (
     CollectorError,
     ListTooLong,
     NeedsOperator,
+    NothingThere,
     PermissionMissing,
     RetryLater,
     Throttled,
@@ -154,7 +155,8 @@ class GraphClient:
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unavailable(what, where=self._where, after_s=after_s)
         fix = "see what the plan names: it may be gone, or be called otherwise"
-        return NeedsOperator(what, fix=fix, where=self._where)
+        refusal = NothingThere if answer.status == HTTPStatus.NOT_FOUND else NeedsOperator
+        return refusal(what, fix=fix, where=self._where)
 
 
 def _told(body: bytes) -> str:
