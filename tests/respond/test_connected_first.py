@@ -103,3 +103,28 @@ def test_what_is_of_compliance_is_looked_at_there(operation: str, first: str) ->
     [line] = connections(made, cloud=WORLDWIDE)
     assert line.startswith(f"{first} ")
     assert line.endswith(f"# go on only if it is {TENANT}")
+
+
+def test_what_looks_at_the_audit_log_asks_exchange_last_connected() -> None:
+    """In the other session it says that the log is off, whatever it is, and the last one answers."""
+    fields = {"Operation": "Set-UnifiedAuditLogRetentionPolicy", "Parameters.Identity": "Long"}
+    made = plan("restore_policy", "restore_audit", "remove_mail", fields=fields | FIELDS, **FULL)
+
+    assert [one.partition(" ")[0] for one in connections(made, cloud=WORLDWIDE)][-3:] == [
+        "Connect-IPPSSession",
+        "Connect-IPPSSession",
+        "Connect-ExchangeOnline",
+    ]
+    assert not any("Connect-IPPS" in line for step in made.steps for line in step.powershell)
+    [looks] = [
+        step for step in made.steps if any("Get-AdminAuditLogConfig" in one for one in step.powershell)
+    ]
+    assert any("always False" in note for note in looks.notes)
+
+
+def test_who_purges_mail_sees_first_in_which_tenant() -> None:
+    """The line that connected said nothing of it, and a purge is no small thing."""
+    [line] = connections(plan("remove_mail", fields=FIELDS, **FULL), cloud=WORLDWIDE)
+
+    assert line.startswith("Connect-IPPSSession -EnableSearchOnlySession -ShowBanner:$false; Get-Connection")
+    assert line.endswith(f"# go on only if it is {TENANT}")

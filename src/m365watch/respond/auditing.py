@@ -11,6 +11,11 @@ from m365watch.respond.steps import Step
 
 _WORD = "restore_audit"
 _IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled"
+_IN_EXCHANGE = (
+    "Ask in Exchange's session, which is connected last: that of Security & Compliance has the same command,"
+    " and there it is always False."
+)
+"""Source: Purview, "Turn auditing on or off", "Verify the auditing status for your organization"."""
 _LATE = "It takes up to an hour until records come again; what was not written is lost."
 _UNIFIED, _ON_PREMISES = "UnifiedAuditLogIngestionEnabled", "AdminAuditLogEnabled"
 _NOT_HERE = (
@@ -36,7 +41,7 @@ def restore_audit(clues: Clues) -> list[Step]:
             boxes = [step(one) for one in clues.entity("mailbox") for step in (_mailbox, _bypass)]
             return [_switch(), _mailboxes_of_all(), *boxes]
         case _:
-            return [replace(_see(), notes=(EXCHANGE_ONLY,))]
+            return [replace(_see(), notes=(EXCHANGE_ONLY, _IN_EXCHANGE))]
 
 
 def _see() -> Step:
@@ -44,7 +49,7 @@ def _see() -> Step:
         _WORD,
         "See that the audit log of the organisation is on",
         powershell=(_IS_ON,),
-        notes=(EXCHANGE_ONLY, _NOT_HERE),
+        notes=(EXCHANGE_ONLY, _IN_EXCHANGE, _NOT_HERE),
     )
 
 
@@ -53,7 +58,7 @@ def _switch() -> Step:
         _WORD,
         "Switch the audit log of the organisation on",
         powershell=(f"Set-AdminAuditLogConfig -{_UNIFIED} $true", _IS_ON),
-        notes=(EXCHANGE_ONLY, _LATE),
+        notes=(EXCHANGE_ONLY, _IN_EXCHANGE, _LATE),
     )
 
 

@@ -19,10 +19,12 @@ from m365watch.values import dataclass
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 _CMDLET = re.compile(r"\b(Add|Disable|Enable|Get|New|Remove|Restore|Revoke|Set|Start|Update)-([A-Z]\w*)")
-_ELSEWHERE = ("PnP", "Mp", "ComplianceSearch")
+_ELSEWHERE = ("PnP", "Mp")
 """Nouns of steps that say themselves to what they connect, or that are done on a device."""
 _COMPLIANCE = ("DlpCompliance", "ProtectionAlert", "UnifiedAuditLogRetentionPolicy")
 """Nouns of Security & Compliance PowerShell."""
+_SEARCH = "ComplianceSearch"
+"""Nouns for which that has to be told when it is connected."""
 _SCOPES: Mapping[str, tuple[str, ...]] = {
     "Application": ("Application.ReadWrite.All",),
     "ApplicationOwner": ("Application.ReadWrite.All", "User.Read.All"),
@@ -145,17 +147,20 @@ def connections(plan: Plan, *, cloud: Cloud) -> tuple[str, ...]:
         "Cs": f"Connect-MicrosoftTeams{ways.teams} -TenantId {tenant}",
         "AdminFlow": f"Add-PowerAppsAccount{ways.power_apps} -TenantID {tenant}",
         **dict.fromkeys(_COMPLIANCE, f"Connect-IPPSSession{ways.compliance} -ShowBanner:$false; {seen}"),
+        _SEARCH: (
+            f"Connect-IPPSSession -EnableSearchOnlySession{ways.compliance} -ShowBanner:$false; {seen}"
+        ),
         "": f"Connect-ExchangeOnline{ways.exchange} -ShowBanner:$false; {seen}",
     }
-    modules = (next(one for one in of_module if noun.startswith(one)) for _, noun in cmdlets)
-    return tuple(dict.fromkeys(of_module[one] for one in modules))
+    modules = {next(one for one in of_module if noun.startswith(one)) for _, noun in cmdlets}
+    # The last that is connected answers to what several have, and only Exchange knows whether the log is on.
+    return tuple(dict.fromkeys(line for module, line in of_module.items() if module in modules))
 
 
 def commands(step: Step, *, cloud: Cloud) -> tuple[str, ...]:
     """The step's lines of PowerShell; one that connects says to which cloud."""
-    ways = _ways_in(cloud)
-    told = {"Connect-IPPSSession": ways.compliance, "Connect-PnPOnline": ways.pnp}
-    return tuple(line + told.get(line.partition(" ")[0], "") for line in step.powershell)
+    pnp = _ways_in(cloud).pnp
+    return tuple(line + pnp if line.startswith("Connect-PnPOnline ") else line for line in step.powershell)
 
 
 def _scopes(cmdlets: Iterable[tuple[str, str]], lines: Iterable[str]) -> list[str]:

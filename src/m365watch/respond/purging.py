@@ -12,7 +12,8 @@ from m365watch.respond.steps import Step
 _KQL_QUOTES = set('"\u201c\u201d\u201e')
 _BEFORE, _AFTER = timedelta(days=7), timedelta(days=1)
 """How long before the alert's first record the mail may have come, and how long after."""
-_PLACE = "Security & Compliance PowerShell only: Graph cannot do it."
+_PLACE = "Security & Compliance PowerShell only, of the Exchange module 3.9.0 or later: Graph cannot do it."
+"""Source: Exchange PowerShell, New-ComplianceSearchAction, on purges."""
 _NOT_CERTAIN = (
     "By hand, in Defender (Explorer): with a subject or a sender alone, which anybody can write,"
     " a search finds other people's mail as well."
@@ -42,7 +43,6 @@ def remove_mail(clues: Clues) -> list[Step]:
             "remove_mail",
             f'Remove the mail "{subject}" of {sender} from all mailboxes',
             powershell=(
-                "Connect-IPPSSession -EnableSearchOnlySession",
                 f"New-ComplianceSearch -Name {name} -ExchangeLocation All -ContentMatchQuery {query}",
                 f"Start-ComplianceSearch -Identity {name}",
                 f"Get-ComplianceSearch -Identity {name} | Format-List Status,Items,SuccessResults",
