@@ -14,8 +14,9 @@ from alerts import ANN
 from halting_scene import Halting, desk_of, disable, outcomes
 from m365watch.cli.respond_apply import apply_plan
 from m365watch.errors import NeedsOperator, Unavailable
-from m365watch.respond.desk import Came, Told
+from m365watch.respond.desk import Came, Desk, Told
 from m365watch.respond.journal import FILE_NAME, Journal
+from m365watch.testing.clock import FakeClock
 from responding_scene import Scene, in_scene
 
 
@@ -128,3 +129,17 @@ def test_nothing_more_is_begun_once_it_cannot_be_written(tmp_path: Path) -> None
         assert scene.directory.users[ANN]["sessions"] == 1
 
     in_scene(tmp_path, test)
+
+
+def test_who_fails_to_take_something_back_has_not_done_it(tmp_path: Path) -> None:
+    """Whom to ask why an account is disabled, and when that was, stays told."""
+    plan, journal, graph = disable(), Journal(tmp_path), Halting(None)
+    asyncio.run(desk_of(plan, graph, journal).carry_out(plan.steps[0]))
+    [done] = journal.to_undo(plan.alert_id)
+    graph.error = NeedsOperator("HTTP 403", fix="give the permission")
+    other = Desk(plan, graph, journal, clock=FakeClock(), by="bea", ask=None)
+
+    assert asyncio.run(other.undo(done)).came is Came.FAILED
+    [told] = journal.list_deeds(plan.alert_id)
+    assert (told.outcome, told.by, told.at) == ("done", "tester", done.line.at)
+    assert [one.is_certain for one in journal.to_undo(plan.alert_id)] == [True]

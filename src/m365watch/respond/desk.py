@@ -8,6 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from urllib.parse import unquote
 
+import msgspec
+
 from m365watch.clock import Clock
 from m365watch.errors import (
     CollectorError,
@@ -227,17 +229,11 @@ class Desk:
         return Told(Came.DONE, label)
 
     def _stays(self, line: Line, failed: Told) -> Told:
-        """Write down that it is still done, for nothing was taken back."""
+        """Write down that it is still done, by who did it, for nothing was taken back."""
         assert failed.error is not None  # noqa: S101 - it failed
+        otherwise = f"{failed.error.what}; and that cannot be written down"
         try:
-            self._write(
-                line.deed,
-                "done",
-                step=line.step,
-                title=line.title,
-                label=line.label,
-                otherwise=f"{failed.error.what}; and that cannot be written down",
-            )
+            self._journal.write(msgspec.structs.replace(line, outcome="done"), otherwise=otherwise)
         except JournalUnwritable as error:
             return Told(Came.FAILED, failed.label, error)
         return failed
