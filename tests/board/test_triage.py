@@ -310,19 +310,21 @@ def test_a_reason_is_not_overwritten_by_a_second_close(
 def test_what_was_done_over_graph_stands_in_the_history(
     sources: Sources, kept: KeptAlert, tmp_path: Path
 ) -> None:
-    """Of each deed its last outcome, with who did it."""
+    """Of each deed its last outcome, with who did it to whom: of sessions the step's title alone knows."""
     (tmp_path / FILE_NAME).write_bytes((sources.settings.state_directory / FILE_NAME).read_bytes())
     bare = replace(sources, settings=replace(sources.settings, state_directory=tmp_path))
-    deed = Line("d1", datetime(2026, 1, 1, tzinfo=UTC), "ann", kept.alert.id, "t", "begun", "disable_account")
-    other = Line("d2", datetime(2026, 1, 1, tzinfo=UTC), "ann", "another", "t", "done", "remove_role")
-    for line in (deed, other, msgspec.structs.replace(deed, outcome="done", label="bob@contoso.example")):
+    title = "End all sessions of bob@contoso.example"
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    deed = Line("d1", at, "ann", kept.alert.id, "t", "begun", "revoke_sessions", title)
+    other = Line("d2", at, "ann", "another", "t", "done", "remove_role", "Remove the role Reader of bob")
+    for line in (deed, other, msgspec.structs.replace(deed, outcome="done")):
         Journal(tmp_path).write(line)
 
     history = asyncio.run(alert.history(view_of(f"alert={kept.alert.id}"), bare))
 
     assert isinstance(history, Listing)
-    said = [one.text for one in history.rows if "account" in one.text or "role" in one.text]
-    assert said == ["Disable account: bob@contoso.example (done), by ann"]
+    said = [one.text for one in history.rows if "sessions" in one.text or "role" in one.text]
+    assert said == ["End all sessions of bob@contoso.example (done), by ann"]
 
 
 def test_the_history_says_that_what_was_done_cannot_be_read(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +18,7 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
+from m365watch.respond.journal import Journal, Line
 from one_feed import write_one_feed
 
 TENANT = "22222222-2222-2222-2222-222222222222"
@@ -105,6 +108,19 @@ def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
     assert document["steps_by_hand"] == 1
     assert document["steps"][1]["wished_permissions"] == ["Mail.ReadBasic.All", "User.Read.All"]
     assert document["wished_permissions"] == ["Mail.ReadBasic.All", "User.Read.All"]
+
+
+def test_what_failed_is_not_headed_as_done(config: Path) -> None:
+    """What came of it stands at the end of its line, with why."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    at, title = datetime(2026, 11, 17, 2, tzinfo=UTC), "Disable the account ann@contoso.example"
+    begun = Line("d1", at, "bea", "abcd" + "0" * 28, TENANT, "begun", "disable_account", title)
+    for line in (begun, msgspec.structs.replace(begun, outcome="failed", error="Graph answered HTTP 403")):
+        Journal(config.parent / "state").write(line)
+
+    told = f"2026-11-17 02:00:00Z {title}: failed, by bea: Graph answered HTTP 403"
+    assert f"\nresponse: {told}\n" in run(config, "abcd")[1]
+    assert json.loads(run(config, "abcd", "--json")[1])["responses"] == [told]
 
 
 def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path) -> None:

@@ -88,16 +88,18 @@ def respond(
         if recalled.closed:
             _refuse_closed(kept.alert, recalled.closed, yes=yes)
         raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
-    _show(settings, replace(plan, done=_done(settings, kept.alert)), as_json=as_json)
+    _show(settings, replace(plan, responses=_responses(settings, kept.alert)), as_json=as_json)
 
 
-def _done(settings: Settings, alert: Alert) -> tuple[str, ...]:
-    """What was done for the alert already, in words."""
+def _responses(settings: Settings, alert: Alert) -> tuple[str, ...]:
+    """What was done for the alert already, or tried, and what came of it."""
     from m365watch.respond.journal import Journal, named
 
     lines = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
     return tuple(
-        f"{line.at:%Y-%m-%d %H:%M:%S}Z {named(line)}: {line.outcome}, by {line.by}" for line in lines
+        f"{line.at:%Y-%m-%d %H:%M:%S}Z {named(line)}: {line.outcome}, by {line.by}"
+        + (f": {line.error}" if line.error else "")
+        for line in lines
     )
 
 

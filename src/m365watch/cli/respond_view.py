@@ -28,7 +28,7 @@ def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
     if plan.steps:
         yield f"Plan {plan.mark}, {how_ordered(plan.steps)}"
     yield from (f"note: {plain(note)}" for note in plan.notes)
-    yield from (f"done: {plain(one)}" for one in plan.done)
+    yield from (f"response: {plain(one)}" for one in plan.responses)
     yield from (f"see first: {plain(one)}" for one in plan.checks)
     if lines := connections(plan, cloud=cloud):
         yield ""
@@ -123,7 +123,7 @@ def plan_document(plan: Plan, *, cloud: Cloud) -> dict[str, Any]:
         ],
         "notes": list(plan.notes),
         "see_first": list(plan.checks),
-        "done": list(plan.done),
+        "responses": list(plan.responses),
     }
 
 

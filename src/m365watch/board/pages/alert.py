@@ -33,6 +33,7 @@ from m365watch.errors import JournalUnreadable
 from m365watch.instants import ms_of
 from m365watch.respond.alike import others_of, runs
 from m365watch.respond.connecting import commands, connections
+from m365watch.respond.journal import named
 from m365watch.respond.steps import Step, cloud_of
 
 _DAYS_S = 8 * DAY_S
@@ -294,8 +295,7 @@ async def _done(view: View, sources: Sources, kept: KeptAlert) -> list[tuple[int
     rows = []
     for deed in deeds:
         tone = "failed" if deed.outcome in {"failed", "unclear"} else ""
-        step = deed.step.replace("_", " ").capitalize()
-        words = f"{step}: {deed.label or deed.path} ({deed.outcome}), by {deed.by}"
+        words = f"{named(deed)} ({deed.outcome}), by {deed.by}"
         rows.append((ms_of(deed.at), Said(words, instant(ms_of(deed.at)), deed.error, tone)))
     return rows
 
