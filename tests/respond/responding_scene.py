@@ -14,7 +14,7 @@ from alerts import ANN, make_alert, make_match
 from m365watch.clock import SystemClock
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import Settings
-from m365watch.respond.desk import Desk, Told
+from m365watch.respond.desk import Ask, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
@@ -28,6 +28,17 @@ RULES = "/users/ann@contoso.example/mailFolders/inbox/messageRules"
 DELETES = {"sequence": 1, "actions": {"delete": True}}
 """What an inbox rule of Graph has that deletes what comes."""
 LINK = "https://contoso.example/sites/a/b.docx"
+
+
+def answering(says: bool, asked: list[str] | None) -> Ask:
+    """A person who always answers so; `asked` gets the questions."""
+
+    async def ask(question: str) -> bool:
+        if asked is not None:
+            asked.append(question)
+        return says
+
+    return ask
 
 
 @dataclass
@@ -53,12 +64,6 @@ class Scene:
         asked: list[str] | None = None,
     ) -> list[Told]:
         """Carry it out; `says` is what a person answers, None: --yes; `asked` gets the questions."""
-
-        async def ask(question: str) -> bool:
-            if asked is not None:
-                asked.append(question)
-            return bool(says)
-
         async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
             desk = Desk(
                 plan,
@@ -66,15 +71,19 @@ class Scene:
                 self.journal,
                 clock=SystemClock(),
                 by="tester",
-                ask=None if says is None else ask,
+                ask=None if says is None else answering(says, asked),
                 even_last=even_last,
                 own_apps=own_apps,
             )
             return [told for step in plan.steps for told in await desk.carry_out(step)]
 
-    async def undo(self, plan: Plan) -> list[Told]:
+    async def undo(
+        self, plan: Plan, *, says: bool | None = None, asked: list[str] | None = None
+    ) -> list[Told]:
+        """Take it back; `says` and `asked` as above."""
         async with open_graph(self.settings, self.tenant, clock=SystemClock()) as graph:
-            desk = Desk(plan, graph, self.journal, clock=SystemClock(), by="tester", ask=None)
+            ask = None if says is None else answering(says, asked)
+            desk = Desk(plan, graph, self.journal, clock=SystemClock(), by="tester", ask=ask)
             undone = [await desk.undo(done) for done in self.journal.to_undo(plan.alert_id)]
             found = self.journal.list_found(plan.alert_id)
             let_go = [await desk.let_go(one) for one in found]

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from multidict import CIMultiDict
 
 from alerts import ANN, hides
@@ -109,6 +110,27 @@ def test_the_tenant_is_named_before_anything_is_taken_back(tmp_path: Path) -> No
         await asyncio.to_thread(undo_plan, scene.settings, plan, formerly=(), asks=False, say=said.append)
 
         assert said == [f"in the tenant {scene.tenant}, for the alert {plan.alert_id[:8]}:"]
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("user", [ANN, "mallory_rival.example#EXT#@contoso.example"])
+def test_who_enables_an_account_again_hears_of_its_password(tmp_path: Path, user: str) -> None:
+    """It was enabled without a word, and whoever had stolen the password was in; a guest's is elsewhere."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add_user(user)
+        make_administrators(scene, EVE)
+        plan = scene.plan("disable_account", user=user)
+        await scene.apply(plan)
+        asked: list[str] = []
+        await scene.undo(plan, says=False, asked=asked)
+        [told] = await scene.undo(plan)
+
+        assert told.came is Came.DONE
+        assert len(asked) == 1
+        for said in (asked[0], told.label):
+            assert ("; it keeps its password: give it a new one first" in said) == (user == ANN)
 
     in_scene(tmp_path, test)
 

@@ -33,6 +33,29 @@ def test_a_plan_that_shuts_the_door_does_not_say_it(beside: str) -> None:
     assert says(plan("revoke_sessions", beside, user=ANN), "revoke_sessions", AGAIN) == [False]
 
 
+KEEPS = "It keeps its password"
+GUEST = "mallory_rival.example#EXT#@contoso.example"
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "said"),
+    [
+        (("disable_account",), ANN, True),
+        (("disable_account", "revoke_sessions"), ANN, True),
+        (("disable_account", "reset_password"), ANN, False),
+        (("disable_account",), GUEST, False),
+    ],
+    ids=["alone", "sessions", "a new password beside", "a guest, whose password is at home"],
+)
+def test_a_disabled_account_keeps_the_password_that_was_stolen(
+    words: tuple[str, ...], user: str, said: bool
+) -> None:
+    """Enabled again it lets in whoever has it, and no step of the plan gives another."""
+    made = plan(*words, user=user)
+
+    assert says(made, "disable_account", KEEPS) == [said]
+
+
 @pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
 def test_what_an_application_has_in_hand_lives_on(word: str) -> None:
     """It goes on reading mail for an hour after it was disabled."""

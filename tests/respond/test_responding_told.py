@@ -59,7 +59,7 @@ def test_what_is_taken_back_is_named_with_its_account(tmp_path: Path) -> None:
         )
         await scene.apply(plan)
 
-        assert [told.label for told in await scene.undo(plan)] == [
+        assert [told.label.partition(";")[0] for told in await scene.undo(plan)] == [
             f"Remove the role {role} of {ANN}: roleDefinition.displayName {role}",
             f"Disable the account {ANN}",
         ]

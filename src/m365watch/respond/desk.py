@@ -24,6 +24,7 @@ from m365watch.errors import (
 from m365watch.plain import plain
 from m365watch.respond.administrators import THEMSELVES, why_not_leave, why_not_lock_out
 from m365watch.respond.carrying import Deed, Graph, Looked, look
+from m365watch.respond.caveats import has_password_here
 from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome, named
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
 from m365watch.values import dataclass
@@ -33,6 +34,7 @@ Ask = Callable[[str], Awaitable[bool]]
 RESULT_UNWRITTEN = "the result cannot be written down"
 _TOLD_WITHIN = timedelta(hours=1)
 """How long it may take until Graph tells everybody of a change."""
+_OLD_PASSWORD = "; it keeps its password: give it a new one first, where that may be known"
 _SHOWN = 5
 """Things that a question or a result names one by one."""
 
@@ -203,8 +205,8 @@ class Desk:
     async def undo(self, done: DeedDone) -> Told:
         """Take a deed back."""
         line, undo = done.line, done.line.undo
-        label = named(line)
         assert undo is not None  # noqa: S101 - the journal names only these
+        label = f"{named(line)}{_with_old_password(undo)}"
         doubts = self._doubts(done)
         if self._ask is not None and not await self._ask(plain(f"Take back: {label}{doubts}?")):
             return Told(Came.DECLINED, label)
@@ -372,6 +374,12 @@ class Desk:
             ),
             otherwise=otherwise,
         )
+
+
+def _with_old_password(undo: GraphCall) -> str:
+    """What whoever enables an account again has to know; empty of all else."""
+    is_account = undo.path.startswith("/users/") and (undo.body or {}).get("accountEnabled") is True
+    return _OLD_PASSWORD if is_account and has_password_here(unquote(undo.path)) else ""
 
 
 def _locked_by(plan: Plan) -> frozenset[str]:
