@@ -47,34 +47,32 @@ class Analyst:
 
 
 def test_the_takeover_is_found_in_four_clicks(collected: Path) -> None:
-    """From the overview to a record of the intruder's, at its victim: alert, person, record."""
+    """From the overview to a record of the intruder's, at its victim: alert, person, record.
+
+    However many mailboxes were turned by now: the way leads to the first that is to be read.
+    """
     attacks = json.loads((collected.parent / TRUTH).read_bytes())
-    takeover = [one for one in attacks if one["story"] == "inbox_rule_forwarding"][-1]
-    [victim] = takeover["entities"]["user"]
+    takeovers = [one for one in attacks if one["story"] == "inbox_rule_forwarding"]
 
     async def act(page: Shown) -> None:
         analyst, tab = Analyst(page), page.tab
         await tab.look(1280)
         await tab.open(f"{page.url}/overview")
         await analyst.click(TURNED, "#panel-alerts")
-        await tab.until("location.pathname !== '/overview'")
-        await tab.settled()
-        if await tab.run("location.pathname") == "/alerts":
-            # Several people's mailboxes were turned: how many by now hangs on the hour.
-            rows = "[...document.querySelectorAll('.waiting')]"
-            row = f"{rows}.find((one) => one.innerText.includes('{victim}'))"
-            await analyst.click(TURNED, f'.waiting[data-alert="{await tab.run(row + ".dataset.alert")}"]')
         await analyst.arrive("/alert")
         evidence = await tab.run("document.querySelector('#panel-evidence').textContent")
         await analyst.click("@", ".case .ways")
         await analyst.arrive("/investigate")
-        assert await tab.run("new URLSearchParams(location.search).get('user')") == victim
+        victim = await tab.run("new URLSearchParams(location.search).get('user')")
         assert await tab.run("document.querySelectorAll('.lanes .mark').length") > 0
         await analyst.click(":", "#panel-records td:first-child")
         await tab.until("!!document.querySelector('.under .record')")
 
         assert analyst.clicks <= CLICKS_MAX
-        assert any(one in evidence for one in takeover["record_ids"])
+        records = [
+            one_id for one in takeovers if one["entities"]["user"] == [victim] for one_id in one["record_ids"]
+        ]
+        assert any(one in evidence for one in records)
 
     in_browser(collected, act)
 

@@ -238,9 +238,9 @@ async def alerts(view: View, sources: Sources) -> Shape:
         view.range, rows, colour=str, words=str.capitalize, order=[str(one) for one in reversed(Severity)]
     )
     rules: dict[tuple[str, Severity], list[Alert]] = defaultdict(list)
-    for kept in found:
-        rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
     ranks = rank_alerts((one.alert for one in found), closed=closed_of(found))
+    for kept in sorted(found, key=lambda one: ranks[one.alert.id], reverse=True):
+        rules[kept.alert.rule_id, kept.alert.severity].append(kept.alert)
     ordered = sorted(rules.values(), key=lambda of: (-len(of), of[0].title))
     ordered.sort(key=lambda of: max(ranks[one.id] for one in of), reverse=True)
     shown = ordered[:40]
@@ -253,14 +253,14 @@ async def alerts(view: View, sources: Sources) -> Shape:
 
 
 def _rule_row(view: View, of: Sequence[Alert], apps: Mapping[str, str]) -> list[Cell]:
-    """A rule's open alerts of one severity; where it is one, the way leads to it."""
-    worst = of[0]
-    one = view.url("/alert", alert=worst.id)
+    """A rule's open alerts of one severity: its title leads to the first of them, their number to all."""
+    first = of[0]
+    every = queue_url(view, first.severity, rule=first.rule_id) if len(of) > 1 else ""
     return [
-        Cell(str(worst.severity).capitalize(), tone=str(worst.severity), sorts=-worst.severity.rank),
-        Cell(f"{len(of):,}", sorts=len(of)),
-        Cell(worst.title, url=one if len(of) == 1 else queue_url(view, worst.severity, rule=worst.rule_id)),
-        _who(view, worst.entities, apps),
+        Cell(str(first.severity).capitalize(), tone=str(first.severity), sorts=-first.severity.rank),
+        Cell(f"{len(of):,}", sorts=len(of), url=every),
+        Cell(first.title, url=view.url("/alert", alert=first.id)),
+        _who(view, first.entities, apps),
     ]
 
 
