@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ def test_a_page_waits_for_no_name_while_the_collector_wants_the_cores(
 ) -> None:
     """A filter on a tenant is shown by its id then; the page waited 10 s for its turn to ask for the name."""
 
-    async def never() -> None:
+    @asynccontextmanager
+    async def never(_: str) -> AsyncIterator[None]:
         await asyncio.Event().wait()
+        yield
 
     async def act() -> str:
         async with asyncio.timeout(5):

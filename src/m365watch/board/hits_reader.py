@@ -114,7 +114,7 @@ class HitsReader:
         turn: Turn = at_once,
         queries: Queries | None = None,
     ) -> None:
-        """Nothing is opened yet. Before a part is searched, `turn` is awaited; `queries` count it."""
+        """Nothing is opened yet. Each part is searched in the asker's `turn`; `queries` count it."""
         self._turn = turn
         self._queries = queries or Queries()
         self._finder = Finder(lake, part_records=part_records)
@@ -138,8 +138,8 @@ class HitsReader:
                 return NOTHING_FOUND
             asked = replace(asked, span=replace(asked.span, end_s=end_s))
         with self._queries.one_more("search"):
-            await in_time(self._turn)
-            return await self._stoppable(who, partial(self._find, asked, rows))
+            async with in_time(self._turn(who)):
+                return await self._stoppable(who, partial(self._find, asked, rows))
 
     async def read(self, asked: Asked, *, who: str, most: int) -> AsyncIterator[list[tuple[Hit, bytes]]]:
         """The hits with their records, at most so many, from the newest days on.
@@ -150,8 +150,8 @@ class HitsReader:
         """
         left = most
         for part in await self._stoppable(who, lambda **_: self._finder.plan(asked)):
-            await self._turn()  # nobody waits for a page meanwhile
-            found = await self._stoppable(who, partial(self._finder.find, part, asked, rows=0))
+            async with self._turn(who):  # nobody waits for a page meanwhile
+                found = await self._stoppable(who, partial(self._finder.find, part, asked, rows=0))
             if found.count:
                 async for hits in self._read(part, asked, who=who, in_order=found.count <= SORTED_MAX):
                     yield hits[:left]

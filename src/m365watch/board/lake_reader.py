@@ -96,7 +96,7 @@ class FactsReader:
         turn: Turn = at_once,
         queries: Queries | None = None,
     ) -> None:
-        """Nothing is opened yet. Before a query begins, `turn` is awaited; `queries` count it."""
+        """Nothing is opened yet. Each query is asked in its asker's `turn`; `queries` count it."""
         self.lake = lake
         self._commits = lake / AUDIT / "_delta_log"
         self._memory_mib = memory_bytes >> 20
@@ -121,12 +121,11 @@ class FactsReader:
 
         Raises: QueryStopped: it took too long or too much memory; LakeUnusable.
         """
-        if query.sieve is not None:
-            await self.ask(view, query.sieve.query)  # one look for all tables of a page; it has had a turn
         with self.queries.one_more("panel"):
-            if query.sieve is None:
-                await in_time(self._turn)
-            return await self._ask(view, query, given)
+            async with in_time(self._turn(view.access.asker)):
+                if query.sieve is not None:
+                    await self._ask(view, query.sieve.query, {})  # one look for all tables of a page
+                return await self._ask(view, query, given)
 
     async def _ask(self, view: View, query: Query, given: Mapping[str, object]) -> list[Row]:
         key = _key(view, query, given)

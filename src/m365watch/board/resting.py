@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from dataclasses import field
 
 from m365watch.board.working import Work
 from m365watch.clock import Clock
 from m365watch.errors import QueryStopped
+from m365watch.values import dataclass
 
 SHARE = 0.15
 """Of one core: so much queries take on average while the collector wants the cores."""
@@ -25,11 +33,13 @@ a core; one that catches up uses one or more, or a third where others take them.
 BURST_S = 0.1
 """Work that is done at once, however busy the collector is: a small page."""
 BEGUN_S = BURST_S / 4
-"""What a query counts for before its work is seen: of those that wait, a few begin at a time."""
+"""What a query counts for before its work is seen."""
 OWED_MAX_S = 1.0
-"""Of work that was done nobody waits longer than for this much."""
-REST_MAX_S = 10.0
-"""Half of what a query may take: whoever waits for a page waits no longer for their turn."""
+"""A query counts for so much work at most, and nobody waits longer than for this much."""
+SLOW = 0.25
+"""Of a core: a query that works less, as it waits for the disk, is waited for as if it worked so much."""
+REST_MAX_S = 15.0
+"""Whoever waits for a page waits no longer for their turn. Two who ask on and on get theirs in time."""
 LOOK_S = 0.1
 """The system counts in hundredths of a second: what is nearer together tells nothing."""
 CALM_S = 1.0
@@ -37,30 +47,53 @@ CALM_S = 1.0
 STEP_S = 1.0
 """Between two looks of whoever rests for long."""
 
-Turn = Callable[[], Awaitable[None]]
-"""Returns when a query may begin."""
+Turn = Callable[[str], AbstractAsyncContextManager[None]]
+"""Is entered when a query of that asker may begin, and left when it has ended."""
 
 
-async def at_once() -> None:
+@asynccontextmanager
+async def at_once(_: str) -> AsyncIterator[None]:
     """The turn of whoever has the machine to themselves."""
+    yield
 
 
-async def in_time(turn: Turn) -> None:
-    """Return when a query may begin that somebody waits for.
+@asynccontextmanager
+async def in_time(turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """The turn of a query that somebody waits for.
 
     Raises: QueryStopped: the collector has wanted the cores for as long as that one can wait.
     """
-    try:
-        async with asyncio.timeout(REST_MAX_S):
-            await turn()
-    except TimeoutError:
-        raise QueryStopped(
-            "the collector catches up and needs the cores", fix="try again in a minute"
-        ) from None
+    async with AsyncExitStack() as entered:
+        try:
+            async with asyncio.timeout(REST_MAX_S):
+                await entered.enter_async_context(turn)
+        except TimeoutError:
+            raise QueryStopped(
+                "the collector catches up and needs the cores", fix="try again in a minute"
+            ) from None
+        yield
+
+
+@dataclass(slots=True, eq=False)
+class _Query:
+    """One that waits for its turn, has it, or has its asker rest from it."""
+
+    who: str
+    begins: asyncio.Event = field(default_factory=asyncio.Event)
+    is_seen: bool = False
+    """Whether its work is known by now, as far as it has come."""
+    is_long: bool = False
+    """Whether it has worked as much as it counts for."""
+    over_at_s: float = math.inf
+    """When its asker may have another one, though the collector wants the cores."""
 
 
 class Rests:
-    """Says when the next query may begin; used by one event loop."""
+    """Says when the next query may begin; used by one event loop.
+
+    While the collector wants the cores, of those that have not yet worked as much as a query counts for one
+    is at work, and each asker has one. Who began the longest ago is next.
+    """
 
     def __init__(self, clock: Clock, *, read: Callable[[], Work | None]) -> None:
         """Nothing is owed yet."""
@@ -76,15 +109,27 @@ class Rests:
         """For queries that began since the last look."""
         self._busy_at_s = -math.inf
         """When the collector last wanted the cores."""
+        self._waiting: list[_Query] = []
+        self._at_work: list[_Query] = []
+        self._newest: _Query | None = None
+        """The one whose work counts."""
+        self._room_s = OWED_MAX_S
+        """How much of what is done still counts."""
+        self._begun_at_s: dict[str, float] = {}
+        """When those who ask last began something, as far as anybody has waited since."""
+        self._looking: asyncio.Task[None] | None = None
 
-    async def turn(self) -> None:
-        """Return when a query may begin: at once, but after much work while the collector wants the cores."""
-        self.look()
-        while self._owed_s + self._begun_s > BURST_S:
-            await self._clock.sleep(LOOK_S)
-            self.look()
-        if self._is_wanted:
-            self._begun_s += BEGUN_S
+    @asynccontextmanager
+    async def turn(self, who: str) -> AsyncIterator[None]:
+        """Enter when `who` may begin a query: at once, unless the collector wants the cores."""
+        query = _Query(who)
+        self._waiting.append(query)
+        self._begin()
+        try:
+            await query.begins.wait()
+            yield
+        finally:
+            self._end(query)
 
     def look(self) -> None:
         """See what was done since the last look."""
@@ -94,17 +139,76 @@ class Rests:
             return
         before, now = self._seen, self._queries_work()
         self._seen, self._seen_at_s, self._begun_s = now, at_s, 0.0
+        worked_s = 0.0
         if before is None or now is None or before.collector != now.collector:
-            self._owed_s = 0.0
-            return
-        self._share = SHARE * min(1.0, now.cores / SHARED_CORES)
-        if now.collector_s - before.collector_s >= WANTED * now.cores * past_s:
-            self._busy_at_s = at_s
+            self._busy_at_s = -math.inf
+        else:
+            self._share = SHARE * min(1.0, now.cores / SHARED_CORES)
+            if now.collector_s - before.collector_s >= WANTED * now.cores * past_s:
+                self._busy_at_s = at_s
+            worked_s = now.own_s - before.own_s
+        owed_s = self._owed_s + min(worked_s, self._room_s) - self._share * past_s
+        self._owed_s = min(max(0.0, owed_s), OWED_MAX_S) if self._is_wanted else 0.0
+        self._room_s -= max(worked_s, SLOW * past_s)
+        self._at_work = [one for one in self._at_work if one.over_at_s > at_s]
+        self._judge_newest()
+
+    def _judge_newest(self) -> None:
+        """Whether what is done counts further."""
+        if (newest := self._newest) is not None:
+            newest.is_seen, newest.is_long = True, self._room_s <= 0
+            if newest.is_long or newest not in self._at_work:
+                self._newest = None
+        if self._newest is None:  # what is done without any query counts as well
+            is_any_at_work = any(one.over_at_s == math.inf for one in self._at_work)
+            self._room_s = 0.0 if is_any_at_work else OWED_MAX_S
+
+    def _begin(self) -> None:
+        """Begin what may begin by now; look again later while anybody waits."""
+        self.look()
+        while (query := self._next()) is not None:
+            self._waiting.remove(query)
+            self._at_work.append(query)
+            self._newest, self._room_s = query, OWED_MAX_S
+            self._begun_at_s[query.who] = self._clock.monotonic_s()
+            if self._is_wanted:
+                self._begun_s += BEGUN_S
+            query.begins.set()
+        if not self._waiting:
+            self._begun_at_s.clear()
+        elif self._looking is None:
+            self._looking = asyncio.create_task(self._look_on())
+
+    def _next(self) -> _Query | None:
         if not self._is_wanted:
-            self._owed_s = 0.0
+            return self._waiting[0] if self._waiting else None
+        if self._newest is not None or self._owed_s + self._begun_s > BURST_S:
+            return None
+        busy = {one.who for one in self._at_work}
+        able = [one for one in self._waiting if one.who not in busy]
+        return min(able, key=lambda one: self._begun_at_s.get(one.who, -math.inf), default=None)
+
+    def _end(self, query: _Query) -> None:
+        if query in self._waiting:
+            self._waiting.remove(query)
             return
-        owed_s = self._owed_s + now.own_s - before.own_s - self._share * past_s
-        self._owed_s = min(max(0.0, owed_s), OWED_MAX_S)
+        self.look()
+        if query is self._newest and not query.is_seen:
+            self._newest = None  # until the next look it counts for what a query does that was not seen
+        if query.is_long and self._is_wanted:
+            query.over_at_s = self._clock.monotonic_s() + (OWED_MAX_S - BURST_S) / self._share
+        else:
+            with suppress(ValueError):
+                self._at_work.remove(query)
+        self._begin()
+
+    async def _look_on(self) -> None:
+        try:
+            while self._waiting:
+                await self._clock.sleep(LOOK_S)
+                self._begin()
+        finally:
+            self._looking = None
 
     @contextmanager
     def apart(self, worked_s: Callable[[], float]) -> Iterator[None]:

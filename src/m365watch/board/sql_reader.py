@@ -21,7 +21,7 @@ class SqlReader:
     """Answers SQL about one lake; used by one event loop."""
 
     def __init__(self, lake: Path, *, turn: Turn = at_once, queries: Queries | None = None) -> None:
-        """Nothing runs yet. Before a process begins, `turn` is awaited; `queries` count it."""
+        """Nothing runs yet. Each process runs in its asker's `turn`; `queries` count it."""
         self._turn = turn
         self._queries = queries or Queries()
         self._reader = LakeReader(lake)
@@ -59,9 +59,9 @@ class SqlReader:
             ending=ending,
         )
         with self._queries.one_more("sql"):
-            await in_time(self._turn)
-            try:
-                return await asyncio.wrap_future(self._threads.submit(who, ask))
-            except asyncio.CancelledError:
-                ending.end()
-                raise
+            async with in_time(self._turn(who)):
+                try:
+                    return await asyncio.wrap_future(self._threads.submit(who, ask))
+                except asyncio.CancelledError:
+                    ending.end()
+                    raise
