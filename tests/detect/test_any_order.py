@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from m365watch.detect import engine as engines
+from m365watch.detect import thinning
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
@@ -329,6 +330,7 @@ def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
     """The feed serves newest first, in batches; what an hour has room for is the same, and what says so."""
     monkeypatch.setattr(engines, "HOUR_MATCHES_MAX", 2)
     dice = random.Random(seed)
+    monkeypatch.setattr(thinning, "MOMENT_MS", dice.choice([600_000, 3_600_000]))
     rules = load_rules(tmp_path_factory.getbasetemp())
     records = sorted(make_records(dice, 120), key=lambda one: json.loads(one)["CreationTime"])
     oldest_first = take_in_order(tmp_path_factory.mktemp("state"), rules, records, size=120, large_from=200)

@@ -36,7 +36,7 @@ from m365watch.detect.judging import (
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
 from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, moment_of, read_neighbours
-from m365watch.detect.kept_matches import HOUR_MS, key_of
+from m365watch.detect.kept_matches import key_of
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
 from m365watch.detect.linking import links_of
@@ -48,14 +48,15 @@ from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
+from m365watch.detect.thinning import HOUR_MS, room_of
 from m365watch.detect.work import Change, Touched, Work
 from m365watch.instants import ms_of
 
 ALERTS_KEPT_MS = 90 * DAY_MS
 """How long an alert that is over is kept here; the lake keeps it longer."""
 HOUR_MATCHES_MAX = 1_000
-"""Matches of one group that are kept of an hour, of each rule that is joined in it; rules that count to more
-keep four times their number."""
+"""Matches of one group that are kept of an hour in any case, of each rule that is joined in it; of rules that
+count to more, four times their number. What else is kept, `thinning` says."""
 GROUPS_MAX = 50_000
 """Groups of one rule that are looked at for silence."""
 LARGE_FROM = 200
@@ -90,7 +91,7 @@ class Engine:
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
         self._rank = {rule.id: place for place, rule in enumerate(self.rules)}
         self._has_fields = {rule.id: bool(group_of(rule)) for rule in self.rules}
-        self._hour_most = {rule.id: _hour_most(rule) for rule in self.rules}
+        self._room = {rule.id: room_of(rule, most=HOUR_MATCHES_MAX) for rule in self.rules}
         self._kept_ms = _kept_ms(self.rules)
         self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
         self._tallies = Tallies(state)
@@ -280,13 +281,13 @@ class Engine:
 
     def _touch(self, key: GroupKey, new: Sequence[Match], times: Sequence[int], work: Work) -> None:
         """Have the group judged again around these times, if an alert can come of what it has now."""
-        rule, most = self._by_id[key.rule_id], self._hour_most[key.rule_id]
+        rule, room = self._by_id[key.rule_id], self._room[key.rule_id]
         low_ms, high_ms = min(times), max(times)
         if self._is_counted(key.rule_id):
             tally = self._tallies.count_in(key, new)
-            if tally.count > most:
+            if tally.count > room.most:
                 for hour_ms in sorted({at_ms // HOUR_MS * HOUR_MS for at_ms in times}):
-                    changed = self.state.matches.thin_hour(key, hour_ms, most=most)
+                    changed = self.state.matches.thin_hour(key, hour_ms, room=room)
                     if changed is not None:
                         # What was told of matches that are gone now has to be told anew.
                         self.figures.hours_full += 1
@@ -337,7 +338,8 @@ class Engine:
         # What it joins may have begun long before, in a group of its own, and brings its own notes.
         first_ms = episode.matches[0].at_ms
         low_ms = min(episode.from_ms or first_ms, first_ms)
-        is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=alert.last_at_ms)
+        room = self._room[key.rule_id]
+        is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=alert.last_at_ms, room=room)
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, span.is_cut)) if holds)
 
     def _reconcile(
@@ -460,13 +462,6 @@ class Engine:
 
 
 _FAR_MS = 1 << 60
-
-
-def _hour_most(rule: Rule) -> int:
-    wanted = rule.correlation.threshold if rule.correlation is not None else 0
-    if rule.extension.several is not None:
-        wanted = rule.extension.several.threshold
-    return max(HOUR_MATCHES_MAX, min(4 * int(wanted), 100_000))
 
 
 def _stretch_ms(rule: Rule) -> int:

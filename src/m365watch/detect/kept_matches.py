@@ -1,7 +1,7 @@
 """The matches that are kept, group by group: added, read where they have to do with each other, let go of.
 
-An hour of a group that has more of them of one rule than may be kept is thinned, and that it was is written
-down.
+An hour of a group that has more of them of one rule than there is room for is thinned, and that it was is
+written down.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from m365watch.detect.kept import GroupKey, Row, Span
 from m365watch.detect.linking import ID_CHARACTERS
 from m365watch.detect.numbered import Numbered
 from m365watch.detect.rows import ROWS_AT_ONCE, match_of, rows_of_groups, source_of, walk_rows, written_of
+from m365watch.detect.thinning import HOUR_MS, Room
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
-HOUR_MS = 3_600_000
 ALERT_ID = f"substr(identity, 1, {ID_CHARACTERS})"
 """Of a match that stands for an alert, that alert's id."""
 _IN_HOUR = f"series = ? AND at >= ? AND at < ? AND length(identity) <= {ID_CHARACTERS}"
@@ -166,55 +166,63 @@ class KeptMatches:
         )
         return [GroupKey.split(rule_id, tenant, group, has_fields=has_fields) for (group,) in rows]
 
-    def thin_hour(self, key: GroupKey, hour_ms: int, *, most: int) -> tuple[int, int] | None:
-        """Keep the earliest `most` matches of each source in an hour.
+    def thin_hour(self, key: GroupKey, hour_ms: int, *, room: Room) -> tuple[int, int] | None:
+        """Keep of an hour what there is room for, of each source and severity.
 
-        From the last of them to the end of the hour; None where there was room for all. What lies between
-        the two times is other than it was, or says now that more may have been there.
+        From where on some are left out to the end of the hour; None where there was room for all. What lies
+        between the two times is other than it was, or says now that more may have been there.
         """
         # Each has room of its own: whoever has a flood made of one rule would else hide what others find.
         series = self._numbered.find_series(key)
         of_hour = (series, hour_ms, hour_ms + HOUR_MS)
         flooding = self._database.execute(
-            f"SELECT source, count(*) FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
-            " GROUP BY source HAVING count(*) > ?",
-            (*of_hour, most),
+            f"SELECT source, severity FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
+            " GROUP BY source, severity HAVING count(*) > ?",
+            (*of_hour, room.most),
         ).fetchall()
-        if not flooding:
+        dropped = sum(self._thin(of_hour, source, severity, room) for source, severity in flooding)
+        if not dropped:
             return None
-        for source, count in flooding:
-            self._database.execute(
-                "DELETE FROM match WHERE series = ? AND (at, identity, source) IN ("  # noqa: S608 - our own
-                f" SELECT at, identity, source FROM match WHERE {_IN_HOUR} AND source = ?"
-                " ORDER BY at DESC, identity DESC LIMIT ?)",
-                (series, *of_hour, source, count - most),
-            )
-        dropped = sum(count - most for _, count in flooding)
         self._database.execute(
             "INSERT INTO full VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET dropped = dropped + excluded.dropped",
             (key.rule_id, key.tenant, key.joined, hour_ms, dropped),
         )
         self._has_full = True
-        return self._full_from(series, hour_ms), hour_ms + HOUR_MS - 1
+        return self._full_from(series, hour_ms, room), hour_ms + HOUR_MS - 1
 
-    def _full_from(self, series: int, hour_ms: int) -> int:
-        """The time of the last match of the source that was full first, in an hour without room.
+    def _thin(self, of_hour: tuple[int, int, int], source: str, severity: int, room: Room) -> int:
+        """Let go of what there is no room for; how many that are."""
+        seen = self._database.execute(
+            f"SELECT at, identity, counted FROM match WHERE {_IN_HOUR}"  # noqa: S608 - our own text
+            " AND source = ? AND severity = ? ORDER BY at, identity",
+            (*of_hour, source, severity),
+        ).fetchall()
+        kept = room.choose(seen)
+        self._database.executemany(
+            "DELETE FROM match WHERE (series, at, identity, source) = (?, ?, ?, ?)",
+            [
+                (of_hour[0], at_ms, identity, source)
+                for at_ms, identity, counted in seen
+                if (at_ms, identity, counted) not in kept
+            ],
+        )
+        return len(seen) - len(kept)
 
-        Those with the most matches are full.
-        """
+    def _full_from(self, series: int, hour_ms: int, room: Room) -> int:
+        """Until when all matches are there, of the source that is full first: the last of its earliest."""
         row = self._database.execute(
-            "WITH had AS (SELECT count(*) AS matches, max(at) AS last FROM match"  # noqa: S608 - our own text
-            f" WHERE {_IN_HOUR} GROUP BY source)"
-            " SELECT min(last) FROM had WHERE matches = (SELECT max(matches) FROM had)",
-            (series, hour_ms, hour_ms + HOUR_MS),
+            "WITH had AS (SELECT at, row_number() OVER"  # noqa: S608 - our own text
+            " (PARTITION BY source, severity ORDER BY at, identity) AS place"
+            f" FROM match WHERE {_IN_HOUR}) SELECT min(at) FROM had WHERE place = ?",
+            (series, hour_ms, hour_ms + HOUR_MS, room.most),
         ).fetchone()
         return hour_ms if row[0] is None else int(row[0])
 
-    def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int) -> bool:
+    def is_full(self, key: GroupKey, *, low_ms: int, high_ms: int, room: Room) -> bool:
         """Whether matches of the group that were dropped for want of room may lie between the two times.
 
-        Of a source the last ones of an hour go: what was over before the last that is kept has all of them.
+        Of a source the earliest of an hour stay: what was over before the last of these has all of them.
         """
         if self._has_full is None:
             self._has_full = self.count_full() > 0
@@ -225,7 +233,7 @@ class KeptMatches:
             (key.rule_id, key.tenant, key.joined, low_ms // HOUR_MS * HOUR_MS, high_ms),
         ).fetchall()
         series = self._numbered.find_series(key) if hours else 0
-        return any(self._full_from(series, hour_ms) <= high_ms for (hour_ms,) in hours)
+        return any(self._full_from(series, hour_ms, room) <= high_ms for (hour_ms,) in hours)
 
     def count_full(self) -> int:
         """Hours of groups that had more matches than are kept."""
