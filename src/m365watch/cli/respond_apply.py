@@ -16,6 +16,7 @@ from m365watch.errors import NeedsOperator
 from m365watch.plain import plain
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
+from m365watch.respond.spared import spare_by_both_names
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.turn import turn_held
 from m365watch.respond.way import open_graph, own_apps
@@ -39,15 +40,19 @@ def apply_plan(
     settings: Settings, plan: Plan, *, numbers: Sequence[int], asks: bool, even_last: bool, say: Say
 ) -> list[Result]:
     """Carry out the steps of these numbers, or all. Raises: CollectorError: none of the rest was done."""
-    chosen = [(number, step) for number, step in enumerate(plan.steps, 1) if number in (numbers or [number])]
 
     async def work(desk: Desk) -> list[Result]:
         say(_where(plan))
         for check in plan.checks:
             say(f"see first: {plain(check)}")
         results: list[Result] = []
-        for number, step in chosen:
+        for number, step in enumerate(desk.plan.steps, 1):
+            if number not in (numbers or (number,)):
+                continue
             title = f"{number}. {step.title}"
+            if step not in plan.steps:
+                # The plan that was read does not say it.
+                say(f"{plain(title)}: {plain(step.notes[0])}")
             found = [Result(title, told, number) for told in await desk.carry_out(step)]
             for result in found:
                 say(_line(result, step))
@@ -58,7 +63,9 @@ def apply_plan(
         return results
 
     with turn_held(settings.state_directory, by=this_user(), alert=plan.alert_id):
-        return run_in_loop(_with_desk(settings, plan, asks=asks, even_last=even_last, work=work))
+        return run_in_loop(
+            _with_desk(settings, plan, asks=asks, even_last=even_last, numbers=numbers, work=work)
+        )
 
 
 def undo_plan(
@@ -108,13 +115,14 @@ async def _with_desk(
     asks: bool,
     work: Callable[[Desk], Awaitable[list[Result]]],
     even_last: bool = False,
+    numbers: Sequence[int] = (),
 ) -> list[Result]:
     clock = SystemClock()
     ask: Ask | None = ask_on_terminal if asks else None
     async with open_graph(settings, plan.tenant, clock=clock, on_wait=_tell_wait) as graph:
-        journal = Journal(settings.state_directory)
+        journal, spared = Journal(settings.state_directory), settings.detections.spared_accounts
         desk = Desk(
-            plan,
+            await spare_by_both_names(plan, graph, spared, numbers=numbers),
             graph,
             journal,
             clock=clock,

@@ -85,7 +85,8 @@ class DetectionsSection(Section):
         default=(), title="a user name, or a list of them"
     )
     """Emergency accounts, your own, and whoever must not stop: `m365watch respond` locks none of them out by
-    `--yes`, and says why. By user name and, where records have it, by object id as well."""
+    `--yes`, and says why. By user name or object id: `--apply` asks Graph for the other one, where a
+    record has that."""
 
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""

@@ -99,6 +99,11 @@ class Desk:
         self._own_apps = own_apps
         self._begun = 0
 
+    @property
+    def plan(self) -> Plan:
+        """What it works on."""
+        return self._plan
+
     async def carry_out(self, step: Step) -> list[Told]:
         """Do the step, as far as Graph can and a person says yes; what came of each of its deeds."""
         if step.is_by_hand:

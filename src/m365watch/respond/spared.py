@@ -5,13 +5,17 @@ An emergency account is an administrator like any other to a rule, and the last 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from urllib.parse import unquote
 
+from m365watch.errors import CollectorError, NothingThere
 from m365watch.respond.accounts import path_of
+from m365watch.respond.carrying import Graph
 from m365watch.respond.clues import Account
-from m365watch.respond.quoting import is_account, powershell
-from m365watch.respond.steps import Step
+from m365watch.respond.quoting import guid_in, is_account, powershell
+from m365watch.respond.steps import GraphCall, Plan, Step
 
 _STOPPING = frozenset(
     {
@@ -28,6 +32,66 @@ _WHY = (
     "It is one of detections.spared_accounts, an emergency account or one that must not stop: see first what"
     " stops with it."
 )
+_UNKNOWN = "Graph does not say whether it is one of detections.spared_accounts under its other name"
+
+_PATH = re.compile(r"/users/(?!\{)([^/?]+)")
+
+
+async def spare_by_both_names(
+    plan: Plan, graph: Graph, spared: Collection[str], *, numbers: Collection[int] = ()
+) -> Plan:
+    """The plan, whose steps of these numbers, or all, spare an account by its other name as well.
+
+    A record may have an account by its object's id alone, where the list has its name, or the other way
+    round: Graph knows both. Where it does not say, a person has to say yes.
+    """
+    answers: dict[str, tuple[str, ...] | CollectorError] = {}
+    steps = [*plan.steps]
+    for place, step in enumerate(steps):
+        if step.word not in _STOPPING or not step.operations or (numbers and place + 1 not in numbers):
+            continue
+        for account in _accounts_of(step):
+            if not any(_is_id(one) != _is_id(account) for one in spared):
+                continue
+            if account not in answers:
+                answers[account] = await _names_of(account, graph)
+            steps[place] = _ask_if_spared(steps[place], answers[account], spared)
+    return replace(plan, steps=tuple(steps))
+
+
+def _accounts_of(step: Step) -> list[str]:
+    """Whom it is done to, in lower case, each once."""
+    found = (match[1] for call in step.calls if (match := _PATH.match(call.path)))
+    return [*dict.fromkeys(unquote(one).lower() for one in found)]
+
+
+def _is_id(account: str) -> bool:
+    return guid_in(account) == account.lower()
+
+
+async def _names_of(account: str, graph: Graph) -> tuple[str, ...] | CollectorError:
+    """The account's id and name; none where it is gone, and the error where Graph does not say."""
+    path = f"{path_of(Account(account))}?$select=id,userPrincipalName"
+    try:
+        found = await graph.ask(GraphCall("GET", path))
+    except NothingThere:
+        return ()
+    except CollectorError as error:
+        return error
+    return tuple(str(found.get(name) or "").lower() for name in ("id", "userPrincipalName"))
+
+
+def _ask_if_spared(step: Step, names: Iterable[str] | CollectorError, spared: Collection[str]) -> Step:
+    if step.asks_always:
+        return step
+    if isinstance(names, CollectorError):
+        return _asking(step, f"{_UNKNOWN} ({names.what}).")
+    known = {one.lower() for one in spared}
+    return _asking(step, _WHY) if known.intersection(names) else step
+
+
+def _asking(step: Step, why: str) -> Step:
+    return replace(step, notes=(f"{why} --yes leaves it alone.", *step.notes), asks_always=True)
 
 
 def ask_for_spared(step: Step, spared: Collection[str]) -> Step:
@@ -35,7 +99,7 @@ def ask_for_spared(step: Step, spared: Collection[str]) -> Step:
     if step.word not in _STOPPING or not any(is_account(one) and _is_on(step, one) for one in spared):
         return step
     if step.operations:
-        return replace(step, notes=(f"{_WHY} --yes leaves it alone.", *step.notes), asks_always=True)
+        return _asking(step, _WHY)
     return replace(step, notes=(_WHY, *step.notes))
 
 
