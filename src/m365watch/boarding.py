@@ -101,6 +101,9 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     board = settings.board or BoardSettings()
     if not asks_to_sign_in(listening, board):
         return None
+    for warning in settings.warnings:
+        if warning.startswith("board."):
+            _log.warning(warning)
     users = Users(settings.state_directory)
     entra = board.entra
     sessions = Sessions(

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from asking import ask, board_of
 from m365watch.board.serving import Board, Listening
@@ -22,6 +23,7 @@ from m365watch.boarding import (
     CERTIFICATE_EVERY_S,
     open_entrance,
     plan_listening,
+    read_listen,
     renew_certificate,
     tls_of,
 )
@@ -223,6 +225,40 @@ def test_what_a_proxy_does_not_set_is_not_believed(sources: Sources) -> None:
     headers = HOST | {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
 
     assert asyncio.run(ask(board, "/overview", headers=headers, client="10.0.0.7")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "warned"),
+    [(None, 0), ("X-Forwarded-For", 0), ([], 1), (["x-forwarded-proto"], 1), ("x-forwarded-host", 1)],
+)
+def test_a_proxy_that_does_not_tell_addresses_is_warned_of(
+    tmp_path: Path, headers: object, warned: int
+) -> None:
+    """Everybody has the proxy's address then, so that one stranger's guesses keep all others out."""
+    proxy: dict[str, object] = {"addresses": "10.0.0.5"}
+    if headers is not None:
+        proxy["headers"] = headers
+
+    settings = settings_with(tmp_path, {"address": ADDRESS, "proxy": proxy})
+    with capture_logs() as logged:
+        open_entrance(settings, read_listen("127.0.0.1:0", settings.board), clock=FakeClock())
+
+    told = [one for one in settings.warnings if one.startswith("board.proxy.headers: lacks x-forwarded-for")]
+    assert len(told) == warned
+    assert [one["event"] for one in logged] == told
+
+
+def test_a_proxy_that_tells_no_address_though_it_should_is_told_once(sources: Sources) -> None:
+    """The header is believed, and does not come: a line says so, one for all requests, and none otherwise."""
+    listening = Listening("127.0.0.1", 8365, ADDRESS, ("10.0.0.7/32",), ("x-forwarded-for",))
+    board = board_of(sources, listening=listening)
+
+    with capture_logs() as told:
+        for headers in (HOST | {"x-forwarded-for": "192.0.2.7"}, HOST, HOST):
+            asyncio.run(ask(board, "/overview", headers=headers, client="10.0.0.7"))
+
+    [line] = [one["event"] for one in told if one["log_level"] == "warning"]
+    assert "x-forwarded-for" in line
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,25 @@ def test_strangers_lock_nobody_out_of_where_they_were(door: Door) -> None:
     asyncio.run(act())
 
 
+def test_strangers_at_the_same_address_lock_nobody_out(door: Door) -> None:
+    """Behind a proxy or NAT others' guesses have one's address: thirty of them held up who had been there."""
+    board, _, _ = door
+    office = "198.51.100.20"
+
+    async def tries(name: str, password: str = "x") -> int:
+        return (await Browser(board, client=office).sign_in(name, password)).status
+
+    async def act() -> None:
+        assert (await Browser(board, client=office).sign_in("ann")).status == 303
+        guessed = [await tries(f"guess{number}") for number in range(PER_ADDRESS_MAX + 1)]
+        assert guessed == [401] * PER_ADDRESS_MAX + [429]
+        assert (await Browser(board, client=office).sign_in("vera")).status == 429
+        assert (await Browser(board, client=office).sign_in("ann")).status == 303
+        assert [await tries("ann") for _ in range(PER_NAME_MAX + 1)] == [401] * PER_NAME_MAX + [429]
+
+    asyncio.run(act())
+
+
 def test_one_address_does_not_try_all_names() -> None:
     """The attempts of an address count together, an IPv6 network as one, and cost no memory."""
     attempts = Attempts()

@@ -2,7 +2,8 @@
 
 The counts stand in a fixed number of places, chosen by a keyed hash: however many addresses and names are
 tried, they take no more memory, and push nobody else's count out. An address that a name signed in from
-lately has a count of its own for that name, so that the guesses of others lock nobody out.
+lately has a count of its own for that name, so that the guesses of others lock nobody out, be they from
+the same address: behind a proxy or NAT everybody has that.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Attempts:
 
     def wait_s(self, name: str, address: str, *, now_s: float) -> int:
         """How many seconds whoever that is has to wait; 0: none."""
-        places = self._places(name, address, now_s)
-        return max(self._wait_s(place, most, now_s) for place, most in places)
+        own, of_address = self._places(name, address, now_s)
+        holding = [own] if self._is_known(name, address, now_s) else [own, of_address]
+        return max(self._wait_s(place, most, now_s) for place, most in holding)
 
     def count(self, name: str, address: str, *, now_s: float) -> None:
         """Count an attempt, before it is known whether it succeeds."""
@@ -59,11 +61,14 @@ class Attempts:
             self._known.popitem(last=False)
 
     def _places(self, name: str, address: str, now_s: float) -> list[tuple[int, int]]:
+        is_known = self._is_known(name, address, now_s)
         name, block = name.casefold(), block_of(address)
-        known_at_s = self._known.get((name, block))
-        is_known = known_at_s is not None and now_s - known_at_s < KNOWN_S
         own = self._place("known", f"{block}/{name}") if is_known else self._place("name", name)
         return [(own, PER_NAME_MAX), (self._place("address", block), PER_ADDRESS_MAX)]
+
+    def _is_known(self, name: str, address: str, now_s: float) -> bool:
+        known_at_s = self._known.get((name.casefold(), block_of(address)))
+        return known_at_s is not None and now_s - known_at_s < KNOWN_S
 
     def _place(self, kind: str, value: str) -> int:
         digest = hashlib.blake2b(f"{kind}/{value}".encode(), key=self._secret, digest_size=4).digest()

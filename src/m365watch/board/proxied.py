@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,6 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from m365watch.board.security import is_probe
 from m365watch.lake.columns import plain_address
 
+_log = structlog.get_logger(__name__)
+
+_UNTOLD = (
+    "board: the proxy sets no x-forwarded-for: everybody has one address, and one stranger's wrong"
+    " passwords hold up others' signing in; have the proxy set it"
+)
 UNKNOWN = "unknown"
 """Stands for an address that is none."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -25,6 +32,8 @@ class BehindProxy:
         self._app = app
         self._networks = [ipaddress.ip_network(one) for one in addresses]
         self._believed = frozenset(headers)
+        self._is_told = False
+        """Whether it was said that the proxy tells no address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on as the browser made it, or refuse it; a probe may come past the proxy."""
@@ -49,7 +58,11 @@ class BehindProxy:
         asked = {**scope, "scheme": "https", "headers": list(scope["headers"])}
         headers = MutableHeaders(scope=asked)
         if "x-forwarded-for" in self._believed:
-            asked["client"] = (self._browser_in(headers.getlist("x-forwarded-for")), 0)
+            lines = headers.getlist("x-forwarded-for")
+            if not lines and not self._is_told:
+                self._is_told = True
+                _log.warning(_UNTOLD)
+            asked["client"] = (self._browser_in(lines), 0)
         if "x-forwarded-host" in self._believed and (host := headers.get("x-forwarded-host")):
             headers["host"] = host
         return asked

@@ -25,13 +25,17 @@ from m365watch.config.kinds import (
 from m365watch.config.listening import BoardSettings, EntraSignInSettings, GrantSettings
 from m365watch.config.mistakes import Report
 from m365watch.config.places import Places
-from m365watch.config.sections import BOARD, Document, section_at
+from m365watch.config.sections import BOARD, Document, section_at, texts_at
 from m365watch.config.served_files import settle_served_file
 from m365watch.config.settings import NetworkSettings, Secret, secret_of
 from m365watch.config.webhook import parse_listen, split_listen
 from m365watch.urls import split_url
 
 FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+_ONE_ADDRESS = (
+    "lacks x-forwarded-for: everybody has the proxy's address, and one stranger's wrong passwords"
+    " hold up others' signing in; have the proxy set it, and name it here"
+)
 _FILE = "the path of a file in PEM"
 _FILES = ("certificate_file", "private_key_file")
 
@@ -177,6 +181,11 @@ def check_board(
     address = str(section.get("address") or "")
     if has_address and split_url(address).path.strip("/"):
         report.refuse((*BOARD, "address"), "has a path; the board has a host of its own")
+    proxy = section.get("proxy")
+    if isinstance(proxy, dict) and "headers" in proxy:
+        believed = [one.lower() for one in texts_at(proxy, "headers")]
+        if FORWARDED[0] not in believed:
+            report.warn((*BOARD, "proxy", "headers"), _ONE_ADDRESS)
     for key in given:
         settle_served_file(section, (*BOARD, key), places.folder, guard if reads else None, report)
 
