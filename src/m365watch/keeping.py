@@ -32,6 +32,7 @@ from m365watch.lake.files import (
     Progress,
     hold_lake,
     no_lake,
+    require_batches,
     require_lake,
     require_open,
 )
@@ -70,15 +71,22 @@ def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
 
 
 @contextmanager
-def _held(lake: LakeSettings, clock: Clock) -> Iterator[Path]:
+def _held(settings: Settings, lake: LakeSettings, clock: Clock) -> Iterator[Path]:
     """The lake's directory, for this process alone; failures come out as errors that a person can read.
 
-    Raises: LakeMissing; LakeHeld; LakeUnusable.
+    Raises: LakeMissing; LakeHeld; LakeUnusable: a batch that the ledger knows is missing, for example.
     """
     with _named(lake):
         require_lake(lake.directory)
-        with hold_lake(lake.directory, clock=clock, wait_s=WAIT_FOR_LAKE_S):
+        acknowledged = _acknowledged(settings, lake)
+        with hold_lake(lake.directory, clock=clock, acknowledged=acknowledged, wait_s=WAIT_FOR_LAKE_S):
             yield lake.directory
+
+
+def _acknowledged(settings: Settings, lake: LakeSettings) -> dict[str, int]:
+    """By app id, the last batch that the ledger knows to be in the lake; nothing without a ledger."""
+    account = _account(settings.state_directory / LEDGER_FILE, lake.name)
+    return {} if account is None else {app_id_of(lake.name, settings.collector_name): account[0]}
 
 
 @contextmanager
@@ -94,25 +102,35 @@ def _named(lake: LakeSettings) -> Iterator[None]:
         ) from failure
 
 
-def compact_lake(lake: LakeSettings, *, clock: Clock, progress: Progress) -> list[Compacted]:
+def compact_lake(
+    settings: Settings, lake: LakeSettings, *, clock: Clock, progress: Progress
+) -> list[Compacted]:
     """Merge all small files. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(lake, clock) as directory:
+    with _held(settings, lake, clock) as directory:
         return compact(directory, clock=clock, progress=progress)
 
 
 def vacuum_lake(
-    lake: LakeSettings, *, keep_hours: int, dry_run: bool, clock: Clock, progress: Progress
+    settings: Settings,
+    lake: LakeSettings,
+    *,
+    keep_hours: int,
+    dry_run: bool,
+    clock: Clock,
+    progress: Progress,
 ) -> list[Vacuumed]:
     """Remove files that were replaced long ago. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(lake, clock) as directory:
+    with _held(settings, lake, clock) as directory:
         if not dry_run:
             drop_old_marks(directory, now=clock.now())
         return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
 
 
-def retain_lake(lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Progress) -> Retained:
+def retain_lake(
+    settings: Settings, lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Progress
+) -> Retained:
     """Take out what the settings say. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(lake, clock) as directory:
+    with _held(settings, lake, clock) as directory:
         return retain(directory, lake.retention, clock=clock, progress=progress, dry_run=dry_run)
 
 
@@ -159,10 +177,13 @@ def asked_before(lake: LakeSettings) -> Asked | None:
     return None if note is None else note.opened.asked
 
 
-def look_for(lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress) -> Found:
+def look_for(
+    settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
+) -> Found:
     """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable."""
     with _named(lake):
         require_lake(lake.directory)
+        require_batches(lake.directory, _acknowledged(settings, lake))
         return Erasure(lake.directory, asked, clock=clock, progress=progress).look()
 
 
@@ -173,7 +194,7 @@ def erase(
 
     Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated.
     """
-    with _held(lake, clock) as directory:
+    with _held(settings, lake, clock) as directory:
         person = Person(asked.names, anywhere=True)
         # First, while the lake is held: what is gone here is brought there no more.
         naming = _naming(asked, person)

@@ -48,7 +48,7 @@ class Doom(FixedClock):
 
 def work(verb: str, lake: Path, doom: Doom) -> None:
     """Do the verb as its command does."""
-    with hold_lake(lake, clock=doom):
+    with hold_lake(lake, clock=doom, acknowledged={}):
         if verb == "retain":
             retain(lake, RETENTION, clock=doom, progress=doom)
         elif verb == "compact":

@@ -201,7 +201,7 @@ def test_alerts_wait_for_upkeep_and_for_a_disk(place: Place) -> None:
     """Whoever replaces files holds the lake; nothing is lost meanwhile."""
     place.raise_alert(alert_of(1))
     place.lake.mkdir()
-    with hold_lake(place.lake, clock=FakeClock()):
+    with hold_lake(place.lake, clock=FakeClock(), acknowledged={}):
         assert not Shelving(place.state, [place.shelf()]).bring().is_done
     (place.lake / ALERTS).write_text("in the way")
     with pytest.raises(OutputUnavailable, match="the alerts wait for the lake"):

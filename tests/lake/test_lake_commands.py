@@ -255,7 +255,10 @@ def test_a_lake_that_is_not_there_or_is_held_is_an_error(place: Path) -> None:
     """Two lines at the entry point; exit codes 1 and 4."""
     with (place / "lake" / "upkeep.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(LakeHeld), hold_lake(place / "lake", clock=FixedClock(), wait_s=WAIT_FOR_LAKE_S):
+        with (
+            pytest.raises(LakeHeld),
+            hold_lake(place / "lake", clock=FixedClock(), acknowledged={}, wait_s=WAIT_FOR_LAKE_S),
+        ):
             pass
     (place / "lake").rename(place / "away")
 

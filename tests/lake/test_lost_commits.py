@@ -102,7 +102,7 @@ def test_a_merged_file_is_enough(tmp_path: Path) -> None:
     """It was made of what commits named."""
     append(tmp_path, 2)
     clock = FixedClock()
-    with hold_lake(tmp_path, clock=clock):
+    with hold_lake(tmp_path, clock=clock, acknowledged={}):
         compact(tmp_path, clock=clock, progress=silently)
     for path in tmp_path.glob("audit/day=*/*-0*.parquet"):
         path.unlink()

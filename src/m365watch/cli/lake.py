@@ -87,7 +87,7 @@ def retain(
         )
     clock = SystemClock()
     with ProgressLine(clock) as progress:
-        found = retain_lake(chosen, dry_run=dry_run, clock=clock, progress=progress)
+        found = retain_lake(settings, chosen, dry_run=dry_run, clock=clock, progress=progress)
     if as_json:
         write_line(retained_document(found, dry_run=dry_run))
     else:
@@ -116,10 +116,10 @@ def compact(
     from m365watch.clock import SystemClock
     from m365watch.keeping import compact_lake
 
-    _, chosen = _lake_of(config, job, collector_file, output)
+    settings, chosen = _lake_of(config, job, collector_file, output)
     clock = SystemClock()
     with ProgressLine(clock) as progress:
-        found = compact_lake(chosen, clock=clock, progress=progress)
+        found = compact_lake(settings, chosen, clock=clock, progress=progress)
     if as_json:
         write_line(compacted_document(found))
     else:
@@ -165,10 +165,12 @@ def vacuum(
         )
     if keep_hours < SAFE_HOURS_MIN:
         sys.stderr.write("warning: queries that are running, and readers of older versions, may fail\n")
-    _, chosen = _lake_of(config, job, collector_file, output)
+    settings, chosen = _lake_of(config, job, collector_file, output)
     clock = SystemClock()
     with ProgressLine(clock) as progress:
-        found = vacuum_lake(chosen, keep_hours=keep_hours, dry_run=dry_run, clock=clock, progress=progress)
+        found = vacuum_lake(
+            settings, chosen, keep_hours=keep_hours, dry_run=dry_run, clock=clock, progress=progress
+        )
     if as_json:
         write_line(vacuumed_document(found, keep_hours=keep_hours, dry_run=dry_run))
     else:
@@ -261,7 +263,7 @@ def erase(
     if is_asked and not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to be asked; add --yes to erase for good")
     if dry_run or is_asked:
-        _look(chosen, asked, as_json=as_json and dry_run, on_stdout=dry_run)
+        _look(settings, chosen, asked, as_json=as_json and dry_run, on_stdout=dry_run)
     if dry_run:
         return
     if is_asked:
@@ -306,7 +308,7 @@ def _instant(text: str | None, *, option: str) -> datetime | None:
         ) from None
 
 
-def _look(chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
+def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
     from m365watch.cli.lake_view import ProgressLine, found_document, found_page
     from m365watch.cli.terminal import stderr_console
     from m365watch.clock import SystemClock
@@ -314,7 +316,7 @@ def _look(chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool)
 
     clock = SystemClock()
     with ProgressLine(clock) as progress:
-        found = look_for(chosen, asked, clock=clock, progress=progress)
+        found = look_for(settings, chosen, asked, clock=clock, progress=progress)
     if as_json:
         write_line(found_document(found))
     else:

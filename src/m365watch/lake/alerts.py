@@ -71,7 +71,8 @@ class AlertShelf:
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with hold_lake(self._directory, clock=self._clock):
+            # Of `alerts` alone, which has no batches.
+            with hold_lake(self._directory, clock=self._clock, acknowledged=None):
                 return self._put(due, number)
         except LakeHeld:
             return False

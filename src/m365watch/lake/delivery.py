@@ -260,7 +260,11 @@ class Delivery:
 
         first_after_s = self._upkeep_from_s - self._clock.monotonic_s()
         return Upkeep(
-            self._directory, clock=self._clock, first_after_s=first_after_s, retention=self._retention
+            self._directory,
+            clock=self._clock,
+            first_after_s=first_after_s,
+            retention=self._retention,
+            acknowledged=lambda: {self._app_id: self._newest},
         )
 
     def close(self) -> None:

@@ -27,17 +27,16 @@ from m365watch.lake.arrow import pq
 from m365watch.lake.commits import (
     NO_HOOKS,
     commits_of,
-    is_checkpoint_due,
-    make_checkpoint,
     noted,
     sync_commits,
     sync_found,
 )
-from m365watch.lake.following import has_lost_batch
+from m365watch.lake.following import checkpoint_if_due, list_lost_batches
 from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.parquet import Part
-from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
-from m365watch.lake.unsound import cause_in_commits, cause_of_loss
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
+from m365watch.lake.steps import behind
+from m365watch.lake.unsound import back_fix, cause_in_commits, cause_of_loss
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
@@ -78,12 +77,15 @@ class KnownFile:
 
 
 @contextmanager
-def hold_lake(directory: Path, *, clock: Clock, wait_s: float = 0.0) -> Iterator[None]:
+def hold_lake(
+    directory: Path, *, clock: Clock, acknowledged: Mapping[str, int] | None, wait_s: float = 0.0
+) -> Iterator[None]:
     """Keep every other upkeep of the lake out, for at most `wait_s` seconds waiting for one that is at work.
 
-    The lock is the operating system's: it ends with the process.
+    The lock is the operating system's: it ends with the process. `acknowledged` is what `require_batches`
+    wants to know; None where no batch can be lost by what is done.
 
-    Raises: LakeHeld: it is still at work.
+    Raises: LakeHeld: it is still at work; LakeUnusable: a commit is missing, so that nothing may change.
     """
     with (directory / LOCK).open("wb") as lock:
         until_s = clock.monotonic_s() + wait_s
@@ -99,7 +101,36 @@ def hold_lake(directory: Path, *, clock: Clock, wait_s: float = 0.0) -> Iterator
                         where=str(directory),
                     ) from None
             asyncio.run(clock.sleep(LOOK_AGAIN_S))
+        if acknowledged is not None:
+            require_batches(directory, acknowledged)
         yield
+
+
+def require_batches(lake: Path, acknowledged: Mapping[str, int]) -> None:
+    """Nothing, where no batch is missing from the lake: then no commit that is put back can want for a file.
+
+    `acknowledged` says by app id which batch the ledger knew, a moment ago, to be the last in `audit`.
+    Raises: LakeUnusable.
+    """
+    for shape in TABLES:
+        directory = lake / shape.name
+        if is_made(directory, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
+            with commits_named(directory):
+                lost = list(list_lost_batches(directory, DeltaTable(directory).version()))
+            for path, reason in lost:
+                raise LakeUnusable(
+                    f"nothing was changed: {shape.name}/{path} {reason}, whose files are needed to mend that",
+                    fix=back_fix(shape.name),
+                    where=str(lake),
+                )
+    for app_id, last_batch in acknowledged.items():
+        if not last_batch:
+            continue
+        with commits_named(lake / AUDIT):
+            found = DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+        if found < last_batch:
+            cause = behind(last_batch, found)
+            raise LakeUnusable(f"nothing was changed: {cause.what}", fix=cause.fix, where=str(lake))
 
 
 @contextmanager
@@ -257,8 +288,7 @@ def replace_files(
             continue
         table.update_incremental()
         synced = sync_commits(directory, table.version(), after=version)
-        if is_checkpoint_due(synced, before=version) and not has_lost_batch(directory, synced):
-            make_checkpoint(table, directory)
+        checkpoint_if_due(table, directory, synced, before=version)
         return True
     return False
 

@@ -13,7 +13,13 @@ import msgspec
 from deltalake import DeltaTable
 
 from m365watch.durable import size_of
-from m365watch.lake.commits import commit_path, commits_of, newest_checkpoint
+from m365watch.lake.commits import (
+    commit_path,
+    commits_of,
+    is_checkpoint_due,
+    make_checkpoint,
+    newest_checkpoint,
+)
 
 BEFORE = "/before"
 """Behind an app id: under which number the batch before is kept."""
@@ -32,9 +38,16 @@ class _Line(msgspec.Struct, frozen=True):
     txn: _Numbered | None = None
 
 
-def has_lost_batch(table_directory: Path, version: int) -> bool:
-    """Whether there is one: then no file and no commit may go, as putting back what is missing needs them."""
-    return any(True for _ in list_lost_batches(table_directory, version))
+def checkpoint_if_due(table: DeltaTable, table_directory: Path, version: int, *, before: int) -> bool:
+    """Make a checkpoint of the table at `version`, its log synced, where one is due; whether one was made.
+
+    None is while a batch is missing: it would be without the batch for good, and nobody would know.
+    """
+    is_due = is_checkpoint_due(version, before=before)
+    if not is_due or any(True for _ in list_lost_batches(table_directory, version)):
+        return False
+    make_checkpoint(table, table_directory)
+    return True
 
 
 def list_lost_batches(table_directory: Path, version: int) -> Iterator[tuple[str, str]]:

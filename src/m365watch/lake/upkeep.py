@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,15 +60,21 @@ def _note_path(directory: Path, shape: TableShape) -> Path:
     return directory / ("upkeep.json" if shape is AUDIT_TABLE else f"upkeep-{shape.name}.json")
 
 
-def keep_up(directory: Path, *, clock: Clock, retention: RetentionSettings | None = None) -> int:
+def keep_up(
+    directory: Path,
+    *,
+    clock: Clock,
+    retention: RetentionSettings | None = None,
+    acknowledged: Mapping[str, int] | None = None,
+) -> int:
     """Merge what is due below the lake's `directory`, take out and remove what is; the number of merges.
 
-    0 too where another process is at it already.
+    0 too where another process is at it already. `acknowledged` says by app id which batch is the last.
 
     Raises: LakeUnusable; any of WRITE_FAILURES.
     """
     try:
-        with hold_lake(directory, clock=clock):
+        with hold_lake(directory, clock=clock, acknowledged=acknowledged or {}):
             present = [
                 shape
                 for shape in TABLES
@@ -124,12 +131,17 @@ class Upkeep:
         clock: Clock,
         first_after_s: float,
         retention: RetentionSettings | None = None,
+        acknowledged: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """Within `first_after_s` seconds from now, when a run is busiest, it starts only in a hurry."""
+        """Within `first_after_s` seconds from now, when a run is busiest, it starts only in a hurry.
+
+        `acknowledged` says by app id which batch is the last by now.
+        """
         self._directory = directory
         self._clock = clock
         self._first_at_s = clock.monotonic_s() + first_after_s
         self._retention = retention or RetentionSettings()
+        self._acknowledged = acknowledged
         self._child: subprocess.Popen[bytes] | None = None
 
     def start_if_due(self) -> bool:
@@ -137,7 +149,8 @@ class Upkeep:
         early = self._clock.monotonic_s() < self._first_at_s
         if self.is_at_work or not self._is_due(early=early):
             return False
-        arguments = [str(self._directory), msgspec.json.encode(self._retention).decode()]
+        told = (self._retention, self._acknowledged())
+        arguments = [str(self._directory), *(msgspec.json.encode(one).decode() for one in told)]
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "m365watch.lake.upkeep", *arguments],
             stdin=subprocess.DEVNULL,
@@ -167,13 +180,14 @@ class Upkeep:
 
 
 def main() -> None:
-    """One run over the lake named on the command line, with the retention named after it, as JSON."""
+    """One run over the lake named on the command line; retention and the last batches follow, as JSON."""
     os.nice(_NICENESS)
     pa.set_memory_pool(pa.system_memory_pool())
     lake, *wanted = sys.argv[1:]
     try:
         retention = msgspec.json.decode(wanted[0], type=RetentionSettings) if wanted else None
-        keep_up(Path(lake), clock=SystemClock(), retention=retention)
+        acknowledged = msgspec.json.decode(wanted[1], type=dict[str, int]) if wanted[1:] else None
+        keep_up(Path(lake), clock=SystemClock(), retention=retention, acknowledged=acknowledged)
     except LakeUnusable as failure:
         sys.exit(f"upkeep of {lake} put off: {failure}")
     except WRITE_FAILURES as failure:

@@ -7,12 +7,9 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from m365watch.durable import size_of
-from m365watch.errors import LakeUnusable
 from m365watch.lake.commits import NO_HOOKS, sync_found
 from m365watch.lake.files import Progress, open_table
-from m365watch.lake.following import has_lost_batch, list_lost_batches
 from m365watch.lake.schema import TABLES
-from m365watch.lake.unsound import back_fix
 from m365watch.values import dataclass
 
 KEEP_HOURS_IN_RUN = 2
@@ -40,12 +37,6 @@ def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, progress: Progress) ->
         table = open_table(lake, shape)
         if table is None:
             continue
-        for path, reason in list_lost_batches(lake / shape.name, table.version()):
-            raise LakeUnusable(
-                f"nothing was removed: {shape.name}/{path} {reason}, whose files are needed to mend that",
-                fix=back_fix(shape.name),
-                where=str(lake),
-            )
         names = stale_files(table, keep_hours=keep_hours)
         progress(f"removing {len(names):,} files of {shape.name}", 0, 1)
         sizes = [size_of(lake / shape.name / name) for name in names]
@@ -64,10 +55,8 @@ def remove_stale(table: DeltaTable, directory: Path, *, keep_hours: int) -> None
     """Remove the files that were replaced more than `keep_hours` ago, and what crashes left behind.
 
     The latter only from `SAFE_HOURS_MIN` on: a younger file that no commit names may be a batch that is
-    being written. Nothing goes while a commit is missing that its files will be needed with.
+    being written. Whoever calls it holds the lake, of which no batch is missing then.
     """
-    if has_lost_batch(directory, table.version()):
-        return
     # Of a process that was killed: without its commit the files that it replaced would be needed again.
     sync_found(directory, table.version())
     _vacuum(table, keep_hours=keep_hours, dry_run=False)

@@ -25,14 +25,12 @@ from m365watch.lake.columns import tabulate
 from m365watch.lake.commits import (
     COMMITS_PER_CHECKPOINT,
     NO_HOOKS,
-    is_checkpoint_due,
-    make_checkpoint,
     noted,
     set_torn_aside,
     sync_commits,
     sync_found,
 )
-from m365watch.lake.following import BEFORE, has_lost_batch
+from m365watch.lake.following import BEFORE, checkpoint_if_due
 from m365watch.lake.kernels import keep_equal, unique
 from m365watch.lake.lost_commits import require_commits
 from m365watch.lake.parquet import FRESH, Part, sync_part, write_unsynced
@@ -135,9 +133,7 @@ class OpenTable:
         before = self._synced_version
         self._synced_version = sync_commits(self.directory, self._delta.version(), after=before)
         self._sync_folders()
-        is_due = is_checkpoint_due(self._synced_version, before=before)
-        if is_due and not has_lost_batch(self.directory, self._synced_version):
-            make_checkpoint(self._delta, self.directory)
+        if checkpoint_if_due(self._delta, self.directory, self._synced_version, before=before):
             # A checkpoint forgets files removed long ago; the table in memory would keep them.
             self._delta = DeltaTable(self.directory)
 
