@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+from queue import Queue
 from threading import Event
 from typing import Any
 
@@ -21,6 +22,7 @@ from test_limits import BRIEF, endless
 
 ANN = Access("ann", Role.ANALYST, tenants=None)
 VERA = Access("vera", Role.VIEWER, tenants=None)
+EVE = Access("eve", Role.VIEWER, tenants=None)
 BOMB = "SELECT count(*) FROM range(100_000_000) one, range(100_000_000) other WHERE one.range <> {number}"
 SOON_S = 30.0
 """What takes a moment takes no longer on a busy machine, and far less than what it must not wait for."""
@@ -78,34 +80,57 @@ def three() -> FairThreads:
     return FairThreads(3, "test-fair")
 
 
+def test_two_slow_people_keep_no_third_waiting(collected: Path) -> None:
+    """Theirs had every place of the pages for 20 s, and of SQL for 30 s."""
+
+    async def act() -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+        def sql(who: str, text: str) -> Coroutine[Any, Any, Any]:
+            return reader.sql.ask(text, who=who, tenants=None, sees_trail=False, rows_max=1, limit_s=LONG_S)
+
+        slow = [
+            *(
+                reader.ask(view_of("", one), endless(number))
+                for number in (200, 300, 400)
+                for one in (ANN, VERA)
+            ),
+            *(sql(one, BOMB.format(number=number)) for number in range(2) for one in ("ann", "vera")),
+        ]
+        async with under_way(slow) as tasks, asyncio.timeout(SOON_S):
+            page, answer = await reader.ask(view_of("", EVE), BRIEF), await sql("eve", "SELECT 1")
+            assert not any(one.done() for one in tasks)
+        return page, list(answer.rows)
+
+    with closing(FactsReader(collected.parent / "lake", limit_s=LONG_S)) as reader:
+        assert asyncio.run(act()) == ([(42,)], [(1,)])
+
+
 def test_who_has_the_fewest_is_next(three: FairThreads) -> None:
-    """However many others came first; each one's own go in their order."""
-    begun: list[str] = []
-    ends = {name: Event() for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
+    """However many others came first; each one's own go in their order, and who has none does not wait."""
+    begun: Queue[str] = Queue()
+    ends = {name: Event() for name in ("a1", "a2", "a3", "b1", "b2", "c1", "d1", "b3")}
 
     def work(name: str) -> str:
-        begun.append(name)
+        begun.put(name)
         assert ends[name].wait(SOON_S)
         return name
 
-    def given(name: str) -> Future[str]:
-        return three.submit(name[0], lambda: work(name))
+    def begin_after(*ended: str, count: int) -> list[str]:
+        """What begins once these have ended."""
+        for name in ended:
+            ends[name].set()
+            assert futures[name].result(SOON_S) == name
+        return sorted(begun.get(timeout=SOON_S) for _ in range(count))
 
-    def end(name: str) -> None:
-        ends[name].set()
-        assert futures[name].result(SOON_S) == name
-
-    futures = {name: given(name) for name in ends}
-    end("a1")
-    end("b1")
-    end("c1")
-    for name in ("a2", "a3", "b2"):
-        end(name)
+    futures = {name: three.submit(name[0], partial(work, name)) for name in ends}
+    assert begin_after(count=4) == ["a1", "a2", "b1", "c1"], (
+        "the third is not a's, the last is nobody's second"
+    )
+    assert begin_after("a1", count=1) == ["d1"], "d has none, and a and b have one"
+    assert begin_after("b1", count=1) == ["b2"], "b has none by now"
+    assert begin_after("c1", "d1", count=1) == ["a3"], "of two places that are free, one is kept"
+    assert begin_after("a2", count=1) == ["b3"]
+    assert begin_after("b2", "a3", "b3", count=0) == []
     three.close(waits=True)
-
-    assert sorted(begun[:3]) == ["a1", "a2", "b1"], "the third is not a's"
-    assert begun[3] == "c1", "c has none, and a and b have one"
-    assert sorted(begun[4:]) == ["a3", "b2"]
 
 
 def test_what_is_cancelled_before_its_turn_is_never_done(three: FairThreads) -> None:

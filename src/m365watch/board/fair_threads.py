@@ -1,4 +1,7 @@
-"""Threads that several people's questions share: nobody has all of them, and who has the fewest is next."""
+"""Threads that several people's questions share: nobody has all of them, and who has the fewest is next.
+
+One thread more is for who has none, so that two whose questions last keep no third waiting.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,17 @@ class _Waiting:
 
 
 class FairThreads:
-    """Does what it is given: each one's work in its order, and a thread is always left for others."""
+    """Does what it is given: each one's work in its order, and a thread is always left for others.
+
+    Of `count` threads one has at most all but one; the one besides begins nobody's second work.
+    """
 
     def __init__(self, count: int, name: str) -> None:
         """Threads start with the work for them."""
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(count + 1, thread_name_prefix=name)
         self._each_max = max(1, count - 1)
         self._lock = Lock()
-        self._free = count
+        self._free = count + 1
         self._working: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
 
@@ -55,7 +61,7 @@ class FairThreads:
         """Give the free threads to those who have the fewest, the longest waiting first."""
         self._waiting = [one for one in self._waiting if not one.future.cancelled()]
         while self._free:
-            able = [one for one in self._waiting if self._working[one.who] < self._each_max]
+            able = [one for one in self._waiting if self._may_begin(self._working[one.who])]
             if not able:
                 return
             chosen = min(able, key=lambda one: self._working[one.who])
@@ -63,6 +69,10 @@ class FairThreads:
             self._free -= 1
             self._working[chosen.who] += 1
             self._threads.submit(self._do, chosen)
+
+    def _may_begin(self, has: int) -> bool:
+        """Whether somebody who has so many threads may have one of those that are free."""
+        return not has or (self._free > 1 and has < self._each_max)
 
     def _do(self, one: _Waiting) -> None:
         tell = _done(one) if one.future.set_running_or_notify_cancel() else None

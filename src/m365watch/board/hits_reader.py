@@ -24,7 +24,7 @@ from m365watch.lake.filters.parts import PART_RECORDS, Part, Span
 from m365watch.lake.filters.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
 
 AT_ONCE_MAX = 2
-"""Searches that run at the same time, one less of the same asker; the others wait."""
+"""Searches that run at the same time, one less of the same asker; one more is for whoever has none."""
 SORTED_MAX = 50_000
 """Hits of one part that are put in order, records and all."""
 EXPORT_LIMIT_S = 300.0

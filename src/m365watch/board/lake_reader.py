@@ -54,7 +54,7 @@ one costs a tenth."""
 MEMORY_BYTES = 1 << 30
 LIMIT_S = 20.0
 AT_ONCE_MAX = 4
-"""Queries that run at the same time, one less of the same asker; the others wait."""
+"""Queries that run at the same time, one less of the same asker; one more is for whoever has none."""
 STOP_AGAIN_S = 0.05
 KEPT_ANSWERS_MAX = 512
 ROWS_MAX = 10_000

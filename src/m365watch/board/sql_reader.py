@@ -13,7 +13,7 @@ from m365watch.board.resting import Turn, at_once, in_time
 from m365watch.lake.reader import Ending, LakeReader, QueryAnswer
 
 AT_ONCE_MAX = 2
-"""Processes that run at the same time, one less of the same asker; the other questions wait."""
+"""Processes that run at the same time, one less of the same asker; one more is for whoever has none."""
 LIMIT_S = 30.0
 
 
