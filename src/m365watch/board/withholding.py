@@ -18,11 +18,11 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.kept import KeptAlert
 
 SHOWN_NAMES = (
-    *("Id", "Operation", "Workload", "CreationTime", "OrganizationId", "OrganizationName", "TenantName"),
+    *("Operation", "Workload", "CreationTime", "OrganizationId", "OrganizationName", "TenantName"),
     *("UserId", "UserKey", "ActorUserId", "MailboxOwnerUPN", "SendAsUserSmtp", "TargetUserOrGroupName"),
     *("TargetUserOrGroupType", "P1Sender", "P2Sender", "Sender", "SenderIp", "Recipient", "ClientIP"),
     *("ClientIPAddress", "ActorIpAddress", "UserIp", "ResultStatus", "LogonError", "ErrorNumber"),
-    *("AppId", "ApplicationId", "ClientAppId", "ApplicationDisplayName", "AppName", "Application", "AppHost"),
+    *("AppId", "ApplicationId", "ClientAppId", "ApplicationDisplayName", "Application", "AppHost"),
     *("ClientInfoString", "ClientApplication", "ClientProcessName", "ClientVersion", "UserAgent"),
     *("BrowserName", "BrowserVersion", "Platform", "OriginatingServer", "SessionId", "LogonType", "ItemType"),
     *("EventSource", "SourceFileExtension", "AuthenticationMethod", "AuthenticationType", "AuthType"),
@@ -31,7 +31,10 @@ SHOWN_NAMES = (
     *("PolicyName", "RuleName", "PolicyId", "RuleId", "CommunicationType", "Source", "SourceWorkload"),
     *("OldRole", "NewRole", "Scope", "Permission", "ResourceId", "CorrelationId", "TeamGuid", "LabelId"),
 )
-"""Fields whose values stay, whatever they are."""
+"""Fields whose values stay, whatever they are.
+
+Neither `Id`, under which Copilot names files, nor `AppName`, which users of Power BI choose.
+"""
 SHOWN_SETTINGS = (
     *("UserAgent", "RequestType", "OS", "BrowserType", "SessionId", "IsCompliant", "IsCompliantAndManaged"),
     *("TrustType", "MailAccessType", "IsThrottled", "ForwardTo", "RedirectTo", "ForwardAsAttachmentTo"),
@@ -68,6 +71,8 @@ _SAFE = (
     r"|[0-9A-Fa-f.:\[\]]{0,45}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{4,25}|[+\-]?[0-9.,]{1,20}|[Tt]rue|[Ff]alse)"
 )
 """A value that is an address of mail, a GUID, an address, an instant, a number or a switch, and no more."""
+_EXCHANGE_ID = "(?:[LR]gAAAA|AAMk|AAQk|AQMk)[A-Za-z0-9+/=_\\-]{20,400}"
+"""The id of a mail or a folder, which Exchange makes."""
 
 
 def _names(names: tuple[str, ...]) -> str:
@@ -79,6 +84,7 @@ _WHOLE = "|".join(
         rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*"{_TEXT}"',
         rf'"(?:{_names(SHOWN_NAMES)})"\s*:\s*"{_TEXT}"',
         rf'"{_TEXT}"\s*:\s*"{_SAFE}"',
+        rf'"Id"\s*:\s*"{_EXCHANGE_ID}"',
     )
 )
 _PARTS = (
