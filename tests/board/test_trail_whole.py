@@ -13,18 +13,40 @@ from starlette.types import Message, Receive, Scope, Send
 from asking import ask, board_of
 from m365watch.board.access import Access, Role
 from m365watch.board.acting import AT_ONCE_MAX
+from m365watch.board.api.registry import operations, takes_along
 from m365watch.board.journal import LINE_MAX, TrailJournal
 from m365watch.board.pages import trail as trail_page
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.pages.sql import SQL_MAX
 from m365watch.board.pages.trail import ASKED_SHOWN_MAX
+from m365watch.board.scopes import Scope as ScopeOfToken
 from m365watch.board.security import ACCESS
 from m365watch.board.sources import Sources
-from m365watch.board.trail import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, tell
+from m365watch.board.trail import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, NoTrail, tell
 from m365watch.lake.reader import LakeReader
 from m365watch.testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
 from test_trail import Memory, deed
+
+EXPORTS = [
+    one.path.format(page="overview", panel="recent")
+    for one in operations()
+    if one.scope in {ScopeOfToken.EXPORT, ScopeOfToken.SQL}
+]
+"""What a token needs a scope of its own for, as many records go along with it."""
+
+
+@pytest.mark.parametrize("path", EXPORTS)
+def test_what_the_api_lets_take_along_stands_among_the_exports(sources: Sources, path: str) -> None:
+    """And is refused where it cannot be noted, as on the pages: it is no look."""
+    noted = Memory()
+    answers = [
+        asyncio.run(ask(board_of(sources, trail=one), f"{path}?range=7d"))
+        for one in (noted, NoTrail("the disk is full"))
+    ]
+
+    assert [one.status for one in answers] == [200, 503]
+    assert noted.told() == [("local user", "export", path)]
 
 
 def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
@@ -100,7 +122,8 @@ def test_every_alert_that_was_changed_is_named() -> None:
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "POST", "path": "/alerts/state", "query_string": b"", "headers": []}
-    asyncio.run(Noted(change, trail=trail, clock=FakeClock())(scope, receive, send))
+    noted = Noted(change, trail=trail, clock=FakeClock(), takes_along=takes_along)
+    asyncio.run(noted(scope, receive, send))
 
     assert trail.deeds[0].says.split() == ["closed:", *alerts]
 

@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from m365watch.board.access import Gate, Role
 from m365watch.board.acting import change_states
 from m365watch.board.answers import bit_by_bit
+from m365watch.board.api.registry import takes_along
 from m365watch.board.api.serving import Api
 from m365watch.board.app_names import name_applications
 from m365watch.board.configuring.acting import Configuring
@@ -46,6 +47,7 @@ from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
 from m365watch.board.view import MENTIONS, UNREAD_SHOWN_MAX, View, misread, read_view
+from m365watch.clock import Clock
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.urls import split_url
@@ -128,7 +130,7 @@ class Board:
             middleware=[
                 *_proxies_of(listening),
                 Middleware(Measured, requests=sources.requests, clock=sources.clock),
-                *([Middleware(Noted, trail=trail, clock=sources.clock)] if trail else ()),
+                *_noted_by(trail, sources.clock),
                 Middleware(
                     Guarded,
                     gate=gate,
@@ -138,7 +140,7 @@ class Board:
                     names=listening.names,
                     secure=listening.is_secure,
                 ),
-                *([Middleware(OnlyNoted, trail=trail)] if trail else ()),
+                *([Middleware(OnlyNoted, trail=trail, takes_along=takes_along)] if trail else ()),
                 Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
             ],
         )
@@ -269,6 +271,10 @@ def _proxies_of(listening: Listening) -> list[Middleware]:
     if not listening.proxies:
         return []
     return [Middleware(BehindProxy, addresses=listening.proxies, headers=listening.proxy_headers)]
+
+
+def _noted_by(trail: Trail | None, clock: Clock) -> list[Middleware]:
+    return [Middleware(Noted, trail=trail, clock=clock, takes_along=takes_along)] if trail else []
 
 
 class _Static(StaticFiles):

@@ -144,9 +144,15 @@ class NoTrail:
 class Noted:
     """The application, with a line on the trail for whatever it shows or changes."""
 
-    def __init__(self, app: ASGIApp, *, trail: Trail, clock: Clock) -> None:
-        """It stands around what tells who asks, so that refusals are noted as well."""
+    def __init__(
+        self, app: ASGIApp, *, trail: Trail, clock: Clock, takes_along: Callable[[str], bool]
+    ) -> None:
+        """It stands around what tells who asks, so that refusals are noted as well.
+
+        `takes_along` says of a path of the API whether it is an export.
+        """
         self._app = app
+        self._takes_along = takes_along
         self._trail = trail
         self._clock = clock
         self._lately: OrderedDict[tuple[str, ...], float] = OrderedDict()
@@ -175,7 +181,10 @@ class Noted:
     async def _note(self, scope: Scope, status: int) -> bool:
         """Whether it may be answered: an export that could not be noted may not."""
         access: Access | None = scope.get(ACCESS)
-        action = action_of(scope["method"], scope["path"], status, is_known=access is not None)
+        is_export = self._takes_along(scope["path"])
+        action = action_of(
+            scope["method"], scope["path"], status, is_known=access is not None, is_export=is_export
+        )
         query = scope["query_string"].decode("latin-1")[:QUERY_MAX]
         if scope["path"].startswith(f"{SIGN_IN}/"):
             query = ""  # a code is in it
@@ -239,9 +248,10 @@ class OnlyNoted:
     Looks go on: whoever hunts an intruder must not be blind because a disk is full.
     """
 
-    def __init__(self, app: ASGIApp, *, trail: Trail) -> None:
+    def __init__(self, app: ASGIApp, *, trail: Trail, takes_along: Callable[[str], bool]) -> None:
         """Where it is not possible to write down what somebody does, it is not done."""
         self._app = app
+        self._takes_along = takes_along
         self._trail = trail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -254,7 +264,8 @@ class OnlyNoted:
             await self._app(scope, receive, send)
 
     def _is_closed_by_it(self, scope: Scope) -> bool:
-        action = action_of(scope["method"], scope["path"], HTTPStatus.OK, is_known=True)
+        is_export = self._takes_along(scope["path"])
+        action = action_of(scope["method"], scope["path"], HTTPStatus.OK, is_known=True, is_export=is_export)
         return action in {"change", "export", "try"}
 
 
@@ -266,8 +277,8 @@ def _unnoted(scope: Scope, why: str) -> Response:
     return PlainTextResponse(f"{says[:1].upper()}{says[1:]}. {fix[:1].upper()}{fix[1:]}.\n", status_code=503)
 
 
-def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
-    """What a request is on the trail; empty for what is no deed."""
+def action_of(method: str, path: str, status: int, *, is_known: bool, is_export: bool = False) -> str:
+    """What a request is on the trail; empty for what is no deed. `is_export`: the API takes along by it."""
     if _is_no_deed(path, is_known=is_known):
         return ""
     if status in _REFUSALS:
@@ -281,7 +292,7 @@ def action_of(method: str, path: str, status: int, *, is_known: bool) -> str:
         return ""
     if method not in SAFE_METHODS:
         return "sign_out" if path == "/sign-out" else "change"
-    if path.startswith("/api/v1/export/"):
+    if is_export:
         return "export"
     parts = path.split("/")
     return {"export": "export", "api": "api"}.get(parts[1], "view")

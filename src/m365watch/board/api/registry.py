@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from m365watch.board.api.operations import Operation
 from m365watch.board.api.panels import panel_operations
 from m365watch.board.api.records import RECORDS
 from m365watch.board.api.standing import standing_operations
+from m365watch.board.scopes import Scope
 
 
 @cache
@@ -18,6 +20,17 @@ def operations() -> tuple[Operation, ...]:
     """Each of them; a path that is written out stands before one with a name in its place."""
     found = [*standing_operations(api_document), *alert_operations(), RECORDS, *panel_operations()]
     return tuple(sorted(found, key=lambda one: "{" in one.path))
+
+
+@cache
+def _exports() -> re.Pattern[str]:
+    paths = (one.path for one in operations() if one.scope in {Scope.EXPORT, Scope.SQL})
+    return re.compile("|".join(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(one)) for one in paths))
+
+
+def takes_along(path: str) -> bool:
+    """Whether many records can be taken along at the path: a token needs a scope of its own for it."""
+    return _exports().fullmatch(path) is not None
 
 
 @cache
