@@ -46,6 +46,17 @@ def test_a_search_is_its_owners_until_it_is_shared(tmp_path: Path) -> None:
     assert [one.is_own for one in searches.list(ROOT)] == [True, False]
 
 
+def test_what_others_share_is_nothing_for_who_sees_no_contents(tmp_path: Path) -> None:
+    """Its name and its filter are a colleague's words, who may have written what a file is called."""
+    searches = SavedSearches(tmp_path)
+    blind = replace(ROOT, name="eve", sees_contents=False)
+    searches.keep(ROOT, "who has the lay-off list", "/search?q=object~plan", is_shared=True, now_s=1)
+    searches.keep(blind, "her own", "/search?q=user:ann", is_shared=True, now_s=1)
+
+    assert names(searches, blind) == ["her own"]
+    assert names(searches, ROOT) == ["who has the lay-off list", "her own"]
+
+
 def test_a_name_is_one_search(tmp_path: Path) -> None:
     """Who keeps another one under a name has that one, and nobody removes what is somebody else's."""
     searches = SavedSearches(tmp_path)

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace as values_replaced
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from asking import ask, board_of
+from m365watch.board.access import Access, Role
+from m365watch.board.journal import TrailJournal
 from m365watch.board.pages.trail import url_of
+from m365watch.board.sources import Sources
 from m365watch.lake.trail import Deed
+from triage_scene import AlwaysGate
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 def deed(path: str, query: str = "", *, action: str = "view", status: int = 200) -> Deed:
     return Deed(1, NOW, "ann", "analyst", "192.0.2.1", "s", action, status, path, query, "")
+
+
+@pytest.mark.parametrize("url", ["/panel/trail/deeds", "/api/v1/trail/deeds", "/export/trail/deeds.csv"])
+def test_what_others_asked_for_is_withheld_from_who_sees_no_contents(
+    sources: Sources, tmp_path: Path, url: str
+) -> None:
+    """A filter and SQL may name a file; who looked at what, when and from where stays."""
+    journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
+    now = datetime.now(UTC)
+    theirs, own = (
+        deed("/search", "q=object%3A%22Lay-off+list.pdf%22"),
+        deed("/sql", "sql=%27Own+words.pdf%27"),
+    )
+    journal.append([replace(theirs, time=now), replace(own, time=now, name="eve")])
+    settings = values_replaced(sources.settings, state_directory=tmp_path)
+    there = values_replaced(sources, settings=settings, facts=None)
+    seeing = Access("eve", Role.ADMIN, tenants=None)
+    told, withheld = (
+        asyncio.run(ask(board_of(there, gate=AlwaysGate(one)), f"{url}?range=24h")).text
+        for one in (seeing, values_replaced(seeing, sees_contents=False))
+    )
+    journal.close()
+
+    assert [("Lay-off" in one, "Own words" in one) for one in (told, withheld)] == [
+        (True, True),
+        (False, True),
+    ]
+    assert "/search" in withheld
+    assert "ann" in withheld
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def marked(value: Any, name: str = "") -> Any:
     match value:
         case {"Name": str(setting), **others} if {"Value", "NewValue"} & others.keys():
             return {"Name": setting} | {
-                key: f"{MARK}{each}" if setting in _PAIRS else marked(each, key)
+                key: f"{MARK}{each}" if setting in _PAIRS else marked(each, str(key))
                 for key, each in others.items()
             }
         case dict():

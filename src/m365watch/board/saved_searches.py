@@ -50,7 +50,7 @@ class SavedSearches:
     """The file; made when the first search is kept.
 
     A shared search may name people of its owner's tenants, so that it is shown only to those who may see
-    all of these tenants themselves.
+    all of these tenants themselves; and what its name and its filter say may be contents.
     """
 
     def __init__(self, state_directory: Path) -> None:
@@ -70,7 +70,7 @@ class SavedSearches:
         found = [
             SavedSearch(number, owner, name, url, bool(is_shared), owner == access.name)
             for number, owner, name, url, is_shared, tenants in rows
-            if owner == access.name or _may_see(access, tenants)
+            if owner == access.name or (access.sees_contents and _may_see(access, tenants))
         ]
         return found[:SHOWN_MAX]
 

@@ -24,7 +24,7 @@ from m365watch.board.sql_reader import LIMIT_S as SQL_LIMIT_S
 from m365watch.board.status_memory import StatusMemory
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.view import View
-from m365watch.board.withholding import NO_PLAN, SeenAlert, alert_for
+from m365watch.board.withholding import NO_PLAN, SeenAlert, alert_for, deed_for
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
 from m365watch.detect.desk import (
@@ -419,7 +419,8 @@ class Sources:
     async def list_trail(self, view: View, asked: DeedsAsked) -> list[Deed]:
         """Who saw and did what, for administrators of all tenants. Raises: LakeUnusable."""
         assert view.access.tenants is None and view.access.may(Role.ADMIN)  # noqa: S101, PT018
-        return await asyncio.to_thread(list_deeds, self.lake, self.settings.state_directory, asked)
+        found = await asyncio.to_thread(list_deeds, self.lake, self.settings.state_directory, asked)
+        return [deed_for(view, one) for one in found]
 
     async def list_feeds(self, view: View, *, is_live: bool = False) -> list[FeedProgress] | None:
         """How the feeds of the view's tenants stand; None where there is no ledger yet.

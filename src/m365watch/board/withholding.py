@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NewType
 
+from msgspec import structs
+
 from m365watch.board.shapes import RecordLine
 from m365watch.board.view import View
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import KeptAlert
+from m365watch.lake.trail import Deed
 
 SHOWN_NAMES = (
     *("Operation", "Workload", "CreationTime", "OrganizationId", "OrganizationName", "TenantName"),
@@ -141,6 +144,13 @@ def alert_for(view: View, kept: KeptAlert) -> SeenAlert:
     return SeenAlert(
         kept if view.access.sees_contents else replace(kept, alert=_without_contents(kept.alert))
     )
+
+
+def deed_for(view: View, deed: Deed) -> Deed:
+    """The line of the trail, as whoever looks may read it: a filter or SQL of others may name contents."""
+    if view.access.sees_contents or deed.name == view.access.name or not deed.query:
+        return deed
+    return structs.replace(deed, query=EMPTIED)
 
 
 def _without_contents(alert: Alert) -> Alert:

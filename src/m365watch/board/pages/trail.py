@@ -12,6 +12,7 @@ from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import counted
 from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked
@@ -116,7 +117,8 @@ def _row(one: Deed) -> list[Cell]:
 def url_of(one: Deed) -> str:
     """Where what was looked at can be looked at again; empty where it was no page, nor a part of one."""
     before, *parts = one.path.split("/")
-    if one.action != "view" or one.status != HTTPStatus.OK or before or not parts or not parts[0]:
+    is_page = one.action == "view" and one.status == HTTPStatus.OK and one.query != EMPTIED
+    if not is_page or before or not parts or not parts[0]:
         return ""
     if parts[0] == "panel":
         return f"{_url(f'/{parts[1]}', one.query)}#panel-{parts[2]}" if len(parts) == _PANEL_PARTS else ""
