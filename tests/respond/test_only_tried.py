@@ -13,9 +13,10 @@ from alerts import ANN, make_alert
 from detected import plan_from
 from m365watch.cli.respond_view import plan_lines, yours
 from m365watch.config.clouds import CLOUDS
+from m365watch.respond.connecting import connections
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
-from m365watch.respond.tried import NOT_PAST_PASSWORD
+from m365watch.respond.tried import NOT_PAST_PASSWORD, SEE
 
 SPRAYED = 30
 ATTACKER = "203.0.113.66"
@@ -61,14 +62,27 @@ def test_whose_password_was_right_is_asked_by_address_and_since_the_first_attemp
     assert plan.since is not None
     since = f"{plan.since:%Y-%m-%dT%H:%M:%SZ}"
     assert step.title == f"See who came past the password from {ATTACKER} since {since}"
-    assert step.powershell == (
-        (
-            f"'{ATTACKER}' | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
-            f' createdDateTime ge {since}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
-            " 50126,50056,50064,50053,50034,51004 } | Format-Table CreatedDateTime,UserPrincipalName,"
-            "@{n='ErrorCode'; e={$_.Status.ErrorCode}},IPAddress,AppDisplayName"
-        ),
+    assert step.powershell[0] == (
+        f"'{ATTACKER}' | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
+        f' createdDateTime ge {since}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
+        " 50126,50056,50064,50053,50034,51004 } | Format-Table CreatedDateTime,UserPrincipalName,"
+        "@{n='ErrorCode'; e={$_.Status.ErrorCode}},IPAddress,AppDisplayName"
     )
+
+
+def test_sign_ins_without_a_browser_are_looked_at_as_well(tmp_path: Path) -> None:
+    """Sprays use them, and they are in another log: an empty table of the one read as "nobody got in"."""
+    made = sprayed(tmp_path)
+    [step] = [one for one in made.steps if one.word == SEE]
+    interactive, other = step.powershell
+
+    asked = "signInEventTypes/any(t: t eq 'nonInteractiveUser')"
+    assert other == interactive.replace("Get-MgAudit", "Get-MgBetaAudit").replace(
+        'Z" }', f'Z and {asked}" }}'
+    )
+    assert any("Microsoft.Graph.Beta.Reports" in note and "Entra ID P1" in note for note in step.notes)
+    [graph] = [one for one in connections(made, cloud=CLOUDS["worldwide"]) if "MgGraph" in one]
+    assert "'AuditLog.Read.All'" in graph
 
 
 def test_what_is_left_out_of_that_look_is_what_the_rules_take_for_a_wrong_password() -> None:

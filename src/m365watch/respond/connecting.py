@@ -29,6 +29,7 @@ _SCOPES: Mapping[str, tuple[str, ...]] = {
     "Application": ("Application.ReadWrite.All",),
     "ApplicationOwner": ("Application.ReadWrite.All", "User.Read.All"),
     "AuditLogSignIn": ("AuditLog.Read.All",),
+    "BetaAuditLogSignIn": ("AuditLog.Read.All",),
     "Device": ("Directory.AccessAsUser.All",),
     "DirectoryRole": ("RoleManagement.Read.Directory", "User.Read.All"),
     "Domain": ("Domain.ReadWrite.All",),

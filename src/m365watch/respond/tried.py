@@ -20,13 +20,24 @@ SEE = "see_who_signed_in"
 NOT_PAST_PASSWORD = (50126, 50056, 50064, 50053, 50034, 51004)
 """Errors of who was not past the password, or may not have been: it was wrong, or there is none; the account
 is locked; there is no such account. As the lists of the pack core have them."""
+_SIGN_IN_LISTS = (
+    ("Get-MgAuditLogSignIn", ""),
+    ("Get-MgBetaAuditLogSignIn", " and signInEventTypes/any(t: t eq 'nonInteractiveUser')"),
+)
+"""What shows a log of sign-ins, and what it has to be asked for: v1.0 has the interactive ones alone."""
+_NO_PROOF = (
+    "What tries passwords without a browser (legacy clients, a program that sends them itself) may be in the"
+    " second log alone: nobody in one of them is no proof. It is of the module Microsoft.Graph.Beta.Reports;"
+    " both need Entra ID P1, and the role Reports Reader or Security Reader."
+)
 _FOR_WHOM = "Only for whose password was right: it was tried, and nothing more is known."
 
 
 def see_who_signed_in(clues: Clues) -> list[Step]:
     """The sign-ins with the right password from where the attempts came, since the first of them.
 
-    Source: Microsoft Graph, "List signIns", and signIn on what a filter may ask for.
+    Source: Microsoft Graph, "List signIns" of v1.0 and beta, signIn on what a filter may ask for and which
+    sign-ins are listed without one.
     """
     addresses = [one for one in clues.entity("address") if cidr_of(one)]
     told = " and ".join(filter(None, (addresses[0], _more(len(addresses) - 1)))) if addresses else ""
@@ -36,7 +47,9 @@ def see_who_signed_in(clues: Clues) -> list[Step]:
             f"See who came past the password from {told} since {clues.first_at}"
             if addresses
             else f"See whose password, of the accounts that were tried, was right since {clues.first_at}",
-            powershell=(_sign_ins(addresses, clues.first_at),) if addresses else (),
+            powershell=tuple(_sign_ins(addresses, clues.first_at, asked=asked) for asked in _SIGN_IN_LISTS)
+            if addresses
+            else (),
             notes=(
                 (
                     "An ErrorCode of 0 is a sign-in. Nearly every other that is shown comes after the right"
@@ -45,8 +58,9 @@ def see_who_signed_in(clues: Clues) -> list[Step]:
                 ),
                 (
                     "By hand: end the sessions of who did, and give them new passwords; who did not was only"
-                    " tried. Look at the rest of that network, and at sign-ins that are not interactive, too."
+                    " tried. Look at the rest of that network, too."
                 ),
+                *((_NO_PROOF,) if addresses else ()),
             ),
         )
     ]
@@ -56,11 +70,12 @@ def _more(count: int) -> str:
     return f"{count} more addresses" if count > 1 else "one more address" if count else ""
 
 
-def _sign_ins(addresses: Sequence[str], since: str) -> str:
+def _sign_ins(addresses: Sequence[str], since: str, *, asked: tuple[str, str]) -> str:
     every = ", ".join(map(powershell, addresses))
+    cmdlet, only = asked
     return (
-        f"{every} | ForEach-Object {{ Get-MgAuditLogSignIn -All -Filter \"ipAddress eq '$_' and"
-        f' createdDateTime ge {since}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
+        f"{every} | ForEach-Object {{ {cmdlet} -All -Filter \"ipAddress eq '$_' and"
+        f' createdDateTime ge {since}{only}" }} | Where-Object {{ $_.Status.ErrorCode -notin'
         f" {','.join(map(str, NOT_PAST_PASSWORD))} }} | Format-Table CreatedDateTime,UserPrincipalName,"
         "@{n='ErrorCode'; e={$_.Status.ErrorCode}},IPAddress,AppDisplayName"
     )
