@@ -56,10 +56,21 @@ def test_a_disabled_account_keeps_the_password_that_was_stolen(
     assert says(made, "disable_account", KEEPS) == [said]
 
 
-@pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
-def test_what_an_application_has_in_hand_lives_on(word: str) -> None:
-    """It goes on reading mail for an hour after it was disabled."""
-    assert says(plan(word, app=APP), word, LIVE_ON) == [True]
+@pytest.mark.parametrize(
+    ("word", "operation"),
+    [
+        ("disable_application", ""),
+        ("remove_oauth_grant", ""),
+        ("remove_oauth_grant", "Add delegated permission grant."),
+        ("remove_oauth_grant", "Add app role assignment to service principal."),
+        ("remove_user_consent", "Consent to application."),
+    ],
+)
+def test_what_an_application_has_in_hand_lives_on(word: str, operation: str) -> None:
+    """It goes on reading mail for an hour after it was disabled, or what let it read was taken away."""
+    made = plan(word, app=APP, user=ANN, fields={"Operation": operation} if operation else None)
+
+    assert says(made, word, LIVE_ON) == [True] * len(made.steps)
 
 
 def test_second_factors_that_are_not_the_owner_s_go_before_things_are_tidied_up() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from m365watch.respond.accounts import path_of
 from m365watch.respond.app_names import App
 from m365watch.respond.clues import Account, Clues, first_of
-from m365watch.respond.grants import delegated_of, grants_of_record, roles_of
+from m365watch.respond.grants import TOKENS, delegated_of, grants_of_record, roles_of
 from m365watch.respond.quoting import guid_in, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
@@ -17,10 +17,6 @@ from m365watch.respond.whose import MICROSOFT_TENANTS, is_of_microsoft
 _LOOK = "$app | Format-List AppId,DisplayName,AppOwnerOrganizationId"
 _UNLESS = f"# unless AppOwnerOrganizationId is of Microsoft ({' or '.join(sorted(MICROSOFT_TENANTS))}):"
 """Not every id of Microsoft's is known beforehand: a command is for after a look whose it is."""
-_TOKENS = (
-    "Access tokens that it has already live on until they end, for an hour or so: look at what it does then."
-)
-"""Source: Entra, "Access tokens", "Token lifetime"."""
 _KEYS_SHOWN = "Format-List KeyId,DisplayName,Type,Usage,StartDateTime,EndDateTime"
 _SECRETS_SHOWN = "Format-List KeyId,DisplayName,Hint,StartDateTime,EndDateTime"
 """By themselves: of a list within a list PowerShell shows the first four."""
@@ -126,6 +122,7 @@ def _consent(app: App, account: Account) -> Step:
             "What others let it do stays, and what an administrator let it do for everybody."
             if not app.principal_subject
             else "By hand: Graph knows it here by another id, which the commands find.",
+            TOKENS,
         ),
     )
 
@@ -176,7 +173,7 @@ def _grants(app: App) -> Step:
             "Application.Read.All",
             "DelegatedPermissionGrant.ReadWrite.All",
         ),
-        notes=("Everything that uses the application stops, also what is rightly used.", _TOKENS),
+        notes=("Everything that uses the application stops, also what is rightly used.", TOKENS),
     )
 
 
@@ -193,7 +190,7 @@ def disable_acting(clues: Clues) -> list[Step]:
         " whose it is. --yes leaves it alone."
     )
     return [
-        replace(_disable(app, f"{app.told} (who did it)"), notes=(why, _TOKENS), asks_always=True)
+        replace(_disable(app, f"{app.told} (who did it)"), notes=(why, TOKENS), asks_always=True)
         for app in clues.acting_applications
     ]
 
@@ -216,7 +213,7 @@ def _disable(app: App, told: str) -> Step:
             f"{_UNLESS} Update-MgServicePrincipal -ServicePrincipalId $app.Id -AccountEnabled:$false",
         ),
         permissions=("Application.ReadWrite.All",),
-        notes=(_TOKENS,),
+        notes=(TOKENS,),
     )
 
 

@@ -14,6 +14,10 @@ from m365watch.respond.steps import GraphCall, Remove, Step
 _DELEGATED = frozenset({"add delegated permission grant.", "consent to application."})
 _OF_APPLICATION = "add app role assignment to service principal."
 _SCOPES_SHOWN = 5
+TOKENS = (
+    "Access tokens that it has already live on until they end, for an hour or so: look at what it does then."
+)
+"""Source: Entra, "Access tokens", "Token lifetime"."""
 _PERMISSIONS = ("AppRoleAssignment.ReadWrite.All", "Application.Read.All")
 _PERMISSIONS_DELEGATED = ("Application.Read.All", "DelegatedPermissionGrant.ReadWrite.All")
 
@@ -81,10 +85,11 @@ def _delegated(app: App, ids: tuple[str, ...], told: str) -> Step:
         ),
         powershell=(app.get_principal, f"{get} | Format-List Id,ConsentType,PrincipalId,Scope", *removals),
         permissions=_PERMISSIONS_DELEGATED,
-        notes=()
+        notes=(TOKENS,)
         if ids
         else (
             "The record does not tell which grant it is, or one that was there before got more: you pick.",
+            TOKENS,
         ),
     )
 
@@ -116,5 +121,5 @@ def _app_role(app: App, role: str, told: str) -> Step:
             f"# the one whose AppRoleId is {role or 'that of this record'}: {removal} ID",
         ),
         permissions=_PERMISSIONS,
-        notes=() if role else ("The record does not tell the permission's id: you pick.",),
+        notes=(TOKENS,) if role else ("The record does not tell the permission's id: you pick.", TOKENS),
     )
