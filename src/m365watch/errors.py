@@ -463,7 +463,8 @@ class JournalUnreadable(NeedsOperator):
 class ResponseHeld(NeedsOperator):
     """Another process carries a response out, or takes one back; two could lock out the last administrators.
 
-    Wait until it has ended, and read the plan again; the text says who it is.
+    Wait until it has ended, or end it if it was left at a question: what it did is written down. Then read
+    the plan again; the text says who it is.
     """
 
     code = "response_held"

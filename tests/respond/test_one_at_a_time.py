@@ -70,6 +70,8 @@ def test_while_somebody_responds_a_second_one_is_told_who_and_does_nothing(tmp_p
                 await asyncio.to_thread(respond)
             host = socket.gethostname()
             assert f"pid {other.pid} on {host}, bob, for the alert abcd1234" in refused.value.what
+            # A terminal that was left at a question blocked everybody, and "wait" was all that was said.
+            assert "end that process if it was left at a question" in refused.value.fix
             assert not said
             assert not scene.journal.path.exists()
             assert scene.directory.users[ANN]["accountEnabled"]

@@ -25,7 +25,11 @@ def turn_held(state_directory: Path, *, by: str, alert: str) -> Iterator[None]:
     except LedgerHeld as held:
         raise ResponseHeld(
             f"another response is under way, {held.what}",
-            fix="wait until it has ended, and read the plan again; nothing was done",
+            # What it has done is in the journal, and a question does nothing.
+            fix=(
+                "wait until it has ended, or end that process if it was left at a question; then read the"
+                " plan again; nothing was done here"
+            ),
             where=held.where,
         ) from None
     except OSError as error:
