@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from alerts import ANN
+from m365watch.errors import NeedsOperator
 from m365watch.respond.desk import Came
 from m365watch.respond.permissions import wishes
 from m365watch.simulator.directory import groups_of
 from m365watch.simulator.refusals import Refusal
+from plan_scene import plan
 from responding_scene import ALL_ROLES, Scene, in_scene
 
 GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
@@ -26,11 +28,11 @@ def test_memberships_are_read_from_no_index(tmp_path: Path) -> None:
 
     async def test(scene: Scene) -> None:
         scene.directory.add(groups_of(ANN), {"id": GROUP_ID, "displayName": "Finance"})
-        plan = scene.plan("remove_group_member", user=ANN, fields=JOINED)
+        made = scene.plan("remove_group_member", user=ANN, fields=JOINED)
 
-        assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
+        assert [one.came for one in await scene.apply(made)] == [Came.DONE]
         assert scene.directory.lists[groups_of(ANN)] == []
-        assert not [call for call in plan.steps[0].calls if "microsoft.graph.group" in call.path]
+        assert not [call for call in made.steps[0].calls if "microsoft.graph.group" in call.path]
 
     in_scene(tmp_path, test)
 
@@ -43,11 +45,11 @@ def test_what_is_called_as_the_group_and_is_none_stays(tmp_path: Path) -> None:
             one = {"@odata.type": f"#microsoft.graph.{kind}", "displayName": "Finance"}
             scene.directory.add(groups_of(ANN), one)
         named = {"ModifiedProperties.Group.DisplayName.new": "Finance"}
-        plan = scene.plan("remove_group_member", user=ANN, fields=named)
+        made = scene.plan("remove_group_member", user=ANN, fields=named)
 
-        assert [one.came for one in await scene.apply(plan)] == [Came.MISSING]
+        assert [one.came for one in await scene.apply(made)] == [Came.MISSING]
         scene.directory.add(groups_of(ANN), {"displayName": "Finance"})
-        assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
+        assert [one.came for one in await scene.apply(made)] == [Came.DONE]
         assert len(scene.directory.lists[groups_of(ANN)]) == 2
 
     in_scene(tmp_path, test)
@@ -74,13 +76,13 @@ def test_a_group_that_may_hold_roles_takes_one_more_permission(tmp_path: Path) -
     async def test(scene: Scene) -> None:
         group = {"id": GROUP_ID, "displayName": "Finance", "isAssignableToRole": True}
         scene.directory.add(groups_of(ANN), group)
-        plan = scene.plan("remove_group_member", user=ANN, fields=JOINED)
-        [told] = await scene.apply(plan)
+        made = scene.plan("remove_group_member", user=ANN, fields=JOINED)
+        [told] = await scene.apply(made)
 
         assert told.came is Came.FAILED
         assert told.error is not None
         assert ROLE_PERMISSION in told.error.fix
-        assert plan.wished == (ROLE_PERMISSION,)
+        assert made.wished == (ROLE_PERMISSION,)
 
     in_scene(tmp_path, test, roles=roles)
     assert [*wishes(["remove_group_member"], roles)] == [ROLE_PERMISSION]
@@ -93,7 +95,38 @@ def test_with_that_permission_it_is_left(tmp_path: Path) -> None:
         group = {"id": GROUP_ID, "displayName": "Finance", "isAssignableToRole": True}
         scene.directory.add(groups_of(ANN), group)
 
-        plan = scene.plan("remove_group_member", user=ANN, fields=JOINED)
-        assert [one.came for one in await scene.apply(plan)] == [Came.DONE]
+        made = scene.plan("remove_group_member", user=ANN, fields=JOINED)
+        assert [one.came for one in await scene.apply(made)] == [Came.DONE]
 
     in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("kind", [{"mailEnabled": True}, {"onPremisesSyncEnabled": True}])
+def test_what_another_place_keeps_is_left_there(tmp_path: Path, kind: dict[str, bool]) -> None:
+    """Graph refuses distribution lists and synchronised groups; all that was said: it may be gone."""
+
+    async def test(scene: Scene) -> None:
+        scene.directory.add(groups_of(ANN), {"id": GROUP_ID, "displayName": "Finance"} | kind)
+        made = scene.plan("remove_group_member", user=ANN, fields=JOINED)
+        [told] = await scene.apply(made)
+
+        assert told.came is Came.FAILED
+        assert isinstance(told.error, NeedsOperator)
+        assert "HTTP 400" in told.error.what
+        assert "Exchange" in told.error.fix
+        assert "Active Directory" in told.error.fix
+        assert any("Remove-DistributionGroupMember" in note for note in made.steps[0].notes)
+        unified = {"mailEnabled": True, "groupTypes": ["Unified"]}
+        scene.directory.lists[groups_of(ANN)] = [{"id": GROUP_ID, "displayName": "Finance"} | unified]
+        assert [one.came for one in await scene.apply(made)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("fields", [JOINED, JOINED | {"Operation": "Add owner to group."}])
+def test_who_may_come_in_again_at_will_is_not_among_those_who_left(fields: dict[str, str]) -> None:
+    """As of a role: whoever is eligible takes the group again, and the list has nothing of it."""
+    [step] = plan("remove_group_member", user=ANN, fields=fields).steps
+
+    assert any("made eligible is not among these" in note for note in step.notes)
+    assert any("Exchange" in note for note in step.notes)

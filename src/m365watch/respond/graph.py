@@ -31,7 +31,7 @@ from m365watch.errors import (
     Unavailable,
 )
 from m365watch.respond.carrying import BY_POWERSHELL, Document
-from m365watch.respond.permissions import cure_of_refusal
+from m365watch.respond.permissions import cure_of_refusal, cure_otherwise
 from m365watch.respond.steps import GraphCall
 
 PAGES_MAX = 100
@@ -154,9 +154,8 @@ class GraphClient:
             return Throttled(what, where=self._where, after_s=after_s)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unavailable(what, where=self._where, after_s=after_s)
-        fix = "see what the plan names: it may be gone, or be called otherwise"
         refusal = NothingThere if answer.status == HTTPStatus.NOT_FOUND else NeedsOperator
-        return refusal(what, fix=fix, where=self._where)
+        return refusal(what, fix=cure_otherwise(method, path), where=self._where)
 
 
 def _told(body: bytes) -> str:

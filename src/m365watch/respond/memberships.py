@@ -17,6 +17,13 @@ _REACH = frozenset({"add application.", "update application."})
 _BY_A_RULE = "Nobody can be taken out of a group whose members a rule chooses: change what the rule asks for."
 _MAY_HOLD_ROLES = "Of a group that may hold roles only RoleManagement.ReadWrite.Directory takes anybody out."
 """Source: Microsoft Graph, "Remove member", "Permissions"."""
+_OF_EXCHANGE = (
+    "Graph changes no distribution list and no mail-enabled security group (Exchange PowerShell:"
+    " Remove-DistributionGroupMember; an owner: Set-DistributionGroup -ManagedBy @{Remove = ...}), and none"
+    " that is synchronised from Active Directory (there)."
+)
+"""Source: Microsoft Graph, "Overview of Microsoft 365 groups" and "List group owners"."""
+_NOT_ELIGIBLE = "What Privileged Identity Management made eligible is not among these: see it there as well."
 _GROUP_ID = "ModifiedProperties.Group.ObjectID.new"
 
 
@@ -64,7 +71,7 @@ def _group_member(one: Account, names: tuple[str, ...], ids: tuple[str, ...]) ->
         ),
         permissions=("Directory.Read.All", "GroupMember.ReadWrite.All"),
         wished=("RoleManagement.ReadWrite.Directory",),
-        notes=(NOT_BY_GROUP, _BY_A_RULE, _MAY_HOLD_ROLES),
+        notes=(NOT_BY_GROUP, _BY_A_RULE, _MAY_HOLD_ROLES, _OF_EXCHANGE, _NOT_ELIGIBLE),
     )
 
 
@@ -88,7 +95,11 @@ def _group_owner(one: Account, names: tuple[str, ...], group: str) -> Step:
             f"Remove-MgGroupOwnerDirectoryObjectByRef -GroupId {place} -DirectoryObjectId $user.Id",
         ),
         permissions=("Group.ReadWrite.All", READS_PEOPLE) if group else (),
-        notes=() if group else ("By hand: the record has no more of the group than its name.",),
+        notes=(
+            *(() if group else ("By hand: the record has no more of the group than its name.",)),
+            _OF_EXCHANGE,
+            _NOT_ELIGIBLE,
+        ),
     )
 
 

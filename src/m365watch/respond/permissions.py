@@ -92,6 +92,18 @@ _FORBIDDEN = (
 """Calls that Graph may refuse for more than a permission, and what to do then."""
 
 
+_OTHERWISE = (
+    (
+        "DELETE /groups/[^/]+/(members|owners)/.*",
+        (
+            "do it where the group is kept: a distribution list or a mail-enabled security group in Exchange,"
+            " one that is synchronised in Active Directory; and one that a rule fills by its rule"
+        ),
+    ),
+)
+"""Calls that Graph may refuse whatever is permitted (400), and what to do then."""
+
+
 def stops_administrators(given: Iterable[Mapping[str, object]]) -> bool:
     """Whether one of these assignments of roles lets an application disable any administrator.
 
@@ -105,10 +117,18 @@ def stops_administrators(given: Iterable[Mapping[str, object]]) -> bool:
 
 def cure_of_refusal(method: str, path: str) -> str:
     """What to do where Graph says 403 to that call."""
-    called = f"{method} {path}"
-    of_call = (fix for call, fix in _FORBIDDEN if re.fullmatch(call, called))
     general = "give the application of detections.response the permissions that docs/respond.md names"
-    return next(of_call, general)
+    return _cure(_FORBIDDEN, f"{method} {path}") or general
+
+
+def cure_otherwise(method: str, path: str) -> str:
+    """What to do where Graph says 400 to that call, or 404."""
+    general = "see what the plan names: it may be gone, or be called otherwise"
+    return _cure(_OTHERWISE, f"{method} {path}") or general
+
+
+def _cure(cures: Iterable[tuple[str, str]], called: str) -> str:
+    return next((fix for call, fix in cures if re.fullmatch(call, called)), "")
 
 
 def carries_out(roles: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -264,9 +264,21 @@ class SimulatedDirectory:
         raise _not_found()
 
     def _leave(self, group: str, user: Json) -> None:
-        """What an account is a member of and is no group, is not found below /groups."""
-        if group not in {one["id"] for one in self._groups_of(user)}:
+        """What an account is a member of and is no group, is not found below /groups.
+
+        Nor are groups changed here that Exchange keeps, or a directory of the house.
+        """
+        found = [one for one in self._groups_of(user) if one["id"] == group]
+        if not found:
             raise _not_found()
+        if found[0].get("onPremisesSyncEnabled"):
+            text = (
+                "Unable to update the specified properties for on-premises mastered Directory Sync objects."
+            )
+            raise graph_refusal(400, "Request_BadRequest", text)
+        if found[0].get("mailEnabled") and "Unified" not in found[0].get("groupTypes", ()):
+            text = "Cannot Update a mail-enabled security groups and or distribution list."
+            raise graph_refusal(400, "Request_BadRequest", text)
         self._remove(groups_of(str(user["userPrincipalName"])), "id", group)
 
     def _remove(self, listed: str, key: str, value: str) -> None:
