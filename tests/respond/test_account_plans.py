@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from detected import plan_from, steps, titles
+from plan_scene import one_record
 
 ADMIN = "admin@contoso.example"
 BRIDGE = "Sync_Backup@contoso.onmicrosoft.com"
@@ -96,3 +97,16 @@ def test_a_bridge_leaves_the_group_that_it_was_let_into(tmp_path: Path) -> None:
     plan = plan_from(tmp_path, "devo_group_membership_modified", record)
 
     assert titles(plan, "remove_group_member") == [f'Take {BRIDGE} out of the group "Admins"']
+
+
+@pytest.mark.parametrize("word", [*LOCKING, "reset_password"])
+@pytest.mark.parametrize(("user", "said"), [("7A1D7F60-0000-4000-8000-0000000000a1", True), (ADMIN, False)])
+def test_an_id_in_the_place_of_a_name_may_be_an_application_s(word: str, user: str, said: bool) -> None:
+    """Graph knows no account by it then, and no step said how the application is shut out."""
+    [step] = one_record(word, {}, user=user)
+
+    look = (
+        "# if no account has that id: Get-MgServicePrincipal -All -Filter \"id eq '7a1d7f60-0000-4000-8000-"
+    )
+    assert any(line.startswith(look) for line in step.powershell) == said
+    assert any("it is an application's" in note for note in step.notes) == said

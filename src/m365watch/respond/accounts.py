@@ -9,7 +9,7 @@ from dataclasses import replace
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST, PERMISSION, THEMSELVES
 from m365watch.respond.clues import Account, Clues
 from m365watch.respond.looks import of_directory
-from m365watch.respond.quoting import is_account, looked_up, odata, powershell, segment
+from m365watch.respond.quoting import guid_in, is_account, looked_up, odata, powershell, segment
 from m365watch.respond.steps import Act, GraphCall, Revise, Step
 
 _DOCUMENTATION = tuple(
@@ -31,6 +31,7 @@ def _of_each(clues: Clues, step_of: Callable[[Account], Step]) -> list[Step]:
         _unless_bridge(step_of(one), one) if clues.is_called_bridge(one.name) else step_of(one)
         for one in clues.accounts
     )
+    own = (_or_application(step, one) for step, one in zip(own, clues.accounts, strict=True))
     return [*own, *(_end_way_in(step_of(one).word, one) for one in clues.accounts_outside)]
 
 
@@ -54,6 +55,22 @@ def _end_way_in(word: str, one: Account) -> Step:
             ),
         ),
     )
+
+
+def _or_application(step: Step, one: Account) -> Step:
+    """Some records have an object's id in the place of a name, and not only accounts have one."""
+    number = guid_in(one.name)
+    if number != one.name.lower():
+        return step
+    look = (
+        f"# if no account has that id: Get-MgServicePrincipal -All -Filter \"id eq '{number}' or appId eq"
+        f" '{number}'\" | Format-List Id,AppId,DisplayName,AccountEnabled"
+    )
+    why = (
+        "The record has an id in the place of a name. Where no account has it (Graph: 404), it is an"
+        " application's: find that by the last command, and disable it instead (Update-MgServicePrincipal)."
+    )
+    return replace(step, powershell=(*step.powershell, look), notes=(*step.notes, why))
 
 
 def _unless_bridge(step: Step, one: Account) -> Step:
