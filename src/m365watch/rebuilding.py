@@ -21,7 +21,8 @@ import structlog
 from m365watch.clock import Clock
 from m365watch.detect.engine import ALERTS_KEPT_MS, Engine
 from m365watch.detect.exceptions import Exceptions
-from m365watch.detect.judging import NO_EXCEPTIONS, reach_s, watched_since_ms
+from m365watch.detect.finding import reach_s
+from m365watch.detect.judging import NO_EXCEPTIONS, watched_since_ms
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.kept_episodes import HORIZON_MS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge

@@ -21,16 +21,13 @@ from m365watch.detect.drawing import Told
 from m365watch.detect.due import day_of
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
+from m365watch.detect.finding import PERIOD_KINDS, find_episodes, period_of, reach_s
 from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
-    PERIOD_KINDS,
-    find_episodes,
     judge_exceptions,
     make_alert,
     noted,
-    period_of,
-    reach_s,
     sources_first,
     watched_since_ms,
 )

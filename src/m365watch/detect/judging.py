@@ -11,33 +11,20 @@ from itertools import chain, islice, zip_longest
 import msgspec
 
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, AlertId, Match, clean_text, make_alert_id
-from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import counts_mailboxes, mailboxes_apart
-from m365watch.detect.correlation.novelty import bucket_of, novel_episodes
-from m365watch.detect.correlation.periods import (
-    deviation_episodes,
-    gradient_episodes,
-    low_episodes,
-    rolling_episodes,
-)
-from m365watch.detect.correlation.travel import travel_episodes
-from m365watch.detect.correlation.trust import are_trusted
 from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions, Part, Verdict
-from m365watch.detect.extension import Extension, Kind, Severity, Travel
+from m365watch.detect.extension import Severity
+from m365watch.detect.finding import Moment, counting, find_episodes
 from m365watch.detect.inner import Inner, start_of
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.linking import alert_of, links_of
 from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
-from m365watch.detect.purposes import links, once_ms
+from m365watch.detect.purposes import links
 from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
-from m365watch.detect.rule import Correlation, Joined, Rule, fill_placeholders
+from m365watch.detect.rule import Joined, Rule, fill_placeholders
 from m365watch.instants import instant_of_ms
-from m365watch.values import dataclass
-
-PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
-"""Kinds whose alerts come with time alone."""
 
 NO_EXCEPTIONS = Exceptions()
 NO_VERDICT = Verdict()
@@ -58,105 +45,10 @@ def watched_since_ms(earliest_ms: int) -> int:
     return earliest_ms // _HOUR_MS * _HOUR_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What an alert depends on beside matches."""
-
-    now_ms: int
-    """Until when silence can be told."""
-    since_ms: int = 0
-    """The earliest time at which the tenant was watched."""
-    from_ms: int = 0
-    """Since when everything is kept that periods are compared with."""
-
-
 def sort_matches(matches: Iterable[Match]) -> list[Match]:
     """Each record once per rule that it matched, by time, then identity."""
     unique = {(match.at_ms, match.identity, match.source_id): match for match in matches}
     return [unique[key] for key in sorted(unique)]
-
-
-def find_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
-    """The episodes of one group; `ordered` as `sort_matches` gives them."""
-    trusted = rule.extension.trusted
-    return [one for one in _every_episode(rule, ordered, moment) if not are_trusted(one.matches, trusted)]
-
-
-def _every_episode(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
-    if rule.correlation is not None:
-        return window_episodes(_counting(rule, ordered), rule.correlation)
-    extension = rule.extension
-    if extension.several is not None:
-        several = extension.several
-        counted = Correlation(Joined.COUNT, (rule.id,), several.period, threshold=several.threshold + 1)
-        return window_episodes(ordered, counted)
-    if extension.first_seen is not None:
-        return novel_episodes(ordered, extension.first_seen, since_ms=moment.since_ms)
-    if rule.kind is Kind.TRAVEL:
-        wanted = extension.travel or Travel()
-        return travel_episodes(ordered, wanted, quiet_s=extension.quiet, trusted=extension.trusted)
-    if rule.kind in PERIOD_KINDS:
-        return _period_episodes(rule, ordered, moment)
-    return chain_episodes(ordered, quiet_s=extension.quiet)
-
-
-def _counting(rule: Rule, ordered: Sequence[Match]) -> Sequence[Match]:
-    """Those that are grave enough; of a counted value, by `once`, the first of each stretch."""
-    least = rule.extension.from_severity.rank
-    ordered = [match for match in ordered if match.severity.rank >= least] if least else ordered
-    stretch_ms = once_ms(rule)
-    if not stretch_ms:
-        return ordered
-    first: dict[tuple[str, int], Match] = {}
-    for match in ordered:
-        first.setdefault((match.counted, match.at_ms // stretch_ms), match)
-    return list(first.values())
-
-
-def _period_episodes(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list[Episode]:
-    extension, now_ms = rule.extension, moment.now_ms
-    if extension.low is not None:
-        return low_episodes(ordered, extension.low, now_ms=now_ms)
-    if extension.rolling is not None:
-        return rolling_episodes(ordered, extension.rolling, now_ms=now_ms)
-    if extension.gradient is not None:
-        return gradient_episodes(ordered, extension.gradient, now_ms=now_ms)
-    if extension.deviation is not None:
-        return deviation_episodes(
-            ordered, extension.deviation, now_ms=now_ms, since_ms=moment.since_ms, from_ms=moment.from_ms
-        )
-    return []
-
-
-def period_of(rule: Rule) -> int:
-    """Seconds of the periods that the rule looks at; 0 for a rule that looks at none."""
-    extension = rule.extension
-    every = (extension.low, extension.rolling, extension.gradient, extension.deviation)
-    return next((one.period for one in every if one is not None), 0) if rule.correlation is None else 0
-
-
-def reach_s(rule: Rule) -> int:
-    """Seconds over which matches of one group can have to do with each other; more apart, they never do."""
-    extension = rule.extension
-    if rule.correlation is not None:
-        return rule.correlation.timespan_s
-    if extension.several is not None:
-        return extension.several.period
-    if extension.first_seen is not None:
-        return extension.first_seen.period + 2 * bucket_of(extension.first_seen) // 1000
-    if rule.kind is Kind.TRAVEL:
-        return max(extension.quiet, (extension.travel or Travel()).within)
-    return _period_reach_s(extension) if rule.kind in PERIOD_KINDS else extension.quiet
-
-
-def _period_reach_s(extension: Extension) -> int:
-    if extension.low is not None:
-        return extension.low.learn + extension.low.period
-    if extension.rolling is not None:
-        return extension.rolling.back_period + extension.rolling.period
-    if extension.gradient is not None:
-        return 2 * extension.gradient.period
-    return (extension.deviation.periods + 1) * extension.deviation.period if extension.deviation else 0
 
 
 def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULES) -> Alert:
@@ -319,7 +211,7 @@ def _judge_by_its_names(rule: Rule, episode: Episode, exceptions: Exceptions, in
         return verdict
     # It says that things came together, or so many of them, and some of them are what somebody expects.
     others = [episode.matches[place] for place in verdict.left]
-    return replace(verdict, is_whole=not window_episodes(_counting(rule, others), rule.correlation))
+    return replace(verdict, is_whole=not window_episodes(counting(rule, others), rule.correlation))
 
 
 def _parts_of(rule: Rule, episode: Episode, inner: Inner) -> list[Part]:

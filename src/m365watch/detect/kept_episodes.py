@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS
+from m365watch.detect.finding import PERIOD_KINDS, Moment, find_episodes, reach_s
 from m365watch.detect.inner import Inner
-from m365watch.detect.judging import PERIOD_KINDS, Moment, find_episodes, id_of, reach_s
+from m365watch.detect.judging import id_of
 from m365watch.detect.kept import GroupKey, KeptAlert, Span
 from m365watch.detect.linking import alert_of
 from m365watch.detect.rule import Rule
