@@ -41,6 +41,7 @@ from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
 from m365watch.detect.purposes import group_of, list_sought, once_ms
+from m365watch.detect.rejoining import Rejoining
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
@@ -94,6 +95,7 @@ class Engine:
         self._tallies = Tallies(state)
         self.large_from = LARGE_FROM
         self._pending = Pending.of(state)
+        self._rejoining = Rejoining(self.rules, state)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self.trouble = ""
@@ -174,6 +176,7 @@ class Engine:
             for key in self.state.matches.list_groups(groups, most=GROUPS_MAX):
                 self.figures.groups_looked_at += 1
                 work.touch(key, work.now_ms)
+            self._rejoining.touch(work)
             self._judge_pending(work)
             self._forget(work.now_ms)
         self._pending.clear()

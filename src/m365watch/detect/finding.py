@@ -63,7 +63,10 @@ def _every_episode(rule: Rule, ordered: Sequence[Match], moment: Moment) -> list
 
 
 def counting(rule: Rule, ordered: Sequence[Match]) -> Sequence[Match]:
-    """Those that are grave enough; of a counted value, by `once`, the first of each stretch."""
+    """What is joined and grave enough; of a counted value, by `once`, the first of each stretch."""
+    # What is kept may be of a rule that is no longer joined; risk joins whatever has points.
+    sources = frozenset(rule.correlation.sources if rule.correlation is not None else ())
+    ordered = [match for match in ordered if match.source_id in sources] if sources else ordered
     least = rule.extension.from_severity.rank
     ordered = [match for match in ordered if match.severity.rank >= least] if least else ordered
     stretch_ms = once_ms(rule)

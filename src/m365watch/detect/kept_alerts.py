@@ -109,6 +109,16 @@ class KeptAlerts:
         )
         return [kept_of(row) for row in rows]
 
+    def list_times(self, rule_id: str, *, has_fields: bool, since_ms: int) -> list[tuple[GroupKey, int]]:
+        """Group and end of a rule's alerts that went on then."""
+        rows = self._database.execute(
+            "SELECT tenant, grp, last FROM alert WHERE rule = ? AND last >= ?", (rule_id, since_ms)
+        )
+        return [
+            (GroupKey.split(rule_id, tenant, group, has_fields=has_fields), last_ms)
+            for tenant, group, last_ms in rows
+        ]
+
     def alerted(self, keys: Sequence[GroupKey]) -> list[Row]:
         """Rule, tenant and group of those that have alerts."""
         select = "SELECT DISTINCT rule, tenant, grp FROM alert"

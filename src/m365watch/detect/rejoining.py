@@ -1,0 +1,58 @@
+"""What joins what has changed: alerts that others join, of late, are judged anew by the rules of today.
+
+A correlation sees what it joins as it was when that was judged last. Where somebody has made the inner rule
+stricter, an alert that is none any more would go on counting; where the outer one is new, or has another
+group, what goes on already would not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from m365watch.detect.purposes import group_of, links
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Work
+
+_KEY = "joins"
+
+
+class Rejoining:
+    """What joins what, and whether the file was judged by that."""
+
+    def __init__(self, rules: Sequence[Rule], state: DetectionState) -> None:
+        """`rules` are all that are in force."""
+        self._state = state
+        self._reach_ms = _reach_ms(rules)
+        self._has_fields = {rule.id: bool(group_of(rule)) for rule in rules if rule.id in self._reach_ms}
+        said = [(rule.id, rule.correlation, rule.extension) for rule in rules]
+        text = msgspec.json.encode(said, order="deterministic")
+        self._joins = hashlib.blake2b(text, digest_size=16).hexdigest()
+
+    def touch(self, work: Work) -> None:
+        """Have judged again what is joined, where that was judged by other rules; part of a transaction."""
+        if self._state.read(_KEY) == self._joins:
+            return
+        for rule_id, reach_ms in self._reach_ms.items():
+            found = self._state.alerts.list_times(
+                rule_id, has_fields=self._has_fields[rule_id], since_ms=work.now_ms - reach_ms
+            )
+            for key, at_ms in found:
+                work.touch(key, at_ms)
+        self._state.write(_KEY, self._joins)
+
+
+def _reach_ms(rules: Sequence[Rule]) -> Mapping[str, int]:
+    """How long after its end an alert is still joined, by the rule that found it."""
+    by_id = {rule.id: rule for rule in rules}
+    found: dict[str, int] = {}
+    for outer in rules:
+        if outer.correlation is None:
+            continue
+        for source in outer.correlation.sources:
+            if source in by_id and links(by_id[source]):
+                found[source] = max(found.get(source, 0), outer.correlation.timespan_s * 1000)
+    return found

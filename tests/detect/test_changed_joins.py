@@ -1,0 +1,121 @@
+"""Rules that have changed: what is joined is what the rules of today join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from m365watch.detect.engine import Engine
+from m365watch.detect.library import Library
+from m365watch.detect.portions import Portion
+from m365watch.detect.rejoining import Rejoining
+from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Work
+from m365watch.instants import ms_of
+from m365watch.records.headers import headers_of
+from rules import TENANT, load_good, record
+from test_joined_correlations import HOUR, NOW, ONE, TWO, joint, many, ones
+
+ADDRESS = "192.0.2.1"
+Told = list[tuple[str, tuple[str, ...], int]]
+
+
+def session(path: Path, library: Library, batch: Sequence[bytes]) -> Told:
+    """Title, group and count of each alert, after an engine with these rules had one more batch."""
+    state = DetectionState(path / "detections.sqlite", survives_power_cuts=False)
+    engine = Engine(library.rules, state)
+    engine.look(now=NOW)
+    number = engine.last_batch + 1
+    engine.take([Portion(TENANT, NOW, batch, headers_of(batch))], number=number, now=NOW)
+    engine.look(now=NOW)
+    told = sorted((kept.alert.title, kept.alert.group, kept.alert.count) for kept in state.alerts.list())
+    state.close()
+    return [one for one in told if one[0] == "outer"]
+
+
+def over_a_change(folder: Path, before: Sequence[str], after: Sequence[str]) -> tuple[Told, Told]:
+    """What is told where the rules change in between, and what where they were so from the beginning."""
+    many_ones = ones(*range(22 * HOUR, 22 * HOUR + 600, 60), ClientIP=ADDRESS)
+    two = [record(22 * HOUR + 900, Operation="Two", ClientIP=ADDRESS)]
+    (folder / "over").mkdir()
+    (folder / "anew").mkdir()
+    over = [
+        session(folder / "over", load_good(folder, *texts), batch)
+        for texts, batch in ((before, many_ones), (after, two))
+    ]
+    anew = [session(folder / "anew", load_good(folder, *after), batch) for batch in (many_ones, two)]
+    return over[-1], anew[-1]
+
+
+def outer(*rules: str, **keys: object) -> str:
+    """Both of them within three hours."""
+    return joint("outer", "temporal", list(rules), **{"timespan": "3h", **keys})
+
+
+def counting(*rules: str) -> str:
+    """At least three within three hours."""
+    return joint("outer", "event_count", list(rules), {"gte": 3}, timespan="3h")
+
+
+def test_records_of_a_rule_that_is_no_longer_joined_do_not_count(tmp_path: Path) -> None:
+    """Whoever takes a rule out for its noise does not hear of it for another timespan."""
+    over, anew = over_a_change(tmp_path, (ONE, TWO, counting("one", "two")), (ONE, TWO, counting("two")))
+
+    assert over == anew == []
+
+
+def test_values_of_a_rule_that_is_no_longer_joined_do_not_count(tmp_path: Path) -> None:
+    """Nor do the different values that it had."""
+
+    def distinct(*rules: str) -> str:
+        return joint("outer", "value_count", list(rules), {"gte": 2, "field": "Operation"}, timespan="3h")
+
+    over, anew = over_a_change(tmp_path, (ONE, TWO, distinct("one", "two")), (ONE, TWO, distinct("two")))
+
+    assert over == anew == []
+
+
+def test_an_alert_that_is_no_longer_joined_does_not_count(tmp_path: Path) -> None:
+    """It stands as it is, by itself."""
+    before = joint("outer", "event_count", ["many", "two"], {"gte": 2}, timespan="3h")
+    after = joint("outer", "event_count", ["two"], {"gte": 2}, timespan="3h")
+    over, anew = over_a_change(tmp_path, (ONE, TWO, many(), before), (ONE, TWO, many(), after))
+
+    assert over == anew == []
+
+
+def test_an_alert_that_the_stricter_rule_would_not_make_is_not_joined(tmp_path: Path) -> None:
+    """Until a record came of its group, what joins it saw it as it was."""
+    strict = joint("many", "event_count", ["one"], {"gte": 50}, timespan="5m")
+    before, after = (ONE, TWO, many(), outer("many", "two")), (ONE, TWO, strict, outer("many", "two"))
+    over, anew = over_a_change(tmp_path, before, after)
+
+    assert over == anew == []
+
+
+@pytest.mark.parametrize("old", [None, outer("many", "two", **{"group-by": ["UserId", "Workload"]})])
+def test_what_goes_on_is_joined_by_a_rule_that_is_new(tmp_path: Path, old: str | None) -> None:
+    """Or that groups what it joins in another way."""
+    new = outer("many", "two", **{"group-by": ["UserId"]})
+    before = (ONE, TWO, many(), *([old] if old else []))
+    over, anew = over_a_change(tmp_path, before, (ONE, TWO, many(), new))
+
+    assert over == anew == [("outer", ("ann@contoso.example",), 11)]
+
+
+def test_rules_that_are_the_same_judge_nothing_again(tmp_path: Path) -> None:
+    """A start costs no more for all that is joined of late."""
+    library = load_good(tmp_path, ONE, TWO, many(), outer("many", "two"))
+    session(tmp_path, library, ones(*range(22 * HOUR, 22 * HOUR + 600, 60)))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    found = []
+    for rules in (library.rules, library.rules[:-1], library.rules):
+        work = Work(ms_of(NOW), {rule.id: place for place, rule in enumerate(rules)})
+        Rejoining(rules, state).touch(work)
+        touched = work.pop()
+        found.append(touched and touched[0].group)
+    state.close()
+
+    assert found == [None, None, ("ann@contoso.example",)]
