@@ -41,6 +41,7 @@ from m365watch.detecting import knowledge_of
 from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
 from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.schema import AUDIT
 from m365watch.tenancy.watching import FileWatch
 
 EXAMPLE = "127.0.0.1:8365"
@@ -116,9 +117,20 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
 
 
 def open_trail(settings: Settings, *, lake: Callable[[], Path | None], clock: Clock) -> KeptTrail | NoTrail:
-    """Where it is noted who sees and does what; where nothing can be written, that is complained of."""
+    """Where it is noted who sees and does what; where nothing can be written, that is complained of.
+
+    The lines wait until the lake has a table of records: a folder made where it is looked for in vain, as
+    it was moved or is not mounted, would be taken for the lake.
+    """
+
+    def standing() -> Path | None:
+        directory = lake()
+        return directory if directory is not None and (directory / AUDIT).is_dir() else None
+
     try:
-        journal = TrailJournal(settings.state_directory, lake=lake, collector_name=settings.collector_name)
+        journal = TrailJournal(
+            settings.state_directory, lake=standing, collector_name=settings.collector_name
+        )
     except OSError as error:
         why = error.strerror or str(error)
         _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}; {CLOSED}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -11,12 +12,16 @@ import pytest
 
 from m365watch.board.journal import TrailJournal
 from m365watch.board.trail import SHIP_EVERY_S, KeptTrail
-from m365watch.lake.schema import TRAIL_TABLE
+from m365watch.boarding import open_trail
+from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail import Deed
+from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.testing.clock import FakeClock
-from test_trail import deed
+from test_listening import settings_with
+from test_trail import NOW, deed
 
 PATIENCE_S = 30.0
+DAY = timedelta(days=1)
 
 
 class Killed(BaseException):
@@ -166,6 +171,33 @@ def test_a_lake_that_refuses_gets_all_of_it_later(tmp_path: Path) -> None:
     assert journal.ship()
     journal.close()
     assert lake.names == ["ann", "vera", "zoe"]
+
+
+def test_a_lake_that_is_gone_gets_no_folder_in_its_place(tmp_path: Path) -> None:
+    """The lines were below an unmounted folder, and `mv lake.old lake` put the lake inside the new one."""
+    lake, away = tmp_path / "lake", tmp_path / "lake.old"
+    settings = settings_with(tmp_path, None)
+
+    def run(name: str) -> None:
+        trail = open_trail(settings, lake=lambda: lake, clock=FakeClock())
+        assert isinstance(trail, KeptTrail)
+        assert asyncio.run(trail.note(deed(name=name)))
+        trail.close()
+
+    (lake / AUDIT).mkdir(parents=True)
+    run("ann")
+    lake.rename(away)
+    run("vera")
+    assert not lake.exists()
+    lake.mkdir()  # where another disk is mounted
+    run("zoe")
+    assert [*lake.iterdir()] == []
+    lake.rmdir()
+    away.rename(lake)
+    run("eve")
+
+    asked = DeedsAsked(NOW - DAY, NOW + DAY)
+    assert [one.name for one in list_deeds(lake, tmp_path / "none", asked)] == ["eve", "zoe", "vera", "ann"]
 
 
 def test_of_more_than_fits_the_oldest_goes_and_only_without_a_lake(tmp_path: Path) -> None:
