@@ -80,6 +80,21 @@ def three() -> FairThreads:
     return FairThreads(3, "test-fair")
 
 
+def test_who_asks_the_same_waits_in_their_own_place(collected: Path) -> None:
+    """Behind nine slow panels of somebody else stood what both asked for: it took the other one 8.5 s."""
+
+    async def act() -> list[tuple[object, ...]]:
+        slow = [reader.ask(view_of("", ANN), endless(500 + number)) for number in range(2 * AT_ONCE_MAX)]
+        async with under_way([*slow, reader.ask(view_of("", ANN), BRIEF)]) as tasks, asyncio.timeout(SOON_S):
+            answer = await reader.ask(view_of("", VERA), BRIEF)
+            assert not any(one.done() for one in tasks)
+        return answer
+
+    with closing(FactsReader(collected.parent / "lake", limit_s=LONG_S)) as reader:
+        assert asyncio.run(act()) == [(42,)]
+        assert not reader._asking
+
+
 def test_two_slow_people_keep_no_third_waiting(collected: Path) -> None:
     """Theirs had every place of the pages for 20 s, and of SQL for 30 s."""
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from asking import view_of
+from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.planning import Query
@@ -106,6 +107,28 @@ def test_a_query_that_needs_too_much_memory_is_stopped(collected: Path) -> None:
     with pytest.raises(QueryStopped, match="more memory than 64 MiB"):
         asyncio.run(reader.ask(view_of(), GREEDY))
     assert asyncio.run(reader.ask(view_of(), BRIEF)) == [(42,)]
+    reader.close()
+
+
+def test_what_is_at_work_for_somebody_is_answered_to_all(collected: Path) -> None:
+    """Pages of several people load anew at the same moment; whoever it was for may leave."""
+
+    async def both() -> list[tuple[object, ...]]:
+        leaving, staying = (view_of("", Access(name, Role.VIEWER, tenants=None)) for name in ("ann", "vera"))
+        first = asyncio.create_task(reader.ask(leaving, some))
+        while not any(one.working.running() for one in reader._asking.values()):
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(reader.ask(staying, some))
+        await asyncio.sleep(0)
+        assert len(reader._asking) == 1
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return await second
+
+    some = Query("SELECT sum(range) FROM range(300_000_000)")
+    reader = FactsReader(collected.parent / "lake")
+    assert asyncio.run(both()) == [(44_999_999_850_000_000,)]
+    assert not reader._asking
     reader.close()
 
 

@@ -73,6 +73,8 @@ EMPTY = Snapshot(-1, {})
 class _Asking:
     """A query at work, and how many wait for it: panels of one page ask for the same."""
 
+    key: tuple[object, str]
+    """What was asked first, and by whom."""
     connection: duckdb.DuckDBPyConnection
     working: Future[list[Row]]
     waiting: int = 0
@@ -108,7 +110,7 @@ class FactsReader:
         self._threads = FairThreads(AT_ONCE_MAX, "board-lake")
         self._of_records, self._of_rollups = (self._open(threads) for threads in (THREADS, 1))
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
-        self._asking: dict[object, _Asking] = {}
+        self._asking: dict[tuple[object, str], _Asking] = {}
         self._committed_at_ns = 0
         self.queries = queries or Queries()
         self.hits = HitsReader(lake, turn=turn, queries=self.queries)
@@ -128,14 +130,14 @@ class FactsReader:
                 return await self._ask(view, query, given)
 
     async def _ask(self, view: View, query: Query, given: Mapping[str, object]) -> list[Row]:
-        key = _key(view, query, given)
-        asking = self._asking.get(key)
-        if asking is None or asking.working.done():
+        who, asked = view.access.asker, _key(view, query, given)
+        asking = self._same(asked, who)
+        if asking is None:
             is_small = query.rollup in KEPT and not query.is_long
             connection = (self._of_rollups if is_small else self._of_records).cursor()
             answer = partial(self._answer, connection, view, query, given)
-            working = self._threads.submit(view.access.asker, answer)
-            asking = self._asking[key] = _Asking(connection, working)
+            working = self._threads.submit(who, answer)
+            asking = self._asking[asked, who] = _Asking((asked, who), connection, working)
         asking.waiting += 1
         try:
             async with asyncio.timeout(self._limit_s):
@@ -148,8 +150,15 @@ class FactsReader:
             asking.waiting -= 1
             if not asking.waiting:
                 asking.stop()
-                if self._asking.get(key) is asking:
-                    del self._asking[key]
+                if self._asking.get(asking.key) is asking:
+                    del self._asking[asking.key]
+
+    def _same(self, asked: object, who: str) -> _Asking | None:
+        """What `who` may wait for as well: their own, or what is at work; not others' place in the queue."""
+        for (what, whose), one in self._asking.items():
+            if what == asked and not one.working.done() and (whose == who or one.working.running()):
+                return one
+        return None
 
     @property
     def standing(self) -> Standing:
