@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from detected import plan_from
+from m365watch.respond.spared import ask_for_spared
 from m365watch.respond.steps import Plan
+from plan_scene import one_record
 
 BREAKGLASS = "breakglass@contoso.example"
 EVE = "eve@contoso.example"
@@ -66,3 +68,14 @@ def test_a_role_that_a_spared_account_was_given_is_taken_by_a_yes(tmp_path: Path
     plan = plan_from(tmp_path, "i16_privileged_role", given_role(EVE, BREAKGLASS), spared=[BREAKGLASS])
 
     assert [one.asks_always for one in plan.steps if one.word == "remove_role"] == [True]
+
+
+@pytest.mark.parametrize("spared", [[], [BREAKGLASS]])
+def test_a_spared_account_may_have_its_role_by_a_group(spared: list[str]) -> None:
+    """Nobody looked who is in the group that lost the role, and --yes took it."""
+    group = "7a1d7f60-0000-4000-8000-0000000000a1"
+    given = {"m365.target_group": group, "ModifiedProperties.Role.DisplayName.new": "Global Administrator"}
+    [step] = (ask_for_spared(one, spared) for one in one_record("remove_role", given))
+
+    assert step.asks_always == bool(spared)
+    assert ("spared_accounts may be in the group" in step.notes[0]) == bool(spared)

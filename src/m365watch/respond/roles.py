@@ -27,6 +27,7 @@ _OF_HOLDER = "-All -Filter \"principalId eq '$($holder.Id)'\" -ExpandProperty Ro
 _ASSIGNMENTS = (
     f"Get-MgRoleManagementDirectoryRoleAssignment {_OF_HOLDER} | Format-List Id,{ROLE},DirectoryScopeId"
 )
+_GET_GROUP = "Get-MgGroup -GroupId"
 _AT_GRAPH = {"company administrator": "Global Administrator"}
 """Records have a name for it that Graph has given up."""
 
@@ -112,7 +113,7 @@ def _groups(clues: Clues) -> list[_Holder]:
     return [
         _Holder(
             f'the group "{named}" ({group})' if named else f"the group {group}",
-            get=looked_up("holder", f"Get-MgGroup -GroupId {powershell(group)}"),
+            get=looked_up("holder", f"{_GET_GROUP} {powershell(group)}"),
             subject="",
             id=group,
             notes=("Everybody in the group has it; see who is in it, and who came in of late.",),
@@ -122,6 +123,11 @@ def _groups(clues: Clues) -> list[_Holder]:
         if group
         for named in (_name_of(group, clues),)
     ]
+
+
+def is_of_group(step: Step) -> bool:
+    """Whether it takes a role from everybody in a group."""
+    return step.word == "remove_role" and any(_GET_GROUP in line for line in step.powershell)
 
 
 def _name_of(group: str, clues: Clues) -> str:

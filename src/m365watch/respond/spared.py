@@ -15,6 +15,7 @@ from m365watch.respond.accounts import path_of
 from m365watch.respond.carrying import Graph
 from m365watch.respond.clues import Account
 from m365watch.respond.quoting import guid_in, is_account, powershell
+from m365watch.respond.roles import is_of_group
 from m365watch.respond.steps import GraphCall, Plan, Step
 
 _STOPPING = frozenset(
@@ -31,6 +32,10 @@ _STOPPING = frozenset(
 _WHY = (
     "It is one of detections.spared_accounts, an emergency account or one that must not stop: see first what"
     " stops with it."
+)
+_WHY_GROUP = (
+    "One of detections.spared_accounts may be in the group, and have this role by it alone: see first who is"
+    " in it."
 )
 _UNKNOWN = "Graph does not say whether it is one of detections.spared_accounts under its other name"
 
@@ -95,7 +100,9 @@ def _asking(step: Step, why: str) -> Step:
 
 
 def ask_for_spared(step: Step, spared: Collection[str]) -> Step:
-    """The step as it is, or for a person to say yes to, where it is done to one of those accounts."""
+    """The step as it is, or for a person to say yes to, where it is done to one of those, or may be."""
+    if spared and is_of_group(step) and step.operations and not step.asks_always:
+        return _asking(step, _WHY_GROUP)
     if step.word not in _STOPPING or not any(is_account(one) and _is_on(step, one) for one in spared):
         return step
     if step.operations:
