@@ -38,6 +38,7 @@ OF_COMMANDS_THAT_ASK = {
     "lake_missing",
     "lake_unusable",
     "list_too_long",
+    "nothing_there",
     "query_gone",
     "query_refused",
     "query_stopped",
