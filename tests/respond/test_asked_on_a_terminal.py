@@ -130,7 +130,7 @@ def test_who_enables_an_account_again_hears_of_its_password(tmp_path: Path, user
         assert told.came is Came.DONE
         assert len(asked) == 1
         for said in (asked[0], told.label):
-            assert ("; it keeps its password: give it a new one first" in said) == (user == ANN)
+            assert ("; it keeps its password, and needs a new one" in said) == (user == ANN)
 
     in_scene(tmp_path, test)
 

@@ -34,7 +34,7 @@ Ask = Callable[[str], Awaitable[bool]]
 RESULT_UNWRITTEN = "the result cannot be written down"
 _TOLD_WITHIN = timedelta(hours=1)
 """How long it may take until Graph tells everybody of a change."""
-_OLD_PASSWORD = "; it keeps its password: give it a new one first, where that may be known"
+_OLD_PASSWORD = "; it keeps its password, and needs a new one where that may be known"
 _SHOWN = 5
 """Things that a question or a result names one by one."""
 
