@@ -66,6 +66,7 @@ def _applied(clause: Clause, rows: list[Row], world: World) -> Iterable[Row]:
 
 
 def _grouped(group: Group, select: Select | None, rows: list[Row], world: World) -> list[Row]:
+    # At Devo periods begin with full hours; here the first begins with a case's first row, whatever the span.
     start = min((row["eventdate"] for row in rows), default=None)
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:

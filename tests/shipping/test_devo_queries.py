@@ -29,10 +29,10 @@ from m365watch.shipping.unsayable import Unsayable
 KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozenset({"root@contoso.example"}))
 
 
+CUT = "the same while people of an office mistype their passwords for an hour and a half"
+"""A spray of 200 seconds whose first password of 21 is tried a second before half past ten."""
 UNFOUND = {
-    "i02_distributed_spray": {
-        "the same while people of an office mistype their passwords for an hour and a half",
-    },
+    "i02_distributed_spray": {CUT},
     "b05_many_mailboxes_forward_to_one": {
         "two accounts of the same name in two domains lead to one destination",
         "an administrator forwards the mailboxes of one name in two domains",
@@ -92,6 +92,10 @@ def test_a_query_finds_what_its_rule_finds(path: Path) -> None:
         ("i15_mfa_trusted_ips", "it does not find: a network that takes the place of another"),
         ("i05_impossible_travel", "it does not find: two places of one country, however far apart"),
         ("b05_many_mailboxes_forward_to_one", "it does not find: of several addresses in one record only"),
+        (
+            "i02_distributed_spray",
+            "it does not find: what lies on both sides of a boundary between periods of 5m",
+        ),
     ],
 )
 def test_a_weaker_form_says_what_it_leaves_out(name: str, told: str) -> None:
@@ -118,6 +122,38 @@ def test_two_countries_within_an_hour_are_travel() -> None:
     for case in file.cases:
         if case.kind != "hit":
             assert not rows_there(query, case, knowledge), case.name
+
+
+def test_a_spray_is_found_unless_a_boundary_of_its_period_cuts_it() -> None:
+    """The rule finds it whenever it begins; the query wherever all of it lies in one period."""
+    file = load_cases(next(path for path in case_files() if path.stem == "i02"))
+    library, knowledge = library_of(file), knowledge_of(file.settings)
+    [rule] = [rule for rule in library.find("I02") if rule.name == "i02_distributed_spray"]
+    query = query_of(rule, library, knowledge)
+    whole = next(case for case in file.cases if case.name == CUT)
+    spray = [record for record in whole.records if b"203.0.113." in record]
+    office = [record for record in whole.records if record not in spray]
+    found = []
+    for seconds in range(0, 320, 20):
+        later = [delayed(record, seconds) for record in spray]
+        case = replace(whole, records=(*office, *later))
+        periods = {at_of(record).replace(second=0).minute // 5 for record in later}
+        assert alerts_here(rule, library, case, knowledge)
+        assert bool(rows_there(query, case, knowledge)) == (len(periods) == 1)
+        found.append(len(periods) == 1)
+
+    assert (found[0], found[1], found.count(True)) == (False, True, 5)
+
+
+def at_of(record: bytes) -> datetime:
+    """When the record was made."""
+    return datetime.fromisoformat(json.loads(record)["CreationTime"])
+
+
+def delayed(record: bytes, seconds: int) -> bytes:
+    """The record, so much later."""
+    at = at_of(record) + timedelta(seconds=seconds)
+    return json.dumps({**json.loads(record), "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}"}).encode()
 
 
 def amid_minutes(records: Sequence[bytes], minutes: int) -> tuple[bytes, ...]:

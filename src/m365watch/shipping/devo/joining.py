@@ -1,7 +1,8 @@
 """A correlation as one grouped query: what its rules match is told apart by columns, and counted per group.
 
 Periods of a query stand side by side, from full hours on, and do not slide: what lies on both sides of a
-boundary is counted apart. That is said of each such alert.
+boundary is counted apart. That is said of each such alert. A rolling trigger would look at every span, but at
+longer ones than the rule asks for, so that fewer a minute would do; and each run would tell the same again.
 """
 
 from __future__ import annotations
@@ -64,12 +65,11 @@ class _Joining:
         draft.every_s = self._outer.timespan_s
         draft.add_times()
         draft.having = self._having(self._outer, depth=0)
-        span = span_text(draft.every_s)
-        return Made(
-            draft,
-            Each(),
-            [f"periods of {span} stand side by side; what lies on both sides of a boundary is apart"],
+        columns.leave_out(
+            f"what lies on both sides of a boundary between periods of {span_text(draft.every_s)},"
+            " which stand side by side"
         )
+        return Made(draft, Each(), [])
 
     def _list_leaves(self, correlation: Correlation) -> dict[str, Rule]:
         """The rules with conditions that it comes down to. Raises: Unsayable."""
