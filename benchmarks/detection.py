@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.engine import Engine
 from m365watch.detect.fields import View
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge, Whereabouts
 from m365watch.detect.library import Library, load_library, load_packs
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
@@ -54,6 +56,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.model import ContentType
 from m365watch.records.split import split_blob
 from m365watch.simulator.model import SimulatedRecord
+from m365watch.simulator.network import PLACES
 from m365watch.simulator.organisation import Organisation
 
 USERS = 500
@@ -64,6 +67,7 @@ RULES, RESIDUAL, PATTERNS = 200, 45, 10
 NAIVE_RECORDS = 20_000
 ASKED_PER_S = 120_000
 WITH_RULES = "engine, 200 rules"
+WITH_PLACES = "engine, the packs, with a table of places"
 APART = "engine, no rule: taking blobs apart"
 STARTED_AT = datetime(2026, 11, 16, tzinfo=UTC)
 """A Monday; the records are of the days after it."""
@@ -109,6 +113,7 @@ def show_detection(*, records: int, runs: int, console: Console) -> Outcome:
         best_of(runs, lambda: run_engine(WITH_RULES, library, blobs)),
         best_of(runs, lambda: run_engine("engine, 155 rules by operation", without_residual(library), blobs)),
         best_of(runs, lambda: run_engine("engine, the packs", packs, blobs)),
+        best_of(runs, lambda: run_engine(WITH_PLACES, packs, blobs, knowledge=PLACED)),
         apart,
         naive,
         best_of(runs, lambda: run_naive("naive loop, the packs' conditions", packs, few)),
@@ -268,10 +273,40 @@ def residual(dice: random.Random, number: int) -> dict[str, Any]:
 # The ways ------------------------------------------------------------------------------------------
 
 
-def run_engine(way: str, library: Library, blobs: Sequence[bytes]) -> Figure:
+class Countries:
+    """A table that has every address: its country, a place far from those of others, and an operator."""
+
+    def __init__(self) -> None:
+        """The networks of the simulated organisation, and of those who are at it."""
+        countries = sorted({place.country for place in PLACES})
+        self._networks = [
+            (
+                ip_network(network),
+                Whereabouts(place.country, f"{64_500 + number}", 0.0, 20.0 * countries.index(place.country)),
+            )
+            for number, place in enumerate(PLACES)
+            for network in (place.network, place.network_v6)
+        ]
+        self._known: dict[str, Whereabouts] = {}
+
+    def locate(self, address: str) -> Whereabouts:
+        """What it says of the address."""
+        if address not in self._known:
+            bare = ip_address(address)
+            found = (where for network, where in self._networks if bare in network)
+            self._known[address] = next(found, Whereabouts())
+        return self._known[address]
+
+
+PLACED = Knowledge(enrichment=Countries(), tells=frozenset({"places", "networks"}))
+
+
+def run_engine(
+    way: str, library: Library, blobs: Sequence[bytes], *, knowledge: Knowledge = NOTHING_KNOWN
+) -> Figure:
     """From the bytes of blobs to alerts on disk."""
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(library.rules, DetectionState(Path(folder) / "d.sqlite"))
+        engine = Engine(library.rules, DetectionState(Path(folder) / "d.sqlite"), knowledge=knowledge)
         now = STARTED_AT + timedelta(days=2)
         started = _started()
         for number, batch in enumerate(_batches(blobs), start=1):

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from m365watch.detect import engine as engines
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
+from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.periods import SETTLED_S, deviation_episodes, gradient_episodes
+from m365watch.detect.correlation.travel import travel_episodes
 from m365watch.detect.correlation.windows import window_episodes
-from m365watch.detect.extension import Change, Deviation, Extension, Several, Severity
+from m365watch.detect.engine import Engine
+from m365watch.detect.extension import Change, Deviation, Extension, Kind, Several, Severity, Travel
+from m365watch.detect.finding import Moment, find_episodes
 from m365watch.detect.judging import sort_matches
 from m365watch.detect.kept import GroupKey
+from m365watch.detect.knowledge import Knowledge, Whereabouts
+from m365watch.detect.library import load_packs
+from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named, Rule
 from m365watch.detect.state import DetectionState
-from m365watch.detect.tallies import VALUES_MAX, Tallies, Tally, may_alert
+from m365watch.detect.tallies import PLACES_MAX, VALUES_MAX, Tallies, Tally, may_alert
+from m365watch.records.headers import headers_of
 from rules import TENANT
 
 AFTER_MS = (SETTLED_S + 60) * 1000
 KEY = GroupKey("rule", TENANT, ("user", "ann"))
 
 
-def make_match(number: int, *, source: str = "a", counted: str = "", severity: str = "low") -> Match:
+def make_match(
+    number: int, *, source: str = "a", counted: str = "", severity: str = "low", place: str = ""
+) -> Match:
     """A match of the group, a second after the one before."""
     return Match(
         KEY.rule_id,
@@ -34,6 +48,7 @@ def make_match(number: int, *, source: str = "a", counted: str = "", severity: s
         f"{number:032}",
         f"record-{number}",
         Severity(severity),
+        {"m365.place": place},
         counted=counted,
     )
 
@@ -122,6 +137,91 @@ def test_a_group_that_is_left_out_has_no_change(seed: int) -> None:
 
                 assert episodes == []
     assert min(left_out, found) > 100
+
+
+PLACES = ("53.08,8.8", "53.1,8.9", "52.52,13.4", "-8.76,-63.9", "nowhere")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_is_left_out_has_no_journey(seed: int) -> None:
+    """However many towns somebody was in, and whatever was kept before places were counted."""
+    dice = random.Random(seed)
+    left_out = found = 0
+    for _ in range(600):
+        wanted = Travel(distance_km=dice.choice([5, 200, 500]), speed_km_h=dice.choice([1, 900]))
+        towns = dice.sample(PLACES, dice.randrange(1, 5))
+        matches = [
+            make_match(number, place=place, counted=place if dice.random() < 0.95 else "")
+            for number, place in enumerate(dice.choices(towns, k=dice.randrange(1, 7)))
+        ]
+        tally = Tally()
+        tally.add(matches)
+        episodes = travel_episodes(matches, wanted, quiet_s=60)
+        found += bool(episodes)
+        if not may_alert(make_travel(wanted), tally):
+            left_out += 1
+
+            assert episodes == []
+    assert min(left_out, found) > 100
+
+
+def make_travel(wanted: Travel | None) -> Rule:
+    return Rule("r", "a rule", Severity.LOW, "x.yml", extension=Extension(kind=Kind.TRAVEL, travel=wanted))
+
+
+def test_places_of_one_town_are_no_journey_and_too_many_are_judged() -> None:
+    """At home and in the office, half a kilometre apart or thirty; more are not compared with each other."""
+    town = [f"53.0{number},8.8" for number in range(PLACES_MAX + 1)]
+    tallies = [Tally(count=9, values=set(values)) for values in (town[:-1], town, ["53.08,8.8", "-8.7,-63"])]
+
+    assert [may_alert(make_travel(None), tally) for tally in tallies] == [False, True, True]
+
+
+def test_sign_ins_of_one_town_are_kept_and_never_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each batch somebody signs in where everybody does: the day's sign-ins are not read for that."""
+    judged: list[str] = []
+
+    def find(rule: Rule, matches: Sequence[Match], moment: Moment) -> list[Episode]:
+        judged.append(rule.name)
+        return find_episodes(rule, matches, moment)
+
+    monkeypatch.setattr(engines, "find_episodes", find)
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_packs().rules, state, knowledge=Knowledge(enrichment=Towns()))
+    at = datetime(2026, 11, 16, tzinfo=UTC)
+    for number, address in enumerate([*["192.0.2.1", "192.0.2.2"] * 10, "203.0.113.1", "203.0.113.1"]):
+        records = [sign_in(number, at + timedelta(minutes=5 * number), address)]
+        engine.take([Portion(TENANT, at, records, headers_of(records))], number=number + 1, now=at)
+        assert ("i05_impossible_travel" in judged) == (number >= 20)
+    state.close()
+
+    assert judged.count("i05_impossible_travel") == 2
+
+
+class Towns:
+    """Two networks of one town, and a third an ocean away."""
+
+    def locate(self, address: str) -> Whereabouts:
+        north, east = {"192.0.2.1": (53.08, 8.8), "192.0.2.2": (53.1, 8.9)}.get(address, (-8.76, -63.9))
+        return Whereabouts("DE", "64500", north, east)
+
+
+def sign_in(number: int, at: datetime, address: str) -> bytes:
+    """A sign-in of one account on a managed device."""
+    record = {
+        "Id": f"{number}",
+        "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}",
+        "Operation": "UserLoggedIn",
+        "RecordType": 15,
+        "ResultStatus": "Success",
+        "UserType": 0,
+        "UserId": "ada@contoso.example",
+        "ClientIP": address,
+        "DeviceProperties": [{"Name": "IsCompliantAndManaged", "Value": "True"}],
+    }
+    return json.dumps(record).encode()
 
 
 def test_a_tally_knows_what_was_kept_before_the_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from m365watch.detect.containment import READS
 from m365watch.detect.correlation.novelty import bucket_of
+from m365watch.detect.correlation.travel import PLACE
 from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.extension import Kind
 from m365watch.detect.knowledge import Knowledge
@@ -79,13 +80,23 @@ def _own_use(rule: Rule, outer: Mapping[str, list[Rule]]) -> Use:
     group, requires = group_of(rule), extension.first_seen is not None
     keys = extension.several.keys if extension.several is not None else ()
     spreads = requires or bool(keys or extension.group_by)
-    extra = ("m365.ip", "m365.place", "m365.country") if rule.kind is Kind.TRAVEL else ()
+    extra = ("m365.ip", PLACE, "m365.country") if rule.kind is Kind.TRAVEL else ()
     kept = (*kept_fields(rule), *extra, *_kept_for_others(rule, outer))
     change = extension.gradient or extension.deviation
     counted = (change.value,) if change is not None and change.value else ()
-    required = ("m365.place",) if rule.kind is Kind.TRAVEL else ()
+    # By the places that are counted a tally sees that nobody has been anywhere.
+    required = (PLACE,) if rule.kind is Kind.TRAVEL else ()
     bucket_ms = bucket_of(extension.first_seen) if extension.first_seen is not None else 0
-    return Use(rule.id, group, spreads, requires, tuple(dict.fromkeys(kept)), counted, required, bucket_ms)
+    return Use(
+        rule.id,
+        group,
+        spreads,
+        requires,
+        tuple(dict.fromkeys(kept)),
+        counted or required,
+        required,
+        bucket_ms,
+    )
 
 
 def _joined_use(rule: Rule, source: str, outer: Mapping[str, list[Rule]]) -> Use:

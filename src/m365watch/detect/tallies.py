@@ -7,13 +7,16 @@ it says "not yet" has not enough matches for its rule, wherever these lie in tim
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import field
+from itertools import combinations
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Order
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.risk_window import SIGNS_MIN
+from m365watch.detect.correlation.travel import between
+from m365watch.detect.extension import Kind, Travel
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.prospects import may_be_fulfilled
 from m365watch.detect.rule import Correlation, Joined, Rule
@@ -26,6 +29,8 @@ ROWS_MAX = 100_000
 """Matches that are read for the tallies of a batch; where there are more, its groups are always judged."""
 _ROUNDED_UP = 1 + 1e-9
 """More than what the rounding of a sum may add to it."""
+PLACES_MAX = 8
+"""Places of a group that are compared with each other; with more of them it is always judged."""
 VALUES_MAX = 256
 """Different counted values that a tally tells apart; with more of them its group is always judged."""
 
@@ -37,7 +42,7 @@ class Tally:
     count: int = 0
     sources: set[str] = field(default_factory=set)
     values: set[str] = field(default_factory=set)
-    """Of what is counted."""
+    """Of what is counted; an empty one where a match has none."""
     is_alerted: bool = False
     """Whether it has an alert, which has to be judged again whatever comes."""
 
@@ -46,7 +51,7 @@ class Tally:
         self.count += len(matches)
         self.sources.update([match.source_id for match in matches])
         if len(self.values) < VALUES_MAX:
-            self.values.update([match.counted for match in matches if match.counted])
+            self.values.update([match.counted for match in matches])
 
 
 class Tallies:
@@ -72,7 +77,7 @@ class Tallies:
             tally = found[rule_id, tenant, group]
             tally.count += 1
             tally.sources.add(source)
-            if counted and len(tally.values) < VALUES_MAX:
+            if len(tally.values) < VALUES_MAX:
                 tally.values.add(counted)
         for row in self._state.alerts.alerted(unknown):
             found[row].is_alerted = True
@@ -102,8 +107,18 @@ def may_alert(rule: Rule, tally: Tally) -> bool:
         return _may_hold(correlation, tally)
     if extension.several is not None:
         return tally.count > extension.several.threshold
+    if rule.kind is Kind.TRAVEL:
+        return _may_travel(extension.travel or Travel(), tally.values)
     change = extension.gradient or extension.deviation
     return change is None or _may_come_to(change.at_least, tally, is_summed=bool(change.value))
+
+
+def _may_travel(wanted: Travel, places: Collection[str]) -> bool:
+    """Whether any two of the places are so far apart; most people sign in at two or three of one town."""
+    # Of a match that was kept by an earlier version no place is known here.
+    if len(places) > PLACES_MAX or "" in places:
+        return True
+    return any(between(*two) > wanted.distance_km for two in combinations(places, 2))
 
 
 def _may_come_to(least: float, tally: Tally, *, is_summed: bool) -> bool:
@@ -121,7 +136,8 @@ def _may_hold(correlation: Correlation, tally: Tally) -> bool:
         case Joined.COUNT:
             return _reaches(tally.count, correlation)
         case Joined.DISTINCT:
-            return len(tally.values) >= VALUES_MAX or _reaches(len(tally.values), correlation)
+            different = len(tally.values - {""})
+            return len(tally.values) >= VALUES_MAX or _reaches(different, correlation)
         case Joined.TEMPORAL | Joined.ORDERED if correlation.expression is not None:
             is_plain = correlation.order in {Order.AT_LEAST, Order.EQUAL}
             return not is_plain or may_be_fulfilled(correlation.expression, tally.sources)

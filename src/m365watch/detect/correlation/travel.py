@@ -29,10 +29,9 @@ def travel_episodes(
     for match in matches:
         if not match.values.get(PLACE):
             continue
-        if last is not None and not are_trusted((last, match), trusted):
-            journey = _journey(last, match, wanted)
-            if journey is not None:
-                _add(episodes, journey, quiet_s=quiet_s)
+        journey = _journey(last, match, wanted) if last is not None else None
+        if journey is not None and not are_trusted(journey.matches, trusted):
+            _add(episodes, journey, quiet_s=quiet_s)
         last = match
     return episodes
 
@@ -42,7 +41,7 @@ def _journey(before: Match, after: Match, wanted: Travel) -> Episode | None:
     hours = (after.at_ms - before.at_ms) / 3_600_000
     if hours * 3_600 > wanted.within:
         return None
-    distance = _between(before.values[PLACE], after.values[PLACE])
+    distance = between(before.values[PLACE], after.values[PLACE])
     speed = distance / max(hours, _LEAST_H)
     if distance <= wanted.distance_km or speed <= wanted.speed_km_h:
         return None
@@ -77,8 +76,10 @@ def _add(episodes: list[Episode], journey: Episode, *, quiet_s: int) -> None:
     )
 
 
-def _between(one: str, other: str) -> float:
-    """The distance of two places; 0 where one cannot be read."""
+def between(one: str, other: str) -> float:
+    """Kilometres from one place to another; 0 where one cannot be read."""
+    if one == other:
+        return 0.0  # as nearly all are
     first, second = _degrees(one), _degrees(other)
     return 0.0 if first is None or second is None else distance_km(first, second)
 
