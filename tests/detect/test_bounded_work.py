@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import islice
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +16,8 @@ import pytest
 
 from m365watch.detect import correlation as room
 from m365watch.detect.alert import Match
+from m365watch.detect.correlation import windows
+from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.correlation.windows import make_window, window_episodes
 from m365watch.detect.judging import sort_matches
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named
@@ -25,10 +29,10 @@ SEQUENCE = Joint("and", (Named("weakened"), Joint("or", (Named("hit"), Named("ot
 GUARDED = Joint("and", (Named("weakened"), Named("hit"), Joint("not", (Named("other"),))))
 
 
-def make_match(at_s: int, source: str, *, record: str = "") -> Match:
+def make_match(at_s: int, source: str, *, record: str = "", counted: str = "") -> Match:
     """A match of a tenant's group."""
     name = record or f"{source}-{at_s}"
-    return Match("joint", source, "tenant", (), at_s * 1_000, name, name, Severity.HIGH, {}, "")
+    return Match("joint", source, "tenant", (), at_s * 1_000, name, name, Severity.HIGH, {}, counted)
 
 
 def lines_run(act: Callable[[], object]) -> int:
@@ -85,6 +89,81 @@ def test_twice_as_many_matches_are_twice_the_work(
     few, many = work(FEW), work(2 * FEW)
 
     assert FEW < few < many < 2.2 * few
+
+
+class Counted(float):
+    """A number that counts what is done with it."""
+
+    uses = 0
+
+    def __add__(self, other: float) -> float:
+        Counted.uses += 1
+        return float(self) + float(other)
+
+    __radd__ = __add__
+
+    def __lt__(self, other: float) -> bool:
+        Counted.uses += 1
+        return float(self) < float(other)
+
+    def __eq__(self, other: object) -> bool:
+        Counted.uses += 1
+        return float(self) == other
+
+    __hash__ = float.__hash__
+
+    def as_integer_ratio(self) -> tuple[int, int]:
+        Counted.uses += 1
+        return float(self).as_integer_ratio()
+
+
+@pytest.mark.parametrize("joined", [Joined.SUM, Joined.AVERAGE, Joined.MEDIAN, Joined.PERCENTILE])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_twice_as_many_numbers_are_twice_the_work(
+    joined: Joined, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever share of them a window has: none is looked at again for each that comes or goes."""
+    monkeypatch.setattr(windows, "read_number", Counted)
+
+    def work(count: int) -> int:
+        correlation = Correlation(joined, ("a",), round(share * count), threshold=-1, percentile=90)
+        before = Counted.uses
+        assert window_episodes([make_match(at, "a", counted=f"{at % 7}") for at in range(count)], correlation)
+        return Counted.uses - before
+
+    few, many = work(FEW), work(2 * FEW)
+
+    # Those that are kept in order are found by halving.
+    assert FEW <= few < many < 2.4 * few
+    assert many < 2 * FEW * 2 * FEW.bit_length()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_are_those_of_the_numbers_whatever_came_and_went(seed: int) -> None:
+    """To the last bit, of large and small ones, of texts that are none, and beyond what a number can hold."""
+    dice = random.Random(seed)
+    texts = ["0.1", "-0.1", "1e16", "-1e16", "3", "1e-300", "5e-324", "", "x", "1e308", "nan"]
+    some = dice.sample(texts, dice.randrange(1, len(texts)))
+    matches = [make_match(at, "a", counted=dice.choice(some)) for at in range(60)]
+    for joined in (Joined.SUM, Joined.AVERAGE):
+        window = make_window(Correlation(joined, ("a",), 9))
+        for place, match in enumerate(matches):
+            window.add(match)
+            if place > 9:
+                window.drop(matches[place - 10])
+            inside = [read_number(one.counted) for one in matches[max(0, place - 9) : place + 1]]
+            known = [Fraction(number) for number in inside if number is not None]
+            divisor = 1 if joined is Joined.SUM else len(known)
+
+            assert window.value() == (nearest(sum(known, Fraction()) / divisor) if divisor else None)
+
+
+def nearest(exact: Fraction) -> float:
+    """The number nearest to it; infinite where it is too large for one."""
+    try:
+        return float(exact)
+    except OverflowError:
+        return inf if exact > 0 else -inf
 
 
 NAMES = ("a", "b", "c", "d")

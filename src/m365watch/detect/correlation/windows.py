@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import Counter, deque
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import field
 from typing import Protocol
@@ -13,7 +13,7 @@ from m365watch.detect.condition import ORDERS
 from m365watch.detect.correlation.chains import EPISODE_S_MAX
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.mailboxes import DistinctMailboxes, counts_mailboxes
-from m365watch.detect.correlation.numbers import read_number
+from m365watch.detect.correlation.numbers import number_of, read_number, units_of
 from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.correlation.together import Together
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
@@ -184,33 +184,34 @@ class _Distinct:
 
 @dataclass(slots=True)
 class _Sum:
-    numbers: deque[float] = field(default_factory=deque)
+    """Of the numbers; what is none counts as 0."""
+
+    total: int = 0
+    """In units of which every number is a multiple: what went leaves no trace, as rounding would."""
+    known: int = 0
+    """Of how many numbers."""
 
     def add(self, match: Match) -> None:
+        self._count(match, 1)
+
+    def drop(self, match: Match) -> None:
+        self._count(match, -1)
+
+    def _count(self, match: Match, times: int) -> None:
         number = read_number(match.counted)
-        self.numbers.append(0 if number is None else number)
-
-    def drop(self, match: Match) -> None:  # noqa: ARG002
-        self.numbers.popleft()
-
-    def value(self) -> float:
-        # Summed anew: taking away what was added would leave rounding errors that depend on the order.
-        return sum(self.numbers)
-
-
-@dataclass(slots=True)
-class _Average:
-    numbers: deque[float | None] = field(default_factory=deque)
-
-    def add(self, match: Match) -> None:
-        self.numbers.append(read_number(match.counted))
-
-    def drop(self, match: Match) -> None:  # noqa: ARG002
-        self.numbers.popleft()
+        if number is not None:
+            self.total += times * units_of(number)
+            self.known += times
 
     def value(self) -> float | None:
-        known = [number for number in self.numbers if number is not None]
-        return sum(known) / len(known) if known else None
+        return number_of(self.total)
+
+
+class _Average(_Sum):
+    __slots__ = ()
+
+    def value(self) -> float | None:
+        return number_of(self.total, parts=self.known) if self.known else None
 
 
 @dataclass(slots=True)
@@ -228,7 +229,7 @@ class _Ranked:
     def drop(self, match: Match) -> None:
         number = read_number(match.counted)
         if number is not None:
-            self.ranked.remove(number)
+            del self.ranked[bisect_left(self.ranked, number)]
 
     def value(self) -> float | None:
         if not self.ranked:
