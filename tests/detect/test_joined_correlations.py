@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import AlertException, Exceptions
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import Library
+from m365watch.detect.library import Library, load_packs
+from m365watch.detect.linking import STRETCHES
 from m365watch.detect.portions import Portion
+from m365watch.detect.rule import Expression, Joined, Named
 from m365watch.detect.severity import Severity
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
@@ -24,6 +28,7 @@ from rules import TENANT, alerts_of, load_good, record, rule_text
 
 MINUTE = 60
 HOUR = 3_600
+STRETCH_S = 30 * MINUTE // STRETCHES
 ONE = rule_text({"s": {"Operation": "One"}, "condition": "s"}, name="one")
 TWO = rule_text(
     {"s": {"Operation": "Two"}, "condition": "s"}, name="two", id="5f1c6c0e-7d0b-4a51-9a4e-000000000002"
@@ -74,6 +79,93 @@ def test_the_other_may_come_first_while_many_go_on(tmp_path: Path) -> None:
 
     assert len(told(library, [*ones(*range(0, HOUR, MINUTE)), record(HOUR // 2, Operation="Two")])) == 1
     assert told(library, [*ones(*range(0, HOUR, MINUTE)), record(HOUR, Operation="Two")]) == []
+
+
+THREE = rule_text(
+    {"s": {"Operation": "Three"}, "condition": "s"}, name="three", id="5f1c6c0e-7d0b-4a51-9a4e-000000000003"
+)
+
+
+def in_order(
+    steps: Sequence[str], records: Sequence[tuple[int, str]], *, within_s: int
+) -> list[tuple[int, int, int]]:
+    """Every order of three records, by looking at all of them."""
+    first, middle, last = ([second for second, name in records if name == step] for step in steps)
+    return [
+        (one, two, three)
+        for one in first
+        for three in last
+        if one <= three <= one + within_s
+        for two in middle
+        if one <= two <= three
+    ]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_an_order_is_missed_only_where_a_step_shares_its_stretch(tmp_path: Path, place: int) -> None:
+    """Beside what looks at every record: both ends of each stretch of what goes on are there to be joined."""
+    dice = random.Random(place)
+    names = ["Two", "Three"]
+    names.insert(place, "One")
+    rules = [{"One": "many", "Two": "two", "Three": "three"}[name] for name in names]
+    goes_on = joint("many", "event_count", ["one"], {"gte": 1}, timespan="5m")
+    outer = joint("outer", "temporal_ordered", rules, timespan="30m")
+    library = load_good(tmp_path, ONE, TWO, THREE, goes_on, outer)
+    found = missed = 0
+    for _ in range(300):
+        came = [*["One"] * dice.randrange(2, 30), *dice.choices(("Two", "Three"), k=dice.randrange(2, 5))]
+        apart = [*range(STRETCH_S), *range(28 * MINUTE, 38 * MINUTE)]
+        seconds = sorted(dice.sample(dice.choice([range(10 * MINUTE), range(90 * MINUTE), apart]), len(came)))
+        records = list(zip(seconds, dice.sample(came, len(came)), strict=True))
+        orders = in_order(names, records, within_s=30 * MINUTE)
+        is_told = bool(told(library, [record(second, Operation=name) for second, name in records]))
+        found += is_told
+        if bool(orders) == is_told:
+            continue
+        missed += 1
+
+        assert orders
+        for steps in orders:
+            stretches = [second // STRETCH_S for second in steps]
+            assert len(set(stretches[max(0, place - 1) : place + 2])) == 1
+            assert place == 1 or steps[2] - steps[0] > 30 * MINUTE - STRETCH_S
+    assert min(found, missed) > 0
+
+
+def test_a_middle_step_within_a_sixth_of_the_timespan_may_be_missed(tmp_path: Path) -> None:
+    """Of each stretch of what goes on, the first and the last time are kept, as the docs say."""
+    goes_on = joint("many", "event_count", ["one"], {"gte": 1}, timespan="5m")
+    outer = joint("outer", "temporal_ordered", ["two", "many", "three"], timespan="30m")
+    library = load_good(tmp_path, ONE, TWO, THREE, goes_on, outer)
+
+    def is_found(two: int, *many: int, three: int) -> bool:
+        steps = [record(two, Operation="Two"), record(three, Operation="Three")]
+        return bool(told(library, [*steps, *ones(*many)]))
+
+    assert is_found(60, 100, three=140)
+    assert is_found(60, 0, 100, three=140)
+    assert is_found(60, 100, 200, three=140)
+    assert not is_found(60, 0, 100, 200, three=140)
+    assert is_found(60, 0, 100, 200, three=60 + STRETCH_S)
+
+
+def test_no_order_of_the_packs_has_three_steps() -> None:
+    """So that none of theirs is missed; what adds one thinks of it."""
+    joined = [rule.correlation for rule in load_packs().rules if rule.correlation is not None]
+    ordered = [one for one in joined if one.joined is Joined.ORDERED]
+
+    assert len(ordered) > 8
+    assert {
+        len(one.sources) if one.expression is None else count_steps(one.expression) for one in ordered
+    } == {2}
+
+
+def count_steps(expression: Expression) -> int:
+    """How many records an expression asks for at most."""
+    if isinstance(expression, Named):
+        return 1
+    counts = [count_steps(part) for part in expression.parts]
+    return {"and": sum(counts), "or": max(counts), "not": 0}[expression.operator]
 
 
 def test_what_stops_to_hold_is_not_joined_in_between(tmp_path: Path) -> None:

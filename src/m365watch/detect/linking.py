@@ -76,7 +76,9 @@ def _later(episode: Episode, correlation: Correlation) -> Iterable[int]:
     """Times after the first at which the condition held: enough for what is asked of a timespan.
 
     What happened within a timespan before or after one that is left out did so of one that is not: of each
-    stretch, cut by the clock so that a late record moves none of them, both ends are there.
+    stretch, cut by the clock so that a late record moves none of them, both ends are there. That misses an
+    order of three only where a step beside it lies between these ends: beside a middle step both do, beside
+    the first or last one does, while the whole order takes a timespan less such a stretch at least.
     """
     if correlation.joined in _ONE_NUMBER:
         return ()
