@@ -39,10 +39,12 @@ class Memory:
 
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
+        self.is_full = False
 
     async def note(self, deed: Deed) -> bool:
-        self.deeds.append(deed)
-        return True
+        if not self.is_full:
+            self.deeds.append(deed)
+        return not self.is_full
 
     async def trouble(self) -> str:
         return ""

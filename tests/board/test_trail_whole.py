@@ -105,6 +105,60 @@ def test_a_look_from_elsewhere_is_a_look_of_its_own(tmp_path: Path, sources: Sou
     assert looks == [("/exchange", "192.0.2.7"), ("/panel/exchange/rules", "198.51.100.9")]
 
 
+class Asked:
+    """A panel that somebody asks for by itself, at times that a test says, and its trail."""
+
+    def __init__(self, status: int) -> None:
+        """Each one is answered with `status`."""
+        self.trail, self.clock, self._status = Memory(), FakeClock(), status
+        self._noted = Noted(self._answer, trail=self.trail, clock=self.clock, takes_along=takes_along)
+
+    async def ask(self) -> None:
+        access = Access("ann", Role.VIEWER, tenants=None)
+        scope = {"type": "http", "method": "GET", "path": "/panel/exchange/rules", "query_string": b""}
+        await self._noted(scope | {ACCESS: access, "client": ("192.0.2.7", 1)}, self._receive, self._send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=self._status)(scope, receive, send)
+
+    async def _receive(self) -> Message:
+        return {"type": "http.request"}
+
+    async def _send(self, message: Message) -> None:
+        """Nobody reads it."""
+
+
+@pytest.mark.parametrize(("status", "lines"), [(403, 4), (200, 1)])
+def test_a_refused_panel_is_told_once_a_minute(status: int, lines: int) -> None:
+    """As any other refusal: like a look, it was told once in 15 minutes."""
+    asked = Asked(status)
+
+    async def act() -> None:
+        for _ in range(7):
+            await asked.ask()
+            await asked.clock.advance(30)
+
+    asyncio.run(act())
+
+    assert len(asked.trail.deeds) == lines
+
+
+def test_a_look_that_could_not_be_written_down_is_told_at_the_next_time() -> None:
+    """Of the looks of 15 minutes the first one's line stood for all, also where the disk had not taken it."""
+    asked = Asked(200)
+
+    async def act() -> None:
+        asked.trail.is_full = True
+        await asked.ask()
+        asked.trail.is_full = False
+        await asked.ask()
+        await asked.ask()
+
+    asyncio.run(act())
+
+    assert asked.trail.told() == [("ann", "view", "/panel/exchange/rules")]
+
+
 def test_every_alert_that_was_changed_is_named() -> None:
     """Also of as many as one request changes: 500."""
     alerts = [f"{number:032x}" for number in range(AT_ONCE_MAX)]

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 import structlog
@@ -141,6 +141,13 @@ class NoTrail:
         return self.complaint
 
 
+class _Look(NamedTuple):
+    """A look, or a refusal, that stands for others for a while."""
+
+    key: tuple[str, ...]
+    lasts_s: float
+
+
 class Noted:
     """The application, with a line on the trail for whatever it shows or changes."""
 
@@ -192,7 +199,8 @@ class Noted:
         name = who.name if who else ""
         address = (scope.get("client") or ("", 0))[0]
         session = access.session if access else ""
-        if not action or self._is_told(action, scope["path"], query, (name, address, session)):
+        look = _look_of(action, scope["path"], query, (name, address, session))
+        if not action or self._is_told(look):
             return True
         deed = Deed(
             number=0,
@@ -207,26 +215,36 @@ class Noted:
             query=query,
             says=str(scope.get(_SAYS, ""))[:SAYS_MAX],
         )
-        return await self._trail.note(deed) or action != "export"
+        is_noted = await self._trail.note(deed)
+        if not is_noted and look is not None:
+            self._lately.pop(look.key, None)  # the next one is told
+        return is_noted or action != "export"
 
-    def _is_told(self, action: str, path: str, query: str, who: tuple[str, ...]) -> bool:
+    def _is_told(self, look: _Look | None) -> bool:
         """Whether it is a part of what was noted a moment ago; what is not, is remembered."""
-        if action not in _LOOKS and action != "refused":
+        if look is None:
             return False
-        place = _page_of(path)
-        asked = _asked(query) if action in _LOOKS else ""
-        # Of thousands of long ones a few bytes each are remembered.
-        key = (action, place, hashlib.blake2b(asked.encode(), digest_size=16).hexdigest(), *who)
         now_s = self._clock.now().timestamp()
-        told_s = self._lately.get(key)
-        lasts_s = AGAIN_S if place != path else REFUSED_AGAIN_S if action == "refused" else 0.0
-        if told_s is not None and now_s - told_s < lasts_s:
+        told_s = self._lately.get(look.key)
+        if told_s is not None and now_s - told_s < look.lasts_s:
             return True
-        self._lately[key] = now_s
-        self._lately.move_to_end(key)
+        self._lately[look.key] = now_s
+        self._lately.move_to_end(look.key)
         while len(self._lately) > REMEMBERED_MAX:
             self._lately.popitem(last=False)
         return False
+
+
+def _look_of(action: str, path: str, query: str, who: tuple[str, ...]) -> _Look | None:
+    """What stands for others of its kind on the trail; None for a deed that stands for itself."""
+    if action not in _LOOKS and action != "refused":
+        return None
+    place = _page_of(path)
+    if action == "refused":
+        return _Look((action, place, *who), REFUSED_AGAIN_S)
+    # Of thousands of long ones a few bytes each are remembered.
+    asked = hashlib.blake2b(_asked(query).encode(), digest_size=16).hexdigest()
+    return _Look((action, place, asked, *who), AGAIN_S if place != path else 0.0)
 
 
 def _page_of(path: str) -> str:
