@@ -29,10 +29,12 @@ from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.shapes import Hits
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
-from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES
+from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES, alert_for
+from m365watch.detect.alert import Alert
 from m365watch.detect.desk import set_states
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.output import FILE_NAME
+from m365watch.detect.rule import Rule
 
 BLIND = Access("bob", Role.ADMIN, tenants=None, sees_contents=False)
 CONTENTS = {"subject", "sourcefilename", "filename", "itemname", "destinationfilename", "messagename"}
@@ -159,6 +161,49 @@ def test_no_alert_leaves_the_sources_unseen_to() -> None:
         *("list_alerts", "find_alert", "change_alerts", "list_related")
     }
     assert [name for name, hint in given.items() if re.search(r"\b(KeptAlert|Alert)\b", hint)] == []
+
+
+def told_of(alert: Alert, rule: Rule | None) -> Alert:
+    """The alert as somebody without sight of contents reads it."""
+    rules = {} if rule is None else {rule.id: rule}
+    return alert_for(view_of("range=30d", BLIND), KeptAlert(alert, shown=True), rules).alert
+
+
+def test_what_somebodys_own_rule_repeats_of_a_record_is_withheld(sources: Sources) -> None:
+    """In the title and in what to check, which it may fill with any field; of people it says who it was."""
+    found = asyncio.run(sources.list_alerts(view_of("range=90d")))
+    assert found
+    given = next(one.alert for one in found if one.alert.entity("user"))
+    [known] = [one for one in asyncio.run(sources.list_rules()).values() if one.id == given.rule_id]
+    more = replace(
+        known.extension,
+        headline="{SourceFileName} was sent",
+        check=("Who has read {SourceFileName|ObjectId}?", "Ask {user}.", "Look around."),
+        entity={"user": "UserId", "file": "SourceFileName"},
+    )
+    user = ", ".join(given.named("user"))
+    alert = replace(
+        given, title=f"{HIDDEN} was sent", check=(f"Who has read {HIDDEN}?", f"Ask {user}.", "Look around.")
+    )
+
+    own = told_of(alert, replace(known, extension=more))
+    gone = told_of(alert, None)
+
+    assert own.title == known.title
+    assert own.check == (f"Who has read {EMPTIED}?", f"Ask {user}.", "Look around.")
+    assert HIDDEN not in f"{gone.title} {gone.check}"
+
+
+def test_the_texts_of_our_rules_stay_as_they_are(sources: Sources) -> None:
+    """Their titles have what Microsoft calls an alert; what to check is told, of people with who it was."""
+    seen, blind = (
+        asyncio.run(sources.list_alerts(view_of("range=90d", one))) or [] for one in (EVERYTHING, BLIND)
+    )
+
+    assert [one.alert.title for one in seen] == [one.alert.title for one in blind]
+    assert [len(one.alert.check) for one in seen] == [len(one.alert.check) for one in blind]
+    alike = [one.alert.check == two.alert.check for one, two in zip(seen, blind, strict=True)]
+    assert alike.count(True) > len(alike) / 2
 
 
 def test_who_must_not_see_contents_still_sees_who_did_what(sources: Sources) -> None:

@@ -261,7 +261,13 @@ class Sources:
             if self.has_alerts:
                 raise
             return None
-        return [alert_for(view, one) for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
+        began = [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
+        return await self._seen(view, began)
+
+    async def _seen(self, view: View, found: Sequence[KeptAlert]) -> list[SeenAlert]:
+        """The alerts, as whoever looks may read them."""
+        rules = {} if view.access.sees_contents else await self.list_rules()
+        return [alert_for(view, one, rules) for one in found]
 
     async def kinds_of_evidence(self, view: View, alerts: Sequence[KeptAlert]) -> Mapping[Key, RecordKind]:
         """What is known of the records that such alerts rest on; those of others may be among it.
@@ -315,7 +321,7 @@ class Sources:
             if self.has_alerts:
                 raise
             return None
-        return alert_for(view, kept) if view.sees(kept.alert.tenant) else None
+        return next(iter(await self._seen(view, [kept]))) if view.sees(kept.alert.tenant) else None
 
     async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:
         """What analysts have made of an alert that `find_alert` has found, the first change first."""
@@ -326,7 +332,7 @@ class Sources:
         """The alerts that share records with such an alert, the earliest first. Raises: OutputUnusable."""
         assert view.sees(kept.alert.tenant)  # noqa: S101
         found = await asyncio.to_thread(find_related, self._alert_file, kept.alert)
-        return [alert_for(view, one) for one in found]
+        return await self._seen(view, found)
 
     async def list_told(self, view: View, kept: KeptAlert) -> list[WhoKnows]:
         """Who was told of such an alert."""
@@ -381,7 +387,7 @@ class Sources:
             at_ms=ms_of(view.now),
         )
         await asyncio.to_thread(bring_by_hand, self.settings, clock=self.clock)
-        return [alert_for(view, one) for one in changed]
+        return await self._seen(view, changed)
 
     async def list_rules(self) -> Mapping[str, Rule]:
         """The rules by their ids, read again when their files have changed."""

@@ -8,7 +8,7 @@ what is in a text either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NewType
 
@@ -18,6 +18,7 @@ from m365watch.board.shapes import RecordLine
 from m365watch.board.view import View
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import KeptAlert
+from m365watch.detect.rule import Rule, fill_placeholders, list_placeholders
 from m365watch.lake.trail import Deed
 
 SHOWN_NAMES = (
@@ -66,6 +67,9 @@ SHOWN_ENTITIES = frozenset(
 WITHHELD = "What its records say is withheld from you; the rule says below what it looks for."
 
 EMPTIED = "withheld"
+GONE = "An alert of a rule that is no longer there"
+_SHOWN_IN_TITLES = frozenset({*SHOWN_NAMES, "Name", "AlertDisplayName"})
+"""Of what Microsoft tells: how it has called an alert is no content."""
 NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
 
 _TEXT = r'(?:[^"\\]|\\.)*'
@@ -139,11 +143,11 @@ SeenAlert = NewType("SeenAlert", KeptAlert)
 """An alert as whoever looks may read it: only such ones leave the sources."""
 
 
-def alert_for(view: View, kept: KeptAlert) -> SeenAlert:
-    """The alert, as whoever looks may read it."""
-    return SeenAlert(
-        kept if view.access.sees_contents else replace(kept, alert=_without_contents(kept.alert))
-    )
+def alert_for(view: View, kept: KeptAlert, rules: Mapping[str, Rule]) -> SeenAlert:
+    """The alert, as whoever looks may read it; `rules` by their ids, which say what its texts repeat."""
+    if view.access.sees_contents:
+        return SeenAlert(kept)
+    return SeenAlert(replace(kept, alert=_without_contents(kept.alert, rules.get(kept.alert.rule_id))))
 
 
 def deed_for(view: View, deed: Deed) -> Deed:
@@ -153,6 +157,17 @@ def deed_for(view: View, deed: Deed) -> Deed:
     return structs.replace(deed, query=EMPTIED)
 
 
-def _without_contents(alert: Alert) -> Alert:
+def _without_contents(alert: Alert, rule: Rule | None) -> Alert:
     entities = tuple((kind, value) for kind, value in alert.entities if kind in SHOWN_ENTITIES)
-    return replace(alert, entities=entities, explanation=WITHHELD, group=(), notes=())
+    bare = replace(alert, entities=entities, explanation=WITHHELD, group=(), notes=())
+    if rule is None:  # it is gone: nobody knows what of its texts were values of records
+        return replace(bare, title=GONE, check=(EMPTIED,) if alert.check else ())
+    named = list_placeholders([rule.extension.headline])
+    title = alert.title if _SHOWN_IN_TITLES.issuperset(named) else rule.title
+    values = dict.fromkeys(rule.placeholders, EMPTIED)
+    for kind, field in rule.extension.entity.items():
+        if kind in SHOWN_ENTITIES:
+            values[kind] = values[field] = ", ".join(alert.named(kind))
+    return replace(
+        bare, title=title, check=tuple(fill_placeholders(one, values) for one in rule.extension.check)
+    )
