@@ -9,10 +9,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from m365watch.lake.rollups import keeping, notes
 from m365watch.lake.rollups.facts import ACTIVITY, KEPT, Rollup, Slice
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import (
     FOLDER,
+    FORMAT,
     NOTE,
     REST_S,
     days_kept,
@@ -155,6 +157,28 @@ def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
     drop_stale(tmp_path)
     assert read_week(tmp_path, monday) is None
     assert not week.folder.exists()
+
+
+def test_a_week_of_another_format_is_added_up_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its days were counted by then is not what they are counted by now."""
+    append(tmp_path, 1)
+    [day] = files_by_day(tmp_path)
+    later = [make_record(number).replace(b"2026-11-17", b"2026-11-24") for number in range(10)]
+    AuditWriter(tmp_path, app_id="m365watch/lake/test").append(
+        make_batch(2, [make_part(later, outputs=["lake"], blob=2)])
+    )
+    with monkeypatch.context() as before:
+        for module in (keeping, notes):
+            before.setattr(module, "FORMAT", FORMAT - 1)
+        keep_rollups(tmp_path)
+    old = read_week(tmp_path, monday_of(day))
+    keep_rollups(tmp_path)
+    new = read_week(tmp_path, monday_of(day))
+    assert old is not None
+    assert new is not None
+
+    assert not old.is_of(days_kept(tmp_path, monday_of(day)))
+    assert new.is_of(days_kept(tmp_path, monday_of(day)))
 
 
 def test_of_this_week_those_days_are_added_up_that_are_over(tmp_path: Path) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from asking import ask, view_of
+from m365watch.board.lake_reader import FactsReader
 from m365watch.board.marks import alerts_by_record, list_changes
 from m365watch.board.name_memory import NameMemory
 from m365watch.board.pages.sharepoint import shared_by, sharing, sites
 from m365watch.board.planning import Query
 from m365watch.board.queries import sharepoint
+from m365watch.board.queries.counting import added
 from m365watch.board.serving import Board
 from m365watch.board.shapes import Grid, Several
 from m365watch.board.sources import Sources
 from m365watch.board.spelling import spell_sites
 from m365watch.lake.reader import LakeReader
+from m365watch.lake.rollups.keeping import keep_rollups
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part, make_record
 
 
 def shared(target: str, kind: str, operation: str = "SharingSet") -> tuple[str, str]:
@@ -36,6 +44,41 @@ def test_who_is_outside_stands_out() -> None:
     assert shared("eve_y#EXT#@x", "Member")[1] == "medium"
     assert shared("SharingLinks.1.AnonymousEdit.2", "SharePointGroup") == ("anybody", "high")
     assert shared("", "", "AnonymousLinkUsed") == ("anybody", "high")
+
+
+def record_of(number: int, operation: str, target: str, file: str = "a.docx") -> bytes:
+    """A record of sharing."""
+    told = {"Operation": operation, "RecordType": 14, "Workload": "SharePoint", "SourceFileName": file}
+    whom = {"TargetUserOrGroupName": target, "TargetUserOrGroupType": "SharePointGroup"}
+    return json.dumps(json.loads(make_record(number)) | told | whom).encode()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_link_is_counted_once_and_no_name_of_a_file_is_one(
+    sources: Sources, tmp_path: Path, is_kept: bool
+) -> None:
+    """Beside a link that is made a SharingSet says the same, and a file may be called Anonymous."""
+    records = [
+        record_of(1, "AnonymousLinkCreated", ""),
+        record_of(2, "SharingSet", "SharingLinks.1.AnonymousEdit.2"),
+        record_of(3, "AnonymousLinkUsed", ""),
+        record_of(4, "AnonymousLinkRemoved", ""),
+        record_of(5, "SharingSet", "Staff", "Anonymous feedback.docx"),
+    ]
+    lake = tmp_path / "lake"
+    AuditWriter(lake, app_id="x").append(make_batch(1, [make_part(records, outputs=["lake"])]))
+    if is_kept:
+        keep_rollups(lake)
+    there = replace(sources, facts=FactsReader(lake))
+    view = view_of("from=2026-11-10T00:00&to=2026-11-24T00:00")
+
+    [guests, links, is_open, shared, *_] = added(
+        asyncio.run(there.ask(view, sharepoint.COUNTS.query)), len(sharepoint.COUNTS.conditions)
+    )
+    assert there.facts is not None
+    there.facts.close()
+
+    assert (guests, links, is_open, shared) == (0, 2, 4, 5)
 
 
 def test_what_stays_inside_is_shown_when_asked_for(sources: Sources) -> None:
@@ -98,7 +141,7 @@ def test_older_links_are_not_asked_for_where_they_fill_the_table(sources: Source
             return []
 
     for anonymous, outside in ((3, 9), (250, 400), (0, 400)):
-        counting = cast("Sources", Counting(0, anonymous, 0, outside, 0, 0))
+        counting = cast("Sources", Counting(0, 0, anonymous, 0, outside, 0, 0))
         asyncio.run(list_changes(view_of(), counting, sharepoint.SHARING_OUTSIDE))
 
     newest, worst = sharepoint.SHARING_OUTSIDE.newest, sharepoint.SHARING_OUTSIDE.marked

@@ -54,7 +54,9 @@ async def figures(view: View, sources: Sources) -> Shape:
             Tile("Downloads", short(downloads), "synchronised ones too"),
             Tile("Uploads", short(uploads)),
             Tile("Shared with guests", short(guests), tone="medium" if guests else ""),
-            Tile("Anonymous links", short(anonymous), "made or used", tone="high" if anonymous else ""),
+            Tile(
+                "Anonymous links", short(anonymous), "made, changed or used", tone="high" if anonymous else ""
+            ),
             Tile("Deletions", short(deletions)),
             Tile("Malware", short(malware), tone="critical" if malware else ""),
         ]

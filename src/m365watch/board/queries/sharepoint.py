@@ -35,15 +35,16 @@ _IS_GUARD = (
     "regexp_matches(lower(operation), '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
     f" AND {IN_SITES}"
 )
-FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {IS_ANONYMOUS}")
+_IS_LINK = "regexp_matches(lower(operation), '^anonymouslink(created|updated|used)$')"
+"""One record of a link for anybody: beside it stands a SharingSet that says so as well."""
+FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {_IS_LINK}")
+_IS_OPEN = f"{IS_SHARING} AND {IS_ANONYMOUS}"
 _IS_MALWARE = f"starts_with(lower(operation), 'filemalware') AND {IN_SITES}"
-COUNTS = Sieve((*FIGURES_SHARED, IS_SHARING, _IS_OUTSIDE, _IS_GUARD, _IS_MALWARE), of=CHANGES)
+COUNTS = Sieve((*FIGURES_SHARED, _IS_OPEN, IS_SHARING, _IS_OUTSIDE, _IS_GUARD, _IS_MALWARE), of=CHANGES)
 """How much is shared, and how many changes there are of what guards it."""
 
 
-SHARING, SHARING_OUTSIDE = (
-    changes_of(one, COUNTS, worst=FIGURES_SHARED[1]) for one in (IS_SHARING, _IS_OUTSIDE)
-)
+SHARING, SHARING_OUTSIDE = (changes_of(one, COUNTS, worst=_IS_OPEN) for one in (IS_SHARING, _IS_OUTSIDE))
 GUARDING = changes_of(_IS_GUARD, COUNTS, worst=_IS_MALWARE)
 SPARKS = Query(
     f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",

@@ -276,7 +276,7 @@ CHANGES = Rollup(
         "object": "coalesce(object_id, '')",
         "record": "id",
         "guest": (f"lower({_told(1)}) IN ('guest', 'partner') OR contains(lower({_told(2)}), '#ext#')"),
-        "anonymous": "starts_with(lower(operation), 'anonymouslink') OR contains(raw, 'Anonymous')",
+        "anonymous": f"starts_with(lower(operation), 'anonymouslink') OR contains({_told(2)}, '.Anonymous')",
         "domain": f"regexp_extract(replace(lower({_told(2)}), '#ext#', ''), '[@_]([^@_]+)$', 1)",
         "forwards": (
             "regexp_matches(raw, '\"(Forwarding(Smtp)?Address|DeliverToMailboxAndForward|AutoForwardEnabled"

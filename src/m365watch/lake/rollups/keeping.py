@@ -210,7 +210,9 @@ def _write(
 
 
 def _tag(names: Iterable[str]) -> str:
-    return hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
+    """Another for every set of names, and in every format: a week is the sum of days of its own alone."""
+    told = "\n".join([str(FORMAT), *sorted(names)])
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 12
-"""Changes with the columns: rollups of another format do not count."""
+FORMAT = 13
+"""Changes with the columns and what they are made of: rollups of another format do not count."""
 NOTE = "note.json"
 REST_S = 3_600
 """A day that has been as it is for so long is added to its week: late records come one after the other."""
