@@ -197,7 +197,7 @@ async def serve_board(
     server = _Server(config, tell)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
-    turning = asyncio.create_task(_follow_lake(sources, readers, clock))
+    turning = asyncio.create_task(_follow_lake(sources, readers.open, clock))
     keeping = asyncio.create_task(_keep_rollups(sources, clock, rests))
     stopping = asyncio.create_task(_stop_when(stop, server))
     shipping = asyncio.create_task(trail.run()) if isinstance(trail, KeptTrail) else None
@@ -337,11 +337,21 @@ class _Readers:
             one.close()
 
 
-async def _follow_lake(sources: Sources, readers: _Readers, clock: Clock) -> None:
-    """Show the lake of the configuration as it is by now."""
+async def _follow_lake(sources: Sources, open_reader: Callable[[Path], FactsReader], clock: Clock) -> None:
+    """Show the lake of the configuration as it is by now; what fails is tried again."""
+    told = ""
     while True:
         await clock.sleep(LAKE_EVERY_S)
-        await follow_lake(sources, readers.open)
+        try:
+            await follow_lake(sources, open_reader)
+            told = ""
+        except Exception as error:  # noqa: BLE001 - the pages go on with the lake that they show
+            if (why := str(error)) != told:
+                told = why
+                _log.warning(
+                    f"board: the lake of the configuration cannot be shown: {why};"
+                    f" the pages go on with the one before, and it is tried again every {LAKE_EVERY_S:g} s"
+                )
 
 
 async def _keep_rollups(sources: Sources, clock: Clock, rests: Rests) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 from ports import kept_port
+from structlog.testing import capture_logs
 
 import m365watch.boarding
 import m365watch.tenancy.watching
@@ -22,12 +23,13 @@ from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.serving import Listening
 from m365watch.board.sources import Sources
-from m365watch.boarding import serve_board
+from m365watch.boarding import LAKE_EVERY_S, _follow_lake, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.lost_commits import LAKE_GONE
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.testing.clock import FakeClock
 
 VIEW = view_of("range=30d")
 MONTH = DeedsAsked(start=VIEW.now.replace(year=2020), end=VIEW.now.replace(year=VIEW.now.year + 1))
@@ -116,6 +118,58 @@ def test_a_lake_that_holds_nothing_yet_waits_until_it_does(place: Place) -> None
         return before, meanwhile, await count(sources)
 
     assert len(set(asyncio.run(act()))) == 1
+
+
+@pytest.mark.parametrize("wrong", ["file", "n" * 300], ids=["file", "too long"])
+def test_a_lake_that_cannot_be_looked_at_ends_no_following(place: Place, wrong: str) -> None:
+    """A folder that the system refuses waits like one that holds nothing: the next one is followed to."""
+    sources = sources_of(place.file)
+    (place.folder / "file").mkdir()
+    (place.folder / "file" / AUDIT).write_bytes(b"no table")
+
+    async def act() -> None:
+        place.name(wrong, "other")
+        await follow(sources)
+        assert sources.lake == place.lake
+        good = place.name("good", "other")
+        shutil.copytree(place.lake / AUDIT, good / AUDIT)
+        await follow(sources)
+        assert sources.lake == good
+
+    asyncio.run(act())
+
+
+def test_whatever_fails_while_the_lake_is_followed_is_told_once_and_tried_again(
+    place: Place,
+) -> None:
+    """The board goes on with the lake that it shows, and with the other one as soon as that can be."""
+    sources = sources_of(place.file)
+    clock = FakeClock()
+    tries: list[Path] = []
+
+    def open_reader(lake: Path) -> FactsReader:
+        tries.append(lake)
+        if len(tries) <= 3:
+            raise OSError(23, "too many open files")
+        return FactsReader(lake)
+
+    async def act() -> None:
+        new = place.name("new", "other")
+        shutil.copytree(place.lake / AUDIT, new / AUDIT)
+        await sources.take_up()
+        turning = asyncio.create_task(_follow_lake(sources, open_reader, clock))
+        while sources.lake != new:
+            assert not turning.done()
+            await clock.advance(LAKE_EVERY_S)
+            await asyncio.sleep(0.005)
+        turning.cancel()
+
+    with capture_logs() as logged:
+        asyncio.run(asyncio.wait_for(act(), PATIENCE_S))
+
+    assert [one["event"].count("too many open files") for one in logged if one["log_level"] == "warning"] == [
+        1
+    ]
 
 
 def test_a_lake_that_is_taken_out_is_shown_as_before(place: Place) -> None:

@@ -174,7 +174,7 @@ def test_what_somebodys_own_rule_repeats_of_a_record_is_withheld(sources: Source
     found = asyncio.run(sources.list_alerts(view_of("range=90d")))
     assert found
     given = next(one.alert for one in found if one.alert.entity("user"))
-    [known] = [one for one in asyncio.run(sources.list_rules()).values() if one.id == given.rule_id]
+    known = asyncio.run(sources.list_rules())[given.rule_id]
     more = replace(
         known.extension,
         headline="{SourceFileName} was sent",
@@ -196,10 +196,10 @@ def test_what_somebodys_own_rule_repeats_of_a_record_is_withheld(sources: Source
 
 def test_the_texts_of_our_rules_stay_as_they_are(sources: Sources) -> None:
     """Their titles have what Microsoft calls an alert; what to check is told, of people with who it was."""
-    seen, blind = (
-        asyncio.run(sources.list_alerts(view_of("range=90d", one))) or [] for one in (EVERYTHING, BLIND)
-    )
+    lists = [asyncio.run(sources.list_alerts(view_of("range=90d", one))) for one in (EVERYTHING, BLIND)]
+    seen, blind = (one or [] for one in lists)
 
+    assert seen
     assert [one.alert.title for one in seen] == [one.alert.title for one in blind]
     assert [len(one.alert.check) for one in seen] == [len(one.alert.check) for one in blind]
     alike = [one.alert.check == two.alert.check for one, two in zip(seen, blind, strict=True)]

@@ -31,5 +31,5 @@ def _holds_records(lake: Path) -> bool:
     try:
         table = open_table(lake, AUDIT_TABLE)
         return table is not None and bool(list_files(table))
-    except LakeUnusable:
+    except (LakeUnusable, OSError):  # of another user's, of a disk that is gone, of a name that none can have
         return False
