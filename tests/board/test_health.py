@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -299,14 +300,24 @@ def test_a_lake_that_goes_while_it_is_read_is_told_too(sources: Sources, tmp_pat
 
 
 def test_the_spread_counts_what_status_counts(sources: Sources) -> None:
-    """Every blob that was delivered in these two days is in one bar."""
-    book = read_latency(sources.settings)
+    """Every blob that was delivered in these two days is in one bar, however many outputs have it."""
+    book = [(key, one) for key, one in read_latency(sources.settings) if key.step is Step.ALL]
+    by_output = Counter[str]()
+    for key, one in book:
+        by_output[key.output] += one.ever.count
 
     spread = asyncio.run(health_delivery.spread(view_of(), sources))
+    steps = asyncio.run(health_delivery.latency(view_of(), sources))
 
     assert isinstance(spread, Ranking)
-    assert sum(one.count for one in spread.rows) == spread.total
-    assert spread.total == sum(one.ever.count for key, one in book if key.step is Step.ALL) > 0
+    assert isinstance(steps, Grid)
+    assert len(by_output) == 2
+    assert sum(one.count for one in spread.rows) == spread.total == max(by_output.values()) > 0
+    [exchange] = [row for row in steps.rows if row[0].text.startswith("The whole way of Exchange")]
+    assert exchange[-1].sorts in {
+        sum(one.ever.count for key, one in book if (key.workload, key.output) == ("Exchange", output))
+        for output in by_output
+    }
 
 
 def test_whose_scope_is_narrow_sees_no_output(troubled: Sources) -> None:

@@ -199,10 +199,10 @@ PAGE = Page(
         ),
         Panel(
             "spread",
-            "Records by the time they take",
+            "Blobs by the time they take",
             health_delivery.spread,
             width=5,
-            says="The whole way, from what happened to what an output has; today and yesterday.",
+            says="The whole way, from what happened to what one output has; today and yesterday.",
             tall="chart",
         ),
         Panel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from m365watch.board.ledger_reader import (
@@ -57,11 +58,12 @@ async def latency(view: View, sources: Sources) -> Shape:
         return Grid((), (), empty=_no_latency(view, sources, is_new=found is None))
     steps = _merged(found, lambda key: f"{_STEPS[key.step]}{f' by {key.output}' if key.output else ''}")
     names = [name for words in _STEPS.values() for name in sorted(steps) if name.startswith(words)]
-    workloads = _merged(_whole(found), lambda key: workload_words(key.workload) or key.content_type)
+    output, ways = _whole(found)
+    workloads = _merged(ways, lambda key: workload_words(key.workload) or key.content_type)
     busiest = sorted(workloads.items(), key=lambda one: (-one[1].count, one[0]))[:WORKLOADS_MAX]
     headings = ("Step", "Median", "95 %", "Longest", "Counted")
     rows = [(name, steps[name]) for name in names]
-    rows += [(f"The whole way of {name}", one) for name, one in busiest]
+    rows += [(f"The whole way of {name} by {output}", one) for name, one in busiest]
     return Grid(
         [Heading(one, numeric=place > 0) for place, one in enumerate(headings)],
         [_span_row(name, one) for name, one in rows],
@@ -72,7 +74,7 @@ async def latency(view: View, sources: Sources) -> Shape:
 async def spread(view: View, sources: Sources) -> Shape:
     """How many took how long on the whole way, from the first bucket that has any to the last."""
     known = await list_latency(view, sources)
-    found = _whole(known or {})
+    output, found = _whole(known or {})
     if not found:
         return Ranking("", (), 0, empty=_no_latency(view, sources, is_new=known is None))
     histogram = _merged(found, lambda _: "")[""]
@@ -84,7 +86,7 @@ async def spread(view: View, sources: Sources) -> Shape:
         )
         for place in range(full[0], full[-1] + 1)
     ]
-    return Ranking("", rows, histogram.count)
+    return Ranking(f"by {output}", rows, histogram.count)
 
 
 def _no_latency(view: View, sources: Sources, *, is_new: bool) -> Empty:
@@ -92,8 +94,14 @@ def _no_latency(view: View, sources: Sources, *, is_new: bool) -> Empty:
     return no_ledger(view, sources) if is_new else Empty("Nothing was delivered today or yesterday.", then)
 
 
-def _whole(found: Mapping[SeriesKey, Histogram]) -> dict[SeriesKey, Histogram]:
-    return {key: one for key, one in found.items() if key.step is Step.ALL}
+def _whole(found: Mapping[SeriesKey, Histogram]) -> tuple[str, dict[SeriesKey, Histogram]]:
+    """The output that got the most blobs, and their whole way to it: others got the same ones again."""
+    ways = {key: one for key, one in found.items() if key.step is Step.ALL}
+    counts = Counter[str]()
+    for key, one in ways.items():
+        counts[key.output] += one.count
+    most = min(counts, key=lambda name: (-counts[name], name == DETECTIONS, name), default="")
+    return most, {key: one for key, one in ways.items() if key.output == most}
 
 
 def _merged(
