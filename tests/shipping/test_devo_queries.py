@@ -30,7 +30,7 @@ KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozen
 
 
 CUT = "the same while people of an office mistype their passwords for an hour and a half"
-"""A spray of 200 seconds whose first password of 21 is tried a second before half past ten."""
+"""A spray of 200 seconds whose first password of 21 is tried nine seconds before half past ten."""
 UNFOUND = {
     "i02_distributed_spray": {CUT},
     "b05_many_mailboxes_forward_to_one": {
