@@ -15,14 +15,17 @@ from typing import Any
 
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
+from m365watch.detect.desk import opened
 from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
 from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
+from m365watch.detect.shelving import number_brought
 from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
-from m365watch.errors import LakeUnusable, LedgerUnusable, SettingsRefused
+from m365watch.errors import LakeUnusable, LedgerUnusable, OutputUnusable, SettingsRefused
 from m365watch.instants import ms_of
+from m365watch.lake.alerts import alerts_app_id
 from m365watch.lake.causes import cause_of
-from m365watch.lake.checking import Account, Checked, check_account, check_lake, last_batch_of
+from m365watch.lake.checking import Account, Checked, check_account, check_alerts, check_lake, last_batch_of
 from m365watch.lake.erased import FOLDER as MARKS_FOLDER
 from m365watch.lake.erased import KEPT, drop_old_marks
 from m365watch.lake.erasing_note import Asked, unfinished
@@ -142,6 +145,7 @@ def check_whole_lake(
     One that is gone is a problem like others, and its other tables are looked at.
     """
     app_id = app_id_of(lake.name, settings.collector_name)
+    brought = _alerts_brought(settings, lake)
     path = settings.state_directory / LEDGER_FILE
     with _named(lake):
         # The ledger first and last: beside a running collector both only grow, and the lake is ahead.
@@ -156,11 +160,20 @@ def check_whole_lake(
         found = check_lake(
             lake.directory, reads_all=reads_all, progress=progress, is_acknowledged=is_acknowledged
         )
+    check_alerts(found, lake.directory, alerts_app_id(lake.name, settings.collector_name), brought=brought)
     if before is None or after is None:
         found.add(f"{path}: the ledger cannot be read, so that batches were not compared")
     elif in_lake is not None and standing is Standing.THERE:
         check_account(found, Account(app_id, before[0], after[1]), in_lake=in_lake)
     return found
+
+
+def _alerts_brought(settings: Settings, lake: LakeSettings) -> int:
+    try:
+        with opened(settings.state_directory / DETECTIONS_FILE) as state:
+            return max(number_brought(state, lake.name), 0)
+    except OutputUnusable:
+        return 0
 
 
 def _account(path: Path, output: str) -> tuple[int, int] | None:

@@ -15,15 +15,22 @@ from typer.testing import CliRunner, Result
 from lake_place import WRITER_ID, LakePlace
 from m365watch.cli.program import app
 from m365watch.clock import SystemClock
+from m365watch.detect.kept import KeptAlert
+from m365watch.detect.output import FILE_NAME as ALERTS_FILE
+from m365watch.detect.shelving import Shelving
+from m365watch.detect.state import DetectionState
 from m365watch.errors import LakeMissing, LakeUnusable, OutputUnusable
+from m365watch.lake.alerts import AlertShelf, read_alerts
+from m365watch.lake.commits import commit_path
 from m365watch.lake.lost_commits import LAKE_GONE
-from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE
+from m365watch.lake.schema import ALERTS, AUDIT_TABLE, NOTICE_TABLE
 from m365watch.lake.trying import try_table
 from m365watch.lake.unsound import BACK_FIX, LAKE_BACK
 from m365watch.lake.writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake import app_id_of
 from m365watch.testing.batches import TENANT, make_records, make_simple_batch
+from test_alerts_table import NOON, alert_of
 
 NO_COMMIT = "audit/_delta_log has no commit, but files of records lie beside it"
 LOSSES = {"log": (NO_COMMIT, BACK_FIX), "folder": (LAKE_GONE, LAKE_BACK), "table": (LAKE_GONE, LAKE_BACK)}
@@ -128,6 +135,35 @@ def test_a_lake_that_is_new_is_called_new(place: Path) -> None:
     assert isinstance(call(place, "search").exception, LakeMissing)
     assert isinstance(call(place, "lake", "check").exception, LakeMissing)
     assert isinstance(call(place, "query", "SELECT * FROM audit").exception, LakeMissing)
+
+
+def bring_alerts(place: Path) -> None:
+    """Let the one alert that there is be in the lake, as a start does."""
+    shelf = AlertShelf("lake", place / "lake", writer=WRITER_ID, clock=SystemClock(), takes=lambda _: True)
+    state = DetectionState(place / "state" / ALERTS_FILE)
+    if not state.alerts.list(since_ms=0, most=1):
+        with state.transaction():
+            state.alerts.put(KeptAlert(alert_of(1), shown=True))
+            state.lake_due.mark(alert_of(1).id, first_at_ms=alert_of(1).first_at_ms)
+    assert Shelving(state, [shelf]).bring().is_done
+    state.close()
+
+
+def test_alerts_whose_last_commit_is_empty_are_missed(place: Path) -> None:
+    """Nothing was said to be wrong with a table without its alerts."""
+    bring_alerts(place)
+    assert json.loads(call(place, "lake", "check", "--json").stdout)["problems"] == []
+    commit_path(place / "lake" / ALERTS, 1).write_bytes(b"")
+
+    [problem] = json.loads(call(place, "lake", "check", "--json").stdout)["problems"]
+
+    assert problem == (
+        f"alerts/_delta_log/{1:020}.json: is empty, and what it brought there is missing:"
+        " the next start of `m365watch run` brings all alerts there again"
+    )
+    bring_alerts(place)
+    assert len(list(read_alerts(place / "lake", since=NOON))) == 1
+    assert json.loads(call(place, "lake", "check", "--json").stdout)["problems"] == []
 
 
 def test_a_table_besides_that_has_lost_its_log_is_named(place: Path) -> None:

@@ -49,6 +49,15 @@ class Brought(NamedTuple):
     """Whether nothing is left: else a lake was busy, or there was much."""
 
 
+def number_brought(state: DetectionState, name: str) -> int:
+    """Up to which number the shelf of that name has been brought all; `NOTHING` for one that has nothing."""
+    return int(state.read(_key(name)) or NOTHING)
+
+
+def _key(name: str) -> str:
+    return f"lake {name}"
+
+
 class Shelving:
     """Brings what is due of one file of detections to its shelves."""
 
@@ -94,15 +103,15 @@ class Shelving:
         with self._state.transaction():
             number = self._state.lake_due.newest()
             self._state.lake_due.mark_all()
-            self._state.write(f"lake {shelf.name}", str(number))
+            self._state.write(_key(shelf.name), str(number))
         return number
 
     def _known_of(self, shelf: Shelf) -> int:
-        return int(self._state.read(f"lake {shelf.name}") or NOTHING)
+        return number_brought(self._state, shelf.name)
 
     def _write(self, shelf: Shelf, number: int) -> None:
         with self._state.transaction():
-            self._state.write(f"lake {shelf.name}", str(number))
+            self._state.write(_key(shelf.name), str(number))
 
     def _forget(self, *, until: int) -> None:
         with self._state.transaction():

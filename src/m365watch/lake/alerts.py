@@ -36,6 +36,11 @@ ROWS_READ_MAX = 100_000
 """Alerts that are read back at most, the latest ones."""
 
 
+def alerts_app_id(name: str, writer: str) -> str:
+    """Under which the table keeps the number of the last change that a collector brought."""
+    return f"m365watch/alerts/{name}/{writer}"
+
+
 class AlertShelf:
     """Table `alerts` of the lake below `directory`, written by one collector among others."""
 
@@ -46,7 +51,7 @@ class AlertShelf:
         self.name = name
         self.takes = takes
         self._directory = directory
-        self._app_id = f"m365watch/alerts/{name}/{writer}"
+        self._app_id = alerts_app_id(name, writer)
         self._clock = clock
 
     def last_number(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deltalake import DeltaTable
 
 from m365watch.durable import size_of
 from m365watch.lake.arrow import pq
+from m365watch.lake.commits import commit_path
 from m365watch.lake.erasing_note import unfinished
 from m365watch.lake.files import (
     ROWS_PER_CHUNK,
@@ -22,7 +24,7 @@ from m365watch.lake.files import (
 from m365watch.lake.following import list_lost_batches
 from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.rollups.checking import rollup_problems
-from m365watch.lake.schema import AUDIT, PARTITION, TABLES, TableShape
+from m365watch.lake.schema import ALERTS, AUDIT, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
 from m365watch.lake.unsound import (
     back_fix,
@@ -102,6 +104,24 @@ def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
             f"the lake ends with batch {in_lake}, but the ledger has numbered none after"
             f" {account.newest_batch}: put back the state directory that belongs to this lake"
         )
+
+
+def check_alerts(found: Checked, lake: Path, app_id: str, *, brought: int) -> None:
+    """Look whether table `alerts` has the change of that number, which the file of detections knows there.
+
+    An older one with a whole log is none that was lost: some changes leave nothing to be written.
+    """
+    table = lake / ALERTS
+    if not brought or standing_of(table) is not Standing.THERE:
+        return
+    with suppress(*WRITE_FAILURES):  # Of a log that cannot be read is told already.
+        opened = DeltaTable(table)
+        commit = commit_path(table, opened.version())
+        if (opened.transaction_version(app_id) or 0) < brought and not size_of(commit):
+            found.add(
+                f"{commit.relative_to(lake)}: is empty, and what it brought there is missing:"
+                " the next start of `m365watch run` brings all alerts there again"
+            )
 
 
 def check_lake(lake: Path, *, reads_all: bool, progress: Progress, is_acknowledged: bool = False) -> Checked:
