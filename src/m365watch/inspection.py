@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m365watch.clock import SystemClock
 from m365watch.completeness.account import FeedAudit
@@ -61,6 +61,9 @@ from m365watch.progress import RunProgress
 from m365watch.tenancy.note import ConfigurationNote, configuration_note
 from m365watch.tenancy.standing import LedgerSays, TenantStanding, judge_tenants
 
+if TYPE_CHECKING:
+    from m365watch.lake.unsound import Cause
+
 
 def read_status(settings: Settings) -> RunProgress:
     """The figures of every feed, from the ledger alone; works beside a running collector.
@@ -107,6 +110,40 @@ def refuse_lost_lake(settings: Settings, lake: Path) -> None:
     except LakeUnusable:
         return
     is_made(lake / AUDIT, is_acknowledged=has_had_records(settings, lake))
+
+
+def acknowledged_in(settings: Settings, lake: Path) -> dict[str, int]:
+    """By the names under which the lake keeps it, the last batch that the ledger has delivered there.
+
+    Nothing of a lake that is no output any more, or without a ledger.
+    """
+    from m365watch.outputs.lake import app_id_of
+
+    outputs = [one for one in settings.outputs if isinstance(one, LakeSettings) and one.directory == lake]
+    try:
+        with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
+            return {
+                app_id_of(one.name, settings.collector_name): last_batch(connection, one.name)
+                for one in outputs
+            }
+    except LedgerUnusable:
+        return {}
+
+
+def fault_of_lake(settings: Settings, lake: Path) -> Cause | None:
+    """What is wrong with the logs of a lake: a batch is missing, or one cannot be read.
+
+    None too where this user may not see that, which whoever opens it says.
+    """
+    from m365watch.lake.files import missing_batch
+    from m365watch.lake.unsound import Cause
+
+    try:
+        return missing_batch(lake, acknowledged_in(settings, lake))
+    except LakeUnusable as error:
+        return Cause(error.what, error.fix or "")
+    except OSError:
+        return None
 
 
 def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:

@@ -22,6 +22,7 @@ from m365watch.detect.shelving import number_brought
 from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
 from m365watch.errors import LakeUnusable, LedgerUnusable, OutputUnusable, SettingsRefused
+from m365watch.inspection import acknowledged_in
 from m365watch.instants import ms_of
 from m365watch.lake.alerts import alerts_app_id
 from m365watch.lake.causes import cause_of
@@ -81,15 +82,9 @@ def _held(settings: Settings, lake: LakeSettings, clock: Clock) -> Iterator[Path
     """
     with _named(lake):
         require_lake(lake.directory)
-        acknowledged = _acknowledged(settings, lake)
+        acknowledged = acknowledged_in(settings, lake.directory)
         with hold_lake(lake.directory, clock=clock, acknowledged=acknowledged, wait_s=WAIT_FOR_LAKE_S):
             yield lake.directory
-
-
-def _acknowledged(settings: Settings, lake: LakeSettings) -> dict[str, int]:
-    """By app id, the last batch that the ledger knows to be in the lake; nothing without a ledger."""
-    account = _account(settings.state_directory / LEDGER_FILE, lake.name)
-    return {} if account is None else {app_id_of(lake.name, settings.collector_name): account[0]}
 
 
 @contextmanager
@@ -196,7 +191,7 @@ def look_for(
     """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable."""
     with _named(lake):
         require_lake(lake.directory)
-        require_batches(lake.directory, _acknowledged(settings, lake))
+        require_batches(lake.directory, acknowledged_in(settings, lake.directory))
         return Erasure(lake.directory, asked, clock=clock, progress=progress).look()
 
 

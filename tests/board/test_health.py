@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from asking import ask, board_of, document_of, view_of
 from m365watch.board import ledger_reader
@@ -34,13 +35,14 @@ from m365watch.board.pages import (
 from m365watch.board.pages.health_words import days_words
 from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
 from m365watch.board.sources import Sources
-from m365watch.config.settings import Secret
+from m365watch.config.settings import LakeSettings, Secret
 from m365watch.config.targets import SlackTarget, Wishes
 from m365watch.detect.output import FILE_NAME as ALERTS_FILE
 from m365watch.errors import LakeMissing
 from m365watch.expiry.ends import CredentialEnd, CredentialKind, Judged
 from m365watch.expiry.words import life_text
 from m365watch.inspection import feeds_of, read_latency, read_status
+from m365watch.lake.commits import commit_path
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, Feed, Window
@@ -282,6 +284,35 @@ def test_a_lake_whose_log_is_gone_is_called_so(sources: Sources, tmp_path: Path)
 
     assert said.text == empty.why == "audit/_delta_log has no commit, but files of records lie beside it."
     assert str(said.note) == empty.then
+
+
+@pytest.mark.parametrize("which", ["middle", "last"])
+def test_a_lake_that_lacks_a_batch_is_called_so(sources: Sources, tmp_path: Path, which: str) -> None:
+    """No page said that it counts a part, and who looked was sent to a start that is refused."""
+    lake = tmp_path / "lake"
+    shutil.copytree(str(sources.settings.lake_directory), lake)
+    outputs = tuple(
+        replace(one, directory=lake) if isinstance(one, LakeSettings) else one
+        for one in sources.settings.outputs
+    )
+    other = replace(sources, settings=replace(sources.settings, outputs=outputs), facts=FactsReader(lake))
+    last = DeltaTable(lake / "audit").version()
+    asked = health_needs.needs(view_of(), other)
+    commit_path(lake / "audit", last if which == "last" else last // 2).write_bytes(b"")
+
+    rows = asyncio.run(asked).rows
+
+    [said] = [one for one in rows if "lacks records" in one.text]
+    assert said.tone == "critical"
+    assert said.text.startswith(f"The lake at {lake} lacks records, which no page can count: ")
+    assert said.text.endswith(
+        f"but the lake ends with batch {last - 1}."
+        if which == "last"
+        else f"{last // 2:020}.json is empty, and no commit holds batch {last // 2}."
+    )
+    assert str(said.note).startswith("Put back the lake" if which == "last" else "Put it back from a copy")
+    [stopped] = [one for one in rows if one.commands]
+    assert str(stopped.note).startswith("Mend the lake first, as no start goes on without; then start it: ")
 
 
 def test_a_lake_that_goes_while_it_is_read_is_told_too(sources: Sources, tmp_path: Path) -> None:

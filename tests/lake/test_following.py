@@ -128,7 +128,7 @@ def test_no_file_goes_while_a_batch_is_missing(tmp_path: Path) -> None:
     for path in tmp_path.glob("audit/day=*/*.parquet"):
         os.utime(path, (1_600_000_000, 1_600_000_000))
 
-    with pytest.raises(LakeUnusable, match=r"2\.json is empty, and no commit holds batch 2, whose files"):
+    with pytest.raises(LakeUnusable, match=r"2\.json is empty, and no commit holds batch 2"):
         keep_up(tmp_path, clock=SystemClock())
     commit_path(tmp_path / "audit", 2).write_bytes(whole)
 

@@ -36,6 +36,7 @@ CHANGING = {
 }
 """Each command of `lake` that replaces or removes, and with what it does."""
 LOOKING = {"check"}
+REFUSED = "nothing was changed, as its files are needed to mend this: "
 
 
 def empty(commit: Path) -> None:
@@ -88,10 +89,10 @@ def refusal(version: int) -> tuple[str, str]:
     """What is said of that batch, whose commit is gone, and what to do."""
     if version == LAST:
         cause = behind(LAST, LAST - 1)
-        return f"nothing was changed: {cause.what}", cause.fix
+        return REFUSED + cause.what, cause.fix
     named = f"audit/_delta_log/{version:020}.json"
     is_empty = f"{named} is empty, and no commit holds batch {version}"
-    return f"nothing was changed: {is_empty}, whose files are needed to mend that", BACK_FIX
+    return REFUSED + is_empty, BACK_FIX
 
 
 def test_every_command_is_known_here() -> None:
@@ -139,6 +140,30 @@ def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
 
     assert isinstance(told, LakeUnusable), told
     assert (told.what, told.fix) == refusal(3)
+
+
+@pytest.mark.parametrize("words", [["query", "SELECT 1"], ["search"], ["hunt"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("version", [3, LAST])
+def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: int) -> None:
+    """Each answered, over a part of the records, as if it were all."""
+    command = [*words, "--config", str(place / "config.json")]
+    assert "lacks" not in CliRunner().invoke(app, command).stderr
+    empty(commit_path(place / "lake" / "audit", version))
+
+    result = CliRunner().invoke(app, command)
+
+    what, fix = refusal(version)
+    line = f"warning: the lake lacks records, which no answer counts: {what.removeprefix(REFUSED)}; {fix}"
+    assert (result.exit_code, line in result.stderr.splitlines()) == (0, True), result.stderr
+
+
+def test_a_lake_that_is_named_is_looked_at_without_a_ledger(place: Path) -> None:
+    """What its own log tells."""
+    empty(commit_path(place / "lake" / "audit", 3))
+
+    result = CliRunner().invoke(app, ["search", "--lake", str(place / "lake")])
+
+    assert refusal(3)[0].removeprefix(REFUSED) in result.stderr
 
 
 @pytest.mark.parametrize(("version", "lose"), LOSSES, ids=["first", "middle", "last", "end"])

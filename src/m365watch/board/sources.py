@@ -46,7 +46,7 @@ from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
 from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
-from m365watch.inspection import has_had_records, read_status, read_tenants
+from m365watch.inspection import fault_of_lake, has_had_records, read_status, read_tenants
 from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
 from m365watch.lake.filters.terms import Term
@@ -156,6 +156,12 @@ class Sources:
             return None
         is_lost = standing is Standing.LOST or await self.has_had_records()
         return cause_of_loss(self.facts.lake / AUDIT) if is_lost else None
+
+    async def fault_of_lake(self) -> Cause | None:
+        """What is missing from the log of the lake that is there, and what to do; None for nothing."""
+        if self.facts is None or self.facts.standing is not Standing.THERE:
+            return None
+        return await asyncio.to_thread(fault_of_lake, self.settings, self.facts.lake)
 
     async def has_had_records(self) -> bool:
         """Whether the lake that is shown was ever delivered anything."""

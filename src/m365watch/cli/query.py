@@ -12,6 +12,7 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_USAGE, show_failure
+from m365watch.cli.unreadable import warn_of_missing
 from m365watch.errors import QueryRefused, SettingsRefused
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def query(
     from m365watch.lake.reader import LakeReader
 
     text = sys.stdin.read() if sql == "-" else sql
-    reader = LakeReader(lake or lake_directory(config, job=job, collector=collector_file))
+    reader = LakeReader(lake_directory(lake, config, job=job, collector=collector_file))
     tenants = None if not tenant else [one.lower() for one in tenant]
     try:
         answer = reader.query(text, tenants=tenants, limit_s=timeout_secs, rows_max=limit)
@@ -75,15 +76,24 @@ def query(
         sys.stderr.write("the lake is empty: no record has arrived yet\n")
 
 
-def lake_directory(config: Path | None, *, job: Path | None, collector: Path | None) -> Path:
-    """The lake of a configuration. Raises: SettingsRefused: it has none. LakeUnusable: it is gone."""
-    from m365watch.inspection import refuse_lost_lake
+def lake_directory(
+    lake: Path | None, config: Path | None, *, job: Path | None, collector: Path | None
+) -> Path:
+    """The lake that is named, or that of the configuration; what is missing from it is told.
 
+    Raises: SettingsRefused: it has none. LakeUnusable: it is gone.
+    """
+    from m365watch.inspection import acknowledged_in, refuse_lost_lake
+
+    if lake is not None:
+        warn_of_missing(lake, {})
+        return lake
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
     refuse_lost_lake(settings, settings.lake_directory)
+    warn_of_missing(settings.lake_directory, acknowledged_in(settings, settings.lake_directory))
     return settings.lake_directory
 
 

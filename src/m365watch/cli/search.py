@@ -99,7 +99,7 @@ def search(
 
     condition = _condition(" ".join(words or []))
     period = _period(start, end, now=SystemClock().now())
-    directory = lake or lake_directory(config, job=job, collector=collector_file)
+    directory = lake_directory(lake, config, job=job, collector=collector_file)
     require_lake(directory)
     span = Span(int(period.start.timestamp()), int(period.end.timestamp()))
     asked = Asked(condition, span, tenants=tuple(one.lower() for one in tenant) if tenant else None)

@@ -1,11 +1,15 @@
-"""Files beside the configuration that cannot be read: said on stderr, and gone without."""
+"""What is missing, or cannot be read, of files and lakes: said on stderr, and gone without."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m365watch.clock import SystemClock
+from m365watch.errors import LakeUnusable
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
@@ -17,6 +21,17 @@ TOLD_MAX = 20
 def warn(line: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"warning: {plain(line)}\n")
+
+
+def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
+    """Say which batch is missing from the lake, if one is; `acknowledged` is what the ledger knows there."""
+    from m365watch.lake.files import missing_batch
+
+    # Of a lake that cannot be read whoever asks it is told.
+    with suppress(LakeUnusable, OSError):
+        missing = missing_batch(lake, acknowledged)
+        if missing is not None:
+            warn(f"the lake lacks records, which no answer counts: {missing.what}; {missing.fix}")
 
 
 def tell_unreadable(settings: DetectionSettings) -> DetectionSettings:

@@ -36,7 +36,7 @@ from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.parquet import Part
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
-from m365watch.lake.unsound import back_fix, cause_in_commits, cause_of_loss
+from m365watch.lake.unsound import Cause, back_fix, cause_in_commits, cause_of_loss
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 from m365watch.values import dataclass
 
@@ -112,25 +112,35 @@ def require_batches(lake: Path, acknowledged: Mapping[str, int]) -> None:
     `acknowledged` says by app id which batch the ledger knew, a moment ago, to be the last in `audit`.
     Raises: LakeUnusable.
     """
+    missing = missing_batch(lake, acknowledged)
+    if missing is not None:
+        raise LakeUnusable(
+            f"nothing was changed, as its files are needed to mend this: {missing.what}",
+            fix=missing.fix,
+            where=str(lake),
+        )
+
+
+def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
+    """The first batch that is missing from the lake's logs; `acknowledged` as for `require_batches`.
+
+    Raises: LakeUnusable: a log is gone or cannot be read.
+    """
     for shape in TABLES:
         directory = lake / shape.name
         if is_made(directory, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
             with commits_named(directory):
                 lost = list(list_lost_batches(directory, DeltaTable(directory).version()))
             for path, reason in lost:
-                raise LakeUnusable(
-                    f"nothing was changed: {shape.name}/{path} {reason}, whose files are needed to mend that",
-                    fix=back_fix(shape.name),
-                    where=str(lake),
-                )
+                return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
     for app_id, last_batch in acknowledged.items():
         if not last_batch:
             continue
         with commits_named(lake / AUDIT):
             found = DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
         if found < last_batch:
-            cause = behind(last_batch, found)
-            raise LakeUnusable(f"nothing was changed: {cause.what}", fix=cause.fix, where=str(lake))
+            return behind(last_batch, found)
+    return None
 
 
 @contextmanager

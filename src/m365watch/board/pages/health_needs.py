@@ -76,11 +76,19 @@ async def needs(view: View, sources: Sources) -> Listing:
     named = await names_of(view, sources, (feed.feed for tenant in tenants for feed in tenant.feeds))
     run = await read_standing(view, sources) if sees_every_tenant(view) else None
     collector = await see_collector(sources, (feed for tenant in tenants for feed in tenant.feeds))
+    lost, fault = await sources.lost_lake(), await sources.fault_of_lake()
     rows = [
-        *_of_lake(view, sources, await sources.lost_lake()),
+        *_of_lake(view, sources, lost),
+        *_of_fault(view, sources, fault),
         *_of_alerts(await sources.alerts_trouble()),
         *([] if run is None else _of_configuration(run)),
-        *_of_collector(tenants, collector, view.now, command=sources.command(view, "run")),
+        *_of_collector(
+            tenants,
+            collector,
+            view.now,
+            command=sources.command(view, "run"),
+            is_refused=lost is not None or fault is not None,
+        ),
         *_of_feeds(tenants, view.now, named=named),
         *(one for output in seen for one in _of_output(output, view.now)),
         *_of_credentials(applications or (), view.now),
@@ -101,10 +109,20 @@ async def needs(view: View, sources: Sources) -> Listing:
 def _of_lake(view: View, sources: Sources, lost: Cause | None) -> list[Said]:
     if lost is None:
         return []
-    names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
-    named = f"The lake at {sources.lake}" if names_it else "The lake"
-    text = f"{lost.what.replace('the lake', named, 1)}."
+    text = f"{lost.what.replace('the lake', _lake_words(view, sources), 1)}."
     return [Said(text, note=sentence(lost.fix), tone="critical")]
+
+
+def _of_fault(view: View, sources: Sources, fault: Cause | None) -> list[Said]:
+    if fault is None:
+        return []
+    text = f"{_lake_words(view, sources)} lacks records, which no page can count: {fault.what}."
+    return [Said(text, note=sentence(fault.fix.replace("`", "")), tone="critical")]
+
+
+def _lake_words(view: View, sources: Sources) -> str:
+    names_it = view.access.may(Role.ADMIN) and sees_every_tenant(view)
+    return f"The lake at {sources.lake}" if names_it else "The lake"
 
 
 def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
@@ -124,14 +142,22 @@ def _of_configuration(run: Standing) -> list[Said]:
 
 
 def _of_collector(
-    tenants: Sequence[TenantStanding], seen: CollectorSeen, now: datetime, *, command: str
+    tenants: Sequence[TenantStanding],
+    seen: CollectorSeen,
+    now: datetime,
+    *,
+    command: str,
+    is_refused: bool,
 ) -> list[Said]:
     if not seen.has_stopped:
         return []
     late = sum(one is TenantState.BEHIND for tenant in tenants for one in tenant.states.values())
     behind = f"; {counted(late, 'feed is', 'feeds are')} behind" if late else ""
     text = sentence(f"{seen.stopped_words(now)}{behind}")
-    note = "Start it: it catches up by itself with all that is still served, which is the last 7 days."
+    start = "start it: it catches up by itself with all that is still served, which is the last 7 days"
+    note = sentence(
+        f"mend the lake first, as no start goes on without; then {start}" if is_refused else start
+    )
     return [Said(text, note=note, tone="high", commands=(command,))]
 
 
