@@ -135,9 +135,11 @@ def fault_of_lake(settings: Settings, lake: Path) -> Cause | None:
 
     None too where this user may not see that, which whoever opens it says.
     """
-    from m365watch.lake.files import missing_batch
-    from m365watch.lake.unsound import Cause
-
+    try:
+        from m365watch.lake.files import missing_batch
+        from m365watch.lake.unsound import Cause
+    except ImportError:
+        return None  # A start and `check` say which package is missing.
     try:
         return missing_batch(lake, acknowledged_in(settings, lake))
     except LakeUnusable as error:

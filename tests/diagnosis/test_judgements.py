@@ -204,7 +204,7 @@ def test_tables_follow_the_workloads_and_the_tag() -> None:
 def test_the_outputs_are_looked_at_up_to_the_broken_one() -> None:
     """Its error and its cure are told, and what is in its queue."""
     trouble = OutputProgress("devo", 5, 3, "connection refused", NOW, "open port 443")
-    findings = collected.judge_delivered(["lake", "devo", "last"], {"lake": 9, "devo": 8}, [trouble])
+    findings = collected.judge_delivered(["lake", "devo", "last"], {"lake": 9, "devo": 8}, [trouble], {})
 
     assert [one.verdict for one in findings] == [Verdict.OK, Verdict.BROKEN]
     assert findings[-1].fix == "open port 443"
@@ -213,6 +213,6 @@ def test_the_outputs_are_looked_at_up_to_the_broken_one() -> None:
 
 def test_an_output_that_took_nothing_is_found() -> None:
     """Without an error, too."""
-    [finding] = collected.judge_delivered(["lake"], {}, [])
+    [finding] = collected.judge_delivered(["lake"], {}, [], {})
 
     assert finding.verdict is Verdict.BROKEN

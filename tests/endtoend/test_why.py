@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from commands import Ended, command
 from m365watch.clock import SystemClock
 from m365watch.simulator.scenario import Behaviour, Scenario, load_scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from place import FILES, assert_discreet
+from place import FILES, LAKE, assert_discreet
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -30,10 +31,14 @@ def why(
     *,
     change: Change = unchanged,
     runs: bool = False,
+    after: Callable[[Path], None] = lambda _folder: None,
     records_per_day: int = 60,
     options: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], Ended]:
-    """The one tenant's part of `why --json`, and how the command ended; after a run where it `runs`."""
+    """The one tenant's part of `why --json`, and how the command ended; after a run where it `runs`.
+
+    `after` changes something in the folder before `why` looks.
+    """
 
     async def main() -> Ended:
         known = load_scenario(scenario) if isinstance(scenario, str) else scenario
@@ -44,6 +49,7 @@ def why(
             file = configured(folder, running, change)
             if runs:
                 await command("run", "--config", str(file), "--once")
+            after(folder)
             before = everything_in(folder)
             ended = await command("why", "--config", str(file), "--json", *options)
             assert everything_in(folder) == before, "it changes nothing"
@@ -179,6 +185,34 @@ def test_blobs_that_cannot_be_fetched_are_found(tmp_path: Path) -> None:
     scenario = Scenario.model_validate({"rules": [rule]})
 
     assert_broken(why(tmp_path, scenario, runs=True, records_per_day=8), "fetched", "HTTP 500")
+
+
+def lose_log(folder: Path) -> None:
+    """As a copy that was put back without it."""
+    shutil.rmtree(folder / "lake" / "audit" / "_delta_log")
+
+
+def lose_end(folder: Path) -> None:
+    """As a file system that lost what was in the last commit shows it."""
+    max((folder / "lake" / "audit" / "_delta_log").glob("*.json")).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("lose", "text"),
+    [
+        (lose_log, "audit/_delta_log has no commit, but files of records lie beside it"),
+        (lose_end, "but the lake ends with batch "),
+    ],
+)
+def test_a_lake_that_no_run_goes_on_with_is_found(
+    tmp_path: Path, lose: Callable[[Path], None], text: str
+) -> None:
+    """It was taken for whole, as the ledger has delivered there."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["outputs"] = {"lake": LAKE}
+
+    assert_broken(why(tmp_path, change=change, runs=True, after=lose), "delivered", text)
 
 
 def test_a_collector_that_has_never_run_is_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from m365watch.config.settings import ServiceSettings
 from m365watch.diagnosis.findings import Finding, Step, broken, note, ok
@@ -13,6 +14,9 @@ from m365watch.ledger.overview import Overview
 from m365watch.model import BlobState, ContentType, Feed, GraphContent, TenantId
 from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.records.routing import UNION_TABLE, table_of
+
+if TYPE_CHECKING:
+    from m365watch.lake.unsound import Cause
 
 STALE_S = 7_200.0
 """A feed whose last listing is older has no collector; longer where its request period is."""
@@ -117,24 +121,29 @@ def tables_of(
 
 
 def judge_delivered(
-    names: Sequence[str], last_batches: Mapping[str, int], lacking: Sequence[OutputProgress]
+    names: Sequence[str],
+    last_batches: Mapping[str, int],
+    lacking: Sequence[OutputProgress],
+    faults: Mapping[str, Cause],
 ) -> list[Finding]:
-    """Each output, up to the first that takes nothing."""
+    """Each output, up to the first that takes nothing; `faults` are of lakes that no run goes on with."""
     troubles = {one.name: one for one in lacking}
     findings = []
     for name in names:
-        finding = _judge_output(name, last_batches.get(name, 0), troubles.get(name))
+        finding = _judge_output(name, last_batches.get(name, 0), troubles.get(name), faults.get(name))
         findings.append(finding)
         if finding.verdict == "broken":
             break
     return findings
 
 
-def _judge_output(name: str, last_batch: int, trouble: OutputProgress | None) -> Finding:
+def _judge_output(name: str, last_batch: int, trouble: OutputProgress | None, fault: Cause | None) -> Finding:
     seen = f"{name}: " + (f"acknowledged up to batch {last_batch:,}" if last_batch else "nothing yet")
     if trouble is not None and trouble.blobs_missing:
         left_out = trouble.blobs_missing - trouble.blobs_queued
         seen += f", {trouble.blobs_queued:,} blobs in its queue, {left_out:,} left out or under way"
+    if fault is not None:
+        return broken(Step.DELIVERED, f"{seen}; {fault.what}", fix=fault.fix)
     if trouble is not None and trouble.last_error:
         return broken(Step.DELIVERED, f"{seen}; {trouble.last_error}", fix=trouble.fix or LATER)
     if not last_batch:

@@ -7,13 +7,14 @@ feed the first page of the newest day with content. It changes nothing, neither 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from m365watch.announcements.urls import Kind
 from m365watch.clock import Clock
-from m365watch.config.settings import ServiceSettings, Settings, TenantSettings
+from m365watch.config.settings import LakeSettings, ServiceSettings, Settings, TenantSettings
 from m365watch.diagnosis import collected, reachable
 from m365watch.diagnosis.expiring import judge_token
 from m365watch.diagnosis.findings import Diagnosis, Finding, Step, Verdict, broken, joined, ok
@@ -23,10 +24,14 @@ from m365watch.diagnosis.served import Served, judge_audit, judge_served, judge_
 from m365watch.diagnosis.way import Seen, Way, judge_proxy, look, look_up, way_to
 from m365watch.entra.session import Session
 from m365watch.errors import CollectorError, LedgerUnusable
+from m365watch.inspection import fault_of_lake
 from m365watch.model import ContentType, Feed, Service, Window
 from m365watch.progress import FeedProgress
 from m365watch.reach import ReachedTenant
 from m365watch.values import dataclass
+
+if TYPE_CHECKING:
+    from m365watch.lake.unsound import Cause
 
 DAYS_LISTED = 7
 """How many days are listed, the newest first, until one has content."""
@@ -100,7 +105,8 @@ class _Examination:
         else:
             async for finding in self._content(reached, services, feeds=view.feeds if view else ()):
                 yield finding
-        for finding in self._collected(services, view):
+        faults = {} if view is None else await asyncio.to_thread(self._faults)
+        for finding in self._collected(services, view, faults):
             yield finding
 
     def _proxy(self, ways: Sequence[Way]) -> Finding:
@@ -182,8 +188,16 @@ class _Examination:
             self._unusable = error
             return None
 
-    def _collected(self, services: Sequence[ServiceSettings], view: LedgerView | None) -> Iterator[Finding]:
-        """What became of it in the collector, from the ledger alone."""
+    def _faults(self) -> dict[str, Cause]:
+        """By output, what is wrong with the logs of lakes."""
+        lakes = [one for one in self._means.settings.outputs if isinstance(one, LakeSettings)]
+        found = ((one.name, fault_of_lake(self._means.settings, one.directory)) for one in lakes)
+        return {name: fault for name, fault in found if fault is not None}
+
+    def _collected(
+        self, services: Sequence[ServiceSettings], view: LedgerView | None, faults: Mapping[str, Cause]
+    ) -> Iterator[Finding]:
+        """What became of it in the collector, from the ledger and, of lakes, from their logs."""
         if view is None:
             error = self._unusable
             fix = error.fix if error else "start the collector with `m365watch run` first"
@@ -196,5 +210,5 @@ class _Examination:
         tables = collected.tables_of(self._tenant.tenant_id, services, view.workloads)
         yield collected.judge_routed(services, tables)
         names = [output.name for output in self._means.settings.outputs]
-        yield from collected.judge_delivered(names, view.last_batches, view.outputs)
+        yield from collected.judge_delivered(names, view.last_batches, view.outputs, faults)
         self.next = collected.next_place(tables, view.overview.delivered_at, now)
