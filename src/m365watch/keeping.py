@@ -146,7 +146,7 @@ def check_whole_lake(
         # The ledger first and last: beside a running collector both only grow, and the lake is ahead.
         require_open(lake.directory)
         before = _account(path, lake.name)
-        is_acknowledged = before is not None and before[0] > 0
+        is_acknowledged = not isinstance(before, LedgerUnusable) and before[0] > 0
         standing = standing_of(lake.directory / AUDIT, is_acknowledged=is_acknowledged)
         if standing is Standing.NEW:
             raise no_lake(lake.directory)
@@ -156,8 +156,10 @@ def check_whole_lake(
             lake.directory, reads_all=reads_all, progress=progress, is_acknowledged=is_acknowledged
         )
     check_alerts(found, lake.directory, alerts_app_id(lake.name, settings.collector_name), brought=brought)
-    if before is None or after is None:
-        found.add(f"{path}: the ledger cannot be read, so that batches were not compared")
+    if isinstance(before, LedgerUnusable):
+        found.add(f"{path}: {before.what}, so that batches were not compared: {before.fix}")
+    elif isinstance(after, LedgerUnusable):
+        found.add(f"{path}: {after.what}, so that batches were not compared: {after.fix}")
     elif in_lake is not None and standing is Standing.THERE:
         check_account(found, Account(app_id, before[0], after[1]), in_lake=in_lake)
     return found
@@ -171,12 +173,13 @@ def _alerts_brought(settings: Settings, lake: LakeSettings) -> int:
         return 0
 
 
-def _account(path: Path, output: str) -> tuple[int, int] | None:
+def _account(path: Path, output: str) -> tuple[int, int] | LedgerUnusable:
+    """The last batch that the output has, and the last number ever given; or why nobody can say."""
     try:
         with ledger_for_reading(path) as connection:
             return output_account(connection, output)
-    except LedgerUnusable:
-        return None
+    except LedgerUnusable as failure:
+        return failure
 
 
 def asked_before(lake: LakeSettings) -> Asked | None:

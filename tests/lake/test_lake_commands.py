@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable, SettingsRefuse
 from m365watch.lake.erasing_note import Asked, open_note
 from m365watch.lake.files import WAIT_FOR_LAKE_S, hold_lake
 from m365watch.lake.writer import AuditWriter
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, Receipt, Window
 from m365watch.outputs.queue import BatchQueue
 from m365watch.testing.batches import TENANT, make_batch, make_part
@@ -125,6 +126,19 @@ def test_what_is_wrong_with_a_lake_is_named(place: Path) -> None:
         "cannot be read",
     ]
     assert all(path.name in problem for path, problem in zip((gone, cut, other), problems, strict=True))
+
+
+def test_a_ledger_that_is_not_there_is_called_so(place: Path) -> None:
+    """It was called unreadable, and nothing was said to be done."""
+    shutil.rmtree(place / "state")
+
+    result = call(place, "check", "--json")
+
+    [problem] = document(result)["problems"]
+    assert problem == (
+        f"{place / 'state' / LEDGER_FILE}: there is no ledger yet, so that batches were not compared:"
+        " start the collector with `m365watch run` first"
+    )
 
 
 @pytest.mark.parametrize("batches", [BATCHES - 1, BATCHES + 5])
