@@ -52,6 +52,17 @@ def test_a_token_is_believed_until_it_expires_or_is_revoked(tmp_path: Path) -> N
     assert reader.find(long, NOW) is None
 
 
+def test_no_token_outlives_its_file(tmp_path: Path) -> None:
+    """Removing it is how all are revoked at once; who has read it believes none any more."""
+    file = TokenFile(tmp_path)
+    token, _ = file.create(wanted(), NOW)
+    assert file.find(token, NOW) is not None
+
+    file.path.unlink()
+
+    assert file.find(token, NOW) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -186,6 +186,22 @@ def test_a_board_is_never_silent_for_long() -> None:
     assert max(b - a for a, b in pairwise(taker.calls)) <= HEARTBEAT_S + 2
 
 
+def test_a_period_that_is_shortened_holds_from_then_on() -> None:
+    """Whoever looks for silence goes by the configuration as it is now."""
+    taker = FakeTaker()
+
+    async def main() -> None:
+        on = board()
+        async with on.posting([taker]):
+            on.change(SPEAKER, hide=(), heartbeat_s=60)
+            await asyncio.sleep(650)
+
+    run_jumping(main())
+
+    assert len(taker.taken) == 10
+    assert max(b - a for a, b in pairwise(taker.calls)) <= 62
+
+
 def test_the_rest_is_written_when_the_run_ends() -> None:
     """Its last words, and what was only counted so far."""
     taker = FakeTaker(every_s=100.0)

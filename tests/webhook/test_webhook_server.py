@@ -185,6 +185,17 @@ def test_a_body_without_an_end_is_cut_off_at_its_bound() -> None:
     run(test)
 
 
+def test_a_head_without_an_end_is_cut_off_at_its_bound() -> None:
+    """One header that never ends is told to nobody before its end."""
+
+    async def test(one: Running) -> None:
+        assert await one.status(b"POST /told HTTP/1.1\r\nX-Long: ", *[b"x" * 0x10000] * 40) in {431, 0}
+        assert one.server.figures.refused == {431: 1}
+        assert await one.status(request([NOTIFIED])) == 200
+
+    run(test)
+
+
 def test_who_dawdles_is_cut_off_and_holds_nobody_up() -> None:
     """Byte by byte, or nothing at all: the connection ends in time, and others are served meanwhile."""
 
