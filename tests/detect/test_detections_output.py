@@ -17,7 +17,6 @@ from patience import PATIENCE_S
 from m365watch.detect.drawing import identify_record
 from m365watch.detect.engine import Engine
 from m365watch.detect.fields import View
-from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.kept import News
 from m365watch.detect.looks import decode_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
@@ -26,8 +25,7 @@ from m365watch.detect.portions import Together
 from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
-from m365watch.detect.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
-from m365watch.detect.surroundings import RulesRead, Surroundings
+from m365watch.detect.surroundings import Surroundings
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch, Receipt
@@ -397,20 +395,6 @@ def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
         DetectionState(path)
 
 
-class TwoRules:
-    """Files of rules that change when the test says so."""
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.found: RulesRead | None = None
-
-    def look(self) -> str:
-        return str(self.version)
-
-    def read(self) -> RulesRead | None:
-        return self.found
-
-
 class FailingEngine(Engine):
     """One that cannot write the first batch that it is given."""
 
@@ -447,55 +431,3 @@ def test_a_batch_that_did_not_count_is_not_passed_over(tmp_path: Path, together:
     asyncio.run(use())
 
     assert sorted(place.records_in()) == sorted([*first, *second])
-
-
-def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
-    """Also where changes are not looked for."""
-    files = TwoRules()
-    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
-    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS)
-
-    async def use() -> int:
-        around = Surroundings(rule_files=files, watches_files=False)
-        output = DetectionOutput(
-            "d", tmp_path / "state", rules=lambda: none, clock=FakeClock(), around=around
-        )
-        await output.open(last_batch=0, position="")
-        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
-        before = output.engine
-        output.reread()
-        async with asyncio.timeout(PATIENCE_S):
-            while output.engine is before:
-                await asyncio.sleep(0.005)
-        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
-        await output.close()
-        return len(DetectionState(tmp_path / "state" / FILE_NAME).alerts.list())
-
-    assert asyncio.run(use()) == 6
-
-
-@pytest.mark.parametrize("is_good", [True, False])
-def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: bool) -> None:
-    """What is found already stays; with mistakes in it, a change changes nothing."""
-    files = TwoRules()
-    none = load_good(tmp_path, rule_text({"s": {"Id": "nobody"}, "condition": "s"})).rules
-    files.found = RulesRead(everything(tmp_path), NO_EXCEPTIONS) if is_good else None
-
-    async def use() -> int:
-        clock = FakeClock()
-        around = Surroundings(rule_files=files)
-        output = DetectionOutput("d", tmp_path / "state", rules=lambda: none, clock=clock, around=around)
-        await output.open(last_batch=0, position="")
-        await output.deliver(make_simple_batch(1, make_records(3), output="d"))
-        before = output.engine
-        files.version = 1
-        for _ in range(100):
-            await clock.advance(LOOK_AT_FILES_S)
-            await asyncio.sleep(0.005)
-            if is_good and output.engine is not before:
-                break
-        await output.deliver(make_simple_batch(2, make_records(6), output="d"))
-        await output.close()
-        return len(DetectionState(tmp_path / "state" / FILE_NAME).alerts.list())
-
-    assert asyncio.run(use()) == (6 if is_good else 0)
