@@ -33,10 +33,13 @@ class Crowd:
         self.begun: list[tuple[float, float, float]] = []
         """Of each query when it began, how much it works in all, and on how many cores."""
         self.waited_s: dict[str, list[float]] = {}
+        self.failing = False
         self.rests = Rests(self.clock, read=self.read)
 
     def read(self) -> Work:
         """What the system would say."""
+        if self.failing:
+            raise OSError(24, "Too many open files")
         now_s = self.clock.monotonic_s()
         own_s = sum(min(work_s, (now_s - at_s) * cores) for at_s, work_s, cores in self.begun)
         return Work(1, 1.9 * now_s, own_s, 2.0)
@@ -146,3 +149,21 @@ def test_a_turn_that_nobody_waits_for_any_more_is_the_next_ones(crowd: Crowd) ->
     asyncio.run(crowd.act(leave()))
 
     assert "ben" in crowd.waited_s
+
+
+def test_a_look_that_fails_keeps_nobody_from_the_next_turn(crowd: Crowd) -> None:
+    """A query that never began was taken for one at work, and its asker had no other for as long."""
+
+    async def fail() -> None:
+        await crowd.clock.sleep(2 * LOOK_S)
+        crowd.failing = True
+        with pytest.raises(OSError, match="open files"):
+            await crowd.ask("ann", 0.1)
+        crowd.failing = False
+        await crowd.clock.sleep(2 * LOOK_S)
+        await crowd.ask("ben", 0.1)
+        await crowd.ask("ann", 0.1)
+
+    asyncio.run(crowd.act(fail()))
+
+    assert crowd.waited_s["ann"][-1] < 1 / SLOW

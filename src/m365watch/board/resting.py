@@ -14,7 +14,6 @@ from contextlib import (
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
-    suppress,
 )
 from dataclasses import field
 
@@ -124,8 +123,8 @@ class Rests:
         """Enter when `who` may begin a query: at once, unless the collector wants the cores."""
         query = _Query(who)
         self._waiting.append(query)
-        self._begin()
         try:
+            self._begin()
             await query.begins.wait()
             yield
         finally:
@@ -192,14 +191,13 @@ class Rests:
         if query in self._waiting:
             self._waiting.remove(query)
             return
+        self._at_work.remove(query)
         self.look()
         if query is self._newest and not query.is_seen:
             self._newest = None  # until the next look it counts for what a query does that was not seen
         if query.is_long and self._is_wanted:
             query.over_at_s = self._clock.monotonic_s() + (OWED_MAX_S - BURST_S) / self._share
-        else:
-            with suppress(ValueError):
-                self._at_work.remove(query)
+            self._at_work.append(query)
         self._begin()
 
     async def _look_on(self) -> None:
