@@ -67,6 +67,7 @@ def test_users_are_added_changed_listed_and_removed(config: Path) -> None:
         (("add", "ann", "--password-stdin"), "short\n", 1),
         (("add", "ann"), "", 1),
         (("add", "ann", "--tenant", "contoso.com", "--password-stdin"), PASSWORD, 2),
+        (("add", "ann", "--tenant", f"{TENANT[:-1]}3", "--password-stdin"), PASSWORD, 2),
         (("add", "ann", "--role", "king", "--password-stdin"), PASSWORD, 2),
         (("remove", "zoe"), "", 1),
         (("change", "zoe", "--role", "admin"), "", 1),

@@ -88,8 +88,8 @@ def add(
 
     if (fault := fault_of_name(name)) is not None:
         raise typer.BadParameter(fault)
-    tenants = _tenants_in(tenant or [])
-    users = _users(context, config, job, collector_file)
+    users, known = _opened(context, config, job, collector_file)
+    tenants = _tenants_in(tenant or [], known)
     if users.find(name) is not None:
         raise NeedsOperator(
             f"there is a user {name} already",
@@ -125,9 +125,9 @@ def change(
 
     if tenant and all_tenants:
         raise typer.BadParameter("--tenant and --all-tenants do not go together")
-    users = _users(context, config, job, collector_file)
+    users, known = _opened(context, config, job, collector_file)
     old = _existing(users, name)
-    tenants = () if all_tenants else _tenants_in(tenant) if tenant else old.tenants
+    tenants = () if all_tenants else _tenants_in(tenant, known) if tenant else old.tenants
     new = replace(
         old,
         role=role or old.role,
@@ -206,12 +206,20 @@ def list_users(
 
 
 def _users(context: typer.Context, config: Path | None, job: Path | None, collector: Path | None) -> Users:
+    return _opened(context, config, job, collector)[0]
+
+
+def _opened(
+    context: typer.Context, config: Path | None, job: Path | None, collector: Path | None
+) -> tuple[Users, frozenset[str]]:
+    """The file of users, and the tenants of the configuration."""
     from m365watch.board.users import Users
     from m365watch.cli.board_packages import require_board
 
     require_board()
     named = config or context.obj
-    return Users(read_settings(named, job=job, collector=collector, for_reading=True).state_directory)
+    settings = read_settings(named, job=job, collector=collector, for_reading=True)
+    return Users(settings.state_directory), frozenset(one.tenant_id.lower() for one in settings.tenants)
 
 
 def _existing(users: Users, name: str) -> User:
@@ -221,7 +229,7 @@ def _existing(users: Users, name: str) -> User:
     return found
 
 
-def _tenants_in(given: Sequence[str]) -> tuple[str, ...]:
+def _tenants_in(given: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
     from m365watch.config.values import parse_tenant_id
 
     found = []
@@ -230,6 +238,8 @@ def _tenants_in(given: Sequence[str]) -> tuple[str, ...]:
             found.append(parse_tenant_id(one))
         except ValueError as error:
             raise typer.BadParameter(f"{one} {error}") from None
+        if found[-1] not in known:
+            raise typer.BadParameter(f"--tenant: {one} is no tenant of the configuration")
     return tuple(dict.fromkeys(found))
 
 
