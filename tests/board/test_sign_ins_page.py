@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 from asking import view_of
-from m365watch.board.pages import overview, sign_ins
+from m365watch.board.lake_reader import FactsReader
+from m365watch.board.pages import overview, sign_in_firsts, sign_ins
 from m365watch.board.shapes import Tiles
 from m365watch.board.sources import Sources
+from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.writer import OpenTable
 
 
 def test_overview_counts_the_failed_sign_ins_that_its_link_shows(sources: Sources) -> None:
@@ -21,3 +26,18 @@ def test_overview_counts_the_failed_sign_ins_that_its_link_shows(sources: Source
         ]
 
         assert told[0] == told[1], query
+
+
+def test_without_any_record_nobodys_networks_are_asked_about(sources: Sources, tmp_path: Path) -> None:
+    """A panel of what is new says what all others say: another time would show nothing either."""
+    OpenTable(tmp_path / "lake", AUDIT_TABLE).commit([], numbers={})
+    bare = replace(sources, facts=FactsReader(tmp_path / "lake"))
+    shapes = [
+        asyncio.run(load(view_of("range=7d"), bare))
+        for load in (sign_in_firsts.networks, sign_in_firsts.devices, sign_ins.outcomes)
+    ]
+    assert bare.facts is not None
+    bare.facts.close()
+
+    assert len({str(getattr(one, "empty", "")) for one in shapes}) == 1
+    assert "Choose a shorter time" not in str(shapes)

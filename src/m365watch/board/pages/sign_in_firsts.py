@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from m365watch.board.countries import country_words
+from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.places import UNKNOWN, operator_words
 from m365watch.board.queries import sign_ins
@@ -121,6 +122,8 @@ async def _nothing_new(view: View, sources: Sources, what: str) -> Empty:
     before = replace(view, range=TimeRange(start_s - LEARNED_S, start_s))
     shorter = "Choose a shorter time: what came before it is what is known."
     if not await sources.ask(before, sign_ins.ANY):
+        if not (await sources.ask(view, sign_ins.FIGURES) or [(0,)])[0][0]:
+            return await no_records(view, sources, of="sign-ins")
         return Empty(
             f"Who {what} cannot be told: nobody's sign-ins of the 14 days before are in the lake.", shorter
         )
