@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from asking import sources_of, view_of
+from asking import ask, board_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.pages import overview, search
 from m365watch.board.pages.alert import evidence
+from m365watch.board.pages.registry import PAGES, page_named
 from m365watch.board.shapes import Hits, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
@@ -75,6 +76,25 @@ def test_pages_say_where_the_records_before_are(moved: Sources) -> None:
     shown = asyncio.run(evidence(view_of(f"range=30d&alert={alert.alert.id}"), moved))
     assert shown.empty is not None
     assert str(old) in shown.empty.then
+
+
+ABOUT = {"investigate": "&user=ann@contoso.example"}
+ELSEWHERE = {"alerts", "alert", "record", "sql", "health", "collectors", "instance"}
+"""Pages of other things than the records and deeds of a time."""
+OF_THE_LAKE = [one.name for one in PAGES if one.name not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("name", OF_THE_LAKE)
+def test_every_page_of_the_lake_says_what_is_elsewhere(moved: Sources, name: str) -> None:
+    """A page that shows little, or that nobody did anything, must not read as if nothing had been."""
+    board = board_of(moved)
+    page = page_named(name)
+    assert page is not None
+    urls = [f"/panel/{name}/{panel.name}?range=30d{ABOUT.get(name, '')}" for panel in page.panels]
+    texts = [asyncio.run(ask(board, url)).text for url in urls]
+
+    assert any("what was fetched before is in" in one for one in texts)
+    assert not [url for url, text in zip(urls, texts, strict=True) if "No record has arrived" in text]
 
 
 def test_nothing_is_said_where_nothing_is_elsewhere(moved: Sources) -> None:

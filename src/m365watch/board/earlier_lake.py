@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from m365watch.board.access import Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.ledger_reader import sees_every_tenant
+from m365watch.board.shapes import Tile, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.time_range import instant_words
 from m365watch.board.view import View
@@ -31,6 +33,11 @@ async def words_of_earlier(view: View, sources: Sources) -> str:
     where = found.directory if names_it else "another lake"
     since = instant_words(int(found.until_s))
     return f"This lake is written to since {since} UTC; what was fetched before is in {where}."
+
+
+async def figures_here(view: View, sources: Sources, tiles: Sequence[Tile]) -> Tiles:
+    """Figures of the lake that the pages show, with where the records before are."""
+    return Tiles(tiles, note=await words_of_earlier(view, sources))
 
 
 def _earlier(sources: Sources, facts: FactsReader) -> EarlierLake | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.dimensions import dimension_words, value_words
+from m365watch.board.earlier_lake import words_of_earlier
 from m365watch.board.narrowing import NOT, NOT_NARROWED, is_no_address
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.shapes import Empty
@@ -45,11 +46,12 @@ async def no_records(view: View, sources: Sources, *, of: str = "records") -> Em
         if await sources.has_had_records():
             return Empty(EMPTIED, _TAKEN_OUT)
         if await sources.has_delivered():
-            return Empty(NEW_LAKE, _FROM_THEN_ON)
+            return Empty(NEW_LAKE, await words_of_earlier(view, sources) or _FROM_THEN_ON)
         return Empty(NOTHING_YET, _WAITS if sources.has_ledger else _NOBODY_COLLECTS)
     if view.narrowing.values:
         return await _too_narrow(view, sources, of)
-    return Empty(f"There are no {of} in this time.", "Choose a longer time, or look at Health for gaps.")
+    then = await words_of_earlier(view, sources) or "Choose a longer time, or look at Health for gaps."
+    return Empty(f"There are no {of} in this time.", then)
 
 
 async def no_records_beside(view: View, sources: Sources, *, of: str = "records") -> Empty:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from m365watch.board.change_tables import change_table
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
@@ -21,7 +22,7 @@ from m365watch.board.marks import (
 from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import applications
 from m365watch.board.queries.counting import Changes
-from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Shape, Tiles
+from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Shape
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
@@ -85,7 +86,7 @@ def _target(record: Mapping[str, Any]) -> str:
 async def figures(view: View, sources: Sources) -> Shape:
     """Five numbers about changes of the directory."""
     counts = await count_changes(view, sources, applications.COUNTS, applications.FIGURES)
-    return Tiles(tiles_of(view, "/applications", _TILES, counts))
+    return await figures_here(view, sources, tiles_of(view, "/applications", _TILES, counts))
 
 
 async def consents(view: View, sources: Sources) -> Shape:

@@ -9,6 +9,7 @@ from functools import partial
 from m365watch.board.app_names import name_applications
 from m365watch.board.change_tables import change_table
 from m365watch.board.countries import country_words
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import (
@@ -26,7 +27,7 @@ from m365watch.board.panels import Page, Panel
 from m365watch.board.queries import exchange
 from m365watch.board.queries.counting import Changes
 from m365watch.board.series import chart_of, colours_of
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     Setting,
@@ -70,15 +71,14 @@ async def figures(view: View, sources: Sources) -> Shape:
     def tile(label: str, count: int, note: str, panel: str, *, tone: str = "") -> Tile:
         return Tile(label, short(count), note, tone=tone, url=panel_url(view, "/exchange", panel))
 
-    return Tiles(
-        [
-            *tiles_of(view, "/exchange", _TILES, every),
-            tile("Others' mailboxes", foreign, "accesses", "foreign"),
-            tile("Synchronised", synced, "whole folders read", "reading"),
-            tile("Throttled", throttled, "reading unrecorded", "reading", tone="high" if throttled else ""),
-            tile("Hard deletes", deleted, "gone for good", "deleting"),
-        ]
-    )
+    tiles = [
+        *tiles_of(view, "/exchange", _TILES, every),
+        tile("Others' mailboxes", foreign, "accesses", "foreign"),
+        tile("Synchronised", synced, "whole folders read", "reading"),
+        tile("Throttled", throttled, "reading unrecorded", "reading", tone="high" if throttled else ""),
+        tile("Hard deletes", deleted, "gone for good", "deleting"),
+    ]
+    return await figures_here(view, sources, tiles)
 
 
 async def activity(view: View, sources: Sources) -> Shape:

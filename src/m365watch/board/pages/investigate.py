@@ -19,6 +19,7 @@ from m365watch.board.counted import (
     list_whole,
     names_of,
 )
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
@@ -93,16 +94,15 @@ async def figures(view: View, sources: Sources) -> Shape:
     risk = sum(one.alert.risk for one in waiting)
     seen = f"{_time(first)} to {_time(last)}" if total else "in this time"
     tone = str(worst) if worst is not None and worst.rank >= Severity.MEDIUM.rank else ""
-    return Tiles(
-        [
-            Tile("Records", short(total), seen),
-            Tile("Failed", short(failed), "or refused"),
-            Tile("People", short(people)),
-            Tile("Addresses", short(addresses)),
-            Tile("Applications", short(apps), counted(sessions, "session", "sessions")),
-            Tile("Risk", short(risk), f"{counted(len(waiting), 'alert', 'alerts')} not closed", tone=tone),
-        ]
-    )
+    tiles = [
+        Tile("Records", short(total), seen),
+        Tile("Failed", short(failed), "or refused"),
+        Tile("People", short(people)),
+        Tile("Addresses", short(addresses)),
+        Tile("Applications", short(apps), counted(sessions, "session", "sessions")),
+        Tile("Risk", short(risk), f"{counted(len(waiting), 'alert', 'alerts')} not closed", tone=tone),
+    ]
+    return await figures_here(view, sources, tiles)
 
 
 async def _courses(view: View, sources: Sources) -> list[Row]:

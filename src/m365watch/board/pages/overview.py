@@ -10,7 +10,7 @@ from functools import partial
 
 from m365watch.board.alerts_meant import list_meant
 from m365watch.board.app_names import name_entities
-from m365watch.board.earlier_lake import words_of_earlier
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import no_records, no_records_beside
 from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import queue_url
@@ -30,7 +30,6 @@ from m365watch.board.shapes import (
     Several,
     Shape,
     Tile,
-    Tiles,
 )
 from m365watch.board.sources import WAITING, Sources
 from m365watch.board.telling import number
@@ -87,7 +86,7 @@ async def figures(view: View, sources: Sources) -> Shape:
         await _read_or_trouble("Open alerts", _alerts_tile(view, sources)),
         await _read_or_trouble("Feeds in order", _feeds_tile(view, sources)),
     ]
-    return Tiles(tiles, note=await words_of_earlier(view, sources))
+    return await figures_here(view, sources, tiles)
 
 
 async def _number(view: View, sources: Sources, query: Query) -> int:

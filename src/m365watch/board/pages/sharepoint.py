@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from m365watch.board.change_tables import change_table
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.marks import Told, marks_of_guard, marks_of_sharing
@@ -23,7 +24,6 @@ from m365watch.board.shapes import (
     Several,
     Shape,
     Tile,
-    Tiles,
 )
 from m365watch.board.sources import Sources
 from m365watch.board.spelling import spell_sites
@@ -47,20 +47,17 @@ async def figures(view: View, sources: Sources) -> Shape:
     in_sites, in_drives, downloads, uploads, deletions, malware = done[0] if done else (0,) * 6
     guests, anonymous = added(shared, len(sharepoint.FIGURES_SHARED))
     sparks = sparks_of(view.range, course)
-    return Tiles(
-        [
-            Tile("SharePoint", short(in_sites), spark=sparks["SharePoint"]),
-            Tile("OneDrive", short(in_drives), spark=sparks["OneDrive"]),
-            Tile("Downloads", short(downloads), "synchronised ones too"),
-            Tile("Uploads", short(uploads)),
-            Tile("Shared with guests", short(guests), tone="medium" if guests else ""),
-            Tile(
-                "Anonymous links", short(anonymous), "made, changed or used", tone="high" if anonymous else ""
-            ),
-            Tile("Deletions", short(deletions)),
-            Tile("Malware", short(malware), tone="critical" if malware else ""),
-        ]
-    )
+    tiles = [
+        Tile("SharePoint", short(in_sites), spark=sparks["SharePoint"]),
+        Tile("OneDrive", short(in_drives), spark=sparks["OneDrive"]),
+        Tile("Downloads", short(downloads), "synchronised ones too"),
+        Tile("Uploads", short(uploads)),
+        Tile("Shared with guests", short(guests), tone="medium" if guests else ""),
+        Tile("Anonymous links", short(anonymous), "made, changed or used", tone="high" if anonymous else ""),
+        Tile("Deletions", short(deletions)),
+        Tile("Malware", short(malware), tone="critical" if malware else ""),
+    ]
+    return await figures_here(view, sources, tiles)
 
 
 async def activity(view: View, sources: Sources) -> Shape:

@@ -6,6 +6,7 @@ import asyncio
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.countries import country_words
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import good_news, no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.pages import sign_in_firsts, sign_in_places
@@ -13,7 +14,7 @@ from m365watch.board.panels import Page, Panel
 from m365watch.board.places import Tally, locate, travellers
 from m365watch.board.queries import sign_ins
 from m365watch.board.series import chart_of
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile, Tiles
+from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
 from m365watch.board.sources import Sources
 from m365watch.board.telling import instant, number
 from m365watch.board.view import View
@@ -34,16 +35,15 @@ async def figures(view: View, sources: Sources) -> Shape:
     total, failed, persons, failing, addresses, sessions = rows[0] if rows else (0,) * 6
     total = total or 0
     share = f"{failed / total:.1%} of all" if total else "none at all"
-    return Tiles(
-        [
-            Tile("Sign-ins", short(total)),
-            Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
-            Tile("Accounts", short(persons), "of people and programs"),
-            Tile("Accounts failing", short(failing)),
-            Tile("Addresses", short(addresses)),
-            Tile("Sessions", short(sessions), "that have an id"),
-        ]
-    )
+    tiles = [
+        Tile("Sign-ins", short(total)),
+        Tile("Failed", short(failed), share, url=view.narrowed_url("/sign-ins", "result", "failed")),
+        Tile("Accounts", short(persons), "of people and programs"),
+        Tile("Accounts failing", short(failing)),
+        Tile("Addresses", short(addresses)),
+        Tile("Sessions", short(sessions), "that have an id"),
+    ]
+    return await figures_here(view, sources, tiles)
 
 
 async def outcomes(view: View, sources: Sources) -> Shape:

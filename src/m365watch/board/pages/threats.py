@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.panels import Page, Panel
 from m365watch.board.planning import Query
 from m365watch.board.queries import threats
 from m365watch.board.queries.counting import added
-from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, Tiles, headings_of
+from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, headings_of
 from m365watch.board.sources import Sources
 from m365watch.board.telling import (
     address,
@@ -74,17 +75,16 @@ async def figures(view: View, sources: Sources) -> Shape:
     """Seven numbers about verdicts and changes."""
     rows = await sources.ask(view, threats.COUNTS.query)
     mail, clicks, dlp, alerts, compliance, teams, copilot = added(rows, len(threats.FIGURES))
-    return Tiles(
-        [
-            Tile("Bad mail", short(mail), "found by Defender"),
-            Tile("Clicked links", short(clicks), "that are bad", tone="high" if clicks else ""),
-            Tile("DLP", short(dlp), "matches of rules"),
-            Tile("Microsoft alerts", short(alerts), tone="medium" if alerts else ""),
-            Tile("Compliance", short(compliance), "searches and settings"),
-            Tile("Teams", short(teams), "members, settings"),
-            Tile("Copilot", short(copilot), "interactions"),
-        ]
-    )
+    tiles = [
+        Tile("Bad mail", short(mail), "found by Defender"),
+        Tile("Clicked links", short(clicks), "that are bad", tone="high" if clicks else ""),
+        Tile("DLP", short(dlp), "matches of rules"),
+        Tile("Microsoft alerts", short(alerts), tone="medium" if alerts else ""),
+        Tile("Compliance", short(compliance), "searches and settings"),
+        Tile("Teams", short(teams), "members, settings"),
+        Tile("Copilot", short(copilot), "interactions"),
+    ]
+    return await figures_here(view, sources, tiles)
 
 
 async def mail(view: View, sources: Sources) -> Shape:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qsl, urlencode
 
 from m365watch.board.access import Role
+from m365watch.board.earlier_lake import words_of_earlier
 from m365watch.board.ledger_reader import sees_every_tenant
 from m365watch.board.panels import Page, Panel
 from m365watch.board.shapes import Cell, Empty, Grid, Heading, Several, Shape
@@ -64,25 +65,28 @@ async def deeds(view: View, sources: Sources) -> Shape:
         skipped=number * SHOWN_MAX,
     )
     found, trouble = await sources.list_trail(view, asked), sources.trail_trouble()
+    before = await words_of_earlier(view, sources)
     shown, has_more = found[:SHOWN_MAX], len(found) > SHOWN_MAX
     headings = [Heading(one) for one in ("Time (UTC)", "Who", "Role", "From", "Action", "Answer", "What")]
     grid = Grid(
         [*headings, Heading("Asked for", wide=True)],
         [_row(one) for one in shown],
-        cut=_cut(number, shown, trouble),
+        cut=_cut(number, shown, trouble, before),
         earlier=view.url("/trail", sheet=str(number + 1)) if has_more and number < PAGES_MAX else "",
         later=view.url("/trail", sheet=str(number - 1) if number > 1 else "") if number else "",
-        empty=None if shown else _none(view, number, trouble),
+        empty=None if shown else _none(view, number, trouble, before),
     )
     choices = tuple((name, words) for name, (words, _) in _BY.items())
     return Several([grid], choices=choices, chosen=by)
 
 
-def _none(view: View, number: int, trouble: str) -> Empty:
+def _none(view: View, number: int, trouble: str, before: str) -> Empty:
     if trouble:
         return Empty(f"{_TROUBLE}, so that nobody can say.", trouble)
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
+    if before:
+        return Empty("Nobody did this in this time since the lake is another.", before)
     if view.narrowing.values:
         return Empty(
             "No line of this time fulfils all filters.", "Take a filter out, or choose a longer time."
@@ -90,12 +94,17 @@ def _none(view: View, number: int, trouble: str) -> Empty:
     return Empty("Nobody did this in this time.", "Choose a longer time, or another kind above.")
 
 
-def _cut(number: int, shown: list[Deed], trouble: str) -> str:
+def _cut(number: int, shown: list[Deed], trouble: str, before: str) -> str:
     first = number * SHOWN_MAX + 1
     lines = (
         f"lines {first:,} to {first + len(shown) - 1:,}" if number else counted(len(shown), "line", "lines")
     )
-    return f"{lines}. {_TROUBLE}: {trouble}." if trouble else lines
+    told = [
+        lines,
+        *([f"{_TROUBLE}: {trouble}"] if trouble else ()),
+        *([before.rstrip(".")] if before else ()),
+    ]
+    return f"{'. '.join(told)}." if len(told) > 1 else lines
 
 
 def _row(one: Deed) -> list[Cell]:
