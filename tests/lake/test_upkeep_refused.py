@@ -36,6 +36,14 @@ CHANGING = {
 }
 """Each command of `lake` that replaces or removes, and with what it does."""
 LOOKING = {"check"}
+ASKING = [
+    ["query", "SELECT 1"],
+    ["search"],
+    ["hunt"],
+    ["replay", "--from", "2026-11-23", "--to", "2026-11-25", "--output", "copy"],
+    ["alerts", "rebuild"],
+]
+"""Commands that answer from the records of the lake."""
 REFUSED = "nothing was changed, as its files are needed to mend this: "
 
 
@@ -60,7 +68,10 @@ def place(tmp_path: Path) -> Path:
     document = {
         "globals": {"name": WRITER_ID},
         "inputs": {"office365": {"credentials": credentials}},
-        "outputs": {"lake": {"type": "lake", "config": settings}},
+        "outputs": {
+            "lake": {"type": "lake", "config": settings},
+            "copy": {"type": "files", "config": {"directory": "copy"}},
+        },
     }
     (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
     fill_days(tmp_path / "lake", 2)
@@ -142,7 +153,7 @@ def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
     assert (told.what, told.fix) == refusal(3)
 
 
-@pytest.mark.parametrize("words", [["query", "SELECT 1"], ["search"], ["hunt"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", ASKING, ids=lambda words: words[0])
 @pytest.mark.parametrize("version", [3, LAST])
 def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: int) -> None:
     """Each answered, over a part of the records, as if it were all."""

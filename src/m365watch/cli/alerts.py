@@ -22,6 +22,7 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 from m365watch.cli.this_user import this_user
+from m365watch.cli.unreadable import look_at_lake
 from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
@@ -354,11 +355,10 @@ def rebuild(
     from m365watch.cli.render import count
     from m365watch.clock import SystemClock
     from m365watch.detecting import lakes_of, rebuild_by_hand
-    from m365watch.inspection import refuse_lost_lake
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     for lake in lakes_of(settings):
-        refuse_lost_lake(settings, lake)
+        look_at_lake(settings, lake)
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.WARNING, colour=False)
     clock = SystemClock()
     with ProgressLine(clock) as progress:

@@ -14,7 +14,7 @@ from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal import stdout_console, write_line
-from m365watch.cli.unreadable import tell_unreadable, warn, warn_of_missing
+from m365watch.cli.unreadable import look_at_lake, tell_unreadable, warn
 from m365watch.config.files import files_below, is_file, is_there
 
 if TYPE_CHECKING:
@@ -105,13 +105,11 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     from m365watch.detecting import knowledge_of, load_exceptions
     from m365watch.errors import SettingsRefused
     from m365watch.hunting import HuntAsked
-    from m365watch.inspection import acknowledged_in, refuse_lost_lake
 
     if settings.lake_directory is None:
         fix = "add an output of type lake; only what is in a lake can be looked at again"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
-    refuse_lost_lake(settings, settings.lake_directory)
-    warn_of_missing(settings.lake_directory, acknowledged_in(settings, settings.lake_directory))
+    look_at_lake(settings, settings.lake_directory)
     library = _library(settings, [Path(one) for one in names if is_there(Path(one))])
     chosen = _chosen(library, names)
     rules = with_sources(chosen, library)

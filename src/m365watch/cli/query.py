@@ -12,7 +12,7 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_USAGE, show_failure
-from m365watch.cli.unreadable import warn_of_missing
+from m365watch.cli.unreadable import look_at_lake, warn_of_missing
 from m365watch.errors import QueryRefused, SettingsRefused
 
 if TYPE_CHECKING:
@@ -83,8 +83,6 @@ def lake_directory(
 
     Raises: SettingsRefused: it has none. LakeUnusable: it is gone.
     """
-    from m365watch.inspection import acknowledged_in, refuse_lost_lake
-
     if lake is not None:
         warn_of_missing(lake, {})
         return lake
@@ -92,8 +90,7 @@ def lake_directory(
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
-    refuse_lost_lake(settings, settings.lake_directory)
-    warn_of_missing(settings.lake_directory, acknowledged_in(settings, settings.lake_directory))
+    look_at_lake(settings, settings.lake_directory)
     return settings.lake_directory
 
 

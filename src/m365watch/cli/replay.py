@@ -16,6 +16,7 @@ from m365watch.cli.periods import (
     parse_period,
     parse_services,
 )
+from m365watch.cli.unreadable import look_at_lake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,11 +90,9 @@ def replay(
 
 def _settings_of(config: Path | None, job: Path | None, collector: Path | None) -> Settings:
     """The settings, whose lake is not lost. Raises: LakeUnusable."""
-    from m365watch.inspection import refuse_lost_lake
-
     settings = read_settings(config, job=job, collector=collector)
     if settings.lake_directory is not None:
-        refuse_lost_lake(settings, settings.lake_directory)
+        look_at_lake(settings, settings.lake_directory)
     return settings
 
 

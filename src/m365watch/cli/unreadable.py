@@ -13,7 +13,7 @@ from m365watch.errors import LakeUnusable
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import DetectionSettings
+    from m365watch.config.settings import DetectionSettings, Settings
 
 TOLD_MAX = 20
 
@@ -21,6 +21,14 @@ TOLD_MAX = 20
 def warn(line: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"warning: {plain(line)}\n")
+
+
+def look_at_lake(settings: Settings, lake: Path) -> None:
+    """Say what is missing from a lake of the configuration. Raises: LakeUnusable: it is gone."""
+    from m365watch.inspection import acknowledged_in, refuse_lost_lake
+
+    refuse_lost_lake(settings, lake)
+    warn_of_missing(lake, acknowledged_in(settings, lake))
 
 
 def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
