@@ -98,6 +98,16 @@ def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> N
     assert [(one.what, one.alert.id) for one in changes] == [(News.UPDATED, new.alert.id)]
 
 
+def test_an_id_that_is_given_again_leads_to_its_own_alert(bench: Bench) -> None:
+    """A first record may move from one alert to another, and takes the id along."""
+    bench.take(HOUR)
+    [old] = bench.state.alerts.list()
+    bench.take(0)
+    bench.state.alerts.put(old)
+
+    assert bench.state.alerts.find(old.alert.id) == old
+
+
 def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
     """The earlier keeps its id, the later is formerly that."""
     bench.take(0)

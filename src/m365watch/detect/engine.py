@@ -8,20 +8,28 @@ disappears by it is `formerly` the one that takes its place, and is told as an u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.closings import place, stand, turns
 from m365watch.detect.correlation.episode import Episode
-from m365watch.detect.correlation.novelty import DAY_MS, bucket_of
+from m365watch.detect.correlation.novelty import DAY_MS
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.drawing import Told
 from m365watch.detect.due import day_of
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
-from m365watch.detect.finding import PERIOD_KINDS, find_episodes, period_of, reach_s
+from m365watch.detect.finding import (
+    FAR_MS,
+    PERIOD_KINDS,
+    find_episodes,
+    period_of,
+    reach_s,
+    settled_ms,
+    stretch_ms,
+)
 from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
@@ -40,7 +48,7 @@ from m365watch.detect.linking import links_of
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
-from m365watch.detect.purposes import group_of, list_sought, once_ms
+from m365watch.detect.purposes import group_of, list_sought
 from m365watch.detect.rejoining import Rejoining
 from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
@@ -91,7 +99,7 @@ class Engine:
         self._has_fields = {rule.id: bool(group_of(rule)) for rule in self.rules}
         self._room = {rule.id: room_of(rule, most=HOUR_MATCHES_MAX) for rule in self.rules}
         self._kept_ms = _kept_ms(self.rules)
-        self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := _stretch_ms(rule))}
+        self._bucket_ms = {rule.id: ms for rule in self.rules if (ms := stretch_ms(rule))}
         self._tallies = Tallies(state)
         self.large_from = LARGE_FROM
         self._pending = Pending.of(state)
@@ -292,7 +300,7 @@ class Engine:
                         # What was told of matches that are gone now has to be told anew.
                         self.figures.hours_full += 1
                         low_ms, high_ms = min(low_ms, changed[0]), max(high_ms, changed[1])
-            if not may_alert(rule, tally) or low_ms >= _settled_ms(rule, work.now_ms):
+            if not may_alert(rule, tally) or low_ms >= settled_ms(rule, work.now_ms):
                 return
             if tally.is_alerted and tally.count > self.large_from:
                 self._pending.put(key, low_ms, high_ms)
@@ -313,7 +321,7 @@ class Engine:
         times = [match.at_ms for match in span.matches]
         if rule.kind in PERIOD_KINDS and rule.correlation is None:
             # An alert from before what is still kept cannot be judged any more: it stays as it was.
-            low_ms, high_ms = min(times, default=0), _FAR_MS
+            low_ms, high_ms = min(times, default=0), FAR_MS
         else:
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
@@ -359,7 +367,7 @@ class Engine:
             new = self._to_be_kept(rule, episode, alert, work)
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept, new)]
             taken |= {kept.alert.id for kept in formers}
-            self._settle(new, old.get(alert.id), formers, work)
+            self._settle(new, old.get(alert.id), formers, work, standing=new_ids)
             links = links_of(rule, episode, alert, self.rules)
             is_known = alert.id in old and old[alert.id].alert.notes == new.alert.notes
             if not is_known or (alert.first_at_ms <= touched.high_ms and touched.low_ms <= alert.last_at_ms):
@@ -388,16 +396,23 @@ class Engine:
         )
 
     def _settle(
-        self, new: KeptAlert, known: KeptAlert | None, formers: Sequence[KeptAlert], work: Work
+        self,
+        new: KeptAlert,
+        known: KeptAlert | None,
+        formers: Sequence[KeptAlert],
+        work: Work,
+        *,
+        standing: Collection[AlertId],
     ) -> None:
-        """Keep an alert, with the history of what it was before."""
+        """Keep an alert, with the history of what it was before; `standing` are all that there are now."""
         alert, shown = new.alert, new.shown
         formerly = known.alert.formerly if known is not None else ()
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
             self._unlink(former.alert.id, work)
             self.state.alerts.drop(former.alert.id, became=alert.id)
-        alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one != alert.id)))
+        # A first record that moves from one to the other takes the id along.
+        alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one not in standing)))
         if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
             return
         if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
@@ -459,23 +474,6 @@ class Engine:
             else:
                 self.figures.alerts_withdrawn += 1
         return work.changes
-
-
-_FAR_MS = 1 << 60
-
-
-def _stretch_ms(rule: Rule) -> int:
-    """The stretch of time of which one sighting is kept; 0 where every match is."""
-    first_seen = rule.extension.first_seen
-    if rule.correlation is not None or first_seen is None:
-        return once_ms(rule)
-    return bucket_of(first_seen)
-
-
-def _settled_ms(rule: Rule, now_ms: int) -> int:
-    """Until when the rule can say something by now; what comes later is told when its period is over."""
-    period_ms = period_of(rule) * 1000
-    return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else _FAR_MS
 
 
 def _overlaps(one: KeptAlert, other: KeptAlert) -> bool:

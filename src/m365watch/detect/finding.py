@@ -9,6 +9,7 @@ from m365watch.detect.correlation.chains import chain_episodes
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import bucket_of, novel_episodes
 from m365watch.detect.correlation.periods import (
+    SETTLED_S,
     deviation_episodes,
     gradient_episodes,
     low_episodes,
@@ -24,6 +25,8 @@ from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
 """Kinds whose alerts come with time alone."""
+FAR_MS = 1 << 60
+"""Later than anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +125,17 @@ def _period_reach_s(extension: Extension) -> int:
     if extension.gradient is not None:
         return 2 * extension.gradient.period
     return (extension.deviation.periods + 1) * extension.deviation.period if extension.deviation else 0
+
+
+def stretch_ms(rule: Rule) -> int:
+    """The stretch of time of which one sighting is kept; 0 where every match is."""
+    first_seen = rule.extension.first_seen
+    if rule.correlation is not None or first_seen is None:
+        return once_ms(rule)
+    return bucket_of(first_seen)
+
+
+def settled_ms(rule: Rule, now_ms: int) -> int:
+    """Until when the rule can say something by now; what comes later is told when its period is over."""
+    period_ms = period_of(rule) * 1000
+    return (now_ms - SETTLED_S * 1000) // period_ms * period_ms if period_ms else FAR_MS

@@ -44,6 +44,7 @@ class KeptAlerts:
         """Keep an alert, or what it is now."""
         alert = kept.alert
         key = GroupKey(alert.rule_id, alert.tenant, alert.group)
+        self._database.execute("DELETE FROM former WHERE id = ?", (alert.id,))
         self._database.execute(
             "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
