@@ -117,6 +117,10 @@ def joined_texts() -> list[str]:
         joint(56, "temporal", ["rule_51", "rule_11"], timespan="5m"),
         joint(57, "temporal", ["rule_40", "rule_41", "rule_22"], "rule_40 and (rule_41 or rule_22)"),
         joint(58, "value_avg", ["rule_50"], {"gte": 0, "field": "Size"}),
+        joint(60, "value_count", ["rule_1"], {"gte": 2, "field": "UserId"}, **{"group-by": ["ClientIP"]}),
+        joint(61, "temporal", ["rule_60", "rule_2"], timespan="20m"),
+        joint(62, "temporal", ["rule_60", "rule_50"], timespan="20m", **{"group-by": [], "generate": True}),
+        joint(63, "temporal", ["rule_62", "rule_3"], timespan="20m"),
         joint(59, "temporal", ["rule_50", "rule_2"], timespan="10m", **{"group-by": []}),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from m365watch.detect.exceptions import AlertException, Exceptions
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import Library, load_packs
-from m365watch.detect.linking import STRETCHES
+from m365watch.detect.linking import GROUPS_MAX, STRETCHES
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Expression, Joined, Named
 from m365watch.detect.severity import Severity
@@ -388,3 +389,51 @@ def test_an_exception_for_one_of_many_hides_no_alert_on_the_others(tmp_path: Pat
         return len(found)
 
     assert (shown("u0"), shown("u?"), shown("x")) == (1, 0, 1)
+
+
+SPRAY = joint("spray", "value_count", ["one"], {"gte": 3, "field": "UserId"}, **{"group-by": ["ClientIP"]})
+SPRAYED = [record(at, Operation="One", UserId=f"u{at}", ClientIP="192.0.2.1") for at in range(10)]
+
+
+@pytest.mark.parametrize("user", ["u0", "u5", "u9", "U5"])
+def test_what_is_joined_by_another_field_than_its_own_is_joined_by_each_value(
+    tmp_path: Path, user: str
+) -> None:
+    """A spray from one address, then a sign-in of any of those who were sprayed, not of the first alone."""
+    extension = {"entity": {"user": "UserId", "address": "ClientIP"}}
+    outer = joint("outer", "temporal_ordered", ["spray", "two"], timespan="1h", m365watch=extension)
+    library = load_good(tmp_path, ONE, TWO, SPRAY, outer)
+    records = [*SPRAYED, record(60, Operation="Two", UserId=user, ClientIP="192.0.2.7")]
+
+    for number, batches in enumerate(([records], [records[-1:], records[5:-1], records[:5]])):
+        (tmp_path / f"{number}").mkdir()
+        [alert] = run(tmp_path / f"{number}", library, *batches)
+
+        assert [replace(alert, formerly=())] == told(library, records)
+        assert (alert.group, alert.named("user"), alert.count) == ((user.lower(),), (user.lower(),), 11)
+    assert told(library, [*SPRAYED, record(60, Operation="Two", UserId="somebody else")]) == []
+
+
+def test_each_value_is_found_through_one_that_is_joined_in_turn(tmp_path: Path) -> None:
+    """An alert between the two tells of the same records."""
+    middle = joint("middle", "event_count", ["spray"], {"gte": 1}, **{"group-by": ["ClientIP"]})
+    outer = joint("outer", "temporal_ordered", ["middle", "two"], timespan="1h")
+    library = load_good(tmp_path, ONE, TWO, SPRAY, middle, outer)
+    records = [*SPRAYED, record(60, Operation="Two", UserId="u5")]
+
+    assert [alert.group for alert in told(library, records)] == [("u5",)]
+    assert run(tmp_path, library, records) == told(library, records)
+
+
+def test_the_values_by_which_one_alert_is_joined_are_bounded(tmp_path: Path) -> None:
+    """The first of them, whatever a flood brings."""
+    outer = joint("outer", "temporal_ordered", ["spray", "two"], timespan="1h")
+    library = load_good(tmp_path, ONE, TWO, SPRAY, outer)
+    flood = [
+        record(at // 2, Id=f"r{at}", Operation="One", UserId=f"u{at:04}", ClientIP="192.0.2.1")
+        for at in range(600)
+    ]
+    users = ("u0000", f"u{GROUPS_MAX - 3:04}", f"u{GROUPS_MAX + 3:04}")
+    twos = [record(400 + n, Operation="Two", UserId=user) for n, user in enumerate(users)]
+
+    assert {alert.group[0] for alert in told(library, [*flood, *twos])} == {*users[:2]}

@@ -330,17 +330,21 @@ class Engine:
         before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
-        found = [(episode, self._tell_of(rule, key, span, episode, work)) for episode in episodes]
+        found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
         self._reconcile(rule, before, found, touched, work)
         if found:
             self._tallies.mark_alerted(key)
 
-    def _tell_of(self, rule: Rule, key: GroupKey, span: Span, episode: Episode, work: Work) -> Alert:
-        """The alert, with the records of what it joins, and with what has to be kept in mind of these."""
+    def _tell_of(
+        self, rule: Rule, key: GroupKey, span: Span, episode: Episode, work: Work
+    ) -> tuple[Alert, Sequence[Match]]:
+        """The alert, with what has to be kept in mind of what it joins; and all records of it and of that."""
         members = KeptMembers(self.state, self._by_id, now_ms=work.now_ms)
-        alert = make_alert(rule, members.inner.told(rule, episode), self._by_id)
+        told = members.inner.told(rule, episode)
+        alert = make_alert(rule, told, self._by_id)
         about = (note for note in members.notes if note in _OF_ALL)
-        return noted(alert, tuple(dict.fromkeys((*self._notes(key, span, episode, alert), *about))))
+        notes = dict.fromkeys((*self._notes(key, span, episode, alert), *about))
+        return noted(alert, tuple(notes)), told.matches
 
     def _notes(self, key: GroupKey, span: Span, episode: Episode, alert: Alert) -> tuple[str, ...]:
         # What it joins may have begun long before, in a group of its own, and brings its own notes.
@@ -354,21 +358,21 @@ class Engine:
         self,
         rule: Rule,
         before: Sequence[KeptAlert],
-        found: Sequence[tuple[Episode, Alert]],
+        found: Sequence[tuple[Episode, Alert, Sequence[Match]]],
         touched: Touched,
         work: Work,
     ) -> None:
         """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn."""
-        new_ids = {alert.id for _, alert in found}
+        new_ids = {alert.id for _, alert, _ in found}
         old = {kept.alert.id: kept for kept in before}
         gone = [kept for kept in before if kept.alert.id not in new_ids]
         taken: set[AlertId] = set()
-        for episode, alert in found:
+        for episode, alert, records in found:
             new = self._to_be_kept(rule, episode, alert, work)
             formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept, new)]
             taken |= {kept.alert.id for kept in formers}
             self._settle(new, old.get(alert.id), formers, work, standing=new_ids)
-            links = links_of(rule, episode, alert, self.rules)
+            links = links_of(rule, episode, alert, self.rules, records)
             is_known = alert.id in old and old[alert.id].alert.notes == new.alert.notes
             if not is_known or (alert.first_at_ms <= touched.high_ms and touched.low_ms <= alert.last_at_ms):
                 # What joins it tells its records too, also those that do not change when it holds.

@@ -357,7 +357,7 @@ def judge_all(
                 is_told = rule.alerts and not verdict.is_whole
                 if is_told:
                     alerts.append(noted(alert, verdict.notes))
-                found = links_of(rule, episode, alert, rules)
+                found = links_of(rule, episode, alert, rules, told.matches)
                 if has_risk and is_told:
                     found += risk_matches(rule, alert)
                 for link in found:

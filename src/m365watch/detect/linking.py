@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -19,51 +19,73 @@ ID_CHARACTERS = 32
 """Of an alert's id, as of a record's identity: that of what stands for an alert begins so, and is longer."""
 FIRST = "."
 """Ends the identity of the first that stands for an alert; those of later ones end in their time."""
+GROUPS_MAX = 200
+"""In no more groups is an alert joined, by values that its records have of fields that are not its own."""
 _ONE_NUMBER = frozenset({Joined.SUM, Joined.AVERAGE, Joined.PERCENTILE, Joined.MEDIAN})
 """What an alert adds to these is one number, however long it goes on."""
 
 
-def links_of(rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule]) -> list[Match]:
+def links_of(
+    rule: Rule, episode: Episode, alert: Alert, rules: Sequence[Rule], records: Sequence[Match]
+) -> list[Match]:
     """What an episode is for the correlations that join its rule: matches, at times when its condition held.
 
-    A rule of kind each has none: its matches themselves are joined.
+    A rule of kind each has none: its matches themselves are joined. `records` are all that the alert tells.
     """
     if not links(rule):
         return []
     found: list[Match] = []
     values = {name: value for match in reversed(episode.matches) for name, value in match.values.items()}
-    if rule.correlation is not None:
-        values.update(zip(rule.correlation.group_by, alert.group, strict=False))
+    grouped = rule.correlation.group_by if rule.correlation is not None else ()
+    values.update(zip(grouped, alert.group, strict=False))
     # Several of one second are told apart by nothing: the last of them counts.
-    records = {match.at_ms: match.record_id for match in episode.matches}
+    times = {match.at_ms: match.record_id for match in episode.matches}
     for outer in rules:
         correlation = outer.correlation
         if correlation is None or rule.id not in correlation.sources:
             continue
-        group = tuple(values.get(name, "").lower() for name in correlation.group_fields(rule.id))
-        if not all(group):
-            continue
         counted = "\x1f".join(values.get(name, "").lower() for name in correlation.fields)
-        first = Match(
-            rule_id=outer.id,
-            source_id=rule.id,
-            tenant=alert.tenant,
-            group=group,
-            at_ms=episode.reached_ms,
-            identity=f"{alert.id}{FIRST}",
-            record_id=records.get(episode.reached_ms, alert.evidence[0]),
-            severity=alert.severity,
-            values=values,
-            counted=alert.id if correlation.joined is Joined.COUNT else counted,
-            written=msgspec.json.encode(values),
-        )
-        found.append(first)
-        found += (
-            msgspec.structs.replace(
-                first, at_ms=at_ms, identity=f"{alert.id}{at_ms:x}", record_id=records[at_ms]
+        names = correlation.group_fields(rule.id)
+        for group, said in _groups_of(names, grouped, values, records).items():
+            first = Match(
+                rule_id=outer.id,
+                source_id=rule.id,
+                tenant=alert.tenant,
+                group=group,
+                at_ms=episode.reached_ms,
+                identity=f"{alert.id}{FIRST}",
+                record_id=times.get(episode.reached_ms, alert.evidence[0]),
+                severity=alert.severity,
+                values=said,
+                counted=alert.id if correlation.joined is Joined.COUNT else counted,
+                written=msgspec.json.encode(said),
             )
-            for at_ms in _later(episode, correlation)
-        )
+            found.append(first)
+            found += (
+                msgspec.structs.replace(
+                    first, at_ms=at_ms, identity=f"{alert.id}{at_ms:x}", record_id=times[at_ms]
+                )
+                for at_ms in _later(episode, correlation)
+            )
+    return found
+
+
+def _groups_of(
+    names: Sequence[str], grouped: Sequence[str], values: Mapping[str, str], records: Sequence[Match]
+) -> dict[tuple[str, ...], Mapping[str, str]]:
+    """The groups by `names` that an alert belongs to, and what it says in each.
+
+    One, where the alert's own group has all of them; else one for each different value that its records have.
+    """
+    own = [name for name in names if name not in grouped]
+    found: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for record in records if own else records[:1]:
+        said = {name: record.values.get(name) or values.get(name, "") for name in own}
+        group = tuple((said.get(name) or values.get(name, "")).lower() for name in names)
+        if group not in found and all(group):
+            found[group] = {**values, **said} if said else values
+            if len(found) >= GROUPS_MAX:
+                break
     return found
 
 
