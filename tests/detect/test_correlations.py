@@ -346,3 +346,24 @@ def test_an_order_is_found_however_many_lie_between(tmp_path: Path) -> None:
     [alert] = alerts_of(library, [record(0, Operation="One"), *between, record(2_000, Operation="Three")])
 
     assert alert.count == 1_502
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "fields"),
+    [
+        ("value_avg", {"gte": 4, "field": "Size"}, ({"Size": 0}, {"Size": 5})),
+        ("value_median", {"gte": 4, "field": "Size"}, ({"Size": 0}, {"Size": 5})),
+        ("event_count", {"eq": 1}, ({}, {})),
+        ("value_count", {"eq": 1, "field": "ClientIP"}, ({"ClientIP": "::1"}, {"ClientIP": "::2"})),
+    ],
+)
+def test_what_comes_in_one_second_counts_together(
+    tmp_path: Path, kind: str, condition: dict[str, Any], fields: tuple[dict[str, Any], ...]
+) -> None:
+    """No window ends in the midst of a second, where the order of records is that of their identities."""
+    library = load_good(tmp_path, ONE, joint(kind, rules=["one"], condition=condition))
+    for number in range(12):
+        records = [
+            record(0, Id=f"{number}-{place}", Operation="One", **some) for place, some in enumerate(fields)
+        ]
+        assert alerts_of(library, records) == []

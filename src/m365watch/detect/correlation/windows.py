@@ -39,8 +39,9 @@ class Window(Protocol):
 def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[Episode]:
     """The episodes in which the correlation holds; `matches` of one group, in their order.
 
-    A window ends at each match and reaches back over the timespan, both ends included. Windows that hold
-    and overlap are one episode, whose matches are those of all of them.
+    A window ends at each match, within a second at the last, as any of it may have come first; and reaches
+    back over the timespan, both ends included. Windows that hold and overlap are one episode, whose matches
+    are those of all of them.
     """
     window = make_window(correlation)
     compare = ORDERS[correlation.order]
@@ -52,6 +53,8 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
         while match.at_ms - matches[start].at_ms > correlation.timespan_s * 1000:
             window.drop(matches[start])
             start += 1
+        if place + 1 < len(matches) and matches[place + 1].at_ms == match.at_ms:
+            continue
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
             begin = _first_of(matches, max(start, begin), place, beginners)
