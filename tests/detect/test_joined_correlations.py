@@ -437,3 +437,12 @@ def test_the_values_by_which_one_alert_is_joined_are_bounded(tmp_path: Path) -> 
     twos = [record(400 + n, Operation="Two", UserId=user) for n, user in enumerate(users)]
 
     assert {alert.group[0] for alert in told(library, [*flood, *twos])} == {*users[:2]}
+
+
+def test_no_alert_id_is_told_as_a_value(tmp_path: Path) -> None:
+    """A count of alerts has no values; by what the alerts are told apart says nothing to anybody."""
+    said = {"explanation": "{distinct} alerts: [[{values}]]"}
+    outer = joint("outer", "event_count", ["many"], {"gte": 1}, timespan="1h", m365watch=said)
+    [alert] = told(load_good(tmp_path, ONE, many(), outer), ones(0, 1, 2))
+
+    assert alert.explanation == "1 alerts: "

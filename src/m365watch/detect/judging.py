@@ -285,6 +285,8 @@ def shown_values(
     matches = episode.matches
     first, last = matches[0], matches[-1]
     counted: Sequence[str] = list(dict.fromkeys(match.counted for match in matches if match.counted))
+    # A count of alerts tells these apart by their ids.
+    is_count = rule.correlation is not None and rule.correlation.joined is Joined.COUNT
     if rule.correlation is not None and counts_mailboxes(rule.correlation):
         counted = mailboxes_apart(counted)
     values = {name: _some_of(list(found.values())) for name, found in fields.items()}
@@ -297,7 +299,7 @@ def shown_values(
         **values,
         "count": str(len({match.identity for match in matches})),
         "distinct": str(len(counted)),
-        "values": clean_text(_some_of([_without_gaps(value) for value in counted])),
+        "values": "" if is_count else clean_text(_some_of([_without_gaps(value) for value in counted])),
         "value": f"{round(episode.value, 2):g}",
         "first": _shown_at(first.at_ms),
         "last": _shown_at(last.at_ms),
