@@ -16,6 +16,7 @@ from collections import Counter
 
 from m365watch.detect.alert import Alert, Match, clean_text
 from m365watch.detect.condition import Order
+from m365watch.detect.containment import ATTEMPTS
 from m365watch.detect.correlation.risk_window import ACCOUNT, ACTOR, SIGN
 from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.rule import Correlation, Joined, Rule
@@ -119,10 +120,16 @@ def _rank(severity: Severity) -> int:
 
 
 def _bearers(alert: Alert) -> dict[tuple[str, str], str]:
-    """The entities that get the points, by kind and name in lower case; a person's mailbox is the person."""
+    """The entities that get the points, by kind and name in lower case; a person's mailbox is the person.
+
+    Whoever is one of many that were only tried gets none: that says something of who tried alone.
+    """
     found: dict[tuple[str, str], str] = {}
     for kind, value in alert.entities:
         if kind in KINDS and value:
             bearer = ACCOUNT if kind == "mailbox" and "@" in value else kind
             found.setdefault((bearer, clean_text(value).lower()), value)
+    accounts = [bearer for bearer in found if bearer[0] == ACCOUNT]
+    if ATTEMPTS in alert.contain and len(accounts) > FULL_MAX:
+        return {bearer: value for bearer, value in found.items() if bearer[0] != ACCOUNT}
     return found

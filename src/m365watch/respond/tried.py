@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from m365watch.detect.containment import ATTEMPTS
 from m365watch.respond.accounts import cidr_of
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
 
-SEE = "see_who_signed_in"
+SEE = ATTEMPTS
 """The word for that look."""
 NOT_PAST_PASSWORD = (50126, 50056, 50064, 50053, 50034, 51004)
 """Errors of who was not past the password, or may not have been: it was wrong, or there is none; the account
