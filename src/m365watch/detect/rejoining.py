@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from m365watch.detect.correlation.novelty import DAY_MS
 from m365watch.detect.purposes import group_of, links
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Work
 
+LATE_MS = DAY_MS
+"""What follows an alert may come so late."""
 _KEY = "joins"
 
 
@@ -38,7 +41,7 @@ class Rejoining:
             return
         for rule_id, reach_ms in self._reach_ms.items():
             found = self._state.alerts.list_times(
-                rule_id, has_fields=self._has_fields[rule_id], since_ms=work.now_ms - reach_ms
+                rule_id, has_fields=self._has_fields[rule_id], since_ms=work.now_ms - reach_ms - LATE_MS
             )
             for key, at_ms in found:
                 work.touch(key, at_ms)
