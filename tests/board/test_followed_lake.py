@@ -257,6 +257,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     monkeypatch.setattr(m365watch.boarding, "ROLLUPS_EVERY_S", 0.05)
     settings = load_settings(place.file, environment={}, for_reading=True)
     moved = place.folder / "moved"
+    before = list_deeds(place.lake, place.folder / "nothing", MONTH)  # of other tests' boards
 
     async def until(holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -285,7 +286,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
 
     assert not (place.lake / TRAIL_TABLE.name).exists()
     noted = list_deeds(moved, place.folder / "nothing", MONTH)
-    assert [one.path for one in noted] == ["/api/v1/overview/figures"]
+    assert [one.path for one in noted if one not in before] == ["/api/v1/overview/figures"]
 
 
 async def _look(port: int) -> None:
