@@ -92,15 +92,18 @@ def keep_picture(name: str, picture: bytes) -> None:
 def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
     """At both widths and in both themes: contrast, names, focus, no column out of sight, and no complaint."""
     axe = AXE.read_text()
+    looked_at = VIOLATIONS if PICTURES else VIOLATIONS.replace("document", FIRST_ROWS, 1)
     worst = list_alerts(next(collected.parent.rglob(FILE_NAME)), AlertsAsked())[0]
 
     async def act(page: Shown) -> None:
         found = []
         for one in PAGES:
             query = f"range=7d&alert={worst.alert.id}" if one.name == "alert" else "range=7d"
+            await page.tab.look(WIDTHS[0], theme=THEMES[0])
+            await page.tab.open(f"{page.url}/{one.name}?{query}")
+            await page.tab.run(axe)
             for width, theme in LOOKS:
                 await page.tab.look(width, theme=theme)
-                await page.tab.open(f"{page.url}/{one.name}?{query}")
                 if PICTURES:
                     keep_picture(f"{one.name}-{width}-{theme}", await page.tab.picture())
                 place = f"{one.name} {width} {theme}"
@@ -108,13 +111,14 @@ def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
                 if width == WIDTHS[0] or one.name != "search":  # hits are read record by record
                     assert await page.tab.run(OUT_OF_SIGHT) == [], place
                 assert await page.tab.run(CUT) == [], place
-                await page.tab.run(axe)
-                found += [f"{place}: {said}" for said in await page.tab.run(VIOLATIONS)]
+                found += [f"{place}: {said}" for said in await page.tab.run(looked_at)]
         assert found == []
 
     in_browser(collected, act)
 
 
+FIRST_ROWS = '{exclude: ["tbody tr:nth-child(n + 13)"]}'
+"""Of a hundred rows that are alike a dozen is looked through; where pictures are taken, all of them."""
 OUT_OF_SIGHT = """
 [...document.querySelectorAll(".scroll, .matrix")]
   .filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)
