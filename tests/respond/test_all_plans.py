@@ -67,6 +67,7 @@ def _told(plan: Plan) -> Iterator[str]:
     told: Counter[str] = Counter()
     for step in plan.steps:
         told[step.word] += 1
+        assert bool(step.reasons) == step.asks_always, "the question says why only a person may say yes"
         if told[step.word] > SHOWN_MAX:
             continue
         yield f"- {step.title}  [{step.way}]"

@@ -18,7 +18,7 @@ from m365watch.respond.carrying import Document
 from m365watch.respond.desk import Came, Desk
 from m365watch.respond.journal import FILE_NAME, Journal
 from m365watch.respond.plan import plan_response
-from m365watch.respond.steps import GraphCall
+from m365watch.respond.steps import LEAVES, GraphCall
 from m365watch.respond.way import open_graph
 from responding_scene import ADMIN, DELETES, EVE, LINK, RULES, Scene, in_scene, make_administrators
 
@@ -269,10 +269,12 @@ def test_why_only_a_person_may_say_yes_stands_above_the_question(tmp_path: Path)
         scene.directory.add_principal(APP)
         plan = scene.plan("disable_application", app=APP, fields={"Operation": "Consent to application."})
         [step] = plan.steps
-        told = replace(step, notes=("It stops\nfor all.",), asks_always=True, title=f"{step.title}\r")
+        told = replace(
+            step, notes=(f"It stops\nfor all. {LEAVES}",), asks_always=True, title=f"{step.title}\r"
+        )
         asked: list[str] = []
         await scene.apply(replace(plan, steps=(told,)), says=False, asked=asked)
 
-        assert asked == [f"It stops for all.\n1. Disable the application {APP} ?"]
+        assert asked == [f"It stops for all. {LEAVES}\n1. Disable the application {APP} ?"]
 
     in_scene(tmp_path, test)

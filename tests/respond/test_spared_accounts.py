@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from detected import plan_from
 from m365watch.respond.spared import ask_for_spared
-from m365watch.respond.steps import Plan
+from m365watch.respond.steps import LEAVES, Plan
 from plan_scene import one_record
 
 BREAKGLASS = "breakglass@contoso.example"
@@ -79,3 +80,13 @@ def test_a_spared_account_may_have_its_role_by_a_group(spared: list[str]) -> Non
 
     assert step.asks_always == bool(spared)
     assert ("spared_accounts may be in the group" in step.notes[0]) == bool(spared)
+
+
+def test_a_group_whose_role_is_asked_for_anyway_says_who_may_be_in_it() -> None:
+    """No rule asked for it, and the question named that alone."""
+    group = "7a1d7f60-0000-4000-8000-0000000000a1"
+    given = {"m365.target_group": group, "ModifiedProperties.Role.DisplayName.new": "Global Administrator"}
+    [step] = one_record("remove_role", given)
+    asked = replace(step, notes=(f"No rule asks for it: {LEAVES}", *step.notes), asks_always=True)
+
+    assert [one.split()[0] for one in ask_for_spared(asked, [BREAKGLASS]).reasons] == ["One", "No"]

@@ -50,8 +50,8 @@ def apply_plan(
             if number not in (numbers or (number,)):
                 continue
             title = f"{number}. {step.title}"
-            if step not in plan.steps:
-                # The plan that was read does not say it.
+            if step not in plan.steps and not asks:
+                # The plan that was read does not say it, and no question does.
                 say(f"{plain(title)}: {plain(step.notes[0])}")
             found = [Result(title, told, number) for told in await desk.carry_out(step)]
             for result in found:

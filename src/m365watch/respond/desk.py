@@ -128,8 +128,7 @@ class Desk:
 
     def _question(self, step: Step, looked: Sequence[Looked]) -> str:
         """What a person says yes to; above it why only a person may, and whom to ask before."""
-        first = step.notes[:1] if step.asks_always else ()
-        notes = dict.fromkeys((*first, *(note for note in step.notes if note == THEMSELVES)))
+        notes = (*step.reasons, *(note for note in step.notes if note == THEMSELVES))
         why = "".join(f"{plain(note)}\n" for note in notes)
         number = next((f"{number}. " for number, one in enumerate(self._plan.steps, 1) if one is step), "")
         return f"{why}{number}{plain(_question(step, looked))}"

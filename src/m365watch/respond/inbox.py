@@ -13,7 +13,7 @@ from m365watch.respond.mailboxes import EXCHANGE_ONLY, REFUSED, named_mailboxes,
 from m365watch.respond.quoting import is_account, is_whole, powershell
 from m365watch.respond.renames import BY_NAME, KnownRule
 from m365watch.respond.rule_actions import INTO_FOLDERS, SENDS, doings_of, tells_apart
-from m365watch.respond.steps import Agreement, GraphCall, Remove, Step
+from m365watch.respond.steps import LEAVES, Agreement, GraphCall, Remove, Step
 from m365watch.values import dataclass
 
 _OF_RULES = ("-inboxrule", "updateinboxrules")
@@ -77,13 +77,13 @@ def _by_name(clues: Clues, mailbox: str, rule: _Rule) -> Step:
     step = _inbox_rule(mailbox, rule, tuple(doings_of(one.records) for one in known), notes=notes)
     by_others = next((one for one in known if one.given_up_at_s and not one.since.is_own), None)
     if by_others is not None:
-        step = _ask(step, f"Another alert alone tells that it was called so, {by_others.since}: {_LEAVES}")
+        step = _ask(step, f"Another alert alone tells that it was called so, {by_others.since}: {LEAVES}")
     if names.is_shared(rule.name) or len(known) > 1:
         step = _ask(step, _SEVERAL)
     if renamed is not None:
         other = renamed.rule
         step = _ask(
-            step, f'It may have been called "{other.name}" {other.since}, and this its owner\'s. {_LEAVES}'
+            step, f'It may have been called "{other.name}" {other.since}, and this its owner\'s. {LEAVES}'
         )
     return step
 
@@ -223,15 +223,14 @@ _NO_IDENTITY = (
 )
 _LATER = "No record tells what became of it since: it may be called otherwise by now, and another as it was."
 _COMPARED = "Graph compares what it does with what the record tells; where that differs, a person picks."
-_LEAVES = "--yes leaves it alone."
 _NOT_TOLD = (
-    f"No record tells what it does so that Graph could compare it, and another may be called so: {_LEAVES}"
+    f"No record tells what it does so that Graph could compare it, and another may be called so: {LEAVES}"
 )
 _SEVERAL = (
     "The records tell of several rules of this name, which may be one, or of which some may be gone:"
-    f" {_LEAVES}"
+    f" {LEAVES}"
 )
-_FORMER = f"The alert's gave this name up, and what has it may be its owner's: {_LEAVES}"
+_FORMER = f"The alert's gave this name up, and what has it may be its owner's: {LEAVES}"
 _FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
 _CHANGED = (
     "No record that is known made it: was it there before, its owner may have to make it again as it was."

@@ -95,7 +95,7 @@ def _to_be_seen(step: Step, own: Sequence[str]) -> Step:
         f"See first that its AppId is not {' or '.join(own)}: with that the records are collected or the"
         " responses carried out, and the record names an object of the directory. Graph sees to it itself."
     )
-    # Above a question stands the first note, which says why only a person may answer it.
+    # What says why only a person may say yes to it stays the first.
     first = int(step.asks_always)
     return replace(step, notes=(*step.notes[:first], why, *step.notes[first:]))
 

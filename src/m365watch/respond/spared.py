@@ -14,11 +14,11 @@ from m365watch.errors import CollectorError, NothingThere
 from m365watch.respond.accounts import path_of
 from m365watch.respond.carrying import Graph
 from m365watch.respond.clues import Account
-from m365watch.respond.quoting import guid_in, is_account, powershell
+from m365watch.respond.quoting import guid_in
 from m365watch.respond.roles import is_of_group
-from m365watch.respond.steps import GraphCall, Plan, Step
+from m365watch.respond.steps import LEAVES, GraphCall, Plan, Step
 
-_STOPPING = frozenset(
+STOPPING = frozenset(
     {
         "block_external_user",
         "disable_account",
@@ -40,6 +40,7 @@ _WHY_GROUP = (
 _UNKNOWN = "Graph does not say whether it is one of detections.spared_accounts under its other name"
 
 _PATH = re.compile(r"/users/(?!\{)([^/?]+)")
+_COMMAND = re.compile(r"-UserId '((?:[^']|'')+)'")
 
 
 async def spare_by_both_names(
@@ -53,7 +54,7 @@ async def spare_by_both_names(
     answers: dict[str, tuple[str, ...] | CollectorError] = {}
     steps = [*plan.steps]
     for place, step in enumerate(steps):
-        if step.word not in _STOPPING or not step.operations or (numbers and place + 1 not in numbers):
+        if step.word not in STOPPING or not step.operations or (numbers and place + 1 not in numbers):
             continue
         for account in _accounts_of(step):
             if not any(_is_id(one) != _is_id(account) for one in spared):
@@ -65,9 +66,10 @@ async def spare_by_both_names(
 
 
 def _accounts_of(step: Step) -> list[str]:
-    """Whom it is done to, in lower case, each once."""
-    found = (match[1] for call in step.calls if (match := _PATH.match(call.path)))
-    return [*dict.fromkeys(unquote(one).lower() for one in found)]
+    """Whom it is done to, in lower case, each once: a group's owner is in the commands alone."""
+    called = [unquote(match[1]) for call in step.calls if (match := _PATH.match(call.path))]
+    typed = [one.replace("''", "'") for line in step.powershell for one in _COMMAND.findall(line)]
+    return [*dict.fromkeys(one.lower() for one in (*called, *typed))]
 
 
 def _is_id(account: str) -> bool:
@@ -87,7 +89,7 @@ async def _names_of(account: str, graph: Graph) -> tuple[str, ...] | CollectorEr
 
 
 def _ask_if_spared(step: Step, names: Iterable[str] | CollectorError, spared: Collection[str]) -> Step:
-    if step.asks_always:
+    if any(note.startswith(_WHY) for note in step.notes):
         return step
     if isinstance(names, CollectorError):
         return _asking(step, f"{_UNKNOWN} ({names.what}).")
@@ -96,24 +98,16 @@ def _ask_if_spared(step: Step, names: Iterable[str] | CollectorError, spared: Co
 
 
 def _asking(step: Step, why: str) -> Step:
-    return replace(step, notes=(f"{why} --yes leaves it alone.", *step.notes), asks_always=True)
+    return replace(step, notes=(f"{why} {LEAVES}", *step.notes), asks_always=True)
 
 
 def ask_for_spared(step: Step, spared: Collection[str]) -> Step:
     """The step as it is, or for a person to say yes to, where it is done to one of those, or may be."""
-    if spared and is_of_group(step) and step.operations and not step.asks_always:
+    if spared and is_of_group(step) and step.operations:
         return _asking(step, _WHY_GROUP)
-    if step.word not in _STOPPING or not any(is_account(one) and _is_on(step, one) for one in spared):
+    known = {one.lower() for one in spared}
+    if step.word not in STOPPING or known.isdisjoint(_accounts_of(step)):
         return step
     if step.operations:
         return _asking(step, _WHY)
     return replace(step, notes=(_WHY, *step.notes))
-
-
-def _is_on(step: Step, account: str) -> bool:
-    """Whether the step names it as what it is done to, in either case."""
-    path, named = path_of(Account(account)).lower(), f"-userid {powershell(account)}".lower()
-    asked = (call.path.lower() for call in step.calls)
-    return any(one == path or one.startswith((f"{path}/", f"{path}?")) for one in asked) or any(
-        named in line.lower() for line in step.powershell
-    )

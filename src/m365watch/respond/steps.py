@@ -26,6 +26,9 @@ ADMINISTRATORS = (
 )
 """The path of those who hold it."""
 
+LEAVES = "--yes leaves it alone."
+"""How a note ends that says why only a person may say yes to its step."""
+
 
 def cloud_of(settings: Settings, tenant_id: str) -> Cloud:
     """The tenant's cloud; what it does not tell, or the configuration of that tenant, is the public one's."""
@@ -175,6 +178,11 @@ class Step:
     """Whether a person has to say yes to it whatever was said before: what ties it to the attack is weak."""
     since: datetime | None = None
     """When the last record of it was made; what was done before that, it may have been done again since."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a person has to say yes to it."""
+        return tuple(note for note in self.notes if note.endswith(LEAVES))
 
     @property
     def is_by_hand(self) -> bool:
