@@ -93,6 +93,20 @@ def test_what_the_other_did_while_it_was_asked_is_so_already(
     in_scene(tmp_path, test)
 
 
+@pytest.mark.parametrize("planned", [account_of_ann, application, rule_of_ann, grant, role])
+def test_what_was_so_already_is_not_told_as_failed(tmp_path: Path, planned: Callable[[Scene], Plan]) -> None:
+    """The console said "already so", and the journal's last word was "failed ... 404", or there was none."""
+
+    async def test(scene: Scene) -> None:
+        plan, other = planned(scene), folder_in(tmp_path)
+        [told] = await apply_beside(scene, plan, other)
+
+        [line] = Journal(other).list_deeds(plan.alert_id)
+        assert (line.outcome, line.label, line.error) == (told.came, told.label, "")
+
+    in_scene(tmp_path, test)
+
+
 def test_what_is_its_own_end_may_be_done_twice(tmp_path: Path) -> None:
     """Sessions that are ended twice are ended."""
 

@@ -147,3 +147,27 @@ def test_who_fails_to_take_something_back_has_not_done_it(tmp_path: Path) -> Non
     [told] = journal.list_deeds(plan.alert_id)
     assert (told.outcome, told.by, told.at) == ("done", "tester", done.line.at)
     assert [one.is_certain for one in journal.to_undo(plan.alert_id)] == [True]
+
+
+def test_what_failed_and_is_so_by_now_does_not_end_with_the_failure(tmp_path: Path) -> None:
+    """Somebody did it by hand meanwhile. What was done, and is so again, is told once."""
+    plan, journal, graph = disable(), Journal(tmp_path), Halting(NeedsOperator("HTTP 403", fix="look"))
+    desk = desk_of(plan, graph, journal)
+
+    def carry_out() -> Came:
+        [told] = asyncio.run(desk.carry_out(plan.steps[0]))
+        return told.came
+
+    def told() -> list[str]:
+        return [one.outcome for one in journal.list_deeds(plan.alert_id)]
+
+    assert carry_out() is Came.FAILED
+    graph.error, graph.enabled = None, False
+    assert (carry_out(), carry_out()) == (Came.ALREADY, Came.ALREADY)
+    assert told() == ["failed", "already so"]
+    graph.enabled = True
+    assert (carry_out(), carry_out()) == (Came.DONE, Came.ALREADY)
+    assert told() == ["failed", "already so", "done"]
+    for done in journal.to_undo(plan.alert_id):
+        asyncio.run(desk.undo(done))
+    assert told() == ["failed", "already so", "undone"]

@@ -114,16 +114,19 @@ class Desk:
         deeds = [deed for one in looked for deed in one.deeds]
         if deeds and self._ask is not None and not await self._ask(self._question(step, looked)):
             return [*told, Told(Came.DECLINED)]
+        is_unseen = any(one.is_unseen for one in looked)
+        is_so = not (deeds or told or is_unseen)
         try:
             for one in looked:
                 self._keep(step, one)
+            if is_so and self._journal.ends_otherwise(step.word, step.title, self._plan.alert_id):
+                self._write(self._next_id(), "already so", step=step.word, title=step.title, label="")
         except JournalUnwritable as error:
             return [*told, Told(Came.FAILED, error=error)]
         for deed in deeds:
             told.append(await self._do(step, deed))
             if told[-1].ends:
                 break
-        is_unseen = any(one.is_unseen for one in looked)
         return _each_failure_once(told) or [Told(Came.UNSEEN if is_unseen else Came.ALREADY)]
 
     def _question(self, step: Step, looked: Sequence[Looked]) -> str:
@@ -284,7 +287,7 @@ class Desk:
         try:
             # Whoever responds with another state directory may have done it since it was looked at.
             if await self._is_so(deed.call):
-                return self._is_found(step, deed)
+                return self._is_found(step, deed, self._next_id())
         except CollectorError as error:
             return Told(Came.FAILED, deed.label, error)
         refused = await self._why_not(deed)
@@ -300,15 +303,16 @@ class Desk:
         try:
             await self._graph.ask(deed.call)
         except CollectorError as error:
+            if deed.call.method == "DELETE" and isinstance(error, NothingThere):
+                return self._is_found(step, deed, deed_id)
             outcome = "failed" if _changed_nothing(error) else "unclear"
             told = Told(Came.FAILED, deed.label, error)
-        told = self._came_of(step, deed_id, outcome, told)
-        is_gone = deed.call.method == "DELETE" and isinstance(told.error, NothingThere)
-        return self._is_found(step, deed) if is_gone else told
+        return self._came_of(step, deed_id, outcome, told)
 
-    def _is_found(self, step: Step, deed: Deed) -> Told:
+    def _is_found(self, step: Step, deed: Deed, deed_id: str) -> Told:
         """It is so already, and is to stay so."""
         try:
+            self._write(deed_id, "already so", step=step.word, title=step.title, label=deed.label)
             self._keep_found(step, deed.call, deed.about)
         except JournalUnwritable as error:
             return Told(Came.FAILED, deed.label, error)

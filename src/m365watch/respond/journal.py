@@ -23,9 +23,10 @@ from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
 LINE_BYTES_MAX = 1_048_576
-Outcome = Literal["begun", "done", "failed", "unclear", "undoing", "undone", "found", "let go"]
+Outcome = Literal["begun", "done", "failed", "already so", "unclear", "undoing", "undone", "found", "let go"]
 """unclear: Graph's answer never came, so that it may have been done; undoing: so that it may have been taken
-back; found: it was so already, and is to stay so; let go: it need not any more."""
+back; found: it was so already, and is to stay so; let go: it need not any more; already so: what a person was
+told of a deed, or, where there is no label, of a step as a whole."""
 ALL_OF_LIST = " *"
 """How what is changed ends where it is all that a list has; of one thing its name stands there."""
 NOT_DONE = "it cannot be written down, and so it was not done"
@@ -116,12 +117,21 @@ class Journal:
         ]
 
     def list_deeds(self, *alerts: str) -> list[Line]:
-        """What became of each deed for the alert, under any of its ids, the first one first."""
+        """What became of each deed for the alert, under any of its ids, by the time of that."""
         newest: dict[str, Line] = {}
         for line in self._lines():
             if line.alert in alerts and line.outcome not in {"found", "let go"}:
                 newest[line.deed] = line
-        return [*newest.values()]
+        return sorted(newest.values(), key=lambda line: line.at)
+
+    def ends_otherwise(self, word: str, title: str, alert: str) -> bool:
+        """Whether what is told of the alert's deeds of that step leaves it open whether all of it is so."""
+        is_open = False
+        for line in self.list_deeds(alert):
+            if (line.step, line.title) == (word, title):
+                is_whole = line.outcome == "already so" and not line.label
+                is_open = not is_whole and (is_open or line.outcome not in {"done", "already so"})
+        return is_open
 
     def list_found(self, *alerts: str) -> list[list[Line]]:
         """What was so already and is to stay so for the alert, under any of its ids, step by step.
