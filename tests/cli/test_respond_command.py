@@ -92,6 +92,31 @@ def test_the_plan_is_printed_with_graph_and_powershell(config: Path) -> None:
     assert "\n1 step is yours, by hand: 3\n" in out
 
 
+def test_in_china_inbox_rules_are_left_to_powershell(config: Path) -> None:
+    """Graph does not serve them there: its calls stood in the plan, and --apply made them."""
+    document = json.loads(config.read_text())
+    (given,) = document["inputs"].values()
+    given["cloud"]["graph_url"] = "https://microsoftgraph.chinacloudapi.cn"
+    config.write_text(json.dumps(document))
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    code, out, _ = run(config, "abcd")
+
+    assert code == 0
+    assert "POST https://microsoftgraph.chinacloudapi.cn/v1.0/users/ann%40contoso.example/revoke" in out
+    assert '2. Remove the inbox rule ".." of ann@contoso.example  [by hand]' in out
+    assert "   By hand: Graph has no inbox rules in this cloud.\n" in out
+    assert "Remove-InboxRule -Mailbox 'ann@contoso.example'" in out
+    for word in (
+        "messageRules",
+        "MailboxSettings",
+        "Mail.ReadBasic.All",
+        "better by Graph",
+        "Graph compares",
+    ):
+        assert word not in out
+    assert "\n2 steps are yours, by hand: 2, 3\n" in out
+
+
 def test_the_plan_as_json_has_the_same_steps(config: Path) -> None:
     """One document; a body of a call is a body."""
     keep_alert(config, alert_id="abcd" + "0" * 28)

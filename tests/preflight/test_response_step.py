@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from m365watch.config.clouds import CLOUDS
 from m365watch.respond.permissions import NEEDED, WISHED, carries_out, stops_administrators, wishes
 from m365watch.simulator.directory import OVER_ADMINISTRATORS
 from m365watch.simulator.scenario import Behaviour, Scenario
@@ -126,8 +127,16 @@ def test_nothing_is_said_where_nobody_is_to_respond(tmp_path: Path) -> None:
 )
 def test_a_permission_to_write_is_one_to_read(roles: list[str], able: list[str]) -> None:
     """What is lacking of the others is named."""
-    found, lacking = carries_out(roles)
+    found, lacking = carries_out(roles, graph_url=CLOUDS["worldwide"].graph_url)
 
     assert found == able
     assert set(lacking) == set(NEEDED) - set(able)
     assert all(lacking.values())
+
+
+def test_what_graph_does_not_serve_there_needs_no_permission() -> None:
+    """Nobody is to give MailboxSettings.ReadWrite in China, where no call takes it."""
+    roles = [one for one in ALL if one != "MailboxSettings.ReadWrite"]
+
+    assert carries_out(roles, graph_url=CLOUDS["china"].graph_url)[1] == {}
+    assert [*carries_out(roles, graph_url=CLOUDS["dod"].graph_url)[1]] == ["remove_inbox_rule"]

@@ -11,6 +11,7 @@ from typing import Any
 from expand import written
 from verdicts import packs
 
+from m365watch.config.clouds import CLOUDS
 from m365watch.detect.cases import with_sources
 from m365watch.detect.engine import Engine
 from m365watch.detect.kept import KeptAlert
@@ -75,7 +76,9 @@ def plan_of(
     """The plan for an alert that is kept in the folder."""
     by_id: Mapping[str, Rule] = {rule.id: rule for rule in rules}
     recalled = recall(directory, kept)
-    return plan_recalled(kept.alert, recalled, rules=by_id, own_apps=own_apps, spared=spared)
+    return plan_recalled(
+        kept.alert, recalled, rules=by_id, cloud=CLOUDS["worldwide"], own_apps=own_apps, spared=spared
+    )
 
 
 def plan_from(

@@ -62,7 +62,7 @@ from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line
 from m365watch.respond.plan import plan_recalled
 from m365watch.respond.reading import recall
-from m365watch.respond.steps import Plan
+from m365watch.respond.steps import Plan, cloud_of
 from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
 from m365watch.values import dataclass
@@ -369,6 +369,7 @@ class Sources:
             kept.alert,
             recalled,
             rules=rules,
+            cloud=cloud_of(self.settings, kept.alert.tenant),
             own_apps=own_apps(self.settings),
             spared=self.settings.detections.spared_accounts,
         )

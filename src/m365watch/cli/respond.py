@@ -116,6 +116,7 @@ def _find(settings: Settings, given: str) -> KeptAlert:
 def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
     from m365watch.detecting import load_rules
     from m365watch.respond.plan import plan_recalled
+    from m365watch.respond.steps import cloud_of
     from m365watch.respond.way import own_apps
 
     rules = load_rules(settings.detections).by_id()
@@ -123,6 +124,7 @@ def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
         alert,
         recalled,
         rules=rules,
+        cloud=cloud_of(settings, alert.tenant),
         own_apps=own_apps(settings),
         spared=settings.detections.spared_accounts,
     )

@@ -67,7 +67,7 @@ async def _judge_roles(
     from m365watch.respond.permissions import STOPS_ACCOUNTS, carries_out, wishes
 
     roles = roles_of(claims)
-    able, lacking = carries_out(roles)
+    able, lacking = carries_out(roles, graph_url=tenant.cloud.graph_url)
     wished = wishes(able, roles)
     spared = ""
     if not STOPS_ACCOUNTS.isdisjoint(able):

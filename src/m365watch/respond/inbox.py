@@ -212,10 +212,11 @@ _PERMISSIONS = ("MailboxSettings.ReadWrite",)
 _WISHED = ("User.Read.All",)
 _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 
-_OUTLOOKS = (
+_TAKES_OUTLOOKS = (
     "Remove-InboxRule takes the rules that Outlook itself carries out with it, which may be the owner's:"
-    " better by Graph or in Outlook on the web."
 )
+_OUTLOOKS = f"{_TAKES_OUTLOOKS} better by Graph or in Outlook on the web."
+_OUTLOOKS_THERE = f"{_TAKES_OUTLOOKS} better in Outlook on the web."
 """Source: Exchange PowerShell, Remove-InboxRule, "Description"."""
 _IF_IT_IS = "# if it does what the record tells: "
 _NO_IDENTITY = (
@@ -232,9 +233,26 @@ _SEVERAL = (
 )
 _FORMER = f"The alert's gave this name up, and what has it may be its owner's: {LEAVES}"
 _FOLDERS = "Which folder that is Graph tells with Mail.ReadBasic.All only: without it, a person picks."
+_UNSERVED = "By hand: Graph has no inbox rules in this cloud."
+_OF_GRAPH = frozenset({_HIDDEN, _COMPARED, _NOT_TOLD, _FOLDERS})
+"""Notes on what Graph does and does not."""
 _CHANGED = (
     "No record that is known made it: was it there before, its owner may have to make it again as it was."
 )
+
+
+def without_graph(step: Step) -> Step:
+    """A step on inbox rules where Graph does not serve them: by PowerShell alone."""
+    notes = (one for one in step.notes if one not in _OF_GRAPH)
+    notes = (_OUTLOOKS_THERE if one == _OUTLOOKS else one for one in notes)
+    return replace(
+        step,
+        operations=(),
+        permissions=(),
+        wished=(),
+        notes=(_UNSERVED, *notes) if step.operations else tuple(notes),
+        asks_always=False,
+    )
 
 
 def _why(mailbox: str) -> str:

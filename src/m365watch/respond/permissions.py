@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from m365watch.config.clouds import CLOUDS
+
 NEEDED: Mapping[str, frozenset[str]] = {
     "revoke_sessions": frozenset({"User.RevokeSessions.All"}),
     "disable_account": frozenset(
@@ -46,6 +48,11 @@ WISHED: Mapping[str, Mapping[str, str]] = {
     },
 }
 """What a word is carried out without, and what comes of it then."""
+UNSERVED: Mapping[str, frozenset[str]] = {CLOUDS["china"].graph_url: frozenset({"remove_inbox_rule"})}
+"""By the host of a cloud's Graph, the words that it does not serve: every step is by hand there.
+
+Source: Microsoft Graph v1.0, the clouds that the pages on messageRule name, as docs/respond.md has them.
+"""
 READS_PEOPLE = "User.Read.All"
 """Without it Graph has people in a list by their ids alone, and all else blank.
 
@@ -131,11 +138,17 @@ def _cure(cures: Iterable[tuple[str, str]], called: str) -> str:
     return next((fix for call, fix in cures if re.fullmatch(call, called)), "")
 
 
-def carries_out(roles: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """The words that an application with these permissions can carry out; of each other, what it lacks."""
+def carries_out(roles: Collection[str], *, graph_url: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The words that an application with these permissions can carry out there; of each other, what it lacks.
+
+    None of what that Graph does not serve.
+    """
+    unserved = UNSERVED.get(graph_url, frozenset())
     able: list[str] = []
     lacking: dict[str, list[str]] = {}
     for word, needed in NEEDED.items():
+        if word in unserved:
+            continue
         missing = sorted(one for one in needed if not _is_among(one, roles))
         if missing:
             lacking[word] = missing

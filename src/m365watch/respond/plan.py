@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from m365watch.config.settings import Cloud
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.judging import split_line
 from m365watch.detect.naming import notes_of
@@ -34,6 +35,7 @@ from m365watch.respond.earlier import with_earlier
 from m365watch.respond.hands import BegunBy, beginnings_in, sort_hands
 from m365watch.respond.joining import parts_of, records_about
 from m365watch.respond.order import cut_long, in_order, singles_first, spare_own
+from m365watch.respond.permissions import UNSERVED
 from m365watch.respond.quoting import UnsafeValue, is_account
 from m365watch.respond.reading import Recalled, Told
 from m365watch.respond.spared import ask_for_spared
@@ -109,10 +111,11 @@ def plan_recalled(
     recalled: Recalled,
     *,
     rules: Mapping[str, Rule],
+    cloud: Cloud,
     own_apps: Collection[str] = (),
     spared: Collection[str] = (),
 ) -> Plan:
-    """The steps for an alert as it is kept, by what the rules and its records tell.
+    """The steps for an alert as it is kept, by what the rules and its records tell, in the tenant's cloud.
 
     To accounts that are `spared` nothing is done unless a person says so.
     """
@@ -127,7 +130,9 @@ def plan_recalled(
         beside=recalled.beside,
         remarks=recalled.remarks,
     )
-    return replace(plan, steps=tuple(ask_for_spared(one, spared) for one in plan.steps))
+    unserved = UNSERVED.get(cloud.graph_url, frozenset())
+    steps = (inbox.without_graph(one) if one.word in unserved else one for one in plan.steps)
+    return replace(plan, steps=tuple(ask_for_spared(one, spared) for one in steps))
 
 
 def plan_response(
