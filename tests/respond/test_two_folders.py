@@ -5,8 +5,9 @@ What Graph says right before each deed is what keeps the second from doing it ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from m365watch.respond.desk import Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan
 from m365watch.respond.way import open_graph
-from responding_scene import ADMIN, DELETES, EVE, RULES, Scene, in_scene, make_administrators
+from m365watch.simulator.refusals import Refusal, graph_refusal
+from responding_scene import ADMIN, DELETES, EVE, RULES, Scene, answering, in_scene, make_administrators
 
 GRANTS_OF_APP = f"/servicePrincipals(appId='{APP}')/appRoleAssignments"
 
@@ -119,8 +121,11 @@ def test_what_is_its_own_end_may_be_done_twice(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
-def test_a_secret_that_the_other_removed_fails_and_nothing_is_to_be_taken_back(tmp_path: Path) -> None:
-    """Graph refuses what is not there any more."""
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_secret_that_the_other_removed_is_so_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """It was told as failed, for it goes by a POST; with which status Graph says so is not known."""
 
     async def test(scene: Scene) -> None:
         scene.directory.add_registration(APP)
@@ -128,11 +133,71 @@ def test_a_secret_that_the_other_removed_fails_and_nothing_is_to_be_taken_back(t
         scene.directory.lists[f"/servicePrincipals(appId='{APP}')/passwordCredentials"] = []
         secrets = f"/applications(appId='{APP}')/passwordCredentials"
         scene.directory.add(secrets, {"keyId": "k1", "displayName": "mine"})
+        refuse_removals(scene, monkeypatch, status)
         plan, other = scene.plan("remove_credential", app=APP), folder_in(tmp_path)
         told = await apply_beside(scene, plan, other)
 
-        assert [one.came for one in told] == [Came.FAILED]
+        assert [one.came for one in told] == [Came.ALREADY]
         assert scene.directory.lists[secrets] == []
+        assert Journal(other).to_undo(plan.alert_id) == []
+
+    in_scene(tmp_path, test)
+
+
+def refuse_removals(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, status: int, *, always: bool = False
+) -> None:
+    """Graph says that status to whatever would remove a thing that it has not, or any thing at all."""
+    answer = scene.directory.answer
+
+    def told(method: str, path: str, query: Mapping[str, str], body: dict[str, Any]) -> Any:
+        removes = method == "DELETE" or path.endswith("/removePassword")
+        refusal = graph_refusal(status, "itemNotFound", "The resource could not be found.")
+        if removes and always:
+            raise refusal
+        try:
+            return answer(method, path, query, body)
+        except Refusal as refused:
+            raise (refusal if removes else refused) from None
+
+    monkeypatch.setattr(scene.directory, "answer", told)
+
+
+@pytest.mark.parametrize("planned", [rule_of_ann, grant, role])
+def test_what_graph_does_not_find_and_lists_all_the_same_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Callable[[Scene], Plan]
+) -> None:
+    """A late replica knew nothing of the rule: it was told as "already so", and stayed."""
+
+    async def test(scene: Scene) -> None:
+        plan = planned(scene)
+        refuse_removals(scene, monkeypatch, 404, always=True)
+        [told] = await scene.apply(plan, says=True)
+        [line] = scene.journal.list_deeds(plan.alert_id)
+
+        assert (told.came, line.outcome) == (Came.FAILED, "failed")
+        assert "404" in line.error
+        monkeypatch.undo()
+        assert [one.came for one in await scene.apply(plan, says=True)] == [Came.DONE]
+
+    in_scene(tmp_path, test)
+
+
+@pytest.mark.parametrize("planned", [rule_of_ann, grant, role])
+def test_what_was_seen_to_be_gone_is_so_the_next_time_as_well(
+    tmp_path: Path, planned: Callable[[Scene], Plan]
+) -> None:
+    """The next run said that nothing of that name is there, with exit code 1."""
+
+    async def test(scene: Scene) -> None:
+        plan, other = planned(scene), folder_in(tmp_path)
+        await apply_beside(scene, plan, other)
+        async with open_graph(scene.settings, scene.tenant, clock=SystemClock()) as graph:
+            ask = answering(True, None)
+            desk = Desk(plan, graph, Journal(other), clock=SystemClock(), by="other", ask=ask)
+            told = [one for step in plan.steps for one in await desk.carry_out(step)]
+
+        assert [one.came for one in told] == [Came.ALREADY]
         assert Journal(other).to_undo(plan.alert_id) == []
 
     in_scene(tmp_path, test)

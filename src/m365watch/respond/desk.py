@@ -303,11 +303,19 @@ class Desk:
         try:
             await self._graph.ask(deed.call)
         except CollectorError as error:
-            if deed.call.method == "DELETE" and isinstance(error, NothingThere):
+            if _may_be_gone(deed.call, error) and await self._is_gone(step, deed):
                 return self._is_found(step, deed, deed_id)
             outcome = "failed" if _changed_nothing(error) else "unclear"
             told = Told(Came.FAILED, deed.label, error)
         return self._came_of(step, deed_id, outcome, told)
+
+    async def _is_gone(self, step: Step, deed: Deed) -> bool:
+        """Whether what Graph did not find to remove is listed no more: so says a late replica as well."""
+        try:
+            looked = [await look(self._graph, one, own=self._own_apps) for one in step.operations]
+        except CollectorError:
+            return False
+        return not any(other.call == deed.call for one in looked for other in one.deeds)
 
     def _is_found(self, step: Step, deed: Deed, deed_id: str) -> Told:
         """It is so already, and is to stay so."""
@@ -399,6 +407,11 @@ def _locked_by(plan: Plan) -> frozenset[str]:
 def _changed_nothing(error: CollectorError) -> bool:
     """Whether it is certain that Graph did nothing: it refused, or was never asked."""
     return isinstance(error, NeedsOperator | Throttled | TokenRefused | Unreachable)
+
+
+def _may_be_gone(call: GraphCall, error: CollectorError) -> bool:
+    """Whether Graph may have refused it for there is nothing; how it says so of a secret no page tells."""
+    return isinstance(error, NothingThere) or (call.method == "POST" and isinstance(error, NeedsOperator))
 
 
 def _question(step: Step, looked: Iterable[Looked]) -> str:

@@ -31,7 +31,7 @@ ALL_OF_LIST = " *"
 """How what is changed ends where it is all that a list has; of one thing its name stands there."""
 NOT_DONE = "it cannot be written down, and so it was not done"
 """What there is to say where a line cannot be written that comes before a deed."""
-_DONE: frozenset[Outcome] = frozenset({"done"})
+_DONE: frozenset[Outcome] = frozenset({"already so", "done"})
 NEVER_ANSWERED: frozenset[Outcome] = frozenset({"begun", "unclear"})
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
 
