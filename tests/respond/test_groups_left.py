@@ -10,10 +10,10 @@ from alerts import ANN
 from m365watch.errors import NeedsOperator
 from m365watch.respond.desk import Came
 from m365watch.respond.permissions import wishes
-from m365watch.simulator.directory import groups_of
+from m365watch.simulator.directory import groups_of, owners_of
 from m365watch.simulator.refusals import Refusal
 from plan_scene import plan
-from responding_scene import ALL_ROLES, Scene, in_scene
+from responding_scene import ALL_ROLES, EVE, Scene, in_scene
 
 GROUP_ID = "5d3f1c6e-0000-4c4f-9a4e-0000000000f1"
 JOINED = {
@@ -130,3 +130,24 @@ def test_who_may_come_in_again_at_will_is_not_among_those_who_left(fields: dict[
 
     assert any("made eligible is not among these" in note for note in step.notes)
     assert any("Exchange" in note for note in step.notes)
+
+
+def test_the_last_owner_stays_until_there_is_another(tmp_path: Path) -> None:
+    """Whoever made himself the only owner stayed in, and the refusal sent people to Exchange."""
+
+    async def test(scene: Scene) -> None:
+        ann, eve = (scene.directory.users[one] for one in (ANN, EVE))
+        scene.directory.lists[owners_of(GROUP_ID)] = [dict(ann)]
+        made = scene.plan(
+            "remove_group_member", user=ANN, fields=JOINED | {"Operation": "Add owner to group."}
+        )
+        [told] = await scene.apply(made)
+
+        assert isinstance(told.error, NeedsOperator)
+        assert "at least one owner" in told.error.what
+        assert told.error.fix.startswith("if it is the last owner, make another one first")
+        assert any("Graph lets no last owner go" in note for note in made.steps[0].notes)
+        scene.directory.lists[owners_of(GROUP_ID)].append(dict(eve))
+        assert [one.came for one in await scene.apply(made)] == [Came.DONE]
+
+    in_scene(tmp_path, test)

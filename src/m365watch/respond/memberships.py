@@ -23,6 +23,11 @@ _OF_EXCHANGE = (
     " that is synchronised from Active Directory (there)."
 )
 """Source: Microsoft Graph, "Overview of Microsoft 365 groups" and "List group owners"."""
+_LAST_OWNER = (
+    "Graph lets no last owner go that is a person: if this one took the others away, make one of yours the"
+    " owner first (New-MgGroupOwnerByRef)."
+)
+"""Source: Microsoft Graph, "Remove group owner"."""
 _NOT_ELIGIBLE = "What Privileged Identity Management made eligible is not among these: see it there as well."
 _GROUP_ID = "ModifiedProperties.Group.ObjectID.new"
 
@@ -97,6 +102,7 @@ def _group_owner(one: Account, names: tuple[str, ...], group: str) -> Step:
         permissions=("Group.ReadWrite.All", READS_PEOPLE) if group else (),
         notes=(
             *(() if group else ("By hand: the record has no more of the group than its name.",)),
+            _LAST_OWNER,
             _OF_EXCHANGE,
             _NOT_ELIGIBLE,
         ),

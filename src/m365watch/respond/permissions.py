@@ -99,13 +99,15 @@ _FORBIDDEN = (
 """Calls that Graph may refuse for more than a permission, and what to do then."""
 
 
+_KEPT_ELSEWHERE = (
+    "do it where the group is kept: a distribution list or a mail-enabled security group in Exchange, one"
+    " that is synchronised in Active Directory"
+)
 _OTHERWISE = (
+    ("DELETE /groups/[^/]+/members/.*", f"{_KEPT_ELSEWHERE}; and one that a rule fills by its rule"),
     (
-        "DELETE /groups/[^/]+/(members|owners)/.*",
-        (
-            "do it where the group is kept: a distribution list or a mail-enabled security group in Exchange,"
-            " one that is synchronised in Active Directory; and one that a rule fills by its rule"
-        ),
+        "DELETE /groups/[^/]+/owners/.*",
+        f"if it is the last owner, make another one first; else {_KEPT_ELSEWHERE}",
     ),
 )
 """Calls that Graph may refuse whatever is permitted (400), and what to do then."""

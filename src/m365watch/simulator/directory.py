@@ -259,6 +259,7 @@ class SimulatedDirectory:
             return None
         if method == "DELETE":
             listed, _, thing_id = path.removesuffix("/$ref").rpartition("/")
+            self._keep_an_owner(listed, thing_id)
             self._remove(listed, "id", thing_id)
             return None
         raise _not_found()
@@ -280,6 +281,13 @@ class SimulatedDirectory:
             text = "Cannot Update a mail-enabled security groups and or distribution list."
             raise graph_refusal(400, "Request_BadRequest", text)
         self._remove(groups_of(str(user["userPrincipalName"])), "id", group)
+
+    def _keep_an_owner(self, listed: str, thing_id: str) -> None:
+        """The last owner of a group that is a person stays one."""
+        owners = self.lists.get(listed, ()) if re.fullmatch(owners_of("[^/]+"), listed) else ()
+        if [one["id"] for one in owners if one.get("@odata.type", _USER) == _USER] == [thing_id]:
+            text = "The group must have at least one owner, hence this owner cannot be removed."
+            raise graph_refusal(400, "Request_BadRequest", text)
 
     def _remove(self, listed: str, key: str, value: str) -> None:
         things = self.lists.get(listed, [])
