@@ -74,10 +74,13 @@ def _look_at(operation: str, name: str) -> str:
     """The command that shows it as it is by now; a remark where it is gone, or nothing is known that does."""
     verb, _, ending = operation.lower().rstrip(".").partition(" ")
     cmdlet, told = _CMDLET.fullmatch(operation), powershell(name)
-    look = _OF_ENTRA.get(ending, "").format(told) if verb in {"add", "update"} else ""
     if cmdlet:
-        look = f"Get-{cmdlet[1]} | Where-Object {{ $_.Name -eq {told} -or $_.Identity -eq {told} }}"
-    return f"{look} | Format-List" if look else f"# the policy: {told}"
+        named = f"$_.Name -eq {told} -or $_.Identity -eq {told}"
+        return f"Get-{cmdlet[1]} | Where-Object {{ {named} }} | Format-List"
+    if verb in {"add", "update"} and ending in _OF_ENTRA:
+        # Format-List shows what has parts of its own by the name of its type.
+        return f"{_OF_ENTRA[ending].format(told)} | ConvertTo-Json -Depth 10"
+    return f"# the policy: {told}"
 
 
 def _licence(account: str) -> Step:
