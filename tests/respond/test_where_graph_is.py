@@ -11,6 +11,7 @@ from m365watch.respond.steps import GraphCall, cloud_of
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 OWN = {"login_url": "https://login.example", "management_url": "https://manage.example"}
+DOD = "https://dod-graph.microsoft.us"
 
 
 @pytest.mark.parametrize(
@@ -19,9 +20,18 @@ OWN = {"login_url": "https://login.example", "management_url": "https://manage.e
         ("gcc-high", TENANT, "https://graph.microsoft.us"),
         (OWN | {"graph_url": "https://graph.example"}, TENANT, "https://graph.example"),
         (OWN, TENANT, "https://graph.microsoft.com"),
+        (OWN | {"management_url": "https://manage.protection.apps.mil"}, TENANT, DOD),
+        (OWN | {"login_url": "https://login.microsoftonline.us"}, TENANT, "https://graph.microsoft.us"),
         ("gcc-high", "0a1b2c3d-0000-4000-8000-00000000000b", "https://graph.microsoft.com"),
     ],
-    ids=["a cloud of Microsoft's", "one's own", "one's own without Graph", "a tenant that has left"],
+    ids=[
+        "a cloud of Microsoft's",
+        "one's own",
+        "one's own without Graph",
+        "without Graph, of DoD",
+        "without Graph, signing in in US",
+        "a tenant that has left",
+    ],
 )
 def test_a_call_names_a_whole_address(cloud: object, tenant: str, url: str) -> None:
     """Found by following an alert: the board named an address without a host where a cloud has no Graph."""

@@ -31,9 +31,16 @@ LEAVES = "--yes leaves it alone."
 
 
 def cloud_of(settings: Settings, tenant_id: str) -> Cloud:
-    """The tenant's cloud; what it does not tell, or the configuration of that tenant, is the public one's."""
+    """The tenant's cloud; what it does not tell, or the configuration of that tenant, is the public one's.
+
+    Where Graph is, one whose hosts are given one by one tells by its others.
+    """
     found = next((one.cloud for one in settings.tenants if one.tenant_id == tenant_id), CLOUDS["worldwide"])
-    return found if found.graph_url else replace(found, graph_url=CLOUDS["worldwide"].graph_url)
+    if found.graph_url:
+        return found
+    alike = [one for one in CLOUDS.values() if one.management_url == found.management_url]
+    alike += [one for one in CLOUDS.values() if one.login_url == found.login_url]
+    return replace(found, graph_url=next(iter(alike), CLOUDS["worldwide"]).graph_url)
 
 
 @dataclass(frozen=True, slots=True)
