@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 
+from alerts import make_alert
 from detected import plan_from, steps, titles
-from plan_scene import one_record
+from m365watch.config.clouds import CLOUDS
+from m365watch.respond.connecting import connections
+from m365watch.respond.plan import plan_response
+from plan_scene import one_record, plan
 
 ADMIN = "admin@contoso.example"
 BRIDGE = "Sync_Backup@contoso.onmicrosoft.com"
 GLOBAL = "62e90394-69f5-4237-9190-012177145e10"
+OF_NOBODY = "7a1d7f60-0000-4000-8000-0000000000a1"
+OTHER = "7a1d7f60-0000-4000-8000-0000000000a2"
 LOCKING = ("disable_account", "revoke_sessions")
 
 
@@ -100,7 +106,7 @@ def test_a_bridge_leaves_the_group_that_it_was_let_into(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", [*LOCKING, "reset_password"])
-@pytest.mark.parametrize(("user", "said"), [("7A1D7F60-0000-4000-8000-0000000000a1", True), (ADMIN, False)])
+@pytest.mark.parametrize(("user", "said"), [(OF_NOBODY.upper(), True), (ADMIN, False)])
 def test_an_id_in_the_place_of_a_name_may_be_an_application_s(word: str, user: str, said: bool) -> None:
     """Graph knows no account by it then, and no step said how the application is shut out."""
     [step] = one_record(word, {}, user=user)
@@ -110,3 +116,26 @@ def test_an_id_in_the_place_of_a_name_may_be_an_application_s(word: str, user: s
     )
     assert any(line.startswith(look) for line in step.powershell) == said
     assert any("it is an application's" in note for note in step.notes) == said
+
+
+def test_the_command_that_disables_such_an_application_has_its_permission() -> None:
+    """A note alone named it, and the line that connects asked for a permission to read."""
+    made = plan("disable_account", user=OF_NOBODY)
+    [step] = made.steps
+
+    assert step.powershell[-1].startswith("# if nobody rightly works with that: Update-MgServicePrincipal ")
+    [connects] = connections(made, cloud=CLOUDS["worldwide"])
+    assert "Application.ReadWrite.All" in connects
+
+
+@pytest.mark.parametrize("own", [OF_NOBODY, OTHER])
+def test_such_an_application_may_be_the_one_that_collects(own: str) -> None:
+    """The step advised to disable it, without a word of what that ends."""
+    alert = make_alert("disable_account", "block_address", user=OF_NOBODY.upper(), address="203.0.114.9")
+    made = plan_response(alert, own_apps=[own])
+    [disable] = steps(made, "disable_account")
+
+    assert disable.is_by_hand == (own == OF_NOBODY)
+    assert (disable == made.steps[-1]) == (own == OF_NOBODY)
+    assert "the records are collected or the responses carried out" in disable.notes[0]
+    assert (own in disable.notes[0]) == (own == OTHER)

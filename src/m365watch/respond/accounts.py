@@ -21,6 +21,8 @@ BRIDGES = "d29b2b05-8046-44ba-8758-1e26182fcf32"
 """The template id of the role Directory Synchronization Accounts. Source: Entra, "Built-in roles"."""
 _DEVICES = of_directory("displayName", "operatingSystem", "registrationDateTime", "accountEnabled")
 _METHODS = of_directory("@odata.type", "displayName", "phoneNumber", "createdDateTime")
+IF_NO_ACCOUNT = "# if no account has that id:"
+"""How the line begins that looks for an application in an account's place."""
 ADDRESSES_SHOWN = 10
 """Addresses that a title names."""
 
@@ -63,14 +65,18 @@ def _or_application(step: Step, one: Account) -> Step:
     if number != one.name.lower():
         return step
     look = (
-        f"# if no account has that id: Get-MgServicePrincipal -All -Filter \"id eq '{number}' or appId eq"
+        f"{IF_NO_ACCOUNT} Get-MgServicePrincipal -All -Filter \"id eq '{number}' or appId eq"
         f" '{number}'\" | Format-List Id,AppId,DisplayName,AccountEnabled"
+    )
+    shut_out = (
+        "# if nobody rightly works with that: Update-MgServicePrincipal -ServicePrincipalId ID"
+        " -AccountEnabled:$false"
     )
     why = (
         "The record has an id in the place of a name. Where no account has it (Graph: 404), it is an"
-        " application's: find that by the last command, and disable it instead (Update-MgServicePrincipal)."
+        " application's: find that by the last command but one, and disable it instead."
     )
-    return replace(step, powershell=(*step.powershell, look), notes=(*step.notes, why))
+    return replace(step, powershell=(*step.powershell, look, shut_out), notes=(*step.notes, why))
 
 
 def _unless_bridge(step: Step, one: Account) -> Step:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from m365watch.respond.accounts import IF_NO_ACCOUNT
 from m365watch.respond.app_names import is_by_object
 from m365watch.respond.steps import Remove, Step
 from m365watch.respond.tried import SEE
@@ -85,16 +86,21 @@ def _is_on(step: Step, app_id: str) -> bool:
     The id is no secret: an account, a rule or a file may be called by it.
     """
     paths = any(f"(appid='{app_id}')" in call.path.lower() for call in step.calls)
-    return paths or any(f"-appid '{app_id}'" in line.lower() for line in step.powershell)
+    named = (f"-appid '{app_id}'", f" or appid eq '{app_id}'\"")
+    return paths or any(one in line.lower() for one in named for line in step.powershell)
 
 
 def _to_be_seen(step: Step, own: Sequence[str]) -> Step:
-    if not any(is_by_object(line) for line in step.powershell):
+    others = f"is not {' or '.join(own)}: with that the records are collected or the responses carried out"
+    if any(map(is_by_object, step.powershell)):
+        why = (
+            f"See first that its AppId {others}, and the record names an object of the directory. Graph sees"
+            " to it itself."
+        )
+    elif any(line.startswith(IF_NO_ACCOUNT) for line in step.powershell):
+        why = f"If it is an application's id, see first that its AppId {others}."
+    else:
         return step
-    why = (
-        f"See first that its AppId is not {' or '.join(own)}: with that the records are collected or the"
-        " responses carried out, and the record names an object of the directory. Graph sees to it itself."
-    )
     # What says why only a person may say yes to it stays the first.
     first = int(step.asks_always)
     return replace(step, notes=(*step.notes[:first], why, *step.notes[first:]))
