@@ -145,7 +145,19 @@ def test_what_failed_is_not_headed_as_done(config: Path) -> None:
 
     told = f"2026-11-17 02:00:00Z {title}: failed, by bea: Graph answered HTTP 403"
     assert f"\nresponse: {told}\n" in run(config, "abcd")[1]
-    assert json.loads(run(config, "abcd", "--json")[1])["responses"] == [told]
+
+
+def test_both_documents_of_an_alert_have_the_responses_alike(config: Path) -> None:
+    """Under one key there were sentences here, and parts in `alerts show`."""
+    keep_alert(config, alert_id="abcd" + "0" * 28)
+    at, title = datetime(2026, 11, 17, 2, tzinfo=UTC), "Disable the account ann@contoso.example"
+    done = Line("d1", at, "bea", "abcd" + "0" * 28, TENANT, "done", "disable_account", title)
+    Journal(config.parent / "state").write(done)
+    shown = CliRunner().invoke(app, ["alerts", "show", "abcd", "--config", str(config), "--json"])
+
+    [told] = json.loads(run(config, "abcd", "--json")[1])["responses"]
+    assert (told["title"], told["outcome"]) == (title, "done")
+    assert json.loads(shown.stdout)["responses"] == [told]
 
 
 def test_a_hostile_name_is_neither_in_a_command_nor_on_the_terminal(config: Path) -> None:

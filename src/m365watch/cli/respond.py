@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,19 +87,7 @@ def respond(
         if recalled.closed:
             _refuse_closed(kept.alert, recalled.closed, yes=yes)
         raise typer.Exit(_apply(settings, plan, numbers=numbers or [], yes=yes, even_last=even_last))
-    _show(settings, replace(plan, responses=_responses(settings, kept.alert)), as_json=as_json)
-
-
-def _responses(settings: Settings, alert: Alert) -> tuple[str, ...]:
-    """What was done for the alert already, or tried, and what came of it."""
-    from m365watch.respond.journal import Journal, named
-
-    lines = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
-    return tuple(
-        f"{line.at:%Y-%m-%d %H:%M:%S}Z {named(line)}: {line.outcome}, by {line.by}"
-        + (f": {line.error}" if line.error else "")
-        for line in lines
-    )
+    _show(settings, plan, kept.alert, as_json=as_json)
 
 
 def _find(settings: Settings, given: str) -> KeptAlert:
@@ -218,14 +205,16 @@ def _code(results: Sequence[Result]) -> int:
     return int(any(one.told.came in left for one in results))
 
 
-def _show(settings: Settings, plan: Plan, *, as_json: bool) -> None:
+def _show(settings: Settings, plan: Plan, alert: Alert, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.respond.journal import Journal
     from m365watch.respond.steps import cloud_of
 
     cloud = cloud_of(settings, plan.tenant)
+    deeds = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)
     if as_json:
-        write_line(to_json(plan_document(plan, cloud=cloud)))
+        write_line(to_json(plan_document(plan, cloud=cloud, deeds=deeds)))
         return
-    for line in plan_lines(plan, cloud=cloud):
+    for line in plan_lines(plan, cloud=cloud, deeds=deeds):
         write_line(line)

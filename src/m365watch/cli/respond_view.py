@@ -10,7 +10,7 @@ from m365watch.config.settings import Cloud
 from m365watch.plain import plain
 from m365watch.respond.alike import others_of, runs, spans
 from m365watch.respond.connecting import commands, connections
-from m365watch.respond.journal import Line
+from m365watch.respond.journal import Line, named
 from m365watch.respond.order import how_ordered
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.tried import SEE, is_for_some
@@ -21,14 +21,17 @@ _NAMED = 5
 """Of the others those that are named."""
 
 
-def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
-    """The plan, line by line; commands are never wrapped, for they are to be copied."""
+def plan_lines(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> Iterator[str]:
+    """The plan, line by line; commands are never wrapped, for they are to be copied.
+
+    `deeds` are what was done for the alert already, or tried.
+    """
     yield f"Alert {plan.alert_id}: {plain(plan.title)}"
     yield f"Tenant {plain(plan.tenant)}"
     if plan.steps:
         yield f"Plan {plan.mark}, {how_ordered(plan.steps)}"
     yield from (f"note: {plain(note)}" for note in plan.notes)
-    yield from (f"response: {plain(one)}" for one in plan.responses)
+    yield from (f"response: {plain(_what_came(one))}" for one in deeds)
     yield from (f"see first: {plain(one)}" for one in plan.checks)
     if lines := connections(plan, cloud=cloud):
         yield ""
@@ -52,6 +55,11 @@ def plan_lines(plan: Plan, *, cloud: Cloud) -> Iterator[str]:
     if plan.permissions:
         yield ""
         yield from plan.permissions_told
+
+
+def _what_came(deed: Line) -> str:
+    why = f": {deed.error}" if deed.error else ""
+    return f"{deed.at:%Y-%m-%d %H:%M:%S}Z {named(deed)}: {deed.outcome}, by {deed.by}{why}"
 
 
 def _step_lines(number: int, step: Step, cloud: Cloud) -> Iterator[str]:
@@ -102,7 +110,7 @@ def once_more(plan: Plan, done: Collection[int]) -> Iterator[str]:
     yield f"once {given} given, do {which} {spans(again)} again: the old {used} may have been used meanwhile"
 
 
-def plan_document(plan: Plan, *, cloud: Cloud) -> dict[str, Any]:
+def plan_document(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> dict[str, Any]:
     """What `respond --json` prints."""
     return {
         "schema": SCHEMA,
@@ -123,7 +131,7 @@ def plan_document(plan: Plan, *, cloud: Cloud) -> dict[str, Any]:
         ],
         "notes": list(plan.notes),
         "see_first": list(plan.checks),
-        "responses": list(plan.responses),
+        "responses": deeds_document(deeds),
     }
 
 

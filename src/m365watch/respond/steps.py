@@ -243,8 +243,6 @@ class Plan:
     steps: tuple[Step, ...]
     parts: tuple[PartOfIt, ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
-    responses: tuple[str, ...] = field(default=())
-    """What was done for the alert already, or tried, and what came of it, in words."""
     since: datetime | None = None
     """When the alert's first record was made; what was done before that was about something else."""
     checks: tuple[str, ...] = ()
