@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from alerts import ANN, make_alert
-from m365watch.cli.respond_view import once_more, plan_document, plan_lines, yours
+from m365watch.cli.respond_view import ALIKE_MIN, once_more, plan_document, plan_lines, yours
 from m365watch.config.clouds import CLOUDS
 from m365watch.respond.alike import spans
 from m365watch.respond.plan import plan_response
-from m365watch.respond.steps import Plan
-from test_only_tried import sprayed
+from m365watch.respond.steps import Plan, Step
+from test_only_tried import SPRAYED, sprayed
 
 WORLDWIDE = CLOUDS["worldwide"]
 
@@ -25,18 +25,32 @@ def of_accounts(count: int) -> Plan:
     return plan_response(replace(alert, entities=people))
 
 
-def test_a_sprays_plan_shows_one_step_of_a_kind_and_names_a_few(tmp_path: Path) -> None:
-    """Thirty accounts were some five hundred lines."""
+def test_a_sprays_plan_shows_one_step_of_a_kind_and_names_all(tmp_path: Path) -> None:
+    """Thirty accounts were some five hundred lines; of a few that were named, who got in was none."""
     made = sprayed(tmp_path)
     lines = [*plan_lines(made, cloud=WORLDWIDE)]
 
     begun = [line for line in lines if line[:1].isdigit() and ". " in line and " yours" not in line]
-    asked = f"each with its own calls and commands in `m365watch respond {made.alert_id[:8]} --json`"
+    same = (
+        f"The same, each with its own calls and commands in `m365watch respond {made.alert_id[:8]} --json`:"
+    )
     assert [line.partition(". ")[0] for line in begun] == ["1", "2", "3", "4 to 32", "33", "34 to 62"]
-    for line in (begun[3], begun[5]):
-        assert line.count("@") == 5
-        assert line.endswith(f" and 24 more, {asked}")
-    assert len(lines) < 60
+    for place, last in ((3, 32), (5, 62)):
+        at = lines.index(begun[place])
+        named = [line.split() for line in lines[at + 1 : at + SPRAYED]]
+        assert begun[place].endswith(f". {same}")
+        assert [number for number, _ in named] == [f"{one}." for one in range(last - 28, last + 1)]
+        titles = [made.steps[int(number[:-1]) - 1].title for number, _ in named]
+        assert all(account in title for title, (_, account) in zip(titles, named, strict=True))
+    assert len(lines) < 120
+
+
+def test_steps_without_commands_are_not_sent_for_any(tmp_path: Path) -> None:
+    """Looks at who was near have none anywhere."""
+    looks = [Step("disable_account", f"See whether u{n}@contoso.example did it") for n in range(ALIKE_MIN)]
+    made = replace(of_accounts(1), steps=tuple(looks))
+
+    assert "2 to 6. The same:" in [*plan_lines(made, cloud=WORLDWIDE)]
 
 
 def test_the_document_has_every_step_of_them(tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from m365watch.respond.tried import SEE, is_for_some
 
 ALIKE_MIN = 6
 """Steps of a kind of which the first alone is shown whole."""
-_NAMED = 5
-"""Of the others those that are named."""
 
 
 def plan_lines(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> Iterator[str]:
@@ -44,7 +42,7 @@ def plan_lines(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> Itera
             yield from _step_lines(place, step, cloud)
         if len(run) > len(whole):
             yield ""
-            yield _the_others(number, run, plan.alert_id)
+            yield from _the_others(number, run, plan.alert_id)
     if plan.parts:
         yield ""
         yield "Alerts that it joins, and what their own plans have beside this one:"
@@ -73,14 +71,13 @@ def _step_lines(number: int, step: Step, cloud: Cloud) -> Iterator[str]:
         yield from (f"     {plain(line)}" for line in commands(step, cloud=cloud))
 
 
-def _the_others(number: int, run: Sequence[Step], alert_id: str) -> str:
-    """What there is besides the first of those that are alike."""
+def _the_others(number: int, run: Sequence[Step], alert_id: str) -> Iterator[str]:
+    """Whom the steps are for besides the first of those that are alike, each with its number."""
     named = others_of(run)
-    more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
-    return (
-        f"{number + 1} to {number + len(named)}. The same for {plain(', '.join(named[:_NAMED]))}{more},"
-        f" each with its own calls and commands in `m365watch respond {alert_id[:8]} --json`"
-    )
+    where = f", each with its own calls and commands in `m365watch respond {alert_id[:8]} --json`"
+    has_any = any(step.calls or step.powershell for step in run)
+    yield f"{number + 1} to {number + len(named)}. The same{where if has_any else ''}:"
+    yield from (f"   {place}. {plain(name)}" for place, name in enumerate(named, number + 1))
 
 
 def yours(plan: Plan, numbers: Sequence[int]) -> str:
