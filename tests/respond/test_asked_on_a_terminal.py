@@ -150,6 +150,22 @@ def test_what_cannot_be_taken_back_is_told(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+def test_what_is_taken_back_stands_in_no_brackets(tmp_path: Path) -> None:
+    """What an account keeps read as a part of the account's name."""
+
+    async def test(scene: Scene) -> None:
+        make_administrators(scene, EVE)
+        plan = scene.plan("disable_account", user=ANN)
+        await scene.apply(plan)
+        said: list[str] = []
+        await asyncio.to_thread(undo_plan, scene.settings, plan, formerly=(), asks=False, say=said.append)
+
+        told = f"undo: Disable the account {ANN}; it keeps its password, and needs a new one"
+        assert said[1:] == [f"{told} where that may be known: done"]
+
+    in_scene(tmp_path, test)
+
+
 def test_what_an_earlier_try_may_have_removed_is_told_so(tmp_path: Path) -> None:
     """A DELETE was done and answered 504: "nothing of that name is there" sent people looking for it."""
 

@@ -84,7 +84,7 @@ def undo_plan(
         results: list[Result] = []
 
         def add(told: Told) -> None:
-            results.append(Result("undo", told))
+            results.append(Result(f"undo: {told.label}", told))
             say(_line(results[-1], None))
 
         for done in journal.to_undo(*alerts):
