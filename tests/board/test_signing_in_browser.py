@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 from ports import kept_port
@@ -30,6 +31,7 @@ def test_somebody_signs_in_sees_what_they_wanted_and_signs_out(collected: Path, 
     document = json.loads(collected.read_text()) | {"board": {"sign_in": True}}
     config = tmp_path / "m365watch.json"
     config.write_text(json.dumps(document))
+    shutil.copytree(collected.parent / "lake", tmp_path / "lake")
     settings = load_settings(config, environment={}, for_reading=True, for_board=True)
     Users(settings.state_directory).put(user_named("ann"))
 
