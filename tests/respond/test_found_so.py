@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_line
 
 from alerts import ANN, APP, hides, make_alert, make_match
 from m365watch.clock import SystemClock
@@ -137,6 +138,28 @@ def test_one_of_two_that_another_alert_took_is_wanted_gone_as_well(tmp_path: Pat
         assert [told.came for told in await scene.apply(second, says=True)] == [Came.DONE]
         [told] = await scene.undo(first)
         assert told.came is Came.PICK
+
+    in_scene(tmp_path, test)
+
+
+def test_one_that_was_done_and_seen_to_be_gone_is_one_of_three(tmp_path: Path) -> None:
+    """A late replica listed it once more: counted twice, it stood for another one that is still there."""
+
+    async def test(scene: Scene) -> None:
+        made = {"Operation": "New-InboxRule"} | hides("..")
+        alert = make_alert("remove_inbox_rule", user=ANN)
+        records = [make_match(made, after_ms=number) for number in range(3)]
+        first = replace(plan_response(alert, records[:1]), tenant=scene.tenant)
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        await scene.apply(first)
+        [done] = scene.journal.to_undo(first.alert_id)
+        for outcome in ("begun", "already so"):
+            scene.journal.write(replace_line(done.line, deed="again", alert=OTHER, outcome=outcome))
+
+        scene.directory.add(RULES, {"displayName": ".."} | DELETES)
+        every = replace(plan_response(replace(alert, id=OTHER), records), tenant=scene.tenant)
+        told = await scene.apply(every, says=True)
+        assert [one.came for one in told] == [Came.MISSING, Came.DONE]
 
     in_scene(tmp_path, test)
 

@@ -155,7 +155,7 @@ class Desk:
                 told.append(Told(Came.REFUSED, error=why))
             elif one.is_missing and not self._done_before(step, one):
                 told.append(Told(Came.MISSING, "; ".join(self._why_missing(step, one))))
-            elif one.lacking > len(self._done_before(step, one)):
+            elif one.lacking > len({line.path for line in self._done_before(step, one)}):
                 told.append(Told(Came.MISSING, f"{one.lacking} more that the records tell of"))
         return looked, told
 
