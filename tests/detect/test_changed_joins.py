@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from m365watch.detect.engine import Engine
 from m365watch.detect.library import Library
 from m365watch.detect.portions import Portion
 from m365watch.detect.rejoining import Rejoining
+from m365watch.detect.restoring import restore_alerts
 from m365watch.detect.state import DetectionState
+from m365watch.detect.tallies import Tallies
 from m365watch.detect.work import Work
 from m365watch.instants import ms_of
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record
-from test_joined_correlations import HOUR, NOW, ONE, TWO, joint, many, ones
+from test_joined_correlations import HOUR, MINUTE, NOW, ONE, TWO, joint, many, ones
 
 ADDRESS = "192.0.2.1"
 Told = list[tuple[str, tuple[str, ...], int]]
@@ -117,9 +120,65 @@ def test_rules_that_are_the_same_judge_nothing_again(tmp_path: Path) -> None:
     found = []
     for rules in (library.rules, library.rules[:-1], library.rules):
         work = Work(ms_of(NOW), {rule.id: place for place, rule in enumerate(rules)})
-        Rejoining(rules, state).touch(work)
+        Rejoining(rules, state, Tallies(state)).touch(work)
         touched = work.pop()
         found.append(touched and touched[0].group)
     state.close()
 
     assert found == [None, None, ("ann@contoso.example",)]
+
+
+STRICT = joint("many", "event_count", ["one"], {"gte": 50}, timespan="5m")
+
+
+def test_what_a_stricter_rule_took_is_joined_when_it_is_put_back(tmp_path: Path) -> None:
+    """Between the two the file has no alert of it, and its records are there all the time."""
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two"))
+    strict = load_good(tmp_path, ONE, TWO, STRICT, outer("many", "two", generate=True))
+    session(tmp_path, usual, ones(*range(22 * HOUR, 22 * HOUR + 600, 60)))
+    session(tmp_path, strict, [])
+
+    told = session(tmp_path, usual, [record(22 * HOUR + 900, Operation="Two")])
+
+    assert told == [("outer", ("ann@contoso.example",), 11)]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_rules_changed_there_and_back_leave_nothing_behind(tmp_path: Path, seed: int) -> None:
+    """Whatever was changed of them, and whatever had come by then."""
+    dice = random.Random(seed)
+
+    def library() -> Library:
+        few = {"gte": dice.choice([2, 3, 4, 50])}
+        inner = joint("many", "event_count", ["one"], few, timespan=dice.choice(["1m", "5m", "30m"]))
+        return load_good(tmp_path, ONE, TWO, inner, outer("many", "two", timespan=dice.choice(["10m", "3h"])))
+
+    usual, changed = library(), library()
+    seconds = sorted(dice.sample(range(20 * HOUR, 22 * HOUR), 60))
+    records = [record(one, Operation=dice.choice(["One", "One", "One", "Two"])) for one in seconds]
+    (tmp_path / "anew").mkdir()
+    session(tmp_path, usual, records[:40])
+    session(tmp_path, changed, [])
+
+    assert session(tmp_path, usual, records[40:]) == session(tmp_path / "anew", usual, records)
+
+
+def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Path) -> None:
+    """What was put back out of a lake has no records here to be judged by."""
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    session(tmp_path, usual, ones(*range(21 * HOUR, 21 * HOUR + 600, 60)))
+    before = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    known = [kept for kept in before.alerts.list() if kept.alert.title == "many"]
+    before.close()
+    (tmp_path / "anew").mkdir()
+    session(tmp_path / "anew", usual, [])
+    state = DetectionState(tmp_path / "anew" / "detections.sqlite", survives_power_cuts=False)
+    with state.transaction():
+        restore_alerts(state, known, trusted_from_ms=0)
+
+    strict = load_good(tmp_path, ONE, TWO, STRICT, outer("many", "two", generate=True))
+    session(tmp_path / "anew", strict, ones(22 * HOUR, 22 * HOUR + MINUTE))
+    left = [kept for kept in state.alerts.list() if kept.alert.title == "many"]
+    state.close()
+
+    assert left == known != []

@@ -103,7 +103,7 @@ class Engine:
         self._tallies = Tallies(state)
         self.large_from = LARGE_FROM
         self._pending = Pending.of(state)
-        self._rejoining = Rejoining(self.rules, state)
+        self._rejoining = Rejoining(self.rules, state, self._tallies)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self.trouble = ""

@@ -111,9 +111,13 @@ class KeptAlerts:
         return [kept_of(row) for row in rows]
 
     def list_times(self, rule_id: str, *, has_fields: bool, since_ms: int) -> list[tuple[GroupKey, int]]:
-        """Group and end of a rule's alerts that went on then."""
+        """Group and end of a rule's alerts that went on then, and of which matches are kept."""
+        # What was put back out of a lake may have none: nothing says that it is no alert.
         rows = self._database.execute(
-            "SELECT tenant, grp, last FROM alert WHERE rule = ? AND last >= ?", (rule_id, since_ms)
+            "SELECT tenant, grp, last FROM alert JOIN series USING (rule, tenant, grp) WHERE rule = ?"
+            " AND last >= ? AND EXISTS"
+            " (SELECT 1 FROM match WHERE series = series.id AND at BETWEEN low AND last)",
+            (rule_id, since_ms),
         )
         return [
             (GroupKey.split(rule_id, tenant, group, has_fields=has_fields), last_ms)

@@ -155,6 +155,21 @@ class KeptMatches:
             found += [GroupKey.split(rule_id, tenant, group, has_fields=has_fields) for tenant, group in rows]
         return found
 
+    def list_spans(
+        self, rule_id: str, *, has_fields: bool, since_ms: int, most: int
+    ) -> list[tuple[GroupKey, int, int]]:
+        """Groups of a rule with matches since then, the latest ones, and from when to when these are."""
+        rows = self._database.execute(
+            "SELECT tenant, grp, min(at), max(at) AS latest FROM series CROSS JOIN match"
+            " ON match.series = series.id WHERE rule = ? AND at >= ? GROUP BY series.id"
+            " ORDER BY latest DESC, series.id LIMIT ?",
+            (rule_id, since_ms, most),
+        )
+        return [
+            (GroupKey.split(rule_id, tenant, group, has_fields=has_fields), first_ms, last_ms)
+            for tenant, group, first_ms, last_ms in rows
+        ]
+
     def list_tenant_groups(
         self, rule_id: str, tenant: str, *, has_fields: bool, low_ms: int, high_ms: int
     ) -> list[GroupKey]:

@@ -2,7 +2,8 @@
 
 A correlation sees what it joins as it was when that was judged last. Where somebody has made the inner rule
 stricter, an alert that is none any more would go on counting; where the outer one is new, or has another
-group, what goes on already would not count.
+group, what goes on already would not count. Where the inner rule is less strict, or so again, no alert says
+that there is something to be joined: matches do.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from m365watch.detect.correlation.novelty import DAY_MS
 from m365watch.detect.purposes import group_of, links
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
+from m365watch.detect.tallies import Tallies, may_alert
 from m365watch.detect.work import Work
 
 LATE_MS = DAY_MS
 """What follows an alert may come so late."""
+GROUPS_MAX = 50_000
+"""Groups of one rule that are looked at for what was no alert by other rules, the latest ones."""
 _KEY = "joins"
 
 
 class Rejoining:
     """What joins what, and whether the file was judged by that."""
 
-    def __init__(self, rules: Sequence[Rule], state: DetectionState) -> None:
+    def __init__(self, rules: Sequence[Rule], state: DetectionState, tallies: Tallies) -> None:
         """`rules` are all that are in force."""
         self._state = state
+        self._tallies = tallies
         self._reach_ms = _reach_ms(rules)
-        self._has_fields = {rule.id: bool(group_of(rule)) for rule in rules if rule.id in self._reach_ms}
+        self._joined = [rule for rule in rules if rule.id in self._reach_ms]
         said = [(rule.id, rule.correlation, rule.extension) for rule in rules]
         text = msgspec.json.encode(said, order="deterministic")
         self._joins = hashlib.blake2b(text, digest_size=16).hexdigest()
@@ -39,12 +44,22 @@ class Rejoining:
         """Have judged again what is joined, where that was judged by other rules; part of a transaction."""
         if self._state.read(_KEY) == self._joins:
             return
-        for rule_id, reach_ms in self._reach_ms.items():
-            found = self._state.alerts.list_times(
-                rule_id, has_fields=self._has_fields[rule_id], since_ms=work.now_ms - reach_ms - LATE_MS
-            )
-            for key, at_ms in found:
+        for rule in self._joined:
+            since_ms = work.now_ms - self._reach_ms[rule.id] - LATE_MS
+            has_fields = bool(group_of(rule))
+            for key, at_ms in self._state.alerts.list_times(
+                rule.id, has_fields=has_fields, since_ms=since_ms
+            ):
                 work.touch(key, at_ms)
+            found = self._state.matches.list_spans(
+                rule.id, has_fields=has_fields, since_ms=since_ms, most=GROUPS_MAX
+            )
+            self._tallies.load(key for key, _, _ in found)
+            for key, first_ms, last_ms in found:
+                # Most have had a wrong password, and few so many that it can come to anything.
+                if may_alert(rule, self._tallies.count_in(key, [])):
+                    work.touch(key, first_ms)
+                    work.touch(key, last_ms)
         self._state.write(_KEY, self._joins)
 
 
