@@ -13,6 +13,7 @@ import pytest
 
 from alerts import ANN, APP, hides
 from m365watch.clock import SystemClock
+from m365watch.errors import NothingThere
 from m365watch.respond.desk import Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.steps import Plan
@@ -177,6 +178,8 @@ def test_what_graph_does_not_find_and_lists_all_the_same_failed(
 
         assert (told.came, line.outcome) == (Came.FAILED, "failed")
         assert "404" in line.error
+        assert isinstance(told.error, NothingThere)
+        assert told.error.fix.startswith("it was listed: do the step again in some minutes")
         monkeypatch.undo()
         assert [one.came for one in await scene.apply(plan, says=True)] == [Came.DONE]
 

@@ -109,6 +109,7 @@ _OTHERWISE = (
         "DELETE /groups/[^/]+/owners/.*",
         f"if it is the last owner, make another one first; else {_KEPT_ELSEWHERE}",
     ),
+    ("DELETE .*", "it was listed: do the step again in some minutes, or by its PowerShell"),
 )
 """Calls that Graph may refuse whatever is permitted (400), and what to do then."""
 
