@@ -26,6 +26,7 @@ from m365watch.config.settings import LakeSettings
 from m365watch.detect.desk import set_states
 from m365watch.detect.kept import AlertState
 from m365watch.detect.output import FILE_NAME
+from m365watch.instants import us_of
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.trail import Deed
 from m365watch.testing.clock import FakeClock
@@ -225,7 +226,8 @@ def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     again.close()
 
     found = LakeReader(lake).query("SELECT number, name FROM board_trail ORDER BY number")
-    assert found.rows == [(1, "ann"), (2, "vera"), (3, "zoe")]
+    tomorrow = us_of(NOW + timedelta(days=1))
+    assert found.rows == [(us_of(NOW), "ann"), (tomorrow, "vera"), (tomorrow + 1, "zoe")]
     assert LakeReader(lake).query("SELECT * FROM board_trail", tenants=["t"]).rows == []
 
 
@@ -408,7 +410,7 @@ def test_lines_go_to_the_lake_that_there_is_by_now(tmp_path: Path) -> None:
     """What was noted before goes to the lake before it; none is left out where the new one counts further."""
     state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"
     before = TrailJournal(tmp_path / "state of before", lake=lambda: new, collector_name="one")
-    before.append([deed(name=f"zoe {number}") for number in range(5)])
+    before.append([deed(name=f"zoe {number}", time=NOW - timedelta(days=1)) for number in range(5)])
     assert before.ship()
     before.close()
     lake = old
@@ -422,7 +424,7 @@ def test_lines_go_to_the_lake_that_there_is_by_now(tmp_path: Path) -> None:
     assert journal.ship()
 
     assert LakeReader(old).query("SELECT name FROM board_trail ORDER BY name").rows == [("ann",), ("vera",)]
-    found = LakeReader(new).query("SELECT name FROM board_trail WHERE number > 5").rows
+    found = LakeReader(new).query("SELECT name FROM board_trail WHERE name NOT LIKE 'zoe%'").rows
     assert found == [("last",)]
     journal.close()
 
@@ -431,7 +433,7 @@ def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) ->
     """Once each, under numbers that the new lake does not take for those of its own."""
     state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"
     before = TrailJournal(tmp_path / "state of before", lake=lambda: new, collector_name="one")
-    before.append([deed(name=f"zoe {number}") for number in range(5)])
+    before.append([deed(name=f"zoe {number}", time=NOW - timedelta(days=1)) for number in range(5)])
     assert before.ship()
     before.close()
     old.write_text("no folder")
@@ -444,7 +446,7 @@ def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) ->
     assert journal.ship()
     assert journal.ship()
 
-    found = LakeReader(new).query("SELECT name FROM board_trail WHERE number > 5 ORDER BY number")
+    found = LakeReader(new).query("SELECT name FROM board_trail WHERE name NOT LIKE 'zoe%' ORDER BY number")
     assert found.rows == [("ann",), ("vera",)]
     journal.close()
 
@@ -452,9 +454,9 @@ def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) ->
 def test_lines_of_a_start_without_its_lake_come_to_it_later(tmp_path: Path) -> None:
     """A lake that was away when the board began has had their numbers, and gets them all the same."""
     lake, away = tmp_path / "lake", tmp_path / "away"
-    for name in ("ann", "vera"):
+    for number, name in enumerate(("ann", "vera")):
         journal = TrailJournal(tmp_path / "state", lake=lambda: lake, collector_name="one")
-        journal.append([deed(name=name)])
+        journal.append([deed(name=name, time=NOW + timedelta(seconds=number))])
         if name == "ann":
             assert journal.ship()
             journal.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from threading import Event
 
@@ -143,7 +144,7 @@ def test_lines_of_a_run_without_its_lake_outlive_it(tmp_path: Path) -> None:
     """The lake has had more lines than this run could know: it takes none of them for one of those."""
     lake, state = Lake(tmp_path / "lake"), tmp_path / "state"
     names = ["ann", "vera", "zoe", "eve"]
-    for name in names:
+    for number, name in enumerate(names):
         is_away = name == "zoe"
         journal = TrailJournal(
             state,
@@ -151,7 +152,7 @@ def test_lines_of_a_run_without_its_lake_outlive_it(tmp_path: Path) -> None:
             collector_name="one",
             open_table=lambda _lake, _app_id: lake,
         )
-        journal.append([deed(name=name)])
+        journal.append([deed(name=name, time=NOW + timedelta(seconds=number))])
         assert journal.ship() is not is_away
         journal.close()
 
@@ -177,11 +178,12 @@ def test_a_lake_that_is_gone_gets_no_folder_in_its_place(tmp_path: Path) -> None
     """The lines were below an unmounted folder, and `mv lake.old lake` put the lake inside the new one."""
     lake, away = tmp_path / "lake", tmp_path / "lake.old"
     settings = settings_with(tmp_path, None)
+    seconds = count()
 
     def run(name: str) -> None:
         trail = open_trail(settings, lake=lambda: lake, clock=FakeClock())
         assert isinstance(trail, KeptTrail)
-        assert asyncio.run(trail.note(deed(name=name)))
+        assert asyncio.run(trail.note(deed(name=name, time=NOW + timedelta(seconds=next(seconds)))))
         trail.close()
 
     (lake / AUDIT).mkdir(parents=True)

@@ -123,7 +123,7 @@ class TrailJournal:
         state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lake_now = lake
         self._lake: Path | None = None
-        """The one that has counted the lines, as soon as one could be opened."""
+        """The one that is written to, as soon as one could be opened."""
         for slot in range(1, SLOTS + 1):
             self.path = state_directory / f"board-trail-{slot}.ndjson"
             self._fresh = _Lines(self.path)
@@ -168,10 +168,8 @@ class TrailJournal:
 
     def _append(self, deeds: Sequence[Deed]) -> None:
         lines = []
-        if self._lake is None:  # it may count from any number on, but has had none of the time that is now
-            self._numbered = max([self._numbered, *(us_of(one.time) for one in deeds)])
-        for one in deeds:
-            self._numbered += 1
+        for one in deeds:  # a lake that was away has had none of the time that is now
+            self._numbered = max(self._numbered + 1, us_of(one.time))
             lines.append(msgspec.json.encode(msgspec.structs.replace(one, number=self._numbered)) + b"\n")
         self._fresh.write(b"".join(lines))
 
@@ -192,7 +190,6 @@ class TrailJournal:
     def _bring_all(self) -> bool:
         if not self._older.size() and not self._fresh.size():
             return True
-        # First: lines that this lake does not count as new are given other numbers, at the end.
         if self._open() is None or not self._bring():
             return False
         with self._writing:
@@ -214,7 +211,7 @@ class TrailJournal:
             self._complain("its folder is not where it was")  # a commit would make it anew
             return False
         try:
-            writer.append(self._older.read())
+            writer.append(_new_to(writer.last_number, self._older.read()))
         except (*WRITE_FAILURES, ForeignTable) as failure:
             self._writer = None
             self._complain(plain_reason(failure))
@@ -232,31 +229,23 @@ class TrailJournal:
         """Once: go on after the last number that the lake or a file has."""
         if self._has_looked:
             return
-        writer = self._open()
-        in_lake = writer.last_number if writer is not None else 0
         waiting = [*self._older.read(), *self._fresh.read()]
         self._numbered = max((one.number for one in waiting), default=0)
-        self._numbered = max(self._numbered, in_lake)
+        self._open()
         self._has_looked = True
 
     def _open(self) -> TrailTable | None:
         if self._writer is None and (lake := self._lake_now()) is not None:
             try:
                 writer = self._open_table(lake, self._app_id)
-                if self._has_looked and lake != self._lake:
-                    self._renumber(writer.last_number)
+                with self._writing:
+                    if self._numbered < writer.last_number:  # What waits is given numbers there (`_new_to`).
+                        most = self._older.size() + self._fresh.size()
+                        self._numbered = writer.last_number + most
                 self._lake, self._writer = lake, writer
             except (*WRITE_FAILURES, ForeignTable) as failure:
                 self._complain(plain_reason(failure))
         return self._writer
-
-    def _renumber(self, in_lake: int) -> None:
-        """Give lines that were counted without this lake numbers that it has not had. Raises: OSError."""
-        with self._writing:
-            waiting = [*self._older.read(), *self._fresh.read()]
-            self._numbered = max(self._numbered, in_lake)
-            if unknown := [one for one in waiting if one.number <= in_lake]:
-                self._append(unknown)
 
     def _complain(self, why: str) -> None:
         if why != self._complaint:
@@ -266,3 +255,17 @@ class TrailJournal:
 
 def _first_number(lines: _Lines) -> float:
     return min((one.number for one in lines.read()), default=inf)
+
+
+def _new_to(in_lake: int, deeds: list[Deed]) -> list[Deed]:
+    """The lines of a file that a lake whose last number is `in_lake` does not have, under later numbers.
+
+    A commit has all that the file had, so that a line with that number tells which are there. Where there is
+    none, lower numbers are of a clock that went back, or of another lake, and the lines are new all the same.
+    """
+    numbers = [one.number for one in deeds]
+    if in_lake in numbers:
+        return deeds[numbers.index(in_lake) + 1 :]
+    if not numbers or numbers[0] > in_lake:
+        return deeds
+    return [msgspec.structs.replace(one, number=in_lake + place) for place, one in enumerate(deeds, 1)]

@@ -129,7 +129,11 @@ ALERT_COLUMNS = (
 TRAIL_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
     Column("time", INSTANT, "When it was answered."),
-    Column("number", pa.int64(), "The line's number, for each board by itself."),
+    Column(
+        "number",
+        pa.int64(),
+        "The line's number, for each board by itself: its time in microseconds, or the next free one.",
+    ),
     Column(
         "name",
         pa.string(),

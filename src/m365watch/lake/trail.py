@@ -23,7 +23,7 @@ class Deed(msgspec.Struct, frozen=True):
     """One line of the trail."""
 
     number: int
-    """Counted on by whoever writes it, from 1 or, without a lake, from the time in microseconds."""
+    """The time in microseconds, or the last number and 1 if that is more; older versions counted from 1."""
     time: datetime
     name: str
     role: str
