@@ -74,7 +74,7 @@ async def scene_in(
 ) -> AsyncIterator[Scene]:
     clock = HurriedClock()
     settings = SimulationSettings(
-        seed=5, days=DAYS, records_per_day=150, page_size=50, live=False, scenario=scenario
+        seed=5, days=DAYS, records_per_day=80, page_size=50, live=False, scenario=scenario
     )
     async with simulator_running(settings, clock=clock) as running:
         yield Scene(Place(folder), running, clock, outputs)
