@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.detect.engine import Engine
+from m365watch.detect.kept import AlertState
 from m365watch.detect.library import Library
 from m365watch.detect.portions import Portion
 from m365watch.detect.rejoining import Rejoining
@@ -161,6 +162,32 @@ def test_rules_changed_there_and_back_leave_nothing_behind(tmp_path: Path, seed:
     session(tmp_path, changed, [])
 
     assert session(tmp_path, usual, records[40:]) == session(tmp_path / "anew", usual, records)
+
+
+@pytest.mark.parametrize("made", [AlertState.ACKNOWLEDGED, AlertState.CLOSED])
+def test_what_somebody_made_of_an_alert_outlives_a_rule_changed_there_and_back(
+    tmp_path: Path, made: AlertState
+) -> None:
+    """Alerts of both rules went; they come back as somebody left them, and only more records open them."""
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    strict = load_good(tmp_path, ONE, TWO, STRICT, outer("many", "two", generate=True))
+    came = ones(*range(22 * HOUR, 22 * HOUR + 600, 60))
+    session(tmp_path, usual, [*came, record(22 * HOUR + 700, Operation="Two")])
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    with state.transaction():
+        for kept in state.alerts.list():
+            state.alerts.set_state(kept.alert.id, made, reason="mine", by="eve", at_ms=ms_of(NOW))
+    found = []
+    two = [record(22 * HOUR + 800, Operation="Two")]
+    for rules, batch in ((strict, []), (usual, []), (usual, two)):
+        session(tmp_path, rules, batch)
+        joined = [kept for kept in state.alerts.list() if kept.alert.title in ("many", "outer")]
+        found.append({kept.alert.title: (kept.state, kept.changed_by) for kept in joined})
+    state.close()
+
+    left = made, "eve"
+    more = (AlertState.OPEN, "m365watch") if made is AlertState.CLOSED else left
+    assert found == [{}, {"many": left, "outer": left}, {"many": left, "outer": more}]
 
 
 def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Path) -> None:

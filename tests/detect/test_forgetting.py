@@ -13,6 +13,7 @@ import pytest
 
 from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Naming, find_named, forget_named
+from m365watch.detect.kept import AlertState
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
@@ -75,6 +76,22 @@ def test_nothing_of_the_person_is_left_in_the_file(path: Path) -> None:
     kept = b"".join(one.read_bytes() for one in path.parent.glob("detections.sqlite*"))
     assert b"bob@contoso" in kept
     assert b"anna@contoso" not in kept.lower()
+
+
+def test_what_was_said_of_withdrawn_alerts_goes_too(path: Path) -> None:
+    """Nothing tells any more which of them named the person; it is kept for when they come back."""
+    state = DetectionState(path)
+    with state.transaction():
+        for kept in state.alerts.list():
+            reason = f"{kept.alert.entity('user')} is on leave"
+            state.alerts.set_state(kept.alert.id, AlertState.CLOSED, reason=reason, by="eve", at_ms=5)
+            state.alerts.drop(kept.alert.id, became=None)
+    state.close()
+
+    forget_named(path, HERS)
+
+    left = b"".join(one.read_bytes() for one in path.parent.glob("detections.sqlite*"))
+    assert b"anna@contoso" not in left.lower()
 
 
 def test_a_period_bounds_what_goes(path: Path) -> None:

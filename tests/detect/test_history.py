@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,23 @@ def test_the_history_goes_where_the_alert_goes(path: Path) -> None:
         state.alerts.forget(before_ms=10_000)
     assert state.history.list("b" * 32) == []
     state.close()
+
+
+def test_the_history_of_a_withdrawn_alert_waits_for_it_and_is_forgotten_in_the_end(path: Path) -> None:
+    """Also where the alert came out of a lake, with its last change alone."""
+    seen = replace(alert_of("c"), state=SEEN, changed_by="ann", changed_at_ms=5)
+    state = DetectionState(path)
+    with state.transaction():
+        state.alerts.put(seen)
+        state.alerts.drop(seen.alert.id, became=None)
+    left = []
+    for before_ms in (5, 6):
+        with state.transaction():
+            state.alerts.forget(before_ms=before_ms)
+        left.append(state.alerts.recall(alert_of("c")))
+    state.close()
+
+    assert left == [seen, None]
 
 
 def test_the_history_is_bounded(path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from m365watch.detect.alert import Alert
+from m365watch.detect.history import forget_left
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
@@ -85,16 +86,13 @@ class Closings:
             for at_ms, reason, by, first_ms, last_ms, count, severity in rows
         ]
 
-    def move(self, alert_id: str, *, became: str | None) -> None:
-        """The alert goes; what was closed of it belongs to the one that it became, if there is one."""
-        if became is None:
-            self._database.execute("DELETE FROM closing WHERE alert = ?", (alert_id,))
-        else:
-            self._database.execute("UPDATE closing SET alert = ? WHERE alert = ?", (became, alert_id))
+    def move(self, alert_id: str, *, became: str) -> None:
+        """The alert goes; what was closed of it belongs to the one that it became."""
+        self._database.execute("UPDATE closing SET alert = ? WHERE alert = ?", (became, alert_id))
 
-    def forget_gone(self) -> None:
-        """Let go of what was closed of alerts that are no more."""
-        self._database.execute("DELETE FROM closing WHERE alert NOT IN (SELECT id FROM alert)")
+    def forget(self, *, before_ms: int) -> None:
+        """Let go of what was closed of alerts that ended before, or went before."""
+        forget_left(self._database, "closing", before_ms=before_ms)
 
 
 @dataclass(frozen=True, slots=True)

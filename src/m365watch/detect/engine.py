@@ -421,7 +421,8 @@ class Engine:
             return
         if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
             self.state.lake_due.mark_kept(alert.id)
-        parts = [*([] if known is None else [known]), *formers]
+        before = known or self.state.alerts.recall(new)
+        parts = [*([] if before is None else [before]), *formers]
         self._keep_alert(replace(new, alert=alert), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)
         if shown:

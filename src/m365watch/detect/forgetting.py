@@ -21,6 +21,7 @@ _NUMBERED = (
     "SELECT series, at, identity, source, grp, vals, counted FROM match"
     " JOIN series ON series.id = match.series JOIN said ON said.id = match.said WHERE at >= ? AND at < ?"
 )
+_MADE_OF_ALERTS = ("history", "closing")
 _WRITTEN_OUT = "SELECT 0, at, identity, source, grp, vals, counted FROM match WHERE at >= ? AND at < ?"
 
 
@@ -83,6 +84,9 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
             database.execute("COMMIT")
         database.execute("BEGIN IMMEDIATE")
         clean_numbers(database)
+        for table in _MADE_OF_ALERTS:
+            # Of an alert that was withdrawn nothing says any more whom it named.
+            database.execute(f"DELETE FROM {table} WHERE alert NOT IN (SELECT id FROM alert)")  # noqa: S608
         database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return Forgotten(len(alerts), len(matches))
@@ -111,7 +115,7 @@ def _drop_alert(database: sqlite3.Connection, alert_id: str) -> None:
         " (SELECT series.id, at FROM link JOIN series USING (rule, tenant, grp) WHERE alert = ?)",
         (alert_id, alert_id),
     )
-    belongings = ("link", "history", "closing")
+    belongings = ("link", *_MADE_OF_ALERTS)
     for table, column in (*((one, "alert") for one in belongings), ("former", "now"), ("alert", "id")):
         database.execute(f"DELETE FROM {table} WHERE {column} = ?", (alert_id,))  # noqa: S608 - our own names
     database.execute("COMMIT")

@@ -47,13 +47,23 @@ class StateHistory:
         )
         return [StateChange(at_ms, AlertState(state), reason, by) for at_ms, state, reason, by in rows]
 
-    def move(self, alert_id: str, *, became: str | None) -> None:
-        """The alert goes; what was made of it belongs to the one that it became, if there is one."""
-        if became is None:
-            self._database.execute("DELETE FROM history WHERE alert = ?", (alert_id,))
-        else:
-            self._database.execute("UPDATE history SET alert = ? WHERE alert = ?", (became, alert_id))
+    def move(self, alert_id: str, *, became: str) -> None:
+        """The alert goes; what was made of it belongs to the one that it became."""
+        self._database.execute("UPDATE history SET alert = ? WHERE alert = ?", (became, alert_id))
 
-    def forget_gone(self) -> None:
-        """Let go of what was made of alerts that are no more."""
-        self._database.execute("DELETE FROM history WHERE alert NOT IN (SELECT id FROM alert)")
+    def forget(self, *, before_ms: int) -> None:
+        """Let go of what was made of alerts that ended before, or went before."""
+        forget_left(self._database, "history", before_ms=before_ms)
+
+
+def forget_left(database: sqlite3.Connection, table: str, *, before_ms: int) -> None:
+    """Let go of what the table has of alerts that ended before, and of withdrawn ones, if it is as old.
+
+    One that was withdrawn may come back: a rule is changed there and back, records come late.
+    """
+    database.execute(
+        f"DELETE FROM {table} WHERE alert IN (SELECT id FROM alert WHERE last < ?)"  # noqa: S608 - our own names
+        " OR (alert NOT IN (SELECT id FROM alert)"
+        f" AND alert NOT IN (SELECT alert FROM {table} WHERE at >= ?))",
+        (before_ms, before_ms),
+    )

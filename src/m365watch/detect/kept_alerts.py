@@ -65,15 +65,38 @@ class KeptAlerts:
         )
 
     def drop(self, alert_id: AlertId, *, became: AlertId | None) -> None:
-        """Let go of an alert; who asks for it is shown the one that it `became`."""
+        """Let go of an alert; who asks for it is shown the one that it `became`.
+
+        What somebody made of one that became nothing stays, for when it comes back.
+        """
         self._lake_due.mark_kept(alert_id)
+        if became is None:
+            self._note_standing(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
-        self._history.move(alert_id, became=became)
-        self._closings.move(alert_id, became=became)
         if became is not None:
+            self._history.move(alert_id, became=became)
+            self._closings.move(alert_id, became=became)
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self.add_former(alert_id, became)
             self._database.execute("DELETE FROM former WHERE id = ?", (became,))
+
+    def _note_standing(self, alert_id: AlertId) -> None:
+        """Let the history end with where the alert stands; out of a lake it came with none."""
+        kept = self.find_itself(alert_id)
+        if kept is not None and kept.changed_at_ms:
+            standing = StateChange(kept.changed_at_ms, kept.state, kept.reason, kept.changed_by)
+            if self._history.list(alert_id)[-1:] != [standing]:
+                self._history.add(alert_id, standing)
+
+    def recall(self, kept: KeptAlert) -> KeptAlert | None:
+        """An alert that is there again, as somebody had left it when it went; None where nobody had."""
+        history = self._history.list(kept.alert.id)
+        if not history:
+            return None
+        last = history[-1]
+        return replace(
+            kept, state=last.state, reason=last.reason, changed_by=last.by, changed_at_ms=last.at_ms
+        )
 
     def add_former(self, former: AlertId, now: AlertId) -> None:
         """Show whoever asks for `former` the alert `now`."""
@@ -82,10 +105,10 @@ class KeptAlerts:
     def forget(self, *, before_ms: int) -> int:
         """Let go of alerts that ended before; how many went."""
         self._lake_due.forget_alerts(before_ms=before_ms)
+        self._history.forget(before_ms=before_ms)
+        self._closings.forget(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
-        self._history.forget_gone()
-        self._closings.forget_gone()
         return gone.rowcount
 
     def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:
