@@ -42,6 +42,7 @@ from m365watch.detect.knowledge import Enrichment, NoEnrichment
 from m365watch.detect.library import Library
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rebuilt import rebuilt_percent
+from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
@@ -272,7 +273,7 @@ class Sources:
 
     async def _seen(self, view: View, found: Sequence[KeptAlert]) -> list[SeenAlert]:
         """The alerts, as whoever looks may read them."""
-        rules = {} if view.access.sees_contents else await self.list_rules()
+        rules = {} if view.access.sees_contents else await self.list_rules_of_alerts()
         return [alert_for(view, one, rules) for one in found]
 
     async def kinds_of_evidence(self, view: View, alerts: Sequence[KeptAlert]) -> Mapping[Key, RecordKind]:
@@ -399,6 +400,10 @@ class Sources:
     async def list_rules(self) -> Mapping[str, Rule]:
         """The rules by their ids, read again when their files have changed."""
         return {one.id: one for one in (await asyncio.to_thread(self._read_rules)).rules}
+
+    async def list_rules_of_alerts(self) -> Mapping[str, Rule]:
+        """The same with the rule about risk, which is in no file; its alerts stay where it is off now."""
+        return {RISK_RULE_ID: make_risk_rule(), **await self.list_rules()}
 
     async def rule_library(self, view: View) -> Library:
         """The rules with the mistakes of those that are left out, for who may see every tenant."""

@@ -64,10 +64,11 @@ SHOWN_ENTITIES = frozenset(
     | {"site", "session", "tenant", "domain"}
 )
 """Kinds of what an alert is about that are no contents."""
-WITHHELD = "What its records say is withheld from you; the rule says below what it looks for."
+_WITHHELD = "What its records say is withheld from you"
+WITHHELD = f"{_WITHHELD}; the rule says below what it looks for."
 
 EMPTIED = "withheld"
-GONE = "An alert of a rule that is no longer there"
+NOT_LOADED = "An alert whose rule is not loaded"
 _SHOWN_IN_TITLES = frozenset({*SHOWN_NAMES, "Name", "AlertDisplayName"})
 """Of what Microsoft tells: how it has called an alert is no content."""
 NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
@@ -160,8 +161,9 @@ def deed_for(view: View, deed: Deed) -> Deed:
 def _without_contents(alert: Alert, rule: Rule | None) -> Alert:
     entities = tuple((kind, value) for kind, value in alert.entities if kind in SHOWN_ENTITIES)
     bare = replace(alert, entities=entities, explanation=WITHHELD, group=(), notes=())
-    if rule is None:  # it is gone: nobody knows what of its texts were values of records
-        return replace(bare, title=GONE, check=(EMPTIED,) if alert.check else ())
+    if rule is None:  # nobody knows what of its texts were values of records
+        check = (EMPTIED,) if alert.check else ()
+        return replace(bare, title=NOT_LOADED, explanation=f"{_WITHHELD}.", check=check)
     named = list_placeholders([rule.extension.headline])
     title = alert.title if _SHOWN_IN_TITLES.issuperset(named) else rule.title
     values = dict.fromkeys(rule.placeholders, EMPTIED)

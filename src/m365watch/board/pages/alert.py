@@ -62,7 +62,7 @@ async def case(view: View, sources: Sources) -> Shape:
     if kept is None:
         return Listing([], empty=OFF if await sources.list_alerts(view) is None else _none_for(view))
     alert = kept.alert
-    rule = (await sources.list_rules()).get(alert.rule_id)
+    rule = (await sources.list_rules_of_alerts()).get(alert.rule_id)
     tenant = (await name_tenants(view, sources)).get(alert.tenant.lower(), alert.tenant)
     facts = [
         ("Records", f"{alert.count:,}"),
