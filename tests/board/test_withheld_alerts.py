@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from asking import ask, board_of, document_of, view_of
 from m365watch.board.pages import alert as alert_page
 from m365watch.board.shapes import Case
@@ -104,3 +106,43 @@ def test_of_a_rule_that_is_not_loaded_that_is_said(sources: Sources, tmp_path: P
     assert found
     assert {one.alert.title for one in found} == {"An alert whose rule is not loaded"}
     assert {one.alert.explanation for one in found} == {"What its records say is withheld from you."}
+
+
+FILE = "Contract spring 16.pptx"
+
+
+def own_rule(directory: Path, **told: str) -> list[Rule]:
+    """Somebody's own rule, which may have a headline."""
+    text = rule_text(
+        {"s": {"Operation": "FileAccessed"}, "condition": "s"},
+        title="A file was opened",
+        m365watch={"entity": {"user": "UserId"}, **told},
+    )
+    return list(load_good(directory, text).rules)
+
+
+@pytest.mark.parametrize(
+    ("now", "title"),
+    [
+        ({}, "A file was opened"),
+        ({"headline": "A file was read"}, "A file was read"),
+        ({"headline": "{UserId} opened"}, "ann@contoso.example opened"),
+        ({"headline": "{user} by {ClientIP} opened"}, "A file was opened"),
+        ({"headline": "{ClientIP} opened"}, "A file was opened"),
+        ({"headline": "{SourceFileName|UserId} opened"}, "A file was opened"),
+    ],
+)
+def test_a_title_of_before_the_headline_was_mended_is_withheld(
+    sources: Sources, tmp_path: Path, now: dict[str, str], title: str
+) -> None:
+    """Alerts keep the title that they were made with; what the headline says now tells nothing of that."""
+    opened = record(Operation="FileAccessed", SourceFileName=FILE, ClientIP="192.0.2.7")
+    [kept] = judged(tmp_path, own_rule(tmp_path, headline="{SourceFileName} opened"), [opened])
+    assert kept.alert.title == f"{FILE} opened"
+    own_rule(tmp_path, **now)
+    there = sources_in(tmp_path, sources)
+
+    found = asyncio.run(there.list_alerts(view_of("range=30d", BLIND, now=there.clock.now())))
+
+    assert found
+    assert [one.alert.title for one in found] == [title]

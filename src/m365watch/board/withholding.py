@@ -16,7 +16,8 @@ from msgspec import structs
 
 from m365watch.board.shapes import RecordLine
 from m365watch.board.view import View
-from m365watch.detect.alert import Alert
+from m365watch.detect.alert import Alert, clean_text
+from m365watch.detect.judging import TITLE_MAX
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.rule import Rule, fill_placeholders, list_placeholders
 from m365watch.lake.trail import Deed
@@ -69,8 +70,8 @@ WITHHELD = f"{_WITHHELD}; the rule says below what it looks for."
 
 EMPTIED = "withheld"
 NOT_LOADED = "An alert whose rule is not loaded"
-_SHOWN_IN_TITLES = frozenset({*SHOWN_NAMES, "Name", "AlertDisplayName"})
-"""Of what Microsoft tells: how it has called an alert is no content."""
+_NAMES_OF_ALERTS = frozenset({"Name", "AlertDisplayName", "Operation"})
+"""How Microsoft has called an alert is no content: a headline of nothing else is shown as it was."""
 NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
 
 _TEXT = r'(?:[^"\\]|\\.)*'
@@ -162,14 +163,21 @@ def _without_contents(alert: Alert, rule: Rule | None) -> Alert:
     entities = tuple((kind, value) for kind, value in alert.entities if kind in SHOWN_ENTITIES)
     bare = replace(alert, entities=entities, explanation=WITHHELD, group=(), notes=())
     if rule is None:  # nobody knows what of its texts were values of records
-        check = (EMPTIED,) if alert.check else ()
-        return replace(bare, title=NOT_LOADED, explanation=f"{_WITHHELD}.", check=check)
-    named = list_placeholders([rule.extension.headline])
-    title = alert.title if _SHOWN_IN_TITLES.issuperset(named) else rule.title
+        hidden = (EMPTIED,) if alert.check else ()
+        return replace(bare, title=NOT_LOADED, explanation=f"{_WITHHELD}.", check=hidden)
     values = dict.fromkeys(rule.placeholders, EMPTIED)
     for kind, field in rule.extension.entity.items():
         if kind in SHOWN_ENTITIES:
             values[kind] = values[field] = ", ".join(alert.named(kind))
-    return replace(
-        bare, title=title, check=tuple(fill_placeholders(one, values) for one in rule.extension.check)
-    )
+    check = tuple(fill_placeholders(one, values) for one in rule.extension.check)
+    return replace(bare, title=_title_of(alert, rule, values), check=check)
+
+
+def _title_of(alert: Alert, rule: Rule, values: Mapping[str, str]) -> str:
+    """Made anew, as the alert's own may be by a headline of before, which said more."""
+    headline = rule.extension.headline
+    named = list_placeholders([headline])
+    if named and _NAMES_OF_ALERTS.issuperset(named):
+        return alert.title
+    made = clean_text(fill_placeholders(headline, values))[:TITLE_MAX]
+    return made if made and EMPTIED not in made else rule.title
