@@ -45,6 +45,20 @@ def test_a_flood_of_one_rule_leaves_the_others_their_room(tmp_path: Path, kind: 
         assert "at least" in alert.notes[0]
 
 
+def test_a_large_number_in_a_flood_of_small_ones_is_summed_up(tmp_path: Path) -> None:
+    """Whoever sends two thousand small ones around it would hide it, in whatever order they come."""
+    sums = joint("value_sum", {"gte": 1_000_000, "field": "Size"}, timespan="1h")
+    library = load_good(tmp_path, ONE, sums)
+    flood = [record(second, Operation="One", Size="1") for second in range(2_000)]
+    large = [record(1_505, Id="large", Operation="One", Size="2000000")]
+
+    for number, batches in enumerate(itertools.permutations((flood[:1_200], flood[1_200:], large))):
+        [alert] = alerts_after(tmp_path / f"{number}.sqlite", library, *batches)
+
+        assert alert.count >= HOUR_MATCHES_MAX
+        assert "at least" in alert.notes[0]
+
+
 def test_what_was_over_before_its_rule_had_no_more_room_does_not_say_so(tmp_path: Path) -> None:
     """Beyond the earliest matches of a rule its own ones may be missing, and before that none is."""
     library = load_good(tmp_path, ONE, TWO, joint("temporal", rules=["one", "two"], timespan="1m"))

@@ -37,6 +37,7 @@ ROOMS = [
     Room(7, moment_ms=MOMENT_MS),
     Room(7, moment_ms=MOMENT_MS, stretch_ms=5 * MINUTE_MS, wanted=4),
     Room(7, moment_ms=20 * MINUTE_MS, stretch_ms=HOUR_MS, wanted=9, by_value=True),
+    Room(7, moment_ms=MINUTE_MS, stretch_ms=7 * MINUTE_MS, wanted=4, by_size=True),
     Room(0, moment_ms=MINUTE_MS, stretch_ms=7 * MINUTE_MS, wanted=2, by_value=True),
 ]
 
@@ -94,7 +95,7 @@ def test_what_has_to_lie_between_two_others_is_found(tmp_path: Path) -> None:
 
 def test_an_hour_of_any_rule_of_the_packs_is_bounded() -> None:
     """However short its timespan is, and however far it counts."""
-    rules = [*load_packs(["core"]).rules, counting(1, 5_000), counting(3_600, 10**7)]
+    rules = [*load_packs(["core"]).rules, counting(1, 5_000), counting(3_600, 10**7), summing(1)]
     for rule in rules:
         room = room_of(rule, most=1_000)
         seconds = -(-HOUR_MS // room.moment_ms) if room.moment_ms else 0
@@ -107,3 +108,9 @@ def counting(timespan_s: int, threshold: float) -> Rule:
     """A correlation that counts so far."""
     correlation = Correlation(Joined.COUNT, ("one",), timespan_s, threshold=threshold)
     return replace(Rule("id", "counts", Severity.LOW, ""), correlation=correlation)
+
+
+def summing(timespan_s: int) -> Rule:
+    """A correlation that sums up."""
+    correlation = Correlation(Joined.SUM, ("one",), timespan_s, threshold=10)
+    return replace(Rule("id", "sums", Severity.LOW, ""), correlation=correlation)

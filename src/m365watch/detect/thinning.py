@@ -7,10 +7,13 @@ batch leaves out need not be known when the next one comes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nlargest
 from itertools import groupby, islice
 
+from m365watch.detect.condition import Order
+from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.purposes import once_ms
-from m365watch.detect.rule import Joined, Rule
+from m365watch.detect.rule import Correlation, Joined, Rule
 from m365watch.values import dataclass
 
 HOUR_MS = 3_600_000
@@ -38,6 +41,8 @@ class Room:
     """Of each such stretch, so many from either end: as many as the rule counts to."""
     by_value: bool = False
     """Whether different values are counted, and not matches."""
+    by_size: bool = False
+    """Whether numbers are summed up: of each such stretch so many of the largest, and none from its ends."""
 
     def choose(self, seen: Sequence[Seen]) -> set[Seen]:
         """Those that are kept; `seen` is one hour's, in its order."""
@@ -51,7 +56,10 @@ class Room:
         if self.wanted:
             for _, found in groupby(seen, lambda one: one[0] // self.stretch_ms):
                 stretch = [*found]
-                kept |= {*self._first_of(stretch), *self._first_of(reversed(stretch))}
+                if self.by_size:
+                    kept |= {*nlargest(self.wanted, stretch, _size_of)}
+                else:
+                    kept |= {*self._first_of(stretch), *self._first_of(reversed(stretch))}
         return kept
 
     def _first_of(self, seen: Iterable[Seen]) -> Iterable[Seen]:
@@ -74,10 +82,22 @@ def room_of(rule: Rule, *, most: int) -> Room:
     if once_ms(rule):
         # Of a value, what comes after one that is left out would take its place.
         return Room(most)
-    wanted = min(int(threshold) + 1, SPREAD_MAX // 2) if timespan_s else 0
+    sums = _sums(rule.correlation)
+    wanted = most if sums else min(int(threshold) + 1, SPREAD_MAX // 2) if timespan_s else 0
     stretch_ms = max(min(timespan_s * 1000, HOUR_MS), 2 * wanted * HOUR_MS // SPREAD_MAX, 1)
     moment_ms = min(MOMENT_MS, rule.correlation.timespan_s * 1000) if rule.correlation else MOMENT_MS
-    return Room(most, moment_ms, stretch_ms, wanted, by_value)
+    return Room(most, moment_ms, stretch_ms, wanted, by_value, by_size=sums)
+
+
+def _size_of(seen: Seen) -> float:
+    return read_number(seen[2]) or 0
+
+
+def _sums(correlation: Correlation | None) -> bool:
+    """Whether large numbers are what it is about; an average or a rank would be of what is kept by size."""
+    if correlation is None or correlation.joined is not Joined.SUM:
+        return False
+    return correlation.order in {Order.AT_LEAST, Order.MORE}
 
 
 def _counted_to(rule: Rule) -> tuple[float, int, bool]:
@@ -87,4 +107,6 @@ def _counted_to(rule: Rule) -> tuple[float, int, bool]:
         return correlation.threshold, correlation.timespan_s, correlation.joined is Joined.DISTINCT
     if correlation is None and several is not None:
         return several.threshold, several.period, False
+    if correlation is not None and _sums(correlation):
+        return 0, correlation.timespan_s, False
     return 0, 0, False
