@@ -20,7 +20,10 @@ ID_CHARACTERS = 32
 FIRST = "."
 """Ends the identity of the first that stands for an alert; those of later ones end in their time."""
 GROUPS_MAX = 200
-"""In no more groups is an alert joined, by values that its records have of fields that are not its own."""
+"""In no more groups is an alert joined, by values that its records have of fields that are not its own.
+
+The first ones: of the last ones each would go again as it goes on, and with it what was told of it.
+"""
 _ONE_NUMBER = frozenset({Joined.SUM, Joined.AVERAGE, Joined.PERCENTILE, Joined.MEDIAN})
 """What an alert adds to these is one number, however long it goes on."""
 

@@ -36,7 +36,7 @@ class Room:
     moment_ms: int = 0
     """Of each stretch of this length, the first and the last; 0 for none."""
     stretch_ms: int = HOUR_MS
-    """The rule's timespan."""
+    """The rule's timespan; a longer stretch where more than `SPREAD_MAX` would be kept else."""
     wanted: int = 0
     """Of each such stretch, so many from either end: as many as the rule counts to."""
     by_value: bool = False
