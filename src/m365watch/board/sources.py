@@ -104,7 +104,7 @@ class Sources:
     _alerts: AlertMemory = field(default_factory=AlertMemory)
     _status: StatusMemory = field(default_factory=StatusMemory)
     _evidence: EvidenceMemory = field(default_factory=EvidenceMemory)
-    _rules: dict[object, Library] = field(default_factory=dict)
+    _rules: Mapping[object, Library] = field(default_factory=dict)
 
     @property
     def knows_places(self) -> bool:
@@ -428,11 +428,10 @@ class Sources:
     def _read_rules(self) -> Library:
         detections = self.settings.detections
         key = tuple((path, path.stat().st_mtime_ns) for path in files_of(detections))
-        if key not in self._rules:
-            library = load_rules(detections)
-            self._rules.clear()
-            self._rules[key] = library
-        return self._rules[key]
+        kept = self._rules  # as a whole: other threads read other files meanwhile
+        if key not in kept:
+            kept = self._rules = {key: load_rules(detections)}
+        return kept[key]
 
     async def list_trail(self, view: View, asked: DeedsAsked) -> list[Deed]:
         """Who saw and did what, for administrators of all tenants. Raises: LakeUnusable."""
