@@ -242,6 +242,36 @@ def test_where_the_system_says_nothing_nobody_rests() -> None:
     assert asyncio.run(ask()) == 1.0
 
 
+@pytest.mark.parametrize("unread", [OSError(24, "Too many open files"), ValueError("no number")])
+@pytest.mark.parametrize("after_s", [0.0, 2 * LOOK_S])
+def test_who_waits_alone_begins_though_the_work_cannot_be_read_once(
+    unread: Exception, after_s: float
+) -> None:
+    """An export waits for as long as it takes, and nobody else may ask to have it looked at again."""
+    machine = Machine(collector=1.8)
+
+    def read() -> Work | None:
+        if machine.clock.monotonic_s() >= broken_at_s and not said:
+            said.append(unread)
+            raise unread
+        return machine.read()
+
+    said: list[Exception] = []
+    broken_at_s = math.inf
+    machine.rests = Rests(machine.clock, read=read)
+
+    async def wait_alone() -> None:
+        nonlocal broken_at_s
+        await machine.query(60.0)
+        broken_at_s = machine.clock.monotonic_s() + after_s
+        async with asyncio.timeout(10):
+            await machine.query(0.0)
+
+    asyncio.run(wait_alone())
+
+    assert said == [unread]
+
+
 def test_a_thread_is_told_its_own_work_by_another() -> None:
     """And nothing of what the other does."""
     given: list[Callable[[], float]] = []

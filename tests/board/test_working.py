@@ -72,6 +72,15 @@ def test_only_the_collector_counts(begin: Begin, tmp_path: Path) -> None:
     assert worked_s(os.getpid(), without=neighbour.pid) < worked_s(os.getpid(), without=0) - 0.2
 
 
+def test_whatever_a_process_is_called_its_work_is_read(begin: Begin) -> None:
+    """Linux cuts a name after 15 bytes, amid a letter with a mark too, and a name may have a bracket."""
+    name = "überwachung) é".encode()[:-1]
+    named = f"open('/proc/self/comm', 'wb').write({name!r})"
+    process = begin("input()", first=f"import time\n{named}\nwhile time.process_time() < 0.1: pass")
+
+    assert 0.05 < worked_s(process.pid, without=0) < 60
+
+
 def test_a_collector_is_followed_that_ends_starts_and_is_another_one(begin: Begin, tmp_path: Path) -> None:
     """Whoever began it, and when; of nobody's work nothing is said."""
     clock, seen = FakeClock(jumps=True), list[str]()

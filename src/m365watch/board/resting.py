@@ -95,7 +95,7 @@ class Rests:
     """
 
     def __init__(self, clock: Clock, *, read: Callable[[], Work | None]) -> None:
-        """Nothing is owed yet."""
+        """Nothing is owed yet. What `read` cannot read, of files or of numbers in them, says nothing."""
         self._clock = clock
         self._read = read
         self._apart: tuple[float, Callable[[], float] | None] = (0.0, None)
@@ -232,7 +232,10 @@ class Rests:
         return self._seen_at_s < self._busy_at_s + CALM_S
 
     def _queries_work(self) -> Work | None:
-        work = self._read()
+        try:
+            work = self._read()
+        except (OSError, ValueError):  # nobody is to wait on as it cannot be read: it is looked at again
+            return None
         done_s, worked_s = self._apart
         apart_s = done_s + (worked_s() if worked_s else 0.0)
         return work and work._replace(own_s=work.own_s - apart_s)

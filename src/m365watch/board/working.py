@@ -123,7 +123,8 @@ def _cores_in(text: str) -> float:
 
 def worked_s(process: int, *, without: int) -> float:
     """What a process and its children have worked, but for that one. Raises: OSError: there is none."""
-    times = (_PROCESSES / str(process) / "stat").read_text().rpartition(")")[2].split()[_TIMES]
+    line = (_PROCESSES / str(process) / "stat").read_bytes()  # its name is bytes, cut anywhere
+    times = line.rpartition(b")")[2].split()[_TIMES]
     found = sum(map(int, times)) / _TICKS_PER_S
     for child in _children_of(process):
         if child != without:
