@@ -188,7 +188,7 @@ async def serve_board(
     sources = Sources(settings, facts, clock, places, files=files)
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
     trail = open_trail(settings, lake=lambda: sources.lake, clock=clock)
-    sources.trail_trouble = lambda: trail.complaint
+    sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
     if entrance is not None:
         sessions = entrance.sessions
         sources.count_sessions = lambda: sessions.count(clock.now().timestamp())

@@ -28,6 +28,7 @@ SLOTS = 8
 """Boards over one state directory that write at the same time, each into a file of its own."""
 FILE_BYTES_MAX = 32 << 20
 """What each of the two has at most; where both have it, and no lake takes it, the older one's lines go."""
+LOSS_FIX = "name a lake among the outputs that the collector writes to, or see why the lake refuses"
 _MODE = 0o600
 LINE_MAX = 320 << 10
 """More than any line has, whatever stands in it."""
@@ -145,6 +146,9 @@ class TrailJournal:
         self._writer: TrailTable | None = None
         self._complaint = ""
         self._has_looked = False
+        self.loss = ""
+        """Which lines of this run no lake has taken before they had to go; empty for none."""
+        self._lost = 0
         self._numbered = 0
         """The number of the last line that is known."""
         self._shipping = Lock()
@@ -161,7 +165,7 @@ class TrailJournal:
         if self._fresh.size() > self._bytes_max:
             with self._shipping:
                 if not self._bring():
-                    self._older.empty()
+                    self._drop()
                 self._turn()
         with self._writing:
             self._append(deeds)
@@ -246,6 +250,16 @@ class TrailJournal:
             except (*WRITE_FAILURES, ForeignTable) as failure:
                 self._complain(plain_reason(failure))
         return self._writer
+
+    def _drop(self) -> None:
+        gone = self._older.read()
+        self._older.empty()
+        if gone:
+            self._lost += len(gone)
+            lines = f"{self._lost:,} line{'s' if self._lost > 1 else ''}"
+            until = f"{max(one.time for one in gone):%Y-%m-%d %H:%M:%S} UTC"
+            self.loss = f"{lines} until {until} had to go, as no lake took them and their room was full"
+            _log.error(f"board: the trail lacks what was done: {self.loss}; {LOSS_FIX}")
 
     def _complain(self, why: str) -> None:
         if why != self._complaint:

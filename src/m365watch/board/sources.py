@@ -85,6 +85,8 @@ class Sources:
     """What is known of addresses: the tables of `detections.enrich`."""
     trail_trouble: Callable[[], str] = lambda: ""
     """Why who sees and does what cannot be written down; empty where it can."""
+    trail_loss: Callable[[], str] = lambda: ""
+    """Which lines of that had to go before a lake took them; empty for none."""
     requests: Requests = field(default_factory=Requests)
     """What was asked of the board."""
     count_sessions: Callable[[], int | None] = lambda: None

@@ -87,6 +87,11 @@ class KeptTrail:
         """Why the last deed was not written down; empty where it was."""
         return self._complaint
 
+    @property
+    def loss(self) -> str:
+        """Which lines had to go before a lake took them; empty for none."""
+        return self._journal.loss
+
     async def note(self, deed: Deed) -> bool:
         """Return when it is durable; where nothing can be written down, that is complained of."""
         return not await self._try(partial(self._journal.append, [deed]))
@@ -131,6 +136,7 @@ class NoTrail:
     def __init__(self, why: str) -> None:
         """`why` it could not."""
         self.complaint = why
+        self.loss = ""
 
     async def note(self, deed: Deed) -> bool:  # noqa: ARG002 - the port's signature
         """It is not."""

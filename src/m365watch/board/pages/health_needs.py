@@ -8,6 +8,7 @@ from datetime import datetime
 
 from m365watch.board.access import Role
 from m365watch.board.configuring.reading import Standing, read_standing
+from m365watch.board.journal import LOSS_FIX
 from m365watch.board.ledger_reader import (
     FEEDS_READ_MAX,
     CollectorSeen,
@@ -48,15 +49,20 @@ _DAYS = 2
 _TONES = ("critical", "high", "medium", "low")
 
 
-def _of_trail(trouble: str) -> list[Said]:
-    if not trouble:
-        return []
-    text = f"Who sees and does what on the board cannot be written down: {trouble}"
-    note = (
-        "Looks go on without a line on the trail; nothing can be changed or taken along. Make room, or give"
-        " the board the right to write, in its state directory."
-    )
-    return [Said(text, note=note, tone="critical")]
+def _of_trail(trouble: str, loss: str) -> list[Said]:
+    said = []
+    if trouble:
+        text = f"Who sees and does what on the board cannot be written down: {trouble}"
+        note = (
+            "Looks go on without a line on the trail; nothing can be changed or taken along. Make room, or"
+            " give the board the right to write, in its state directory."
+        )
+        said.append(Said(text, note=note, tone="critical"))
+    if loss:
+        text = f"The trail of the board lacks lines: {loss}"
+        note = f"Who did what is nowhere else. {sentence(LOSS_FIX)}"
+        said.append(Said(text, note=note, tone="critical"))
+    return said
 
 
 async def needs(view: View, sources: Sources) -> Listing:
@@ -94,7 +100,7 @@ async def needs(view: View, sources: Sources) -> Listing:
         *_of_credentials(applications or (), view.now),
         *_of_audits(audits or (), sources.command(view, "audit --repair"), view.now, named=named),
         *([] if gaps is None else _of_gaps(gaps, named=named)),
-        *(_of_trail(sources.trail_trouble()) if sees_every_tenant(view) else ()),
+        *(_of_trail(sources.trail_trouble(), sources.trail_loss()) if sees_every_tenant(view) else ()),
         *_of_pieces(len(pieces or ()), sources.command(view, "quarantine")),
     ]
     rows.sort(key=lambda one: _TONES.index(one.tone))

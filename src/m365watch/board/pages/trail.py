@@ -64,27 +64,38 @@ async def deeds(view: View, sources: Sources) -> Shape:
         most=SHOWN_MAX,
         skipped=number * SHOWN_MAX,
     )
-    found, trouble = await sources.list_trail(view, asked), sources.trail_trouble()
+    found = await sources.list_trail(view, asked)
+    trouble, loss = sources.trail_trouble(), sources.trail_loss()
     before = await words_of_earlier(view, sources)
     shown, has_more = found[:SHOWN_MAX], len(found) > SHOWN_MAX
     headings = [Heading(one) for one in ("Time (UTC)", "Who", "Role", "From", "Action", "Answer", "What")]
     grid = Grid(
         [*headings, Heading("Asked for", wide=True)],
         [_row(one) for one in shown],
-        cut=_cut(number, shown, trouble, before),
+        cut=_cut(number, shown, _told(trouble, loss, before)),
         earlier=view.url("/trail", sheet=str(number + 1)) if has_more and number < PAGES_MAX else "",
         later=view.url("/trail", sheet=str(number - 1) if number > 1 else "") if number else "",
-        empty=None if shown else _none(view, number, trouble, before),
+        empty=None if shown else _none(view, number, trouble=trouble, loss=loss, before=before),
     )
     choices = tuple((name, words) for name, (words, _) in _BY.items())
     return Several([grid], choices=choices, chosen=by)
 
 
-def _none(view: View, number: int, trouble: str, before: str) -> Empty:
+def _told(trouble: str, loss: str, before: str) -> list[str]:
+    return [
+        *([f"{_TROUBLE}: {trouble}"] if trouble else ()),
+        *([loss] if loss else ()),
+        *([before.rstrip(".")] if before else ()),
+    ]
+
+
+def _none(view: View, number: int, *, trouble: str, loss: str, before: str) -> Empty:
     if trouble:
         return Empty(f"{_TROUBLE}, so that nobody can say.", trouble)
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
+    if loss:
+        return Empty("No line of this time is kept.", f"{loss}.")
     if before:
         return Empty("Nobody did this in this time since the lake is another.", before)
     if view.narrowing.values:
@@ -94,17 +105,12 @@ def _none(view: View, number: int, trouble: str, before: str) -> Empty:
     return Empty("Nobody did this in this time.", "Choose a longer time, or another kind above.")
 
 
-def _cut(number: int, shown: list[Deed], trouble: str, before: str) -> str:
+def _cut(number: int, shown: list[Deed], told: list[str]) -> str:
     first = number * SHOWN_MAX + 1
     lines = (
         f"lines {first:,} to {first + len(shown) - 1:,}" if number else counted(len(shown), "line", "lines")
     )
-    told = [
-        lines,
-        *([f"{_TROUBLE}: {trouble}"] if trouble else ()),
-        *([before.rstrip(".")] if before else ()),
-    ]
-    return f"{'. '.join(told)}." if len(told) > 1 else lines
+    return f"{'. '.join([lines, *told])}." if told else lines
 
 
 def _row(one: Deed) -> list[Cell]:
