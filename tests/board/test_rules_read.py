@@ -47,3 +47,14 @@ def test_rules_that_change_while_they_are_read_are_read_all_the_same(
 
     assert [one.id for one in library.rules] == [RULE_ID]
     assert len(changes) > 3
+
+
+def test_packs_that_are_configured_meanwhile_are_read(sources: Sources) -> None:
+    """The board goes on with the settings as they stand in the file, and no file of rules has changed."""
+    there = Sources(sources.settings, None, FakeClock())
+    packed = [one.id for one in there._read_rules().rules]
+
+    there.settings = replace(sources.settings, detections=replace(sources.settings.detections, packs=()))
+
+    assert packed
+    assert there._read_rules().rules == ()

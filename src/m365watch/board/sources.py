@@ -400,7 +400,7 @@ class Sources:
         return await self._seen(view, changed)
 
     async def list_rules(self) -> Mapping[str, Rule]:
-        """The rules by their ids, read again when their files have changed."""
+        """The rules by their ids, read again when their files or the settings have changed."""
         return {one.id: one for one in (await asyncio.to_thread(self._read_rules)).rules}
 
     async def list_rules_of_alerts(self) -> Mapping[str, Rule]:
@@ -429,7 +429,8 @@ class Sources:
 
     def _read_rules(self) -> Library:
         detections = self.settings.detections
-        key = tuple((path, path.stat().st_mtime_ns) for path in files_of(detections))
+        files = tuple((path, path.stat().st_mtime_ns) for path in files_of(detections))
+        key = (detections.packs, detections.accepted_domains, files)
         kept = self._rules  # as a whole: other threads read other files meanwhile
         if key not in kept:
             kept = self._rules = {key: load_rules(detections)}
