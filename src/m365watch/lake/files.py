@@ -130,7 +130,9 @@ def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
         directory = lake / shape.name
         if is_made(directory, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
             with commits_named(directory):
-                lost = list(list_lost_batches(directory, DeltaTable(directory).version()))
+                version = DeltaTable(directory).version()
+                # A gap in the trail, which `lake check` names, keeps no records from their upkeep.
+                lost = list(list_lost_batches(directory, version)) if shape.name == AUDIT else []
             for path, reason in lost:
                 return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
     for app_id, last_batch in acknowledged.items():

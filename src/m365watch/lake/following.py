@@ -71,7 +71,11 @@ def list_lost_batches(table_directory: Path, version: int) -> Iterator[tuple[str
             return  # A newer checkpoint, made meanwhile, stands for it.
         if not size_of(path):
             empty[at] = name
-        for app_id, follows in ((one, numbers[one + BEFORE]) for one in numbers if one + BEFORE in numbers):
+        for app_id in (one for one in numbers if not one.endswith(BEFORE)):
+            follows = numbers.get(app_id + BEFORE)
+            if follows is None:  # Of another table, or an older version, which did not say.
+                known[app_id] = numbers[app_id], at
+                continue
             if app_id not in known:
                 # To read what the checkpoint holds takes 3 to 20 ms, and every start asks.
                 number = follows if is_sure else _number_at(table_directory, first, app_id)

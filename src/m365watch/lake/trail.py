@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from m365watch.lake.following import BEFORE
 from m365watch.lake.parquet import FRESH, write_part
 from m365watch.lake.schema import PARTITION, TRAIL_TABLE
 from m365watch.lake.writer import OpenTable, file_prefix
@@ -63,7 +64,8 @@ class TrailWriter:
 
         Raises: any of WRITE_FAILURES: whether they got in, a new TrailWriter will tell.
         """
-        fresh = sorted((one for one in deeds if one.number > self.last_number), key=lambda one: one.day)
+        before = self.last_number
+        fresh = sorted((one for one in deeds if one.number > before), key=lambda one: one.day)
         if not fresh:
             return
         number = max(one.number for one in fresh)
@@ -78,7 +80,7 @@ class TrailWriter:
             )
             for day, some in groupby(fresh, lambda one: one.day)
         ]
-        self._table.commit(parts, numbers={self._app_id: number})
+        self._table.commit(parts, numbers={self._app_id: number, self._app_id + BEFORE: before})
 
 
 def _tabulated(deeds: Sequence[Deed]) -> pa.Table:

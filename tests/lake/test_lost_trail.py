@@ -1,0 +1,76 @@
+"""A commit of the board's trail that has become empty: a check says which, and upkeep of records goes on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from m365watch.clock import SystemClock
+from m365watch.lake.checking import check_lake
+from m365watch.lake.commits import commit_path
+from m365watch.lake.files import missing_batch, silently
+from m365watch.lake.lost_commits import Standing, standing_of
+from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, TRAIL_TABLE
+from m365watch.lake.trail import Deed, TrailWriter
+from m365watch.lake.unsound import back_fix
+from m365watch.lake.upkeep import keep_up
+from m365watch.lake.writer import OpenTable
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+APP_ID = "m365watch/board_trail/one/1"
+
+
+def append(lake: Path, *numbers: int, app_id: str = APP_ID) -> None:
+    """Append lines of these numbers, each by a commit of its own."""
+    writer = TrailWriter(lake, app_id=app_id)
+    for number in numbers:
+        writer.append([Deed(number, NOW, "ann", "admin", "192.0.2.1", "s", "view", 200, "/", "", "")])
+
+
+def problems_of(lake: Path) -> list[str]:
+    """What a check says."""
+    return check_lake(lake, reads_all=True, progress=silently).problems
+
+
+def is_empty(version: int, number: int) -> str:
+    """What is said of that commit."""
+    named = f"{BOARD_TRAIL}/_delta_log/{version:020}.json"
+    return f"{named}: is empty, and no commit holds batch {number}: {back_fix(BOARD_TRAIL)}"
+
+
+def test_a_check_names_a_commit_of_the_trail_that_is_empty(tmp_path: Path) -> None:
+    """A line was gone, and "nothing is wrong" was said; what the other board of the lake noted is there."""
+    append(tmp_path, 10, 20)
+    append(tmp_path, 15, app_id="m365watch/board_trail/one/2")
+    append(tmp_path, 30)
+    assert problems_of(tmp_path) == []
+    path = commit_path(tmp_path / BOARD_TRAIL, 2)
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+
+    assert problems_of(tmp_path) == [is_empty(2, 20)]
+    path.write_bytes(whole)
+    assert problems_of(tmp_path) == []
+
+
+def test_a_gap_in_the_trail_keeps_no_upkeep_of_records(tmp_path: Path) -> None:
+    """Records would be neither merged nor retained for it."""
+    OpenTable(tmp_path, AUDIT_TABLE)
+    append(tmp_path, 10, 20, 30)
+    commit_path(tmp_path / BOARD_TRAIL, 2).write_bytes(b"")
+
+    assert missing_batch(tmp_path, {}) is None
+    keep_up(tmp_path, clock=SystemClock())
+    assert problems_of(tmp_path) == [is_empty(2, 20)]
+    assert standing_of(tmp_path / BOARD_TRAIL) is Standing.THERE
+
+
+def test_lines_of_an_older_version_are_no_gap(tmp_path: Path) -> None:
+    """It did not say which line a commit follows; also behind a checkpoint and a merge."""
+    table = OpenTable(tmp_path, TRAIL_TABLE)
+    table.commit([], numbers={APP_ID: 1})
+    table.commit([], numbers={})
+    table.commit([], numbers={APP_ID: 2})
+    append(tmp_path, 30, 40)
+
+    assert problems_of(tmp_path) == []
