@@ -209,3 +209,17 @@ def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Pa
     state.close()
 
     assert left == known != []
+
+
+def test_an_alert_that_a_shorter_timespan_takes_apart_leaves_all_its_parts(tmp_path: Path) -> None:
+    """A record that comes to the last of them has the others judged too: they were one alert."""
+
+    def library(timespan: str) -> Library:
+        return load_good(tmp_path, ONE, joint("outer", "event_count", ["one"], {"gte": 3}, timespan=timespan))
+
+    early = [second + start for start in (21 * HOUR, 22 * HOUR) for second in range(3)]
+    whole = session(tmp_path, library("3h"), ones(*early))
+    parts = session(tmp_path, library("5m"), ones(22 * HOUR + MINUTE))
+
+    assert [count for _, _, count in whole] == [6]
+    assert [count for _, _, count in parts] == [3, 4]

@@ -319,15 +319,22 @@ class Engine:
     def _judge_group(self, rule: Rule, key: GroupKey, touched: Touched, work: Work) -> None:
         span = read_neighbours(self.state, rule, key, low_ms=touched.low_ms, high_ms=touched.high_ms)
         times = [match.at_ms for match in span.matches]
-        if rule.kind in PERIOD_KINDS and rule.correlation is None:
+        by_periods = rule.kind in PERIOD_KINDS and rule.correlation is None
+        if by_periods:
             # An alert from before what is still kept cannot be judged any more: it stays as it was.
             low_ms, high_ms = min(times, default=0), FAR_MS
         else:
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
+        before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
+        longer = [kept for kept in before if kept.low_ms < low_ms or high_ms < kept.alert.last_at_ms]
+        if longer and not by_periods and not span.is_cut:
+            # Other rules found it: all of its time is judged, lest it go with only a part in its place.
+            for at_ms in (touched.low_ms, touched.high_ms, *(at for kept in longer for at in kept.times_ms)):
+                work.touch(key, at_ms)
+            return
         moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
         episodes = find_episodes(rule, span.matches, moment)
-        before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
@@ -369,7 +376,7 @@ class Engine:
         taken: set[AlertId] = set()
         for episode, alert, records in found:
             new = self._to_be_kept(rule, episode, alert, work)
-            formers = [kept for kept in gone if kept.alert.id not in taken and _overlaps(kept, new)]
+            formers = [kept for kept in gone if kept.alert.id not in taken and kept.overlaps(new)]
             taken |= {kept.alert.id for kept in formers}
             self._settle(new, old.get(alert.id), formers, work, standing=new_ids)
             links = links_of(rule, episode, alert, self.rules, records)
@@ -479,10 +486,6 @@ class Engine:
             else:
                 self.figures.alerts_withdrawn += 1
         return work.changes
-
-
-def _overlaps(one: KeptAlert, other: KeptAlert) -> bool:
-    return one.low_ms <= other.alert.last_at_ms and other.low_ms <= one.alert.last_at_ms
 
 
 def _kept_ms(rules: Sequence[Rule]) -> dict[str, int]:

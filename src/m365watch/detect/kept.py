@@ -69,6 +69,15 @@ class KeptAlert:
         """Since when its own matches are."""
         return self.together_ms or self.alert.first_at_ms
 
+    @property
+    def times_ms(self) -> tuple[int, int]:
+        """From when to when its own matches are."""
+        return self.low_ms, self.alert.last_at_ms
+
+    def overlaps(self, other: KeptAlert) -> bool:
+        """Whether both have a time in common."""
+        return self.low_ms <= other.alert.last_at_ms and other.low_ms <= self.alert.last_at_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
