@@ -215,9 +215,9 @@ _HIDDEN = "Graph does not list hidden rules: Get-InboxRule -IncludeHidden does."
 _TAKES_OUTLOOKS = (
     "Remove-InboxRule takes the rules that Outlook itself carries out with it, which may be the owner's:"
 )
+"""Source: Exchange PowerShell, Remove-InboxRule, "Description"."""
 _OUTLOOKS = f"{_TAKES_OUTLOOKS} better by Graph or in Outlook on the web."
 _OUTLOOKS_THERE = f"{_TAKES_OUTLOOKS} better in Outlook on the web."
-"""Source: Exchange PowerShell, Remove-InboxRule, "Description"."""
 _IF_IT_IS = "# if it does what the record tells: "
 _NO_IDENTITY = (
     "Exchange may take its name for another's number: IDENTITY stands for what the list shows beside it."
