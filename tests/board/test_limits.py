@@ -28,6 +28,25 @@ def endless(number: int) -> Query:
     return Query(ENDLESS.format(number=1_000_000 + number))
 
 
+def test_a_board_that_ends_waits_for_no_query_that_just_began(collected: Path) -> None:
+    """Those who had asked are gone, and what was waiting behind their queries begins in that moment."""
+
+    async def leave() -> None:
+        many = [asyncio.create_task(reader.ask(view_of(), endless(one))) for one in range(3 * AT_ONCE_MAX)]
+        await asyncio.sleep(0.01)
+        for one in many:
+            one.cancel()
+        await asyncio.gather(*many, return_exceptions=True)
+
+    for _ in range(3):
+        reader = FactsReader(collected.parent / "lake")
+        asyncio.run(leave())
+        began_s = time.monotonic()
+        reader.close()
+
+        assert time.monotonic() - began_s < 30.0
+
+
 def test_whoever_goes_away_stops_the_query(collected: Path) -> None:
     """All places are taken by queries of browsers that leave; the next one finds a place at once."""
 

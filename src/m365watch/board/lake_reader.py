@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -111,6 +111,8 @@ class FactsReader:
         self._of_records, self._of_rollups = (self._open(threads) for threads in (THREADS, 1))
         self._answers: OrderedDict[object, list[Row]] = OrderedDict()
         self._asking: dict[tuple[object, str], _Asking] = {}
+        self._ending: list[_Asking] = []
+        """Nobody waits for them any more."""
         self._committed_at_ns = 0
         self.queries = queries or Queries()
         self.hits = HitsReader(lake, turn=turn, queries=self.queries)
@@ -150,6 +152,7 @@ class FactsReader:
             asking.waiting -= 1
             if not asking.waiting:
                 asking.stop()
+                self._ending = [one for one in (*self._ending, asking) if not one.working.done()]
                 if self._asking.get(asking.key) is asking:
                     del self._asking[asking.key]
 
@@ -176,8 +179,12 @@ class FactsReader:
 
     def close(self) -> None:
         """Let go of everything."""
-        for asking in self._asking.values():
-            asking.connection.interrupt()
+        self._threads.close(waits=False)
+        ending = [*self._asking.values(), *self._ending]
+        while ending := [one for one in ending if not one.working.done()]:
+            for asking in ending:  # time and again, as none may have begun
+                asking.connection.interrupt()
+            wait([one.working for one in ending], timeout=STOP_AGAIN_S)
         self._threads.close(waits=True)
         self._of_records.close()
         self._of_rollups.close()
