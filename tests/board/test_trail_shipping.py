@@ -70,6 +70,33 @@ def kill() -> None:
     raise Killed
 
 
+def test_a_lake_that_nobody_can_look_at_keeps_no_line_from_the_disk(tmp_path: Path) -> None:
+    """As on a mount that is lost, where the board starts or while it serves: lines wait until it answers."""
+    lake, answers = Lake(tmp_path / "lake"), False
+
+    def standing() -> Path:
+        if not answers:
+            raise OSError(5, "Input/output error")
+        return lake.folder
+
+    journal = TrailJournal(
+        tmp_path / "state", lake=standing, collector_name="one", open_table=lambda _lake, _app_id: lake
+    )
+    journal.append([deed(name="ann")])
+    assert not journal.ship()
+    answers = True
+    journal.append([deed(name="vera")])
+    assert journal.ship()
+    answers = False
+    journal.append([deed(name="ben")])
+    journal.ship()
+    answers = True
+    assert journal.ship()
+    journal.close()
+
+    assert lake.names == ["ann", "vera", "ben"]
+
+
 def test_no_page_waits_for_a_lake_that_takes_long(tmp_path: Path) -> None:
     """A commit that never ends keeps nobody from what they look at; its end brings all that was noted."""
     lake, began, ends = Lake(tmp_path / "lake"), Event(), Event()

@@ -186,7 +186,7 @@ class TrailJournal:
         """Bring what waits to the lake; False where it goes on waiting."""
         with self._shipping:
             self._look()
-            if self._writer is not None and self._lake_now() != self._lake:
+            if self._writer is not None and self._standing() != self._lake:
                 self._bring_all()
                 self._writer = None
             return self._bring_all()
@@ -211,10 +211,10 @@ class TrailJournal:
         writer = self._open()
         if writer is None:
             return False
-        if self._lake is not None and not (self._lake / TRAIL_TABLE.name).is_dir():
-            self._complain("its folder is not where it was")  # a commit would make it anew
-            return False
         try:
+            if self._lake is not None and not (self._lake / TRAIL_TABLE.name).is_dir():
+                self._complain("its folder is not where it was")  # a commit would make it anew
+                return False
             writer.append(_new_to(writer.last_number, self._older.read()))
         except (*WRITE_FAILURES, ForeignTable) as failure:
             self._writer = None
@@ -239,7 +239,7 @@ class TrailJournal:
         self._has_looked = True
 
     def _open(self) -> TrailTable | None:
-        if self._writer is None and (lake := self._lake_now()) is not None:
+        if self._writer is None and (lake := self._standing()) is not None:
             try:
                 writer = self._open_table(lake, self._app_id)
                 with self._writing:
@@ -250,6 +250,14 @@ class TrailJournal:
             except (*WRITE_FAILURES, ForeignTable) as failure:
                 self._complain(plain_reason(failure))
         return self._writer
+
+    def _standing(self) -> Path | None:
+        """The lake as it is now; None where there is none, or where nobody can look, as at a lost mount."""
+        try:
+            return self._lake_now()
+        except OSError as failure:
+            self._complain(plain_reason(failure))
+            return None
 
     def _drop(self) -> None:
         gone = self._older.read()
