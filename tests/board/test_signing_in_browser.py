@@ -31,7 +31,7 @@ def test_somebody_signs_in_sees_what_they_wanted_and_signs_out(collected: Path, 
     document = json.loads(collected.read_text()) | {"board": {"sign_in": True}}
     config = tmp_path / "m365watch.json"
     config.write_text(json.dumps(document))
-    shutil.copytree(collected.parent / "lake", tmp_path / "lake")
+    shutil.copytree(collected.parent / "lake" / "audit", tmp_path / "lake" / "audit")
     settings = load_settings(config, environment={}, for_reading=True, for_board=True)
     Users(settings.state_directory).put(user_named("ann"))
 
