@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from m365watch.detect import kept_matches, rejoining, tallies
 from m365watch.detect.engine import Engine
-from m365watch.detect.kept import AlertState
+from m365watch.detect.kept import AlertState, GroupKey
 from m365watch.detect.library import Library
 from m365watch.detect.portions import Portion
 from m365watch.detect.rejoining import Rejoining
@@ -209,6 +210,72 @@ def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Pa
     state.close()
 
     assert left == known != []
+
+
+def test_who_looks_into_an_alert_keeps_it_though_a_part_was_closed_meanwhile(tmp_path: Path) -> None:
+    """While the rule was stricter, the part was an alert of its own, and somebody else closed that."""
+    dense = joint("many", "event_count", ["one"], {"gte": 5}, timespan="30s")
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    strict = load_good(tmp_path, ONE, TWO, dense, outer("many", "two", generate=True))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+
+    def make(made: AlertState, by: str) -> None:
+        [kept] = [kept for kept in state.alerts.list() if kept.alert.title == "many"]
+        with state.transaction():
+            state.alerts.set_state(kept.alert.id, made, reason="mine", by=by, at_ms=ms_of(NOW))
+
+    session(tmp_path, usual, ones(*range(22 * HOUR, 22 * HOUR + 600, 60)))
+    make(AlertState.ACKNOWLEDGED, "ann")
+    session(tmp_path, strict, ones(*range(22 * HOUR + 600, 22 * HOUR + 610)))
+    make(AlertState.CLOSED, "bob")
+    session(tmp_path, usual, [])
+    found = [(kept.state, kept.changed_by) for kept in state.alerts.list() if kept.alert.title == "many"]
+    state.close()
+
+    assert found == [(AlertState.ACKNOWLEDGED, "ann")]
+
+
+def test_what_is_not_read_of_a_large_group_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of rules has all of the time judged, and of a flood only the latest part can be."""
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    changed = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", timespan="1h", generate=True))
+    bursts = [second + hour * HOUR for hour in (20, 21, 22) for second in range(0, 600, 60)]
+    session(tmp_path, usual, ones(*bursts))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    before = [kept.alert.evidence for kept in state.alerts.list()]
+    monkeypatch.setattr(kept_matches, "SPAN_MATCHES_MAX", 24)
+
+    session(tmp_path, changed, [])
+    after = [kept.alert.evidence for kept in state.alerts.list()]
+    state.close()
+
+    assert after == before
+    assert len(before) == 3
+
+
+def test_many_groups_are_no_reason_to_judge_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few of them can come to an alert; their matches are read a portion at a time, and within its bound."""
+    monkeypatch.setattr(tallies, "ROWS_MAX", 60)
+    monkeypatch.setattr(rejoining, "GROUPS_AT_ONCE", 10)
+    library = load_good(tmp_path, ONE, TWO, many(), outer("many", "two"))
+    people = [f"person{number}@contoso.example" for number in range(100)]
+    several = [one for person in people for one in ones(22 * HOUR, 22 * HOUR + 60, UserId=person)]
+    session(tmp_path, library, several)
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    rules = library.rules[:-1]
+    work = Work(ms_of(NOW), {rule.id: place for place, rule in enumerate(library.rules)})
+    for some in (rules, library.rules):
+        Rejoining(some, state, Tallies(state)).touch(work)
+    keys = [GroupKey(rule.id, TENANT, (person,)) for rule in library.rules for person in people]
+    read = state.matches.read_tallies(keys * 10, most=70)
+    state.close()
+
+    assert work.pop() is None
+    assert len(read) == 70
 
 
 def test_an_alert_that_a_shorter_timespan_takes_apart_leaves_all_its_parts(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from m365watch.detect.judging import (
     watched_since_ms,
 )
 from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
-from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, moment_of, read_neighbours
+from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, judged_by, moment_of, read_neighbours
 from m365watch.detect.kept_matches import key_of
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
@@ -335,6 +335,8 @@ class Engine:
             return
         moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
         episodes = find_episodes(rule, span.matches, moment)
+        if not by_periods:
+            before = judged_by(span, episodes, before)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
@@ -418,6 +420,7 @@ class Engine:
         """Keep an alert, with the history of what it was before; `standing` are all that there are now."""
         alert, shown = new.alert, new.shown
         formerly = known.alert.formerly if known is not None else ()
+        before = known or self.state.alerts.recall(new)
         for former in formers:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
             self._unlink(former.alert.id, work)
@@ -428,7 +431,6 @@ class Engine:
             return
         if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
             self.state.lake_due.mark_kept(alert.id)
-        before = known or self.state.alerts.recall(new)
         parts = [*([] if before is None else [before]), *formers]
         self._keep_alert(replace(new, alert=alert), parts, work)
         was_shown = known.shown if known is not None else any(former.shown for former in formers)

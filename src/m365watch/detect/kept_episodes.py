@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
@@ -32,6 +33,18 @@ def moment_of(state: DetectionState, rule: Rule, key: GroupKey, span: Span, *, n
     if span.is_cut:
         from_ms = max(from_ms, span.matches[0].at_ms + reach_s(rule) * 1000)
     return Moment(now_ms, state.since_ms(key.tenant) or 0, from_ms)
+
+
+def judged_by(span: Span, episodes: Sequence[Episode], alerts: list[KeptAlert]) -> list[KeptAlert]:
+    """Of these alerts, those that the matches of the span can judge.
+
+    What began before the part that was read, where that is not all, stays as it was unless it goes on there.
+    """
+    if not span.is_cut:
+        return alerts
+    from_ms = span.matches[0].at_ms
+    on_ms = min((one.matches[0].at_ms for one in episodes if one.matches), default=inf)
+    return [kept for kept in alerts if kept.low_ms >= from_ms or kept.alert.last_at_ms >= on_ms]
 
 
 def episode_of(state: DetectionState, rule: Rule, kept: KeptAlert, *, now_ms: int) -> Episode | None:

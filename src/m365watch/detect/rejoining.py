@@ -24,6 +24,8 @@ LATE_MS = DAY_MS
 """What follows an alert may come so late."""
 GROUPS_MAX = 50_000
 """Groups of one rule that are looked at for what was no alert by other rules, the latest ones."""
+GROUPS_AT_ONCE = 100
+"""Of so many the matches are read together: a few thousand rows, and not those of a whole tenant."""
 _KEY = "joins"
 
 
@@ -54,12 +56,14 @@ class Rejoining:
             found = self._state.matches.list_spans(
                 rule.id, has_fields=has_fields, since_ms=since_ms, most=GROUPS_MAX
             )
-            self._tallies.load(key for key, _, _ in found)
-            for key, first_ms, last_ms in found:
-                # Most have had a wrong password, and few so many that it can come to anything.
-                if may_alert(rule, self._tallies.count_in(key, [])):
-                    work.touch(key, first_ms)
-                    work.touch(key, last_ms)
+            for at in range(0, len(found), GROUPS_AT_ONCE):
+                some = found[at : at + GROUPS_AT_ONCE]
+                self._tallies.load(key for key, _, _ in some)
+                for key, first_ms, last_ms in some:
+                    # Most have had a wrong password, and few so many that it can come to anything.
+                    if may_alert(rule, self._tallies.count_in(key, [])):
+                        work.touch(key, first_ms)
+                        work.touch(key, last_ms)
         self._state.write(_KEY, self._joins)
 
 

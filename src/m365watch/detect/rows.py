@@ -75,13 +75,15 @@ def written_of(match: Match) -> bytes:
 def rows_of_groups(
     database: sqlite3.Connection, select: str, keys: Sequence[GroupKey], *, most: int
 ) -> list[Row]:
-    """What a SELECT finds of these groups, by its columns rule, tenant and grp; at most `most` at once."""
+    """What a SELECT finds of these groups, by its columns rule, tenant and grp; at most `most` of all."""
     found: list[Row] = []
     for at in range(0, len(keys), ROWS_AT_ONCE):
+        if len(found) >= most:
+            break
         some = keys[at : at + ROWS_AT_ONCE]
         places = ",".join(["(?,?,?)"] * len(some))
         found += database.execute(
             f"{select} WHERE (rule, tenant, grp) IN (VALUES {places}) LIMIT ?",
-            [*(text for key in some for text in (key.rule_id, key.tenant, key.joined)), most],
+            [*(text for key in some for text in (key.rule_id, key.tenant, key.joined)), most - len(found)],
         ).fetchall()
     return found
