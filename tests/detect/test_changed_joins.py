@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,8 +192,12 @@ def test_what_somebody_made_of_an_alert_outlives_a_rule_changed_there_and_back(
     assert found == [{}, {"many": left, "outer": left}, {"many": left, "outer": more}]
 
 
-def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Path) -> None:
-    """What was put back out of a lake has no records here to be judged by."""
+@pytest.mark.parametrize("is_stricter", [True, False])
+@pytest.mark.parametrize("hours", [(22,), (19, 20, 22, 23)])
+def test_an_alert_whose_records_are_gone_outlives_what_is_judged_around_it(
+    tmp_path: Path, hours: Sequence[int], *, is_stricter: bool
+) -> None:
+    """What was put back out of a lake has no records here to be judged by, be there some on both sides."""
     usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
     session(tmp_path, usual, ones(*range(21 * HOUR, 21 * HOUR + 600, 60)))
     before = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
@@ -204,12 +209,20 @@ def test_an_alert_whose_records_are_gone_outlives_a_change_of_rules(tmp_path: Pa
     with state.transaction():
         restore_alerts(state, known, trusted_from_ms=0)
 
-    strict = load_good(tmp_path, ONE, TWO, STRICT, outer("many", "two", generate=True))
-    session(tmp_path / "anew", strict, ones(22 * HOUR, 22 * HOUR + MINUTE))
+    rule = STRICT if is_stricter else many()
+    rules = load_good(tmp_path, ONE, TWO, rule, outer("many", "two", generate=True))
+    session(tmp_path / "anew", rules, ones(*(hour * HOUR for hour in hours)))
+    session(tmp_path / "anew", usual, [])
     left = [kept for kept in state.alerts.list() if kept.alert.title == "many"]
+    session(tmp_path / "anew", usual, ones(*range(21 * HOUR, 21 * HOUR + 600, 60)))
+    seen = [kept for kept in state.alerts.list() if kept.alert.title == "many"]
+    session(tmp_path / "anew", load_good(tmp_path, ONE, TWO, STRICT, outer("many", "two", generate=True)), [])
+    judged = [kept for kept in state.alerts.list() if kept.alert.title == "many"]
     state.close()
 
-    assert left == known != []
+    assert left == [replace(kept, is_put_back=True) for kept in known] != []
+    assert seen == known
+    assert judged == []
 
 
 def test_who_looks_into_an_alert_keeps_it_though_a_part_was_closed_meanwhile(tmp_path: Path) -> None:

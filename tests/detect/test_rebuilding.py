@@ -76,7 +76,7 @@ class Site:
         state.close()
 
     def alerts(self) -> list[KeptAlert]:
-        """What there is, without the order of former ids."""
+        """What there is to see, without the order of former ids."""
         state = DetectionState(self.path)
         found = state.alerts.list()
         for kept in found:
@@ -84,7 +84,9 @@ class Site:
                 assert state.alerts.find(former) == kept
         state.close()
         return [
-            replace(one, alert=replace(one.alert, formerly=tuple(sorted(one.alert.formerly))))
+            replace(
+                one, alert=replace(one.alert, formerly=tuple(sorted(one.alert.formerly))), is_put_back=False
+            )
             for one in found
         ]
 

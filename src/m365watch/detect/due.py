@@ -56,7 +56,7 @@ class LakeDue:
     def list(self, *, after: int, most: int) -> list[Due]:
         """What has become due after number `after`, in the order of the numbers."""
         rows = self._database.execute(
-            "SELECT number, alert, day, body, shown, state, reason, changed_by, changed_at, low"
+            "SELECT number, alert, day, body, shown, state, reason, changed_by, changed_at, low, put_back"
             " FROM lake_due LEFT JOIN alert ON id = alert AND shown AND first / 86400000 = day"
             " WHERE number > ? ORDER BY number LIMIT ?",
             (after, most),

@@ -218,9 +218,7 @@ class Engine:
             for rule in self.rules
             if (period_s := period_of(rule))
         }
-        return {
-            rule_id: period for rule_id, period in found.items() if self._looked_at.get(rule_id) != period
-        }
+        return {one: period for one, period in found.items() if self._looked_at.get(one) != period}
 
     # What is kept ------------------------------------------------------------------------------
 
@@ -394,7 +392,7 @@ class Engine:
             for link in links:
                 self._tallies.count_in(key_of(link), [link])
         for kept in gone:
-            if kept.alert.id not in taken:
+            if kept.alert.id not in taken and not kept.is_put_back:
                 self._withdraw(kept, work)
 
     def _to_be_kept(self, rule: Rule, episode: Episode, alert: Alert, work: Work) -> KeptAlert:
@@ -428,6 +426,8 @@ class Engine:
         # A first record that moves from one to the other takes the id along.
         alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one not in standing)))
         if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
+            if known.is_put_back:
+                self.state.alerts.put(replace(known, is_put_back=False))
             return
         if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
             self.state.lake_due.mark_kept(alert.id)

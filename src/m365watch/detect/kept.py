@@ -63,6 +63,11 @@ class KeptAlert:
     changed_at_ms: int = 0
     together_ms: int = 0
     """When what it joins came together, which may have begun long before; 0 where it joins nothing."""
+    is_put_back: bool = False
+    """Whether it came out of a lake, and the records that gave it were not seen since.
+
+    They may be gone, so that it is not withdrawn for want of them.
+    """
 
     @property
     def low_ms(self) -> int:
@@ -93,8 +98,17 @@ def decode_alert(body: bytes) -> Alert:
 
 
 def kept_of(row: Row) -> KeptAlert:
-    """Of the columns body, shown, state, reason, changed_by, changed_at, low."""
-    body, shown, state, reason, changed_by, changed_at_ms, low_ms = row
+    """Of the columns body, shown, state, reason, changed_by, changed_at, low, put_back."""
+    body, shown, state, reason, changed_by, changed_at_ms, low_ms, is_put_back = row
     alert = decode_alert(body)
     together_ms = 0 if low_ms == alert.first_at_ms else low_ms
-    return KeptAlert(alert, bool(shown), AlertState(state), reason, changed_by, changed_at_ms, together_ms)
+    return KeptAlert(
+        alert,
+        bool(shown),
+        AlertState(state),
+        reason,
+        changed_by,
+        changed_at_ms,
+        together_ms,
+        bool(is_put_back),
+    )

@@ -15,7 +15,7 @@ from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, Row, kept_of
 from m365watch.detect.rows import rows_of_groups
 
-_ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at, low FROM alert"
+_ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at, low, put_back FROM alert"
 
 
 class KeptAlerts:
@@ -46,7 +46,7 @@ class KeptAlerts:
         key = GroupKey(alert.rule_id, alert.tenant, alert.group)
         self._database.execute("DELETE FROM former WHERE id = ?", (alert.id,))
         self._database.execute(
-            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO alert VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 alert.id,
                 alert.rule_id,
@@ -61,6 +61,7 @@ class KeptAlerts:
                 kept.changed_by,
                 kept.changed_at_ms,
                 kept.low_ms,
+                int(kept.is_put_back),
             ),
         )
 

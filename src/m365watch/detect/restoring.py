@@ -53,7 +53,7 @@ def _restore(state: DetectionState, old: KeptAlert) -> None:
 
 
 def _put(state: DetectionState, old: KeptAlert) -> None:
-    state.alerts.put(old)
+    state.alerts.put(replace(old, is_put_back=True))
     state.closings.keep(old)
 
 

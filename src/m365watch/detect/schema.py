@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 NUMBERED_SINCE = 5
 """Since that version matches name their rule, tenant and group by number."""
 
@@ -79,6 +79,10 @@ INSERT INTO link SELECT alert, rule, tenant, grp, at FROM link_once;
 DROP TABLE link_once;
 {_LOW}
 """  # noqa: S608 - our own text
+# Whether it came out of a lake, and records that gave it were not seen since.
+_PUT_BACK = """
+ALTER TABLE alert ADD COLUMN put_back INTEGER NOT NULL DEFAULT 0;
+"""
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE tenant (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
@@ -93,7 +97,7 @@ CREATE TABLE alert (
     id TEXT PRIMARY KEY, rule TEXT NOT NULL, tenant TEXT NOT NULL, grp TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL, shown INTEGER NOT NULL, body BLOB NOT NULL,
     state TEXT NOT NULL, reason TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at INTEGER NOT NULL,
-    low INTEGER NOT NULL DEFAULT 0
+    low INTEGER NOT NULL DEFAULT 0, put_back INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX alert_group ON alert (rule, tenant, grp, first);
 CREATE INDEX alert_time ON alert (last);
@@ -109,6 +113,7 @@ _MIGRATIONS: dict[int, str] = {
     3: _CLOSING + _CLOSED_SO_FAR,
     4: _NUMBER_MATCHES,
     5: _MANY_LINKS,
+    6: _PUT_BACK,
 }
 """From version n to n + 1."""
 
