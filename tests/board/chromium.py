@@ -44,15 +44,13 @@ class PageLeft(Exception):
     """The page that was asked went, for another one, before it could answer."""
 
 
-class Tab:
-    """One page of the browser, and what it complained of."""
+class Line:
+    """A connection to the browser over which it is called, and over which it tells what happens."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._number = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -64,14 +62,7 @@ class Tab:
                 self._hear(told["method"], told.get("params", {}))
 
     def _hear(self, method: str, params: dict[str, Any]) -> None:
-        if method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(params["exceptionDetails"])[:600])
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
-        elif method == "Runtime.consoleAPICalled" and params["type"] in {"error", "warning"}:
-            self.complaints.append(json.dumps(params["args"])[:600])
-        elif method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
+        """Take note of what happened."""
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """What the browser answers to a call of its protocol."""
@@ -85,6 +76,25 @@ class Tab:
         assert "error" not in told, told
         result: dict[str, Any] = told["result"]
         return result
+
+
+class Tab(Line):
+    """One page of the browser, and what it complained of."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__(socket)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+
+    def _hear(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"])[:600])
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        elif method == "Runtime.consoleAPICalled" and params["type"] in {"error", "warning"}:
+            self.complaints.append(json.dumps(params["args"])[:600])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
 
     async def run(self, script: str) -> Any:
         """The value of a script, or of its promise."""
@@ -164,41 +174,57 @@ class Tab:
             )
 
 
+class Chromium:
+    """A browser that runs."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, line: Line) -> None:
+        self._session = session
+        self._address = address
+        self._line = line
+
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[Tab]:
+        """A tab that shares nothing with others, and is gone afterwards with all that it opened."""
+        context = (await self._line.call("Target.createBrowserContext"))["browserContextId"]
+        try:
+            page = await self._line.call("Target.createTarget", url="about:blank", browserContextId=context)
+            url = f"{self._address}/devtools/page/{page['targetId']}"
+            async with self._session.ws_connect(url, max_msg_size=0) as socket:
+                tab = Tab(socket)
+                for room in ("Page", "Runtime", "Log", "Network"):
+                    await tab.call(f"{room}.enable")
+                yield tab
+        finally:
+            await self._line.call("Target.disposeBrowserContext", browserContextId=context)
+
+
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Tab]:
-    """A tab of a browser of its own, which is gone afterwards."""
+async def chromium() -> AsyncIterator[Chromium]:
+    """A browser of its own, which is gone afterwards."""
     name = find_chromium()
     assert name is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = [*_FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         process = await asyncio.create_subprocess_exec(
-            name,
-            *flags,
-            "about:blank",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            name, *flags, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            port = await _port_of(Path(profile))
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json/list") as listed:
-                    [page] = [one for one in await listed.json() if one["type"] == "page"]
-                async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                    tab = Tab(socket)
-                    for room in ("Page", "Runtime", "Log", "Network"):
-                        await tab.call(f"{room}.enable")
-                    yield tab
+            port, path = await _told_in(Path(profile) / "DevToolsActivePort")
+            address = f"ws://127.0.0.1:{port}"
+            async with aiohttp.ClientSession() as session, session.ws_connect(address + path) as socket:
+                yield Chromium(session, address, Line(socket))
         finally:
             process.kill()
             await process.wait()
 
 
-async def _port_of(profile: Path) -> int:
+async def _told_in(file: Path) -> list[str]:
+    """What it says once it is whole: the port, and the browser's path at it."""
     async with asyncio.timeout(START_S):
-        while not (told := _told_in(profile / "DevToolsActivePort")):
+        while len(told := _words_in(file)) < 2:
             await asyncio.sleep(LOOK_S)
-    return int(told.splitlines()[0])
+    return told
 
 
-def _told_in(file: Path) -> str:
-    return file.read_text().strip() if file.exists() else ""
+def _words_in(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []

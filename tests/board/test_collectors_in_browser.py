@@ -12,6 +12,7 @@ from typing import Any
 from deltalake import DeltaTable
 from patience import PATIENCE_S
 
+from browsing import AXE, VIOLATIONS, _browser, shown
 from chromium import Tab
 from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
@@ -19,7 +20,6 @@ from m365watch.config.load import load_settings
 from m365watch.reloading import Reload
 from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from test_in_browser import AXE, VIOLATIONS, _browser, shown
 
 __all__ = ["_browser"]
 LOOK_S = 0.05

@@ -4,92 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
-from ports import kept_port
-
-from chromium import ANSWER_S, LOOK_S, Tab, chromium, find_chromium
+from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, InBrowser, Shown, _browser, browsing, in_browser
+from chromium import ANSWER_S, LOOK_S
 from m365watch.board.pages.registry import PAGES
-from m365watch.board.serving import Listening
 from m365watch.board.time_range import read_range
-from m365watch.boarding import serve_board
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
 from m365watch.detect.desk import AlertsAsked, list_alerts
 from m365watch.detect.output import FILE_NAME
 
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-WIDTHS = (1280, 390)
-THEMES = ("dark", "light")
+__all__ = ["_browser", "in_browser"]
 PICTURES = os.environ.get("M365WATCH_PICTURES", "")
 """A folder for a picture of every page, at both widths, in both themes; empty: none are kept."""
 LOOKS = [*product(WIDTHS, THEMES)] if PICTURES else [*zip(WIDTHS, THEMES, strict=True)]
 """Each width and each theme once is enough: no colour hangs on the width, and no size on the theme."""
 FIRST_LOAD_BYTES_MAX = 200_000
-INSTALL_S = 240
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _browser() -> None:
-    """Debian's Chromium, installed where this is Debian and we may; or the reason why not."""
-    if find_chromium():
-        return
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(command, check=False, capture_output=True, timeout=INSTALL_S, env=environment)
-    if not find_chromium():
-        pytest.skip("there is no Chromium here, and it cannot be installed (apt-get install chromium)")
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    tab: Tab
-    url: str
-
-
-@asynccontextmanager
-async def shown(config: Path) -> AsyncIterator[Shown]:
-    """The board of a configuration, served, and a browser before it."""
-    settings = load_settings(config, environment={}, for_reading=True)
-    stop = asyncio.Event()
-    with kept_port() as port:
-        serving = asyncio.create_task(
-            serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
-        )
-        try:
-            async with chromium() as tab:
-                yield Shown(tab, f"http://127.0.0.1:{port}")
-        finally:
-            stop.set()
-            await serving
-
-
-def in_browser(config: Path, act: Callable[[Shown], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with shown(config) as page:
-            await act(page)
-            assert page.tab.complaints == []
-            hosts = {urlsplit(one).netloc for one in page.tab.requests if one.startswith("http")}
-            assert hosts == {urlsplit(page.url).netloc}
-
-    asyncio.run(run())
 
 
 def keep_picture(name: str, picture: bytes) -> None:
     (Path(PICTURES) / f"{name}.png").write_bytes(picture)
 
 
-def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
+def test_every_page_can_be_read_by_everybody(in_browser: InBrowser, collected: Path) -> None:
     """At both widths and in both themes: contrast, names, focus, no column out of sight, and no complaint."""
     axe = AXE.read_text()
     looked_at = VIOLATIONS if PICTURES else VIOLATIONS.replace("document", FIRST_ROWS, 1)
@@ -114,7 +53,7 @@ def test_every_page_can_be_read_by_everybody(collected: Path) -> None:
                 found += [f"{place}: {said}" for said in await page.tab.run(looked_at)]
         assert found == []
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
 FIRST_ROWS = '{exclude: ["tbody tr:nth-child(n + 13)"]}'
@@ -133,16 +72,9 @@ CUT = """
   .map((one) => one.textContent)
 """
 """Values of which nothing is left, and names of a usual length that are cut."""
-VIOLATIONS = """
-axe.run(document, {
-  runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"], rules: {"landmark-unique": {enabled: true}}
-}).then((told) =>
-  told.violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => one.id + " " + node.html.slice(0, 160)
-    + " " + (node.any[0]?.message ?? ""))))
-"""
 
 
-def test_a_chart_is_brushed_to_a_time(collected: Path) -> None:
+def test_a_chart_is_brushed_to_a_time(in_browser: InBrowser) -> None:
     """Dragging over a chart leads to a URL with that time; the value that is clicked narrows it further."""
 
     async def act(page: Shown) -> None:
@@ -165,7 +97,7 @@ def test_a_chart_is_brushed_to_a_time(collected: Path) -> None:
         await page.tab.until("document.querySelectorAll('.chip').length === 1")
         await page.tab.settled()
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
 HEADING_GAP = """
@@ -174,7 +106,7 @@ document.querySelector("#help .keys + h2").getBoundingClientRect().top
 """
 
 
-def test_the_keyboard_leads_everywhere(collected: Path) -> None:
+def test_the_keyboard_leads_everywhere(in_browser: InBrowser) -> None:
     """Help, theme, time, pages and filters are reached without a pointer."""
 
     async def act(page: Shown) -> None:
@@ -215,10 +147,10 @@ def test_the_keyboard_leads_everywhere(collected: Path) -> None:
         await page.tab.settled()
         assert await page.tab.run("document.documentElement.dataset.theme") == "dark"
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_no_key_of_the_page_acts_behind_a_dialog(collected: Path) -> None:
+def test_no_key_of_the_page_acts_behind_a_dialog(in_browser: InBrowser) -> None:
     """The reason that somebody types is not lost by an x, and the change looked at not by a g and a digit."""
     keys = ("x", "r", "t", "[", "g", "1")
     see = "[location.pathname + location.search, document.documentElement.dataset.theme, window.stays]"
@@ -241,10 +173,10 @@ def test_no_key_of_the_page_acts_behind_a_dialog(collected: Path) -> None:
             await page.tab.press("x")
             await page.tab.until("!location.search.includes('user=') && document.readyState === 'complete'")
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_x_takes_filters_out_and_leaves_what_the_page_is_about(collected: Path) -> None:
+def test_x_takes_filters_out_and_leaves_what_the_page_is_about(in_browser: InBrowser) -> None:
     """The editor of an input stays that input's; without a filter, what is typed into it stays too."""
     about = "instance=inputs.office365"
 
@@ -259,10 +191,10 @@ def test_x_takes_filters_out_and_leaves_what_the_page_is_about(collected: Path) 
         await page.tab.until("document.getElementById('toasts').textContent === 'No filter is set'")
         assert await page.tab.run("window.stays") == 1
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(collected: Path) -> None:
+def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(in_browser: InBrowser) -> None:
     """No grey lines for ever: why, a way to try again, and what was there before stays in sight."""
     says = "(document.querySelector('#panel-people .why')?.innerText ?? '')"
     there = "document.querySelector('#panel-people .panel-body a')"
@@ -288,7 +220,7 @@ def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(collected: Pa
         await page.tab.until(f"{says} === 'Not loaded anew: No answer came within a minute.'")
         page.tab.complaints.clear()
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
 OPEN_PAGES = 8
@@ -311,7 +243,8 @@ def test_many_pages_are_open_at_once(collected: Path) -> None:
 
         assert waiting == OPEN_PAGES
 
-    in_browser(collected, act)
+    with browsing(collected) as do:
+        do(act)
 
 
 def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> None:
@@ -330,10 +263,11 @@ def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> Non
 
         assert await page.tab.run("document.querySelector('#live').dataset.state") != "lost"
 
-    in_browser(collected, act)
+    with browsing(collected) as do:
+        do(act)
 
 
-def test_a_refused_connection_for_news_is_tried_again(collected: Path) -> None:
+def test_a_refused_connection_for_news_is_tried_again(in_browser: InBrowser) -> None:
     """A proxy's 502 while the board was begun anew ended all news until the page was loaded again."""
 
     async def act(page: Shown) -> None:
@@ -349,7 +283,7 @@ def test_a_refused_connection_for_news_is_tried_again(collected: Path) -> None:
                 await asyncio.sleep(LOOK_S)
         page.tab.complaints.clear()
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
 EVERY_PAGE_IS_TOLD = """
@@ -361,7 +295,7 @@ navigator.locks.query().then(({held, pending}) => [held.map((one) => one.clientI
 """
 
 
-def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
+def test_a_table_is_sorted_by_its_headings(in_browser: InBrowser) -> None:
     """Numbers sort as numbers, the largest first; a second click turns it round."""
 
     async def act(page: Shown) -> None:
@@ -377,10 +311,10 @@ def test_a_table_is_sorted_by_its_headings(collected: Path) -> None:
         assert down == sorted(down, reverse=True)
         assert await page.tab.run(read) == sorted(down)
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_what_is_loaded_anew_stays_as_somebody_left_it(collected: Path) -> None:
+def test_what_is_loaded_anew_stays_as_somebody_left_it(in_browser: InBrowser) -> None:
     """A table's order, where it was scrolled to, and the keyboard's place: news come every half minute."""
     panel = "document.querySelector('#panel-rules')"
     again = f"htmx.trigger({panel}.querySelector('.panel-body'), 'again')"
@@ -408,10 +342,10 @@ def test_what_is_loaded_anew_stays_as_somebody_left_it(collected: Path) -> None:
         assert before[:2] == [20, "ascending"]
         assert await page.tab.run(see) == before
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_a_first_look_is_small(collected: Path) -> None:
+def test_a_first_look_is_small(in_browser: InBrowser) -> None:
     """Everything that a browser fetches for the overview, as it comes over the wire."""
 
     async def act(page: Shown) -> None:
@@ -425,4 +359,4 @@ def test_a_first_look_is_small(collected: Path) -> None:
 
         assert 20_000 < sizes < FIRST_LOAD_BYTES_MAX
 
-    in_browser(collected, act)
+    in_browser(act)

@@ -14,11 +14,11 @@ import duckdb
 import pytest
 from deltalake import DeltaTable
 
+from browsing import WIDTHS, _browser, shown
 from m365watch.board.pages.registry import PAGES
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_batch, make_part
 from test_hostile_names import KEPT
-from test_in_browser import WIDTHS, _browser, shown
 
 __all__ = ["_browser"]
 LETTERS = 300

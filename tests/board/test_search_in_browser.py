@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from test_in_browser import AXE, VIOLATIONS, Shown, _browser, in_browser
+from browsing import AXE, VIOLATIONS, InBrowser, Shown, _browser, in_browser
 
-__all__ = ["_browser"]
+__all__ = ["_browser", "in_browser"]
 OLDER = """
 (() => {
   const box = document.querySelector("[data-hits]");
@@ -30,7 +29,7 @@ def typed(text: str) -> str:
     )
 
 
-def test_a_search_by_the_keyboard(collected: Path) -> None:
+def test_a_search_by_the_keyboard(in_browser: InBrowser) -> None:
     """A completion is chosen by keys, older parts are added, a row opens its record, the search is kept."""
 
     async def act(page: Shown) -> None:
@@ -62,7 +61,7 @@ def test_a_search_by_the_keyboard(collected: Path) -> None:
         assert await tab.run("document.getElementById('filter').ariaInvalid") == "true"
         assert found == []
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
 READ = """
@@ -78,7 +77,7 @@ READ = """
 """
 
 
-def test_a_record_that_is_opened_in_a_search_can_be_read(collected: Path) -> None:
+def test_a_record_that_is_opened_in_a_search_can_be_read(in_browser: InBrowser) -> None:
     """Its fields are lines of the page, not of a box of some lines; on a phone each hit is a card."""
 
     async def act(page: Shown) -> None:
@@ -96,4 +95,4 @@ def test_a_record_that_is_opened_in_a_search_can_be_read(collected: Path) -> Non
         assert await tab.run(f"{first}.dataset.of") == "Who"
         assert await tab.run(f"{first}.getBoundingClientRect().right <= innerWidth")
 
-    in_browser(collected, act)
+    in_browser(act)

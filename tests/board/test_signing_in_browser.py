@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ports import kept_port
 
+from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, _browser
 from chromium import chromium
 from m365watch.board.users import Users
 from m365watch.boarding import plan_listening, serve_board
@@ -16,7 +17,6 @@ from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.reader import LakeReader
 from signing import PASSWORD, user_named
-from test_in_browser import AXE, THEMES, VIOLATIONS, WIDTHS, _browser
 
 __all__ = ["_browser"]
 FILL = """
@@ -41,7 +41,7 @@ def test_somebody_signs_in_sees_what_they_wanted_and_signs_out(collected: Path, 
             listening = plan_listening(settings, f"127.0.0.1:{port}")
             serving = asyncio.create_task(serve_board(settings, listening, clock=SystemClock(), stop=stop))
             try:
-                async with chromium() as tab:
+                async with chromium() as browser, browser.tab() as tab:
                     await tab.open(f"{listening.url}/sign-in?next=/health")
                     for width, theme in zip(WIDTHS, THEMES, strict=True):
                         await tab.look(width, theme=theme)

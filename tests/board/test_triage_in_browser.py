@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from browsing import AXE, VIOLATIONS, InBrowser, Shown, _browser, in_browser
 from collected_week import TRUTH
 from m365watch.detect.desk import AlertsAsked, find_alert, list_alerts, set_states
 from m365watch.detect.kept import AlertState
 from m365watch.detect.output import FILE_NAME
-from test_in_browser import AXE, VIOLATIONS, Shown, _browser, in_browser
 
-__all__ = ["_browser"]
+__all__ = ["_browser", "in_browser"]
 CLICKS_MAX = 4
 TURNED = "Mailbox turned against its owner"
 WIDTHS = (1280, 390)
@@ -46,7 +46,7 @@ class Analyst:
         await self.tab.settled()
 
 
-def test_the_takeover_is_found_in_four_clicks(collected: Path) -> None:
+def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: Path) -> None:
     """From the overview to a record of the intruder's, at its victim: alert, person, record.
 
     However many mailboxes were turned by now: the way leads to the first that is to be read.
@@ -74,10 +74,10 @@ def test_the_takeover_is_found_in_four_clicks(collected: Path) -> None:
         ]
         assert any(one in evidence for one in records)
 
-    in_browser(collected, act)
+    in_browser(act)
 
 
-def test_alerts_are_worked_on_by_keys(collected: Path) -> None:
+def test_alerts_are_worked_on_by_keys(in_browser: InBrowser, collected: Path) -> None:
     """Two are selected and closed with a reason; x selects here; a board started anew is no hindrance."""
 
     async def act(page: Shown) -> None:
@@ -115,7 +115,7 @@ def test_alerts_are_worked_on_by_keys(collected: Path) -> None:
 
     path = next(collected.parent.rglob(FILE_NAME))
     try:
-        in_browser(collected, act)
+        in_browser(act)
     finally:
         set_states(path, _changed(path), AlertState.OPEN, reason="", by="", at_ms=0)
 
@@ -125,7 +125,7 @@ def _changed(path: Path) -> list[str]:
     return [one.alert.id for one in list_alerts(path, AlertsAsked(states=states))]
 
 
-def test_an_investigation_can_be_read_by_everybody(collected: Path) -> None:
+def test_an_investigation_can_be_read_by_everybody(in_browser: InBrowser, collected: Path) -> None:
     """With somebody named: contrast, names and sideways scrolling, at both widths and in both themes."""
     attacks = json.loads((collected.parent / TRUTH).read_bytes())
     [victim] = [one["entities"]["user"] for one in attacks if one["story"] == "inbox_rule_forwarding"][-1]
@@ -140,4 +140,4 @@ def test_an_investigation_can_be_read_by_everybody(collected: Path) -> None:
             await page.tab.run(AXE.read_text())
             assert await page.tab.run(VIOLATIONS) == []
 
-    in_browser(collected, act)
+    in_browser(act)

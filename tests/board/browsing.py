@@ -1,0 +1,111 @@
+"""The board before a browser: it complains of nothing, asks nobody else, and can be read by everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from ports import kept_port
+
+from chromium import Chromium, Tab, chromium, find_chromium
+from m365watch.board.serving import Listening
+from m365watch.boarding import serve_board
+from m365watch.clock import SystemClock
+from m365watch.config.load import load_settings
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+WIDTHS = (1280, 390)
+THEMES = ("dark", "light")
+INSTALL_S = 240
+VIOLATIONS = """
+axe.run(document, {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"], rules: {"landmark-unique": {enabled: true}}
+}).then((told) =>
+  told.violations.flatMap((one) => one.nodes.slice(0, 3).map((node) => one.id + " " + node.html.slice(0, 160)
+    + " " + (node.any[0]?.message ?? ""))))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    tab: Tab
+    url: str
+
+
+Act = Callable[[Shown], Awaitable[None]]
+InBrowser = Callable[[Act], None]
+
+
+@asynccontextmanager
+async def served(config: Path) -> AsyncIterator[str]:
+    """The address of the board of a configuration."""
+    settings = load_settings(config, environment={}, for_reading=True)
+    stop = asyncio.Event()
+    with kept_port() as port:
+        serving = asyncio.create_task(
+            serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            stop.set()
+            await serving
+
+
+@asynccontextmanager
+async def shown(config: Path) -> AsyncIterator[Shown]:
+    """The board of a configuration, served, and a browser before it."""
+    async with served(config) as url, chromium() as browser, browser.tab() as tab:
+        yield Shown(tab, url)
+
+
+@contextmanager
+def browsing(config: Path) -> Iterator[InBrowser]:
+    """What does something before the board of a configuration, each time in a tab that shares nothing.
+
+    Board and browser stand still in between.
+    """
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            url = runner.run(stack.enter_async_context(served(config)))
+            browser = runner.run(stack.enter_async_context(chromium()))
+            yield lambda act: runner.run(_in_tab(browser, url, act))
+        finally:
+            runner.run(stack.aclose())
+
+
+async def _in_tab(browser: Chromium, url: str, act: Act) -> None:
+    async with browser.tab() as tab:
+        await act(Shown(tab, url))
+        assert tab.complaints == []
+        hosts = {urlsplit(one).netloc for one in tab.requests if one.startswith("http")}
+        assert hosts == {urlsplit(url).netloc}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _browser() -> None:
+    """Debian's Chromium, installed where this is Debian and we may; or the reason why not."""
+    if find_chromium():
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, check=False, capture_output=True, timeout=INSTALL_S, env=environment)
+    if not find_chromium():
+        pytest.skip("there is no Chromium here, and it cannot be installed (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def in_browser(_browser: None, collected: Path) -> Iterator[InBrowser]:
+    """Does something before the board of the collected week: a module's tests share board and browser."""
+    with browsing(collected) as act:
+        yield act
