@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from browsing import AXE, VIOLATIONS, InBrowser, Shown, _browser, in_browser
+from browsing import AXE, FEWER_ROWS, VIOLATIONS, InBrowser, Shown, _browser, in_browser
 from collected_week import TRUTH
 from m365watch.detect.desk import AlertsAsked, find_alert, list_alerts, set_states
 from m365watch.detect.kept import AlertState
@@ -137,7 +137,7 @@ def test_an_investigation_can_be_read_by_everybody(in_browser: InBrowser, collec
             assert await page.tab.run("document.documentElement.scrollWidth <= innerWidth")
             await page.tab.click("#panel-records td a")
             await page.tab.until("!!document.querySelector('.under .record')")
-            await page.tab.run(AXE.read_text())
+            await page.tab.run(f"{FEWER_ROWS}; {AXE.read_text()}")
             assert await page.tab.run(VIOLATIONS) == []
 
     in_browser(act)
