@@ -1,4 +1,8 @@
-"""A collector that has run over a week of a tenant, attacks included: what the pages are shown with."""
+"""A collector that has run over a week of a tenant, attacks included: what the pages are shown with.
+
+Its lake has the rollups that a board keeps: the first board that is served over it would make them, and
+whoever compares them with the records.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import msgspec
 from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
+from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 TRUTH = "attacks.json"
@@ -31,6 +36,7 @@ def collect_into(folder: Path) -> Path:
             collector = Collector(settings, clock=SystemClock(), random=system_random(1))
             outcome = await collector.run(once=True, stop=asyncio.Event())
             assert outcome.exit_code == 0
+            keep_rollups(folder / "lake")
             (folder / TRUTH).write_bytes(msgspec.json.encode(running.tenants[0].attacks()))
             return path
 

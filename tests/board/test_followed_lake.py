@@ -27,6 +27,7 @@ from m365watch.boarding import LAKE_EVERY_S, _follow_lake, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.lost_commits import LAKE_GONE
+from m365watch.lake.rollups.notes import FOLDER, NOTE, files_by_day
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.testing.clock import FakeClock
@@ -275,9 +276,10 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
             async with asyncio.timeout(PATIENCE_S):
                 await told.wait()
             place.lake.rename(moved)
-            shutil.rmtree(moved / "rollups", ignore_errors=True)
+            newest = moved / FOLDER / max(files_by_day(moved)).isoformat()
+            shutil.rmtree(newest)
             place.name("moved")
-            await until((moved / "rollups").exists)
+            await until((newest / NOTE).exists)
             await _look(port)
             stop.set()
             await serving

@@ -41,6 +41,7 @@ from m365watch.lake.rollups.notes import (
     WeekNote,
     days_kept,
     files_by_day,
+    read_day,
     tags_of,
 )
 
@@ -77,13 +78,15 @@ IN_HALF = ("range=30d", "user")
 @pytest.fixture(scope="module")
 def lakes(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """The collected lake three times: without rollups, with them, and with those of half its days."""
-    folder = tmp_path_factory.mktemp("counted")
-    for name in ("plain", "counted", "half"):
-        shutil.copytree(collected.parent / "lake", folder / name, ignore=shutil.ignore_patterns("rollups*"))
-    days = keep_rollups(folder / "counted")
-    assert days > 4
-    shutil.copytree(folder / "counted" / FOLDER, folder / "half" / FOLDER)
-    for day in sorted(files_by_day(folder / "half"))[::2]:
+    folder, lake = tmp_path_factory.mktemp("counted"), collected.parent / "lake"
+    shutil.copytree(lake, folder / "plain", ignore=shutil.ignore_patterns("rollups*"))
+    for name in ("counted", "half"):
+        shutil.copytree(lake, folder / name)
+    keep_rollups(folder / "counted")
+    days = sorted(files_by_day(folder / "counted"))
+    assert len(days) > 4
+    assert all(read_day(folder / "counted", day) for day in days)
+    for day in days[::2]:
         shutil.rmtree(folder / "half" / FOLDER / day.isoformat())
     return folder / "plain", folder / "counted", folder / "half"
 

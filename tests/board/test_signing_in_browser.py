@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from pathlib import Path
 
 from ports import kept_port
@@ -16,6 +15,8 @@ from m365watch.boarding import plan_listening, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.reader import LakeReader
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part, make_records
 from signing import PASSWORD, user_named
 
 __all__ = ["_browser"]
@@ -31,7 +32,8 @@ def test_somebody_signs_in_sees_what_they_wanted_and_signs_out(collected: Path, 
     document = json.loads(collected.read_text()) | {"board": {"sign_in": True}}
     config = tmp_path / "m365watch.json"
     config.write_text(json.dumps(document))
-    shutil.copytree(collected.parent / "lake" / "audit", tmp_path / "lake" / "audit")
+    batch = make_batch(1, [make_part(make_records(10), outputs=["lake"])])
+    AuditWriter(tmp_path / "lake", app_id="signing").append(batch)
     settings = load_settings(config, environment={}, for_reading=True, for_board=True)
     Users(settings.state_directory).put(user_named("ann"))
 
