@@ -78,17 +78,13 @@ HOSTILE = [
     "SELECT * FROM read_csv('/etc/passwd')",
     "SELECT * FROM read_text('{lake}/audit/_delta_log/00000000000000000000.json')",
     "COPY audit TO '/tmp/stolen.csv'",
-    "ATTACH '/tmp/other.db' AS other",
-    "INSTALL httpfs",
-    "PRAGMA database_list",
-    "SELECT 1; SELECT 2",
-    "SELECT * FROM question",
 ]
+"""A file of the system, one of the lake, a statement: all ways are tried in tests/lake/test_sandbox.py."""
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> None:
-    """Files, other databases, extensions, settings, variables of the program: one line, and no traceback."""
+    """The page has one line for it, and no traceback."""
     text = text.format(lake=sources.settings.lake_directory)
     answer = asyncio.run(ask(board, f"/panel/sql/answer?{urlencode({'sql': text})}"))
 
