@@ -80,7 +80,7 @@ def sources(collected: Path) -> Iterator[Sources]:
 
 @pytest.fixture(scope="session")
 def board(sources: Sources) -> Board:
-    """The pages over the lake, for whoever is at the machine: making them compiles all templates."""
+    """The pages over the lake, for whoever is at the machine."""
     from asking import board_of
 
     return board_of(sources)

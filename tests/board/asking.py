@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from starlette.types import Message
 
 from m365watch.board.access import Access, Gate, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
+from m365watch.board.rendering import Templates
 from m365watch.board.serving import Board, Listening
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -62,7 +64,14 @@ def board_of(
         listening=listening or Listening("127.0.0.1", PORT),
         entrance=entrance,
         trail=trail,
+        templates=_templates(),
     )
+
+
+@cache
+def _templates() -> Templates:
+    """For all boards: to compile them takes longer than most tests."""
+    return Templates()
 
 
 def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:

@@ -100,16 +100,17 @@ class Board:
         entrance: Entrance | None = None,
         trail: Trail | None = None,
         ending: asyncio.Event | None = None,
+        templates: Templates | None = None,
     ) -> None:
         """Nothing listens yet; `app` is the application.
 
         `entrance` is where people sign in, if they do, `trail` where it is noted what they do. At `ending`
-        nobody is told news any more.
+        nobody is told news any more. Boards of one process may share `templates`, which are compiled once.
         """
         self._ending = ending or asyncio.Event()
         self._sources = sources
         self._gate = gate
-        self._templates = Templates()
+        self._templates = templates or Templates()
         self._tokens = Tokens()
         self._listeners = Listeners()
         self.app = Starlette(
