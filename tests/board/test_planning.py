@@ -29,7 +29,7 @@ from m365watch.board.queries import (
 from m365watch.board.queries.counting import Changes, added
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.lake.rollups.facts import ACTIVITY, SIGN_INS, TRACES
+from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, SIGN_INS, TRACES
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import (
     FOLDER,
@@ -136,6 +136,28 @@ def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]
             assert plain == plainly(name, await rolled.ask(view, query, **given)), name
             if asked in IN_HALF:
                 assert plain == plainly(name, await half.ask(view, query, **given)), name
+
+    asyncio.run(compare())
+
+
+def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsReader]) -> None:
+    """What counts by hours cannot say what was in the second half of one."""
+    records, rolled, _ = readers
+
+    async def compare() -> None:
+        everything = view_of("range=30d", now=datetime.now(UTC))
+        hours = Query(
+            f"SELECT at_s // {HOUR_S} AS hour, sum(n) AS number FROM facts GROUP BY ALL"
+            " ORDER BY number DESC, 1 LIMIT 1",
+            of_sign_ins=True,
+        )
+        [(hour, _)] = await records.ask(everything, hours)
+        view = view_of(f"from={hour * HOUR_S + 1_500}&to={hour * HOUR_S + 3_000}")
+        assert not view.range.has_full_hours
+        for name, query in QUERIES.items():
+            given = given_to(query, view, [])
+            plain = plainly(name, await records.ask(view, query, **given))
+            assert plain == plainly(name, await rolled.ask(view, query, **given)), name
 
     asyncio.run(compare())
 

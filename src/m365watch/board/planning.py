@@ -172,9 +172,9 @@ def plan_source(
     serves = rollup in KEPT and (rollup.grain_s == 1 or (view.range.has_full_hours and not query.exact))
     grain_s = query.grain_s(view.range)
     by_weeks = grain_s >= WEEK_S
+    cut_s = HOUR_S if view.range.has_full_hours else 1  # what of a cut day can be told apart by its time
     whole, part = (
-        _smallest(rollup, view, columns, grain_s=min(grain_s, one), only=query.only)
-        for one in (DAY_S, HOUR_S)
+        _smallest(rollup, view, columns, grain_s=min(grain_s, one), only=query.only) for one in (DAY_S, cut_s)
     )
     files_of: dict[str, list[str]] = {}
     within: dict[str, str] = {}
