@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 all is well; 1 a figure was missed, or something failed."""
-    parser = _parser()
+    parser = options_parser()
     options = parser.parse_args(arguments)
     for given, option, name in ((options.only, "--only", "collector"), (options.page, "--page", "board")):
         if given and options.names != [name]:
@@ -30,8 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(options.names) == 1 and not options.write:
         return _measure(options)
     names = options.names or [name for name in BENCHMARKS if name not in options.without]
-    passed_on = ["--runs", str(options.runs), *(["--quick"] if options.quick else [])]
-    return run_together(names, passed_on, _HERE, as_json=options.json)
+    return run_together(names, passed_on(options), _HERE, as_json=options.json)
+
+
+def passed_on(options: argparse.Namespace) -> list[str]:
+    """What of the options a benchmark hears that runs in a process of its own."""
+    lake = ["--lake", str(options.lake)] if options.lake else []
+    return ["--runs", str(options.runs), *(["--quick"] if options.quick else []), *lake]
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -60,7 +65,8 @@ def _count(text: str) -> int:
     return int(float(text[:-1]) * 1e6) if text[-1:] in "mM" else int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
+    """Reads the command line."""
     listed = "\n".join(
         f"  {name:12} {one.says}: {one.minutes:g} minute{'' if one.minutes == 1 else 's'}"
         for name, one in BENCHMARKS.items()

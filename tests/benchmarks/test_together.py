@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, options_parser, passed_on
 from benchmarks.figures import Judgement, Row
 from benchmarks.growth import Step
 from benchmarks.measuring import Cost
@@ -93,3 +93,13 @@ def test_an_option_of_one_benchmark_starts_no_others(capsys: pytest.CaptureFixtu
         main(["--only", "plain"])
 
     assert "./dev bench collector --only 'plain'" in capsys.readouterr().err
+
+
+def test_a_lake_that_is_there_is_not_made_once_more() -> None:
+    """`--write` measures in another process, which has to hear where the lake is: to make one takes 5 GB."""
+    options = options_parser().parse_args(["board", "--write", "--lake", "/srv/lake"])
+
+    heard = options_parser().parse_args(["board", *passed_on(options)])
+
+    assert heard.lake == Path("/srv/lake")
+    assert "--lake" not in passed_on(options_parser().parse_args(["board", "--write"]))
