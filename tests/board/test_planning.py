@@ -14,7 +14,7 @@ import pytest
 
 from asking import view_of
 from m365watch.board.lake_reader import FactsReader, Row, newest_first
-from m365watch.board.planning import Query, Sieve, Snapshot, joined, picked_days, plan_source
+from m365watch.board.planning import LOOKED_FOR_MAX, Query, Sieve, Snapshot, joined, picked_days, plan_source
 from m365watch.board.queries import (
     activity,
     applications,
@@ -158,6 +158,27 @@ def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsRe
             given = given_to(query, view, [])
             plain = plainly(name, await records.ask(view, query, **given))
             assert plain == plainly(name, await rolled.ask(view, query, **given)), name
+
+    asyncio.run(compare())
+
+
+@pytest.mark.parametrize("many", [2, 8, LOOKED_FOR_MAX + 4])
+def test_of_several_values_each_counts(many: int, readers: list[FactsReader]) -> None:
+    """However many a view is narrowed to, and however many are left out of it."""
+    view = view_of("range=30d", now=datetime.now(UTC))
+    total = activity.TOTAL
+
+    async def compare() -> None:
+        for reader in readers:
+            counts = {
+                user: count for user, count in await reader.ask(view, activity.share_of("user_id")) if user
+            }
+            users = list(counts)[:many]
+            assert len(users) == many
+            [(every,)] = await reader.ask(view, total)
+            wanted = sum(counts[one] for one in users)
+            assert await reader.ask(view.narrowed("user", users), total) == [(wanted,)]
+            assert await reader.ask(view.narrowed("not-user", users), total) == [(every - wanted,)]
 
     asyncio.run(compare())
 

@@ -136,6 +136,8 @@ READ_WHOLE_S = 8 * HOUR_S
 """A day of which so much is wanted is read whole: to look at each time takes longer than it spares."""
 EVERYTHING = "true"
 """The condition of a day that is read whole."""
+LOOKED_FOR_MAX = 16
+"""Values that are looked for twice; more than that take longer to compare than it spares."""
 WITHIN = "at_s >= $start_s AND at_s < $end_s"
 """The time of a view."""
 
@@ -331,7 +333,7 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
             for place, value in enumerate(values)
             if not is_pattern(name, value)
         }
-        tests = [f"{column} IN ({', '.join(f'${one}' for one in wholes)})"] if wholes else []
+        tests = [_one_of(column, wholes)] if wholes else []
         bound |= wholes
         for place, value in enumerate(values):
             if (network := network_of(name, value)) is not None:
@@ -343,6 +345,16 @@ def condition_of(view: View, rollup: Rollup) -> tuple[str, dict[str, object]]:
         one_of = f"({' OR '.join(tests)})"
         parts.append(one_of if name == plain else f"NOT coalesce({one_of}, false)")
     return " AND ".join(parts), bound
+
+
+def _one_of(column: str, names: Collection[str]) -> str:
+    """Whether it is one of the values bound by these names.
+
+    DuckDB passes over parts of files by a list, but looks for its values only when all columns of a row are
+    read; within another expression it looks first, and reads of other columns what is left: a third less.
+    """
+    whole = f"{column} IN ({', '.join(f'${one}' for one in names)})"
+    return f"({whole} AND coalesce({whole}, false))" if 1 < len(names) <= LOOKED_FOR_MAX else whole
 
 
 def _like(value: str) -> str:
