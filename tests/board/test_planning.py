@@ -29,7 +29,7 @@ from m365watch.board.queries import (
 from m365watch.board.queries.counting import Changes, added
 from m365watch.board.time_range import TimeRange
 from m365watch.board.view import View
-from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, SIGN_INS, TRACES
+from m365watch.lake.rollups.facts import ACTIVITY, CHANGES, HOUR_S, IS_NAMING, SIGN_INS, TRACES
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.rollups.notes import (
     FOLDER,
@@ -160,6 +160,23 @@ def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsRe
             assert plain == plainly(name, await rolled.ask(view, query, **given)), name
 
     asyncio.run(compare())
+
+
+def test_applications_are_named_as_the_records_name_them(readers: list[FactsReader]) -> None:
+    """What names them is kept apart, and nothing of it is missing there."""
+    view = view_of("range=30d", now=datetime.now(UTC))
+    every = Query(
+        f"SELECT DISTINCT lower(object) FROM facts WHERE {IS_NAMING}", of=CHANGES, exact=True, only=IS_NAMING
+    )
+
+    async def named() -> list[list[Row]]:
+        ids = sorted(row[0] for row in await readers[0].ask(view, every))
+        return [await one.ask(view, applications.NAMED, ids=ids) for one in readers]
+
+    plain, rolled, half = asyncio.run(named())
+    assert plain
+    assert rolled == plain
+    assert half == plain
 
 
 @pytest.mark.parametrize("many", [2, 8, LOOKED_FOR_MAX + 4])

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from m365watch.board.planning import Query
+from m365watch.board.queries.applications import NAMED
 from m365watch.board.sources import Sources
 from m365watch.board.telling import listed, text_of
 from m365watch.board.time_range import read_range
 from m365watch.board.view import View
 from m365watch.board.words import application_words, short_id
 from m365watch.errors import CollectorError
-from m365watch.lake.rollups.facts import CHANGES
 from m365watch.records.headers import object_of
 
 ASKED_MAX = 50
@@ -23,14 +22,6 @@ _OBJECT = "application_"
 _ID = re.compile(rf"({_OBJECT})?[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 _NAME = 1
 """The kind of a target that is a name."""
-_NAMED = Query(
-    "SELECT lower(object), raw FROM facts WHERE record_type = 8"
-    " AND (operation IN ('Add service principal.', 'Consent to application.')"
-    " OR starts_with(lower(object), 'application_'))"
-    " AND lower(object) IN (SELECT unnest($ids)) ORDER BY at_s DESC, record LIMIT 500",
-    of=CHANGES,
-    exact=True,
-)
 
 
 async def name_applications(view: View, sources: Sources, ids: Iterable[str]) -> Mapping[str, str]:
@@ -61,7 +52,7 @@ async def name_entities(
 async def _look_up(view: View, sources: Sources, ids: list[str]) -> Mapping[str, str]:
     everything = replace(view.of_everything, range=read_range({"range": "90d"}, now=view.now))
     found: dict[str, str] = {}
-    for app_id, raw in await sources.ask(everything, _NAMED, ids=ids):
+    for app_id, raw in await sources.ask(everything, NAMED, ids=ids):
         if name := _name_in(raw):
             found.setdefault(app_id, f"{name} ({short_id(app_id.removeprefix(_OBJECT))})")
     return found

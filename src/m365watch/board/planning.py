@@ -74,7 +74,7 @@ class Query:
     def columns(self, view: View) -> tuple[str, ...]:
         """The columns that it needs in that view."""
         wanted = self.needs | _words_of(self.sql) | view.narrowing.columns | {"tenant_id"}
-        return tuple(one for one in (*self.rollup.columns, *self.rollup.at_look) if one in wanted)
+        return tuple(one for one in self.rollup.columns if one in wanted)
 
     def grain_s(self, span: TimeRange) -> int:
         """How long the spans may be whose records it does not tell apart: a week, if it asks for no time."""
@@ -199,7 +199,7 @@ def plan_source(
     for name, files_kept in _files_kept(lake, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        Arm(rollup.over_records(f"read_parquet(${name})", within=within[name], also=columns), False)
+        Arm(rollup.over_records(f"read_parquet(${name})", within=within[name]), False)
         if name in within
         else Arm(rollup.over_rollups(f"read_parquet(${name})", columns), name.startswith("whole"))
         for name in files_of

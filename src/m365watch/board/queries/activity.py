@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from m365watch.board.planning import Query
 from m365watch.board.queries.counting import COUNT, STEP
-from m365watch.lake.rollups.facts import DAY_S
+from m365watch.lake.rollups.facts import DAY_S, IS_ADMINISTRATION
 
 PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
 """ann@contoso.example, or contoso\\ann; neither a service of Windows (NT AUTHORITY\\SYSTEM) nor an id."""
@@ -45,9 +45,11 @@ ADDRESSES = Query(
     "SELECT count(DISTINCT client_ip) FROM facts WHERE client_ip <> ''", frozenset({"client_ip"})
 )
 CHANGES_OVER_TIME = Query(
-    f"SELECT {STEP} AS t, {KIND} AS kind, {COUNT} FROM facts WHERE kind IS NOT NULL GROUP BY ALL",
+    f"WITH named AS (SELECT {STEP} AS t, operation, sum(n) AS n FROM facts GROUP BY ALL)"
+    f" SELECT t, {KIND} AS kind, {COUNT} FROM named WHERE kind IS NOT NULL GROUP BY ALL",
     frozenset({"operation"}),
 )
+"""Instant, kind, count; names are judged once for a step of the chart, and not once for each fact."""
 _OF_ACCOUNTS = (
     "workload = 'AzureActiveDirectory' AND regexp_matches(lower(operation), '(user|group|member|role)')"
     f" AND {KIND} IS NOT NULL"
@@ -83,10 +85,10 @@ _BY_ANYBODY = "true"
 def _admin_activities(who: str) -> Query:
     return Query(
         f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
-        f" WHERE (record_type IN (1, 8, 18) OR user_type = 2) AND {who}"
-        " AND lower(operation) NOT IN ('userloggedin', 'userloginfailed')"
+        f" WHERE {IS_ADMINISTRATION} AND {who}"
         " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
         frozenset({"operation", "record_type", "user_type", "user_id"}),
+        only=IS_ADMINISTRATION,
     )
 
 

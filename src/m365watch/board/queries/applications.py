@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import changes_of, marked
-from m365watch.lake.rollups.facts import CHANGES
+from m365watch.lake.rollups.facts import CHANGES, IS_NAMING
 
 IN_DIRECTORY = "record_type = 8"
 IS_CONSENT = (
@@ -42,3 +42,11 @@ PRIVILEGED = Query(
     " GROUP BY user_id ORDER BY number DESC, 1 LIMIT 12",
     frozenset({"user_id", "operation", "record_type", "user_type"}),
 )
+NAMED = Query(
+    f"SELECT lower(object), raw FROM facts WHERE {IS_NAMING}"
+    " AND lower(object) IN (SELECT unnest($ids)) ORDER BY at_s DESC, record LIMIT 500",
+    of=CHANGES,
+    exact=True,
+    only=IS_NAMING,
+)
+"""Id in lower case, the record: who made an application, consented to it or gave it a secret has named it."""

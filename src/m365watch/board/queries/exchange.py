@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked, most_by
-from m365watch.lake.rollups.facts import CHANGES, MAILBOXES
+from m365watch.lake.rollups.facts import CHANGES, IS_DELETION, IS_FOREIGN, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
 """Microsoft's own administrators and services change hundreds of settings a day; they are left out."""
@@ -25,18 +25,17 @@ COUNTS = Sieve((*FIGURES, *map(marked, FIGURES)), of=CHANGES, only=BY_PEOPLE)
 """How many changes of each kind there are, and how many of them stand out."""
 
 
-def mailboxes(sql: str) -> Query:
+def mailboxes(sql: str, *, only: str = "true") -> Query:
     """A query over what was done in mailboxes."""
-    return Query(sql, of=MAILBOXES)
+    return Query(sql, of=MAILBOXES, only=only)
 
 
 RULES, FORWARDING, FLOW, PERMISSIONS = (changes_of(one, COUNTS, "tenant_id") for one in FIGURES)
 _READ = "starts_with(lower(operation), 'mailitemsaccessed')"
-_DELETED = "lower(operation) = 'harddelete'"
 _THROTTLED = "throttled = 'true'"
 _SYNCED = f"{_READ} AND access = 'Sync'"
 MAILBOX_FIGURES = mailboxes(
-    f"SELECT {', '.join(map(count_if, ('is_foreign', _DELETED, _SYNCED, _THROTTLED)))} FROM facts"
+    f"SELECT {', '.join(map(count_if, (IS_FOREIGN, IS_DELETION, _SYNCED, _THROTTLED)))} FROM facts"
 )
 ACTIVITY = Query(
     f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {BY_PEOPLE} GROUP BY ALL",
@@ -54,8 +53,9 @@ ADMINISTRATION = Query(
 )
 FOREIGN = mailboxes(
     f"SELECT mailbox, user_id, client_ip, operation, program, max(logon), {COUNT} AS number, max(last_s)"
-    f" FROM facts WHERE is_foreign GROUP BY mailbox, user_id, client_ip, operation, program"
-    " ORDER BY max(last_s) DESC, number DESC LIMIT 100"
+    f" FROM facts WHERE {IS_FOREIGN} GROUP BY mailbox, user_id, client_ip, operation, program"
+    " ORDER BY max(last_s) DESC, number DESC LIMIT 100",
+    only=IS_FOREIGN,
 )
 READING = mailboxes(
     f"SELECT {STEP} AS t, CASE WHEN throttled = 'true' THEN 'throttled' WHEN access = '' THEN 'not said'"
@@ -66,7 +66,8 @@ READING = mailboxes(
 _SYNC = count_if("access = 'Sync'")
 DELETING = mailboxes(
     f"SELECT user_id, {COUNT} AS number, count(DISTINCT mailbox), max(last_s) FROM facts"
-    f" WHERE {_DELETED} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10"
+    f" WHERE {IS_DELETION} GROUP BY ALL ORDER BY number DESC, 1 LIMIT 10",
+    only=IS_DELETION,
 )
 
 

@@ -127,11 +127,13 @@ class Slice:
     """By how many of its columns, before time."""
     only: str = "true"
     """Which facts it has: whoever asks for these alone, in the same words, finds them here."""
+    is_small: bool = False
+    """Whether a day's file is so small that to open it is most of what reading it costs."""
 
     @property
     def is_added_up(self) -> bool:
         """Whether there is one for a week as well: of what counts by days, and of few facts one by one."""
-        return self.grain_s == DAY_S or self.only != "true"
+        return self.grain_s == DAY_S or self.is_small or self.only != "true"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,8 +148,6 @@ class Rollup:
     """Paths into a record's own text, read together: reading them takes most of the time."""
     derived: Mapping[str, str] = field(default_factory=dict)
     """Further columns, made of those of `made_of`."""
-    at_look: Mapping[str, str] = field(default_factory=dict)
-    """The same, but made at each look and never kept."""
     grain_s: int = HOUR_S
     """The length of the spans that it counts; 1 where every second stays apart."""
     order: tuple[str, ...] = ("user_id",)
@@ -161,24 +161,19 @@ class Rollup:
         """The columns it counts by, beside the hour."""
         return (*self.made_of, *self.derived)
 
-    def over_records(self, files: str, *, within: str = "true", also: Iterable[str] = ()) -> str:
-        """Facts with `at_s` to the second and `n` = 1, from the lake's own files; `within` spares reading.
-
-        With those columns of `at_look` that `also` names.
-        """
+    def over_records(self, files: str, *, within: str = "true") -> str:
+        """Facts with `at_s` to the second and `n` = 1, from the lake's own files; `within` spares reading."""
         paths = ", ".join(f"'{path}'" for path in self.told)
         told = f", try(json_extract_string(raw, [{paths}])) AS told" if paths else ""
         records = f"SELECT *{told} FROM {files} WHERE {within} AND {self.only}"
         made = ", ".join(f"{sql} AS {name}" for name, sql in self.made_of.items())
         facts = f"SELECT {_SECONDS} AS at_s, {made}, 1 AS n FROM ({records})"
-        looked = {one: self.at_look[one] for one in also if one in self.at_look}
-        derived = "".join(f", {sql} AS {name}" for name, sql in {**self.derived, **looked}.items())
+        derived = "".join(f", {sql} AS {name}" for name, sql in self.derived.items())
         return f"SELECT at_s, at_s AS last_s, {', '.join(self.made_of)}{derived}, n FROM ({facts})"
 
     def over_rollups(self, files: str, columns: Iterable[str] | None = None) -> str:
         """Facts as files of the rollup or of one of its slices hold them, with these columns."""
-        wanted = self.columns if columns is None else columns
-        named = ", ".join(f"{self.at_look[one]} AS {one}" if one in self.at_look else one for one in wanted)
+        named = ", ".join(self.columns if columns is None else columns)
         return f"SELECT at_s, last_s, {named}, n FROM {files}"
 
     def summed(self, facts: str, part: Slice | None = None) -> str:
@@ -197,6 +192,8 @@ class Rollup:
 
 _KIND = ("tenant_id", "workload", "record_type", "operation", "user_type", "outcome")
 """What few values tell apart: all slices have them but those of the commonest questions."""
+IS_ADMINISTRATION = f"(record_type IN (1, 8, 18) OR user_type = 2) AND NOT ({IS_SIGN_IN})"
+"""What is done to an organisation's settings, and by its administrators: one record of thirty."""
 ACTIVITY = Rollup(
     "activity",
     {**MADE_OF, "session": "lower(coalesce(session_id, ''))"},
@@ -205,8 +202,8 @@ ACTIVITY = Rollup(
         Slice("places", ("client_ip", "tenant_id")),
         Slice("app_sessions", ("app_id", "tenant_id", "session")),
         Slice("person_hours", ("user_id", "tenant_id"), HOUR_S),
-        Slice("hours", _KIND, HOUR_S),
-        Slice("apps", ("app_id", *_KIND), HOUR_S),
+        Slice("hours", _KIND, HOUR_S, is_small=True),
+        Slice("apps", ("app_id", *_KIND), HOUR_S, is_small=True),
         Slice("app_persons", ("app_id", "tenant_id", "user_id")),
         Slice("app_places", ("app_id", "tenant_id", "client_ip")),
         Slice("app_session_hours", ("app_id", "tenant_id", "session"), HOUR_S),
@@ -214,6 +211,12 @@ ACTIVITY = Rollup(
         Slice("actors", ("user_id", *_KIND)),
         Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, True, ROWS_PER_GROUP),
         Slice("everything", ("client_ip", *_KIND, "user_id", "app_id", "session"), rows_per_group=49_152),
+        Slice(
+            "administration",
+            ("user_id", *_KIND, "client_ip", "app_id"),
+            HOUR_S,
+            only=IS_ADMINISTRATION,
+        ),
     ),
 )
 """Every record: what anybody did in an hour, from one address, with one application."""
@@ -225,8 +228,8 @@ SIGN_INS = Rollup(
     derived=SIGN_IN_DERIVED,
     grain_s=1,
     slices=(
-        Slice("sign_in_hours", _KIND, HOUR_S),
-        Slice("sign_in_app_hours", ("app_id", *_KIND), HOUR_S),
+        Slice("sign_in_hours", _KIND, HOUR_S, is_small=True),
+        Slice("sign_in_app_hours", ("app_id", *_KIND), HOUR_S, is_small=True),
         Slice("sign_in_browsers", ("browser_name", "system", "app_id", *_KIND)),
         Slice("sign_in_errors", ("user_id", *_KIND, "error")),
         Slice(
@@ -258,6 +261,13 @@ _OF_DIRECTORY = "'consent|grant|principal|application|owner|role|policy|federat|
 _OF_TEAMS = "'^(member|team.*(setting|deleted)|app|bot|connector|tab)'"
 IS_MARKED = "marked"
 """Changes that stand out: a few of all."""
+IS_NAMING = (
+    "record_type = 8 AND (operation IN ('Add service principal.', 'Consent to application.')"
+    " OR starts_with(lower(object), 'application_'))"
+)
+"""Changes that say what an application is called."""
+IS_BY_OUTSIDER = "by_outsider"
+"""Changes of which Exchange itself says that somebody from outside made them."""
 IS_CHANGE = (
     f"record_type IN ({_RARE_TYPES})"
     " OR (record_type = 1 AND coalesce(user_type, 0) NOT IN (3, 4))"
@@ -291,6 +301,7 @@ CHANGES = Rollup(
             " OR contains(raw, '\"XPIADetected\":true')"
         ),
         "marked": MARKED,
+        "by_outsider": """regexp_matches(raw, '"ExternalAccess"\\s*:\\s*"?[Tt]rue')""",
         "raw": "raw",
     },
     only=f"({IS_CHANGE})",
@@ -298,7 +309,6 @@ CHANGES = Rollup(
         *("$.TargetUserOrGroupType", "$.TargetUserOrGroupName", "$.PolicyAction", "$.P2Sender"),
         *("$.Recipients[0]", "$.CopilotEventData.AppHost"),
     ),
-    at_look={"by_outsider": """regexp_matches(raw, '"ExternalAccess"\\s*:\\s*"?[Tt]rue')"""},
     rows_per_group=2_048,
     grain_s=1,
     order=("record_type", "operation", "user_id"),
@@ -323,11 +333,26 @@ CHANGES = Rollup(
             rows_per_group=2_048,
             sorted_by=2,
         ),
+        Slice(
+            "outsider_changes",
+            ("record_type", *(one for one in MADE_OF if one != "record_type"), "object", "by_outsider"),
+            HOUR_S,
+            only=IS_BY_OUTSIDER,
+        ),
+        Slice(
+            "app_names",
+            ("operation", "tenant_id", "record_type", "object", "record", "raw"),
+            1,
+            only=IS_NAMING,
+            rows_per_group=2_048,
+        ),
     ),
 )
 """Changes one by one, with their own text: a table of them reads no other record."""
 _IS_FOREIGN = "logon IN ('1', '2') OR (mailbox <> '' AND contains(user_id, '@') AND mailbox <> user_id)"
 """Whether somebody was in a mailbox that is not their own."""
+IS_FOREIGN = "is_foreign"
+IS_DELETION = "lower(operation) = 'harddelete'"
 _OF_READING = ("is_read", "user_id", "tenant_id", "workload", "outcome", "app_id", "access")
 MAILBOXES = Rollup(
     "mailboxes",
@@ -350,7 +375,12 @@ MAILBOXES = Rollup(
         "is_foreign": _IS_FOREIGN,
     },
     slices=(
-        Slice("reading_hours", (*_KIND, "app_id", "access", "throttled", "logon", "is_foreign"), HOUR_S),
+        Slice(
+            "reading_hours",
+            (*_KIND, "app_id", "access", "throttled", "logon", "is_foreign"),
+            HOUR_S,
+            is_small=True,
+        ),
         Slice("reading_places", (*_OF_READING, "client_ip"), rows_per_group=49_152, sorted_by=2),
         Slice("reading_folders", (*_OF_READING, "program", "folder"), rows_per_group=49_152, sorted_by=2),
         Slice(
@@ -374,6 +404,18 @@ MAILBOXES = Rollup(
             True,
             ROWS_PER_GROUP,
         ),
+        Slice(
+            "foreign",
+            ("user_id", *_KIND, "client_ip", "app_id", "mailbox", "logon", "program", "is_foreign"),
+            HOUR_S,
+            only=IS_FOREIGN,
+        ),
+        Slice(
+            "deletions",
+            ("user_id", *_KIND, "client_ip", "app_id", "mailbox"),
+            HOUR_S,
+            only=IS_DELETION,
+        ),
     ),
 )
 """What was done in mailboxes: in whose, as whom, with which program, in which folder."""
@@ -396,7 +438,7 @@ FILES = Rollup(
     told=("$.SiteUrl", "$.SourceFileExtension", "$.UserAgent"),
     derived={"program": _BROWSER, "deed": _DEED},
     slices=(
-        Slice("file_hours", (*_KIND, "deed"), HOUR_S),
+        Slice("file_hours", (*_KIND, "deed"), HOUR_S, is_small=True),
         Slice("file_persons", ("user_id", *_USE)),
         Slice("file_sites", ("site", *_USE, "user_id")),
         Slice("file_places", ("client_ip", *_USE, "user_id")),

@@ -26,7 +26,7 @@ from m365watch.values import dataclass
 
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 13
+FORMAT = 14
 """Changes with the columns and what they are made of: rollups of another format do not count."""
 NOTE = "note.json"
 REST_S = 3_600
