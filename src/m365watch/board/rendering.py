@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
+from m365watch.board.cells import rows_of
 from m365watch.board.dimensions import DIMENSION_WORDS, dimension_words, value_words
 from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
 from m365watch.board.pages.registry import PAGES
@@ -32,7 +31,6 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 SPARK_HEIGHT = 24
 SPARK_STEP = 4
-_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
 class Templates:
@@ -52,7 +50,7 @@ class Templates:
         filters: dict[str, Any] = {
             "short": short,
             "brief": brief,
-            "parted": parted,
+            "rows": rows_of,
             "visible": visible,
             "brief_ways": lambda ways: brief_entities([(one.kind, one.text) for one in ways]),
             "keys": keys_of,
@@ -89,11 +87,6 @@ class Templates:
 def _finalise(value: object) -> object:
     """What a template prints of a value: markup as it is, texts with nothing hidden in them."""
     return visible(value) if type(value) is str else value
-
-
-def parted(text: str) -> Markup:
-    """A name that is written in one, with places at which a line of it may end: before its capitals."""
-    return Markup("<wbr>").join(_HUMP.split(visible(text)))
 
 
 def chart_json(chart: Chart) -> str:
