@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from collecting import first_alone, without_looking_for_garbage
 from hypothesis import HealthCheck, settings
 from in_memory import lay_files_in_memory
 from spending import Spending
@@ -29,10 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Spending())
 
 
-def pytest_collection_finish() -> None:
-    """Spare the garbage collector what stays to the end: modules, and some thousand tests."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    with first_alone(session.config.rootpath), without_looking_for_garbage():
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
