@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pytest
-import yaml
-from expand import case_files
+from expand import case_files, read_yaml
 from verdicts import packs
 
 from m365watch.detect.purposes import kept_fields
@@ -59,9 +58,7 @@ def operations_of(value: object) -> Iterator[str]:
             yield from operations_of(one)
 
 
-OPERATIONS = sorted(
-    {one for path in case_files() for one in operations_of(yaml.safe_load(path.read_text(encoding="utf-8")))}
-)
+OPERATIONS = sorted({one for path in case_files() for one in operations_of(read_yaml(path))})
 
 
 @pytest.mark.parametrize("word", sorted(BUILDERS))

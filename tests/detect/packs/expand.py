@@ -73,9 +73,14 @@ def case_files() -> list[Path]:
     return sorted(CASES.glob("*.yml"))
 
 
+def read_yaml(path: Path) -> Any:
+    """What a file says; read by libyaml, which takes an eighth of the time of Python's own reader."""
+    return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+
+
 def load_cases(path: Path) -> CaseFile:
     """The cases of one file; a key or shape that is not known is an error that names it."""
-    text = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text = read_yaml(path)
     _refuse_unknown(path.name, text, {"detection", "settings", "hits", "near_misses"})
     cases = [
         _case(path.stem, told, kind)
@@ -197,5 +202,5 @@ def _spelled(at: datetime) -> str:
 
 @cache
 def _shapes() -> dict[str, dict[str, Any]]:
-    shapes: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "shapes.yml").read_text(encoding="utf-8"))
+    shapes: dict[str, dict[str, Any]] = read_yaml(HERE / "shapes.yml")
     return shapes
