@@ -95,7 +95,7 @@ def _none(view: View, number: int, *, trouble: str, loss: str, before: str) -> E
     if number:
         return Empty("There are no earlier lines.", "Go back to the newest, or choose a longer time.")
     if loss:
-        return Empty("No line of this time is kept.", f"{loss}.")
+        return Empty("No such line of this time is kept.", f"{loss}.")
     if before:
         return Empty("Nobody did this in this time since the lake is another.", before)
     if view.narrowing.values:
