@@ -8,17 +8,14 @@ disappears by it is `formerly` the one that takes its place, and is told as an u
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.closings import place, stand, turns
+from m365watch.detect.alert import Alert, Match
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS
 from m365watch.detect.correlation.periods import SETTLED_S
 from m365watch.detect.drawing import Told
-from m365watch.detect.due import day_of
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
 from m365watch.detect.finding import (
@@ -30,27 +27,23 @@ from m365watch.detect.finding import (
     settled_ms,
     stretch_ms,
 )
-from m365watch.detect.history import StateChange
 from m365watch.detect.judging import (
     NO_EXCEPTIONS,
-    judge_exceptions,
     make_alert,
     noted,
     sources_first,
     watched_since_ms,
 )
-from m365watch.detect.kept import GroupKey, KeptAlert, News, Span
-from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, judged_by, moment_of, read_neighbours
-from m365watch.detect.kept_matches import key_of
+from m365watch.detect.kept import GroupKey, News, Span
+from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, moment_of, part_judged, read_neighbours
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
-from m365watch.detect.linking import links_of
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
 from m365watch.detect.portions import Together
 from m365watch.detect.purposes import group_of, list_sought
+from m365watch.detect.reconciling import Reconciling
 from m365watch.detect.rejoining import Rejoining
-from m365watch.detect.risk import RISK_RULE_ID, risk_matches
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import RECORDS, TROUBLE, DetectionState
 from m365watch.detect.tallies import Tallies, may_alert
@@ -91,7 +84,6 @@ class Engine:
         """
         self.rules = sources_first(rules)
         self.state = state
-        self.exceptions = exceptions
         self.matcher = Matcher(list_sought(self.rules, knowledge), knowledge=knowledge)
         self.figures = figures or Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
@@ -104,12 +96,12 @@ class Engine:
         self.large_from = LARGE_FROM
         self._pending = Pending.of(state)
         self._rejoining = Rejoining(self.rules, state, self._tallies)
+        self._reconciling = Reconciling(self.rules, state, self._tallies, exceptions)
         self._looked_at: dict[str, int] = {}
         self._forgot_in = -1
         self.trouble = ""
         """What makes it slower than it should be, until the next start."""
         self._told_trouble: str | None = None
-        self._has_risk = RISK_RULE_ID in self._by_id
         self._learning = [rule for rule in self.rules if learns(rule)]
 
     @property
@@ -332,13 +324,13 @@ class Engine:
                 work.touch(key, at_ms)
             return
         moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
-        episodes = find_episodes(rule, span.matches, moment)
         if not by_periods:
-            before = judged_by(span, episodes, before)
+            span, before = part_judged(span, before)
+        episodes = find_episodes(rule, span.matches, moment)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
-        self._reconcile(rule, before, found, touched, work)
+        self._reconciling.make_it_so(rule, before, found, touched, work)
         if found:
             self._tallies.mark_alerted(key)
 
@@ -360,111 +352,6 @@ class Engine:
         room = self._room[key.rule_id]
         is_full = self.state.matches.is_full(key, low_ms=low_ms, high_ms=alert.last_at_ms, room=room)
         return tuple(note for note, holds in ((_FULL, is_full), (_CUT, span.is_cut)) if holds)
-
-    def _reconcile(
-        self,
-        rule: Rule,
-        before: Sequence[KeptAlert],
-        found: Sequence[tuple[Episode, Alert, Sequence[Match]]],
-        touched: Touched,
-        work: Work,
-    ) -> None:
-        """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn."""
-        new_ids = {alert.id for _, alert, _ in found}
-        old = {kept.alert.id: kept for kept in before}
-        gone = [kept for kept in before if kept.alert.id not in new_ids]
-        taken: set[AlertId] = set()
-        for episode, alert, records in found:
-            new = self._to_be_kept(rule, episode, alert, work)
-            formers = [kept for kept in gone if kept.alert.id not in taken and kept.overlaps(new)]
-            taken |= {kept.alert.id for kept in formers}
-            self._settle(new, old.get(alert.id), formers, work, standing=new_ids)
-            links = links_of(rule, episode, alert, self.rules, records)
-            is_known = alert.id in old and old[alert.id].alert.notes == new.alert.notes
-            if not is_known or (alert.first_at_ms <= touched.high_ms and touched.low_ms <= alert.last_at_ms):
-                # What joins it tells its records too, also those that do not change when it holds.
-                for link in links:
-                    work.touch(key_of(link), link.at_ms)
-            if new.shown and self._has_risk:
-                links += risk_matches(rule, alert)
-            for key, at_ms in self.state.links.replace(alert.id, links):
-                work.touch(key, at_ms)
-            for link in links:
-                self._tallies.count_in(key_of(link), [link])
-        for kept in gone:
-            if kept.alert.id not in taken and not kept.is_put_back:
-                self._withdraw(kept, work)
-
-    def _to_be_kept(self, rule: Rule, episode: Episode, alert: Alert, work: Work) -> KeptAlert:
-        """The alert as it is kept, if nothing is known of it yet."""
-        inner = KeptMembers(self.state, self._by_id, now_ms=work.now_ms).inner
-        verdict = judge_exceptions(rule, episode, self.exceptions, inner)
-        own_ms = episode.from_ms or episode.matches[0].at_ms
-        return KeptAlert(
-            noted(alert, verdict.notes),
-            shown=rule.alerts and not verdict.is_whole,
-            together_ms=0 if own_ms == alert.first_at_ms else own_ms,
-        )
-
-    def _settle(
-        self,
-        new: KeptAlert,
-        known: KeptAlert | None,
-        formers: Sequence[KeptAlert],
-        work: Work,
-        *,
-        standing: Collection[AlertId],
-    ) -> None:
-        """Keep an alert, with the history of what it was before; `standing` are all that there are now."""
-        alert, shown = new.alert, new.shown
-        formerly = known.alert.formerly if known is not None else ()
-        before = known or self.state.alerts.recall(new)
-        for former in formers:
-            formerly = (*formerly, *former.alert.formerly, former.alert.id)
-            self._unlink(former.alert.id, work)
-            self.state.alerts.drop(former.alert.id, became=alert.id)
-        # A first record that moves from one to the other takes the id along.
-        alert = replace(alert, formerly=tuple(dict.fromkeys(one for one in formerly if one not in standing)))
-        if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
-            if known.is_put_back:
-                self.state.alerts.put(replace(known, is_put_back=False))
-            return
-        if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
-            self.state.lake_due.mark_kept(alert.id)
-        parts = [*([] if before is None else [before]), *formers]
-        self._keep_alert(replace(new, alert=alert), parts, work)
-        was_shown = known.shown if known is not None else any(former.shown for former in formers)
-        if shown:
-            what = News.UPDATED if was_shown else News.NEW
-            self._tell(what, alert, work)
-        elif was_shown:
-            self._tell(News.WITHDRAWN, alert, work)
-
-    def _keep_alert(self, kept: KeptAlert, parts: Sequence[KeptAlert], work: Work) -> None:
-        """Keep an alert that `parts` have become; what was closed opens if anything has come to it."""
-        if parts:
-            closings = self.state.closings.list(kept.alert.id)
-            standing = stand(kept.alert, parts, closings, now_ms=work.now_ms)
-            kept = place(kept, standing)
-            if kept.shown and turns(parts, standing):
-                self.state.history.add(
-                    kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
-                )
-        self.state.alerts.put(kept)
-
-    def _tell(self, what: News, alert: Alert, work: Work) -> None:
-        self.state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
-        work.changes.append(Change(what, alert))
-
-    def _withdraw(self, kept: KeptAlert, work: Work) -> None:
-        self._unlink(kept.alert.id, work)
-        self.state.alerts.drop(kept.alert.id, became=None)
-        if kept.shown:
-            self._tell(News.WITHDRAWN, kept.alert, work)
-
-    def _unlink(self, alert_id: AlertId, work: Work) -> None:
-        for key, at_ms in self.state.links.replace(alert_id, []):
-            work.touch(key, at_ms)
 
     # Time ---------------------------------------------------------------------------------------
 

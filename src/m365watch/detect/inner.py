@@ -44,12 +44,14 @@ class Inner:
         """
         if rule.correlation is None or rule.correlation.joined is Joined.RISK:
             return episode
-        own = [match for match in episode.matches if not self.stands_for_alert(match)]
+        sources = {match.source_id for match in episode.matches} - {rule.id}
+        joined = {one for one in sources if one in self.rules and links(self.rules[one])}
+        own = [match for match in episode.matches if match.source_id not in joined]
         if len(own) == len(episode.matches):
             return episode
         alerts: dict[tuple[str, AlertId], Match] = {}
         for match in episode.matches:
-            if self.stands_for_alert(match):
+            if match.source_id in joined:
                 alerts[match.source_id, alert_of(match.identity)] = match
         found = {(*match.order, match.source_id): match for match in own}
         beginners = beginners_of(rule.correlation)

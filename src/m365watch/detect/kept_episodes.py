@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
@@ -35,16 +34,25 @@ def moment_of(state: DetectionState, rule: Rule, key: GroupKey, span: Span, *, n
     return Moment(now_ms, state.since_ms(key.tenant) or 0, from_ms)
 
 
-def judged_by(span: Span, episodes: Sequence[Episode], alerts: list[KeptAlert]) -> list[KeptAlert]:
-    """Of these alerts, those that the matches of the span can judge.
+def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAlert]]:
+    """Of a span that is cut, the part beside alerts that go on beyond it; and the alerts that lie inside.
 
-    What began before the part that was read, where that is not all, stays as it was unless it goes on there.
+    What goes on beyond stays as it was told, and what comes after it, or before, is told as another alert:
+    the part begins elsewhere each time, and an alert that began with it would be a new one each time.
     """
     if not span.is_cut:
-        return alerts
-    from_ms = span.matches[0].at_ms
-    on_ms = min((one.matches[0].at_ms for one in episodes if one.matches), default=inf)
-    return [kept for kept in alerts if kept.low_ms >= from_ms or kept.alert.last_at_ms >= on_ms]
+        return span, alerts
+    from_ms, to_ms = span.matches[0].at_ms, span.matches[-1].at_ms
+    inside = [one for one in alerts if from_ms <= one.low_ms and one.alert.last_at_ms <= to_ms]
+    low_ms = max((one.alert.last_at_ms + 1 for one in alerts if one.low_ms < from_ms), default=from_ms)
+    low_ms = min([low_ms, *(one.low_ms for one in inside)])
+    high_ms = min((one.low_ms - 1 for one in alerts if one.alert.last_at_ms > to_ms), default=to_ms)
+    high_ms = max([high_ms, *(one.alert.last_at_ms for one in inside)])
+    return Span(_between(span, low_ms, high_ms), is_cut=True), inside
+
+
+def _between(span: Span, low_ms: int, high_ms: int) -> list[Match]:
+    return [one for one in span.matches if low_ms <= one.at_ms <= high_ms]
 
 
 def episode_of(state: DetectionState, rule: Rule, kept: KeptAlert, *, now_ms: int) -> Episode | None:
@@ -53,7 +61,9 @@ def episode_of(state: DetectionState, rule: Rule, kept: KeptAlert, *, now_ms: in
     key = GroupKey(rule.id, alert.tenant, alert.group)
     span = read_neighbours(state, rule, key, low_ms=kept.low_ms, high_ms=alert.last_at_ms)
     moment = moment_of(state, rule, key, span, now_ms=now_ms)
-    for episode in find_episodes(rule, span.matches, moment) if span.matches else ():
+    # Of a part it was told without what another alert has before it.
+    matches = _between(span, kept.low_ms, alert.last_at_ms) if span.is_cut else span.matches
+    for episode in find_episodes(rule, matches, moment) if matches else ():
         if id_of(rule, episode) == alert.id:
             return episode
     return None

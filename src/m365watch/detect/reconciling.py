@@ -1,0 +1,155 @@
+"""What is kept of a group's alerts becomes what was found of it: told as new, updated or withdrawn.
+
+An alert that is no longer there is `formerly` the one that has its time now, which stands as it stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.closings import place, stand, turns
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.due import day_of
+from m365watch.detect.exceptions import Exceptions
+from m365watch.detect.history import StateChange
+from m365watch.detect.judging import judge_exceptions, noted
+from m365watch.detect.kept import KeptAlert, News
+from m365watch.detect.kept_episodes import KeptMembers
+from m365watch.detect.kept_matches import key_of
+from m365watch.detect.linking import links_of
+from m365watch.detect.risk import RISK_RULE_ID, risk_matches
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.detect.tallies import Tallies
+from m365watch.detect.work import Change, Touched, Work
+
+
+class Reconciling:
+    """Of one engine; everything is part of its transaction."""
+
+    def __init__(
+        self, rules: Sequence[Rule], state: DetectionState, tallies: Tallies, exceptions: Exceptions
+    ) -> None:
+        """`rules` are all that are in force."""
+        self._rules = rules
+        self._by_id = {rule.id: rule for rule in rules}
+        self._state = state
+        self._tallies = tallies
+        self._exceptions = exceptions
+        self._has_risk = RISK_RULE_ID in self._by_id
+
+    def make_it_so(
+        self,
+        rule: Rule,
+        before: Sequence[KeptAlert],
+        found: Sequence[tuple[Episode, Alert, Sequence[Match]]],
+        touched: Touched,
+        work: Work,
+    ) -> None:
+        """Make what is kept what was found; what disappears becomes what overlaps it, or is withdrawn.
+
+        `before` is what was kept there, `found` each episode with its alert and all of its records.
+        """
+        new_ids = {alert.id for _, alert, _ in found}
+        old = {kept.alert.id: kept for kept in before}
+        gone = [kept for kept in before if kept.alert.id not in new_ids]
+        taken: set[AlertId] = set()
+        for episode, alert, records in found:
+            new = self._to_be_kept(rule, episode, alert, work)
+            formers = [kept for kept in gone if kept.alert.id not in taken and kept.overlaps(new)]
+            taken |= {kept.alert.id for kept in formers}
+            known = old.get(alert.id) or self._state.alerts.find_itself(alert.id)
+            self._settle(new, known, formers, work, standing=new_ids)
+            links = links_of(rule, episode, alert, self._rules, records)
+            is_known = alert.id in old and old[alert.id].alert.notes == new.alert.notes
+            if not is_known or (alert.first_at_ms <= touched.high_ms and touched.low_ms <= alert.last_at_ms):
+                # What joins it tells its records too, also those that do not change when it holds.
+                for link in links:
+                    work.touch(key_of(link), link.at_ms)
+            if new.shown and self._has_risk:
+                links += risk_matches(rule, alert)
+            for key, at_ms in self._state.links.replace(alert.id, links):
+                work.touch(key, at_ms)
+            for link in links:
+                self._tallies.count_in(key_of(link), [link])
+        for kept in gone:
+            if kept.alert.id not in taken and not kept.is_put_back:
+                self._withdraw(kept, work, standing=new_ids)
+
+    def _to_be_kept(self, rule: Rule, episode: Episode, alert: Alert, work: Work) -> KeptAlert:
+        """The alert as it is kept, if nothing is known of it yet."""
+        inner = KeptMembers(self._state, self._by_id, now_ms=work.now_ms).inner
+        verdict = judge_exceptions(rule, episode, self._exceptions, inner)
+        own_ms = episode.from_ms or episode.matches[0].at_ms
+        return KeptAlert(
+            noted(alert, verdict.notes),
+            shown=rule.alerts and not verdict.is_whole,
+            together_ms=0 if own_ms == alert.first_at_ms else own_ms,
+        )
+
+    def _settle(
+        self,
+        new: KeptAlert,
+        known: KeptAlert | None,
+        formers: Sequence[KeptAlert],
+        work: Work,
+        *,
+        standing: Collection[AlertId],
+    ) -> None:
+        """Keep an alert, with the history of what it was before; `standing` are all that there are now."""
+        alert, shown = new.alert, new.shown
+        formerly = known.alert.formerly if known is not None else ()
+        before = known or self._state.alerts.recall(new)
+        for former in formers:
+            formerly = (*formerly, *former.alert.formerly, former.alert.id)
+            self._unlink(former.alert.id, work)
+            self._state.alerts.drop(former.alert.id, became=alert.id)
+        alert = _without_formers(replace(alert, formerly=tuple(dict.fromkeys(formerly))), standing)
+        if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
+            if known.is_put_back:
+                self._state.alerts.put(replace(known, is_put_back=False))
+            return
+        if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
+            self._state.lake_due.mark_kept(alert.id)
+        parts = [*([] if before is None else [before]), *formers]
+        self._keep_alert(replace(new, alert=alert), parts, work)
+        was_shown = known.shown if known is not None else any(former.shown for former in formers)
+        if shown:
+            what = News.UPDATED if was_shown else News.NEW
+            self._tell(what, alert, work)
+        elif was_shown:
+            self._tell(News.WITHDRAWN, alert, work)
+
+    def _keep_alert(self, kept: KeptAlert, parts: Sequence[KeptAlert], work: Work) -> None:
+        """Keep an alert that `parts` have become; what was closed opens if anything has come to it."""
+        if parts:
+            closings = self._state.closings.list(kept.alert.id)
+            standing = stand(kept.alert, parts, closings, now_ms=work.now_ms)
+            kept = place(kept, standing)
+            if kept.shown and turns(parts, standing):
+                self._state.history.add(
+                    kept.alert.id, StateChange(work.now_ms, standing.state, standing.reason, standing.by)
+                )
+        self._state.alerts.put(kept)
+
+    def _tell(self, what: News, alert: Alert, work: Work) -> None:
+        self._state.lake_due.mark(alert.id, first_at_ms=alert.first_at_ms)
+        work.changes.append(Change(what, alert))
+
+    def _withdraw(self, kept: KeptAlert, work: Work, *, standing: Collection[AlertId]) -> None:
+        alert = _without_formers(kept.alert, standing)
+        self._unlink(alert.id, work)
+        self._state.alerts.drop(alert.id, became=None)
+        if kept.shown:
+            self._tell(News.WITHDRAWN, alert, work)
+
+    def _unlink(self, alert_id: AlertId, work: Work) -> None:
+        for key, at_ms in self._state.links.replace(alert_id, []):
+            work.touch(key, at_ms)
+
+
+def _without_formers(alert: Alert, standing: Collection[AlertId]) -> Alert:
+    """The alert without ids that others have: a first record that goes from one to another takes it along."""
+    return replace(alert, formerly=tuple(one for one in alert.formerly if one not in standing))

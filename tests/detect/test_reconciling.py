@@ -1,0 +1,88 @@
+"""What is kept of a group's alerts becomes what was found of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from m365watch.detect.alert import Alert, AlertId, Match
+from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.extension import Severity
+from m365watch.detect.judging import NO_EXCEPTIONS, make_alert
+from m365watch.detect.kept import AlertState, KeptAlert, News
+from m365watch.detect.reconciling import Reconciling
+from m365watch.detect.rule import Rule
+from m365watch.detect.state import DetectionState
+from m365watch.detect.tallies import Tallies
+from m365watch.detect.work import Touched, Work
+from m365watch.instants import ms_of
+from rules import TENANT, load_good
+from test_joined_correlations import NOW, ONE
+
+ANOTHER = AlertId("0" * 32)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[DetectionState]:
+    """A file that knows nothing yet."""
+    opened = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def rule(tmp_path: Path) -> Rule:
+    """A rule of one record."""
+    return load_good(tmp_path, ONE).rules[0]
+
+
+def episode_at(rule: Rule, second: int, *, start: str = "") -> Episode:
+    """One match, of an alert whose id may be made of another time."""
+    identity = f"{second:032x}"
+    at_ms = ms_of(NOW) + second * 1000
+    match = Match(rule.id, rule.id, TENANT, ("ann",), at_ms, identity, f"record-{second}", Severity.HIGH)
+    return Episode([match], at_ms, start=start)
+
+
+def reconciled(
+    state: DetectionState, rule: Rule, before: Sequence[KeptAlert], episode: Episode
+) -> list[tuple[News, Alert]]:
+    """What is told where this alone was found, and that was kept there."""
+    work = Work(ms_of(NOW), {rule.id: 0})
+    reconciling = Reconciling([rule], state, Tallies(state), NO_EXCEPTIONS)
+    found = [(episode, make_alert(rule, episode), episode.matches)]
+    with state.transaction():
+        reconciling.make_it_so(rule, before, found, Touched(0, ms_of(NOW)), work)
+    return [(change.what, change.alert) for change in work.changes]
+
+
+def test_an_alert_that_has_moved_is_the_one_that_is_kept(state: DetectionState, rule: Rule) -> None:
+    """Its own matches lie elsewhere now, so that it was not kept there: it is not new by that."""
+    known = KeptAlert(make_alert(rule, episode_at(rule, 9_000, start="first")), shown=True)
+    with state.transaction():
+        state.alerts.put(replace(known, state=AlertState.ACKNOWLEDGED, changed_by="ann", changed_at_ms=1))
+
+    told = reconciled(state, rule, [], episode_at(rule, 100, start="first"))
+    [kept] = state.alerts.list()
+
+    assert [(what, alert.id) for what, alert in told] == [(News.UPDATED, known.alert.id)]
+    assert (kept.state, kept.changed_by) == (AlertState.ACKNOWLEDGED, "ann")
+
+
+def test_what_is_withdrawn_is_formerly_no_alert_that_stands(state: DetectionState, rule: Rule) -> None:
+    """Whoever follows alerts by their former ids would take the one that is there for gone."""
+    again = episode_at(rule, 100)
+    alert = make_alert(rule, episode_at(rule, 9_000))
+    gone = KeptAlert(replace(alert, formerly=(make_alert(rule, again).id, ANOTHER)), shown=True)
+    with state.transaction():
+        state.alerts.put(gone)
+
+    told = reconciled(state, rule, [gone], again)
+
+    assert [(what, alert.formerly) for what, alert in told] == [
+        (News.NEW, ()),
+        (News.WITHDRAWN, (ANOTHER,)),
+    ]
