@@ -248,6 +248,36 @@ def test_who_looks_into_an_alert_keeps_it_though_a_part_was_closed_meanwhile(tmp
     assert found == [(AlertState.ACKNOWLEDGED, "ann")]
 
 
+@pytest.mark.parametrize("made", [AlertState.ACKNOWLEDGED, AlertState.CLOSED])
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_somebody_made_of_one_of_two_is_not_made_of_the_other(
+    tmp_path: Path, made: AlertState, which: int
+) -> None:
+    """A wider timespan makes one alert of two, for a while; the one that nobody looked at stays open."""
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    wide = load_good(tmp_path, ONE, TWO, many(timespan="1h"), outer("many", "two", generate=True))
+    early, late = range(20 * HOUR, 20 * HOUR + 600, 60), range(20 * HOUR + 2000, 20 * HOUR + 2600, 60)
+    session(tmp_path, usual, ones(*early, *late))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    before = sorted(state.alerts.list(), key=lambda kept: kept.low_ms)
+    with state.transaction():
+        alert_id = before[which].alert.id
+        state.alerts.set_state(alert_id, made, reason="mine", by="ann", at_ms=ms_of(NOW))
+
+    numbers = []
+    for rules in (wide, usual, wide, usual):
+        session(tmp_path, rules, [])
+        kept = sorted(state.alerts.list(), key=lambda kept: kept.low_ms)
+        numbers.append(len(kept))
+    history = state.history.list(kept[1 - which].alert.id)
+    state.close()
+
+    assert numbers == [1, 2, 1, 2]
+    assert [one.state for one in kept] == [made if place == which else AlertState.OPEN for place in range(2)]
+    assert [bool(one.changed_by) for one in kept] == [place == which for place in range(2)]
+    assert history == []
+
+
 def test_what_is_not_read_of_a_large_group_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from m365watch.detect.alert import Alert
-from m365watch.detect.history import forget_left
 from m365watch.detect.kept import AlertState, KeptAlert
+from m365watch.detect.passing_on import COLUMNS, forget_left, pass_on, take_back
 from m365watch.detect.severity import Severity
 from m365watch.values import dataclass
 
@@ -61,7 +61,7 @@ class Closings:
         if kept.state is AlertState.CLOSED:
             one = closing_of(kept)
             self._database.execute(
-                "INSERT INTO closing VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO closing (alert, {COLUMNS['closing']}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (
                     kept.alert.id,
                     one.at_ms,
@@ -86,9 +86,13 @@ class Closings:
             for at_ms, reason, by, first_ms, last_ms, count, severity in rows
         ]
 
-    def move(self, alert_id: str, *, became: str) -> None:
-        """The alert goes; what was closed of it belongs to the one that it became."""
-        self._database.execute("UPDATE closing SET alert = ? WHERE alert = ?", (became, alert_id))
+    def pass_on(self, alert_id: str, *, became: str) -> None:
+        """The alert goes; what was closed of it was closed of the one that it became."""
+        pass_on(self._database, "closing", alert_id, became=became)
+
+    def take_back(self, alert_id: str) -> set[str]:
+        """The alert is there again: what was closed of it was closed of no other; of which ones it was."""
+        return set(take_back(self._database, "closing", alert_id))
 
     def forget(self, *, before_ms: int) -> None:
         """Let go of what was closed of alerts that ended before, or went before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from m365watch.detect.kept import AlertState
+from m365watch.detect.passing_on import forget_left, pass_on, take_back
 from m365watch.values import dataclass
 
 CHANGES_MAX = 200
@@ -47,23 +48,22 @@ class StateHistory:
         )
         return [StateChange(at_ms, AlertState(state), reason, by) for at_ms, state, reason, by in rows]
 
-    def move(self, alert_id: str, *, became: str) -> None:
-        """The alert goes; what was made of it belongs to the one that it became."""
-        self._database.execute("UPDATE history SET alert = ? WHERE alert = ?", (became, alert_id))
+    def pass_on(self, alert_id: str, *, became: str) -> None:
+        """The alert goes; what was made of it is said of the one that it became."""
+        pass_on(self._database, "history", alert_id, became=became)
+
+    def take_back(self, alert_id: str, *, by: str) -> set[str]:
+        """The alert is there again: what was made of it is said of no other; of which ones it was.
+
+        Nor what has come of it there since, which `by` has added.
+        """
+        others = take_back(self._database, "history", alert_id)
+        self._database.executemany(
+            "DELETE FROM history WHERE alert = ? AND number > ? AND changed_by = ?",
+            [(other, number, by) for other, number in others.items()],
+        )
+        return set(others)
 
     def forget(self, *, before_ms: int) -> None:
         """Let go of what was made of alerts that ended before, or went before."""
         forget_left(self._database, "history", before_ms=before_ms)
-
-
-def forget_left(database: sqlite3.Connection, table: str, *, before_ms: int) -> None:
-    """Let go of what the table has of alerts that ended before, and of withdrawn ones, if it is as old.
-
-    One that was withdrawn may come back: a rule is changed there and back, records come late.
-    """
-    database.execute(
-        f"DELETE FROM {table} WHERE alert IN (SELECT id FROM alert WHERE last < ?)"  # noqa: S608 - our own names
-        " OR (alert NOT IN (SELECT id FROM alert)"
-        f" AND alert NOT IN (SELECT alert FROM {table} WHERE at >= ?))",
-        (before_ms, before_ms),
-    )

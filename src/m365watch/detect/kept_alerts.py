@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 
 from m365watch.detect.alert import AlertId
-from m365watch.detect.closings import Closings
+from m365watch.detect.closings import BY, Closings, Standing, place
 from m365watch.detect.due import LakeDue
 from m365watch.detect.history import StateChange, StateHistory
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert, Row, kept_of
@@ -68,15 +68,15 @@ class KeptAlerts:
     def drop(self, alert_id: AlertId, *, became: AlertId | None) -> None:
         """Let go of an alert; who asks for it is shown the one that it `became`.
 
-        What somebody made of one that became nothing stays, for when it comes back.
+        What somebody made of it stays, for when it comes back.
         """
         self._lake_due.mark_kept(alert_id)
-        if became is None:
-            self._note_standing(alert_id)
+        self._note_standing(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
         if became is not None:
-            self._history.move(alert_id, became=became)
-            self._closings.move(alert_id, became=became)
+            self._note_standing(became)
+            self._history.pass_on(alert_id, became=became)
+            self._closings.pass_on(alert_id, became=became)
             self._database.execute("UPDATE former SET now = ? WHERE now = ?", (became, alert_id))
             self.add_former(alert_id, became)
             self._database.execute("DELETE FROM former WHERE id = ?", (became,))
@@ -88,6 +88,21 @@ class KeptAlerts:
             standing = StateChange(kept.changed_at_ms, kept.state, kept.reason, kept.changed_by)
             if self._history.list(alert_id)[-1:] != [standing]:
                 self._history.add(alert_id, standing)
+
+    def take_back(self, alert_id: AlertId) -> set[str]:
+        """An alert that is there again: what others got of it is theirs no more, and they stand without it.
+
+        Which others they are.
+        """
+        if self._database.execute("SELECT 1 FROM former WHERE id = ?", (alert_id,)).fetchone() is None:
+            return set()
+        others = self._history.take_back(alert_id, by=BY) | self._closings.take_back(alert_id)
+        for other in others:
+            kept = self.find_itself(other)
+            if kept is not None:
+                self.put(self.recall(kept) or place(kept, Standing()))
+                self._lake_due.mark_kept(kept.alert.id)
+        return others
 
     def recall(self, kept: KeptAlert) -> KeptAlert | None:
         """An alert that is there again, as somebody had left it when it went; None where nobody had."""

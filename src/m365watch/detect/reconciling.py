@@ -53,6 +53,7 @@ class Reconciling:
         `before` is what was kept there, `found` each episode with its alert and all of its records.
         """
         new_ids = {alert.id for _, alert, _ in found}
+        before = self._parted(before, new_ids)
         old = {kept.alert.id: kept for kept in before}
         gone = [kept for kept in before if kept.alert.id not in new_ids]
         taken: set[AlertId] = set()
@@ -77,6 +78,12 @@ class Reconciling:
         for kept in gone:
             if kept.alert.id not in taken and not kept.is_put_back:
                 self._withdraw(kept, work, standing=new_ids)
+
+    def _parted(self, before: Sequence[KeptAlert], found: Collection[AlertId]) -> Sequence[KeptAlert]:
+        """What was kept, without what was made of an alert that had become a part of it and is back."""
+        ids = [kept.alert.id for kept in before]
+        others = {other for one in found if one not in ids for other in self._state.alerts.take_back(one)}
+        return [kept for one in ids if (kept := self._state.alerts.find_itself(one))] if others else before
 
     def _to_be_kept(self, rule: Rule, episode: Episode, alert: Alert, work: Work) -> KeptAlert:
         """The alert as it is kept, if nothing is known of it yet."""

@@ -79,9 +79,15 @@ INSERT INTO link SELECT alert, rule, tenant, grp, at FROM link_once;
 DROP TABLE link_once;
 {_LOW}
 """  # noqa: S608 - our own text
+# Of which alert it was said that has become this one; empty for this one.
+_ORIGIN = """
+ALTER TABLE history ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE closing ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+"""
 # Whether it came out of a lake, and records that gave it were not seen since.
-_PUT_BACK = """
+_PUT_BACK = f"""
 ALTER TABLE alert ADD COLUMN put_back INTEGER NOT NULL DEFAULT 0;
+{_ORIGIN}
 """
 _CREATE = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -106,6 +112,7 @@ CREATE TABLE former (id TEXT PRIMARY KEY, now TEXT NOT NULL) WITHOUT ROWID;
 {_LAKE_DUE}
 {_HISTORY}
 {_CLOSING}
+{_ORIGIN}
 """
 _MIGRATIONS: dict[int, str] = {
     1: _LAKE_DUE,
