@@ -198,6 +198,15 @@ def test_a_wrong_option_is_refused(options: list[str]) -> None:
     assert RUNNER.invoke(command(), options).exit_code == 2
 
 
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_cannot_be_is_a_wrong_option_and_no_bug(port: str) -> None:
+    """It came as far as the socket, whose OverflowError asked to be reported."""
+    refused = RUNNER.invoke(command(), ["--port", port, "--records-per-day", "1"])
+
+    assert refused.exit_code == 2
+    assert "--port" in refused.output
+
+
 def command() -> typer.Typer:
     app = typer.Typer()
     app.command()(simulate)

@@ -22,6 +22,10 @@ _RESPONDS = "User.RevokeSessions.All"
 _TOKEN_LIFE_S = 7 * 86_400
 _LINES_NAMED_MAX = 5
 
+PortOption = Annotated[
+    int,
+    typer.Option(metavar="PORT", min=0, max=65_535, help="Where to listen on loopback; 0 picks a free port."),
+]
 DaysOption = Annotated[
     int,
     typer.Option(
@@ -55,9 +59,7 @@ WriteConfigOption = Annotated[
 
 def simulate(
     *,
-    port: Annotated[
-        int, typer.Option(metavar="PORT", help="Where to listen on loopback; 0 picks a free port.")
-    ] = 8401,
+    port: PortOption = 8401,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed gives the same tenant, records and faults.")
     ] = 1,
