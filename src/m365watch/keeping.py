@@ -69,7 +69,13 @@ def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
         return next(iter(lakes.values()))
     if name in lakes:
         return lakes[name]
-    mistake = "no output is a lake" if not lakes else "which of the lakes is meant is not clear"
+    if not lakes:
+        mistake = "no output is a lake"
+    elif name is None:
+        mistake = "which of the lakes is meant is not clear"
+    else:
+        is_there = any(one.name == name for one in settings.outputs)
+        mistake = f"--output {name}: " + ("is no lake" if is_there else "no output is called so")
     fix = f"name one with --output: {', '.join(lakes)}" if lakes else "add an output of type lake"
     raise SettingsRefused([mistake], where=str(settings.path), fix=fix)
 

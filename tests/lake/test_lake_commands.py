@@ -265,6 +265,18 @@ def test_merged_files_are_removed_when_it_is_safe(place: Path) -> None:
     assert call(place, "check").exit_code == 0
 
 
+@pytest.mark.parametrize(("name", "why"), [("nope", "no output is called so"), ("devo", "is no lake")])
+def test_a_lake_that_is_named_wrongly_is_told_by_that_name(tmp_path: Path, name: str, why: str) -> None:
+    """It was told that several lakes are there, where there is one."""
+    write_configuration(tmp_path)
+    refused = call(tmp_path, "check", "-o", name).exception
+
+    assert isinstance(refused, SettingsRefused)
+    assert exit_code_of(refused) == 2
+    assert refused.what == f"--output {name}: {why}"
+    assert refused.fix == "name one with --output: lake"
+
+
 def test_a_lake_that_is_not_there_or_is_held_is_an_error(place: Path) -> None:
     """Two lines at the entry point; exit codes 1 and 4."""
     with (place / "lake" / "upkeep.lock").open("wb") as lock:
