@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 PRIVATE = 0o600
 """For the owner alone."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The numbers of failures that room on the disk cures, and no permission."""
 
 
 def sync_file(path: Path) -> None:

@@ -61,7 +61,9 @@ def test_what_lies_behind_a_closed_door_is_not_there_and_it_is_said_why(closed: 
         assert why_closed(closed / "c.yaml") == CLOSED
         assert why_closed(closed.parent / "nothing") == ""
         assert nearest_folder(closed / "rules" / "new") == closed
-        assert why_unwritable(closed / "rules") == CLOSED
+        unwritable = why_unwritable(closed / "rules")
+        assert unwritable is not None
+        assert unwritable.why == CLOSED
 
     assert is_file(closed / "c.yaml")
     assert is_folder(closed / "rules")

@@ -211,6 +211,16 @@ def test_the_outputs_are_looked_at_up_to_the_broken_one() -> None:
     assert "3 blobs in its queue, 2 left out" in findings[-1].seen
 
 
+def test_an_output_whose_disk_is_full_is_not_cured_by_the_network() -> None:
+    """An error that may pass has no cure of its own; the network to the service, a feed's, is none."""
+    trouble = OutputProgress("lake", 5, 3, "batch 8 could not be written: No space left on device", NOW)
+    [finding] = collected.judge_delivered(["lake"], {"lake": 7}, [trouble], {})
+
+    assert finding.fix == collected.OUTPUT_LATER
+    assert "make room" in finding.fix
+    assert "the service" not in finding.fix
+
+
 def test_an_output_that_took_nothing_is_found() -> None:
     """Without an error, too."""
     [finding] = collected.judge_delivered(["lake"], {}, [], {})

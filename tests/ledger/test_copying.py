@@ -154,6 +154,25 @@ def harm(path: Path) -> None:
         file.write(b"\x55" * 8192 * 4)
 
 
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
+def test_a_disk_that_a_copy_fills_is_that_of_the_copy(path: Path, tmp_path: Path, code: int) -> None:
+    """It was told as a ledger that cannot be read, whose permissions are to be checked."""
+
+    def fill(_done: int, _total: int) -> None:
+        failure = sqlite3.OperationalError("database or disk is full")
+        failure.sqlite_errorcode = code
+        raise failure
+
+    target = tmp_path / "copy"
+    with pytest.raises(LedgerUnusable) as refused:
+        back_up(path, target, on_pages=fill)
+
+    assert refused.value.what == "the copy cannot be written (database or disk is full)"
+    assert refused.value.fix == "make room, or name a place that this user can write"
+    assert refused.value.where == str(target)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "state"]
+
+
 def test_what_is_put_back_is_the_copy_and_the_other_is_kept(path: Path, tmp_path: Path) -> None:
     """Nothing is ever removed; the next run is told to ask the outputs."""
     copied(path, tmp_path / "copy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from m365watch.preflight.machine import (
     check_state,
     free_bytes,
     queue_bytes_needed,
+    why_unwritable,
 )
 from m365watch.preflight.report import Check, all_skipped
 from m365watch.testing.certificates import Authority
@@ -98,6 +100,24 @@ def test_a_file_in_place_of_the_state_directory_is_found(tmp_path: Path) -> None
     assert (step.verdict, step.check) == (BROKEN, Check.STATE)
     assert "is no directory" in step.seen
     assert "another state directory" in str(step.fix)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_cured_by_room_and_by_no_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Of the state and of an output: neither is to be told to let this user write, who may."""
+
+    def fill(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fill)
+    state = check_state(settings_in(tmp_path))
+    unwritable = why_unwritable(tmp_path / "lake")
+
+    room = f"make room on the disk of {tmp_path}"
+    assert (state.verdict, state.fix) == (BROKEN, f"{room}, or set another state directory")
+    assert unwritable == (os.strerror(number).lower(), room)
 
 
 def test_a_ledger_in_use_is_told_and_not_disturbed(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STALE_S = 7_200.0
 """A feed whose last listing is older has no collector; longer where its request period is."""
 TABLES_NAMED_MAX = 3
+OUTPUT_LATER = (
+    "nothing if it passes; if it stays, make room, mend what it names, or see to the way to its receiver"
+)
 _RUN = "start `m365watch run`, and read what it says of this tenant"
 _GONE = (BlobState.QUARANTINED, BlobState.LOST)
 
@@ -145,7 +148,7 @@ def _judge_output(name: str, last_batch: int, trouble: OutputProgress | None, fa
     if fault is not None:
         return broken(Step.DELIVERED, f"{seen}; {fault.what}", fix=fault.fix)
     if trouble is not None and trouble.last_error:
-        return broken(Step.DELIVERED, f"{seen}; {trouble.last_error}", fix=trouble.fix or LATER)
+        return broken(Step.DELIVERED, f"{seen}; {trouble.last_error}", fix=trouble.fix or OUTPUT_LATER)
     if not last_batch:
         return broken(Step.DELIVERED, seen, fix="look again in a minute; if it stays so, see what `run` says")
     if trouble is not None and trouble.blobs_missing:

@@ -25,6 +25,8 @@ OnPages = Callable[[int, int], None]
 PAGES_AT_ONCE = 2_000
 """16 MB, after which progress is told."""
 _PROBLEMS_MAX = 20
+_OF_WRITING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
+"""Failures of a copy that are those of its target: its source is only read."""
 _MAGIC = b"SQLite format 3\0"
 _CONTRADICTIONS = (
     (
@@ -171,7 +173,12 @@ def back_up(
         with ledger_for_reading(path, older=True) as source:
             # From here on the copy is of this moment, whatever the collector writes meanwhile.
             source.execute("SELECT 1 FROM meta").fetchall()
-            _copy(source, draft, on_pages, pages_at_once=pages_at_once)
+            try:
+                _copy(source, draft, on_pages, pages_at_once=pages_at_once)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", None) in _OF_WRITING:
+                    raise _unwritable(target, str(error)) from error
+                raise
         found = _verify(draft, target)
         _give_name(draft, target)
         return found

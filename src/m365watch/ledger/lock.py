@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -13,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+from m365watch.durable import FULL
 from m365watch.errors import LedgerHeld, LedgerUnusable
 
 LOCK_FILE = "ledger.lock"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NAMED = re.compile(r"pid ([1-9][0-9]{0,9}) on ")
 _OPEN_FILES_MAX = 1024
 """Of a process that are looked through for its lock, which it opens among the first."""
@@ -28,7 +27,7 @@ _LOOKS_MAX = 1000
 
 def cure_beside_collector(error: OSError) -> str:
     """What helps a command that cannot write a file into a collector's state directory."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return "make room on the disk of the state directory"
     return "call it as the user that the collector runs as"
 

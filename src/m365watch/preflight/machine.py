@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
+from typing import NamedTuple
 
 from m365watch.config.files import is_folder, is_there, why_closed
 from m365watch.config.settings import (
@@ -22,6 +23,7 @@ from m365watch.config.settings import (
     Settings,
     SyslogSettings,
 )
+from m365watch.durable import FULL
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.reading import ledger_for_reading
@@ -102,8 +104,8 @@ def check_state(settings: Settings) -> Checked:
         return odd(Check.STATE, "is kept in a temporary folder: the next run reads all of it again")
     failure = why_unwritable(folder)
     if failure is not None:
-        fix = f"let this user write to {nearest_folder(folder)}, or set another state directory"
-        return bad(Check.STATE, f"{folder} cannot be written: {failure}", fix=fix)
+        fix = f"{failure.fix}, or set another state directory"
+        return bad(Check.STATE, f"{folder} cannot be written: {failure.why}", fix=fix)
     if not is_there(folder / LEDGER_FILE):
         return good(Check.STATE, f"{folder} can be written; there is no ledger yet")
     try:
@@ -119,20 +121,29 @@ def check_state(settings: Settings) -> Checked:
     return good(Check.STATE, f"{folder} can be written; its ledger is {working}")
 
 
-def why_unwritable(folder: Path) -> str | None:
+class Unwritable(NamedTuple):
+    """What keeps a file from being made in a folder."""
+
+    why: str
+    fix: str
+
+
+def why_unwritable(folder: Path) -> Unwritable | None:
     """Why no file can be made in `folder`, or where it will be made; None if one can. Nothing is left."""
     place = nearest_folder(folder)
+    fix = f"let this user write to {place}"
     if closed := why_closed(folder):
-        return closed
+        return Unwritable(closed, fix)
     if not is_folder(place):
-        return f"{place} is no directory"
+        return Unwritable(f"{place} is no directory", fix)
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"m365watch")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return (error.strerror or "unknown").lower()
+        fix = f"make room on the disk of {place}" if error.errno in FULL else fix
+        return Unwritable((error.strerror or "unknown").lower(), fix)
     return None
 
 

@@ -37,7 +37,7 @@ from m365watch.entra.session import Session
 from m365watch.errors import CollectorError, LedgerUnusable, NeedsOperator, OutputUnavailable, OutputUnusable
 from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
-from m365watch.preflight.machine import nearest_folder, why_unwritable
+from m365watch.preflight.machine import why_unwritable
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 from m365watch.values import dataclass
 
@@ -172,8 +172,8 @@ def _require_writable(directory: Path) -> None:
     """Raises: OutputUnusable: no file can be made there."""
     failure = why_unwritable(directory)
     if failure is not None:
-        fix = f"let this user write to {nearest_folder(directory)}, or set another `directory`"
-        raise OutputUnusable(f"{directory} cannot be written: {failure}", fix=fix)
+        fix = f"{failure.fix}, or set another `directory`"
+        raise OutputUnusable(f"{directory} cannot be written: {failure.why}", fix=fix)
 
 
 async def _try_wire(
