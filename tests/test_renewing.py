@@ -162,9 +162,9 @@ def test_tokens_and_the_account_outlast_a_change_of_outputs(tmp_path: Path) -> N
 def test_outputs_that_cannot_be_opened_leave_those_that_were(tmp_path: Path) -> None:
     """Whatever it fails with; what was open and is away just then is waited for."""
 
-    async def use(site: Site) -> list[list[str]]:
+    async def use(site: Site) -> tuple[list[list[str]], set[float]]:
         await site.until_complete()
-        mistakes = []
+        mistakes, loaded = [], {site.reload.note.loaded_s}
         for closed in (UNUSABLE, ValueError("a defect")):
             site.outputs["files"].closed = [closed]
             site.outputs["lake"].closed = []
@@ -173,10 +173,13 @@ def test_outputs_that_cannot_be_opened_leave_those_that_were(tmp_path: Path) -> 
             # Opened for the new collector, which fails at the other output, and for the one that goes on.
             await site.until(lambda opened=opened: site.outputs["lake"].opened == opened + 2)  # type: ignore[misc]
             mistakes.append(site.reload.note.mistakes)
-        return mistakes
+            loaded.add(site.reload.note.loaded_s)
+        return mistakes, loaded
 
-    (unusable, defect), outcome, lines = run(tmp_path, use)
+    ((unusable, defect), loaded), outcome, lines = run(tmp_path, use)
 
+    # What `status` says was read, and when, is what the run goes on with.
+    assert len(loaded) == 1
     assert unusable == ["the table is not ours"]
     assert "ValueError" in defect[0]
     assert sum(ALL_AS_BEFORE in line for line in lines) == 2

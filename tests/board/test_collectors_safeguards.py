@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from configured import INPUT, MARK, OTHER, SECRET, TENANT, YAML, Configured, editable, undo, write
+from m365watch.board.configuring.safeguards import refusals
 
 
 @pytest.fixture
@@ -89,6 +90,21 @@ def test_a_secret_in_a_file_goes_nowhere_else(tmp_path: Path, what: str, turned:
     assert it.post("/collectors/try", moved).status == 422
     assert it.text() == IN_FILES
     assert it.review(write(kind, name, f"{text}# only a word\n"))["can"] is True
+
+
+@pytest.mark.parametrize(
+    "key", ["client_secret", "federated_token", "token", "password", "proxy_password", "auth_id"]
+)
+def test_a_kept_secret_of_any_kind_goes_to_no_other_host(tmp_path: Path, key: str) -> None:
+    """Whether it stands in the text or in a file."""
+    for line in (f'{key}: "{MARK}"', f"{key}_file: kept"):
+        kept = f"config: {{address: ours.example, {line}}}\n"
+        turned = kept.replace("ours", "evil")
+
+        assert refusals(kept, kept, kept, folders=(tmp_path,)) == []
+        [(path, why)] = refusals(turned, kept, kept, folders=(tmp_path,))
+        assert str(path[-1]).startswith(key)
+        assert "would be sent elsewhere" in why
 
 
 def test_a_kept_secret_goes_through_no_other_proxy(it: Configured) -> None:

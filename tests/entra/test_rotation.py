@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
 from m365watch.entra.credentials import ClientSecret, Credential
-from m365watch.entra.rotation import Applications, Rotation
+from m365watch.entra.rotation import Applications, CredentialFailed, Rotation
 from m365watch.entra.session import open_session
 from m365watch.entra.tokens import TokenSource
 from m365watch.errors import CollectorError, ConsentMissing, CredentialsRefused, Throttled, Unavailable
@@ -309,3 +309,21 @@ def test_tenants_of_one_application_learn_from_each_other() -> None:
 
     assert (sent_first, sent_next) == (["first", "second"], ["second"])
     assert (len(lines_first), lines_next) == (1, [])
+
+
+def test_tenants_that_ask_together_are_told_of_the_fall_once() -> None:
+    """Each of them meets the refusal before any has learned what works."""
+    rotation = Rotation(BOTH)
+
+    async def use(credential: Credential) -> None:
+        await asyncio.sleep(0)
+        if credential is BOTH[0]:
+            raise CredentialFailed(CredentialsRefused("it has expired", fix="renew it", where="token"))
+
+    async def main() -> None:
+        await asyncio.gather(*(rotation.use(use, where=f"tenant {number}") for number in range(10)))
+
+    with capture_logs() as lines:
+        asyncio.run(main())
+
+    assert len(lines) == 1

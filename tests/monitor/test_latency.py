@@ -159,3 +159,5 @@ def test_series_are_bounded() -> None:
     together = SeriesKey(TOGETHER, str(FEED.content_type), TOGETHER, Step.LISTED, "")
     assert together in keys
     assert len(book.body()) < 1_000_000
+    kept = [len(one) for one in vars(book).values() if isinstance(one, dict)]
+    assert max(kept) <= latency.SERIES_MAX + len(Step)

@@ -100,7 +100,7 @@ def test_the_lines_of_a_day_are_bounded() -> None:
 
 
 def test_the_vocabulary_is_bounded() -> None:
-    """Names beyond the bound are counted as left out, and the body stays below the ledger's."""
+    """Names beyond the bound are counted as left out; memory and the ledger's body stop growing."""
     words = Vocabulary(FEED.tenant_id)
     for start in range(0, 2 * vocabulary.PAIRS_MAX, 1_000):
         note(words, *(record(operation=f"{number}" + "o" * 300) for number in range(start, start + 1_000)))
@@ -108,6 +108,8 @@ def test_the_vocabulary_is_bounded() -> None:
     assert len(list(words)) == vocabulary.NAMES_MAX
     assert words.left_out > 0
     assert len(words.body()) < 1_000_000
+    kept = [len(one) for one in vars(words).values() if isinstance(one, dict)]
+    assert sorted(kept) == [vocabulary.NAMES_MAX, vocabulary.PAIRS_MAX]
 
 
 def test_it_is_the_same_after_a_restart() -> None:

@@ -72,6 +72,15 @@ def test_a_queue_is_bounded(tmp_path: Path) -> None:
     assert queue.put(batch(2))
 
 
+def test_the_batches_of_a_queue_count_together(tmp_path: Path) -> None:
+    """However small each is beside the bound."""
+    alone = queue_in(tmp_path / "alone")
+    alone.put(batch(1))
+    queue = queue_in(tmp_path, bytes_max=alone.size_bytes * 5 // 2)
+
+    assert [queue.put(batch(number)) for number in (1, 2, 3)] == [True, True, False]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "foreign"])
 def test_a_damaged_file_is_no_batch(tmp_path: Path, damage: str) -> None:
     """Nothing is read from it that was not written."""
