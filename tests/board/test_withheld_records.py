@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from m365watch.board.withholding import _INSTEAD
+from m365watch.board.withholding import _INSTEAD, EMPTIED
 from m365watch.simulator.organisation import Organisation
 
 START = datetime(2026, 11, 9, tzinfo=UTC)
@@ -122,3 +122,109 @@ def test_ids_of_mails_and_folders_stay() -> None:
 
     assert {one[:6] for each in ids for one in each} >= {"RgAAAA", "LgAAAA"}
     assert ids[: len(mails)] == ids[len(mails) :]
+
+
+def told_of(record: dict[str, Any]) -> Any:
+    """What is left of the record's own text."""
+    (raw,) = shown("raw", [json.dumps(record)])
+    return json.loads(raw)
+
+
+LIKE_IDS = (
+    *("Decade", "Cafe", "salary-ann@boss.docx", "4111111111111111", "2027-11-09T08:00:00", "true"),
+    *("192.0.2.7", "11111111-1111-4111-8111-111111111111", "", 'a"b', "Fac\u00e9"),
+)
+"""Names and texts that could be ids, addresses, numbers, instants or switches."""
+
+
+@pytest.mark.parametrize(
+    "name", ["Subject", "SourceFileName", "FileName", "Path", "subject", "ItemName", "Name"]
+)
+def test_what_is_always_contents_is_withheld_whatever_it_looks_like(name: str) -> None:
+    """A subject may be a word of the letters A to F, and a file be called like an address of mail."""
+    for text in LIKE_IDS:
+        record = {name: text, "Item": {"Deeper": [{name: text, "UserId": "ann@contoso.example"}]}}
+
+        assert told_of(record) == {
+            name: EMPTIED,
+            "Item": {"Deeper": [{name: EMPTIED, "UserId": "ann@contoso.example"}]},
+        }
+
+
+def test_a_word_of_the_first_letters_is_no_address() -> None:
+    """Under a name that nobody knows, in a list and as what a record is about."""
+    words = ["Decade", "Cafe", "Bad:Dad", "defaced", "facade."]
+
+    assert told_of({"Unknown": words[0], "List": words}) == {
+        "Unknown": EMPTIED,
+        "List": [EMPTIED] * len(words),
+    }
+    assert shown("object", words) == shown("recipient", words) == [EMPTIED] * len(words)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(
+            "192.0.2.7",
+            "192.0.2.7:443",
+            "2603:10a6:208:154:cafe::e",
+            "[2001:db8::1]:443",
+            "::1",
+            "42",
+            "-1.5",
+        ),
+        *("ann.o%b+c@contoso.example", "11111111-1111-4111-8111-111111111111", "True"),
+        *("2026-11-09T08:00:00Z", "00:01:30", "16.0.18925.20158", "10032000A1B2C3D4", "a" * 40),
+    ],
+)
+def test_addresses_numbers_and_ids_stay(kept: str) -> None:
+    """Under whatever other name they stand, and in lists."""
+    record = {"Unknown": kept, "List": [kept, {"Deeper": kept}]}
+
+    assert told_of(record) == record
+
+
+@pytest.mark.parametrize("field", ["DetectedValues", "detectedValues", "Attachments", "ItemNames"])
+def test_nothing_of_a_list_of_contents_is_left(field: str) -> None:
+    """What a rule found names a pair, what stood around it is the value; both may look like anything."""
+    found: list[Any] = [
+        {"Name": "Hunter2secret", "Value": 'a ]} \\ "Hunter2secret" ok'},
+        {"Name": "4111111111111111", "Value": "ann@contoso.example", "More": [{"Deeper": ["Hunter2secret"]}]},
+        *("Hunter2secret", "4111111111111111", ["Hunter2secret", {"ForwardTo": "4111111111111111"}]),
+    ]
+    detected = {"Detections": {field: found, "ResultsTruncated": False}, "Count": 2}
+    left = told_of({"PolicyDetails": [{"Rules": [{"RuleName": "Cards few", "Matched": [detected]}]}]})
+
+    assert left == {
+        "PolicyDetails": [
+            {
+                "Rules": [
+                    {
+                        "RuleName": "Cards few",
+                        "Matched": [{"Detections": {field: [], "ResultsTruncated": False}, "Count": 2}],
+                    }
+                ]
+            }
+        ]
+    }
+
+
+def test_of_settings_stay_those_that_are_known_to_be_none() -> None:
+    """Whom a setting is for, unless it is a rule's name, and whether it is on; what it was before, too."""
+    pairs = [
+        {"Name": "Identity", "Value": "bob@contoso.example"},
+        {"Name": "AuditBypassEnabled", "Value": "True"},
+        {"Name": "Role.DisplayName", "NewValue": "Global Reader", "OldValue": "Message Center Reader"},
+        {"Name": "AccountEnabled", "NewValue": EMPTIED, "OldValue": "[]"},
+    ]
+    rule = {"Name": "Identity", "Value": "bob\\Forward budget"}
+    words = {"Name": "SubjectContainsWords", "Value": "4111", "OldValue": "4112"}
+    turned = {"Value": "4111", "Name": "SubjectContainsWords"}
+
+    assert told_of({"Parameters": [*pairs, rule, words, turned]})["Parameters"] == [
+        *pairs,
+        {"Name": "Identity", "Value": EMPTIED},
+        {"Name": "SubjectContainsWords", "Value": EMPTIED, "OldValue": EMPTIED},
+        {"Value": EMPTIED, "Name": EMPTIED},
+    ]

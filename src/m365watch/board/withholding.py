@@ -8,6 +8,7 @@ what is in a text either.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NewType
@@ -45,7 +46,8 @@ SHOWN_SETTINGS = (
     *("TrustType", "MailAccessType", "IsThrottled", "ForwardTo", "RedirectTo", "ForwardAsAttachmentTo"),
     *("ForwardingSmtpAddress", "ForwardingAddress", "DeliverToMailboxAndForward", "DeleteMessage"),
     *("MarkAsRead", "StopProcessingRules", "AccessRights", "User", "Trustee", "Identity.Mailbox"),
-    *("AutoForwardEnabled", "AutoForwardingMode", "AuditEnabled", "UnifiedAuditLogIngestionEnabled"),
+    *("AutoForwardEnabled", "AutoForwardingMode", "AuditEnabled", "AuditBypassEnabled"),
+    "UnifiedAuditLogIngestionEnabled",
     *("Role.DisplayName", "Role.ObjectID", "Role.TemplateId", "Role.WellKnownObjectName"),
     *(
         "User.UPN",
@@ -75,12 +77,18 @@ _NAMES_OF_ALERTS = frozenset({"Name", "AlertDisplayName", "Operation"})
 NO_PLAN = "Its steps name what is withheld from you: ask somebody who may see it."
 
 _TEXT = r'(?:[^"\\]|\\.)*'
+_GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _SAFE = (
-    r"(?:[A-Za-z0-9._%+#\-]{1,120}@[A-Za-z0-9.\-]{1,120}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-    r"|[0-9A-Fa-f.:\[\]]{0,45}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{4,25}|[+\-]?[0-9.,]{1,20}|[Tt]rue|[Ff]alse)"
+    rf"(?:[A-Za-z0-9._%+#\-]+@[A-Za-z0-9.\-]+|{_GUID}"
+    r"|\[?(?:[0-9A-Fa-f]{0,3}[0-9][0-9A-Fa-f]{0,3})?:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f.:]{0,40}(?:\](?::[0-9]{1,5})?)?"
+    r"|[0-9A-Fa-f]{16,45}|[0-9.:]{0,45}"
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.Z+\-]{4,25}|[+\-]?[0-9.,]{1,20}|[Tt]rue|[Ff]alse)"
 )
-"""A value that is an address of mail, a GUID, an address, an instant, a number or a switch, and no more."""
-_EXCHANGE_ID = "(?:[LR]gAAAA|AAMk|AAQk|AQMk)[A-Za-z0-9+/=_\\-]{20,400}"
+"""A value that is an address of mail or of a machine, an id, an instant, a number or a switch, and no more.
+
+A short word of the letters A to F is none of them: it may be a subject.
+"""
+_EXCHANGE_ID = "(?:[LR]gAAAA|AAMk|AAQk|AQMk)[A-Za-z0-9+/=_\\-]{20,}"
 """The id of a mail or a folder, which Exchange makes."""
 
 
@@ -88,26 +96,65 @@ def _names(names: tuple[str, ...]) -> str:
     return "|".join(one.replace(".", r"\.") for one in names)
 
 
-_WHOLE = "|".join(
-    (
-        rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*"{_TEXT}"',
-        rf'"(?:{_names(SHOWN_NAMES)})"\s*:\s*"{_TEXT}"',
-        rf'"{_TEXT}"\s*:\s*"{_SAFE}"',
-        rf'"Id"\s*:\s*"{_EXCHANGE_ID}"',
-    )
+_CONTENT_NAMES = (
+    *("Subject", "Title", "Description", "Comment", "Comments", "Keywords", "Body", "Query", "QueryText"),
+    *("SearchText", "PromptText", "File", "Files", "FileName", "FileNames", "Path", "FilePathUrl"),
+    *("RelativeUrl", "UrlPath", "Attachments", "DetectedValues", "ItemName", "ItemNames", "MessageName"),
+    *("AppName", "ArtifactName", "DatasetName", "ReportName", "DashboardName", "WorkspaceName"),
+    *("WorkSpaceName", "ListName", "FormName", "ChannelName", "TeamName", "ChatName", "GroupName"),
+    *("CaseName", "ExportName", "AddOnName", "FolderName", "ObjectName", "Object1Name", "Object2Name"),
+    *("ObjectDisplayName", "TabName", "TableName", "JobName", "ShareName", "PipelineName", "DocumentName"),
+    *("AttachmentName", "EntityName"),
+)
+"""Fields of which the value is always contents, also where it looks like an address, a number or an id.
+
+So are those whose names end like this, as `SourceFileName` does.
+"""
+_PAIRED = ("Name", "Value", "Values", "NewValue", "OldValue")
+"""The same, but not as the end of a longer name: of a pair it is not known what it names."""
+
+
+def _either_case(names: tuple[str, ...]) -> str:
+    return "|".join(re.sub("[A-Z]", lambda one: f"[{one[0]}{one[0].lower()}]", each) for each in names)
+
+
+_CONTENTS = rf"(?:[A-Za-z0-9_]*(?:{_either_case(_CONTENT_NAMES)})|{_either_case(_PAIRED)})"
+
+
+def _inside(depth: int) -> str:
+    """What may stand between two brackets that belong together, so many of them deep."""
+    inner = rf"|[\[{{]{_inside(depth - 1)}[\]}}]" if depth else ""
+    return rf'(?:[^"\[\]{{}}]|"{_TEXT}"{inner})*'
+
+
+_DEEP = 6
+"""How deep lists of contents are read; Microsoft's are two deep."""
+_EMPTIED_LIST = rf'("{_CONTENTS}"\s*:\s*[\[{{]){_inside(_DEEP)}([\]}}])'
+_KNOWN = (
+    # Whose mailbox or account it is, as far as it is no name of a rule.
+    rf'"Name"\s*:\s*"Identity"\s*,\s*"Value"\s*:\s*"{_SAFE}"|'
+    rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*"{_TEXT}"'
+    rf'(?:\s*,\s*"OldValue"\s*:\s*"{_TEXT}")?'
+    rf'|"(?:{_names(SHOWN_NAMES)})"\s*:\s*"{_TEXT}"|"(?:New|Old)?Value"\s*:\s*"(?:\[\]|{_GUID})"'
+)
+_SETTING = r'"Name"\s*:\s*"[A-Za-z0-9_.]{1,60}"\s*,\s*"(?:New|Old)?Value"'
+_LOOKS_SAFE = (
+    rf'"[^"\\]*"\s*:\s*"{_SAFE}"|"Id"\s*:\s*"{_EXCHANGE_ID}"'
+    # The name of what is no text, and an address or the like in a list.
+    rf'|"{_TEXT}"\s*:\s*[^"\s]|"{_SAFE}"'
 )
 _PARTS = (
-    rf"({_WHOLE})",
-    # A setting of which the name stays, and any other field, whose name stays as well.
-    rf'("Name"\s*:\s*"[A-Za-z0-9_.]{{1,60}}"\s*,\s*"(?:New|Old)?Value"\s*:\s*"){_TEXT}(")',
-    rf'("{_TEXT}"\s*:\s*"){_TEXT}(")',
-    # The name of what is no text, and a text in a list.
-    rf'("{_TEXT}"\s*:)',
-    rf'("{_SAFE}")',
-    rf'("){_TEXT}(")',
+    _EMPTIED_LIST,
+    rf"({_KNOWN})",
+    # A setting of which the name stays, and what is always contents.
+    rf'((?:{_SETTING}|"{_CONTENTS}")\s*:\s*"){_TEXT}(")',
+    rf"({_LOOKS_SAFE})",
+    # Any other field, whose name stays as well, and a text in a list.
+    rf'((?:"{_TEXT}"\s*:\s*)?"){_TEXT}(")',
 )
+"""The first that fits is taken: what is always contents is emptied before it is asked what it looks like."""
 _PATTERN = "|".join(_PARTS)
-_REWRITTEN = r"\1\2\3\4\5\6\7\8\9"
+_REWRITTEN = r"\1\2\3\4\5\6\7\8"
 _EMPTIED_RAW = f"regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g')"
 _EMPTY_VALUE = r'([:\[,]\s*)""'
 """A text with nothing in it: what was emptied must not read as if the record had said nothing."""
