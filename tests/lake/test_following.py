@@ -136,6 +136,59 @@ def test_no_file_goes_while_a_batch_is_missing(tmp_path: Path) -> None:
     assert len(records_of(tmp_path)) == 8
 
 
+def merge(lake: Path) -> None:
+    """Merge whatever there is to merge."""
+    clock = FixedClock()
+    with hold_lake(lake, clock=clock, acknowledged={}):
+        compact(lake, clock=clock, progress=silently)
+
+
+@pytest.mark.parametrize("before", [0, COMMITS_PER_CHECKPOINT])
+def test_a_merge_that_was_merged_again_is_missed(tmp_path: Path, before: int) -> None:
+    """Its records were there twice, and the next merge made that final; also of files of a checkpoint."""
+    append(tmp_path, *range(1, before + 3))
+    merge(tmp_path)
+    append(tmp_path, before + 3, before + 4)
+    merge(tmp_path)
+    assert problems_of(tmp_path) == []
+    version = before + 3
+    whole = commit_path(tmp_path / "audit", version).read_bytes()
+    empty(tmp_path, version)
+
+    named = f"audit/_delta_log/{version:020}.json"
+    what = "is empty, and no commit holds files that a later one replaces"
+    assert problems_of(tmp_path) == [f"{named}: {what}: put the file back from a backup"]
+    with pytest.raises(LakeUnusable, match="is empty, and no commit holds files"):
+        merge(tmp_path)
+    commit_path(tmp_path / "audit", version).write_bytes(whole)
+    assert problems_of(tmp_path) == []
+    assert len(records_of(tmp_path)) == 2 * (before + 4)
+
+
+def test_a_merge_that_is_another_s_commit_is_told_by_the_next(tmp_path: Path) -> None:
+    """It can be read, and says nothing of files."""
+    append(tmp_path, 1, 2)
+    merge(tmp_path)
+    append(tmp_path, 3)
+    merge(tmp_path)
+    commit_path(tmp_path / "audit", 3).write_bytes(b'{"commitInfo":{}}\n')
+
+    [problem] = problems_of(tmp_path)
+    assert problem.startswith(f"audit/_delta_log/{5:020}.json: replaces files that no commit holds: ")
+
+
+def test_a_merge_that_nothing_counts_on_has_lost_nothing(tmp_path: Path) -> None:
+    """What it replaced is there as it was, and is merged again; also beside what a checkpoint holds."""
+    append(tmp_path, *range(1, COMMITS_PER_CHECKPOINT + 3))
+    merge(tmp_path)
+    empty(tmp_path, COMMITS_PER_CHECKPOINT + 3)
+    assert problems_of(tmp_path) == []
+    merge(tmp_path)
+
+    assert problems_of(tmp_path) == []
+    assert len(records_of(tmp_path)) == 2 * (COMMITS_PER_CHECKPOINT + 2)
+
+
 @pytest.mark.parametrize("by", ["a batch", "a merge"])
 def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str) -> None:
     """It would be without the batch for good, and a check then finds nothing wrong."""
