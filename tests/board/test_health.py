@@ -302,9 +302,11 @@ def test_a_lake_that_lacks_a_batch_is_called_so(sources: Sources, tmp_path: Path
 
     rows = asyncio.run(asked).rows
 
-    [said] = [one for one in rows if "lacks records" in one.text]
+    [said] = [one for one in rows if "is not whole" in one.text]
     assert said.tone == "critical"
-    assert said.text.startswith(f"The lake at {lake} lacks records, which no page can count: ")
+    assert said.text.startswith(
+        f"The lake at {lake} is not whole, so that pages lack records or count some twice: "
+    )
     assert said.text.endswith(
         f"but the lake ends with batch {last - 1}."
         if which == "last"

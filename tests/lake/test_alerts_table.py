@@ -18,11 +18,12 @@ from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
-from m365watch.errors import OutputUnavailable
+from m365watch.errors import LakeUnusable, OutputUnavailable
 from m365watch.lake.alerts import AlertShelf, read_alerts
+from m365watch.lake.commits import commit_path
 from m365watch.lake.erasing_note import Asked
 from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import hold_lake, list_files, open_table, silently
+from m365watch.lake.files import hold_lake, list_files, missing_batch, open_table, silently
 from m365watch.lake.merging import compact
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.retention import retain
@@ -306,3 +307,29 @@ def test_a_change_that_is_found_is_on_the_disk_before_it_is_believed(
 
     assert place.shelf().last_number() > 0
     assert f"{1:020}.json" in synced
+
+
+@pytest.mark.parametrize("day", [1, 2], ids=["replaced", "alone"])
+@pytest.mark.parametrize("mended", ["by a copy", "anew"])
+def test_a_change_whose_commit_was_emptied_is_missed(place: Place, day: int, mended: str) -> None:
+    """Alerts were there twice, or gone, and nobody was told; nothing is built upon that."""
+    for number, on in ((1, 0), (2, 1), (3, day)):
+        place.raise_alert(alert_of(number, day=on))
+        place.bring()
+    commit = commit_path(place.lake / ALERTS, 2)
+    whole = commit.read_bytes()
+    commit.write_bytes(b"")
+    place.raise_alert(alert_of(4))
+
+    said = f"{ALERTS}/_delta_log/{commit.name} is empty, and no commit holds batch "
+    with pytest.raises(OutputUnavailable, match=f"the alerts wait for the lake: {said}.*; put it back from"):
+        place.bring()
+    with pytest.raises(LakeUnusable, match=said), hold_lake(place.lake, clock=FakeClock(), acknowledged={}):
+        pass
+    if mended == "by a copy":
+        commit.write_bytes(whole)
+    else:
+        (place.lake / ALERTS).rename(place.lake.parent / "gone")
+    place.bring()
+    assert sorted(kept.alert.evidence[0] for kept in place.kept()) == ["r1", "r2", "r3", "r4"]
+    assert missing_batch(place.lake, {}) is None

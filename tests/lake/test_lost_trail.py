@@ -1,4 +1,4 @@
-"""A commit of the board's trail that has become empty: a check says which, and upkeep of records goes on."""
+"""A commit of the trail, or of notices, that has become empty: a check says which, and upkeep goes on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from m365watch.lake.checking import check_lake
 from m365watch.lake.commits import commit_path
 from m365watch.lake.files import missing_batch, silently
 from m365watch.lake.lost_commits import Standing, standing_of
-from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, TRAIL_TABLE
+from m365watch.lake.notices import NoticeWriter
+from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, COLLECTORS_OUT, TRAIL_TABLE
 from m365watch.lake.trail import Deed, TrailWriter
 from m365watch.lake.unsound import back_fix
 from m365watch.lake.upkeep import keep_up
 from m365watch.lake.writer import OpenTable
+from m365watch.monitor.notices import Notice
+from m365watch.monitor.speaker import Speaker
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 APP_ID = "m365watch/board_trail/one/1"
@@ -74,3 +77,19 @@ def test_lines_of_an_older_version_are_no_gap(tmp_path: Path) -> None:
     append(tmp_path, 30, 40)
 
     assert problems_of(tmp_path) == []
+
+
+def test_a_check_names_a_commit_of_notices_that_is_empty(tmp_path: Path) -> None:
+    """Of them nothing was told at all; records go on being looked after."""
+    OpenTable(tmp_path, AUDIT_TABLE)
+    writer = NoticeWriter(tmp_path, app_id=APP_ID)
+    for said in ("one", "two", "three"):
+        writer.append([Notice(said, NOW, "info", Speaker("audit", "m365watch", None), "", "", "")])
+    assert problems_of(tmp_path) == []
+    commit_path(tmp_path / COLLECTORS_OUT, 2).write_bytes(b"")
+
+    named = f"{COLLECTORS_OUT}/_delta_log/{2:020}.json"
+    assert problems_of(tmp_path) == [
+        f"{named}: is empty, and no commit holds batch 2: {back_fix(COLLECTORS_OUT)}"
+    ]
+    assert missing_batch(tmp_path, {}) is None

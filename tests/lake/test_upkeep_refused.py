@@ -158,13 +158,14 @@ def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
 def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: int) -> None:
     """Each answered, over a part of the records, as if it were all."""
     command = [*words, "--config", str(place / "config.json")]
-    assert "lacks" not in CliRunner().invoke(app, command).stderr
+    assert "not whole" not in CliRunner().invoke(app, command).stderr
     empty(commit_path(place / "lake" / "audit", version))
 
     result = CliRunner().invoke(app, command)
 
     what, fix = refusal(version)
-    line = f"warning: the lake lacks records, which no answer counts: {what.removeprefix(REFUSED)}; {fix}"
+    begun = "warning: the lake is not whole, so that answers lack records or count some twice: "
+    line = f"{begun}{what.removeprefix(REFUSED)}; {fix}"
     assert (result.exit_code, line in result.stderr.splitlines()) == (0, True), result.stderr
 
 

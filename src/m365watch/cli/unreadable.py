@@ -39,7 +39,8 @@ def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
     with suppress(LakeUnusable, OSError):
         missing = missing_batch(lake, acknowledged)
         if missing is not None:
-            warn(f"the lake lacks records, which no answer counts: {missing.what}; {missing.fix}")
+            told = "the lake is not whole, so that answers lack records or count some twice"
+            warn(f"{told}: {missing.what}; {missing.fix}")
 
 
 def tell_unreadable(settings: DetectionSettings) -> DetectionSettings:

@@ -24,7 +24,15 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import LakeHeld, LakeUnusable, OutputUnavailable
 from m365watch.instants import instant_of_ms, ms_of
 from m365watch.lake.commits import set_torn_aside, sync_found
-from m365watch.lake.files import hold_lake, list_files, open_table, read_chunks, replace_files
+from m365watch.lake.files import (
+    hold_lake,
+    list_files,
+    open_table,
+    read_chunks,
+    replace_files,
+    require_whole,
+)
+from m365watch.lake.following import BEFORE
 from m365watch.lake.kernels import drop_listed
 from m365watch.lake.parquet import FRESH, Part, write_part
 from m365watch.lake.schema import ALERT_TABLE, PARTITION
@@ -76,7 +84,7 @@ class AlertShelf:
         """
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            # Of `alerts` alone, which has no batches.
+            # Of the batches nothing is asked: this is of `alerts` alone.
             with hold_lake(self._directory, clock=self._clock, acknowledged=None):
                 return self._put(due, number)
         except LakeHeld:
@@ -90,6 +98,8 @@ class AlertShelf:
             if all(one.kept is None for one in due):
                 return True
             table = DeltaTable(OpenTable(self._directory, ALERT_TABLE).directory)
+        require_whole(self._place, table.version())
+        before = table.transaction_version(self._app_id) or 0
         by_day = {
             day: list(some)
             for day, some in groupby(sorted(due, key=lambda one: one.day), lambda one: one.day)
@@ -109,7 +119,7 @@ class AlertShelf:
             new=new,
             changes_rows=True,
             clock=self._clock,
-            numbers={self._app_id: number},
+            numbers={self._app_id: number, self._app_id + BEFORE: before},
         )
 
     @property
@@ -136,9 +146,12 @@ class AlertShelf:
         )
 
     def _unavailable(self, failure: BaseException) -> OutputUnavailable:
-        reason = "its table `alerts` is another program's"
-        if not isinstance(failure, ForeignTable):
-            reason = failure.what if isinstance(failure, LakeUnusable) else plain_reason(failure)
+        if isinstance(failure, ForeignTable):
+            reason = "its table `alerts` is another program's"
+        elif isinstance(failure, LakeUnusable):
+            reason = f"{failure.what}; {failure.fix}"
+        else:
+            reason = plain_reason(failure)
         return OutputUnavailable(f"the alerts wait for the lake: {reason}", where=str(self._directory))
 
 

@@ -34,7 +34,7 @@ from m365watch.lake.commits import (
 from m365watch.lake.following import checkpoint_if_due, list_lost_batches
 from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.parquet import Part
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
+from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
 from m365watch.lake.steps import behind
 from m365watch.lake.unsound import Cause, back_fix, cause_in_commits, cause_of_loss
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
@@ -122,7 +122,7 @@ def require_batches(lake: Path, acknowledged: Mapping[str, int]) -> None:
 
 
 def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
-    """The first batch that is missing from the lake's logs; `acknowledged` as for `require_batches`.
+    """The first commit that is missing from the lake's logs; `acknowledged` as for `require_batches`.
 
     Raises: LakeUnusable: a log is gone or cannot be read.
     """
@@ -131,10 +131,10 @@ def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
         if is_made(directory, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
             with commits_named(directory):
                 version = DeltaTable(directory).version()
-                # A gap in the trail, which `lake check` names, keeps no records from their upkeep.
-                lost = list(list_lost_batches(directory, version)) if shape.name == AUDIT else []
-            for path, reason in lost:
-                return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
+                # A gap in the trail or the notices, which a check names, keeps no records from their upkeep.
+                lost = lost_commit(directory, version) if shape.name in (AUDIT, ALERTS) else None
+            if lost is not None:
+                return lost
     for app_id, last_batch in acknowledged.items():
         if not last_batch:
             continue
@@ -143,6 +143,23 @@ def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
         if found < last_batch:
             return behind(last_batch, found)
     return None
+
+
+def lost_commit(table_directory: Path, version: int) -> Cause | None:
+    """The first commit of the table that is missing before `version`. Raises: any of WRITE_FAILURES."""
+    for path, reason in list_lost_batches(table_directory, version):
+        return Cause(f"{table_directory.name}/{path} {reason}", back_fix(table_directory.name))
+    return None
+
+
+def require_whole(table_directory: Path, version: int) -> None:
+    """Nothing, where no commit of the table is missing before `version`, so that more may be built upon it.
+
+    Raises: LakeUnusable; any of WRITE_FAILURES.
+    """
+    lost = lost_commit(table_directory, version)
+    if lost is not None:
+        raise LakeUnusable(lost.what, fix=lost.fix, where=str(table_directory.parent))
 
 
 @contextmanager

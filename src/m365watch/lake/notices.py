@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from m365watch import __version__
+from m365watch.lake.following import BEFORE
 from m365watch.lake.parquet import FRESH, write_part
 from m365watch.lake.schema import NOTICE_TABLE, PARTITION
 from m365watch.lake.writer import OpenTable, file_prefix
@@ -27,6 +28,7 @@ class NoticeWriter:
 
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
+        self._app_id = app_id
         self._name = file_prefix(app_id)
         self._table = OpenTable(directory, NOTICE_TABLE)
 
@@ -49,7 +51,8 @@ class NoticeWriter:
             )
             for day, said in sorted(by_day.items())
         ]
-        self._table.commit(parts, numbers={})
+        before = self._table.number_of(self._app_id)
+        self._table.commit(parts, numbers={self._app_id: before + 1, self._app_id + BEFORE: before})
 
 
 def tabulate_notices(notices: Sequence[Notice]) -> pa.Table:

@@ -122,7 +122,8 @@ def _of_lake(view: View, sources: Sources, lost: Cause | None) -> list[Said]:
 def _of_fault(view: View, sources: Sources, fault: Cause | None) -> list[Said]:
     if fault is None:
         return []
-    text = f"{_lake_words(view, sources)} lacks records, which no page can count: {fault.what}."
+    told = "is not whole, so that pages lack records or count some twice"
+    text = f"{_lake_words(view, sources)} {told}: {fault.what}."
     return [Said(text, note=sentence(fault.fix.replace("`", "")), tone="critical")]
 
 
