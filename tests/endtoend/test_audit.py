@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Ended, Scene, collecting, command, ended, scene_in
+from m365watch.lake.commits import commit_path
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 
@@ -70,6 +71,25 @@ def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None
             done = await audit(scene, "--repair")
             assert done.exit_code == 0
             scene.check_complete()
+
+    asyncio.run(main())
+
+
+def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path) -> None:
+    """They said "0 lost, 0 missing" of a lake that lacked a batch, whose records no query found."""
+
+    async def main() -> None:
+        async with scene_in(tmp_path, cuts_blobs=False) as scene:
+            await scene.run_once()
+            status = ("status", "--config", str(scene.file))
+            whole = [await audit(scene), await command(*status)]
+            commit_path(tmp_path / "lake" / "audit", 1).write_bytes(b"")
+            asked = [await audit(scene), await command(*status), await command(*status, "--json")]
+
+        assert not any("the lake" in one.err for one in whole)
+        said = f"is not as the ledger has it, or cannot be read: audit/_delta_log/{1:020}.json is empty"
+        for one in asked:
+            assert (one.exit_code, one.err.count(said)) == (0, 1), one.err
 
     asyncio.run(main())
 

@@ -14,6 +14,7 @@ import typer
 from m365watch.cli.chosen import writes_records
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import stderr_console, stdout_console, write_line
+from m365watch.cli.unreadable import warn_of_lakes
 from m365watch.errors import LedgerHeld
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def audit(
     from m365watch.completeness.auditor import AuditOrder
 
     settings = read_settings(config, job=job, collector=collector_file)
+    warn_of_lakes(settings)
     order = AuditOrder(days, repair, secrets.token_hex(8))
     audits = _audits(settings, order)
     on_stderr = repair and writes_records(settings)

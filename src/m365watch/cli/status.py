@@ -1,4 +1,4 @@
-"""`m365watch status`: how every feed stands, read from the ledger alone."""
+"""`m365watch status`: how every feed stands, read from the ledger."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from m365watch.cli.configuration import (
     read_settings,
 )
 from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.unreadable import warn_of_lakes
 from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def status(
 
     The table of latency counts blobs; for what begins with the act, one record of each speaks.
 
-    Reads the ledger only, so it is free to use while `m365watch run` is running.
+    Reads the ledger, so it is free to use while `m365watch run` is running. Of a lake that is not
+    whole it warns.
     """
     from m365watch.clock import SystemClock
 
@@ -93,10 +95,12 @@ def status(
     def read() -> Standing:
         return _read(settings, arguments, clock)
 
+    if metrics:
+        print_metrics(read)
+        return
+    warn_of_lakes(settings)
     try:
-        if metrics:
-            print_metrics(read)
-        elif as_json:
+        if as_json:
             print_documents(read, clock, watch=watch)
         elif watch and stdout_console().is_terminal:
             _redraw(read, clock)

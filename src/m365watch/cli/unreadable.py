@@ -43,6 +43,19 @@ def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
             warn(f"{told}: {missing.what}; {missing.fix}")
 
 
+def warn_of_lakes(settings: Settings) -> None:
+    """Say which lake of the configuration is not whole, before an answer that goes by the ledger alone."""
+    from m365watch.config.settings import LakeSettings
+    from m365watch.inspection import fault_of_lake
+
+    for output in settings.outputs:
+        if isinstance(output, LakeSettings):
+            fault = fault_of_lake(settings, output.directory)
+            if fault is not None:
+                told = f"the lake `{output.name}` is not as the ledger has it, or cannot be read"
+                warn(f"{told}: {fault.what}; {fault.fix}")
+
+
 def tell_unreadable(settings: DetectionSettings) -> DetectionSettings:
     """Name the tables and lists that cannot be read; the settings without them."""
     from m365watch.detect.enrich.making import readable
