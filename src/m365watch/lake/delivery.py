@@ -296,7 +296,8 @@ class Delivery:
             os.close(lock)
             raise OutputUnusable(
                 "another process writes to this lake under the same names",
-                fix="stop that process, or give this collector another `globals.name`",
+                fix="stop that process, or give this collector a lake of its own; with another `globals.name`"
+                " it shares this one, whose end each knows for its own batches alone",
                 where=self._where,
             ) from None
         self._lock = lock
