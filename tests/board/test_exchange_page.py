@@ -21,6 +21,7 @@ from m365watch.board.telling import (
     text_of,
     with_before,
 )
+from m365watch.board.withholding import EMPTIED
 from m365watch.records.headers import object_of
 
 
@@ -77,10 +78,18 @@ def test_every_value_is_one_short_text() -> None:
 
 @pytest.mark.parametrize(
     ("enabled", "granted", "marks"),
-    [("True", "no record kept", ["goes unrecorded"]), ("False", "recorded again", [])],
+    [
+        ("True", "no record kept", ["goes unrecorded"]),
+        ("False", "recorded again", []),
+        (EMPTIED, "not said", []),
+        ("$null", "not said", []),
+    ],
 )
 def test_whoever_is_no_more_recorded_is_named(enabled: str, granted: str, marks: list[str]) -> None:
-    """It is a right to all that they may open, and let in is the account whose deeds leave no record."""
+    """It is a right to all that they may open, and let in is the account whose deeds leave no record.
+
+    What is neither on nor off, or withheld, is not said to be one of them.
+    """
     given = [{"Name": "Identity", "Value": "SVC@x"}, {"Name": "AuditBypassEnabled", "Value": enabled}]
     row = (0, "Set-MailboxAuditBypassAssociation", "ann@x", "", "ok", "", json.dumps({"Parameters": given}))
 

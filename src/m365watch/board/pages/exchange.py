@@ -197,7 +197,7 @@ def right_told(view: View, row: Row) -> Told:
     mailbox = given.get("Identity") or field_of(record, "MailboxOwnerUPN") or row[5].rpartition("/")[2]
     is_given = not row[1].lower().startswith("remove")
     if bypass := given.get("AuditBypassEnabled", "").lower():
-        return _unwatched(view, row, mailbox.lower(), is_on=bypass == "true")
+        return _unwatched(view, row, mailbox.lower(), bypass=bypass)
     marks = marks_of_right(granted, who) if is_given else []
     cells = deed(
         row,
@@ -208,15 +208,18 @@ def right_told(view: View, row: Row) -> Told:
     return Told(row, opening(view, row, cells), marks)
 
 
-def _unwatched(view: View, row: Row, who: str, *, is_on: bool) -> Told:
+_BYPASS_WORDS = {"true": "no record kept", "false": "recorded again"}
+
+
+def _unwatched(view: View, row: Row, who: str, *, bypass: str) -> Told:
     """Whose deeds in mailboxes leave no record from now on: a way into all that they may open."""
     cells = deed(
         row,
         Cell(who or "not said", narrows=("user", who) if "@" in who else None),
-        Cell("no record kept" if is_on else "recorded again"),
+        Cell(_BYPASS_WORDS.get(bypass, "not said")),
         Cell("any mailbox"),
     )
-    marks = [Mark("goes unrecorded", Severity.HIGH)] if is_on else []
+    marks = [Mark("goes unrecorded", Severity.HIGH)] if bypass == "true" else []
     return Told(row, opening(view, row, cells), marks)
 
 
