@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from configured import INPUT, MARK, OTHER, SECRET, TENANT, YAML, Configured, editable, undo, write
 from m365watch.board.configuring.safeguards import refusals
+from m365watch.errors import Defect
 
 
 @pytest.fixture
@@ -35,6 +37,12 @@ REFUSED = {
         "inputs", "office365", INPUT.format(tenant=OTHER).replace("typed-by-hand", MARK) + "cloud: china\n"
     ),
     "path in a name": write("outputs", "../x", "type: files", is_new=True),
+    "zero in a path": write("outputs", "x", FILES.format('"o\\0ut"'), is_new=True),
+    "half a letter in a path": write("outputs", "x", FILES.format('"\\ud800x"'), is_new=True),
+    "zero in a secret's path": write(
+        "outputs", "x", 'type: devo_http\nconfig: {token_file: "a\\0b"}\n', is_new=True
+    ),
+    "zero in a chain": write("outputs", "x", 'type: devo_platform\nconfig: {chain: "a\\0"}\n', is_new=True),
     "markup in a name": write("outputs", "<b>", "type: files", is_new=True),
 }
 
@@ -51,6 +59,22 @@ def test_what_a_page_may_not_do_is_refused(it: Configured, name: str) -> None:
     assert it.post("/collectors/apply", REFUSED[name]).status == 422
     assert it.post("/collectors/try", REFUSED[name]).status == 422
     assert it.text() == YAML
+
+
+def test_a_defect_is_said_as_everything_else_is(it: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words for the page and with a code; what the foreign error quotes stays out of it."""
+
+    def fails(*_: object) -> None:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr(it.sources.desk, "judge", fails)
+
+    answer = it.post("/collectors/review", write("outputs", "x", FILES.format("out"), is_new=True))
+
+    told = json.loads(answer.body)
+    assert (answer.status, told.keys(), told["code"]) == (500, {"says", "code"}, Defect.code)
+    assert "ValueError" in told["says"]
+    assert SECRET not in answer.text
 
 
 IN_FILES = f"""\

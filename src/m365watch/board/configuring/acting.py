@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -23,10 +23,12 @@ from m365watch.board.rendering import Templates
 from m365watch.board.security import access_of
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
+from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, SettingsRefused
 
 BODY_BYTES_MAX = 262_144
 T = TypeVar("T")
+Act = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
 
 
@@ -48,9 +50,8 @@ class Configuring:
     def routes(self) -> list[Route]:
         """Where a change is looked at, made and tried."""
         return [
-            Route("/collectors/review", self._review, methods=["POST"]),
-            Route("/collectors/apply", self._apply, methods=["POST"]),
-            Route("/collectors/try", self._try, methods=["POST"]),
+            Route(f"/collectors/{name}", _answering(name, act), methods=["POST"])
+            for name, act in (("review", self._review), ("apply", self._apply), ("try", self._try))
         ]
 
     async def _review(self, request: Request) -> Response:
@@ -116,6 +117,21 @@ class Configuring:
             return msgspec.json.decode(await body_of(request, bytes_max=BODY_BYTES_MAX), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return said(400, f"this request cannot be read: {error}")
+
+
+def _answering(name: str, act: Act) -> Act:
+    """`act`, of which also an error that nobody foresaw is said in words that the page shows."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await act(request)
+        except Exception as error:  # noqa: BLE001 - the editor keeps what was typed, and says what is wrong
+            defect = defect_of(error, where=f"board collectors/{name}")
+            _log.error(str(defect), code=defect.code)
+            says = f"The board has a defect: {defect.what}; see Changes whether this was made"
+            return given({"says": f"{says}; {defect.fix}", "code": defect.code}, status=500)
+
+    return answer
 
 
 async def _lines(told: AsyncGenerator[dict[str, object], None]) -> AsyncGenerator[bytes, None]:

@@ -54,7 +54,11 @@ def _strange_files(
     for path, text in new.items():
         if text in known or not _names_file(path, text) or "obfuscation_data" in path:
             continue
-        real = Path(os.path.realpath(folders[0] / text))
+        try:
+            real = Path(os.path.realpath(folders[0] / text))
+        except ValueError:  # a zero, or half a letter
+            yield path, "has a character that no file's name can have: leave it out"
+            continue
         if not any(real.is_relative_to(os.path.realpath(folder)) for folder in folders):
             yield (
                 path,
