@@ -15,14 +15,15 @@ from asking import ask, view_of
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.marks import alerts_by_record, list_changes
 from m365watch.board.name_memory import NameMemory
-from m365watch.board.pages.sharepoint import shared_by, sharing, sites
+from m365watch.board.pages.sharepoint import figures, shared_by, sharing, sites
 from m365watch.board.planning import Query
 from m365watch.board.queries import sharepoint
-from m365watch.board.queries.counting import added
+from m365watch.board.queries.counting import COUNT, added
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid, Several
+from m365watch.board.shapes import Grid, Several, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.spelling import spell_sites
+from m365watch.board.words import short
 from m365watch.lake.reader import LakeReader
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.writer import AuditWriter
@@ -79,6 +80,24 @@ def test_a_link_is_counted_once_and_no_name_of_a_file_is_one(
     there.facts.close()
 
     assert (guests, links, is_open, shared) == (0, 2, 4, 5)
+
+
+BY_WORKLOAD = f"SELECT workload, {COUNT} FROM facts WHERE {sharepoint.IN_SITES} GROUP BY ALL"
+
+
+@pytest.mark.parametrize("narrowed", ["", "&workload=SharePoint", "&operation=FileAccessed"])
+def test_the_first_tiles_count_every_record(sources: Sources, narrowed: str) -> None:
+    """As the chart below them does: not only what was done with files, but fields and DLP, too."""
+    view = view_of(f"range=30d{narrowed}")
+    shape = asyncio.run(figures(view, sources))
+    rows = asyncio.run(sources.ask(view, Query(BY_WORKLOAD, frozenset({"workload", "operation"}))))
+    counts = {"SharePoint": 0, "OneDrive": 0, **dict(rows)}
+
+    assert isinstance(shape, Tiles)
+    assert {one.label: one.value for one in shape.tiles[:2]} == {
+        name: short(number) for name, number in counts.items()
+    }
+    assert [sum(one.spark) for one in shape.tiles[:2]] == [counts["SharePoint"], counts["OneDrive"]]
 
 
 def test_what_stays_inside_is_shown_when_asked_for(sources: Sources) -> None:

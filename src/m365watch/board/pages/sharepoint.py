@@ -44,9 +44,13 @@ async def figures(view: View, sources: Sources) -> Shape:
         sources.ask(view, sharepoint.COUNTS.query),
         sources.ask(view, sharepoint.SPARKS),
     )
-    in_sites, in_drives, downloads, uploads, deletions, malware = done[0] if done else (0,) * 6
+    downloads, uploads, deletions, malware = done[0] if done else (0,) * 4
     guests, anonymous = added(shared, len(sharepoint.FIGURES_SHARED))
     sparks = sparks_of(view.range, course)
+    in_sites, in_drives = (
+        sum(number for workload, _, number in course if workload == name)
+        for name in ("SharePoint", "OneDrive")
+    )
     tiles = [
         Tile("SharePoint", short(in_sites), spark=sparks["SharePoint"]),
         Tile("OneDrive", short(in_drives), spark=sparks["OneDrive"]),

@@ -13,7 +13,6 @@ IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(dele
 _DOWNLOADS, _UPLOADS, _DELETIONS, _MALWARE = (
     count_if(f"deed = '{one}'") for one in ("download", "upload", "deletion", "malware")
 )
-_IN_SHAREPOINT, _IN_ONEDRIVE = (count_if(f"workload = '{one}'") for one in ("SharePoint", "OneDrive"))
 IS_ANONYMOUS = "anonymous"
 IS_GUEST = "guest"
 IS_SHARING = (
@@ -27,9 +26,7 @@ def files(sql: str) -> Query:
     return Query(sql, of=FILES)
 
 
-FIGURES = files(
-    f"SELECT {_IN_SHAREPOINT}, {_IN_ONEDRIVE}, {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS}, {_MALWARE} FROM facts"
-)
+FIGURES = files(f"SELECT {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS}, {_MALWARE} FROM facts")
 _IS_OUTSIDE = f"{IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS})"
 _IS_GUARD = (
     "regexp_matches(lower(operation), '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
