@@ -16,6 +16,7 @@ from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import FactsReader, Row
+from m365watch.board.lost_alerts import loss_of_alerts
 from m365watch.board.name_memory import NameMemory
 from m365watch.board.own_figures import Requests
 from m365watch.board.planning import Query
@@ -266,10 +267,10 @@ class Sources:
             found = await asyncio.to_thread(
                 self._alerts.list, self._alert_file, asked, now_s=view.now.timestamp()
             )
-        except OutputUnusable:
-            if self.has_alerts:
-                raise
-            return None
+        except OutputUnusable as error:
+            if (trouble := await self._trouble_in(error)) is None:
+                return None
+            raise trouble from error
         began = [one for one in found if one.alert.first_at_ms < view.range.end_s * 1000]
         return await self._seen(view, began)
 
@@ -303,18 +304,22 @@ class Sources:
 
     @property
     def has_alerts(self) -> bool:
-        """Whether detections have run, be what they found readable or not."""
+        """Whether detections have run and left their file, be it readable or not."""
         path = self._alert_file
         return path.exists() or rebuilt_percent(path) is not None
 
+    async def _trouble_in(self, error: OutputUnusable) -> OutputUnusable | None:
+        """Why there are no alerts, in whose place an error came; None where no detections have run."""
+        return error if self.has_alerts else await asyncio.to_thread(loss_of_alerts, self.settings)
+
     async def alerts_trouble(self) -> OutputUnusable | None:
-        """Why the alerts that there are cannot be read."""
+        """Why the alerts cannot be read, or are gone; None where they can be, or no detections have run."""
         asked = AlertsAsked(severity_min=Severity.CRITICAL)
         try:
             now_s = self.clock.now().timestamp()
             await asyncio.to_thread(self._alerts.list, self._alert_file, asked, now_s=now_s)
         except OutputUnusable as error:
-            return error if self.has_alerts else None
+            return await self._trouble_in(error)
         return None
 
     async def find_alert(self, view: View, given: str) -> SeenAlert | None:
@@ -326,10 +331,10 @@ class Sources:
             kept = await asyncio.to_thread(find_alert, self._alert_file, given)
         except NoSuchAlert:
             return None
-        except OutputUnusable:
-            if self.has_alerts:
-                raise
-            return None
+        except OutputUnusable as error:
+            if (trouble := await self._trouble_in(error)) is None:
+                return None
+            raise trouble from error
         return next(iter(await self._seen(view, [kept]))) if view.sees(kept.alert.tenant) else None
 
     async def list_changes(self, view: View, kept: KeptAlert) -> list[StateChange]:

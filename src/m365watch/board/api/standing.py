@@ -90,14 +90,13 @@ async def _ledger_part(settings: Settings) -> Part:
 
 async def _alerts_part(sources: Sources) -> Part | None:
     """How the alerts are; None where no detections have run."""
-    if not sources.has_alerts:
-        return None
 
     async def look() -> str:
         trouble = await sources.alerts_trouble()
         return "" if trouble is None else trouble.code
 
-    return await _looked_at("alerts", look())
+    part = await _looked_at("alerts", look())
+    return part if part.code or sources.has_alerts else None
 
 
 async def _looked_at(name: str, looking: Awaitable[str]) -> Part:

@@ -16,6 +16,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.config.settings import DETECTIONS
 from m365watch.detect.standing import DetectionStanding
+from m365watch.errors import OutputUnusable
 from m365watch.instants import instant_of_ms
 from m365watch.monitor.latency import Histogram, Step
 from m365watch.monitor.throttling import HOURS_KEPT
@@ -122,8 +123,10 @@ async def detections(view: View, sources: Sources) -> Shape:
         sources.detection_standing(view),
         sources.rule_library(view),
     )
-    if outputs is None or latency is None or standing is None:
+    if outputs is None or latency is None:
         return Grid((), (), empty=no_ledger(view, sources))
+    if standing is None:
+        return Grid((), (), empty=_why_none(await sources.alerts_trouble()))
     behind = outputs[DETECTIONS].blobs_missing if DETECTIONS in outputs else 0
     whole = Histogram()
     for key, one in latency.items():
@@ -139,6 +142,12 @@ async def detections(view: View, sources: Sources) -> Shape:
     ]
     headings = (Heading("Figure"), Heading("Is", numeric=True), Heading("What it means", wide=True))
     return Grid(headings, rows)
+
+
+def _why_none(trouble: OutputUnusable | None) -> Empty:
+    if trouble is None:
+        return Empty("No run has had its detections on.", "The next run takes them up.")
+    return Empty(sentence(trouble.what), sentence((trouble.fix or "").replace("`", "")))
 
 
 def _row(name: str, figure: str, says: str, *, tone: str = "") -> list[Cell]:
