@@ -129,7 +129,8 @@ def _inside(depth: int) -> str:
 
 _DEEP = 6
 """How deep lists of contents are read; Microsoft's are two deep."""
-_EMPTIED_LIST = rf'("{_CONTENTS}"\s*:\s*[\[{{]){_inside(_DEEP)}([\]}}])'
+# The quote is kept twice: a list gives way to an empty text, which says like all others that it is withheld.
+_EMPTIED_LIST = rf'((")(?:{_CONTENTS})"\s*:\s*)[\[{{]{_inside(_DEEP)}[\]}}]'
 _KNOWN = (
     # Whose mailbox or account it is, as far as it is no name of a rule.
     rf'"Name"\s*:\s*"Identity"\s*,\s*"Value"\s*:\s*"{_SAFE}"|'
@@ -154,7 +155,7 @@ _PARTS = (
 )
 """The first that fits is taken: what is always contents is emptied before it is asked what it looks like."""
 _PATTERN = "|".join(_PARTS)
-_REWRITTEN = r"\1\2\3\4\5\6\7\8"
+_REWRITTEN = r"\1\2\2\3\4\5\6\7\8"
 _EMPTIED_RAW = f"regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g')"
 _EMPTY_VALUE = r'([:\[,]\s*)""'
 """A text with nothing in it: what was emptied must not read as if the record had said nothing."""
