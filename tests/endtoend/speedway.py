@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WITNESSED = Path(__file__).with_name("witnessed.py")
 _LOOK_S = 0.005
 _TESTIMONY_S = 0.05
-_MERGE_COUNT = 20_000
-"""Identities in memory from which on they are merged: a tenth of the usual, so that merges are met."""
+_MERGE_COUNT = 5_000
+"""Identities in memory from which on they are merged: a fortieth of the usual, so that merges are met."""
 _PLACES = {
     "listing": r"feed/(poller|api)\.py|in commit_listing",
     "fetching": r"feed/(fetcher|tries)\.py|records/\w+\.py|entra/\w+\.py",
@@ -53,6 +53,7 @@ class Speedway:
     folder: Path
     service: Service
     outputs: Mapping[str, Any]
+    has_detections: bool = True
     _lines: Path = field(init=False)
     _testimony: Path = field(init=False)
 
@@ -67,7 +68,8 @@ class Speedway:
         }
         path = self.folder / "config.json"
         path.touch(mode=0o600)
-        path.write_text(json.dumps({"inputs": {"office365": source}, "outputs": self.outputs}))
+        document = {"inputs": {"office365": source}, "outputs": self.outputs}
+        path.write_text(json.dumps(document | {"detections": {"enabled": self.has_detections}}))
 
     async def start(self, *options: str) -> Forked:
         """`m365watch run`, just begun."""
@@ -139,15 +141,24 @@ class Speedway:
 
     def in_lake(self) -> list[bytes]:
         """The digests of the records in the table `audit`."""
-        table = self.folder / "lake" / "audit"
-        if not DeltaTable.is_deltatable(str(table)):
+        table = self._table()
+        if table is None:
             return []
-        batches = DeltaTable(str(table)).to_pyarrow_dataset().to_batches(columns=["raw"], batch_size=10_000)
+        batches = table.to_pyarrow_dataset().to_batches(columns=["raw"], batch_size=10_000)
         return [
             digest(raw.encode() if isinstance(raw, str) else raw)
             for batch in batches
             for raw in batch["raw"].to_pylist()
         ]
+
+    def count_in_lake(self) -> int:
+        """How many records the table `audit` has: a look at the ends of its files."""
+        table = self._table()
+        return 0 if table is None else table.to_pyarrow_dataset().count_rows()
+
+    def _table(self) -> DeltaTable | None:
+        path = str(self.folder / "lake" / "audit")
+        return DeltaTable(path) if DeltaTable.is_deltatable(path) else None
 
 
 def _lines_of(path: Path) -> Iterator[bytes]:
