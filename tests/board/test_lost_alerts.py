@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -52,6 +54,22 @@ def test_a_file_that_is_gone_is_said_wherever_alerts_stand(bereft: Sources, pane
     assert NEVER not in text.lower()
     assert "No collector has run" not in text
     assert panel == "overview/figures" or "anew from the lake" in text
+
+
+def test_what_alerts_only_mark_is_seen_without_them(bereft: Sources) -> None:
+    """Records, changes and the course of things: whoever hunts an intruder is not blind by it."""
+    changes = asked(bereft, "/panel/exchange/rules?range=30d")
+    [who, *_] = re.findall(r"user=([^&\"]+)", changes)
+    about = f"range=30d&user={who}"
+    records = asked(bereft, f"/panel/investigate/records?{about}")
+    [record, *_] = re.findall(r"record=(\d+%3A[^&\"]+)", records)
+    shown = asked(bereft, f"/panel/record/record?{about}&record={record}")
+    course = asked(bereft, f"/panel/investigate/timeline?{about}")
+
+    assert GONE.lower() not in (changes + records + shown + course).lower()
+    assert "New-InboxRule" in changes
+    assert unquote(record).partition(":")[2] in shown
+    assert "Operations" in course
 
 
 def test_a_file_that_is_gone_is_no_readiness(bereft: Sources) -> None:

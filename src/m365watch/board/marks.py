@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from m365watch.board.lake_reader import Row
+from m365watch.board.marking import to_mark
 from m365watch.board.planning import Sieve
 from m365watch.board.queries.counting import Changes, added, in_alerts
 from m365watch.board.shapes import Cell, Tile
@@ -189,7 +190,7 @@ class Told:
 
 async def alerts_by_record(view: View, sources: Sources) -> dict[str, Alert]:
     """The worst alert that waits, by each record that it rests on."""
-    found = [one.alert for one in await sources.list_alerts(view) or [] if one.state in ACTIVE]
+    found = [one.alert for one in await to_mark(sources.list_alerts(view)) if one.state in ACTIVE]
     found.sort(key=lambda one: one.severity.rank)
     return {record: one for one in found for record in one.evidence}
 

@@ -23,6 +23,7 @@ from m365watch.board.earlier_lake import figures_here
 from m365watch.board.emptiness import no_records
 from m365watch.board.lake_reader import Row
 from m365watch.board.lit import lights_of, operations_asked
+from m365watch.board.marking import to_mark
 from m365watch.board.pages.alert import name_apps_of, record_shown
 from m365watch.board.pages.alerts import about, instant
 from m365watch.board.pages.comparison import AGAINST, compare
@@ -118,7 +119,7 @@ async def timeline(view: View, sources: Sources) -> Shape:
     if is_unseen(view):
         return Lanes(instants[0], step_s, len(instants), [], empty=UNSEEN)
     rows, alerts, values = await asyncio.gather(
-        _courses(view, sources), _alerts(view, sources), _values(view, sources)
+        _courses(view, sources), to_mark(_alerts(view, sources)), _values(view, sources)
     )
     rows = rows + await _standing_out(view, sources, rows, values, alerts)
     whole = view.option("lanes", WHOLE)
@@ -278,11 +279,11 @@ async def records(view: View, sources: Sources) -> Shape:
     sheet = _sheet(view)
     trail = trails.trail(names_of(view), sheets=sheet)
     found, alerts = await asyncio.gather(
-        sources.ask(view, trail, **bound_of(view)), sources.list_alerts(view)
+        sources.ask(view, trail, **bound_of(view)), to_mark(sources.list_alerts(view))
     )
     first, end = (sheet - 1) * trails.TRAIL_MAX, sheet * trails.TRAIL_MAX
     rows, has_more = found[first:end], len(found) > end
-    worst = _worst_of(alerts or [])
+    worst = _worst_of(alerts)
     headings = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result", "What it was about")
     return Grid(
         [Heading(one) for one in headings],
@@ -364,7 +365,8 @@ async def record(view: View, sources: Sources) -> Shape:
     rows = await sources.ask(second, trails.BY_ID, ids=[record_id])
     if not rows:
         return Records([], empty=Empty("The lake does not hold this record (any more)."))
-    named = [one.alert for one in await sources.list_alerts(second) or [] if record_id in one.alert.evidence]
+    alerts = await to_mark(sources.list_alerts(second))
+    named = [one.alert for one in alerts if record_id in one.alert.evidence]
     rules = await sources.list_rules() if named else {}
     lights = [light for alert in named for light in lights_of(rules.get(alert.rule_id), rules)]
     apps = await name_apps_of(view, sources, rows)

@@ -22,6 +22,7 @@ from m365watch.board.journeys import (
     rarer_end,
     worst_first,
 )
+from m365watch.board.marking import to_mark
 from m365watch.board.places import Tally, place_words
 from m365watch.board.queries import sign_ins
 from m365watch.board.shapes import (
@@ -100,9 +101,9 @@ async def _journeys(view: View, sources: Sources) -> _Journeys:
     if not people:
         return _Journeys([])
     asked = sources.ask(view.narrowed("user", people[:PEOPLE_MAX]), sign_ins.VISITS)
-    rows, alerts = await asyncio.gather(asked, sources.list_alerts(view))
+    rows, alerts = await asyncio.gather(asked, to_mark(sources.list_alerts(view)))
     found = list_journeys([(str(who), str(ip), int(at_s)) for who, ip, at_s in rows], sources.places)
-    by_pair = alerts_by_pair(one.alert for one in alerts or () if one.state in ACTIVE)
+    by_pair = alerts_by_pair(one.alert for one in alerts if one.state in ACTIVE)
     return _Journeys(worst_first(found, often, by_pair), often, by_pair, len(people))
 
 
