@@ -329,7 +329,14 @@ def is_told_as_it_is(engine: Engine, changes: Sequence[Change]) -> bool:
     return len(told) == len(changes) and all(one and one.alert == told[name] for name, one in kept.items())
 
 
-@pytest.mark.parametrize("seed", range(8))
+CUTS = ((30, 3), (120, 200), (7, 0), (7, 0), (30, 3), (1, 200), (1, 200), (1, 200))
+"""By seed, the records in a batch, and from how many on a batch is large.
+
+Batches of one record find most, and cost as much as all others together.
+"""
+
+
+@pytest.mark.parametrize("seed", range(len(CUTS)))
 def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,14 +348,13 @@ def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
     records = sorted(make_records(dice, 120), key=lambda one: json.loads(one)["CreationTime"])
     oldest_first = take_in_order(tmp_path_factory.mktemp("state"), rules, records, size=120, large_from=200)
     assert any("at least" in note for alert in oldest_first for note in alert.notes)
-    for size, large_from in ((120, 200), (30, 3), (7, 0), (1, 200)):
-        newest_first = take_in_order(
-            tmp_path_factory.mktemp("state"), rules, records[::-1], size=size, large_from=large_from
-        )
-
-        assert newest_first == oldest_first
+    size, large_from = CUTS[seed]
+    newest_first = take_in_order(
+        tmp_path_factory.mktemp("state"), rules, records[::-1], size=size, large_from=large_from
+    )
     shuffled = run_engine(tmp_path_factory.mktemp("state") / "d.sqlite", rules, records, dice)
 
+    assert newest_first == oldest_first
     assert plain([kept.alert for kept in shuffled.state.alerts.list()]) == oldest_first
 
 
