@@ -35,6 +35,10 @@ class Kind(StrEnum):
     """Two places of one group, too far apart for the time between."""
 
 
+_NUMBERED = tuple((kind, kind.value) for kind in Kind if kind is not Kind.EACH)
+"""The kinds that have numbers, each with the key of these. It is asked for each group that is judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Several:
     """`several`: more than `threshold` matches in `period`."""
@@ -207,4 +211,7 @@ class Extension:
         """The kind that is said, or that whose numbers are given; each where there is neither."""
         if self.kind is not None:
             return self.kind
-        return next((kind for kind in Kind if kind is not Kind.EACH and getattr(self, kind.value)), Kind.EACH)
+        for kind, key in _NUMBERED:
+            if getattr(self, key):
+                return kind
+        return Kind.EACH
