@@ -117,29 +117,6 @@ def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> Non
     assert port not in {0, taken}
 
 
-def test_the_demo_serves_its_board_until_it_is_asked_to_end(tmp_path: Path) -> None:
-    """The page of the alert is there; Ctrl-C ends it with the account's own exit code."""
-    sizes = ["--days", "1", "--records-per-day", "300"]
-    command = [sys.executable, "-m", "m365watch.cli.main", "demo", "--directory", "demo", *sizes, "--board"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"NO_COLOR": "1"}, stdout=subprocess.PIPE, text=True
-    ) as demo:
-        assert demo.stdout is not None
-        said = ""
-        try:
-            while not (found := re.search(r"^ +(http://127\.0\.0\.1:\d+/\S*)$", said, re.MULTILINE)):
-                line = demo.stdout.readline()
-                assert line, said
-                said += line
-            page = fetch(found[1])
-        finally:
-            demo.send_signal(signal.SIGINT)
-        assert demo.wait(PATIENCE_S) == 0
-
-    assert "(Ctrl-C ends it):" in said
-    assert "<h1" in page
-
-
 def test_a_demo_that_goes_on_has_its_board_meanwhile_and_reads_its_file_again(tmp_path: Path) -> None:
     """What is paused on a page is paused; one signal ends collecting and board, and the account is told."""
     sizes = ["--days", "1", "--records-per-day", "300", "--keep-running"]

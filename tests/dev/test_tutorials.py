@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import tutorial_commands
@@ -91,11 +92,24 @@ def follow(name: str, folder: Path, commands: Path, page: str = "", **place: Any
     asyncio.run(main())
 
 
+class Desk(Machine):
+    """Somebody who opens the link that the demo ends with; `follow` ends it with Ctrl-C, and with code 0."""
+
+    async def _start(self, block: Fence) -> str:
+        printed = await super()._start(block)
+        assert "(Ctrl-C ends it):" in printed
+        *_, link = printed.split()
+        async with aiohttp.ClientSession() as browser, browser.get(link) as answer:
+            assert answer.status == 200
+            assert "<h1" in await answer.text()
+        return printed
+
+
 def follow_with_the_demo(name: str, folder: Path, commands: Path) -> None:
     """The same in an empty folder, with the demo's tenant, whose people are others on another day."""
 
     async def main() -> None:
-        async with machine_at(folder, commands, kind=Machine) as machine:
+        async with machine_at(folder, commands, kind=Desk) as machine:
             machine.folder.mkdir()
             await machine.follow(read_tutorial(name), learns_names=True)
 
