@@ -17,7 +17,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.instants import ms_of
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record
-from test_changed_joins import outer
+from test_changed_joins import outer, session
 from test_joined_correlations import HOUR, MINUTE, NOW, ONE, TWO, many, ones
 
 FLOOD = range(0, 2 * HOUR, MINUTE)
@@ -31,15 +31,15 @@ def _few_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def flooded(
-    folder: Path, seconds: list[int], *, acknowledged_at: int = 0
+    folder: Path, seconds: list[int], *, together: int = BATCH, acknowledged_at: int = 0
 ) -> tuple[list[KeptAlert], Counter[str]]:
     """The alerts of a flood in this order, and how often each was told as new; ann has the first."""
     library = load_good(folder, ONE, TWO, many(), outer("many", "two", generate=True))
     state = DetectionState(folder / "detections.sqlite", survives_power_cuts=False)
     engine = Engine(library.rules, state)
     new: Counter[str] = Counter()
-    for number, at in enumerate(range(0, len(seconds), BATCH), start=1):
-        batch = ones(*seconds[at : at + BATCH])
+    for number, at in enumerate(range(0, len(seconds), together), start=1):
+        batch = ones(*seconds[at : at + together])
         changes = engine.take([Portion(TENANT, NOW, batch, headers_of(batch))], number=number, now=NOW)
         changes += engine.look(now=NOW)
         new.update(one.alert.id for one in changes if one.what is News.NEW)
@@ -78,6 +78,52 @@ def test_each_part_of_a_long_flood_is_told_once(
     assert {second for one in kept for second in seconds_of(one)} == set(FLOOD)
     assert [one.changed_by for one in kept if one.state is AlertState.ACKNOWLEDGED] == ["ann"]
     assert any(one.alert.notes for one in kept)
+
+
+@pytest.mark.parametrize("longest_min", [20, 7 * 24 * 60])
+def test_all_of_a_long_flood_is_told_though_it_waits_for_one_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest_min: int
+) -> None:
+    """A first run, or the return from an outage, brings days of it between two looks."""
+    monkeypatch.setattr(windows, "EPISODE_S_MAX", longest_min * 60)
+
+    kept, new = flooded(tmp_path, list(FLOOD), together=len(FLOOD))
+
+    assert {second for one in kept for second in seconds_of(one)} == set(FLOOD)
+    assert set(new.values()) == {1}
+
+
+def test_an_intrusion_at_the_beginning_of_a_long_flood_is_found(tmp_path: Path) -> None:
+    """What joins it is judged there too, though most of it came later."""
+    library = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", timespan="10m", generate=True))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    engine = Engine(library.rules, state)
+    batch = [*ones(*FLOOD), record(10 * MINUTE + 1, Operation="Two")]
+    engine.take([Portion(TENANT, NOW, batch, headers_of(batch))], number=1, now=NOW)
+    engine.look(now=NOW)
+    joined = [one.alert for one in state.alerts.list() if one.alert.title == "outer"]
+    state.close()
+
+    assert len(joined) == 1
+
+
+@pytest.mark.parametrize("together", [16, 24, 40])
+def test_an_alert_of_wider_rules_over_several_parts_is_judged_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """All of its time is judged, part by part, and not for ever."""
+    wide = load_good(tmp_path, ONE, TWO, many(timespan="2h"), outer("many", "two", generate=True))
+    usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two", generate=True))
+    bursts = [second + hour * HOUR for hour in (20, 21, 22) for second in range(0, 600, 60)]
+    session(tmp_path, wide, ones(*bursts))
+    monkeypatch.setattr(kept_matches, "SPAN_MATCHES_MAX", together)
+    for rules in (usual, wide, usual):
+        session(tmp_path, rules, [])
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    told = sum(kept.alert.count for kept in state.alerts.list())
+    state.close()
+
+    assert told >= len(bursts)
 
 
 def test_what_joins_a_part_of_a_long_flood_has_its_records(tmp_path: Path) -> None:

@@ -308,6 +308,9 @@ class Engine:
 
     def _judge_group(self, rule: Rule, key: GroupKey, touched: Touched, work: Work) -> None:
         span = read_neighbours(self.state, rule, key, low_ms=touched.low_ms, high_ms=touched.high_ms)
+        moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
+        # Beside what is left there is a part that was judged already: neither is whole.
+        span = Span(span.matches, span.is_cut or touched.is_rest)
         times = [match.at_ms for match in span.matches]
         by_periods = rule.kind in PERIOD_KINDS and rule.correlation is None
         if by_periods:
@@ -323,14 +326,16 @@ class Engine:
             for at_ms in (touched.low_ms, touched.high_ms, *(at for kept in longer for at in kept.times_ms)):
                 work.touch(key, at_ms)
             return
-        moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
-        if not by_periods:
+        if not by_periods and times:
             span, before = part_judged(span, before)
         episodes = find_episodes(rule, span.matches, moment)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
         self._reconciling.make_it_so(rule, before, found, touched, work)
+        if span.is_cut and not by_periods and times and touched.low_ms < times[0]:
+            # No later look would come back for it, and what joins it may lie there.
+            work.touch_rest(key, touched, before_ms=times[0])
         if found:
             self._tallies.mark_alerted(key)
 

@@ -25,6 +25,8 @@ class Touched:
 
     low_ms: int
     high_ms: int
+    is_rest: bool = False
+    """Whether it is what lies before a part that was judged, of more than is judged together."""
 
     def widen(self, at_ms: int) -> None:
         """Take another time in."""
@@ -50,6 +52,12 @@ class Work:
         elif key.rule_id in self.rank:
             self._touched[key] = Touched(at_ms, at_ms)
             heappush(self._waiting, (self.rank[key.rule_id], key))
+
+    def touch_rest(self, key: GroupKey, touched: Touched, *, before_ms: int) -> None:
+        """Have what was touched before that time judged, too, as a part of its own."""
+        self.touch(key, touched.low_ms)
+        self.touch(key, before_ms - 1)
+        self._touched[key].is_rest = True
 
     def pop(self) -> tuple[GroupKey, Touched] | None:
         """The next group to be judged; one that others join comes before those."""
