@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,6 +277,66 @@ def test_what_somebody_made_of_one_of_two_is_not_made_of_the_other(
     assert [one.state for one in kept] == [made if place == which else AlertState.OPEN for place in range(2)]
     assert [bool(one.changed_by) for one in kept] == [place == which for place in range(2)]
     assert history == []
+
+
+def at_once(folder: Path, *, timespan: str, gte: int = 5) -> Library:
+    """So many of One in that time, and what joins them."""
+    rule = joint("many", "event_count", ["one"], {"gte": gte}, timespan=timespan)
+    return load_good(folder, ONE, TWO, rule, outer("many", "two", generate=True))
+
+
+THREE = (range(0, 600, 60), range(3000, 3600, 60), range(4800, 5400, 60))
+"""Seconds of three bursts, of which an hour joins all and half an hour the last two."""
+STEPS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "withdrawn meanwhile": [
+        {"timespan": "1h"},
+        {"timespan": "1h", "gte": 50},
+        {"timespan": "1h", "gte": 51},
+        {"timespan": "5m"},
+    ],
+    "parted in part": [{"timespan": "1h"}, {"timespan": "30m"}],
+}
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS.keys())
+def test_what_was_closed_of_one_of_several_closes_no_other(
+    tmp_path: Path, steps: Sequence[Mapping[str, Any]]
+) -> None:
+    """They were one for a while; five records that come to the first open it again."""
+    seconds = [20 * HOUR + second for burst in THREE for second in burst]
+    session(tmp_path, at_once(tmp_path, timespan="5m"), ones(*seconds))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    with state.transaction():
+        for kept in state.alerts.list():
+            state.alerts.set_state(
+                kept.alert.id, AlertState.CLOSED, reason="mine", by="ann", at_ms=ms_of(NOW)
+            )
+    for step in steps:
+        session(tmp_path, at_once(tmp_path, **step), [])
+    more = ones(*range(20 * HOUR + 630, 20 * HOUR + 930, 60))
+    session(tmp_path, at_once(tmp_path, **steps[-1]), more)
+    first, *_ = sorted(state.alerts.list(), key=lambda kept: kept.low_ms)
+    state.close()
+
+    assert (first.state, first.alert.count) == (AlertState.OPEN, 15)
+
+
+def test_who_looks_into_one_of_two_is_left_that_one_though_both_were_withdrawn(tmp_path: Path) -> None:
+    """Joined, withdrawn by a strict rule, and back as they were."""
+    seconds = [20 * HOUR + second for burst in THREE[1:] for second in burst]
+    session(tmp_path, at_once(tmp_path, timespan="5m"), ones(*seconds))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    before = sorted(state.alerts.list(), key=lambda kept: kept.low_ms)
+    with state.transaction():
+        made, last = AlertState.ACKNOWLEDGED, before[1].alert.id
+        state.alerts.set_state(last, made, reason="mine", by="ann", at_ms=ms_of(NOW))
+    for step in STEPS["withdrawn meanwhile"]:
+        session(tmp_path, at_once(tmp_path, **step), [])
+    after = sorted(state.alerts.list(), key=lambda kept: kept.low_ms)
+    state.close()
+
+    assert [one.alert.id for one in after] == [one.alert.id for one in before]
+    assert [one.changed_by for one in after] == ["", "ann"]
 
 
 def test_what_is_not_read_of_a_large_group_stays_as_it_was(

@@ -72,6 +72,22 @@ def test_an_alert_that_has_moved_is_the_one_that_is_kept(state: DetectionState, 
     assert (kept.state, kept.changed_by) == (AlertState.ACKNOWLEDGED, "ann")
 
 
+def test_an_alert_is_formerly_none_that_stands_elsewhere(state: DetectionState, rule: Rule) -> None:
+    """It may be of another part of what goes on for long, of which nothing was found here."""
+    elsewhere = KeptAlert(make_alert(rule, episode_at(rule, 9_000)), shown=True)
+    before = KeptAlert(
+        replace(make_alert(rule, episode_at(rule, 100)), formerly=(elsewhere.alert.id, ANOTHER), count=2),
+        shown=True,
+    )
+    with state.transaction():
+        state.alerts.put(elsewhere)
+        state.alerts.put(before)
+
+    told = reconciled(state, rule, [before], episode_at(rule, 100))
+
+    assert [(what, alert.formerly) for what, alert in told] == [(News.UPDATED, (ANOTHER,))]
+
+
 def test_what_is_withdrawn_is_formerly_no_alert_that_stands(state: DetectionState, rule: Rule) -> None:
     """Whoever follows alerts by their former ids would take the one that is there for gone."""
     again = episode_at(rule, 100)
@@ -86,3 +102,21 @@ def test_what_is_withdrawn_is_formerly_no_alert_that_stands(state: DetectionStat
         (News.NEW, ()),
         (News.WITHDRAWN, (ANOTHER,)),
     ]
+
+
+def test_an_alert_of_many_ids_is_noted_as_closed_once(state: DetectionState, rule: Rule) -> None:
+    """It gets another id with each earlier record; who had closed it is not lost among the engine's words."""
+    first = replace(KeptAlert(make_alert(rule, episode_at(rule, 1_000)), shown=True), state=AlertState.OPEN)
+    with state.transaction():
+        state.alerts.put(first)
+        state.alerts.set_state(first.alert.id, AlertState.CLOSED, reason="a drill", by="ann", at_ms=1)
+    for second in range(999, 900, -1):
+        [kept] = state.alerts.list()
+        matches = [match for one in range(second, 1_001) for match in episode_at(rule, one).matches]
+        reconciled(state, rule, [kept], replace(episode_at(rule, second), matches=matches))
+    [kept] = state.alerts.list()
+    said = [(one.by, one.reason) for one in state.history.list(kept.alert.id)]
+
+    assert len(kept.alert.formerly) == 99
+    assert said[0] == ("ann", "a drill")
+    assert len(said) == 2

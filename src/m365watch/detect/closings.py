@@ -115,6 +115,10 @@ def stand(alert: Alert, parts: Sequence[KeptAlert], closings: Sequence[Closing],
     What somebody is looking into stays theirs. What was closed is closed as long as nothing has come to it:
     no other record, earlier or later or in between, no higher severity, and no alert that was open.
     """
+    # What lies beside it is no part of it any more.
+    closings = [
+        one for one in closings if one.first_ms <= alert.last_at_ms and alert.first_at_ms <= one.last_ms
+    ]
     taken = [one for one in parts if one.state is AlertState.ACKNOWLEDGED]
     if taken:
         return _of(_latest(taken))

@@ -86,7 +86,9 @@ class KeptAlerts:
         kept = self.find_itself(alert_id)
         if kept is not None and kept.changed_at_ms:
             standing = StateChange(kept.changed_at_ms, kept.state, kept.reason, kept.changed_by)
-            if self._history.list(alert_id)[-1:] != [standing]:
+            last = self._history.list(alert_id)[-1:]
+            # What the engine says of it is worded anew with each record that comes.
+            if [replace(one, reason=kept.reason) for one in last] != [standing]:
                 self._history.add(alert_id, standing)
 
     def take_back(self, alert_id: AlertId) -> set[str]:
@@ -94,8 +96,6 @@ class KeptAlerts:
 
         Which others they are.
         """
-        if self._database.execute("SELECT 1 FROM former WHERE id = ?", (alert_id,)).fetchone() is None:
-            return set()
         others = self._history.take_back(alert_id, by=BY) | self._closings.take_back(alert_id)
         for other in others:
             kept = self.find_itself(other)

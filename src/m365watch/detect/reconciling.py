@@ -5,7 +5,7 @@ An alert that is no longer there is `formerly` the one that has its time now, wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from m365watch.detect.alert import Alert, AlertId, Match
@@ -113,7 +113,7 @@ class Reconciling:
             formerly = (*formerly, *former.alert.formerly, former.alert.id)
             self._unlink(former.alert.id, work)
             self._state.alerts.drop(former.alert.id, became=alert.id)
-        alert = _without_formers(replace(alert, formerly=tuple(dict.fromkeys(formerly))), standing)
+        alert = self._with_formers(alert, formerly, standing)
         if known is not None and (known.alert, known.low_ms) == (alert, new.low_ms) and known.shown == shown:
             if known.is_put_back:
                 self._state.alerts.put(replace(known, is_put_back=False))
@@ -146,7 +146,7 @@ class Reconciling:
         work.changes.append(Change(what, alert))
 
     def _withdraw(self, kept: KeptAlert, work: Work, *, standing: Collection[AlertId]) -> None:
-        alert = _without_formers(kept.alert, standing)
+        alert = self._with_formers(kept.alert, kept.alert.formerly, standing)
         self._unlink(alert.id, work)
         self._state.alerts.drop(alert.id, became=None)
         if kept.shown:
@@ -156,7 +156,11 @@ class Reconciling:
         for key, at_ms in self._state.links.replace(alert_id, []):
             work.touch(key, at_ms)
 
-
-def _without_formers(alert: Alert, standing: Collection[AlertId]) -> Alert:
-    """The alert without ids that others have: a first record that goes from one to another takes it along."""
-    return replace(alert, formerly=tuple(one for one in alert.formerly if one not in standing))
+    def _with_formers(
+        self, alert: Alert, formerly: Iterable[AlertId], standing: Collection[AlertId]
+    ) -> Alert:
+        """The alert with former ids, but for those that others have: a first record takes its id along."""
+        left = (one for one in dict.fromkeys(formerly) if one not in standing)
+        return replace(
+            alert, formerly=tuple(one for one in left if self._state.alerts.find_itself(one) is None)
+        )

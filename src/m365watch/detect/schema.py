@@ -83,6 +83,8 @@ DROP TABLE link_once;
 _ORIGIN = """
 ALTER TABLE history ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 ALTER TABLE closing ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+CREATE INDEX history_origin ON history (origin);
+CREATE INDEX closing_origin ON closing (origin);
 """
 # Whether it came out of a lake, and records that gave it were not seen since.
 _PUT_BACK = f"""
