@@ -7,7 +7,7 @@ from pathlib import Path
 
 from m365watch.clock import SystemClock
 from m365watch.lake.checking import check_lake
-from m365watch.lake.commits import commit_path
+from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
 from m365watch.lake.files import missing_batch, silently
 from m365watch.lake.lost_commits import Standing, standing_of
 from m365watch.lake.notices import NoticeWriter
@@ -93,3 +93,18 @@ def test_a_check_names_a_commit_of_notices_that_is_empty(tmp_path: Path) -> None
         f"{named}: is empty, and no commit holds batch 2: {back_fix(COLLECTORS_OUT)}"
     ]
     assert missing_batch(tmp_path, {}) is None
+
+
+def test_notices_get_no_dearer_by_one_that_is_lost(tmp_path: Path) -> None:
+    """Without checkpoints each commit would read the log of all that came before it."""
+
+    def say(times: int) -> None:
+        writer = NoticeWriter(tmp_path, app_id=APP_ID)
+        for _ in range(times):
+            writer.append([Notice("one", NOW, "info", Speaker("audit", "m365watch", None), "", "", "")])
+
+    say(3)
+    commit_path(tmp_path / COLLECTORS_OUT, 2).write_bytes(b"")
+    say(COMMITS_PER_CHECKPOINT)
+
+    assert newest_checkpoint(tmp_path / COLLECTORS_OUT) == COMMITS_PER_CHECKPOINT

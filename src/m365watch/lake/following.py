@@ -22,6 +22,7 @@ from m365watch.lake.commits import (
     make_checkpoint,
     newest_checkpoint,
 )
+from m365watch.lake.schema import COLLECTORS_OUT
 from m365watch.values import dataclass
 
 BEFORE = "/before"
@@ -80,10 +81,14 @@ class _Gap:
 def checkpoint_if_due(table: DeltaTable, table_directory: Path, version: int, *, before: int) -> bool:
     """Make a checkpoint of the table at `version`, its log synced, where one is due; whether one was made.
 
-    None is while a batch is missing: it would be without the batch for good, and nobody would know.
+    None is while a batch is missing: it would be without the batch for good, and nobody would know. But of
+    notices, which are as many as there is trouble: a log without checkpoints would make each dearer than the
+    last, before the records behind it.
     """
-    is_due = is_checkpoint_due(version, before=before)
-    if not is_due or any(True for _ in list_lost_batches(table_directory, version)):
+    if not is_checkpoint_due(version, before=before):
+        return False
+    is_held = table_directory.name != COLLECTORS_OUT
+    if is_held and any(True for _ in list_lost_batches(table_directory, version)):
         return False
     make_checkpoint(table, table_directory)
     return True
