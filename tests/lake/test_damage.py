@@ -128,6 +128,20 @@ def problems_of(lake: Path) -> list[str]:
     return check_lake(lake, reads_all=True, progress=silently).problems
 
 
+def test_every_file_of_a_week_of_rollups_is_looked_at(lake: Path) -> None:
+    """A page that needs one that is damaged is dead until it is made anew: the check must name it."""
+    fill(lake, 2, "2026-11-24")
+    keep_rollups(lake)
+    files = sorted(min(lake.glob("rollups/weeks/2*")).glob("*.parquet"))
+    assert len(files) > 5
+
+    for path in files:
+        body = path.read_bytes()
+        path.write_bytes(b"")
+        assert [path.name in one for one in problems_of(lake)] == [True]
+        path.write_bytes(body)
+
+
 @pytest.mark.parametrize("kind", ["cut short", "zeros"])
 def test_a_damaged_log_is_one_line(lake: Path, kind: str) -> None:
     """It is the same for a reader that opens the table and for one that follows it."""

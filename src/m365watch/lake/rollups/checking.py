@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
-from m365watch.lake.rollups.facts import DAY_S, KEPT, Rollup, Slice
+from m365watch.lake.rollups.facts import KEPT, Rollup, Slice
 from m365watch.lake.rollups.notes import FOLDER, WEEKS, days_named, read_day, read_week
 
 _TRIES_MAX = 3
@@ -48,5 +48,5 @@ def _files_of_day(lake: Path, day: date) -> list[Path]:
 
 def _files_of_week(lake: Path, monday: date) -> list[Path]:
     kept = read_week(lake, monday)
-    kinds = [kind for rollup in KEPT for kind in rollup.slices if kind.grain_s == DAY_S]
+    kinds = [kind for rollup in KEPT for kind in rollup.slices if kind.is_added_up]
     return [] if kept is None else [Path(kept.file(kind)) for kind in kinds]
