@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from asking import view_of
+from m365watch.board import lake_reader
 from m365watch.board.lake_reader import FactsReader, Row, newest_first
 from m365watch.board.planning import LOOKED_FOR_MAX, Query, Sieve, Snapshot, joined, picked_days, plan_source
 from m365watch.board.queries import (
@@ -236,6 +237,15 @@ def test_days_are_read_until_there_is_enough(first: int, counts: list[int]) -> N
 
     assert [len(part) for part in parts] == counts
     assert [day for part in parts for day in part] == sorted(days, reverse=True)
+
+
+def test_a_duckdb_without_an_optimizer_that_is_turned_off_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come and go with its versions, and are turned off for speed alone."""
+    monkeypatch.setattr(lake_reader, "NOT_WORTH_IT", lake_reader.NOT_WORTH_IT | {"of another version"})
+
+    FactsReader(tmp_path).close()
 
 
 def test_a_week_that_goes_on_is_read_as_far_as_it_is_added_up(tmp_path: Path) -> None:
