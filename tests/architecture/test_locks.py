@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from sources import ROOT
 
-LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-bench.lock")
+LOCKS = tuple(f"requirements{which}.lock" for which in ("", "-build", "-dev", "-bench", "-pip"))
 
 
 @cache
