@@ -80,6 +80,19 @@ def test_each_part_of_a_long_flood_is_told_once(
     assert any(one.alert.notes for one in kept)
 
 
+def test_parts_that_earlier_records_move_forward_stay_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backfill brings them newest first, one by one: every part begins earlier with each of them."""
+    monkeypatch.setattr(windows, "EPISODE_S_MAX", 20 * 60)
+    monkeypatch.setattr(kept_matches, "SPAN_MATCHES_MAX", 50_000)
+
+    kept, new = flooded(tmp_path, sorted(FLOOD, reverse=True), together=1)
+
+    assert len(kept) > 5
+    assert new.total() == len(kept)
+
+
 @pytest.mark.parametrize("longest_min", [20, 7 * 24 * 60])
 def test_all_of_a_long_flood_is_told_though_it_waits_for_one_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest_min: int

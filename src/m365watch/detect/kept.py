@@ -81,7 +81,12 @@ class KeptAlert:
 
     def overlaps(self, other: KeptAlert) -> bool:
         """Whether both have a time in common."""
-        return self.low_ms <= other.alert.last_at_ms and other.low_ms <= self.alert.last_at_ms
+        return self.common_ms(other) >= 0
+
+    def common_ms(self, other: KeptAlert) -> int:
+        """How long both went on together; below 0 by what lies between them."""
+        last_ms = min(self.alert.last_at_ms, other.alert.last_at_ms)
+        return last_ms - max(self.low_ms, other.low_ms)
 
 
 @dataclass(frozen=True, slots=True)

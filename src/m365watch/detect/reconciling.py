@@ -56,11 +56,10 @@ class Reconciling:
         before = self._parted(before, new_ids)
         old = {kept.alert.id: kept for kept in before}
         gone = [kept for kept in before if kept.alert.id not in new_ids]
-        taken: set[AlertId] = set()
-        for episode, alert, records in found:
-            new = self._to_be_kept(rule, episode, alert, work)
-            formers = [kept for kept in gone if kept.alert.id not in taken and kept.overlaps(new)]
-            taken |= {kept.alert.id for kept in formers}
+        to_be_kept = [self._to_be_kept(rule, episode, alert, work) for episode, alert, _ in found]
+        became = _what_became(gone, to_be_kept)
+        for new, (episode, alert, records) in zip(to_be_kept, found, strict=True):
+            formers = [kept for kept in gone if became.get(kept.alert.id) == alert.id]
             known = old.get(alert.id) or self._state.alerts.find_itself(alert.id)
             self._settle(new, known, formers, work, standing=new_ids)
             links = links_of(rule, episode, alert, self._rules, records)
@@ -76,7 +75,7 @@ class Reconciling:
             for link in links:
                 self._tallies.count_in(key_of(link), [link])
         for kept in gone:
-            if kept.alert.id not in taken and not kept.is_put_back:
+            if kept.alert.id not in became and not kept.is_put_back:
                 self._withdraw(kept, work, standing=new_ids)
 
     def _parted(self, before: Sequence[KeptAlert], found: Collection[AlertId]) -> Sequence[KeptAlert]:
@@ -164,3 +163,16 @@ class Reconciling:
         return replace(
             alert, formerly=tuple(one for one in left if self._state.alerts.find_itself(one) is None)
         )
+
+
+def _what_became(gone: Iterable[KeptAlert], found: Sequence[KeptAlert]) -> dict[AlertId, AlertId]:
+    """Of each alert that is no longer there the one that has most of its time, the earliest of several.
+
+    Where records of a time before bring all parts of what goes on for long forward, each stays itself.
+    """
+    became: dict[AlertId, AlertId] = {}
+    for old in gone:
+        heirs = [new for new in found if old.overlaps(new)]
+        if heirs:
+            became[old.alert.id] = max(heirs, key=old.common_ms).alert.id
+    return became
