@@ -25,6 +25,7 @@ LAYERS = (
         "renewing",
         "replaying",
         "inspection",
+        "lost_alerts",
         "metrics",
         "diagnosis",
         "preflight",

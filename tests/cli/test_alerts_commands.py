@@ -23,6 +23,7 @@ from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.state import TROUBLE, DetectionState
+from m365watch.lake.schema import ALERTS
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
@@ -310,6 +311,19 @@ def test_without_any_run_it_is_said_how_alerts_come_about(tmp_path: Path) -> Non
     assert done.exit_code == 1
     assert "there are no alerts here" in str(done.exception)
     assert not (tmp_path / "state").exists()
+
+
+def test_a_file_that_is_gone_does_not_read_as_if_nobody_had_looked(tmp_path: Path) -> None:
+    """The lake knows that something was found."""
+    (tmp_path / "lake" / ALERTS / "_delta_log").mkdir(parents=True)
+    outputs = frozenset({"lake", "detections"})
+    SqliteLedger(tmp_path / "state", outputs=outputs, now=SystemClock().now()).close()
+    lake = {"type": "lake", "config": {"directory": "lake"}}
+
+    done = call(configuration(tmp_path, outputs={"lake": lake}), "list")
+
+    assert done.exit_code == 1
+    assert "the file of detections is gone" in str(done.exception)
 
 
 RULE = """\

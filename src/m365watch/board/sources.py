@@ -16,7 +16,6 @@ from m365watch.board.configuring.desk import ConfigurationDesk
 from m365watch.board.evidence_memory import EvidenceMemory, Key, RecordKind
 from m365watch.board.hits_reader import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.lake_reader import FactsReader, Row
-from m365watch.board.lost_alerts import loss_of_alerts
 from m365watch.board.name_memory import NameMemory
 from m365watch.board.own_figures import Requests
 from m365watch.board.planning import Query
@@ -59,6 +58,7 @@ from m365watch.lake.trail import Deed
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
 from m365watch.lake.unsound import Cause, cause_of_loss
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.lost_alerts import loss_of_alerts
 from m365watch.notify.looking import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.progress import FeedProgress
 from m365watch.respond.journal import Journal, Line

@@ -382,9 +382,9 @@ alerts.command("notify")(notify)
 
 
 def _file_of(settings: Settings) -> Path:
-    from m365watch.detect.output import FILE_NAME
+    from m365watch.lost_alerts import file_of_alerts
 
-    return settings.state_directory / FILE_NAME
+    return file_of_alerts(settings)
 
 
 def _asked(

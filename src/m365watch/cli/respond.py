@@ -92,10 +92,10 @@ def respond(
 
 def _find(settings: Settings, given: str) -> KeptAlert:
     from m365watch.detect.desk import NoSuchAlert, find_alert
-    from m365watch.detect.output import FILE_NAME
+    from m365watch.lost_alerts import file_of_alerts
 
     try:
-        return find_alert(settings.state_directory / FILE_NAME, given)
+        return find_alert(file_of_alerts(settings), given)
     except NoSuchAlert as error:
         raise typer.BadParameter(plain(str(error))) from None
 

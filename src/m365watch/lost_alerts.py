@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from m365watch.config.settings import DETECTIONS, Settings
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.rebuilt import rebuilt_percent
@@ -33,3 +35,11 @@ def loss_of_alerts(settings: Settings) -> OutputUnusable | None:
         return None
     fix = _FROM_COPY if lake is None else _FROM_LAKE
     return OutputUnusable("the file of detections is gone", fix=fix, where=str(path))
+
+
+def file_of_alerts(settings: Settings) -> Path:
+    """The file of detections, be there none yet. Raises: OutputUnusable: it was there, and is gone."""
+    lost = loss_of_alerts(settings)
+    if lost is not None:
+        raise lost
+    return settings.state_directory / FILE_NAME
