@@ -2,17 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from urllib.request import urlopen
 
 import pytest
 from patience import STOPPED_WITHIN_S
+from small_disk import small_disk
 
 from commands import Ended, command, ended, scene_in, start, start_afresh
 from place import BOTH, FILES, LAKE, records_in_lake
@@ -162,21 +159,6 @@ def test_a_directory_that_cannot_be_written_is_told_in_one_line(name: str, tmp_p
     assert len(blocked.complaints) == 1
     assert str(tmp_path / name) in blocked.complaints[0]
     assert "hint:" in blocked.err
-
-
-@contextmanager
-def small_disk(folder: Path, *, left_bytes: int) -> Iterator[Path]:
-    """A disk of its own at `folder`, full but for `left_bytes`; deleting the ballast makes room."""
-    folder.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mounted, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    try:
-        ballast = folder / "ballast"
-        ballast.write_bytes(bytes(64 * 1024 * 1024 - left_bytes))
-        yield ballast
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 DISKS = {

@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 
+from m365watch.errors import LedgerUnavailable
 from m365watch.ledger.copying import check_ledger
 from m365watch.ledger.database import open_database, transaction
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -80,6 +82,18 @@ def test_a_disk_that_fills_during_a_commit_leaves_the_ledger_whole(tmp_path: Pat
     assert int(ended.stdout) > 60
     found = check_ledger(tmp_path / LEDGER_FILE, on_step=lambda: None)
     assert (found.problems, found.blobs, found.identities) == ([], 60, 60 * 300)
+
+
+@pytest.mark.parametrize("left_bytes", [4_096, 40_000, 70_000])
+def test_a_start_on_a_full_disk_says_that_it_is_full(tmp_path: Path, left_bytes: int) -> None:
+    """SQLite calls it a disk I/O error where it finds no room for its first page."""
+    folder = tmp_path / "state"
+    with small_disk(folder, left_bytes=left_bytes) as ballast:
+        with pytest.raises(LedgerUnavailable, match="its disk is full: make room on it"):
+            open_database(folder / LEDGER_FILE).close()
+        ballast.unlink()
+
+        open_database(folder / LEDGER_FILE).close()
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])

@@ -7,7 +7,6 @@ of a file whose contents never came.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -20,7 +19,7 @@ import msgspec
 import pyarrow as pa
 from deltalake import DeltaTable, PostCommitHookProperties
 
-from m365watch.durable import size_of, sync_file, sync_folder
+from m365watch.durable import FULL, size_of, sync_file, sync_folder
 from m365watch.lake.arrow import pq
 
 COMMITS_PER_CHECKPOINT = 50
@@ -33,7 +32,6 @@ _LOCK = "mending.lock"
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
 _COPY = re.compile(r"\.(\d{20})\.json\.[0-9a-f]+\.tmp")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -135,7 +133,7 @@ def _copy(commit: Path, fresh: Path) -> bool:
         fresh.write_bytes(commit.read_bytes())
         shutil.copymode(commit, fresh)
     except OSError as failure:
-        if failure.errno in _FULL:
+        if failure.errno in FULL:
             return False
         raise
     return True

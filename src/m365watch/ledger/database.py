@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -16,6 +17,8 @@ from m365watch.ledger.schema import migrate
 P = ParamSpec("P")
 T = TypeVar("T")
 _CACHE_KIB = 4_000
+_ROOM_BYTES = 64 * 1024
+"""Less than this is no room: what SQLite writes first may have this size."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
 
@@ -91,7 +94,8 @@ def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Ledge
             "and reads what the outputs hold",
         )
     if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-        return LedgerUnavailable(f"the ledger cannot be written ({error})", where=str(path))
+        why = "its disk is full: make room on it" if _has_no_room(path) else str(error)
+        return LedgerUnavailable(f"the ledger cannot be written ({why})", where=str(path))
     if closed := why_denied(path):
         fix = "run the collector as the user whose it is, or let this one read and write it"
         return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=fix)
@@ -101,6 +105,14 @@ def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Ledge
         where=str(path),
         fix="check the disk; where the file is moved aside, the next run begins a new one",
     )
+
+
+def _has_no_room(path: Path) -> bool:
+    """Whether the file's disk is full, of which SQLite may say "disk I/O error"."""
+    try:
+        return shutil.disk_usage(path.parent).free < _ROOM_BYTES
+    except OSError:
+        return False
 
 
 def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
