@@ -26,6 +26,8 @@ HIDDEN = "\x00\x1b\x00\x1b\x00\x1b"
 """Six letters, which are shown as 48."""
 CUT = """[...document.querySelectorAll(".parts .scroll")]
   .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.getAttribute("aria-label"))"""
+HIGH = """[...document.querySelectorAll(".legend li")]
+  .filter((one) => one.offsetHeight > 30).map((one) => one.innerText.slice(0, 40))"""
 
 GUEST = "jane.doe-of-purchasing_partner.example%23EXT%23@contoso.onmicrosoft.com"
 NOBODY = tuple(
@@ -67,7 +69,10 @@ def long_named(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_no_name_makes_a_page_wider_than_the_window(long_named: Path) -> None:
-    """At both widths; and of tables side by side none is cut off by the next one, where there is room."""
+    """At both widths; and of tables side by side none is cut off by the next one, where there is room.
+
+    What a chart is made of stands in a line each.
+    """
 
     async def act() -> tuple[list[str], list[str]]:
         wide, cut = [], []
@@ -81,6 +86,7 @@ def test_no_name_makes_a_page_wider_than_the_window(long_named: Path) -> None:
                     wide += [f"{one}: {found} of {width}"] if found > width else []
                     if width == WIDTHS[0]:
                         cut += [f"{one}: {table}" for table in await page.tab.run(CUT)]
+                        cut += [f"{one}: {entry}" for entry in await page.tab.run(HIGH)]
         return wide, cut
 
     assert asyncio.run(act()) == ([], [])
