@@ -26,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for given, option, name in ((options.only, "--only", "collector"), (options.page, "--page", "board")):
         if given and options.names != [name]:
             parser.error(f"{option} goes with one benchmark: ./dev bench {name} {option} {given[0]!r}")
+    if options.write or len(options.names) != 1:
+        for option in ("records", "only", "page", "seconds"):
+            if getattr(options, option) != parser.get_default(option):
+                parser.error(
+                    f"--{option} goes with one benchmark that is not written down: it changes the figure"
+                )
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # As ./dev does: each start would compile anew.
     if len(options.names) == 1 and not options.write:
         return _measure(options)

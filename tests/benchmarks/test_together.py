@@ -95,6 +95,20 @@ def test_an_option_of_one_benchmark_starts_no_others(capsys: pytest.CaptureFixtu
     assert "./dev bench collector --only 'plain'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("board", "--write", "--page", "overview"), ("lag", "growth", "--seconds", "9"), ("--records", "20000")],
+)
+def test_what_changes_a_figure_is_not_written_down(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor left out without a word where several are measured."""
+    with pytest.raises(SystemExit):
+        main(options)
+
+    assert f"{options[-2]} goes with one benchmark that is not written down" in capsys.readouterr().err
+
+
 def test_a_lake_that_is_there_is_not_made_once_more() -> None:
     """`--write` measures in another process, which has to hear where the lake is: to make one takes 5 GB."""
     options = options_parser().parse_args(["board", "--write", "--lake", "/srv/lake"])
