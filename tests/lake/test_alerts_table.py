@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -307,6 +308,25 @@ def test_a_change_that_is_found_is_on_the_disk_before_it_is_believed(
 
     assert place.shelf().last_number() > 0
     assert f"{1:020}.json" in synced
+
+
+@pytest.mark.parametrize("put_back", ["none", "of before"])
+def test_a_table_that_is_taken_away_during_a_run_gets_all_alerts_again(place: Place, put_back: str) -> None:
+    """It is the cure of a damaged one, and the run goes on trying; a copy of before is of use as well."""
+    run = Shelving(place.state, [place.shelf()])
+    for number in range(1, 5):
+        place.raise_alert(alert_of(number, day=number % 3))
+        run.bring()
+        if number == 2:
+            shutil.copytree(place.lake / ALERTS, place.lake.parent / "copy")
+    (place.lake / ALERTS).rename(place.lake.parent / "gone")
+    if put_back == "of before":
+        (place.lake.parent / "copy").rename(place.lake / ALERTS)
+    place.raise_alert(alert_of(5))
+
+    run.bring()
+
+    assert sorted(kept.alert.evidence[0] for kept in place.kept()) == ["r1", "r2", "r3", "r4", "r5"]
 
 
 @pytest.mark.parametrize("day", [1, 2], ids=["replaced", "alone"])

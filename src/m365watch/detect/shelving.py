@@ -66,6 +66,8 @@ class Shelving:
         self._state = state
         self._shelves = shelves
         self._seen: set[str] = set()
+        self._begun: dict[str, int] = {}
+        """By shelf, after which number all alerts are due to it."""
 
     def bring(self) -> Brought:
         """Bring one step's worth to every shelf.
@@ -83,13 +85,17 @@ class Shelving:
 
     def _bring_to(self, shelf: Shelf) -> Brought:
         known = self._known_of(shelf)
-        if shelf.name not in self._seen:
-            # Once: a lake that was put back from a copy ends before what was written down here.
-            known = known if shelf.last_number() >= known else NOTHING
-            self._seen.add(shelf.name)
-        if known == NOTHING:
-            known = self._begin(shelf)
         due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
+        if not due and shelf.name in self._seen:
+            return Brought(0, is_done=True)
+        self._seen.add(shelf.name)
+        # One that was put back from a copy, or taken away, ends before what was written down here, also
+        # while a run goes on; one that waits for its first rows does so anyway.
+        if known != self._begun.get(shelf.name) and shelf.last_number() < known:
+            known = NOTHING
+        if known == NOTHING:
+            known = self._begun[shelf.name] = self._begin(shelf)
+            due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
         mine = [one for one in due if one.kept is None or shelf.takes(one.kept.alert.tenant)]
         if not due:
             return Brought(0, is_done=True)
