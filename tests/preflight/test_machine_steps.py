@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from m365watch.config.settings import (
 from m365watch.errors import SettingsRefused
 from m365watch.expiry.standing import known_now
 from m365watch.lake.schema import AUDIT
+from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.preflight.course import refused
 from m365watch.preflight.credentials import check_lives
@@ -46,6 +48,7 @@ from m365watch.preflight.report import Check, all_skipped
 from m365watch.testing.certificates import Authority
 from preflight_scene import BROKEN, NOTE, OK, SKIPPED
 
+SCHEMAS = Path(__file__).parents[1] / "ledger/schemas"
 GUID = "41463f53-8812-40f4-890f-865bf6e35190"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LAKE = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
@@ -135,6 +138,21 @@ def test_a_ledger_in_use_is_told_and_not_disturbed(tmp_path: Path) -> None:
     assert f"in use by pid {os.getpid()} on " in held.seen
     assert (held.verdict, free.verdict) == (OK, OK)
     assert "not in use" in free.seen
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_ledger_of_an_older_version_is_no_fault(tmp_path: Path, version: int) -> None:
+    """One looks before the new version runs for the first time, and that run brings it up."""
+    settings = settings_in(tmp_path)
+    settings.state_directory.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(settings.state_directory / LEDGER_FILE)) as connection:
+        connection.executescript((SCHEMAS / f"version-{version}.sql").read_text(encoding="utf-8"))
+        connection.execute(f"PRAGMA user_version = {version}")
+
+    step = check_state(settings)
+
+    assert step.verdict is NOTE
+    assert step.seen.endswith(f"of schema {version}: the next run brings it to {SCHEMA_VERSION}")
 
 
 def test_a_ledger_that_cannot_be_read_is_found(tmp_path: Path) -> None:

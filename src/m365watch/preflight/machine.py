@@ -27,6 +27,7 @@ from m365watch.durable import FULL
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.reading import ledger_for_reading
+from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.queue import QUEUES_FOLDER
 from m365watch.preflight.report import Check, Checked, bad, good, odd
@@ -110,15 +111,18 @@ def check_state(settings: Settings) -> Checked:
         return good(Check.STATE, f"{folder} can be written; there is no ledger yet")
     try:
         holder = holder_of(folder / LOCK_FILE)
-        with ledger_for_reading(folder / LEDGER_FILE):
-            pass
+        with ledger_for_reading(folder / LEDGER_FILE, older=True) as ledger:
+            version = ledger.execute("PRAGMA user_version").fetchone()[0]
     except LedgerUnusable as error:
         return bad(Check.STATE, f"{folder}: {error.what}", fix=error.fix)
     except OSError as error:
         fix = f"let this user read and write what is in {folder}, or run as its owner"
         return bad(Check.STATE, f"{folder}: {(error.strerror or 'unknown').lower()}", fix=fix)
     working = f"in use by {holder}" if holder else "not in use"
-    return good(Check.STATE, f"{folder} can be written; its ledger is {working}")
+    seen = f"{folder} can be written; its ledger is {working}"
+    if version < SCHEMA_VERSION:
+        return odd(Check.STATE, f"{seen}, of schema {version}: the next run brings it to {SCHEMA_VERSION}")
+    return good(Check.STATE, seen)
 
 
 class Unwritable(NamedTuple):
