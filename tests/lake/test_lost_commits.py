@@ -207,4 +207,4 @@ def test_a_check_names_a_table_besides_whose_log_is_gone(tmp_path: Path) -> None
         NoticeWriter(tmp_path, app_id=APP_ID)
 
     assert problem.startswith(f"{GONE.replace('audit', 'collectors_out')}: put it back")
-    assert "move the folder `collectors_out` out of the lake" in problem
+    assert "stop `m365watch run` and move the folder `collectors_out` out of the lake" in problem

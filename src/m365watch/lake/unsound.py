@@ -20,11 +20,12 @@ BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"
     " configuration, to fill a new lake from now on"
 )
-_AWAY = "put it back from a copy of the lake; without one, move the folder `{}` out of the lake: "
+_AWAY = "move the folder `{}` out of the lake: "
 _FIXES = {
     ALERTS: _AWAY + "the next start of `m365watch run` makes it anew from the detections",
-    COLLECTORS_OUT: _AWAY + "the next start of `m365watch run` begins a new one, without these notices",
-    BOARD_TRAIL: _AWAY + "the board begins a new one; keep this one, its lines are nowhere else",
+    # Whoever writes these keeps them open.
+    COLLECTORS_OUT: f"stop `m365watch run` and {_AWAY}the next start begins a new one, without these notices",
+    BOARD_TRAIL: f"stop the board and {_AWAY}it begins a new one; keep this one, its lines are nowhere else",
 }
 LAKE_BACK = (
     "put the folder back, or correct the output's path in the configuration; to fill a new lake from now on,"
@@ -52,7 +53,9 @@ class Cause:
 
 def back_fix(table: str) -> str:
     """What to do about a file of that table that is damaged or gone; only `audit` is the whole lake."""
-    return _FIXES.get(table, BACK_FIX).format(table)
+    if table not in _FIXES:
+        return BACK_FIX
+    return f"put it back from a copy of the lake; without one, {_FIXES[table].format(table)}"
 
 
 def torn_fix(table: str) -> str:
