@@ -18,7 +18,7 @@ from m365watch.instants import ms_of
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, record
 from test_changed_joins import outer, session
-from test_joined_correlations import HOUR, MINUTE, NOW, ONE, TWO, many, ones
+from test_joined_correlations import HOUR, MINUTE, NOW, ONE, TWO, joint, many, ones
 
 FLOOD = range(0, 2 * HOUR, MINUTE)
 """One record a minute, of which 30 are read back."""
@@ -137,6 +137,20 @@ def test_an_alert_of_wider_rules_over_several_parts_is_judged_to_an_end(
     state.close()
 
     assert told >= len(bursts)
+
+
+@pytest.mark.parametrize("least", [4, 50])
+def test_what_is_gone_from_the_beginning_of_a_long_flood_is_withdrawn(tmp_path: Path, least: int) -> None:
+    """A knob is turned, and what its alert was joined with goes on for longer than is judged together."""
+    joined = joint("outer", "temporal_ordered", ["many", "two"], timespan="30m")
+    usual = load_good(tmp_path, ONE, TWO, many(), joined)
+    strict = joint("many", "event_count", ["one"], {"gte": least}, timespan="5m")
+    start = 20 * HOUR
+    batch = ones(*range(start, start + 180, 60))
+    batch += [record(start + 600 + 30 * number, Operation="Two") for number in range(200)]
+
+    assert session(tmp_path, usual, batch)
+    assert not session(tmp_path, load_good(tmp_path, ONE, TWO, strict, joined), [])
 
 
 def test_what_joins_a_part_of_a_long_flood_has_its_records(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ class Engine:
         span = read_neighbours(self.state, rule, key, low_ms=touched.low_ms, high_ms=touched.high_ms)
         moment = moment_of(self.state, rule, key, span, now_ms=work.now_ms)
         # Beside what is left there is a part that was judged already: neither is whole.
-        span = Span(span.matches, span.is_cut or touched.is_rest)
+        span = Span(span.matches, span.is_cut or touched.is_rest, span.begins)
         times = [match.at_ms for match in span.matches]
         by_periods = rule.kind in PERIOD_KINDS and rule.correlation is None
         if by_periods:
@@ -333,7 +333,7 @@ class Engine:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
         self._reconciling.make_it_so(rule, before, found, touched, work)
-        if span.is_cut and not by_periods and times and touched.low_ms < times[0]:
+        if span.is_cut and not by_periods and times and touched.low_ms < times[0] <= touched.high_ms:
             # No later look would come back for it, and what joins it may lie there.
             work.touch_rest(key, touched, before_ms=times[0])
         if found:

@@ -95,6 +95,8 @@ class Span:
 
     matches: list[Match]
     is_cut: bool
+    begins: bool = False
+    """Whether nothing was left out before the first."""
 
 
 def decode_alert(body: bytes) -> Alert:

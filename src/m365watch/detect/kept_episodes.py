@@ -42,7 +42,8 @@ def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAle
     """
     if not span.is_cut:
         return span, alerts
-    from_ms, to_ms = span.matches[0].at_ms, span.matches[-1].at_ms
+    # What began before the first of all has lost its beginning, and is judged like any other.
+    from_ms, to_ms = 0 if span.begins else span.matches[0].at_ms, span.matches[-1].at_ms
     inside = [one for one in alerts if from_ms <= one.low_ms and one.alert.last_at_ms <= to_ms]
     low_ms = max((one.alert.last_at_ms + 1 for one in alerts if one.low_ms < from_ms), default=from_ms)
     low_ms = min([low_ms, *(one.low_ms for one in inside)])

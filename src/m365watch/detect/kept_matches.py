@@ -124,7 +124,7 @@ class KeptMatches:
         )
         later, cut_after = walk_rows(after, edge_ms=high_ms, inside=inside, reach_ms=reach_ms, most=half)
         rows = [*reversed(earlier), *later]
-        return Span([match_of(row, key) for row in rows], cut_before or cut_after)
+        return Span([match_of(row, key) for row in rows], cut_before or cut_after, begins=not cut_before)
 
     def read_group(self, key: GroupKey, *, since_ms: int) -> Span:
         """All matches of a group from `since_ms` on, the latest ones where there are too many."""
