@@ -229,7 +229,11 @@ def erase(
         # Only now: what has left the queue meanwhile is in the lake.
         erasure.look_again(erased)
         report = erasure_report(erased, asked, elsewhere, lake=lake, waiting=waiting)
-        report["detections_erased"] = {"alerts": forgotten.alerts, "matches": forgotten.matches}
+        report["detections_erased"] = {
+            "alerts": forgotten.alerts,
+            "matches": forgotten.matches,
+            "reasons": forgotten.reasons,
+        }
         report["notifications_erased"] = told
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()

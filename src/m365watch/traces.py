@@ -104,7 +104,7 @@ def in_detections(path: Path, person: Person) -> Traces:
         found = find_named(path, Naming(person.is_mentioned))
     except sqlite3.Error:
         return Traces(path, 0, is_whole=False)
-    return Traces(path, found.alerts + found.matches, is_whole=True)
+    return Traces(path, found.alerts + found.matches + found.reasons, is_whole=True)
 
 
 def in_notifications(path: Path, person: Person) -> Traces:

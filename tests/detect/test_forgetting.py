@@ -94,6 +94,31 @@ def test_what_was_said_of_withdrawn_alerts_goes_too(path: Path) -> None:
     assert b"anna@contoso" not in left.lower()
 
 
+def test_a_reason_that_names_the_person_goes_and_its_alert_stays(path: Path) -> None:
+    """Wherever it is kept: as the alert stands, in its history, and with what was closed."""
+    state = DetectionState(path)
+    [bob] = [one.alert.id for one in state.alerts.list() if one.alert.entity("user") == USERS[1]]
+    with state.transaction():
+        for made in (AlertState.ACKNOWLEDGED, AlertState.CLOSED):
+            state.alerts.set_state(bob, made, reason=f"ask {USERS[0]}", by="eve", at_ms=5)
+        state.lake_due.forget(until=state.lake_due.newest())
+    state.close()
+    before = find_named(path, HERS)
+
+    told = forget_named(path, HERS)
+
+    assert (before.reasons, told.reasons, find_named(path, HERS).reasons) == (1, 1, 0)
+    state = DetectionState(path)
+    kept = state.alerts.find(bob)
+    due = {one.kept.alert.id for one in state.lake_due.list(after=0, most=9) if one.kept is not None}
+    state.close()
+    assert kept is not None
+    assert (kept.state, kept.reason, kept.changed_by) == (AlertState.CLOSED, "", "eve")
+    assert bob in due
+    left = b"".join(one.read_bytes() for one in path.parent.glob("detections.sqlite*"))
+    assert b"anna@contoso" not in left.lower()
+
+
 def test_a_period_bounds_what_goes(path: Path) -> None:
     """As it bounds the records."""
     later = Naming(HERS.names, low_ms=round(NOW.timestamp() * 1000))

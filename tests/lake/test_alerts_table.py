@@ -287,6 +287,31 @@ def test_a_person_is_erased_from_the_alerts_too(place: Place) -> None:
     assert b"anna" not in left
 
 
+def test_a_reason_that_names_the_person_is_erased_and_its_alert_comes_back(
+    place: Place,
+) -> None:
+    """The detections have taken the reason out, and bring the alert there again."""
+    alert = alert_of(1)
+    for reason in ("Anna@contoso.example was asked", ""):
+        with place.state.transaction():
+            place.state.alerts.put(KeptAlert(alert, shown=True))
+            place.state.alerts.set_state(alert.id, AlertState.CLOSED, reason=reason, by="eve", at_ms=5)
+        if reason:
+            place.bring()
+    asked = Asked(names=("anna@contoso.example",))
+
+    erased = Erasure(place.lake, asked, clock=FakeClock(NOON), progress=silently).run()
+    gone = place.kept()
+    place.bring()
+
+    assert (erased.verified.is_clean, gone) == (True, [])
+    assert [(kept.alert.id, kept.state, kept.reason) for kept in place.kept()] == [
+        (alert.id, AlertState.CLOSED, "")
+    ]
+    left = b"".join(path.read_bytes() for path in place.lake.rglob("*.parquet"))
+    assert b"Anna" not in left
+
+
 def test_an_id_is_no_alert_of_the_lake_unless_it_is_shown(place: Place) -> None:
     """What only serves correlations, or is excepted, is brought nowhere."""
     with place.state.transaction():

@@ -250,6 +250,9 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
     if told["alerts"] or told["matches"]:
         matches = count(told["matches"], "match", "matches")
         lines.append(whole_line(f"{count(told['alerts'], 'alert')} and {matches} erased from the detections"))
+    if told["reasons"]:
+        whose = count(told["reasons"], "other alert")
+        lines.append(whole_line(f"the reason given for {whose} erased with them"))
     if verified["records_remaining"] or verified["older_files_remaining"]:
         lines.append(whole_line("records remain: repeat the command"))
     if waiting := verified["records_waiting_for_the_lake"]:

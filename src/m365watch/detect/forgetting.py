@@ -21,6 +21,7 @@ _NUMBERED = (
     "SELECT series, at, identity, source, grp, vals, counted FROM match"
     " JOIN series ON series.id = match.series JOIN said ON said.id = match.said WHERE at >= ? AND at < ?"
 )
+_ALERT = "alert"
 _MADE_OF_ALERTS = ("history", "closing")
 _WRITTEN_OUT = "SELECT 0, at, identity, source, grp, vals, counted FROM match WHERE at >= ? AND at < ?"
 
@@ -32,6 +33,8 @@ class Forgotten:
     alerts: int
     matches: int
     """What is kept of records for rules that look at several."""
+    reasons: int = 0
+    """Other alerts of which somebody gave a reason that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ def find_named(path: Path, naming: Naming) -> Forgotten:
     if not path.is_file():
         return Forgotten(0, 0)
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
-        alerts = sum(1 for _ in _alerts(database, naming))
-        return Forgotten(alerts, sum(1 for _ in _matches(database, naming)))
+        alerts = {row[0] for row in _alerts(database, naming)}
+        reasons = {alert for _, _, alert in _reasons(database, naming)} - alerts
+        return Forgotten(len(alerts), sum(1 for _ in _matches(database, naming)), len(reasons))
 
 
 def forget_named(path: Path, naming: Naming) -> Forgotten:
@@ -74,6 +78,7 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
         alerts = [row[0] for row in _alerts(database, naming)]
         for alert_id in alerts:
             _drop_alert(database, alert_id)
+        reasons = _blank_reasons(database, naming)
         matches = [row[:4] for row in _matches(database, naming)]
         for start in range(0, len(matches), ROWS_PER_STEP):
             database.execute("BEGIN IMMEDIATE")
@@ -89,7 +94,7 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
             database.execute(f"DELETE FROM {table} WHERE alert NOT IN (SELECT id FROM alert)")  # noqa: S608
         database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(len(alerts), len(matches))
+        return Forgotten(len(alerts), len(matches), reasons)
 
 
 def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
@@ -97,6 +102,40 @@ def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any,
         "SELECT id, body FROM alert WHERE first < ? AND last >= ?", (naming.high_ms, naming.low_ms)
     )
     return (row for row in rows if naming.names(row[1]))
+
+
+def _reasons(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[str, str | int, str]]:
+    """Table and key of each reason that names the person, with the alert of which it was given."""
+    there = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for table in (_ALERT, *(one for one in _MADE_OF_ALERTS if one in there)):
+        alert = "id" if table == _ALERT else "alert"
+        rows = database.execute(
+            f"SELECT said.{_key(table)}, said.reason, alert.id"  # noqa: S608 - our own names
+            f" FROM {table} AS said JOIN alert ON alert.id = said.{alert}"
+            " WHERE said.reason != '' AND alert.first < ? AND alert.last >= ?",
+            (naming.high_ms, naming.low_ms),
+        )
+        yield from ((table, key, of) for key, reason, of in rows if naming.names(reason.encode()))
+
+
+def _key(table: str) -> str:
+    return "id" if table == _ALERT else "rowid"
+
+
+def _blank_reasons(database: sqlite3.Connection, naming: Naming) -> int:
+    """Take the reasons out, in one transaction; of how many alerts."""
+    database.execute("BEGIN IMMEDIATE")
+    found = list(_reasons(database, naming))
+    for table, key, _ in found:
+        database.execute(
+            f"UPDATE {table} SET reason = '' WHERE {_key(table)} = ?",  # noqa: S608 - our own names
+            (key,),
+        )
+    alerts = {alert for _, _, alert in found}
+    for alert in sorted(alerts):
+        LakeDue(database).mark_kept(alert)
+    database.execute("COMMIT")
+    return len(alerts)
 
 
 def _matches(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:

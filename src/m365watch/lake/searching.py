@@ -15,8 +15,8 @@ from m365watch.lake.files import ROWS_PER_CHUNK
 from m365watch.lake.persons import Person
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, NOTICE_TABLE, TableShape
 
-_WORDS = ("entities", "grouped_by", "explanation", "next_steps", "notes")
-"""Columns of an alert that repeat values of records."""
+_WORDS = ("entities", "grouped_by", "explanation", "next_steps", "notes", "reason")
+"""Columns of an alert that repeat values of records, or what somebody wrote of it."""
 _COLUMNS = {
     AUDIT_TABLE.name: ("created_at", "received_at", "devo_table", "raw"),
     NOTICE_TABLE.name: ("time", "msg"),
