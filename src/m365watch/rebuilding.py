@@ -82,6 +82,8 @@ class Rebuilt:
     alerts: int
     restored: int
     """Alerts that a lake knew."""
+    put_back: int
+    """Of them those that the records, by the rules of today, did not give: they are there as they were."""
     since: datetime
 
 
@@ -125,11 +127,12 @@ class Rebuild:
             if not plan.is_complete:
                 self._replay(state, plan)
                 self._finish(state, plan, remembered)
-            alerts = len(state.alerts.list())
+            alerts = state.alerts.list()
         finally:
             state.close()
         self._put_in_place()
-        return Rebuilt(self._records, alerts, len(remembered), _instant(plan.start_s))
+        put_back = sum(one.is_put_back for one in alerts)
+        return Rebuilt(self._records, len(alerts), len(remembered), put_back, _instant(plan.start_s))
 
     def _read_alerts(self) -> list[KeptAlert]:
         """The alerts that the lakes know, each once."""
@@ -305,7 +308,8 @@ class LakeRebuilder:
         told = rebuild.run()
         _log.info(
             f"the detections are made anew from {told.records:,} records since {told.since:%Y-%m-%d};"
-            f" {told.alerts:,} alerts are there, {told.restored:,} of them as the lake knew them"
+            f" {told.alerts:,} alerts are there, {told.restored:,} were known before;"
+            f" {told.put_back:,} of them stay as they were, as the records give them no more"
         )
 
     def _tell(self, records: int, percent: int) -> None:

@@ -342,8 +342,9 @@ def rebuild(
 
     A run does it by itself where the file is lost or damaged. Records of the lake go past the rules again, as
     far back as any rule looks; what was acknowledged or closed, and alerts that are older, come from the
-    lake's table of alerts. The file that is there stays until the new one is complete, and is then kept
-    beside it. No collector may run; what is interrupted goes on where it was.
+    lake's table of alerts, and so do those that the records give no more by the rules of today: close them if
+    you will. The file that is there stays until the new one is complete, and is then kept beside it. No
+    collector may run; what is interrupted goes on where it was.
 
     Exit codes: 0 done; 1 failed; 2 the configuration is wrong, or no output is a lake; 4 a collector is
     running.
@@ -374,7 +375,8 @@ def rebuild(
         return
     write_line(
         f"{count(told.alerts, 'alert')} made of {count(told.records, 'record')} since {told.since:%Y-%m-%d};"
-        f" {told.restored:,} were known before"
+        f" {told.restored:,} were known before; {told.put_back:,} of them stay as they were, as the records"
+        " give them no more"
     )
 
 

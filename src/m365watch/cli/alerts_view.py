@@ -336,6 +336,7 @@ def rebuilt_document(told: Rebuilt) -> dict[str, Any]:
         "records": told.records,
         "alerts": told.alerts,
         "known_before": told.restored,
+        "put_back": told.put_back,
     }
 
 
