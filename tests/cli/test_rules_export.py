@@ -36,7 +36,7 @@ def test_a_rule_is_printed_as_a_query_below_its_words() -> None:
 def test_a_folder_gets_a_query_and_a_definition_for_each_alert(tmp_path: Path) -> None:
     """What the API takes is in the .json, and a second export replaces the first."""
     for _ in range(2):
-        done = call("--to", "devo", "--pack", "devo", "--output", tmp_path / "out")
+        done = call("--to", "devo", "--pack", "devo", "--out", tmp_path / "out")
         assert done.exit_code == 0
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     body = json.loads((tmp_path / "out" / "devo_password_changed.json").read_text(encoding="utf-8"))

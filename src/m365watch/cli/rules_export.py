@@ -44,7 +44,9 @@ def export(
     ] = None,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="DIRECTORY", help="Where files are written; - for stdout."),
+        typer.Option(
+            "--out", "--output", "-o", metavar="DIRECTORY", help="Where files are written; - for stdout."
+        ),
     ] = STDOUT,
     boards: Annotated[
         bool, typer.Option("--boards", help="For Devo: also the panels of the Exchange board, as queries.")
