@@ -195,6 +195,25 @@ def test_of_this_week_those_days_are_added_up_that_are_over(tmp_path: Path) -> N
     assert added(changed_s) == set(days[:3])  # what is added up stays so
 
 
+def test_a_note_is_read_again_once_it_is_another(tmp_path: Path) -> None:
+    """It is remembered only as long as its file is as it was: whoever erases is not kept waiting."""
+    append(tmp_path, 1)
+    keep_rollups(tmp_path)
+    [day] = files_by_day(tmp_path)
+    first = read_day(tmp_path, day)
+    assert read_day(tmp_path, day) is first
+
+    append(tmp_path, 2)
+    keep_rollups(tmp_path)
+    second = read_day(tmp_path, day)
+    assert first is not None
+    assert second is not None
+    assert len(second.sources) == len(first.sources) + 1
+
+    (tmp_path / FOLDER / day.isoformat() / NOTE).unlink()
+    assert read_day(tmp_path, day) is None
+
+
 def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:
     """After a power cut the day is counted from its records."""
     append(tmp_path, 1)

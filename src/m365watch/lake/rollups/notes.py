@@ -12,10 +12,13 @@ A page is therefore never behind the lake, however late or seldom rollups are ma
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, timedelta
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -24,6 +27,7 @@ from m365watch.lake.rollups.facts import Rollup, Slice
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.values import dataclass
 
+Kept = TypeVar("Kept", "DayRollup", "WeekRollup")
 FOLDER = "rollups"
 """Below the lake's directory."""
 FORMAT = 14
@@ -33,6 +37,8 @@ REST_S = 3_600
 """A day that has been as it is for so long is added to its week: late records come one after the other."""
 WEEKS = "weeks"
 """Below `FOLDER`: a folder for each week, named by its Monday."""
+REMEMBERED_MAX = 4_096
+"""Notes that are not read again while their files are as they were: each query of a page asks for all."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -56,19 +62,19 @@ class Note(msgspec.Struct, frozen=True):
     """The largest and oldest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DayRollup:
     """One day's rollup on disk."""
 
     folder: Path
     note: Note
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[str]:
         """All files of the lake that it counts."""
         return frozenset(path for part in self.note.parts for path in part.sources)
 
-    @property
+    @cached_property
     def tag(self) -> str:
         """Another for every set of sources."""
         return "-".join(part.tag for part in self.note.parts)
@@ -91,7 +97,7 @@ class DayRollup:
 
     def file(self, kind: Rollup | Slice, part: Part) -> str:
         """Where those of one part are."""
-        return str(self.folder / f"{kind.name}-{part.tag}.parquet")
+        return f"{self.folder}/{kind.name}-{part.tag}.parquet"
 
 
 class WeekNote(msgspec.Struct, frozen=True):
@@ -102,7 +108,7 @@ class WeekNote(msgspec.Struct, frozen=True):
     tag: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeekRollup:
     """One week's slices on disk, of those that count by days."""
 
@@ -111,9 +117,9 @@ class WeekRollup:
 
     def file(self, part: Slice) -> str:
         """Where the counts of that kind are."""
-        return str(self.folder / f"{part.name}-{self.note.tag}.parquet")
+        return f"{self.folder}/{part.name}-{self.note.tag}.parquet"
 
-    @property
+    @cached_property
     def days(self) -> frozenset[date]:
         """Those that it is the sum of."""
         return frozenset(map(date.fromisoformat, self.note.tags))
@@ -135,11 +141,7 @@ def monday_of(day: date) -> date:
 
 def read_week(lake: Path, monday: date) -> WeekRollup | None:
     """The week's rollup; None where there is none."""
-    folder = lake / FOLDER / WEEKS / monday.isoformat()
-    try:
-        return WeekRollup(folder, msgspec.json.decode((folder / NOTE).read_bytes(), type=WeekNote))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return _read_note(f"{lake}/{FOLDER}/{WEEKS}/{monday.isoformat()}", _week_as_it_is)
 
 
 def days_kept(lake: Path, monday: date) -> dict[date, DayRollup]:
@@ -150,12 +152,32 @@ def days_kept(lake: Path, monday: date) -> dict[date, DayRollup]:
 
 def read_day(lake: Path, day: date) -> DayRollup | None:
     """The day's rollup; None where there is none that this version knows how to read."""
-    folder = lake / FOLDER / day.isoformat()
+    rolled = _read_note(f"{lake}/{FOLDER}/{day.isoformat()}", _day_as_it_is)
+    return rolled if rolled is not None and rolled.note.format == FORMAT else None
+
+
+_AsItIs = tuple[int, int, int]
+"""What changes with a file that is put in another's place: its number, its time and its size."""
+
+
+def _read_note(folder: str, read: Callable[[str, _AsItIs], Kept]) -> Kept | None:
     try:
-        note = msgspec.json.decode((folder / NOTE).read_bytes(), type=Note)
+        found = os.stat(f"{folder}/{NOTE}")  # noqa: PTH116 - a path is made in more time than it is looked at
+        return read(folder, (found.st_ino, found.st_mtime_ns, found.st_size))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return DayRollup(folder, note) if note.format == FORMAT else None
+
+
+@lru_cache(REMEMBERED_MAX)
+def _day_as_it_is(folder: str, _: _AsItIs) -> DayRollup:
+    path = Path(folder)
+    return DayRollup(path, msgspec.json.decode((path / NOTE).read_bytes(), type=Note))
+
+
+@lru_cache(REMEMBERED_MAX)
+def _week_as_it_is(folder: str, _: _AsItIs) -> WeekRollup:
+    path = Path(folder)
+    return WeekRollup(path, msgspec.json.decode((path / NOTE).read_bytes(), type=WeekNote))
 
 
 def files_by_day(lake: Path) -> dict[date, frozenset[str]]:
