@@ -26,7 +26,7 @@ from m365watch.board.sources import Sources
 from m365watch.boarding import LAKE_EVERY_S, _follow_lake, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
-from m365watch.lake.lost_commits import LAKE_GONE
+from m365watch.lake.lost_commits import LAKE_GONE, Standing
 from m365watch.lake.rollups.notes import FOLDER, NOTE, files_by_day
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
@@ -298,3 +298,22 @@ async def _look(port: int) -> None:
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
     await writer.wait_closed()
+
+
+def test_a_log_that_goes_is_missed_at_the_next_look(place: Place) -> None:
+    """That it was there is remembered only while its folder is as it was."""
+    facts = FactsReader(place.lake)
+    log = place.lake / AUDIT / "_delta_log"
+    seen = [facts.standing, facts.standing]
+    for commit in log.iterdir():
+        commit.unlink()
+    seen.append(facts.standing)
+    log.rmdir()
+    seen.append(facts.standing)
+    shutil.rmtree(place.lake)
+    seen.append(facts.standing)
+    facts.close()
+
+    assert seen[:2] == [Standing.THERE] * 2
+    assert Standing.THERE not in seen[2:]
+    assert seen[-1] is Standing.NEW

@@ -116,6 +116,8 @@ class FactsReader:
         self._ending: list[_Asking] = []
         """Nobody waits for them any more."""
         self._committed_at_ns = 0
+        self._there_at = (0, 0)
+        """The log's folder and when it had changed, as the table was found to be there."""
         self.queries = queries or Queries()
         self.hits = HitsReader(lake, turn=turn, queries=self.queries)
         self.sql = SqlReader(lake, turn=turn, queries=self.queries)
@@ -167,8 +169,21 @@ class FactsReader:
 
     @property
     def standing(self) -> Standing:
-        """Whether the table is where it is looked for, as far as can be seen without the ledger."""
-        return standing_of(self.lake / AUDIT)
+        """Whether the table is where it is looked for, as far as can be seen without the ledger.
+
+        Each query of a page asks, and so it is looked for again only if something has changed in its log.
+        """
+        try:
+            found = self._commits.stat()
+        except OSError:
+            return standing_of(self.lake / AUDIT)
+        changed = found.st_ino, found.st_mtime_ns
+        if changed != self._there_at:
+            standing = standing_of(self.lake / AUDIT)
+            if standing is not Standing.THERE:
+                return standing
+            self._there_at = changed
+        return Standing.THERE
 
     @property
     def is_there(self) -> bool:
