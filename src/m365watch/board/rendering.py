@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from m365watch.board.bars import bars_of
 from m365watch.board.cells import rows_of
 from m365watch.board.dimensions import DIMENSION_WORDS, dimension_words, value_words
 from m365watch.board.outline import HEIGHT, LAND, WIDTH, place_on
@@ -46,6 +46,7 @@ class Templates:
             finalize=_finalise,
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         filters: dict[str, Any] = {
             "short": short,
@@ -56,7 +57,7 @@ class Templates:
             "keys": keys_of,
             "chart_json": chart_json,
             "spark": spark_points,
-            "depth": depth_of,
+            "bars": bars_of,
             "moments": moments_of,
             "on_map": lambda spot: place_on(spot.latitude, spot.longitude),
             "arc": arc_of,
@@ -119,11 +120,6 @@ def arc_of(track: Track) -> str:
     (x1, y1), (x2, y2) = place_on(*track.start), place_on(*track.end)
     height = min(y1, y2) - abs(x2 - x1) / 5 - 4
     return f"M{x1:.1f} {y1:.1f}Q{(x1 + x2) / 2:.1f} {height:.1f} {x2:.1f} {y2:.1f}"
-
-
-def depth_of(values: Sequence[int], value: int) -> float:
-    """How deep the colour of one value among others is: 0.25 for the least, 1 for the most."""
-    return 0.25 + 0.75 * math.sqrt(value / (max(values, default=0) or 1))
 
 
 def moments_of(lanes: Lanes) -> list[str]:
