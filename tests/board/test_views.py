@@ -54,6 +54,19 @@ def test_a_view_comes_back_from_its_url(asked: dict[str, str]) -> None:
     assert again == view
 
 
+@given(QUERIES, TEXTS, st.sampled_from(["", "overview", "investigate"]), st.booleans())
+def test_a_url_with_an_option_is_made_of_one_before(
+    asked: dict[str, str], value: str, page: str, is_asked: bool
+) -> None:
+    """What a table says row after row is put into what stands around it, and comes to the same."""
+    more = {"record": "1:a", "sheet": "2"} if is_asked else {}
+    view = replace(view_of(urlencode(asked | more), now=NOW), page=page)
+
+    made = [view.option_url("/record", "record", one) for one in ("1:other", value)]
+
+    assert made == [view.url("/record", record=one) for one in ("1:other", value)]
+
+
 @given(QUERIES, st.sampled_from([*DIMENSIONS, *NEGATED]), TEXTS, st.sampled_from(["overview", "exchange"]))
 def test_a_narrowed_url_is_that_of_the_narrowed_view(
     asked: dict[str, str], name: str, value: str, page: str

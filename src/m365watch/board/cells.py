@@ -6,6 +6,7 @@ A template takes 9 µs for each, and most of a page's time in which nothing else
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -15,6 +16,8 @@ from m365watch.board.words import brief, visible
 
 LONG_FROM = 17
 """Characters of a text that may be cut, and has a title therefore."""
+SHOWN_KEPT_MAX = 8_192
+"""Texts whose HTML is kept: a table says the same few operations, people and addresses row after row."""
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
@@ -68,6 +71,7 @@ def _inside(cell: Cell, shown: str, view: View, path: str, *, is_long: bool) -> 
     return f'<span class="tone {_shown(cell.tone)}">{inside}</span>' if cell.tone else inside
 
 
+@lru_cache(SHOWN_KEPT_MAX)
 def _shown(text: str) -> str:
     """As it stands in HTML: escaped, and with nothing hidden in it."""
     return str(escape(visible(text)))

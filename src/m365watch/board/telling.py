@@ -159,7 +159,7 @@ def instant(seconds: int) -> Cell:
 
 def opening(view: View, row: Sequence[Any], cells: list[Cell]) -> list[Cell]:
     """The cells of a record of which the first opens it; a row begins with its time and ends with its id."""
-    opens = view.url("/record", record=f"{row[0]}:{row[-1]}") if row[-1] else ""
+    opens = view.option_url("/record", "record", f"{row[0]}:{row[-1]}") if row[-1] else ""
     return [replace(cells[0], tone="" if opens else cells[0].tone, url=opens), *cells[1:]]
 
 

@@ -119,6 +119,16 @@ class View:
         query = self.query(**({} if is_here else dict.fromkeys(OF_ONE_PAGE, "")) | options)
         return f"{path}?{query}" if query else path
 
+    def option_url(self, path: str, name: str, value: str) -> str:
+        """`path` in this view with one option: a table has it row after row with other values."""
+
+        def make() -> tuple[str, str]:
+            before, after = self.url(path, **{name: _HERE}).split(quote_plus(_HERE))
+            return before, after
+
+        before, after = self.once(("around option", path, name), make)
+        return f"{before}{quote_plus(value)}{after}"
+
     @property
     def news_url(self) -> str:
         """Where what is new is told: the same for all pages of the same tenants, which share what comes."""

@@ -130,9 +130,9 @@ def _subject_of(record: dict[str, object], stands: str) -> str:
     )
 
 
-def _change_row(row: Row, record: dict[str, object], settings: Sequence[Setting]) -> list[Cell]:
+def _change_row(row: Row, subject: str, settings: Sequence[Setting]) -> list[Cell]:
     words = change_words(settings, is_removed=row[1].lower().startswith("remove-"))
-    return deed(row, Cell(words or "not said"), Cell(_subject_of(record, row[5]) or "not said"))
+    return deed(row, Cell(words or "not said"), Cell(subject or "not said"))
 
 
 _CHANGE_NAMES = ("Time (UTC)", "Change", "By", "Stands out…", "Before → after…", "What", "From")
@@ -147,15 +147,16 @@ async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> G
 
     def tell(rows: Sequence[Row]) -> list[Told]:
         told = [object_of(row[6]) for row in rows]
+        subjects = [_subject_of(record, row[5]) for row, record in zip(rows, told, strict=True)]
         settings = with_before(
             [
-                ((row[7], _family(row[1]), _subject_of(record, row[5])), settings_of(record))
-                for row, record in zip(rows, told, strict=True)
+                ((row[7], _family(row[1]), subject), settings_of(record))
+                for row, record, subject in zip(rows, told, subjects, strict=True)
             ]
         )
         return [
-            Told(row, opening(view, row, _change_row(row, record, set_to)), marks(row, record))
-            for row, record, set_to in zip(rows, told, settings, strict=True)
+            Told(row, opening(view, row, _change_row(row, subject, set_to)), marks(row, record))
+            for row, record, subject, set_to in zip(rows, told, subjects, settings, strict=True)
         ]
 
     return await change_table(view, sources, changes, _CHANGE_NAMES, tell, of=of, then=_CUT)

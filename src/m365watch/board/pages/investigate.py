@@ -323,7 +323,7 @@ def _record_cells(view: View, row: Sequence[object], worst: Severity | None) -> 
     record, at_s, workload, operation, user, address, outcome, target = (
         "" if one is None else str(one) for one in row
     )
-    opens = view.url("/record", record=f"{at_s}:{record}") if record else ""
+    opens = view.option_url("/record", "record", f"{at_s}:{record}") if record else ""
     return [
         Cell(f"{datetime.fromtimestamp(int(at_s), UTC):%m-%d %H:%M:%S}", sorts=int(at_s), url=opens),
         Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
