@@ -43,7 +43,7 @@ from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
 from m365watch.lake.damage import is_of_a_file
 from m365watch.lake.files import commits_named, list_files, open_table
 from m365watch.lake.lost_commits import LAKE_GONE, Standing, standing_of
-from m365watch.lake.rollups.facts import HOUR_S, KEPT
+from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.lake.unsound import LAKE_BACK
 from m365watch.values import dataclass
@@ -58,6 +58,8 @@ AT_ONCE_MAX = 4
 STOP_AGAIN_S = 0.05
 KEPT_ANSWERS_MAX = 512
 ROWS_MAX = 10_000
+READ_AT_ONCE_HOURS = 2
+"""Of so few hours the records themselves are read in less time than it takes to ask what was counted."""
 _TRIES_MAX = 3
 """Upkeep may take away a file that is being read; then the query begins again with the newest version."""
 
@@ -307,9 +309,7 @@ class FactsReader:
         if not query.newest:
             return self._read(connection, snapshot, view, query, given)
         if query.every and query.rollup not in KEPT and view.range.has_full_hours:
-            spans = self._newest_hours(connection, snapshot, view, query)
-            days = {day_of(at_s) for span in spans for at_s in range(*span, HOUR_S)}
-            return self._read(connection, snapshot.of_days(days), view, query, given, spans=spans)
+            return self._read_newest_hours(connection, snapshot, view, query, given)
         wanted = query.newest
         first = 1
         if query.sieve is not None:
@@ -326,6 +326,26 @@ class FactsReader:
             if len(rows) >= wanted:
                 break
         return rows[: query.newest]
+
+    def _read_newest_hours(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        snapshot: Snapshot,
+        view: View,
+        query: Query,
+        given: Mapping[str, object],
+    ) -> list[Row]:
+        """The newest records, of the hours that have them; what was counted may tell all that is wanted."""
+        spans = self._newest_hours(connection, snapshot, view, query)
+        if not spans:
+            return []
+        hours = [at_s for span in spans for at_s in range(*span, HOUR_S)]
+        snapshot = snapshot.of_days({day_of(at_s) for at_s in hours})
+        if len(hours) > READ_AT_ONCE_HOURS and set(query.columns(view)) <= set(ACTIVITY.columns):
+            since = {"since_s": spans[0][0], **given}
+            if rows := self._read(connection, snapshot, view, query.by_instants, since):
+                return rows
+        return self._read(connection, snapshot, view, query, given, spans=spans)
 
     def _newest_hours(
         self, connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, view: View, query: Query

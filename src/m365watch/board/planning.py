@@ -71,6 +71,24 @@ class Query:
         """What its facts are."""
         return self.of or (SIGN_INS if self.of_sign_ins else RECORDS if self.exact else ACTIVITY)
 
+    @property
+    def by_instants(self) -> Query:
+        """The same of what was counted, from the instant `$since_s` on; no row where that does not tell it.
+
+        Of two records that are counted together it does, the first and the last, and of those of one second.
+        """
+        whole = "(SELECT bool_and(is_told) FROM told)"
+        sql = self.sql.replace("FROM facts WHERE", f"FROM single WHERE {whole} AND")
+        assert sql != self.sql  # noqa: S101 - of those with `every` all have a condition
+        told = ", ".join(self.rollup.columns)
+        return Query(
+            f"WITH told AS MATERIALIZED (SELECT at_s, last_s, n, n <= 2 OR at_s = last_s AS is_told, {told}"  # noqa: S608
+            f" FROM facts WHERE {self.every} AND at_s >= $since_s), single AS"
+            " (SELECT * REPLACE (CASE WHEN place = 0 THEN at_s ELSE last_s END AS at_s) FROM"
+            f" (SELECT *, unnest(range(CASE WHEN is_told THEN n ELSE 0 END)) AS place FROM told)) {sql}",
+            of=ACTIVITY,
+        )
+
     def columns(self, view: View) -> tuple[str, ...]:
         """The columns that it needs in that view."""
         wanted = self.needs | _words_of(self.sql) | view.narrowing.columns | {"tenant_id"}
