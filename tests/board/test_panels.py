@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from m365watch.board.pages.registry import PAGES
 from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid
+from m365watch.board.shapes import Grid, Ranking
 from m365watch.board.sources import Sources
+from m365watch.board.view import View
 from m365watch.errors import QueryStopped
 from m365watch.lake.lost_commits import Standing
 
@@ -193,6 +195,38 @@ class Broken:
 
     async def ask(self, *asked: object, **given: object) -> list[tuple[object, ...]]:
         raise QueryStopped("this took longer than 20 s", fix="choose a shorter time")
+
+
+class Shuffled:
+    """A lake that says who did most, and what they did, in an order of its own each time."""
+
+    standing = Standing.THERE
+
+    def __init__(self, rows: Sequence[tuple[object, ...]]) -> None:
+        self.rows = list(rows)
+
+    async def ask(self, view: View, query: Query, **given: object) -> list[tuple[object, ...]]:
+        return [("bob", 5, 3), ("ann", 5, 3), ("cy", 5, 3)] if query is activity.TOP_PERSONS else self.rows
+
+
+def test_who_did_as_much_stands_in_the_same_order_each_time(sources: Sources) -> None:
+    """People and what they did come from two threads, in any order; nobody is to look for them anew."""
+    rows = [
+        (user, None, did, 2 + (did == "New"))
+        for user in ("bob", "ann", "cy")
+        for did in ("Set", "Get", "New")
+    ]
+
+    async def shown(of: Sequence[tuple[object, ...]]) -> list[tuple[str, str]]:
+        shape = await overview.top_people(
+            view_of(), replace(sources, facts=cast("FactsReader", Shuffled(of)))
+        )
+        assert isinstance(shape, Ranking)
+        return [(one.label, one.note) for one in shape.rows]
+
+    orders = [asyncio.run(shown(of)) for of in (rows, rows[::-1], rows[4:] + rows[:4])]
+
+    assert orders == [[(one, "New 3, Get 2, Set 2") for one in ("ann", "bob", "cy")]] * 3
 
 
 def test_a_panel_that_fails_says_so_by_itself(sources: Sources) -> None:

@@ -335,7 +335,8 @@ async def top_people(view: View, sources: Sources) -> Shape:
     """Who did most, what it was, and how it went over the time."""
     tops = [user for user, *_ in await sources.ask(view, activity.TOP_PERSONS)]
     of_them = view.narrowed("user", tops)
-    rows = await sources.ask(of_them, activity.DEEDS) if tops else []
+    found = await sources.ask(of_them, activity.DEEDS) if tops else []
+    rows = sorted(found, key=lambda row: (row[0], row[2]))  # whoever did as much stands in this order
     sparks = sparks_of(view.range, [(user, at, count) for user, at, _, count in rows if at is not None])
     totals: Counter[str] = Counter()
     operations: dict[str, Counter[str]] = defaultdict(Counter)

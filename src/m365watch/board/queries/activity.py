@@ -105,6 +105,7 @@ DEEDS = Query(
     f" GROUP BY ALL) SELECT user_id, t, coalesce(operation, ''), {COUNT} FROM deeds"
     " GROUP BY GROUPING SETS ((user_id, t), (user_id, operation))",
     frozenset({"user_id", "operation"}),
+    is_long=True,
 )
 """What a few people did, and when: person and instant, or person and operation (then no instant), count."""
 
