@@ -53,6 +53,7 @@ MADE = {
     **{f"share {one}": activity.share_of(one) for one in ("workload", "user_id", "client_ip")},
     **{f"course {one}": trails.course(one) for one in ("operation", "session", "app_id")},
     **{f"values {one}": query for one, query in trails.VALUES.items()},
+    **{f"courses {one}": query for one, query in trails.COURSES.items()},
     **{
         f"{module.__name__.rpartition('.')[2]} {name} {which}": getattr(changes, which)
         for module in (applications, exchange)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from m365watch.board.lake_reader import Row
+from m365watch.board.narrowing import is_pattern
 from m365watch.board.planning import Query
 from m365watch.board.queries import trails
 from m365watch.board.sources import Sources
@@ -50,28 +51,44 @@ async def count_all(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX)
 
 async def list_values(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
     """Name of the column, value, count, and more by what the view is about; the most frequent first."""
-    return await _values(view, sources, trails.NAMED_COLUMNS, trails.VALUES_TOGETHER, at_once)
-
-
-async def list_compared(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
-    """The same of what two times are compared by, and perhaps of other columns."""
-    return await _values(view, sources, trails.COMPARED[1:], trails.COMPARED_TOGETHER, at_once)
-
-
-async def _values(
-    view: View, sources: Sources, columns: Sequence[str], together: Query, at_once: int
-) -> list[Row]:
     if view.mentions:
         return await sources.ask(view, trails.values(names_of(view)), **bound_of(view))
     life, is_all = await _life(view, sources, at_once)
-    known = [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
+    known = _wholes(life)
     if is_all:
         return known
+    return known + await _values_of(view, sources, trails.NAMED_COLUMNS, trails.VALUES_TOGETHER)
+
+
+async def list_compared(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
+    """The same of what two times are compared by, and perhaps of other columns.
+
+    No course is asked for, which nobody sees of the other time, and of what the view is narrowed to nothing
+    but addresses, which are in countries.
+    """
+    if view.mentions:
+        return await sources.ask(view, trails.values(names_of(view)), **bound_of(view))
+    if not _has_all_together(view, at_once):
+        operations = await sources.ask(view, trails.VALUES["operation"])
+        if sum(row[2] for row in operations) > at_once:
+            columns = [
+                one for one in trails.COMPARED[1:] if one == "client_ip" or not _is_narrowed(view, one)
+            ]
+            return operations + await _values_of(view, sources, columns, trails.COMPARED_TOGETHER)
+    return _wholes(await sources.ask(view, trails.LIFE))
+
+
+def _wholes(life: Iterable[Row]) -> list[Row]:
+    """Of what one look tells, the values as a whole."""
+    return [(row[0], row[1], row[3], row[7]) for row in life if row[0] is not None and row[2] is None]
+
+
+async def _values_of(view: View, sources: Sources, columns: Sequence[str], together: Query) -> list[Row]:
     # What is sorted by an address has all that is of it together; else each column has a smaller rollup.
     by_address = "client_ip" in view.narrowing.named_columns
     asked = [together] if by_address else [trails.VALUES[one] for one in columns]
     found = await asyncio.gather(*(sources.ask(view, one) for one in asked))
-    return known + [row for rows in found for row in rows]
+    return [row for rows in found for row in rows]
 
 
 async def list_courses(view: View, sources: Sources, *, at_once: int = AT_ONCE_MAX) -> list[Row]:
@@ -128,20 +145,30 @@ async def list_course(
 
 async def _life(view: View, sources: Sources, at_once: int) -> tuple[list[Row], bool]:
     """All of it from one look, if there are at most so many records; if there are more, its kinds alone."""
-    if "user_id" in view.narrowing.named_columns and at_once:
-        return await sources.ask(view, trails.LIFE), True  # what is sorted by person has it together
+    if _has_all_together(view, at_once):
+        return await sources.ask(view, trails.LIFE), True
     kinds = await sources.ask(view, trails.KIND_LIFE)
     if any(row[0] is None and row[3] > at_once for row in kinds):
         return kinds, False
     return await sources.ask(view, trails.LIFE), True
 
 
+def _has_all_together(view: View, at_once: int) -> bool:
+    """Whether one look tells everything soon, however much it is: what is sorted by person has all of one."""
+    return bool("user_id" in view.narrowing.named_columns and at_once)
+
+
 def _is_said(view: View, column: str, values: Sequence[str]) -> bool:
     """Whether the view is about the only value that there is: its course is that of everything."""
-    return len(values) == 1 and bool(view.narrowing.of(_NAMED.get(column, "")))
+    return len(values) == 1 and _is_narrowed(view, column)
+
+
+def _is_narrowed(view: View, column: str) -> bool:
+    return bool(view.narrowing.of(_NAMED.get(column, "")))
 
 
 async def _course(view: View, sources: Sources, column: str, tops: list[str]) -> list[Row]:
     dimension = trails.DIMENSION_OF.get(column)
-    of_them = view.narrowed(dimension, tops) if dimension else view
-    return await sources.ask(of_them, trails.course(column), tops=tops)
+    if dimension is None or any(is_pattern(dimension, one) for one in tops):
+        return await sources.ask(view, trails.course(column), tops=tops)
+    return await sources.ask(view.narrowed(dimension, tops), trails.COURSES[column])

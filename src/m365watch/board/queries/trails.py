@@ -104,7 +104,7 @@ def _values_of(columns: Sequence[str]) -> Query:
 
 KIND_COLUMNS = ("workload", "operation")
 NAMED_COLUMNS = ("user_id", "client_ip", "app_id", "session")
-VALUES = {one: _values_of((one,)) for one in NAMED_COLUMNS}
+VALUES = {one: _values_of((one,)) for one in ("operation", *NAMED_COLUMNS)}
 """Column, value, count, how many values the column has; the most frequent first, the `RARE` at the end."""
 VALUES_TOGETHER = _values_of(NAMED_COLUMNS)
 """All of these from one look, for what is sorted by what a view is narrowed by."""
@@ -153,13 +153,21 @@ KIND_LIFE = _life_of(KIND_COLUMNS, also=f"place > number - {RAREST_MAX}")
 courses are those of the most frequent values, and of the rarest operations."""
 
 
+def _course_sql(column: str, where: str) -> str:
+    return (
+        f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
+        f" WHERE {where} GROUP BY ALL"
+    )
+
+
 def course(column: str, mentions: Sequence[str] = ()) -> Query:
     """Name of a column of ours, value, instant, count."""
-    sql = (
-        f"SELECT '{column}', {column}, at_s // $lane_s * $lane_s, CAST(sum(n) AS BIGINT) FROM facts"
-        f" WHERE {column} IN (SELECT unnest($tops)) AND {_where(mentions)} GROUP BY ALL"
-    )
+    sql = _course_sql(column, f"{column} IN (SELECT unnest($tops)) AND {_where(mentions)}")
     return traces(sql) if mentions else Query(sql)
+
+
+COURSES = {one: Query(_course_sql(one, "true")) for one in DIMENSION_OF}
+"""The same where the view is narrowed to the values: then nobody has to look for them once more."""
 
 
 def lanes(mentions: Iterable[str]) -> Query:
