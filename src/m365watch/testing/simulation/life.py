@@ -48,7 +48,9 @@ from m365watch.values import dataclass
 
 _UPKEEPS_MAX, _EVICTIONS_MAX = 150, 20
 """How often the ledger of one life is tidied up: that costs time, and a few times are enough."""
-_OFTEN_S = 0.5
+_OFTEN_S, _SLOWLY_S = 0.5, 2.0
+"""How often in a run that ends by itself; with few requests a minute it takes many minutes to do so."""
+_FEW_REQUESTS = 100
 ONCE_MAX_S = 50_000.0
 """A run that should end by itself is stopped after this long, and has broken a promise."""
 
@@ -119,7 +121,8 @@ class _Alive:
     def _every(self, seconds: float, *, times_max: int) -> float:
         """`seconds`, or more in a long life, and no more than makes sense in a run that ends by itself."""
         if self._once:
-            return min(seconds, _OFTEN_S)
+            is_slow = (self._world.plan.requests_per_minute or _FEW_REQUESTS) < _FEW_REQUESTS
+            return _SLOWLY_S if is_slow else min(seconds, _OFTEN_S)
         is_for_s = min(self._life.lasts_s, self._life.crash_s or self._life.lasts_s)
         return max(seconds, is_for_s / times_max)
 
