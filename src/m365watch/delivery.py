@@ -80,6 +80,7 @@ class OutputLane:
         """An output that `is_alone` and writes at once does without the disk: its pace is the run's."""
         self.output = queued.output
         self._preparing = self.output if isinstance(self.output, Prepares) else None
+        self._may_be_away = isinstance(self.output, MayBeAway)
         self._means = means
         self._trouble = OutputTrouble(self.output, ledger=means.ledger, calls=means.calls, clock=means.clock)
         self._queue = queued.queue
@@ -374,7 +375,7 @@ class OutputLane:
         news = asyncio.create_task(self._news.wait_after(seen))
         try:
             left_s = self._patience_left_s()
-            look_s = _LOOK_S if self._open and isinstance(self.output, MayBeAway) else None
+            look_s = _LOOK_S if self._open and self._may_be_away else None
             timeout_s = min((one for one in (left_s, look_s) if one is not None), default=None)
             await asyncio.wait([news, *first], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -21,6 +21,8 @@ class OutputTrouble:
         self.text: str | None = None
         """The error, in a full sentence; None if there is none."""
         self._output = output
+        # Asked once: a look at a protocol takes 15 us, and a lane asks several times a batch.
+        self._away = output if isinstance(output, MayBeAway) else None
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -29,7 +31,7 @@ class OutputTrouble:
     @property
     def away(self) -> CollectorError | None:
         """Why the receiver cannot be reached just now, where the output knows."""
-        return self._output.trouble if isinstance(self._output, MayBeAway) else None
+        return None if self._away is None else self._away.trouble
 
     async def look(self) -> None:
         """Note what the output knows by itself, long before a delivery fails for it."""
@@ -41,14 +43,14 @@ class OutputTrouble:
         if self.text == str(error):
             return
         self.text = str(error)
-        if not isinstance(self._output, MayBeAway):
+        if self._away is None:
             tell = _log.error if isinstance(error, NeedsOperator) else _log.warning
             tell(self.text, code=error.code)
         await self._keep(error)
 
     async def passed(self) -> None:
         """The output has written."""
-        if self.text is not None and not isinstance(self._output, MayBeAway):
+        if self.text is not None and self._away is None:
             _log.info(f"output {self._output.name}: goes on")
         if self.text is not None or not self._is_cleared:
             self.text = None
