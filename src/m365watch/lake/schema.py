@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
+from importlib.util import find_spec
 
 import pyarrow as pa
 
 from m365watch.values import dataclass
+
+if find_spec("dateutil") is None:
+    # Arrow looks for it at each time with a zone, four and more for each file of a table, and each look goes
+    # through all of Python's folders: 127 us. This is how Python is told that it is not there.
+    sys.modules["dateutil"] = None  # type: ignore[assignment]
 
 AUDIT = "audit"
 """The table's directory below the lake, and its name in SQL."""
