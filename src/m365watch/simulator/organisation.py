@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.attacks.campaign import Campaigns
@@ -15,11 +16,23 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from m365watch.simulator.attacks.attack import Attack
-    from m365watch.simulator.estate import Application
+    from m365watch.simulator.estate import Application, Estate
     from m365watch.simulator.model import SimulatedRecord
 
 _USERS_MIN = 12
 """Fewer would not fill the roles of an attack."""
+
+
+@lru_cache(maxsize=8)
+def _invent(tenant_seed: str, tenant_id: str, *, users: int) -> Estate:
+    """Everybody and everything there, of which nothing changes.
+
+    Two thousand files take longer than all else of a simulator's start, and one process may have many.
+    """
+    dice = random.Random(tenant_seed)
+    domain = invent_domain(dice)
+    people = invent_people(dice, domain=domain, count=users)
+    return invent_estate(dice, tenant_id=tenant_id, domain=domain, people=people)
 
 
 class Organisation:
@@ -31,10 +44,9 @@ class Organisation:
             what = f"an organisation needs at least {_USERS_MIN} users, not {users}"
             raise ValueError(what)
         tenant_seed = f"{seed}/{tenant_id}"
-        dice = random.Random(tenant_seed)
-        self.domain = invent_domain(dice)
-        self.people: tuple[Person, ...] = invent_people(dice, domain=self.domain, count=users)
-        estate = invent_estate(dice, tenant_id=tenant_id, domain=self.domain, people=self.people)
+        estate = _invent(tenant_seed, tenant_id, users=users)
+        self.domain = estate.domain
+        self.people: tuple[Person, ...] = estate.people
         diary = Diary(tenant_seed, self.people)
         self._estate = estate
         self._noise = Noise(tenant_seed, estate=estate, diary=diary, records_per_day=records_per_day)
