@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
+import duckdb
 import pytest
 
 from asking import view_of
@@ -21,7 +23,8 @@ from m365watch.board.telling import (
     text_of,
     with_before,
 )
-from m365watch.board.withholding import EMPTIED
+from m365watch.board.withholding import _INSTEAD, EMPTIED
+from m365watch.detect.knowledge import Knowledge
 from m365watch.records.headers import object_of
 
 
@@ -123,3 +126,59 @@ def test_what_a_change_says_begins_with_what_matters() -> None:
     assert change_words(settings_of(of_outlook)) == "Recipients: eve@evil.example; RuleName: x"
     assert change_words(settings) == "ForwardTo: eve; Name: x"
     assert change_words([Setting("Mode", "On", "On")]) == "Mode: On"
+
+
+def changed(user: str, name: str, settings: dict[str, str], **more: str) -> dict[str, Any]:
+    """A record of somebody's change, whose settings stand where its kind of operation has them."""
+    kept_in = "OperationProperties" if name == "UpdateInboxRules" else "Parameters"
+    pairs = [{"Name": one, "Value": value} for one, value in settings.items()]
+    return {"UserId": f"{user}@contoso.example", "Operation": name, kept_in: pairs, "ObjectId": "", **more}
+
+
+def told_of(*records: dict[str, Any], withheld: bool = False) -> list[str]:
+    """What the page tells of each was set; `withheld` as somebody without sight of contents reads it."""
+    given = [(one["ObjectId"], json.dumps(one)) for one in records]
+    if withheld:
+        sql = f"SELECT {_INSTEAD['object']}, {_INSTEAD['raw']} FROM (SELECT $1 AS object, $2 AS raw)"
+        given = [row for one in given for row in duckdb.execute(sql, one).fetchall()]
+    rows = [
+        (-at, one["Operation"], one["UserId"], "192.0.2.7", "ok", *shown, "tenant", f"id-{at}")
+        for at, (one, shown) in enumerate(zip(records, given, strict=True))
+    ]
+    return [one.cells[3].text for one in exchange.changes_told(view_of(), rows, Knowledge())]
+
+
+def forwards(whom: str, **more: str) -> dict[str, str]:
+    return {"ForwardTo": f"{whom}@evil.example", **more}
+
+
+OWNER = "MailboxOwnerUPN"
+RULES = {
+    "outlook": [
+        changed(who, "UpdateInboxRules", forwards(who, RuleName="."), **{OWNER: f"{who}@contoso.example"})
+        for who in ("bob", "ann")
+    ],
+    "mailbox": [
+        changed("admin", "Set-InboxRule", forwards(who, Identity="Rule1", Mailbox=who))
+        for who in ("bob", "ann")
+    ],
+    "object": [
+        changed("admin", "Set-InboxRule", forwards(who, Identity="Rule1"), ObjectId=f"x/{who}\\17")
+        for who in ("bob", "ann")
+    ],
+    "user": [changed(who, "Set-InboxRule", forwards(who, Identity="Rule1")) for who in ("bob", "ann")],
+}
+"""The same name of a rule in two mailboxes, by what of the record says which mailbox it is."""
+
+
+@pytest.mark.parametrize("said_by", RULES)
+def test_one_persons_rule_is_not_what_anothers_was_before(said_by: str) -> None:
+    """An attacker calls the rules of all victims the same; what was the mailbox's own before is told."""
+    bob, ann = RULES[said_by]
+    of_ann = json.loads(json.dumps(ann).replace("ann@evil", "eve@evil"))
+
+    assert [one.partition(";")[0] for one in told_of(of_ann, bob, ann)] == [
+        "ForwardTo: ann@evil.example → eve@evil.example",
+        "ForwardTo: bob@evil.example",
+        "ForwardTo: ann@evil.example",
+    ]

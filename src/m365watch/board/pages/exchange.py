@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -46,6 +47,7 @@ from m365watch.board.telling import (
 )
 from m365watch.board.view import View
 from m365watch.board.words import counted, short, user_type_words
+from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.severity import Severity
 from m365watch.records.headers import object_of
 
@@ -130,6 +132,23 @@ def _subject_of(record: dict[str, object], stands: str) -> str:
     )
 
 
+_OF_MAILBOX = re.compile("inboxrule|sweeprule")
+"""Families whose names say little without the mailbox: two people may each have a rule called Bills."""
+
+
+def _mailbox_of(row: Row, record: dict[str, object]) -> str:
+    """Whose rule it is: what names it first is said the most plainly."""
+    named = field_of(record, "MailboxOwnerUPN") or named_in(record, "Parameters").get("Mailbox")
+    return (named or row[5].rpartition("\\")[0] or row[2]).lower()
+
+
+def _changed_of(row: Row, record: dict[str, object], subject: str) -> object:
+    """The object that a change is of, equal to that of another change only where it is surely the same."""
+    family = _family(row[1])
+    mailbox = _mailbox_of(row, record) if _OF_MAILBOX.search(family) else ""
+    return row[7], family, mailbox, subject
+
+
 def _change_row(row: Row, subject: str, settings: Sequence[Setting]) -> list[Cell]:
     words = change_words(settings, is_removed=row[1].lower().startswith("remove-"))
     return deed(row, Cell(words or "not said"), Cell(subject or "not said"))
@@ -139,25 +158,31 @@ _CHANGE_NAMES = ("Time (UTC)", "Change", "By", "Stands out…", "Before → afte
 _CUT = "What stood there before is what the last change in this view set, where no record says it."
 
 
+def changes_told(view: View, rows: Sequence[Row], own: Knowledge) -> list[Told]:
+    """What each change has set on what, and what stood there before; `rows` have the newest first."""
+    told = [object_of(row[6]) for row in rows]
+    subjects = [_subject_of(record, row[5]) for row, record in zip(rows, told, strict=True)]
+    settings = with_before(
+        [
+            (_changed_of(row, record, subject), settings_of(record))
+            for row, record, subject in zip(rows, told, subjects, strict=True)
+        ]
+    )
+    return [
+        Told(
+            row,
+            opening(view, row, _change_row(row, subject, set_to)),
+            marks_of_mail(record, row[2], is_own=partial(own.is_own_domain, tenant=row[7])),
+        )
+        for row, record, subject, set_to in zip(rows, told, subjects, settings, strict=True)
+    ]
+
+
 async def _changes(view: View, sources: Sources, changes: Changes, of: str) -> Grid:
     own = await own_domains(view, sources)
 
-    def marks(row: Row, record: dict[str, object]) -> list[Mark]:
-        return marks_of_mail(record, row[2], is_own=partial(own.is_own_domain, tenant=row[7]))
-
     def tell(rows: Sequence[Row]) -> list[Told]:
-        told = [object_of(row[6]) for row in rows]
-        subjects = [_subject_of(record, row[5]) for row, record in zip(rows, told, strict=True)]
-        settings = with_before(
-            [
-                ((row[7], _family(row[1]), subject), settings_of(record))
-                for row, record, subject in zip(rows, told, subjects, strict=True)
-            ]
-        )
-        return [
-            Told(row, opening(view, row, _change_row(row, subject, set_to)), marks(row, record))
-            for row, record, subject, set_to in zip(rows, told, subjects, settings, strict=True)
-        ]
+        return changes_told(view, rows, own)
 
     return await change_table(view, sources, changes, _CHANGE_NAMES, tell, of=of, then=_CUT)
 
