@@ -182,3 +182,44 @@ def test_one_persons_rule_is_not_what_anothers_was_before(said_by: str) -> None:
         "ForwardTo: bob@evil.example",
         "ForwardTo: ann@evil.example",
     ]
+
+
+def test_of_what_is_withheld_nothing_is_told_to_be_before() -> None:
+    """Neither of a rule whose name is withheld nor of one whose mailbox is; of a named mailbox it is told."""
+    set_two = [
+        [changed("admin", "Set-TransportRule", forwards(one, Identity=one)) for one in ("bob", "ann")],
+        [
+            changed(one, "New-InboxRule", forwards(one, Name=one), ObjectId=f"x/{one}\\{one}")
+            for one in ("bob", "ann")
+        ],
+        [
+            changed("admin", "Set-InboxRule", forwards(one, Identity="17"), ObjectId=f"x/{one}\\17")
+            for one in ("bob", "ann")
+        ],
+        [
+            changed("admin", "Set-InboxRule", forwards(one, Identity="17", Mailbox=one))
+            for one in ("bob", "ann")
+        ],
+    ]
+    for records in set_two:
+        assert "→" not in "".join(told_of(*records, withheld=True)), records
+
+    on_one = [
+        changed("admin", "Set-Mailbox", forwards(one, Identity="joe@x.example")) for one in ("bob", "ann")
+    ]
+    assert told_of(*on_one, withheld=True)[0] == "ForwardTo: ann@evil.example → bob@evil.example"
+
+
+def test_of_what_is_not_named_nothing_is_told_to_be_before() -> None:
+    """Two records that do not say what they changed need not be about the same."""
+    assert told_of(*(changed("admin", "Set-RemoteDomain", forwards(one)) for one in ("bob", "ann"))) == [
+        "ForwardTo: bob@evil.example",
+        "ForwardTo: ann@evil.example",
+    ]
+
+
+def test_two_rules_that_an_administrator_made_in_a_mailbox_are_two() -> None:
+    """By the names of the rules, which say more than whose they are."""
+    made = [changed("admin", "New-InboxRule", forwards(one, Name=one, Mailbox="joe")) for one in ("b", "a")]
+
+    assert "→" not in "".join(told_of(*made))

@@ -46,6 +46,7 @@ from m365watch.board.telling import (
     with_before,
 )
 from m365watch.board.view import View
+from m365watch.board.withholding import EMPTIED
 from m365watch.board.words import counted, short, user_type_words
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.severity import Severity
@@ -124,10 +125,10 @@ def _subject_of(record: dict[str, object], stands: str) -> str:
     given = named_in(record, "Parameters", "OperationProperties")
     return (
         given.get("Identity")
-        or given.get("Mailbox")
         or given.get("RuleName")
         or stands.rpartition("/")[2]
         or given.get("Name")
+        or given.get("Mailbox")
         or field_of(record, "MailboxOwnerUPN")
     )
 
@@ -139,13 +140,16 @@ _OF_MAILBOX = re.compile("inboxrule|sweeprule")
 def _mailbox_of(row: Row, record: dict[str, object]) -> str:
     """Whose rule it is: what names it first is said the most plainly."""
     named = field_of(record, "MailboxOwnerUPN") or named_in(record, "Parameters").get("Mailbox")
-    return (named or row[5].rpartition("\\")[0] or row[2]).lower()
+    stands = EMPTIED if row[5] == EMPTIED else row[5].rpartition("\\")[0]
+    return (named or stands or row[2]).lower()
 
 
 def _changed_of(row: Row, record: dict[str, object], subject: str) -> object:
     """The object that a change is of, equal to that of another change only where it is surely the same."""
     family = _family(row[1])
     mailbox = _mailbox_of(row, record) if _OF_MAILBOX.search(family) else ""
+    if not subject or EMPTIED in {subject, mailbox}:
+        return object()
     return row[7], family, mailbox, subject
 
 
