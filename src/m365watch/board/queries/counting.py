@@ -19,6 +19,24 @@ def count_if(condition: str) -> str:
     return f"CAST(coalesce(sum(CASE WHEN {condition} THEN n ELSE 0 END), 0) AS BIGINT)"
 
 
+def has_word(*words: str) -> str:
+    """Whether an operation's name has one of these words in it, in small letters.
+
+    DuckDB tries this before it reads a record's own text, and a regular expression after that.
+    """
+    return _one_of("contains", words)
+
+
+def begins(*words: str) -> str:
+    """Whether it begins with one of them."""
+    return _one_of("starts_with", words)
+
+
+def _one_of(function: str, words: Iterable[str]) -> str:
+    tests = " OR ".join(f"{function}(lower(operation), '{one}')" for one in words)
+    return f"({tests})"
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """Changes one by one with their own text: the newest, and the newest of those that stand out by it."""

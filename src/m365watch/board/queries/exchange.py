@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from m365watch.board.planning import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, marked, most_by
+from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, has_word, marked, most_by
 from m365watch.lake.rollups.facts import CHANGES, IS_DELETION, IS_FOREIGN, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
 """Microsoft's own administrators and services change hundreds of settings a day; they are left out."""
-IS_RULE = "regexp_matches(lower(operation), 'inboxrule|sweeprule')"
+IS_RULE = has_word("inboxrule", "sweeprule")
 IS_FORWARDING = (
     "(lower(operation) IN ('set-mailbox', 'set-remotedomain', 'set-hostedoutboundspamfilterpolicy')"
     " AND forwards)"
 )
-IS_FLOW = (
-    "regexp_matches(lower(operation), 'transportrule|connector|journalrule|remotedomain|accepteddomain')"
-)
-IS_PERMISSION = (
-    "regexp_matches(lower(operation), 'mailboxpermission|recipientpermission|folderpermission"
-    "|managementroleassignment|mailboxauditbypass')"
+IS_FLOW = has_word("transportrule", "connector", "journalrule", "remotedomain", "accepteddomain")
+IS_PERMISSION = has_word(
+    *("mailboxpermission", "recipientpermission", "folderpermission", "managementroleassignment"),
+    "mailboxauditbypass",
 )
 FIGURES = (IS_RULE, IS_FORWARDING, IS_FLOW, IS_PERMISSION)
 COUNTS = Sieve((*FIGURES, *map(marked, FIGURES)), of=CHANGES, only=BY_PEOPLE)

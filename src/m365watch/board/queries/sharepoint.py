@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from m365watch.board.planning import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, most_by
+from m365watch.board.queries.counting import COUNT, STEP, begins, changes_of, count_if, has_word, most_by
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
-IS_DELETION = "regexp_matches(lower(operation), '^(file|folder|list|site).*(deleted|recycled)')"
+IS_DELETION = f"({begins('file', 'folder', 'list', 'site')} AND {has_word('deleted', 'recycled')})"
 _DOWNLOADS, _UPLOADS, _DELETIONS, _MALWARE = (
     count_if(f"deed = '{one}'") for one in ("download", "upload", "deletion", "malware")
 )
@@ -28,21 +28,20 @@ def files(sql: str) -> Query:
 
 FIGURES = files(f"SELECT {_DOWNLOADS}, {_UPLOADS}, {_DELETIONS}, {_MALWARE} FROM facts")
 _IS_OUTSIDE = f"{IS_SHARING} AND ({IS_GUEST} OR {IS_ANONYMOUS})"
-_IS_GUARD = (
-    "regexp_matches(lower(operation), '^(sitecollectionadmin|sharingpolicy|filemalware|fileversionsall)')"
-    f" AND {IN_SITES}"
+IS_GUARD = (
+    f"{begins('sitecollectionadmin', 'sharingpolicy', 'filemalware', 'fileversionsall')} AND {IN_SITES}"
 )
-_IS_LINK = "regexp_matches(lower(operation), '^anonymouslink(created|updated|used)$')"
+IS_LINK = "lower(operation) IN ('anonymouslinkcreated', 'anonymouslinkupdated', 'anonymouslinkused')"
 """One record of a link for anybody: beside it stands a SharingSet that says so as well."""
-FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {_IS_LINK}")
+FIGURES_SHARED = (f"{IS_SHARING} AND {IS_GUEST}", f"{IS_SHARING} AND {IS_LINK}")
 _IS_OPEN = f"{IS_SHARING} AND {IS_ANONYMOUS}"
 _IS_MALWARE = f"starts_with(lower(operation), 'filemalware') AND {IN_SITES}"
-COUNTS = Sieve((*FIGURES_SHARED, _IS_OPEN, IS_SHARING, _IS_OUTSIDE, _IS_GUARD, _IS_MALWARE), of=CHANGES)
+COUNTS = Sieve((*FIGURES_SHARED, _IS_OPEN, IS_SHARING, _IS_OUTSIDE, IS_GUARD, _IS_MALWARE), of=CHANGES)
 """How much is shared, and how many changes there are of what guards it."""
 
 
 SHARING, SHARING_OUTSIDE = (changes_of(one, COUNTS, worst=_IS_OPEN) for one in (IS_SHARING, _IS_OUTSIDE))
-GUARDING = changes_of(_IS_GUARD, COUNTS, worst=_IS_MALWARE)
+GUARDING = changes_of(IS_GUARD, COUNTS, worst=_IS_MALWARE)
 SPARKS = Query(
     f"SELECT workload, at_s // $spark_s * $spark_s, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"workload"}),
