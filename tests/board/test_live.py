@@ -37,8 +37,14 @@ from m365watch.board.server_lines import SERVER, told_as_ours
 from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.board.status_memory import KEPT_S, StatusMemory
+from m365watch.board.view import View
+from m365watch.board.withholding import SeenAlert
 from m365watch.clock import SystemClock
 from m365watch.config.settings import Settings
+from m365watch.detect.alert import Alert, AlertId
+from m365watch.detect.extension import Severity
+from m365watch.detect.kept import KeptAlert
+from m365watch.errors import OutputUnusable
 from m365watch.inspection import read_status
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.progress import RunProgress
@@ -201,7 +207,7 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
     assert parsed(news) == {
         "records": 0,
         "alerts": 0,
-        "newest": "",
+        "new": None,
         "feeds": 0,
         "troubled": 0,
         "stopped": "",
@@ -210,6 +216,51 @@ def test_news_stay_within_a_scope(sources: Sources) -> None:
         "gone": False,
         "again_s": 0,
     }
+
+
+def waiting(name: str, severity: Severity, *, at_ms: int, formerly: tuple[AlertId, ...] = ()) -> SeenAlert:
+    alert = Alert(
+        id=AlertId(name),
+        rule_id="r",
+        title=f"the {name} one",
+        severity=severity,
+        tenant="t",
+        group=(),
+        entities=(),
+        first_at_ms=at_ms,
+        last_at_ms=at_ms,
+        count=1,
+        evidence=(),
+        explanation="",
+        formerly=formerly,
+    )
+    return SeenAlert(KeptAlert(alert, shown=True))
+
+
+def test_the_alert_that_is_told_is_the_gravest_that_is_new(sources: Sources) -> None:
+    """Records come late: another that waits may be of later ones.
+
+    None is new that goes on under another id, or that nobody could read for a while.
+    """
+    old = waiting("old", Severity.CRITICAL, at_ms=9)
+    moved = waiting("moved", Severity.CRITICAL, at_ms=9, formerly=(AlertId("old"),))
+    low, high = waiting("low", Severity.MEDIUM, at_ms=8), waiting("high", Severity.HIGH, at_ms=7)
+    looks: list[list[SeenAlert] | None] = [[old], [old, low, high], [moved, low, high], None, [moved, low]]
+
+    class Followed(Sources):
+        async def list_alerts(self, view: View, **asked: Any) -> list[SeenAlert] | None:
+            found = looks.pop(0)
+            if found is None:
+                raise OutputUnusable("cannot be read", fix="wait", where="here")
+            return found
+
+    told = asyncio.run(first(Followed(sources.settings, sources.facts, Hurried()), len(looks)))
+
+    assert [parsed(one)["new"] for one in told] == [
+        None,
+        {"id": "high", "title": "the high one"},
+        *([None] * 3),
+    ]
 
 
 def test_one_session_takes_no_others_room() -> None:

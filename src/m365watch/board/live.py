@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -80,8 +80,12 @@ async def until(ending: asyncio.Event, news: AsyncGenerator[bytes, None]) -> Asy
 async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
     """Server-sent events: at once how it stands, then every change; ends when nobody listens."""
     told, quiet = "", 0
+    known: Collection[str] | None = None
     while True:
-        said = await _standing(view, sources)
+        standing, alerts = await _standing(view, sources)
+        said = json.dumps({**standing, "new": _newcomer(alerts, known)})
+        if alerts is not None:
+            known = {one.alert.id for one in alerts}
         if said != told:
             told, quiet = said, 0
             yield f"data: {said}\n\n".encode()
@@ -93,11 +97,24 @@ async def tell_news(view: View, sources: Sources) -> AsyncGenerator[bytes, None]
 
 async def tell_once(view: View, sources: Sources) -> AsyncGenerator[bytes, None]:
     """How it stands, and after how long the page is to ask again: a browser does so by itself."""
-    said = await _standing(view, sources, again_s=AGAIN_S)
+    standing, _ = await _standing(view, sources, again_s=AGAIN_S)
+    said = json.dumps({**standing, "new": None})
     yield f"retry: {AGAIN_S * 1000}\ndata: {said}\n\n".encode()
 
 
-async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
+def _newcomer(alerts: Sequence[SeenAlert] | None, known: Collection[str] | None) -> dict[str, str] | None:
+    """The gravest alert that was not there at the look before, by whatever id; None where there is none."""
+    if alerts is None or known is None:
+        return None
+    new = [one.alert for one in alerts if not {one.alert.id, *one.alert.formerly} & set(known)]
+    worst = max(new, key=lambda one: (one.severity.rank, one.last_at_ms), default=None)
+    return None if worst is None else {"id": worst.id, "title": worst.title}
+
+
+async def _standing(
+    view: View, sources: Sources, *, again_s: int = 0
+) -> tuple[dict[str, object], Sequence[SeenAlert] | None]:
+    """What a page is told, and the alerts that wait; None where they cannot be read."""
     now = replace(view, now=sources.clock.now())
     feeds: list[FeedProgress] = []
     alerts: list[SeenAlert] = []
@@ -112,17 +129,15 @@ async def _standing(view: View, sources: Sources, *, again_s: int = 0) -> str:
     collector = await see_collector(sources, feeds)
     mark = (await read_standing(now, sources)).mark if sees_every_tenant(now) else ""
     troubled = sum(1 for one in feeds if one.last_error)
-    return json.dumps(
-        {
-            "records": sum(one.records_delivered for one in feeds),
-            "alerts": len(alerts),
-            "newest": max(alerts, key=lambda one: one.alert.last_at_ms).alert.title if alerts else "",
-            "feeds": len(feeds),
-            "troubled": troubled,
-            "stopped": collector.stopped_words(),  # an age would be news at every look
-            "unread": unread,
-            "configuration": mark,
-            "gone": await sources.lost_lake() is not None,
-            "again_s": again_s,
-        }
-    )
+    standing: dict[str, object] = {
+        "records": sum(one.records_delivered for one in feeds),
+        "alerts": len(alerts),
+        "feeds": len(feeds),
+        "troubled": troubled,
+        "stopped": collector.stopped_words(),  # an age would be news at every look
+        "unread": unread,
+        "configuration": mark,
+        "gone": await sources.lost_lake() is not None,
+        "again_s": again_s,
+    }
+    return standing, None if unread else alerts

@@ -38,7 +38,8 @@ function told(news) {
   else if (news.troubled) say("trouble", `${news.troubled} of ${news.feeds} feeds in trouble`);
   else say("ok", [news.again_s ? "asks each minute" : "live",
     ...known && news.records > first.records ? [`${(news.records - first.records).toLocaleString("en")} new records`] : []].join(", "));
-  if (known && news.alerts > told.alerts) toast(`New alert: ${news.newest}`, "/alerts");
+  if (known && news.new) toast(`New alert: ${news.new.title}`, `/alert?alert=${news.new.id}`);
+  else if (known && news.again_s && news.alerts > told.alerts) toast("New alerts wait", "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
   // Rare, and waited for by whoever has changed it: not as late as records are.
   if (known && news.configuration !== told.configuration) reload();
