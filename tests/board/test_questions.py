@@ -75,13 +75,18 @@ SIGN_INS = (
     (2, "new@x.example", "203.0.113.9", "MacOs", "Chrome/141.0.0.0"),
 )
 """How many hours ago, who, from where, with which system and browser."""
+LATER = (
+    (1.99, "ann@x.example", "203.0.113.77", "MacOs", "Chrome/141.0.0.0"),
+    (1.99, "ann@x.example", "203.0.113.78", "Windows10", "Edg/141.0.0.0"),
+)
+"""They come before the others, as backfill brings them."""
 
 
-def ago(hours: int) -> str:
+def ago(hours: float) -> str:
     return f"{EVERYTHING.now - timedelta(hours=hours):%Y-%m-%dT%H:%M:%S}"
 
 
-def signed_in(hours: int, user: str, address: str, system: str, browser: str) -> dict[str, object]:
+def signed_in(hours: float, user: str, address: str, system: str, browser: str) -> dict[str, object]:
     return {
         "RecordType": 15,
         "Operation": "UserLoggedIn",
@@ -100,10 +105,12 @@ def visited(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("visited")
     shutil.copy(collected, folder / "m365watch.json")
     visits = [{"Workload": "Exchange", "CreationTime": ago(3), **one} for one in (*BY_OUTSIDERS, *BY_OTHERS)]
-    sign_ins = [signed_in(*one) for one in SIGN_INS]
-    records = [{"Id": str(place), **one} for place, one in enumerate((*visits, *sign_ins))]
-    part = make_part([json.dumps(one, separators=(",", ":")).encode() for one in records], outputs=["lake"])
-    AuditWriter(folder / "lake", app_id="visits").append(make_batch(1, [part]))
+    later, sign_ins = ([signed_in(*one) for one in some] for some in (LATER, SIGN_INS))
+    writer = AuditWriter(folder / "lake", app_id="visits")
+    for number, some in enumerate((later, [*visits, *sign_ins]), start=1):
+        records = [{"Id": f"{number} {place}", **one} for place, one in enumerate(some)]
+        bodies = [json.dumps(one, separators=(",", ":")).encode() for one in records]
+        writer.append(make_batch(number, [make_part(bodies, outputs=["lake"])]))
     found = sources_of(folder / "m365watch.json")
     yield found
     assert found.facts is not None
@@ -166,7 +173,10 @@ def test_work_with_files_is_on_the_map(sources: Sources) -> None:
 
 
 def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
-    """A device, a network, its country; not what was known, nor anything of whoever is new themselves."""
+    """A device, a network, its country; not what was known, nor anything of whoever is new themselves.
+
+    Beside the time of the first sign-in stand its address and its system.
+    """
     view, located = view_of("range=6h"), replace(visited, places=Atlas())
 
     devices = asyncio.run(sign_in_firsts.devices(view, visited))
@@ -181,7 +191,7 @@ def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
         ["ann@x.example", "macOS, Chrome", "203.0.113.9"]
     ]
     assert [[one.text for one in row[1:]] for row in networks.rows] == [
-        ["ann@x.example", "203.0.113.0/24", "Brazil, new", "Example Hosting (AS64501), new", "1"]
+        ["ann@x.example", "203.0.113.0/24", "Brazil, new", "Example Hosting (AS64501), new", "3"]
     ]
     assert [row[3].text for row in unlocated.rows] == ["macOS"]
     assert from_the_beginning.empty is not None

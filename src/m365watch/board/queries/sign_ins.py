@@ -86,11 +86,11 @@ def _begun(table: str, part: str, one: str, other: str) -> str:
     )
 
 
-_LEAST = "min(first_at) AS first_at, sum(number) AS number, any_value(address) AS address"
+_LEAST = "min(first_at) AS first_at, sum(number) AS number, arg_min(address, first_at) AS address"
 FIRSTS = sign_ins(
     "WITH known AS MATERIALIZED (SELECT user_id, network, system, browser_name, min(at_s) AS first_at,"
-    " sum(n) AS number, any_value(client_ip) AS address FROM facts WHERE outcome = 'ok' GROUP BY ALL),"
-    f" networks AS (SELECT user_id, network, any_value(system) AS system, {_LEAST} FROM known"
+    " sum(n) AS number, arg_min(client_ip, at_s) AS address FROM facts WHERE outcome = 'ok' GROUP BY ALL),"
+    f" networks AS (SELECT user_id, network, arg_min(system, first_at) AS system, {_LEAST} FROM known"
     " GROUP BY user_id, network),"
     f" devices AS (SELECT user_id, system, browser_name, {_LEAST} FROM known"
     " WHERE system <> '' OR browser_name <> 'not said' GROUP BY user_id, system, browser_name),"
@@ -101,7 +101,8 @@ FIRSTS = sign_ins(
     f" <= {FIRSTS_MAX} ORDER BY part, first_at DESC, user_id, one, other"
 )
 """Networks and devices (a system with a browser or program) that a person came from for the first time after
-`$since_s`, and was known before: which list, who, what, system or browser, an address, when, sign-ins."""
+`$since_s`, and was known before: which list, who, what, the first one's system or browser, its address, when
+that was, sign-ins."""
 ARRIVALS = sign_ins(
     "SELECT user_id, client_ip, min(at_s) FROM facts WHERE outcome = 'ok' AND client_ip <> ''"
     " GROUP BY ALL ORDER BY 1, 2"
