@@ -23,7 +23,7 @@ from m365watch.board.pages.registry import PAGES
 from m365watch.board.planning import Query
 from m365watch.board.queries import activity
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid, Ranking
+from m365watch.board.shapes import Grid, Ranking, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.errors import QueryStopped
@@ -100,6 +100,17 @@ def test_the_overview_counts_every_record(sources: Sources) -> None:
     [(total,)] = asyncio.run(sources.ask(view_of("range=30d"), activity.TOTAL))
 
     assert total == rows > 0
+
+
+@pytest.mark.parametrize(("given", "is_compared"), [("range=1h", False), ("range=24h", True)])
+def test_the_last_hours_are_not_compared(sources: Sources, given: str, *, is_compared: bool) -> None:
+    """Content comes an hour late or later: there would always be fewer records than before."""
+    shape = asyncio.run(overview.figures(view_of(given), sources))
+
+    assert isinstance(shape, Tiles)
+    told = {one.label: one.note for one in shape.tiles}
+    for label in ("Records", "Failed sign-ins"):
+        assert (told[label] != "more is still to come") == is_compared
 
 
 def test_what_microsoft_does_by_itself_hides_nothing(sources: Sources) -> None:

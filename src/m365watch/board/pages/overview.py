@@ -56,6 +56,8 @@ BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type
 SLOTS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7")
 OPERATIONS_SHOWN = 3
 LATE_S = HOUR_S
+COMPARED_FROM_S = 6 * HOUR_S
+"""Of the last hours fewer are there than will be: content is published an hour after it, or later."""
 FEEDS_SHOWN_MAX = 40
 FEED_TONES = ("critical", "high", "medium", "ok")
 """Of feeds, the worst first."""
@@ -74,19 +76,26 @@ async def figures(view: View, sources: Sources) -> Shape:
     now, was = (_first(one["total"]) for one in (sums, sums_before))
     spark = sparks_of(view.range, rows)
     tiles = [
-        Tile("Records", short(now), change_words(now, was), spark=spark.get("", ())),
+        Tile("Records", short(now), _against_before(view, now, was), spark=spark.get("", ())),
         Tile("People", short(persons[0][2] if persons else 0), "with any activity"),
         Tile("Addresses", short(addresses), "they came from"),
         Tile(
             "Failed sign-ins",
             short(failed),
-            change_words(failed, failed_was),
+            _against_before(view, failed, failed_was),
             url=view.url("/sign-ins"),
         ),
         await _read_or_trouble("Open alerts", _alerts_tile(view, sources)),
         await _read_or_trouble("Feeds in order", _feeds_tile(view, sources)),
     ]
     return await figures_here(view, sources, tiles)
+
+
+def _against_before(view: View, now: int, was: int) -> str:
+    """How a figure stands to the time before; of the last hours much is published later."""
+    if view.range.span_s < COMPARED_FROM_S and view.range.end_s > view.now.timestamp() - COMPARED_FROM_S:
+        return "more is still to come"
+    return change_words(now, was)
 
 
 async def _number(view: View, sources: Sources, query: Query) -> int:
