@@ -14,11 +14,13 @@ from uuid import UUID
 import msgspec
 
 from m365watch.model import ContentType
+from m365watch.simulator.blobs import Blob
 from m365watch.simulator.copies import identity, shuffled
 from m365watch.simulator.publication import Publication
 from m365watch.simulator.scenario import Behaviour
 from m365watch.values import dataclass
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _LATEST = timedelta(days=8)
 """How long after a record happened its blob may come out."""
 _SHUFFLED_SHARE = 0.5
@@ -59,6 +61,8 @@ class Searches:
     texts: set[bytes] = field(default_factory=set)
     """Texts with shuffled keys in which records were found."""
     _all: dict[str, Search] = field(default_factory=dict)
+    _spans: dict[bytes, tuple[datetime, datetime]] = field(default_factory=dict)
+    """From when to when the records of a payload are: most queries need no other look into most blobs."""
 
     def make(self, name: str, start: datetime, end: datetime) -> Search:
         """A query that has not started."""
@@ -86,12 +90,22 @@ class Searches:
             for blob in self.publication.blobs_from(content_type, search.start):
                 if blob.created_at > search.end + _LATEST or blob.appears_at > now:
                     continue
+                first, last = self._span(blob)
+                if first > search.end or last < search.start:
+                    continue
                 for record in blob.records():
                     created = _created(record)
                     if search.start <= created <= search.end:
                         found.setdefault(identity(record) or record, (f"{created:%Y%m%d%H%M%S}", record))
         in_order = sorted(found.values(), key=lambda pair: pair[0])
         return [self._wrapped(record) for _, record in in_order]
+
+    def _span(self, blob: Blob) -> tuple[datetime, datetime]:
+        span = self._spans.get(blob.payload)
+        if span is None:
+            times = [_created(record) for record in blob.records()] or [_NEVER]
+            span = self._spans[blob.payload] = min(times), max(times)
+        return span
 
     def _wrapped(self, record: bytes) -> bytes:
         try:
@@ -134,4 +148,4 @@ def _created(record: bytes) -> datetime:
         text = msgspec.json.decode(record, type=_Times).CreationTime
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
-        return datetime.min.replace(tzinfo=UTC)
+        return _NEVER
