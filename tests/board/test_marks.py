@@ -11,7 +11,15 @@ import duckdb
 import pytest
 
 from asking import view_of
-from m365watch.board.marks import Told, marks_of_mail, marks_of_right, marks_of_role, marks_of_scopes, ranked
+from m365watch.board.marks import (
+    AWAY,
+    Told,
+    marks_of_mail,
+    marks_of_right,
+    marks_of_role,
+    marks_of_scopes,
+    ranked,
+)
 from m365watch.board.pages import applications, exchange
 from m365watch.board.panels import Loader
 from m365watch.board.queries import applications as applications_queries
@@ -19,6 +27,7 @@ from m365watch.board.queries import exchange as exchange_queries
 from m365watch.board.queries.counting import Changes
 from m365watch.board.shapes import Cell, Grid, Tiles
 from m365watch.board.sources import Sources
+from m365watch.board.withholding import _INSTEAD
 from m365watch.lake.rollups.marked import MARKED
 
 ANN = "ann@contoso.example"
@@ -75,6 +84,17 @@ def test_everyday_rules_do_not_stand_out(operation: str, record: dict[str, Any])
     """A folder of one's own is no news."""
     assert marks_of_mail(record, ANN) == []
     assert not is_marked(operation, record)
+
+
+@pytest.mark.parametrize("target", ["smtp:eve@evil.example", "bob@contoso.example", "Eve E", ""])
+@pytest.mark.parametrize("name", AWAY)
+def test_where_mail_is_led_to_stands_out_to_every_role(name: str, target: str) -> None:
+    """To one without contents as to others: what is outside by its domain, what was taken away not at all."""
+    record = cmdlet(Identity="bob@contoso.example", **{name: target})
+    sql = f"SELECT {_INSTEAD['raw']} FROM (SELECT $raw AS raw)"
+    [(left,)] = duckdb.execute(sql, {"raw": json.dumps(record)}).fetchall()
+
+    assert marks_of_mail(json.loads(left), ANN) == marks_of_mail(record, ANN)
 
 
 def is_marked(operation: str, record: dict[str, Any]) -> bool:

@@ -228,3 +228,21 @@ def test_of_settings_stay_those_that_are_known_to_be_none() -> None:
         {"Name": "SubjectContainsWords", "Value": EMPTIED, "OldValue": EMPTIED},
         {"Value": EMPTIED, "Name": EMPTIED},
     ]
+
+
+def test_a_shown_setting_that_says_nothing_is_not_withheld() -> None:
+    """A forwarding that was taken away does not read as one; whether contents are there is not told."""
+    taken: list[dict[str, str | None]] = [
+        {"Name": "ForwardingSmtpAddress", "Value": ""},
+        {"Name": "Role.DisplayName", "NewValue": "", "OldValue": "Global Reader"},
+        {"Name": "Role.TemplateId", "NewValue": None, "OldValue": "Global Reader"},
+    ]
+    left = told_of(
+        {"Parameters": [*taken, {"Name": "ForwardTo", "Value": ["a b"]}, {"Name": "x", "Value": ""}]}
+    )
+
+    assert left["Parameters"] == [
+        *({name: value or None for name, value in one.items()} for one in taken),
+        {"Name": EMPTIED, "Value": EMPTIED},
+        {"Name": "x", "Value": EMPTIED},
+    ]

@@ -29,10 +29,11 @@ _HIDING = re.compile(HIDING, re.IGNORECASE)
 _WIDE_SCOPES = re.compile(WIDE_SCOPES.replace("(?-i:[A-Z])", "[A-Z]"))
 _WIDE_ROLES = re.compile(WIDE_ROLES, re.IGNORECASE)
 _MAIL = re.compile(r"[\w.%+'\-]+@([\w\-]+(?:\.[\w\-]+)+)")
-_AWAY = (
+AWAY = (
     *("ForwardTo", "RedirectTo", "ForwardAsAttachmentTo", "ForwardingSmtpAddress", "ForwardingAddress"),
     *("BlindCopyTo", "CopyTo", "RedirectMessageTo", "AddToRecipients", "JournalEmailAddress"),
 )
+"""Settings that say where mail is led to."""
 _ACTIONS_AWAY = re.compile(r"\b(forward|redirect)", re.IGNORECASE)
 _NO = frozenset({"", "false", "none"})
 _WIDE_RIGHTS = {
@@ -90,7 +91,7 @@ def marks_of_mail(
 
 
 def _away(given: Mapping[str, str], own: Iterable[str], is_own: Callable[[str], bool]) -> list[Mark]:
-    targets = " ".join(given[one] for one in _AWAY if given.get(one, "").lower() not in _NO)
+    targets = " ".join(given[one] for one in AWAY if given.get(one, "").lower() not in _NO)
     if _ACTIONS_AWAY.search(given.get("RuleActions", "")):
         targets = f"{targets} {given.get('ServerRule', '')}"
     if not targets.strip():

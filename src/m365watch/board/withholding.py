@@ -2,8 +2,8 @@
 
 Of a record's own text those values stay that are named below, and those that are nothing but an address, a
 number, an instant or an id; every other text says that it is withheld, under whatever name it stands, and so
-does an empty one. It is done in the query, before anything is compared with it, so that no search tells
-what is in a text either.
+does an empty one, but for the settings named below. It is done in the query, before anything is compared
+with it, so that no search tells what is in a text either.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SHOWN_SETTINGS = (
     *("UserAgent", "RequestType", "OS", "BrowserType", "SessionId", "IsCompliant", "IsCompliantAndManaged"),
     *("TrustType", "MailAccessType", "IsThrottled", "ForwardTo", "RedirectTo", "ForwardAsAttachmentTo"),
     *("ForwardingSmtpAddress", "ForwardingAddress", "DeliverToMailboxAndForward", "DeleteMessage"),
+    *("BlindCopyTo", "CopyTo", "RedirectMessageTo", "AddToRecipients", "JournalEmailAddress"),
     *("MarkAsRead", "StopProcessingRules", "AccessRights", "User", "Trustee", "Identity.Mailbox"),
     *("AutoForwardEnabled", "AutoForwardingMode", "AuditEnabled", "AuditBypassEnabled"),
     "UnifiedAuditLogIngestionEnabled",
@@ -131,10 +132,11 @@ _DEEP = 6
 """How deep lists of contents are read; Microsoft's are two deep."""
 # The quote is kept twice: a list gives way to an empty text, which says like all others that it is withheld.
 _EMPTIED_LIST = rf'((")(?:{_CONTENTS})"\s*:\s*)[\[{{]{_inside(_DEEP)}[\]}}]'
+_SHOWN_SETTING = rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*'
 _KNOWN = (
     # Whose mailbox or account it is, as far as it is no name of a rule.
     rf'"Name"\s*:\s*"Identity"\s*,\s*"Value"\s*:\s*"{_SAFE}"|'
-    rf'"Name"\s*:\s*"(?:{_names(SHOWN_SETTINGS)})"\s*,\s*"(?:New)?Value"\s*:\s*"{_TEXT}"'
+    rf'{_SHOWN_SETTING}(?:"{_TEXT}"|null)'
     rf'(?:\s*,\s*"OldValue"\s*:\s*"{_TEXT}")?'
     rf'|"(?:{_names(SHOWN_NAMES)})"\s*:\s*"{_TEXT}"|"(?:New|Old)?Value"\s*:\s*"(?:\[\]|{_GUID})"'
 )
@@ -156,7 +158,9 @@ _PARTS = (
 """The first that fits is taken: what is always contents is emptied before it is asked what it looks like."""
 _PATTERN = "|".join(_PARTS)
 _REWRITTEN = r"\1\2\2\3\4\5\6\7\8"
-_EMPTIED_RAW = f"regexp_replace(raw, '{_PATTERN}', '{_REWRITTEN}', 'g')"
+# Before anything is emptied, so that this tells of no other text whether there is one.
+_NOTHING_SET = f"regexp_replace(raw, '({_SHOWN_SETTING})\"\"', '\\1null', 'g')"
+_EMPTIED_RAW = f"regexp_replace({_NOTHING_SET}, '{_PATTERN}', '{_REWRITTEN}', 'g')"
 _EMPTY_VALUE = r'([:\[,]\s*)""'
 """A text with nothing in it: what was emptied must not read as if the record had said nothing."""
 _SAID_RAW = f"""regexp_replace({_EMPTIED_RAW}, '{_EMPTY_VALUE}', '\\1"{EMPTIED}"', 'g')"""
