@@ -223,3 +223,21 @@ def test_two_rules_that_an_administrator_made_in_a_mailbox_are_two() -> None:
     made = [changed("admin", "New-InboxRule", forwards(one, Name=one, Mailbox="joe")) for one in ("b", "a")]
 
     assert "→" not in "".join(told_of(*made))
+
+
+def test_a_forwarding_that_was_taken_away_is_told() -> None:
+    """To every role; and one that is set anew is set, though it is the one of before."""
+    values = ("smtp:eve@evil.example", "", "smtp:eve@evil.example")
+    records = [
+        changed(
+            "ann", "Set-Mailbox", {"Identity": "bob@x.example", "ForwardingSmtpAddress": value, "Office": ""}
+        )
+        for value in values
+    ]
+
+    for is_withheld in (False, True):
+        assert [one.partition(";")[0] for one in told_of(*records, withheld=is_withheld)] == [
+            "ForwardingSmtpAddress: nothing → smtp:eve@evil.example",
+            "ForwardingSmtpAddress: smtp:eve@evil.example → nothing",
+            "ForwardingSmtpAddress: smtp:eve@evil.example",
+        ]

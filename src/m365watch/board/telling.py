@@ -91,10 +91,11 @@ def settings_of(record: Mapping[str, Any]) -> list[Setting]:
     given = named_in(record, "Parameters", "OperationProperties")
     if rule := object_of(_whole_rule(record)):
         given = {name: value for name, value in given.items() if name != "ServerRule"} | _done_by(rule)
+    # An empty value of what tells most takes something away; of others, as DomainController, it says nothing.
     return [
         Setting(name, None, value)
         for name, value in given.items()
-        if name.lower() not in _TELL_NOTHING and value
+        if name.lower() not in _TELL_NOTHING and (value or _FIRST.search(name))
     ]
 
 
