@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -59,9 +60,11 @@ def _as_nobody_has_configured_it() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration of a collector that has run over some days of a tenant, attacks included."""
-    from collected_week import collect_into
+    from collected_week import copy_of_week
 
-    return collect_into(tmp_path_factory.mktemp("board"))
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "week"
+    return copy_of_week(shared, tmp_path_factory.mktemp("board") / "week")
 
 
 @pytest.fixture(scope="session")

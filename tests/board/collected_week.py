@@ -7,7 +7,9 @@ whoever compares them with the records.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -18,8 +20,24 @@ from m365watch.config.load import load_settings
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
-TRUTH = "attacks.json"
-"""Beside the configuration: what really happened."""
+CONFIGURATION, TRUTH = "m365watch.json", "attacks.json"
+"""The second, beside the first, is written last: what really happened."""
+
+
+def copy_of_week(shared: Path, own: Path) -> Path:
+    """The configuration in `own`, which is not there yet, of a collector that has run once.
+
+    Of the processes of a run of tests the first collects into `shared`, and all copy that: its settings
+    have relative paths, and a lake and a ledger may be moved.
+    """
+    with shared.with_suffix(".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / TRUTH).exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.mkdir()
+            collect_into(shared)
+    shutil.copytree(shared, own)
+    return own / CONFIGURATION
 
 
 def collect_into(folder: Path) -> Path:
@@ -29,7 +47,7 @@ def collect_into(folder: Path) -> Path:
         simulated = SimulationSettings(seed=5, days=7, records_per_day=230, live=False)
         async with simulator_running(simulated, clock=SystemClock()) as running:
             document = running.configuration(outputs={"lake": {"type": "lake"}})
-            path = folder / "m365watch.json"
+            path = folder / CONFIGURATION
             path.write_text(json.dumps(document))
             path.chmod(0o600)
             settings = load_settings(path, environment={})
