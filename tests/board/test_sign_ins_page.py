@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from asking import view_of
-from m365watch.board.lake_reader import FactsReader
+from m365watch.board.lake_reader import FactsReader, Row
 from m365watch.board.pages import overview, sign_in_firsts, sign_ins
+from m365watch.board.queries.sign_ins import ACCOUNTS
 from m365watch.board.shapes import Tiles
 from m365watch.board.sources import Sources
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import OpenTable
+from m365watch.lake.writer import AuditWriter, OpenTable
+from m365watch.testing.batches import make_batch, make_part, make_record
 
 
 def test_overview_counts_the_failed_sign_ins_that_its_link_shows(sources: Sources) -> None:
@@ -41,3 +43,29 @@ def test_without_any_record_nobodys_networks_are_asked_about(sources: Sources, t
 
     assert len({str(getattr(one, "empty", "")) for one in shapes}) == 1
     assert "Choose a shorter time" not in str(shapes)
+
+
+def test_changes_of_accounts_in_one_second_have_one_order(tmp_path: Path) -> None:
+    """However the lake's files have them: a page looked at twice shows the same."""
+    changes = [
+        make_record(1_800 * number, workload="AzureActiveDirectory").replace(
+            b'"MailItemsAccessed"', b'"Disable user."' if number % 2 else b'"Add user."'
+        )
+        for number in range(30)
+    ]
+
+    def told(name: str, records: list[bytes]) -> list[Row]:
+        writer = AuditWriter(tmp_path / name, app_id="m365watch/lake/test")
+        writer.append(make_batch(1, [make_part(records, outputs=["lake"])]))
+        facts = FactsReader(tmp_path / name)
+        try:
+            return asyncio.run(facts.ask(view_of("from=2026-11-17T00:00Z&to=2026-11-18T00:00Z"), ACCOUNTS))
+        finally:
+            facts.close()
+
+    rows = told("one", changes)
+
+    assert len(rows) == 30
+    assert len({row[1:4] for row in rows}) > 5
+    assert len({row[0] for row in rows}) == 1
+    assert told("other", changes[::-1]) == rows

@@ -136,7 +136,7 @@ _IS_ACCOUNT = (
 )
 ACCOUNTS = Query(
     "SELECT at_s, operation, user_id, client_ip, outcome, tenant_id FROM facts"
-    f" WHERE {_IS_ACCOUNT} ORDER BY at_s DESC LIMIT 100",
+    f" WHERE {_IS_ACCOUNT} ORDER BY at_s DESC, user_id, operation, client_ip, outcome, tenant_id LIMIT 100",
     frozenset({"operation", "user_id", "client_ip", "outcome", "workload"}),
     exact=True,
     newest=100,
