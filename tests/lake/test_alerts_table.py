@@ -13,6 +13,7 @@ import pytest
 
 from lake_place import synced_name
 from m365watch.config.retention import RetentionSettings, TableRetention
+from m365watch.detect import shelving
 from m365watch.detect.alert import Alert, AlertId, make_alert_id
 from m365watch.detect.due import Due, day_of
 from m365watch.detect.extension import Severity
@@ -333,6 +334,51 @@ def test_a_change_that_is_found_is_on_the_disk_before_it_is_believed(
 
     assert place.shelf().last_number() > 0
     assert f"{1:020}.json" in synced
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Place, Place, list[AlertShelf]]:
+    """A tenant with a lake of its own, beside the lake of another; the first place has both's alerts."""
+    (tmp_path / "other").mkdir()
+    place, other = Place(tmp_path), Place(tmp_path / "other")
+    shelves = [place.shelf(tenants=[TENANT]), other.shelf(name="other", tenants=[OTHER])]
+    return place, other, shelves
+
+
+def test_an_alert_is_written_to_the_lake_of_its_tenant_alone(
+    two: tuple[Place, Place, list[AlertShelf]],
+) -> None:
+    """What is not for a lake leaves no trace there, and is no reason to write all alerts once more."""
+    place, _, shelves = two
+    run = Shelving(place.state, shelves)
+    rows = []
+    for number, tenant in enumerate((TENANT, OTHER, OTHER, TENANT, OTHER), start=1):
+        place.raise_alert(alert_of(number, tenant=tenant))
+        rows.append(run.bring().rows)
+    place.raise_alert(alert_of(9))
+    again = Shelving(place.state, shelves).bring()
+
+    # A lake gets all that are known with its first ones.
+    assert rows[2:] == [1, 1, 1]
+    assert again.rows == 1
+
+
+def test_more_alerts_than_one_step_brings_come_to_the_lakes_of_their_tenants(
+    two: tuple[Place, Place, list[AlertShelf]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps without any alert of one lake follow each other."""
+    monkeypatch.setattr(shelving, "ROWS_PER_STEP", 50)
+    place, other, shelves = two
+    run = Shelving(place.state, shelves)
+    for number in range(60):
+        place.raise_alert(alert_of(number, day=number % 9, tenant=OTHER))
+    for number in range(5):
+        place.raise_alert(alert_of(100 + number))
+
+    steps = next(step for step in range(1, 12) if run.bring().is_done)
+
+    assert steps <= 4
+    assert (len(place.kept()), len(other.kept())) == (5, 60)
 
 
 @pytest.mark.parametrize("put_back", ["none", "of before"])

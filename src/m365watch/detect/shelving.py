@@ -2,8 +2,8 @@
 
 What changes an alert writes down in the same transaction that its rows are behind (`due`). Bringing them
 replaces rows by what the alerts are now, so that doing it twice, as after a crash in between, changes
-nothing. Each lake has a number of its own up to which it has everything, and says it itself: a lake that
-has an older one than was written down here, or none, was put back or is new, and gets all alerts.
+nothing. Up to which number a lake has everything is written down here, and which number the lake itself says
+that it has: one that says less, or nothing, was put back or is new, and gets all alerts.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ def _key(name: str) -> str:
     return f"lake {name}"
 
 
+def _number_key(name: str) -> str:
+    return f"number of lake {name}"
+
+
 class Shelving:
     """Brings what is due of one file of detections to its shelves."""
 
@@ -65,9 +69,7 @@ class Shelving:
         """Nothing is looked at yet. Without shelves nothing is kept for them either."""
         self._state = state
         self._shelves = shelves
-        self._seen: set[str] = set()
-        self._begun: dict[str, int] = {}
-        """By shelf, after which number all alerts are due to it."""
+        self._looked: set[str] = set()
 
     def bring(self) -> Brought:
         """Bring one step's worth to every shelf.
@@ -86,38 +88,45 @@ class Shelving:
     def _bring_to(self, shelf: Shelf) -> Brought:
         known = self._known_of(shelf)
         due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
-        if not due and shelf.name in self._seen:
+        if not due and shelf.name in self._looked:
             return Brought(0, is_done=True)
-        self._seen.add(shelf.name)
-        # One that was put back from a copy, or taken away, ends before what was written down here, also
-        # while a run goes on; one that waits for its first rows does so anyway.
-        if known != self._begun.get(shelf.name) and shelf.last_number() < known:
+        self._looked.add(shelf.name)
+        # One that was put back from a copy, or taken away, also while a run goes on, ends before where it did
+        # last; that need not be where it has everything, as what is not for it leaves no trace there.
+        number = shelf.last_number()
+        if number < self._number_of(shelf, otherwise=known):
             known = NOTHING
         if known == NOTHING:
-            known = self._begun[shelf.name] = self._begin(shelf)
+            known = self._begin(shelf, number)
             due = self._state.lake_due.list(after=known, most=ROWS_PER_STEP)
         mine = [one for one in due if one.kept is None or shelf.takes(one.kept.alert.tenant)]
         if not due:
             return Brought(0, is_done=True)
         if not shelf.put(mine, number=due[-1].number):
             return Brought(0, is_done=False)
-        self._write(shelf, due[-1].number)
+        with self._state.transaction():
+            self._write(shelf, due[-1].number, shelf.last_number() if mine else number)
         return Brought(len(mine), is_done=len(due) < ROWS_PER_STEP)
 
-    def _begin(self, shelf: Shelf) -> int:
+    def _begin(self, shelf: Shelf, number: int) -> int:
         """Let every alert be due to a shelf that has none, or only older ones; after which number."""
         with self._state.transaction():
-            number = self._state.lake_due.newest()
+            known = self._state.lake_due.newest()
             self._state.lake_due.mark_all()
-            self._state.write(_key(shelf.name), str(number))
-        return number
+            self._write(shelf, known, number)
+        return known
 
     def _known_of(self, shelf: Shelf) -> int:
         return number_brought(self._state, shelf.name)
 
-    def _write(self, shelf: Shelf, number: int) -> None:
-        with self._state.transaction():
-            self._state.write(_key(shelf.name), str(number))
+    def _number_of(self, shelf: Shelf, *, otherwise: int) -> int:
+        """The number that the shelf had when it was last written to; `otherwise` where that is not known."""
+        return int(self._state.read(_number_key(shelf.name)) or otherwise)
+
+    def _write(self, shelf: Shelf, known: int, number: int) -> None:
+        """Write down up to which number it has everything, and its own; part of a transaction."""
+        self._state.write(_key(shelf.name), str(known))
+        self._state.write(_number_key(shelf.name), str(number))
 
     def _forget(self, *, until: int) -> None:
         with self._state.transaction():
