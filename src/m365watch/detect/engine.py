@@ -319,7 +319,10 @@ class Engine:
         else:
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
-        before = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
+        # Of what ended before then matches are let go of: it stays as it was.
+        known_ms = work.now_ms - self._kept_ms[rule.id]
+        listed = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
+        before = [kept for kept in listed if kept.alert.last_at_ms >= known_ms]
         longer = [kept for kept in before if kept.low_ms < low_ms or high_ms < kept.alert.last_at_ms]
         if longer and not by_periods and not span.is_cut:
             # Other rules found it: all of its time is judged, lest it go with only a part in its place.

@@ -19,6 +19,10 @@ from m365watch.detect.correlation.together import Together
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
 from m365watch.values import dataclass
 
+LONGEST = 4
+"""So many timespans at least an episode may go on: with hardly more than one, each further match would begin
+another, as its window reaches back over most of the last."""
+
 
 class Window(Protocol):
     """The matches of a timespan, one coming in, old ones going."""
@@ -46,6 +50,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
     window = make_window(correlation)
     compare = ORDERS[correlation.order]
     beginners = beginners_of(correlation)
+    longest_ms = max(EPISODE_S_MAX, LONGEST * correlation.timespan_s) * 1000
     spans: list[_Span] = []
     start = begin = 0
     for place, match in enumerate(matches):
@@ -58,7 +63,7 @@ def window_episodes(matches: Sequence[Match], correlation: Correlation) -> list[
         value = window.value()
         if value is not None and compare(value, correlation.threshold):
             begin = _first_of(matches, max(start, begin), place, beginners)
-            _extend(spans, _Span(begin, place, [match.at_ms], value), matches)
+            _extend(spans, _Span(begin, place, [match.at_ms], value), matches, longest_ms)
     return [
         Episode(matches[one.start : one.end + 1], one.held_ms[0], one.value, held_ms=one.held_ms)
         for one in spans
@@ -106,13 +111,13 @@ class _Span:
     value: float
 
 
-def _extend(spans: list[_Span], new: _Span, matches: Sequence[Match]) -> None:
+def _extend(spans: list[_Span], new: _Span, matches: Sequence[Match], longest_ms: int) -> None:
     """A window that holds: a part of the last span where they overlap, otherwise a new one."""
     last = spans[-1] if spans else None
     if (
         last is not None
         and matches[new.start].at_ms <= matches[last.end].at_ms
-        and matches[new.end].at_ms - matches[last.start].at_ms <= EPISODE_S_MAX * 1000
+        and matches[new.end].at_ms - matches[last.start].at_ms <= longest_ms
     ):
         last.start, last.end = min(last.start, new.start), max(last.end, new.end)
         last.value = max(last.value, new.value)
