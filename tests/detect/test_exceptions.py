@@ -256,6 +256,7 @@ def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Libra
     [
         ("exceptions: [", "is no YAML: line 1"),
         ("exceptions: 5", "exceptions: is no list"),
+        ("exception: [{rule: B08, reason: x}]", "exception: is no key that is known here"),
         ("exceptions: [{rule: B08}]", "exceptions.yml:1: exceptions.0.reason: is missing"),
         (
             "exceptions: [{rule: B08, reason: x, untill: 2026-01-01}]",

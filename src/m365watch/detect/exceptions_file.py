@@ -15,6 +15,7 @@ from m365watch.detect.exceptions import AlertException, Exceptions
 
 FILE_BYTES_MAX = 4 * 1_048_576
 EXCEPTIONS_MAX = 10_000
+_KEY = "exceptions"
 
 
 class _Written(BaseModel):
@@ -50,12 +51,17 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
         return Exceptions(), [f"{path}: {error}"]
     except RecursionError:
         return Exceptions(), [f"{path}: is nested too deeply"]
-    found = document.get("exceptions") if isinstance(document, dict) else document
+    found = document.get(_KEY) if isinstance(document, dict) else document
+    unknown = [one for one in document if one != _KEY] if isinstance(document, dict) else []
+    mistakes = [
+        f"{path}: {clean_text(str(one))}: is no key that is known here; there is `{_KEY}`" for one in unknown
+    ]
     if document is None or found is None:
-        return Exceptions(), []
+        return Exceptions(), mistakes
     if not isinstance(found, list):
-        return Exceptions(), [f"{path}: exceptions: is no list"]
-    return _parse(found, str(path), _lines_of(root))
+        return Exceptions(), [*mistakes, f"{path}: {_KEY}: is no list"]
+    parsed, more = _parse(found, str(path), _lines_of(root))
+    return parsed, [*mistakes, *more]
 
 
 def _lines_of(root: Any) -> list[int]:
@@ -64,7 +70,7 @@ def _lines_of(root: Any) -> list[int]:
 
     node = root
     if isinstance(node, yaml.MappingNode):
-        node = next((value for key, value in node.value if key.value == "exceptions"), None)
+        node = next((value for key, value in node.value if key.value == _KEY), None)
     return [one.start_mark.line + 1 for one in node.value] if isinstance(node, yaml.SequenceNode) else []
 
 
@@ -87,7 +93,7 @@ def _parse(found: Sequence[object], path: str, lines: Sequence[int]) -> tuple[Ex
 
 def _path_of(number: int, keys: Sequence[int | str]) -> str:
     """Where the mistake is; keys may be anything."""
-    return ".".join(["exceptions", str(number), *(clean_text(str(one)) for one in keys)])
+    return ".".join([_KEY, str(number), *(clean_text(str(one)) for one in keys)])
 
 
 _IN_WORDS = {
