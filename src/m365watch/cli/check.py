@@ -38,7 +38,7 @@ def check(
         typer.Option(
             "--tenant",
             metavar="ID",
-            help="Only tenants whose id has this in it; may be given several times.",
+            help="Only tenants whose id has this in it; may be repeated.",
             show_default=False,
         ),
     ] = None,
