@@ -363,6 +363,21 @@ def test_an_alert_is_written_to_the_lake_of_its_tenant_alone(
     assert again.rows == 1
 
 
+def test_a_lake_that_was_out_of_the_configuration_gets_the_alerts_of_that_time(
+    two: tuple[Place, Place, list[AlertShelf]],
+) -> None:
+    """What was due to it is let go of meanwhile, as the other lake has it."""
+    place, other, shelves = two
+    place.raise_alert(alert_of(1, tenant=OTHER))
+    Shelving(place.state, shelves).bring()
+    for number, tenant in ((2, OTHER), (3, TENANT)):
+        place.raise_alert(alert_of(number, tenant=tenant))
+        Shelving(place.state, shelves[:1]).bring()
+    Shelving(place.state, shelves).bring()
+
+    assert sorted(kept.alert.evidence[0] for kept in other.kept()) == ["r1", "r2"]
+
+
 def test_more_alerts_than_one_step_brings_come_to_the_lakes_of_their_tenants(
     two: tuple[Place, Place, list[AlertShelf]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

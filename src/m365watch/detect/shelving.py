@@ -19,6 +19,8 @@ ROWS_PER_STEP = 5_000
 NOTHING = -1
 """The number of a lake that is to get all of them."""
 
+_FORGOTTEN = "forgotten for lakes"
+
 
 class Shelf(Protocol):
     """A place in which alerts lie as rows."""
@@ -94,7 +96,8 @@ class Shelving:
         # One that was put back from a copy, or taken away, also while a run goes on, ends before where it did
         # last; that need not be where it has everything, as what is not for it leaves no trace there.
         number = shelf.last_number()
-        if number < self._number_of(shelf, otherwise=known):
+        # One that was out of the configuration for a while lacks what was let go of meanwhile.
+        if number < self._number_of(shelf, otherwise=known) or known < self._forgotten():
             known = NOTHING
         if known == NOTHING:
             known = self._begin(shelf, number)
@@ -131,3 +134,8 @@ class Shelving:
     def _forget(self, *, until: int) -> None:
         with self._state.transaction():
             self._state.lake_due.forget(until=until)
+            self._state.write(_FORGOTTEN, str(max(until, self._forgotten())))
+
+    def _forgotten(self) -> int:
+        """Up to which number nobody knows any more what was due."""
+        return int(self._state.read(_FORGOTTEN) or 0)
