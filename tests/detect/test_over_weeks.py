@@ -1,4 +1,4 @@
-"""An account with a weak sign each day: a noisy script, or an intruder who takes their time."""
+"""What happens day by day for weeks, so that the oldest matches are let go of meanwhile."""
 
 from __future__ import annotations
 
@@ -64,3 +64,33 @@ def test_signs_that_go_on_for_weeks_are_told_once_in_weeks(tmp_path: Path, every
     assert told[News.WITHDRAWN] == 0
     assert [one.state for one in kept] == [AlertState.OPEN, AlertState.ACKNOWLEDGED]
     assert kept[0].alert.first_at_ms < kept[1].alert.last_at_ms
+
+
+@pytest.mark.parametrize(("period", "days"), [("7d", 30), ("14d", 45)])
+@pytest.mark.parametrize("every_days", [0.5, 1.0, 2.0])
+def test_what_was_known_all_the_time_is_never_seen_first(
+    tmp_path: Path, period: str, days: int, every_days: float
+) -> None:
+    """A person with one address. The sighting before the oldest that is kept is gone, day by day."""
+    first_seen = {"key": ["UserId", "ClientIP"], "period": period, "learn": "1d"}
+    extension = {"first_seen": first_seen, "entity": {"user": "UserId"}}
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=extension)
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(tmp_path, text).rules, state)
+    told = []
+    for number in range(int(days / every_days)):
+        at = START + timedelta(days=number * every_days)
+        record = {
+            "Id": f"r{number}",
+            "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}",
+            "Operation": "D",
+            "UserId": "ann@contoso.example",
+            "ClientIP": "192.0.2.1",
+        }
+        batch = [json.dumps(record).encode()]
+        now = at + timedelta(hours=1)
+        told += engine.take([Portion(TENANT, now, batch, headers_of(batch))], number=number + 1, now=now)
+        told += engine.look(now=now)
+    state.close()
+
+    assert told == []

@@ -35,7 +35,14 @@ from m365watch.detect.judging import (
     watched_since_ms,
 )
 from m365watch.detect.kept import GroupKey, News, Span
-from m365watch.detect.kept_episodes import HORIZON_MS, KeptMembers, moment_of, part_judged, read_neighbours
+from m365watch.detect.kept_episodes import (
+    HORIZON_MS,
+    KeptMembers,
+    episodes_judged,
+    moment_of,
+    part_judged,
+    read_neighbours,
+)
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
 from m365watch.detect.matching import Matcher
@@ -319,8 +326,8 @@ class Engine:
         else:
             low_ms = min([touched.low_ms, *times[:1]])
             high_ms = max([touched.high_ms, *times[-1:]])
-        # Of what ended before then matches are let go of: it stays as it was.
-        known_ms = work.now_ms - self._kept_ms[rule.id]
+        # Of what ended before then something may be gone that it depends on: it stays as it was.
+        known_ms = work.now_ms - HORIZON_MS
         listed = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         before = [kept for kept in listed if kept.alert.last_at_ms >= known_ms]
         longer = [kept for kept in before if kept.low_ms < low_ms or high_ms < kept.alert.last_at_ms]
@@ -331,7 +338,7 @@ class Engine:
             return
         if not by_periods and times:
             span, before = part_judged(span, before)
-        episodes = find_episodes(rule, span.matches, moment)
+        episodes = episodes_judged(find_episodes(rule, span.matches, moment), before, known_ms=known_ms)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]

@@ -52,6 +52,26 @@ def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAle
     return Span(_between(span, low_ms, high_ms), is_cut=True), inside
 
 
+def episodes_judged(
+    episodes: Sequence[Episode], alerts: Sequence[KeptAlert], *, known_ms: int
+) -> list[Episode]:
+    """Those that end then or later, or that share a time with one of the alerts.
+
+    Of what is over for longer, something that it depends on may be gone: the sighting before it, for one,
+    without which everything is seen for the first time.
+    """
+    return [one for one in episodes if _end_of(one) >= known_ms or any(_shares(one, kept) for kept in alerts)]
+
+
+def _end_of(episode: Episode) -> int:
+    return max(episode.matches[-1].at_ms, episode.until_ms)
+
+
+def _shares(episode: Episode, kept: KeptAlert) -> bool:
+    first_ms = episode.from_ms or episode.matches[0].at_ms
+    return kept.low_ms <= _end_of(episode) and first_ms <= kept.alert.last_at_ms
+
+
 def _between(span: Span, low_ms: int, high_ms: int) -> list[Match]:
     return [one for one in span.matches if low_ms <= one.at_ms <= high_ms]
 
