@@ -7,6 +7,8 @@ import json
 import shutil
 import weakref
 from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ import m365watch.boarding
 import m365watch.tenancy.watching
 from asking import sources_of, view_of
 from m365watch.board.emptiness import no_records
+from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
@@ -26,10 +29,14 @@ from m365watch.board.sources import Sources
 from m365watch.boarding import LAKE_EVERY_S, _follow_lake, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
+from m365watch.lake.filters.finding import Finder
+from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.lost_commits import LAKE_GONE, Standing
 from m365watch.lake.rollups.notes import FOLDER, NOTE, files_by_day
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.trail_reading import DeedsAsked, list_deeds
+from m365watch.lake.writer import AuditWriter
+from m365watch.testing.batches import make_batch, make_part
 from m365watch.testing.clock import FakeClock
 
 VIEW = view_of("range=30d")
@@ -85,6 +92,40 @@ def test_a_lake_that_is_moved_is_taken_up(place: Place) -> None:
 
     assert (sources.lake, after) == (place.folder / "elsewhere", before)
     assert before > 1_000
+
+
+@pytest.mark.parametrize("how", ["another folder", "the same folder"])
+def test_a_copy_that_takes_the_lakes_place_is_read(place: Place, how: str) -> None:
+    """Put back while somebody looks: neither figures nor records of before are shown as those of now."""
+    sources = sources_of(place.file)
+    later = {"Id": "later-one", "CreationTime": f"{VIEW.now - timedelta(hours=2):%Y-%m-%dT%H:%M:%S}"}
+    part = make_part([json.dumps(later | {"Operation": "A", "RecordType": 1}).encode()], outputs=["lake"])
+    copy, asked = place.folder / "copy", asked_of(VIEW, read_filter("later-one"))
+    shutil.copytree(place.lake, copy)
+
+    async def seen(finder: Finder) -> tuple[int, int]:
+        return await count(sources), sum(
+            finder.find(part, asked, rows=9).count for part in finder.plan(asked)
+        )
+
+    async def act() -> list[tuple[int, int]]:
+        told = []
+        with closing(Finder(place.lake)) as finder:
+            AuditWriter(place.lake, app_id="later").append(make_batch(1, [part]))
+            told.append(await seen(finder))
+            if how == "another folder":
+                place.lake.rename(place.folder / "away")
+                shutil.copytree(copy, place.lake)
+            else:
+                for path in (place.lake / AUDIT / "_delta_log").iterdir():
+                    path.unlink()
+                shutil.copytree(copy, place.lake, dirs_exist_ok=True)
+            told.append(await seen(finder))
+        return told
+
+    (before, found_before), (after, found_after) = asyncio.run(act())
+
+    assert (before - after, found_before - found_after) == (1, 1)
 
 
 def test_a_lake_that_is_added_is_taken_up(place: Place) -> None:

@@ -40,8 +40,9 @@ from m365watch.board.sql_reader import SqlReader
 from m365watch.board.view import View
 from m365watch.board.withholding import columns_for
 from m365watch.errors import LakeMissing, LakeUnusable, QueryStopped
+from m365watch.lake.commits import commits_of
 from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.files import commits_named, list_files, open_table
+from m365watch.lake.files import commits_named, id_of_commits, is_another, list_files, open_table
 from m365watch.lake.lost_commits import LAKE_GONE, Standing, standing_of
 from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
@@ -104,11 +105,13 @@ class FactsReader:
     ) -> None:
         """Nothing is opened yet. Each query is asked in its asker's `turn`; `queries` count it."""
         self.lake = lake
-        self._commits = lake / AUDIT / "_delta_log"
+        self._place = lake / AUDIT
+        self._commits = commits_of(self._place)
         self._memory_mib = memory_bytes >> 20
         self._limit_s = limit_s
         self._turn = turn
         self._table: DeltaTable | None = None
+        self._log: tuple[int, int] | None = None
         self._snapshot = EMPTY
         self._looking = Lock()
         self._threads = FairThreads(AT_ONCE_MAX, "board-lake")
@@ -178,10 +181,10 @@ class FactsReader:
         try:
             found = self._commits.stat()
         except OSError:
-            return standing_of(self.lake / AUDIT)
+            return standing_of(self._place)
         changed = found.st_ino, found.st_mtime_ns
         if changed != self._there_at:
-            standing = standing_of(self.lake / AUDIT)
+            standing = standing_of(self._place)
             if standing is not Standing.THERE:
                 return standing
             self._there_at = changed
@@ -232,18 +235,22 @@ class FactsReader:
 
     def _look(self) -> Snapshot:
         with self._looking:
+            if self._table is not None and is_another(self._place, self._log, self._table.version()):
+                self._table, self._snapshot, self._committed_at_ns = None, EMPTY, 0
+                self._answers.clear()
             if self._table is None:
+                self._log = id_of_commits(self._place)
                 self._table = open_table(self.lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
             elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
                 self._committed_at_ns = changed_at_ns
-                with commits_named(self._commits.parent):
+                with commits_named(self._place):
                     self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
                 days: dict[date, set[str]] = {}
-                with commits_named(self._commits.parent):
+                with commits_named(self._place):
                     files = list_files(self._table)
                 for file in files:
                     days.setdefault(file.day, set()).add(file.path)

@@ -26,6 +26,7 @@ from m365watch.instants import ms_of
 from m365watch.lake.arrow import pq
 from m365watch.lake.commits import (
     NO_HOOKS,
+    commit_path,
     commits_of,
     noted,
     sync_commits,
@@ -191,6 +192,24 @@ def open_table(lake: Path, shape: TableShape, *, is_acknowledged: bool = False) 
             where=str(lake / shape.name),
         )
     return table
+
+
+def id_of_commits(table_directory: Path) -> tuple[int, int] | None:
+    """What tells the folder of a table's commits from one that takes its place; None where it is gone."""
+    try:
+        found = commits_of(table_directory).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_another(table_directory: Path, log: tuple[int, int] | None, version: int) -> bool:
+    """Whether a copy has taken the place of the table, whose log was that when its version was read.
+
+    Of what is gone, whoever reads it is told.
+    """
+    now = id_of_commits(table_directory)
+    return now is not None and (now != log or not commit_path(table_directory, version).exists())
 
 
 def is_made(table_directory: Path, *, is_acknowledged: bool = False) -> bool:

@@ -17,7 +17,14 @@ from deltalake import DeltaTable
 
 from m365watch.errors import LakeUnusable, QueryStopped
 from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.files import KnownFile, commits_named, list_known_files, open_table
+from m365watch.lake.files import (
+    KnownFile,
+    commits_named,
+    id_of_commits,
+    is_another,
+    list_known_files,
+    open_table,
+)
 from m365watch.lake.filters.conditions import Condition
 from m365watch.lake.filters.parts import PART_RECORDS, PLAIN_FACTOR, Part, Span, plan_parts
 from m365watch.lake.rollups.facts import MADE_OF
@@ -102,6 +109,7 @@ class Finder:
         self._lake = lake
         self._part_records = part_records
         self._table: DeltaTable | None = None
+        self._log: tuple[int, int] | None = None
         self._files: list[KnownFile] = []
         self._seen = -1
         self._looking = threading.Lock()
@@ -162,15 +170,19 @@ class Finder:
 
     def _look(self) -> list[KnownFile]:
         with self._looking:
+            place = self._lake / AUDIT
+            if self._table is not None and is_another(place, self._log, self._table.version()):
+                self._table, self._files, self._seen = None, [], -1
             if self._table is None:
+                self._log = id_of_commits(place)
                 self._table = open_table(self._lake, AUDIT_TABLE)
                 if self._table is None:
                     return []
             else:
-                with commits_named(self._lake / AUDIT):
+                with commits_named(place):
                     self._table.update_incremental()
             if self._table.version() != self._seen:
-                with commits_named(self._lake / AUDIT):
+                with commits_named(place):
                     self._files = list_known_files(self._table)
                 self._seen = self._table.version()
             return self._files
