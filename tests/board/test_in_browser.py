@@ -280,6 +280,32 @@ def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> Non
         do(act)
 
 
+def test_new_alerts_are_told_by_a_toast(in_browser: InBrowser) -> None:
+    """By the name of the one that came; by their number after a time in which nobody could be told."""
+    told = (
+        "new BroadcastChannel(document.querySelector('#live').dataset.liveUrl).postMessage({news:"
+        " {records: 1, alerts: %s, new: %s, feeds: 1, unread: ''}}), 1"
+    )
+    toasts = (
+        "[...document.querySelectorAll('.toast')].map((one) => [one.innerText, one.pathname + one.search])"
+    )
+
+    async def act(page: Shown) -> None:
+        await page.tab.open(f"{page.url}/health")
+        await page.tab.until("document.querySelector('.live-words').innerText !== 'connecting'")
+        await page.tab.run(told % (100_000, "null"))
+        await page.tab.until("document.querySelectorAll('.toast').length === 1")
+        await page.tab.run(told % (100_000, "{id: 'abcd', title: 'An intruder'}"))
+        await page.tab.until("document.querySelectorAll('.toast').length === 2")
+
+        assert await page.tab.run(toasts) == [
+            ["New alerts wait", "/alerts"],
+            ["New alert: An intruder", "/alert?alert=abcd"],
+        ]
+
+    in_browser(act)
+
+
 def test_a_refused_connection_for_news_is_tried_again(in_browser: InBrowser) -> None:
     """A proxy's 502 while the board was begun anew ended all news until the page was loaded again."""
 

@@ -39,13 +39,13 @@ function told(news) {
   else say("ok", [news.again_s ? "asks each minute" : "live",
     ...known && news.records > first.records ? [`${(news.records - first.records).toLocaleString("en")} new records`] : []].join(", "));
   if (known && news.new) toast(`New alert: ${news.new.title}`, `/alert?alert=${news.new.id}`);
-  else if (known && news.again_s && news.alerts > told.alerts) toast("New alerts wait", "/alerts");
+  else if (known && !news.unread && news.alerts > told.alerts) toast("New alerts wait", "/alerts");
   if (known && (news.records !== told.records || news.alerts !== told.alerts)) reloadSoon();
   // Rare, and waited for by whoever has changed it: not as late as records are.
   if (known && news.configuration !== told.configuration) reload();
   told.configuration = news.configuration;
   told.records = news.records;
-  told.alerts = news.alerts;
+  if (!news.unread) told.alerts = news.alerts;
 }
 
 // What a page asks by itself keeps nobody signed in.
