@@ -72,6 +72,14 @@ def test_a_failure_is_told_by_what_tells_it(fields: dict[str, Any], told: str) -
     assert failure_of(raw(**fields)) == told
 
 
+def test_a_value_that_is_nothing_is_no_word() -> None:
+    """So an emptied setting stands for whoever may not see what it was."""
+    emptied = raw(Parameters=[{"Name": "ForwardingSmtpAddress", "Value": None}])
+    changed = raw(ModifiedProperties=[{"Name": "Role.DisplayName", "NewValue": None, "OldValue": "x"}])
+
+    assert "None" not in details_of(emptied) + details_of(changed)
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"Parameters": [1, {"Name": 5}, null]}', '"x"'])
 def test_a_record_of_an_odd_shape_says_nothing(text: str) -> None:
     """And stops nobody from reading the others."""

@@ -93,7 +93,8 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if not isinstance(element, dict) or not isinstance(element.get("Name"), str):
                 continue
             name = element["Name"].strip()
-            value = _short(element.get("Value", element.get("NewValue", "")))
+            value = element.get("Value", element.get("NewValue"))
+            value = "" if value is None else _short(value)
             if name.lower() not in _NOISE and _NO_NEWS.fullmatch(value) is None:
                 yield clean_text(name), value
 
