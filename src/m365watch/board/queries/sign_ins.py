@@ -88,8 +88,8 @@ def _begun(table: str, part: str, one: str, other: str) -> str:
 
 _LEAST = "min(first_at) AS first_at, sum(number) AS number, arg_min(address, first_at) AS address"
 FIRSTS = sign_ins(
-    "WITH known AS MATERIALIZED (SELECT user_id, network, system, browser_name, min(at_s) AS first_at,"
-    " sum(n) AS number, arg_min(client_ip, at_s) AS address FROM facts WHERE outcome = 'ok' GROUP BY ALL),"
+    "WITH known AS MATERIALIZED (SELECT user_id, network, system, browser_name, client_ip AS address,"
+    " min(at_s) AS first_at, sum(n) AS number FROM facts WHERE outcome = 'ok' GROUP BY ALL),"
     f" networks AS (SELECT user_id, network, arg_min(system, first_at) AS system, {_LEAST} FROM known"
     " GROUP BY user_id, network),"
     f" devices AS (SELECT user_id, system, browser_name, {_LEAST} FROM known"
@@ -102,7 +102,7 @@ FIRSTS = sign_ins(
 )
 """Networks and devices (a system with a browser or program) that a person came from for the first time after
 `$since_s`, and was known before: which list, who, what, the first one's system or browser, its address, when
-that was, sign-ins."""
+that was, sign-ins. Which was first is looked for among what is alike: of every sign-in it takes 200 ms."""
 ARRIVALS = sign_ins(
     "SELECT user_id, client_ip, min(at_s) FROM facts WHERE outcome = 'ok' AND client_ip <> ''"
     " GROUP BY ALL ORDER BY 1, 2"
