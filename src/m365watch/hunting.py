@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,16 +87,25 @@ class _Hunt:
 
     def run(self) -> HuntOutcome:
         scan = LakeScan(self._asked.lake, ScanAsked(self._asked.period, Clock.COUNTED))
-        day: date | None = None
+        looked_at: datetime | None = None
         for span, found in slices(scan, self._asked.period):
-            if day is not None and span.start.date() != day:
-                # As it does every minute of a run, time alone counts: silences, and what may be forgotten.
-                self._engine.look(now=span.start)
-            day = span.start.date()
+            self._let_pass(looked_at, span.start)
+            looked_at = span.start
             self._take(span, found)
+        self._let_pass(looked_at, self._asked.period.end)
         self._engine.look(now=self._asked.period.end)
         figures = self._engine.figures
         return HuntOutcome(self._list_alerts(), figures.records, figures.matches)
+
+    def _let_pass(self, since: datetime | None, until: datetime) -> None:
+        """Let time alone count each day, as it does every minute of a run, also on those without a record.
+
+        Silences are told, and what may be forgotten goes; what has been over for long is told no more.
+        """
+        day = since
+        while day is not None and day.date() < until.date():
+            day = min(day + timedelta(days=1), until)
+            self._engine.look(now=day)
 
     def _take(self, span: Window, found: Found) -> None:
         self._number += 1
