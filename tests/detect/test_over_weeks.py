@@ -14,7 +14,12 @@ from m365watch.detect.kept import AlertState, News
 from m365watch.detect.portions import Portion
 from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
 from m365watch.detect.state import DetectionState
+from m365watch.hunting import HuntAsked, hunt
+from m365watch.instants import ms_of
+from m365watch.lake.writer import AuditWriter
+from m365watch.model import Window
 from m365watch.records.headers import headers_of
+from m365watch.testing.batches import make_batch, make_part
 from rules import TENANT, load_good, rule_text
 
 START = datetime(2026, 9, 1, 9, tzinfo=UTC)
@@ -94,3 +99,46 @@ def test_what_was_known_all_the_time_is_never_seen_first(
     state.close()
 
     assert told == []
+
+
+def test_a_record_that_is_served_last_and_came_late_is_judged(tmp_path: Path) -> None:
+    """The feed serves seven days, and what came to it 72 hours late is older still."""
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"})
+    record = {"Id": "r", "CreationTime": f"{START:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+    batch = [json.dumps(record).encode()]
+    now = START + timedelta(days=9.5)
+
+    engine = Engine(load_good(tmp_path, text).rules, state)
+    told = engine.take([Portion(TENANT, now, batch, headers_of(batch))], number=1, now=now)
+    state.close()
+
+    assert [one.what for one in told] == [News.NEW]
+
+
+def test_a_silence_is_found_by_looking_back_though_nothing_came_after_it(tmp_path: Path) -> None:
+    """The audit was switched off, or the lake is an old copy: the days without a record pass all the same."""
+    low = {"low": {"period": "1d", "learn": "7d"}, "group_by": ["UserId"]}
+    rules = load_good(tmp_path, rule_text({"s": {"Operation": "C"}, "condition": "s"}, m365watch=low)).rules
+    records = []
+    for number in range(40):
+        at = START + timedelta(days=number / 2)
+        record = {
+            "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}",
+            "Operation": "C",
+            "UserId": "ann@contoso.example",
+        }
+        records.append(json.dumps({"Id": f"r{number}", **record}).encode())
+    part = make_part(records, outputs=["lake"])
+    AuditWriter(tmp_path / "lake", app_id="old").append(make_batch(1, [part]))
+
+    asked = HuntAsked(
+        tmp_path / "lake",
+        Window(START, START + timedelta(days=40)),
+        rules,
+        frozenset(rule.id for rule in rules),
+    )
+    found = hunt(asked, progress=lambda *_: None).alerts
+
+    assert len(found) == 1
+    assert ms_of(START + timedelta(days=19)) < found[0].alert.first_at_ms < ms_of(START + timedelta(days=21))

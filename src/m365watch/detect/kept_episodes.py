@@ -15,8 +15,9 @@ from m365watch.detect.linking import alert_of
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 
-HORIZON_MS = 8 * DAY_MS
-"""What is older than this takes no part any more: the feed serves 7 days, newest first."""
+HORIZON_MS = 10 * DAY_MS
+"""What is older than this takes no part any more: the feed serves 7 days, newest first, of what came to it
+up to 72 hours late."""
 
 
 def read_neighbours(state: DetectionState, rule: Rule, key: GroupKey, *, low_ms: int, high_ms: int) -> Span:
