@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import closing
@@ -12,8 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import rights
 from patience import PATIENCE_S
 from ports import kept_port
+from rights import why_kept
 from structlog.testing import capture_logs
 
 import m365watch.boarding
@@ -126,6 +131,34 @@ def test_a_copy_that_takes_the_lakes_place_is_read(place: Place, how: str) -> No
     (before, found_before), (after, found_after) = asyncio.run(act())
 
     assert (before - after, found_before - found_after) == (1, 1)
+
+
+CLOSED = """
+import sys
+from pathlib import Path
+from rights import give_up_rights
+from m365watch.lake.files import id_of_commits, is_another
+give_up_rights()
+table = Path(sys.argv[1])
+print(is_another(table, id_of_commits(table), 0))
+"""
+
+
+@pytest.mark.skipif(bool(why_kept()), reason=why_kept() or "it can")
+def test_a_log_that_is_closed_meanwhile_is_no_other(place: Place) -> None:
+    """Whoever reads it says that it is closed, and to whom."""
+    (place.lake / AUDIT / "_delta_log").chmod(0)
+
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, str(place.lake / AUDIT)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        env={**os.environ, "PYTHONPATH": str(Path(rights.__file__).parent)},
+    )
+
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_a_lake_that_is_added_is_taken_up(place: Place) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -206,10 +206,12 @@ def id_of_commits(table_directory: Path) -> tuple[int, int] | None:
 def is_another(table_directory: Path, log: tuple[int, int] | None, version: int) -> bool:
     """Whether a copy has taken the place of the table, whose log was that when its version was read.
 
-    Of what is gone, whoever reads it is told.
+    Of what is gone, or closed to this user, whoever reads it is told.
     """
     now = id_of_commits(table_directory)
-    return now is not None and (now != log or not commit_path(table_directory, version).exists())
+    with suppress(PermissionError):
+        return now is not None and (now != log or not commit_path(table_directory, version).exists())
+    return False
 
 
 def is_made(table_directory: Path, *, is_acknowledged: bool = False) -> bool:
