@@ -15,6 +15,7 @@ from m365watch.detect.alert import Alert, Match
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS
 from m365watch.detect.correlation.periods import SETTLED_S
+from m365watch.detect.correlation.windows import LONGEST
 from m365watch.detect.drawing import Told
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
@@ -330,6 +331,7 @@ class Engine:
         known_ms = work.now_ms - HORIZON_MS
         listed = self.state.alerts.list_of(key, low_ms=low_ms, high_ms=high_ms)
         before = [kept for kept in listed if kept.alert.last_at_ms >= known_ms]
+        over = [kept for kept in listed if kept.alert.last_at_ms < known_ms]
         longer = [kept for kept in before if kept.low_ms < low_ms or high_ms < kept.alert.last_at_ms]
         if longer and not by_periods and not span.is_cut:
             # Other rules found it: all of its time is judged, lest it go with only a part in its place.
@@ -338,7 +340,8 @@ class Engine:
             return
         if not by_periods and times:
             span, before = part_judged(span, before)
-        episodes = episodes_judged(find_episodes(rule, span.matches, moment), before, known_ms=known_ms)
+        found_now = find_episodes(rule, span.matches, moment)
+        episodes = episodes_judged(found_now, before, over, known_ms=known_ms)
         if rule.extension.deviation is not None:
             before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
@@ -394,9 +397,14 @@ class Engine:
 
 def _kept_ms(rules: Sequence[Rule]) -> dict[str, int]:
     """How long matches are kept, by rule: as long as those of any that joins it; sources come first."""
-    found = {rule.id: HORIZON_MS + reach_s(rule) * 1000 for rule in rules}
+    found = {rule.id: HORIZON_MS + _past_s(rule) * 1000 for rule in rules}
     for rule in reversed(rules):
         for source in rule.correlation.sources if rule.correlation is not None else ():
             if source in found:
                 found[source] = max(found[source], found[rule.id])
     return found
+
+
+def _past_s(rule: Rule) -> int:
+    """Seconds before the end of an episode on which it depends: all that it is long, and its first window."""
+    return reach_s(rule) * (LONGEST + 1 if rule.correlation is not None else 1)

@@ -54,23 +54,26 @@ def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAle
 
 
 def episodes_judged(
-    episodes: Sequence[Episode], alerts: Sequence[KeptAlert], *, known_ms: int
+    episodes: Sequence[Episode], alerts: Sequence[KeptAlert], over: Sequence[KeptAlert], *, known_ms: int
 ) -> list[Episode]:
-    """Those that end then or later, or that share a time with one of the alerts.
+    """Those that end then or later, or that have more in common with one of `alerts` than with any of `over`.
 
     Of what is over for longer, something that it depends on may be gone: the sighting before it, for one,
     without which everything is seen for the first time.
     """
-    return [one for one in episodes if _end_of(one) >= known_ms or any(_shares(one, kept) for kept in alerts)]
+    return [
+        one for one in episodes if _end_of(one) >= known_ms or 0 <= _most(one, alerts) >= _most(one, over)
+    ]
 
 
 def _end_of(episode: Episode) -> int:
     return max(episode.matches[-1].at_ms, episode.until_ms)
 
 
-def _shares(episode: Episode, kept: KeptAlert) -> bool:
-    first_ms = episode.from_ms or episode.matches[0].at_ms
-    return kept.low_ms <= _end_of(episode) and first_ms <= kept.alert.last_at_ms
+def _most(episode: Episode, alerts: Sequence[KeptAlert]) -> int:
+    """How long it and one of the alerts go on together at most; below 0 where no time is common."""
+    first_ms, end_ms = episode.from_ms or episode.matches[0].at_ms, _end_of(episode)
+    return max((min(end_ms, one.alert.last_at_ms) - max(first_ms, one.low_ms) for one in alerts), default=-1)
 
 
 def _between(span: Span, low_ms: int, high_ms: int) -> list[Match]:
