@@ -101,6 +101,32 @@ def test_what_was_known_all_the_time_is_never_seen_first(
     assert told == []
 
 
+def test_a_gradient_after_a_gap_outlives_what_it_rose_from(tmp_path: Path) -> None:
+    """The match before the gap is let go of first, and then nothing says any more that there was a change."""
+    gradient = {"gradient": {"period": "1d", "threshold": 2}}
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=gradient)
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(tmp_path, text).rules, state)
+    told = []
+    for number in range(6):
+        at = START + timedelta(days=4 * number)
+        record = {
+            "Id": f"r{number}",
+            "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}",
+            "Operation": "D",
+            "UserId": "a",
+        }
+        batch = [json.dumps(record).encode()]
+        told += engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=number + 1, now=at)
+        for hours in range(12, 4 * 24, 12):
+            told += engine.look(now=at + timedelta(hours=hours))
+    kept = len(state.alerts.list())
+    state.close()
+
+    assert [one.what for one in told] == [News.NEW] * kept
+    assert kept == 5
+
+
 def test_a_record_that_is_served_last_and_came_late_is_judged(tmp_path: Path) -> None:
     """The feed serves seven days, and what came to it 72 hours late is older still."""
     state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)

@@ -39,6 +39,7 @@ from m365watch.detect.kept import GroupKey, News, Span
 from m365watch.detect.kept_episodes import (
     HORIZON_MS,
     KeptMembers,
+    alerts_judged,
     episodes_judged,
     moment_of,
     part_judged,
@@ -342,8 +343,8 @@ class Engine:
             span, before = part_judged(span, before)
         found_now = find_episodes(rule, span.matches, moment)
         episodes = episodes_judged(found_now, before, over, known_ms=known_ms)
-        if rule.extension.deviation is not None:
-            before = [kept for kept in before if kept.alert.first_at_ms >= moment.from_ms]
+        if by_periods:
+            before = alerts_judged(rule, before, found_now, times, moment)
         found = [(episode, *self._tell_of(rule, key, span, episode, work)) for episode in episodes]
         self._reconciling.make_it_so(rule, before, found, touched, work)
         if span.is_cut and not by_periods and times and touched.low_ms < times[0] <= touched.high_ms:

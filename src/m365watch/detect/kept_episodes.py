@@ -66,14 +66,38 @@ def episodes_judged(
     ]
 
 
+def alerts_judged(
+    rule: Rule, alerts: list[KeptAlert], episodes: Sequence[Episode], times_ms: Sequence[int], moment: Moment
+) -> list[KeptAlert]:
+    """Of a group's alerts about whole periods those of which something can still be said.
+
+    A change is from the period before. Where that is let go of, nothing is found, and the alert stays.
+    """
+    if rule.extension.deviation is not None:
+        return [kept for kept in alerts if kept.alert.first_at_ms >= moment.from_ms]
+    if rule.extension.gradient is None or not times_ms:
+        return alerts
+    width_ms = rule.extension.gradient.period * 1000
+    second_ms = (times_ms[0] // width_ms + 1) * width_ms
+    return [
+        kept
+        for kept in alerts
+        if kept.alert.first_at_ms >= second_ms or any(_common_ms(one, kept) >= 0 for one in episodes)
+    ]
+
+
 def _end_of(episode: Episode) -> int:
     return max(episode.matches[-1].at_ms, episode.until_ms)
 
 
 def _most(episode: Episode, alerts: Sequence[KeptAlert]) -> int:
     """How long it and one of the alerts go on together at most; below 0 where no time is common."""
-    first_ms, end_ms = episode.from_ms or episode.matches[0].at_ms, _end_of(episode)
-    return max((min(end_ms, one.alert.last_at_ms) - max(first_ms, one.low_ms) for one in alerts), default=-1)
+    return max((_common_ms(episode, one) for one in alerts), default=-1)
+
+
+def _common_ms(episode: Episode, kept: KeptAlert) -> int:
+    first_ms = episode.from_ms or episode.matches[0].at_ms
+    return min(_end_of(episode), kept.alert.last_at_ms) - max(first_ms, kept.low_ms)
 
 
 def _between(span: Span, low_ms: int, high_ms: int) -> list[Match]:
