@@ -321,6 +321,30 @@ def test_what_was_closed_of_one_of_several_closes_no_other(
     assert (first.state, first.alert.count) == (AlertState.OPEN, 15)
 
 
+def test_what_a_changed_rule_made_smaller_opens_once_it_has_more_than_was_closed(tmp_path: Path) -> None:
+    """Two bursts of ten were closed as one; with the shorter timespan each is an alert of its own."""
+    bursts = range(20 * HOUR, 20 * HOUR + 600, 60), range(20 * HOUR + 2000, 20 * HOUR + 2600, 60)
+    session(tmp_path, at_once(tmp_path, timespan="1h"), ones(*bursts[0], *bursts[1]))
+    state = DetectionState(tmp_path / "detections.sqlite", survives_power_cuts=False)
+    (joined,) = state.alerts.list()
+    with state.transaction():
+        state.alerts.set_state(joined.alert.id, AlertState.CLOSED, reason="mine", by="ann", at_ms=ms_of(NOW))
+    smaller = at_once(tmp_path, timespan="5m")
+    states = []
+    for more in (
+        range(0),
+        range(20 * HOUR + 630, 20 * HOUR + 930, 60),
+        range(20 * HOUR + 900, 20 * HOUR + 1260, 60),
+    ):
+        session(tmp_path, smaller, ones(*more))
+        first = min(state.alerts.list(), key=lambda kept: kept.low_ms)
+        states.append((first.alert.count, first.state))
+    state.close()
+
+    assert joined.alert.count == 20
+    assert states == [(10, AlertState.CLOSED), (15, AlertState.CLOSED), (21, AlertState.OPEN)]
+
+
 def test_who_looks_into_one_of_two_is_left_that_one_though_both_were_withdrawn(tmp_path: Path) -> None:
     """Joined, withdrawn by a strict rule, and back as they were."""
     seconds = [20 * HOUR + second for burst in THREE[1:] for second in burst]
