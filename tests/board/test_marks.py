@@ -45,6 +45,12 @@ def outlook(name: str, action: str, **further: Any) -> dict[str, Any]:
     return {"OperationProperties": [{"Name": one, "Value": value} for one, value in properties.items()]}
 
 
+def told_in_actions(recipient: str) -> dict[str, Any]:
+    """A rule that Outlook made, of which the actions alone say whom it sends mail on to."""
+    actions = json.dumps([{"ActionType": "Forward", "Recipients": [recipient], "ForwardFlags": "None"}])
+    return {"OperationProperties": [{"Name": "RuleActions", "Value": actions}]}
+
+
 EVERYDAY = [
     ("New-InboxRule", cmdlet(Name="Builds", MoveToFolder="Builds", DeleteMessage="False", ForwardTo="")),
     ("UpdateInboxRules", outlook("Minutes", "MoveAction", Folder="\\Inbox\\Minutes")),
@@ -61,6 +67,8 @@ BAD = [
         outlook(".", "ForwardToRecipientsAction", Recipients=["eve@evil.example"]),
         ["forwards outside: evil.example", "odd name"],
     ),
+    ("UpdateInboxRules", told_in_actions("eve@evil.example"), ["forwards outside: evil.example"]),
+    ("UpdateInboxRules", told_in_actions("bob"), ["forwards"]),
     (
         "Set-Mailbox",
         cmdlet(ForwardingSmtpAddress="smtp:eve@evil.example"),

@@ -93,7 +93,7 @@ def marks_of_mail(
 def _away(given: Mapping[str, str], own: Iterable[str], is_own: Callable[[str], bool]) -> list[Mark]:
     targets = " ".join(given[one] for one in AWAY if given.get(one, "").lower() not in _NO)
     if _ACTIONS_AWAY.search(given.get("RuleActions", "")):
-        targets = f"{targets} {given.get('ServerRule', '')}"
+        targets = f"{targets} {given['RuleActions']} {given.get('ServerRule', '')}"
     if not targets.strip():
         return []
     home = {one.rpartition("@")[2].lower() for one in own if "@" in one}
