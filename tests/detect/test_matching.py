@@ -35,7 +35,7 @@ from m365watch.detect.extension import Extension, Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import TRIES_MIN, decode_record
-from m365watch.detect.matching import Matcher, operations_of
+from m365watch.detect.matching import Matcher, kinds_of, operations_of
 from m365watch.detect.purposes import list_sought
 from m365watch.detect.rule import Rule
 from m365watch.records.headers import headers_of
@@ -95,6 +95,8 @@ KEPT = Extension(
     explanation="{ObjectId} {ExtendedProperties.RequestType} {Parameters.Name} {m365.external_recipients}",
     group_by=("UserId", "Target.ID"),
 )
+STRANGE = (b'{"Operation":"x","UserId":"\xff"}', b'{"Operation":"x","UserId":"\\ud800"}', b"{")
+"""Records that strict decoders refuse."""
 OWN_IDS = ("a", " b", "", "caf\\u00e9", "[1", "x" * 120)
 OWN_TIMES = (b"T00:00:00", b"T07:00:01", b"T07:00:01Z", b"T07:00:01.25", b" 07:00:01", b"T25:00:00")
 
@@ -279,13 +281,36 @@ def test_a_record_that_was_read_into_shared_memory_has_the_same_matches(seed: in
         Rule(f"{number}", f"rule {number}", Severity.LOW, "x.yml", condition=make_condition(dice))
         for number in range(8)
     ]
-    strange = (b'{"Operation":"x","UserId":"\xff"}', b'{"Operation":"x","UserId":"\\ud800"}', b"{")
-    for record in (*[make_record(dice) for _ in range(60)], *strange):
+    for record in (*[make_record(dice) for _ in range(60)], *STRANGE):
         [header] = headers_of([record])
         seen = memoryview(bytearray(b"before" + record + b"after"))[6 : 6 + len(record)]
         found = make_matcher(rules, knowledge=KNOWLEDGE).match(seen, TOLD, header=header)
 
         assert found == make_matcher(rules, knowledge=KNOWLEDGE).match(record, TOLD, header=header), record
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_records_that_come_together_have_the_matches_that_each_has_by_itself(seed: int) -> None:
+    """Alike ones are looked at together, strange ones among them; whose they are and their order stay."""
+    dice = random.Random(seed)
+    models = [*[make_record(dice) for _ in range(30)], *STRANGE]
+    other = replace(TOLD, tenant="0f7c1f9c-2f0b-4a51-9a4e-b7a3c1c5d3d9")
+    parts = [(dice.choices(models, k=60), told) for told in (TOLD, other, TOLD)]
+    # Few rules together: one that has to be asked in any case would make up for another's guard.
+    for _ in range(12):
+        rules = [
+            Rule(f"{number}", "r", Severity.LOW, "x.yml", condition=make_condition(dice)) for number in "12"
+        ]
+        matcher, alone = (make_matcher(rules, knowledge=KNOWLEDGE) for _ in range(2))
+        expected = [
+            match
+            for records, told in parts
+            for record, header in zip(records, headers_of(records), strict=True)
+            for match in alone.match(record, told, header=header)
+        ]
+        came = [(records, kinds_of(headers_of(records)), told) for records, told in parts]
+
+        assert matcher.match_all(came)[0] == expected, rules
 
 
 def test_fields_that_never_come_together_again_are_remembered_one_by_one() -> None:

@@ -152,15 +152,14 @@ class Engine:
 
     def _find(self, portions: Iterable[Together], work: Work) -> int:
         """Keep the matches of all records; how many came."""
-        matches: list[Match] = []
-        records = 0
-        for portion in portions:
+        came = list(portions)
+        for portion in came:
             self._watch(portion, work)
-            told = Told(portion.tenant, portion.received_at)
-            found, looked_at = self.matcher.match_all(portion.records, portion.kinds, told)
-            matches += found
-            records += portion.count
-            self.figures.decoded += looked_at
+        matches, looked_at = self.matcher.match_all(
+            (one.records, one.kinds, Told(one.tenant, one.received_at)) for one in came
+        )
+        records = sum(one.count for one in came)
+        self.figures.decoded += looked_at
         self.matcher.trim()
         self.figures.matches += len(matches)
         self._keep(matches, work)

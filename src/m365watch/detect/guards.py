@@ -29,7 +29,7 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.fields import MAPS, Value, leaves_of, text_of
-from m365watch.detect.remembering import Memory
+from m365watch.detect.remembering import Memory, Remembered
 
 Guard = tuple[Test, ...]
 """At least one of these tests passes where the rule is fulfilled."""
@@ -161,6 +161,7 @@ class Probe:
     """One field, and the guards that ask it."""
 
     __slots__ = (
+        "_answers",
         "_contains",
         "_ends",
         "_equals",
@@ -169,13 +170,13 @@ class Probe:
         "_places",
         "_starts",
         "field",
-        "remembered",
     )
 
     def __init__(self, name: str, tests: Sequence[tuple[Test, int]], memory: Memory) -> None:
         """Each test with the place of its rule."""
         self.field = name
-        self.remembered: dict[object, tuple[int, ...]] = memory.make()
+        self._answers = Remembered[object, tuple[int, ...]](self._ask_one)
+        memory.watch(self._answers)
         self._memory = memory
         self._equals: dict[str, tuple[int, ...]] = {}
         self._contains: list[tuple[str, int]] = []
@@ -191,7 +192,20 @@ class Probe:
         """Whether it looks at the JSON text of the field, and not at its value."""
         return self.field in RAW_FIELDS
 
-    def ask_raw(self, value: object) -> tuple[int, ...]:
+    def ask(self, values: Sequence[object]) -> list[tuple[int, ...]]:
+        """For each value of the field, the places of the rules whose guard passes; None is in no record."""
+        try:
+            return list(map(self._answers.__getitem__, values))
+        except TypeError:
+            # A list, an object or a JSON text is not known by what it is.
+            return list(map(self._ask_one, values))
+
+    def _ask_one(self, value: object) -> tuple[int, ...]:
+        if value is None:
+            return self._answers.setdefault(None, ())
+        return self._ask_raw(value) if self.is_raw else self._ask_plain(value)
+
+    def _ask_raw(self, value: object) -> tuple[int, ...]:
         """The places of the rules of whose words one stands in the field's JSON text."""
         text = bytes(value) if isinstance(value, Raw) else b""
         if _ESCAPED.search(text):
@@ -223,7 +237,7 @@ class Probe:
         for value in values:
             self._equals[value.lower()] = (*self._equals.get(value.lower(), ()), place)
 
-    def ask_plain(self, value: object) -> tuple[int, ...]:
+    def _ask_plain(self, value: object) -> tuple[int, ...]:
         """The places of the rules whose guard passes on what stands in the field; most values come again."""
         if type(value) is not str:
             return self._ask_values(leaves_of(value))
@@ -231,7 +245,7 @@ class Probe:
         plain = value[:1] not in OPENING
         passing = self._passing(value) if plain else self._ask_values(leaves_of(value))
         if len(value) <= VALUE_CHARS_MAX:
-            self.remembered[value] = passing
+            self._answers[value] = passing
             self._memory.values += 1
         return passing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -47,26 +48,31 @@ class Odds:
 class Glance(Odds):
     """A look at the fields that guards ask, each by itself."""
 
-    __slots__ = ("_asks", "_decode", "_values")
+    __slots__ = ("_decode", "_probes", "_values")
 
     def __init__(self, probes: Sequence[Probe]) -> None:
         """One probe for each field."""
         super().__init__()
         self._decode, self._values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
-        self._asks = tuple((one.remembered, one.ask_raw if one.is_raw else one.ask_plain) for one in probes)
+        self._probes = tuple(probes)
 
-    def ask(self, record: Written) -> tuple[int, ...]:
-        """The places of the rules whose guards pass. Raises: one of UNREADABLE."""
-        found: tuple[int, ...] = ()
-        for value, (remembered, ask) in zip(self._values(self._decode(record)), self._asks, strict=False):
-            if value is None:
-                continue
-            passing = remembered.get(value) if type(value) is str else None
-            if passing is None:
-                passing = ask(value)
-            if passing:
-                found += passing
-        return found
+    def ask(self, records: Sequence[Written]) -> list[tuple[int, Sequence[int]]]:
+        """The records of which guards pass: the place of each, and those of the rules.
+
+        Raises: one of UNREADABLE.
+        """
+        found: defaultdict[int, set[int]] = defaultdict(set)
+        # Field by field over all records: the interpreter has a say only where a value is new.
+        columns = zip(*map(self._values, map(self._decode, records)), strict=True)
+        for probe, values in zip(self._probes, columns, strict=True):
+            answers = probe.ask(values)
+            if any(answers):
+                for at, places in enumerate(answers):
+                    if places:
+                        found[at].update(places)
+        self.tries += len(records)
+        self.spared += len(records) - len(found)
+        return [(at, sorted(places)) for at, places in sorted(found.items())]
 
 
 TEXTS = frozenset(

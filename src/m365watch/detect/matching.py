@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from operator import attrgetter
+from itertools import chain, repeat
+from operator import attrgetter, itemgetter
 
 from m365watch.detect.alert import Match
 from m365watch.detect.compile import compile_condition
@@ -26,7 +27,7 @@ from m365watch.detect.guards import specialise
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import UNREADABLE, Written, decode_by
 from m365watch.detect.plans import Plan
-from m365watch.detect.remembering import Memory
+from m365watch.detect.remembering import Memory, Remembered
 from m365watch.detect.sightings import Sightings
 from m365watch.detect.uses import Sought
 from m365watch.model import Header
@@ -46,6 +47,8 @@ _KNOWN_FIELDS = {
 
 Kind = tuple[str | None, int | str | None, str | None, int | str | None]
 """What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
+Came = tuple[Sequence[Written], Iterable[Kind], Told]
+"""Records, the kind of each, and what is known of all of them."""
 _KIND = ("Operation", "RecordType", "Workload", "UserType")
 _kind_of: Callable[[Header], Kind] = attrgetter(*_KIND)
 
@@ -63,7 +66,7 @@ class Matcher:
         self.knowledge = knowledge
         self._by_operation: dict[str, list[Fulfilled]] = {}
         self._residual: list[Fulfilled] = []
-        self._plans: dict[Kind, Plan | None] = {}
+        self._plans = Remembered[Kind, Plan | None](self._learn_plan)
         self._shared: dict[object, Plan] = {}
         self._memory = Memory()
         self._version = knowledge.look()
@@ -85,16 +88,16 @@ class Matcher:
 
     def plan_of(self, kind: Kind) -> Plan | None:
         """The same, for records of a kind."""
-        try:
-            return self._plans[kind]
-        except KeyError:
-            plan = self._make_plan(kind)
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-                self._shared.clear()
-                self._memory.drop()
-            self._plans[kind] = plan
-            return plan
+        return self._plans[kind]
+
+    def _learn_plan(self, kind: Kind) -> Plan | None:
+        plan = self._make_plan(kind)
+        if len(self._plans) >= PLANS_MAX:
+            self._plans.clear()
+            self._shared.clear()
+            self._memory.drop()
+        self._plans[kind] = plan
+        return plan
 
     def may_match(self, kind: Kind) -> bool:
         """Whether some rule can match a record of the kind; cheaper than its plan."""
@@ -141,42 +144,37 @@ class Matcher:
         every = chain(*self._by_operation.values(), self._residual)
         return {one.rule_id: one for one in every}.values()
 
-    def match_all(
-        self, records: Sequence[Written], kinds: Iterable[Kind], told: Told
-    ) -> tuple[list[Match], int]:
+    def match_all(self, came: Iterable[Came]) -> tuple[list[Match], int]:
         """The matches of many records, and how many of these some rule could have matched."""
-        plans, match_by = self._plans, self.match_by
-        found: list[Match] = []
-        looked_at = 0
-        for record, kind in zip(records, kinds, strict=True):
-            try:
-                plan = plans[kind]
-            except KeyError:
-                plan = self.plan_of(kind)
+        records: list[Written] = []
+        tolds: list[Told] = []
+        by_plan: defaultdict[Plan | None, list[int]] = defaultdict(list)
+        for some, kinds, told in came:
+            for at, plan in enumerate(map(self._plans.__getitem__, kinds), len(records)):
+                by_plan[plan].append(at)
+            records += some
+            tolds += repeat(told, len(some))
+        # Alike records are looked at together; what is left of them goes on in the order in which it came,
+        # as most of what was seen before then is known to be.
+        left: list[tuple[int, Plan, Sequence[int] | None]] = []
+        for plan, ats in by_plan.items():
             if plan is not None:
-                looked_at += 1
-                matches = match_by(plan, record, told)
-                if matches:
-                    found += matches
-        return found, looked_at
+                left += [(ats[at], plan, asked) for at, asked in plan.glance_at([records[at] for at in ats])]
+        left.sort(key=itemgetter(0))
+        found: list[Match] = []
+        for at, plan, places in left:
+            found += self._match_by(plan, records[at], tolds[at], places=places)
+        return found, len(records) - len(by_plan[None])
 
     def match(self, record: Written, told: Told, *, header: Header) -> list[Match]:
         """A match for every rule that the record fulfils, for each of its uses and groups."""
-        plan = self.plan_for(header)
-        return [] if plan is None else self.match_by(plan, record, told)
+        return self.match_all([([record], [_kind_of(header)], told)])[0]
 
-    def match_by(self, plan: Plan, record: Written, told: Told) -> list[Match]:
-        """The same, by the plan of the record's kind."""
+    def _match_by(
+        self, plan: Plan, record: Written, told: Told, *, places: Sequence[int] | None
+    ) -> list[Match]:
+        """The same, by the plan of the record's kind; `places` are those of the rules to ask."""
         try:
-            glance = plan.glance
-            places: Iterable[int] | None = None
-            if glance is not None and (glance.pays or plan.questions is None):
-                glance.tries += 1
-                found = glance.ask(record)
-                if not found:
-                    glance.spared += 1
-                    return []
-                places = sorted(set(found))
             questions = plan.questions
             if questions is None:
                 return self._match_alone(plan, record, told, places=places)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from m365watch.detect.derived.catalogue import needs_of
 from m365watch.detect.drawing import Drawing, Fulfilled, can_be_drawn
 from m365watch.detect.guards import Guard, find_guard, make_probes
 from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.looks import Glance, decoder_of
+from m365watch.detect.looks import UNREADABLE, Glance, Written, decoder_of
 from m365watch.detect.questions import OWN, Questions, can_be_asked
 from m365watch.detect.remembering import Memory
 
@@ -74,6 +75,19 @@ class Plan:
     def predicates(self) -> tuple[Predicate, ...]:
         """What is left of each rule's condition, as a question to a decoded record."""
         return tuple(map(_predicate_of, self._conditions))
+
+    def glance_at(self, records: Sequence[Written]) -> Iterable[tuple[int, Sequence[int] | None]]:
+        """The records that may match: the place of each, and those of the rules to ask; None for all."""
+        glance = self.glance
+        if glance is None or not (glance.pays or self.questions is None):
+            return zip(range(len(records)), repeat(None))
+        try:
+            return glance.ask(records)
+        except UNREADABLE:
+            # One of them is no strict JSON: most of the others are ruled out all the same.
+            if len(records) == 1:
+                return [(0, None)]
+            return [(at, places) for at, one in enumerate(records) for _, places in self.glance_at([one])]
 
     def drawing(self, fulfilled: tuple[int, ...], fields: tuple[str, ...]) -> Drawing | None:
         """How matches of these rules are made, of what was read; None where fields do not tell."""

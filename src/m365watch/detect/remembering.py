@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 
 from m365watch.values import dataclass
 
 REMEMBERED_MAX = 100_000
 """Short values whose answers are remembered, over all fields and kinds of records."""
+
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+
+
+class Remembered(dict[_K, _T]):
+    """What was worked out lately; what was not is worked out when it is asked for."""
+
+    __slots__ = ("work_out",)
+
+    def __init__(self, work_out: Callable[[_K], _T]) -> None:
+        """`work_out` puts in what is to be remembered."""
+        super().__init__()
+        self.work_out = work_out
+
+    def __missing__(self, key: _K) -> _T:
+        """Its value for what is asked for the first time."""
+        return self.work_out(key)
 
 
 @dataclass(slots=True)
@@ -29,8 +48,12 @@ class Memory:
     def make(self) -> dict[object, Any]:
         """A place to remember in; who puts something there counts it in `values`."""
         place: dict[object, Any] = {}
-        self._all.append(place)
+        self.watch(place)
         return place
+
+    def watch(self, place: dict[object, Any]) -> None:
+        """Empty it with the others."""
+        self._all.append(place)
 
     def trim(self) -> None:
         """Begin anew where it has become too much."""
