@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from m365watch.detect.engine import Engine
-from m365watch.detect.forgetting import Naming, find_named, forget_named
+from m365watch.detect.forgetting import Forgotten, Naming, find_named, forget_named
 from m365watch.detect.kept import AlertState
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
@@ -20,6 +21,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, rule_text
+from test_joined_correlations import joint
 
 NOW = datetime(2026, 11, 17, 12, tzinfo=UTC)
 HERS = Naming(lambda text: b"anna@" in text.lower())
@@ -117,6 +119,58 @@ def test_a_reason_that_names_the_person_goes_and_its_alert_stays(path: Path) -> 
     assert bob in due
     left = b"".join(one.read_bytes() for one in path.parent.glob("detections.sqlite*"))
     assert b"anna@contoso" not in left.lower()
+
+
+PART = rule_text({"s": {"Operation": "A"}, "condition": "s"}, name="a", m365watch={"quiet": "1h"})
+BY_OPERATION = {"group-by": ["Operation"]}
+JOINING = (
+    joint("many", "event_count", ["a"], {"gte": 3}, timespan="1h", **BY_OPERATION),
+    rule_text({"s": {"Operation": "B"}, "condition": "s"}, name="b", id=str(UUID(int=7))),
+    joint("both", "temporal", ["many", "b"], timespan="1h", generate=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("texts", "users"),
+    [
+        ([PART], [USERS[0]] * 1_500),
+        (
+            [PART, *JOINING],
+            [USERS[0] if number == 249 else f"{number}@contoso.example" for number in range(400)],
+        ),
+    ],
+    ids=["an hour that was full", "an alert of many, joined by account"],
+)
+def test_what_is_kept_of_a_group_that_is_the_person_goes(
+    tmp_path: Path, texts: list[str], users: list[str]
+) -> None:
+    """It is no match and no alert of hers."""
+    path = tmp_path / "detections.sqlite"
+    state = DetectionState(path, survives_power_cuts=False)
+    records = [
+        json.dumps(
+            {"Id": f"r{number}", "CreationTime": f"{NOW - timedelta(seconds=number + 9):%Y-%m-%dT%H:%M:%S}"}
+            | {"Operation": "A", "UserId": user}
+        ).encode()
+        for number, user in enumerate(users)
+    ]
+    portion = Portion(TENANT, NOW, records, headers_of(records))
+    Engine(load_good(tmp_path, *texts).rules, state).take([portion], number=1, now=NOW)
+    state.close()
+
+    forget_named(path, HERS)
+
+    left = b"".join(one.read_bytes() for one in tmp_path.glob("detections.sqlite*"))
+    assert b"anna@contoso" not in left.lower()
+    assert find_named(path, HERS) == Forgotten(0, 0)
+
+
+def test_what_is_left_of_a_group_that_is_the_person_is_found(path: Path) -> None:
+    """A file set aside is searched for it, and not changed."""
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO link VALUES ('gone', 'rule', ?, ?, 5)", (TENANT, USERS[0]))
+
+    assert find_named(path, HERS).matches == 2
 
 
 def test_a_period_bounds_what_goes(path: Path) -> None:

@@ -23,6 +23,8 @@ _NUMBERED = (
 )
 _ALERT = "alert"
 _MADE_OF_ALERTS = ("history", "closing")
+_GROUPS = {"link": "at >= ? AND at < ?", "full": "hour > ? - 3600000 AND hour < ?"}
+"""What is kept of groups beside their matches and alerts, and when: a group may be a person."""
 _WRITTEN_OUT = "SELECT 0, at, identity, source, grp, vals, counted FROM match WHERE at >= ? AND at < ?"
 
 
@@ -32,7 +34,7 @@ class Forgotten:
 
     alerts: int
     matches: int
-    """What is kept of records for rules that look at several."""
+    """What is kept of records and groups for rules that look at several."""
     reasons: int = 0
     """Other alerts of which somebody gave a reason that did."""
 
@@ -54,7 +56,8 @@ def find_named(path: Path, naming: Naming) -> Forgotten:
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
         alerts = {row[0] for row in _alerts(database, naming)}
         reasons = {alert for _, _, alert in _reasons(database, naming)} - alerts
-        return Forgotten(len(alerts), sum(1 for _ in _matches(database, naming)), len(reasons))
+        kept = sum(1 for _ in _matches(database, naming)) + len(_groups(database, naming))
+        return Forgotten(len(alerts), kept, len(reasons))
 
 
 def forget_named(path: Path, naming: Naming) -> Forgotten:
@@ -88,13 +91,19 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
             )
             database.execute("COMMIT")
         database.execute("BEGIN IMMEDIATE")
+        groups = _groups(database, naming)
+        for table, group in groups:
+            database.execute(
+                f"DELETE FROM {table} WHERE grp = ? AND {_GROUPS[table]}",  # noqa: S608 - our own names
+                (group, naming.low_ms, naming.high_ms),
+            )
         clean_numbers(database)
         for table in _MADE_OF_ALERTS:
             # Of an alert that was withdrawn nothing says any more whom it named.
             database.execute(f"DELETE FROM {table} WHERE alert NOT IN (SELECT id FROM alert)")  # noqa: S608
         database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(len(alerts), len(matches), reasons)
+        return Forgotten(len(alerts), len(matches) + len(groups), reasons)
 
 
 def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
@@ -104,9 +113,27 @@ def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any,
     return (row for row in rows if naming.names(row[1]))
 
 
+def _groups(database: sqlite3.Connection, naming: Naming) -> list[tuple[str, str]]:
+    """Tables with the groups in them that name the person."""
+    return [
+        (table, group)
+        for table in sorted(_GROUPS.keys() & _tables(database))
+        for (group,) in database.execute(
+            f"SELECT DISTINCT grp FROM {table} WHERE {_GROUPS[table]}",  # noqa: S608 - our own names
+            (naming.low_ms, naming.high_ms),
+        )
+        if naming.names(group.encode())
+    ]
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    """Those of the file: an older one has fewer."""
+    return {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def _reasons(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[str, str | int, str]]:
     """Table and key of each reason that names the person, with the alert of which it was given."""
-    there = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    there = _tables(database)
     for table in (_ALERT, *(one for one in _MADE_OF_ALERTS if one in there)):
         alert = "id" if table == _ALERT else "alert"
         rows = database.execute(

@@ -125,6 +125,7 @@ class KeptAlerts:
         self._closings.forget(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
+        self._database.execute("DELETE FROM link WHERE alert NOT IN (SELECT id FROM alert)")
         return gone.rowcount
 
     def set_state(self, alert_id: str, state: AlertState, *, reason: str, by: str, at_ms: int) -> bool:

@@ -51,6 +51,8 @@ def _open(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
+        # What is let go of names people, and not every SQLite writes over it unasked.
+        database.execute("PRAGMA secure_delete = ON")
         # Matches of many groups are written at once: with SQLite's own 2 MB each page was read again.
         database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")

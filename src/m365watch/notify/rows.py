@@ -85,6 +85,8 @@ class NotificationFile:
             path.touch(mode=0o600)
             self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
+            # What is let go of names people, and not every SQLite writes over it unasked.
+            self._database.execute("PRAGMA secure_delete = ON")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
             self._make_tables()
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # its words may quote what is damaged
