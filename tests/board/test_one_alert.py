@@ -31,6 +31,7 @@ kept = triage_scene.kept
 
 
 HOUR_MS = 3_600_000
+DAY_S = 86_400
 DAY_MS = 24 * HOUR_MS
 
 
@@ -156,9 +157,22 @@ def test_records_that_are_older_than_their_alert_are_found(sources: Sources) -> 
     assert longest.last_at_ms - longest.first_at_ms > 2 * HOUR_MS
     late = replace(longest, first_at_ms=longest.last_at_ms)
 
-    found = asyncio.run(alert._find_evidence(view_of(), sources, late))
+    found = asyncio.run(alert._find_evidence(view_of(), sources, late, back_s=0))
 
     assert set(found) == set(longest.evidence)
+
+
+def test_what_a_silence_came_after_is_found(sources: Sources, kept: KeptAlert) -> None:
+    """Whole periods before the alert, if its rule looks at such."""
+    late_ms = kept.alert.first_at_ms + 40 * DAY_MS
+    late = replace(kept.alert, first_at_ms=late_ms, last_at_ms=late_ms)
+
+    found = [
+        set(asyncio.run(alert._find_evidence(view_of(), sources, late, back_s=days * DAY_S)))
+        for days in (0, 42)
+    ]
+
+    assert found == [set(), set(kept.alert.evidence)]
 
 
 def test_what_an_alert_lacks_is_told_apart(sources: Sources) -> None:

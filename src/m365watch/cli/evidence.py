@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 from m365watch.cli.documents import instant
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
+from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.errors import CollectorError
 from m365watch.values import dataclass
 
 LOOK_UP_S = 20.0
 """How long the lake may take to find them."""
+_LOOKED_BEFORE = (timedelta(days=1), timedelta(seconds=PERIOD_S_MAX))
+"""How far before an alert its records are looked for, until all are found.
+
+What a silence came after, and what a sum reaches back to, lie whole periods before it.
+"""
 _COLUMNS = "id, created_at, operation, user_id, client_ip, object_id, result, raw"
 
 
@@ -61,26 +68,33 @@ def find_evidence(lake: Path | None, alert: Alert) -> Evidence:
         return Evidence(why_not="no output is a lake, so that only their ids are known")
     from m365watch.lake.reader import LakeReader
 
-    try:
-        answer = LakeReader(lake).query(_sql(alert), tenants=[alert.tenant], limit_s=LOOK_UP_S)
-    except CollectorError as error:
-        return Evidence(why_not=f"the lake does not answer: {error.what}")
-    records = [
-        EvidenceRecord(str(row[0]), row[1] if isinstance(row[1], datetime) else None, *map(_text, row[2:]))
-        for row in answer.rows
-    ]
-    once = {one.id: one for one in records}
-    return Evidence(tuple(once.values()), "" if once else "the lake does not hold them (any more)")
+    found: dict[str, EvidenceRecord] = {}
+    for before in _LOOKED_BEFORE:
+        try:
+            answer = LakeReader(lake).query(_sql(alert, before), tenants=[alert.tenant], limit_s=LOOK_UP_S)
+        except CollectorError as error:
+            if found:
+                break
+            return Evidence(why_not=f"the lake does not answer: {error.what}")
+        found = {str(row[0]): _record(row) for row in answer.rows}
+        if len(found) >= len(set(alert.evidence)):
+            break
+    return Evidence(tuple(found.values()), "" if found else "the lake does not hold them (any more)")
 
 
-def _sql(alert: Alert) -> str:
+def _sql(alert: Alert, before: timedelta) -> str:
     ids = ", ".join("'" + one.replace("'", "''") + "'" for one in alert.evidence)
-    first = (alert.first_seen_at - timedelta(days=1)).date()
+    first = (alert.first_seen_at - before).date()
     last = (alert.last_seen_at + timedelta(days=8)).date()
     return (
         f"SELECT {_COLUMNS} FROM audit WHERE day BETWEEN DATE '{first}' AND DATE '{last}'"  # noqa: S608 - ids are quoted
         f" AND id IN ({ids}) ORDER BY created_at, id"
     )
+
+
+def _record(row: Sequence[Any]) -> EvidenceRecord:
+    at = row[1] if isinstance(row[1], datetime) else None
+    return EvidenceRecord(str(row[0]), at, *map(_text, row[2:]))
 
 
 def _text(value: object) -> str:

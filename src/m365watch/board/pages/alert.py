@@ -28,7 +28,10 @@ from m365watch.board.words import application_words, workload_words
 from m365watch.config.settings import Cloud
 from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
+from m365watch.detect.extension_text import PERIOD_S_MAX
+from m365watch.detect.finding import PERIOD_KINDS, reach_s
 from m365watch.detect.kept import KeptAlert
+from m365watch.detect.rule import Rule
 from m365watch.errors import JournalUnreadable
 from m365watch.instants import ms_of
 from m365watch.respond.alike import others_of, runs
@@ -37,7 +40,7 @@ from m365watch.respond.journal import named
 from m365watch.respond.steps import Step, cloud_of
 
 _DAYS_S = 8 * DAY_S
-"""Longer than any rule joins what belongs together."""
+"""Longer than any rule of the packs joins what belongs together."""
 _LOOKED_AROUND_S = ((0, HOUR_S), (DAY_S, DAY_S), (_DAYS_S, _DAYS_S))
 """How far before and after an alert its records are looked for, until all are found."""
 ALIKE_MIN = 4
@@ -96,8 +99,8 @@ async def evidence(view: View, sources: Sources) -> Shape:
         return Records([], empty=_none_for(view))
     alert = kept.alert
     at = around(view, alert)
-    once = await _find_evidence(at, sources, alert)
     rules = await sources.list_rules()
+    once = await _find_evidence(at, sources, alert, back_s=_back_s(rules.get(alert.rule_id)))
     lights = lights_of(rules.get(alert.rule_id), rules)
     missing = [one for one in alert.evidence if one not in once]
     elsewhere = await words_of_earlier(at, sources) if missing else ""
@@ -118,11 +121,12 @@ async def evidence(view: View, sources: Sources) -> Shape:
     )
 
 
-async def _find_evidence(view: View, sources: Sources, alert: Alert) -> dict[str, Row]:
+async def _find_evidence(view: View, sources: Sources, alert: Alert, *, back_s: int) -> dict[str, Row]:
     """The rows of its records by their ids: those of joined alerts may be older than the alert, and later."""
     ids = list(alert.evidence)
     once: dict[str, Row] = {}
-    for before_s, after_s in _LOOKED_AROUND_S:
+    looked_around_s = [*_LOOKED_AROUND_S, *([(back_s, _DAYS_S)] if back_s > _DAYS_S else [])]
+    for before_s, after_s in looked_around_s:
         start_s = (alert.first_at_ms // 1000 - before_s) // HOUR_S * HOUR_S
         span = TimeRange(start_s, -(-(alert.last_at_ms // 1000 + after_s) // HOUR_S) * HOUR_S)
         rows = await sources.ask(_of_tenant(view, alert.tenant, span), trails.BY_ID, ids=ids)
@@ -130,6 +134,13 @@ async def _find_evidence(view: View, sources: Sources, alert: Alert) -> dict[str
         if len(once) == len(ids):
             break
     return once
+
+
+def _back_s(rule: Rule | None) -> int:
+    """How long before an alert its rule may have looked: a silence begins after what was seen last."""
+    if rule is None:
+        return PERIOD_S_MAX
+    return reach_s(rule) if rule.kind in PERIOD_KINDS or rule.correlation is not None else 0
 
 
 def _no_evidence(alert: Alert, elsewhere: str) -> Empty:
