@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.correlation.episode import Episode
+from m365watch.detect.engine import Engine
+from m365watch.detect.exceptions import AlertException, Exceptions
 from m365watch.detect.extension import Severity
 from m365watch.detect.judging import NO_EXCEPTIONS, make_alert
 from m365watch.detect.kept import AlertState, KeptAlert, News
+from m365watch.detect.portions import Portion
 from m365watch.detect.reconciling import Reconciling
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.detect.tallies import Tallies
 from m365watch.detect.work import Touched, Work
 from m365watch.instants import ms_of
-from rules import TENANT, load_good
+from m365watch.records.headers import headers_of
+from rules import TENANT, load_good, rule_text
 from test_joined_correlations import NOW, ONE
 
 ANOTHER = AlertId("0" * 32)
@@ -120,3 +126,30 @@ def test_an_alert_of_many_ids_is_noted_as_closed_once(state: DetectionState, rul
     assert len(kept.alert.formerly) == 99
     assert said[0] == ("ann", "a drill")
     assert len(said) == 2
+
+
+LEAVE = Exceptions((AlertException("X1", "leave", {"user": "ann@*"}),))
+
+
+@pytest.mark.parametrize(
+    ("last", "what"), [(NO_EXCEPTIONS, News.UPDATED), (LEAVE, News.WITHDRAWN)], ids=["gone", "back"]
+)
+def test_what_joins_a_hidden_alert_and_a_told_one_was_told(
+    tmp_path: Path, last: Exceptions, what: News
+) -> None:
+    """The first was excepted, the second not any more; a late record makes one of both."""
+    extension = {"quiet": "12h", "detection": "X1", "entity": {"user": "UserId"}}
+    rules = load_good(
+        tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"}, m365watch=extension)
+    ).rules
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    told = []
+    for number, (hour, exceptions) in enumerate(((0, LEAVE), (20, NO_EXCEPTIONS), (10, last)), 1):
+        fields = {"CreationTime": f"2026-11-02T{hour:02}:00:00", "Operation": "A", "UserId": "ann@x"}
+        batch = [json.dumps({"Id": f"r{number}", **fields}).encode()]
+        engine = Engine(rules, state, exceptions=exceptions)
+        now = datetime(2026, 11, 2, 20 + number, tzinfo=UTC)
+        told += engine.take([Portion(TENANT, now, batch, headers_of(batch))], number=number, now=now)
+    state.close()
+
+    assert [one.what for one in told] == [News.NEW, what]

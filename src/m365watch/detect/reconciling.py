@@ -121,7 +121,7 @@ class Reconciling:
             self._state.lake_due.mark_kept(alert.id)
         parts = [*([] if before is None else [before]), *formers]
         self._keep_alert(replace(new, alert=alert), parts, work)
-        was_shown = known.shown if known is not None else any(former.shown for former in formers)
+        was_shown = any(one.shown for one in (*formers, *([] if known is None else [known])))
         if shown:
             what = News.UPDATED if was_shown else News.NEW
             self._tell(what, alert, work)
