@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from m365watch.detect.engine import Engine
+from m365watch.detect.forgetting import Forgotten, Naming, find_named
 from m365watch.detect.kept import AlertState, News
 from m365watch.detect.portions import Portion
 from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
 from m365watch.detect.state import DetectionState
+from m365watch.detect.work import Change
 from m365watch.hunting import HuntAsked, hunt
 from m365watch.instants import ms_of
 from m365watch.lake.writer import AuditWriter
@@ -104,27 +109,78 @@ def test_what_was_known_all_the_time_is_never_seen_first(
 def test_a_gradient_after_a_gap_outlives_what_it_rose_from(tmp_path: Path) -> None:
     """The match before the gap is let go of first, and then nothing says any more that there was a change."""
     gradient = {"gradient": {"period": "1d", "threshold": 2}}
-    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=gradient)
-    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
-    engine = Engine(load_good(tmp_path, text).rules, state)
-    told = []
-    for number in range(6):
-        at = START + timedelta(days=4 * number)
-        record = {
-            "Id": f"r{number}",
-            "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}",
-            "Operation": "D",
-            "UserId": "a",
-        }
-        batch = [json.dumps(record).encode()]
-        told += engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=number + 1, now=at)
-        for hours in range(12, 4 * 24, 12):
-            told += engine.look(now=at + timedelta(hours=hours))
-    kept = len(state.alerts.list())
-    state.close()
+    told, kept = over_days(tmp_path, gradient, range(0, 24, 4), a_day=1, until=24)
 
     assert [one.what for one in told] == [News.NEW] * kept
     assert kept == 5
+
+
+def test_a_change_after_a_free_day_outlives_what_it_rose_from(tmp_path: Path) -> None:
+    """Two a day, Mondays to Fridays: each Monday is a change."""
+    gradient = {"gradient": {"period": "1d", "threshold": 2}}
+    days = [day for day in range(40) if day % 7 < 5]
+    told, kept = over_days(tmp_path, gradient, days, a_day=2, until=45)
+
+    assert [one.what for one in told] == [News.NEW] * kept
+    assert kept == 5
+
+
+@pytest.mark.parametrize(("days", "alerts"), [(26, 1), (80, 3)])
+def test_what_rolls_on_for_weeks_is_an_alert_a_month(tmp_path: Path, days: int, alerts: int) -> None:
+    """From its beginning to its end, and no other each day, nor told as new again."""
+    rolling = {"rolling": {"period": "1d", "back_period": "2d", "threshold": 8}, "group_by": ["UserId"]}
+    told, kept = over_days(tmp_path, rolling, range(days), a_day=6, until=days + 20)
+    counts = [one.alert.count for one in told]
+    shrunk = [after for before, after in pairwise(counts) if after < before]
+
+    assert (Counter(one.what for one in told)[News.NEW], kept) == (alerts, alerts)
+    assert News.WITHDRAWN not in {one.what for one in told}
+    assert len(shrunk) == alerts - 1
+    assert len({one.alert.id for one in told}) <= 2 * alerts - 1
+
+
+def over_days(
+    folder: Path, extension: dict[str, Any], days: Iterable[int], *, a_day: int, until: int
+) -> tuple[list[Change], int]:
+    """What is told of so many records on each of these days, and how many alerts there are in the end."""
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=extension)
+    state = DetectionState(folder / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(folder, text).rules, state)
+    told: list[Change] = []
+    having = set(days)
+    for day in range(until):
+        at = START + timedelta(days=day)
+        record = {"CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+        batch = [json.dumps({"Id": f"r{day}-{one}", **record}).encode() for one in range(a_day)]
+        if day in having:
+            told += engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=day + 1, now=at)
+        for hours in (6, 12, 18):
+            told += engine.look(now=at + timedelta(hours=hours))
+    kept = len(state.alerts.list())
+    state.close()
+    return told, kept
+
+
+def test_an_alert_that_is_let_go_of_leaves_no_name(tmp_path: Path) -> None:
+    """After three months; its person was the group that risk is counted by."""
+    text = rule_text(
+        {"s": {"Operation": "D"}, "condition": "s"}, m365watch={"entity": {"user": "UserId"}}, level="medium"
+    )
+    path = tmp_path / "d.sqlite"
+    state = DetectionState(path, survives_power_cuts=False)
+    engine = Engine((*load_good(tmp_path, text).rules, make_risk_rule()), state)
+    record = {"Id": "r", "CreationTime": f"{START:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+    batch = [json.dumps(record).encode()]
+    told = engine.take([Portion(TENANT, START, batch, headers_of(batch))], number=1, now=START)
+    before = find_named(path, Naming(lambda said: b"ann@x" in said))
+    engine.look(now=START + timedelta(days=120))
+    after = find_named(path, Naming(lambda said: b"ann@x" in said))
+    state.close()
+
+    assert [one.what for one in told] == [News.NEW]
+    assert before.alerts == 1
+    assert before.matches > 1
+    assert after == Forgotten(0, 0)
 
 
 def test_a_record_that_is_served_last_and_came_late_is_judged(tmp_path: Path) -> None:

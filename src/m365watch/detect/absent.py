@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import msgspec
 
-ABSENT_MS = 8 * 86_400_000
+ABSENT_MS = 10 * 86_400_000
 """How long the matches of a rule are kept that is not there."""
 _KEY = "absent"
 _decode = msgspec.json.Decoder(dict[str, int]).decode

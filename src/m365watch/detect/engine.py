@@ -379,7 +379,8 @@ class Engine:
             return
         self._forgot_in = now_ms // HOUR_MS
         for rule in self.rules:
-            self.state.matches.forget(rule.id, before_ms=now_ms - self._kept_ms[rule.id])
+            before_ms, back_ms = now_ms - self._kept_ms[rule.id], _back_s(rule) * 1000
+            self.state.matches.forget(rule.id, before_ms=before_ms, back_ms=back_ms)
         self.state.absent.forget(self._by_id.keys(), now_ms=now_ms)
         self.state.matches.clean()
         self.state.alerts.forget(before_ms=now_ms - ALERTS_KEPT_MS)
@@ -408,3 +409,8 @@ def _kept_ms(rules: Sequence[Rule]) -> dict[str, int]:
 def _past_s(rule: Rule) -> int:
     """Seconds before the end of an episode on which it depends: all that it is long, and its first window."""
     return reach_s(rule) * (LONGEST + 1 if rule.correlation is not None else 1)
+
+
+def _back_s(rule: Rule) -> int:
+    """Seconds before an alert's own beginning of which it has matches."""
+    return rule.extension.rolling.back_period if rule.extension.rolling is not None else 0

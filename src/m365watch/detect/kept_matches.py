@@ -254,13 +254,16 @@ class KeptMatches:
         """Hours of groups that had more matches than are kept."""
         return int(self._database.execute("SELECT count(*) FROM full").fetchone()[0])
 
-    def forget(self, rule_id: str, *, before_ms: int) -> int:
-        """Let go of a rule's old matches, but for those of an alert that is younger; how many went."""
+    def forget(self, rule_id: str, *, before_ms: int, back_ms: int = 0) -> int:
+        """Let go of a rule's old matches, but for those of an alert that is younger; how many went.
+
+        An alert's are those of `back_ms` before it, too.
+        """
         gone = self._database.execute(
             "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?) AND at < ?"
             " AND NOT EXISTS (SELECT 1 FROM series JOIN alert USING (rule, tenant, grp)"
-            " WHERE series.id = match.series AND alert.first <= match.at AND alert.last >= ?)",
-            (rule_id, before_ms, before_ms),
+            " WHERE series.id = match.series AND alert.first - ? <= match.at AND alert.last >= ?)",
+            (rule_id, before_ms, back_ms, before_ms),
         )
         self._database.execute("DELETE FROM full WHERE rule = ? AND hour < ?", (rule_id, before_ms - HOUR_MS))
         return gone.rowcount

@@ -15,12 +15,15 @@ from math import sqrt
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.numbers import read_number
+from m365watch.detect.correlation.windows import LONGEST
 from m365watch.detect.extension import Change, Deviation, Low, Rolling
 
 SETTLED_S = 2 * 3_600
 """How long after its end a period is looked at: most of the feed has come by then."""
 PERIODS_MAX = 2_000
 """Periods of one group that are looked at, the latest ones."""
+RUN_S_MAX = 28 * 86_400
+"""A run may be as long at least; what goes on for longer is another, so that old matches can be let go."""
 
 
 def low_episodes(matches: Sequence[Match], wanted: Low, *, now_ms: int) -> list[Episode]:
@@ -52,9 +55,10 @@ def rolling_episodes(matches: Sequence[Match], wanted: Rolling, *, now_ms: int) 
         count = bisect_left(times, end_ms) - bisect_left(times, end_ms - wanted.back_period * 1000)
         counts.append((start_ms, float(count)))
     offending = [place for place, (_, count) in enumerate(counts) if count >= wanted.threshold]
+    most = max(RUN_S_MAX, LONGEST * wanted.back_period) // wanted.period
     return [
         _run_episode(run, counts, matches, period_s=wanted.period, back_s=wanted.back_period)
-        for run in _runs(offending)
+        for run in _runs(offending, most=max(most, 1))
     ]
 
 
@@ -147,11 +151,11 @@ def _tallies(
     return [(period * width_ms, total) for period, total in sums.items()]
 
 
-def _runs(places: Sequence[int]) -> list[list[int]]:
-    """Neighbouring places together."""
+def _runs(places: Sequence[int], *, most: int = PERIODS_MAX) -> list[list[int]]:
+    """Neighbouring places together, so many at most."""
     runs: list[list[int]] = []
     for place in places:
-        if runs and place == runs[-1][-1] + 1:
+        if runs and place == runs[-1][-1] + 1 and len(runs[-1]) < most:
             runs[-1].append(place)
         else:
             runs.append([place])
