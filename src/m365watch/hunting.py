@@ -106,12 +106,16 @@ class _Hunt:
         while day is not None and day.date() < until.date():
             day = min(day + timedelta(days=1), until)
             self._engine.look(now=day)
+            self._tell(day)
 
     def _take(self, span: Window, found: Found) -> None:
         self._number += 1
         self._engine.take(portions_of(found, at=span.end), number=self._number, now=span.end)
-        whole = self._asked.period.end - self._asked.period.start
-        share = round(100 * ((span.end - self._asked.period.start) / whole))
+        self._tell(span.end)
+
+    def _tell(self, until: datetime) -> None:
+        period = self._asked.period
+        share = round(100 * ((until - period.start) / (period.end - period.start)))
         self._progress(
             f"{self._engine.figures.records:,} records looked at, {share} % of the period", share, 1
         )
