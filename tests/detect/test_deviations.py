@@ -110,6 +110,26 @@ def test_an_alert_stays_when_the_periods_before_it_are_forgotten(tmp_path: Path,
     assert [one.alert.first_seen_at for one in kept] == [START + timedelta(days=9, hours=5)]
 
 
+def test_an_alert_that_goes_on_while_nobody_collects_has_all_of_it(tmp_path: Path) -> None:
+    """It began more than ten days before the return."""
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    rules = rules_of(tmp_path, period="1d", periods=5, threshold=2)
+    engine = Engine(rules, state)
+    days = [burst(day * DAY, {12: 30, 13: 90}.get(day, 2 + day % 2)) for day in range(20)]
+    comes = [*((day + 1, days[day]) for day in range(13)), (22, [*chain(*days[13:])])]
+    ends = []
+    for day, some in comes:
+        now = START + timedelta(days=day, hours=12)
+        engine.take([Portion(TENANT, now, some, headers_of(some))], number=day, now=now)
+        engine.look(now=now)
+        ends.append([one.alert.last_seen_at for one in state.alerts.list()])
+    kept = [one.alert for one in state.alerts.list()]
+    state.close()
+
+    assert ends[-2:] == [[START + timedelta(days=13)], [START + timedelta(days=14)]]
+    assert kept == judged(rules, [one for _, some in comes for one in some], hours=22 * 24 + 12)
+
+
 def test_a_group_of_which_not_all_is_read_is_judged_by_what_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ from m365watch.detect.kept_episodes import (
     alerts_judged,
     episodes_judged,
     moment_of,
+    moment_with,
     part_judged,
     read_neighbours,
 )
@@ -340,6 +341,7 @@ class Engine:
             return
         if not by_periods and times:
             span, before = part_judged(span, before)
+        moment = moment_with(moment, span, before)
         found_now = find_episodes(rule, span.matches, moment)
         episodes = episodes_judged(found_now, before, over, known_ms=known_ms)
         if by_periods:
@@ -412,5 +414,8 @@ def _past_s(rule: Rule) -> int:
 
 
 def _back_s(rule: Rule) -> int:
-    """Seconds before an alert's own beginning of which it has matches."""
-    return rule.extension.rolling.back_period if rule.extension.rolling is not None else 0
+    """Seconds before an alert's own beginning of which there are matches that it hangs on."""
+    rolling, deviation = rule.extension.rolling, rule.extension.deviation
+    if deviation is not None:
+        return (deviation.periods + 1) * deviation.period
+    return rolling.back_period if rolling is not None else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
@@ -33,6 +34,13 @@ def moment_of(state: DetectionState, rule: Rule, key: GroupKey, span: Span, *, n
     if span.is_cut:
         from_ms = max(from_ms, span.matches[0].at_ms + reach_s(rule) * 1000)
     return Moment(now_ms, state.since_ms(key.tenant) or 0, from_ms)
+
+
+def moment_with(moment: Moment, span: Span, alerts: Sequence[KeptAlert]) -> Moment:
+    """The moment, with the past of alerts that go on: as long as they do, what they are judged by is kept."""
+    if span.is_cut:
+        return moment
+    return replace(moment, from_ms=min([moment.from_ms, *(kept.alert.first_at_ms for kept in alerts)]))
 
 
 def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAlert]]:
