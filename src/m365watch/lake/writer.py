@@ -21,10 +21,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.durable import sync_folder
+from m365watch.lake.appending import LastCommit
 from m365watch.lake.columns import tabulate
 from m365watch.lake.commits import (
     COMMITS_PER_CHECKPOINT,
     NO_HOOKS,
+    is_checkpoint_due,
     noted,
     set_torn_aside,
     sync_commits,
@@ -44,7 +46,7 @@ DAYS_CUT_MAX = 8
 DAYS_KNOWN_MAX = 1_000
 """Days of which is remembered that their folders are on the disk."""
 COMMITS_OVERTAKEN_MAX = 100
-"""How often a commit may be overtaken by one that removes rows."""
+"""How often a commit may be overtaken by another process's."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
 """What a full or failing disk comes out as, by way of either library."""
 _SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
@@ -95,51 +97,52 @@ class OpenTable:
         self.directory = lake / shape.name
         require_commits(self.directory, is_acknowledged=is_acknowledged)
         set_torn_aside(self.directory)
-        self._delta = _open_table(self.directory, shape)
+        self._last = LastCommit(_open_table(self.directory, shape), self.directory)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
-        self._is_young = self._delta.version() <= 1
+        self._is_young = self.version <= 1
         self._synced_version = -1
-        if not durable_later or self._delta.version() > 0:
+        if not durable_later or self.version > 0:
             self._bring_to_disk()
 
     @property
     def version(self) -> int:
         """The number of the last commit that has been seen."""
-        return self._delta.version()
+        return self._last.version
 
     def number_of(self, app_id: str) -> int:
         """The number under `app_id` in the last commit that has one; 0 for none."""
-        return self._delta.transaction_version(app_id) or 0
+        return self._last.number_of(app_id)
 
     def commit(self, parts: Iterable[Part], *, numbers: Mapping[str, int]) -> None:
         """Make the parts rows of the table in one durable commit, with a number for each app id.
 
         Raises: any of WRITE_FAILURES: whether the commit got in, a table opened anew will tell.
         """
-        actions = [add_action(part, changes_rows=True) for part in parts]
-        for _ in range(COMMITS_OVERTAKEN_MAX):
-            try:
-                self._append(actions, numbers)
-            except CommitFailedError:
-                # Upkeep took rows out meanwhile, which the library takes for rows that this commit has read.
-                self._delta.update_incremental()
-                if numbers and all(self.number_of(app_id) >= number for app_id, number in numbers.items()):
-                    break
-            else:
-                break
-        else:
-            self._append(actions, numbers)
-        self._delta.update_incremental()
+        self._put(list(parts), numbers)
         before = self._synced_version
-        self._synced_version = sync_commits(self.directory, self._delta.version(), after=before)
+        self._synced_version = sync_commits(self.directory, self.version, after=before)
         self._sync_folders()
-        if checkpoint_if_due(self._delta, self.directory, self._synced_version, before=before):
-            # A checkpoint forgets files removed long ago; the table in memory would keep them.
-            self._delta = DeltaTable(self.directory)
+        if is_checkpoint_due(self.version, before=before):
+            table = DeltaTable(self.directory, version=self.version)
+            checkpoint_if_due(table, self.directory, self.version, before=before)
+            self._last.forget_table()
+
+    def _put(self, parts: Sequence[Part], numbers: Mapping[str, int]) -> None:
+        for _ in range(COMMITS_OVERTAKEN_MAX):
+            self._last.follow()
+            if numbers and all(self.number_of(app_id) >= number for app_id, number in numbers.items()):
+                return
+            if self._last.is_plain:
+                is_in = self._last.put(parts, numbers, synced_version=self._synced_version)
+            else:
+                is_in = self._put_by_library(parts, numbers)
+            if is_in:
+                return
+        raise CommitFailedError("other processes commit to the table all the time")
 
     def _bring_to_disk(self) -> None:
         """Return once all that was found would outlive a power cut."""
-        self._synced_version = sync_found(self.directory, self._delta.version())
+        self._synced_version = sync_found(self.directory, self.version)
         self._sync_folders()
 
     def _sync_folders(self) -> None:
@@ -148,19 +151,26 @@ class OpenTable:
             sync_folder(self.directory.parent)
             self._is_young = False
 
-    def _append(self, actions: Sequence[AddAction], numbers: Mapping[str, int]) -> None:
-        self._delta.create_write_transaction(
-            list(actions),
-            mode="append",
-            schema=self._delta.schema(),
-            partition_by=[PARTITION],
-            commit_properties=CommitProperties(
-                max_commit_retries=COMMIT_RETRIES_MAX,
-                app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
-                custom_metadata=noted(self._synced_version),
-            ),
-            post_commithook_properties=NO_HOOKS,
-        )
+    def _put_by_library(self, parts: Sequence[Part], numbers: Mapping[str, int]) -> bool:
+        """The same in a table that another engine has made more of; False where somebody was first."""
+        table = DeltaTable(self.directory)
+        try:
+            table.create_write_transaction(
+                [add_action(part, changes_rows=True) for part in parts],
+                mode="append",
+                schema=table.schema(),
+                partition_by=[PARTITION],
+                commit_properties=CommitProperties(
+                    max_commit_retries=COMMIT_RETRIES_MAX,
+                    app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
+                    custom_metadata=noted(self._synced_version),
+                ),
+                post_commithook_properties=NO_HOOKS,
+            )
+        except CommitFailedError:
+            return False
+        self._last.follow()
+        return True
 
 
 class AuditWriter:
