@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,11 +93,24 @@ class _MemoryWatch:
 
 
 def _family_bytes(pid: int) -> int:
-    """The resident memory of a process and its descendants; 0 for one that is gone."""
+    """What a process and its descendants hold: of each its own pages, and files of the one with most.
+
+    A child has its parent's libraries, page by page. Counted for both, a lake with its upkeep beside it held
+    767 MB, where the system's account of shared pages (Pss) said 618, and this 612.
+    """
+    family = list(_family(pid))
+    own = sum(resident - mapped for resident, mapped in family)
+    return (own + max((mapped for _, mapped in family), default=0)) * _PAGE_BYTES
+
+
+def _family(pid: int) -> Iterator[tuple[int, int]]:
+    """Of each the resident pages, and those of them that are a file's; none of one that is gone."""
     place = Path(f"/proc/{pid}")
     try:
-        resident = int((place / "statm").read_text().split()[1]) * _PAGE_BYTES
+        resident, mapped = map(int, (place / "statm").read_text().split()[1:3])
         children = " ".join(path.read_text() for path in place.glob("task/*/children")).split()
     except OSError:
-        return 0
-    return resident + sum(_family_bytes(int(child)) for child in children)
+        return
+    yield resident, mapped
+    for child in children:
+        yield from _family(int(child))

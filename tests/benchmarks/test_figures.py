@@ -60,6 +60,23 @@ def test_the_cost_of_a_command_counts_its_children() -> None:
     assert cost.cpu_s > 0.03
 
 
+def test_pages_of_a_file_that_two_processes_map_count_once(tmp_path: Path) -> None:
+    """A child's libraries are its parent's, page by page: the machine holds them once."""
+    mapped = tmp_path / "library"
+    mapped.write_bytes(bytes(60_000_000))
+    look = (
+        "import mmap, subprocess, sys, time;"
+        "file = open(sys.argv[1], 'rb');"
+        "mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(mapped[::4096]);"
+    )
+    child = f"{look} time.sleep(0.3)"
+    parent = f"{look} subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+
+    cost = run_measured(Command([sys.executable, "-c", parent, str(mapped)]))
+
+    assert 60_000_000 < cost.peak_bytes < 120_000_000
+
+
 def test_a_command_that_fails_gives_no_figure(tmp_path: Path) -> None:
     """Its own words say why."""
     with pytest.raises(CommandFailed, match=r"exit code 2: .*nothing-here"):
