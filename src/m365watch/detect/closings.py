@@ -143,6 +143,8 @@ def turns(parts: Sequence[KeptAlert], standing: Standing) -> bool:
 
 def place(kept: KeptAlert, standing: Standing) -> KeptAlert:
     """The alert, standing so."""
+    if _of(kept) == standing:
+        return kept
     return replace(
         kept,
         state=standing.state,

@@ -59,7 +59,7 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
     named = list_named(rule, episode, fields=fields)
     values = shown_values(rule, episode, named=named, fields=fields) | _joined_values(episode, rules)
     extension = rule.extension
-    severity = max((match.severity for match in matches), key=lambda one: one.rank)
+    severity = _gravest(matches)
     entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
     unnamed = tuple((kind, len(found) - NAMED_MAX) for kind, found in named.items() if len(found) > NAMED_MAX)
     return Alert(
@@ -84,6 +84,15 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         notes=(*episode.notes, *notes_of(unnamed)),
         unnamed=unnamed,
     )
+
+
+def _gravest(matches: Sequence[Match]) -> Severity:
+    severity = matches[0].severity
+    for match in matches:
+        # Nearly all have the same.
+        if match.severity is not severity and match.severity.rank > severity.rank:
+            severity = match.severity
+    return severity
 
 
 def id_of(rule: Rule, episode: Episode) -> AlertId:
@@ -315,7 +324,7 @@ def _without_gaps(counted: str) -> str:
 
 
 def _shown_at(at_ms: int) -> str:
-    return f"{instant_of_ms(at_ms):%Y-%m-%d %H:%M:%S}Z"
+    return f"{instant_of_ms(at_ms).replace(tzinfo=None).isoformat(' ', 'seconds')}Z"
 
 
 def _of_group(rule: Rule, match: Match, name: str) -> str:

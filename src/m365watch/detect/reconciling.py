@@ -120,7 +120,7 @@ class Reconciling:
         if known is not None and day_of(known.alert.first_at_ms) != day_of(alert.first_at_ms):
             self._state.lake_due.mark_kept(alert.id)
         parts = [*([] if before is None else [before]), *formers]
-        self._keep_alert(replace(new, alert=alert), parts, work)
+        self._keep_alert(new if alert is new.alert else replace(new, alert=alert), parts, work)
         was_shown = any(one.shown for one in (*formers, *([] if known is None else [known])))
         if shown:
             what = News.UPDATED if was_shown else News.NEW
@@ -160,9 +160,8 @@ class Reconciling:
     ) -> Alert:
         """The alert with former ids, but for those that others have: a first record takes its id along."""
         left = (one for one in dict.fromkeys(formerly) if one not in standing)
-        return replace(
-            alert, formerly=tuple(one for one in left if self._state.alerts.find_itself(one) is None)
-        )
+        formers = tuple([one for one in left if self._state.alerts.find_itself(one) is None])
+        return alert if formers == alert.formerly else replace(alert, formerly=formers)
 
 
 def _what_became(gone: Iterable[KeptAlert], found: Sequence[KeptAlert]) -> dict[AlertId, AlertId]:

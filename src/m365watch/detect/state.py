@@ -46,7 +46,7 @@ class DetectionState:
         self.path = path
         self.survives_power_cuts = survives_power_cuts
         self._hold = hold
-        self._since_ms: dict[str, int] = {}
+        self._since_ms: dict[str, int | None] = {}
         self._database = open_file(path, survives_power_cuts=survives_power_cuts, looks_only=looks_only)
         self.lake_due = LakeDue(self._database)
         self.history = StateHistory(self._database)
@@ -137,9 +137,7 @@ class DetectionState:
         """The earliest time that the tenant was watched at."""
         if tenant not in self._since_ms:
             row = self._database.execute("SELECT since FROM tenant WHERE id = ?", (tenant,)).fetchone()
-            if row is None:
-                return None
-            self._since_ms[tenant] = int(row[0])
+            self._since_ms[tenant] = None if row is None else int(row[0])
         return self._since_ms[tenant]
 
     def watch_since(self, tenant: str, since_ms: int) -> None:
