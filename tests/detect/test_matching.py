@@ -290,8 +290,11 @@ def test_a_record_that_was_read_into_shared_memory_has_the_same_matches(seed: in
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_records_that_come_together_have_the_matches_that_each_has_by_itself(seed: int) -> None:
+def test_records_that_come_together_have_the_matches_that_each_has_by_itself(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Alike ones are looked at together, strange ones among them; whose they are and their order stay."""
+    monkeypatch.setattr("m365watch.detect.looks.GLANCED_AT_ONCE", 7)
     dice = random.Random(seed)
     models = [*[make_record(dice) for _ in range(30)], *STRANGE]
     other = replace(TOLD, tenant="0f7c1f9c-2f0b-4a51-9a4e-b7a3c1c5d3d9")
