@@ -90,6 +90,10 @@ RARE = "rare "
 """What stands before the name of a column with values beyond `VALUES_MAX`, of which the rarest are told."""
 
 
+_MOST, _LEAST = "count DESC, first_at, value", "count, first_at DESC, value DESC"
+"""What is put first: what is most frequent, and what is rarest, the other way round."""
+
+
 def _values_of(columns: Sequence[str]) -> Query:
     sets = ", ".join(f"({one})" for one in columns)
     return Query(
@@ -102,9 +106,24 @@ def _values_of(columns: Sequence[str]) -> Query:
     )
 
 
+def _values_of_one(column: str) -> Query:
+    """The same of one column, both ends of which are found without putting all of it in order."""
+    return Query(
+        f"WITH sets AS MATERIALIZED (SELECT {column} AS value, CAST(sum(n) AS BIGINT) AS count,"
+        f" min(at_s) AS first_at FROM facts WHERE {column} <> '' GROUP BY {column}),"
+        " counted AS (SELECT count(*) AS number FROM sets),"
+        f" rarest AS (SELECT *, row_number() OVER (ORDER BY {_LEAST}) AS place"
+        f" FROM (SELECT * FROM sets ORDER BY {_LEAST} LIMIT {FEW})),"
+        f" ends AS ((SELECT '{column}' AS name, * FROM sets ORDER BY {_MOST} LIMIT {VALUES_MAX})"
+        f" UNION ALL SELECT '{RARE}{column}', value, count, first_at FROM rarest, counted"
+        f" WHERE place <= number - {VALUES_MAX})"
+        f" SELECT name, value, count, number FROM ends, counted ORDER BY name <> '{column}', {_MOST}"
+    )
+
+
 KIND_COLUMNS = ("workload", "operation")
 NAMED_COLUMNS = ("user_id", "client_ip", "app_id", "session")
-VALUES = {one: _values_of((one,)) for one in ("operation", *NAMED_COLUMNS)}
+VALUES = {one: _values_of_one(one) for one in ("operation", *NAMED_COLUMNS)}
 """Column, value, count, how many values the column has; the most frequent first, the `RARE` at the end."""
 VALUES_TOGETHER = _values_of(NAMED_COLUMNS)
 """All of these from one look, for what is sorted by what a view is narrowed by."""
