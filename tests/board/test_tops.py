@@ -10,6 +10,9 @@ import duckdb
 import pytest
 
 from m365watch.board.queries import trails
+from m365watch.board.queries.counting import most_by, most_by_pairs
+
+_SUMS = {"number": "CAST(sum(n) AS BIGINT)"}
 
 
 def _ask(facts: str, sql: str) -> list[tuple[Any, ...]]:
@@ -38,3 +41,22 @@ def test_both_ends_of_a_column_are_those_of_all_its_values_in_order(number: int)
     found = _ask(f"SELECT * FROM (VALUES {values}) AS _(user_id, n, at_s)", trails.VALUES["user_id"].sql)
 
     assert found == expected
+
+
+@pytest.mark.parametrize("columns", [("user_id", "client_ip"), ("client_ip",)])
+@pytest.mark.parametrize("seed", range(20))
+def test_tops_of_pairs_are_those_of_each_column(columns: tuple[str, ...], seed: int) -> None:
+    """With their people, in one order, and without those that are not said or not asked for."""
+    random = Random(seed)
+    people = ["", *(f"u{place}" for place in range(random.randint(1, 20)))]
+    places = ["", *(f"p{place}" for place in range(random.randint(1, 20)))]
+    rows = [
+        (random.choice(people), random.choice(places), random.randint(1, 3), random.random() < 0.8)
+        for _ in range(random.randint(1, 120))
+    ]
+    facts = f"SELECT * FROM (VALUES {', '.join(map(str, rows))}) AS _(user_id, client_ip, n, is_read)"
+    given: dict[str, Any] = {"order": ("number",), "most": 5, "only": "is_read", "shown": "name <> ''"}
+
+    found = _ask(facts, most_by_pairs(columns, _SUMS, **given))
+
+    assert found == _ask(facts, most_by(columns, _SUMS, **given))

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from m365watch.board.planning import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, changes_of, count_if, has_word, marked, most_by
+from m365watch.board.queries.counting import (
+    COUNT,
+    STEP,
+    changes_of,
+    count_if,
+    has_word,
+    marked,
+    most_by,
+    most_by_pairs,
+)
 from m365watch.lake.rollups.facts import CHANGES, IS_DELETION, IS_FOREIGN, MAILBOXES
 
 BY_PEOPLE = "workload = 'Exchange' AND coalesce(user_type, 0) NOT IN (3, 4)"
@@ -69,11 +78,9 @@ DELETING = mailboxes(
 )
 
 
-def _read_by(*columns: str) -> Query:
-    sums = {"number": COUNT, "synced": _SYNC}
-    return mailboxes(most_by(columns, sums, order=("number",), most=10, only="is_read"))
-
-
-READ_FROM = _read_by("client_ip")
-READ_WITH = _read_by("app_id", "program", "folder")
+_READ_SUMS = {"number": COUNT, "synced": _SYNC}
+READ_FROM = mailboxes(most_by_pairs(("client_ip",), _READ_SUMS, order=("number",), most=10, only="is_read"))
+READ_WITH = mailboxes(
+    most_by(("app_id", "program", "folder"), _READ_SUMS, order=("number",), most=10, only="is_read")
+)
 """Column, value, how often mail was read and synchronised, by how many people; the most frequent of each."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from m365watch.board.planning import Query, Sieve
-from m365watch.board.queries.counting import COUNT, STEP, begins, changes_of, count_if, has_word, most_by
+from m365watch.board.queries.counting import (
+    COUNT,
+    STEP,
+    begins,
+    changes_of,
+    count_if,
+    has_word,
+    most_by,
+    most_by_pairs,
+)
 from m365watch.lake.rollups.facts import CHANGES, FILES
 
 IN_SITES = "workload IN ('SharePoint', 'OneDrive')"
@@ -65,17 +74,23 @@ DEEDS = Query(
 """Which operations are the most frequent, with their people, and who deletes most, from one look."""
 
 
+_TAKEN = {"number": COUNT, "downloads": _DOWNLOADS, "uploads": _UPLOADS}
+_MOST_TAKEN = ("downloads", "number")
+_IS_NAMED = "name <> ''"
+
+
 def tops_of(*columns: str) -> Query:
     """Column of ours, value, times, downloads, uploads, people; of each column those with most downloads."""
-    sums = {"number": COUNT, "downloads": _DOWNLOADS, "uploads": _UPLOADS}
-    order = ("downloads", "number")
-    return files(most_by(columns, sums, order=order, most=12, shown="name <> ''"))
+    return files(most_by(columns, _TAKEN, order=_MOST_TAKEN, most=12, shown=_IS_NAMED))
 
 
 EVERY_TOP = replace(tops_of("site", "client_ip", "user_id", "extension", "program"), is_long=True)
 """All of them in one look, where no small rollup has what a view is narrowed by."""
 TOPS = {
-    **dict.fromkeys(("user_id", "client_ip"), tops_of("user_id", "client_ip")),
+    **dict.fromkeys(
+        ("user_id", "client_ip"),
+        files(most_by_pairs(("user_id", "client_ip"), _TAKEN, order=_MOST_TAKEN, most=12, shown=_IS_NAMED)),
+    ),
     **dict.fromkeys(("extension", "program"), tops_of("extension", "program")),
     "site": tops_of("site"),
 }
