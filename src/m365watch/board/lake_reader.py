@@ -388,7 +388,7 @@ class FactsReader:
         condition, bound = condition_of(view, source.rollup)
         named = ", ".join(["at_s", "last_s", *columns_for(view, source.columns), "n"])
         facts = " UNION ALL ".join(
-            f"SELECT {named} FROM ({arm.sql}) WHERE {condition}{'' if arm.is_inside else f' AND {WITHIN}'}"
+            f"SELECT {named} FROM {arm.sql} WHERE {condition}{'' if arm.is_inside else f' AND {WITHIN}'}"
             for arm in source.arms
         )
         values: dict[str, object] = {**bound, **source.files, **given}

@@ -165,6 +165,7 @@ class Arm:
     """Some of the facts of a query."""
 
     sql: str
+    """What they are selected from."""
     is_inside: bool
     """Whether all of them are of the view's time: then nobody has to look at it."""
 
@@ -217,9 +218,9 @@ def plan_source(
     for name, files_kept in _files_kept(lake, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        Arm(rollup.over_records(f"read_parquet(${name})", within=within[name]), False)
+        Arm(f"({rollup.over_records(f'read_parquet(${name})', within=within[name])})", False)
         if name in within
-        else Arm(rollup.over_rollups(f"read_parquet(${name})", columns), name.startswith("whole"))
+        else Arm(f"read_parquet(${name})", name.startswith("whole"))
         for name in files_of
     ]
     return Source(rollup, columns, tuple(arms), files_of) if arms else None
