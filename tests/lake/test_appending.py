@@ -12,7 +12,9 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 
 from lake_place import WRITER_ID, records_of
 from m365watch.clock import SystemClock
+from m365watch.errors import OutputUnavailable
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, commits_of, make_checkpoint
+from m365watch.lake.delivery import Delivery
 from m365watch.lake.following import list_lost_batches
 from m365watch.lake.merging import FILES_PER_MERGE_MIN
 from m365watch.lake.schema import AUDIT_TABLE
@@ -153,6 +155,30 @@ def test_a_log_that_has_gone_back_takes_no_commit(tmp_path: Path) -> None:
     again = AuditWriter(tmp_path / "lake", app_id=APP_ID)
     assert (table_of(tmp_path / "lake").version(), again.last_batch) == (2, 2)
     assert list(list_lost_batches(tmp_path / "lake" / "audit", 2)) == []
+
+
+def test_a_running_output_takes_nothing_into_a_lake_that_has_gone_back(tmp_path: Path) -> None:
+    """It has acknowledged what the older copy lacks: the batch waits until the lake is put back."""
+    lake = tmp_path / "lake"
+    delivery = Delivery(lake, app_id=APP_ID, where="lake", clock=SystemClock())
+    delivery.open(0, newest_batch=0)
+    delivery.append(batch_of(1))
+    shutil.copytree(lake, tmp_path / "copy")
+    delivery.append(batch_of(2))
+    lake.rename(tmp_path / "whole")
+    (tmp_path / "copy").rename(lake)
+    told = []
+    for _ in range(2):
+        with pytest.raises(OutputUnavailable) as failure:
+            delivery.append(batch_of(3))
+        told.append(str(failure.value))
+    shutil.rmtree(lake)
+    (tmp_path / "whole").rename(lake)
+    delivery.append(batch_of(3))
+    delivery.close()
+
+    assert "has delivered batch 2 here, but the lake ends with batch 1" in told[1]
+    assert sorted(records_of(lake)) == records_until(3)
 
 
 def test_what_another_engine_makes_of_the_table_is_kept_to(tmp_path: Path) -> None:

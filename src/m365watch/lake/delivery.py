@@ -207,7 +207,11 @@ class Delivery:
     def _audit(self) -> AuditWriter:
         self._require_lake()
         if self._writer is None:
-            self._writer = self._open_writer()
+            writer = self._open_writer()
+            if writer.last_batch < self._newest:
+                # An older copy: what is acknowledged and not there would be missed by nobody later.
+                raise OSError(behind(self._newest, writer.last_batch).what)
+            self._writer = writer
         return self._writer
 
     @contextmanager
