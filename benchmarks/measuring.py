@@ -34,6 +34,8 @@ class Cost:
     """User and system time, of its children too."""
     peak_bytes: int
     """The largest of what the system says of the largest process, and of all that were seen at once."""
+    system_s: float = 0.0
+    """Of the CPU time what the system took, which is more where it has to get memory for files first."""
 
 
 def run_measured(command: Command) -> Cost:
@@ -64,7 +66,8 @@ def run_measured(command: Command) -> Cost:
     seen_bytes = watch.stop()
     if process.returncode:
         raise CommandFailed(f"exit code {process.returncode}: {errors.decode(errors='replace').strip()}")
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss * 1024, seen_bytes))
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Cost(wall_s, cpu_s, max(usage.ru_maxrss * 1024, seen_bytes), system_s=usage.ru_stime)
 
 
 class CommandFailed(Exception):
@@ -89,10 +92,10 @@ class _MemoryWatch:
 
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
-            self._peak_bytes = max(self._peak_bytes, _family_bytes(self._pid))
+            self._peak_bytes = max(self._peak_bytes, family_bytes(self._pid))
 
 
-def _family_bytes(pid: int) -> int:
+def family_bytes(pid: int) -> int:
     """What a process and its descendants hold: of each its own pages, and files of the one with most.
 
     A child has its parent's libraries, page by page. Counted for both, a lake with its upkeep beside it held

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.figures import REQUIREMENTS, Row, judge
-from benchmarks.measuring import Command, CommandFailed, Cost, run_measured
+from benchmarks.measuring import Command, CommandFailed, Cost, family_bytes, run_measured
 
 
 def row(name: str, *, wall_s: float, cpu_s: float, peak_mb: float) -> Row:
@@ -65,16 +66,21 @@ def test_pages_of_a_file_that_two_processes_map_count_once(tmp_path: Path) -> No
     mapped = tmp_path / "library"
     mapped.write_bytes(bytes(60_000_000))
     look = (
-        "import mmap, subprocess, sys, time;"
+        "import mmap, subprocess, sys;"
         "file = open(sys.argv[1], 'rb');"
         "mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(mapped[::4096]);"
     )
-    child = f"{look} time.sleep(0.3)"
+    child = f"{look} print('both', flush=True); sys.stdin.read()"
     parent = f"{look} subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+    command = [sys.executable, "-c", parent, str(mapped)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        held = family_bytes(process.pid)
+        process.communicate()
 
-    cost = run_measured(Command([sys.executable, "-c", parent, str(mapped)]))
-
-    assert 60_000_000 < cost.peak_bytes < 120_000_000
+    assert ready == b"both\n"
+    assert 60_000_000 < held < 120_000_000
 
 
 def test_a_command_that_fails_gives_no_figure(tmp_path: Path) -> None:

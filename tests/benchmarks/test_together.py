@@ -69,22 +69,35 @@ def test_one_that_fails_leaves_what_is_known(tmp_path: Path, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("cpu_s", "peak_mb", "missed"),
+    ("cost", "missed"),
     [
-        (10.0, 100, ()),
-        (13.0, 100, ("CPU less start to the step before 1.3, asked at most 1.2",)),
-        (10.0, 130, ("memory to the step before 1.3, asked at most 1.2",)),
-        (10.0, 251, ("peak MB 251, asked at most 250", "memory to the step before 2.51, asked at most 1.2")),
+        (Cost(90.0, 60.0, 120_000_000), ()),
+        (Cost(90.0, 65.0, 120_000_000), ("own CPU less start to the step before 1.3, asked at most 1.2",)),
+        (Cost(90.0, 65.0, 120_000_000, system_s=5.0), ()),
+        (Cost(90.0, 110.0, 120_000_000, system_s=60.0), ("CPU, µs a record 11, asked at most 10",)),
+        (Cost(90.0, 50.0, 130_000_000), ("memory to the step before 1.3, asked at most 1.2",)),
+        (
+            Cost(90.0, 50.0, 251_000_000),
+            ("peak MB 251, asked at most 250", "memory to the step before 2.51, asked at most 1.2"),
+        ),
     ],
 )
-def test_a_step_may_cost_a_fifth_more_than_the_one_before(
-    cpu_s: float, peak_mb: float, missed: tuple[str, ...]
-) -> None:
-    """A record's CPU without the start, and the memory of the whole."""
-    before = Row("files", 100_000, [Cost(1.0, 1.0, 100_000_000)], [Cost(0.1, 0.0, 0)])
-    row = Row("files", 1_000_000, [Cost(9.0, cpu_s, round(peak_mb * 1e6))], [Cost(0.1, 0.0, 0)])
+def test_a_step_may_cost_a_fifth_more_than_the_one_before(cost: Cost, missed: tuple[str, ...]) -> None:
+    """A record's own CPU without the start, and the memory of the whole; with the system's it is bounded."""
+    before = Row("files", 1_000_000, [Cost(9.0, 5.0, 100_000_000)], [Cost(0.1, 0.0, 0)])
+    row = Row("files", 10_000_000, [cost], [Cost(0.1, 0.0, 0)])
 
-    assert Step("1,000,000 records", row, before).line().missed == missed
+    assert Step("10,000,000 records", row, before).line().missed == missed
+
+
+def test_a_step_that_fills_what_is_bounded_is_not_one_that_grows() -> None:
+    """With few records little is remembered and none is merged; as many of more tenants are judged."""
+    few = Row("files", 100_000, [Cost(1.0, 0.5, 100_000_000)], [Cost(0.1, 0.0, 0)])
+    more = Row("files", 1_000_000, [Cost(9.0, 6.5, 140_000_000)], [Cost(0.1, 0.0, 0)])
+    alike = Row("files", 100_000, [Cost(9.0, 0.65, 140_000_000)], [Cost(0.1, 0.0, 0)])
+
+    assert Step("1,000,000 records", more, few).line().missed == ()
+    assert len(Step("10 tenants", alike, few).line().missed) == 2
 
 
 def test_an_option_of_one_benchmark_starts_no_others(capsys: pytest.CaptureFixture[str]) -> None:
