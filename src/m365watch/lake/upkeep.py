@@ -34,8 +34,9 @@ from m365watch.lake.writer import WRITE_FAILURES
 _T = TypeVar("_T")
 
 COMMITS_PER_UPKEEP = 64
-COMMITS_UNTIL_HURRY = 512
-"""With so many small files a commit takes 5 ms longer: then upkeep starts even early in a run."""
+COMMITS_UNTIL_HURRY = 1_024
+"""A query over the small files of 800 commits takes 0.5 s, in place of 0.3 where half are merged: with so
+many of them upkeep starts even early in a run."""
 _NICENESS = 10
 
 
