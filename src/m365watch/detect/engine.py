@@ -8,6 +8,7 @@ disappears by it is `formerly` the one that takes its place, and is told as an u
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -244,21 +245,22 @@ class Engine:
 
     def _keep(self, matches: Iterable[Match], work: Work) -> None:
         """Put what is new on disk, and see which groups it touches."""
-        groups: dict[tuple[str, str, tuple[str, ...]], list[Match]] = {}
+        groups: defaultdict[tuple[str, str, tuple[str, ...]], list[Match]] = defaultdict(list)
         for match in matches:
             if match.at_ms < work.now_ms - self._kept_ms[match.rule_id]:
                 self.figures.too_old += 1
             else:
-                groups.setdefault((match.rule_id, match.tenant, match.group), []).append(match)
-        changed = {name: self._changed_by(GroupKey(*name), found) for name, found in groups.items()}
+                groups[match.rule_id, match.tenant, match.group].append(match)
+        by_key = {GroupKey(*name): found for name, found in groups.items()}
+        changed = {key: self._changed_by(key, found) for key, found in by_key.items()}
         new = [match for matches, _ in changed.values() for match in matches]
         self._tallies.load(
-            GroupKey(*name) for name, (_, times) in changed.items() if times and self._is_counted(name[0])
+            key for key, (_, times) in changed.items() if times and self._is_counted(key.rule_id)
         )
         self.state.matches.add(new)
-        for name, (some, times) in changed.items():
+        for key, (some, times) in changed.items():
             if times:
-                self._touch(GroupKey(*name), some, times, work)
+                self._touch(key, some, times, work)
 
     def _is_counted(self, rule_id: str) -> bool:
         """Whether its groups have tallies: each sighting of something new is judged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 
 
 class Severity(StrEnum):
@@ -14,10 +15,7 @@ class Severity(StrEnum):
     HIGH = "high"
     CRITICAL = "critical"
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """0 to 4."""
-        return _RANKS[self]
-
-
-_RANKS = {severity.value: rank for rank, severity in enumerate(Severity)}
+        return list(Severity).index(self)

@@ -136,7 +136,7 @@ def _may_hold(correlation: Correlation, tally: Tally) -> bool:
         case Joined.COUNT:
             return _reaches(tally.count, correlation)
         case Joined.DISTINCT:
-            different = len(tally.values - {""})
+            different = len(tally.values) - ("" in tally.values)
             return len(tally.values) >= VALUES_MAX or _reaches(different, correlation)
         case Joined.TEMPORAL | Joined.ORDERED if correlation.expression is not None:
             is_plain = correlation.order in {Order.AT_LEAST, Order.EQUAL}
