@@ -144,7 +144,34 @@ class _Prepared(NamedTuple):
     """Of each use that has a group."""
 
 
-_Asked = tuple[int, Callable[[object], Any], Source[Any]]
+class _Asked:
+    """Sources, several of which may know what they tell under the same key."""
+
+    __slots__ = ("_keyed", "_told", "sources")
+
+    def __init__(self, sources: Sequence[Source[Any]]) -> None:
+        """In the order in which they are asked."""
+        names = [(source.fields, source.picked is None) for source in sources]
+        keyed = dict(zip(names, sources, strict=True))
+        numbers = {name: number for number, name in enumerate(keyed)}
+        self.sources = tuple(sources)
+        self._keyed = tuple((source.place, source.picked) for source in keyed.values())
+        self._told = tuple(
+            (numbers[name], source.known.get) for name, source in zip(names, sources, strict=True)
+        )
+
+    def ask(self, raws: Sequence[Piece], tenant: str) -> list[Any]:
+        """What each tells."""
+        keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
+        found = [get(keys[number]) for number, get in self._told]
+        if None in found:
+            for place, source in enumerate(self.sources):
+                if found[place] is None:
+                    # Sources of the same name know the same: an earlier one may have learned it just now.
+                    key = keys[self._told[place][0]]
+                    known = source.known.get(key)
+                    found[place] = source.learn(key, raws, tenant) if known is None else known
+        return found
 
 
 class Drawing(Habit):
@@ -152,7 +179,6 @@ class Drawing(Habit):
 
     __slots__ = (
         "_early",
-        "_keyed",
         "_kind",
         "_late",
         "_memory",
@@ -178,36 +204,28 @@ class Drawing(Habit):
         wanted = dict.fromkeys(need for one in needs.values() for need in one)
         self._parts = None if set(fields).issuperset(wanted) else Parts(wanted)
         among = tuple(fields) if self._parts is None else self._parts.fields
-        keyed: dict[tuple[object, bool], Source[Any]] = {}
 
-        def source_of(name: str) -> _Asked:
-            """A source, what it knows, and the number of the key under which it knows it."""
+        def source_of(name: str) -> Source[Any]:
             rule = raising.get(name)
-            work_out = _shown_by(name) if rule is None else rule.severity_of
-            is_plain = rule is None and needs[name] == (name,)
-            known = memory.of(name)
-            source = Source(
+            return Source(
                 needs[name],
                 among,
-                work_out,
-                is_plain=is_plain,
+                _shown_by(name) if rule is None else rule.severity_of,
+                is_plain=rule is None and needs[name] == (name,),
                 knowledge=knowledge,
                 memory=memory,
-                known=known,
+                known=memory.of(name),
             )
-            keyed.setdefault((source.fields, is_plain), source)
-            return list(keyed).index((source.fields, is_plain)), source.known.get, source
 
-        self._early = tuple(source_of(name) for name in (*early, *raising))
-        self._late = tuple(source_of(name) for name in late)
-        self._keyed = tuple((source.place, source.picked) for source in keyed.values())
+        self._early = _Asked([source_of(name) for name in (*early, *raising)])
+        self._late = _Asked([source_of(name) for name in late])
         self._severities = [one.severity for one in rules]
         # A raised severity comes after the rule's own, and counts in its place.
         known = (*(one.rule_id for one in rules), *early, *raising, *late)
         places = {name: place for place, name in enumerate(known)}
         self._kind = (places["Operation"], places["RecordType"])
         self._wanted = tuple(_wanted(one, use, places, memory) for one in rules for use in one.uses)
-        self._pick = picker_of([source for _, _, source in self._early])
+        self._pick = picker_of(self._early.sources)
         self._prepared: dict[object, _Prepared] = memory.make()
         self._memory = memory
 
@@ -233,7 +251,7 @@ class Drawing(Habit):
                 groups = [one for one in groups if sightings.adds(use, tenant, one, text, at_ms=at_ms)]
             if groups:
                 if own is None:
-                    known = [*known, *self._look_up(self._late, raws, tenant)]
+                    known = [*known, *self._late.ask(raws, tenant)]
                     kind = [known[place].first for place in self._kind]
                     identity = _identity_of((tenant, record_id, created, *kind))
                     own = tenant, at_ms, identity, clean_text(record_id[:100]) or identity
@@ -250,7 +268,7 @@ class Drawing(Habit):
             self.hits += 1
             return prepared
         prepared = self._prepare_anew(raws, tenant)
-        places = {place for _, _, source in self._early for _, place in source.fields}
+        places = {place for source in self._early.sources for _, place in source.fields}
         weight = weigh([raw for place in places if (raw := raws[place])])
         if weight is not None:
             self._prepared[key] = prepared
@@ -260,7 +278,7 @@ class Drawing(Habit):
         return prepared
 
     def _prepare_anew(self, raws: Sequence[Piece], tenant: str) -> _Prepared:
-        known = [*self._severities, *self._look_up(self._early, raws, tenant)]
+        known = [*self._severities, *self._early.ask(raws, tenant)]
         drawn = []
         for wanted in self._wanted:
             groups = _groups(wanted, known)
@@ -268,19 +286,6 @@ class Drawing(Habit):
                 said = None if wanted.use.bucket_ms else _said(wanted, known)
                 drawn.append(_Drawn(wanted, groups, _counted(wanted, known), said))
         return _Prepared(known, tuple(drawn))
-
-    def _look_up(self, sources: Sequence[_Asked], raws: Sequence[Piece], tenant: str) -> list[Any]:
-        """What the sources tell."""
-        keys = [raws[place] if picked is None else (tenant, picked(raws)) for place, picked in self._keyed]
-        found = [get(keys[number]) for number, get, _ in sources]
-        if None in found:
-            for place, (number, _, source) in enumerate(sources):
-                if found[place] is None:
-                    # Sources of the same name know the same: an earlier one may have learned it just now.
-                    key = keys[number]
-                    known = source.known.get(key)
-                    found[place] = source.learn(key, raws, tenant) if known is None else known
-        return found
 
 
 def _early(use: Use) -> tuple[str, ...]:
