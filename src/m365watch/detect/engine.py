@@ -343,7 +343,7 @@ class Engine:
             return
         if not by_periods and times:
             span, before = part_judged(span, before)
-        moment = moment_with(moment, span, before)
+        moment = moment_with(moment, rule, span, before)
         found_now = find_episodes(rule, span.matches, moment)
         episodes = episodes_judged(found_now, before, over, known_ms=known_ms)
         if by_periods:
@@ -411,8 +411,13 @@ def _kept_ms(rules: Sequence[Rule]) -> dict[str, int]:
 
 
 def _past_s(rule: Rule) -> int:
-    """Seconds before the end of an episode on which it depends: all that it is long, and its first window."""
-    return reach_s(rule) * (LONGEST + 1 if rule.correlation is not None else 1)
+    """Seconds before the end of an episode on which it depends: all that it is long, and its first window.
+
+    Not longer than alerts are kept, unless the rule reaches as far: what was let go of would be told anew.
+    """
+    reach = reach_s(rule)
+    longest = reach * (LONGEST + 1 if rule.correlation is not None else 1)
+    return max(reach, min(longest, (ALERTS_KEPT_MS - HORIZON_MS) // 1000))
 
 
 def _back_s(rule: Rule) -> int:
@@ -420,4 +425,6 @@ def _back_s(rule: Rule) -> int:
     rolling, deviation = rule.extension.rolling, rule.extension.deviation
     if deviation is not None:
         return (deviation.periods + 1) * deviation.period
+    if rule.extension.gradient is not None:
+        return HORIZON_MS // 1000
     return rolling.back_period if rolling is not None else 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.episode import Episode
 from m365watch.detect.correlation.novelty import DAY_MS
+from m365watch.detect.correlation.periods import PERIODS_MAX, SETTLED_S
 from m365watch.detect.finding import PERIOD_KINDS, Moment, find_episodes, reach_s
 from m365watch.detect.inner import Inner
 from m365watch.detect.judging import id_of
@@ -36,11 +37,17 @@ def moment_of(state: DetectionState, rule: Rule, key: GroupKey, span: Span, *, n
     return Moment(now_ms, state.since_ms(key.tenant) or 0, from_ms)
 
 
-def moment_with(moment: Moment, span: Span, alerts: Sequence[KeptAlert]) -> Moment:
+def moment_with(moment: Moment, rule: Rule, span: Span, alerts: Sequence[KeptAlert]) -> Moment:
     """The moment, with the past of alerts that go on: as long as they do, what they are judged by is kept."""
     if span.is_cut:
         return moment
-    return replace(moment, from_ms=min([moment.from_ms, *(kept.alert.first_at_ms for kept in alerts)]))
+    from_ms = min([moment.from_ms, *(kept.alert.first_at_ms for kept in alerts)])
+    deviation = rule.extension.deviation
+    if deviation is not None:
+        # More periods are not looked at.
+        looked_at_s = (PERIODS_MAX - deviation.periods - 2) * deviation.period
+        from_ms = max(from_ms, moment.now_ms - (SETTLED_S + looked_at_s) * 1000)
+    return replace(moment, from_ms=from_ms)
 
 
 def part_judged(span: Span, alerts: list[KeptAlert]) -> tuple[Span, list[KeptAlert]]:

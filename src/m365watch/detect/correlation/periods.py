@@ -8,8 +8,7 @@ later still changes what was said of it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 from m365watch.detect.alert import Match
@@ -21,7 +20,7 @@ from m365watch.detect.extension import Change, Deviation, Low, Rolling
 SETTLED_S = 2 * 3_600
 """How long after its end a period is looked at: most of the feed has come by then."""
 PERIODS_MAX = 2_000
-"""Periods of one group that are looked at, the latest ones."""
+"""Periods of one group of which each is looked at, the latest ones."""
 RUN_S_MAX = 28 * 86_400
 """A run may be as long at least; what goes on for longer is another, so that old matches can be let go."""
 
@@ -31,46 +30,67 @@ def low_episodes(matches: Sequence[Match], wanted: Low, *, now_ms: int) -> list[
 
     The evidence is the last that was seen before.
     """
-    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value="")
-    offending = []
-    alive_until = -1
-    for place, (start_ms, count) in enumerate(tallies):
-        if count > wanted.threshold:
-            alive_until = start_ms + wanted.learn * 1000
-        elif start_ms <= alive_until:
-            offending.append(place)
+    sums = _sums(matches, wanted.period, now_ms=now_ms)
+    alive = [period for period, count in sums.items() if count > wanted.threshold]
+    after = [*alive[1:], _last_settled(wanted.period, now_ms) + 1]
+    runs = [
+        range(one + 1, min(following, one + wanted.learn // wanted.period + 1))
+        for one, following in zip(alive, after, strict=False)
+    ]
     return [
-        _run_episode(run, tallies, matches, period_s=wanted.period, before=True) for run in _runs(offending)
+        _run_episode(run, min(_every(run, sums)), matches, period_s=wanted.period, before=True)
+        for run in runs
+        if run
     ]
 
 
 def rolling_episodes(matches: Sequence[Match], wanted: Rolling, *, now_ms: int) -> list[Episode]:
     """Runs of periods at whose end the `back_period` held `threshold` matches or more."""
     times = [match.at_ms for match in matches]
-    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value="", after_s=wanted.back_period)
-    width_ms = wanted.period * 1000
-    counts = []
-    for start_ms, _ in tallies:
-        end_ms = start_ms + width_ms
-        count = bisect_left(times, end_ms) - bisect_left(times, end_ms - wanted.back_period * 1000)
-        counts.append((start_ms, float(count)))
-    offending = [place for place, (_, count) in enumerate(counts) if count >= wanted.threshold]
-    most = max(RUN_S_MAX, LONGEST * wanted.back_period) // wanted.period
-    return [
-        _run_episode(run, counts, matches, period_s=wanted.period, back_s=wanted.back_period)
-        for run in _runs(offending, most=max(most, 1))
-    ]
+    seen = sorted({at_ms // (wanted.period * 1000) for at_ms in times})
+    most = max(RUN_S_MAX, LONGEST * wanted.back_period) // wanted.period or 1
+    found = []
+    for run in _full_runs(times, wanted, last=_last_settled(wanted.period, now_ms)):
+        for part in (run[at : at + most] for at in range(0, len(run), most)):
+            # There can be more than before only where something came.
+            rising = [part.start, *seen[bisect_left(seen, part.start) : bisect_left(seen, part.stop)]]
+            value = float(max(_count_back(times, wanted, period) for period in rising))
+            back_s = wanted.back_period
+            found.append(_run_episode(part, value, matches, period_s=wanted.period, back_s=back_s))
+    return found
+
+
+def _full_runs(times: Sequence[int], wanted: Rolling, *, last: int) -> list[range]:
+    """Of periods up to the `last`: all at whose end any `threshold` neighbours among the times are in."""
+    width_ms, back_ms = wanted.period * 1000, wanted.back_period * 1000
+    runs: list[range] = []
+    for first_ms, last_ms in zip(times, times[wanted.threshold - 1 :], strict=False):
+        full = range(last_ms // width_ms, min((first_ms + back_ms) // width_ms, last + 1))
+        if full and runs and full.start <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(runs[-1].stop, full.stop))
+        elif full:
+            runs.append(full)
+    return runs
+
+
+def _count_back(times: Sequence[int], wanted: Rolling, period: int) -> int:
+    end_ms = (period + 1) * wanted.period * 1000
+    return bisect_left(times, end_ms) - bisect_left(times, end_ms - wanted.back_period * 1000)
 
 
 def gradient_episodes(matches: Sequence[Match], wanted: Change, *, now_ms: int) -> list[Episode]:
     """Runs of periods that differ from the one before by more than `threshold`."""
-    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value=wanted.value)
-    offending = [
-        place + 1
-        for place, ((_, before), (_, after)) in enumerate(pairwise(tallies))
-        if max(before, after) >= wanted.at_least and _changed(before, after, wanted)
+    sums = _sums(matches, wanted.period, now_ms=now_ms, value=wanted.value)
+    last = _last_settled(wanted.period, now_ms)
+    around = sorted({*sums, *(one + 1 for one in sums if one < last)})
+    offending = []
+    for period in around[1:]:
+        before, after = sums.get(period - 1, 0.0), sums.get(period, 0.0)
+        if max(before, after) >= wanted.at_least and _changed(before, after, wanted):
+            offending.append(period)
+    return [
+        _run_episode(run, max(_every(run, sums)), matches, period_s=wanted.period) for run in _runs(offending)
     ]
-    return [_run_episode(run, tallies, matches, period_s=wanted.period) for run in _runs(offending)]
 
 
 def _changed(before: float, after: float, wanted: Change) -> bool:
@@ -95,10 +115,11 @@ def deviation_episodes(
     # One period before `from_ms`, so that a run which had begun by then does not seem to begin there.
     kept = -(-(from_ms - width_ms) // width_ms)
     seen = matches[0].at_ms // width_ms if matches else 0
-    first = max(watched, max(kept, seen) - wanted.periods)
-    tallies = _tallies(matches, wanted.period, now_ms=now_ms, value=wanted.value, first=first)
-    values = [value for _, value in tallies]
-    if max(values, default=0) < wanted.at_least:
+    last = _last_settled(wanted.period, now_ms)
+    first = max(watched, max(kept, seen) - wanted.periods, last - PERIODS_MAX + 1)
+    sums = _sums(matches, wanted.period, now_ms=now_ms, value=wanted.value)
+    values = [sums.get(period, 0.0) for period in range(first, last + 1)]
+    if not matches or max(values, default=0) < wanted.at_least:
         return []
     offending = []
     for place in range(wanted.periods, len(values)):
@@ -109,9 +130,12 @@ def deviation_episodes(
         if max(values[place], mean) >= wanted.at_least and _beyond(
             values[place] - mean, limit, wanted.direction
         ):
-            offending.append(place)
-    runs = [run for run in _runs(offending) if tallies[run[0]][0] >= from_ms]
-    return [_run_episode(run, tallies, matches, period_s=wanted.period) for run in runs]
+            offending.append(first + place)
+    return [
+        _run_episode(run, max(_every(run, sums)), matches, period_s=wanted.period)
+        for run in _runs(offending)
+        if run.start * width_ms >= from_ms
+    ]
 
 
 def _beyond(difference: float, limit: float, direction: str) -> bool:
@@ -122,49 +146,45 @@ def _either(*, up: bool, down: bool, direction: str) -> bool:
     return (up and direction in {"up", "both"}) or (down and direction in {"down", "both"})
 
 
-def _tallies(
-    matches: Sequence[Match],
-    period_s: int,
-    *,
-    now_ms: int,
-    value: str,
-    after_s: int = 0,
-    first: int | None = None,
-) -> list[tuple[int, float]]:
-    """Start and value of each settled period, at most `PERIODS_MAX`.
+def _last_settled(period_s: int, now_ms: int) -> int:
+    return (now_ms - SETTLED_S * 1000) // (period_s * 1000) - 1
 
-    They begin with the group's first match, or with the period of number `first`. With `after_s`,
-    periods beyond the last match are listed for that long only.
-    """
-    if not matches:
-        return []
-    width_ms = period_s * 1000
-    last = (now_ms - SETTLED_S * 1000) // width_ms - 1
-    if after_s:
-        last = min(last, (matches[-1].at_ms + after_s * 1000) // width_ms)
-    first = max(matches[0].at_ms // width_ms if first is None else first, last - PERIODS_MAX + 1)
-    sums = dict.fromkeys(range(first, last + 1), 0.0)
+
+def _sums(matches: Sequence[Match], period_s: int, *, now_ms: int, value: str = "") -> dict[int, float]:
+    """The value of each settled period that has matches, by its number, in their order."""
+    last = _last_settled(period_s, now_ms)
+    sums: dict[int, float] = {}
     for match in matches:
-        period = match.at_ms // width_ms
-        if period in sums:
-            sums[period] += (read_number(match.counted) or 0) if value else 1
-    return [(period * width_ms, total) for period, total in sums.items()]
+        period = match.at_ms // (period_s * 1000)
+        if period <= last:
+            sums[period] = sums.get(period, 0.0) + ((read_number(match.counted) or 0) if value else 1)
+    return sums
 
 
-def _runs(places: Sequence[int], *, most: int = PERIODS_MAX) -> list[list[int]]:
-    """Neighbouring places together, so many at most."""
-    runs: list[list[int]] = []
-    for place in places:
-        if runs and place == runs[-1][-1] + 1 and len(runs[-1]) < most:
-            runs[-1].append(place)
+def _every(run: range, sums: Mapping[int, float]) -> list[float]:
+    """The different values that the periods of a run have."""
+    found = (
+        [sums[period] for period in run if period in sums]
+        if len(run) < len(sums)
+        else [value for period, value in sums.items() if period in run]
+    )
+    return found if len(found) == len(run) else [*found, 0.0]
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    """Neighbouring numbers together."""
+    runs: list[range] = []
+    for number in numbers:
+        if runs and number == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, number + 1)
         else:
-            runs.append([place])
+            runs.append(range(number, number + 1))
     return runs
 
 
 def _run_episode(
-    run: Sequence[int],
-    tallies: Sequence[tuple[int, float]],
+    run: range,
+    value: float,
     matches: Sequence[Match],
     *,
     period_s: int,
@@ -172,13 +192,16 @@ def _run_episode(
     before: bool = False,
 ) -> Episode:
     """The episode of a run of periods: its matches, or the last match before it."""
-    start_ms, end_ms = tallies[run[0]][0], tallies[run[-1]][0] + period_s * 1000
-    inside = [one for one in matches if start_ms - back_s * 1000 <= one.at_ms < end_ms]
+    start_ms, end_ms = run.start * period_s * 1000, run.stop * period_s * 1000
+    low, start, end = (
+        bisect_left(matches, at_ms, key=lambda one: one.at_ms)
+        for at_ms in (start_ms - back_s * 1000, start_ms, end_ms)
+    )
+    inside = matches[low:end]
     if before or not inside:
-        inside = [one for one in matches if one.at_ms < start_ms][-1:] or inside or list(matches[-1:])
-    value = _most_telling([tallies[place][1] for place in run], before=before)
+        inside = matches[max(start - 1, 0) : start] or inside or matches[-1:]
     return Episode(
-        inside,
+        list(inside),
         start_ms + period_s * 1000,
         value,
         values={"period_start": str(start_ms // 1000), "periods": str(len(run))},
@@ -186,8 +209,3 @@ def _run_episode(
         from_ms=start_ms,
         until_ms=end_ms,
     )
-
-
-def _most_telling(values: Sequence[float], *, before: bool) -> float:
-    choose: Callable[[Sequence[float]], float] = min if before else max
-    return choose(values)
