@@ -26,6 +26,7 @@ from m365watch.model import Window
 from m365watch.records.headers import headers_of
 from m365watch.testing.batches import make_batch, make_part
 from rules import TENANT, load_good, rule_text
+from test_joined_correlations import joint
 
 START = datetime(2026, 9, 1, 9, tzinfo=UTC)
 SIGNS = 5
@@ -137,6 +138,65 @@ def test_what_rolls_on_for_weeks_is_an_alert_a_month(tmp_path: Path, days: int, 
     assert News.WITHDRAWN not in {one.what for one in told}
     assert len(shrunk) == alerts - 1
     assert len({one.alert.id for one in told}) <= 2 * alerts - 1
+
+
+def test_rises_on_one_day_after_the_other_stay_together(tmp_path: Path) -> None:
+    """Twelve days after it, what the first of them rose from is gone."""
+    gradient = {"gradient": {"period": "1d", "threshold": 2}}
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=gradient)
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(tmp_path, text).rules, state)
+    told = []
+    for day, count in enumerate([1, 0, 0, 3, 9, 27, *[1] * 18]):
+        at = START + timedelta(days=day)
+        record = {"CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+        batch = [json.dumps({"Id": f"r{day}-{one}", **record}).encode() for one in range(count)]
+        told += engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=day + 1, now=at)
+        told += engine.look(now=at + timedelta(hours=18))
+    [kept] = state.alerts.list()
+    state.close()
+
+    assert (kept.alert.count, kept.alert.formerly) == (3 + 9 + 27, ())
+    assert [one.what for one in told] == [News.NEW, News.UPDATED, News.UPDATED]
+
+
+def test_a_full_hour_is_told_of_as_long_as_its_alert_goes_on(tmp_path: Path) -> None:
+    """That there were more than are kept is true of the alert for as long as it is there."""
+    rolling = {"rolling": {"period": "1d", "back_period": "2d", "threshold": 4}}
+    text = rule_text({"s": {"Operation": "D"}, "condition": "s"}, m365watch=rolling)
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(tmp_path, text).rules, state)
+    for day in range(22):
+        at = START + timedelta(days=day)
+        record = {"CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+        batch = [json.dumps({"Id": f"r{day}-{one}", **record}).encode() for one in range(4 if day else 1_500)]
+        engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=day + 1, now=at)
+        engine.look(now=at + timedelta(hours=18))
+    [kept] = state.alerts.list()
+    state.close()
+
+    assert kept.alert.last_seen_at > START + timedelta(days=19)
+    assert any("more" in note for note in kept.alert.notes)
+
+
+def test_what_ended_when_alerts_are_let_go_of_is_not_told_anew(tmp_path: Path) -> None:
+    """A correlation of 30 days that holds for months is another alert each few of them."""
+    parts = rule_text({"s": {"Operation": "D"}, "condition": "s"}, name="one", m365watch={"quiet": "1h"})
+    many = joint("many", "event_count", ["one"], {"gte": 8}, timespan="30d")
+    state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
+    engine = Engine(load_good(tmp_path, parts, many).rules, state)
+    new = []
+    for day in range(265):
+        at = START + timedelta(days=day)
+        record = {"CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "Operation": "D", "UserId": "ann@x"}
+        batch = [json.dumps({"Id": f"r{day}", **record}).encode()]
+        told = engine.take([Portion(TENANT, at, batch, headers_of(batch))], number=day + 1, now=at)
+        told += engine.look(now=at + timedelta(hours=18))
+        new += [day for one in told if one.what is News.NEW and one.alert.title == "many"]
+    state.close()
+
+    assert len(new) > 1
+    assert min(after - before for before, after in pairwise(new)) > 90
 
 
 def over_days(

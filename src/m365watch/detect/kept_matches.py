@@ -262,10 +262,15 @@ class KeptMatches:
         gone = self._database.execute(
             "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?) AND at < ?"
             " AND NOT EXISTS (SELECT 1 FROM series JOIN alert USING (rule, tenant, grp)"
-            " WHERE series.id = match.series AND alert.first - ? <= match.at AND alert.last >= ?)",
+            " WHERE series.id = match.series AND alert.low - ? <= match.at AND alert.last >= ?)",
             (rule_id, before_ms, back_ms, before_ms),
         )
-        self._database.execute("DELETE FROM full WHERE rule = ? AND hour < ?", (rule_id, before_ms - HOUR_MS))
+        self._database.execute(
+            "DELETE FROM full WHERE rule = ? AND hour < ? AND NOT EXISTS (SELECT 1 FROM alert"
+            " WHERE (alert.rule, alert.tenant, alert.grp) = (full.rule, full.tenant, full.grp)"
+            " AND alert.low - ? <= full.hour AND alert.last >= ?)",
+            (rule_id, before_ms - HOUR_MS, back_ms + HOUR_MS, before_ms),
+        )
         return gone.rowcount
 
     def clean(self) -> None:
