@@ -71,7 +71,10 @@ QUERIES = {
 } | MADE
 NOT_THE_SAME = {"sign_ins SESSIONS": (1,)}
 """Columns for which any of several values will do."""
-VIEWS = ("range=30d", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000")
+VIEWS = (
+    *("range=30d", "range=24h&result=failed", "app=00000003-0000-0ff1-ce00-000000000000"),
+    "range=7d&operation=MailItemsAccessed",
+)
 
 
 IN_HALF = ("range=30d", "user")
@@ -342,6 +345,16 @@ def test_a_question_about_days_is_not_read_by_hours(
     }
     assert not files(week, activity.DAYS) & {"whole_activity", "part_activity"}
     assert files(week, activity.RECENT) == {"plain"}
+    of = week.narrowed("operation", ["FileAccessed"])
+    assert files(of, activity.TOTAL) == {"whole_hours", "part_hours"}
+    assert files(of, trails.VALUES["client_ip"]) == {"whole_operation_places", "part_address_hours"}
+    assert files(of, trails.VALUES["user_id"]) == {"whole_operation_persons", "part_activity"}
+    assert files(of, trails.VALUES["session"]) == {
+        "whole_operation_sessions",
+        "part_operation_session_hours",
+    }
+    of = week.narrowed("app", ["any"])
+    assert files(of, trails.VALUES["user_id"]) == {"whole_app_persons", "part_app_person_hours"}
 
 
 def test_a_day_of_which_much_is_wanted_is_read_whole(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from m365watch.values import dataclass
 Kept = TypeVar("Kept", "DayRollup", "WeekRollup")
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 14
+FORMAT = 15
 """Changes with the columns and what they are made of: rollups of another format do not count."""
 NOTE = "note.json"
 REST_S = 3_600
