@@ -7,8 +7,10 @@ running collector.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,18 @@ from typing import Any
 from m365watch.clock import Clock
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.detect.desk import opened
-from m365watch.detect.forgetting import FAR_MS, Naming, forget_named
+from m365watch.detect.forgetting import FAR_MS, Forgotten, Naming, find_named, forget_named
 from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
 from m365watch.detect.shelving import number_brought
 from m365watch.durable import put_file
 from m365watch.elsewhere import Elsewhere, count_waiting, search_elsewhere
-from m365watch.errors import LakeUnusable, LedgerUnusable, OutputUnusable, SettingsRefused
+from m365watch.errors import (
+    LakeUnusable,
+    LedgerUnusable,
+    OutputUnavailable,
+    OutputUnusable,
+    SettingsRefused,
+)
 from m365watch.inspection import acknowledged_in
 from m365watch.instants import ms_of
 from m365watch.lake.alerts import alerts_app_id
@@ -50,9 +58,10 @@ from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.notify.forgetting import forget_told
+from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.outputs.lake import app_id_of
+from m365watch.values import dataclass
 
 REPORTS_FOLDER = "erasures"
 """Below the lake: a report for each erasure."""
@@ -194,14 +203,34 @@ def asked_before(lake: LakeSettings) -> Asked | None:
     return None if note is None else note.opened.asked
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What there is to erase."""
+
+    lake: Found
+    detections: Forgotten
+    notifications: int
+    """Places of that file which name the person."""
+
+
 def look_for(
     settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
-) -> Found:
-    """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable."""
+) -> Looked:
+    """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable; OutputUnavailable."""
     with _named(lake):
         require_lake(lake.directory)
         require_batches(lake.directory, acknowledged_in(settings, lake.directory))
-        return Erasure(lake.directory, asked, clock=clock, progress=progress).look()
+        found = Erasure(lake.directory, asked, clock=clock, progress=progress).look()
+    naming = _naming(asked, Person(asked.names, anywhere=True))
+    path = settings.state_directory / DETECTIONS_FILE
+    try:
+        detections = find_named(path, naming)
+        path = settings.state_directory / NOTIFICATIONS_FILE
+        told = count_told(path, naming.names, low_ms=naming.low_ms, high_ms=naming.high_ms)
+    except sqlite3.Error as error:
+        what = f"it cannot be read, to say what of the person is in it: {error}"
+        raise OutputUnavailable(what, where=str(path)) from None
+    return Looked(found, detections, told)
 
 
 def erase(
@@ -229,11 +258,7 @@ def erase(
         # Only now: what has left the queue meanwhile is in the lake.
         erasure.look_again(erased)
         report = erasure_report(erased, asked, elsewhere, lake=lake, waiting=waiting)
-        report["detections_erased"] = {
-            "alerts": forgotten.alerts,
-            "matches": forgotten.matches,
-            "reasons": forgotten.reasons,
-        }
+        report["detections_erased"] = asdict(forgotten)
         report["notifications_erased"] = told
         path = _write_report(directory / REPORTS_FOLDER, report, started_at=erased.started_at)
         erasure.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ from keeping_lake import (
 from lake_place import records_of
 from m365watch.cli.failures import exit_code_of
 from m365watch.cli.program import app
-from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable, SettingsRefused
+from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
+from m365watch.detect.state import DetectionState
+from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable, OutputUnavailable, SettingsRefused
 from m365watch.lake.erasing_note import Asked, open_note
 from m365watch.lake.files import WAIT_FOR_LAKE_S, hold_lake
 from m365watch.lake.writer import AuditWriter
@@ -180,6 +184,36 @@ def test_a_person_is_erased_and_what_may_be_elsewhere_is_told(place: Path) -> No
     assert [path.suffix for path in (place / "lake" / "erased").glob("*-*")] == [".marks"]
     assert kept.stat().st_mode & 0o077 == 0
     assert call(place, "check").exit_code == 0
+
+
+def test_what_names_the_person_beside_the_lake_is_told_before_and_after(place: Path) -> None:
+    """In the file of detections; the dry run said that there is nothing."""
+    path = place / "state" / DETECTIONS_FILE
+    DetectionState(path).close()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO link VALUES ('an alert', 'rule', ?, ?, 5)", (TENANT, ANNA))
+
+    asked = ("erase", "--user", ANNA)
+    told = document(call(place, *asked, "--dry-run", "--json"))
+    page, done = call(place, *asked, "--dry-run"), call(place, *asked, "--yes")
+    left = document(call(place, *asked, "--dry-run", "--json"))
+
+    assert (told["detections"], left["detections"]["matches"]) == (
+        {"alerts": 0, "matches": 1, "reasons": 0},
+        0,
+    )
+    assert "0 alerts and 1 match to erase from the detections" in page.stdout
+    assert "0 alerts and 1 match erased from the detections" in done.stdout
+
+
+def test_detections_that_cannot_be_read_are_named_before_anything_is_erased(place: Path) -> None:
+    """In one line."""
+    (place / "state" / DETECTIONS_FILE).write_bytes(b"no database at all, and long enough to be none")
+
+    result = call(place, "erase", "--user", ANNA, "--dry-run")
+
+    assert isinstance(result.exception, OutputUnavailable)
+    assert DETECTIONS_FILE in str(result.exception.where)
 
 
 def test_what_still_waits_for_the_lake_is_left_to_erase(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,8 +20,8 @@ from m365watch.clock import Clock
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
+    from m365watch.keeping import Looked
     from m365watch.lake.checking import Checked
-    from m365watch.lake.erasure import Found
     from m365watch.lake.merging import Compacted
     from m365watch.lake.retention import Retained
     from m365watch.lake.vacuuming import Vacuumed
@@ -211,25 +212,47 @@ def checked_document(found: Checked) -> str:
     )
 
 
-def found_page(found: Found) -> RenderableType:
+def found_page(found: Looked) -> RenderableType:
     """What there is to erase."""
-    if not found.total:
-        return Text(f"no record in {count(found.files_read, 'file')} is the person's")
-    line = f"{count(found.total, 'record')} in {found.files:,} of {count(found.files_read, 'file')}"
-    return Group(records_table(found.records), Text(line))
+    beside = _beside(asdict(found.detections), found.notifications, verb="to erase")
+    lake = found.lake
+    if not lake.total:
+        return Group(Text(f"no record in {count(lake.files_read, 'file')} is the person's"), *beside)
+    line = f"{count(lake.total, 'record')} in {lake.files:,} of {count(lake.files_read, 'file')}"
+    return Group(records_table(lake.records), Text(line), *beside)
 
 
-def found_document(found: Found) -> str:
+def _beside(detections: Mapping[str, int], notifications: int, *, verb: str) -> list[RenderableType]:
+    """What of the person is not in the lake."""
+    lines: list[RenderableType] = []
+    if detections["alerts"] or detections["matches"]:
+        matches = count(detections["matches"], "match", "matches")
+        lines.append(
+            whole_line(f"{count(detections['alerts'], 'alert')} and {matches} {verb} from the detections")
+        )
+    if detections["reasons"]:
+        whose = count(detections["reasons"], "other alert")
+        lines.append(whole_line(f"the reason given for {whose} {verb} with them"))
+    if notifications:
+        places = count(notifications, "place")
+        lines.append(whole_line(f"{places} {verb} from what is to be told, or was, of alerts"))
+    return lines
+
+
+def found_document(found: Looked) -> str:
     """The same as JSON."""
+    lake = found.lake
     return as_json(
         {
             "schema": SCHEMA,
             "dry_run": True,
-            "records": found.total,
-            "files": found.files,
-            "files_read": found.files_read,
-            "records_read": found.rows_read,
-            "found": _by_table_and_day(found.records),
+            "records": lake.total,
+            "files": lake.files,
+            "files_read": lake.files_read,
+            "records_read": lake.rows_read,
+            "found": _by_table_and_day(lake.records),
+            "detections": asdict(found.detections),
+            "notifications": found.notifications,
         }
     )
 
@@ -246,13 +269,7 @@ def erased_page(report: Mapping[str, Any], path: Path) -> RenderableType:
             f" {clean} in {count(verified['records_read'], 'record')} read again"
         )
     ]
-    told = report["detections_erased"]
-    if told["alerts"] or told["matches"]:
-        matches = count(told["matches"], "match", "matches")
-        lines.append(whole_line(f"{count(told['alerts'], 'alert')} and {matches} erased from the detections"))
-    if told["reasons"]:
-        whose = count(told["reasons"], "other alert")
-        lines.append(whole_line(f"the reason given for {whose} erased with them"))
+    lines += _beside(report["detections_erased"], report["notifications_erased"], verb="erased")
     if verified["records_remaining"] or verified["older_files_remaining"]:
         lines.append(whole_line("records remain: repeat the command"))
     if waiting := verified["records_waiting_for_the_lake"]:
