@@ -47,7 +47,8 @@ class Step:
         contender = self.row.name
         most = PEAKS_MB[contender]
         found = [Judgement("peak MB", f"at most {most}", peak_mb(self.row), peak_mb(self.row) <= most)]
-        if self.before is not None and self.before.records < self.row.records:
+        if self.before is not None and self.before.records < self.row.records >= FULL_RECORDS:
+            # With fewer the start weighs too much.
             most = CPU_US[contender]
             found += [
                 Judgement("CPU, µs a record", f"at most {most}", cpu_us(self.row), cpu_us(self.row) <= most)
