@@ -218,7 +218,7 @@ ACTIVITY = Rollup(
         Slice("operation_session_hours", _OF_SESSIONS, HOUR_S, True, ROWS_SORTED),
         Slice("app_session_hours", ("app_id", "tenant_id", "session"), HOUR_S),
         Slice("app_person_hours", ("app_id", "tenant_id", "user_id"), HOUR_S, True, ROWS_SORTED),
-        Slice("addresses", ("client_ip", *_KIND)),
+        Slice("addresses", ("client_ip", *_KIND), rows_per_group=2 * ROWS_PER_GROUP),
         Slice("actors", ("user_id", *_KIND)),
         Slice("address_hours", ("client_ip", *_KIND, "app_id"), HOUR_S, True, ROWS_PER_GROUP),
         Slice(
