@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 
@@ -15,12 +17,12 @@ from asking import ask, view_of
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.marks import alerts_by_record, list_changes
 from m365watch.board.name_memory import NameMemory
-from m365watch.board.pages.sharepoint import figures, shared_by, sharing, sites
+from m365watch.board.pages.sharepoint import activity, figures, shared_by, sharing, sites
 from m365watch.board.planning import Query
 from m365watch.board.queries import sharepoint
 from m365watch.board.queries.counting import COUNT, added
 from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid, Several, Tiles
+from m365watch.board.shapes import Chart, Grid, Several, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.spelling import spell_sites
 from m365watch.board.words import short
@@ -80,6 +82,31 @@ def test_a_link_is_counted_once_and_no_name_of_a_file_is_one(
     there.facts.close()
 
     assert (guests, links, is_open, shared) == (0, 2, 4, 5)
+
+
+def test_a_chart_counts_all_however_many_operations_there_are(sources: Sources, tmp_path: Path) -> None:
+    """A hundred at each of a hundred hours are as many rows as were read of any query."""
+    begin = datetime(2026, 11, 10, tzinfo=UTC)
+    told = {"RecordType": 6, "Workload": "SharePoint", "UserId": "ann@x"}
+    records = [
+        json.dumps(
+            {"Id": str(UUID(int=hour * 1_000 + one)), "Operation": f"Op{one}", **told}
+            | {"CreationTime": f"{begin + timedelta(hours=hour):%Y-%m-%dT%H:%M:%S}"}
+        ).encode()
+        for hour in range(108)
+        for one in range(100)
+    ]
+    lake = tmp_path / "lake"
+    AuditWriter(lake, app_id="x").append(make_batch(1, [make_part(records, outputs=["lake"])]))
+    there = replace(sources, facts=FactsReader(lake))
+    view = view_of("from=2026-11-10T00:00&to=2026-11-14T12:00")
+
+    shape = asyncio.run(activity(view, there))
+    assert there.facts is not None
+    there.facts.close()
+
+    assert isinstance(shape, Chart)
+    assert sum(sum(line.values) for line in shape.lines) == len(records)
 
 
 BY_WORKLOAD = f"SELECT workload, {COUNT} FROM facts WHERE {sharepoint.IN_SITES} GROUP BY ALL"

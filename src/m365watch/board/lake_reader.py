@@ -58,7 +58,6 @@ AT_ONCE_MAX = 4
 """Queries that run at the same time, one less of the same asker; one more is for whoever has none."""
 STOP_AGAIN_S = 0.05
 KEPT_ANSWERS_MAX = 512
-ROWS_MAX = 10_000
 READ_AT_ONCE_HOURS = 2
 """Of so few hours the records themselves are read in less time than it takes to ask what was counted."""
 _TRIES_MAX = 3
@@ -128,7 +127,7 @@ class FactsReader:
         self.sql = SqlReader(lake, turn=turn, queries=self.queries)
 
     async def ask(self, view: View, query: Query, **given: object) -> list[Row]:
-        """The rows of `query` over what `view` may and wants to count; at most `ROWS_MAX`.
+        """The rows of `query` over what `view` may and wants to count; at most its `rows_max`.
 
         Whoever stops waiting stops the query.
 
@@ -399,7 +398,7 @@ class FactsReader:
         further = asked.removeprefix("WITH ")
         sql = f"WITH facts AS NOT MATERIALIZED ({facts}){' ' if further == asked else ', '}{further}"
         connection.execute(sql, {name: values[name] for name in set(_NAMED.findall(sql))})
-        return connection.fetchmany(ROWS_MAX)
+        return connection.fetchmany(query.rows_max)
 
 
 def _heeded(working: Future[list[Row]]) -> asyncio.Future[list[Row]]:

@@ -65,6 +65,8 @@ class Query:
     """Whether a page would wait for it alone: over rollups it has as many threads as over records."""
     is_rough: bool = False
     """Whether any instant of a week will do for another one."""
+    rows_max: int = 10_000
+    """Rows that are read; what is beyond is missing without a word."""
 
     @property
     def rollup(self) -> Rollup:

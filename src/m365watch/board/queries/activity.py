@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.board.planning import Query
-from m365watch.board.queries.counting import COUNT, STEP
+from m365watch.board.queries.counting import COUNT, STEP, STEPS_ROWS_MAX
 from m365watch.lake.rollups.facts import DAY_S, IS_ADMINISTRATION
 
 PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
@@ -26,6 +26,7 @@ def over_time(column: str) -> Query:
     return Query(
         f"SELECT {STEP} AS t, CAST({column} AS VARCHAR), {COUNT} FROM facts GROUP BY ALL",
         frozenset({column}),
+        rows_max=STEPS_ROWS_MAX,
     )
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from m365watch.board.planning import Query, Sieve
+from m365watch.board.time_range import POINTS_MAX
 from m365watch.lake.rollups.facts import IS_MARKED
 from m365watch.values import dataclass
 
 COUNT = "CAST(sum(n) AS BIGINT)"
 STEP = "at_s // $step_s * $step_s"
 """The step of the chart that a fact belongs to."""
+STEPS_ROWS_MAX = POINTS_MAX * 2_000
+"""Rows of steps and operations: Microsoft has some 1,500 of these."""
 
 
 def count_if(condition: str) -> str:

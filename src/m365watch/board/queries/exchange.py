@@ -6,6 +6,7 @@ from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import (
     COUNT,
     STEP,
+    STEPS_ROWS_MAX,
     changes_of,
     count_if,
     has_word,
@@ -47,6 +48,7 @@ MAILBOX_FIGURES = mailboxes(
 ACTIVITY = Query(
     f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {BY_PEOPLE} GROUP BY ALL",
     frozenset({"operation", "workload", "user_type"}),
+    rows_max=STEPS_ROWS_MAX,
 )
 ACTIVITY_BY_USER_TYPE = Query(
     f"SELECT {STEP} AS t, CAST(coalesce(user_type, -1) AS VARCHAR), {COUNT} FROM facts"

@@ -8,6 +8,7 @@ from m365watch.board.planning import Query, Sieve
 from m365watch.board.queries.counting import (
     COUNT,
     STEP,
+    STEPS_ROWS_MAX,
     begins,
     changes_of,
     count_if,
@@ -58,6 +59,7 @@ SPARKS = Query(
 ACTIVITY = Query(
     f"SELECT {STEP} AS t, operation, {COUNT} FROM facts WHERE {IN_SITES} GROUP BY ALL",
     frozenset({"operation", "workload"}),
+    rows_max=STEPS_ROWS_MAX,
 )
 _DEEDS = " UNION ALL ".join(
     f"SELECT '{part}' AS part, {name} AS name, {COUNT} AS number, count(*) AS others FROM deeds"
