@@ -16,6 +16,7 @@ from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Forgotten, Naming, find_named, forget_named
 from m365watch.detect.kept import AlertState
 from m365watch.detect.portions import Portion
+from m365watch.detect.risk import make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
@@ -163,6 +164,21 @@ def test_what_is_kept_of_a_group_that_is_the_person_goes(
     left = b"".join(one.read_bytes() for one in tmp_path.glob("detections.sqlite*"))
     assert b"anna@contoso" not in left.lower()
     assert find_named(path, HERS) == Forgotten(0, 0)
+
+
+def test_as_much_is_said_to_go_before_as_after(tmp_path: Path) -> None:
+    """What goes with its alert among it: that the alert is a sign of risk."""
+    path = tmp_path / "detections.sqlite"
+    text = rule_text({"s": {"Operation": "A"}, "condition": "s"}, level="medium")
+    state = DetectionState(path, survives_power_cuts=False)
+    engine = Engine((*load_good(tmp_path, text).rules, make_risk_rule()), state)
+    engine.take([portion_of(*USERS)], number=1, now=NOW)
+    state.close()
+
+    before = find_named(path, HERS)
+
+    assert before.matches > 1
+    assert forget_named(path, HERS) == before
 
 
 def test_what_is_left_of_a_group_that_is_the_person_is_found(path: Path) -> None:

@@ -79,6 +79,8 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
         migrate(database)
         database.execute("PRAGMA secure_delete = ON")
         alerts = [row[0] for row in _alerts(database, naming)]
+        # Counted before: some go with their alert.
+        kept = sum(1 for _ in _matches(database, naming)) + len(_groups(database, naming))
         for alert_id in alerts:
             _drop_alert(database, alert_id)
         reasons = _blank_reasons(database, naming)
@@ -103,7 +105,7 @@ def _forget(path: Path, naming: Naming) -> Forgotten:
             database.execute(f"DELETE FROM {table} WHERE alert NOT IN (SELECT id FROM alert)")  # noqa: S608
         database.execute("COMMIT")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return Forgotten(len(alerts), len(matches) + len(groups), reasons)
+        return Forgotten(len(alerts), kept, reasons)
 
 
 def _alerts(database: sqlite3.Connection, naming: Naming) -> Iterator[tuple[Any, ...]]:
