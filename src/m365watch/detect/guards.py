@@ -198,7 +198,8 @@ class Probe:
             return list(map(self._answers.__getitem__, values))
         except TypeError:
             # A list, an object or a JSON text is not known by what it is.
-            return list(map(self._ask_one, values))
+            known = self._answers
+            return [known[one] if type(one) is str else self._ask_one(one) for one in values]
 
     def _ask_one(self, value: object) -> tuple[int, ...]:
         if value is None:

@@ -91,12 +91,11 @@ class Matcher:
         return self._plans[kind]
 
     def _learn_plan(self, kind: Kind) -> Plan | None:
-        plan = self._make_plan(kind)
         if len(self._plans) >= PLANS_MAX:
             self._plans.clear()
             self._shared.clear()
             self._memory.drop()
-        self._plans[kind] = plan
+        plan = self._plans[kind] = self._make_plan(kind)
         return plan
 
     def may_match(self, kind: Kind) -> bool:
