@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,58 @@ def test_a_batch_that_has_got_in_meanwhile_is_not_committed_twice(tmp_path: Path
 
     assert (table_of(tmp_path).version(), writer.last_batch) == (2, 2)
     assert sorted(records_of(tmp_path)) == records_until(1)
+
+
+def test_a_writer_that_was_held_before_its_link_gives_no_number_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For hours, in which another committed, made a checkpoint and cleared the log: that number was taken."""
+    lake = tmp_path / "lake"
+    writer = AuditWriter(lake, app_id=APP_ID)
+    append(writer, 1, 5)
+
+    def of_another() -> None:
+        other = AuditWriter(lake, app_id="another")
+        for number in range(101, 104):
+            other.append(batch_of(number))
+        make_checkpoint(table_of(lake), lake / AUDIT_TABLE.name)
+        for path in commits_of(lake / AUDIT_TABLE.name).glob("0*.json"):
+            if int(path.stem) < table_of(lake).version():
+                path.unlink()
+
+    before_first_link(monkeypatch, of_another)
+    append(writer, 6, 7)
+
+    others = [one for number in (101, 102, 103) for one in make_records(3, start=number * 1000)]
+    assert sorted(records_of(lake)) == sorted([*records_until(7), *others])
+    assert list(list_lost_batches(lake / AUDIT_TABLE.name, table_of(lake).version())) == []
+
+
+def test_a_copy_that_another_has_swept_up_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint takes what lies in the log under no commit's name for a leftover."""
+    lake = tmp_path / "lake"
+    writer = AuditWriter(lake, app_id=APP_ID)
+    append(writer, 1, 2)
+
+    def sweep() -> None:
+        for path in commits_of(lake / AUDIT_TABLE.name).glob(".*.tmp"):
+            path.unlink()
+
+    before_first_link(monkeypatch, sweep)
+    append(writer, 3, 3)
+
+    assert sorted(records_of(lake)) == records_until(3)
+
+
+def before_first_link(monkeypatch: pytest.MonkeyPatch, done: Callable[[], None]) -> None:
+    """Have something done just before the next commit gets its name."""
+    link = os.link
+
+    def later(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(os, "link", link)
+        done()
+        link(*args, **kwargs)
+
+    monkeypatch.setattr(os, "link", later)

@@ -111,6 +111,8 @@ class LastCommit:
     def put(self, parts: Sequence[Part], numbers: Mapping[str, int], *, synced_version: int) -> bool:
         """Make an append the next commit, not yet durable; False where another process was first.
 
+        False too where that cannot be ruled out: `number_of` tells whether it got in all the same.
+
         Raises: OSError.
         """
         commit = commit_path(self._directory, self.version + 1)
@@ -122,12 +124,17 @@ class LastCommit:
                 file.write(b"\n".join(lines))
             try:
                 os.link(fresh, commit)
-            except FileExistsError:
+            except (FileExistsError, FileNotFoundError):
+                # The other's commit stands there, or its checkpoint has swept up what it took for a leftover.
                 return False
         finally:
             fresh.unlink(missing_ok=True)
         self.version += 1
         self._numbers |= numbers
+        if (last_checkpoint(self._directory) or 0) > self.version:
+            # Where this process was held for hours, the number may be that of a commit which is cleared away.
+            self._open_anew()
+            return False
         return True
 
     def forget_table(self) -> None:
