@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -19,7 +20,15 @@ from patience import PATIENCE_S
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.alone import Piece, Take, Told, write_frame
-from m365watch.detect.aside import QUIET_LOOKS, AsideEngine, Child, ChildLost, KindNumbers, part_of
+from m365watch.detect.aside import (
+    PIECE_RECORDS,
+    QUIET_LOOKS,
+    AsideEngine,
+    Child,
+    ChildLost,
+    KindNumbers,
+    part_of,
+)
 from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
@@ -36,7 +45,7 @@ from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
 from m365watch.records.headers import headers_of
 from m365watch.simulator.organisation import Organisation
-from rules import TENANT
+from rules import TENANT, load_good, rule_text
 
 START = datetime(2024, 3, 5, 8, tzinfo=UTC)
 HOURS = 6
@@ -135,6 +144,36 @@ def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Ale
     )
     assert pids[0] == pids[1] != os.getpid()
     assert not is_running(pids[0])
+
+
+def test_a_batch_of_many_pieces_is_looked_at_whole(tmp_path: Path) -> None:
+    """What was read of the first ones is gone when the last ones are there."""
+    rules = load_good(tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
+    at = END - timedelta(hours=1)
+    fields = {"CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "Operation": "A", "Text": "x" * 500}
+    portions = []
+    for first in range(0, 6 * PIECE_RECORDS, 100):
+        records = [
+            json.dumps(
+                {"Id": f"r{number}", **fields, "UserId": f"{number % 60}@x", "Text": "x" * 500}
+            ).encode()
+            for number in range(first, first + 100)
+        ]
+        portions.append(Portion(TENANT, END, records, headers_of(records)))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "child").mkdir()
+    engines: list[Detects] = [
+        Engine(rules, open_state(tmp_path / "own")),
+        AsideEngine(rules, open_state(tmp_path / "child"), busy_records=1),
+    ]
+    counts = []
+    for engine in engines:
+        engine.take(portions, number=1, now=END)
+        counts.append([kept.alert.count for kept in engine.state.alerts.list()])
+        engine.close()
+        engine.state.close()
+
+    assert counts == [[PIECE_RECORDS // 10] * 60] * 2
 
 
 def test_a_child_that_is_killed_is_done_without(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -400,7 +400,7 @@ class FailingEngine(Engine):
 
     has_failed = False
 
-    def take(self, portions: Iterable[Together], *, number: int, now: datetime) -> list[Change]:
+    def take(self, portions: Sequence[Together], *, number: int, now: datetime) -> list[Change]:
         if not self.has_failed:
             self.has_failed = True
             raise OutputUnavailable("the disk is full", where="d")

@@ -13,7 +13,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -166,10 +166,10 @@ class _Frames:
             raise _Ended
         return self._decoder.decode(self._last)
 
-    def parts(self) -> Iterator[Part]:
-        """The parts of the batch that follows. Raises: _Ended: it breaks off, and does not count."""
+    def pieces(self) -> Iterator[Sequence[Part]]:
+        """The pieces of the batch that follows. Raises: _Ended: it breaks off, and does not count."""
         while isinstance(piece := self.next(), Piece) and piece.parts:
-            yield from piece.parts
+            yield piece.parts
 
 
 def serve(inlet: int, outlet: int) -> None:
@@ -204,11 +204,11 @@ def _answer(engine: Engine, frames: _Frames) -> Answer:
 def _do(engine: Engine, asked: Take | Piece | Look | CatchUp, frames: _Frames) -> list[Change]:
     match asked:
         case Take(number, now):
-            parts = frames.parts()
+            pieces = frames.pieces()
             try:
-                return engine.take(parts, number=number, now=now)
+                return engine.take_pieces(pieces, number=number, now=now)
             finally:
-                for _ in parts:
+                for _ in pieces:
                     pass  # of a batch that has counted already, or does not now
         case Look(now):
             return engine.look(now=now)

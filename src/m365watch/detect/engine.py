@@ -127,10 +127,19 @@ class Engine:
     def expect(self, records: int, *, now: datetime) -> None:
         """Nothing to get ready, however many records come."""
 
-    def take(self, portions: Iterable[Together], *, number: int, now: datetime) -> list[Change]:
+    def take(self, portions: Sequence[Together], *, number: int, now: datetime) -> list[Change]:
         """Let a batch count, once and for all; what it has changed.
 
         A batch whose number is not beyond the last one has counted already, and changes nothing.
+
+        Raises: OutputUnavailable: nothing of it counts.
+        """
+        return self.take_pieces([portions], number=number, now=now)
+
+    def take_pieces(
+        self, pieces: Iterable[Sequence[Together]], *, number: int, now: datetime
+    ) -> list[Change]:
+        """The same of a batch that comes in pieces: no record of one is looked at once the next is there.
 
         Raises: OutputUnavailable: nothing of it counts.
         """
@@ -139,7 +148,7 @@ class Engine:
         try:
             with self.state.transaction():
                 work = Work(ms_of(now), self._rank)
-                records = self._find(portions, work)
+                records = self._find(pieces, work)
                 self._judge(work)
                 self._pending.keep(self.state)
                 self.state.write("batch", str(number))
@@ -152,16 +161,19 @@ class Engine:
         self.figures.records += records
         return self._count(work)
 
-    def _find(self, portions: Iterable[Together], work: Work) -> int:
+    def _find(self, pieces: Iterable[Sequence[Together]], work: Work) -> int:
         """Keep the matches of all records; how many came."""
-        came = list(portions)
-        for portion in came:
-            self._watch(portion, work)
-        matches, looked_at = self.matcher.match_all(
-            (one.records, one.kinds, Told(one.tenant, one.received_at)) for one in came
-        )
-        records = sum(one.count for one in came)
-        self.figures.decoded += looked_at
+        matches: list[Match] = []
+        records = 0
+        for portions in pieces:
+            for portion in portions:
+                self._watch(portion, work)
+            found, looked_at = self.matcher.match_all(
+                (one.records, one.kinds, Told(one.tenant, one.received_at)) for one in portions
+            )
+            matches += found
+            records += sum(one.count for one in portions)
+            self.figures.decoded += looked_at
         self.matcher.trim()
         self.figures.matches += len(matches)
         self._keep(matches, work)
