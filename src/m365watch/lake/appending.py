@@ -113,7 +113,7 @@ class LastCommit:
 
         False too where that cannot be ruled out: `number_of` tells whether it got in all the same.
 
-        Raises: OSError.
+        Raises: any of WRITE_FAILURES.
         """
         commit = commit_path(self._directory, self.version + 1)
         fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
