@@ -76,8 +76,8 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
         evidence=_evidence_of(matches),
         explanation=fill_placeholders(extension.explanation, values) or _plain_words(rule, episode, values),
         detection=extension.detection,
-        techniques=rule.techniques or _gathered(episode, TECHNIQUES),
-        tactics=rule.tactics or _gathered(episode, TACTICS),
+        techniques=rule.techniques or _gathered(fields, TECHNIQUES),
+        tactics=rule.tactics or _gathered(fields, TACTICS),
         check=tuple(fill_placeholders(line, values) for line in extension.check),
         contain=extension.contain or _usual_steps(rule, episode),
         risk=rule.risk,
@@ -157,10 +157,9 @@ def _joined_values(episode: Episode, rules: Mapping[str, Rule]) -> dict[str, str
     return {"rules": some_of(named[:_SHOWN_RULES], len(named))}
 
 
-def _gathered(episode: Episode, name: str) -> tuple[str, ...]:
+def _gathered(fields: Fields, name: str) -> tuple[str, ...]:
     """What the alerts that are joined have said, each once."""
-    found = dict.fromkeys(one for match in episode.matches for one in match.values.get(name, "").split())
-    return tuple(found)
+    return tuple(dict.fromkeys(one for line in fields.get(name, {}).values() for one in line.split()))
 
 
 def _usual_steps(rule: Rule, episode: Episode) -> tuple[str, ...]:

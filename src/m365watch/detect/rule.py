@@ -123,7 +123,7 @@ class Rule:
     @property
     def choices(self) -> tuple[str, ...]:
         """What its texts and entities have of the kind A|B."""
-        named = (one for text in self._texts for one in PLACEHOLDER.findall(text))
+        named = (one for text in self._texts if "|" in text for one in PLACEHOLDER.findall(text))
         return tuple(dict.fromkeys(one for one in (*self.extension.entity.values(), *named) if "|" in one))
 
     @property
