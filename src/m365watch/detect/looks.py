@@ -7,11 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, TypedDict
 
 import msgspec
 from msgspec import Raw, defstruct
+from msgspec.structs import astuple
 
 from m365watch.detect.guards import Probe
 
@@ -169,9 +169,7 @@ def _make_look(
         rename=numbered,
         gc=False,
     )
-    # One name alone would give its value, and no tuple of it.
-    values = attrgetter(*numbered) if len(fields) > 1 else lambda found: (found.field_0,)
-    return msgspec.json.Decoder(look).decode, values
+    return msgspec.json.Decoder(look).decode, astuple
 
 
 def _make_look_of_escaped(
