@@ -29,12 +29,13 @@ from m365watch.detect.aside import (
     KindNumbers,
     part_of,
 )
+from m365watch.detect.candidates import Kind
 from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
 from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import load_packs
-from m365watch.detect.matching import Kind, kinds_of
+from m365watch.detect.matching import kinds_of
 from m365watch.detect.port import Detects
 from m365watch.detect.portions import Portion
 from m365watch.detect.restarts import STEADY_S, WAITS_S, Restarts

@@ -33,12 +33,13 @@ from m365watch.detect.alone import (
     read_frame,
     write_frame,
 )
+from m365watch.detect.candidates import Kind
 from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.matching import PLANS_MAX, Kind
+from m365watch.detect.matching import PLANS_MAX
 from m365watch.detect.portions import Part, Portion
 from m365watch.detect.restarts import Restarts
 from m365watch.detect.rule import Rule

@@ -33,6 +33,8 @@ from m365watch.detect.remembering import Memory, Remembered
 
 Guard = tuple[Test, ...]
 """At least one of these tests passes where the rule is fulfilled."""
+_Rules = dict[str, tuple[str, ...]]
+"""Words in small letters, and the ids of the rules that look for each."""
 
 _SAFE = re.compile(r"[a-z0-9 _.@-]+")
 """Characters that JSON writes as they are, and none that it sets between values."""
@@ -164,84 +166,75 @@ class Probe:
         "_answers",
         "_contains",
         "_ends",
+        "_ends_any",
         "_equals",
         "_memory",
         "_others",
-        "_places",
+        "_rules",
         "_starts",
+        "_starts_any",
         "field",
+        "is_raw",
     )
 
-    def __init__(self, name: str, tests: Sequence[tuple[Test, int]], memory: Memory) -> None:
-        """Each test with the place of its rule."""
+    def __init__(self, name: str, tests: Sequence[tuple[Test, str]], memory: Memory) -> None:
+        """Each test with the id of its rule."""
         self.field = name
-        self._answers = Remembered[object, tuple[int, ...]](self._ask_one)
+        self.is_raw = name in RAW_FIELDS
+        """Whether it looks at the JSON text of the field, and not at its value."""
+        self._answers = Remembered[object, tuple[str, ...]](self._ask_raw if self.is_raw else self._ask_plain)
         memory.watch(self._answers)
         self._memory = memory
-        self._equals: dict[str, tuple[int, ...]] = {}
-        self._contains: list[tuple[str, int]] = []
-        self._starts: list[tuple[str, int]] = []
-        self._ends: list[tuple[str, int]] = []
-        self._others: list[tuple[Callable[[str], bool], int]] = []
-        self._places = tuple({place for _, place in tests})
-        for test, place in tests:
-            self._sort_in(test, place)
+        self._equals: _Rules = {}
+        self._contains: _Rules = {}
+        self._starts: _Rules = {}
+        self._ends: _Rules = {}
+        self._others: list[tuple[Callable[[str], bool], str]] = []
+        self._rules = tuple({rule_id for _, rule_id in tests})
+        for test, rule_id in tests:
+            self._sort_in(test, rule_id)
+        self._starts_any, self._ends_any = tuple(self._starts), tuple(self._ends)
 
-    @property
-    def is_raw(self) -> bool:
-        """Whether it looks at the JSON text of the field, and not at its value."""
-        return self.field in RAW_FIELDS
-
-    def ask(self, values: Sequence[object]) -> list[tuple[int, ...]]:
-        """For each value of the field, the places of the rules whose guard passes; None is in no record."""
+    def ask(self, values: Sequence[object]) -> list[tuple[str, ...]]:
+        """For each value of the field, the ids of the rules whose guard passes; None is in no record."""
         try:
             return list(map(self._answers.__getitem__, values))
         except TypeError:
             # A list, an object or a JSON text is not known by what it is.
-            known = self._answers
-            return [known[one] if type(one) is str else self._ask_one(one) for one in values]
+            known, ask = self._answers, self._answers.work_out
+            return [known[one] if type(one) is str else ask(one) for one in values]
 
-    def _ask_one(self, value: object) -> tuple[int, ...]:
+    def _ask_raw(self, value: object) -> tuple[str, ...]:
+        """The ids of the rules of whose words one stands in the field's JSON text."""
         if value is None:
             return self._answers.setdefault(None, ())
-        return self._ask_raw(value) if self.is_raw else self._ask_plain(value)
-
-    def _ask_raw(self, value: object) -> tuple[int, ...]:
-        """The places of the rules of whose words one stands in the field's JSON text."""
         text = bytes(value) if isinstance(value, Raw) else b""
         if _ESCAPED.search(text):
-            return self._places
+            return self._rules
         return self._passing(text.decode("utf-8", "replace"))
 
-    def _sort_in(self, test: Test, place: int) -> None:
+    def _sort_in(self, test: Test, rule_id: str) -> None:
         """Texts without wildcards inside, which is most, are looked for in the lower-case value at once."""
         match test.comparison:
             case OneOf(values):
-                self._equal(values, place)
+                _put(self._equals, values, rule_id)
             case ContainsOneOf(values, where):
-                self._list_of(where).extend((value.lower(), place) for value in values)
+                _put({"start": self._starts, "end": self._ends}.get(where, self._contains), values, rule_id)
             case Like((str() as word,), False) if not isinstance(word, Wildcard):
-                self._equal((word,), place)
+                _put(self._equals, (word,), rule_id)
             case Like((Wildcard.MANY, str() as word, Wildcard.MANY), False):
-                self._contains.append((word.lower(), place))
+                _put(self._contains, (word,), rule_id)
             case Like((str() as word, Wildcard.MANY), False) if not isinstance(word, Wildcard):
-                self._starts.append((word.lower(), place))
+                _put(self._starts, (word,), rule_id)
             case Like((Wildcard.MANY, str() as word), False) if not isinstance(word, Wildcard):
-                self._ends.append((word.lower(), place))
+                _put(self._ends, (word,), rule_id)
             case _:
-                self._others.append((compile_text_test(test), place))
+                self._others.append((compile_text_test(test), rule_id))
 
-    def _list_of(self, where: str) -> list[tuple[str, int]]:
-        return {"start": self._starts, "end": self._ends}.get(where, self._contains)
-
-    def _equal(self, values: Iterable[str], place: int) -> None:
-        for value in values:
-            self._equals[value.lower()] = (*self._equals.get(value.lower(), ()), place)
-
-    def _ask_plain(self, value: object) -> tuple[int, ...]:
-        """The places of the rules whose guard passes on what stands in the field; most values come again."""
+    def _ask_plain(self, value: object) -> tuple[str, ...]:
+        """The ids of the rules whose guard passes on what stands in the field; most values come again."""
         if type(value) is not str:
-            return self._ask_values(leaves_of(value))
+            return self._answers.setdefault(None, ()) if value is None else self._ask_values(leaves_of(value))
         # Most fields are plain texts; what may hold more than one value begins with a bracket or a quote.
         plain = value[:1] not in OPENING
         passing = self._passing(value) if plain else self._ask_values(leaves_of(value))
@@ -250,37 +243,64 @@ class Probe:
             self._memory.values += 1
         return passing
 
-    def _ask_values(self, values: tuple[Value, ...]) -> tuple[int, ...]:
-        found: tuple[int, ...] = ()
+    def _ask_values(self, values: tuple[Value, ...]) -> tuple[str, ...]:
+        found: tuple[str, ...] = ()
         for value in values:
             found += self._passing(value if type(value) is str else text_of(value))
         return found
 
-    def _passing(self, text: str) -> tuple[int, ...]:
+    def _passing(self, text: str) -> tuple[str, ...]:
         folded = text.lower()
         found = self._equals.get(folded, ())
-        for word, place in self._contains:
+        for word in self._contains:
             if word in folded:
-                found += (place,)
-        for word, place in self._starts:
-            if folded.startswith(word):
-                found += (place,)
-        for word, place in self._ends:
-            if folded.endswith(word):
-                found += (place,)
-        for test, place in self._others:
+                found += self._contains[word]
+        # Nearly no value begins or ends as one of many rules wants it, which one call tells of them all.
+        if folded.startswith(self._starts_any):
+            found += _rules_where(self._starts, folded.startswith)
+        if folded.endswith(self._ends_any):
+            found += _rules_where(self._ends, folded.endswith)
+        for test, rule_id in self._others:
             if test(text):
-                found += (place,)
+                found += (rule_id,)
         return found
 
 
-def make_probes(guards: Mapping[int, Guard], memory: Memory) -> tuple[Probe, ...]:
-    """A probe for each field that the guards ask, by the places of their rules."""
-    by_field: dict[str, list[tuple[Test, int]]] = {}
-    for place, guard in guards.items():
-        for test in guard:
-            by_field.setdefault(test.field or "", []).append((test, place))
-    return tuple(Probe(name, tests, memory) for name, tests in by_field.items())
+def _put(words: _Rules, values: Iterable[str], rule_id: str) -> None:
+    for value in values:
+        words[value.lower()] = (*words.get(value.lower(), ()), rule_id)
+
+
+def _rules_where(words: _Rules, holds: Callable[[str], bool]) -> tuple[str, ...]:
+    """The rules of all words of which it holds."""
+    return tuple([one for word, rules in words.items() if holds(word) for one in rules])
+
+
+class Probes:
+    """The probes for all kinds of records: where the same rules ask the same of a field, one is enough."""
+
+    def __init__(self, memory: Memory) -> None:
+        """`memory` is where they remember."""
+        self._memory = memory
+        self._made: dict[object, Probe] = {}
+
+    def of(self, guards: Mapping[str, Guard]) -> tuple[Probe, ...]:
+        """A probe for each field that the guards ask, by the ids of their rules."""
+        by_field: dict[str, list[tuple[Test, str]]] = {}
+        for rule_id, guard in guards.items():
+            for test in guard:
+                by_field.setdefault(test.field or "", []).append((test, rule_id))
+        return tuple([self._of_field(name, tests) for name, tests in by_field.items()])
+
+    def _of_field(self, name: str, tests: Sequence[tuple[Test, str]]) -> Probe:
+        asked = tuple(tests)
+        if asked not in self._made:
+            self._made[asked] = Probe(name, tests, self._memory)
+        return self._made[asked]
+
+    def drop(self) -> None:
+        """Nobody asks any more."""
+        self._made.clear()
 
 
 def specialise(condition: Condition, holds: Callable[[Test], bool | None]) -> Condition | bool:

@@ -50,11 +50,12 @@ class Odds:
 class Glance(Odds):
     """A look at the fields that guards ask, each by itself."""
 
-    __slots__ = ("_decode", "_probes", "_values")
+    __slots__ = ("_decode", "_places", "_probes", "_values")
 
-    def __init__(self, probes: Sequence[Probe]) -> None:
-        """One probe for each field."""
+    def __init__(self, probes: Sequence[Probe], rule_ids: Sequence[str]) -> None:
+        """One probe for each field; the ids of the rules, place by place."""
         super().__init__()
+        self._places = {rule_id: place for place, rule_id in enumerate(rule_ids)}
         self._decode, self._values = _look_of({one.field: Raw if one.is_raw else Any for one in probes})
         self._probes = tuple(probes)
 
@@ -63,7 +64,7 @@ class Glance(Odds):
 
         Raises: one of UNREADABLE.
         """
-        found: defaultdict[int, set[int]] = defaultdict(set)
+        found: defaultdict[int, set[str]] = defaultdict(set)
         for start in range(0, len(records), GLANCED_AT_ONCE):
             some = records[start : start + GLANCED_AT_ONCE]
             # Field by field over many records: the interpreter has a say only where a value is new.
@@ -71,12 +72,13 @@ class Glance(Odds):
             for probe, values in zip(self._probes, columns, strict=True):
                 answers = probe.ask(values)
                 if any(answers):
-                    for at, places in enumerate(answers, start):
-                        if places:
-                            found[at].update(places)
+                    for at, passing in enumerate(answers, start):
+                        if passing:
+                            found[at].update(passing)
         self.tries += len(records)
         self.spared += len(records) - len(found)
-        return [(at, sorted(places)) for at, places in sorted(found.items())]
+        place_of = self._places.__getitem__
+        return [(at, sorted(map(place_of, passing))) for at, passing in sorted(found.items())]
 
 
 TEXTS = frozenset(

@@ -8,22 +8,13 @@ from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 
 from m365watch.detect.alert import Match
-from m365watch.detect.compile import compile_condition
-from m365watch.detect.condition import (
-    Condition,
-    Every,
-    Like,
-    OneOf,
-    SameAs,
-    Some,
-    Test,
-    Wildcard,
-)
+from m365watch.detect.candidates import KIND, Candidate, Kind, Left, told_by
+from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
 from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.derived.operation import normalise_operation
-from m365watch.detect.drawing import Fulfilled, Told, draw_alone, fulfil
+from m365watch.detect.drawing import Told, draw_alone, fulfil
 from m365watch.detect.fields import View
-from m365watch.detect.guards import specialise
+from m365watch.detect.guards import Probes
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.looks import UNREADABLE, Written, decode_by
 from m365watch.detect.plans import Plan
@@ -34,23 +25,10 @@ from m365watch.model import Header
 
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""
-_KNOWN_FIELDS = {
-    "Operation": "Operation",
-    "m365.operation": "Operation",
-    "RecordType": "RecordType",
-    "Workload": "Workload",
-    "UserType": "UserType",
-    "m365.human": "UserType",
-}
-"""What is known of a record before it is decoded, and the field of its header that tells it."""
 
-
-Kind = tuple[str | None, int | str | None, str | None, int | str | None]
-"""What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
 Came = tuple[Sequence[Written], Iterable[Kind], Told]
 """Records, the kind of each, and what is known of all of them."""
-_KIND = ("Operation", "RecordType", "Workload", "UserType")
-_kind_of: Callable[[Header], Kind] = attrgetter(*_KIND)
+_kind_of: Callable[[Header], Kind] = attrgetter(*KIND)
 
 
 def kinds_of(headers: Iterable[Header]) -> Iterable[Kind]:
@@ -64,22 +42,22 @@ class Matcher:
     def __init__(self, sought: Iterable[Sought], *, knowledge: Knowledge = NOTHING_KNOWN) -> None:
         """What is sought with this knowledge, as `purposes` lists it."""
         self.knowledge = knowledge
-        self._by_operation: dict[str, list[Fulfilled]] = {}
-        self._residual: list[Fulfilled] = []
+        self._by_operation: dict[str, list[Candidate]] = {}
+        self._residual: list[Candidate] = []
         self._plans = Remembered[Kind, Plan | None](self._learn_plan)
         self._shared: dict[object, Plan] = {}
         self._memory = Memory()
+        self._probes = Probes(self._memory)
         self._version = knowledge.look()
         self.sightings = Sightings()
-        self._constant = constant_fields(knowledge)
+        constant = constant_fields(knowledge)
         for one in sought:
-            self._place(fulfil(one))
+            self._place(Candidate(fulfil(one), constant=constant), operations_of(one.condition))
 
-    def _place(self, one: Fulfilled) -> None:
-        names = operations_of(one.condition)
-        if names is None:
+    def _place(self, one: Candidate, operations: Iterable[str] | None) -> None:
+        if operations is None:
             self._residual.append(one)
-        for name in names or ():
+        for name in operations or ():
             self._by_operation.setdefault(name, []).append(one)
 
     def plan_for(self, header: Header) -> Plan | None:
@@ -95,6 +73,7 @@ class Matcher:
             self._plans.clear()
             self._shared.clear()
             self._memory.drop()
+            self._probes.drop()
         plan = self._plans[kind] = self._make_plan(kind)
         return plan
 
@@ -107,41 +86,24 @@ class Matcher:
         if not left:
             return None
         # Kinds of which the rules ask the same share what has been learned.
-        shared = (tuple(one.rule_id for one, _ in left), tuple(condition for _, condition in left))
+        shared = tuple(map(id, left))
         plan = self._shared.get(shared)
         if plan is None:
-            rules, conditions = zip(*left, strict=True)
-            plan = Plan(rules, conditions, knowledge=self.knowledge, memory=self._memory)
+            plan = Plan(left, knowledge=self.knowledge, memory=self._memory, probes=self._probes)
             self._shared[shared] = plan
         return plan
 
-    def _left_for(self, kind: Kind) -> list[tuple[Fulfilled, Condition | bool]]:
-        """The rules that records of the kind may fulfil, and what is left to be asked for each."""
-        told = {name: value for name, value in zip(_KIND, kind, strict=True) if value is not None}
-        if not isinstance(kind[-1], int):
-            told.pop("UserType", None)  # a user's type counts where it is plain
-        view = View(told, knowledge=self.knowledge)
-        found = [
-            (one, specialise(one.condition, lambda test: self._holds(test, view)))
-            for one in self._candidates(kind[0])
-        ]
-        return [(one, left) for one, left in found if left is not False]
+    def _left_for(self, kind: Kind) -> list[Left]:
+        """What is left to be asked of the rules that records of the kind may fulfil."""
+        view = View(told_by(kind), knowledge=self.knowledge)
+        found = [one.left_by(view) for one in self._candidates(kind[0])]
+        return [left for left in found if left.condition is not False]
 
-    def _holds(self, test: Test, view: View) -> bool | None:
-        """Whether a test holds on what is known beforehand; None where it is about something else."""
-        if test.field in self._constant:
-            return compile_condition(test)(View({}, knowledge=self.knowledge))
-        is_known = test.field is not None and _KNOWN_FIELDS.get(test.field) in view.record
-        if not is_known or isinstance(test.comparison, SameAs):
-            return None
-        return compile_condition(test)(view)
-
-    def _candidates(self, operation: str | None) -> Iterable[Fulfilled]:
+    def _candidates(self, operation: str | None) -> Iterable[Candidate]:
         if operation is not None:
             return (*self._by_operation.get(normalise_operation(operation), ()), *self._residual)
         # Fast decoders refuse some records; it stands in the record whether it could be read or not.
-        every = chain(*self._by_operation.values(), self._residual)
-        return {one.rule_id: one for one in every}.values()
+        return dict.fromkeys(chain(*self._by_operation.values(), self._residual))
 
     def match_all(self, came: Iterable[Came]) -> tuple[list[Match], int]:
         """The matches of many records, and how many of these some rule could have matched."""

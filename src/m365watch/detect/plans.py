@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
+from m365watch.detect.candidates import Left
 from m365watch.detect.compile import Predicate, compile_condition
 from m365watch.detect.condition import Condition, list_fields
 from m365watch.detect.derived.catalogue import needs_of
-from m365watch.detect.drawing import Drawing, Fulfilled, can_be_drawn
-from m365watch.detect.guards import Guard, find_guard, make_probes
+from m365watch.detect.drawing import Drawing, can_be_drawn
+from m365watch.detect.guards import Probes
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.looks import UNREADABLE, Glance, Written, decoder_of
 from m365watch.detect.questions import OWN, Questions, can_be_asked
@@ -27,27 +28,18 @@ _ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
 class Plan:
     """The rules that records of one kind may still fulfil; what few come to is made when it is needed."""
 
-    def __init__(
-        self,
-        rules: Sequence[Fulfilled],
-        conditions: Sequence[Condition | bool],
-        *,
-        knowledge: Knowledge,
-        memory: Memory,
-    ) -> None:
-        """`conditions` is what is left of each rule's; True where nothing is left to be asked."""
-        self.rules = tuple(rules)
-        self._conditions = tuple(conditions)
+    def __init__(self, left: Sequence[Left], *, knowledge: Knowledge, memory: Memory, probes: Probes) -> None:
+        """`left` is what each rule still asks."""
+        self.rules = tuple([one.rule for one in left])
+        self._conditions = tuple([one.condition for one in left])
         self._knowledge = knowledge
         self._memory = memory
-        guards: dict[int, Guard] = {}
-        for place, condition in enumerate(conditions):
-            guard = None if isinstance(condition, bool) else find_guard(condition)
-            if guard is not None:
-                guards[place] = guard
-        self._has_unguarded = len(guards) < len(rules)
+        guards = {one.rule.rule_id: one.guard for one in left if one.guard is not None}
+        self._has_unguarded = len(guards) < len(left)
         # With rules that have to be asked anyway, a first look would be one more.
-        self.glance = None if self._has_unguarded else Glance(make_probes(guards, memory))
+        self.glance = (
+            None if self._has_unguarded else Glance(probes.of(guards), [one.rule_id for one in self.rules])
+        )
         self._drawings: dict[tuple[int, ...], Drawing | None] = {}
 
     @cached_property

@@ -8,9 +8,10 @@ from typing import Protocol
 
 import msgspec
 
+from m365watch.detect.candidates import Kind
 from m365watch.detect.compile import read_ms
 from m365watch.detect.looks import Written
-from m365watch.detect.matching import Kind, kinds_of
+from m365watch.detect.matching import kinds_of
 from m365watch.instants import ms_of
 from m365watch.model import Header
 from m365watch.values import dataclass
