@@ -236,6 +236,35 @@ def test_a_rule_without_operations_is_left_out_by_what_the_header_says() -> None
         assert matcher.plan_for(its) is not None
 
 
+def test_kinds_of_records_share_what_their_rules_ask_and_no_more() -> None:
+    """A value that one kind has shown is known in the next, where its rule stands elsewhere."""
+    asks: dict[str, Condition] = {
+        "1": Every((Asked("Operation", Like(("a",))), Asked("UserId", Like(("ann",))))),
+        "2": Asked("ObjectId", Like((Wildcard.MANY, "payroll", Wildcard.MANY))),
+        "3": Every((Asked("Workload", Like(("Exchange",))), Asked("ObjectId", Like(("all invoices",))))),
+    }
+    matcher = make_matcher(
+        [Rule(name, name, Severity.LOW, "x.yml", condition=one) for name, one in asks.items()]
+    )
+    records = [
+        json.dumps({"Operation": operation, "UserId": "ann", "ObjectId": "all payroll"} | more).encode()
+        for operation, more in (
+            ("a", {}),
+            ("b", {}),
+            ("c", {}),
+            ("d", {"Workload": "Exchange", "ObjectId": "all invoices"}),
+        )
+    ]
+    headers = headers_of(records)
+    found, looked_at = matcher.match_all([(records, kinds_of(headers), TOLD)])
+
+    assert [one.rule_id for one in found] == ["1", "2", "2", "2", "3"]
+    assert looked_at == 4
+    plans = [matcher.plan_for(header) for header in headers]
+    assert plans[1] is plans[2]
+    assert len({id(one) for one in plans}) == 3
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """A million users do not make a million answers."""
     rule = Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("UserId", Like(("ann",))))
