@@ -157,7 +157,6 @@ class AsideEngine:
 
     def _engine_here(self) -> Engine:
         if self._is_behind:
-            self.state.doubt()
             self._own = Engine(
                 self.rules,
                 self.state,

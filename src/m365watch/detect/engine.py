@@ -95,6 +95,8 @@ class Engine:
         """
         self.rules = sources_first(rules)
         self.state = state
+        # Whoever used the file before may have been another process.
+        state.doubt()
         self.matcher = Matcher(list_sought(self.rules, knowledge), knowledge=knowledge)
         self.figures = figures or Figures()
         self._by_id: Mapping[str, Rule] = {rule.id: rule for rule in self.rules}
