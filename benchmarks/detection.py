@@ -381,6 +381,9 @@ def _sql(condition: Condition) -> str:
     raise ValueError(condition)
 
 
+_IN_LIKE = {Wildcard.MANY: "%", Wildcard.ONE: "_"}
+
+
 def _sql_test(field: str, comparison: object) -> str:
     match comparison:
         case OneOf(values):
@@ -390,7 +393,7 @@ def _sql_test(field: str, comparison: object) -> str:
         case Matches(pattern):
             return f"regexp_matches({field}, {_quoted(pattern)})"
         case Like(parts):
-            text = "".join("%" if part is Wildcard.MANY else part.lower() for part in parts)
+            text = "".join(part if isinstance(part, str) else _IN_LIKE[part] for part in parts)
             return f"{field} LIKE {_quoted(text)}" if "%" in text else f"{field} = {_quoted(text)}"
     raise ValueError(comparison)
 

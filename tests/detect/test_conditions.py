@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from rules import alerts_of, fires, load_good, load_text, record, rule_text
+from rules import RULE_ID, alerts_of, fires, load_good, load_text, record, rule_text
+
+STARRED = ["*", "?", "a*", "?a", "a"]
+OTHER_ID = RULE_ID[:-1] + "2"
 
 
 @pytest.mark.parametrize(
@@ -204,3 +207,45 @@ def test_a_list_that_is_not_there_is_told(tmp_path: Path) -> None:
 
     assert library.rules == ()
     assert "lists/words.txt" in library.mistakes[0].text
+
+
+@pytest.mark.parametrize(
+    ("wild", "found_wild", "written_out", "found_written_out"),
+    [
+        ({"ObjectId": "*"}, STARRED, {"ObjectId": r"\*"}, ["*"]),
+        ({"ObjectId": "?"}, ["*", "?", "a"], {"ObjectId": r"\?"}, ["?"]),
+        ({"ObjectId|contains": "?"}, STARRED, {"ObjectId|contains": r"\?"}, ["?", "?a"]),
+        ({"ObjectId|startswith": "?"}, STARRED, {"ObjectId|startswith": r"\?"}, ["?", "?a"]),
+        ({"ObjectId|endswith": "*"}, STARRED, {"ObjectId|endswith": r"\*"}, ["*", "a*"]),
+        ({"ObjectId|cased": "*"}, STARRED, {"ObjectId|cased": r"\*"}, ["*"]),
+        ({"ObjectId": ["*", "b"]}, STARRED, {"ObjectId": [r"\*", "b"]}, ["*"]),
+        ({"Operation": "*"}, STARRED, {"Operation": r"\*"}, ["*"]),
+        ({"Parameters.X|contains": "?"}, STARRED, {"Parameters.X|contains": r"\?"}, ["?", "?a"]),
+    ],
+)
+def test_a_star_that_is_written_out_is_no_wildcard(
+    tmp_path: Path,
+    wild: dict[str, Any],
+    found_wild: list[str],
+    written_out: dict[str, Any],
+    found_written_out: list[str],
+) -> None:
+    """Each of two rules finds what it finds without the other, whichever is read first."""
+    records = [
+        record(second, Operation=text, ObjectId=text, Parameters=[{"Name": "X", "Value": text}])
+        for second, text in enumerate(STARRED)
+    ]
+    texts = {
+        title: rule_text({"s": selection, "condition": "s"}, title=title, id=rule_id)
+        for title, selection, rule_id in (("wild", wild, RULE_ID), ("written out", written_out, OTHER_ID))
+    }
+
+    def found_by(*titles: str) -> dict[str, list[str]]:
+        alerts = alerts_of(load_good(tmp_path, *(texts[title] for title in titles)), records)
+        return {
+            one.title: [STARRED[int(name.removeprefix("record-"))] for name in one.evidence] for one in alerts
+        }
+
+    expected = {"wild": found_wild, "written out": found_written_out}
+    assert found_by("wild", "written out") == found_by("written out", "wild") == expected
+    assert found_by("wild") | found_by("written out") == expected

@@ -215,7 +215,7 @@ def _like(parts: tuple[str | Wildcard, ...], *, cased: bool, fold: Callable[[str
     return _matches(_pattern_of(parts, cased=cased, fold=fold), turn=turn)
 
 
-def _folded(part: str | Wildcard, fold: Callable[[str], str]) -> str:
+def _folded(part: str, fold: Callable[[str], str]) -> str:
     """A word beside a wildcard keeps its blanks at both ends, which the normal form of a whole name lacks."""
     if fold is normalise_operation:
         before = part[: len(part) - len(part.lstrip())]

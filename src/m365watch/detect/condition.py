@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from operator import eq, ge, gt, le, lt, ne
 
 from m365watch.values import dataclass
 
 
-class Wildcard(StrEnum):
-    """The two special characters of a Sigma text."""
+class Wildcard(Enum):
+    """The two special characters of a Sigma text; a text that is written like one equals neither."""
 
     MANY = "*"
     ONE = "?"
@@ -176,7 +176,7 @@ def with_unless(condition: Condition, unless: Mapping[str, tuple[str, ...]]) -> 
         case Test(str() as field, ContainsOneOf(values, place)) if field in unless:
             return Test(field, ContainsOneOf(values, place, unless[field]))
         case Test(str() as field, Like((Wildcard.MANY, str() as word, Wildcard.MANY), False)) if (
-            field in unless and not isinstance(word, Wildcard)
+            field in unless
         ):
             return Test(field, ContainsOneOf((word.lower(),), unless=unless[field]))
     return condition

@@ -151,7 +151,7 @@ def _test_cost(test: Test) -> float:
         case OneOf():
             return reading
         case Like(parts):
-            longest = max((len(part) for part in parts), default=0)
+            longest = max((len(part) for part in parts if isinstance(part, str)), default=0)
             return reading + (0.5 if longest >= 4 else 8.0)
         case ContainsOneOf(values):
             shortest = min((len(value) for value in values), default=0)
@@ -220,13 +220,13 @@ class Probe:
                 _put(self._equals, values, rule_id)
             case ContainsOneOf(values, where):
                 _put({"start": self._starts, "end": self._ends}.get(where, self._contains), values, rule_id)
-            case Like((str() as word,), False) if not isinstance(word, Wildcard):
+            case Like((str() as word,), False):
                 _put(self._equals, (word,), rule_id)
             case Like((Wildcard.MANY, str() as word, Wildcard.MANY), False):
                 _put(self._contains, (word,), rule_id)
-            case Like((str() as word, Wildcard.MANY), False) if not isinstance(word, Wildcard):
+            case Like((str() as word, Wildcard.MANY), False):
                 _put(self._starts, (word,), rule_id)
-            case Like((Wildcard.MANY, str() as word), False) if not isinstance(word, Wildcard):
+            case Like((Wildcard.MANY, str() as word), False):
                 _put(self._ends, (word,), rule_id)
             case _:
                 self._others.append((compile_text_test(test), rule_id))

@@ -9,7 +9,7 @@ from operator import attrgetter, itemgetter
 
 from m365watch.detect.alert import Match
 from m365watch.detect.candidates import KIND, Candidate, Kind, Left, told_by
-from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
+from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test
 from m365watch.detect.derived.catalogue import constant_fields
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.drawing import Told, draw_alone, fulfil
@@ -192,6 +192,6 @@ def _exact_names(comparison: object) -> frozenset[str] | None:
     match comparison:
         case OneOf(values):
             return frozenset(normalise_operation(value) for value in values)
-        case Like((str() as text,), False) if not isinstance(text, Wildcard):
+        case Like((str() as text,), False):
             return frozenset((normalise_operation(text),))
     return None

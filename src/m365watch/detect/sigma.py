@@ -371,7 +371,7 @@ def _patterns(field: str | None, value: SigmaRegularExpression, source: Source) 
     flags = "".join(sorted(named))
     prefix = f"(?{flags})" if flags else ""
     for way in _expanded(value.regexp, source):
-        yield prefix + "".join(str(part) if isinstance(part, Wildcard) else part for part in way)
+        yield prefix + "".join(part.value if isinstance(part, Wildcard) else part for part in way)
 
 
 def _flag(flag: SigmaRegularExpressionFlag) -> str:
@@ -406,7 +406,7 @@ def _plain_text(part: Condition) -> frozenset[str] | None:
     match part:
         case Test(_, OneOf(values)):
             return values
-        case Test(_, Like((str() as text,), False)) if not isinstance(text, Wildcard):
+        case Test(_, Like((str() as text,), False)):
             return frozenset((text.lower(),))
         case Test(_, Like((), False)):
             return frozenset(("",))

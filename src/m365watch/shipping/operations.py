@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test, Wildcard
+from m365watch.detect.condition import Condition, Every, Like, OneOf, Some, Test
 from m365watch.detect.derived.operation import normalise_operation
 
 SIGN_INS = frozenset(("userloggedin", "userloginfailed"))
@@ -16,9 +16,7 @@ def operations_of(condition: Condition) -> frozenset[str] | None:
     match condition:
         case Test("Operation" | "m365.operation", OneOf(values)):
             return values
-        case Test("Operation" | "m365.operation", Like((str() as word,), _)) if not isinstance(
-            word, Wildcard
-        ):
+        case Test("Operation" | "m365.operation", Like((str() as word,), _)):
             return frozenset((word,))
         case Every(parts):
             known = [found for part in parts if (found := operations_of(part)) is not None]

@@ -120,7 +120,7 @@ def _ask_operation(column: str, comparison: Comparison) -> str:
     match comparison:
         case OneOf(values):
             return linq.one_of(column, values)
-        case Like((str() as word,), _) if not isinstance(word, Wildcard):
+        case Like((str() as word,), _):
             return linq.one_of(column, (normalise_operation(word),))
     return _ask_text(column, comparison)
 
@@ -182,17 +182,15 @@ def _ask_like(column: str, parts: tuple[str | Wildcard, ...], *, cased: bool) ->
     if not parts:
         return f'(isnotnull({column}) and {text} = "")'
     match parts:
-        case (str() as word,) if not isinstance(word, Wildcard):
+        case (str() as word,):
             return f"{text} = {linq.quoted(word)}" if cased else f"eqic({text}, {linq.quoted(word)})"
         case (one,) if one is many:
             return f"isnotnull({column})"
-        case (first, str() as word, last) if (
-            first is many and last is many and not isinstance(word, Wildcard)
-        ):
+        case (first, str() as word, last) if first is many and last is many:
             return f"{'has' if cased else 'weakhas'}({text}, {linq.quoted(word)})"
-        case (str() as word, last) if last is many and not isinstance(word, Wildcard):
+        case (str() as word, last) if last is many:
             return _at_end("startswith", text, word, cased=cased)
-        case (first, str() as word) if first is many and not isinstance(word, Wildcard):
+        case (first, str() as word) if first is many:
             return _at_end("endswith", text, word, cased=cased)
     return linq.matches(text, f"(?{'' if cased else 'i'}s)^{linq.like_pattern(parts)}$")
 
@@ -316,7 +314,7 @@ def _ask_anywhere(comparison: Comparison, columns: Columns) -> str:
     match comparison:
         case OneOf(values):
             words = sorted(values)
-        case Like((str() as word,), _) if not isinstance(word, Wildcard):
+        case Like((str() as word,), _):
             words = [word]
         case _:
             raise Unsayable("a pattern is asked of the whole record")

@@ -145,7 +145,7 @@ def ask_derived(field: str, comparison: Comparison, columns: Columns, *, ask_tes
 def _flag(column: str, comparison: Comparison) -> str:
     """A field that is always true or false."""
     match comparison:
-        case Like((str() as word,), _) if not isinstance(word, Wildcard):
+        case Like((str() as word,), _):
             words = {word.lower()}
         case OneOf(values):
             words = set(values)
@@ -230,7 +230,7 @@ def _choice(words: Collection[str]) -> str:
 def _ask_consent_types(comparison: Comparison, columns: Columns) -> str:
     """Whether a kind of grant stands behind the arrow and not before it: a little less than the rule asks."""
     match comparison:
-        case Like((str() as word,), False) if not isinstance(word, Wildcard):
+        case Like((str() as word,), False):
             words: tuple[str, ...] = (word,)
         case OneOf(values):
             words = tuple(sorted(values))

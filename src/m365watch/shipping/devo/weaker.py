@@ -117,7 +117,7 @@ def _listing(text: str, pattern: str) -> str:
 
 def _words_of(comparison: Comparison) -> tuple[str, ...]:
     match comparison:
-        case Like((Wildcard.MANY, str() as word, Wildcard.MANY), _) if not isinstance(word, Wildcard):
+        case Like((Wildcard.MANY, str() as word, Wildcard.MANY), _):
             return (word.lower(),)
         case ContainsOneOf(values, "anywhere"):
             return tuple(sorted(values))
@@ -126,7 +126,7 @@ def _words_of(comparison: Comparison) -> tuple[str, ...]:
 
 def _starts_of(comparison: Comparison) -> str:
     match comparison:
-        case Like((str() as word, Wildcard.MANY), _) if not isinstance(word, Wildcard):
+        case Like((str() as word, Wildcard.MANY), _):
             return linq.escaped(word.lower())
         case ContainsOneOf(values, "start"):
             return "|".join(linq.escaped(one) for one in sorted(values))

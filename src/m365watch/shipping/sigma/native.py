@@ -88,7 +88,7 @@ def _native_test(name: str, comparison: Comparison, known: Known) -> Condition:
 
 def _flag(holds: Condition, comparison: Comparison) -> Condition:
     match comparison:
-        case Like((str() as word,), _) if not isinstance(word, Wildcard):
+        case Like((str() as word,), _):
             words = frozenset((word.lower(),))
         case OneOf(values):
             words = values

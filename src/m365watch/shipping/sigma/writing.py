@@ -175,13 +175,15 @@ def _time(field: str, part: TimePart, order: Order) -> str:
 
 def _value(parts: tuple[str | Wildcard, ...], *, cased: bool) -> str | int:
     """A text, or the number that it spells: products compare numbers with numbers."""
-    plain = len(parts) == 1 and not isinstance(parts[0], Wildcard) and not cased
-    return int(parts[0]) if plain and _NUMBER.fullmatch(parts[0]) else _text(parts)
+    match parts:
+        case (str() as word,) if not cased and _NUMBER.fullmatch(word):
+            return int(word)
+    return _text(parts)
 
 
 def _text(parts: tuple[str | Wildcard, ...]) -> str:
     """A text in which wildcards are wildcards, and stars of the text itself are none."""
     return "".join(
-        str(part.value) if isinstance(part, Wildcard) else _SPECIAL.sub(lambda one: f"\\{one[0]}", part)
+        part.value if isinstance(part, Wildcard) else _SPECIAL.sub(lambda one: f"\\{one[0]}", part)
         for part in parts
     )
