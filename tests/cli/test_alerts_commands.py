@@ -134,6 +134,8 @@ def test_what_a_list_hides_is_counted(config: Path) -> None:
         (("--rule", "sends mail"), ["cccc3333", "aaaa1111"]),
         (("--entity", "BOB@", "--severity", "informational"), ["aaaa2222"]),
         (("--tenant", "OTHER"), ["cccc3333"]),
+        (("--tenant", TENANT[:8]), ["aaaa1111"]),
+        (("--tenant", "the", "--tenant", TENANT), ["cccc3333", "aaaa1111"]),
         (("--limit", "1"), ["cccc3333"]),
         (("--state", "closed"), []),
     ],
@@ -274,6 +276,9 @@ def test_what_another_has_in_hand_is_not_taken_over_without_a_word(config: Path)
         (("list", "--rule", "NOPE"), "there is no rule NOPE"),
         (("list", "--not-rule", "NOPE"), "there is no rule NOPE"),
         (("export", "--rule", " "), "--rule is empty"),
+        (("list", "--tenant", "4444"), "no tenant has '4444' in its id"),
+        (("list", "--tenant", TENANT, "--tenant", " "), "--tenant is empty"),
+        (("export", "--tenant", "contoso"), "no tenant has 'contoso' in its id"),
     ],
 )
 def test_what_cannot_be_meant_is_told(config: Path, arguments: tuple[str, ...], told: str) -> None:

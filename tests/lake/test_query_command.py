@@ -43,6 +43,11 @@ def ask(lake: Path, *arguments: str, typed: str | None = None, columns: int | No
     return CliRunner().invoke(app, ["--lake", str(lake), *arguments], input=typed, env=environment)
 
 
+def words(text: str) -> str:
+    """A message out of its frame."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def test_json_is_an_array_of_objects(lake: Path) -> None:
     """A program reads the rows by name; the record is whole."""
     result = ask(lake, "--json", "SELECT id, record_type, created_at, raw FROM audit WHERE id LIKE '%3'")
@@ -157,12 +162,50 @@ def test_what_was_left_out_is_told(lake: Path) -> None:
     assert result.stderr == "only the first 2 rows are shown; --limit N shows more\n"
 
 
-@pytest.mark.parametrize(("tenant", "count"), [(TENANT.upper(), "5"), ("another", "0")])
-def test_a_tenant_is_all_that_is_asked(lake: Path, tenant: str, count: str) -> None:
-    """--tenant holds whatever the SQL says."""
+@pytest.mark.parametrize("tenant", [TENANT.upper(), TENANT[:8]])
+def test_a_tenant_is_all_that_is_asked(lake: Path, tenant: str) -> None:
+    """--tenant holds whatever the SQL says, and a part of an id will do."""
     result = ask(lake, "--tenant", tenant, "-f", "csv", "SELECT count(*) AS n FROM audit")
 
-    assert result.stdout.split() == ["n", count]
+    assert result.stdout.split() == ["n", "5"]
+
+
+@pytest.mark.parametrize("tenant", ["another", f"{TENANT}0", " "])
+def test_a_tenant_that_nobody_knows_is_a_mistake(lake: Path, tenant: str) -> None:
+    """A slip would look like a tenant without records."""
+    result = ask(lake, "--tenant", TENANT, "--tenant", tenant, "SELECT count(*) AS n FROM audit")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert ("--tenant is empty" if not tenant.strip() else f"no tenant has '{tenant}' in its id") in words(
+        result.stderr
+    )
+
+
+def test_a_tenant_of_the_configuration_may_have_nothing_yet(lake: Path, tmp_path: Path) -> None:
+    """Its id is no slip; one that has left is known by what the lake has of it."""
+    new = "22222222-2222-2222-2222-222222222222"
+    credentials = {"tenant_id": new, "client_id": new, "client_secret": "not-a-real-one"}
+    document = {
+        "inputs": {"office365": {"credentials": credentials}},
+        "outputs": {"lake": {"type": "lake", "config": {"directory": str(lake)}}},
+    }
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(document), encoding="utf-8")
+    config.chmod(0o600)
+
+    def count(tenant: str) -> str:
+        counting = ["-f", "csv", "SELECT count(*) AS n FROM audit"]
+        done = CliRunner().invoke(app, ["--config", str(config), "--tenant", tenant, *counting])
+        return done.stdout.split()[-1]
+
+    assert [count(new), count("2222-2222"), count(TENANT[:8])] == ["0", "0", "5"]
+
+
+def test_of_an_empty_lake_no_tenant_is_refused(tmp_path: Path) -> None:
+    """What is said is that nothing has arrived."""
+    result = ask(tmp_path, "--tenant", TENANT, "SELECT id FROM audit")
+
+    assert (result.exit_code, result.stderr) == (0, "the lake is empty: no record has arrived yet\n")
 
 
 def test_the_sql_may_come_from_standard_input(lake: Path) -> None:

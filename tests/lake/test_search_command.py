@@ -65,11 +65,13 @@ def test_records_are_printed_as_they_were_sent(lake: Path) -> None:
 
 
 def test_the_period_and_the_tenant_count(lake: Path) -> None:
-    """Nothing of another time, and nothing of another tenant."""
-    stranger = "00000000-0000-4000-8000-000000000000"
+    """Nothing of another time, and nothing of another tenant; a tenant that nobody knows is a mistake."""
+    stranger = ask(lake, "--tenant", "00000000-0000-4000-8000-000000000000")
 
-    assert ask(lake, "--tenant", stranger).stderr == "0 of 5 records\n"
+    assert stranger.exit_code == 2
+    assert "no tenant has '00000000-0000-4000-8000-000000000000'" in stranger.stderr
     assert ask(lake, "--tenant", TENANT.upper()).stderr == "5 of 5 records\n"
+    assert ask(lake, "--tenant", TENANT[:8]).stderr == "5 of 5 records\n"
     assert ask(lake, "--to", "2026-11-17T08:30:02Z").stderr == "2 of 5 records\n"
     assert ask(lake, "--from", "2026-11-18", "--json").stdout == "[]\n"
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.alerts_asked import (
+    DaysOption,
+    EntityOption,
+    NotRuleOption,
+    RuleOption,
+    SeverityOption,
+    SeverityWanted,
+    StateOption,
+    StateWanted,
+    alerts_asked,
+    file_of,
+    refuse_empty,
+)
 from m365watch.cli.alerts_notify import notify
 from m365watch.cli.configuration import (
     CollectorOption,
@@ -20,6 +32,7 @@ from m365watch.cli.configuration import (
     arguments_for,
     read_settings,
 )
+from m365watch.cli.tenants_meant import KeptTenantsOption
 from m365watch.cli.terminal import LineFormat, stdout_console, write_line
 from m365watch.cli.this_user import this_user
 from m365watch.cli.unreadable import look_at_lake
@@ -30,7 +43,6 @@ if TYPE_CHECKING:
 
     from m365watch.config.settings import Settings
     from m365watch.detect.alert import Alert
-    from m365watch.detect.desk import AlertsAsked
     from m365watch.detect.kept import AlertState, KeptAlert
     from m365watch.respond.journal import Line
 
@@ -44,26 +56,6 @@ alerts = typer.Typer(
 )
 
 
-class StateWanted(StrEnum):
-    """Which alerts are shown."""
-
-    ACTIVE = "active"
-    OPEN = "open"
-    ACKNOWLEDGED = "acknowledged"
-    CLOSED = "closed"
-    ALL = "all"
-
-
-class SeverityWanted(StrEnum):
-    """The least severity that is shown."""
-
-    INFORMATIONAL = "informational"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-    CRITICAL = "critical"
-
-
 class ExportFormat(StrEnum):
     """How alerts are written into a file."""
 
@@ -71,33 +63,6 @@ class ExportFormat(StrEnum):
     CSV = "csv"
 
 
-StateOption = Annotated[
-    StateWanted, typer.Option("--state", help="Only these; active are the open and the acknowledged ones.")
-]
-SeverityOption = Annotated[
-    SeverityWanted, typer.Option("--severity", "-s", help="Only these and worse ones.")
-]
-RuleOption = Annotated[
-    str | None,
-    typer.Option("--rule", "-r", metavar="TEXT", help="Only of rules of this number, id, or title."),
-]
-NotRuleOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--not-rule", metavar="TEXT", help="None of this rule, such as A01, Microsoft's own; may be repeated."
-    ),
-]
-EntityOption = Annotated[
-    str | None,
-    typer.Option("--entity", "-e", metavar="TEXT", help="Only of users, addresses and so on like this."),
-]
-TenantOption = Annotated[
-    list[str] | None,
-    typer.Option("--tenant", "-t", metavar="ID", help="Only of this tenant; may be repeated."),
-]
-DaysOption = Annotated[
-    int, typer.Option("--days", metavar="N", min=1, max=90, help="How many days back, 90 at most.")
-]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ALERT...", help="Ids, or their first digits.")]
 ByOption = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides; left out, the user of this system.")
@@ -115,7 +80,7 @@ def list_alerts(
     rule: RuleOption = None,
     not_rule: NotRuleOption = None,
     entity: EntityOption = None,
-    tenant: TenantOption = None,
+    tenant: KeptTenantsOption = None,
     days: DaysOption = 90,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many.")
@@ -139,10 +104,10 @@ def list_alerts(
     from m365watch.detect import desk
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    asked = _asked(
+    asked = alerts_asked(
         settings, state, severity, rule=rule, not_rules=not_rule, entity=entity, tenants=tenant, days=days
     )
-    found = desk.find_alerts(_file_of(settings), asked)
+    found = desk.find_alerts(file_of(settings), asked)
     if as_json:
         write_line(to_json(alerts_document(found, limit=limit, now=SystemClock().now())))
     else:
@@ -185,7 +150,7 @@ def show(
     now_ms = ms_of(SystemClock().now())
     told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
-    related = [one.alert for one in desk.find_related(_file_of(settings), kept.alert)]
+    related = [one.alert for one in desk.find_related(file_of(settings), kept.alert)]
     deeds = _deeds(settings, kept.alert)
     if as_json:
         document = alert_document(kept)
@@ -302,7 +267,7 @@ def export(
     rule: RuleOption = None,
     not_rule: NotRuleOption = None,
     entity: EntityOption = None,
-    tenant: TenantOption = None,
+    tenant: KeptTenantsOption = None,
     days: DaysOption = 90,
 ) -> None:
     """Write alerts as NDJSON or CSV: all of them, unless options say otherwise.
@@ -315,10 +280,10 @@ def export(
     from m365watch.detect import desk
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
-    asked = _asked(
+    asked = alerts_asked(
         settings, state, severity, rule=rule, not_rules=not_rule, entity=entity, tenants=tenant, days=days
     )
-    found = desk.list_alerts(_file_of(settings), asked)
+    found = desk.list_alerts(file_of(settings), asked)
     text = csv_of(found) if row_format is ExportFormat.CSV else ndjson_of(found)
     if out is None:
         write_text(text)
@@ -383,81 +348,11 @@ def rebuild(
 alerts.command("notify")(notify)
 
 
-def _file_of(settings: Settings) -> Path:
-    from m365watch.lost_alerts import file_of_alerts
-
-    return file_of_alerts(settings)
-
-
-def _asked(
-    settings: Settings,
-    state: StateWanted,
-    severity: SeverityWanted,
-    *,
-    rule: str | None,
-    not_rules: list[str] | None,
-    entity: str | None,
-    tenants: list[str] | None,
-    days: int,
-) -> AlertsAsked:
-    from m365watch.clock import SystemClock
-    from m365watch.detect.desk import AlertsAsked
-    from m365watch.detect.extension import Severity
-    from m365watch.detect.kept import AlertState
-
-    _refuse_empty("--rule", rule)
-    _refuse_empty("--entity", entity)
-    for one in not_rules or ():
-        _refuse_empty("--not-rule", one)
-    states = {
-        StateWanted.ALL: frozenset(AlertState),
-        StateWanted.ACTIVE: frozenset({AlertState.OPEN, AlertState.ACKNOWLEDGED}),
-    }
-    since = SystemClock().now() - timedelta(days=days)
-    asked = AlertsAsked(
-        states=states[state] if state in states else frozenset({AlertState(state)}),
-        severity_min=Severity(severity),
-        rule=rule or "",
-        not_rules=tuple(not_rules or ()),
-        entity=entity or "",
-        tenants=frozenset(one.lower() for one in tenants or ()),
-        since_ms=ms_of(since),
-    )
-    if names := [one for one in (rule, *(not_rules or ())) if one]:
-        _refuse_unknown_rules(settings, names)
-    return asked
-
-
-def _refuse_empty(option: str, given: str | None) -> None:
-    if given is not None and not given.strip():
-        raise typer.BadParameter(f"{option} is empty; leave it out, or give a text")
-
-
-def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
-    """A name of no rule in force and of no kept alert is a slip, and would look like an empty list."""
-    from m365watch.detect import desk
-    from m365watch.detect.risk import make_risk_rule
-    from m365watch.detecting import load_rules
-
-    kept = desk.list_alerts(_file_of(settings), desk.AlertsAsked())
-    unknown = [name for name in names if not any(one.alert.is_of_rule(name) for one in kept)]
-    if not unknown:
-        return
-    rules = [*load_rules(settings.detections).rules, make_risk_rule()]
-    for name in unknown:
-        if not any(
-            name.lower() in (one.id.lower(), one.extension.detection.lower())
-            or name.lower() in one.title.lower()
-            for one in rules
-        ):
-            raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
-
-
 def _found(settings: Settings, given: str) -> KeptAlert:
     from m365watch.detect import desk
 
     try:
-        return desk.find_alert(_file_of(settings), given)
+        return desk.find_alert(file_of(settings), given)
     except desk.NoSuchAlert as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -468,12 +363,12 @@ def _set(settings: Settings, ids: list[str], state: AlertState, *, reason: str, 
     from m365watch.detect import desk
     from m365watch.detect.alert import clean_text
 
-    _refuse_empty("--by", by)
+    refuse_empty("--by", by)
     now = SystemClock().now()
     before = [_found(settings, one) for one in ids]
     try:
         changed = desk.set_states(
-            _file_of(settings),
+            file_of(settings),
             ids,
             state,
             reason=clean_text(reason),

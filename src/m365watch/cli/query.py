@@ -6,12 +6,13 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.failures import EXIT_USAGE, show_failure
+from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
 from m365watch.cli.unreadable import look_at_lake, warn_of_missing
 from m365watch.errors import QueryRefused, SettingsRefused
 
@@ -46,10 +47,7 @@ def query(
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, help="Show at most so many rows.")
     ] = 1000,
-    tenant: Annotated[
-        list[str] | None,
-        typer.Option("--tenant", "-t", metavar="ID", help="Only this tenant's records; may be repeated."),
-    ] = None,
+    tenant: KeptTenantsOption = None,
     timeout_secs: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Stop after so many seconds.")
     ] = 60.0,
@@ -64,8 +62,9 @@ def query(
     from m365watch.lake.reader import LakeReader
 
     text = sys.stdin.read() if sql == "-" else sql
-    reader = LakeReader(lake_directory(lake, config, job=job, collector=collector_file))
-    tenants = None if not tenant else [one.lower() for one in tenant]
+    meant = lake_meant(lake, config, job=job, collector=collector_file)
+    reader = LakeReader(meant.directory)
+    tenants = tenants_of_lake(reader, tenant, meant.tenants)
     try:
         answer = reader.query(text, tenants=tenants, limit_s=timeout_secs, rows_max=limit)
     except QueryRefused as refusal:
@@ -76,22 +75,30 @@ def query(
         sys.stderr.write("the lake is empty: no record has arrived yet\n")
 
 
-def lake_directory(
+class LakeMeant(NamedTuple):
+    """The lake that a command reads."""
+
+    directory: Path
+    tenants: frozenset[str]
+    """Those of the configuration; none where the lake is named."""
+
+
+def lake_meant(
     lake: Path | None, config: Path | None, *, job: Path | None, collector: Path | None
-) -> Path:
+) -> LakeMeant:
     """The lake that is named, or that of the configuration; what is missing from it is told.
 
     Raises: SettingsRefused: it has none. LakeUnusable: it is gone.
     """
     if lake is not None:
         warn_of_missing(lake, {})
-        return lake
+        return LakeMeant(lake, frozenset())
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
     if settings.lake_directory is None:
         fix = "add an output of type lake, or name a lake with --lake"
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
     look_at_lake(settings, settings.lake_directory)
-    return settings.lake_directory
+    return LakeMeant(settings.lake_directory, frozenset(one.tenant_id for one in settings.tenants))
 
 
 def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:

@@ -14,7 +14,8 @@ import typer
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.failures import EXIT_USAGE, show_failure
 from m365watch.cli.periods import parse_period
-from m365watch.cli.query import RowFormat, lake_directory, show_answer
+from m365watch.cli.query import RowFormat, lake_meant, show_answer
+from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
 from m365watch.errors import FilterRefused
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ def search(
     end: Annotated[
         str, typer.Option("--to", metavar="T", help="The instant after the last; left out, now.")
     ] = "",
-    tenant: Annotated[
-        list[str] | None,
-        typer.Option("--tenant", "-t", metavar="ID", help="Only this tenant's records; may be repeated."),
-    ] = None,
+    tenant: KeptTenantsOption = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="Show at most so many.")
     ] = 100,
@@ -96,13 +94,14 @@ def search(
     from m365watch.lake.files import require_lake
     from m365watch.lake.filters.finding import Asked
     from m365watch.lake.filters.parts import Span
+    from m365watch.lake.reader import LakeReader
 
     condition = _condition(" ".join(words or []))
     period = _period(start, end, now=SystemClock().now())
-    directory = lake_directory(lake, config, job=job, collector=collector_file)
+    directory, configured = lake_meant(lake, config, job=job, collector=collector_file)
     require_lake(directory)
     span = Span(int(period.start.timestamp()), int(period.end.timestamp()))
-    asked = Asked(condition, span, tenants=tuple(one.lower() for one in tenant) if tenant else None)
+    asked = Asked(condition, span, tenants=tenants_of_lake(LakeReader(directory), tenant, configured))
     if raw:
         _print_raw(directory, asked, limit)
     else:

@@ -101,6 +101,12 @@ def list_alerts(path: Path, asked: AlertsAsked) -> list[KeptAlert]:
     return [*find_alerts(path, asked).alerts]
 
 
+def list_tenants(path: Path) -> Sequence[str]:
+    """The tenants of which there are alerts. Raises: OutputUnusable."""
+    with opened(path) as state:
+        return state.alerts.list_tenants()
+
+
 def find_alerts(path: Path, asked: AlertsAsked) -> AlertsFound:
     """The same, with how many are left out for their severity. Raises: OutputUnusable."""
     of_any = replace(asked, severity_min=Severity.INFORMATIONAL)

@@ -176,6 +176,10 @@ class KeptAlerts:
             " WHERE shown GROUP BY 1, 2"
         ).fetchall()
 
+    def list_tenants(self) -> Sequence[str]:
+        """The tenants of which there are alerts to see."""
+        return [row[0] for row in self._database.execute("SELECT DISTINCT tenant FROM alert WHERE shown")]
+
     def list(self, *, since_ms: int = 0, most: int = 100_000) -> list[KeptAlert]:
         """The alerts that were still going on at `since_ms` or later, the latest first."""
         rows = self._database.execute(
