@@ -164,7 +164,8 @@ def test_who_finds_nothing_for_exceptions_alone_is_told(config: Path, tmp_path: 
     exceptions = tmp_path / "exceptions.yaml"
     ends = SystemClock().now() + timedelta(days=9)
     exceptions.write_text(
-        f"exceptions: [{{rule: '*', entity: {{user: '*'}}, until: {ends:%Y-%m-%d}, reason: a drill}}]"
+        f"exceptions: [{{rule: '*', entity: {{user: '*'}}, until: {ends:%Y-%m-%d}, reason: a drill}},"
+        f" {{rule: RISK, entity: {{user: '*'}}, until: {ends:%Y-%m-%d}, reason: a drill}}]"
     )
     document = json.loads(config.read_text(encoding="utf-8"))
     document["detections"] = {"exceptions_file": str(exceptions)}
@@ -173,7 +174,9 @@ def test_who_finds_nothing_for_exceptions_alone_is_told(config: Path, tmp_path: 
     excepted.chmod(0o600)
     mine = str(tmp_path / "mine.yml")
 
-    assert "exceptions_file" in call(excepted, mine).stderr
+    told = call(excepted, mine).stderr
+    assert "exceptions_file" in told
+    assert "excepts nothing" not in told
     assert "exceptions_file" not in call(config, mine).stderr
 
 

@@ -82,6 +82,14 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file)
 
 
+def list_vain(exceptions: Exceptions, library: Library, settings: DetectionSettings) -> list[str]:
+    """A line for each exception that excepts nothing of what rules of the library, or risk, tell."""
+    from m365watch.detect.exceptions import list_unknown
+    from m365watch.detect.risk import risk_rules
+
+    return list_unknown(exceptions, [*library.rules, *risk_rules(settings.risk_points)])
+
+
 class Unread(NamedTuple):
     """A file or folder of the user's own that a run does without."""
 
@@ -233,7 +241,7 @@ def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int
 
     Raises: SettingsRefused: there is no lake. LedgerHeld: a collector runs. LakeMissing; OutputUnavailable.
     """
-    from m365watch.detect.risk import make_risk_rule
+    from m365watch.detect.risk import risk_rules
     from m365watch.lake.schema import AUDIT
     from m365watch.rebuilding import Rebuild, lakes_present
 
@@ -243,8 +251,7 @@ def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
     if not lakes_present(lakes, table=AUDIT):
         raise LakeMissing("there is no lake here", fix="run `m365watch run` first", where=str(lakes[0]))
-    points = settings.detections.risk_points
-    rules = [*_rules_in_force(settings.detections), *([] if points is None else [make_risk_rule(points)])]
+    rules = [*_rules_in_force(settings.detections), *risk_rules(settings.detections.risk_points)]
     settings.state_directory.mkdir(parents=True, exist_ok=True)
     lock = LedgerLock(settings.state_directory / LOCK_FILE)
     lock.acquire()

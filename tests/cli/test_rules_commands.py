@@ -160,6 +160,34 @@ def test_an_exception_that_excepts_nothing_is_a_mistake(place: Path) -> None:
     assert "exceptions.yml:1: there is no rule Mail by a robot: the exception excepts nothing" in done.stdout
 
 
+def test_an_exception_for_the_risk_alert_is_none(place: Path) -> None:
+    """It works; but for where risk is not added up."""
+    document = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    document["detections"]["exceptions_file"] = "exceptions.yml"
+    (place / "exceptions.yml").write_text("exceptions: [{rule: RISK, entity: {user: ann}, reason: x}]\n")
+
+    def validate(points: int) -> Result:
+        document["detections"]["risk_points"] = points
+        (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
+        return call("validate", "--config", place / "config.json")
+
+    assert (validate(50).stdout, validate(50).exit_code) == ("1 rule will do\n", 0)
+    assert "there is no rule RISK: the exception excepts nothing" in validate(0).stdout
+
+
+def test_the_rule_of_the_risk_alert_is_shown_by_the_number_that_alerts_have(place: Path) -> None:
+    """With the points of the configuration; where risk is not added up, there is no such rule."""
+    document = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    [rule] = answer("show", "RISK", "--config", place / "config.json")
+    document["detections"]["risk_points"] = 0
+    (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
+
+    assert rule["title"] == "Several signs of an intrusion on one entity"
+    assert "Several signs of an intrusion" in call("show", "risk").stdout
+    assert "make 50 points or more" in " ".join(call("show", "RISK").stdout.split())
+    assert call("show", "RISK", "--config", place / "config.json").exit_code == 2
+
+
 def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
     """Exit code 0 where all hold; 1 and the reason where one does not."""
     good = call("test", place / "cases.yml", "--rules", place / "rules")

@@ -71,6 +71,15 @@ def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
     )
 
 
+def test_an_exception_for_the_risk_alert_is_no_mistake(tmp_path: Path) -> None:
+    """It has no file of rules, and what is excepted of it makes no alert."""
+    exceptions = "exceptions: [{rule: RISK, reason: x, entity: {user: a}}]\n"
+
+    assert [step.verdict for step in check_detections(own(tmp_path, GOOD, exceptions=exceptions))] == [
+        Verdict.OK
+    ]
+
+
 def test_rules_and_exceptions_that_are_not_there_are_broken(tmp_path: Path) -> None:
     """Each by its path, once; a run does without them, and says so."""
     detections = DetectionSettings(

@@ -100,9 +100,8 @@ def _period(start: str, end: str, *, now: datetime) -> Window:
 
 def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     from m365watch.detect.cases import with_sources
-    from m365watch.detect.exceptions import list_unknown
-    from m365watch.detect.risk import make_risk_rule
-    from m365watch.detecting import knowledge_of, load_exceptions
+    from m365watch.detect.risk import risk_rules
+    from m365watch.detecting import knowledge_of, list_vain, load_exceptions
     from m365watch.errors import SettingsRefused
     from m365watch.hunting import HuntAsked
 
@@ -114,13 +113,13 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     chosen = _chosen(library, names)
     rules = with_sources(chosen, library)
     wanted = {rule.id for rule in chosen}
-    if not names and settings.detections.risk_points is not None:
-        rules.append(make_risk_rule(settings.detections.risk_points))
-        wanted.add(rules[-1].id)
+    if not names:
+        rules += (of_risk := risk_rules(settings.detections.risk_points))
+        wanted.update(rule.id for rule in of_risk)
     exceptions, mistakes = load_exceptions(settings.detections)
     for mistake in mistakes:
         warn(f"{mistake}; the exception does not hold")
-    for line in list_unknown(exceptions, library.rules):
+    for line in list_vain(exceptions, library, settings.detections):
         warn(line)
     known = tell_unreadable(settings.detections)
     return HuntAsked(

@@ -99,11 +99,12 @@ def show(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_document, rule_page
+    from m365watch.detect.risk import risk_rules
 
     settings = settings_of(config, job, collector_file)
     library = library_of(settings, directories)
     lacks = _lacks_of(library, settings)
-    found = library.find(name)
+    found = replace(library, rules=(*library.rules, *risk_rules(settings.risk_points))).find(name)
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
     if as_json:
@@ -139,18 +140,16 @@ def validate(
     from m365watch.cli.render import count
     from m365watch.cli.rules_view import mistakes_document
     from m365watch.detect.library import load_beside_packs
-    from m365watch.detecting import load_exceptions, load_rules
+    from m365watch.detecting import list_vain, load_exceptions, load_rules
     from m365watch.plain import plain
 
     if paths:
         library, lines = load_beside_packs(paths), list[str]()
     else:
-        from m365watch.detect.exceptions import list_unknown
-
         settings = settings_of(config, job, collector_file)
         library = load_rules(settings)
         exceptions, lines = load_exceptions(settings)
-        lines += list_unknown(exceptions, library.rules)
+        lines += list_vain(exceptions, library, settings)
     found = [*map(str, library.mistakes), *lines]
     if as_json:
         write_line(to_json(mistakes_document(library, lines)))

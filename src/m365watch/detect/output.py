@@ -25,7 +25,7 @@ from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.port import Detects, MakesEngine
 from m365watch.detect.portions import Portion
 from m365watch.detect.repair import Rebuilder, RebuildStopped, set_aside_if_damaged
-from m365watch.detect.risk import RISK_POINTS, make_risk_rule
+from m365watch.detect.risk import RISK_POINTS, risk_rules
 from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelving
 from m365watch.detect.state import DetectionState
@@ -222,7 +222,7 @@ class DetectionOutput:
         return self._with_risk(self._rules())
 
     def _with_risk(self, rules: Sequence[Rule]) -> list[Rule]:
-        return [*rules] if self._risk_points is None else [*rules, make_risk_rule(self._risk_points)]
+        return [*rules, *risk_rules(self._risk_points)]
 
     def reread(self) -> None:
         """Read the user's rules and exceptions again, whether they have changed or not."""

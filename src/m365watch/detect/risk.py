@@ -54,7 +54,7 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
         path="built in",
         name="risk",
         status="stable",
-        description="Alerts of different detections on one entity within a week add up.",
+        description=f"Alerts of different detections on one entity make {points} points or more in a week.",
         false_positives=("An administrator who changes many settings within few days.",),
         correlation=Correlation(
             joined=Joined.RISK,
@@ -75,6 +75,11 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
             ),
         ),
     )
+
+
+def risk_rules(points: int | None) -> list[Rule]:
+    """The same, of a configuration; none where it adds up no risk."""
+    return [] if points is None else [make_risk_rule(points)]
 
 
 def risk_matches(rule: Rule, alert: Alert) -> list[Match]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from m365watch.config.files import files_below
 from m365watch.config.settings import DetectionSettings, Settings
-from m365watch.detect.exceptions import list_unknown
 from m365watch.detect.library import Library
-from m365watch.detecting import list_unread, load_exceptions, load_rules
+from m365watch.detecting import list_unread, list_vain, load_exceptions, load_rules
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
 MISTAKES_SHOWN_MAX = 20
@@ -33,7 +32,7 @@ def check_detections(settings: Settings) -> list[Checked]:
     told = {one.line for one in unread}
     mistakes = [line for line in map(str, library.mistakes) if line not in told]
     lines = [line for line in lines if line not in told]
-    lines += list_unknown(exceptions, library.rules)
+    lines += list_vain(exceptions, library, detections)
     seen = _in_force(detections, library, len(exceptions.every))
     if not library.rules:
         fix = "name a pack in detections.packs or rules of your own, or set detections.enabled to false"
