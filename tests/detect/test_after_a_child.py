@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from m365watch.detect.aside import AsideEngine
+from m365watch.config.settings import DetectionSettings, EnrichSettings
+from m365watch.detect.alone import Told
+from m365watch.detect.aside import QUIET_LOOKS, AsideEngine, Child, ChildLost
 from m365watch.detect.engine import HOUR_MATCHES_MAX, Engine
+from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.port import Detects
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Rule
+from m365watch.detect.standing import read_standing
 from m365watch.detect.state import DetectionState
+from m365watch.detecting import knowledge_of
 from m365watch.records.headers import headers_of
 from rules import TENANT, load_good, rule_text
 
@@ -96,3 +104,106 @@ def test_rules_read_again_know_which_hours_were_full_for_another_process(tmp_pat
     [kept] = alerts_over_two_engines(tmp_path, make, batches, quiet="2h")
 
     assert [note for note in kept.alert.notes if "the count is at least this" in note]
+
+
+def batch_of(count: int, *, number: int) -> list[Portion]:
+    return as_batch(*(record(f"{number} {one}", ago=timedelta(hours=1)) for one in range(count)))
+
+
+class Asker:
+    """An engine whose rule finds Ann where a list has her."""
+
+    def __init__(self, folder: Path) -> None:
+        self.vips = folder / "vips.txt"
+        self.vips.write_text("ann@x\n", encoding="utf-8")
+        detection = {"s": {"Operation": "A", "m365.vip": "true"}, "condition": "s"}
+        self.rules = load_good(folder, rule_text(detection)).rules
+        settings = replace(DetectionSettings(), enrich=EnrichSettings(vip_lists=(self.vips,)))
+        self.recipe = partial(knowledge_of, settings)
+        self.state = open_state(folder)
+        self.engine = AsideEngine(
+            self.rules, self.state, knowledge=self.recipe(), recipe=self.recipe, busy_records=BUSY_RECORDS
+        )
+        self._batches = 0
+
+    def found_of(self, count: int) -> int:
+        """How many of so many records of hers are found."""
+        before = self.state.count()["matches"]
+        self._batches += 1
+        self.engine.take(batch_of(count, number=self._batches), number=self._batches, now=NOW)
+        return self.state.count()["matches"] - before
+
+    def let_go(self) -> None:
+        """Have quiet minutes."""
+        for _ in range(QUIET_LOOKS + 1):
+            self.engine.look(now=NOW)
+        assert self.engine.child is None
+
+    def child_told(self, *files: Path) -> Child:
+        """A process that is told of these files that they were read here."""
+        hold = self.state.take_hold()
+        told = Told(self.state.path, hold, False, self.rules, self.recipe, Exceptions(), frozenset(files))
+        return Child(told, may_match=lambda _kind: True)
+
+
+@pytest.fixture
+def asker(tmp_path: Path) -> Iterator[Asker]:
+    found = Asker(tmp_path)
+    yield found
+    found.engine.close()
+    found.state.close()
+
+
+def put_a_folder_there(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, put_a_folder_there])
+def test_what_a_file_said_counts_on_however_much_is_to_be_done(
+    asker: Asker, harm: Callable[[Path], None]
+) -> None:
+    """Another process would read it as it is now: none is started, which is said once, until it is back."""
+    many, vips = 2 * BUSY_RECORDS, asker.vips
+    assert asker.found_of(1) == 1
+    harm(vips)
+
+    with capture_logs() as lines:
+        assert [asker.found_of(many), asker.found_of(many)] == [many, many]
+    assert asker.engine.child is None
+    told = f"is started when much is to be done and {vips} can be read"
+    assert [line["event"] for line in lines] == [
+        f"detections: the process that does them {told}; the collector does it itself now"
+    ]
+    assert read_standing(asker.state.path).trouble == told
+    if vips.is_dir():
+        vips.rmdir()
+    vips.write_text("ann@x\n", encoding="utf-8")
+    assert asker.found_of(many) == many
+    assert asker.engine.child is not None
+    assert read_standing(asker.state.path).trouble == ""
+
+
+def test_what_a_file_said_while_another_process_was_at_work_counts_here(asker: Asker) -> None:
+    """It was changed meanwhile, and then lost: the engine here had never asked it as it was last."""
+    assert asker.found_of(2 * BUSY_RECORDS) == 2 * BUSY_RECORDS
+    asker.vips.write_text("ann.other@x\n", encoding="utf-8")
+    asker.found_of(1)  # the next batch knows what has changed, as in any engine
+    assert asker.found_of(1) == 0
+    asker.vips.unlink()
+    asker.let_go()
+
+    assert asker.found_of(1) == 0
+
+
+def test_a_process_that_lacks_what_was_known_here_ends(asker: Asker) -> None:
+    """The file was there a moment ago, when it was started; what was never there it need not know."""
+    asker.vips.unlink()
+    child = asker.child_told(asker.vips)
+    with pytest.raises(ChildLost, match="has ended"):
+        child.look(now=NOW)
+    child.stop()
+    child = asker.child_told()
+
+    assert child.look(now=NOW).trouble is None
+    child.stop()

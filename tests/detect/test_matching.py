@@ -366,6 +366,8 @@ def test_fields_that_never_come_together_again_are_remembered_one_by_one() -> No
 class Growing(set[str]):
     """A list of a file, which somebody adds to."""
 
+    files = ()
+
     def look(self) -> int:
         """A number that grows when it does."""
         return len(self)

@@ -50,6 +50,8 @@ class Told(NamedTuple):
     rules: tuple[Rule, ...]
     knowledge: Knowledge | Callable[[], Knowledge]
     exceptions: Exceptions
+    files: frozenset[Path] = frozenset()
+    """Of these files something is known where it was started."""
 
 
 class Take(msgspec.Struct, tag="take", array_like=True):
@@ -182,6 +184,8 @@ def serve(inlet: int, outlet: int) -> None:
     state = DetectionState(told.path, survives_power_cuts=told.survives_power_cuts, hold=told.hold)
     knowledge = told.knowledge() if callable(told.knowledge) else told.knowledge
     engine = Engine(told.rules, state, knowledge=knowledge, exceptions=told.exceptions)
+    if told.files & knowledge.files_unread():
+        return  # lost since then: the other engine knows what they said
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, 5, 5)
     encode = msgspec.msgpack.Encoder().encode

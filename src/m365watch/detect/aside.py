@@ -142,6 +142,8 @@ class AsideEngine:
         self, by_child: Callable[[Child], Answer], here: Callable[[Engine], list[Change]], *, now: datetime
     ) -> list[Change]:
         if self._child is not None:
+            # What files say is known here too, should they be lost before the child is.
+            self._knowledge.look()
             try:
                 answer = by_child(self._child)
             except ChildLost as error:
@@ -174,6 +176,12 @@ class AsideEngine:
         self._quiet_looks = 0
         if self._child is not None or not self._restarts.may_start(now):
             return
+        self._knowledge.look()
+        known = self._knowledge.files_read()
+        if lost := known & self._knowledge.files_unread():
+            # Another process would read them as they are now; what they said before counts on here.
+            self._tell_trouble(f"is started when much is to be done and {min(lost)} can be read")
+            return
         told = Told(
             self.state.path,
             self.state.take_hold(),
@@ -181,6 +189,7 @@ class AsideEngine:
             tuple(self.rules),
             self._knowledge if self._recipe is None or self._knowledge.is_plain else self._recipe,
             self._exceptions,
+            known,
         )
         try:
             self._child = Child(told, may_match=self._own.matcher.may_match)
@@ -203,8 +212,11 @@ class AsideEngine:
         self._stop()
 
     def _tell_trouble(self, trouble: str) -> None:
-        self._trouble = trouble
-        _log.warning(f"detections: the process that does them {trouble}; the collector does it itself now")
+        if trouble != self._trouble:
+            self._trouble = trouble
+            _log.warning(
+                f"detections: the process that does them {trouble}; the collector does it itself now"
+            )
 
     def _stop(self) -> None:
         child, self._child = self._child, None

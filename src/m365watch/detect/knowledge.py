@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from m365watch.values import dataclass
@@ -37,9 +38,24 @@ class Enrichment(Protocol):
         ...
 
 
+class ReadFile(Protocol):
+    """A file, and whether it is known what is in it."""
+
+    path: Path
+    trouble: str
+    """Why it cannot be read as it is; empty where it was."""
+    version: int
+    """How often it was read: what it held then counts on, whatever becomes of it."""
+
+
 @runtime_checkable
 class Changing(Protocol):
     """Something that files say, which may change."""
+
+    @property
+    def files(self) -> Sequence[ReadFile]:
+        """All of them."""
+        ...
 
     def look(self) -> int:
         """A number that grows when a file was read again, after a look at each."""
@@ -89,8 +105,19 @@ class Knowledge:
 
     def look(self) -> tuple[int, ...]:
         """Numbers that change when files behind this were read anew: what was made of them is out of date."""
+        return tuple([one.look() for one in self._changing()])
+
+    def files_read(self) -> frozenset[Path]:
+        """The files of which something is known, whether they are still there or not."""
+        return frozenset(file.path for one in self._changing() for file in one.files if file.version)
+
+    def files_unread(self) -> frozenset[Path]:
+        """The files that cannot be read as they are: who begins now knows nothing of them."""
+        return frozenset(file.path for one in self._changing() for file in one.files if file.trouble)
+
+    def _changing(self) -> Iterator[Changing]:
         parts = (self.vips, self.admins, self.indicators, self.enrichment)
-        return tuple([one.look() for one in parts if isinstance(one, Changing)])
+        return (one for one in parts if isinstance(one, Changing))
 
     def may_tell(self, what: str) -> bool:
         """Whether anything of that kind can be known of an address."""

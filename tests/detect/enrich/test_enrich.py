@@ -209,6 +209,7 @@ def test_a_file_that_is_gone_or_broken_leaves_what_was(tmp_path: Path, clock: Ha
     broken, gone = troubles_of(knowledge)
     assert broken.startswith(f"{table}: is no table of addresses in MaxMind's format: ")
     assert gone == f"{path}: there is no such file"
+    assert knowledge.files_read() == knowledge.files_unread() == {table, path}
 
 
 def test_a_table_that_is_cut_short_while_it_is_open_ends_nothing(tmp_path: Path, clock: HandClock) -> None:

@@ -10,7 +10,7 @@ from m365watch.clock import Clock
 from m365watch.detect.enrich.lists import Lists
 from m365watch.detect.enrich.tables import KINDS, Table, merged, open_table
 from m365watch.detect.enrich.watched import LOOKS_EVERY_S, Tell, Watched, say_nothing
-from m365watch.detect.knowledge import Whereabouts
+from m365watch.detect.knowledge import ReadFile, Whereabouts
 
 REMEMBERED_MAX = 65_536
 """Addresses whose answers are kept; then all of them are forgotten, which costs a look-up each."""
@@ -39,6 +39,11 @@ class Addresses:
         self._versions: tuple[int, ...] = ()
         self._clock = clock
         self._looked_at_s = -LOOKS_EVERY_S
+
+    @property
+    def files(self) -> Sequence[ReadFile]:
+        """The tables and those of the lists."""
+        return [*self.tables, *(file for one in self.lists.values() for file in one.files)]
 
     @property
     def tells(self) -> frozenset[str]:
