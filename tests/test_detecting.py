@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import parse_settings
-from m365watch.config.settings import DETECTIONS, DetectionSettings, Settings
+from m365watch.config.settings import DETECTIONS, DetectionSettings, EnrichSettings, Settings
 from m365watch.detect import desk
 from m365watch.detect.alert_teller import TOLD_MAX
 from m365watch.detect.kept import AlertState, KeptAlert
@@ -353,6 +353,26 @@ def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Pat
     places = [line.split()[1].rstrip(":") for line in told]
     assert places == ["rules/old.yml:1", "rules/new.yml:2", "nothing"]
     assert "is no YAML: " in told[1]
+
+
+def test_a_lost_list_counts_on_when_other_settings_change(tmp_path: Path) -> None:
+    """What it said before is in force, as the line about it says; a list that is there is read as it is."""
+    lost, there = tmp_path / "lost.txt", tmp_path / "there.txt"
+    for path in (lost, there):
+        path.write_text("ann@contoso.example\n", encoding="utf-8")
+    enrich = EnrichSettings(vip_lists=(lost,), admin_lists=(there,))
+    wanted = DetectionSettings(packs=(), enrich=enrich)
+    own = OwnRules(wanted, SystemClock())
+    own.knowledge.look()
+    lost.unlink()
+    there.write_text("bob@contoso.example\n", encoding="utf-8")
+    own.change(replace(wanted, accepted_domains=frozenset({"contoso.example"})))
+    own.knowledge.look()
+
+    assert own.knowledge.is_own_domain("contoso.example", tenant="")
+    assert [*own.knowledge.vips] == ["ann@contoso.example"]
+    assert [*own.knowledge.admins] == ["bob@contoso.example"]
+    assert own.knowledge.files_unread() == {lost}
 
 
 def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:

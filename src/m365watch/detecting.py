@@ -311,7 +311,10 @@ class OwnRules:
         """Go by these settings from the next reading on."""
         known = (self._settings.enrich, self._settings.accepted_domains)
         if known != (settings.enrich, settings.accepted_domains):
-            self.knowledge = knowledge_of(settings, clock=self._clock, tell=_tell_of_file)
+            from m365watch.detect.enrich.making import go_on_from
+
+            made = knowledge_of(settings, clock=self._clock, tell=_tell_of_file)
+            self.knowledge = go_on_from(self.knowledge, made)
         self._settings = settings
 
     def make_engine(

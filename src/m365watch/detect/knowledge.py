@@ -107,13 +107,17 @@ class Knowledge:
         """Numbers that change when files behind this were read anew: what was made of them is out of date."""
         return tuple([one.look() for one in self._changing()])
 
+    def files(self) -> list[ReadFile]:
+        """All files behind this."""
+        return [file for one in self._changing() for file in one.files]
+
     def files_read(self) -> frozenset[Path]:
         """The files of which something is known, whether they are still there or not."""
-        return frozenset(file.path for one in self._changing() for file in one.files if file.version)
+        return frozenset(file.path for file in self.files() if file.version)
 
     def files_unread(self) -> frozenset[Path]:
         """The files that cannot be read as they are: who begins now knows nothing of them."""
-        return frozenset(file.path for one in self._changing() for file in one.files if file.trouble)
+        return frozenset(file.path for file in self.files() if file.trouble)
 
     def _changing(self) -> Iterator[Changing]:
         parts = (self.vips, self.admins, self.indicators, self.enrichment)

@@ -10,7 +10,7 @@ from m365watch.clock import Clock
 from m365watch.config.settings import DetectionSettings
 from m365watch.detect.enrich.addresses import Addresses
 from m365watch.detect.enrich.lists import Lists
-from m365watch.detect.enrich.watched import Tell, say_nothing
+from m365watch.detect.enrich.watched import Tell, Watched, say_nothing
 from m365watch.detect.knowledge import Knowledge, NoEnrichment
 
 
@@ -41,6 +41,15 @@ def make_knowledge(settings: DetectionSettings, *, clock: Clock, tell: Tell = sa
         enrichment=addresses if tells else NoEnrichment(),
         tells=tells,
     )
+
+
+def go_on_from(before: Knowledge, knowledge: Knowledge) -> Knowledge:
+    """The knowledge, in which what files said before counts on: they may be lost by now."""
+    known = {file.path: file for file in before.files() if isinstance(file, Watched)}
+    for file in knowledge.files():
+        if isinstance(file, Watched) and file.path in known:
+            file.go_on_from(known[file.path])
+    return knowledge
 
 
 def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSettings, list[str]]:

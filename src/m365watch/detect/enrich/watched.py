@@ -40,6 +40,12 @@ class Watched(Generic[T]):
         self._looked_at_s: float | None = None
         self._seen: tuple[int, int, int] | None = None
 
+    def go_on_from(self, before: Watched[T]) -> None:
+        """Know what another one knows of the same file, which may be lost by now."""
+        if before.path == self.path and before._read is self._read:
+            self._held, self._seen = before._held, before._seen
+            self.trouble, self.version = before.trouble, before.version
+
     @property
     def held(self) -> T:
         """What the file holds, as of `LOOKS_EVERY_S` ago at most."""
