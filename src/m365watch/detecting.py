@@ -386,8 +386,7 @@ def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:
 
 def _tell_mistakes(library: Library) -> None:
     for mistake in library.mistakes[:MISTAKES_TOLD_MAX]:
-        left_out = "the rule is" if mistake.rule else "its rules are"
-        _log.warning(f"detections: {mistake}; {left_out} left out")
+        _log.warning(f"detections: {mistake}; {mistake.follows}")
     more = len(library.mistakes) - MISTAKES_TOLD_MAX
     if more > 0:
         _log.warning(f"detections: {more:,} more mistakes; `m365watch rules validate` names them")

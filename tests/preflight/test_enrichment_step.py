@@ -6,6 +6,7 @@ from pathlib import Path
 
 from m365watch.clock import SystemClock
 from m365watch.config.settings import DetectionSettings, EnrichSettings, Settings
+from m365watch.detect.enrich.making import make_knowledge
 from m365watch.diagnosis.findings import Verdict
 from m365watch.preflight.enrichment import check_enrichment
 
@@ -47,6 +48,31 @@ def test_a_file_that_cannot_be_read_is_a_note_with_its_name(tmp_path: Path) -> N
     assert broken.seen.startswith(f"{tmp_path / 'city.mmdb'}: is no table of addresses")
     assert gone.seen == f"{tmp_path / 'gone.txt'}: there is no such file"
     assert gone.fix is not None
+
+
+def test_lists_are_read_as_windows_saves_them(tmp_path: Path) -> None:
+    """With a mark, in UTF-8 or UTF-16; in what nothing tells, they are no text."""
+    good, bad = tmp_path / "vip.txt", tmp_path / "admin.txt"
+    good.write_text("ceo@contoso.example\n", encoding="utf-16")
+    bad.write_bytes("root@contoso.example\n".encode("utf-16-le"))
+    files = EnrichSettings(vip_lists=(good,), admin_lists=(bad,))
+    detections = DetectionSettings(enabled=True, packs=("core",), enrich=files)
+    note, lacks = check_enrichment(settings_with(tmp_path, detections), SystemClock())
+
+    assert "ceo@contoso.example" in make_knowledge(detections, clock=SystemClock()).vips
+    assert note.seen.startswith(f"{bad}: is no text in UTF-8")
+    assert "admin_lists" in lacks.seen
+    assert "vip_lists" not in lacks.seen
+
+
+def test_lines_in_another_encoding_are_noted(tmp_path: Path) -> None:
+    """They would match nothing without a word; a remark may be in any."""
+    names = tmp_path / "vip.txt"
+    names.write_bytes("müller@contoso.example  # für\nann@contoso.example # für\n".encode("latin-1"))
+    detections = DetectionSettings(enabled=True, packs=("core",), enrich=EnrichSettings(vip_lists=(names,)))
+    note, _ = check_enrichment(settings_with(tmp_path, detections), SystemClock())
+
+    assert note.seen == f"{names}: line 1 is no text in UTF-8 and matches nothing; save the list as UTF-8"
 
 
 def test_a_list_that_says_nothing_is_noted_and_counts_as_none(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def _library(settings: Settings, paths: list[Path]) -> Library:
     detections = settings.detections
     library = load_rules(replace(detections, rules_directories=(*detections.rules_directories, *paths)))
     for mistake in library.mistakes:
-        warn(f"{mistake}; the rule is left out")
+        warn(f"{mistake}; {mistake.follows}")
     return library
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import NamedTuple
 
 NO_FILE = "there is no such file"
+NO_TEXT = "\ufffd"
+"""In a text: something stood there that is none."""
+UNREAD_LINE = "is no text in UTF-8 and matches nothing; save the list as UTF-8"
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -88,6 +92,18 @@ def list_below(folder: Path) -> Below:
 def files_below(folder: Path) -> list[Path]:
     """The files alone."""
     return list_below(folder).files
+
+
+def text_of_list(content: bytes) -> str:
+    """A list as text, out of UTF-8, or UTF-16 where a mark at its head says so; U+FFFD for what is neither.
+
+    Raises: ValueError: it has signs that no text has; the end of a sentence that starts with its name.
+    """
+    is_marked = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_marked else "utf-8-sig", "replace")
+    if "\0" in text:
+        raise ValueError("is no text in UTF-8, nor in UTF-16 with its mark; save it as UTF-8")
+    return text
 
 
 def closed_to() -> str:

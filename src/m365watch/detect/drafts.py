@@ -70,9 +70,9 @@ class Reading:
     is_packed: bool = False
     """Whether the place that is being read is one of the packs."""
 
-    def complain(self, path: str, rule: str, text: str, *, line: int = 0) -> None:
-        """Keep one line."""
-        self.mistakes.append(mistake_at(path, rule, text, line=line))
+    def complain(self, path: str, rule: str, text: str, *, line: int = 0, is_lesser: bool = False) -> None:
+        """Keep one line; of one that `is_lesser` no rule is left out."""
+        self.mistakes.append(mistake_at(path, rule, text, line=line, is_lesser=is_lesser))
 
     def lost_references(self, written: Written, names: Iterable[str]) -> list[Fault]:
         """Each rule that a document names and that there is not."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from m365watch.config.files import (
+    NO_TEXT,
+    UNREAD_LINE,
     Below,
     closed_to,
     is_file,
@@ -21,6 +23,7 @@ from m365watch.config.files import (
     is_there,
     list_below,
     read_small_file,
+    text_of_list,
     why_closed,
 )
 from m365watch.detect.drafts import Draft, Lists, Reading, Written, all_faults, extension_of
@@ -153,9 +156,18 @@ def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]
     if is_folder(directory):
         for path in sorted(directory.glob("*.txt")):
             try:
-                found[path.stem] = read_list(path)
+                text = _text_in(path)
             except (OSError, ValueError) as error:
                 reading.complain(str(path), "", reason_of(error))
+                continue
+            listed = _lines_of(text)
+            found[path.stem] = tuple(listed)
+            if not text.strip():
+                told = "is empty; if that is meant, say so in a line that begins with #"
+                reading.complain(str(path), "", told, is_lesser=True)
+            for line, number in listed.items():
+                if NO_TEXT in line:
+                    reading.complain(str(path), "", UNREAD_LINE, line=number, is_lesser=True)
     return found
 
 
@@ -164,11 +176,24 @@ def read_list(path: Path) -> tuple[str, ...]:
 
     Raises: FileNotFoundError, ValueError.
     """
+    return tuple(_lines_of(_text_in(path)))
+
+
+def _text_in(path: Path) -> str:
     content, _ = read_small_file(path, bytes_max=LIST_BYTES_MAX)
     if len(content) > LIST_BYTES_MAX:
         raise ValueError(f"is larger than {LIST_BYTES_MAX} bytes")
-    lines = (line.strip() for line in content.decode("utf-8", "replace").splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    return text_of_list(content)
+
+
+def _lines_of(text: str) -> dict[str, int]:
+    """Those that say anything, each with its number."""
+    found = dict[str, int]()
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if word and not word.startswith("#"):
+            found.setdefault(word, number)
+    return found
 
 
 def _read_file(path: Path, shown: str, reading: Reading, lists: Mapping[str, tuple[str, ...]]) -> None:

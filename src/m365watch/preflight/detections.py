@@ -12,7 +12,7 @@ from m365watch.detecting import list_unread, list_vain, load_exceptions, load_ru
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
 MISTAKES_SHOWN_MAX = 20
-_RULE_FIX = "correct it; until then the rule is left out of a run"
+_RULE_FIX = "correct it; until then {follows}"
 _MISSING_FIX = "put it there, or correct detections in the configuration; a run does without it until then"
 _CLOSED_FIX = "let this user read it, or run this as the user whose it is; a run as this one does without it"
 _EXCEPTION_FIX = "correct it; until then the exception does not hold"
@@ -30,7 +30,9 @@ def check_detections(settings: Settings) -> list[Checked]:
     exceptions, lines = load_exceptions(detections)
     unread = list_unread(detections)
     told = {one.line for one in unread}
-    mistakes = [line for line in map(str, library.mistakes) if line not in told]
+    mistakes = [
+        (str(one), _RULE_FIX.format(follows=one.follows)) for one in library.mistakes if str(one) not in told
+    ]
     lines = [line for line in lines if line not in told]
     lines += list_vain(exceptions, library, detections)
     seen = _in_force(detections, library, len(exceptions.every))
@@ -43,7 +45,7 @@ def check_detections(settings: Settings) -> list[Checked]:
         bad(Check.DETECTIONS, one.line, fix=_CLOSED_FIX if one.is_closed else _MISSING_FIX)
         for one in unread[:MISTAKES_SHOWN_MAX]
     ]
-    return [head, *without, *_mistakes(mistakes, _RULE_FIX), *_mistakes(lines, _EXCEPTION_FIX)]
+    return [head, *without, *_mistakes(mistakes), *_mistakes((line, _EXCEPTION_FIX) for line in lines)]
 
 
 def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:
@@ -70,9 +72,10 @@ def _rules(number: int) -> str:
     return "rule" if number == 1 else "rules"
 
 
-def _mistakes(lines: Iterable[str], fix: str) -> list[Checked]:
-    told = list(lines)
-    steps = [odd(Check.DETECTIONS, line, fix=fix) for line in told[:MISTAKES_SHOWN_MAX]]
+def _mistakes(found: Iterable[tuple[str, str]]) -> list[Checked]:
+    """A step for each line and what to do about it."""
+    told = list(found)
+    steps = [odd(Check.DETECTIONS, line, fix=fix) for line, fix in told[:MISTAKES_SHOWN_MAX]]
     if (more := len(told) - MISTAKES_SHOWN_MAX) > 0:
         steps.append(odd(Check.DETECTIONS, f"{more:,} more; `m365watch rules validate` names them"))
     return steps

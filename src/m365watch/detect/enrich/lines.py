@@ -7,7 +7,7 @@ from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from m365watch.config.files import read_small_file
+from m365watch.config.files import NO_TEXT, UNREAD_LINE, read_small_file, text_of_list
 from m365watch.detect.derived.ip import parse_address
 from m365watch.values import dataclass
 
@@ -32,7 +32,7 @@ class Listed:
     networks: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
     """By version and length of the prefix, the networks' first bits; a lone address is a whole prefix."""
     mistakes: tuple[str, ...] = ()
-    """Lines that are too long to be anything, the first ones."""
+    """Lines that are too long to be anything, or no text, the first ones."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -58,11 +58,11 @@ class Listed:
 
 
 def read_listed(path: Path) -> Listed:
-    """The lines of a file. Raises: FileNotFoundError; ValueError: it is too large, or no file."""
+    """The lines of a file. Raises: FileNotFoundError; ValueError: it is too large, no file, or no text."""
     content, _ = read_small_file(path, bytes_max=LIST_BYTES_MAX)
     if len(content) > LIST_BYTES_MAX:
         raise ValueError(f"is larger than {LIST_BYTES_MAX // 1_048_576} MB")
-    return parse_listed(content.decode("utf-8-sig", "replace"))
+    return parse_listed(text_of_list(content))
 
 
 def parse_listed(text: str) -> Listed:
@@ -82,6 +82,8 @@ def parse_listed(text: str) -> Listed:
         if len(word) > _LINE_MAX:
             mistakes.append(f"line {number} is longer than {_LINE_MAX} characters")
             continue
+        if NO_TEXT in word:
+            mistakes.append(f"line {number} {UNREAD_LINE}")
         network = _network_of(word)
         if network is None:
             words.add(word)

@@ -21,6 +21,15 @@ class Mistake:
     text: str
     line: int = 0
     """Where the key at fault stands, or else its rule begins; 0 where nothing can be said."""
+    is_lesser: bool = False
+    """Whether its rules stay in force all the same."""
+
+    @property
+    def follows(self) -> str:
+        """What becomes of the rule, or of those of the file."""
+        if self.is_lesser:
+            return "its rules stay in force"
+        return "the rule is left out" if self.rule else "its rules are left out"
 
     def __str__(self) -> str:
         """rules/mine.yml:14 (A title): detection: ..."""
@@ -29,10 +38,10 @@ class Mistake:
         return f"{self.path}{line}{title}: {self.text}"
 
 
-def mistake_at(path: str, rule: str, text: str, *, line: int = 0) -> Mistake:
+def mistake_at(path: str, rule: str, text: str, *, line: int = 0, is_lesser: bool = False) -> Mistake:
     """The mistake in one line, whatever stood in the file."""
     said = " ".join(plain(text).split())
-    return Mistake(path, plain(rule[:RULE_CHARS_MAX]), said[:CHARS_MAX], line)
+    return Mistake(path, plain(rule[:RULE_CHARS_MAX]), said[:CHARS_MAX], line, is_lesser)
 
 
 def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
