@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from expand import Case, case_files, load_cases
+from expand import Case, Expectation, case_files, load_cases
 from verdicts import knowledge_of, library_of, packs
 
 from linq_run import World, rows_of
 from linq_syntax import Query, parse
 from m365watch.detect.cases import find_alerts, with_sources
 from m365watch.detect.extension import Kind
-from m365watch.detect.knowledge import Knowledge
+from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.library import Library
 from m365watch.detect.rule import Rule
 from m365watch.devo_alerts.definitions import Each
 from m365watch.records.routing import UNION_TABLE, table_of
 from m365watch.shipping.devo.export import Export, Exported, export_rule, export_rules
 from m365watch.shipping.unsayable import Unsayable
+from rules import load_good, record, rule_text
 
 KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}), admins=frozenset({"root@contoso.example"}))
 
@@ -227,6 +228,23 @@ def rows_there(query: Query | None, case: Case, knowledge: Knowledge) -> list[di
     last = max((row["eventdate"] for row in rows), default=datetime(2026, 1, 1, tzinfo=UTC))
     world = World((last + timedelta(days=1)).replace(hour=0, minute=0, second=0), knowledge.enrichment.locate)
     return rows_of(query, rows, world)
+
+
+@pytest.mark.parametrize("modifier", ["", "|contains", "|startswith", "|endswith"])
+def test_a_field_is_compared_with_another_where_the_rule_says(tmp_path: Path, modifier: str) -> None:
+    """As a whole, at one end or anywhere; and the rule itself is one that tells these apart."""
+    detection = {"s": {f"ObjectId|fieldref{modifier}": "UserId"}, "condition": "s"}
+    library = load_good(tmp_path, rule_text(detection))
+    [rule] = library.rules
+    query = query_of(rule, library, NOTHING_KNOWN)
+    found = []
+    for text in ("ann", "Anna", "joann", "joanna", "bob"):
+        case = Case(text, "hit", (record(ObjectId=text, UserId="ann", Workload="Exchange"),), Expectation())
+        found.append(alerts_here(rule, library, case, NOTHING_KNOWN))
+        assert bool(rows_there(query, case, NOTHING_KNOWN)) == found[-1]
+
+    expected = {"": "10000", "|contains": "11110", "|startswith": "11000", "|endswith": "10100"}
+    assert "".join(str(int(one)) for one in found) == expected[modifier]
 
 
 def row_of(record: bytes, table: str) -> Iterator[dict[str, Any]]:

@@ -137,6 +137,16 @@ def test_a_value_comes_back_as_it_was(tmp_path: Path, value: str, found: str, pa
     assert hits == [True, False]
 
 
+@pytest.mark.parametrize("modifier", ["", "|contains", "|startswith", "|endswith"])
+def test_a_comparison_of_two_fields_comes_back_as_it_was(tmp_path: Path, modifier: str) -> None:
+    """As a whole, at one end or anywhere."""
+    selection = {f"ObjectId|fieldref{modifier}": "UserId"}
+    library = load_good(tmp_path, rule_text({"s": selection, "condition": "s"}))
+    [written] = write_rules(library.rules, every={}, knowledge=NOTHING_KNOWN).exported
+
+    assert selection in written.document["detection"].values()
+
+
 def test_what_sigma_has_no_word_for_is_named(tmp_path: Path) -> None:
     """A rule of a kind that Sigma lacks would alert on each match elsewhere."""
     first = {"first_seen": {"key": ["UserId"]}}

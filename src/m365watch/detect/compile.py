@@ -387,4 +387,6 @@ def _stands_at(text: str, others: list[str], place: str) -> bool:
         return any(text.startswith(one) for one in others)
     if place == "end":
         return any(text.endswith(one) for one in others)
+    if place == "anywhere":
+        return any(one in text for one in others)
     return text in others

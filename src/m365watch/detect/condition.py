@@ -124,7 +124,7 @@ class SameAs:
 
     field: str
     place: str = "whole"
-    """whole, start or end."""
+    """whole, anywhere, start or end."""
 
 
 Comparison = (

@@ -114,7 +114,8 @@ _PREFIX = "o365.audit."
 """What another shipper writes before the names of the feed; rules were written against that, too."""
 _PARTS_OF_PAIRS = {"Name": "#names", "Value": "#values", "NewValue": "#values", "OldValue": "#values.old"}
 """How rules of others ask for any name, or any value, among named values."""
-_PLACES = {"whole": (False, False), "anywhere": (True, True), "start": (False, True), "end": (True, False)}
+_PLACES = {(False, False): "whole", (True, True): "anywhere", (False, True): "start", (True, False): "end"}
+"""Where a text has to stand, by whether anything may be before and after it."""
 
 
 class Untranslatable(ValueError):
@@ -292,9 +293,8 @@ def _comparison(value: SigmaType) -> Comparison:
         case SigmaCIDRExpression():
             return InNetwork(value.network)
         case SigmaFieldReference():
-            place = "start" if value.starts_with else "end" if value.ends_with else "whole"
             name = value.field.removeprefix(_PREFIX)
-            return SameAs(_RENAMED.get(name, name), place)
+            return SameAs(_RENAMED.get(name, name), _PLACES[value.ends_with, value.starts_with])
         case SigmaCompareExpression():
             order = Order(value.op.name.lower())
             if isinstance(value.number, SigmaTimestampPart):
@@ -328,8 +328,7 @@ def _whole_list(value: SigmaString, source: Source) -> tuple[str, tuple[str, ...
     if len(names) != 1 or any(part is not many for part in value.s if not isinstance(part, Placeholder)):
         return None
     ends = (value.s[0] is many, value.s[-1] is many)
-    place = next(name for name, wanted in _PLACES.items() if wanted == ends)
-    return place, _list_of(names[0].name, source)
+    return _PLACES[ends], _list_of(names[0].name, source)
 
 
 def _expanded(value: SigmaString, source: Source) -> Iterator[tuple[str | Wildcard, ...]]:

@@ -216,7 +216,7 @@ def _ask_number(column: str, order: Order, number: float) -> str:
 
 def _ask_same(column: str, other: str, place: str) -> str:
     one, two = (f"lower({linq.never_null(name)})" for name in (column, other))
-    function = {"start": "startswith", "end": "endswith"}.get(place)
+    function = {"anywhere": "has", "start": "startswith", "end": "endswith"}.get(place)
     found = f"{function}({one}, {two})" if function else f"{one} = {two}"
     return f"(isnotnull({column}) and isnotnull({other}) and {found})"
 
