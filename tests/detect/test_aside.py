@@ -336,6 +336,26 @@ def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path) -> None:
     state.close()
 
 
+def test_a_child_without_memory_for_what_it_is_told_ends(tmp_path: Path) -> None:
+    """Nobody would read on, and the collector wait for ever for room to write."""
+    state = open_state(tmp_path)
+    told = Told(state.path, state.take_hold(), False, tuple(all_rules()), NOTHING_KNOWN, Exceptions())
+    command = [sys.executable, "-m", "m365watch.detect.alone"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        write_frame(process.stdin.fileno(), pickle.dumps(told))
+        process.stdin.write((1 << 60).to_bytes(8, "little"))  # as many bytes are said to follow
+        process.stdin.flush()
+        try:
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0
+    state.close()
+
+
 def test_what_no_rule_can_match_is_not_sent() -> None:
     """Of the others each comes with its kind, in its place; however often kinds are numbered."""
     portions = batches()[1]

@@ -155,9 +155,12 @@ class _Frames:
         threading.Thread(target=self._read_on, args=(inlet,), daemon=True).start()
 
     def _read_on(self, inlet: int) -> None:
-        while (frame := read_frame(inlet, self._rooms)) is not None:
-            self._frames.put(frame)
-        self._frames.put(None)
+        try:
+            while (frame := read_frame(inlet, self._rooms)) is not None:
+                self._frames.put(frame)
+        finally:
+            # Also where there is no memory for a frame: nobody reads on, and the collector would wait to write.
+            self._frames.put(None)
 
     def next(self) -> Take | Piece | Look | CatchUp:
         """What is said next; records of what was said before are gone. Raises: _Ended."""
