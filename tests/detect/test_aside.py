@@ -302,6 +302,22 @@ def test_a_batch_that_cannot_be_written_counts_when_it_comes_again(
     disk.close()
 
 
+def test_a_batch_that_cannot_be_told_counts_all_the_same(tmp_path: Path) -> None:
+    """A number that no message has room for: the batch counts here, and so do those after it."""
+    [rule] = load_good(tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
+    engine = AsideEngine([rule], open_state(tmp_path), busy_records=1)
+    counts = []
+    for number, record_type in enumerate((1, 1 << 64, 2), start=1):
+        fields = {"Id": f"r{number}", "CreationTime": f"{END:%Y-%m-%dT%H:%M:%S}", "RecordType": record_type}
+        records = [json.dumps({**fields, "Operation": "A", "UserId": "ann@x"}).encode()]
+        engine.take([Portion(TENANT, END, records, headers_of(records))], number=number, now=END)
+        counts.append((engine.state.last_batch, engine.state.count()["matches"], engine.child is not None))
+
+    assert counts == [(1, 1, True), (2, 2, False), (3, 3, False)]
+    engine.close()
+    engine.state.close()
+
+
 def test_a_child_whose_collector_is_gone_writes_nothing_more(tmp_path: Path) -> None:
     """Another run has taken hold of the file: what was left behind ends at its next batch."""
     state = open_state(tmp_path)
@@ -318,15 +334,17 @@ def test_a_child_whose_collector_is_gone_writes_nothing_more(tmp_path: Path) -> 
     state.close()
 
 
-def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path) -> None:
-    """The collector was killed while it told of it."""
+@pytest.mark.parametrize("after", [(), (Take(2, END), Piece([]))])
+def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path, after: tuple[Take | Piece, ...]) -> None:
+    """The collector was killed while it told of it, or gave up and tells of another: that is no end of it."""
     state = open_state(tmp_path)
     told = Told(state.path, state.take_hold(), False, tuple(all_rules()), NOTHING_KNOWN, Exceptions())
     parts = [part_of(portion, KindNumbers(lambda _kind: True)) for portion in batches()[0]]
     command = [sys.executable, "-m", "m365watch.detect.alone"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        for frame in (pickle.dumps(told), *map(msgspec.msgpack.encode, (Take(1, END), Piece(parts)))):
+        frames = map(msgspec.msgpack.encode, (Take(1, END), Piece(parts), *after))
+        for frame in (pickle.dumps(told), *frames):
             write_frame(process.stdin.fileno(), frame)
         process.stdin.close()
 

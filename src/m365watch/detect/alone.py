@@ -159,7 +159,7 @@ class _Frames:
             while (frame := read_frame(inlet, self._rooms)) is not None:
                 self._frames.put(frame)
         finally:
-            # Also where there is no memory for a frame: nobody reads on, and the collector would wait to write.
+            # Also where there is no memory for a frame: the collector would wait for ever for room to write.
             self._frames.put(None)
 
     def next(self) -> Take | Piece | Look | CatchUp:
@@ -173,8 +173,11 @@ class _Frames:
 
     def pieces(self) -> Iterator[Sequence[Part]]:
         """The pieces of the batch that follows. Raises: _Ended: it breaks off, and does not count."""
-        while isinstance(piece := self.next(), Piece) and piece.parts:
+        while isinstance(piece := self.next(), Piece):
+            if not piece.parts:
+                return
             yield piece.parts
+        raise _Ended  # the collector could not tell of all of it, and speaks of something else
 
 
 def serve(inlet: int, outlet: int) -> None:

@@ -339,6 +339,8 @@ class Child:
             write_frame(self._inlet, self._frame)
         except OSError as error:
             raise ChildLost("has ended") from error
+        except OverflowError as error:
+            raise ChildLost(f"cannot be told of a record: {error}") from error
 
     def _answer(self) -> Answer:
         if not select.select([self._outlet], [], [], ANSWER_S_MAX)[0]:
