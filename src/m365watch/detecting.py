@@ -13,7 +13,7 @@ import structlog
 
 from m365watch import __version__
 from m365watch.clock import Clock, SystemClock
-from m365watch.config.files import NO_FILE, closed_to, files_below, is_there, why_closed, why_unread
+from m365watch.config.files import NO_FILE, closed_to, is_there, why_closed, why_unread
 from m365watch.config.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
 from m365watch.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
@@ -293,7 +293,9 @@ def _digest_of(settings: DetectionSettings) -> str:
 
 def files_of(settings: DetectionSettings) -> list[Path]:
     """The user's own files: rules, their lists, and the exceptions."""
-    files = [path for folder in settings.rules_directories for path in files_below(folder)]
+    from m365watch.detect.library import list_read_files
+
+    files = [path for place in settings.rules_directories for path in list_read_files(place)]
     return [*files, settings.exceptions_file] if settings.exceptions_file else files
 
 

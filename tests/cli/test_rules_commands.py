@@ -201,6 +201,15 @@ def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
     assert "2 cases, 1 not as claimed" in bad.stdout
 
 
+def test_what_is_hidden_in_a_folder_of_cases_is_no_case(place: Path) -> None:
+    """A repository keeps its own settings beside them."""
+    (place / "cases" / ".github").mkdir(parents=True)
+    (place / "cases" / ".github" / "ci.yml").write_text("on: push\n", encoding="utf-8")
+    (place / "cases" / "cases.yml").write_text(CASES, encoding="utf-8")
+
+    assert call("test", place / "cases", "--rules", place / "rules").exit_code == 0
+
+
 def test_mistakes_of_other_rules_are_no_part_of_a_test(place: Path) -> None:
     """They are counted; where the rule of a case is not there, one of them may be why."""
     (place / "rules" / "other.yml").write_text(RULE.replace("level: high", "level: huge"), encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 from m365watch.cli.failures import hide_tracebacks
 from m365watch.config.authorities import check_authorities
 from m365watch.config.document import Unreadable, read_text
-from m365watch.config.files import files_below, is_file, is_folder, is_there, why_closed
+from m365watch.config.files import is_file, is_folder, is_there, list_below, why_closed
 from m365watch.config.settings import DetectionSettings
 from m365watch.detect.library import PACKS_DIRECTORY, load_library
 from m365watch.detecting import list_unread, load_exceptions, load_rules
@@ -89,7 +89,7 @@ def test_rules_behind_a_closed_door_leave_the_packs_in_force(closed: Path) -> No
     with as_nobody():
         library = load_library([PACKS_DIRECTORY / "devo", closed / "rules"])
 
-        watched = files_below(closed / "rules")
+        watched = list_below(closed / "rules").files
 
     assert watched == []
     assert len(library.rules) > 5

@@ -56,6 +56,15 @@ def test_the_rules_in_force_are_counted(tmp_path: Path) -> None:
     assert " rules of the pack core, 1 of yours; 1 exception" in step.seen
 
 
+def test_rules_of_a_place_that_is_a_file_are_counted(tmp_path: Path) -> None:
+    """Whoever has one rule names its file."""
+    (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
+    detections = DetectionSettings(enabled=True, packs=(), rules_directories=(tmp_path / "mine.yml",))
+    [step] = check_detections(settings_with(tmp_path, detections))
+
+    assert step.seen == "1 of yours"
+
+
 def test_each_mistake_is_a_line_with_file_line_and_cure(tmp_path: Path) -> None:
     """The rule beside it works; an exception of no rule is named too."""
     exceptions = "exceptions:\n- {rule: B08}\n- {rule: B99, reason: x}\n"

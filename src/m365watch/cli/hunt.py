@@ -15,7 +15,7 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import look_at_lake, tell_unreadable, warn
-from m365watch.config.files import files_below, is_file, is_there
+from m365watch.config.files import is_there
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings
@@ -145,22 +145,17 @@ def _library(settings: Settings, paths: list[Path]) -> Library:
 
 def _chosen(library: Library, names: list[str]) -> list[Rule]:
     """The rules that are named; all where none is."""
+    from m365watch.detect.library import names_of_files
+
     if not names:
         return list(library.rules)
     found: dict[str, Rule] = {}
     for name in names:
         path = Path(name)
-        places = _places(path) if is_there(path) else None
+        places = names_of_files(path) if is_there(path) else None
         some = library.find(name) if places is None else [one for one in library.rules if one.path in places]
         if not some:
             what = "no rule that will do in" if places is not None else "no rule"
             raise typer.BadParameter(f"there is {what} {name}; `m365watch rules list --all` names all")
         found.update((rule.id, rule) for rule in some)
     return list(found.values())
-
-
-def _places(path: Path) -> set[str]:
-    """How the rules of a file or folder name their file."""
-    if is_file(path):
-        return {path.name}
-    return {str(one.relative_to(path.parent)) for one in files_below(path)}

@@ -215,14 +215,11 @@ def _domains_of(cases: Cases) -> frozenset[str]:
 
 
 def _case_files(paths: list[Path]) -> list[Path]:
+    from m365watch.detect.library import list_rule_files
+
     found: list[Path] = []
     for path in paths:
-        inner = (
-            sorted(one for one in path.rglob("*") if one.suffix in {".yml", ".yaml"})
-            if path.is_dir()
-            else [path]
-        )
-        found += inner
+        found += list_rule_files(path).files if path.is_dir() else [path]
     return found
 
 

@@ -74,24 +74,39 @@ class Below(NamedTuple):
 
 
 def list_below(folder: Path) -> Below:
-    """Every file in it at any depth that this user may see; nothing where it is not there."""
+    """Every file in it at any depth that this user may see; nothing where it is not there.
+
+    What is hidden below it is left out: a repository has its own settings there, and Kubernetes the folders
+    of what it mounts, to which links lead. Links to folders are followed where they stay in it, and each
+    folder is looked into once.
+    """
     found = Below([], [])
+    whole, seen, left = os.path.realpath(folder), set[str](), [folder]
 
     def note_closed(error: OSError) -> None:
         if isinstance(error, PermissionError):
             found.closed.append(Path(error.filename))
 
-    for place, _, names in os.walk(folder, onerror=note_closed):
-        if _is_open(place, os.X_OK):
-            found.files.extend(path for name in names if is_file(path := Path(place, name)))
-        else:
-            found.closed.append(Path(place))
+    while left:
+        for place, folders, names in os.walk(left.pop(0), onerror=note_closed):
+            real = os.path.realpath(place)
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            if real in seen or os.path.commonpath((real, whole)) != whole:
+                folders.clear()
+                continue
+            seen.add(real)
+            if not _is_open(place, os.X_OK):
+                found.closed.append(Path(place))
+                continue
+            left += [path for name in folders if (path := Path(place, name)).is_symlink()]
+            shown = (Path(place, name) for name in names if not is_hidden(name))
+            found.files.extend(path for path in shown if is_file(path))
     return Below(sorted(found.files), sorted(found.closed))
 
 
-def files_below(folder: Path) -> list[Path]:
-    """The files alone."""
-    return list_below(folder).files
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is one that is not shown."""
+    return name.startswith(".")
 
 
 def text_of_list(content: bytes) -> str:

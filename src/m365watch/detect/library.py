@@ -20,6 +20,7 @@ from m365watch.config.files import (
     closed_to,
     is_file,
     is_folder,
+    is_hidden,
     is_there,
     list_below,
     read_small_file,
@@ -135,7 +136,7 @@ def _read_place(place: Path, reading: Reading) -> None:
     if len(paths) > FILES_MAX:
         reading.complain(str(place), "", f"has more than {FILES_MAX} files of rules; the rest is left out")
     for path in paths[:FILES_MAX]:
-        _read_file(path, str(path.relative_to(place.parent)), reading, lists)
+        _read_file(path, _shown(path, place), reading, lists)
 
 
 def list_rule_files(place: Path) -> Below:
@@ -146,6 +147,23 @@ def list_rule_files(place: Path) -> Below:
     return below._replace(files=[path for path in below.files if path.suffix in _SUFFIXES])
 
 
+def list_read_files(place: Path) -> list[Path]:
+    """The files that the rules of that place are made of: their own, and their lists."""
+    folder = place.parent if is_file(place) else place
+    return [*list_rule_files(place).files, *_list_files(folder / "lists")]
+
+
+def names_of_files(place: Path) -> set[str]:
+    """How the rules of that place name the files that they stand in."""
+    if is_file(place):
+        return {place.name}
+    return {_shown(path, place) for path in list_rule_files(place).files}
+
+
+def _shown(path: Path, place: Path) -> str:
+    return str(path.relative_to(place.parent))
+
+
 def _lists_beside(folder: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
     common = _read_lists(_COMMON_LISTS, reading) if reading.is_packed else {}
     return {**reading.known, **common, **_read_lists(folder / "lists", reading), **reading.lists}
@@ -153,22 +171,27 @@ def _lists_beside(folder: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
 
 def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]:
     found = {}
-    if is_folder(directory):
-        for path in sorted(directory.glob("*.txt")):
-            try:
-                text = _text_in(path)
-            except (OSError, ValueError) as error:
-                reading.complain(str(path), "", reason_of(error))
-                continue
-            listed = _lines_of(text)
-            found[path.stem] = tuple(listed)
-            if not text.strip():
-                told = "is empty; if that is meant, say so in a line that begins with #"
-                reading.complain(str(path), "", told, is_lesser=True)
-            for line, number in listed.items():
-                if NO_TEXT in line:
-                    reading.complain(str(path), "", UNREAD_LINE, line=number, is_lesser=True)
+    for path in _list_files(directory):
+        try:
+            text = _text_in(path)
+        except (OSError, ValueError) as error:
+            reading.complain(str(path), "", reason_of(error))
+            continue
+        listed = _lines_of(text)
+        found[path.stem] = tuple(listed)
+        if not text.strip():
+            told = "is empty; if that is meant, say so in a line that begins with #"
+            reading.complain(str(path), "", told, is_lesser=True)
+        for line, number in listed.items():
+            if NO_TEXT in line:
+                reading.complain(str(path), "", UNREAD_LINE, line=number, is_lesser=True)
     return found
+
+
+def _list_files(directory: Path) -> list[Path]:
+    if not is_folder(directory):
+        return []
+    return sorted(path for path in directory.glob("*.txt") if not is_hidden(path.name))
 
 
 def read_list(path: Path) -> tuple[str, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from m365watch.config.files import files_below
 from m365watch.config.settings import DetectionSettings, Settings
-from m365watch.detect.library import Library
+from m365watch.detect.library import Library, names_of_files
 from m365watch.detecting import list_unread, list_vain, load_exceptions, load_rules
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
@@ -63,8 +62,7 @@ def _in_force(detections: DetectionSettings, library: Library, exceptions: int) 
 
 
 def _count_own(library: Library, directories: Iterable[Path]) -> int:
-    """A rule names its file from the folder on that it was found in."""
-    own = {str(path.relative_to(folder.parent)) for folder in directories for path in files_below(folder)}
+    own = {name for place in directories for name in names_of_files(place)}
     return sum(rule.path in own for rule in library.rules)
 
 
