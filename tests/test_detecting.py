@@ -228,7 +228,7 @@ exceptions:
     ]
 
 
-@pytest.mark.parametrize("how", ["lost", "damaged", "with the ledger"])
+@pytest.mark.parametrize("how", ["lost", "damaged", "emptied", "with the ledger"])
 def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
     """The same alerts, in their states; what was damaged is kept, and nothing is told twice."""
 
@@ -244,6 +244,8 @@ def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
         if how == "damaged":
             body = path.read_bytes()
             path.write_bytes(body[:4096] + bytes(4096) + body[8192:])
+        elif how == "emptied":
+            path.write_bytes(b"")
         elif how == "lost":
             path.unlink()
         else:
@@ -259,7 +261,7 @@ def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
     assert [kept.state for kept in before].count(AlertState.OPEN) == len(before) - 2 > 5
     assert after == before
     assert ["it is made anew" in line or "are made anew from" in line for line in told] == [True, True]
-    assert aside == (how == "damaged")
+    assert aside == (how in {"damaged", "emptied"})
 
 
 def test_the_detections_can_be_made_anew_by_hand(tmp_path: Path) -> None:

@@ -318,6 +318,21 @@ def test_without_any_run_it_is_said_how_alerts_come_about(tmp_path: Path) -> Non
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("command", [("list",), ("export",), ("ack", "aaaa1111")])
+def test_a_file_that_is_empty_does_not_read_as_if_nothing_had_been_found(
+    config: Path, command: tuple[str, ...]
+) -> None:
+    """A copy was torn, or put back onto a full disk; looking at it does not make it a new one."""
+    path = config.parent / "state" / "detections.sqlite"
+    path.write_bytes(b"")
+
+    done = call(config, *command)
+
+    assert done.exit_code == 1
+    assert "the file of detections is empty" in str(done.exception)
+    assert path.stat().st_size == 0
+
+
 def test_a_file_that_is_gone_does_not_read_as_if_nobody_had_looked(tmp_path: Path) -> None:
     """The lake knows that something was found."""
     (tmp_path / "lake" / ALERTS / "_delta_log").mkdir(parents=True)

@@ -47,6 +47,14 @@ def open_file(path: Path, *, survives_power_cuts: bool, looks_only: bool) -> sql
     return database
 
 
+def is_empty(path: Path) -> bool:
+    """Whether the file is there with nothing in it: one that has been opened once has tables."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return False
+
+
 def _open(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
     try:

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.detect.opening import is_empty
 from m365watch.detect.rule import Rule
 from m365watch.errors import OutputUnusable
 from m365watch.ledger.database import is_damage, suspicion_of
@@ -69,6 +70,8 @@ def set_aside_if_damaged(path: Path, *, clock: Clock) -> bool:
 
 def _damage_of(path: Path, clock: Clock, *, to_the_end: bool) -> str:
     """What is wrong with it, in SQLite's words; empty for nothing that was found."""
+    if is_empty(path):
+        return "it is empty"
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             if to_the_end:
