@@ -45,6 +45,26 @@ def made(keys: dict[str, Any]) -> str:
             "detection.condition: no record is of two operations; join them by `or`, or write one list",
         ),
         (
+            {"m365watch": {"entity": {"user": "UserKey|UserID"}}},
+            "m365watch.entity.user: no record has UserID; did you mean UserId?",
+        ),
+        (
+            {"m365watch": {"group_by": ["UserID"]}},
+            "m365watch.group_by: no record has UserID; did you mean UserId?",
+        ),
+        (
+            {"m365watch": {"first_seen": {"key": ["Parameter.Name"], "learn": "7d", "period": "30d"}}},
+            "m365watch.first_seen.key: no record has Parameter.Name; did you mean Parameters?",
+        ),
+        (
+            {"m365watch": {"explanation": "It was {userid}"}},
+            "m365watch.explanation: {userid} is neither an entity nor a field",
+        ),
+        (
+            {"m365watch": {"explanation": "It was {UserID}"}},
+            "m365watch.explanation: no record has UserID; did you mean UserId?",
+        ),
+        (
             {"m365watch": {"rolling": ROLLING}},
             "m365watch.rolling.back_period: is shorter than the period: what lies between is never looked at",
         ),
@@ -109,12 +129,20 @@ def test_no_rule_of_the_packs_is_refused() -> None:
             {"type": "temporal", "rules": ["one", "two"], "condition": "one"},
             "two; name each, or take it out of `rules`",
         ),
+        (
+            {"type": "event_count", "rules": ["one"], "group-by": ["UserID"], "condition": {"gte": 2}},
+            "correlation.group-by: no record has UserID; did you mean UserId?",
+        ),
+        (
+            {"type": "value_count", "rules": ["one"], "condition": {"gte": 2, "field": "Operaton"}},
+            "correlation.condition.field: no record has Operaton; did you mean Operation?",
+        ),
     ],
 )
-def test_what_sigma_says_of_a_correlation_has_the_right_cure(
+def test_what_is_said_of_a_correlation_has_the_right_cure(
     tmp_path: Path, correlation: dict[str, Any], told: str
 ) -> None:
-    """A number is no cure for an expression that lacks a rule."""
+    """A number is none for an expression that lacks a rule; a field that no record has counts nothing."""
     two = rule_text(DETECTION, name="two", id="5f1c6c0e-7d0b-4a51-9a4e-000000000002")
     joint = {"title": "N", "level": "high", "correlation": {"timespan": "5m", **correlation}}
     library = load_text(tmp_path, rule_text(DETECTION, name="one"), two, yaml.safe_dump(joint))

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import get_close_matches
+
 from m365watch.detect.derived.catalogue import is_derived, list_names
+from m365watch.detect.fields import MAPS
 from m365watch.detect.proof.fault import Fault, Where, perhaps
 
 TRUTHS = frozenset(["admin", "guest", "hosting", "human", "ok", "tor", "vip", "vpn"])
 """Those that are true or false, without their `m365.`."""
+_FIELDS = (
+    "CreationTime",
+    "Operation",
+    "OrganizationId",
+    "RecordType",
+    "UserId",
+    "UserKey",
+    "UserType",
+    "Workload",
+    *sorted(MAPS),
+)
+"""Fields to which none of the feed's other fields comes close (ClientIP has ClientIPs)."""
+_CLOSER = 0.93
 
 
 def is_unknown(field: str) -> bool:
@@ -27,3 +44,20 @@ def no_such_field(field: str, where: Where) -> Fault:
     close = perhaps(field.removeprefix("m365."), [name.removeprefix("m365.") for name in known])
     told = close.replace("mean ", "mean m365.") or f"; there are {', '.join(known)}"
     return Fault(where, f"{field} is no derived field{told}")
+
+
+def meant_field(field: str) -> str:
+    """The field that was meant, where one of another case or with one letter more or less is there."""
+    first = field.partition(".")[0]
+    if not first or first in _FIELDS or first.removesuffix("s") in _FIELDS:
+        return ""
+    same = next((one for one in _FIELDS if one.lower() == first.lower()), "")
+    return same or next(iter(get_close_matches(first, _FIELDS, n=1, cutoff=_CLOSER)), "")
+
+
+def misnamed(field: str, where: Where) -> Iterator[Fault]:
+    """That there is no field of that name, as far as one can tell."""
+    if is_unknown(field):
+        yield no_such_field(field, where)
+    elif meant := meant_field(field):
+        yield Fault(where, f"no record has {field}; did you mean {meant}?")

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from m365watch.detect.fields import MAPS
 from m365watch.detect.proof.fault import Fault, Where
-from m365watch.detect.proof.fields import TRUTHS
+from m365watch.detect.proof.fields import TRUTHS, meant_field
 
 _KEYS = (
     "correlation",
@@ -26,20 +25,7 @@ _KEYS = (
     "title",
 )
 """The keys without which a rule is another one."""
-_FIELDS = (
-    "CreationTime",
-    "Operation",
-    "OrganizationId",
-    "RecordType",
-    "UserId",
-    "UserKey",
-    "UserType",
-    "Workload",
-    *sorted(MAPS),
-)
-"""Fields to which none of the feed's other fields comes close (ClientIP has ClientIPs)."""
 _CLOSE = 0.85
-_CLOSER = 0.93
 _TECHNIQUE = re.compile(r"attack\.t[0-9]{4}(\.[0-9]{3})?", re.IGNORECASE)
 _LIKE_ONE = re.compile(r"attack\.t[0-9]", re.IGNORECASE)
 _DEPTH_MAX = 60
@@ -83,7 +69,7 @@ def _selection(value: object, where: Where) -> Iterator[Fault]:
 def _line(key: str, value: object, where: Where) -> Iterator[Fault]:
     """The mistakes of a field and its values."""
     field, *modifiers = key.split("|")
-    if meant := _meant_field(field):
+    if meant := meant_field(field):
         yield Fault(where, f"no record has this field; did you mean {meant}?")
     if value == []:
         yield Fault(where, "is empty; give a value, or take it out")
@@ -102,12 +88,3 @@ def _values(value: object, where: Where) -> Iterator[tuple[Where, object]]:
         yield from (((*where, place), one) for place, one in enumerate(value))
     else:
         yield where, value
-
-
-def _meant_field(field: str) -> str:
-    """The field that was meant, where one of another case or with one letter more or less is there."""
-    first = field.partition(".")[0]
-    if not first or first in _FIELDS or first.removesuffix("s") in _FIELDS:
-        return ""
-    same = next((one for one in _FIELDS if one.lower() == first.lower()), "")
-    return same or next(iter(get_close_matches(first, _FIELDS, n=1, cutoff=_CLOSER)), "")

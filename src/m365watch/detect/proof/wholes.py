@@ -10,7 +10,7 @@ from m365watch.config.values import PERIOD_UNITS_S
 from m365watch.detect.extension import Extension, Kind
 from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.detect.proof.fault import Fault, Where, perhaps
-from m365watch.detect.proof.fields import is_unknown, looks_like_a_field, no_such_field
+from m365watch.detect.proof.fields import looks_like_a_field, meant_field, misnamed
 from m365watch.detect.rule import OPTIONAL, PLACEHOLDER, list_placeholders
 
 KINDS = frozenset(
@@ -77,8 +77,13 @@ def proofread_whole(document: Mapping[str, Any], extension: Extension) -> Iterat
         aliases = correlation.get("aliases")
         known = aliases if isinstance(aliases, Mapping) else {}
         for name in groups:
-            if is_unknown(name) and name not in known:
-                yield no_such_field(name, ("correlation", "group-by"))
+            if name not in known:
+                yield from misnamed(name, ("correlation", "group-by"))
+        condition = correlation.get("condition")
+        counted = condition.get("field") if isinstance(condition, Mapping) else None
+        for name in _texts(counted):
+            if name not in known:
+                yield from misnamed(name, ("correlation", "condition", "field"))
     else:
         yield from _raises(document.get("detection"), extension)
         yield from _unasked(document.get("detection"), extension)
@@ -157,8 +162,7 @@ def _fields(extension: Extension) -> Iterator[Fault]:
     if extension.first_seen is not None:
         named += [(("first_seen", "key"), name) for name in extension.first_seen.key]
     for where, name in named:
-        if is_unknown(name):
-            yield no_such_field(name, ("m365watch", *where))
+        yield from misnamed(name, ("m365watch", *where))
 
 
 def _placeholders(extension: Extension, known: Collection[str]) -> Iterator[Fault]:
@@ -174,3 +178,5 @@ def _placeholders(extension: Extension, known: Collection[str]) -> Iterator[Faul
             if name not in known and not looks_like_a_field(name):
                 told = perhaps(name, known) or "; name one, as {UserId}"
                 yield Fault(("m365watch", *where), f"{{{name}}} is neither an entity nor a field{told}")
+            elif name not in known and (meant := meant_field(name)):
+                yield Fault(("m365watch", *where), f"no record has {name}; did you mean {meant}?")
