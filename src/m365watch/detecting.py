@@ -82,12 +82,13 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
     return read_exceptions(settings.exceptions_file)
 
 
-def list_vain(exceptions: Exceptions, library: Library, settings: DetectionSettings) -> list[str]:
+def list_vain(exceptions: Exceptions, library: Library, settings: Settings) -> list[str]:
     """A line for each exception that excepts nothing of what rules of the library, or risk, tell."""
     from m365watch.detect.exceptions import list_unknown
     from m365watch.detect.risk import risk_rules
 
-    return list_unknown(exceptions, [*library.rules, *risk_rules(settings.risk_points)])
+    rules = [*library.rules, *risk_rules(settings.detections.risk_points)]
+    return list_unknown(exceptions, rules, tenants={one.tenant_id for one in settings.tenants})
 
 
 class Unread(NamedTuple):

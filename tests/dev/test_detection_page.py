@@ -70,7 +70,7 @@ def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
 
     assert mistakes == []
     assert len(exceptions.every) == 1
-    assert list_unknown(exceptions, load_packs().rules) == []
+    assert list_unknown(exceptions, load_packs().rules, tenants=()) == []
 
 
 def test_every_command_and_option_shown_is_one() -> None:

@@ -119,7 +119,7 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     exceptions, mistakes = load_exceptions(settings.detections)
     for mistake in mistakes:
         warn(f"{mistake}; the exception does not hold")
-    for line in list_vain(exceptions, library, settings.detections):
+    for line in list_vain(exceptions, library, settings):
         warn(line)
     known = tell_unreadable(settings.detections)
     return HuntAsked(

@@ -24,7 +24,7 @@ from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import tell_unreadable
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import DetectionSettings
+    from m365watch.config.settings import DetectionSettings, Settings
     from m365watch.detect.cases import Cases
     from m365watch.detect.library import Library
     from m365watch.detect.rule import Rule
@@ -139,6 +139,7 @@ def validate(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.render import count
     from m365watch.cli.rules_view import mistakes_document
+    from m365watch.config.settings import DetectionSettings
     from m365watch.detect.library import load_beside_packs
     from m365watch.detecting import list_vain, load_exceptions, load_rules
     from m365watch.plain import plain
@@ -146,10 +147,11 @@ def validate(
     if paths:
         library, lines = load_beside_packs(paths), list[str]()
     else:
-        settings = settings_of(config, job, collector_file)
-        library = load_rules(settings)
-        exceptions, lines = load_exceptions(settings)
-        lines += list_vain(exceptions, library, settings)
+        settings = _whole_settings(config, job, collector_file)
+        detections = DetectionSettings() if settings is None else settings.detections
+        library = load_rules(detections)
+        exceptions, lines = load_exceptions(detections)
+        lines += [] if settings is None else list_vain(exceptions, library, settings)
     found = [*map(str, library.mistakes), *lines]
     if as_json:
         write_line(to_json(mistakes_document(library, lines)))
@@ -242,9 +244,15 @@ def settings_of(config: Path | None, job: Path | None, collector: Path | None) -
     """
     from m365watch.config.settings import DetectionSettings
 
+    settings = _whole_settings(config, job, collector)
+    return DetectionSettings() if settings is None else settings.detections
+
+
+def _whole_settings(config: Path | None, job: Path | None, collector: Path | None) -> Settings | None:
+    """The configuration that is named; None where none is."""
     if config is None and job is None and collector is None and not os.environ.get(CONFIG_VARIABLE):
-        return DetectionSettings()
-    return read_settings(config, job=job, collector=collector, for_reading=True).detections
+        return None
+    return read_settings(config, job=job, collector=collector, for_reading=True)
 
 
 def _lacks_of(library: Library, settings: DetectionSettings) -> Mapping[str, Sequence[str]]:

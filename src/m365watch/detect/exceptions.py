@@ -16,11 +16,14 @@ their rules except every record that they join.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 
+from m365watch.detect.derived.ip import parse_address, parse_network
 from m365watch.detect.rule import Rule
 from m365watch.instants import ms_of
 from m365watch.values import dataclass
@@ -34,7 +37,7 @@ class AlertException:
     """The rule's id, name, title, number in the catalogue or alias; * for every rule."""
     reason: str
     entity: Mapping[str, str] = field(default_factory=dict)
-    """By kind, whose records; in any case, with * for anything. Everybody's where it is empty."""
+    """By kind, whose records; in any case, * for anything, or a network. Everybody's where it is empty."""
     tenant: str = ""
     until: date | None = None
     """Records of that day of UTC or later are told again, and the alert that they belong to."""
@@ -58,7 +61,7 @@ class AlertException:
             values = part.entities.get(kind, ())
             if not values and not joined:
                 return False
-            if not all(fnmatchcase(value.lower(), wanted.lower()) for value in values):
+            if not all(_is_meant(value, wanted) for value in values):
                 return False
         return True
 
@@ -94,8 +97,24 @@ class Verdict:
         )
 
 
+_ADDRESSES = frozenset({"address", "ip"})
+"""Kinds of entities that a network may stand for."""
 _MIDNIGHT = datetime.min.time()
 _NOTHING = Verdict()
+
+
+def _is_meant(value: str, wanted: str) -> bool:
+    """Whether the text is like the one that is wanted, or an address in the network."""
+    if fnmatchcase(value.lower(), wanted.lower()):
+        return True
+    network = _network(wanted) if "/" in wanted else None
+    address = None if network is None else parse_address(value)
+    return network is not None and address is not None and address in network
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    return parse_network(text)
 
 
 def _ms_of(day: date) -> int:
@@ -142,8 +161,9 @@ def _users(part: Part) -> set[str]:
     return {one.lower() for one in part.entities.get("user", ())}
 
 
-def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:
-    """A line for each exception that excepts nothing: no such rule, or none with such an entity."""
+def list_unknown(exceptions: Exceptions, rules: Iterable[Rule], *, tenants: Collection[str]) -> list[str]:
+    """A line for each exception that excepts nothing: no such rule, tenant, or entity of the rule's."""
+    known = {one.lower() for one in tenants}
     named: dict[str, list[Rule]] = {}
     for rule in rules:
         for name in {name.lower() for name in rule.names}:
@@ -154,6 +174,17 @@ def list_unknown(exceptions: Exceptions, rules: Iterable[Rule]) -> list[str]:
         if one.rule != "*" and one.rule.lower() not in named:
             lines.append(f"{place}there is no rule {one.rule}: the exception excepts nothing")
             continue
+        if one.tenant and one.tenant.lower() not in known:
+            lines.append(
+                f"{place}there is no tenant {one.tenant} in the configuration; write its whole id: "
+                "the exception excepts nothing"
+            )
+            continue
+        lines += [
+            f"{place}{text} is no network, such as 192.0.2.0/24: the exception excepts nothing"
+            for kind, text in one.entity.items()
+            if kind in _ADDRESSES and "/" in text and _network(text) is None
+        ]
         kinds = _kinds_of(named.get(one.rule.lower(), []))
         strange = sorted(one.entity.keys() - kinds) if kinds else []
         if strange:

@@ -33,7 +33,7 @@ def check_detections(settings: Settings) -> list[Checked]:
         (str(one), _RULE_FIX.format(follows=one.follows)) for one in library.mistakes if str(one) not in told
     ]
     lines = [line for line in lines if line not in told]
-    lines += list_vain(exceptions, library, detections)
+    lines += list_vain(exceptions, library, settings)
     seen = _in_force(detections, library, len(exceptions.every))
     if not library.rules:
         fix = "name a pack in detections.packs or rules of your own, or set detections.enabled to false"

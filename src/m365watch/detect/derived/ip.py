@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from m365watch.detect.knowledge import Whereabouts
@@ -147,3 +147,20 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network | None:
+    """A network, or an address as one; IPv4 in IPv6 as IPv4. None where the text is neither."""
+    if not (text[:1].isdigit() or ":" in text):
+        return None
+    if "/" not in text:
+        address = parse_address(text)
+        return None if address is None else ip_network(address)
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return ip_network(f"{mapped}/{network.prefixlen - 96}", strict=False)
+    return network

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from m365watch.config.files import NO_TEXT, UNREAD_LINE, read_small_file, text_of_list
-from m365watch.detect.derived.ip import parse_address
+from m365watch.detect.derived.ip import parse_address, parse_network
 from m365watch.values import dataclass
 
 LIST_BYTES_MAX = 64 * 1_048_576
@@ -84,7 +83,7 @@ def parse_listed(text: str) -> Listed:
             continue
         if NO_TEXT in word:
             mistakes.append(f"line {number} {UNREAD_LINE}")
-        network = _network_of(word)
+        network = parse_network(word)
         if network is None:
             words.add(word)
         else:
@@ -104,22 +103,6 @@ def _word_of(line: str) -> str:
     if _GUEST not in word:
         word = word.partition("#")[0].partition(";")[0]
     return word.replace("[.]", ".").replace("hxxp", "http")
-
-
-def _network_of(word: str) -> IPv4Network | IPv6Network | None:
-    if not (word[:1].isdigit() or ":" in word):
-        return None
-    if "/" not in word:
-        address = parse_address(word)
-        return None if address is None else ip_network(address)
-    try:
-        network = ip_network(word, strict=False)
-    except ValueError:
-        return None
-    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
-    if mapped is not None and network.prefixlen >= 96:
-        return ip_network(f"{mapped}/{network.prefixlen - 96}", strict=False)
-    return network
 
 
 def _parents(text: str) -> Iterator[str]:
