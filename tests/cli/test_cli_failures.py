@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -87,6 +88,31 @@ def test_an_unforeseen_error_is_one_line_and_a_way_to_see_more(
         "error: unexpected ZeroDivisionError: division by zero",
         "hint: `m365watch --debug run --config 'my file.json'` shows the traceback; please report it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: the output cannot be written: no space left on device",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x"),
+            "error: /data/x: cannot be written: disk quota exceeded",
+        ),
+    ],
+)
+def test_a_full_disk_is_no_fault_of_the_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
+    """Whoever sends what a command prints into a file has nothing to report, but room to make."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    hide_tracebacks(["alerts", "export"])
+
+    sys.excepthook(OSError, error, None)
+
+    assert capsys.readouterr().err.splitlines() == [line, "hint: make room on the disk, and run it again"]
 
 
 def test_text_for_a_terminal_is_one_line_without_controls() -> None:

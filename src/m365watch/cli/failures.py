@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec
 
+from m365watch.durable import FULL
 from m365watch.errors import (
     CollectorError,
     LakeHeld,
@@ -103,8 +104,14 @@ def hide_tracebacks(arguments: list[str]) -> None:
             sys.stderr.write(f"error: {plain(str(error.filename))}: {denial_of(error)}\n")
             sys.stderr.write("hint: run it as the user whose files these are, or let this one in\n")
             return
-        place = traceback.extract_tb(trace)[-1:]
-        where = f" ({place[0].name}, line {place[0].lineno})" if place else ""
+        if isinstance(error, OSError) and error.errno in FULL:
+            # What has no name is mostly what the shell sends the output into.
+            what = "the output" if error.filename is None else f"{plain(str(error.filename))}:"
+            sys.stderr.write(f"error: {what} cannot be written: {(error.strerror or 'it is full').lower()}\n")
+            sys.stderr.write("hint: make room on the disk, and run it again\n")
+            return
+        last = traceback.extract_tb(trace)[-1:]
+        where = f" ({last[0].name}, line {last[0].lineno})" if last else ""
         again = shlex.join(["m365watch", "--debug", *arguments])
         sys.stderr.write(f"error: unexpected {kind.__name__}: {plain(str(error))}{where}\n")
         sys.stderr.write(f"hint: `{again}` shows the traceback; please report it\n")
