@@ -374,3 +374,11 @@ def test_a_table_whose_description_is_garbled_is_one_line(
     with pytest.raises(ValueError, match="is no table of addresses") as caught:
         open_table(path)
     assert str(caught.value).isprintable()
+
+
+def test_an_empty_table_is_told_in_words(tmp_path: Path) -> None:
+    """A download that broke off before it began; the system's own number says nothing to anybody."""
+    path = write(tmp_path / "city.mmdb", "")
+
+    with pytest.raises(ValueError, match=r"^is empty$"):
+        open_table(path)

@@ -75,7 +75,10 @@ def open_table(path: Path) -> Table:
     from maxminddb import MODE_FILE, InvalidDatabaseError
     from maxminddb.reader import Reader
 
-    if path.stat().st_size > TABLE_BYTES_MAX:
+    size_bytes = path.stat().st_size
+    if not size_bytes:
+        raise ValueError("is empty")
+    if size_bytes > TABLE_BYTES_MAX:
         raise ValueError(f"is larger than {TABLE_BYTES_MAX // (1024 * 1_048_576)} GB")
     try:
         reader = Reader(path, MODE_FILE)
