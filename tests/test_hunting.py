@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from m365watch.app import Collector
+from m365watch.cli.hunt_view import hunt_page
 from m365watch.cli.program import app
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
 from m365watch.config.settings import Settings
 from m365watch.detect.alert import Alert
+from m365watch.detect.kept import KeptAlert
 from m365watch.detect.state import DetectionState
+from m365watch.hunting import HuntOutcome
 from m365watch.simulator.server import SimulationSettings, simulator_running
 
 RULE = """\
@@ -140,6 +146,21 @@ def test_the_page_names_each_alert_and_what_was_looked_at(config: Path, tmp_path
     assert "A rule of one's own" in shown
     assert "looked at" in shown.splitlines()[-1]
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_page_says_of_which_of_several_tenants_an_alert_is(config: Path) -> None:
+    """By the first digits of its id; where there is one alone, that is known."""
+    one = alerts_of_the_run(config)[0]
+    alerts = [KeptAlert(replace(one, tenant=tenant), shown=True) for tenant in ("1" * 36, "2" * 36)]
+
+    def shown(found: list[KeptAlert]) -> str:
+        sink = StringIO()
+        Console(width=80, file=sink).print(hunt_page(HuntOutcome(found, 9, 2), limit=9))
+        return sink.getvalue()
+
+    assert f"; {one.id[:8]}; tenant 11111111" in shown(alerts)
+    assert f"; {one.id[:8]}; tenant 22222222" in shown(alerts)
+    assert "; tenant" not in shown(alerts[:1])
 
 
 @pytest.mark.parametrize(

@@ -157,12 +157,23 @@ def test_the_list_fits_into_80_columns_and_a_hostile_title_does_nothing(config: 
 
 def test_an_alert_of_the_list_is_two_lines(config: Path) -> None:
     """What is told at a glance, and below it what happened: of no length that there is does it wrap."""
-    head, *lines = call(config, "list", "--severity", "low").stdout.splitlines()
+    head, *lines = call(config, "list", "--tenant", TENANT).stdout.splitlines()
 
-    assert head.split()[:2] == ["alert", "severity"]
-    assert lines[2].startswith("aaaa1111  high      ")
-    assert lines[2].rstrip().endswith("Z  ann@contoso.example")
-    assert lines[3].rstrip() == "    Inbox rule sends mail outside, 2 records"
+    assert head.split()[:5] == ["alert", "severity", "last", "seen", "whom"]
+    assert lines[0].startswith("aaaa1111  high      ")
+    assert lines[0].rstrip().endswith("Z  ann@contoso.example")
+    assert lines[1].rstrip() == "    Inbox rule sends mail outside, 2 records"
+
+
+def test_alerts_of_several_tenants_say_whose_they_are(config: Path) -> None:
+    """By the first digits of the id, which `--tenant` takes."""
+    head, *lines = call(config, "list").stdout.splitlines()
+
+    assert head.split()[:5] == ["alert", "severity", "last", "seen", "tenant"]
+    assert [line.split()[4:] for line in (lines[0], lines[2])] == [
+        ["other", "ann@contoso.example"],
+        [TENANT[:8], "ann@contoso.example"],
+    ]
 
 
 def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(config: Path) -> None:

@@ -77,10 +77,20 @@ def alerts_page(found: AlertsFound, *, limit: int) -> RenderableType:
     if not found.alerts:
         return Group(Text("no alerts", style="bold"), *_hidden_lines(found))
     shown, total = found.alerts[:limit], len(found.alerts)
-    rows = [Row(_cells(one), _lines_below(one)) for one in shown]
+    tells = has_several_tenants(shown)
+    rows = [Row(_cells(one, tells_tenant=tells), _lines_below(one)) for one in shown]
     named = _severities(Counter(one.alert.severity for one in found.alerts))
     return Group(
-        *rows_block(("alert", "severity", "last seen", "whom it is about, and below it what"), rows),
+        *rows_block(
+            (
+                "alert",
+                "severity",
+                "last seen",
+                *(("tenant",) if tells else ()),
+                "whom it is about, and below it what",
+            ),
+            rows,
+        ),
         Text(),
         Text(f"{count(total, 'alert')} ({named})", style="bold"),
         *_hidden_lines(found),
@@ -105,13 +115,25 @@ def _severity_name(severity: Severity) -> str:
     return "info" if severity is Severity.INFORMATIONAL else str(severity)
 
 
-def _cells(kept: KeptAlert) -> list[Text]:
+def has_several_tenants(found: Iterable[KeptAlert]) -> bool:
+    """Whether it has to be said whose each alert is."""
+    return len({one.alert.tenant for one in found}) > 1
+
+
+def tenant_shown(alert: Alert) -> str:
+    """The first digits of its tenant's id."""
+    return plain(alert.tenant[:ID_SHOWN])
+
+
+def _cells(kept: KeptAlert, *, tells_tenant: bool) -> list[Text]:
     alert = kept.alert
+    about = ABOUT_CHARACTERS_MAX - (ID_SHOWN + 2 if tells_tenant else 0)
     return [
         Text(alert.id[:ID_SHOWN], style="bold"),
         Text(_severity_name(alert.severity), style=STYLES[alert.severity]),
         Text(f"{alert.last_seen_at.astimezone(UTC):%m-%d %H:%MZ}"),
-        Text(shortened_within(plain(who(alert)), ABOUT_CHARACTERS_MAX), style="bold"),
+        *([Text(tenant_shown(alert))] if tells_tenant else []),
+        Text(shortened_within(plain(who(alert)), about), style="bold"),
     ]
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from m365watch.cli.alerts_view import ID_SHOWN, STYLES, alert_document
+from m365watch.cli.alerts_view import ID_SHOWN, STYLES, alert_document, has_several_tenants, tenant_shown
 from m365watch.cli.documents import SCHEMA, instant
 from m365watch.cli.render import count
 from m365watch.plain import plain
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def hunt_page(outcome: HuntOutcome, *, limit: int) -> RenderableType:
     """Each alert in a few lines, and what was looked at."""
     blocks: list[RenderableType] = []
+    tells = has_several_tenants(outcome.alerts[:limit])
     for kept in outcome.alerts[:limit]:
-        blocks += _alert_lines(kept)
+        blocks += _alert_lines(kept, tells_tenant=tells)
     found = count(len(outcome.alerts), "alert")
     looked = (
         f"{found}; {count(outcome.records, 'record')} looked at, {count(outcome.matches, 'match', 'matches')}"
@@ -32,14 +33,15 @@ def hunt_page(outcome: HuntOutcome, *, limit: int) -> RenderableType:
     return Group(*blocks, Text(looked, style="bold"))
 
 
-def _alert_lines(kept: KeptAlert) -> list[RenderableType]:
+def _alert_lines(kept: KeptAlert, *, tells_tenant: bool) -> list[RenderableType]:
     alert = kept.alert
     head = Text.assemble(
         (str(alert.severity), STYLES[alert.severity]),
         f"  {alert.last_seen_at.astimezone(UTC):%Y-%m-%d %H:%MZ}  ",
         (plain(alert.title), "bold"),
     )
-    rest = plain(f"{count(alert.count, 'record')}; {alert.id[:ID_SHOWN]}")
+    whose = f"; tenant {tenant_shown(alert)}" if tells_tenant else ""
+    rest = plain(f"{count(alert.count, 'record')}; {alert.id[:ID_SHOWN]}{whose}")
     return [
         head,
         Padding(Text(plain(alert.explanation)), (0, 0, 0, 2)),
