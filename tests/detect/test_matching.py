@@ -14,6 +14,7 @@ import pytest
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import (
     Compared,
+    Comparison,
     Condition,
     ContainsOneOf,
     Every,
@@ -263,6 +264,29 @@ def test_kinds_of_records_share_what_their_rules_ask_and_no_more() -> None:
     plans = [matcher.plan_for(header) for header in headers]
     assert plans[1] is plans[2]
     assert len({id(one) for one in plans}) == 3
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Like(("New-InboxRule",)),
+        OneOf(frozenset(("new-inboxrule", "set-inboxrule"))),
+        ContainsOneOf(("w-in",)),
+        Like(("New-", *PLAIN)),
+        Like((*PLAIN, "-InboxRule")),
+        Like((*PLAIN, "ew-inbox", *PLAIN)),
+    ],
+)
+def test_an_odd_spelling_of_an_operation_hides_no_record_without_a_header(wanted: Comparison) -> None:
+    """Its Id cannot be read, and so no header: its operation is asked of it as it would be of any other."""
+    matcher = make_matcher([Rule("1", "r", Severity.LOW, "x.yml", condition=Asked("Operation", wanted))])
+    spelled = ("New-InboxRule", " New\u2013InboxRule ", "New\u2013Mailbox", "Set-Mailbox")
+    records = [b'{"Id":"\xff","Operation":"%s"}' % one.encode() for one in spelled]
+    headers = headers_of(records)
+    found = [bool(matcher.match(one, TOLD, header=its)) for one, its in zip(records, headers, strict=True)]
+
+    assert {header.Operation for header in headers} == {None}
+    assert found == [True, True, wanted == Like(("New-", *PLAIN)), False]
 
 
 def test_what_is_remembered_is_bounded() -> None:

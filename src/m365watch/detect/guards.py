@@ -216,6 +216,9 @@ class Probe:
     def _sort_in(self, test: Test, rule_id: str) -> None:
         """Texts without wildcards inside, which is most, are looked for in the lower-case value at once."""
         match test.comparison:
+            case _ if self.field == "Operation":
+                # Asked where the header could not be read; its texts are compared in a form of their own.
+                self._others.append((compile_text_test(test), rule_id))
             case OneOf(values):
                 _put(self._equals, values, rule_id)
             case ContainsOneOf(values, where):
