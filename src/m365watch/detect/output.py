@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
 from m365watch.clock import Clock
+from m365watch.defects import defect_of
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import close_excepted
 from m365watch.detect.exceptions import Exceptions
@@ -105,6 +106,8 @@ class DetectionOutput:
         self._tasks: list[asyncio.Task[None]] = []
         self._shelving: Shelving | None = None
         self._is_behind = False
+        self._defects: dict[str, str] = {}
+        """What each task has failed with last, as it was told."""
         self._thread = OwnThread(f"detect-{name}")
 
     async def open(
@@ -243,7 +246,12 @@ class DetectionOutput:
             if watch is not None and self._asked.is_set():
                 await asyncio.to_thread(watch.take_note)
             self._asked.clear()
-            await self._thread(lambda: self._take_up(files))
+            with self._going_on("rules"):
+                await self._thread(lambda: self._take_up(files))
+                continue
+            # What has changed is not in force yet, though it will not change once more.
+            await self._clock.sleep(LOOK_EVERY_S)
+            self._asked.set()
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
@@ -341,12 +349,9 @@ class DetectionOutput:
         await self._ready()
         while True:
             await self._clock.sleep(LOOK_EVERY_S)
-            try:
-                changes = await self._thread(lambda: self._engine_now().look(now=self._clock.now()))
-            except OutputUnavailable:
-                # The next batch, or the next look, meets the same disk and says so.
-                continue
-            self._say(changes)
+            # The next batch, or the next look, meets the same disk and says so.
+            with self._going_on("looks"), suppress(OutputUnavailable):
+                self._say(await self._thread(lambda: self._engine_now().look(now=self._clock.now())))
 
     async def _catch_up(self, engine: Detects) -> None:
         """Bring alerts up to what is known, before the end."""
@@ -365,15 +370,31 @@ class DetectionOutput:
         """Bring the lakes up to what the alerts are; what cannot be done now is done later."""
         if self._shelving is None:
             return
-        try:
-            brought = await self._thread(self._shelving.bring)
-            while brought.rows and not brought.is_done:
+        with self._going_on("lakes"):
+            try:
                 brought = await self._thread(self._shelving.bring)
-            self._is_behind = False
-        except OutputUnavailable as error:
-            if not self._is_behind:
-                _log.warning(f"{error.where}: {error.what}; tried again every few seconds, nothing is lost")
-            self._is_behind = True
+                while brought.rows and not brought.is_done:
+                    brought = await self._thread(self._shelving.bring)
+                self._is_behind = False
+            except OutputUnavailable as error:
+                if not self._is_behind:
+                    _log.warning(
+                        f"{error.where}: {error.what}; tried again every few seconds, nothing is lost"
+                    )
+                self._is_behind = True
+
+    @contextmanager
+    def _going_on(self, task: str) -> Iterator[None]:
+        """A defect that a task meets within the block is told once, and no end of the task."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - what one task fails with, the others and the batches go on
+            defect = defect_of(error, where=self.name)
+            if self._defects.get(task) != str(defect):
+                self._defects[task] = str(defect)
+                _log.error(str(defect), code=defect.code)
+        else:
+            self._defects.pop(task, None)
 
     def _say(self, changes: Sequence[Change]) -> None:
         if changes and self._tell is not None:

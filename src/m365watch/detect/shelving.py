@@ -78,13 +78,14 @@ class Shelving:
 
         Raises: OutputUnavailable: a lake, or the file here, cannot be written; it is tried again.
         """
-        newest = self._state.lake_due.newest()
-        if not self._shelves and newest:
-            self._forget(until=newest)
-        found = [self._bring_to(shelf) for shelf in self._shelves]
-        rows = sum(one.rows for one in found)
-        if rows:
-            self._forget(until=min(self._known_of(shelf) for shelf in self._shelves))
+        with self._state.reading():
+            newest = self._state.lake_due.newest()
+            if not self._shelves and newest:
+                self._forget(until=newest)
+            found = [self._bring_to(shelf) for shelf in self._shelves]
+            rows = sum(one.rows for one in found)
+            if rows:
+                self._forget(until=min(self._known_of(shelf) for shelf in self._shelves))
         return Brought(rows, is_done=all(one.is_done for one in found))
 
     def _bring_to(self, shelf: Shelf) -> Brought:

@@ -78,18 +78,29 @@ class DetectionState:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            then = ""
-            if is_damage(error):
-                # The next start then looks at all of it, however long that takes.
-                with suppress(OSError):
-                    suspicion_of(self.path).touch(mode=0o600)
-                then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
-            raise OutputUnavailable(
-                f"the file of detections cannot be written: {error}{then}", where=str(self.path)
-            ) from None
+            raise self._unavailable(error, "written") from None
         except BaseException:
             self._roll_back()
             raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What is read within the block need not belong together. Raises: OutputUnavailable."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unavailable(error, "read") from None
+
+    def _unavailable(self, error: sqlite3.Error, done: str) -> OutputUnavailable:
+        then = ""
+        if is_damage(error):
+            # The next start then looks at all of it, however long that takes.
+            with suppress(OSError):
+                suspicion_of(self.path).touch(mode=0o600)
+            then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
+        return OutputUnavailable(
+            f"the file of detections cannot be {done}: {error}{then}", where=str(self.path)
+        )
 
     def _roll_back(self) -> None:
         self.doubt()
