@@ -122,6 +122,16 @@ from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
             "detection.s.OperationCount|gt: gt does not go with 'many'; give a number",
         ),
         (
+            {"detection": {"s": {"ObjectId|contains": ["a", None]}, "condition": "s"}},
+            "- null",
+            "detection.s.ObjectId|contains.1: contains does not go with null; give a text, or",
+        ),
+        (
+            {"detection": {"s": {"Operation|utf16le": "x"}, "condition": "s"}},
+            "Operation|utf16le",
+            "there is no modifier utf16le; it is called wide",
+        ),
+        (
             {"detection": {"s": {"Operation|expand": "%none%"}, "condition": "s"}},
             "Operation",
             "detection.s.Operation|expand: there is no list none",

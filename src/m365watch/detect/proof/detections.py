@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from sigma.exceptions import SigmaError
 from sigma.modifiers import modifier_mapping, reverse_modifier_mapping
 from sigma.rule import SigmaDetections
+from sigma.types import SigmaNull
 
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import list_fields
@@ -21,6 +22,8 @@ from m365watch.detect.sigma import Source, convert_part
 _WORD = re.compile(r"[\w*-]+")
 _JOINING = frozenset(["and", "or", "not", "of", "all", "any", "them", "near", "by"])
 _UNFIT = re.compile(r"Modifier (\w+) incompatible to value type of (.*)", re.DOTALL)
+_NULL = f"'<{SigmaNull.__module__}.{SigmaNull.__qualname__} "
+"""How the only value begins there that has no words of its own."""
 _TAKES = dict.fromkeys(("lt", "lte", "gt", "gte"), "a number") | {
     "exists": "true or false",
     "cidr": "a network such as 192.0.2.0/24",
@@ -69,7 +72,7 @@ def _part(key: str | None, value: object, where: Where, source: Source) -> Itera
     found = [
         *([no_such_field(field, where)] if is_unknown(field) else ()),
         *(
-            Fault(where, f"there is no modifier {one}{perhaps(one, modifier_mapping) or _MODIFIERS}")
+            Fault(where, f"there is no modifier {one}{_instead(one)}")
             for one in modifiers
             if one not in modifier_mapping
         ),
@@ -78,6 +81,14 @@ def _part(key: str | None, value: object, where: Where, source: Source) -> Itera
 
 
 _MODIFIERS = "; the usual ones are contains, startswith, endswith, all, re and cidr"
+
+
+def _instead(modifier: str) -> str:
+    """What to write in place of a modifier that there is not."""
+    # Sigma has two names for it, and the nearest one is that of the other order of bytes.
+    if modifier == "utf16le":
+        return "; it is called wide"
+    return perhaps(modifier, modifier_mapping) or _MODIFIERS
 
 
 def _values(key: str | None, value: object, where: Where, source: Source) -> Iterator[Fault]:
@@ -109,7 +120,8 @@ def _in_words(said: str) -> str:
     if found is None:
         return said
     name = reverse_modifier_mapping[found[1]]
-    return f"{name} does not go with {found[2]}; give {_TAKES.get(name, 'a text')}, or another modifier"
+    value = "null" if found[2].startswith(_NULL) else found[2]
+    return f"{name} does not go with {value}; give {_TAKES.get(name, 'a text')}, or another modifier"
 
 
 def _conditions(value: object, names: Sequence[str], where: Where) -> Iterator[Fault]:
