@@ -197,6 +197,11 @@ def test_an_alert_says_what_happened_what_to_look_at_and_how_to_contain_it(confi
     assert max(len(line) for line in shown.splitlines() if str(config) not in line) <= 80
 
 
+def test_an_alert_as_a_document_says_its_schema(config: Path) -> None:
+    """As every other document does."""
+    assert answer(config, "show", "aaaa1111")["schema"] == answer(config, "list")["schema"] == 1
+
+
 def test_the_commands_below_an_alert_can_be_pasted(config: Path) -> None:
     """They name the configuration that was named, whole and on their own lines."""
     lines = call(config, "show", "aaaa1111").stdout.splitlines()

@@ -63,7 +63,7 @@ def test_nothing_known_is_exit_code_1(config: Path) -> None:
 def test_rules_say_what_they_lack(config: Path) -> None:
     """The list names the rules by the key that is missing; one rule names its own."""
     listed = call("rules", "list", "--config", config)
-    shown = json.loads(call("rules", "show", "S01", "--config", config, "--json").stdout)
+    shown = json.loads(call("rules", "show", "S01", "--config", config, "--json").stdout)["rules"]
 
     assert "without detections.enrich.databases these find less or nothing: " in listed.stdout
     assert "detections.enrich.tor_lists" not in listed.stdout

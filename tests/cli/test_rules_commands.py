@@ -98,6 +98,14 @@ def test_a_configuration_says_which_rules_are_in_force(place: Path) -> None:
     assert (rule["title"], rule["techniques"]) == ("Mail sent by a robot", ["T1114"])
 
 
+def test_a_rule_is_shown_as_the_list_has_it() -> None:
+    """In a document that says by which schema it is written."""
+    shown = answer("show", "B08")
+
+    assert shown["schema"] == 1
+    assert shown["rules"] == [one for one in answer("list")["rules"] if one["detection"] == "B08"]
+
+
 def test_a_rule_that_is_not_there_is_told() -> None:
     """With where all are named."""
     done = call("show", "B99")
@@ -178,7 +186,7 @@ def test_an_exception_for_the_risk_alert_is_none(place: Path) -> None:
 def test_the_rule_of_the_risk_alert_is_shown_by_the_number_that_alerts_have(place: Path) -> None:
     """With the points of the configuration; where risk is not added up, there is no such rule."""
     document = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    [rule] = answer("show", "RISK", "--config", place / "config.json")
+    [rule] = answer("show", "RISK", "--config", place / "config.json")["rules"]
     document["detections"]["risk_points"] = 0
     (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
 

@@ -135,6 +135,7 @@ def show(
     Exit codes: 0 done; 1 failed; 2 there is no such alert, or the configuration is wrong.
     """
     from m365watch.cli.alerts_view import alert_document, alert_page, related_document, told_document
+    from m365watch.cli.documents import SCHEMA
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.evidence import find_evidence
     from m365watch.cli.respond_view import deeds_document
@@ -153,7 +154,7 @@ def show(
     related = [one.alert for one in desk.find_related(file_of(settings), kept.alert)]
     deeds = _deeds(settings, kept.alert)
     if as_json:
-        document = alert_document(kept)
+        document = {"schema": SCHEMA, **alert_document(kept)}
         document["known"] = known
         document["notifications"] = told_document(told)
         document["responses"] = None if deeds is None else deeds_document(deeds)

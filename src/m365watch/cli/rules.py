@@ -98,7 +98,7 @@ def show(
     Exit codes: 0 done; 2 there is no such rule, or the configuration is wrong.
     """
     from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.rules_view import rule_document, rule_page
+    from m365watch.cli.rules_view import rule_page, shown_document
     from m365watch.detect.risk import risk_rules
 
     settings = settings_of(config, job, collector_file)
@@ -108,7 +108,7 @@ def show(
     if not found:
         raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
     if as_json:
-        write_line(to_json([rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found]))
+        write_line(to_json(shown_document(found, lacks=lacks)))
         return
     console = stdout_console()
     titles = {rule.id: rule.title for rule in library.rules}

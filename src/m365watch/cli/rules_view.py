@@ -131,7 +131,7 @@ def _within(rule: Rule) -> str:
     return f" within {count} {unit}"
 
 
-def rule_document(rule: Rule, *, lacks: Sequence[str] = ()) -> dict[str, Any]:
+def _rule_document(rule: Rule, *, lacks: Sequence[str] = ()) -> dict[str, Any]:
     """A rule as JSON has it; `lacks` are the keys of `detections.enrich` that it goes without."""
     extension = rule.extension
     return {
@@ -162,15 +162,17 @@ def rule_document(rule: Rule, *, lacks: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+def shown_document(found: Sequence[Rule], *, lacks: Mapping[str, Sequence[str]] = {}) -> dict[str, Any]:
+    """What `rules show --json` prints."""
+    rules = [_rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found]
+    return {"schema": SCHEMA, "rules": rules}
+
+
 def rules_document(
     found: Sequence[Rule], *, mistakes: Sequence[Mistake], lacks: Mapping[str, Sequence[str]] = {}
 ) -> dict[str, Any]:
     """What `rules list --json` prints."""
-    return {
-        "schema": SCHEMA,
-        "rules": [rule_document(rule, lacks=lacks.get(rule.id, ())) for rule in found],
-        "mistakes": [_mistake(one) for one in mistakes],
-    }
+    return {**shown_document(found, lacks=lacks), "mistakes": [_mistake(one) for one in mistakes]}
 
 
 def mistakes_document(library: Library, lines: Sequence[str]) -> dict[str, Any]:
