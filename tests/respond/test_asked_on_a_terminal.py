@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from multidict import CIMultiDict
 
 from alerts import ANN, hides
@@ -35,7 +36,7 @@ run_in_loop(ask_on_terminal("Do it?"))
 
 
 def test_ctrl_c_at_a_question_ends_the_command() -> None:
-    """It hung until Enter, for the question was asked in a thread that nobody could end."""
+    """As it ends any other, and not with "Aborted!" and the code of a failure; once it hung until Enter."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-c", ASKS], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
@@ -46,12 +47,38 @@ def test_ctrl_c_at_a_question_ends_the_command() -> None:
             seen += os.read(ours, 4096)
         time.sleep(0.2)  # until it reads
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=20) != 0
+        assert child.wait(timeout=20) == -signal.SIGINT
     finally:
         child.kill()
         child.wait()
         os.close(ours)
         os.close(theirs)
+
+
+def test_who_ends_it_at_a_question_is_told_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some of the steps are done by then, and the intruder may be in still."""
+    asked: list[str] = []
+
+    async def ask_twice(question: str) -> bool:
+        asked.append(question)
+        if len(asked) == 2:
+            raise typer.Abort
+        return True
+
+    async def test(scene: Scene) -> None:
+        plan = scene.plan("revoke_sessions", "disable_account", user=ANN)
+        with pytest.raises(typer.Abort):
+            await asyncio.to_thread(
+                apply_plan, scene.settings, plan, numbers=[], asks=True, even_last=False, say=lambda _: None
+            )
+
+        told = f"not done: step 2; `m365watch respond {plan.alert_id[:8]} --apply` goes on"
+        assert capsys.readouterr().err.splitlines()[-1] == told
+
+    monkeypatch.setattr("m365watch.cli.respond_apply.ask_on_terminal", ask_twice)
+    in_scene(tmp_path, test)
 
 
 def test_the_tenant_is_named_before_anything_is_asked_or_done(tmp_path: Path) -> None:

@@ -34,6 +34,32 @@ def ask(question: str, check: Callable[[str], str], *, default: str | None = Non
             sys.stderr.write(f'  "{plain(text)}" {error}\n')
 
 
+def confirm(question: str) -> bool:
+    """Whether somebody says yes; no is what nothing stands for.
+
+    Ctrl-C ends the command as it does anywhere, which typer's own question takes for an answer.
+    Raises: typer.Abort: nobody is there.
+    """
+    while True:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            raise typer.Abort
+        match answer.strip().lower():
+            case "y" | "yes":
+                return True
+            case "" | "n" | "no":
+                return False
+        sys.stderr.write("  answer y or n\n")
+
+
+def require_yes(question: str) -> None:
+    """Raises: typer.Abort: nobody says yes."""
+    if not confirm(question):
+        raise typer.Abort
+
+
 def ask_choice(question: str, choices: Sequence[str], *, default: str) -> str:
     """One of the choices, or what it begins with where that is clear."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from m365watch.cli.asking import require_yes
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _write(file: FileText, text: str, *, yes: bool) -> None:
     difference = show_difference(file.text, text, name=str(file.path), suffix=file.suffix)
     sys.stderr.write("".join(f"{plain(line)}\n" for line in difference.splitlines()))
     if not yes:
-        typer.confirm(f"Change {file.path}?", abort=True, err=True)
+        require_yes(f"Change {file.path}?")
     replace_whole(file, text)
     sys.stderr.write(f"{file.path} is changed\n")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from m365watch.cli.asking import confirm, require_yes
 from m365watch.cli.configuration import JsonOption
 from m365watch.cli.editing import command_line
 from m365watch.cli.init_options import (
@@ -133,7 +134,7 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
             raise typer.BadParameter(
                 f"--out: {out} is there already; name another, or add --yes to replace it"
             )
-        typer.confirm(f"{out} is there already. Replace it?", abort=True, err=True)
+        require_yes(f"{out} is there already. Replace it?")
 
 
 def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
@@ -183,7 +184,7 @@ def _let_consent(out: Path, collected: Collected) -> bool:
     """Whether the tenant's administrator has just consented, and the tenant is in the file."""
     prefix = collected.certificate_prefix
     where = "" if prefix is None else f" (upload {prefix}.cer to the application first)"
-    if not typer.confirm(f"Let the tenant's administrator consent now?{where}", err=True):
+    if not confirm(f"Let the tenant's administrator consent now?{where}"):
         return False
     return _run("consent", "serve", "--config", str(out), "--yes") == 0
 

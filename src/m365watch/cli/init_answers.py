@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret
+from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret, require_yes
 from m365watch.config.authoring import Answers
 from m365watch.config.clouds import CLOUDS, parse_base_url
 from m365watch.config.keyrings import is_reference
@@ -201,7 +201,7 @@ def _ask_proof(given: Given) -> tuple[dict[str, str], str | None, str | None]:
         case "secret":
             path = given.out.with_name(f"{given.out.stem}.secret")
             if path.exists():
-                typer.confirm(f"{path} is there already. Replace it?", abort=True, err=True)
+                require_yes(f"{path} is there already. Replace it?")
             secret = ask_secret("value of the client secret")
             ends = ask("when it ends, as Entra shows it beside the secret", _instant, default="")
             end = {"client_secret_expires_at": ends} if ends else {}

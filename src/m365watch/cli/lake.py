@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.asking import require_yes
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.terminal import stdout_console, write_line
@@ -267,7 +268,7 @@ def erase(
     if dry_run:
         return
     if is_asked:
-        typer.confirm("Erase these records for good?", abort=True, err=True)
+        require_yes("Erase these records for good?")
     _erase(settings, chosen, asked, as_json=as_json)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.asking import require_yes
 from m365watch.cli.blobs import FeedOption, LimitOption, require_feed, say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import stdout_console, write_line
@@ -171,9 +172,7 @@ def drop(
     if not pieces:
         raise typer.BadParameter("there is no such piece in quarantine")
     if not yes:
-        typer.confirm(
-            f"Remove {count(pieces, 'piece')} ({size_bytes:,} bytes) for good?", abort=True, err=True
-        )
+        require_yes(f"Remove {count(pieces, 'piece')} ({size_bytes:,} bytes) for good?")
     dropped = drop_quarantined(settings, asked)
     write_line(
         done_document(dropped=dropped) if as_json else f"{count(dropped, 'piece')} dropped from quarantine"

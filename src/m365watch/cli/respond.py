@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.asking import confirm
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal import write_line
 from m365watch.plain import plain
@@ -154,7 +155,7 @@ def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
     told = f"the alert was {plain(closed)}"
     if yes:
         raise typer.BadParameter(f"{told}; open it again first: m365watch alerts reopen {alert.id[:8]}")
-    if not typer.confirm(f"{told}. Contain it all the same?", err=True):
+    if not confirm(f"{told}. Contain it all the same?"):
         raise typer.Exit(1)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import typer
 
+from m365watch.cli.asking import confirm
 from m365watch.cli.loop import run_in_loop
 from m365watch.cli.this_user import this_user
 from m365watch.clock import SystemClock
 from m365watch.config.settings import Settings
 from m365watch.errors import NeedsOperator
 from m365watch.plain import plain
+from m365watch.respond.alike import spans
 from m365watch.respond.desk import Ask, Came, Desk, Told
 from m365watch.respond.journal import Journal
 from m365watch.respond.spared import spare_by_both_names
@@ -46,14 +48,17 @@ def apply_plan(
         for check in plan.checks:
             say(f"see first: {plain(check)}")
         results: list[Result] = []
-        for number, step in enumerate(desk.plan.steps, 1):
-            if number not in (numbers or (number,)):
-                continue
+        steps = [one for one in enumerate(desk.plan.steps, 1) if not numbers or one[0] in numbers]
+        for place, (number, step) in enumerate(steps):
             title = f"{number}. {step.title}"
             if step not in plan.steps and not asks:
                 # The plan that was read does not say it, and no question does.
                 say(f"{plain(title)}: {plain(step.notes[0])}")
-            found = [Result(title, told, number) for told in await desk.carry_out(step)]
+            try:
+                found = [Result(title, told, number) for told in await desk.carry_out(step)]
+            except (KeyboardInterrupt, typer.Abort):
+                _tell_left(plan, [one for one, _ in steps[place:]])
+                raise
             for result in found:
                 say(_line(result, step))
             results += found
@@ -104,6 +109,13 @@ def undo_plan(
         return run_in_loop(_with_desk(settings, plan, asks=asks, work=work))
 
 
+def _tell_left(plan: Plan, numbers: Sequence[int]) -> None:
+    """Which steps nobody was asked about when the command was ended at a question, below which it stands."""
+    again = f"`m365watch respond {plan.alert_id[:8]} --apply` goes on"
+    what = "step" if len(numbers) == 1 else "steps"
+    sys.stderr.write(f"\nnot done: {what} {spans(numbers)}; {again}\n")
+
+
 def _where(plan: Plan) -> str:
     return f"in the tenant {plain(plan.tenant)}, for the alert {plan.alert_id[:8]}:"
 
@@ -139,7 +151,7 @@ async def ask_on_terminal(question: str) -> bool:
     # The loop's own way with Ctrl-C is to end what waits for the loop, which a question does not.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return typer.confirm(question, err=True)
+        return confirm(question)
     finally:
         signal.signal(signal.SIGINT, before)
 
