@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from m365watch.clock import SystemClock
 from m365watch.config.settings import DetectionSettings, Settings
+from m365watch.detect.state import DetectionState
 from m365watch.diagnosis.findings import Verdict
-from m365watch.preflight.detections import MISTAKES_SHOWN_MAX, check_detections
+from m365watch.preflight.detections import MISTAKES_SHOWN_MAX, check_detections, check_file
 
 GOOD = """\
 title: A rule of one's own
@@ -104,6 +109,26 @@ def test_rules_and_exceptions_that_are_not_there_are_broken(tmp_path: Path) -> N
         (Verdict.BROKEN, f"{tmp_path}/gone: there is no such file or directory"),
         (Verdict.BROKEN, f"{tmp_path}/gone.yml: there is no such file"),
     ]
+
+
+@pytest.mark.parametrize("how", ["a page", "all of it", "nothing is left"])
+def test_a_damaged_file_of_detections_is_told_and_left_as_it_is(tmp_path: Path, how: str) -> None:
+    """The next start would find it; whoever checks before has the choice to put a copy back."""
+    settings = settings_with(tmp_path, DetectionSettings(enabled=True))
+    path = tmp_path / "detections.sqlite"
+    assert check_file(settings, SystemClock()) == []
+    DetectionState(path).close()
+    assert check_file(settings, SystemClock()) == []
+    body = path.read_bytes()
+    damaged = {"a page": body[:4096] + bytes(4096) + body[8192:], "all of it": b"x" * 8192}.get(how, b"")
+    path.write_bytes(damaged)
+    [step] = check_file(settings, SystemClock())
+
+    assert step.verdict is Verdict.NOTE
+    assert step.seen.startswith(f"{path} is damaged (")
+    assert "makes it anew from the lake" in (step.fix or "")
+    assert path.read_bytes() == damaged
+    assert check_file(replace(settings, detections=DetectionSettings()), SystemClock()) == []
 
 
 def test_detections_without_a_rule_are_broken(tmp_path: Path) -> None:

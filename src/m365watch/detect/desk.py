@@ -18,6 +18,7 @@ from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.opening import is_empty
 from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
+from m365watch.detect.repair import START_AGAIN
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
 from m365watch.values import dataclass
@@ -28,8 +29,6 @@ ALERTS_READ_MAX = 100_000
 RELATED_MAX = 50
 RELATED_MS = 8 * 86_400_000
 """How long before an alert one may have ended that shares a record with it."""
-
-_START_AGAIN = "start `m365watch run` again: it sets a damaged file aside, and makes it anew from the lake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +77,13 @@ def opened(path: Path, *, looks_only: bool = True) -> Iterator[DetectionState]:
         )
     if is_empty(path):
         # It would be taken for a new one: whoever opens it gives it tables.
-        raise OutputUnusable("the file of detections is empty", fix=_START_AGAIN, where=str(path))
+        raise OutputUnusable("the file of detections is empty", fix=START_AGAIN, where=str(path))
     state = DetectionState(path, looks_only=looks_only)
     try:
         yield state
     except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputUnusable(
-            f"the file of detections cannot be read: {error}", fix=_START_AGAIN, where=str(path)
+            f"the file of detections cannot be read: {error}", fix=START_AGAIN, where=str(path)
         ) from error
     finally:
         state.close()

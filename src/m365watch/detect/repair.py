@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +17,15 @@ from m365watch.detect.rule import Rule
 from m365watch.errors import OutputUnusable
 from m365watch.ledger.database import is_damage, suspicion_of
 from m365watch.ledger.soundness import find_damage, set_aside, within
+from m365watch.ledger.still import connect_to_read
 
 CHECK_S = 1.0
 """How long a start may look for damage."""
 _log = structlog.get_logger(__name__)
+
+
+START_AGAIN = "start `m365watch run` again: it sets a damaged file aside, and makes it anew from the lake"
+_connect = partial(sqlite3.connect, isolation_level=None)
 
 
 class RebuildStopped(Exception):
@@ -54,7 +60,7 @@ def set_aside_if_damaged(path: Path, *, clock: Clock) -> bool:
         return False
     suspicion = suspicion_of(path)
     try:
-        problem = _damage_of(path, clock, to_the_end=suspicion.exists())
+        problem = _damage_of(path, clock, to_the_end=suspicion.exists(), connect=_connect)
         if problem:
             kept = set_aside(path, at=clock.now())
             _log.error(f"the file of detections was damaged ({problem}); it is kept as {kept}")
@@ -68,12 +74,19 @@ def set_aside_if_damaged(path: Path, *, clock: Clock) -> bool:
     return bool(problem)
 
 
-def _damage_of(path: Path, clock: Clock, *, to_the_end: bool) -> str:
+def damage_of(path: Path, *, clock: Clock) -> str:
+    """What a start would find wrong with the file that is there; empty for nothing. It stays as it is."""
+    return _damage_of(path, clock, to_the_end=False, connect=connect_to_read)
+
+
+def _damage_of(
+    path: Path, clock: Clock, *, to_the_end: bool, connect: Callable[[Path], sqlite3.Connection]
+) -> str:
     """What is wrong with it, in SQLite's words; empty for nothing that was found."""
     if is_empty(path):
         return "it is empty"
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        with closing(connect(path)) as database:
             if to_the_end:
                 return "; ".join(find_damage(database, thorough=True)[:1])
             with within(database, CHECK_S, clock):

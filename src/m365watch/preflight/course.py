@@ -138,10 +138,10 @@ def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
     """What reads rules is loaded only where there are any to be read."""
     if not settings.detections.enabled:
         return []
-    from m365watch.preflight.detections import check_detections
+    from m365watch.preflight.detections import check_detections, check_file
     from m365watch.preflight.enrichment import check_enrichment
 
-    return [*check_detections(settings), *check_enrichment(settings, clock)]
+    return [*check_detections(settings), *check_file(settings, clock), *check_enrichment(settings, clock)]
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:

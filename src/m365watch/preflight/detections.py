@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from m365watch.clock import Clock
+from m365watch.config.files import is_file
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.detect.library import Library, names_of_files
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.repair import START_AGAIN, damage_of
 from m365watch.detecting import list_unread, list_vain, load_exceptions, load_rules
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
@@ -45,6 +49,17 @@ def check_detections(settings: Settings) -> list[Checked]:
         for one in unread[:MISTAKES_SHOWN_MAX]
     ]
     return [head, *without, *_mistakes(mistakes), *_mistakes((line, _EXCEPTION_FIX) for line in lines)]
+
+
+def check_file(settings: Settings, clock: Clock) -> list[Checked]:
+    """That the file of the detections is damaged, where a look of a second finds it so; it stays as it is."""
+    path = settings.state_directory / FILE_NAME
+    if not (settings.detections.enabled and settings.keeps_state and is_file(path)):
+        return []
+    problem = damage_of(path, clock=clock)
+    if not problem:
+        return []
+    return [odd(Check.DETECTIONS, f"{path} is damaged ({problem})", fix=f"put a copy back, or {START_AGAIN}")]
 
 
 def _in_force(detections: DetectionSettings, library: Library, exceptions: int) -> str:
