@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from operator import eq, ge, gt, le, lt, ne
+from operator import eq, ge, gt, itemgetter, le, lt, ne
 from typing import Any
 
 import re2
@@ -55,13 +55,16 @@ def rows_of(query: Query, rows: Iterable[Row], world: World) -> list[Row]:
 
 
 def _applied(clause: Clause, rows: list[Row], world: World) -> Iterable[Row]:
-    for row in rows:
-        if isinstance(clause, Where):
-            if all(evaluate(one, row, world) is True for one in clause.conditions):
+    if isinstance(clause, Where):
+        conditions = [evaluator_of(one, world) for one in clause.conditions]
+        for row in rows:
+            if all(holds(row) is True for holds in conditions):
                 yield row
-        elif isinstance(clause, Select):
-            for expression, name in clause.made:
-                row[name] = evaluate(expression, row, world)
+    elif isinstance(clause, Select):
+        made = [(evaluator_of(expression, world), name) for expression, name in clause.made]
+        for row in rows:
+            for value_of, name in made:
+                row[name] = value_of(row)
             yield row
 
 
@@ -85,7 +88,7 @@ def _grouped(group: Group, select: Select | None, rows: list[Row], world: World)
 
 
 def _total(call: Call, members: list[Row], world: World) -> Any:
-    values = [evaluate(call.arguments[0], row, world) for row in members] if call.arguments else []
+    values = [*map(evaluator_of(call.arguments[0], world), members)] if call.arguments else []
     there = [value for value in values if value is not None]
     if call.name == "count":
         return len(there) if call.arguments else len(members)
@@ -109,65 +112,86 @@ _OF_THERE: dict[str, Callable[[list[Any]], Any]] = {
 """What is worked out of those values of a group that are not null."""
 
 
-def evaluate(expression: Expression, row: Mapping[str, Any], world: World) -> Any:
-    """The expression's value for the row; None is null."""
+Evaluator = Callable[[Row], Any]
+"""The value of an expression for a row; None is null."""
+
+
+def evaluator_of(expression: Expression, world: World) -> Evaluator:
+    """What works the expression out; made once, as cases have thousands of rows."""
     match expression:
         case Literal(value, kind):
-            return timedelta(seconds=int(str(value))) if kind == "span" else value
+            literal = timedelta(seconds=int(str(value))) if kind == "span" else value
+            return lambda _row: literal
         case Column(name):
-            return row[name]
+            return itemgetter(name)
         case Call("today", _):
-            return world.today
-        case Call(name, parts) if name in _LAZY:
-            return _LAZY[name](parts, lambda part: evaluate(part, row, world))
+            return lambda _row: world.today
         case Call(name, parts):
-            values = [evaluate(one, row, world) for one in parts]
-            return None if any(value is None for value in values) else _call(name, values, world)
+            inner = [evaluator_of(part, world) for part in parts]
+            return _LAZY[name](inner) if name in _LAZY else _strict(_function(name, world), inner)
 
 
-Evaluate = Callable[[Expression], Any]
-Arguments = tuple[Expression, ...]
+def _strict(function: Callable[..., Any], parts: list[Evaluator]) -> Evaluator:
+    def value_of(row: Row) -> Any:
+        values = [part(row) for part in parts]
+        return None if None in values else function(*values)
+
+    return value_of
 
 
-def _negated(parts: Arguments, value_of: Evaluate) -> Any:
-    value = value_of(parts[0])
-    return None if value is None else not value
+def _logic(parts: list[Evaluator], *, deciding: bool) -> Evaluator:
+    def value_of(row: Row) -> Any:
+        values = [part(row) for part in parts]
+        assert all(value is None or isinstance(value, bool) for value in values)
+        if deciding in values:
+            return deciding
+        return None if None in values else not deciding
+
+    return value_of
 
 
-def _there(parts: Arguments, value_of: Evaluate) -> Any:
-    found = value_of(parts[0])
-    return value_of(parts[1]) if found is None else found
+def _negated(part: Evaluator) -> Evaluator:
+    def value_of(row: Row) -> Any:
+        value = part(row)
+        return None if value is None else not value
+
+    return value_of
 
 
-def _chosen(parts: Arguments, value_of: Evaluate) -> Any:
-    return value_of(parts[1] if value_of(parts[0]) is True else parts[2])
+def _there(first: Evaluator, other: Evaluator) -> Evaluator:
+    def value_of(row: Row) -> Any:
+        found = first(row)
+        return other(row) if found is None else found
+
+    return value_of
 
 
-_LAZY: dict[str, Callable[[Arguments, Evaluate], Any]] = {
-    "and": lambda parts, value_of: _logic("and", [value_of(part) for part in parts]),
-    "or": lambda parts, value_of: _logic("or", [value_of(part) for part in parts]),
-    "not": _negated,
-    "nvl": _there,
-    "ifthenelse": _chosen,
-    "isnull": lambda parts, value_of: value_of(parts[0]) is None,
-    "isnotnull": lambda parts, value_of: value_of(parts[0]) is not None,
+def _chosen(condition: Evaluator, then: Evaluator, otherwise: Evaluator) -> Evaluator:
+    return lambda row: then(row) if condition(row) is True else otherwise(row)
+
+
+def _is_null(part: Evaluator, *, wanted: bool) -> Evaluator:
+    return lambda row: (part(row) is None) is wanted
+
+
+_LAZY: dict[str, Callable[[list[Evaluator]], Evaluator]] = {
+    "and": lambda parts: _logic(parts, deciding=False),
+    "or": lambda parts: _logic(parts, deciding=True),
+    "not": lambda parts: _negated(parts[0]),
+    "nvl": lambda parts: _there(*parts),
+    "ifthenelse": lambda parts: _chosen(*parts),
+    "isnull": lambda parts: _is_null(parts[0], wanted=True),
+    "isnotnull": lambda parts: _is_null(parts[0], wanted=False),
 }
 """What can be worked out though an argument is null."""
 
 
-def _logic(name: str, values: Sequence[Any]) -> Any:
-    deciding = name == "or"
-    assert all(value is None or isinstance(value, bool) for value in values)
-    if deciding in values:
-        return deciding
-    return None if None in values else not deciding
-
-
-def _call(name: str, values: list[Any], world: World) -> Any:
-    if name in ("countrycode", "asn"):
-        place = world.locate(values[0])
-        return (place.country or None) if name == "countrycode" else int(place.asn) if place.asn else None
-    return _FUNCTIONS[name](*values)
+def _function(name: str, world: World) -> Callable[..., Any]:
+    if name == "countrycode":
+        return lambda address: world.locate(address).country or None
+    if name == "asn":
+        return lambda address: int(number) if (number := world.locate(address).asn) else None
+    return _FUNCTIONS[name]
 
 
 def _text(value: Any) -> str:
