@@ -61,8 +61,8 @@ class DetectionsSection(Section):
     rules_directories: Annotated[tuple[FilePath, ...], BeforeValidator(listed)] = Field(
         default=(), title="a path, or a list of paths"
     )
-    """Folders with Sigma rules of your own, searched for .yml and .yaml at any depth; those of SigmaHQ's
-    m365 rules work as they are."""
+    """Folders with Sigma rules of your own, searched for .yml and .yaml at any depth, but for what is hidden;
+    those of SigmaHQ's m365 rules work as they are."""
 
     exceptions_file: FilePath | None = Field(default=None, title="the path of a file")
     """Alerts that are not to be told, in YAML: for each the rule, the entity, a reason and the day until
