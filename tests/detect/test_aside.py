@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -175,6 +176,29 @@ def test_a_batch_of_many_pieces_is_looked_at_whole(tmp_path: Path) -> None:
         engine.state.close()
 
     assert counts == [[PIECE_RECORDS // 10] * 60] * 2
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2_048, reason="fewer may be open")
+def test_a_collector_with_a_thousand_open_files_hears_its_child(tmp_path: Path) -> None:
+    """As that of many tenants may: its pipes have numbers then that not every way to wait takes."""
+    engine, [portions, *_] = make_aside(tmp_path), batches()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2_048, limits[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        while opened[-1] < 1_024:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+        engine.take(portions, number=1, now=END)
+        heard = engine.child
+    finally:
+        for one in opened:
+            os.close(one)
+        engine.close()
+        engine.state.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert heard is not None
+    assert engine.figures.records == sum(portion.count for portion in portions)
 
 
 def test_a_child_that_is_killed_is_done_without(

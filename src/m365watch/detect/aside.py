@@ -280,6 +280,9 @@ class Child:
         self._encode = msgspec.msgpack.Encoder().encode_into
         self._frame = bytearray()
         self._decode = msgspec.msgpack.Decoder(Answer).decode
+        # Of many tenants more files may be open than select() has numbers for.
+        self._answers = select.poll()
+        self._answers.register(self._outlet, select.POLLIN)
         for pipe in (self._inlet, self._outlet):
             _widen(pipe)
         with suppress(OSError):  # a child that ended at once shows when it is asked
@@ -343,7 +346,7 @@ class Child:
             raise ChildLost(f"cannot be told of a record: {error}") from error
 
     def _answer(self) -> Answer:
-        if not select.select([self._outlet], [], [], ANSWER_S_MAX)[0]:
+        if not self._answers.poll(ANSWER_S_MAX * 1_000):
             raise ChildLost(f"has not answered for {ANSWER_S_MAX:.0f} s")
         frame = read_frame(self._outlet)
         if frame is None:
