@@ -317,10 +317,12 @@ def test_the_tutorials_are_found() -> None:
         (f"SHA-1 {'85F7418F' * 5}", f"SHA-1 {'E88AF16C' * 5}", None),
         ("AF20022", "AF20023", "AF20022"),
         ("two\none", "one\ntwo", "two"),
+        ("520 records, 12 duplicates left out\n", "115 records, 1 duplicate left out\n", None),
+        ("12 duplicates left out\n", "12 duplications left out\n", "12 duplicates left out"),
     ],
 )
 def test_a_line_that_differs_is_found(shown: str, printed: str, differing: str | None) -> None:
-    """Lines follow each other as shown; `...` skips some, numbers may differ, codes may not."""
+    """Lines follow each other as shown; `...` skips some, numbers may differ, one too, codes may not."""
     assert differing_line(shown, printed) == differing
 
 

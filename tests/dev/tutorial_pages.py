@@ -21,6 +21,8 @@ _NAME = re.compile(
 """Somebody's, an alert's, an address."""
 _NUMBER = re.compile(r"\b[0-9A-F]{40,64}\b|\d[\d,.:]*(?<![,.:])")
 
+_COUNTED = re.compile(r"(# [a-z]+)s\b")
+
 
 @dataclass(frozen=True, slots=True)
 class Fence:
@@ -115,8 +117,8 @@ def differing_line(shown: str, printed: str, names: Names | None = None) -> str 
 
 
 def _comparable(line: str) -> str:
-    """The line without its numbers and the width of its gaps."""
+    """The line without its numbers, the width of its gaps, and whether of what is counted there is one."""
     kept = iter(_PROTECTED.findall(line))
     parts = [_NUMBER.sub("#", part) for part in _PROTECTED.split(line)]
     joined = parts[0] + "".join(next(kept) + part for part in parts[1:])
-    return " ".join(joined.split())
+    return _COUNTED.sub(r"\1", " ".join(joined.split()))
