@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.defects import defect_of
+from m365watch.defects import GoingOn
 from m365watch.detect.engine import Engine
 from m365watch.detect.excepting import close_excepted
 from m365watch.detect.exceptions import Exceptions
@@ -106,8 +106,7 @@ class DetectionOutput:
         self._tasks: list[asyncio.Task[None]] = []
         self._shelving: Shelving | None = None
         self._is_behind = False
-        self._defects: dict[str, str] = {}
-        """What each task has failed with last, as it was told."""
+        self._going_on = GoingOn(name)
         self._thread = OwnThread(f"detect-{name}")
 
     async def open(
@@ -382,19 +381,6 @@ class DetectionOutput:
                         f"{error.where}: {error.what}; tried again every few seconds, nothing is lost"
                     )
                 self._is_behind = True
-
-    @contextmanager
-    def _going_on(self, task: str) -> Iterator[None]:
-        """A defect that a task meets within the block is told once, and no end of the task."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - what one task fails with, the others and the batches go on
-            defect = defect_of(error, where=self.name)
-            if self._defects.get(task) != str(defect):
-                self._defects[task] = str(defect)
-                _log.error(str(defect), code=defect.code)
-        else:
-            self._defects.pop(task, None)
 
     def _say(self, changes: Sequence[Change]) -> None:
         if changes and self._tell is not None:

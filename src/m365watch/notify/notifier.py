@@ -6,16 +6,17 @@ Targets have nothing to do with each other: what one of them fails with, and how
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
-from m365watch.errors import CollectorError
+from m365watch.defects import GoingOn
 from m365watch.instants import ms_of
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
 from m365watch.notify.looking import list_figures
@@ -28,6 +29,7 @@ from m365watch.own_thread import OwnThread
 LOOK_EVERY_S = 1.0
 """Between two looks at what has changed."""
 FORGET_EVERY_S = 3_600.0
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
@@ -61,7 +63,7 @@ class Notifier:
         self._changes: Changes | None = None
         self._turns: list[TargetTurns] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_told = False
+        self._going_on = GoingOn("notifications")
 
     async def open(self) -> None:
         """Know the targets, and have what changes from now on listed.
@@ -93,7 +95,7 @@ class Notifier:
                 target.wishes,
                 sender,
                 store=store,
-                in_thread=self._thread,
+                in_thread=self._with_file,
                 clock=self._clock,
                 random=self._random,
             )
@@ -131,14 +133,15 @@ class Notifier:
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
                     await asyncio.gather(*(one.idle.wait() for one in self._turns))
-            await self._tell_what_waits()
+            with self._going_on("the end"):
+                await self._tell_what_waits()
 
     async def _tell_what_waits(self) -> None:
         """A line for each target that was not told all: nobody goes on until the next run."""
         store = self._store
         if store is None:
             return
-        for one in await self._thread(lambda: list_figures(store, now_ms=self._now_ms())):
+        for one in await self._with_file(lambda: list_figures(store, now_ms=self._now_ms())):
             if one.waiting:
                 counted = f"{one.waiting:,} alert{' waits' if one.waiting == 1 else 's wait'}"
                 _log.warning(f"notifications {one.name}: {counted}, and the next run tells of them")
@@ -165,28 +168,34 @@ class Notifier:
             await self._take_all()
             if self._clock.monotonic_s() - forgot_at_s >= FORGET_EVERY_S:
                 forgot_at_s = self._clock.monotonic_s()
-                with suppress(CollectorError):
-                    await self._thread(self._forget)
+                with self._going_on("forgetting"):
+                    await self._with_file(self._forget)
             await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _with_file(self, work: Callable[[], _T]) -> _T:
+        """What `work` answers. Raises: OutputUnavailable: the file cannot be read or written just now."""
+        store = self._store
+
+        def read() -> _T:
+            if store is None:
+                return work()
+            with store.reading():
+                return work()
+
+        return await self._thread(read)
 
     def _forget(self) -> None:
         if self._store is not None:
             self._store.forget(now_ms=self._now_ms())
 
     async def _take_all(self) -> None:
-        """Take all that has changed; where a disk fails, it is taken at the next look."""
-        try:
-            while (count := await self._thread(lambda: self._take(self._wishes))) > 0:
+        """Take all that has changed; where that fails, it is taken at the next look."""
+        with self._going_on("looks"):
+            while (count := await self._with_file(lambda: self._take(self._wishes))) > 0:
                 for one in self._turns:
                     one.wake()
                 if count < CHANGES_AT_ONCE:
                     break
-        except CollectorError as error:
-            if not self._is_told:
-                self._is_told = True
-                _log.warning(f"notifications: {error}", code=error.code)
-        else:
-            self._is_told = False
 
     def _take(self, wishes: Mapping[str, Wishes]) -> int:
         """Take the next changes for these targets; how many. Only what is durable here is forgotten there."""

@@ -15,12 +15,15 @@ import msgspec
 
 from m365watch.detect.alert import AlertId, clean_text
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.ledger.database import is_damage
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
 from m365watch.values import dataclass
 
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
 SCHEMA_VERSION = 1
+_AGAIN = "it is made again, and alerts that were told before may be told once more"
+_MAKE_AGAIN = f"move it away and start m365watch again: {_AGAIN}"
 
 _SCHEMA = """
 CREATE TABLE target (
@@ -92,7 +95,7 @@ class NotificationFile:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # its words may quote what is damaged
             raise OutputUnusable(
                 f"the file of notifications cannot be used: {clean_text(str(error))}",
-                fix="move it away: it is made again, and alerts that were told before may be told once more",
+                fix=f"move it away: {_AGAIN}",
                 where=str(path),
             ) from None
 
@@ -118,12 +121,23 @@ class NotificationFile:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise OutputUnavailable(
-                f"the file of notifications cannot be written: {error}", where=str(self.path)
-            ) from None
+            raise self._unavailable(error, "written") from None
         except BaseException:
             self._roll_back()
             raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What is read within the block need not belong together. Raises: OutputUnavailable."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unavailable(error, "read") from None
+
+    def _unavailable(self, error: sqlite3.Error, done: str) -> OutputUnavailable:
+        then = f"; {_MAKE_AGAIN}" if is_damage(error) else ""
+        what = f"the file of notifications cannot be {done}: {clean_text(str(error))}{then}"
+        return OutputUnavailable(what, where=str(self.path))
 
     def _roll_back(self) -> None:
         if self._database.in_transaction:

@@ -11,7 +11,7 @@ import structlog
 
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import Wishes
-from m365watch.defects import defect_of
+from m365watch.defects import GoingOn, defect_of
 from m365watch.errors import CollectorError, NeedsOperator, RetryLater, Unavailable, Unreachable
 from m365watch.instants import ms_of
 from m365watch.notify.deciding import GATHER_MS, Move, choose
@@ -32,6 +32,8 @@ FIRST_REFUSALS_MAX = 6
 """The same where the target has taken none yet: then it may be the target that is wrong."""
 LOOK_S = 30.0
 """Between two looks where nothing is due."""
+FILE_AGAIN_S = 5.0
+"""Between two tries at what the file of notifications would not do."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +71,7 @@ class TargetTurns:
         self._clock = clock
         self._random = random
         self._woken = asyncio.Event()
+        self._going_on = GoingOn(f"notifications {name}")
         self._where = f"notifications {name}"
         self._told_trouble = ""
         self._is_failing = False
@@ -84,7 +87,7 @@ class TargetTurns:
         while not await self._opens():
             await self._wait_after_failure()
         while True:
-            outgoing, until_ms = await self._in_thread(self._next)
+            outgoing, until_ms = await self._with_file(self._next)
             if outgoing is None:
                 await self._rest(until_ms)
             elif not await self._tell(outgoing):
@@ -97,16 +100,29 @@ class TargetTurns:
 
     async def _opens(self) -> bool:
         """Whether the sender is ready; what the target has already is settled then."""
-        last, position, newest = await self._in_thread(lambda: self._store.progress(self.name))
+        last, position, newest = await self._with_file(lambda: self._store.progress(self.name))
         try:
             durable = await self._sender.open(last=last, position=position, newest=newest)
         except CollectorError as error:
-            await self._fail(error)
-            return False
-        outgoing = await self._in_thread(lambda: self._store.outgoing(self.name))
+            return await self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever one target fails with, the others go on
+            return await self._fail(defect_of(error, where=self._where))
+        outgoing = await self._with_file(lambda: self._store.outgoing(self.name))
         if outgoing is not None and durable >= outgoing.number:
             await self._settle(outgoing, Sent(position=position))
         return True
+
+    async def _with_file(self, work: Callable[[], _T]) -> _T:
+        """What `work` answers, as soon as it can be done.
+
+        What fails is told, and tried again by itself: a target that has taken something is not told it anew
+        only because that could not be written down.
+        """
+        while True:
+            with self._going_on("file"):
+                return await self._in_thread(work)
+            self.idle.set()
+            await self._clock.sleep(FILE_AGAIN_S)
 
     def _next(self) -> tuple[Outgoing | None, int]:
         """What is told now, or when there may be something (0: nobody knows)."""
@@ -149,11 +165,11 @@ class TargetTurns:
 
     async def _is_final(self) -> bool:
         """Whether a notification that is refused was tried often enough."""
-        tries, _, sent = await self._in_thread(lambda: self._store.tries(self.name))
+        tries, _, sent = await self._with_file(lambda: self._store.tries(self.name))
         return tries + 1 >= (REFUSALS_MAX if sent else FIRST_REFUSALS_MAX)
 
     async def _settle(self, outgoing: Outgoing, sent: Sent) -> None:
-        await self._in_thread(
+        await self._with_file(
             lambda: self._store.settle(
                 self.name,
                 outgoing,
@@ -174,15 +190,15 @@ class TargetTurns:
 
     async def _fail(self, error: CollectorError) -> bool:
         """Have it tried again later, and tell what is new about it; always False."""
-        tries, _, _ = await self._in_thread(lambda: self._store.tries(self.name))
+        tries, _, _ = await self._with_file(lambda: self._store.tries(self.name))
         wait_s = min(WAIT_FIRST_S * 2 ** min(tries, 16), WAIT_MAX_S) * (0.8 + 0.4 * self._random.random())
         if isinstance(error, RetryLater) and error.after_s is not None:
             wait_s = max(wait_s, error.after_s)
         now_ms = self._now_ms()
         next_ms, trouble = now_ms + round(wait_s * 1000), _trouble_of(error)
-        await self._in_thread(lambda: self._store.fail(self.name, trouble, next_ms=next_ms, now_ms=now_ms))
+        await self._with_file(lambda: self._store.fail(self.name, trouble, next_ms=next_ms, now_ms=now_ms))
         if isinstance(error, Unreachable):
-            await self._in_thread(lambda: self._store.take_back(self.name, self._wishes, now_ms=now_ms))
+            await self._with_file(lambda: self._store.take_back(self.name, self._wishes, now_ms=now_ms))
         if trouble != self._told_trouble:
             self._told_trouble = trouble
             line = f"{self._where}: {trouble}; what waits for it is kept"
@@ -194,13 +210,13 @@ class TargetTurns:
         return False
 
     async def _wait_after_failure(self) -> None:
-        _, next_ms, _ = await self._in_thread(lambda: self._store.tries(self.name))
+        _, next_ms, _ = await self._with_file(lambda: self._store.tries(self.name))
         self._is_failing = True
         self.idle.set()
         while (left_ms := next_ms - self._now_ms()) > 0:
             # Somebody may have it tried at once meanwhile, from another process.
             await self._clock.sleep(min(left_ms / 1000, LOOK_S))
-            _, next_ms, _ = await self._in_thread(lambda: self._store.tries(self.name))
+            _, next_ms, _ = await self._with_file(lambda: self._store.tries(self.name))
         self._is_failing = False
 
     async def _rest(self, until_ms: int) -> None:
