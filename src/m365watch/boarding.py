@@ -37,6 +37,7 @@ from m365watch.board.working import Collector
 from m365watch.clock import Clock, thread_work
 from m365watch.config.listening import BoardSettings
 from m365watch.config.settings import Settings
+from m365watch.defects import GoingOn
 from m365watch.detecting import knowledge_of
 from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
@@ -313,10 +314,15 @@ def _refused_port(listening: Listening) -> Iterator[None]:
 
 async def _follow_configuration(sources: Sources, path: Path, clock: Clock) -> None:
     """Show what belongs to the configuration as it is by now, whoever changes it."""
-    watch = FileWatch([path], clock)
+    watch, going_on = FileWatch([path], clock), GoingOn("board")
     while True:
         await watch.changed()
-        await sources.take_up()
+        while True:
+            with going_on("configuration"):
+                await sources.take_up()
+                break
+            # It is not shown yet, though it will not change once more.
+            await clock.sleep(LAKE_EVERY_S)
 
 
 class _Readers:

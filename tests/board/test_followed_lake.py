@@ -31,7 +31,7 @@ from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
 from m365watch.board.serving import Listening
 from m365watch.board.sources import Sources
-from m365watch.boarding import LAKE_EVERY_S, _follow_lake, serve_board
+from m365watch.boarding import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
 from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.filters.finding import Finder
@@ -245,6 +245,38 @@ def test_whatever_fails_while_the_lake_is_followed_is_told_once_and_tried_again(
     assert [one["event"].count("too many open files") for one in logged if one["log_level"] == "warning"] == [
         1
     ]
+
+
+def test_whatever_fails_while_the_configuration_is_followed_is_told_once_and_tried_again(
+    place: Place,
+) -> None:
+    """What has changed is taken up without changing once more, and so is what changes after that."""
+    sources = sources_of(place.file)
+    clock = FakeClock()
+    take_up, tries = sources.take_up, iter(range(3))
+
+    async def stumble() -> None:
+        if next(tries, None) is not None:
+            raise ValueError
+        await take_up()
+
+    async def act() -> None:
+        following = asyncio.create_task(_follow_configuration(sources, place.file, clock))
+        await clock.advance(0)
+        for name in ("one", "another"):
+            new = place.name(name)
+            while sources.settings.lake_directory != new:
+                assert not following.done()
+                await clock.advance(1)
+                await asyncio.sleep(0.002)
+        following.cancel()
+
+    sources.take_up = stumble  # type: ignore[method-assign]
+    with capture_logs() as logged:
+        asyncio.run(asyncio.wait_for(act(), PATIENCE_S))
+
+    [text] = [one["event"] for one in logged if one["log_level"] == "error"]
+    assert text.startswith("board: unexpected ValueError in ")
 
 
 def test_a_lake_that_is_taken_out_is_shown_as_before(place: Place) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from structlog.testing import capture_logs
 
 from m365watch.board.journal import TrailJournal
 from m365watch.board.trail import SHIP_EVERY_S, KeptTrail
@@ -27,6 +28,10 @@ DAY = timedelta(days=1)
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+class Trouble(Exception):
+    """Nobody has thought of it."""
 
 
 class Lake:
@@ -125,6 +130,36 @@ def test_no_page_waits_for_a_lake_that_takes_long(tmp_path: Path) -> None:
 
     assert lake.names == ["ann", "vera"]
     assert [path.stat().st_size for path in (tmp_path / "state").iterdir()] == [0, 0]
+
+
+def test_the_trail_is_brought_to_a_lake_after_a_defect(tmp_path: Path) -> None:
+    """It is said once, and the next time brings all that was noted."""
+    lake, tries = Lake(tmp_path / "lake"), count(1)
+    clock = FakeClock()
+    trail = KeptTrail(lake.journal(tmp_path / "state"), clock=clock)
+
+    def stumble() -> None:
+        if next(tries) <= 3:
+            raise Trouble
+
+    async def look() -> None:
+        lake.before = stumble
+        shipping = asyncio.create_task(trail.run())
+        assert await trail.note(deed(name="ann"))
+        async with asyncio.timeout(PATIENCE_S):
+            while not lake.names:
+                assert not shipping.done()
+                await clock.advance(SHIP_EVERY_S)
+                await asyncio.sleep(0.002)
+        shipping.cancel()
+
+    with capture_logs() as lines:
+        asyncio.run(look())
+    trail.close()
+
+    assert lake.names == ["ann"]
+    [text] = [line["event"] for line in lines if line["log_level"] == "error"]
+    assert text.startswith("board: unexpected Trouble in ")
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

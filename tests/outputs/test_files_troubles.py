@@ -15,6 +15,7 @@ from files_scene import EXCHANGE, deliver, open_archive, run_to_its_end
 from m365watch.clock import SystemClock
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.outputs.files import FilesOutput, layout
+from m365watch.outputs.files.archive import Archive
 from m365watch.outputs.files.compression import PIECES_MAX
 from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
 from output_places import (
@@ -310,3 +311,32 @@ def test_the_timer_outlives_an_obstacle(directory: Path, capsys: pytest.CaptureF
         return found
 
     assert asyncio.run(remove_the_obstacle()) == {EXCHANGE: make_records(5)}
+
+
+def test_the_timer_outlives_a_defect(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever nobody has thought of is told, and publishing is tried again in the same run."""
+    publish_due, tries = Archive.publish_due, iter(range(3))
+
+    class Trouble(Exception):
+        """Nobody has thought of it."""
+
+    def stumble(archive: Archive) -> None:
+        if next(tries, None) is not None:
+            raise Trouble
+        publish_due(archive)
+
+    async def wait_for_files() -> dict[str, list[bytes]]:
+        output = FilesOutput(files_settings(directory), clock=SteppingClock())
+        await output.open(last_batch=0, position="")
+        await output.deliver(make_simple_batch(1, make_records(5), output="files"))
+        await until(lambda: bool(published_files(directory)))
+        found = records_by_folder(directory)
+        await output.close()
+        return found
+
+    monkeypatch.setattr(Archive, "publish_due", stumble)
+    with capture_logs() as lines:
+        assert asyncio.run(wait_for_files()) == {EXCHANGE: make_records(5)}
+
+    [text] = [line["event"] for line in lines if line["log_level"] == "error"]
+    assert text.startswith("output files: unexpected Trouble in ")

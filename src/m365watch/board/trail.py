@@ -21,6 +21,7 @@ from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN, is_of_sign_i
 from m365watch.board.time_range import PRESET
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
+from m365watch.defects import GoingOn
 from m365watch.lake.trail import Deed
 from m365watch.own_thread import OwnThread
 
@@ -81,6 +82,7 @@ class KeptTrail:
         self._thread = OwnThread("board-trail")
         self._shipper = OwnThread("board-trail-lake")
         self._complaint = ""
+        self._going_on = GoingOn("board")
 
     @property
     def complaint(self) -> str:
@@ -124,10 +126,11 @@ class KeptTrail:
         self._journal.close()
 
     def _ship(self) -> None:
-        try:
-            self._journal.ship()
-        except OSError as error:
-            _log.warning(f"board: the trail waits: {error.strerror or 'unknown'}")
+        with self._going_on("trail"):
+            try:
+                self._journal.ship()
+            except OSError as error:
+                _log.warning(f"board: the trail waits: {error.strerror or 'unknown'}")
 
 
 class NoTrail:

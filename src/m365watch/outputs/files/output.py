@@ -12,6 +12,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.config.settings import FilesSettings
+from m365watch.defects import GoingOn
 from m365watch.errors import OutputUnusable
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.files.archive import Archive
@@ -105,16 +106,17 @@ class FilesOutput:
 
     async def _publish_in_time(self) -> None:
         """Publish what is due, for as long as the output is open."""
-        after_s = _LOOK_AFTER_S
+        after_s, going_on = _LOOK_AFTER_S, GoingOn(f"output {self.name}")
         while True:
             await self._clock.sleep(after_s)
-            after_s = _LOOK_AFTER_S
-            try:
-                if self._archive.has_parts:
-                    await self._thread(self._archive.publish_due)
-            except OSError as error:
-                _warn_unpublished(self.name, error)
-                after_s = _LOOK_AFTER_FAILURE_S
+            after_s = _LOOK_AFTER_FAILURE_S
+            with going_on("publishing"):
+                try:
+                    if self._archive.has_parts:
+                        await self._thread(self._archive.publish_due)
+                    after_s = _LOOK_AFTER_S
+                except OSError as error:
+                    _warn_unpublished(self.name, error)
 
     async def _let_go(self) -> None:
         """Stop the timer, the files and the thread, and publish nothing."""
