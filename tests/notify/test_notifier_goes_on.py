@@ -13,7 +13,7 @@ from m365watch.errors import OutputUnavailable, Unreachable
 from m365watch.notify import notifier as notifiers
 from m365watch.notify.changes import Changes
 from m365watch.notify.store import NotificationStore
-from notifier_site import HOUR_S, MINUTE_S, Site, at
+from notifier_site import MINUTE_S, Site, at
 from notify_scene import Receiver, make_alert, notifier_of, target_named
 
 
@@ -93,7 +93,7 @@ def test_a_target_that_was_away_is_told_after_a_defect(
             site.detections.put(make_alert(1))
             await site.pass_by(MINUTE_S)
             soc.failing = None
-            await site.pass_by(HOUR_S)
+            await site.pass_by(2 * MINUTE_S)
 
         with capture_logs() as lines:
             await site.run(live, soc=soc)

@@ -75,29 +75,37 @@ def _grouped(group: Group, select: Select | None, rows: list[Row], world: World)
     for row in rows:
         bucket = (row["eventdate"] - start) // timedelta(seconds=group.every_s) if group.every_s else 0
         groups.setdefault((bucket, *(row[key] for key in group.keys)), []).append(row)
+    made = [(_total_of(expression, world), name) for expression, name in select.made] if select else []
     found = []
     for key, members in groups.items():
         row = dict(zip(group.keys, key[1:], strict=True))
         if group.every_s:
             row["eventdate"] = start
-        for expression, name in select.made if select else ():
-            assert isinstance(expression, Call)
-            row[name] = _total(expression, members, world)
+        for total_of, name in made:
+            row[name] = total_of(members)
         found.append(row)
     return found
 
 
-def _total(call: Call, members: list[Row], world: World) -> Any:
-    values = [*map(evaluator_of(call.arguments[0], world), members)] if call.arguments else []
-    there = [value for value in values if value is not None]
-    if call.name == "count":
-        return len(there) if call.arguments else len(members)
-    if call.name == "avg":
-        return sum(there) / len(values) if values else None
-    return _OF_THERE[call.name](there)
+def _total_of(call: Expression, world: World) -> Callable[[list[Row]], Any]:
+    assert isinstance(call, Call)
+    if not call.arguments:
+        assert call.name == "count"
+        return len
+    value_of = evaluator_of(call.arguments[0], world)
+
+    def total_of(members: list[Row]) -> Any:
+        values = [*map(value_of, members)]
+        there = [value for value in values if value is not None]
+        if call.name == "avg":
+            return sum(there) / len(values) if values else None
+        return _OF_THERE[call.name](there)
+
+    return total_of
 
 
 _OF_THERE: dict[str, Callable[[list[Any]], Any]] = {
+    "count": len,
     "sum": sum,
     "median": lambda there: statistics.median(there) if there else None,
     "min": lambda there: min(there, default=None),
@@ -120,15 +128,28 @@ def evaluator_of(expression: Expression, world: World) -> Evaluator:
     """What works the expression out; made once, as cases have thousands of rows."""
     match expression:
         case Literal(value, kind):
-            literal = timedelta(seconds=int(str(value))) if kind == "span" else value
-            return lambda _row: literal
+            return _known(timedelta(seconds=int(str(value))) if kind == "span" else value)
         case Column(name):
             return itemgetter(name)
         case Call("today", _):
             return lambda _row: world.today
         case Call(name, parts):
             inner = [evaluator_of(part, world) for part in parts]
-            return _LAZY[name](inner) if name in _LAZY else _strict(_function(name, world), inner)
+            if name in _LAZY:
+                return _LAZY[name](inner)
+            value_of = _strict(_function(name, world), inner)
+            return _known(value_of({})) if all(map(_is_constant, parts)) else value_of
+
+
+def _is_constant(expression: Expression) -> bool:
+    """Whether no row has a say in it, as with a pattern or a set of texts."""
+    if isinstance(expression, Call):
+        return expression.name not in {"today", *_LAZY} and all(map(_is_constant, expression.arguments))
+    return isinstance(expression, Literal)
+
+
+def _known(value: Any) -> Evaluator:
+    return lambda _row: value
 
 
 def _strict(function: Callable[..., Any], parts: list[Evaluator]) -> Evaluator:
@@ -136,16 +157,31 @@ def _strict(function: Callable[..., Any], parts: list[Evaluator]) -> Evaluator:
         values = [part(row) for part in parts]
         return None if None in values else function(*values)
 
+    def value_of_one(row: Row) -> Any:
+        value = first(row)
+        return None if value is None else function(value)
+
+    def value_of_two(row: Row) -> Any:
+        value, other = first(row), second(row)
+        return None if value is None or other is None else function(value, other)
+
+    match parts:
+        case [first]:
+            return value_of_one
+        case [first, second]:
+            return value_of_two
     return value_of
 
 
 def _logic(parts: list[Evaluator], *, deciding: bool) -> Evaluator:
     def value_of(row: Row) -> Any:
-        values = [part(row) for part in parts]
-        assert all(value is None or isinstance(value, bool) for value in values)
-        if deciding in values:
-            return deciding
-        return None if None in values else not deciding
+        found: bool | None = not deciding
+        for part in parts:
+            value = part(row)
+            assert value is None or isinstance(value, bool)
+            if value is deciding or (value is None and found is not deciding):
+                found = value
+        return found
 
     return value_of
 

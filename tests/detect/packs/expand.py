@@ -78,8 +78,9 @@ def read_yaml(path: Path) -> Any:
     return yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
 
 
+@cache
 def load_cases(path: Path) -> CaseFile:
-    """The cases of one file; a key or shape that is not known is an error that names it."""
+    """The cases of one file, read once; a key or shape that is not known is an error that names it."""
     text = read_yaml(path)
     _refuse_unknown(path.name, text, {"detection", "settings", "hits", "near_misses"})
     cases = [
