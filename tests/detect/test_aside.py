@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from patience import PATIENCE_S
+from verdicts import packs
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.alone import Piece, Take, Told, write_frame
@@ -35,7 +36,6 @@ from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import Exceptions
 from m365watch.detect.figures import Figures
 from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import load_packs
 from m365watch.detect.matching import kinds_of
 from m365watch.detect.port import Detects
 from m365watch.detect.portions import Portion
@@ -69,7 +69,7 @@ def batches() -> list[list[Portion]]:
 
 @cache
 def all_rules() -> list[Rule]:
-    return [*load_packs().rules, make_risk_rule()]
+    return [*packs().rules, make_risk_rule()]
 
 
 def open_state(folder: Path) -> DetectionState:

@@ -58,7 +58,7 @@ def load_rules(directory: Path) -> tuple[Rule, ...]:
         single(42, "C", low={"period": "1d", "learn": "7d"}, group_by=["UserId"]),
         single(45, "C", deviation={"period": "1d", "periods": 14, "threshold": 2, "value": "Size"}),
     ]
-    path = directory / "all.yml"
+    path = directory / "days.yml"
     path.write_text("---\n".join(texts))
     library = load_library([path])
     assert [str(one) for one in library.mistakes] == []
@@ -134,13 +134,15 @@ def live(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_two_months_day_by_day_give_what_all_at_once_gives(tmp_path: Path, seed: int) -> None:
+def test_two_months_day_by_day_give_what_all_at_once_gives(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     """Nothing that is let go of meanwhile changes an alert, and nothing of long ago is told as new.
 
     Risk that goes on for longer than its matches are kept is cut elsewhere, and is not compared.
     """
     dice = random.Random(seed)
-    rules = load_rules(tmp_path)
+    rules = load_rules(tmp_path_factory.getbasetemp())
     records = make_records(dice)
     state, told = live(tmp_path / "d.sqlite", rules, half_days(records, dice), dice)
     kept = {one.alert for one in state.alerts.list() if one.alert.rule_id != RISK_RULE_ID}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from verdicts import packs
 
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match
 from m365watch.detect.cases import find_alerts
@@ -18,7 +19,7 @@ from m365watch.detect.engine import Engine
 from m365watch.detect.exceptions import AlertException, Exceptions
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import Library, load_packs
+from m365watch.detect.library import Library
 from m365watch.detect.linking import GROUPS_MAX, STRETCHES
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Expression, Joined, Named
@@ -152,7 +153,7 @@ def test_a_middle_step_within_a_sixth_of_the_timespan_may_be_missed(tmp_path: Pa
 
 def test_no_order_of_the_packs_has_three_steps() -> None:
     """So that none of theirs is missed; what adds one thinks of it."""
-    joined = [rule.correlation for rule in load_packs().rules if rule.correlation is not None]
+    joined = [rule.correlation for rule in packs().rules if rule.correlation is not None]
     ordered = [one for one in joined if one.joined is Joined.ORDERED]
 
     assert len(ordered) > 8

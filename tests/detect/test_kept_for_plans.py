@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from verdicts import packs
+
 from m365watch.detect.containment import READS, WORDS
 from m365watch.detect.derived.catalogue import is_derived
-from m365watch.detect.library import load_packs
 from m365watch.detect.purposes import kept_fields
 
 
@@ -12,7 +13,7 @@ def test_what_a_plan_is_made_of_is_kept() -> None:
     """A rule that names a way to contain keeps the fields that the way is made of."""
     lacking = {
         (rule.name, word, field)
-        for rule in load_packs(("core", "devo")).rules
+        for rule in packs().rules
         for word in rule.extension.contain
         for field in set(READS.get(word, ())) - set(kept_fields(rule))
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from verdicts import packs
 
 from library_rules import DETECTION
 from m365watch.detect.library import PACKS_DIRECTORY, load_library, load_packs
@@ -339,7 +340,7 @@ def test_a_copy_of_a_rule_of_the_packs_takes_its_place(tmp_path: Path) -> None:
 
     assert [str(one) for one in library.mistakes] == []
     assert [(str(rule.severity), rule.path) for rule in library.find("B02")] == [("low", "mine/b02.yml")]
-    assert len(library.rules) == len(load_packs().rules)
+    assert len(library.rules) == len(packs().rules)
 
 
 def test_a_key_that_is_written_twice_is_told(tmp_path: Path) -> None:

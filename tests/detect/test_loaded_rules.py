@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from verdicts import packs
+
 from library_rules import DETECTION
-from m365watch.detect.library import load_packs
 from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
 
 
@@ -30,7 +31,7 @@ def test_a_rule_without_an_id_keeps_the_one_it_gets(tmp_path: Path) -> None:
 
 def test_the_packs_have_no_mistake() -> None:
     """What comes along can be used as it is."""
-    assert [str(one) for one in load_packs().mistakes] == []
+    assert [str(one) for one in packs().mistakes] == []
 
 
 def test_two_hundred_rules_are_loaded_in_a_moment(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from verdicts import packs
 
 from m365watch.detect.condition import Every, OneOf, Some
 from m365watch.detect.condition import Test as Asked
@@ -14,7 +15,6 @@ from m365watch.detect.derived.catalogue import CATALOGUE
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import load_packs
 from m365watch.detect.never_told import told_by
 from m365watch.detect.purposes import plan_uses
 from m365watch.simulator.organisation import Organisation
@@ -51,7 +51,7 @@ def test_all_is_kept_where_one_of_the_records_may_have_it(condition: Asked | Som
 
 def test_what_is_not_kept_says_nothing_in_the_records_of_a_day() -> None:
     """Of each operation that the packs keep something of, or its value stands in another field."""
-    rules = load_packs().rules
+    rules = packs().rules
     wanted = {name for uses in plan_uses(rules).values() for use in uses for name in use.kept}
     names = tuple(sorted(name for name in wanted if not name.startswith("m365.") or name[5:] in CATALOGUE))
     at, tenant = datetime(2026, 11, 17, 9, tzinfo=UTC), "3f2504e0-4f89-41d3-9a0c-0305e82c3301"

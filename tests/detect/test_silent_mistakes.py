@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from verdicts import packs
 
 from library_rules import DETECTION
-from m365watch.detect.library import load_packs
 from m365watch.detect.proof.fields import TRUTHS
 from rules import load_good, load_text, rule_text, view
 
@@ -119,7 +119,7 @@ def test_the_fields_that_are_true_or_false_are_those_that_say_so() -> None:
 
 def test_no_rule_of_the_packs_is_refused() -> None:
     """None is so cautious that it takes our own for a mistake."""
-    assert load_packs().mistakes == ()
+    assert packs().mistakes == ()
 
 
 @pytest.mark.parametrize(

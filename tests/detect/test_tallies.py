@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from verdicts import packs
 
 from m365watch.detect import engine as engines
 from m365watch.detect.alert import Match
@@ -23,7 +24,6 @@ from m365watch.detect.finding import Moment, find_episodes
 from m365watch.detect.judging import sort_matches
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.knowledge import Knowledge, Whereabouts
-from m365watch.detect.library import load_packs
 from m365watch.detect.portions import Portion
 from m365watch.detect.rule import Correlation, Expression, Joined, Joint, Named, Rule
 from m365watch.detect.state import DetectionState
@@ -189,7 +189,7 @@ def test_sign_ins_of_one_town_are_kept_and_never_judged(
 
     monkeypatch.setattr(engines, "find_episodes", find)
     state = DetectionState(tmp_path / "d.sqlite", survives_power_cuts=False)
-    engine = Engine(load_packs().rules, state, knowledge=Knowledge(enrichment=Towns()))
+    engine = Engine(packs().rules, state, knowledge=Knowledge(enrichment=Towns()))
     at = datetime(2026, 11, 16, tzinfo=UTC)
     for number, address in enumerate([*["192.0.2.1", "192.0.2.2"] * 10, "203.0.113.1", "203.0.113.1"]):
         records = [sign_in(number, at + timedelta(minutes=5 * number), address)]

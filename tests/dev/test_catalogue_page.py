@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.detect.library import load_packs
+from verdicts import packs
+
 from m365watch.detect.tactics import TACTICS
 from tools import detections_page
 
@@ -10,7 +11,7 @@ from tools import detections_page
 def test_every_rule_that_makes_alerts_is_in_the_catalogue() -> None:
     """With its techniques and tactics."""
     page = detections_page.render()
-    rules = [rule for rule in load_packs().rules if rule.alerts]
+    rules = [rule for rule in packs().rules if rule.alerts]
 
     assert len(rules) > 60
     for rule in rules:

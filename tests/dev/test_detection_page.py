@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from typer.main import get_command
+from verdicts import packs
 
 from m365watch.cli.program import app
 from m365watch.config.load import parse_settings
@@ -57,7 +58,7 @@ def test_the_files_shown_are_accepted(tmp_path: Path) -> None:
 def test_the_filter_shown_is_taken(tmp_path: Path) -> None:
     """Its rule is one of the packs'."""
     (tmp_path / "filter.yml").write_text(block("filter"), encoding="utf-8")
-    before, after = load_packs(), load_packs(directories=[tmp_path])
+    before, after = packs(), load_packs(directories=[tmp_path])
 
     assert after.mistakes == ()
     assert [one.name for one in after.rules if one not in before.rules] == ["b02_inbox_rule_hides_mail"]
@@ -70,7 +71,7 @@ def test_the_exceptions_shown_except_something(tmp_path: Path) -> None:
 
     assert mistakes == []
     assert len(exceptions.every) == 1
-    assert list_unknown(exceptions, load_packs().rules, tenants=()) == []
+    assert list_unknown(exceptions, packs().rules, tenants=()) == []
 
 
 def test_every_command_and_option_shown_is_one() -> None:
@@ -94,4 +95,4 @@ def test_the_tutorials_count_the_rules_that_there_are() -> None:
     pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "tutorials").glob("*.md")]
     told = [int(one) for page in pages for one in re.findall(r"(\d+) rules of the packs core and devo", page)]
 
-    assert told == [len(load_packs(["core", "devo"]).rules)] * 2
+    assert told == [len(packs().rules)] * 2

@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 
 import pytest
+from verdicts import packs
 
 from alerts import ANN, APP, make_alert, make_match
 from m365watch.detect.containment import WORDS
-from m365watch.detect.library import load_packs
 from m365watch.respond.plan import BUILDERS, _each_once, plan_response
 from m365watch.respond.steps import GraphCall, Remove, Revise, Step
 from plan_scene import BOB, EVE, FIELDS, FRED, FULL, one_record, plan
@@ -19,7 +19,7 @@ from test_quoting import HOSTILE
 
 def test_every_word_of_the_packs_has_a_step() -> None:
     """A rule that names a way to contain is not left alone with it."""
-    words = {word for rule in load_packs(("core", "devo")).rules for word in rule.extension.contain}
+    words = {word for rule in packs().rules for word in rule.extension.contain}
 
     assert {word for word in words if " " not in word} == set(BUILDERS) == WORDS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from verdicts import packs
 
 from alerts import ANN, APP, make_alert, make_match
 from m365watch.detect.alert import Alert
-from m365watch.detect.library import load_packs
 from m365watch.respond.hands import BegunBy, beginnings_in
 from m365watch.respond.plan import BUILDERS, plan_response
 from m365watch.respond.steps import GraphCall, Remove
@@ -74,7 +74,7 @@ def test_who_is_tied_is_told_by_the_rule_and_by_nothing_else() -> None:
 
 def test_the_beginning_of_c04_is_how_the_logging_was_weakened() -> None:
     """And none of the attacks that follow, whatever their rules have for containment."""
-    library = load_packs(("core", "devo"))
+    library = packs()
     [rule] = library.find("C04")
     begun = beginnings_in(library.by_id())(rule.id)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verdicts import packs
 
 from linq_syntax import Call, Literal, Where, calls_in, expressions_of, parse
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
-from m365watch.detect.library import load_packs
 from m365watch.shipping.devo.export import Exported, export_rule, export_rules
 from m365watch.shipping.devo.linq import quoted
 from m365watch.shipping.unsayable import Unsayable
@@ -76,7 +76,7 @@ def test_a_kind_without_a_trigger_is_refused(tmp_path: Path, extension: dict[str
 
 def test_the_words_name_columns_of_the_query() -> None:
     """Each $column of an alert's words is one that the query ends with."""
-    found = export_rules(load_packs().rules, every=load_packs().by_id(), knowledge=NOTHING_KNOWN)
+    found = export_rules(packs().rules, every=packs().by_id(), knowledge=NOTHING_KNOWN)
     named = 0
     for one in found.exported:
         columns = parse(one.definition.query).columns

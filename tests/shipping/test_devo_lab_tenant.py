@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from verdicts import packs
 
 from linq_run import World, rows_of
 from linq_syntax import Group
@@ -17,7 +17,6 @@ from m365watch.detect.compile import compile_condition
 from m365watch.detect.extension import Kind
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import Knowledge, Whereabouts
-from m365watch.detect.library import Library, load_packs
 from m365watch.detect.rule import Rule
 from m365watch.records.routing import UNION_TABLE, table_of
 from m365watch.shipping.devo.export import export_rule
@@ -29,12 +28,6 @@ EVERY = 5
 """One record in so many is looked at, which takes 5 s of CPU; with 1 all of them are."""
 KNOWN = Knowledge(accepted_domains=frozenset({"contoso.example"}))
 WORLD = World(datetime(2026, 1, 1, tzinfo=UTC), lambda _: Whereabouts())
-
-
-@cache
-def packs() -> Library:
-    """All packs, read once."""
-    return load_packs()
 
 
 @pytest.mark.skipif(not RECORDS.exists(), reason="the lab tenant's records are not on this machine")

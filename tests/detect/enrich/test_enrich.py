@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tables_made import ANONYMOUS, ASN, CITY, make_table
+from verdicts import packs
 
 from m365watch.config.settings import DetectionSettings, EnrichSettings
 from m365watch.detect.alert import Alert, AlertId
@@ -23,7 +24,6 @@ from m365watch.detect.enrich.watched import LOOKS_EVERY_S
 from m365watch.detect.extension import Severity
 from m365watch.detect.fields import View
 from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge, Whereabouts
-from m365watch.detect.library import load_packs
 
 
 class HandClock:
@@ -269,7 +269,7 @@ def test_people_and_indicators_come_from_files_and_settings(tmp_path: Path, cloc
 
 def test_a_rule_says_what_it_lacks(tables: tuple[Path, ...], tmp_path: Path, clock: HandClock) -> None:
     """Without a file the rules that want it are named; with it they are not."""
-    library = load_packs()
+    library = packs()
     [travel, *_] = [rule for rule in library.rules if rule.name == "i05_impossible_travel"]
     tor = write(tmp_path / "tor.txt", "")
     without = rules_without(library.rules, all_lacks(library.rules, NOTHING_KNOWN))
