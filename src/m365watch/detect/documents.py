@@ -90,7 +90,11 @@ def _refuse_unfolding(root: yaml.Node) -> None:
         elif key not in sizes:
             under_way.add(key)
             left.append((node, True))
-            left += [(one, False) for one in _parts_of(node)]
+            for one in _parts_of(node):
+                if isinstance(one, yaml.ScalarNode):
+                    sizes[id(one)] = 1  # most are, and nothing stands inside of them
+                else:
+                    left.append((one, False))
 
 
 def _parts_of(node: yaml.Node) -> list[yaml.Node]:

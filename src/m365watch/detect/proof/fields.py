@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 
 from m365watch.detect.derived.catalogue import is_derived, list_names
 from m365watch.detect.fields import MAPS
@@ -48,7 +49,12 @@ def no_such_field(field: str, where: Where) -> Fault:
 
 def meant_field(field: str) -> str:
     """The field that was meant, where one of another case or with one letter more or less is there."""
-    first = field.partition(".")[0]
+    return _meant_first(field.partition(".")[0])
+
+
+@lru_cache(maxsize=1_024)
+def _meant_first(first: str) -> str:
+    """The same of a field's first part; rules name the same few again and again."""
     if not first or first in _FIELDS or first.removesuffix("s") in _FIELDS:
         return ""
     same = next((one for one in _FIELDS if one.lower() == first.lower()), "")

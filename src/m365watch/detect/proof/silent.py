@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 
 from m365watch.detect.proof.fault import Fault, Where
 from m365watch.detect.proof.fields import TRUTHS, meant_field
@@ -47,7 +48,9 @@ def proofread_silent(document: Mapping[str, object]) -> Iterator[Fault]:
                 yield from _selection(one, (key, str(name)))
 
 
+@lru_cache(maxsize=1_024)
 def _meant_key(key: str) -> str:
+    """The key that was meant; every rule has the same few."""
     if key in _KEYS:
         return ""
     letters = sorted(key.lower())
