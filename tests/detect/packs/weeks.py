@@ -20,17 +20,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
+
+from verdicts import packs
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.engine import Engine
 from m365watch.detect.extension import Severity
 from m365watch.detect.knowledge import Knowledge, Whereabouts
-from m365watch.detect.library import load_packs
 from m365watch.detect.portions import Portion
 from m365watch.detect.risk import make_risk_rule
-from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
 from m365watch.records.headers import headers_of
 from m365watch.simulator.attacks.attack import Attack
@@ -148,15 +147,10 @@ def is_of_attacks(alert: Alert, attacks: Iterable[Attack]) -> bool:
     return any(value.lower() in named for _, value in alert.entities)
 
 
-@cache
-def _load_rules() -> tuple[Rule, ...]:
-    return load_packs().rules
-
-
 def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> Weeks:
     """Let the engine watch `LEARNED` and then `days` of an organisation, hour by hour."""
     organisation = Organisation(seed, TENANT, users=users, records_per_day=records_per_day)
-    rules = (*_load_rules(), make_risk_rule())
+    rules = (*packs().rules, make_risk_rule())
     judged_at, end = FIRST_AT + LEARNED, FIRST_AT + LEARNED + timedelta(days=days)
     knowledge = Knowledge(accepted_domains=frozenset({organisation.domain}), enrichment=SimulatedPlaces())
     with tempfile.TemporaryDirectory() as directory:

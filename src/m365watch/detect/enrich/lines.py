@@ -72,9 +72,10 @@ def parse_listed(text: str) -> Listed:
     words: set[str] = set()
     networks: dict[tuple[int, int], set[int]] = {}
     mistakes: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if number > LINES_MAX:
-            raise ValueError(f"has more than {LINES_MAX:,} lines")
+    lines = text.splitlines()
+    if len(lines) > LINES_MAX:
+        raise ValueError(f"has more than {LINES_MAX:,} lines")
+    for number, line in enumerate(lines, 1):
         word = _word_of(line)
         if not word:
             continue
