@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_periods_are_found_as_if_each_was_looked_at(seed: int) -> None:
     def count(low_s: int, high_s: int) -> int:
         return sum(low_s <= at_s < high_s for at_s in times)
 
+    @cache
     def within(period: int) -> int:
         return count(period * period_s, (period + 1) * period_s)
 
