@@ -212,3 +212,24 @@ def test_without_a_lake_there_is_nothing_to_look_at(config: Path, tmp_path: Path
     done = call(path)
 
     assert "no output is a lake" in str(done.exception)
+
+
+def test_what_is_tried_takes_the_place_of_the_rule_in_force(config: Path, tmp_path: Path) -> None:
+    """The file that is in force, its folder, or a copy that was changed: what is named is what is asked."""
+    import json
+
+    rules, edited = tmp_path / "rules", tmp_path / "edited" / "rules"
+    for folder in (rules, edited):
+        folder.mkdir(parents=True)
+        (folder / "mine.yml").write_text(RULE, encoding="utf-8")
+    changed = RULE.replace("title: A rule of one's own", "title: A rule as it is to be")
+    (edited / "mine.yml").write_text(changed, encoding="utf-8")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["detections"] = {**settings.get("detections", {}), "rules_directories": [str(rules)]}
+    in_force = config.with_name("in-force.json")
+    in_force.write_text(json.dumps(settings), encoding="utf-8")
+
+    for named in (rules / "mine.yml", rules):
+        assert {one["title"] for one in answer(in_force, str(named))["alerts"]} == {"A rule of one's own"}
+    for named in (edited / "mine.yml", edited):
+        assert {one["title"] for one in answer(in_force, str(named))["alerts"]} == {"A rule as it is to be"}

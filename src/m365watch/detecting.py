@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -36,14 +36,14 @@ MISTAKES_TOLD_MAX = 20
 _log = structlog.get_logger(__name__)
 
 
-def load_rules(settings: DetectionSettings) -> Library:
-    """The rules of the packs and directories; what is wrong with a file is in its `mistakes`."""
+def load_rules(settings: DetectionSettings, *, tried: Collection[Path] = ()) -> Library:
+    """The rules of the packs and directories, and `tried` ones; what is wrong with one is in `mistakes`."""
     from m365watch.detect.library import PACKS_DIRECTORY, load_library
 
-    if not settings.rules_directories:
+    if not (settings.rules_directories or tried):
         return _load_packs(tuple(settings.packs))
     places = [*(PACKS_DIRECTORY / name for name in settings.packs), *settings.rules_directories]
-    return load_library(places, own_domains=settings.accepted_domains)
+    return load_library(places, own_domains=settings.accepted_domains, tried=tried)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,21 @@ def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
     assert "FAILS  near miss: a person sends" in bad.stdout
     assert "fires: " in bad.stdout
     assert "2 cases, 1 not as claimed" in bad.stdout
+
+
+def test_cases_judge_the_rules_that_are_named_and_not_those_in_force(place: Path) -> None:
+    """A copy that is being worked on, in a folder of the same name, beside the configuration's own."""
+    edited = place / "edited" / "rules"
+    shutil.copytree(place / "rules", edited)
+    [file] = edited.iterdir()
+    file.write_text(file.read_text(encoding="utf-8").replace(": robot", ": engine"), encoding="utf-8")
+    config = place / "config.json"
+
+    in_force = call("test", place / "cases.yml", "--config", config, "--rules", place / "rules")
+    changed = call("test", place / "cases.yml", "--config", config, "--rules", edited)
+
+    assert (in_force.exit_code, changed.exit_code) == (0, 1)
+    assert "mistake" not in in_force.stdout
 
 
 def test_what_is_hidden_in_a_folder_of_cases_is_no_case(place: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -136,8 +135,7 @@ def _library(settings: Settings, paths: list[Path]) -> Library:
     """The rules in force and those at the paths; what is wrong with one is told."""
     from m365watch.detecting import load_rules
 
-    detections = settings.detections
-    library = load_rules(replace(detections, rules_directories=(*detections.rules_directories, *paths)))
+    library = load_rules(settings.detections, tried=paths)
     for mistake in library.mistakes:
         warn(f"{mistake}; {mistake.follows}")
     return library

@@ -187,8 +187,8 @@ def try_cases(
     from m365watch.detect.cases import read_cases, run_cases
     from m365watch.detecting import load_rules
 
-    settings = _with_rules(settings_of(config, job, collector_file), directories)
-    library = load_rules(settings)
+    settings, tried = settings_of(config, job, collector_file), directories or ()
+    library = load_rules(settings, tried=tried)
     by_domains: dict[frozenset[str], Library] = {}
     judged = []
     for path in _case_files(paths):
@@ -198,8 +198,8 @@ def try_cases(
             raise typer.BadParameter(f"{path}: {error}") from None
         # What cases say of the organisation's domains holds for the lists of rules too.
         domains = _domains_of(cases)
-        if domains and settings.rules_directories and domains not in by_domains:
-            by_domains[domains] = load_rules(replace(settings, accepted_domains=domains))
+        if domains and (settings.rules_directories or tried) and domains not in by_domains:
+            by_domains[domains] = load_rules(replace(settings, accepted_domains=domains), tried=tried)
         judged.append((cases, run_cases(cases, by_domains.get(domains, library))))
     if as_json:
         write_line(to_json(verdicts_document(judged)))
@@ -229,12 +229,7 @@ def library_of(settings: DetectionSettings, directories: list[Path] | None) -> L
     """The rules that are in force, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    return load_rules(_with_rules(settings, directories))
-
-
-def _with_rules(settings: DetectionSettings, directories: list[Path] | None) -> DetectionSettings:
-    more = tuple(directories or ())
-    return replace(settings, rules_directories=(*settings.rules_directories, *more))
+    return load_rules(settings, tried=directories or ())
 
 
 def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:

@@ -48,6 +48,12 @@ class Draft:
     id: str = ""
     is_packed: bool = False
     """Whether it came along; a rule of the user's with its id takes its place."""
+    is_tried: bool = False
+    """Whether it is only looked at what it finds; it takes the place of any other with its id."""
+
+    def outranks(self, other: Draft) -> bool:
+        """Whether it takes the place of another with its id."""
+        return (self.is_tried, not self.is_packed) > (other.is_tried, not other.is_packed)
 
     @property
     def path(self) -> str:
@@ -69,6 +75,8 @@ class Reading:
     """Documents with mistakes of their own."""
     is_packed: bool = False
     """Whether the place that is being read is one of the packs."""
+    is_tried: bool = False
+    """Whether its rules are only looked at what they find."""
 
     def complain(self, path: str, rule: str, text: str, *, line: int = 0, is_lesser: bool = False) -> None:
         """Keep one line; of one that `is_lesser` no rule is left out."""

@@ -30,7 +30,7 @@ def make_rules(reading: Reading) -> list[Rule]:
     names: dict[str, str] = {}
     for draft in reading.drafts[:RULES_MAX]:
         other = drafts.get(draft.id)
-        if other is not None and other.is_packed and not draft.is_packed:
+        if other is not None and draft.outranks(other):
             draft.lists = {**other.lists, **draft.lists}
         elif other is not None:
             told = f"{draft.id} is also that of a rule in {other.path}; give one of them an id of its own"

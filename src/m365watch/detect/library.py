@@ -6,7 +6,7 @@ left out, and the others work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,17 +105,19 @@ def load_library(
     *,
     lists: Mapping[str, tuple[str, ...]] = {},
     own_domains: Iterable[str] = (),
+    tried: Collection[Path] = (),
 ) -> Library:
     """The rules of these files and directories; a directory is searched for .yml and .yaml at any depth.
 
     The folder `lists` of a directory has the texts that its rules name with the modifier `expand`, a
     line each. A rule's id is its own; one without gets an id of its file and title. `own_domains` are what
-    rules of others call %internal_domains%.
+    rules of others call %internal_domains%. A rule of the places `tried` takes the place of any with its id.
     """
     reading = Reading(lists, {OWN_DOMAINS: tuple(sorted(own_domains))})
-    for place in places:
-        reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
-        _read_place(place, reading)
+    for reading.is_tried, some in ((False, places), (True, tried)):
+        for place in some:
+            reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
+            _read_place(place, reading)
     rules = make_rules(reading)
     return Library(tuple(rules), tuple(in_order(reading.mistakes)))
 
@@ -298,7 +300,9 @@ def _read_rule(group: list[Written], reading: Reading, lists: Mapping[str, tuple
             reading.broken.append(first)
             continue
         identity = _id_of(rule, first.path)
-        reading.drafts.append(Draft(first, rule, extension, lists, identity, reading.is_packed))
+        reading.drafts.append(
+            Draft(first, rule, extension, lists, identity, reading.is_packed, reading.is_tried)
+        )
 
 
 def _complain(reading: Reading, written: Written, lists: Lists, fault: Fault, *, alone: bool) -> None:
