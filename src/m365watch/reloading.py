@@ -12,7 +12,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.config.settings import Settings
-from m365watch.defects import defect_of
+from m365watch.defects import GoingOn, defect_of
 from m365watch.errors import CollectorError, LedgerUnavailable, NeedsOperator, SettingsRefused
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
@@ -154,6 +154,7 @@ class Reloader:
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
+        self._going_on = GoingOn("the note of the configuration")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -205,12 +206,12 @@ class Reloader:
 
     async def _begin(self) -> None:
         note = self._reload.note
-        with suppress(LedgerUnavailable):
+        with self._going_on("beginning"), suppress(LedgerUnavailable):
             before = note_of(await self._calls(self._ledger.remembered, MEMORY))
             note.earlier = earlier_lakes(before, note.outputs or {}, now_s=self._clock.now().timestamp())
         await self._remember()
 
     async def _remember(self) -> None:
         # What is not remembered now is remembered with the next reading.
-        with suppress(LedgerUnavailable):
+        with self._going_on("remembering"), suppress(LedgerUnavailable):
             await self._calls(self._ledger.remember, MEMORY, self._reload.note.body())

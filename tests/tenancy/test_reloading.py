@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from structlog.testing import capture_logs
 
 from m365watch.config.load import parse_settings
@@ -157,6 +158,31 @@ def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
     assert broken.outputs == mended.outputs == {"lake": "the lake in /etc/lake"}
     assert (mended.mistakes, mended.refused_at, mended.fix) == ([], None, "")
     assert (texts, reads) == ([f"tenants: added {TWO}"], 2)
+
+
+@pytest.mark.parametrize("verb", ["remember", "remembered"])
+def test_changes_are_taken_up_after_a_defect_of_the_ledger(
+    tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be noted for `status` is said, and keeps no change from being taken up."""
+
+    def fail(*_: object) -> None:
+        raise ValueError
+
+    async def use(site: Site) -> list[str]:
+        monkeypatch.setattr(SqliteLedger, verb, fail)
+        site.begin(settings_of(ONE))
+        async with site.reloader.running():
+            await asyncio.sleep(60)
+            await site.settle(settings_of(ONE, TWO), "two")
+            await site.settle(settings_of(TWO), "only two")
+        return [change.text for change in site.applied]
+
+    texts, lines = run(tmp_path, use, watches=False)
+
+    assert texts == [f"tenants: added {TWO}", f"tenants: removed {ONE}"]
+    [told] = [text for level, text in lines if level == "error"]
+    assert told.startswith("the note of the configuration: unexpected ValueError in ")
 
 
 def test_a_lake_that_is_written_to_no_more_is_remembered(tmp_path: Path) -> None:
