@@ -78,7 +78,8 @@ class DetectionState:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise self._unavailable(error, "written") from None
+            told = f"the file of detections cannot be written: {self._told(error)}"
+            raise OutputUnavailable(told, where=str(self.path)) from None
         except BaseException:
             self._roll_back()
             raise
@@ -89,18 +90,17 @@ class DetectionState:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._unavailable(error, "read") from None
+            told = f"the file of detections cannot be read: {self._told(error)}"
+            raise OutputUnavailable(told, where=str(self.path)) from None
 
-    def _unavailable(self, error: sqlite3.Error, done: str) -> OutputUnavailable:
-        then = ""
-        if is_damage(error):
-            # The next start then looks at all of it, however long that takes.
-            with suppress(OSError):
-                suspicion_of(self.path).touch(mode=0o600)
-            then = "; start m365watch again: it sets the file aside and makes it anew from the lake"
-        return OutputUnavailable(
-            f"the file of detections cannot be {done}: {error}{then}", where=str(self.path)
-        )
+    def _told(self, error: sqlite3.Error) -> str:
+        """What SQLite says, and what to do where the file is damaged."""
+        if not is_damage(error):
+            return str(error)
+        # The next start then looks at all of it, however long that takes.
+        with suppress(OSError):
+            suspicion_of(self.path).touch(mode=0o600)
+        return f"{error}; start m365watch again: it sets the file aside and makes it anew from the lake"
 
     def _roll_back(self) -> None:
         self.doubt()
