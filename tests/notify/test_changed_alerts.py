@@ -12,7 +12,7 @@ def test_what_is_there_comes_before_what_is_gone(tmp_path: Path) -> None:
     """Whoever knew the alert that is gone is to know first that another has taken its place."""
     detections = Detections(tmp_path)
     changes = Changes(detections.path, survives_power_cuts=False)
-    changes.begin()
+    changes.begin(lambda: None)
     first, second = make_alert(1), make_alert(2)
     detections.put(first)
     changes.forget(changes.take()[1])

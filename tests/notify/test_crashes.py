@@ -75,7 +75,7 @@ class World:
     def open(self) -> None:
         self.store = NotificationStore(self.folder / FILE_NAME, survives_power_cuts=False)
         self.changes = Changes(self.detections.path, survives_power_cuts=False)
-        self.changes.begin()
+        self.changes.begin(lambda: None)
 
     def close(self) -> None:
         self.store.close()

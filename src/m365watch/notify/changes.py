@@ -7,7 +7,7 @@ another process, a rebuilt file. So nobody can forget to say so, and no crash ca
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,15 +48,20 @@ class Changes:
         self._database.close()
         self._state.close()
 
-    def begin(self) -> bool:
-        """Have the list kept from now on; whether it was kept already. Raises: OutputUnavailable."""
+    def begin(self, take_former: Callable[[], None]) -> None:
+        """Have the list kept from now on; where it was not, what is there already is taken first.
+
+        No list is begun where that fails: whoever found one would take what was there for known.
+        Raises: OutputUnavailable; what `take_former` does, and the list is to be closed then.
+        """
         with self._failing():
             found = self._database.execute(
                 "SELECT 1 FROM sqlite_master WHERE name = 'notify_changed'"
             ).fetchone()
             if found is None:
-                self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
-        return found is not None
+                self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+                take_former()
+                self._database.execute("COMMIT")
 
     def end(self) -> None:
         """Keep no list any more: nobody would read it. Raises: OutputUnavailable."""

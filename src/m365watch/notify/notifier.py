@@ -112,13 +112,21 @@ class Notifier:
             self._changes = None
         if not self._detections.is_file():
             return None
-        changes = self._changes = Changes(self._detections, survives_power_cuts=self._survives)
-        if not changes.begin():
+        changes = Changes(self._detections, survives_power_cuts=self._survives)
+
+        def take_former() -> None:
             # The file is a new one: whatever it has of a target's own time may have been told nobody.
             for name, since_ms in store.list_targets().items():
                 if name in wishes:
                     found = changes.list_all(since_ms=since_ms)
                     store.take(found, {name: wishes[name]}, now_ms=self._now_ms())
+
+        try:
+            changes.begin(take_former)
+        except BaseException:
+            changes.close()
+            raise
+        self._changes = changes
         return changes
 
     def start(self) -> None:
