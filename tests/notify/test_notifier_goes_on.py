@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.errors import OutputUnavailable, Unreachable
+from m365watch.errors import OutputUnusable, Unreachable
 from m365watch.notify import notifier as notifiers
 from m365watch.notify.changes import Changes
+from m365watch.notify.looking import read_standings
+from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.store import NotificationStore
 from notifier_site import MINUTE_S, Site, at
 from notify_scene import Receiver, make_alert, notifier_of, target_named
@@ -176,12 +178,33 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
     store = NotificationStore(path, survives_power_cuts=False)
 
-    with pytest.raises(OutputUnavailable) as raised, store.reading():
+    with pytest.raises(OutputUnusable) as raised, store.reading():
         store.list_targets()
     store.close()
 
     assert "cannot be read: " in raised.value.what
-    assert "; move it away and start m365watch again: it is made again, and " in raised.value.what
+    assert raised.value.fix.startswith("move it away and start m365watch again: targets begin anew then")
+    assert "what waited for them is told nobody" in raised.value.fix
+
+
+def test_a_damaged_file_refuses_a_start_by_its_name(tmp_path: Path) -> None:
+    """What is read of it at a start, or by a command beside it, is no unforeseen error."""
+
+    async def use(site: Site) -> None:
+        async def rest() -> None:
+            await site.pass_by(2)
+
+        await site.run(rest, soc=Receiver())
+        path = site.folder / FILE_NAME
+        whole = path.read_bytes()
+        path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+        with pytest.raises(OutputUnusable, match="the file of notifications cannot be read"):
+            await site.run(rest, soc=Receiver())
+        with pytest.raises(OutputUnusable, match="the file of notifications cannot be read"):
+            read_standings(site.folder, ["soc"], now_ms=0)
+
+    at(tmp_path, use)
 
 
 @pytest.mark.parametrize(

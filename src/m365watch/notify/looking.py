@@ -59,7 +59,7 @@ class Standings:
 def opened(directory: Path) -> Iterator[NotificationFile | None]:
     """The file in the state directory, beside a collector that may be running; None where there is none yet.
 
-    Raises: OutputUnusable.
+    Raises: OutputUnusable; OutputUnavailable.
     """
     path = directory / FILE_NAME
     if not path.is_file():
@@ -67,7 +67,8 @@ def opened(directory: Path) -> Iterator[NotificationFile | None]:
         return
     file = NotificationFile(path)
     try:
-        yield file
+        with file.reading():
+            yield file
     finally:
         file.close()
 

@@ -82,6 +82,10 @@ class Notifier:
 
     def _open(self) -> dict[str, int]:
         store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
+        with store.reading():
+            return self._begin(store)
+
+    def _begin(self, store: NotificationStore) -> dict[str, int]:
         known = {name: self._wishes[name] for name in store.list_targets() if name in self._wishes}
         # Targets that were there before are told what came meanwhile; new ones begin with what comes.
         if self._reach(store, known) is not None:

@@ -22,8 +22,10 @@ from m365watch.values import dataclass
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
 SCHEMA_VERSION = 1
-_AGAIN = "it is made again, and alerts that were told before may be told once more"
-_MAKE_AGAIN = f"move it away and start m365watch again: {_AGAIN}"
+_MAKE_AGAIN = (
+    "move it away and start m365watch again: targets begin anew then, with what comes; "
+    "what waited for them is told nobody, and `m365watch alerts list` has it"
+)
 
 _SCHEMA = """
 CREATE TABLE target (
@@ -95,7 +97,7 @@ class NotificationFile:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # its words may quote what is damaged
             raise OutputUnusable(
                 f"the file of notifications cannot be used: {clean_text(str(error))}",
-                fix=f"move it away: {_AGAIN}",
+                fix=_MAKE_AGAIN,
                 where=str(path),
             ) from None
 
@@ -114,29 +116,36 @@ class NotificationFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises: OutputUnavailable: nothing of it counts; try again."""
+        """All or nothing.
+
+        Raises: OutputUnavailable: nothing of it counts; try again. OutputUnusable: the file is damaged.
+        """
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise self._unavailable(error, "written") from None
+            raise self._failure(error, "written") from None
         except BaseException:
             self._roll_back()
             raise
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """What is read within the block need not belong together. Raises: OutputUnavailable."""
+        """What is read within the block need not belong together.
+
+        Raises: OutputUnavailable. OutputUnusable: the file is damaged.
+        """
         try:
             yield
         except sqlite3.Error as error:
-            raise self._unavailable(error, "read") from None
+            raise self._failure(error, "read") from None
 
-    def _unavailable(self, error: sqlite3.Error, done: str) -> OutputUnavailable:
-        then = f"; {_MAKE_AGAIN}" if is_damage(error) else ""
-        what = f"the file of notifications cannot be {done}: {clean_text(str(error))}{then}"
+    def _failure(self, error: sqlite3.Error, done: str) -> OutputUnavailable | OutputUnusable:
+        what = f"the file of notifications cannot be {done}: {clean_text(str(error))}"
+        if is_damage(error):
+            return OutputUnusable(what, fix=_MAKE_AGAIN, where=str(self.path))
         return OutputUnavailable(what, where=str(self.path))
 
     def _roll_back(self) -> None:
