@@ -11,6 +11,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WITNESSED = Path(__file__).with_name("witnessed.py")
 _LOOK_S = 0.005
 _TESTIMONY_S = 0.05
+_WRITTEN_S = 10.0
 _MERGE_COUNT = 5_000
 """Identities in memory from which on they are merged: a fortieth of the usual, so that merges are met."""
 _PLACES = {
@@ -84,6 +86,21 @@ class Speedway:
             while not self.has_started:
                 assert process.returncode is None, self.said
                 await asyncio.sleep(_LOOK_S)
+
+    async def until_written(self) -> None:
+        """Return once something of what the outputs write has changed, or if nothing does for long."""
+        before, until_s = self._sizes(), monotonic() + _WRITTEN_S
+        while self._sizes() == before and monotonic() < until_s:
+            await asyncio.sleep(_LOOK_S)
+
+    def _sizes(self) -> dict[Path, int]:
+        """How large each file of the outputs is; one that is renamed while it is looked at is left out."""
+        sizes = {}
+        for place in ("out", "lake/audit"):
+            for path in self.folder.glob(f"{place}/**/*"):
+                with suppress(FileNotFoundError):
+                    sizes[path] = path.stat().st_size
+        return sizes
 
     @property
     def has_started(self) -> bool:

@@ -86,9 +86,9 @@ class Places:
 
 
 def moments(seed: int) -> Iterator[tuple[str, float]]:
-    """What is to be met, and after how many seconds of it: starts and stops, and twice as often the work."""
+    """What is to be met, and after how many seconds of it: starts and stops, and thrice as often the work."""
     chance = random.Random(seed)
-    spans = {"start": 0.3, "stop": 0.1, "work": 0.3, "work with upkeep": 0.3}
+    spans = {"start": 0.3, "stop": 0.1, "work": 0.3, "work with upkeep": 0.3, "writing": 0.03}
     while True:
         for aim in chance.sample(list(spans), len(spans)):
             yield aim, chance.uniform(0.0, spans[aim])
@@ -109,7 +109,10 @@ async def kill_at(way: Speedway, aim: str, after_s: float) -> list[str]:
             return []
         met = await way.kill(process, is_stopping=True)
         return [*met, "stopping"] if met else []
-    if aim == "work":
+    if aim == "writing":
+        # However long a busy machine lets it list and fetch before.
+        await way.until_written()
+    if aim in ("work", "writing"):
         await asyncio.sleep(after_s)
         return await way.kill(process)
     upkeep = await way.keep_lake()
@@ -123,7 +126,10 @@ async def kill_at(way: Speedway, aim: str, after_s: float) -> list[str]:
 
 
 def kill_again_and_again(folder: Path, served: Served, *, seed: int) -> Counter[str]:
-    """Kill `KILLS` collectors one after the other, let the next one finish, and judge; what was met."""
+    """Kill `KILLS` collectors one after the other, let the next one finish, and judge; what was met.
+
+    If none of them was writing, go on until one is, thrice as long at most.
+    """
 
     async def kill() -> Counter[str]:
         # Of files and lake alone: `test_kills.py` kills beside detections.
@@ -138,7 +144,8 @@ def kill_again_and_again(folder: Path, served: Served, *, seed: int) -> Counter[
             kills += 1
             if kills == KILLS // 2:
                 check_kept(places.way, served.digests, all_of_them=False)
-            if kills == KILLS:
+            was_writing = met["writing files"] + met["writing the lake"] > 0
+            if kills >= (KILLS if was_writing else 3 * KILLS):
                 break
         await places.judge()
         return met
@@ -150,7 +157,9 @@ def test_thirty_kills_at_full_speed_cost_nothing(served: Served, tmp_path: Path)
     """Whatever they meet: each record is once in files and once in the lake, byte for byte."""
     met = kill_again_and_again(tmp_path, served, seed=1)
 
-    sys.stdout.write(f"\n{KILLS} kills, by what was under way (often several): {dict(met.most_common())}\n")
+    sys.stdout.write(
+        f"\n{KILLS} kills or more, by what was under way (often several): {dict(met.most_common())}\n"
+    )
     assert met["starting"] > 0
     assert met["stopping"] > 0
     assert met["writing files"] + met["writing the lake"] > 0
