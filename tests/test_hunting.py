@@ -127,6 +127,30 @@ def test_a_rule_that_no_run_had_is_tried_on_what_came_before_it(config: Path, tm
     assert packed["records"] == mine["records"] > 500
 
 
+def test_risk_can_be_hunted_by_its_number(config: Path, tmp_path: Path) -> None:
+    """All rules in force count for it, and their own alerts are not shown; where it is off, that is said."""
+    document = json.loads(config.read_text(encoding="utf-8"))
+    for name in ("000003", "000004", "000005"):
+        sign = RULE.replace("high", "medium").replace("[Workload]", "[UserId], risk: 30")
+        (tmp_path / f"{name}.yml").write_text(sign.replace("000001", name), encoding="utf-8")
+
+    def with_points(points: int) -> Path:
+        document["detections"] = {"risk_points": points, "packs": [], "rules_directories": str(tmp_path)}
+        path = config.with_name(f"risk-{points}.json")
+        path.write_text(json.dumps(document), encoding="utf-8")
+        path.chmod(0o600)
+        return path
+
+    every = answer(with_points(50), "--limit", "10000")["alerts"]
+    of_risk = [one for one in every if one["detection"] == "RISK"]
+    refused = call(with_points(0), "RISK")
+
+    assert 0 < len(of_risk) < len(every)
+    assert answer(with_points(50), "RISK", "--limit", "10000")["alerts"] == of_risk
+    assert refused.exit_code == 2
+    assert "detections.risk_points is 0" in " ".join(refused.stderr.replace("│", " ").split())
+
+
 def test_a_period_is_half_open_and_narrows_what_is_looked_at(config: Path, tmp_path: Path) -> None:
     """By CreationTime."""
     (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")

@@ -85,9 +85,8 @@ def load_exceptions(settings: DetectionSettings) -> tuple[Exceptions, list[str]]
 def list_vain(exceptions: Exceptions, library: Library, settings: Settings) -> list[str]:
     """A line for each exception that excepts nothing of what rules of the library, or risk, tell."""
     from m365watch.detect.exceptions import list_unknown
-    from m365watch.detect.risk import risk_rules
 
-    rules = [*library.rules, *risk_rules(settings.detections.risk_points)]
+    rules = library.with_risk(settings.detections.risk_points).rules
     return list_unknown(exceptions, rules, tenants={one.tenant_id for one in settings.tenants})
 
 

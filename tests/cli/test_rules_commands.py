@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["rules", *map(str, arguments)])
 
 
+def told(done: Result) -> str:
+    return " ".join(done.stderr.replace("│", " ").split())
+
+
 def answer(*arguments: object) -> Any:
     done = call(*arguments, "--json")
     assert done.exit_code == 0, done.output
@@ -94,7 +99,7 @@ def test_the_list_and_a_rule_fit_into_80_columns(place: Path) -> None:
 
 def test_a_configuration_says_which_rules_are_in_force(place: Path) -> None:
     """Those of its directories in place of the packs."""
-    [rule] = answer("list", "--config", place / "config.json")["rules"]
+    [rule] = answer("list", "mail", "--config", place / "config.json")["rules"]
 
     assert (rule["title"], rule["techniques"]) == ("Mail sent by a robot", ["T1114"])
 
@@ -194,7 +199,51 @@ def test_the_rule_of_the_risk_alert_is_shown_by_the_number_that_alerts_have(plac
     assert rule["title"] == "Several signs of an intrusion on one entity"
     assert "Several signs of an intrusion" in call("show", "risk").stdout
     assert "make 50 points or more" in " ".join(call("show", "RISK").stdout.split())
-    assert call("show", "RISK", "--config", place / "config.json").exit_code == 2
+    off = call("show", "RISK", "--config", place / "config.json")
+    assert off.exit_code == 2
+    assert "detections.risk_points is 0, so that no rule adds up risk" in told(off)
+
+
+def test_the_rule_of_the_risk_alert_is_listed_with_the_others(place: Path) -> None:
+    """By its number, as `show` has it and as alerts name it; not where risk is not added up."""
+    document = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    listed = answer("list", "--config", place / "config.json")["rules"]
+    document["detections"]["risk_points"] = 0
+    (place / "config.json").write_text(json.dumps(document), encoding="utf-8")
+    off = answer("list", "--config", place / "config.json")["rules"]
+
+    assert [rule["detection"] for rule in listed] == ["RISK", ""]
+    assert listed[:1] == answer("show", "RISK")["rules"]
+    assert "RISK  high      Several signs of an intrusion on one entity" in call("list", "RISK").stdout
+    assert [rule["title"] for rule in off] == ["Mail sent by a robot"]
+
+
+def test_cases_may_claim_that_risk_adds_up(place: Path) -> None:
+    """All rules count for it, as in a run."""
+    robots = "robot, warden, sender"
+    signs = [
+        RULE.replace("000009", f"00001{place}").replace("robot", name).replace("high", "medium")
+        + "m365watch: {risk: 30}\n"
+        for place, name in enumerate(robots.split(", "))
+    ]
+    records = CASES.partition("records: ")[2].partition("\n")[0]
+    condition = "detection: {s: {Operation: Send}, condition: s}"
+    signs = [re.sub("detection: .*", condition, sign) for sign in signs]
+    (place / "rules" / "robot.yml").write_text("---\n".join(signs), encoding="utf-8")
+    text = f"rule: RISK\nhits: [{{name: three agree, records: {records}, expect: {{severity: high}}}}]\n"
+    (place / "cases.yml").write_text(text, encoding="utf-8")
+
+    done = call("test", place / "cases.yml", "--config", place / "config.json")
+
+    assert "1 case, 0 not as claimed" in done.stdout
+
+
+def test_the_rule_of_the_risk_alert_is_said_not_to_be_exported() -> None:
+    """Other products have no points of risk: whoever moves the rules there is told."""
+    done = call("export", "--to", "devo", "--rule", "RISK")
+
+    assert done.exit_code == 1
+    assert "not exported: RISK Several signs of an intrusion on one entity: the points of risk" in told(done)
 
 
 def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m365watch.cli.rules_named import no_such_rule
 from m365watch.cli.tenants_meant import tenants_meant
 from m365watch.instants import ms_of
 
@@ -141,4 +142,4 @@ def _refuse_unknown_rules(settings: Settings, names: list[str]) -> None:
             or name.lower() in one.title.lower()
             for one in rules
         ):
-            raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
+            raise no_such_rule(name, settings.detections)

@@ -12,6 +12,7 @@ import typer
 from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.periods import parse_period
+from m365watch.cli.rules_named import no_such_rule
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import look_at_lake, tell_unreadable, warn
 from m365watch.config.files import is_there
@@ -99,7 +100,6 @@ def _period(start: str, end: str, *, now: datetime) -> Window:
 
 def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     from m365watch.detect.cases import with_sources
-    from m365watch.detect.risk import risk_rules
     from m365watch.detecting import knowledge_of, list_vain, load_exceptions
     from m365watch.errors import SettingsRefused
     from m365watch.hunting import HuntAsked
@@ -109,12 +109,8 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
         raise SettingsRefused(["no output is a lake"], where=str(settings.path), fix=fix)
     look_at_lake(settings, settings.lake_directory)
     library = _library(settings, [Path(one) for one in names if is_there(Path(one))])
-    chosen = _chosen(library, names)
-    rules = with_sources(chosen, library)
-    wanted = {rule.id for rule in chosen}
-    if not names:
-        rules += (of_risk := risk_rules(settings.detections.risk_points))
-        wanted.update(rule.id for rule in of_risk)
+    every = library.with_risk(settings.detections.risk_points)
+    chosen = _chosen(settings, every, names)
     exceptions, mistakes = load_exceptions(settings.detections)
     for mistake in mistakes:
         warn(f"{mistake}; the exception does not hold")
@@ -124,8 +120,8 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
     return HuntAsked(
         settings.lake_directory,
         period,
-        rules,
-        frozenset(wanted),
+        with_sources(chosen, every),
+        frozenset(rule.id for rule in chosen),
         knowledge=knowledge_of(known),
         exceptions=exceptions,
     )
@@ -141,7 +137,7 @@ def _library(settings: Settings, paths: list[Path]) -> Library:
     return library
 
 
-def _chosen(library: Library, names: list[str]) -> list[Rule]:
+def _chosen(settings: Settings, library: Library, names: list[str]) -> list[Rule]:
     """The rules that are named; all where none is."""
     from m365watch.detect.library import names_of_files
 
@@ -153,7 +149,9 @@ def _chosen(library: Library, names: list[str]) -> list[Rule]:
         places = names_of_files(path) if is_there(path) else None
         some = library.find(name) if places is None else [one for one in library.rules if one.path in places]
         if not some:
-            what = "no rule that will do in" if places is not None else "no rule"
-            raise typer.BadParameter(f"there is {what} {name}; `m365watch rules list --all` names all")
+            if places is None:
+                raise no_such_rule(name, settings.detections)
+            why = f"`m365watch rules validate {name}` says why"
+            raise typer.BadParameter(f"there is no rule that will do in {name}; {why}")
         found.update((rule.id, rule) for rule in some)
     return list(found.values())

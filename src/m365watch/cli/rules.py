@@ -20,6 +20,7 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.failures import EXIT_FAILED
 from m365watch.cli.rules_export import export
+from m365watch.cli.rules_named import no_such_rule
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import tell_unreadable
 
@@ -99,14 +100,13 @@ def show(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import rule_page, shown_document
-    from m365watch.detect.risk import risk_rules
 
     settings = settings_of(config, job, collector_file)
     library = library_of(settings, directories)
     lacks = _lacks_of(library, settings)
-    found = replace(library, rules=(*library.rules, *risk_rules(settings.risk_points))).find(name)
+    found = library.find(name)
     if not found:
-        raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
+        raise no_such_rule(name, settings)
     if as_json:
         write_line(to_json(shown_document(found, lacks=lacks)))
         return
@@ -185,10 +185,9 @@ def try_cases(
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import verdicts_document, verdicts_page
     from m365watch.detect.cases import read_cases, run_cases
-    from m365watch.detecting import load_rules
 
-    settings, tried = settings_of(config, job, collector_file), directories or ()
-    library = load_rules(settings, tried=tried)
+    settings = settings_of(config, job, collector_file)
+    library = library_of(settings, directories)
     by_domains: dict[frozenset[str], Library] = {}
     judged = []
     for path in _case_files(paths):
@@ -198,8 +197,8 @@ def try_cases(
             raise typer.BadParameter(f"{path}: {error}") from None
         # What cases say of the organisation's domains holds for the lists of rules too.
         domains = _domains_of(cases)
-        if domains and (settings.rules_directories or tried) and domains not in by_domains:
-            by_domains[domains] = load_rules(replace(settings, accepted_domains=domains), tried=tried)
+        if domains and (settings.rules_directories or directories) and domains not in by_domains:
+            by_domains[domains] = library_of(replace(settings, accepted_domains=domains), directories)
         judged.append((cases, run_cases(cases, by_domains.get(domains, library))))
     if as_json:
         write_line(to_json(verdicts_document(judged)))
@@ -226,10 +225,10 @@ def _case_files(paths: list[Path]) -> list[Path]:
 
 
 def library_of(settings: DetectionSettings, directories: list[Path] | None) -> Library:
-    """The rules that are in force, and those of `directories`."""
+    """The rules that are in force, that about risk among them, and those of `directories`."""
     from m365watch.detecting import load_rules
 
-    return load_rules(settings, tried=directories or ())
+    return load_rules(settings, tried=directories or ()).with_risk(settings.risk_points)
 
 
 def settings_of(config: Path | None, job: Path | None, collector: Path | None) -> DetectionSettings:

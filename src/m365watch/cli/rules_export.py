@@ -10,11 +10,13 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.failures import EXIT_FAILED
+from m365watch.cli.rules_named import no_such_rule
 from m365watch.cli.terminal import stderr_console, write_line
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.cli.rules_export_view import Panels, Sheet
+    from m365watch.config.settings import DetectionSettings
     from m365watch.detect.knowledge import Knowledge
     from m365watch.detect.library import Library
     from m365watch.detect.rule import Rule
@@ -75,7 +77,7 @@ def export(
         raise typer.BadParameter("--boards: they are for devo")
     settings = settings_of(config, job, collector_file)
     library = library_of(settings, directories)
-    chosen = _chosen(library, packs or [], names or [])
+    chosen = _chosen(settings, library, packs or [], names or [])
     knowledge = knowledge_of(settings)
     sheets, unsaid = _sheets(target, chosen, library, knowledge)
     _write(sheets, unsaid, board_panels(knowledge) if boards else {}, output="" if as_json else output)
@@ -97,7 +99,9 @@ def _write(sheets: Sequence[Sheet], unsaid: Sequence[Unsaid], panels: Panels, *,
     _tell(sheets, unsaid, panels, output)
 
 
-def _chosen(library: Library, packs: Sequence[str], names: Sequence[str]) -> list[Rule]:
+def _chosen(
+    settings: DetectionSettings, library: Library, packs: Sequence[str], names: Sequence[str]
+) -> list[Rule]:
     """The rules that are asked for, all of them where none is named."""
     from m365watch.detect.library import list_packs
 
@@ -111,7 +115,7 @@ def _chosen(library: Library, packs: Sequence[str], names: Sequence[str]) -> lis
     for name in names:
         found = {rule.id: rule for rule in library.find(name) if rule in rules}
         if not found:
-            raise typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
+            raise no_such_rule(name, settings)
         wanted |= found
     if not any(rule.alerts for rule in wanted.values()):
         raise typer.BadParameter("what is named makes no alerts and only serves other rules")

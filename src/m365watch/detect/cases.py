@@ -37,6 +37,7 @@ from m365watch.detect.library import Library
 from m365watch.detect.matching import Matcher
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.purposes import list_sought
+from m365watch.detect.risk import adds_up_risk
 from m365watch.detect.rule import Rule
 from m365watch.instants import EPOCH, ms_of
 from m365watch.plain import plain
@@ -231,13 +232,15 @@ def _run_case(case: Case, rules: Sequence[Rule], library: Library) -> Verdict:
 
 
 def with_sources(rules: Sequence[Rule], library: Library) -> list[Rule]:
-    """The rules, and all that they join, directly or not."""
+    """The rules, and all that they join, directly or not; risk adds up what every rule says."""
     by_id = library.by_id()
     found = {rule.id: rule for rule in rules}
     left = list(rules)
     while left:
-        correlation = left.pop().correlation
-        for source in correlation.sources if correlation is not None else ():
+        rule = left.pop()
+        if (correlation := rule.correlation) is None:
+            continue
+        for source in by_id if adds_up_risk(rule) else correlation.sources:
             if source in by_id and source not in found:
                 found[source] = by_id[source]
                 left.append(by_id[source])

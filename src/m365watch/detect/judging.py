@@ -22,7 +22,7 @@ from m365watch.detect.kept import GroupKey
 from m365watch.detect.linking import alert_of, links_of
 from m365watch.detect.naming import NAMED_MAX, notes_of, some_of
 from m365watch.detect.purposes import links
-from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, risk_matches
+from m365watch.detect.risk import RISK_RULE_ID, TACTICS, TECHNIQUES, USUAL, adds_up_risk, risk_matches
 from m365watch.detect.rule import Joined, Rule, fill_placeholders
 from m365watch.instants import instant_of_ms
 
@@ -163,17 +163,16 @@ def _gathered(fields: Fields, name: str) -> tuple[str, ...]:
 
 
 def _usual_steps(rule: Rule, episode: Episode) -> tuple[str, ...]:
-    is_risk = rule.correlation is not None and rule.correlation.joined is Joined.RISK
-    return USUAL.get(episode.matches[0].group[0], ()) if is_risk else ()
+    return USUAL.get(episode.matches[0].group[0], ()) if adds_up_risk(rule) else ()
 
 
 def list_named(rule: Rule, episode: Episode, *, fields: Fields) -> dict[str, list[str]]:
     """By kind of entity, all values that the matches have, each once, the earliest first."""
     matches = episode.matches
     first = matches[0]
-    correlation = rule.correlation
-    if correlation is not None and correlation.joined is Joined.RISK:
+    if adds_up_risk(rule):
         return {first.group[0]: [first.values.get("entity", first.group[1])]}
+    correlation = rule.correlation
     found: dict[str, list[str]] = {}
     for kind, name in rule.extension.entity.items():
         values = [one for line in fields.get(name, {}).values() for one in split_line(line)]
@@ -376,7 +375,7 @@ def judge_all(
 
 
 def sources_first(rules: Sequence[Rule]) -> list[Rule]:
-    """The rules in an order in which a correlation comes after those that it joins."""
+    """The rules in an order in which a correlation comes after those that it joins, and risk last of all."""
     by_id = {rule.id: rule for rule in rules}
     placed: dict[str, Rule] = {}
 
@@ -388,6 +387,6 @@ def sources_first(rules: Sequence[Rule]) -> list[Rule]:
                 place(by_id[source])
         placed[rule.id] = rule
 
-    for rule in rules:
+    for rule in sorted(rules, key=adds_up_risk):
         place(rule)
     return list(placed.values())

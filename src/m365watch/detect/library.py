@@ -36,6 +36,7 @@ from m365watch.detect.proof.mistake import Mistake, in_order
 from m365watch.detect.proof.patterns import proofread_patterns
 from m365watch.detect.proof.said import fault_of
 from m365watch.detect.proof.silent import proofread_silent
+from m365watch.detect.risk import risk_rules
 from m365watch.detect.rule import Rule
 from m365watch.values import dataclass
 
@@ -70,6 +71,10 @@ class Library:
         """The rules of that id, name, number in the catalogue, alias or title, in any case."""
         wanted = name.lower()
         return [rule for rule in self.rules if wanted in {one.lower() for one in rule.names}]
+
+    def with_risk(self, points: int | None) -> Library:
+        """The same with the rule about risk, which is in no file; not where `points` says it is off."""
+        return replace(self, rules=(*self.rules, *risk_rules(points)))
 
     def by_id(self) -> dict[str, Rule]:
         """Each rule by its id."""

@@ -77,6 +77,11 @@ def make_risk_rule(points: int = RISK_POINTS) -> Rule:
     )
 
 
+def adds_up_risk(rule: Rule) -> bool:
+    """Whether it is that rule: all others are what it joins."""
+    return rule.correlation is not None and rule.correlation.joined is Joined.RISK
+
+
 def risk_rules(points: int | None) -> list[Rule]:
     """The same, of a configuration; none where it adds up no risk."""
     return [] if points is None else [make_risk_rule(points)]
