@@ -22,13 +22,13 @@ from m365watch.config.targets import (
     WebhookTarget,
 )
 from m365watch.entra.session import Session
-from m365watch.errors import CollectorError
 from m365watch.outputs.port import Output
 from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.notify.notifier import Notifier
     from m365watch.notify.sender import Sender
+    from m365watch.notify.telling import Telling
 
 _log = structlog.get_logger(__name__)
 FINISH_S = 5.0
@@ -54,67 +54,57 @@ class Notifications:
         """Nothing is opened yet."""
         self._settings = settings
         self._means = means
-        self._notifier: Notifier | None = None
+        self._telling: Telling | None = None
 
     async def begin(self) -> None:
-        """Begin to tell. Nothing is imported where there are no targets.
-
-        Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.
-        """
+        """Begin to tell, or say why not; a run goes on. Nothing is imported where there are no targets."""
         detections = self._settings.detections
         if not detections.enabled or not detections.targets:
             return
+        from m365watch.notify.rows import FILE_NAME
+        from m365watch.notify.telling import Telling
+
+        path = self._settings.state_directory / FILE_NAME
+        self._telling = Telling(self._make_notifier, path=path, clock=self._means.clock)
+        await asyncio.to_thread(warn_of_unknown_rules, detections)
+        await self._telling.begin()
+
+    def _make_notifier(self) -> Notifier:
         from m365watch.detect.output import FILE_NAME
         from m365watch.notify.notifier import Notifier
 
-        state = self._settings.state_directory
-        self._notifier = Notifier(
-            [(target, make_sender(target, self._settings, self._means)) for target in detections.targets],
+        state, targets = self._settings.state_directory, self._settings.detections.targets
+        return Notifier(
+            [(target, make_sender(target, self._settings, self._means)) for target in targets],
             directory=state,
             detections=state / FILE_NAME,
             clock=self._means.clock,
             random=self._means.random,
         )
-        await self._notifier.open()
-        await asyncio.to_thread(warn_of_unknown_rules, detections)
-        self._notifier.start()
 
     async def change(self, settings: Settings) -> None:
-        """Tell the targets of these settings from now on; what waits for those that stay is told by them.
-
-        Raises: OutputUnusable, OutputUnavailable: the targets stay as they were.
-        """
+        """Tell the targets of these settings from now on; what waits for those that stay is told by them."""
         before, self._settings = self._settings, settings
-        if before.detections.targets == settings.detections.targets:
-            return
-        await self.finish(limit_s=FINISH_S)
-        await self.close()
-        try:
-            await self.begin()
-        except CollectorError:
+        if before.detections.targets != settings.detections.targets:
+            await self.finish(limit_s=FINISH_S)
             await self.close()
-            self._settings = before
             await self.begin()
-            raise
 
     async def finish(self, *, limit_s: float) -> None:
         """Tell what is due, for `limit_s` seconds at most."""
-        if self._notifier is not None:
-            await self._notifier.finish(limit_s=limit_s)
+        if self._telling is not None:
+            await self._telling.finish(limit_s=limit_s)
 
     async def close(self) -> None:
         """Stop; what was not told waits in the file."""
-        notifier, self._notifier = self._notifier, None
-        if notifier is not None:
-            await notifier.close()
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            await telling.close()
 
 
 @asynccontextmanager
 async def notifying(settings: Settings, means: NotifyingMeans, *, once: bool) -> AsyncIterator[Notifications]:
-    """Within the block the targets are told of alerts. The outputs are open, and with them the detections.
-
-    Raises: OutputUnusable, OutputUnavailable: the file of notifications cannot be used.
-    """
+    """Within the block the targets are told of alerts. The outputs are open, and with them the detections."""
     notifications = Notifications(settings, means)
     try:
         await notifications.begin()

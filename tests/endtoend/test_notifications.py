@@ -6,12 +6,15 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
@@ -22,7 +25,9 @@ from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState
 from m365watch.detect.output import FILE_NAME
+from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS
 from m365watch.notify.rows import Outgoing
+from m365watch.notify.store import NotificationStore
 from m365watch.notify.tidings import Notification, Standing, Tiding, make_notification
 from m365watch.notify.wiring import LineSender
 from m365watch.notifying import unknown_rules
@@ -135,6 +140,69 @@ def test_a_target_that_waits_for_a_rule_that_there_is_not_is_told(tmp_path: Path
     )
 
     assert unknown_rules(settings) == {"soc": ["b99"]}
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 300)
+
+
+def cut_short(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 - 100])
+
+
+def newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+
+
+def closed(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [garbage, cut_short, newer, closed])
+def test_a_file_of_notifications_that_cannot_be_used_stops_no_collecting(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """What is found meanwhile is told once it is moved away, and before that it is said that nobody is."""
+
+    async def use() -> None:
+        simulated = SimulationSettings(seed=3, days=1, records_per_day=60, live=False)
+        async with (
+            simulator_running(simulated, clock=SystemClock()) as running,
+            LoopbackServer(lambda _: Reply(200)) as server,
+        ):
+            scene = Scene(tmp_path, running, server)
+            state = scene.settings().state_directory
+            prepare(state)
+            path = state / NOTIFICATIONS
+            harm(path)
+            with capture_logs() as lines:
+                outcome = await scene.run()
+            known = scene.alerts()
+
+            assert outcome.exit_code == 0
+            assert (len(known) > 3, len(server.received)) == (True, 0)
+            [line] = [one for one in lines if one["log_level"] in {"warning", "error"}]
+            assert (line["log_level"], line["code"]) == ("error", "output_unusable")
+            assert line["event"].startswith(f"notifications: {path}: the file of notifications cannot be ")
+            assert "; move it away" in line["event"] or "; see to " in line["event"]
+
+            path.rename(state / "away")
+            assert (await scene.run()).exit_code == 0
+            told = [verified(one)["alert"]["id"] for one in server.received]
+            assert sorted(told) == sorted(known)
+
+    asyncio.run(use())
+
+
+def prepare(state: Path) -> None:
+    """The file, as a run leaves it that has told targets of something."""
+    state.mkdir(parents=True, exist_ok=True)
+    store = NotificationStore(state / NOTIFICATIONS)
+    store.register(["soc", "archive"], now_ms=0)
+    store.close()
 
 
 def archived(folder: Path) -> list[str]:

@@ -183,11 +183,11 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     store.close()
 
     assert "cannot be read: " in raised.value.what
-    assert raised.value.fix.startswith("move it away and start m365watch again: targets begin anew then")
-    assert "what waited for them is told nobody" in raised.value.fix
+    assert raised.value.fix.startswith("move it away: nobody is told of alerts until then, and a run goes on")
+    assert "what waited in the file is told nobody" in raised.value.fix
 
 
-def test_a_damaged_file_refuses_a_start_by_its_name(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_by_whoever_opens_it(tmp_path: Path) -> None:
     """What is read of it at a start, or by a command beside it, is no unforeseen error."""
 
     async def use(site: Site) -> None:

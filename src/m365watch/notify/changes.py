@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from m365watch.detect.state import DetectionState
 from m365watch.errors import OutputUnavailable
+from m365watch.notify.rows import GARBLED, identity_of
 from m365watch.notify.tidings import Standing, standing_of
 
 CHANGES_AT_ONCE = 500
@@ -33,7 +34,7 @@ class Changes:
     def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
         """Open the file, which is there. Raises: OutputUnusable."""
         self._path = path
-        self._file = _identity_of(path)
+        self._file = identity_of(path)
         self._state = DetectionState(path, survives_power_cuts=survives_power_cuts)
         self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
         self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
@@ -41,12 +42,21 @@ class Changes:
     @property
     def is_current(self) -> bool:
         """Whether the file is still the one at its place: it may have been made anew."""
-        return self._file is not None and self._file == _identity_of(self._path)
+        return self._file is not None and self._file == identity_of(self._path)
 
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
         self._state.close()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a list. Raises: OutputUnavailable."""
+        with self._failing():
+            found = self._database.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'notify_changed'"
+            ).fetchone()
+        return found is not None
 
     def begin(self, take_former: Callable[[], None]) -> None:
         """Have the list kept from now on; where it was not, what is there already is taken first.
@@ -54,24 +64,16 @@ class Changes:
         No list is begun where that fails: whoever found one would take what was there for known.
         Raises: OutputUnavailable; what `take_former` does, and the list is to be closed then.
         """
+        if self.is_kept:
+            return
         with self._failing():
-            found = self._database.execute(
-                "SELECT 1 FROM sqlite_master WHERE name = 'notify_changed'"
-            ).fetchone()
-            if found is None:
-                self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
-                take_former()
-                self._database.execute("COMMIT")
+            self._database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+            take_former()
+            self._database.execute("COMMIT")
 
-    def end(self) -> None:
-        """Keep no list any more: nobody would read it. Raises: OutputUnavailable."""
-        triggers = "".join(
-            f"DROP TRIGGER IF EXISTS {name};" for name in ("notify_made", "notify_altered", "notify_gone")
-        )
-        with self._failing():
-            self._database.executescript(
-                f"BEGIN IMMEDIATE;{triggers}DROP TABLE IF EXISTS notify_changed;COMMIT;"
-            )
+    def list_former(self) -> None:
+        """Have the list begin with all that is there, for whoever can take it later."""
+        self._database.execute("INSERT OR IGNORE INTO notify_changed (alert) SELECT id FROM alert")
 
     def take(self) -> tuple[list[tuple[str, Standing | None]], int]:
         """The next alerts that have changed, as they stand (None: gone), and the number for `forget`.
@@ -108,18 +110,11 @@ class Changes:
     def _failing(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *GARBLED) as error:
             if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # what has led here is told
+                    self._database.execute("ROLLBACK")
+            said = str(error) if isinstance(error, sqlite3.Error) else "a row is not as it was written"
             raise OutputUnavailable(
-                f"the file of detections cannot be used: {error}", where=str(self._path)
+                f"the file of detections cannot be used: {said}", where=str(self._path)
             ) from None
-
-
-def _identity_of(path: Path) -> tuple[int, int] | None:
-    """What tells the file from another one of its name; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

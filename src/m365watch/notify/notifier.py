@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
 from m365watch.defects import GoingOn
+from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.instants import ms_of
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
 from m365watch.notify.looking import list_figures
@@ -64,15 +65,17 @@ class Notifier:
         self._turns: list[TargetTurns] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._going_on = GoingOn("notifications")
+        self.lost = asyncio.Event()
+        """Set once the file of notifications is damaged, or not at its place any more."""
 
-    async def open(self) -> None:
+    async def open(self, *, since_ms: int | None = None) -> None:
         """Know the targets, and have what changes from now on listed.
 
-        What was found before a target was given is not told. Where there is no file of detections yet, or it
-        is being made anew, it is looked for again and again.
-        Raises: OutputUnusable, OutputUnavailable.
+        What was found before a target was given is not told: they are given now, or were at `since_ms`. Where
+        there is no file of detections yet, or it is being made anew, it is looked for again and again.
+        Raises: OutputUnusable, OutputUnavailable: it is to be closed, and another may be opened later.
         """
-        given_up = await self._thread(self._open)
+        given_up = await self._thread(lambda: self._open(since_ms))
         for name, count in given_up.items():
             if count:
                 _log.warning(
@@ -80,18 +83,39 @@ class Notifier:
                     f"{count:,} alerts that waited for it are told nobody"
                 )
 
-    def _open(self) -> dict[str, int]:
-        store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
-        with store.reading():
-            return self._begin(store)
+    def _open(self, since_ms: int | None) -> dict[str, int]:
+        try:
+            store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
+            with store.reading():
+                return self._begin(store, since_ms)
+        except OutputUnusable:
+            with suppress(CollectorError):  # who is to be told of that file has been
+                self._list_meanwhile()
+            raise
 
-    def _begin(self, store: NotificationStore) -> dict[str, int]:
+    def _list_meanwhile(self) -> None:
+        """Have what changes listed for whoever can take it: this run may end before anybody can."""
+        if self._detections.is_file():
+            with closing(Changes(self._detections, survives_power_cuts=self._survives)) as changes:
+                changes.begin(changes.list_former)
+
+    def _begin(self, store: NotificationStore, since_ms: int | None) -> dict[str, int]:
+        given_up: dict[str, int] = {}
+        is_lost = not store.list_targets() and self._is_listed()
+        if is_lost:
+            _log.error(
+                f"notifications: {self._path}: the file of notifications was lost, and is made anew: targets "
+                "are told of what has changed since it was read last; what waited in it is told nobody, and "
+                "`m365watch alerts list` has it"
+            )
+        if is_lost or since_ms is not None:
+            given_up = store.register(self._wishes, now_ms=self._now_ms() if since_ms is None else since_ms)
         known = {name: self._wishes[name] for name in store.list_targets() if name in self._wishes}
         # Targets that were there before are told what came meanwhile; new ones begin with what comes.
         if self._reach(store, known) is not None:
             while self._take(known) == CHANGES_AT_ONCE:
                 """The next ones."""
-        given_up = store.register(self._wishes, now_ms=self._now_ms())
+        given_up |= store.register(self._wishes, now_ms=self._now_ms())
         store.try_at_once()
         self._turns = [
             TargetTurns(
@@ -107,6 +131,13 @@ class Notifier:
         ]
         return given_up
 
+    def _is_listed(self) -> bool:
+        """Whether a list of changes is kept already."""
+        if not self._detections.is_file():
+            return False
+        with closing(Changes(self._detections, survives_power_cuts=self._survives)) as changes:
+            return changes.is_kept
+
     def _reach(self, store: NotificationStore, wishes: Mapping[str, Wishes]) -> Changes | None:
         """The list of changes in the file that is at its place now; None while it is being made anew."""
         if self._changes is not None:
@@ -120,7 +151,9 @@ class Notifier:
 
         def take_former() -> None:
             # The file is a new one: whatever it has of a target's own time may have been told nobody.
-            for name, since_ms in store.list_targets().items():
+            with store.reading():
+                targets = store.list_targets()
+            for name, since_ms in targets.items():
                 if name in wishes:
                     found = changes.list_all(since_ms=since_ms)
                     store.take(found, {name: wishes[name]}, now_ms=self._now_ms())
@@ -176,13 +209,14 @@ class Notifier:
 
     async def _look_regularly(self) -> None:
         forgot_at_s = self._clock.monotonic_s()
-        while True:
+        while self._store is not None and self._store.is_whole:
             await self._take_all()
             if self._clock.monotonic_s() - forgot_at_s >= FORGET_EVERY_S:
                 forgot_at_s = self._clock.monotonic_s()
                 with self._going_on("forgetting"):
                     await self._with_file(self._forget)
             await self._clock.sleep(LOOK_EVERY_S)
+        self.lost.set()
 
     async def _with_file(self, work: Callable[[], _T]) -> _T:
         """What `work` answers. Raises: OutputUnavailable: the file cannot be read or written just now."""

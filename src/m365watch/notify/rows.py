@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ import msgspec
 from m365watch.detect.alert import AlertId, clean_text
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage
+from m365watch.ledger.still import connect_to_read
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
 from m365watch.values import dataclass
 
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
 SCHEMA_VERSION = 1
-_MAKE_AGAIN = (
-    "move it away and start m365watch again: targets begin anew then, with what comes; "
-    "what waited for them is told nobody, and `m365watch alerts list` has it"
+_MOVE_AWAY = (
+    "move it away: nobody is told of alerts until then, and a run goes on by itself with what has changed "
+    "since; what waited in the file is told nobody, and `m365watch alerts list` has it"
 )
+_SEE_TO_IT = "see to the disk, its room and its rights: nobody is told of alerts until then"
+_START = "start `m365watch run`: targets are told of what has changed since, and begin anew otherwise"
 
 _SCHEMA = """
 CREATE TABLE target (
@@ -57,7 +60,11 @@ CREATE TABLE aside (
 CREATE TABLE pace (target TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX pace_time ON pace (target, at);
 """
+_TABLES = ("target", "standing", "told", "waiting", "folded", "outgoing", "aside", "pace")
+GARBLED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What rows raise that are not as they were written."""
 STANDINGS = msgspec.json.Decoder(Standing)
+_PASSES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
 NOTIFICATION = msgspec.json.Decoder(Notification)
 NOTIFICATIONS = msgspec.json.Decoder(list[Notification])
 _TOLD = msgspec.json.Decoder(Told)
@@ -77,38 +84,60 @@ class Outgoing:
         return frozenset[str]().union(*map(_alerts_in, self.notifications))
 
 
+class _Foreign(sqlite3.DatabaseError):
+    """The file is another program's, or a newer version's."""
+
+
+class _Empty(sqlite3.DatabaseError):
+    """Nobody has written the file yet, or somebody has emptied it."""
+
+
 class NotificationFile:
     """Opened; every row can be read, and a few kinds be written."""
 
-    def __init__(self, path: Path, *, survives_power_cuts: bool = True) -> None:
-        """Open or make the file. Raises: OutputUnusable."""
+    def __init__(self, path: Path, *, survives_power_cuts: bool = True, looks_only: bool = False) -> None:
+        """Open or make the file; who `looks_only` changes nothing in it.
+
+        Raises: OutputUnusable. OutputUnavailable: it is locked.
+        """
         self.path = path
+        self.is_damaged = False
+        """Whether somebody has met damage in it."""
         self._alerts_out: dict[str, frozenset[str]] = {}
         self._sinces: dict[str, int] = {}
         try:
-            # It tells whom attackers are after, and what was found out about it.
-            path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # What is let go of names people, and not every SQLite writes over it unasked.
-            self._database.execute("PRAGMA secure_delete = ON")
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
-            self._make_tables()
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # its words may quote what is damaged
-            raise OutputUnusable(
-                f"the file of notifications cannot be used: {clean_text(str(error))}",
-                fix=_MAKE_AGAIN,
-                where=str(path),
-            ) from None
+            if looks_only:
+                self._database = connect_to_read(path)
+            else:
+                self._database = _connect(path, survives_power_cuts=survives_power_cuts)
+            self._file = identity_of(path)
+            try:
+                self._find_tables(looks_only=looks_only)
+            except BaseException:
+                self._database.close()
+                raise
+        except (sqlite3.Error, OSError, *GARBLED) as error:
+            raise self._failure(error, "used") from None
 
-    def _make_tables(self) -> None:
+    def _find_tables(self, *, looks_only: bool) -> None:
         version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and looks_only:
+            raise _Empty("there is nothing in it")
         if version == 0:
             self._database.executescript(
                 f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
             )
         elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+            raise _Foreign(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+        found = {name for (name,) in self._database.execute("SELECT name FROM sqlite_schema")}
+        for name in _TABLES:
+            if name not in found:
+                raise _Foreign(f"it has no table {name}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the file at its place still, and nobody has met damage in it."""
+        return not self.is_damaged and self._file == identity_of(self.path)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -124,7 +153,7 @@ class NotificationFile:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *GARBLED) as error:
             self._roll_back()
             raise self._failure(error, "written") from None
         except BaseException:
@@ -139,18 +168,30 @@ class NotificationFile:
         """
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *GARBLED) as error:
             raise self._failure(error, "read") from None
 
-    def _failure(self, error: sqlite3.Error, done: str) -> OutputUnavailable | OutputUnusable:
+    def _failure(self, error: Exception, done: str) -> OutputUnavailable | OutputUnusable:
+        """What to say of it; the words of a library may quote what is damaged."""
+        where = str(self.path)
+        if isinstance(error, GARBLED):
+            self.is_damaged = True
+            what = f"the file of notifications cannot be {done}: a row is not as it was written"
+            return OutputUnusable(what, fix=_MOVE_AWAY, where=where)
         what = f"the file of notifications cannot be {done}: {clean_text(str(error))}"
-        if is_damage(error):
-            return OutputUnusable(what, fix=_MAKE_AGAIN, where=str(self.path))
-        return OutputUnavailable(what, where=str(self.path))
+        if isinstance(error, _Empty):
+            return OutputUnusable(what, fix=_START, where=where)
+        if isinstance(error, _Foreign) or (isinstance(error, sqlite3.Error) and is_damage(error)):
+            self.is_damaged = True
+            return OutputUnusable(what, fix=_MOVE_AWAY, where=where)
+        if done != "used" or getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSES:
+            return OutputUnavailable(what, where=where)
+        return OutputUnusable(what, fix=_SEE_TO_IT, where=where)
 
     def _roll_back(self) -> None:
         if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # what has led here is told
+                self._database.execute("ROLLBACK")
 
     # Rows ---------------------------------------------------------------------------------------
 
@@ -217,6 +258,30 @@ class NotificationFile:
         """Alerts of which the target is to be told something, now or later."""
         row = self.one("SELECT count(*) FROM waiting WHERE target = ?", (target,))
         return int(row[0]) if row else 0
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells the file from another one of its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connect(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
+    # It tells whom attackers are after, and what was found out about it.
+    path.touch(mode=0o600)
+    database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        # What is let go of names people, and not every SQLite writes over it unasked.
+        database.execute("PRAGMA secure_delete = ON")
+        database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _alerts_in(notification: Notification) -> set[str]:
