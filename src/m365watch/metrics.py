@@ -31,14 +31,15 @@ def metrics_text(
     *,
     now: datetime,
     targets: Sequence[TargetFigures] = (),
+    untold: Sequence[str] = (),
 ) -> str:
-    """Every family with its help and type, each line ended."""
+    """Every family with its help and type, each line ended; of targets `untold` no figures can be read."""
     lines = [
         *_feed_lines(progress.feeds, now),
         *_output_lines(progress.outputs),
         *_latency_lines(book),
         *_credential_lines(applications, now),
-        *_notification_lines(targets, now),
+        *_notification_lines(targets, untold, now),
         *family_lines(
             "read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]
         ),
@@ -159,7 +160,7 @@ def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -
     ]
 
 
-def _notification_lines(targets: Sequence[TargetFigures], now: datetime) -> list[str]:
+def _notification_lines(targets: Sequence[TargetFigures], untold: Sequence[str], now: datetime) -> list[str]:
     """How the targets of notifications stand."""
     rows: list[tuple[Mapping[str, str], TargetFigures]] = [({"target": one.name}, one) for one in targets]
     since = [
@@ -189,7 +190,10 @@ def _notification_lines(targets: Sequence[TargetFigures], now: datetime) -> list
             "notifications_failing",
             "gauge",
             "Whether the target could not be told when it was last tried.",
-            [(labels, float(bool(one.trouble))) for labels, one in rows],
+            [
+                *((labels, float(bool(one.trouble))) for labels, one in rows),
+                *(({"target": name}, 1.0) for name in untold),
+            ],
         ),
     ]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
 from m365watch.detect.state import DetectionState
+from m365watch.errors import OutputUnusable
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.store import NotificationStore
@@ -259,3 +261,83 @@ def test_check_tries_the_way_and_tells_nobody(site: Site) -> None:
     assert steps(good) == {"soc": "ok", "chat": "ok", "pager": "ok"}
     assert received == []
     assert steps(away) == {"soc": "broken", "chat": "broken", "pager": "broken"}
+
+
+def harm(site: Site, how: str) -> Path:
+    """Let the file of notifications be none any more."""
+    path = site.folder / "state" / FILE_NAME
+    match how:
+        case "garbage":
+            path.write_bytes(b"no database at all " * 300)
+        case "cut short":
+            path.write_bytes(path.read_bytes()[:-5000])
+        case "emptied":
+            path.write_bytes(b"")
+        case "a folder":
+            path.unlink()
+            path.mkdir()
+        case "newer":
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA user_version = 99")
+        case "garbled":
+            with closing(sqlite3.connect(path, isolation_level=None)) as database:
+                database.execute("UPDATE aside SET body = x'ff00'")
+                database.execute("UPDATE told SET body = x'ff00'")
+    return path
+
+
+HARMS = ["garbage", "cut short", "emptied", "a folder", "newer", "garbled"]
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_status_shows_all_else_where_the_file_of_notifications_cannot_be_read(site: Site, how: str) -> None:
+    """One line names it and says what to do; the figures say that no target can be told."""
+    site.told()
+    path = harm(site, how)
+    before = path.read_bytes() if path.is_file() else b""
+    shown = site.run("status")
+    document = json.loads(site.run("status", "--json").stdout)
+    metrics = site.run("status", "--metrics").stdout
+
+    assert (shown.exit_code, "in all: " in shown.stdout) == (0, True)
+    words = " ".join(shown.stdout.split())
+    assert f"notifications: {path}: the file of notifications cannot be " in words
+    assert any(one in words for one in ("; move it away", "; see to the disk", "; start `m365watch run`"))
+    assert document["notifications_trouble"].startswith(f"{path}: the file of notifications cannot be ")
+    assert "notifications" not in document
+    assert 'm365watch_notifications_failing{target="soc"} 1' in metrics
+    assert "m365watch_notifications_total" not in metrics
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_an_alert_is_shown_where_the_file_of_notifications_cannot_be_read(site: Site, how: str) -> None:
+    """A note says so; `alerts notify` is about that file, and refuses by its name."""
+    site.told()
+    state = DetectionState(site.folder / "state" / "detections.sqlite")
+    state.alerts.put(KeptAlert(ALERT, shown=True))
+    state.close()
+    path = harm(site, how)
+    shown = site.run("alerts", "show", "aaaa1111")
+    document = json.loads(site.run("alerts", "show", "aaaa1111", "--json").stdout)
+
+    assert (shown.exit_code, "ann@contoso.example made a rule." in shown.stdout) == (0, True)
+    assert shown.stderr.startswith(f"note: {path}: the file of notifications cannot be ")
+    assert document["notifications"] is None
+    with pytest.raises(OutputUnusable, match="the file of notifications cannot be "):
+        site.run("alerts", "notify")
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_check_names_a_file_of_notifications_that_cannot_be_read(site: Site, how: str) -> None:
+    """Before anybody waits for an alert that nobody is told of; the targets are tried all the same."""
+    site.told()
+    path = harm(site, how)
+    document = json.loads(site.run("check", "--json", "--timeout", "2").stdout)
+
+    [group] = [group for group in document["groups"] if group["place"] == "outputs"]
+    [step] = [one for one in group["steps"] if one["step"] == "notification" and not one["subject"]]
+    assert step["verdict"] == "broken"
+    assert step["seen"].startswith(f"{path}: the file of notifications cannot be ")
+    assert step["fix"]
+    assert {one["subject"] for one in group["steps"]} >= {"soc", "chat", "pager"}

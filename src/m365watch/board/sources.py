@@ -46,7 +46,7 @@ from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
 from m365watch.detect.rule import Rule
 from m365watch.detect.standing import DetectionStanding, read_standing
 from m365watch.detecting import bring_by_hand, files_of, load_rules
-from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnusable
+from m365watch.errors import CollectorError, LakeMissing, LedgerUnusable, OutputUnavailable, OutputUnusable
 from m365watch.inspection import fault_of_lake, has_had_records, read_status, read_tenants
 from m365watch.instants import ms_of
 from m365watch.lake.filters.finding import Hit
@@ -352,7 +352,7 @@ class Sources:
         """Who was told of such an alert."""
         assert view.sees(kept.alert.tenant)  # noqa: S101
         now_ms = ms_of(view.now)
-        with suppress(OutputUnusable):
+        with suppress(OutputUnusable, OutputUnavailable):
             return await asyncio.to_thread(
                 who_knows, self.settings.state_directory, kept.alert.id, now_ms=now_ms
             )

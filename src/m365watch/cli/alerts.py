@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from m365watch.config.settings import Settings
     from m365watch.detect.alert import Alert
     from m365watch.detect.kept import AlertState, KeptAlert
+    from m365watch.notify.looking import WhoKnows
     from m365watch.respond.journal import Line
 
 alerts = typer.Typer(
@@ -143,30 +144,43 @@ def show(
     from m365watch.detect import desk
     from m365watch.detect.enrich.telling import what_is_known
     from m365watch.detecting import knowledge_of
-    from m365watch.notify.looking import who_knows
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     kept = _found(settings, alert)
     evidence = find_evidence(settings.lake_directory, kept.alert)
     now_ms = ms_of(SystemClock().now())
-    told = who_knows(settings.state_directory, kept.alert.id, now_ms=now_ms)
+    told = _told(settings, kept.alert, now_ms=now_ms)
     known = what_is_known(kept.alert, knowledge_of(settings.detections))
     related = [one.alert for one in desk.find_related(file_of(settings), kept.alert)]
     deeds = _deeds(settings, kept.alert)
     if as_json:
         document = {"schema": SCHEMA, **alert_document(kept)}
         document["known"] = known
-        document["notifications"] = told_document(told)
+        document["notifications"] = None if told is None else told_document(told)
         document["responses"] = None if deeds is None else deeds_document(deeds)
         document["related"] = [related_document(one) for one in related]
         document["records"] = [one.document(raw=raw) for one in evidence.records]
         write_line(to_json(document))
         return
     arguments = arguments_for(config, job=job, collector=collector_file)
-    page = alert_page(kept, evidence, told, known, deeds=deeds or (), related=related, arguments=arguments)
+    page = alert_page(
+        kept, evidence, told or (), known, deeds=deeds or (), related=related, arguments=arguments
+    )
     stdout_console().print(page, crop=False)
     for one in evidence.records if raw else ():
         write_line(one.raw)
+
+
+def _told(settings: Settings, alert: Alert, *, now_ms: int) -> Sequence[WhoKnows] | None:
+    """Who was told of the alert; None, which is told, where that cannot be read."""
+    from m365watch.errors import OutputUnavailable, OutputUnusable
+    from m365watch.notify.looking import who_knows
+
+    try:
+        return who_knows(settings.state_directory, alert.id, now_ms=now_ms)
+    except (OutputUnusable, OutputUnavailable) as error:
+        sys.stderr.write(f"note: {error}\n")
+        return None
 
 
 def _deeds(settings: Settings, alert: Alert) -> Sequence[Line] | None:

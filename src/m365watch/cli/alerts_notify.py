@@ -113,7 +113,7 @@ def _try_again(settings: Settings, targets: Sequence[TargetSettings], *, as_json
     from m365watch.notify.looking import opened, try_again
 
     now_ms = ms_of(SystemClock().now())
-    with opened(settings.state_directory) as file:
+    with opened(settings.state_directory, looks_only=False) as file:
         found = 0 if file is None else try_again(file, [one.name for one in targets], now_ms=now_ms)
     if as_json:
         write_line(done_document(notifications=found))

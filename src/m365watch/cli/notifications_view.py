@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,9 +127,11 @@ def _instant(at_ms: int) -> str | None:
     return instant(instant_of_ms(at_ms)) if at_ms else None
 
 
-def status_lines(figures: Iterable[TargetFigures], *, now: datetime) -> list[Text]:
+def status_lines(standings: Standings, *, now: datetime) -> list[Text]:
     """What `status` says: a line for all of them, and one for each target that something is wrong with."""
-    found = list(figures)
+    if standings.fault is not None:
+        return [whole_line(f"notifications: {standings.fault}", style="red")]
+    found = standings.figures
     if not found:
         return []
     sent = sum(one.sent for one in found)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from m365watch.clock import Clock
     from m365watch.config.settings import Settings
     from m365watch.detect.desk import DetectionFigures
-    from m365watch.notify.looking import TargetFigures
+    from m365watch.notify.looking import Standings
 
 WATCH_PERIOD_S = 2.0
 
@@ -96,7 +96,7 @@ def status(
         return _read(settings, arguments, clock)
 
     if metrics:
-        print_metrics(read)
+        print_metrics(read, [one.name for one in settings.detections.targets])
         return
     warn_of_lakes(settings)
     try:
@@ -167,26 +167,36 @@ def _list_unread(settings: Settings) -> Sequence[str]:
     return [one.line for one in list_unread(settings.detections)]
 
 
-def _read_notifications(settings: Settings, clock: Clock) -> Sequence[TargetFigures]:
+def _read_notifications(settings: Settings, clock: Clock) -> Standings | None:
     """How the targets of notifications stand, as far as a run has known them."""
     if not settings.detections.enabled or not settings.detections.targets:
-        return ()
-    from m365watch.notify.looking import read_standings
+        return None
+    from m365watch.notify.looking import look_at_standings
 
     names = {one.name for one in settings.detections.targets}
-    now_ms = ms_of(clock.now())
-    return read_standings(settings.state_directory, names, now_ms=now_ms).figures
+    return look_at_standings(settings.state_directory, names, now_ms=ms_of(clock.now()))
 
 
-def print_metrics(read: Callable[[], Standing]) -> None:
+def print_metrics(read: Callable[[], Standing], targets: Sequence[str]) -> None:
     """Everything on stdout in Prometheus' text format."""
     from m365watch.metrics import metrics_text
     from m365watch.monitor.latency import LatencyBook
 
     standing = read()
-    book, applications = standing.latency or LatencyBook(), standing.applications
+    book, applications, told = (
+        standing.latency or LatencyBook(),
+        standing.applications,
+        standing.notifications,
+    )
     sys.stdout.write(
-        metrics_text(standing.progress, book, applications, now=standing.at, targets=standing.notifications)
+        metrics_text(
+            standing.progress,
+            book,
+            applications,
+            now=standing.at,
+            targets=told.figures if told is not None else (),
+            untold=targets if told is not None and told.fault is not None else (),
+        )
     )
 
 
@@ -211,11 +221,13 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
             document["detections"] = detections_document(standing.detections)
         if standing.unread:
             document.setdefault("detections", {})["missing"] = list(standing.unread)
-        if standing.notifications:
+        if standing.notifications is not None and standing.notifications.fault is not None:
+            document["notifications_trouble"] = str(standing.notifications.fault)
+        elif standing.notifications is not None and standing.notifications.figures:
             from m365watch.cli.notifications_view import figures_document
 
             document["notifications"] = [
-                {"name": one.name, **figures_document(one)} for one in standing.notifications
+                {"name": one.name, **figures_document(one)} for one in standing.notifications.figures
             ]
         document["credentials"] = credentials_document(standing.applications, now=standing.at)
         write_line(as_json(document))

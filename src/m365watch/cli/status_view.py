@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from m365watch.expiry.memory import KnownApplication
     from m365watch.ledger.port import WaitingBlob
     from m365watch.monitor.latency import LatencyBook
-    from m365watch.notify.looking import TargetFigures
+    from m365watch.notify.looking import Standings
     from m365watch.tenancy.note import ConfigurationNote
 
 WIDE_COLUMNS = 118
@@ -71,7 +71,8 @@ class Standing:
     """What became of the file while the collector ran."""
     detections: DetectionFigures | None = None
     """None where they are off, or have not run."""
-    notifications: Sequence[TargetFigures] = ()
+    notifications: Standings | None = None
+    """None where nobody is told of alerts."""
     unread: Sequence[str] = ()
     """The user's own rules and exceptions that are not there, or closed to who asks."""
 
@@ -118,7 +119,7 @@ def status_page(
     lines += [
         whole_line(f"detections: {plain(one)}; a run does without it", style="red") for one in standing.unread
     ]
-    if standing.notifications:
+    if standing.notifications is not None:
         from m365watch.cli.notifications_view import status_lines
 
         lines += status_lines(standing.notifications, now=standing.at)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from m365watch.config.files import is_there
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.notify.rows import FILE_NAME, NOTIFICATION, NotificationFile
 from m365watch.notify.tidings import Manner, Notification
 from m365watch.values import dataclass
@@ -53,19 +55,21 @@ class Standings:
 
     figures: tuple[TargetFigures, ...] = ()
     aside: tuple[Aside, ...] = ()
+    fault: CollectorError | None = None
+    """Why none of it can be read."""
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[NotificationFile | None]:
+def opened(directory: Path, *, looks_only: bool = True) -> Iterator[NotificationFile | None]:
     """The file in the state directory, beside a collector that may be running; None where there is none yet.
 
     Raises: OutputUnusable; OutputUnavailable.
     """
     path = directory / FILE_NAME
-    if not path.is_file():
+    if not is_there(path):
         yield None
         return
-    file = NotificationFile(path)
+    file = NotificationFile(path, looks_only=looks_only)
     try:
         with file.reading():
             yield file
@@ -74,12 +78,23 @@ def opened(directory: Path) -> Iterator[NotificationFile | None]:
 
 
 def read_standings(directory: Path, names: Collection[str], *, now_ms: int) -> Standings:
-    """How these targets stand; those that no run has known yet are left out. Raises: OutputUnusable."""
+    """How these targets stand; those that no run has known yet are left out.
+
+    Raises: OutputUnusable; OutputUnavailable.
+    """
     with opened(directory) as file:
         if file is None:
             return Standings()
         figures = tuple(one for one in list_figures(file, now_ms=now_ms) if one.name in names)
         return Standings(figures, tuple(one for one in list_aside(file) if one.target in names))
+
+
+def look_at_standings(directory: Path, names: Collection[str], *, now_ms: int) -> Standings:
+    """The same, for who looks at much else; the fault where the file cannot be read."""
+    try:
+        return read_standings(directory, names, now_ms=now_ms)
+    except (OutputUnusable, OutputUnavailable) as error:
+        return Standings(fault=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,7 @@ class WhoKnows:
 
 
 def who_knows(directory: Path, alert_id: str, *, now_ms: int) -> list[WhoKnows]:
-    """The targets that know of the alert, by name. Raises: OutputUnusable."""
+    """The targets that know of the alert, by name. Raises: OutputUnusable; OutputUnavailable."""
     with opened(directory) as file:
         if file is None:
             return []

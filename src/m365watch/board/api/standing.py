@@ -23,7 +23,7 @@ from m365watch.errors import CollectorError, LakeMissing, Unavailable
 from m365watch.inspection import read_configuration, read_expiry, read_latency, read_status
 from m365watch.instants import ms_of
 from m365watch.metrics import MEDIA_TYPE, metrics_text
-from m365watch.notify.looking import TargetFigures, read_standings
+from m365watch.notify.looking import Standings, look_at_standings
 
 TAG = "Standing"
 LOOK_LIMIT_S = 5.0
@@ -135,7 +135,9 @@ def figures_of(sources: Sources, access: Access) -> str:
     progress, applications = read_status(settings), read_expiry(settings)
     book = [*read_latency(settings)]
     if tenants is None:
-        return metrics_text(progress, book, applications, now=now, targets=_targets(sources))
+        told, names = _targets(sources)
+        untold = names if told.fault is not None else []
+        return metrics_text(progress, book, applications, now=now, targets=told.figures, untold=untold)
     applications = [
         msgspec.structs.replace(one, tenants=shown)
         for one in applications
@@ -146,13 +148,14 @@ def figures_of(sources: Sources, access: Access) -> str:
     return metrics_text(replace(progress, feeds=feeds, outputs=[]), series, applications, now=now)
 
 
-def _targets(sources: Sources) -> tuple[TargetFigures, ...]:
+def _targets(sources: Sources) -> tuple[Standings, list[str]]:
+    """How the targets of notifications stand, and their names."""
     detections = sources.settings.detections
-    if not detections.enabled or not detections.targets:
-        return ()
-    names = {one.name for one in detections.targets}
+    names = [one.name for one in detections.targets] if detections.enabled else []
+    if not names:
+        return Standings(), names
     now_ms = ms_of(sources.clock.now())
-    return tuple(read_standings(sources.settings.state_directory, names, now_ms=now_ms).figures)
+    return look_at_standings(sources.settings.state_directory, names, now_ms=now_ms), names
 
 
 async def _problem(call: Call) -> Response:
