@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import UserDict
 from importlib import import_module
 from typing import Any
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from m365watch.cli.failures import hide_tracebacks
 from m365watch.plain import plain
 
 PLACES = {
@@ -64,6 +66,12 @@ class CommandGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         """`attributes` are those that typer gives any group."""
         super().__init__(**attributes | {"commands": Commands(PLACES)})
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Run the command line; from here on no error shows a traceback but for `--debug`."""
+        # Not before: typer puts its own hook in place when it is called.
+        hide_tracebacks(sys.argv[1:])
+        return super().main(*arguments, **named)
 
     def invoke(self, context: Any) -> Any:
         """Run the command that is named; what is wrong with a value of it is said in a sentence."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 EXIT_INTERRUPTED = 130
 _OTHERS_AND_CHANGES = 0o027
@@ -16,13 +17,30 @@ _OTHERS_AND_CHANGES = 0o027
 def main() -> None:
     """Run the command line in a process of its own, which ends with one of the architecture page's codes."""
     code: object = 0
+    _open_what_is_closed()
     # Here once, as the lake's files are made by libraries that take no mode; a stricter umask stays.
     os.umask(os.umask(_OTHERS_AND_CHANGES) | _OTHERS_AND_CHANGES)
     try:
         command_line()
     except SystemExit as leaving:
         code = leaving.code
+    except BrokenPipeError:
+        # Nobody reads any more what is said here.
+        code = 1
+    except Exception as error:  # noqa: BLE001 - told as Python would, but nothing is told or written after it
+        _tell(error)
+        code = 1
     _end_process(0 if code is None else code)
+
+
+def _open_what_is_closed() -> None:
+    """What the process was started without leads nowhere: a file would else be opened in its place.
+
+    What is told, by libraries too, would be written into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def command_line() -> None:
@@ -55,17 +73,43 @@ def _end_process(code: object) -> None:
 
     The usual end is left to Python where it has something to say or somebody to wait for.
     """
-    if not isinstance(code, int) or threading.active_count() > 1:
-        sys.exit(code)  # type: ignore[arg-type]
-    atexit._run_exitfuncs()  # noqa: SLF001 - as Python itself does before it takes everything apart
+    is_usual = isinstance(code, int) and threading.active_count() == 1
+    if is_usual:
+        atexit._run_exitfuncs()  # noqa: SLF001 - as Python itself does before it takes everything apart
+    code = _write_rest(code)
+    if is_usual and isinstance(code, int):
+        os._exit(code & 0xFF)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _write_rest(code: object) -> object:
+    """Write what is held back still; the exit code then, which is a failure's where that is not possible.
+
+    What cannot be written is let go of: Python would try it again at its end, say so once more, and leave
+    with a code of its own.
+    """
     try:
-        for text in (sys.stdout, sys.stderr):
-            # None where the process was started with it closed.
-            if text is not None:
-                text.flush()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more, and nobody has to be told.
+        code, sys.stdout = code or 1, None
+    except (OSError, ValueError) as error:
+        sys.stdout = None
+        if code == 0:
+            _tell(error)
+        code = code or 1
+    try:
+        sys.stderr.flush()
     except (OSError, ValueError):
-        sys.exit(code)
-    os._exit(code & 0xFF)
+        sys.stderr = None
+    return code
+
+
+def _tell(error: Exception) -> None:
+    """Say on stderr what Python, or whoever has taken that over, says of an error that ends the process."""
+    # Where there is no room for it either, the exit code says it alone.
+    with suppress(OSError, ValueError):
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,4 @@ def run_plainly(asked: Asked) -> None:
 
     take_any_text()
     hide_tracebacks(sys.argv[1:])
-    try:
-        failing_as_devo(lambda: sys.exit(run_as_asked(asked)))()
-    except BrokenPipeError:
-        # Nobody reads any more what is said here, and what is left of it would only fail again.
-        sys.stdout = sys.stderr = None
-        sys.exit(1)
+    failing_as_devo(lambda: sys.exit(run_as_asked(asked)))()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from m365watch.cli.commands import CommandGroup
-from m365watch.cli.failures import exit_code_of, hide_tracebacks, show_failure
+from m365watch.cli.failures import exit_code_of, show_failure
 from m365watch.cli.terminal import take_any_text
 from m365watch.errors import CollectorError
 from m365watch.lean import leave_out_plugins
@@ -38,9 +38,8 @@ def show_help(
 
     Start with `m365watch demo`: no credentials, no configuration, under a minute.
     """
-    if not debug:
-        # Not before: typer puts its own hook in place when it is called.
-        hide_tracebacks(sys.argv[1:])
+    if debug:
+        sys.excepthook = sys.__excepthook__
     if version:
         from m365watch.cli.version import show_version
 
