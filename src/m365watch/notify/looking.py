@@ -170,6 +170,8 @@ def try_again(file: NotificationFile, targets: Iterable[str], *, now_ms: int) ->
             file.run("DELETE FROM aside WHERE number = ?", (one.number,))
             standing = one.notification.standing
             if standing is not None and not file.waits(one.target, standing.alert.id):
+                if file.standing(standing.alert.id) is None:
+                    file.put_standing(standing)  # it was forgotten meanwhile
                 tiding = one.notification.tiding
                 file.put_waiting(one.target, standing, tiding, due_ms=now_ms, now_ms=now_ms)
         for name in names:

@@ -169,7 +169,8 @@ class NotificationStore(NotificationFile):
     def begin_alone(self, target: str, *, most: int, now_ms: int) -> Outgoing | None:
         """Let the worst that are due be told, each alone, at most `most` together; None where none is due."""
         rows = self.run(
-            "SELECT alert, tiding FROM waiting WHERE target = ? AND due <= ?"
+            # One of which nothing is known any more takes no turn from the others.
+            "SELECT alert, tiding FROM waiting JOIN standing USING (alert) WHERE target = ? AND due <= ?"
             " ORDER BY rank DESC, since, alert LIMIT ?",
             (target, now_ms, most),
         ).fetchall()
