@@ -61,6 +61,7 @@ class Site:
         outgoing = self.store.outgoing(NAME)
         if outgoing is not None and durable >= outgoing.number:
             self.store.settle(NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=position)
+        self.store.count_from(NAME, durable)
         left = await self._hand_all(sender, crashes)
         await sender.close()
         return left or self
@@ -94,6 +95,13 @@ class Site:
             os.truncate(folder / path.relative_to(self.folder), size - 10)
         return Site(folder)
 
+    def without_its_file(self) -> Site:
+        """The same, where the file of notifications was lost."""
+        self.store.close()
+        for path in self.folder.glob("notifications.sqlite*"):
+            path.unlink()
+        return Site(self.folder)
+
     def records(self) -> list[str]:
         """The ids of the alerts in the folder, in order."""
         lines = [
@@ -116,6 +124,23 @@ def test_every_alert_is_in_the_files_exactly_once(tmp_path: Path, crashes: str) 
         await left.life(6)
 
         assert sorted(left.records()) == ["1", "2", "3", "4", "5", "6"]
+
+    asyncio.run(use())
+
+
+def test_files_take_alerts_after_the_file_of_notifications_was_lost(tmp_path: Path) -> None:
+    """Its numbers begin anew then, and the files know higher ones, in both lives that follow."""
+
+    async def use() -> None:
+        site = Site(tmp_path)
+        await site.life(1)
+        await site.life(2)
+        site = site.without_its_file()
+        left = await site.life(3, crashes=BEFORE_SETTLING)
+        await left.life(4)
+        await left.life(5)
+
+        assert sorted(left.records()) == ["1", "2", "3", "4", "5"]
 
     asyncio.run(use())
 

@@ -24,7 +24,7 @@ from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Tenant
 from m365watch.notify.records import TABLE, record_of
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sent
-from m365watch.outputs.port import Output
+from m365watch.outputs.port import Output, TellsRecords
 from m365watch.records.headers import read_headers
 
 RECORDS_AT_ONCE = 200
@@ -76,6 +76,9 @@ class RecordSender:
         self._position = position
         await self.close()
         self._made = self._build(self._settings)
+        if not newest and isinstance(self._made, TellsRecords):
+            # The file of notifications is new. What is there is of one that was lost: it stays, and counts.
+            last = newest = await self._made.take_over()
         return await self._made.open(last_batch=last, position=position, newest_batch=newest)
 
     async def send(self, outgoing: Outgoing) -> Sent:

@@ -313,6 +313,11 @@ class NotificationStore(NotificationFile):
         with self.transaction():
             self.run("UPDATE target SET next = 0, tries = 0")
 
+    def count_from(self, target: str, number: int) -> None:
+        """Number what the target is told beyond what it has, of which another file may have told it."""
+        with self.transaction():
+            self.run("UPDATE target SET number = ? WHERE name = ? AND number < ?", (number, target, number))
+
     def progress(self, target: str) -> tuple[int, str, int]:
         """The number of what was told last, its position, and the highest number ever given."""
         number, position = self.run(

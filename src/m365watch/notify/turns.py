@@ -110,6 +110,7 @@ class TargetTurns:
         outgoing = await self._with_file(lambda: self._store.outgoing(self.name))
         if outgoing is not None and durable >= outgoing.number:
             await self._settle(outgoing, Sent(position=position))
+        await self._with_file(lambda: self._store.count_from(self.name, durable))
         return True
 
     async def _with_file(self, work: Callable[[], _T]) -> _T:
