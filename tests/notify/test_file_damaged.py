@@ -13,11 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.clock import Clock
+from m365watch.notify import rows
 from m365watch.notify.rows import FILE_NAME
 from m365watch.notify.telling import AGAIN_MAX_S, Telling
 from notifier_site import MINUTE_S, Site, at
 from notify_scene import Receiver, make_alert, notifier_of, target_named
 
+HOUR_MS = 3_600_000
 Use = Callable[[], Awaitable[None]]
 Lines = Sequence[MutableMapping[str, Any]]
 
@@ -234,6 +236,36 @@ def test_a_first_run_that_cannot_use_the_file_leaves_what_it_finds_to_the_next(t
             await site.pass_by(10)
 
         await telling(site, rest, soc=soc)
+
+        assert soc.tidings == [("new", "1")]
+
+    at(tmp_path, use)
+
+
+@pytest.mark.parametrize("table", ["x", "target"])
+def test_what_a_first_run_finds_late_while_the_file_is_locked_is_told(
+    tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service hands records out hours after the act: an alert of them ends before its target was one."""
+
+    async def use(site: Site) -> None:
+        monkeypatch.setattr(rows, "LOCKED_S", 0.01)
+        path, soc = site.folder / FILE_NAME, Receiver()
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute(f"CREATE TABLE {table} (a)")
+        if table == "x":
+            holder.execute("BEGIN EXCLUSIVE")
+
+        async def live() -> None:
+            late_ms = make_alert().last_at_ms - 5 * HOUR_MS
+            site.detections.put(make_alert(1, first_at_ms=late_ms, last_at_ms=late_ms))
+            await site.pass_by(10)
+            assert soc.tidings == []
+            holder.execute("ROLLBACK" if table == "x" else "DROP TABLE target")
+            holder.close()
+            await site.pass_by(AGAIN_MAX_S + 10)
+
+        await telling(site, live, soc=soc)
 
         assert soc.tidings == [("new", "1")]
 

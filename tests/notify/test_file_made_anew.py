@@ -66,3 +66,26 @@ def test_what_a_new_file_has_is_told_though_it_could_not_be_taken_at_once(
         assert sorted(soc.tidings) == [("new", "1"), ("new", "2"), ("new", "3")]
 
     at(tmp_path, use)
+
+
+def test_what_a_new_file_has_of_late_records_is_told_to_a_new_target(tmp_path: Path) -> None:
+    """At once: it was made before the list began, of records of acts before there was the target."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+        site.detections.state.close()
+        site.detections.path.unlink()
+
+        async def made_anew() -> None:
+            anew, end_ms = Detections(site.folder, "detections-partial.sqlite"), make_alert().last_at_ms
+            anew.put(make_alert(1, last_at_ms=end_ms - 5 * 60 * MINUTE_MS))
+            anew.put(make_alert(2, last_at_ms=end_ms - 30 * 60 * MINUTE_MS))
+            anew.state.close()
+            anew.path.rename(site.folder / "detections.sqlite")
+            await site.pass_by(3)
+
+        await site.run(made_anew, soc=soc)
+
+        assert soc.tidings == [("new", "1")]
+
+    at(tmp_path, use)

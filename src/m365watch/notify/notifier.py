@@ -17,7 +17,7 @@ import structlog
 from m365watch.clock import Clock, Random
 from m365watch.config.targets import TargetSettings, Wishes
 from m365watch.defects import GoingOn
-from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.errors import CollectorError
 from m365watch.instants import ms_of
 from m365watch.notify.changes import CHANGES_AT_ONCE, Changes
 from m365watch.notify.looking import list_figures
@@ -29,6 +29,9 @@ from m365watch.own_thread import OwnThread
 
 LOOK_EVERY_S = 1.0
 """Between two looks at what has changed."""
+LATE_MS = 12 * 3_600_000
+"""What is in a new file of detections was found by whoever made it, or in records that came since: these may
+be of acts so long before."""
 FORGET_EVERY_S = 3_600.0
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -88,8 +91,8 @@ class Notifier:
             store = self._store = NotificationStore(self._path, survives_power_cuts=self._survives)
             with store.reading():
                 return self._begin(store, since_ms)
-        except OutputUnusable:
-            with suppress(CollectorError):  # who is to be told of that file has been
+        except Exception:
+            with suppress(CollectorError):  # the detections say themselves what is wrong with their file
                 self._list_meanwhile()
             raise
 
@@ -155,7 +158,7 @@ class Notifier:
                 targets = store.list_targets()
             for name, since_ms in targets.items():
                 if name in wishes:
-                    found = changes.list_all(since_ms=since_ms)
+                    found = changes.list_all(since_ms=since_ms - LATE_MS)
                     store.take(found, {name: wishes[name]}, now_ms=self._now_ms())
 
         try:
@@ -244,7 +247,11 @@ class Notifier:
                     break
 
     def _take(self, wishes: Mapping[str, Wishes]) -> int:
-        """Take the next changes for these targets; how many. Only what is durable here is forgotten there."""
+        """Take the next changes for these targets; how many. Only what is durable here is forgotten there.
+
+        Where the file is another one, of which all may have been taken, it is one at least.
+        """
+        before = self._changes
         changes = None if self._store is None else self._reach(self._store, wishes)
         if changes is None or self._store is None:
             return 0
@@ -252,7 +259,7 @@ class Notifier:
         if found:
             self._store.take(found, wishes, now_ms=self._now_ms())
             changes.forget(number)
-        return len(found)
+        return len(found) or int(changes is not before)
 
     def _now_ms(self) -> int:
         return ms_of(self._clock.now())

@@ -20,6 +20,8 @@ from m365watch.ledger.still import connect_to_read
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
 from m365watch.values import dataclass
 
+LOCKED_S = 30.0
+"""How long a lock that somebody else has is waited for."""
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
 SCHEMA_VERSION = 1
@@ -272,7 +274,7 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 def _connect(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
     # It tells whom attackers are after, and what was found out about it.
     path.touch(mode=0o600)
-    database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    database = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         # What is let go of names people, and not every SQLite writes over it unasked.
