@@ -257,3 +257,21 @@ def test_what_is_tried_takes_the_place_of_the_rule_in_force(config: Path, tmp_pa
         assert {one["title"] for one in answer(in_force, str(named))["alerts"]} == {"A rule of one's own"}
     for named in (edited / "mine.yml", edited):
         assert {one["title"] for one in answer(in_force, str(named))["alerts"]} == {"A rule as it is to be"}
+
+
+def test_a_copy_with_an_id_of_its_own_is_asked_alone(config: Path, tmp_path: Path) -> None:
+    """Its file is called as that of the rule in force, which was asked as well."""
+    rules, edited = tmp_path / "rules", tmp_path / "edited" / "rules"
+    for folder in (rules, edited):
+        folder.mkdir(parents=True)
+    (rules / "mine.yml").write_text(RULE, encoding="utf-8")
+    changed = RULE.replace("A rule of one's own", "A second rule").replace("000001", "000002")
+    (edited / "mine.yml").write_text(changed, encoding="utf-8")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    in_force = config.with_name("copied.json")
+
+    for place, named in ((rules, edited), (rules / "mine.yml", edited / "mine.yml")):
+        settings["detections"] = {"packs": [], "rules_directories": [str(place)]}
+        in_force.write_text(json.dumps(settings), encoding="utf-8")
+        in_force.chmod(0o600)
+        assert {one["title"] for one in answer(in_force, str(named))["alerts"]} == {"A second rule"}

@@ -147,7 +147,10 @@ def _chosen(settings: Settings, library: Library, names: list[str]) -> list[Rule
     for name in names:
         path = Path(name)
         places = names_of_files(path) if is_there(path) else None
-        some = library.find(name) if places is None else [one for one in library.rules if one.path in places]
+        if places is None:
+            some = library.find(name)
+        else:
+            some = [one for one in library.rules if one.path in places and one.id in library.tried]
         if not some:
             if places is None:
                 raise no_such_rule(name, settings.detections)

@@ -66,6 +66,8 @@ class Library:
 
     rules: tuple[Rule, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+    tried: frozenset[str] = frozenset()
+    """The ids of those at places that are only tried: files may be called as those in force are."""
 
     def find(self, name: str) -> list[Rule]:
         """The rules of that id, name, number in the catalogue, alias or title, in any case."""
@@ -124,7 +126,8 @@ def load_library(
             reading.is_packed = place.is_relative_to(PACKS_DIRECTORY)
             _read_place(place, reading)
     rules = make_rules(reading)
-    return Library(tuple(rules), tuple(in_order(reading.mistakes)))
+    ids = frozenset(draft.id for draft in reading.drafts if draft.is_tried)
+    return Library(tuple(rules), tuple(in_order(reading.mistakes)), ids)
 
 
 def _read_place(place: Path, reading: Reading) -> None:
