@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from asking import view_of
 from m365watch.board import resting
@@ -270,6 +271,36 @@ def test_who_waits_alone_begins_though_the_work_cannot_be_read_once(
     asyncio.run(wait_alone())
 
     assert said == [unread]
+
+
+def test_turns_are_given_on_after_a_defect() -> None:
+    """It is told once; whoever waited alone would have waited for ever, and nobody knew why."""
+    machine = Machine(collector=1.8)
+    left = 0
+
+    def read() -> Work | None:
+        nonlocal left
+        if left and machine.clock.monotonic_s() >= broken_at_s:
+            left -= 1
+            raise RuntimeError("nobody has thought of it")
+        return machine.read()
+
+    broken_at_s = math.inf
+    machine.rests = Rests(machine.clock, read=read)
+
+    async def wait_alone() -> None:
+        nonlocal broken_at_s, left
+        await machine.query(60.0)
+        broken_at_s, left = machine.clock.monotonic_s() + 2 * LOOK_S, 3
+        async with asyncio.timeout(10):
+            await machine.query(0.0)
+
+    with capture_logs() as heard:
+        asyncio.run(wait_alone())
+
+    [line] = [one["event"] for one in heard if one["log_level"] == "error"]
+    assert left == 0
+    assert line.startswith("board: unexpected RuntimeError in ")
 
 
 def test_a_thread_is_told_its_own_work_by_another() -> None:

@@ -19,6 +19,7 @@ from dataclasses import field
 
 from m365watch.board.working import Work
 from m365watch.clock import Clock
+from m365watch.defects import GoingOn
 from m365watch.errors import QueryStopped
 from m365watch.values import dataclass
 
@@ -117,6 +118,7 @@ class Rests:
         self._begun_at_s: dict[str, float] = {}
         """When those who ask last began something, as far as anybody has waited since."""
         self._looking: asyncio.Task[None] | None = None
+        self._going_on = GoingOn("board")
 
     @asynccontextmanager
     async def turn(self, who: str) -> AsyncIterator[None]:
@@ -204,7 +206,8 @@ class Rests:
         try:
             while self._waiting:
                 await self._clock.sleep(LOOK_S)
-                self._begin()
+                with self._going_on("turns"):
+                    self._begin()
         finally:
             self._looking = None
 
