@@ -171,11 +171,14 @@ def test_alerts_are_brought_to_a_lake_once_the_file_can_be_read_again(tmp_path: 
 class OneRule:
     """A file of rules that cannot be read at first, in a way that nobody has thought of."""
 
-    def __init__(self, folder: Path, times: Times) -> None:
+    def __init__(self, folder: Path, times: Times, *, looks: Times | None = None) -> None:
         self.times = times
+        self.looks = looks
         self.found = RulesRead(everything(folder), NO_EXCEPTIONS)
 
     def look(self) -> str:
+        if self.looks is not None:
+            self.looks.try_once()
         return ""
 
     def read(self) -> RulesRead:
@@ -197,3 +200,29 @@ def test_changed_rules_are_taken_up_after_a_defect(tmp_path: Path) -> None:
 
     assert asyncio.run(use())
     assert site.said_one_defect()
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_changed_rules_are_taken_up_after_their_files_could_not_be_looked_at(
+    tmp_path: Path, is_asked: bool
+) -> None:
+    """Whoever asked for it was not heard any more; else they were read, and said to be, every two seconds."""
+    files = OneRule(tmp_path, Times(0), looks=Times(0))
+    looks = files.looks
+    assert looks is not None
+    site = Site(tmp_path, around=Surroundings(rule_files=files))
+
+    async def use() -> int:
+        async with site.running():
+            before = site.output.engine
+            looks.tried, looks.failures = 0, 3
+            if is_asked:
+                site.output.reread()
+            await site.until(lambda: site.output.engine is not before)
+            await site.until(lambda: looks.tried > 6)
+            return files.times.tried
+
+    assert asyncio.run(use()) == 1
+    # They are looked at in two places.
+    assert 1 <= len(site.lines) <= 2
+    assert all(level == "error" and "unexpected Trouble in " in text for level, text in site.lines)

@@ -234,23 +234,29 @@ class DetectionOutput:
         """Take up what changes in the user's files; what has new mistakes changes nothing."""
         await self._ready()
         while True:
-            waits: list[asyncio.Task[object]] = [asyncio.create_task(self._asked.wait(), name="asked")]
-            if watch is not None:
-                waits.append(asyncio.create_task(watch.changed(), name="changed"))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-            if watch is not None and self._asked.is_set():
-                await asyncio.to_thread(watch.take_note)
-            self._asked.clear()
             with self._going_on("rules"):
+                await self._until_changed(watch)
                 await self._thread(lambda: self._take_up(files))
                 continue
             # What has changed is not in force yet, though it will not change once more.
             await self._clock.sleep(LOOK_EVERY_S)
             self._asked.set()
+
+    async def _until_changed(self, watch: RuleWatch | None) -> None:
+        """Return when somebody asks, or the files have changed. Raises whatever looking at them raises."""
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._asked.wait(), name="asked")]
+        if watch is not None:
+            waits.append(asyncio.create_task(watch.changed(), name="changed"))
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        for one in done:
+            one.result()
+        if watch is not None and self._asked.is_set():
+            await asyncio.to_thread(watch.take_note)
+        self._asked.clear()
 
     def _take_up(self, files: RuleFiles) -> None:
         found = files.read()
