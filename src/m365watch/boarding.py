@@ -258,17 +258,18 @@ async def renew_certificate(config: uvicorn.Config, board: BoardSettings | None,
     """Take a renewed certificate into use, again and again; one that cannot be used leaves the old one."""
     if board is None or board.certificate is None:
         return
-    used = _stamps(board)
+    used, going_on = _stamps(board), GoingOn("board")
     while True:
         await clock.sleep(CERTIFICATE_EVERY_S)
         if (now := _stamps(board)) == used or config.ssl is None:
             continue
-        used = now
-        try:
-            password = tls_of(board)["ssl_keyfile_password"]
-            config.ssl.load_cert_chain(board.certificate, board.key, password)
-        except (OSError, NeedsOperator) as error:
-            _log.error(f"board: {error}; the certificate before it stays in use")
+        with going_on("certificate"):
+            try:
+                password = tls_of(board)["ssl_keyfile_password"]
+                config.ssl.load_cert_chain(board.certificate, board.key, password)
+            except (OSError, NeedsOperator) as error:
+                _log.error(f"board: {error}; the certificate before it stays in use")
+            used = now
 
 
 def _stamps(board: BoardSettings) -> list[int]:

@@ -178,6 +178,37 @@ def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> Non
     assert before == unusable != after
 
 
+def test_a_certificate_is_renewed_after_a_defect(tmp_path: Path) -> None:
+    """It is told once, and tried again: the one in use would have run out, and nobody had been told why."""
+    issued = Authority(tmp_path).issue("localhost")
+    paths = BoardSettings(address=ADDRESS, certificate=issued.cert, key=issued.key)
+    tried: list[object] = []
+
+    class Context:
+        def load_cert_chain(self, *given: object) -> None:
+            tried.append(given)
+            if len(tried) < 3:
+                raise RuntimeError("nobody has thought of it")
+
+    async def act() -> None:
+        config = uvicorn.Config(lambda: None)
+        config.ssl = Context()  # type: ignore[assignment]
+        clock = FakeClock()
+        renewing = asyncio.create_task(renew_certificate(config, paths, clock))
+        await asyncio.sleep(0)
+        os.utime(issued.cert, (1, 1))
+        for _ in range(5):
+            await clock.advance(CERTIFICATE_EVERY_S)
+        renewing.cancel()
+
+    with capture_logs() as heard:
+        asyncio.run(act())
+
+    [line] = [one["event"] for one in heard if one["log_level"] == "error"]
+    assert len(tried) == 3
+    assert line.startswith("board: unexpected RuntimeError in ")
+
+
 @pytest.fixture
 def proxied(sources: Sources) -> Board:
     """A board behind a proxy that sets every header."""

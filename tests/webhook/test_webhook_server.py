@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from structlog.testing import capture_logs
 
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.settings import Secret
@@ -313,6 +315,33 @@ def test_tls_is_spoken_and_a_renewed_certificate_taken(tmp_path: Path) -> None:
         assert await one.status(request([NOTIFIED]), context=trusting(new)) == 200
 
     run(test, settings)
+
+
+def test_a_certificate_is_renewed_after_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told once, and tried again: the one in use would have run out, and nobody had been told why."""
+    _, settings = issued(tmp_path / "one", "One CA")
+    load, tried = receiving.load_context, list[object]()
+
+    def fail_at_first(given: WebhookSettings, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+        tried.append(into)
+        if len(tried) < 3:
+            raise RuntimeError("nobody has thought of it")
+        return load(given, into=into)
+
+    async def test(one: Running) -> None:
+        assert settings.certificate is not None
+        monkeypatch.setattr(receiving, "load_context", fail_at_first)
+        await asyncio.sleep(0)
+        os.utime(settings.certificate, (1, 1))
+        for _ in range(5):
+            await one.clock.advance(receiving.CERTIFICATE_EVERY_S)
+
+    with capture_logs() as heard:
+        run(test, settings)
+
+    [line] = [one["event"] for one in heard if one["log_level"] == "error"]
+    assert len(tried) == 3
+    assert line.startswith("webhook: unexpected RuntimeError in ")
 
 
 def test_a_handshake_that_never_ends_holds_its_place_no_longer_than_a_request(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from m365watch.clock import Clock
 from m365watch.config.listening import WebhookSettings
-from m365watch.defects import defect_of
+from m365watch.defects import GoingOn, defect_of
 from m365watch.errors import NeedsOperator
 from m365watch.model import TenantId
 from m365watch.values import dataclass
@@ -112,19 +112,20 @@ class WebhookServer:
 
     async def _keep_certificate(self, context: ssl.SSLContext) -> None:
         """Take a renewed certificate without a restart; one that cannot be used changes nothing."""
-        known = _stamps(self._settings)
+        known, going_on = _stamps(self._settings), GoingOn("webhook")
         while True:
             await self._clock.sleep(CERTIFICATE_EVERY_S)
             stamps = _stamps(self._settings)
             if stamps == known:
                 continue
-            known = stamps
-            try:
-                load_context(self._settings, into=context)
-            except NeedsOperator as error:
-                _log.error(f"{error}; the one before stays in use", code=error.code)
-            else:
-                _log.info("webhook: a new certificate is in use")
+            with going_on("certificate"):
+                try:
+                    load_context(self._settings, into=context)
+                except NeedsOperator as error:
+                    _log.error(f"{error}; the one before stays in use", code=error.code)
+                else:
+                    _log.info("webhook: a new certificate is in use")
+                known = stamps
 
     async def _connected(
         self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
