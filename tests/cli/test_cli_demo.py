@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,19 @@ from m365watch.cli.demo.attacks import JudgedAttack, attacks_document, attacks_v
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
 from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
 from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
-from m365watch.cli.demo.play import Played, demo_configuration, is_complete, live_records, while_it_runs
+from m365watch.cli.demo.play import (
+    Course,
+    Played,
+    PlayPlan,
+    demo_configuration,
+    is_complete,
+    live_records,
+    while_it_runs,
+)
 from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
+from m365watch.cli.live import Nothing
+from m365watch.clock import SystemClock
 from m365watch.detect.alert import Alert, make_alert_id
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import KeptAlert
@@ -32,7 +43,8 @@ from m365watch.detect.library import load_packs
 from m365watch.errors import LedgerHeld, NeedsOperator
 from m365watch.lake.reader import QueryAnswer
 from m365watch.model import ContentType
-from run_figures import NOW, WAITING, feed_progress, outcome, run_progress
+from m365watch.reloading import Reload
+from run_figures import NOW, WAITING, FakeCollector, feed_progress, outcome, run_progress
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 _ROW = re.compile(
@@ -429,3 +441,27 @@ def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(status.stdout)["totals"] == document["totals"]
+
+
+def test_a_demo_whose_course_meets_a_defect_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would else have ended the live traffic, and nothing was said."""
+
+    def fail(_: object) -> bool:
+        raise RuntimeError("nobody has thought of it")
+
+    monkeypatch.setattr("m365watch.cli.demo.play.is_complete", fail)
+    plan = PlayPlan(TenantPlan(seed=1, days=1, records_per_day=1), tmp_path / "c.json", keep_running=False)
+    course = Course(plan, console=Console(file=StringIO()))
+    monkeypatch.setattr(course, "_view", Nothing())
+
+    async def collect() -> BaseException | None:
+        reload = Reload([], course._file.read_again, SystemClock())
+        collector = FakeCollector(outcome(), until_stopped=True)
+        going = asyncio.create_task(course._collect_until_live_is_over(collector, reload, ()))
+        ended, _ = await asyncio.wait([going], timeout=PATIENCE_S)
+        assert ended
+        return going.exception()
+
+    assert isinstance(asyncio.run(collect()), RuntimeError)

@@ -168,6 +168,8 @@ class Course:
     ) -> Ending:
         stop = asyncio.Event()
         directing = asyncio.create_task(self._direct(collector, stop, attacks))
+        # What it fails with is raised at the end, and nobody else would bring that about.
+        directing.add_done_callback(lambda _: stop.set())
         try:
             with self._beside:
                 return await collect(collector, once=False, view=self._view, stop=stop, on_hangup=reload.ask)
