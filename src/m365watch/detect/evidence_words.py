@@ -17,6 +17,10 @@ PAIRS_MAX = 8
 VALUE_MAX = 80
 """Characters of one value."""
 _FIELDS = ("Parameters", "OperationProperties", "ModifiedProperties")
+_GRANTS = frozenset(
+    {"consentaction.permissions", "delegatedpermissiongrant.scope", "oauth2permissiongrant.scope"}
+)
+"""Texts of which only the permissions in them tell a reader something."""
 _FINDINGS = (
     "Name",
     "AlertDisplayName",
@@ -95,7 +99,9 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             name = element["Name"].strip()
             value = element.get("Value", element.get("NewValue"))
             value = "" if value is None else _short(value)
-            if name.lower() not in _NOISE and _NO_NEWS.fullmatch(value) is None:
+            if name.lower() in _GRANTS:
+                yield "permissions", _short(View(record).shown("m365.scopes"))
+            elif name.lower() not in _NOISE and _NO_NEWS.fullmatch(value) is None:
                 yield clean_text(name), value
 
 

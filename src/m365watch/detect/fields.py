@@ -31,6 +31,8 @@ JSON_TEXT_MAX = 1_048_576
 """Characters of a string that is opened as JSON; a longer one is only text."""
 SHOWN_VALUES_MAX = 5
 """Values of one field that an alert repeats."""
+_SHOWN_MORE = {"m365.scopes": 25}
+"""What an application may do is all of them."""
 STEPS_MAX = 24
 """Parts of a name; and how deep values are looked for inside a value."""
 
@@ -226,8 +228,9 @@ def _told(name: str, value: Value) -> str:
 
 def _told_together(name: str, values: Sequence[Value]) -> str:
     told = _told_apart(name, values) if values else ()
-    found = ", ".join([_told(name, value) for value in told[:SHOWN_VALUES_MAX]])
-    return f"{found}, {CUT}" if len(told) > SHOWN_VALUES_MAX else found
+    most = _SHOWN_MORE.get(name, SHOWN_VALUES_MAX)
+    found = ", ".join([_told(name, value) for value in told[:most]])
+    return f"{found}, {CUT}" if len(told) > most else found
 
 
 def _told_apart(name: str, values: Sequence[Value]) -> Sequence[Value]:

@@ -17,6 +17,7 @@ from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.exceptions import Exceptions, Part, Verdict
 from m365watch.detect.extension import Severity
 from m365watch.detect.finding import Moment, counting, find_episodes
+from m365watch.detect.gravest import GRANTED, gravest_first
 from m365watch.detect.inner import Inner, start_of
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.linking import alert_of, links_of
@@ -57,9 +58,13 @@ def make_alert(rule: Rule, episode: Episode, rules: Mapping[str, Rule] = NO_RULE
     first, last = matches[0], matches[-1]
     fields = _fields_of(matches, rule.choices)
     named = list_named(rule, episode, fields=fields)
-    values = shown_values(rule, episode, named=named, fields=fields) | _joined_values(episode, rules)
-    extension = rule.extension
     severity = _gravest(matches)
+    told = fields
+    if rule.correlation is None and any(match.severity is not severity for match in matches):
+        # An explanation names some of many: what made the alert so grave comes before the rest.
+        told = _fields_of(sorted(matches, key=lambda match: -match.severity.rank), rule.choices)
+    values = shown_values(rule, episode, named=named, fields=told) | _joined_values(episode, rules)
+    extension = rule.extension
     entities = [(kind, value) for kind, found in named.items() for value in found[:NAMED_MAX]]
     unnamed = tuple((kind, len(found) - NAMED_MAX) for kind, found in named.items() if len(found) > NAMED_MAX)
     return Alert(
@@ -296,7 +301,10 @@ def shown_values(
     is_count = rule.correlation is not None and rule.correlation.joined is Joined.COUNT
     if rule.correlation is not None and counts_mailboxes(rule.correlation):
         counted = mailboxes_apart(counted)
-    values = {name: _some_of(list(found.values())) for name, found in fields.items()}
+    values = {
+        name: _some_of(gravest_first(found.values()) if name in GRANTED else list(found.values()))
+        for name, found in fields.items()
+    }
     values |= {kind: _some_of(named.get(kind, ())) for kind in rule.extension.entity}
     grouped = rule.correlation.group_by if rule.correlation is not None else ()
     for name, value in zip(grouped, first.group, strict=False):

@@ -49,8 +49,12 @@ _FORWARDING_ACTIONS = (
 
 
 def recipients(view: View) -> tuple[Value, ...]:
-    """Every address that mail is sent on to, in lower case: of parameters and of Outlook's `ServerRule`."""
-    return tuple(_every_recipient(view)[:_ADDRESSES_MAX])
+    """Every address that mail is sent on to, in lower case: of parameters and of Outlook's `ServerRule`.
+
+    Those outside come first: an alert tells some, and they are why there is one.
+    """
+    found = sorted(_every_recipient(view), key=lambda one: not is_external(view, one))
+    return tuple(found[:_ADDRESSES_MAX])
 
 
 def external_recipients(view: View) -> tuple[Value, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from m365watch.detect.gravest import gravest_first
+
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
@@ -26,7 +28,7 @@ _NO_CLIENT = re.compile(r"ClientId: *00000000-0000-0000-0000-000000000000\b|\[Id
 
 
 def scopes(view: View) -> tuple[Value, ...]:
-    """Each scope or role that the record says is granted now, each once, as written.
+    """Each scope or role that the record says is granted now, each once, as written, the gravest first.
 
     Entra writes `[old grants] => [[Id: ..., ConsentType: ..., Scope: A B], ...]`; what stands before the
     arrow was granted before.
@@ -36,7 +38,7 @@ def scopes(view: View) -> tuple[Value, ...]:
         for value in view.values(name):
             if isinstance(value, str):
                 found.update(dict.fromkeys(_scopes_in(value[:_TEXT_MAX])))
-    return tuple(found)[:_SCOPES_MAX]
+    return tuple(gravest_first(found)[:_SCOPES_MAX])
 
 
 def _scopes_in(text: str) -> list[str]:
