@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -268,5 +269,37 @@ def test_what_a_first_run_finds_late_while_the_file_is_locked_is_told(
         await telling(site, live, soc=soc)
 
         assert soc.tidings == [("new", "1")]
+
+    at(tmp_path, use)
+
+
+def test_a_file_that_may_only_be_read_is_let_alone_until_it_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would lay files beside it that may only be read either, and stay when its rights are mended."""
+
+    async def use(site: Site) -> None:
+        await first_run(site)
+        path, soc = site.folder / FILE_NAME, Receiver()
+        may_write = [False]
+        monkeypatch.setattr(os, "access", lambda *_: may_write[0])
+
+        async def live() -> None:
+            site.detections.put(make_alert(2))
+            await site.pass_by(10)
+            assert sorted(site.folder.glob(f"{FILE_NAME}*")) == [path]
+            may_write[0] = True
+            path.chmod(0o600)
+            await site.pass_by(10)
+
+        with capture_logs() as lines:
+            await telling(site, live, soc=soc)
+
+        assert soc.tidings == [("new", "2")]
+        [said] = errors(lines)
+        assert said == (
+            f"notifications: {path}: the file of notifications cannot be used: this user may not write it; "
+            "see to the disk, its room and its rights: nobody is told of alerts until then"
+        )
 
     at(tmp_path, use)

@@ -5,6 +5,8 @@ One SQLite file in the state directory, which one thread of the collector uses.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,8 +22,8 @@ from m365watch.ledger.still import connect_to_read
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
 from m365watch.values import dataclass
 
-LOCKED_S = 30.0
-"""How long a lock that somebody else has is waited for."""
+LOCKED_S = 5.0
+"""How long a lock of somebody else is waited for: so long a run waits at its start, and at its end."""
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
 SCHEMA_VERSION = 1
@@ -180,7 +182,8 @@ class NotificationFile:
             self.is_damaged = True
             what = f"the file of notifications cannot be {done}: a row is not as it was written"
             return OutputUnusable(what, fix=_MOVE_AWAY, where=where)
-        what = f"the file of notifications cannot be {done}: {clean_text(str(error))}"
+        said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        what = f"the file of notifications cannot be {done}: {clean_text(said)}"
         if isinstance(error, _Empty):
             return OutputUnusable(what, fix=_START, where=where)
         if isinstance(error, _Foreign) or (isinstance(error, sqlite3.Error) and is_damage(error)):
@@ -274,6 +277,9 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 def _connect(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
     # It tells whom attackers are after, and what was found out about it.
     path.touch(mode=0o600)
+    if not os.access(path, os.W_OK):
+        # SQLite would lay files beside it that nobody may write either, for good.
+        raise PermissionError(errno.EACCES, "this user may not write it")
     database = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
