@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,10 @@ from m365watch.board.lake_reader import FactsReader
 from m365watch.board.scopes import Scope
 from m365watch.board.serving import Board
 from m365watch.board.sources import Sources
+from m365watch.config.settings import Secret
+from m365watch.config.targets import SlackTarget, Wishes
 from m365watch.errors import LakeUnusable
+from m365watch.notify.rows import FILE_NAME
 
 
 class BrokenLake:
@@ -91,6 +95,22 @@ def test_the_figures_are_those_of_status(board: Board, sources: Sources) -> None
     }
     assert ("m365watch_feed_records_total", "delivered") in found
     assert ("m365watch_read_timestamp_seconds", None) in found
+
+
+def test_the_figures_are_there_where_the_file_of_notifications_is_damaged(
+    sources: Sources, tmp_path: Path
+) -> None:
+    """All but those of the targets, which fail."""
+    state = tmp_path / "state"
+    shutil.copytree(sources.settings.state_directory, state)
+    (state / FILE_NAME).write_bytes(b"no database at all " * 300)
+    targets = (SlackTarget("chat", Wishes(), Secret("https://chat.example/hook")),)
+    detections = replace(sources.settings.detections, enabled=True, targets=targets)
+    settings = replace(sources.settings, state_directory=state, detections=detections)
+    text = asyncio.run(ask(board_of(replace(sources, settings=settings)), "/metrics")).text
+
+    assert "m365watch_feed_records_total" in text
+    assert 'm365watch_notifications_failing{target="chat"} 1' in text
 
 
 def test_a_tokens_tenant_has_its_own_figures(sources: Sources, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from m365watch.board.sources import Sources
 from m365watch.config.settings import LakeSettings, Secret
 from m365watch.config.targets import SlackTarget, Wishes
 from m365watch.detect.output import FILE_NAME as ALERTS_FILE
-from m365watch.errors import LakeMissing
+from m365watch.errors import LakeMissing, OutputUnusable
 from m365watch.expiry.ends import CredentialEnd, CredentialKind, Judged
 from m365watch.expiry.words import life_text
 from m365watch.inspection import feeds_of, read_latency, read_status
@@ -446,3 +446,27 @@ def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> N
     assert [row[:2] for row in grid] == [["chat", "fails"], ["other", "no run yet"]]
     assert "HTTP 500." in grid[0]
     assert nobody.empty
+
+
+def test_a_damaged_file_of_notifications_is_what_is_wrong(sources: Sources, tmp_path: Path) -> None:
+    """Nobody is told of alerts, and who looks at the board is to know; the panel of targets says so too."""
+    targets = (SlackTarget("chat", Wishes(), Secret("https://chat.example/hook")),)
+    state = tmp_path / "state"
+    shutil.copytree(sources.settings.state_directory, state)
+    (state / FILE_NAME).write_bytes(b"no database at all " * 300)
+    detections = replace(sources.settings.detections, targets=targets)
+    damaged = replace(
+        sources, settings=replace(sources.settings, state_directory=state, detections=detections)
+    )
+    quiet = replace(sources, settings=replace(sources.settings, state_directory=state))
+
+    def told(of: Sources) -> list[str]:
+        said = asyncio.run(health_needs.needs(view_of(), of)).rows
+        return [f"{one.text} {one.note}" for one in said if "notifications" in one.text]
+
+    [line] = told(damaged)
+    assert line.startswith("The file of notifications cannot be used: ")
+    assert "Move it away" in line
+    assert told(quiet) == []
+    with pytest.raises(OutputUnusable, match="the file of notifications cannot be used"):
+        asyncio.run(health_detecting.notifications(view_of(), damaged))

@@ -36,7 +36,7 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.gaps import GapsFound
-from m365watch.errors import OutputUnusable
+from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
@@ -87,6 +87,7 @@ async def needs(view: View, sources: Sources) -> Listing:
         *_of_lake(view, sources, lost),
         *_of_fault(view, sources, fault),
         *_of_alerts(await sources.alerts_trouble()),
+        *_of_alerts(await _notifications_trouble(view, sources)),
         *([] if run is None else _of_configuration(run)),
         *_of_collector(
             tenants,
@@ -132,7 +133,19 @@ def _lake_words(view: View, sources: Sources) -> str:
     return f"The lake at {sources.lake}" if names_it else "The lake"
 
 
-def _of_alerts(trouble: OutputUnusable | None) -> list[Said]:
+async def _notifications_trouble(view: View, sources: Sources) -> CollectorError | None:
+    """Why nobody is told of alerts, whoever the targets are."""
+    detections = sources.settings.detections
+    if not (sees_every_tenant(view) and detections.enabled and detections.targets):
+        return None
+    try:
+        await sources.list_targets(view)
+    except (OutputUnusable, OutputUnavailable) as error:
+        return error
+    return None
+
+
+def _of_alerts(trouble: CollectorError | None) -> list[Said]:
     if trouble is None:
         return []
     return [
