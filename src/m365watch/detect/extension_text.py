@@ -134,7 +134,7 @@ class _Extension(_Part):
     from_severity: Severity = Severity.INFORMATIONAL
     trusted: str = Field(default="", max_length=200)
     headline: str = Field(default="", max_length=200)
-    explanation: str = Field(default="", max_length=2_000)
+    explanation: str = Field(default="", max_length=4_000)
     check: Names = ()
     contain: Annotated[Names, AfterValidator(_check_steps)] = ()
     building_block: bool = False

@@ -14,7 +14,8 @@ _PLACE = (
     "By hand, in the admin center of Entra, Exchange, Purview or Defender; `m365watch alerts show --raw` has"
     " the whole record, and what was set."
 )
-_CMDLET = re.compile(r"(?:Add|Disable|Enable|New|Set)-([A-Z][A-Za-z]+)")
+_NAMED = ("Parameters.Identity", "ObjectId", "NonPIIParameters.Identity")
+_CMDLET = re.compile(r"(?:Add|Disable|Enable|New|Set)-([A-Z][A-Za-z0-9]+)")
 _CALLED = "Where-Object DisplayName -eq {}"
 _OF_ENTRA = {
     "conditional access policy": f"Get-MgIdentityConditionalAccessPolicy -All | {_CALLED}",
@@ -52,7 +53,7 @@ def restore_policy(clues: Clues) -> list[Step]:
 
 def _policies(clues: Clues) -> tuple[str, ...]:
     names = clues.values("ModifiedProperties.DisplayName.new", "m365.target_name")
-    named = names or clues.entity("policy", "target") or clues.values("Parameters.Identity", "ObjectId")
+    named = names or clues.entity("policy", "target") or clues.values(*_NAMED)
     # Whose second factor was changed is a target, too.
     return tuple(one for one in named if not is_account(one))
 
