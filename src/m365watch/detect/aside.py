@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +42,7 @@ from m365watch.detect.matching import PLANS_MAX
 from m365watch.detect.portions import Part, Portion
 from m365watch.detect.restarts import Restarts
 from m365watch.detect.rule import Rule
+from m365watch.detect.standstill import Asked, Watch
 from m365watch.detect.state import DetectionState
 from m365watch.detect.work import Change
 from m365watch.errors import OutputUnavailable
@@ -53,14 +53,12 @@ QUIET_LOOKS = 5
 """After so many looks, one a minute, without such a batch the process is let go of."""
 PIECE_RECORDS = 1_000
 """Records that are sent together: the child begins with the first ones."""
-ANSWER_S_MAX = 600.0
-"""A child that has not answered for so long has come to harm; one that has ended is noticed at once."""
 _ENDS_S = 2.0
 _log = structlog.get_logger(__name__)
 
 
 class ChildLost(Exception):
-    """The child has ended, or does not answer."""
+    """The child has ended."""
 
 
 def spare_cores() -> int:
@@ -102,6 +100,7 @@ class AsideEngine:
         self._quiet_looks = 0
         self._restarts = Restarts()
         self._trouble = ""
+        self._is_hurried = False
 
     @property
     def child(self) -> Child | None:
@@ -134,6 +133,12 @@ class AsideEngine:
             lambda child: child.catch_up(now=now), lambda engine: engine.catch_up(now=now), now=now
         )
 
+    def hurry(self) -> None:
+        """A child that stands still is ended, and what it had under way is left to the next run."""
+        self._is_hurried = True
+        if (child := self._child) is not None:
+            child.watch.hurry()
+
     def close(self) -> None:
         """End the child."""
         self._stop()
@@ -149,6 +154,8 @@ class AsideEngine:
             except ChildLost as error:
                 # What it had under way counts not at all, or counts already: either is right once more.
                 self._do_without(str(error), now)
+                if self._is_hurried:
+                    raise OutputUnavailable("the next run does what is left", where="detections") from None
             else:
                 self.figures.add(answer.figures)
                 if answer.trouble is not None:
@@ -174,7 +181,7 @@ class AsideEngine:
         if records < self._busy_records:
             return
         self._quiet_looks = 0
-        if self._child is not None or not self._restarts.may_start(now):
+        if self._child is not None or self._is_hurried or not self._restarts.may_start(now):
             return
         self._knowledge.look()
         known = self._knowledge.files_read()
@@ -280,13 +287,14 @@ class Child:
         self._encode = msgspec.msgpack.Encoder().encode_into
         self._frame = bytearray()
         self._decode = msgspec.msgpack.Decoder(Answer).decode
-        # Of many tenants more files may be open than select() has numbers for.
-        self._answers = select.poll()
-        self._answers.register(self._outlet, select.POLLIN)
         for pipe in (self._inlet, self._outlet):
             _widen(pipe)
+        self.watch = Watch(self._process)
+        """Ends it where it stands still for too long: nothing here waits for ever."""
+        self.watch.note(Asked.TO_TAKE)
         with suppress(OSError):  # a child that ended at once shows when it is asked
             write_frame(self._inlet, written)
+        self.watch.note(Asked.NOTHING)
 
     @property
     def pid(self) -> int:
@@ -312,16 +320,18 @@ class Child:
         return self._answer()
 
     def stop(self) -> None:
-        """End it; it has ended when this returns."""
+        """End it; it has ended when this returns, or does so as soon as the system lets it."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
+        self.watch.close()
         try:
             self._process.wait(_ENDS_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # one that is frozen ends once it no more is
+                self._process.wait(_ENDS_S)
 
     def _cut(self, portions: Iterable[Portion]) -> Iterator[Piece]:
         """The portions in pieces; a large one is a piece of its own."""
@@ -337,21 +347,26 @@ class Child:
             yield Piece(parts)
 
     def _tell(self, what: Take | Piece | Look | CatchUp) -> None:
+        self.watch.note(Asked.TO_TAKE)
         try:
             self._encode(what, self._frame)
             write_frame(self._inlet, self._frame)
         except OSError as error:
-            raise ChildLost("has ended") from error
+            raise ChildLost(self._end) from error
         except OverflowError as error:
             raise ChildLost(f"cannot be told of a record: {error}") from error
 
     def _answer(self) -> Answer:
-        if not self._answers.poll(ANSWER_S_MAX * 1_000):
-            raise ChildLost(f"has not answered for {ANSWER_S_MAX:.0f} s")
+        self.watch.note(Asked.TO_ANSWER)
         frame = read_frame(self._outlet)
+        self.watch.note(Asked.NOTHING)
         if frame is None:
-            raise ChildLost("has ended")
+            raise ChildLost(self._end)
         return self._decode(frame)
+
+    @property
+    def _end(self) -> str:
+        return self.watch.reason or "has ended"
 
 
 def part_of(portion: Portion, kinds: KindNumbers) -> Part:

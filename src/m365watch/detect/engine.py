@@ -224,6 +224,9 @@ class Engine:
         self._judge(work)
         self._pending.keep_none(self.state)
 
+    def hurry(self) -> None:
+        """Nothing to wait for."""
+
     def close(self) -> None:
         """Nothing to let go of: the state is its owner's."""
 

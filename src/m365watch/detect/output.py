@@ -169,6 +169,8 @@ class DetectionOutput:
     async def close(self) -> None:
         """Stop looking, and let go of the file; every acknowledged batch is durable already."""
         self._closing.set()
+        if self._engine is not None:
+            self._engine.hurry()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -49,6 +49,10 @@ class Detects(Protocol):
         """As the engine's."""
         ...
 
+    def hurry(self) -> None:
+        """The end is near: wait for nothing that stands still. Called while another thread may be at work."""
+        ...
+
     def close(self) -> None:
         """Let go of what it holds, but for the file."""
         ...
