@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from m365watch.detect.kept import AlertState
 from m365watch.notify.looking import list_aside, try_again
 from m365watch.notify.notifier import FORGET_EVERY_S
 from m365watch.notify.tidings import Notification, Tiding
 from notifier_site import MINUTE_S, Site, at
-from notify_scene import Receiver, make_alert
+from notify_scene import Receiver, make_alert, target_named
+
+
+def now_ms(site: Site) -> int:
+    return round(site.clock.now().timestamp() * 1000)
 
 
 def test_what_was_refused_and_is_known_nowhere_else_holds_up_nobody(tmp_path: Path) -> None:
@@ -29,7 +36,7 @@ def test_what_was_refused_and_is_known_nowhere_else_holds_up_nobody(tmp_path: Pa
             soc.refuses = lambda _: False
             with site.file() as file:
                 assert len(list_aside(file)) == 1
-                assert try_again(file, ["soc"], now_ms=round(site.clock.now().timestamp() * 1000)) == 1
+                assert try_again(file, ["soc"], now_ms=now_ms(site)) == 1
             await site.pass_by(MINUTE_S)
             site.detections.put(make_alert(2))
             await site.pass_by(MINUTE_S)
@@ -37,5 +44,67 @@ def test_what_was_refused_and_is_known_nowhere_else_holds_up_nobody(tmp_path: Pa
         await site.run(live, soc=soc)
 
         assert soc.tidings == [("new", "1"), ("withdrawn", "1"), ("new", "2")]
+
+    at(tmp_path, use)
+
+
+def test_a_digest_that_was_refused_is_told_again_whole(tmp_path: Path) -> None:
+    """Alert by alert where they are known still, and counted where they are not."""
+
+    def is_digest(one: Notification) -> bool:
+        return one.digest is not None
+
+    async def use(site: Site) -> None:
+        soc = Receiver(refuses=is_digest)
+
+        async def live() -> None:
+            for number in range(1, 31):
+                site.detections.put(make_alert(number))
+            await site.pass_by(10 * MINUTE_S)
+            with site.file() as file:
+                [aside] = list_aside(file)
+                assert aside.notification.digest is not None
+                lost = aside.notification.digest.covered[0].alert_id
+                file.run("DELETE FROM standing WHERE alert = ?", (lost,))
+                soc.refuses = lambda _: False
+                assert try_again(file, ["soc"], now_ms=now_ms(site)) == 1
+            await site.pass_by(10 * MINUTE_S)
+
+        await site.run_targets([(target_named(rate_per_minute=4, digest_after=10), soc)], live)
+
+        alone = {one.standing.alert.id for one in soc.got if one.standing is not None}
+        digests = [one.digest for one in soc.got if one.digest is not None]
+        covered = {covered.alert_id for digest in digests for covered in digest.covered}
+        assert len(alone | covered) == 29
+        assert len(alone) + sum(digest.count for digest in digests) == 30
+
+    at(tmp_path, use)
+
+
+@pytest.mark.parametrize("state", [None, AlertState.ACKNOWLEDGED])
+def test_an_alert_that_changes_before_its_turn_comes_again_is_told(
+    tmp_path: Path, state: AlertState | None
+) -> None:
+    """The target has never taken it: it is new to it, whatever has become of it meanwhile."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(refuses=lambda _: True)
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(10 * MINUTE_S)
+            soc.refuses = lambda _: False
+            with site.file() as file:
+                assert try_again(file, ["soc"], now_ms=now_ms(site)) == 1
+            if state is None:
+                site.detections.put(make_alert(1, count=9))
+            else:
+                site.detections.set(make_alert(1), state)
+            await site.pass_by(MINUTE_S)
+
+        await site.run_targets([(target_named(update_interval_s=None), soc)], live)
+
+        told = [("new", "1")] if state is None else [("new", "1"), ("acknowledged", "1")]
+        assert soc.tidings == told
 
     at(tmp_path, use)

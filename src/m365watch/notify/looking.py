@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from m365watch.config.files import is_there
 from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.notify.rows import FILE_NAME, NOTIFICATION, NotificationFile
-from m365watch.notify.tidings import Manner, Notification
+from m365watch.notify.tidings import Manner, Notification, Standing, Tiding
 from m365watch.values import dataclass
 
 ASIDE_SHOWN_MAX = 1_000
+_EARLIER = "Alerts of a digest that was refused"
+"""Under this title a later digest counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,36 @@ def list_aside(file: NotificationFile, *, most: int = ASIDE_SHOWN_MAX) -> list[A
     ]
 
 
+def _let_wait(file: NotificationFile, aside: Aside, now_ms: int) -> None:
+    """Let what was refused wait as if the target had never heard of it; what is not known is counted."""
+    for tiding, standing in _told_in(file, aside.notification):
+        alert_id = standing.alert.id
+        if tiding is Tiding.NEW:
+            # It counts as told, and what changes before its turn would be told in its place.
+            file.run("DELETE FROM told WHERE (target, alert) = (?, ?)", (aside.target, alert_id))
+        if file.standing(alert_id) is None:
+            file.put_standing(standing)
+        if not file.waits(aside.target, alert_id):
+            file.put_waiting(aside.target, standing, tiding, due_ms=now_ms, now_ms=now_ms)
+    digest = aside.notification.digest
+    if digest is not None:
+        known = Counter(one.severity for one in digest.covered if file.standing(one.alert_id) is not None)
+        for severity, count in digest.counts:
+            if count > known[severity]:
+                span_ms = digest.first_at_ms, digest.last_at_ms
+                file.fold(aside.target, severity, _EARLIER, count - known[severity], span_ms)
+
+
+def _told_in(file: NotificationFile, notification: Notification) -> list[tuple[Tiding, Standing]]:
+    """The alerts that it is about, of which something is known."""
+    if notification.standing is not None:
+        return [(notification.tiding, notification.standing)]
+    covered = notification.digest.covered if notification.digest is not None else ()
+    return [
+        (one.tiding, standing) for one in covered if (standing := file.standing(one.alert_id)) is not None
+    ]
+
+
 def try_again(file: NotificationFile, targets: Iterable[str], *, now_ms: int) -> int:
     """Let what these targets refused wait once more, and try each at once; how many notifications.
 
@@ -168,12 +201,7 @@ def try_again(file: NotificationFile, targets: Iterable[str], *, now_ms: int) ->
     with file.transaction():
         for one in found:
             file.run("DELETE FROM aside WHERE number = ?", (one.number,))
-            standing = one.notification.standing
-            if standing is not None and not file.waits(one.target, standing.alert.id):
-                if file.standing(standing.alert.id) is None:
-                    file.put_standing(standing)  # it was forgotten meanwhile
-                tiding = one.notification.tiding
-                file.put_waiting(one.target, standing, tiding, due_ms=now_ms, now_ms=now_ms)
+            _let_wait(file, one, now_ms)
         for name in names:
             file.run("UPDATE target SET next = 0 WHERE name = ?", (name,))
     return len(found)

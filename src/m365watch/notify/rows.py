@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from m365watch.detect.alert import AlertId, clean_text
+from m365watch.detect.extension import Severity
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.still import connect_to_read
@@ -253,6 +254,15 @@ class NotificationFile:
     def drop_waiting(self, target: str, alert_id: str) -> None:
         """There is nothing to tell of the alert."""
         self.run("DELETE FROM waiting WHERE (target, alert) = (?, ?)", (target, alert_id))
+
+    def fold(self, target: str, severity: Severity, title: str, count: int, span_ms: tuple[int, int]) -> None:
+        """Have the next digest count so many alerts more, from their first time to their last."""
+        self.run(
+            "INSERT INTO folded VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " count = count + excluded.count,"
+            " first = min(first, excluded.first), last = max(last, excluded.last)",
+            (target, str(severity), title, count, *span_ms),
+        )
 
     def waits(self, target: str, alert_id: str) -> bool:
         """Whether there is something to tell of the alert."""

@@ -139,11 +139,7 @@ class NotificationStore(NotificationFile):
             if standing is None or self._is_outgoing(target, alert_id):
                 continue
             alert = standing.alert
-            self.run(
-                "INSERT INTO folded VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET count = count + 1,"
-                " first = min(first, excluded.first), last = max(last, excluded.last)",
-                (target, str(alert.severity), alert.title, alert.first_at_ms, alert.last_at_ms),
-            )
+            self.fold(target, alert.severity, alert.title, 1, (alert.first_at_ms, alert.last_at_ms))
             self._settle_one(target, cover(Tiding(tiding), standing), Manner.IN_DIGEST, now_ms)
 
     # Turns --------------------------------------------------------------------------------------
