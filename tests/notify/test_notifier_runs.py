@@ -9,13 +9,17 @@ from pathlib import Path
 from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
+from m365watch.config.targets import Wishes
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.errors import NotificationsRefused, Unavailable, Unreachable
 from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.looking import list_figures
+from m365watch.notify.rows import FILE_NAME
+from m365watch.notify.store import NotificationStore
+from m365watch.notify.tidings import Standing
 from notifier_site import HOUR_S, MINUTE_S, Site, at
-from notify_scene import Detections, Receiver, make_alert, notifier_of, target_named
+from notify_scene import START_MS, Detections, Receiver, make_alert, notifier_of, target_named
 
 
 def test_a_target_hears_nothing_of_what_was_there_before_it(tmp_path: Path) -> None:
@@ -425,5 +429,30 @@ def test_what_is_gone_before_anybody_heard_of_it_is_told_nobody(tmp_path: Path) 
 
         assert away.tidings == [("new", "1"), ("new", "3")]
         assert mute.tidings == [("new", "1"), ("new", "2"), ("new", "3"), ("withdrawn", "2")]
+
+    at(tmp_path, use)
+
+
+def test_a_clock_that_was_set_back_holds_up_nothing(tmp_path: Path) -> None:
+    """What was sent in its future is no matter of the rate, and what waits since then waits no longer."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver()
+        store = NotificationStore(tmp_path / FILE_NAME, survives_power_cuts=False)
+        store.register(["soc"], now_ms=START_MS)
+        for _ in range(5):
+            store.run("INSERT INTO pace VALUES ('soc', ?)", (START_MS + 86_400_000,))
+        store.take(
+            [(make_alert(2).id, Standing(make_alert(2)))], {"soc": Wishes()}, now_ms=START_MS + 86_400_000
+        )
+        store.close()
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(MINUTE_S)
+
+        await site.run_targets([(target_named(rate_per_minute=2), soc)], live)
+
+        assert sorted(soc.tidings) == [("new", "1"), ("new", "2")]
 
     at(tmp_path, use)

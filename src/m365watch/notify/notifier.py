@@ -119,7 +119,7 @@ class Notifier:
             while self._take(known) == CHANGES_AT_ONCE:
                 """The next ones."""
         given_up |= store.register(self._wishes, now_ms=self._now_ms())
-        store.try_at_once()
+        store.try_at_once(now_ms=self._now_ms())
         self._turns = [
             TargetTurns(
                 target.name,

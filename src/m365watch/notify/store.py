@@ -158,7 +158,9 @@ class NotificationStore(NotificationFile):
             "SELECT coalesce(min(due), 0) FROM waiting WHERE target = ? AND due > ?", (target, now_ms)
         ).fetchone()[0]
         sent = self.run(
-            "SELECT at FROM pace WHERE target = ? AND at > ? ORDER BY at", (target, now_ms - MINUTE_MS)
+            # What is later than now was sent before the clock was set back.
+            "SELECT at FROM pace WHERE target = ? AND at > ? AND at <= ? ORDER BY at",
+            (target, now_ms - MINUTE_MS, now_ms),
         ).fetchall()
         return Waiting(due, growth, folded, critical, oldest), [at for (at,) in sent], later
 
@@ -304,10 +306,15 @@ class NotificationStore(NotificationFile):
         row = self.run("SELECT tries, next, sent FROM target WHERE name = ?", (target,)).fetchone()
         return (row[0], row[1], row[2]) if row else (0, 0, 0)
 
-    def try_at_once(self) -> None:
+    def try_at_once(self, *, now_ms: int) -> None:
         """Wait for no target any more: a run that begins tries each anew."""
         with self.transaction():
             self.run("UPDATE target SET next = 0, tries = 0")
+            self._mind_clock(now_ms)
+
+    def _mind_clock(self, now_ms: int) -> None:
+        """Whatever has waited since a time that is still to come waits since the clock was set back."""
+        self.run("UPDATE waiting SET due = ?, since = ? WHERE since > ?", (now_ms, now_ms, now_ms))
 
     def count_from(self, target: str, number: int) -> None:
         """Number what the target is told beyond what it has, of which another file may have told it."""
@@ -337,6 +344,7 @@ class NotificationStore(NotificationFile):
     def forget(self, *, now_ms: int) -> None:
         """Let go of what nobody needs any more. Raises: OutputUnavailable."""
         with self.transaction():
+            self._mind_clock(now_ms)
             self.run("DELETE FROM told WHERE at < ?", (now_ms - KEPT_MS,))
             self.run(
                 "DELETE FROM standing WHERE alert NOT IN (SELECT alert FROM told)"
