@@ -20,6 +20,7 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import warn_of_lakes
+from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.instants import ms_of
 
 if TYPE_CHECKING:
@@ -148,14 +149,17 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
     )
 
 
-def _read_detections(settings: Settings) -> DetectionFigures | None:
-    """How the detections stand; none where they are off, or have found no file of theirs yet."""
+def _read_detections(settings: Settings) -> DetectionFigures | OutputUnusable | None:
+    """How the detections stand, or why that cannot be read; none where they are off, or have not run."""
     if not settings.detections.enabled:
         return None
     from m365watch.detect.desk import read_figures
     from m365watch.detect.output import FILE_NAME
 
-    return read_figures(settings.state_directory / FILE_NAME)
+    try:
+        return read_figures(settings.state_directory / FILE_NAME)
+    except OutputUnusable as error:
+        return error
 
 
 def _list_unread(settings: Settings) -> Sequence[str]:
@@ -215,7 +219,9 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
         document["configuration"] = configuration_document(standing.configuration)
-        if standing.detections is not None:
+        if isinstance(standing.detections, CollectorError):
+            document["detections_trouble"] = str(standing.detections)
+        elif standing.detections is not None:
             from m365watch.cli.detections_view import detections_document
 
             document["detections"] = detections_document(standing.detections)

@@ -26,6 +26,7 @@ from m365watch.cli.render import (
     totals_of,
     whole_line,
 )
+from m365watch.errors import CollectorError, OutputUnusable
 from m365watch.model import Feed, TenantId
 from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
@@ -69,8 +70,8 @@ class Standing:
     """What is known of the ends of their credentials."""
     configuration: ConfigurationNote | None = None
     """What became of the file while the collector ran."""
-    detections: DetectionFigures | None = None
-    """None where they are off, or have not run."""
+    detections: DetectionFigures | OutputUnusable | None = None
+    """None where they are off, or have not run; why where that cannot be read."""
     notifications: Standings | None = None
     """None where nobody is told of alerts."""
     unread: Sequence[str] = ()
@@ -112,7 +113,9 @@ def status_page(
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
     lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
-    if standing.detections is not None:
+    if isinstance(standing.detections, CollectorError):
+        lines.append(whole_line(f"detections: {standing.detections}", style="red"))
+    elif standing.detections is not None:
         from m365watch.cli.detections_view import detection_lines
 
         lines += detection_lines(standing.detections)

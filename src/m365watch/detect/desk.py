@@ -15,10 +15,9 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.history import StateChange
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.opening import is_empty
+from m365watch.detect.opening import START_AGAIN, is_empty
 from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
-from m365watch.detect.repair import START_AGAIN
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
 from m365watch.values import dataclass

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from m365watch.detect.schema import SCHEMA_VERSION, NewerSchema, migrate
 from m365watch.errors import OutputUnusable
+from m365watch.ledger.database import is_damage
 from m365watch.ledger.still import connect_still
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000
 
+START_AGAIN = "start `m365watch run` again: it sets a damaged file aside, and makes it anew from the lake"
 _GONE = "where the file is gone, the next run makes it anew"
 
 
@@ -39,9 +41,10 @@ def open_file(path: Path, *, survives_power_cuts: bool, looks_only: bool) -> sql
             where=str(path),
         ) from None
     except (sqlite3.Error, OSError) as error:
+        is_harm = isinstance(error, sqlite3.Error) and is_damage(error)
         raise OutputUnusable(
             f"the file of detections cannot be used: {error}",
-            fix=f"see to the disk, its room and its rights; {_GONE}",
+            fix=START_AGAIN if is_harm else f"see to the disk, its room and its rights; {_GONE}",
             where=str(path),
         ) from None
     return database

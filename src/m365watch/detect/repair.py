@@ -23,8 +23,6 @@ CHECK_S = 1.0
 """How long a start may look for damage."""
 _log = structlog.get_logger(__name__)
 
-
-START_AGAIN = "start `m365watch run` again: it sets a damaged file aside, and makes it anew from the lake"
 _connect = partial(sqlite3.connect, isolation_level=None)
 
 

@@ -9,8 +9,9 @@ from m365watch.clock import Clock
 from m365watch.config.files import is_file
 from m365watch.config.settings import DetectionSettings, Settings
 from m365watch.detect.library import Library, names_of_files
+from m365watch.detect.opening import START_AGAIN
 from m365watch.detect.output import FILE_NAME
-from m365watch.detect.repair import START_AGAIN, damage_of
+from m365watch.detect.repair import damage_of
 from m365watch.detecting import list_unread, list_vain, load_exceptions, load_rules
 from m365watch.preflight.report import Check, Checked, bad, good, odd
 
