@@ -106,6 +106,7 @@ CATALOGUE: dict[str, Derived] = {
     "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
     "made_grants": Derived(consent.made_grants, ("ModifiedProperties",)),
     "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
+    "copilot_abuse": Derived(copilot.copilot_abuse, ("CopilotEventData",)),
     "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
     "mailbox": Derived(clients.mailbox, ("MailboxOwnerUPN", "Parameters", "ObjectId", "UserId")),
@@ -122,6 +123,9 @@ CATALOGUE: dict[str, Derived] = {
     "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
     "earlier_values": Derived(
         earlier_values.earlier_values, ("Operation", "ModifiedProperties", "Name", "NewValue", "OldValue")
+    ),
+    "changeable_file": Derived(
+        files.changeable_file, ("EventData", "TargetUserOrGroupName", "SourceFileName", "ObjectId")
     ),
     "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
     "author": Derived(actors.author, _AUTHORS),

@@ -1,6 +1,6 @@
-"""Which documents Copilot found instructions in that were meant for it and not for people.
+"""How Copilot was abused: talked out of its rules, or by instructions in documents that were meant for it.
 
-Source: the API's schema of CopilotInteraction, AccessedResource.
+Source: the API's schema of CopilotInteraction, AccessedResource and Message.
 """
 
 from __future__ import annotations
@@ -14,16 +14,27 @@ if TYPE_CHECKING:
 
 
 def injected_files(view: View) -> tuple[Value, ...]:
-    """The address of each, or its name where no address of its own is known."""
-    told = view.record.get("CopilotEventData")
-    resources = told.get("AccessedResources") if isinstance(told, Mapping) else None
-    every = resources if isinstance(resources, list) else []
-    named = (_named(one) for one in every if isinstance(one, Mapping) and _is_marked(one))
+    """The address of each that holds instructions, or its name where no address of its own is known."""
+    named = map(_named, _marked(view, "AccessedResources", "XPIADetected"))
     return tuple(dict.fromkeys(one for one in named if one))
 
 
-def _is_marked(resource: Mapping[str, Any]) -> bool:
-    return str(resource.get("XPIADetected")).lower() == "true"
+def copilot_abuse(view: View) -> tuple[Value, ...]:
+    """Words for each way in which it was abused: "instructions for it were hidden in offer.docx"."""
+    found: list[str] = []
+    if _marked(view, "Messages", "JailbreakDetected"):
+        found.append("an attempt to talk it out of its rules")
+    files = injected_files(view) or ("a document",)
+    if _marked(view, "AccessedResources", "XPIADetected"):
+        found += [f"instructions for it were hidden in {one}" for one in files]
+    return tuple(found)
+
+
+def _marked(view: View, field: str, mark: str) -> list[Mapping[str, Any]]:
+    told = view.record.get("CopilotEventData")
+    every = told.get(field) if isinstance(told, Mapping) else None
+    elements = every if isinstance(every, list) else []
+    return [one for one in elements if isinstance(one, Mapping) and str(one.get(mark)).lower() == "true"]
 
 
 def _named(resource: Mapping[str, Any]) -> str:

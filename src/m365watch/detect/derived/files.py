@@ -15,3 +15,14 @@ def file_extension(view: View) -> tuple[Value, ...]:
         if found:
             return (found,)
     return ()
+
+
+def changeable_file(view: View) -> tuple[Value, ...]:
+    """The file that a link for anyone lets change, by its name; empty for a link that only opens it.
+
+    Source: published records: `<Type>Edit</Type>`, `SharingLinks.<id>.AnonymousEdit.<id>`.
+    """
+    marks = f"{view.first('EventData')} {view.first('TargetUserOrGroupName')}".lower()
+    if "<type>edit</type>" not in marks and ".anonymousedit" not in marks:
+        return ()
+    return (view.first("SourceFileName") or view.first("ObjectId"),)
