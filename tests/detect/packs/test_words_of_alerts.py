@@ -1,14 +1,81 @@
-"""What an alert of the packs says is what its records hold."""
+"""What an alert of the packs says: who, to whom or what, and from where; and nothing that no record holds."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from expand import written
-from verdicts import knowledge_of, packs
+from expand import case_files, load_cases, written
+from verdicts import alerts_of, knowledge_of, packs
 
+from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts, with_sources
+from m365watch.detect.fields import View
+from m365watch.detect.rule import list_placeholders
+
+UNSAID = {"session", "alert", "link", "site", "domain"}
+"""Kinds that tell a reader nothing beside the rest: ids, and where a thing with an address lies."""
+NOBODY = "urn:spo:anon"
+"""How SharePoint calls whoever comes by a link for anyone."""
+
+
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
+def test_an_explanation_says_who_whom_and_from_where(path: Path) -> None:
+    """Of each kind that the alert names, and of the addresses that its records have, one at least."""
+    file = load_cases(path)
+    knowledge = knowledge_of(file.settings)
+    unsaid = set()
+    for case in file.cases:
+        views = [View(json.loads(one), knowledge=knowledge) for one in case.records]
+        for alert in alerts_of(file, case.records) if case.kind == "hit" else ():
+            own = [view for view in views if view.first("Id") in alert.evidence]
+            names = {kind: set(alert.named(kind)) for kind, _ in alert.entities}
+            names["address"] = _read(own, "m365.ip")
+            names["app"] = names.get("app", set()) and names["app"] | _read(own, "ApplicationDisplayName")
+            unsaid |= {
+                f"{alert.title}: {kind} {sorted(found)} in: {alert.explanation}"
+                for kind, found in names.items()
+                if kind not in UNSAID and found and not any(_says(alert, one) for one in found)
+            }
+
+    assert sorted(unsaid) == []
+
+
+SAID_BY = {
+    "m365.alerted_user": "Data.f3u",
+    "m365.inside_members": "Members.UPN",
+    "m365.recipients": "Parameters.ForwardingSmtpAddress Parameters.JournalEmailAddress",
+}
+"""Entities that other fields of the explanation have, as they were written."""
+OF_NOBODY = ("s01_link_used_from_new_country", "s01_link_used_through_tor")
+"""Rules whose records name a user who is nobody."""
+
+
+def test_an_explanation_has_a_place_for_every_kind_of_entity() -> None:
+    """Records of the cases may happen to have one name in two places, or lack an address that others have."""
+    lacking = set()
+    for rule in packs().rules:
+        told = list_placeholders([rule.extension.explanation])
+        counted = rule.correlation.fields if rule.correlation is not None else ()
+        for kind, names in (
+            rule.extension.entity.items() if rule.alerts and rule.name not in OF_NOBODY else ()
+        ):
+            fields = names.split("|")
+            said = {kind, names, *fields, *(one for name in fields for one in SAID_BY.get(name, "").split())}
+            if kind not in UNSAID and not said & {*told, *counted}:
+                lacking.add(f"{rule.name}: {kind}")
+
+    assert sorted(lacking) == []
+
+
+def _read(views: list[View], field: str) -> set[str]:
+    return {str(one) for view in views for one in view.values(field)}
+
+
+def _says(alert: Alert, name: str) -> bool:
+    return name.lower() in alert.explanation.lower() or name.startswith(NOBODY)
 
 
 def _told(detection: str, *entries: dict[str, Any]) -> str:
