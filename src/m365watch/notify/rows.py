@@ -90,7 +90,11 @@ class Outgoing:
 
 
 class _Foreign(sqlite3.DatabaseError):
-    """The file is another program's, or a newer version's."""
+    """The file is another program's."""
+
+
+class _Newer(_Foreign):
+    """A newer version has written it."""
 
 
 class _Empty(sqlite3.DatabaseError):
@@ -133,7 +137,7 @@ class NotificationFile:
                 f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
             )
         elif version != SCHEMA_VERSION:
-            raise _Foreign(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+            raise _Newer(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
         found = {name for (name,) in self._database.execute("SELECT name FROM sqlite_schema")}
         for name in _TABLES:
             if name not in found:
@@ -189,7 +193,8 @@ class NotificationFile:
             return OutputUnusable(what, fix=_START, where=where)
         if isinstance(error, _Foreign) or (isinstance(error, sqlite3.Error) and is_damage(error)):
             self.is_damaged = True
-            return OutputUnusable(what, fix=_MOVE_AWAY, where=where)
+            first = "run the newer m365watch that wrote it, or " if isinstance(error, _Newer) else ""
+            return OutputUnusable(what, fix=first + _MOVE_AWAY, where=where)
         if done != "used" or getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSES:
             return OutputUnavailable(what, where=where)
         return OutputUnusable(what, fix=_SEE_TO_IT, where=where)
