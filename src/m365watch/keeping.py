@@ -216,7 +216,10 @@ class Looked:
 def look_for(
     settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
 ) -> Looked:
-    """What there is to erase; changes nothing. Raises: LakeMissing; LakeUnusable; OutputUnavailable."""
+    """What there is to erase; changes nothing.
+
+    Raises: LakeMissing; LakeUnusable; OutputUnavailable; OutputUnusable: a file of alerts is damaged.
+    """
     with _named(lake):
         require_lake(lake.directory)
         require_batches(lake.directory, acknowledged_in(settings, lake.directory))
@@ -238,7 +241,7 @@ def erase(
 ) -> tuple[dict[str, Any], Path]:
     """Erase a person's records; the report, and where it was written.
 
-    Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated.
+    Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated; so is it after OutputUnusable.
     """
     with _held(settings, lake, clock) as directory:
         person = Person(asked.names, anywhere=True)

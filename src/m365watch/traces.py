@@ -14,6 +14,7 @@ import msgspec
 import zstandard
 
 from m365watch.detect.forgetting import Naming, find_named
+from m365watch.errors import OutputUnusable
 from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.notify.forgetting import count_told
@@ -111,7 +112,7 @@ def in_notifications(path: Path, person: Person) -> Traces:
     """Of the alerts that somebody was told of, or is to be."""
     try:
         return Traces(path, count_told(path, person.is_mentioned), is_whole=True)
-    except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (sqlite3.Error, OutputUnusable):
         return Traces(path, 0, is_whole=False)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from m365watch.errors import OutputUnavailable
-from m365watch.notify.rows import NOTIFICATION, NOTIFICATIONS, STANDINGS
+from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.ledger.database import is_damage
+from m365watch.notify.rows import GARBLED, NOTIFICATION, NOTIFICATIONS, STANDINGS
 from m365watch.notify.tidings import Notification, Standing
 from m365watch.values import dataclass
 
@@ -29,10 +30,16 @@ class _Named:
 
 
 def count_told(path: Path, names: Callable[[bytes], bool], *, low_ms: int = 0, high_ms: int = 1 << 60) -> int:
-    """How many places of the file name the person; nothing is changed. Raises: sqlite3.Error."""
+    """How many places of the file name the person; nothing is changed.
+
+    Raises: sqlite3.Error; OutputUnusable: it is damaged.
+    """
     if not path.is_file():
         return 0
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+    with (
+        _damage_named(path),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database,
+    ):
         return _find(database, names, low_ms, high_ms).count
 
 
@@ -42,12 +49,15 @@ def forget_told(
     """Take out what names the person, and write over it; how many places. Works beside a running collector.
 
     Nobody is told that these alerts are gone. Others that were being told with them are told anew.
-    Raises: OutputUnavailable: it is to be repeated.
+    Raises: OutputUnavailable: it is to be repeated. OutputUnusable: it is damaged.
     """
     if not path.is_file():
         return 0
     try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as database:
+        with (
+            _damage_named(path),
+            closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as database,
+        ):
             database.execute("PRAGMA secure_delete = ON")
             database.execute("BEGIN IMMEDIATE")
             found = _find(database, names, low_ms, high_ms)
@@ -62,6 +72,21 @@ def forget_told(
         what = f"the person's alerts cannot be taken out of the file of notifications: {error}"
         raise OutputUnavailable(what, where=str(path)) from None
     return found.count
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Raises: OutputUnusable: the file is damaged; sqlite3.Error: it cannot be used just now."""
+    try:
+        yield
+    except (sqlite3.Error, *GARBLED) as error:
+        if isinstance(error, sqlite3.Error) and not is_damage(error):
+            raise
+        raise OutputUnusable(
+            "the file of notifications cannot be read, to say what of the person is in it",
+            fix="move it away, have the erasure repeated, and remove it where you moved it to",
+            where=str(path),
+        ) from None
 
 
 def _find(database: sqlite3.Connection, names: Callable[[bytes], bool], low_ms: int, high_ms: int) -> _Named:
