@@ -151,6 +151,8 @@ class Reloader:
         self._apply = apply
         self._renew = renew
         self._is_over = False
+        self._begun_s = clock.now().timestamp()
+        self._knows_earlier = False
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -169,7 +171,7 @@ class Reloader:
 
     async def run(self) -> None:
         """Take up changes until cancelled, or until one is for the next run."""
-        await self._begin()
+        await self._remember()
         while not self._is_over:
             await self._reload.wait(watches=self._settings.watches_configuration)
             await self.reload()
@@ -204,14 +206,13 @@ class Reloader:
         self._is_over = True
         self._renew(change)
 
-    async def _begin(self) -> None:
-        note = self._reload.note
-        with self._going_on("beginning"), suppress(LedgerUnavailable):
-            before = note_of(await self._calls(self._ledger.remembered, MEMORY))
-            note.earlier = earlier_lakes(before, note.outputs or {}, now_s=self._clock.now().timestamp())
-        await self._remember()
-
     async def _remember(self) -> None:
+        note = self._reload.note
         # What is not remembered now is remembered with the next reading.
         with self._going_on("remembering"), suppress(LedgerUnavailable):
-            await self._calls(self._ledger.remember, MEMORY, self._reload.note.body())
+            if not self._knows_earlier:
+                # Not before it is read what the run before has written there.
+                before = note_of(await self._calls(self._ledger.remembered, MEMORY))
+                note.earlier = earlier_lakes(before, note.outputs or {}, now_s=self._begun_s)
+                self._knows_earlier = True
+            await self._calls(self._ledger.remember, MEMORY, note.body())

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import LakeSettings, Settings
-from m365watch.errors import CollectorError, SettingsRefused
+from m365watch.errors import CollectorError, LedgerUnavailable, SettingsRefused
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.reloading import Reload, Reloader
@@ -204,6 +204,33 @@ def test_a_lake_that_is_written_to_no_more_is_remembered(tmp_path: Path) -> None
 
     first = "/etc/lake 1"
     assert found == [[first], [first, "/etc/two 61"], [first, "/etc/three 121"]]
+
+
+@pytest.mark.parametrize("error", [ValueError(), LedgerUnavailable("it is locked")])
+def test_earlier_lakes_outlast_a_ledger_that_cannot_be_read_at_first(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has not read what was remembered does not write over it."""
+    remembered, failures = SqliteLedger.remembered, [error]
+
+    def fail_once(ledger: SqliteLedger, name: str) -> str | None:
+        if failures:
+            raise failures.pop()
+        return remembered(ledger, name)
+
+    async def use(site: Site) -> list[str]:
+        lakes = (LakeSettings("lake", Path("/etc/two")),)
+        monkeypatch.setattr(SqliteLedger, "remembered", fail_once)
+        site.begin(replace(settings_of(ONE), outputs=lakes))
+        async with site.reloader.running():
+            await asyncio.sleep(60)
+            site.says = replace(settings_of(ONE, TWO), outputs=lakes)
+            await site.reloader.reload()
+        return [f"{one.directory} {one.until_s - site.started_s:.0f}" for one in site.note.earlier]
+
+    found, _ = run(tmp_path, use)
+
+    assert (found, failures) == (["/etc/lake 1"], [])
 
 
 def test_a_defect_that_a_file_brings_to_light_ends_no_run(tmp_path: Path) -> None:
