@@ -148,6 +148,26 @@ def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
     ]
 
 
+def test_mistakes_stand_file_by_file(place: Path) -> None:
+    """Those that only show once all files are read too: they came after all others."""
+    other = RULE.replace("Mail sent", "Mail again sent")
+    for name, text in (
+        ("a.yml", RULE.replace("-000000000009", "-000000000008").replace("level: high", "level: huge")),
+        ("nested/c.yml", other),
+        ("s.yml", other.replace("title", "tilte")),
+        ("t.yml", other),
+    ):
+        path = place / "rules" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    told = call("validate", place / "rules").stdout.splitlines()
+
+    files = [line.partition(":")[0] for line in told[:-1]]
+    assert files == sorted(files)
+    assert {*files} == {"rules/a.yml", "rules/robot.yml", "rules/s.yml", "rules/t.yml"}
+
+
 def test_nothing_but_the_mistakes_is_written(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What RE2 would say of a pattern by itself came between, without a file and twice."""
     bad = RULE.replace("UserId|startswith: robot", "UserId|re: ['a(b', '(?<=x)y']")

@@ -46,7 +46,4 @@ def mistake_at(path: str, rule: str, text: str, *, line: int = 0, is_lesser: boo
 
 def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
     """As one reads: file by file, each from its beginning to its end."""
-    every = list(dict.fromkeys(mistakes))
-    files = list(dict.fromkeys(one.path for one in every))
-    places = {path: place for place, path in enumerate(files)}
-    return sorted(every, key=lambda one: (places[one.path], one.line))
+    return sorted(dict.fromkeys(mistakes), key=lambda one: (one.path, one.line))
