@@ -168,6 +168,30 @@ def test_mistakes_stand_file_by_file(place: Path) -> None:
     assert {*files} == {"rules/a.yml", "rules/robot.yml", "rules/s.yml", "rules/t.yml"}
 
 
+def test_a_file_of_rules_that_is_empty_is_a_mistake(place: Path) -> None:
+    """As a full disk leaves it; what has comments alone is meant."""
+    (place / "rules" / "lost.yml").write_text(" \n", encoding="utf-8")
+    (place / "rules" / "none.yml").write_text("# none yet\n", encoding="utf-8")
+
+    assert call("validate", place / "rules").stdout.splitlines() == [
+        "rules/lost.yml: is empty; if that is meant, say so in a line that begins with #",
+        "1 rule will do; 1 mistake",
+    ]
+
+
+@pytest.mark.parametrize("written", ["# gr\xfc\xdfe\n", "# a bell\x07\n"])
+def test_a_byte_that_no_text_has_is_told_with_its_line(place: Path, written: str) -> None:
+    """As an editor leaves it that saves umlauts in a way of its own."""
+    (place / "rules" / "bad.yml").write_bytes(RULE.encode() + written.encode("latin-1"))
+    (place / "cases.yml").write_bytes(CASES.encode() + written.encode("latin-1"))
+    line = RULE.count("\n") + 1
+    why = "a byte that is no UTF-8: save the file as UTF-8" if "gr" in written else "a control character"
+
+    validated = call("validate", place / "rules").stdout
+    assert validated.startswith(f"rules/bad.yml:{line}: is no YAML: {why}")
+    assert f"is no YAML: line {CASES.count(chr(10)) + 1}: {why}" in told(call("test", place / "cases.yml"))
+
+
 def test_nothing_but_the_mistakes_is_written(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What RE2 would say of a pattern by itself came between, without a file and twice."""
     bad = RULE.replace("UserId|startswith: robot", "UserId|re: ['a(b', '(?<=x)y']")

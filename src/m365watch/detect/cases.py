@@ -99,7 +99,7 @@ def read_cases(path: Path) -> Cases:
     try:
         text, _ = load_document(content)
     except yaml.YAMLError as error:
-        raise ValueError(f"is no YAML: {mistake_of(error)}") from None
+        raise ValueError(f"is no YAML: {mistake_of(error, content)}") from None
     except RecursionError as error:
         raise ValueError(reason_of(error)) from None
     if not isinstance(text, dict) or not text.keys() <= _KEYS:

@@ -125,14 +125,20 @@ def _find_twice(root: yaml.Node) -> tuple[int, str]:
     return 0, ""
 
 
-def mistake_of(error: yaml.YAMLError) -> tuple[int, str]:
-    """The line on which a file is no YAML, 0 where nobody knows, and why."""
+def mistake_of(error: yaml.YAMLError, text: bytes) -> tuple[int, str]:
+    """The line on which a file with that text is no YAML, 0 where nobody knows, and why."""
+    if isinstance(error, yaml.reader.ReaderError):
+        sign = error.character[0] if isinstance(error.character, bytes) else error.character
+        is_read = "characters are not allowed" in error.reason
+        what = "a control character" if is_read else "a byte that is no UTF-8: save the file as UTF-8"
+        shown = f" ({sign:#04x})" if sign >= 0 else ""
+        return text.count(b"\n", 0, error.position) + 1, what + shown
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return (mark.line + 1 if mark is not None else 0), " ".join(str(problem).split())
 
 
-def reason_of(error: yaml.YAMLError) -> str:
-    """Where and why a file is no YAML."""
-    line, said = mistake_of(error)
+def reason_of(error: yaml.YAMLError, text: bytes) -> str:
+    """Where and why a file with that text is no YAML."""
+    line, said = mistake_of(error, text)
     return f"line {line}: {said}" if line else said

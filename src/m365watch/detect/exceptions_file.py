@@ -46,7 +46,7 @@ def read_exceptions(path: Path) -> tuple[Exceptions, list[str]]:
     except FileNotFoundError:
         return Exceptions(), [f"{path}: {NO_FILE}"]
     except yaml.YAMLError as error:
-        return Exceptions(), [f"{path}: is no YAML: {reason_of(error)}"]
+        return Exceptions(), [f"{path}: is no YAML: {reason_of(error, content)}"]
     except ValueError as error:
         return Exceptions(), [f"{path}: {error}"]
     except RecursionError:

@@ -56,6 +56,7 @@ LIST_BYTES_MAX = 64 * 1_048_576
 FILES_MAX = 20_000
 OWN_DOMAINS = "internal_domains"
 """What SigmaHQ's rules call the organisation's own domains."""
+EMPTY = "is empty; if that is meant, say so in a line that begins with #"
 NO_PLACE = "there is no such file or directory"
 _SUFFIXES = {".yml", ".yaml"}
 
@@ -190,8 +191,7 @@ def _read_lists(directory: Path, reading: Reading) -> dict[str, tuple[str, ...]]
         listed = _lines_of(text)
         found[path.stem] = tuple(listed)
         if not text.strip():
-            told = "is empty; if that is meant, say so in a line that begins with #"
-            reading.complain(str(path), "", told, is_lesser=True)
+            reading.complain(str(path), "", EMPTY, is_lesser=True)
         for line, number in listed.items():
             if NO_TEXT in line:
                 reading.complain(str(path), "", UNREAD_LINE, line=number, is_lesser=True)
@@ -234,15 +234,19 @@ def _read_file(path: Path, shown: str, reading: Reading, lists: Mapping[str, tup
 
     from m365watch.detect.documents import load_documents, mistake_of
 
+    text = b""
     try:
-        documents = list(load_documents(_read_text(path)))
+        text = _read_text(path)
+        documents = list(load_documents(text))
     except yaml.YAMLError as error:
-        line, said = mistake_of(error)
+        line, said = mistake_of(error, text)
         reading.complain(shown, "", f"is no YAML: {said}; mend it from here on", line=line)
         return
     except (OSError, ValueError, RecursionError) as error:
         reading.complain(shown, "", reason_of(error))
         return
+    if not text.strip():
+        reading.complain(shown, "", EMPTY)
     for group in _group_documents(documents, shown, reading):
         _read_rule(group, reading, lists)
 
