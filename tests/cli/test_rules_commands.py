@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
+from m365watch.cli.rules_view import MISTAKES_SHOWN_MAX
 
 RULE = """\
 title: Mail sent by a robot
@@ -337,6 +338,52 @@ def test_mistakes_of_other_rules_are_no_part_of_a_test(place: Path) -> None:
     assert "level: huge" not in good.stdout
     assert "1 mistake; `m365watch rules validate` names each" in good.stdout
     assert "level: huge is not known" in lost.stdout
+
+
+def test_every_mistake_in_files_of_cases_has_its_line(place: Path) -> None:
+    """Of all files, in their order, before any case is run: the first alone was named."""
+    cases = place / "cases"
+    (cases / "nested").mkdir(parents=True)
+    (cases / "a.yml").write_text(
+        "rule: A\nstrange: 1\nhits: [{records: [{}]}, {name: x, records: [{X: 1}]}, {name: y, records: [1]}]"
+        "\nnear_misses: nope\n"
+    )
+    (cases / "b.yml").write_text(CASES, encoding="utf-8")
+    (cases / "c.yml").write_text("hits: [{name: z, records: []}]\n")
+    (cases / "nested" / "d.yml").write_text("rule: Q\n")
+
+    done = call("test", cases, "--rules", place / "rules")
+
+    keys = "detection, hits, near_misses, rule, settings"
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"error: {cases}/a.yml: has other keys than {keys}: strange",
+        f"error: {cases}/a.yml: hits, case 1: has no name; give it one that says what it claims",
+        f"error: {cases}/a.yml: case 'y' has no list of records",
+        f"error: {cases}/a.yml: near_misses is no list of cases",
+        f"error: {cases}/c.yml: names no rule: it needs the key detection or rule",
+        f"error: {cases}/c.yml: case 'z' has no list of records",
+        f"error: {cases}/nested/d.yml: has no cases of Q: give records under hits or near_misses",
+    ]
+
+
+def test_mistakes_of_rules_in_a_test_are_whole_and_counted(place: Path) -> None:
+    """A line each, however narrow the terminal is; of many the first, and how many more there are."""
+    for number in range(10, 22):
+        text = RULE.replace("level: high", "level: as-high-as-can-be-and-then-a-bit").replace(
+            "000009", "000010"
+        )
+        (place / "rules" / f"r{number}.yml").write_text(text, encoding="utf-8")
+    (place / "cases.yml").write_text(CASES.replace("sent by a robot", "of another"), encoding="utf-8")
+
+    shown = call("test", place / "cases.yml", "--rules", place / "rules").stdout.splitlines()
+    told = [line for line in shown if line.startswith("rules/r")]
+    counted = call("test", place / "cases.yml", "--rules", place / "rules", "--json")
+
+    assert len(told) == MISTAKES_SHOWN_MAX
+    assert all(line.endswith("low, medium, high or critical") for line in told)
+    assert "2 more mistakes; `m365watch rules validate` names each" in shown
+    assert len(json.loads(counted.stdout)["mistakes"]) == 12
 
 
 def test_a_file_that_holds_no_cases_is_told(place: Path) -> None:

@@ -76,8 +76,8 @@ def test_cases_of_no_rule_are_told(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("[", "is no YAML"),
-        ("- x", "has other keys than"),
-        ("detection: X\nhit: []", "has other keys than"),
+        ("- x", "is no map of the keys detection, hits"),
+        ("detection: X\nhit: []", "has other keys than detection, hits, near_misses, rule, settings: hit"),
         ("hits: []", "names no rule"),
         ("detection: X\nhits: [x]", "hits, case 1: is no map; give name and records"),
         (

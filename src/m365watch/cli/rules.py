@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,13 @@ from m365watch.cli.configuration import (
     JsonOption,
     read_settings,
 )
-from m365watch.cli.failures import EXIT_FAILED
+from m365watch.cli.failures import EXIT_FAILED, EXIT_USAGE
 from m365watch.cli.rules_export import export
 from m365watch.cli.rules_named import no_such_rule
 from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.cli.unreadable import tell_unreadable
+from m365watch.config.files import closed_to
+from m365watch.plain import plain
 
 if TYPE_CHECKING:
     from m365watch.config.settings import DetectionSettings, Settings
@@ -142,7 +145,6 @@ def validate(
     from m365watch.config.settings import DetectionSettings
     from m365watch.detect.library import load_beside_packs
     from m365watch.detecting import list_vain, load_exceptions, load_rules
-    from m365watch.plain import plain
 
     if paths:
         library, lines = load_beside_packs(paths), list[str]()
@@ -184,24 +186,20 @@ def try_cases(
     """
     from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.rules_view import verdicts_document, verdicts_page
-    from m365watch.detect.cases import read_cases, run_cases
+    from m365watch.detect.cases import run_cases
 
     settings = settings_of(config, job, collector_file)
     library = library_of(settings, directories)
     by_domains: dict[frozenset[str], Library] = {}
     judged = []
-    for path in _case_files(paths):
-        try:
-            cases = read_cases(path)
-        except (ValueError, OSError) as error:
-            raise typer.BadParameter(f"{path}: {error}") from None
+    for cases in _read_all(paths):
         # What cases say of the organisation's domains holds for the lists of rules too.
         domains = _domains_of(cases)
         if domains and (settings.rules_directories or directories) and domains not in by_domains:
             by_domains[domains] = library_of(replace(settings, accepted_domains=domains), directories)
         judged.append((cases, run_cases(cases, by_domains.get(domains, library))))
     if as_json:
-        write_line(to_json(verdicts_document(judged)))
+        write_line(to_json(verdicts_document(judged, mistakes=library.mistakes)))
     else:
         lacks = not all(library.find(cases.rule) for cases, _ in judged)
         page = verdicts_page(judged, mistakes=library.mistakes, lacks_rules=lacks)
@@ -215,12 +213,26 @@ def _domains_of(cases: Cases) -> frozenset[str]:
     return frozenset(str(one) for some in written for one in ([some] if isinstance(some, str) else some))
 
 
-def _case_files(paths: list[Path]) -> list[Path]:
+def _read_all(paths: list[Path]) -> list[Cases]:
+    """The cases of all files; where some have mistakes, each is told, and none is tried."""
+    from m365watch.detect.cases import CasesRefused, read_cases
     from m365watch.detect.library import list_rule_files
 
-    found: list[Path] = []
-    for path in paths:
-        found += list_rule_files(path).files if path.is_dir() else [path]
+    found: list[Cases] = []
+    mistakes: list[str] = []
+    for place in paths:
+        files, closed = list_rule_files(place) if place.is_dir() else ([place], [])
+        mistakes += [f"{folder}: {closed_to()}" for folder in closed]
+        for path in files:
+            try:
+                found.append(read_cases(path))
+            except CasesRefused as error:
+                mistakes += [f"{path}: {line}" for line in error.lines]
+            except (ValueError, OSError) as error:
+                mistakes.append(f"{path}: {error}")
+    if mistakes:
+        sys.stderr.writelines(f"error: {plain(line)}\n" for line in mistakes)
+        raise typer.Exit(EXIT_USAGE)
     return found
 
 

@@ -48,16 +48,16 @@ def rules_page(
             title,
         )
     lines = [Text(count(len(found), "rule"), style="bold")]
-    lines += _counted(mistakes)
+    lines += _counted(len(mistakes))
     lines += _lines_of_lacks(found, lacks)
     end = whole_line("`m365watch rules show RULE` tells more")
     return Group(table, Text(), *lines, end) if found else Group(*lines, end)
 
 
-def _counted(mistakes: Sequence[Mistake]) -> list[Text]:
+def _counted(number: int, noun: str = "mistake") -> list[Text]:
     """How many there are, where there are any."""
-    told = f"{count(len(mistakes), 'mistake')}; `m365watch rules validate` names each"
-    return [Text(told, style="yellow")] if mistakes else []
+    told = f"{count(number, noun)}; `m365watch rules validate` names each"
+    return [Text(told, style="yellow")] if number else []
 
 
 def _lines_of_lacks(found: Sequence[Rule], lacks: Mapping[str, Sequence[str]]) -> list[Text]:
@@ -211,13 +211,16 @@ def verdicts_page(
             lines += [Text(f"         {plain(fault)}", style="red") for fault in verdict.faults]
     every = [verdict for _, verdicts in judged for verdict in verdicts]
     failed = sum(bool(verdict.faults) for verdict in every)
-    named = [Text(plain(str(one)), style="yellow") for one in mistakes[:MISTAKES_SHOWN_MAX]]
-    lines += named if lacks_rules else _counted(mistakes)
+    named = mistakes[:MISTAKES_SHOWN_MAX] if lacks_rules else ()
+    lines += [whole_line(plain(str(one)), style="yellow") for one in named]
+    lines += _counted(len(mistakes) - len(named), "more mistake" if named else "mistake")
     verdict_line = f"{count(len(every), 'case')}, {failed:,} not as claimed" if every else "no cases"
     return Group(*lines, Text(verdict_line, style="bold red" if failed or not every else "bold green"))
 
 
-def verdicts_document(judged: Sequence[tuple[Cases, Sequence[Verdict]]]) -> dict[str, Any]:
+def verdicts_document(
+    judged: Sequence[tuple[Cases, Sequence[Verdict]]], *, mistakes: Sequence[Mistake]
+) -> dict[str, Any]:
     """What `rules test --json` prints."""
     return {
         "schema": SCHEMA,
@@ -232,4 +235,5 @@ def verdicts_document(judged: Sequence[tuple[Cases, Sequence[Verdict]]]) -> dict
             for cases, verdicts in judged
             for verdict in verdicts
         ],
+        "mistakes": [_mistake(one) for one in mistakes],
     }

@@ -71,6 +71,15 @@ class Cases:
     cases: tuple[Case, ...]
 
 
+class CasesRefused(ValueError):
+    """A file of cases has mistakes."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """Each line is the end of a sentence that begins with the file's name."""
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a case."""
@@ -92,7 +101,7 @@ class _KnownPlaces:
 
 
 def read_cases(path: Path) -> Cases:
-    """The cases of a file. Raises: ValueError: a sentence that says what is wrong with it."""
+    """The cases of a file. Raises: ValueError: its text, or each line of CasesRefused, says what is wrong."""
     content, _ = read_small_file(path, bytes_max=CASES_BYTES_MAX)
     if len(content) > CASES_BYTES_MAX:
         raise ValueError(f"is larger than {CASES_BYTES_MAX} bytes")
@@ -102,33 +111,38 @@ def read_cases(path: Path) -> Cases:
         raise ValueError(f"is no YAML: {mistake_of(error, content)}") from None
     except RecursionError as error:
         raise ValueError(reason_of(error)) from None
-    if not isinstance(text, dict) or not text.keys() <= _KEYS:
-        raise ValueError(f"has other keys than {', '.join(sorted(_KEYS))}")
+    if not isinstance(text, dict):
+        raise ValueError(f"is no map of the keys {', '.join(sorted(_KEYS))}")  # noqa: TRY004
+    faults = []
+    if unknown := sorted(plain(str(key)) for key in text.keys() - _KEYS):
+        faults.append(f"has other keys than {', '.join(sorted(_KEYS))}: {', '.join(unknown)}")
     rule = text.get("detection") or text.get("rule")
-    if not isinstance(rule, str) or not rule.strip():
-        raise ValueError("names no rule: it needs the key detection or rule")
     # A text of several lines ends with a break in YAML, and a name has none.
-    rule = " ".join(plain(rule).split())
-    shared = text.get("settings") or {}
-    try:
-        hits = [_case(one, is_hit=True, shared=shared, where=where) for where, one in _listed(text, "hits")]
-        misses = [
-            _case(one, is_hit=False, shared=shared, where=where)
-            for where, one in _listed(text, "near_misses")
-        ]
-    except MISREAD as error:
-        raise ValueError(reason_of(error)) from None
-    if not hits and not misses:
-        raise ValueError(f"has no cases of {rule}: give records under hits or near_misses")
+    rule = " ".join(plain(rule).split()) if isinstance(rule, str) else ""
+    if not rule:
+        faults.append("names no rule: it needs the key detection or rule")
+    hits, misses = _listed(text, "hits", faults), _listed(text, "near_misses", faults)
+    if not (hits or misses or faults):
+        faults.append(f"has no cases of {rule}: give records under hits or near_misses")
+    if faults:
+        raise CasesRefused(faults)
     return Cases(path.name, rule, (*hits, *misses))
 
 
-def _listed(text: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    """The cases under a key, each with its place."""
+def _listed(text: Mapping[str, Any], key: str, faults: list[str]) -> list[Case]:
+    """The cases under a key that will do; of each other one a line is added to the faults."""
     found = text.get(key) or []
     if not isinstance(found, list):
-        raise ValueError(f"{key} is no list of cases")  # noqa: TRY004 - all mistakes are ValueErrors
-    return [(f"{key}, case {place}", one) for place, one in enumerate(found, start=1)]
+        faults.append(f"{key} is no list of cases")
+        return []
+    cases = []
+    shared = text.get("settings") or {}
+    for place, one in enumerate(found, start=1):
+        try:
+            cases.append(_case(one, is_hit=key == "hits", shared=shared, where=f"{key}, case {place}"))
+        except MISREAD as error:
+            faults.append(reason_of(error))
+    return cases
 
 
 def _case(one: Any, *, is_hit: bool, shared: Mapping[str, Any], where: str) -> Case:
