@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from expand import written
 
 from alerts import ANN, make_alert
-from detected import plan_from
+from detected import detect, plan_from, plan_of, rules_of
 from m365watch.cli.respond_view import plan_lines, yours
 from m365watch.config.clouds import CLOUDS
+from m365watch.detect.kept import AlertState
+from m365watch.detect.output import FILE_NAME
+from m365watch.detect.state import DetectionState
 from m365watch.respond.connecting import connections
 from m365watch.respond.plan import plan_response
 from m365watch.respond.steps import Plan
@@ -49,7 +54,7 @@ def test_a_spray_is_stopped_and_looked_at_before_anybody_is_locked_out(tmp_path:
 def test_the_head_of_such_a_plan_says_what_comes_first(tmp_path: Path) -> None:
     """It does not say that accounts come first, where they come last."""
     assert (
-        "nobody is known to have got in: block first"
+        "this alert tells of nobody who got in: block first"
         in list(plan_lines(sprayed(tmp_path), cloud=CLOUDS["worldwide"]))[2]
     )
 
@@ -116,6 +121,28 @@ def test_what_is_yours_of_such_a_plan_says_for_whom(tmp_path: Path) -> None:
 
     assert told.endswith("; 3 to 32 only for whoever step 2 shows")
     assert yours(made, [1, 2]) == "2 steps are yours, by hand: 1, 2"
+
+
+def test_who_got_in_by_an_alert_of_the_same_records_is_told(tmp_path: Path) -> None:
+    """Of whom another alert knows that he signed in from there, the plan said that nothing is known."""
+    kim = "kim@contoso.example"
+    tries = [wrong_password(f"user{number}@contoso.example") for number in range(SPRAYED)]
+    guessed = [*([wrong_password(kim)] * 5), {"shape": "signin", "UserId": kim, "ClientIP": ATTACKER}]
+    guessed[-1] |= {"ActorIpAddress": ATTACKER, "DeviceProperties": {"IsCompliantAndManaged": "False"}}
+    rules = rules_of("i02_password_spray", "i03_failures_then_success", "i01_brute_force")
+    kept = detect(tmp_path, written([*tries, *guessed]), rules)
+    by_number = {one.alert.detection: one for one in kept}
+    plan = plan_of(tmp_path, by_number["I02"], rules)
+
+    [told] = [note for note in plan.notes if "of the same records" in note]
+    came_in = by_number["I03"].alert
+    assert told.startswith(f"an alert of the same records, {came_in.id[:8]} (high): {kim} signed in")
+    assert "nothing more is known" not in "".join(plan_lines(plan, cloud=CLOUDS["worldwide"]))
+    closed = replace(by_number["I03"], state=AlertState.CLOSED)
+    with closing(DetectionState(tmp_path / FILE_NAME, survives_power_cuts=False)) as state:
+        state.alerts.put(closed)
+    [told] = [note for note in plan_of(tmp_path, by_number["I02"], rules).notes if "same records" in note]
+    assert f"{came_in.id[:8]} (high, closed): " in told
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7", "'; Remove-MgUser", ""])

@@ -44,7 +44,7 @@ WORDS = frozenset(
 )
 """What `respond` has steps for."""
 ATTEMPTS = "see_who_signed_in"
-"""By that word a rule says that its records are attempts alone, of which nobody is known to have got in."""
+"""By that word a rule says that its records are attempts alone, which tell of nobody who got in."""
 
 _OF_COMMAND = ("Operation", "Parameters.Name", "Parameters.Identity", "ObjectId", "m365.ok")
 _OF_MAILBOX = ("Operation", "Parameters.Identity", "Parameters.Mailbox", "MailboxOwnerUPN", "ObjectId")

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.detect.alert import Alert, Match
+from m365watch.detect.containment import ATTEMPTS
 from m365watch.detect.desk import opened
 from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
 from m365watch.detect.linking import alert_of
@@ -21,6 +22,8 @@ PARTS_MAX = 50
 """Alerts that an alert joins, of which the names are looked up."""
 RENAMED = "remove_inbox_rule"
 """The word for things that are found by a name which another alert may have seen given up."""
+NOTED_MAX = 5
+"""Alerts of the same records that a plan's notes tell one by one."""
 BEFORE_MS = 7 * 86_400_000
 """How long before an alert another may have seen made what this one saw changed."""
 _WHOSE = frozenset({"user", "mailbox"})
@@ -65,7 +68,10 @@ def recall(state_directory: Path, kept: KeptAlert) -> Recalled:
             closed=_closed(kept),
             closed_parts=[one.alert for one in parts if one.state is AlertState.CLOSED],
             beside=_beside(state, kept.alert, told),
-            remarks=_remarks(kept, parts, _count_known(state, matches)),
+            remarks=(
+                *_remarks(kept, parts, _count_known(state, matches)),
+                *_who_got_in(state, kept.alert, matches),
+            ),
         )
 
 
@@ -133,6 +139,31 @@ def _beside(state: DetectionState, alert: Alert, parts: Sequence[Told]) -> list[
         and not whose.isdisjoint(_owners_in(one.alert))
     ]
     return [Told(one.alert, _matches_of(state, one)) for one in others[:PARTS_MAX]]
+
+
+def _who_got_in(state: DetectionState, alert: Alert, matches: Sequence[Match]) -> list[str]:
+    """Of an alert of attempts what alerts of more than attempts say of the same records."""
+    if ATTEMPTS not in alert.contain:
+        return []
+    records = {match.record_id for match in matches}
+    others = [
+        one
+        for one in state.alerts.list(since_ms=alert.first_at_ms)
+        if one.alert.tenant == alert.tenant
+        and ATTEMPTS not in one.alert.contain
+        and not records.isdisjoint(one.alert.evidence)
+    ]
+    others.sort(key=lambda one: -one.alert.severity.rank)
+    more = len(others) - NOTED_MAX
+    return [
+        *(
+            f"an alert of the same records, {one.alert.id[:8]}"
+            f" ({one.alert.severity}{', closed' if one.state is AlertState.CLOSED else ''}):"
+            f" {one.alert.explanation}"
+            for one in others[:NOTED_MAX]
+        ),
+        *([f"and {more} more alerts of the same records"] if more > 0 else []),
+    ]
 
 
 def _owners_in(alert: Alert) -> set[str]:

@@ -1,4 +1,4 @@
-"""An alert of attempts alone: nobody is known to have got in, and whoever was tried is not locked out for it.
+"""An alert of attempts alone: it tells of nobody who got in, and whoever was tried is not locked out for it.
 
 A spray names every account that it tried, and to lock them all out is to do the sprayer's work. A rule says
 with `see_who_signed_in` that its records are such attempts: then somebody looks first whose password was
@@ -31,7 +31,7 @@ _NO_PROOF = (
     " second log alone: nobody in one of them is no proof. It is of the module Microsoft.Graph.Beta.Reports;"
     " both need Entra ID P1, and the role Reports Reader or Security Reader."
 )
-_FOR_WHOM = "Only for whose password was right: it was tried, and nothing more is known."
+_FOR_WHOM = "Only for whose password was right: that it was tried is all that this alert tells."
 
 
 def see_who_signed_in(clues: Clues) -> list[Step]:
