@@ -208,7 +208,7 @@ def _code(results: Sequence[Result]) -> int:
 
 def _show(settings: Settings, plan: Plan, alert: Alert, *, as_json: bool) -> None:
     from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.respond_view import plan_document, plan_lines
+    from m365watch.cli.respond_view import plan_document, plan_lines, write_plan
     from m365watch.respond.journal import Journal
     from m365watch.respond.steps import cloud_of
 
@@ -217,5 +217,4 @@ def _show(settings: Settings, plan: Plan, alert: Alert, *, as_json: bool) -> Non
     if as_json:
         write_line(to_json(plan_document(plan, cloud=cloud, deeds=deeds)))
         return
-    for line in plan_lines(plan, cloud=cloud, deeds=deeds):
-        write_line(line)
+    write_plan(plan_lines(plan, cloud=cloud, deeds=deeds))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from textwrap import wrap
 from typing import Any
 
 from m365watch.cli.documents import SCHEMA, instant
+from m365watch.cli.terminal import stdout_console, write_line
 from m365watch.config.settings import Cloud
 from m365watch.plain import plain
 from m365watch.respond.alike import others_of, runs, spans
@@ -17,6 +20,22 @@ from m365watch.respond.tried import SEE, is_for_some
 
 ALIKE_MIN = 6
 """Steps of a kind of which the first alone is shown whole."""
+_COPIED = " " * 5
+"""Before calls and commands, which stay whole on any terminal."""
+
+
+def write_plan(lines: Iterable[str]) -> None:
+    """The lines on stdout; on a terminal prose is folded at its width, between words."""
+    width = stdout_console().width if sys.stdout.isatty() else 0
+    for line in lines:
+        for part in [line] if not width or line.startswith(_COPIED) else _folded(line, width):
+            write_line(part)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    parts = wrap(line, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    return parts or [""]
 
 
 def plan_lines(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> Iterator[str]:
@@ -34,7 +53,7 @@ def plan_lines(plan: Plan, *, cloud: Cloud, deeds: Sequence[Line] = ()) -> Itera
     if lines := connections(plan, cloud=cloud):
         yield ""
         yield "PowerShell, before any of its lines below:"
-        yield from (f"     {line}" for line in lines)
+        yield from (f"{_COPIED}{line}" for line in lines)
     for number, run in runs(plan.steps):
         whole = run if len(run) < ALIKE_MIN else run[:1]
         for place, step in enumerate(whole, number):
@@ -65,10 +84,10 @@ def _step_lines(number: int, step: Step, cloud: Cloud) -> Iterator[str]:
     yield from (f"   {plain(note)}" for note in step.notes)
     if step.calls:
         yield "   Graph:"
-        yield from (f"     {call.line(cloud.graph_url)}" for call in step.calls)
+        yield from (f"{_COPIED}{call.line(cloud.graph_url)}" for call in step.calls)
     if step.powershell:
         yield "   PowerShell:"
-        yield from (f"     {plain(line)}" for line in commands(step, cloud=cloud))
+        yield from (f"{_COPIED}{plain(line)}" for line in commands(step, cloud=cloud))
 
 
 def _the_others(number: int, run: Sequence[Step], alert_id: str) -> Iterator[str]:

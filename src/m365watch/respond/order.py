@@ -27,7 +27,9 @@ _PHASES = {
 _TRIED = {"block_address": -2, SEE: -1}
 """Where an alert tells of nobody who got in: what was tried stops, and whoever got in after all is found."""
 _DOOR_FIRST = "shut the door first: accounts, passwords and sessions come before what was left behind"
-_LOOK_FIRST = "this alert tells of nobody who got in: block first, see who did, and only then lock anybody out"
+_LOOK_FIRST = (
+    "this alert tells of nobody who got in: block first, see who did, and only then lock anybody out"
+)
 WORD_STEPS_MAX = 50
 """Steps of one word; what an alert has more of is said in the plan's notes."""
 
