@@ -21,7 +21,7 @@ from m365watch.detect.kept import News
 from m365watch.detect.looks import decode_record
 from m365watch.detect.output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
 from m365watch.detect.port import MakesEngine
-from m365watch.detect.portions import Together
+from m365watch.detect.portions import Incoming
 from m365watch.detect.repair import RebuildStopped, set_aside_if_damaged
 from m365watch.detect.rule import Rule
 from m365watch.detect.state import DetectionState
@@ -400,7 +400,7 @@ class FailingEngine(Engine):
 
     has_failed = False
 
-    def take(self, portions: Sequence[Together], *, number: int, now: datetime) -> list[Change]:
+    def take(self, portions: Sequence[Incoming], *, number: int, now: datetime) -> list[Change]:
         if not self.has_failed:
             self.has_failed = True
             raise OutputUnavailable("the disk is full", where="d")

@@ -51,7 +51,7 @@ from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.learning import learns, unsettled
 from m365watch.detect.matching import Matcher
 from m365watch.detect.pending import Pending
-from m365watch.detect.portions import Together
+from m365watch.detect.portions import Incoming
 from m365watch.detect.purposes import group_of, list_sought
 from m365watch.detect.reconciling import Reconciling
 from m365watch.detect.rejoining import Rejoining
@@ -129,7 +129,7 @@ class Engine:
     def expect(self, records: int, *, now: datetime) -> None:
         """Nothing to get ready, however many records come."""
 
-    def take(self, portions: Sequence[Together], *, number: int, now: datetime) -> list[Change]:
+    def take(self, portions: Sequence[Incoming], *, number: int, now: datetime) -> list[Change]:
         """Let a batch count, once and for all; what it has changed.
 
         A batch whose number is not beyond the last one has counted already, and changes nothing.
@@ -139,7 +139,7 @@ class Engine:
         return self.take_pieces([portions], number=number, now=now)
 
     def take_pieces(
-        self, pieces: Iterable[Sequence[Together]], *, number: int, now: datetime
+        self, pieces: Iterable[Sequence[Incoming]], *, number: int, now: datetime
     ) -> list[Change]:
         """The same of a batch that comes in pieces: no record of one is looked at once the next is there.
 
@@ -163,7 +163,7 @@ class Engine:
         self.figures.records += records
         return self._count(work)
 
-    def _find(self, pieces: Iterable[Sequence[Together]], work: Work) -> int:
+    def _find(self, pieces: Iterable[Sequence[Incoming]], work: Work) -> int:
         """Keep the matches of all records; how many came."""
         matches: list[Match] = []
         records = 0
@@ -241,7 +241,7 @@ class Engine:
 
     # What is kept ------------------------------------------------------------------------------
 
-    def _watch(self, portion: Together, work: Work) -> None:
+    def _watch(self, portion: Incoming, work: Work) -> None:
         """Know since when the tenant is watched; what was new before may be known now, or the other way."""
         earliest = portion.earliest_ms if self._learning else None
         if earliest is None:

@@ -20,7 +20,7 @@ OLDEST = timedelta(days=14)
 """A record that claims to be older says nothing about how long its tenant has been watched."""
 
 
-class Together(Protocol):
+class Incoming(Protocol):
     """Records of one tenant that came together, as the engine takes them."""
 
     @property
