@@ -46,6 +46,20 @@ def test_what_was_changed_is_shown_as_it_is_now() -> None:
     assert details_of(raw(ModifiedProperties=changed)) == told
 
 
+@pytest.mark.parametrize("nothing", ["[]", "", "[ ]", None])
+def test_what_was_taken_away_is_shown_as_it_was(nothing: str | None) -> None:
+    """Of all methods of a second factor that were gone the line of the record showed nothing."""
+    method = '[{"MethodType":6,"Default":true}]'
+    gone = {"Name": "StrongAuthenticationMethod", "OldValue": method, "NewValue": nothing}
+    same = {"Name": "Department", "OldValue": "[]", "NewValue": nothing}
+    unknown = {"Name": "Role.ObjectID", "OldValue": "4a5d8f65-41da-4de4-8968-49691be8e735", "NewValue": ""}
+
+    other = {"Name": "Group.ObjectID", "OldValue": "Sales", "NewValue": unknown["OldValue"]}
+
+    told = details_of(raw(ModifiedProperties=[gone, same, unknown, other]))
+    assert told == f"StrongAuthenticationMethod: none, was {method}"
+
+
 def test_values_are_bounded_and_harmless() -> None:
     """An intruder chooses them: no control character, no flood."""
     many = named(*((f"P{number}", "x" * 500) for number in range(20)))
@@ -75,9 +89,9 @@ def test_a_failure_is_told_by_what_tells_it(fields: dict[str, Any], told: str) -
 def test_a_value_that_is_nothing_is_no_word() -> None:
     """So an emptied setting stands for whoever may not see what it was."""
     emptied = raw(Parameters=[{"Name": "ForwardingSmtpAddress", "Value": None}])
-    changed = raw(ModifiedProperties=[{"Name": "Role.DisplayName", "NewValue": None, "OldValue": "x"}])
+    changed = raw(ModifiedProperties=[{"Name": "Role.DisplayName", "NewValue": None, "OldValue": None}])
 
-    assert "None" not in details_of(emptied) + details_of(changed)
+    assert details_of(emptied) + details_of(changed) == ""
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"Parameters": [1, {"Name": 5}, null]}', '"x"'])

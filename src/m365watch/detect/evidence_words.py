@@ -49,7 +49,8 @@ _NOISE = frozenset(
     }
 )
 """Names that every such record has, or that say again what is shown elsewhere."""
-_NO_NEWS = re.compile(r"(?:\[\]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?", re.IGNORECASE)
+_NOTHING = frozenset({"", "[]", "[ ]"})
+_NO_NEWS = re.compile(r"(?:\[ ?\]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?", re.IGNORECASE)
 _REASONS = ("LogonError", "ErrorNumber", "ResultStatusDetail")
 
 
@@ -97,12 +98,21 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if not isinstance(element, dict) or not isinstance(element.get("Name"), str):
                 continue
             name = element["Name"].strip()
-            value = element.get("Value", element.get("NewValue"))
-            value = "" if value is None else _short(value)
+            told = _told_now(element)
             if name.lower() in _GRANTS:
                 yield "permissions", _short(View(record).shown("m365.scopes"))
-            elif name.lower() not in _NOISE and _NO_NEWS.fullmatch(value) is None:
-                yield clean_text(name), value
+            elif name.lower() not in _NOISE and told:
+                yield clean_text(name), told
+
+
+def _told_now(element: Mapping[str, Any]) -> str:
+    """What is set now, or was taken away; empty where that is nothing, or an id that says nothing."""
+    value, old = (
+        "" if one is None else _short(one)
+        for one in (element.get("Value", element.get("NewValue")), element.get("OldValue"))
+    )
+    is_gone = value in _NOTHING and _NO_NEWS.fullmatch(old) is None
+    return f"none, was {old}" if is_gone else "" if _NO_NEWS.fullmatch(value) else value
 
 
 def _short(value: Any) -> str:
