@@ -83,6 +83,18 @@ def test_a_row_of_evidence_says_who(sources: Sources) -> None:
     assert next(one for one in rows.rows if one.is_open).tone == ""
 
 
+def test_an_alert_s_page_names_everybody_whom_it_is_about(sources: Sources) -> None:
+    """Of thirty people whom a spray tried it showed three, as the queue does, and did not say so."""
+    spray = of_rule(sources, "Password spray from one address").alert
+    case = asyncio.run(alert.case(view_of(f"{EVERY}&alert={spray.id}"), sources))
+    queue = asyncio.run(queue_of(sources))
+    [row] = [one for one in queue.rows if one.id == spray.id]
+
+    assert isinstance(case, Case)
+    assert len(case.alert.entities) == len(spray.entities) > alerts.ENTITIES_MAX
+    assert len(row.entities) == alerts.ENTITIES_MAX
+
+
 def test_many_steps_of_a_kind_are_one_with_all_commands(sources: Sources) -> None:
     """Thirty accounts are no sixty steps; nothing that is to be done is left out."""
     spray = of_rule(sources, "Password spray from one address")

@@ -138,7 +138,7 @@ async def queue(view: View, sources: Sources) -> Shape:
     named = await names_among(view, sources, known if view.tenants is None else known & {*view.tenants})
     apps = await name_entities(view, sources, _entities_of(shown))
     return Queue(
-        [waiting_of(view, one, named=named, apps=apps) for one in shown],
+        [waiting_of(view, one, named=named, apps=apps, most=ENTITIES_MAX) for one in shown],
         choices,
         _filters(view, found),
         cut="; ".join(filter(None, (cut, told.doubt))),
@@ -205,14 +205,18 @@ def _entities_of(alerts: Iterable[KeptAlert]) -> Iterator[tuple[str, str]]:
     return (entity for one in alerts for entity in one.alert.entities)
 
 
-def _shown_of(view: View, entities: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A few of them, those first that the view is narrowed to: a joined alert may name thirty people."""
+def _asked_first(view: View, entities: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     asked = {value.lower() for values in view.narrowing.values.values() for value in values}
-    return sorted(entities, key=lambda one: one[1].lower() not in asked)[:ENTITIES_MAX]
+    return sorted(entities, key=lambda one: one[1].lower() not in asked)
 
 
-def waiting_of(view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, str]) -> Waiting:
-    """An alert as a line of the queue; it says whose it is where there are several tenants."""
+def waiting_of(
+    view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, str], most: int | None = None
+) -> Waiting:
+    """An alert as a line of the queue; it says whose it is where there are several tenants.
+
+    It may be about thirty people: those that it names, at `most`, begin with whom the view is narrowed to.
+    """
     alert = kept.alert
     tenant = alert.tenant.lower()
     who = f"{kept.changed_by}: {kept.reason}" if kept.reason else kept.changed_by
@@ -222,7 +226,7 @@ def waiting_of(view: View, kept: KeptAlert, *, named: Names, apps: Mapping[str, 
         alert.title,
         view.url("/alert", alert=alert.id),
         str(kept.state),
-        entity_ways(view, _shown_of(view, alert.entities), apps),
+        entity_ways(view, _asked_first(view, alert.entities)[:most], apps),
         alert.count,
         instant(alert.first_at_ms),
         instant(alert.last_at_ms),
