@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 import m365watch.board
@@ -151,7 +152,7 @@ def test_nobody_is_told_news_when_the_board_ends() -> None:
             asyncio.get_running_loop().call_soon(ending.set)
         return told
 
-    assert asyncio.run(asyncio.wait_for(listen(), 10)) == [b"first"]
+    assert asyncio.run(asyncio.wait_for(listen(), PATIENCE_S)) == [b"first"]
     assert closed == [True]
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from asking import view_of
@@ -265,7 +266,7 @@ def test_who_waits_alone_begins_though_the_work_cannot_be_read_once(
         nonlocal broken_at_s
         await machine.query(60.0)
         broken_at_s = machine.clock.monotonic_s() + after_s
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await machine.query(0.0)
 
     asyncio.run(wait_alone())

@@ -187,11 +187,10 @@ def test_silence_is_told_although_nothing_comes(tmp_path: Path) -> None:
         await output.open(last_batch=0, position="")
         await output.deliver(make_simple_batch(1, make_records(3), output="d"))
         await clock.advance(timedelta(hours=5).total_seconds())
-        for _ in range(500):
-            if told:
-                break
-            await clock.advance(LOOK_EVERY_S)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while not told:
+                await clock.advance(LOOK_EVERY_S)
+                await asyncio.sleep(0.01)
         await output.close()
 
     asyncio.run(wait())
@@ -231,7 +230,7 @@ def test_a_run_goes_on_while_the_rules_are_read(tmp_path: Path) -> None:
     let_go = threading.Event()
 
     def slow_rules() -> tuple[Rule, ...]:
-        assert let_go.wait(10)
+        assert let_go.wait(PATIENCE_S)
         return everything(tmp_path)
 
     async def use() -> tuple[bool, int]:

@@ -55,7 +55,9 @@ class Place:
         return TenantId(redirect.tenant)
 
 
-def serving(browse: Browse, *, error: Exception | None = None, timeout_s: float = 20) -> tuple[object, Place]:
+def serving(
+    browse: Browse, *, error: Exception | None = None, timeout_s: float = PATIENCE_S
+) -> tuple[object, Place]:
     """What a wait ends with while `browse` goes on, and what went on."""
 
     async def main() -> tuple[object, Place]:
@@ -222,10 +224,10 @@ def test_nobody_is_waited_for_for_ever() -> None:
     async def browse(place: Place) -> None:
         await place.get("/consent?state=wrong")
 
-    ended, _ = serving(browse, timeout_s=0.2)
+    ended, _ = serving(browse, timeout_s=1.0)
 
     assert isinstance(ended, ConsentRefused)
-    assert ended.what == "no answer has come in 0.2 s"
+    assert ended.what == "no answer has come in 1 s"
     assert "--timeout" in ended.fix
 
 

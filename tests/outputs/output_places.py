@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 import zstandard
 
 from m365watch.clock import SystemClock
@@ -22,6 +21,8 @@ from m365watch.outputs.files import FilesOutput
 from m365watch.outputs.port import Output
 
 MEBIBYTE = 1 << 20
+_PATIENCE_S = 120.0
+"""As that of all tests, which a child that runs this alone does not find."""
 
 
 def files_settings(
@@ -68,12 +69,10 @@ def records_by_folder(directory: Path) -> dict[str, list[bytes]]:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Return once something has `happened` in another thread or process; at the latest after 5 s."""
-    for _ in range(1000):
-        if happened():
-            return
-        await asyncio.sleep(0.005)
-    pytest.fail("it did not happen within 5 s")
+    """Return once something has `happened` in another thread or process."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while not happened():
+            await asyncio.sleep(0.005)
 
 
 class SteppingClock:

@@ -118,6 +118,7 @@ def test_what_a_peer_leaves_unread_for_longer_than_the_retention_is_lost_with_it
     async def run() -> None:
         async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.1)) as sender:
             await sender.deliver(chunks)
+            await until(lambda: server.received_bytes >= 40_000)
             server.die()
             await until(lambda: sender.figures.connections == 0)
 

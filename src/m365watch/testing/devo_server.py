@@ -29,7 +29,7 @@ from m365watch.values import dataclass
 
 _RECEIVE_BYTES = 256 * 1024
 _LOOK_AFTER_S = 0.02
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends a reset.
 
 
@@ -99,7 +99,7 @@ class DevoServer:
         return [line for connection in list(self.connections) for line in connection.parser.lines]
 
     def wait_until_over(self) -> None:
-        """Return once no connection will bring anything more; at the latest after 10 s."""
+        """Return once no connection will bring anything more; at the latest after a minute."""
         self._accept_all()
         for _ in range(int(_PATIENCE_S / _LOOK_AFTER_S)):
             if all(connection.over for connection in list(self.connections)):
