@@ -21,32 +21,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from elsewhere import count_cpu_s
-from lent import take_over
+from lent import import_all, take_over
 from patience import PATIENCE_S
 from rights import give_up_rights
 
 PIPE = subprocess.PIPE
 _REQUEST_BYTES_MAX = 1_048_576
 _WORD = 32
-_IMPORTED = (
-    "deltalake",
-    "m365watch.app",
-    "m365watch.cli.program",
-    "m365watch.detect.output",
-    "m365watch.inspection",
-    "m365watch.lake.reader",
-    "m365watch.lake.writer",
-    "m365watch.outputs.lake",
-    "pyarrow.dataset",
-    "sigma.collection",
-    "uvloop",
-)
-"""What programs import when they run."""
 
 
 class Forked:
@@ -174,8 +159,7 @@ def _end(server: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[st
 
 def serve(path: str) -> None:
     """Fork a program for each request, until standard input ends."""
-    for name in _IMPORTED:
-        import_module(name)
+    import_all()
     listener, selector = socket.socket(socket.AF_UNIX), selectors.DefaultSelector()
     listener.bind(path)
     listener.listen()

@@ -19,31 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _REQUEST_BYTES_MAX = 1_048_576
-_IMPORTED = (
-    "m365watch.app",
-    "m365watch.boarding",
-    "m365watch.cli.alerts_view",
-    "m365watch.cli.check_view",
-    "m365watch.cli.demo.account",
-    "m365watch.cli.demo.play",
-    "m365watch.cli.hunt_view",
-    "m365watch.cli.init_answers",
-    "m365watch.cli.program",
-    "m365watch.cli.query",
-    "m365watch.cli.status_view",
-    "m365watch.config.authoring",
-    "m365watch.detecting",
-    "m365watch.detect.output",
-    "m365watch.entra.certificate_making",
-    "m365watch.entra.redirect_server",
-    "m365watch.inspection",
-    "m365watch.lake.reader",
-    "m365watch.lake.writer",
-    "m365watch.preflight.course",
-    "uvloop",
-    "yaml",
-)
-"""What commands import when they run."""
 
 
 def call(path: str, words: list[str]) -> int:
@@ -62,11 +37,10 @@ def call(path: str, words: list[str]) -> int:
 
 def serve(path: str) -> None:
     """Run commands until killed; each in a child of its own, several at a time."""
-    from importlib import import_module
-
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - as above
-    for name in ("lent", *_IMPORTED):
-        import_module(name)
+    from lent import import_all
+
+    import_all()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()

@@ -81,8 +81,8 @@ async def run_once(
 
 
 def settings_of(scenario: Scenario) -> SimulationSettings:
-    """A tenant of two days and a few hundred records, on pages so small that listings have many."""
-    return SimulationSettings(seed=5, days=2, records_per_day=120, page_size=5, scenario=scenario, live=False)
+    """A tenant of a day and a hundred records, on pages so small that listings have many."""
+    return SimulationSettings(seed=5, days=1, records_per_day=120, page_size=5, scenario=scenario, live=False)
 
 
 def ran(
