@@ -30,7 +30,7 @@ def test_prose_is_folded_at_the_terminal_s_width(
     write_plan(lines)
     shown = capsys.readouterr().out.splitlines()
     commands = [one for one in lines if one.startswith("     ")]
-    note = next(one for one in lines if "that it was tried" in one and one.startswith("   "))
+    note = next(one for one in lines if "it was tried" in one and one.startswith("   "))
 
     assert [one for one in shown if len(one) > COLUMNS and one not in commands] == []
     assert [one for one in commands if one not in shown] == []

@@ -31,7 +31,7 @@ _NO_PROOF = (
     " second log alone: nobody in one of them is no proof. It is of the module Microsoft.Graph.Beta.Reports;"
     " both need Entra ID P1, and the role Reports Reader or Security Reader."
 )
-_FOR_WHOM = "Only for whose password was right: that it was tried is all that this alert tells."
+_FOR_WHOM = "Only for whose password was right: it was tried, and this alert tells no more."
 
 
 def see_who_signed_in(clues: Clues) -> list[Step]:
