@@ -35,6 +35,7 @@ _OVER_CONTENTS = (
     "mailboxsettings.",
     "files.",
     "sites.",
+    "contacts.",
     "notes.",
     "chat.",
     "channelmessage.",

@@ -11,6 +11,8 @@ from verdicts import knowledge_of, packs
 from m365watch.detect.alert import Alert
 from m365watch.detect.cases import find_alerts, with_sources
 from m365watch.detect.evidence_words import details_of
+from m365watch.detect.gravest import gravest_first
+from m365watch.detect.library import PACKS_DIRECTORY
 
 _SCOPES = "openid profile email offline_access User.Read Calendars.Read Contacts.Read Files.ReadWrite.All"
 _GRANT = "[] => [[Id: a1, ClientId: c1, ConsentType: {0}, Scope: {1}]]; "
@@ -79,12 +81,25 @@ def test_the_gravest_of_a_hundred_permissions_is_told() -> None:
     assert len(alert.explanation) < 1_000
 
 
+def test_what_the_lists_call_risky_comes_before_all_else() -> None:
+    """A permission that a list gets is to be told before one that nobody minds."""
+    listed = [
+        line
+        for name in ("risky_scopes", "risky_app_roles")
+        for line in (PACKS_DIRECTORY / "core" / "lists" / f"{name}.txt").read_text("utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+
+    every = gravest_first(["openid", "Calendars.Read", *listed])
+    assert every[-2:] == ["Calendars.Read", "openid"]
+
+
 def test_evidence_of_a_consent_says_the_gravest_permissions() -> None:
     """Its own text begins with ids of grants, and was cut before them."""
     [raw] = written([_consented("Principal")])
     told = details_of(raw.decode())
 
-    assert "permissions: Files.ReadWrite.All, Calendars.Read, Contacts.Read" in told
+    assert "permissions: Contacts.Read, Files.ReadWrite.All, Calendars.Read" in told
     assert "[[Id:" not in told
 
 
