@@ -302,7 +302,10 @@ def test_status_shows_all_else_where_the_file_of_notifications_cannot_be_read(si
     assert (shown.exit_code, "in all: " in shown.stdout) == (0, True)
     words = " ".join(shown.stdout.split())
     assert f"notifications: {path}: the file of notifications cannot be " in words
-    assert any(one in words for one in ("; move it away", "; see to the disk", "; start `m365watch run`"))
+    assert any(
+        one in words
+        for one in ("or move it away", "; move it away", "; see to the disk", "; start `m365watch run`")
+    )
     assert document["notifications_trouble"].startswith(f"{path}: the file of notifications cannot be ")
     assert "notifications" not in document
     assert 'm365watch_notifications_failing{target="soc"} 1' in metrics

@@ -130,11 +130,11 @@ def test_a_notification_that_is_refused_is_kept_aside(tmp_path: Path) -> None:
             assert soc.tidings == [("new", "1"), ("new", "3")]
             assert soc.tries == 2 + REFUSALS_MAX
             with site.file() as file:
-                [aside] = list_aside(file)
+                [aside] = list_aside(file, "soc")
                 assert (aside.target, aside.reason) == ("soc", "HTTP 400")
                 soc.refuses = lambda _: False
                 assert try_again(file, ["soc"], now_ms=0) == 1
-                assert list_aside(file) == []
+                assert list_aside(file, "soc") == []
             await site.pass_by(60)
             assert soc.tidings[2:] == [("new", "2")]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from m365watch.detect.kept import AlertState
-from m365watch.notify.looking import list_aside, try_again
+from m365watch.notify.looking import ASIDE_SHOWN_MAX, list_aside, read_standings, try_again
 from m365watch.notify.notifier import FORGET_EVERY_S
+from m365watch.notify.rows import FILE_NAME
+from m365watch.notify.store import NotificationStore
 from m365watch.notify.tidings import Notification, Tiding
 from notifier_site import MINUTE_S, Site, at
-from notify_scene import Receiver, make_alert, target_named
+from notify_scene import Receiver, make_alert, new_of, target_named
 
 
 def now_ms(site: Site) -> int:
@@ -35,7 +38,7 @@ def test_what_was_refused_and_is_known_nowhere_else_holds_up_nobody(tmp_path: Pa
             await site.pass_by(FORGET_EVERY_S + 2)
             soc.refuses = lambda _: False
             with site.file() as file:
-                assert len(list_aside(file)) == 1
+                assert len(list_aside(file, "soc")) == 1
                 assert try_again(file, ["soc"], now_ms=now_ms(site)) == 1
             await site.pass_by(MINUTE_S)
             site.detections.put(make_alert(2))
@@ -62,7 +65,7 @@ def test_a_digest_that_was_refused_is_told_again_whole(tmp_path: Path) -> None:
                 site.detections.put(make_alert(number))
             await site.pass_by(10 * MINUTE_S)
             with site.file() as file:
-                [aside] = list_aside(file)
+                [aside] = list_aside(file, "soc")
                 assert aside.notification.digest is not None
                 lost = aside.notification.digest.covered[0].alert_id
                 file.run("DELETE FROM standing WHERE alert = ?", (lost,))
@@ -108,3 +111,18 @@ def test_an_alert_that_changes_before_its_turn_comes_again_is_told(
         assert soc.tidings == told
 
     at(tmp_path, use)
+
+
+def test_what_one_target_refused_is_found_behind_all_that_others_did(tmp_path: Path) -> None:
+    """However much that is: of each target the latest are looked at, and not of all together."""
+    store = NotificationStore(tmp_path / FILE_NAME, survives_power_cuts=False)
+    store.register(["soc", "other"], now_ms=1)
+    body = msgspec.json.encode(new_of(make_alert(1)))
+    for name in ("soc", *["other"] * ASIDE_SHOWN_MAX):
+        store.run("INSERT INTO aside (target, at, reason, body) VALUES (?, 1, 'HTTP 400', ?)", (name, body))
+
+    shown = read_standings(tmp_path, ["soc"], now_ms=2).aside
+    count = try_again(store, ["soc"], now_ms=2)
+    store.close()
+
+    assert ([one.target for one in shown], count) == (["soc"], 1)

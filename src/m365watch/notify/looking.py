@@ -89,7 +89,9 @@ def read_standings(directory: Path, names: Collection[str], *, now_ms: int) -> S
         if file is None:
             return Standings()
         figures = tuple(one for one in list_figures(file, now_ms=now_ms) if one.name in names)
-        return Standings(figures, tuple(one for one in list_aside(file) if one.target in names))
+        aside = [one for name in names for one in list_aside(file, name)]
+        aside.sort(key=lambda one: -one.number)
+        return Standings(figures, tuple(aside))
 
 
 def look_at_standings(directory: Path, names: Collection[str], *, now_ms: int) -> Standings:
@@ -150,10 +152,11 @@ def list_figures(file: NotificationFile, *, now_ms: int) -> list[TargetFigures]:
     return [TargetFigures(*row) for row in rows]
 
 
-def list_aside(file: NotificationFile, *, most: int = ASIDE_SHOWN_MAX) -> list[Aside]:
-    """What was refused, the latest first."""
+def list_aside(file: NotificationFile, target: str) -> list[Aside]:
+    """What the target refused, the latest first."""
     rows = file.run(
-        "SELECT number, target, at, reason, body FROM aside ORDER BY number DESC LIMIT ?", (most,)
+        "SELECT number, target, at, reason, body FROM aside WHERE target = ? ORDER BY number DESC LIMIT ?",
+        (target, ASIDE_SHOWN_MAX),
     )
     return [
         Aside(number, target, at_ms, reason, NOTIFICATION.decode(body))
@@ -197,7 +200,7 @@ def try_again(file: NotificationFile, targets: Iterable[str], *, now_ms: int) ->
     Raises: OutputUnavailable.
     """
     names = set(targets)
-    found = [one for one in list_aside(file) if one.target in names]
+    found = [aside for name in names for aside in list_aside(file, name)]
     with file.transaction():
         for one in found:
             file.run("DELETE FROM aside WHERE number = ?", (one.number,))

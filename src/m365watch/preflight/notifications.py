@@ -19,7 +19,8 @@ def _file(settings: Settings) -> list[Checked]:
 
     fault = None
     if settings.keeps_state:
-        fault = look_at_standings(settings.state_directory, (), now_ms=0).fault
+        names = [one.name for one in settings.detections.targets]
+        fault = look_at_standings(settings.state_directory, names, now_ms=0).fault
     if fault is None:
         return []
     fix = fault.fix or "see who else has it open"
