@@ -251,7 +251,7 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "detections.sqlite"
     path.write_bytes(b"something else entirely, and long enough to be a header" * 50)
 
-    with pytest.raises(OutputUnusable, match="where the file is gone, the next run makes it anew"):
+    with pytest.raises(OutputUnusable, match="it sets a damaged file aside, and makes it anew from the lake"):
         DetectionState(path)
 
 
