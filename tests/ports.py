@@ -24,8 +24,11 @@ def kept_port() -> Iterator[int]:
 
 
 def datagram_port() -> int:
-    """A free port for datagrams, below those that the system hands out by itself."""
-    for port in count(20_000 + os.getpid() % 10_000):
+    """A free port for datagrams, below those that the system hands out by itself.
+
+    Whoever asks at the same time is another process, and looks at other ports first.
+    """
+    for port in count(20_000 + os.getpid() * 10 % 10_000):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -13,12 +13,16 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from patience import PATIENCE_S
+
 from m365watch.testing.clock import START
 
 T = TypeVar("T")
 
 FACTOR = 20.0
 """Seconds of the loop per second of waiting."""
+PATIENCE_HURRIED_S = PATIENCE_S * FACTOR
+"""How long a test waits for what has to happen. Threads are not hurried, and what they are at is waiting."""
 
 
 class _Pace:

@@ -16,7 +16,7 @@ from benchmarks.service import Service, service_running
 from place import LAKE
 from speedway import Speedway, digests_served
 
-RECORDS = 50_000
+RECORDS = 25_000
 KILLS = 30
 STOPS = 8
 NEVER_STARTED = {143, -signal.SIGTERM}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from hurry import HurriedClock, run_hurried
+from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.collection import Outcome
 from m365watch.model import ContentType
 from m365watch.simulator.scenario import Call, Scenario, load_scenario, scenario_names
@@ -70,7 +70,7 @@ async def run_once(
 ) -> Outcome:
     """A run with `--once`; what it said is searched for what must not be said."""
     with capture_logs() as said:
-        async with asyncio.timeout(600):
+        async with asyncio.timeout(PATIENCE_HURRIED_S):
             collector = place.collector(running.configuration(outputs=outputs), clock)
             outcome = await collector.run(once=True, stop=asyncio.Event())
     text = "\n".join([*map(str, said), *outcome.problems, *map(str, outcome.waiting)])

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from emulator.content import make_store
 from emulator.faults import Fault
 from emulator.server import CLIENT, NEW, OLD, SECRET, TENANT, Emulator, Manner, emulator_running
-from hurry import HurriedClock, run_hurried
+from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.collection import Outcome
 from place import BOTH, Place, assert_discreet
 
@@ -41,7 +41,7 @@ def test_another_service_is_collected_without_loss(manner: Manner, tmp_path: Pat
         outcomes = []
         for emulator.released in (False, True):
             collector = place.collector(document_for(emulator), clock)
-            async with asyncio.timeout(900):
+            async with asyncio.timeout(PATIENCE_HURRIED_S):
                 outcomes.append(await collector.run(once=True, stop=asyncio.Event()))
         return outcomes
 

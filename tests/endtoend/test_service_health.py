@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Ended, command
-from hurry import HurriedClock, run_hurried
+from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.clock import SystemClock
 from m365watch.collection import Outcome
 from m365watch.records.routing import UNION_TABLE
@@ -227,7 +227,7 @@ async def asked_between_looks(scene: Scene) -> int:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(200):
+    async with asyncio.timeout(PATIENCE_HURRIED_S):
         while not holds():
             await asyncio.sleep(0.1)
 

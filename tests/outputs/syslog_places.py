@@ -123,7 +123,7 @@ class DatagramReceiver:
         self._marked.clear()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marker:
             marker.sendto(self._MARK, ("127.0.0.1", self.port))
-        assert self._marked.wait(5)
+        assert self._marked.wait(60)
         return list(self._datagrams)
 
     def _receive(self) -> None:

@@ -275,6 +275,7 @@ def test_a_defect_in_a_connection_does_not_keep_it_away(
 
     with papers.serve() as server, capture_logs() as lines:
         asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
+        server.wait_until_over()
 
     assert set(server.lines) == set(lines_in(chunks))
     assert any("ZeroDivisionError" in str(line["event"]) for line in lines)
@@ -291,7 +292,9 @@ def test_a_peer_that_does_not_answer_an_end_keeps_the_retention_running(papers: 
             await asyncio.sleep(0)
             await sender.flush()
             await delivery
-            return asyncio.get_running_loop().time() - started_s
+            took_s = asyncio.get_running_loop().time() - started_s
+            await until(lambda: server.lines == lines_in(chunks))
+            return took_s
 
     with papers.serve(lambda _: Faults(answers_end=False)) as server:
         assert 0.25 <= asyncio.run(run()) < PATIENCE_S
@@ -347,6 +350,7 @@ def test_a_peer_that_answers_no_end_is_not_asked_for_proof_again(papers: Papers)
         async with opened(server.port, papers.tls, settings, deliveries_max=1) as sender:
             for chunk in make_chunks(4):
                 await sender.deliver([chunk])
+            await until(lambda: len(server.lines) == len(lines_in(make_chunks(4))))
 
     with papers.serve(lambda _: Faults(answers_end=False)) as server:
         asyncio.run(run())

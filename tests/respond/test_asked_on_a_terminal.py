@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import typer
 from multidict import CIMultiDict
+from patience import PATIENCE_S
 
 from alerts import ANN, hides
 from halting_scene import Halting, desk_of
@@ -47,7 +48,7 @@ def test_ctrl_c_at_a_question_ends_the_command() -> None:
             seen += os.read(ours, 4096)
         time.sleep(0.2)  # until it reads
         child.send_signal(signal.SIGINT)
-        assert child.wait(timeout=20) == -signal.SIGINT
+        assert child.wait(timeout=PATIENCE_S) == -signal.SIGINT
     finally:
         child.kill()
         child.wait()
