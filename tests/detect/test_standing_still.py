@@ -57,15 +57,17 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return found
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("pipe_bytes", [4_096, 1 << 20], ids=["told", "asked"])
 def test_a_child_that_is_stopped_is_done_without(
     tmp_path: Path, expected: list[str], monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
 ) -> None:
     """In a batch that is larger than its pipe the collector waited for room, for ever and without a word."""
     monkeypatch.setattr(aside, "PIPE_BYTES", pipe_bytes)
+    monkeypatch.setattr(standstill, "LOOK_S", 0.02)
     engine = make_aside(tmp_path)
     engine.take(batches()[1], number=1, now=END)
+    # Not before: one that begins, or works, may take long for it on a busy machine.
+    monkeypatch.setattr(standstill, "STILL_S", 0.3)
     os.kill(child_of(engine).pid, signal.SIGSTOP)
 
     with capture_logs() as heard:
