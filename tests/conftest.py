@@ -24,7 +24,13 @@ settings.register_profile("same", settings.get_profile("others"), derandomize=Tr
 settings.load_profile("same")
 
 
+OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""What rich goes by. A test whose commands are to find one of them says so."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    for name in OF_A_TERMINAL:
+        os.environ.pop(name, None)
     lay_files_in_memory()
     config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
     config.pluginmanager.register(Spending())
