@@ -48,12 +48,12 @@ END = "2028-01-31"
 WEEK_AGO, JUST_NOW = "2026-11-20", "2026-11-27T21:00Z"
 """A day and an instant of the tutorials, as somebody types them who counts back from now."""
 CREDENTIALS = "credentials-of-systemd"
-_LIMIT_S = PATIENCE_S
+_LIMIT_S, _LOOK_S = PATIENCE_S, 0.1
 _CONSENT_PAGE = re.compile(r"https?://\S+/(?:adminconsent|authorize)\?\S+")
 _EXIT_CODE = re.compile(r"# exit code (\d)")
 _COMMAND = """#!/bin/sh
 m365watch() { "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@"; }
-demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 500; }
+demo() { exec "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" --records-per-day 250; }
 until_stopped() {
     "$PYTHON" -SE "$COMMANDS" "$SOCKET" "$@" 2>"$HOME/told" &
     before=
@@ -339,6 +339,7 @@ class Machine(Portal):
         while self._open and asked is not None and _asks(asked) and time.monotonic() < until_s:
             if differing_line(self._end_named(shown.text), printed, self._names) is None:
                 return
+            await asyncio.sleep(_LOOK_S)
             printed = await self._run(asked)
         self._compare(shown, printed)
 
