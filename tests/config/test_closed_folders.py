@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def closed() -> Iterator[Path]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
+    # Python, too, may be closed to that user, and remembers for good which encodings it has not found.
+    codecs.lookup("utf-8-sig")
     os.seteuid(NOBODY)
     try:
         yield
