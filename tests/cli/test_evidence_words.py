@@ -31,6 +31,23 @@ def test_what_was_set_is_shown_and_noise_is_not() -> None:
     assert details_of(raw(Parameters=parameters)) == "Name: .; ForwardTo: x@evil.example; On: False"
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            '-SearchName "Budget" -Purge -PurgeType "HardDelete"',
+            "SearchName: Budget; Purge: True; PurgeType: HardDelete",
+        ),
+        ('-Identity "Cards" -Mode "Disable" -Force -mode "Enable"', "Mode: Disable"),
+        ('[{"Name":"Mode","Value":"Disable"}]', "Mode: Disable"),
+        ("nothing of the kind", ""),
+    ],
+)
+def test_what_was_set_is_shown_where_it_is_one_text(line: str, told: str) -> None:
+    """As the compliance centre has it: an export and a purge looked alike."""
+    assert details_of(raw(Parameters=line)) == told
+
+
 def test_what_was_changed_is_shown_as_it_is_now() -> None:
     """Entra writes values as JSON lists, and ids that tell nobody anything."""
     changed = named(

@@ -10,7 +10,7 @@ import msgspec
 
 from m365watch.detect.alert import clean_text
 from m365watch.detect.derived.outcome import ok
-from m365watch.detect.fields import View
+from m365watch.detect.fields import View, arguments, open_json
 from m365watch.records.headers import object_of
 
 PAIRS_MAX = 8
@@ -93,7 +93,10 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for field in _FIELDS:
-        elements = record.get(field)
+        elements = open_json(record.get(field))
+        if isinstance(elements, str):
+            # As the compliance centre writes them: -Identity "Keep" -Purge.
+            elements = [{"Name": name, "Value": value} for name, value in arguments(elements)]
         for element in elements if isinstance(elements, list) else ():
             if not isinstance(element, dict) or not isinstance(element.get("Name"), str):
                 continue

@@ -253,7 +253,7 @@ def named_values(field: Any, *, side: str = "new") -> dict[str, Any]:
     """A field of named values as one map, names in lower case; of one name the first with a value."""
     field = open_json(field)
     if isinstance(field, str):
-        return _arguments(field)
+        return {name.lower(): value for name, value in arguments(field)}
     found: dict[str, Any] = {}
     if isinstance(field, Mapping):
         single = _named_pair(field, side)
@@ -291,16 +291,16 @@ def _of_side(value: Any, side: str) -> Any:
     return "" if side == "old" else value
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    """The parameters of a cmdlet that were written down as one line: -Mode "Disable" -Force."""
-    found: dict[str, Any] = {}
+def arguments(text: str) -> list[tuple[str, str]]:
+    """The parameters of a cmdlet that were written down as one line, each once: -Mode "Disable" -Force."""
+    found: dict[str, tuple[str, str]] = {}
     for match in _ARGUMENT.finditer(text[:JSON_TEXT_MAX]):
         name, double, single, bare = match.groups()
         value = next((part for part in (double, single, bare) if part is not None), "True")
-        found.setdefault(name.lower(), value.removeprefix("$"))
+        found.setdefault(name.lower(), (name, value.removeprefix("$")))
         if len(found) >= VALUES_MAX:
             break
-    return found
+    return list(found.values())
 
 
 def read_path(value: Any, steps: tuple[str, ...]) -> tuple[Value, ...]:

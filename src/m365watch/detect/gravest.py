@@ -29,7 +29,7 @@ _OVER_ALL = (
     "user.readwrite.all",
     "group.readwrite.all",
 )
-"""How those begin, in lower case, with which one can give oneself all others, or be anybody."""
+"""In lower case, how those begin with which one can give oneself all others or be anybody; gravest first."""
 _OVER_CONTENTS = (
     "mail.",
     "mailboxsettings.",
@@ -58,8 +58,9 @@ def gravest_first(granted: Iterable[str]) -> list[str]:
 def _rank(granted: str) -> int:
     # A line of several has its gravest first.
     one = granted.partition(",")[0].lower()
-    if one.startswith(_OVER_ALL):
-        return 0
+    for place, begins in enumerate(_OVER_ALL):
+        if one.startswith(begins):
+            return place
     if one.startswith(_OVER_CONTENTS):
-        return 1
-    return 3 if one in _HARMLESS else 2
+        return len(_OVER_ALL)
+    return len(_OVER_ALL) + (2 if one in _HARMLESS else 1)

@@ -61,7 +61,7 @@ def _policies(clues: Clues) -> tuple[str, ...]:
 def _policy(clues: Clues, named: tuple[str, ...]) -> Step:
     operation, called = clues.operation, first_of(clues.values("Operation"))
     shown = ", ".join(f'"{one}"' for one in named)
-    verb = operation.partition(" " if operation.endswith(".") else "-")[0]
+    verb = operation.replace("-", " ").partition(" ")[0]
     title = _VERBS.get(verb, "Put the policy {} back").format(shown)
     return Step(
         _WORD,

@@ -56,6 +56,18 @@ def _granted() -> dict[str, Any]:
     )
 
 
+def test_the_gravest_of_grave_ones_comes_first() -> None:
+    """Of several records three values are told, and an intruder may grant eight."""
+    granted = [
+        "User.ReadWrite.All",
+        "Directory.ReadWrite.All",
+        "Application.ReadWrite.All",
+        "RoleManagement.ReadWrite.Directory",
+    ]
+
+    assert gravest_first(granted)[0] == "RoleManagement.ReadWrite.Directory"
+
+
 @pytest.mark.parametrize(
     ("detection", "record"),
     [

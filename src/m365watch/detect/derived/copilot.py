@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from m365watch.detect.fields import open_json
+
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
 
@@ -31,9 +33,9 @@ def copilot_abuse(view: View) -> tuple[Value, ...]:
 
 
 def _marked(view: View, field: str, mark: str) -> list[Mapping[str, Any]]:
-    told = view.record.get("CopilotEventData")
-    every = told.get(field) if isinstance(told, Mapping) else None
-    elements = every if isinstance(every, list) else []
+    told = open_json(view.record.get("CopilotEventData"))
+    every = open_json(told.get(field)) if isinstance(told, Mapping) else None
+    elements = every if isinstance(every, list) else [every]
     return [one for one in elements if isinstance(one, Mapping) and str(one.get(mark)).lower() == "true"]
 
 
