@@ -303,3 +303,41 @@ def test_a_file_that_may_only_be_read_is_let_alone_until_it_may_be_written(
         )
 
     at(tmp_path, use)
+
+
+def test_a_copy_that_takes_the_file_s_place_at_once_is_told_from_soon(tmp_path: Path) -> None:
+    """As by mv, rsync and tar: nothing is known against that file."""
+
+    async def use(site: Site) -> None:
+        await first_run(site)
+        path, soc = site.folder / FILE_NAME, Receiver()
+        shutil.copy(path, site.folder / "copy")
+
+        async def live() -> None:
+            (site.folder / "copy").rename(path)
+            site.detections.put(make_alert(2))
+            await site.pass_by(20)
+            assert soc.tidings == [("new", "2")]
+
+        await telling(site, live, soc=soc)
+
+    at(tmp_path, use)
+
+
+def test_a_file_that_is_gone_and_cannot_be_made_anew_is_said_soon(tmp_path: Path) -> None:
+    """And not after minutes in which nobody is told of anything."""
+
+    async def use(site: Site) -> None:
+        await first_run(site)
+        path = site.folder / FILE_NAME
+
+        async def live() -> None:
+            path.rename(site.folder / "away")
+            path.mkdir()
+            with capture_logs() as heard:
+                await site.pass_by(20)
+            assert len(errors(heard)) == 1
+
+        await telling(site, live, soc=Receiver())
+
+    at(tmp_path, use)

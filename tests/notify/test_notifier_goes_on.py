@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.errors import OutputUnusable, Unreachable
+from m365watch.errors import OutputUnusable, Unavailable, Unreachable
 from m365watch.notify import notifier as notifiers
 from m365watch.notify.changes import Changes
 from m365watch.notify.looking import read_standings
@@ -273,5 +273,28 @@ def test_a_defect_keeps_no_run_from_ending(
             await notifier.close()
 
         assert is_one_defect(lines, "notifications")
+
+    at(tmp_path, use)
+
+
+@pytest.mark.parametrize("back_h", [0, 2, 24])
+def test_a_target_that_failed_is_tried_in_time_though_the_clock_is_set_back(
+    tmp_path: Path, back_h: int
+) -> None:
+    """As after a start with a clock that was ahead: the network is there only then."""
+
+    async def use(site: Site) -> None:
+        soc = Receiver(failing=Unavailable("no way there", where="soc"))
+
+        async def live() -> None:
+            site.detections.put(make_alert(1))
+            await site.pass_by(20)
+            assert soc.tries
+            soc.failing = None
+            site.clock.set_back(hours=back_h)
+            await site.pass_by(5 * MINUTE_S)
+            assert soc.tidings == [("new", "1")]
+
+        await site.run(live, soc=soc)
 
     at(tmp_path, use)

@@ -71,6 +71,11 @@ class Notifier:
         self.lost = asyncio.Event()
         """Set once the file of notifications is damaged, or not at its place any more."""
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether somebody has met damage in the file of notifications."""
+        return self._store is not None and self._store.is_damaged
+
     async def open(self, *, since_ms: int | None = None) -> None:
         """Know the targets, and have what changes from now on listed.
 

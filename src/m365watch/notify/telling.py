@@ -62,6 +62,9 @@ class Telling:
         while True:
             if self._notifier is not None:
                 await self._notifier.lost.wait()
+                if not self._notifier.is_damaged:
+                    # Another one is at its place, or none: nothing is known against that.
+                    self._patience_s = AGAIN_S
                 with self._going_on("end"):
                     await self._let_go()
             await self._wait()

@@ -214,9 +214,11 @@ class TargetTurns:
         _, next_ms, _ = await self._with_file(lambda: self._store.tries(self.name))
         self._is_failing = True
         self.idle.set()
-        while (left_ms := next_ms - self._now_ms()) > 0:
+        until_s = self._clock.monotonic_s() + (next_ms - self._now_ms()) / 1000
+        # Where the clock is set back meanwhile, the time of the next try is far off by it.
+        while (left_s := min((next_ms - self._now_ms()) / 1000, until_s - self._clock.monotonic_s())) > 0:
             # Somebody may have it tried at once meanwhile, from another process.
-            await self._clock.sleep(min(left_ms / 1000, LOOK_S))
+            await self._clock.sleep(min(left_s, LOOK_S))
             _, next_ms, _ = await self._with_file(lambda: self._store.tries(self.name))
         self._is_failing = False
 

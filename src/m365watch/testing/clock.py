@@ -31,6 +31,10 @@ class FakeClock:
         """The start and what has passed since."""
         return self._start + timedelta(seconds=self._elapsed_s)
 
+    def set_back(self, hours: float) -> None:
+        """Have the time of day jump back, as where it was ahead and is corrected; nobody waits longer."""
+        self._start -= timedelta(hours=hours)
+
     def monotonic_s(self) -> float:
         """Seconds since the start."""
         return self._elapsed_s
