@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from m365watch.errors import OutputUnusable, Unavailable, Unreachable
 from m365watch.notify import notifier as notifiers
 from m365watch.notify.changes import Changes
 from m365watch.notify.looking import read_standings
-from m365watch.notify.rows import FILE_NAME
+from m365watch.notify.rows import FILE_NAME, NotificationFile
 from m365watch.notify.store import NotificationStore
 from notifier_site import MINUTE_S, Site, at
 from notify_scene import Receiver, make_alert, notifier_of, target_named
@@ -176,11 +178,11 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     NotificationStore(path, survives_power_cuts=False).close()
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-    store = NotificationStore(path, survives_power_cuts=False)
+    file = NotificationFile(path, looks_only=True)
 
-    with pytest.raises(OutputUnusable) as raised, store.reading():
-        store.list_targets()
-    store.close()
+    with pytest.raises(OutputUnusable) as raised, file.reading():
+        file.list_targets()
+    file.close()
 
     assert "cannot be read: " in raised.value.what
     assert raised.value.fix.startswith("move it away: nobody is told of alerts until then, and a run goes on")
@@ -199,12 +201,29 @@ def test_a_damaged_file_is_named_by_whoever_opens_it(tmp_path: Path) -> None:
         whole = path.read_bytes()
         path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
 
-        with pytest.raises(OutputUnusable, match="the file of notifications cannot be read"):
+        with pytest.raises(OutputUnusable, match="the file of notifications cannot be used"):
             await site.run(rest, soc=Receiver())
         with pytest.raises(OutputUnusable, match="the file of notifications cannot be read"):
             read_standings(site.folder, ["soc"], now_ms=0)
 
     at(tmp_path, use)
+
+
+@pytest.mark.parametrize("table", ["pace", "told", "outgoing", "aside"])
+def test_a_file_in_which_what_was_told_cannot_be_noted_is_told_from_by_nobody(
+    tmp_path: Path, table: str
+) -> None:
+    """Each try would tell it again: every five minutes, where only the page of what was sent is damaged."""
+    path = tmp_path / FILE_NAME
+    NotificationStore(path, survives_power_cuts=False).close()
+    with closing(sqlite3.connect(path)) as database:
+        [page] = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        [size] = database.execute("PRAGMA page_size").fetchone()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
+
+    with pytest.raises(OutputUnusable, match="malformed; move it away"):
+        NotificationStore(path, survives_power_cuts=False)
 
 
 @pytest.mark.parametrize(

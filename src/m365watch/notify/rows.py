@@ -97,6 +97,10 @@ class _Newer(_Foreign):
     """A newer version has written it."""
 
 
+class _Torn(_Foreign):
+    """Some of it is damaged: what is told could not be written down, and would be told again and again."""
+
+
 class _Empty(sqlite3.DatabaseError):
     """Nobody has written the file yet, or somebody has emptied it."""
 
@@ -142,6 +146,8 @@ class NotificationFile:
         for name in _TABLES:
             if name not in found:
                 raise _Foreign(f"it has no table {name}")
+        if not looks_only and self._database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise _Torn("database disk image is malformed")
 
     @property
     def is_whole(self) -> bool:
