@@ -196,7 +196,7 @@ async def test_a_missing_permission_is_one_line_and_stops_nothing_else(tmp_path:
 @hurried
 async def test_while_it_runs_only_what_changed_is_asked_for(tmp_path: Path) -> None:
     """After a first look, Graph is asked for what was modified lately; each change arrives in time."""
-    services = {"service_health": {"request_period_in_seconds": 5}}
+    services = {"service_health": {"request_period_in_seconds": 20}}
     async with scene_in(tmp_path, services) as scene:
         document = scene.running.configuration(outputs={"files": FILES}, services=services)
         stop = asyncio.Event()
@@ -207,21 +207,22 @@ async def test_while_it_runs_only_what_changed_is_asked_for(tmp_path: Path) -> N
         scene.announcements.revise("MC100001", at=scene.clock.now())
         wanted = len(latest(scene.announcements)) + 1
         await until(lambda: sum(row.records_delivered for row in collector.progress().feeds) > wanted)
-        await asyncio.sleep(12)
+        await asyncio.sleep(45)
         looks = await asked_between_looks(scene) - asked
         stop.set()
         assert (await running).exit_code == 0
 
         posts = [one for one in scene.of("ServiceMessage") if one["Id"] == "MC100001"]
         assert len(posts) == 2
-        assert looks % 3 == 0, "three requests a look: no page but the first is needed"
+        assert looks > 0 == looks % 3, "three requests a look: no page but the first is needed"
 
 
 async def asked_between_looks(scene: Scene) -> int:
-    """How often Graph was asked for announcements, once no look is under way: the next comes after 5 s."""
+    """How often Graph was asked for announcements, once no look is under way: the next comes after 20 s."""
     asked, before = scene.running.report["requests"]["announcements"], None
     while asked != before:
-        await asyncio.sleep(2)
+        # Half a second in truth: no thread stands still for as long within a look.
+        await asyncio.sleep(10)
         asked, before = scene.running.report["requests"]["announcements"], asked
     return int(asked)
 
