@@ -14,12 +14,15 @@ _TALKED_OUT = {"Messages": [{"Id": "1", "JailbreakDetected": "true"}]}
 
 
 def _shapes(found: dict[str, Any]) -> list[Any]:
-    """As it is; as JSON in a string; with its lists so; with single ones that stand without a list."""
+    """As it is; as JSON in a string; with its lists so; without a list; in one more; each of a list so."""
     return [
         found,
         json.dumps(found),
         {name: json.dumps(value) for name, value in found.items()},
         {name: value[0] for name, value in found.items()},
+        {name: [json.dumps(one) for one in value] for name, value in found.items()},
+        [found],
+        json.dumps([found]),
     ]
 
 

@@ -92,6 +92,7 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    view = View(record)
     for field in _FIELDS:
         elements = open_json(record.get(field))
         if isinstance(elements, str):
@@ -103,7 +104,7 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             name = element["Name"].strip()
             told = _told_now(element)
             if name.lower() in _GRANTS:
-                yield "permissions", _short(View(record).shown("m365.scopes"))
+                yield "permissions", _short(view.shown("m365.scopes"))
             elif name.lower() not in _NOISE and told:
                 yield clean_text(name), told
 

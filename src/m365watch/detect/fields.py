@@ -77,7 +77,9 @@ _NAME_KEYS = ("Name", "Key", "name", "key")
 _VALUE_KEYS = ("Value", "NewValue", "value", "newValue")
 _SIDES = {"new": ("NewValue", "newValue", "Value"), "old": ("OldValue", "oldValue")}
 _KEYS_OF_SIDE = {"old": _SIDES["old"], "new": ("Value", *_SIDES["new"], *_VALUE_KEYS)}
-_ARGUMENT = re.compile(r"""-([A-Za-z][\w]*)(?::\s?|\s+|$)(?:"([^"]*)"|'([^']*)'|(\$?[^\s"'-][^\s]*))?""")
+_ARGUMENT = re.compile(
+    r"""-([A-Za-z][\w]*)(?::\s?|\s+|$)(?:"([^"]*)"|'([^']*)'|(\("[^"]*"\)|\$?[^\s"'-][^\s]*))?"""
+)
 _ANY = msgspec.json.Decoder()
 
 
@@ -310,7 +312,7 @@ def read_path(value: Any, steps: tuple[str, ...]) -> tuple[Value, ...]:
         found = [
             element[step]
             for one in reached
-            for element in _elements(open_json(one))
+            for element in elements_of(open_json(one))
             if isinstance(element, Mapping) and step in element
         ]
         reached = found[:VALUES_MAX]
@@ -322,7 +324,8 @@ def read_path(value: Any, steps: tuple[str, ...]) -> tuple[Value, ...]:
     return tuple(values[:VALUES_MAX])
 
 
-def _elements(value: Any) -> Iterator[Any]:
+def elements_of(value: Any) -> Iterator[Any]:
+    """Of a list each, opened where it is JSON in a string; any other value itself."""
     if isinstance(value, list):
         for element in value[:VALUES_MAX]:
             yield open_json(element)

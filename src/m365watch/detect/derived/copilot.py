@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from m365watch.detect.fields import open_json
+from m365watch.detect.fields import elements_of, leaves_of, open_json, text_of
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View
@@ -33,10 +33,15 @@ def copilot_abuse(view: View) -> tuple[Value, ...]:
 
 
 def _marked(view: View, field: str, mark: str) -> list[Mapping[str, Any]]:
-    told = open_json(view.record.get("CopilotEventData"))
-    every = open_json(told.get(field)) if isinstance(told, Mapping) else None
-    elements = every if isinstance(every, list) else [every]
-    return [one for one in elements if isinstance(one, Mapping) and str(one.get(mark)).lower() == "true"]
+    # Every shape in which the condition of the rule finds the mark.
+    return [
+        one
+        for told in elements_of(open_json(view.record.get("CopilotEventData")))
+        if isinstance(told, Mapping)
+        for one in elements_of(open_json(told.get(field)))
+        if isinstance(one, Mapping)
+        and "true" in (text_of(value).lower() for value in leaves_of(one.get(mark)))
+    ]
 
 
 def _named(resource: Mapping[str, Any]) -> str:
