@@ -229,6 +229,32 @@ exceptions:
     ]
 
 
+def test_a_run_tells_of_exceptions_that_can_never_hold(tmp_path: Path) -> None:
+    """At its start and at each reading: no such rule, tenant or entity; whoever wrote it thinks it held."""
+    vain = ["{rule: B99, reason: x}", "{rule: '*', entity: {ip: 10.0.0.0/8}, reason: x}"]
+
+    async def use(site: Site) -> list[list[str]]:
+        path = site.folder / "exceptions.yml"
+        settings = site.settings(exceptions_file="exceptions.yml")
+        tenant = settings.tenants[0].tenant_id
+        path.write_text(f"[{vain[0]}, {{rule: '*', tenant: {tenant}, reason: x}}]", encoding="utf-8")
+        own = OwnRules(settings.detections, SystemClock(), current=lambda: settings)
+        told = []
+        for step in (own.begin, own.read, own.read):
+            with capture_logs() as lines:
+                step()
+            told.append([line["event"] for line in lines if line["log_level"] == "warning"])
+            path.write_text(f"[{', '.join(vain)}]", encoding="utf-8")
+        return told
+
+    first, second, third = at_site(tmp_path, use)
+
+    assert [line.rpartition(": ")[2] for line in first] == ["the exception excepts nothing"]
+    assert "there is no rule B99" in first[0]
+    assert len(second) == len(third) == 2
+    assert "* has no entity ip, only " in second[1]
+
+
 @pytest.mark.parametrize("how", ["lost", "damaged", "emptied", "with the ledger"])
 def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
     """The same alerts, in their states; what was damaged is kept, and nothing is told twice."""

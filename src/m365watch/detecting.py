@@ -158,7 +158,7 @@ def make_detections(
     from m365watch.detect.output import DetectionOutput
     from m365watch.detect.surroundings import Surroundings
 
-    own = OwnRules(detections, clock)
+    own = OwnRules(detections, clock, current=current)
     output = DetectionOutput(
         DETECTIONS,
         settings.state_directory,
@@ -302,10 +302,13 @@ def files_of(settings: DetectionSettings) -> list[Path]:
 class OwnRules:
     """What rules and exceptions are in force, and what they may know: while a run lasts, it is read again."""
 
-    def __init__(self, settings: DetectionSettings, clock: Clock) -> None:
-        """Nothing is read yet."""
+    def __init__(
+        self, settings: DetectionSettings, clock: Clock, *, current: Callable[[], Settings] | None = None
+    ) -> None:
+        """Nothing is read yet. By `current` settings it is told of exceptions that can never hold."""
         self._settings = settings
         self._clock = clock
+        self._current = current
         self._known = frozenset[str]()
         self.knowledge = knowledge_of(settings, clock=clock, tell=_tell_of_file)
 
@@ -344,6 +347,7 @@ class OwnRules:
         library = load_rules(self._settings)
         self._known |= frozenset(map(str, library.mistakes))
         _tell_mistakes(library)
+        self._tell_vain(library, load_exceptions(self._settings)[0])
         return library.rules
 
     def look(self) -> str:
@@ -376,7 +380,14 @@ class OwnRules:
         _log.info(
             f"detections: rules and exceptions are read again; rules in force: {count:,}, exceptions: {own:,}"
         )
+        self._tell_vain(library, exceptions)
         return RulesRead(library.rules, exceptions, self.knowledge, self._settings.risk_points)
+
+    def _tell_vain(self, library: Library, exceptions: Exceptions) -> None:
+        """Of each exception that can never hold, that it does not."""
+        lines = list_vain(exceptions, library, self._current()) if self._current else []
+        for line in lines[:MISTAKES_TOLD_MAX]:
+            _log.warning(f"detections: {line}")
 
 
 def _rules_in_force(settings: DetectionSettings) -> Sequence[Rule]:

@@ -8,7 +8,7 @@ import pytest
 
 from m365watch.detect.exceptions import Exceptions, list_unknown
 from m365watch.detect.exceptions_file import read_exceptions
-from m365watch.detect.library import Library
+from m365watch.detect.library import Library, load_packs
 from rules import TENANT, load_good, rule_text
 
 
@@ -30,9 +30,8 @@ def read(directory: Path, text: str) -> Exceptions:
 
 def test_an_exception_of_what_is_no_network_is_told(tmp_path: Path) -> None:
     """It would except nothing, without a word."""
-    rule = rule_text(
-        {"s": {"Operation": "One"}, "condition": "s"}, m365watch={"entity": {"address": "ClientIP"}}
-    )
+    named = dict.fromkeys(("address", "ip", "site"), "ClientIP")
+    rule = rule_text({"s": {"Operation": "One"}, "condition": "s"}, m365watch={"entity": named})
     exceptions = read(
         tmp_path,
         "[{rule: '*', entity: {address: 10.0.0.0/33}, reason: x}, {rule: '*', entity: {ip: 10/8}, reason: x},"
@@ -70,13 +69,27 @@ def test_an_exception_of_no_rule_is_told(tmp_path: Path, library: Library) -> No
 
 
 def test_an_entity_that_a_rule_never_names_is_told(tmp_path: Path, library: Library) -> None:
-    """A slip of the pen would except nothing, and nobody would know; * and right kinds are passed over."""
+    """A slip of the pen would except nothing, and nobody would know; a right kind is passed over."""
     exceptions = read(
         tmp_path,
         "exceptions: [{rule: B08, entity: {usr: ann}, reason: r}, "
-        "{rule: B08, entity: {user: ann}, reason: r}, {rule: '*', entity: {site: x}, reason: r}]",
+        "{rule: B08, entity: {user: ann}, reason: r}, {rule: '*', entity: {user: x}, reason: r}]",
     )
 
     assert list_unknown(exceptions, library.rules, tenants={TENANT}) == [
         f"{tmp_path / 'exceptions.yml'}:1: B08 has no entity usr, only user: the exception excepts nothing"
     ]
+
+
+@pytest.mark.parametrize("name", ["*", "C01", "RISK"])
+def test_an_entity_that_no_rule_names_is_told_of_what_joins_them(tmp_path: Path, name: str) -> None:
+    """Of all rules, of one that joins others, and of risk: what none of them has none of their alerts has."""
+    exceptions = read(
+        tmp_path,
+        f"[{{rule: '{name}', entity: {{ip: 10.0.0.0/8}}, reason: r}},"
+        f" {{rule: '{name}', entity: {{mailbox: x}}, reason: r}}]",
+    )
+    library = load_packs()
+
+    [line] = list_unknown(exceptions, library.with_risk(50).rules, tenants={TENANT})
+    assert f": {name} has no entity ip, only actor, address, " in line

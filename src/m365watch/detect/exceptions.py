@@ -168,6 +168,7 @@ def list_unknown(exceptions: Exceptions, rules: Iterable[Rule], *, tenants: Coll
     for rule in rules:
         for name in {name.lower() for name in rule.names}:
             named.setdefault(name, []).append(rule)
+    every = [rule for rules in named.values() for rule in rules]
     lines: list[str] = []
     for one in exceptions.every:
         place = f"{one.place}: " if one.place else ""
@@ -185,7 +186,7 @@ def list_unknown(exceptions: Exceptions, rules: Iterable[Rule], *, tenants: Coll
             for kind, text in one.entity.items()
             if kind in _ADDRESSES and "/" in text and _network(text) is None
         ]
-        kinds = _kinds_of(named.get(one.rule.lower(), []))
+        kinds = _kinds_of(named.get(one.rule.lower(), every), every)
         strange = sorted(one.entity.keys() - kinds) if kinds else []
         if strange:
             lines.append(
@@ -195,8 +196,7 @@ def list_unknown(exceptions: Exceptions, rules: Iterable[Rule], *, tenants: Coll
     return lines
 
 
-def _kinds_of(rules: Sequence[Rule]) -> set[str]:
-    """The kinds of entity that alerts of the rules may have; none where that hangs on what they join."""
-    if any(rule.correlation is not None for rule in rules):
-        return set()
-    return {kind for rule in rules for kind in rule.extension.entity}
+def _kinds_of(rules: Sequence[Rule], every: Sequence[Rule]) -> set[str]:
+    """The kinds of entity that alerts of the rules may have; of what joins others, those of any rule."""
+    joins = any(rule.correlation is not None for rule in rules)
+    return {kind for rule in (every if joins else rules) for kind in rule.extension.entity}
