@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -296,12 +297,10 @@ def _of_side(value: Any, side: str) -> Any:
 def arguments(text: str) -> list[tuple[str, str]]:
     """The parameters of a cmdlet that were written down as one line, each once: -Mode "Disable" -Force."""
     found: dict[str, tuple[str, str]] = {}
-    for match in _ARGUMENT.finditer(text[:JSON_TEXT_MAX]):
+    for match in islice(_ARGUMENT.finditer(text[:JSON_TEXT_MAX]), VALUES_MAX):
         name, double, single, bare = match.groups()
         value = next((part for part in (double, single, bare) if part is not None), "True")
         found.setdefault(name.lower(), (name, value.removeprefix("$")))
-        if len(found) >= VALUES_MAX:
-            break
     return list(found.values())
 
 
