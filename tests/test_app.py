@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,7 +103,7 @@ def test_a_run_that_had_everything_is_done(tmp_path: Path) -> None:
     assert verdicts == [FLAWLESS, FLAWLESS]
     assert outcome.progress.caught_up
     assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count > 5
-    status = read_status(settings)
+    status = read_status(settings, now=SystemClock().now())
     assert {one.feed: one.blobs_delivered for one in status.feeds} == {
         one.feed: one.blobs_delivered for one in outcome.progress.feeds
     }
@@ -129,7 +130,11 @@ def test_a_feed_that_needs_a_person_is_the_runs_problem(tmp_path: Path) -> None:
 
     async def use(site: Site) -> tuple[Outcome, list[Trouble], list[str | None]]:
         outcome = await site.collect()
-        return outcome, site.told, [feed.fix for feed in read_status(site.settings(LAKE)).feeds]
+        return (
+            outcome,
+            site.told,
+            [feed.fix for feed in read_status(site.settings(LAKE), now=SystemClock().now()).feeds],
+        )
 
     outcome, told, fixes = run(tmp_path, use, scenario=load_scenario("no-roles"))
 
@@ -313,7 +318,7 @@ def test_there_is_no_status_before_the_first_run(tmp_path: Path) -> None:
     """Reading it makes no ledger."""
 
     async def use(site: Site) -> None:
-        for read in (read_status, waiting_blobs):
+        for read in (partial(read_status, now=SystemClock().now()), waiting_blobs):
             with pytest.raises(LedgerUnusable):
                 read(site.settings(LAKE))
 

@@ -176,7 +176,9 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
         try:
             await site.collect(settings)
         except OutputUnusable as error:
-            return error.fix, sum(one.blobs_delivered for one in read_status(settings).feeds)
+            return error.fix, sum(
+                one.blobs_delivered for one in read_status(settings, now=SystemClock().now()).feeds
+            )
         return "", -1
 
     fix, delivered = at_site(tmp_path, use)

@@ -65,12 +65,11 @@ if TYPE_CHECKING:
     from m365watch.lake.unsound import Cause
 
 
-def read_status(settings: Settings) -> RunProgress:
+def read_status(settings: Settings, *, now: datetime) -> RunProgress:
     """The figures of every feed, from the ledger alone; works beside a running collector.
 
     Raises: LedgerUnusable: there is no ledger yet.
     """
-    now = SystemClock().now()
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return RunProgress(
             started_at=now,

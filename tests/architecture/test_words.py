@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from sources import list_modules
 
@@ -93,16 +92,6 @@ def test_modules_hold_one_idea() -> None:
         f"{module} has {length} lines"
         for module, tree in list_modules().items()
         if (length := max((node.end_lineno or 0 for node in tree.body), default=0)) > MODULE_LINES_MAX
-    ] == []
-
-
-def test_tests_hold_one_idea_too() -> None:
-    """No file of them is longer than 500 lines either."""
-    tests = Path(__file__).parent.parent
-    assert [
-        f"{path.relative_to(tests)} has {length} lines"
-        for path in sorted(tests.rglob("*.py"))
-        if (length := len(path.read_bytes().splitlines())) > MODULE_LINES_MAX
     ] == []
 
 

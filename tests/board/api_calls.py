@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Door:
     ) -> str:
         """A new token."""
         self._made += 1
-        now = datetime.now(UTC)
+        now = SystemClock().now()
         wanted = TokenWanted(
             name or f"t{self._made}", scopes, tenants, "tester", now + timedelta(days=1), contents
         )

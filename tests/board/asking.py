@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message
 
+from collected_week import CLOCK
 from m365watch.board.access import Access, Gate, LoopbackGate, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.rendering import Templates
@@ -23,7 +24,6 @@ from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.trail import Trail
 from m365watch.board.view import View, read_view
-from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 
 PORT = 8365
@@ -46,7 +46,7 @@ def sources_of(config: Path) -> Sources:
     """Where the pages of a configuration come from."""
     settings = load_settings(config, environment={}, for_reading=True)
     lake = settings.lake_directory
-    return Sources(settings, None if lake is None else FactsReader(lake), SystemClock())
+    return Sources(settings, None if lake is None else FactsReader(lake), CLOCK)
 
 
 def board_of(
@@ -75,7 +75,7 @@ def _templates() -> Templates:
 
 
 def view_of(query: str = "", access: Access = EVERYTHING, *, now: datetime | None = None) -> View:
-    return read_view(QueryParams(query), access, now=now or datetime.now(UTC))
+    return read_view(QueryParams(query), access, now=now or CLOCK.now())
 
 
 async def ask(

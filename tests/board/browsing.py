@@ -16,9 +16,10 @@ import pytest
 from ports import kept_port
 
 from chromium import Chromium, Tab, chromium, find_chromium
+from collected_week import CLOCK
 from m365watch.board.serving import Listening
 from m365watch.boarding import serve_board
-from m365watch.clock import SystemClock
+from m365watch.clock import Clock
 from m365watch.config.load import load_settings
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -70,13 +71,13 @@ InBrowser = Callable[[Act], None]
 
 
 @asynccontextmanager
-async def served(config: Path) -> AsyncIterator[str]:
+async def served(config: Path, clock: Clock = CLOCK) -> AsyncIterator[str]:
     """The address of the board of a configuration."""
     settings = load_settings(config, environment={}, for_reading=True)
     stop = asyncio.Event()
     with kept_port() as port:
         serving = asyncio.create_task(
-            serve_board(settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop)
+            serve_board(settings, Listening("127.0.0.1", port), clock=clock, stop=stop)
         )
         try:
             yield f"http://127.0.0.1:{port}"
@@ -86,9 +87,9 @@ async def served(config: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def shown(config: Path) -> AsyncIterator[Shown]:
+async def shown(config: Path, clock: Clock = CLOCK) -> AsyncIterator[Shown]:
     """The board of a configuration, served, and a browser before it."""
-    async with served(config) as url, chromium() as browser, browser.tab() as tab:
+    async with served(config, clock) as url, chromium() as browser, browser.tab() as tab:
         yield Shown(tab, url)
 
 

@@ -10,16 +10,22 @@ import asyncio
 import fcntl
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from m365watch.app import Collector
-from m365watch.clock import SystemClock, system_random
+from m365watch.clock import system_random
 from m365watch.config.load import load_settings
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.testing.clock import ShiftedClock
 
+COLLECTED_AT = datetime(2026, 11, 30, 13, 20, tzinfo=UTC)
+"""When the collector ran: the same instant on every machine, and so the same records and alerts."""
+CLOCK = ShiftedClock.set_to(COLLECTED_AT + timedelta(minutes=5))
+"""The present of whoever looks at the week."""
 CONFIGURATION, TRUTH = "m365watch.json", "attacks.json"
 """The second, beside the first, is written last: what really happened."""
 
@@ -44,14 +50,15 @@ def collect_into(folder: Path) -> Path:
     """The configuration in `folder` of a collector that has run once."""
 
     async def collect() -> Path:
+        clock = ShiftedClock.set_to(COLLECTED_AT)
         simulated = SimulationSettings(seed=5, days=7, records_per_day=230, live=False)
-        async with simulator_running(simulated, clock=SystemClock()) as running:
+        async with simulator_running(simulated, clock=clock) as running:
             document = running.configuration(outputs={"lake": {"type": "lake"}})
             path = folder / CONFIGURATION
             path.write_text(json.dumps(document))
             path.chmod(0o600)
             settings = load_settings(path, environment={})
-            collector = Collector(settings, clock=SystemClock(), random=system_random(1))
+            collector = Collector(settings, clock=clock, random=system_random(1))
             outcome = await collector.run(once=True, stop=asyncio.Event())
             assert outcome.exit_code == 0
             keep_rollups(folder / "lake")

@@ -18,6 +18,7 @@ from m365watch.board.scopes import Scope
 from m365watch.board.token_file import TokenFile, TokenWanted
 from m365watch.board.token_gate import TokenGate
 from m365watch.cli.program import app
+from m365watch.clock import SystemClock
 from m365watch.errors import NeedsOperator
 from m365watch.testing.clock import FakeClock
 
@@ -170,7 +171,7 @@ def test_the_command_makes_lists_and_revokes(config: Path) -> None:
     gone = call("revoke", "soar", "--config", config)
 
     assert made.exit_code == 0
-    assert TokenFile(config.parent / "state").find(token, datetime.now(UTC)) is None
+    assert TokenFile(config.parent / "state").find(token, SystemClock().now()) is None
     assert [(one["name"], one["scopes"], one["tenants"]) for one in listed["tokens"]] == [
         ("soar", ["read", "alerts:write"], None)
     ]

@@ -89,7 +89,7 @@ def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
     """Typed, judged, tried, held against what came in between, put in, collected, undone by one click."""
 
     async def act() -> None:
-        async with collecting(tmp_path) as (file, running), shown(file) as page:
+        async with collecting(tmp_path) as (file, running), shown(file, SystemClock()) as page:
             tab, before = page.tab, file.read_text() + "\n"
             new = running.configuration()["inputs"]["office365_2"]
             await tab.look(1280)
@@ -143,7 +143,7 @@ def test_an_open_page_goes_with_what_becomes_of_the_file(tmp_path: Path) -> None
     """Refused, and taken up again: the page says so by itself, although no record and no alert has come."""
 
     async def act() -> None:
-        async with collecting(tmp_path) as (file, _), shown(file) as page:
+        async with collecting(tmp_path) as (file, _), shown(file, SystemClock()) as page:
             tab, right = page.tab, file.read_text()
             document = json.loads(right)
             document["outputs"]["bad"] = {"type": "lake", "config": {"no_such_key": 1}}

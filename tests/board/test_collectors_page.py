@@ -8,7 +8,6 @@ import os
 import stat
 import time
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from m365watch.board.configuring.history import FOLDER
 from m365watch.board.configuring.parameters import OUTPUTS, template_of
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
 from m365watch.board.rendering import Templates
+from m365watch.clock import SystemClock
 from m365watch.diagnosis.findings import Verdict
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.preflight.report import Check, Checked, Group, Place
@@ -102,7 +102,7 @@ def test_a_service_is_paused_and_the_others_go_on(it: Configured) -> None:
 def test_paused_is_what_is_paused_and_not_what_the_file_wishes(it: Configured) -> None:
     """A demo's collector reads its file once: nobody is told that it stopped what it goes on with."""
     ledger = SqliteLedger(
-        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC)
+        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=SystemClock().now()
     )
     try:
         asked = switch("inputs", "office365", on=False, service="exchange")
@@ -123,10 +123,10 @@ def test_paused_is_what_is_paused_and_not_what_the_file_wishes(it: Configured) -
 def test_a_change_of_outputs_is_said_to_count_within_seconds(it: Configured) -> None:
     """Beside a collector that follows its file; nobody is told to restart it."""
     ledger = SqliteLedger(
-        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC)
+        it.sources.settings.state_directory, outputs=frozenset({"lake"}), now=SystemClock().now()
     )
     try:
-        ledger.remember(MEMORY, ConfigurationNote(datetime.now(UTC).timestamp()).body())
+        ledger.remember(MEMORY, ConfigurationNote(SystemClock().now().timestamp()).body())
         said = json.dumps(it.review(switch("outputs", "devo", on=False)))
     finally:
         ledger.close()

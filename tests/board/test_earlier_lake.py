@@ -20,6 +20,7 @@ from m365watch.board.pages.registry import PAGES, page_named
 from m365watch.board.shapes import Hits, Tiles
 from m365watch.board.sources import Sources
 from m365watch.board.view import View
+from m365watch.clock import SystemClock
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -106,7 +107,8 @@ def test_nothing_is_said_where_nothing_is_elsewhere(moved: Sources) -> None:
     folder = moved.settings.path.parent
     shutil.rmtree(folder / "new")
     shutil.copytree(folder / "lake", folder / "new")
-    note_move(moved.settings.path, until_s=MONTH.now.timestamp() + 7_200)
+    now_s = SystemClock().now().timestamp()  # a lake's tables say by the machine's clock when they were made
+    note_move(moved.settings.path, until_s=now_s + 7_200)
     assert said(sources_of(moved.settings.path)) == ["", ""]
     shutil.rmtree(folder / "lake")
     assert said(sources_of(moved.settings.path)) == ["", ""]

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 import m365watch.boarding
 import m365watch.tenancy.watching
 from asking import sources_of, view_of
+from collected_week import CLOCK
 from m365watch.board.emptiness import no_records
 from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_following import follow_lake
@@ -32,7 +33,6 @@ from m365watch.board.queries.activity import TOTAL
 from m365watch.board.serving import Listening
 from m365watch.board.sources import Sources
 from m365watch.boarding import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
-from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.lake.filters.finding import Finder
 from m365watch.lake.filters.reading import read_filter
@@ -375,9 +375,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
         stop, told = asyncio.Event(), asyncio.Event()
         with kept_port() as port:
             serving = asyncio.create_task(
-                serve_board(
-                    settings, Listening("127.0.0.1", port), clock=SystemClock(), stop=stop, tell=told.set
-                )
+                serve_board(settings, Listening("127.0.0.1", port), clock=CLOCK, stop=stop, tell=told.set)
             )
             async with asyncio.timeout(PATIENCE_S):
                 await told.wait()

@@ -104,7 +104,7 @@ def texts(grid: object) -> list[list[str]]:
 
 def test_every_blob_of_the_ledger_is_in_an_hour(sources: Sources) -> None:
     """All feeds are rows, and nothing that arrived is left out of the map."""
-    progress = read_status(sources.settings)
+    progress = read_status(sources.settings, now=sources.clock.now())
 
     heat = asyncio.run(health_hours.hours(view_of("range=30d"), sources))
 
@@ -418,7 +418,9 @@ def test_throttling_is_seen_over_time(troubled: Sources) -> None:
 
 def test_detections_say_what_they_have_judged(sources: Sources) -> None:
     """As many records as the ledger has delivered; nothing waits, and no rule is left out."""
-    delivered = sum(one.records_delivered for one in read_status(sources.settings).feeds)
+    delivered = sum(
+        one.records_delivered for one in read_status(sources.settings, now=sources.clock.now()).feeds
+    )
 
     rows = {row[0]: row[1] for row in texts(asyncio.run(health_detecting.detections(view_of(), sources)))}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +21,7 @@ from browsing import (
     in_browser,
 )
 from chromium import ANSWER_S, LOOK_S
+from collected_week import CLOCK
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.time_range import read_range
 from m365watch.detect.desk import AlertsAsked, list_alerts
@@ -104,7 +104,7 @@ def test_a_chart_is_brushed_to_a_time(in_browser: InBrowser) -> None:
 
         asked = parse_qs(urlsplit(await page.tab.run("location.href")).query)
         assert set(asked) == {"from", "to"}
-        counted = read_range({name: text for name, [text] in asked.items()}, now=datetime.now(UTC))
+        counted = read_range({name: text for name, [text] in asked.items()}, now=CLOCK.now())
         assert {name: [text] for name, text in counted.query().items()} == asked
         await page.tab.click("#panel-shares a.value")
         await page.tab.until("document.querySelectorAll('.chip').length === 1")
@@ -367,7 +367,7 @@ def test_what_is_loaded_anew_stays_as_somebody_left_it(in_browser: InBrowser) ->
         await page.tab.open(f"{page.url}/exchange?range=7d")
         await page.tab.run(
             f"{panel}.querySelectorAll('[data-sort]')[1].click(),"
-            f"{panel}.querySelector('.scroll').style.maxHeight = '4rem',"
+            "document.styleSheets[0].insertRule('#panel-rules .scroll { max-height: 4rem }'),"
             f"{panel}.querySelectorAll('tbody a')[2].focus(), {panel}.querySelector('.scroll').scrollTop = 20"
         )
         before = await page.tab.run(see)

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from asking import EVERYTHING, sources_of, view_of
-from collected_week import TRUTH
+from collected_week import CLOCK, TRUTH
 from m365watch.board.access import Access, Role
 from m365watch.board.counted import (
     AT_ONCE_MAX,
@@ -147,7 +147,7 @@ def crowded(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A lake of one busy person: thirty addresses, each more often than the next, and one more seen twice."""
     folder = tmp_path_factory.mktemp("crowded")
     shutil.copy(collected, folder / "m365watch.json")
-    at = datetime.now(UTC) - timedelta(hours=3)
+    at = CLOCK.now() - timedelta(hours=3)
     addresses = [f"192.0.2.{place}" for place in range(1, 31) for _ in range(33 - place)]
     records = [
         {"Id": str(number), "CreationTime": f"{at:%Y-%m-%dT%H:%M:%S}", "ClientIP": address, **BUSY}

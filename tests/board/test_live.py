@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def test_a_page_is_told_that_the_configuration_stands_otherwise(tmp_path: Path) 
         [news] = asyncio.run(first(it.sources, 1, access))
         return str(parsed(news)["configuration"])
 
-    ledger = SqliteLedger(settings.state_directory, outputs=frozenset({"lake"}), now=datetime.now(UTC))
+    ledger = SqliteLedger(settings.state_directory, outputs=frozenset({"lake"}), now=SystemClock().now())
     with closing(ledger):
         for note in (ConfigurationNote(1.0), ConfigurationNote(2.0), ConfigurationNote(2.0, refused_s=3.0)):
             ledger.remember(MEMORY, note.body())
@@ -179,9 +179,9 @@ def test_pages_that_are_open_together_have_one_look(
     """The ledger is read once for all of them, and each is told what it may know."""
     reads = []
 
-    def read(settings: Settings) -> RunProgress:
+    def read(settings: Settings, *, now: datetime) -> RunProgress:
         reads.append(settings)
-        return read_status(settings)
+        return read_status(settings, now=now)
 
     monkeypatch.setattr(m365watch.board.status_memory, "read_status", read)
     clock = FakeClock()

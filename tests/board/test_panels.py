@@ -126,11 +126,31 @@ def test_what_microsoft_does_by_itself_hides_nothing(sources: Sources) -> None:
     assert isinstance(theirs, Grid)
     counts = {row[0].text: row[1].sorts or 0 for row in administration.rows}
     every = asyncio.run(sources.ask(view_of("range=30d"), activity.ADMIN_ACTIVITIES_OF_ALL))
-    hidden = {name.rstrip("."): count - counts.get(name.rstrip("."), 0) for name, count, _ in every}
+    hidden = {name.rstrip("."): count - counts.get(name.rstrip("."), 0) for name, count, *_ in every}
     assert {row[0].text: row[1].sorts for row in theirs.rows}.items() <= hidden.items()
     assert theirs.rows
     assert "Microsoft's own" in administration.cut
     assert not any("NT AUTHORITY" in row[3].text.upper() for row in latest.rows)
+
+
+def test_a_panel_of_the_most_frequent_says_of_how_many(sources: Sources) -> None:
+    """An operation that is not among them is not taken for one that nobody did."""
+
+    class Frequent:
+        standing = Standing.THERE
+
+        async def ask(self, view: View, query: Query, **given: object) -> list[tuple[object, ...]]:
+            return [(f"Set-{number:03}", 300 - number, 1, 250) for number in range(100)]
+
+    there = replace(sources, facts=cast("FactsReader", Frequent()))
+    some, of_all = (
+        asyncio.run(overview.admin_activities(view_of(query), there)) for query in ("", "usertype=3")
+    )
+
+    assert isinstance(some, Grid)
+    assert isinstance(of_all, Grid)
+    assert some.cut.startswith("the 100 most frequent of 250 operations; ")
+    assert of_all.cut == "the 100 most frequent of 250 operations"
 
 
 def test_a_narrowed_view_counts_what_is_narrow(sources: Sources) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from asking import view_of
+from collected_week import CLOCK
 from m365watch.board import lake_reader
 from m365watch.board.lake_reader import FactsReader, Row, newest_first
 from m365watch.board.planning import LOOKED_FOR_MAX, Query, Sieve, Snapshot, joined, picked_days, plan_source
@@ -128,7 +129,7 @@ def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]
     records, rolled, half = readers
 
     async def compare() -> None:
-        view = view_of(asked if "=" in asked else "", now=datetime.now(UTC))
+        view = view_of(asked if "=" in asked else "")
         busy = {
             one: [row[0] for row in await records.ask(view, activity.share_of(column)) if row[0]][:3]
             for one, column in (("user", "user_id"), ("ip", "client_ip"))
@@ -150,7 +151,7 @@ def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsRe
     records, rolled, _ = readers
 
     async def compare() -> None:
-        everything = view_of("range=30d", now=datetime.now(UTC))
+        everything = view_of("range=30d")
         hours = Query(
             f"SELECT at_s // {HOUR_S} AS hour, sum(n) AS number FROM facts GROUP BY ALL"
             " ORDER BY number DESC, 1 LIMIT 1",
@@ -169,7 +170,7 @@ def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsRe
 
 def test_applications_are_named_as_the_records_name_them(readers: list[FactsReader]) -> None:
     """What names them is kept apart, and nothing of it is missing there."""
-    view = view_of("range=30d", now=datetime.now(UTC))
+    view = view_of("range=30d")
     every = Query(
         f"SELECT DISTINCT lower(object) FROM facts WHERE {IS_NAMING}", of=CHANGES, exact=True, only=IS_NAMING
     )
@@ -187,7 +188,7 @@ def test_applications_are_named_as_the_records_name_them(readers: list[FactsRead
 @pytest.mark.parametrize("many", [2, 8, LOOKED_FOR_MAX + 4])
 def test_of_several_values_each_counts(many: int, readers: list[FactsReader]) -> None:
     """However many a view is narrowed to, and however many are left out of it."""
-    view = view_of("range=30d", now=datetime.now(UTC))
+    view = view_of("range=30d")
     total = activity.TOTAL
 
     async def compare() -> None:
@@ -211,7 +212,7 @@ def test_a_sieve_counts_what_the_records_do(module: ModuleType, readers: list[Fa
     sieve: Sieve = module.COUNTS
 
     async def sums() -> list[list[int]]:
-        view = view_of("range=30d", now=datetime.now(UTC))
+        view = view_of("range=30d")
         return [added(await one.ask(view, sieve.query), len(sieve.conditions)) for one in readers]
 
     plain, rolled, half = asyncio.run(sums())
@@ -330,7 +331,7 @@ def test_a_question_about_days_is_not_read_by_hours(
     """And what names a person is read where all of that person stands together."""
     counted, snapshot = lakes[1], asyncio.run(readers[1].snapshot())
     # In a day's last hour seven days are seven whole ones, and no hours are left to be asked for.
-    week = view_of("", now=datetime.now(UTC).replace(hour=12, minute=30))
+    week = view_of("", now=CLOCK.now().replace(hour=12, minute=30))
 
     def files(view: View, query: Query) -> set[str]:
         source = plan_source(counted, snapshot, view, query)

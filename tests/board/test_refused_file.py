@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from asking import view_of
 from configured import YAML, Configured, write
 from m365watch.board.access import Access, Role
 from m365watch.board.pages.health_needs import needs
+from m365watch.clock import SystemClock
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -34,7 +34,7 @@ def it(tmp_path: Path) -> Configured:
 def ledger(it: Configured) -> Iterator[SqliteLedger]:
     """That of a collector that runs."""
     state = it.sources.settings.state_directory
-    with closing(SqliteLedger(state, outputs=frozenset({"lake"}), now=datetime.now(UTC))) as held:
+    with closing(SqliteLedger(state, outputs=frozenset({"lake"}), now=SystemClock().now())) as held:
         yield held
 
 
@@ -82,7 +82,7 @@ def test_a_lake_in_step_may_be_named_elsewhere(it: Configured, tmp_path: Path) -
 
 def refuse(it: Configured, ledger: SqliteLedger) -> None:
     """The collector has refused the file, and goes on with what it has."""
-    now_s = datetime.now(UTC).timestamp() + 60
+    now_s = SystemClock().now().timestamp() + 60
     places = places_of(it.sources.settings)
     note = ConfigurationNote(now_s, "m.yaml", now_s, [WHY], fix=CURE, outputs=places)
     ledger.remember(MEMORY, note.body())

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, timedelta
 from html import unescape
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -232,7 +232,7 @@ def test_nobody_is_told_how_many_records_others_have(sources: Sources, collected
     newest = "SELECT max(created_at) FROM read_parquet($files)"
     files = DeltaTable(collected.parent / "lake" / "audit").file_uris()
     last = (duckdb.execute(newest, {"files": files}).fetchone() or ())[0]
-    hour = last.replace(minute=0, second=0, microsecond=0)
+    hour = last.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     span = urlencode(
         {"from": f"{hour:%Y-%m-%dT%H:%MZ}", "to": f"{hour + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"}
     )

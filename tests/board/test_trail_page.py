@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from asking import ask, board_of
+from collected_week import CLOCK
 from m365watch.board.access import Access, Role
 from m365watch.board.journal import TrailJournal
 from m365watch.board.pages.trail import url_of
@@ -31,7 +32,7 @@ def test_what_others_asked_for_is_withheld_from_who_sees_no_contents(
 ) -> None:
     """A filter and SQL may name a file; who looked at what, when and from where stays."""
     journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
-    now = datetime.now(UTC)
+    now = CLOCK.now()
     theirs, own = (
         deed("/search", "q=object%3A%22Lay-off+list.pdf%22"),
         deed("/sql", "sql=%27Own+words.pdf%27"),

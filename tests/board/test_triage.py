@@ -18,6 +18,7 @@ import pytest
 
 import triage_scene
 from asking import Answer, ask, board_of, view_of
+from collected_week import CLOCK
 from m365watch.board.access import Access, Role
 from m365watch.board.alerts_meant import list_meant
 from m365watch.board.lake_reader import Row
@@ -237,7 +238,7 @@ def test_a_lake_that_does_not_answer_is_not_asked_at_every_look(sources: Sources
             raise QueryStopped("the query took longer than 10 s", fix="choose a shorter time")
 
     slow = Slow(sources.settings, sources.facts, sources.clock)
-    now = datetime.now(UTC)
+    now = CLOCK.now()
     for after_s in (0, 5, 70):
         view = view_of(f"{EVERY}&workload=Exchange", now=now + timedelta(seconds=after_s))
         meant = asyncio.run(list_meant(view, slow))

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,7 @@ def test_the_demo_is_judged_by_no_attack_that_its_history_cuts(tmp_path: Path) -
         async with tenant_running(plan, output_path=tmp_path / "tenant.txt") as introduction:
             return [attack.started_at for attack in introduction.attacks]
 
-    edge = datetime.now(UTC) - timedelta(days=6) - DELAY
+    edge = SystemClock().now() - timedelta(days=6) - DELAY
     began = asyncio.run(introduce())
 
     assert len(began) >= 10

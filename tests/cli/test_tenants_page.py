@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from m365watch.cli.program import app
 from m365watch.cli.tenants import choose_tenants
 from m365watch.cli.tenants_view import GROUPS_SHOWN_MAX, TenantsFound, tenants_page
+from m365watch.clock import SystemClock
 from m365watch.errors import ConsentMissing
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
@@ -187,7 +188,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_text(json.dumps({"inputs": {"office365": {"credentials": credentials}}}))
     ledger = SqliteLedger(folder / "state", outputs=frozenset({"lake"}), now=NOW)
     ledger._connection.execute("PRAGMA synchronous = OFF")
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = SystemClock().now().replace(microsecond=0)
     for number in range(501):
         for content_type in ContentType:
             one = Feed(tenant(number), content_type)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from shifted import DAY
 
+from collected_week import CLOCK
 from m365watch.board.access import LoopbackGate
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.scopes import Scope
@@ -24,7 +26,6 @@ from m365watch.board.serving import Board, Listening
 from m365watch.board.sources import Sources
 from m365watch.board.token_file import TokenFile
 from m365watch.board.token_gate import TokenGate
-from m365watch.clock import SystemClock
 from m365watch.config.load import load_settings
 from m365watch.config.settings import Settings
 
@@ -38,7 +39,7 @@ LIMIT_S = 120
 def served(settings: Settings) -> Iterator[int]:
     """The port at which the board of the settings is served, in a thread of this process."""
     assert settings.lake_directory is not None
-    clock, facts = SystemClock(), FactsReader(settings.lake_directory)
+    clock, facts = CLOCK, FactsReader(settings.lake_directory)
     gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=LoopbackGate())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -96,7 +97,7 @@ def test_the_commands_of_the_page_answer_what_it_shows(collected: Path, tmp_path
         done = subprocess.run(
             ["sh", "-eu", "-c", script],
             cwd=folder,
-            env={"PATH": f"{command.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "NO_PROXY": "*"},
+            env={"PATH": f"{command.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "NO_PROXY": "*"} | DAY,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,

@@ -17,6 +17,7 @@ import click
 import pytest
 import yaml
 from patience import PATIENCE_S
+from shifted import DAY
 from typer.main import get_command
 
 from m365watch.app import Collector
@@ -240,7 +241,7 @@ async def shell(block: str, folder: Path, environment: Mapping[str, str]) -> str
     ended = await asyncio.create_subprocess_exec(
         *("/bin/sh", "-ec", block),
         cwd=folder,
-        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "C", **environment},
+        env={"PATH": f"{folder}:/usr/bin:/bin", "LC_ALL": "C", **DAY, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -24,6 +24,7 @@ VERBS = (
     "simulate",
     "fuzz",
     "weeks",
+    "days",
     "bench",
     "soak",
     "docs",

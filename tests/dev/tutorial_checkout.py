@@ -10,6 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
+from shifted import python_path
+
 from tutorial_machine import Machine
 from tutorial_pages import Fence
 
@@ -42,7 +44,7 @@ class Checkout(Machine):
                 shutil.copy2(ROOT / name, target)
         self.write_command(self.folder / "dev", _DEV)
         self.write_command(self.folder / ".venv" / "bin" / "m365watch", _COMMAND)
-        self.variables["PYTHONPATH"] = str(self.folder / "src")
+        self.variables["PYTHONPATH"] = python_path(self.folder / "src")
 
     async def try_block(self, block: Fence, before: str | None) -> str | None:
         """What the block prints, if it has commands; code goes into the checkout."""

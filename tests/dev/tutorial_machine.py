@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import aiohttp
 import yaml
 from patience import PATIENCE_S
+from shifted import DAY
 
 import tutorial_commands
 from m365watch.clock import SystemClock
@@ -145,6 +146,7 @@ class Machine(Portal):
             "AZURE_CLIENT_ID": APPLICATION,
             "AZURE_FEDERATED_TOKEN_FILE": str(folder / "identity" / "token"),
             **variables,
+            **DAY,
         }
         token = folder / "identity" / "token"
         token.parent.mkdir()

@@ -13,17 +13,17 @@ import signal
 import sqlite3
 import sys
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from m365watch import app, collection
-from m365watch.clock import SystemClock, system_random
+from m365watch.clock import system_random
 from m365watch.config.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.model import Batch, Receipt
 from m365watch.outputs.port import Output, Prepares
 from m365watch.pipeline import BatchBounds
+from m365watch.testing.clock import ShiftedClock
 from place import Place
 
 BATCH_BYTES = 4 * 1024 * 1024
@@ -45,16 +45,6 @@ class Moment:
     def text(self) -> str:
         """The moment as an argument of this program."""
         return json.dumps(asdict(self))
-
-
-class ShiftedClock(SystemClock):
-    """The machine's clock, on another day."""
-
-    def __init__(self, shift_s: float) -> None:
-        self.shift_s = shift_s
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(seconds=self.shift_s)
 
 
 class DoomedOutput:

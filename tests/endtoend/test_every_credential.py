@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from shifted import DAY, python_path
 
 from commands import LIMIT_S, Ended
 from m365watch.clock import SystemClock
@@ -137,7 +138,7 @@ class Scene:
     def environment(self, **more: str) -> dict[str, str]:
         key = self.certificate.key_pem().decode()
         found = {"PASSWORD": PASSWORD, "KEY": key.replace("\n", "\\n"), **more}
-        return found | {"PYTHONPATH": str(self.folder / "lib")}
+        return DAY | found | {"PYTHONPATH": python_path(self.folder / "lib")}
 
 
 def signature_of(text: str) -> list[str]:

@@ -12,13 +12,12 @@ import pytest
 from forked import PIPE, Forked, fork
 from patience import PATIENCE_S
 
-from doomed import Moment, ShiftedClock
-from m365watch.clock import SystemClock
+from doomed import Moment
 from m365watch.model import ContentType
 from m365watch.simulator.scenario import Answer, Call, Rule, Scenario
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.simulator.truth import Truth, Verdict
-from m365watch.testing.clock import START
+from m365watch.testing.clock import START, ShiftedClock
 from place import LAKE, Place
 
 DOOMED = Path(__file__).with_name("doomed.py")
@@ -88,7 +87,7 @@ def commit(folder: Path, outputs: Mapping[str, Any], kill: Kill) -> None:
     """Run `kill` against a tenant whose blobs are large, then finish."""
 
     async def run() -> None:
-        clock = ShiftedClock((START - SystemClock().now()).total_seconds())
+        clock = ShiftedClock.set_to(START)
         settings = SimulationSettings(
             seed=5, days=2, records_per_day=120, page_size=9, scenario=LARGE, live=False, latency_s=0.01
         )

@@ -91,7 +91,7 @@ def _settings_in(folder: Path) -> Settings:
 def _readers(settings: Settings) -> list[Callable[[], object]]:
     """What the commands read of a ledger."""
     return [
-        lambda: inspection.read_status(settings),
+        lambda: inspection.read_status(settings, now=START),
         lambda: inspection.read_tenants(settings, now=START),
         lambda: inspection.read_configuration(settings),
         lambda: inspection.read_latency(settings),

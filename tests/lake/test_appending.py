@@ -88,6 +88,7 @@ def test_a_commit_looks_at_no_file_of_the_table(tmp_path: Path, looks: Looks) ->
     assert table_of(tmp_path).transaction_version(APP_ID) == 3 * COMMITS_PER_CHECKPOINT
 
 
+@pytest.mark.file_times
 def test_a_commit_leaves_nothing_else_in_the_log(tmp_path: Path) -> None:
     """Its copy under another name is gone, and the library tells of it as of its own."""
     writer = AuditWriter(tmp_path, app_id=APP_ID)

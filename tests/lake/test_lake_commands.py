@@ -283,6 +283,7 @@ def test_a_lake_without_retention_says_what_to_set(tmp_path: Path) -> None:
     assert "outputs.lake.config.retention: is missing" in str(error)
 
 
+@pytest.mark.file_times
 def test_merged_files_are_removed_when_it_is_safe(place: Path) -> None:
     """Kept for 7 days; for less than 2 hours only if somebody says that it is known to be unsafe."""
     merged = document(call(place, "compact", "--json"))["tables"][0]

@@ -20,6 +20,9 @@ from m365watch.testing.certificates import Authority
 from m365watch.testing.devo_server import DevoServer, Faults, server_tls
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in
 
+EXPIRED = timedelta(days=-1_000)
+"""Long ago: TLS libraries go by the machine's clock, also where a test's is on another day."""
+
 
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
@@ -92,7 +95,7 @@ def test_a_server_of_another_authority_is_refused(papers: Papers, stranger: Auth
 
 def test_a_server_whose_certificate_has_expired_is_refused(papers: Papers) -> None:
     """It is said that it is the server's."""
-    expired = papers.authority.issue("server", names=["localhost"], lasts=timedelta(days=-1))
+    expired = papers.authority.issue("server", names=["localhost"], lasts=EXPIRED)
     with DevoServer(server_tls(papers.authority, files=expired)) as server:
         assert "a certificate of the server's chain has expired" in trouble_at_start(server.port, papers.tls)
 
@@ -152,7 +155,7 @@ def test_a_server_that_asks_for_a_certificate_gets_none_and_says_so(
 
 def test_a_client_certificate_that_has_expired_is_told(papers: Papers) -> None:
     """As a warning with its date, and then as the server's refusal."""
-    tls = papers.tls_of(lasts=timedelta(days=-1))
+    tls = papers.tls_of(lasts=EXPIRED)
     with papers.serve() as server:
         text = trouble_at_start(server.port, tls)
     with papers.serve() as server:

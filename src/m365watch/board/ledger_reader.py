@@ -113,7 +113,7 @@ async def list_pieces(view: View, sources: Sources) -> list[KeptPiece] | None:
 
 async def list_outputs(sources: Sources) -> dict[str, OutputProgress] | None:
     """What is wrong with outputs, and what they lack, by name; only for who `sees_every_tenant`."""
-    found = await _read(sources, lambda: read_status(sources.settings))
+    found = await _read(sources, lambda: read_status(sources.settings, now=sources.clock.now()))
     return None if found is None else {one.name: one for one in found.outputs}
 
 

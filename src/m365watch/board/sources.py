@@ -175,7 +175,7 @@ class Sources:
     async def has_delivered(self) -> bool:
         """Whether any output was ever delivered a record."""
         with suppress(LedgerUnusable):
-            progress = await asyncio.to_thread(read_status, self.settings)
+            progress = await asyncio.to_thread(read_status, self.settings, now=self.clock.now())
             return any(one.records_delivered for one in progress.feeds)
         return False
 
@@ -457,7 +457,7 @@ class Sources:
         try:
             now_s = self.clock.monotonic_s()
             read = partial(self._status.read, now_s=now_s) if is_live else read_status
-            progress = await asyncio.to_thread(read, self.settings)
+            progress = await asyncio.to_thread(read, self.settings, now=self.clock.now())
         except LedgerUnusable:
             if self.has_ledger:
                 raise

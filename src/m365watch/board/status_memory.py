@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 
@@ -21,7 +22,7 @@ class StatusMemory:
         self._lock = Lock()
         self._last: tuple[Path, float, RunProgress] | None = None
 
-    def read(self, settings: Settings, *, now_s: float) -> RunProgress:
+    def read(self, settings: Settings, *, now_s: float, now: datetime) -> RunProgress:
         """The figures; who asks at the same time waits for the one reading.
 
         Raises: LedgerUnusable.
@@ -31,6 +32,6 @@ class StatusMemory:
                 place, read_s, found = self._last
                 if place == settings.state_directory and 0 <= now_s - read_s < KEPT_S:
                     return found
-            found = read_status(settings)
+            found = read_status(settings, now=now)
             self._last = settings.state_directory, now_s, found
             return found

@@ -117,7 +117,7 @@ def _say_alive(settings: Settings, clock: Clock, within: timedelta) -> int:
     from m365watch.inspection import read_status, who_collects
 
     holder = who_collects(settings)
-    feeds = [] if holder is None else read_status(settings).feeds
+    feeds = [] if holder is None else read_status(settings, now=clock.now()).feeds
     is_alive, line = alive_line(holder, feeds, now=clock.now(), within=within)
     write_line(line)
     return 0 if is_alive else 1
@@ -134,10 +134,11 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         waiting_blobs,
     )
 
+    now = clock.now()
     return Standing(
-        read_status(settings),
+        read_status(settings, now=now),
         waiting_blobs(settings),
-        clock.now(),
+        now,
         arguments,
         latency=read_latency(settings),
         audits=read_audits(settings),

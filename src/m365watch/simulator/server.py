@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from m365watch.clock import Clock
+from m365watch.clock import Clock, SystemClock
 from m365watch.errors import NeedsOperator
 from m365watch.model import Service as CollectedService
 from m365watch.simulator.blobs import BlobMaker
@@ -235,9 +235,7 @@ def _assemble(
     openid = OpenId(tenants, gate, base_url=url, seed=settings.seed)
     webhooks = WebhookCalls(tenants, gate)
     application = web.Application()
-    ahead_s = _behaviour(settings).clock_ahead_s
-    if ahead_s:
-        application.on_response_prepare.append(_dated(clock, timedelta(seconds=ahead_s)))
+    application.on_response_prepare.append(_dated(timedelta(seconds=_behaviour(settings).clock_ahead_s)))
     application.add_routes(
         [
             *Service(tenants, gate, webhooks).routes(),
@@ -251,13 +249,11 @@ def _assemble(
     return running, application, webhooks
 
 
-def _dated(
-    clock: Clock, ahead: timedelta
-) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
-    """Gives every answer a `Date` that is `ahead`."""
+def _dated(ahead: timedelta) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
+    """Gives every answer a `Date` that is `ahead` of this machine's, whatever time it is in the tenant."""
 
     async def date(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Date"] = format_datetime(clock.now() + ahead, usegmt=True)
+        response.headers["Date"] = format_datetime(SystemClock().now() + ahead, usegmt=True)
 
     return date
 

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to go on; for tests, without waiting."""
+"""Clocks for tests: one that stands still until it is told to go on, and one that is set to another day."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from datetime import UTC, datetime, timedelta
 from itertools import count
+
+from m365watch.clock import SystemClock
 
 START = datetime(2026, 11, 17, 9, 0, tzinfo=UTC)
 """Where a fake clock starts unless told otherwise."""
@@ -62,6 +64,23 @@ class FakeClock:
                 wake.set_result(None)
                 await _settle()
         self._elapsed_s = until_s
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clock, `shift_s` ahead of its own time of day."""
+
+    def __init__(self, shift_s: float) -> None:
+        """Negative seconds set it back."""
+        self.shift_s = shift_s
+
+    @classmethod
+    def set_to(cls, at: datetime) -> ShiftedClock:
+        """A clock that shows `at` now and goes on from there."""
+        return cls((at - SystemClock().now()).total_seconds())
+
+    def now(self) -> datetime:
+        """The machine's instant and the shift."""
+        return super().now() + timedelta(seconds=self.shift_s)
 
 
 async def _settle() -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from verdicts import packs
 
+from m365watch.clock import SystemClock
 from m365watch.detect.alert import Alert
 from m365watch.detect.engine import Engine
 from m365watch.detect.extension import Severity
@@ -38,6 +39,7 @@ from m365watch.simulator.organisation import Organisation
 
 TENANT = "6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f"
 FIRST_AT = datetime(2024, 3, 4, tzinfo=UTC)
+"""The first day of learning, unless told otherwise."""
 LEARNED = timedelta(days=8)
 FALSE_A_DAY_MAX = 5
 RELAYED = {"A01", "S05"}
@@ -147,24 +149,26 @@ def is_of_attacks(alert: Alert, attacks: Iterable[Attack]) -> bool:
     return any(value.lower() in named for _, value in alert.entities)
 
 
-def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> Weeks:
+def watch_weeks(
+    *, users: int, records_per_day: int, days: int, seed: int, first_at: datetime = FIRST_AT
+) -> Weeks:
     """Let the engine watch `LEARNED` and then `days` of an organisation, hour by hour."""
     organisation = Organisation(seed, TENANT, users=users, records_per_day=records_per_day)
     rules = (*packs().rules, make_risk_rule())
-    judged_at, end = FIRST_AT + LEARNED, FIRST_AT + LEARNED + timedelta(days=days)
+    judged_at, end = first_at + LEARNED, first_at + LEARNED + timedelta(days=days)
     knowledge = Knowledge(accepted_domains=frozenset({organisation.domain}), enrichment=SimulatedPlaces())
     with tempfile.TemporaryDirectory() as directory:
         state = DetectionState(Path(directory) / "detections.sqlite", survives_power_cuts=False)
         engine = Engine(rules, state, knowledge=knowledge)
         records = 0
-        for number, (now, portion) in enumerate(_hours(organisation, end), start=1):
+        for number, (now, portion) in enumerate(_hours(organisation, first_at, end), start=1):
             engine.take([portion], number=number, now=now)
             records += len(portion.records)
             if now.hour == 0:
                 engine.look(now=now)
         alerts = [kept.alert for kept in state.alerts.list() if kept.shown]
         state.close()
-    around = organisation.attacks(FIRST_AT - timedelta(days=2), end + timedelta(days=2))
+    around = organisation.attacks(first_at - timedelta(days=2), end + timedelta(days=2))
     seen = [alert for alert in alerts if alert.last_seen_at >= judged_at]
     return Weeks(
         days=float(days),
@@ -182,8 +186,10 @@ def watch_weeks(*, users: int, records_per_day: int, days: int, seed: int) -> We
     )
 
 
-def _hours(organisation: Organisation, end: datetime) -> Iterator[tuple[datetime, Portion]]:
-    at = FIRST_AT
+def _hours(
+    organisation: Organisation, first_at: datetime, end: datetime
+) -> Iterator[tuple[datetime, Portion]]:
+    at = first_at
     while at < end:
         records = [one.body for one in organisation.records_between(at, at + HOUR)]
         at += HOUR
@@ -197,9 +203,16 @@ def main() -> int:
     parser.add_argument("--records-per-day", type=int, default=100_000)
     parser.add_argument("--days", type=int, default=7, help="after eight days of learning")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--to-now", action="store_true", help="end with the present hour")
     chosen = parser.parse_args()
+    learned_and_judged = LEARNED + timedelta(days=chosen.days)
+    now = SystemClock().now().replace(minute=0, second=0, microsecond=0)
     weeks = watch_weeks(
-        users=chosen.users, records_per_day=chosen.records_per_day, days=chosen.days, seed=chosen.seed
+        users=chosen.users,
+        records_per_day=chosen.records_per_day,
+        days=chosen.days,
+        seed=chosen.seed,
+        first_at=now - learned_and_judged if chosen.to_now else FIRST_AT,
     )
     out = sys.stdout
     out.write(

@@ -132,7 +132,7 @@ def figures_of(sources: Sources, access: Access) -> str:
     Raises: LedgerUnusable; OutputUnusable.
     """
     settings, now, tenants = sources.settings, sources.clock.now(), access.tenants
-    progress, applications = read_status(settings), read_expiry(settings)
+    progress, applications = read_status(settings, now=now), read_expiry(settings)
     book = [*read_latency(settings)]
     if tenants is None:
         told, names = _targets(sources)

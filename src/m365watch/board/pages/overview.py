@@ -317,17 +317,19 @@ async def admin_activities(view: View, sources: Sources) -> Shape:
             number(count),
             number(persons),
         ]
-        for operation, count, persons in rows
+        for operation, count, persons, _ in rows
     ]
     headings = (
         Heading("Operation"),
         Heading("Records", numeric=True),
         Heading("People", numeric=True),
     )
+    total = rows[0][3] if rows else 0
+    cut = [f"the {len(rows)} most frequent of {total:,} operations"] if total > len(rows) else []
     return Grid(
         headings,
         grid,
-        cut="" if of_all or not rows else _LEFT_OUT,
+        cut="; ".join(cut if of_all or not rows else [*cut, _LEFT_OUT]),
         empty=None if rows else await no_records_beside(view, sources, of="admin activities"),
     )
 

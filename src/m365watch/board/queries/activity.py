@@ -85,9 +85,9 @@ _BY_ANYBODY = "true"
 
 def _admin_activities(who: str) -> Query:
     return Query(
-        f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id) FROM facts"
+        f"SELECT operation, {COUNT} AS number, count(DISTINCT user_id), count(*) OVER () FROM facts"
         f" WHERE {IS_ADMINISTRATION} AND {who}"
-        " GROUP BY ALL ORDER BY number DESC, 1 LIMIT 40",
+        " GROUP BY operation ORDER BY number DESC, 1 LIMIT 100",
         frozenset({"operation", "record_type", "user_type", "user_id"}),
         only=IS_ADMINISTRATION,
     )
@@ -95,6 +95,7 @@ def _admin_activities(who: str) -> Query:
 
 ADMIN_ACTIVITIES = _admin_activities(BY_SOMEBODY)
 ADMIN_ACTIVITIES_OF_ALL = _admin_activities(_BY_ANYBODY)
+"""Operation, records, users; and how many operations there are, which may be more than are listed."""
 TOP_PERSONS = Query(
     f"WITH persons AS (SELECT user_id, {COUNT} AS number FROM facts WHERE {PEOPLE} GROUP BY ALL)"
     " SELECT user_id, number, count(*) OVER () FROM persons ORDER BY number DESC, user_id LIMIT 12",

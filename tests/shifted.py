@@ -1,0 +1,15 @@
+"""What a process needs to live on the same day as the tests, where `tools/days.py` shifts their clock."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_NAMES = ("M365WATCH_TESTS_CLOCK_AHEAD_S", "PYTHONPATH", "TZ")
+DAY = {name: os.environ[name] for name in _NAMES if name in os.environ} if _NAMES[0] in os.environ else {}
+"""For an environment that is made from nothing; empty on an ordinary run."""
+
+
+def python_path(folder: Path) -> str:
+    """`PYTHONPATH` with the folder first, that does not lose the day."""
+    return os.pathsep.join([str(folder), *([DAY["PYTHONPATH"]] if DAY else [])])
