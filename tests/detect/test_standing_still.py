@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_a_child_that_is_stopped_is_done_without(
     # Not before: one that begins, or works, may take long for it on a busy machine.
     monkeypatch.setattr(standstill, "STILL_S", 0.3)
     os.kill(child_of(engine).pid, signal.SIGSTOP)
+    while not standstill.is_stopped(child_of(engine)._process):
+        time.sleep(0.005)  # a busy machine takes its time to stop it
 
     with capture_logs() as heard:
         engine.take(batches()[2], number=2, now=END)
