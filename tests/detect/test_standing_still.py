@@ -67,11 +67,11 @@ def test_a_child_that_is_stopped_is_done_without(
     monkeypatch.setattr(standstill, "LOOK_S", 0.02)
     engine = make_aside(tmp_path)
     engine.take(batches()[1], number=1, now=END)
-    # Not before: one that begins, or works, may take long for it on a busy machine.
-    monkeypatch.setattr(standstill, "STILL_S", 0.3)
     os.kill(child_of(engine).pid, signal.SIGSTOP)
     while not standstill.is_stopped(child_of(engine)._process):
         time.sleep(0.005)  # a busy machine takes its time to stop it
+    # Not before it stands: one that begins, or works, may be silent for longer on a busy machine.
+    monkeypatch.setattr(standstill, "STILL_S", 0.3)
 
     with capture_logs() as heard:
         engine.take(batches()[2], number=2, now=END)
