@@ -236,7 +236,8 @@ def test_nobody_is_told_how_many_records_others_have(sources: Sources, collected
     span = urlencode(
         {"from": f"{hour:%Y-%m-%dT%H:%MZ}", "to": f"{hour + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"}
     )
-    of_the_hour = counted(collected, f"date_trunc('hour', created_at) = '{hour.isoformat()}'::TIMESTAMPTZ")
+    since, until = f"'{hour}'::TIMESTAMPTZ", f"'{hour + timedelta(hours=1)}'::TIMESTAMPTZ"
+    of_the_hour = counted(collected, f"created_at >= {since} AND created_at < {until}")
 
     mine, strange = (searched(sources, span, access) for access in (EVERYTHING, STRANGER))
 
