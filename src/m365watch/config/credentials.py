@@ -8,7 +8,17 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config import values
 from m365watch.config.clouds import parse_base_url
-from m365watch.config.kinds import MOSTLY_NEEDED, FilePath, Guid, Instant, SecretText, Section, TenantGuids
+from m365watch.config.kinds import (
+    DESTINATION,
+    MACHINE_IDENTITY,
+    MOSTLY_NEEDED,
+    FilePath,
+    Guid,
+    Instant,
+    SecretText,
+    Section,
+    TenantGuids,
+)
 
 _OWN_FILE = "the path of a file that only its owner may read"
 
@@ -88,9 +98,9 @@ class ProofKeys(Section):
     """A file with the token of another issuer that the application trusts (workload identity federation),
     such as the one that AZURE_FEDERATED_TOKEN_FILE names in Kubernetes. It is read each time it is needed."""
 
-    managed_identity: Annotated[bool | str, BeforeValidator(parse_identity)] | None = Field(
-        default=None, title="true, or the client ID of a user-assigned identity"
-    )
+    managed_identity: Annotated[
+        Annotated[bool | str, BeforeValidator(parse_identity)] | None, MACHINE_IDENTITY
+    ] = Field(default=None, title="true, or the client ID of a user-assigned identity")
     """The identity that Azure gives this machine, App Service or container: `true` for the system-assigned
     one, or the client ID (not the object ID) of a user-assigned one. Without `client_id` the identity itself
     reads the tenant that it lives in. With `client_id` its token stands for an application, in any tenant,
@@ -111,7 +121,7 @@ class RotationKeys(Section):
     second: SecondCredential | None = Field(default=None, title="an object with another credential")
     """Another credential of the same application, for renewing the first without a gap."""
 
-    assertion_audience: Annotated[str, AfterValidator(parse_audience)] | None = Field(
+    assertion_audience: Annotated[Annotated[str, AfterValidator(parse_audience)] | None, DESTINATION] = Field(
         default=None, title="an https URL, in which {tenant} may stand for the tenant's GUID"
     )
     """Whom a certificate's assertion is meant for; left out, the address of the token endpoint that is

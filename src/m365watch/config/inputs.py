@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, 
 from m365watch.config import values
 from m365watch.config.credentials import Credentials
 from m365watch.config.kinds import (
+    DESTINATION,
     NO_EFFECT,
     OBJECT,
     ON_OFF,
@@ -257,6 +258,7 @@ class InputSection(Section):
         | Annotated[NamedCloudSection, Tag("|NamedCloudSection")]
         | Annotated[CloudSection, Tag("|CloudSection")],
         Discriminator(_cloud_kind),
+        DESTINATION,
     ] = Field(
         default="worldwide",
         title="worldwide, gcc, gcc-high, dod, china, or an object with name, or with login_url and "

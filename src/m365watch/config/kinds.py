@@ -31,6 +31,27 @@ class MostlyNeeded:
 MOSTLY_NEEDED = MostlyNeeded()
 
 
+class Destination:
+    """Marks a key that decides which server a secret beside it reaches."""
+
+
+DESTINATION = Destination()
+
+
+class MachineIdentity:
+    """Marks a key that sends a token of this machine, though it holds no secret itself."""
+
+
+MACHINE_IDENTITY = MachineIdentity()
+
+
+class Folder:
+    """Marks a path to which records are written; no secret is read from there."""
+
+
+FOLDER = Folder()
+
+
 class Section(BaseModel):
     """One object of the file."""
 
@@ -79,6 +100,7 @@ TenantGuids = Annotated[
 Names = Annotated[tuple[Name, ...], BeforeValidator(listed)]
 Instant = Annotated[datetime, BeforeValidator(of_text(values.parse_instant))]
 FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path))]
+FolderPath = Annotated[FilePath, FOLDER]
 PeriodSecs = Annotated[int, BeforeValidator(of_text(values.parse_period_s))]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
 SecretText = Annotated[SecretStr, Field(min_length=1)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.config.kinds import FilePath, Number, SecretText, Section, listed
+from m365watch.config.kinds import DESTINATION, FilePath, Number, SecretText, Section, listed
 from m365watch.urls import split_url
 
 DIRECTLY = "none"
@@ -81,7 +81,7 @@ class NetworkSection(Section):
     itself (loopback) is never reached through a proxy.
     """
 
-    proxy: Annotated[str, AfterValidator(parse_proxy)] | None = Field(
+    proxy: Annotated[Annotated[str, AfterValidator(parse_proxy)] | None, DESTINATION] = Field(
         default=None, title="http://host:port, https://host:port, or none"
     )
     """The HTTP proxy; `https://` where the way to the proxy itself is encrypted. It wins over the variables
@@ -103,13 +103,13 @@ class NetworkSection(Section):
     )
     """A file that holds the password, in place of `proxy_password`."""
 
-    no_proxy: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_parse_hosts)] = Field(
-        default=(), title="a host, or a list of hosts"
-    )
+    no_proxy: Annotated[
+        tuple[str, ...], BeforeValidator(listed), AfterValidator(_parse_hosts), DESTINATION
+    ] = Field(default=(), title="a host, or a list of hosts")
     """Hosts that are reached directly: `example.com` and `.example.com` stand for the domain and all below
     it, `*` for every host."""
 
-    ca_bundle: FilePath | None = Field(
+    ca_bundle: Annotated[FilePath | None, DESTINATION] = Field(
         default=None, title="the path of a file, or of a folder, with certificates"
     )
     """The authorities whose certificates are trusted, in place of the system's: one file with any number of
@@ -133,7 +133,7 @@ class NetworkSection(Section):
     )
     """How long an answer may bring no byte at all; one that goes on, however slowly, may take 15 minutes."""
 
-    tls_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_number_as_text)] = Field(
+    tls_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_number_as_text), DESTINATION] = Field(
         default="1.2", title="1.2 or 1.3"
     )
     """The oldest version of TLS that is spoken. Older ones than 1.2 never are."""

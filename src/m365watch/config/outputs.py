@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from m365watch.config import values
-from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FilePath, Output, Section, Whole
+from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FolderPath, Output, Section, Whole
 from m365watch.config.variants import ByType
 from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
 
@@ -50,7 +50,7 @@ class RetentionKeys(Section):
 class LakeConfig(Section):
     """Options of an output of type `lake`."""
 
-    directory: FilePath = Field(default=Path("lake"), title="a path")
+    directory: FolderPath = Field(default=Path("lake"), title="a path")
     """Where the Delta tables are, relative to the configuration file's folder."""
 
     retention: RetentionKeys = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
@@ -70,7 +70,7 @@ class LakeOutput(Output):
 class FilesConfig(Section):
     """Options of an output of type `files`."""
 
-    directory: FilePath = Field(default=Path("records"), title="a path")
+    directory: FolderPath = Field(default=Path("records"), title="a path")
     """Where the folders of the tables are, relative to the configuration file's folder."""
 
     compression: Literal["none", "gzip", "zstd"] = Field(default="none", title="none, gzip or zstd")

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config import values
 from m365watch.config.kinds import (
+    DESTINATION,
     NO_EFFECT,
     ON_OFF,
     BaseUrl,
@@ -163,7 +164,7 @@ class KeyKeys(Section):
     )
     """A file that holds the password, in place of `key_password`."""
 
-    verify_hostname: Switch = Field(default=True, title=ON_OFF)
+    verify_hostname: Annotated[Switch, DESTINATION] = Field(default=True, title=ON_OFF)
     """Whether the server's certificate has to name `address`. With false, any server with a certificate of
     the same authority can take the records; its chain is verified all the same."""
 
@@ -171,7 +172,7 @@ class KeyKeys(Section):
 class CertificateKeys(Section):
     """The client's certificate and the authority's."""
 
-    chain: FilePath = Field(title=_PEM)
+    chain: Annotated[FilePath, DESTINATION] = Field(title=_PEM)
     """The certificates of the authority that the server's certificate has to come from; also `chain_loc`."""
 
     cert: FilePath = Field(title=_PEM)
@@ -184,17 +185,21 @@ class CertificateKeys(Section):
 class AddressKeys(Section):
     """Where to send to."""
 
-    address: Annotated[str, AfterValidator(parse_address)] = Field(title="a host name or an IP address")
+    address: Annotated[str, AfterValidator(parse_address), DESTINATION] = Field(
+        title="a host name or an IP address"
+    )
     """The server; `url` and `location`, as on Devo's collector server, are the same key."""
 
-    port: Whole = Field(ge=1, le=65_535, title="a whole number, 1 to 65,535")
+    port: Annotated[Whole, DESTINATION] = Field(ge=1, le=65_535, title="a whole number, 1 to 65,535")
     """The server's port: 443 at Devo, 13000 at an in-house relay."""
 
 
 class SecuredAddressKeys(AddressKeys):
     """Where to send to, and how that is secured."""
 
-    type: Annotated[str, AfterValidator(parse_transport_type)] = Field(default="SSL", title="SSL")
+    type: Annotated[str, AfterValidator(parse_transport_type), DESTINATION] = Field(
+        default="SSL", title="SSL"
+    )
     """How the connection is secured: TLS 1.2 or 1.3 with a client certificate, the server always verified."""
 
 
@@ -219,10 +224,12 @@ class DevoPlatformOutput(Output):
 class DevoHttpConfig(TagKeys):
     """Options of an output of type `devo_http`."""
 
-    endpoint: BaseUrl = Field(title="an https URL (http for loopback hosts only)")
+    endpoint: Annotated[BaseUrl, DESTINATION] = Field(title="an https URL (http for loopback hosts only)")
     """Devo's HTTP endpoint, for example https://http-us.devo.io or https://http-eu.devo.io."""
 
-    domain: Annotated[str, AfterValidator(parse_url_part)] = Field(title="the name of the Devo domain")
+    domain: Annotated[str, AfterValidator(parse_url_part), DESTINATION] = Field(
+        title="the name of the Devo domain"
+    )
     """The domain that the token is of."""
 
     token: SecretText = Field(title="the token in quotes, or ${NAME}, or the key token_file")
@@ -257,7 +264,9 @@ class DevoHttpOutput(Output):
 class LineKeys(AddressKeys):
     """Where to send to, and how a line looks."""
 
-    transport: Literal["tcp", "tls", "udp"] = Field(default="tcp", title="tcp, tls or udp")
+    transport: Annotated[Literal["tcp", "tls", "udp"], DESTINATION] = Field(
+        default="tcp", title="tcp, tls or udp"
+    )
     """How lines travel; `protocol` is the same key. UDP may lose lines, and nobody can tell."""
 
     format: Literal["rfc5424", "rfc3164", "devo"] | None = Field(
@@ -291,7 +300,7 @@ class LineKeys(AddressKeys):
 class OptionalCertificateKeys(Section):
     """The certificates of `transport: tls`."""
 
-    chain: FilePath | None = Field(default=None, title=_PEM)
+    chain: Annotated[FilePath | None, DESTINATION] = Field(default=None, title=_PEM)
     """The authority's certificates for `transport: tls`; left out, those that the system trusts."""
 
     cert: FilePath | None = Field(default=None, title=_PEM)
