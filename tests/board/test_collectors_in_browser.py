@@ -14,6 +14,7 @@ from patience import PATIENCE_S
 
 from browsing import AXE, VIOLATIONS, _browser, shown
 from chromium import Tab
+from configured import YAML
 from m365watch.app import Collector
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.load import load_settings
@@ -30,6 +31,10 @@ OPEN = "document.querySelector('dialog.change').open"
 REVIEW = "document.querySelector('form.editor').requestSubmit()"
 TITLE = "document.getElementById('change-title').textContent"
 STANDS = "document.getElementById('panel-standing').textContent"
+CHOOSE_FILE = """((given) => {
+  given.items.add(new File(["certificate"], "tenant.cer"));
+  document.querySelector("[data-upload]").files = given.files;
+})(new DataTransfer())"""
 TRIED = "['yes', 'no'].includes(document.querySelector('.trial-says').dataset.broken)"
 
 
@@ -94,7 +99,7 @@ def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
             new = running.configuration()["inputs"]["office365_2"]
             await tab.look(1280)
             await tab.open(f"{page.url}/instance?instance=inputs")
-            await tab.until("document.querySelectorAll('.mistake .at-line').length === 2")
+            await tab.until("document.querySelectorAll('.mistake .at-line').length === 3")
             assert await tab.run("document.querySelector('form.editor button.main').disabled")
             await put(tab, "{")
             await tab.until("document.querySelectorAll('.mistake').length === 1")
@@ -154,5 +159,29 @@ def test_an_open_page_goes_with_what_becomes_of_the_file(tmp_path: Path) -> None
             await tab.until(f"{STANDS}.includes('refused')")
             file.write_text(right)
             await tab.until(f"{STANDS}.includes('in use')")
+
+    asyncio.run(act())
+
+
+def test_a_certificate_is_uploaded_from_the_editor(tmp_path: Path) -> None:
+    """The text names the file that the state directory has, and the file is its owner's alone."""
+    file = tmp_path / "m365watch.yaml"
+    file.write_text(YAML)
+    file.chmod(0o600)
+
+    async def act() -> None:
+        async with shown(file, SystemClock()) as page:
+            tab = page.tab
+            await tab.look(1280)
+            await tab.open(f"{page.url}/instance?instance=inputs")
+            await tab.until("document.querySelectorAll('.mistake').length === 3")
+            await tab.run(CHOOSE_FILE)
+            await tab.click("[data-upload-all]")
+            await tab.until("document.getElementById('instance-text').value.includes('/uploads/inputs.')")
+            [kept] = (tmp_path / "state" / "uploads").glob("*/*")
+            assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("certificate", 0o600)
+            assert str(kept) in await tab.run("document.getElementById('instance-text').value")
+            await tab.look(390)
+            assert await can_be_read(tab) == []
 
     asyncio.run(act())

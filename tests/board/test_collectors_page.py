@@ -329,7 +329,7 @@ def test_a_template_is_right_once_it_is_filled_in(it: Configured, type_: str) ->
     text = text.replace("directory: lake", "directory: second")
     judged = it.review(write("outputs", f"{name}_2", text, is_new=True))
 
-    expected = ("is a placeholder", "give its whole path")
+    expected = ("is a placeholder", "upload the file")
     assert all(any(words in one["says"] for words in expected) for one in judged["mistakes"]), judged
 
 

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from configured import INPUT, MARK, OTHER, SECRET, TENANT, YAML, Configured, editable, undo, write
-from m365watch.board.configuring.safeguards import refusals
+from asking import board_of
+from configured import (
+    INPUT,
+    MARK,
+    OTHER,
+    SECRET,
+    TENANT,
+    YAML,
+    Configured,
+    editable,
+    remove,
+    switch,
+    undo,
+    write,
+)
+from m365watch.board.access import Access, Role
+from m365watch.board.configuring.parameters import template_of
+from m365watch.board.configuring.safeguards import Proposed, refusals
+from m365watch.board.configuring.uploads import Uploads
+from m365watch.config.sensitive_keys import sensitive_keys
 from m365watch.errors import Defect
+from test_trail import Memory
 
 
 @pytest.fixture
@@ -116,19 +137,105 @@ def test_a_secret_in_a_file_goes_nowhere_else(tmp_path: Path, what: str, turned:
     assert it.review(write(kind, name, f"{text}# only a word\n"))["can"] is True
 
 
-@pytest.mark.parametrize(
-    "key", ["client_secret", "federated_token", "token", "password", "proxy_password", "auth_id"]
-)
-def test_a_kept_secret_of_any_kind_goes_to_no_other_host(tmp_path: Path, key: str) -> None:
-    """Whether it stands in the text or in a file."""
-    for line in (f'{key}: "{MARK}"', f"{key}_file: kept"):
-        kept = f"config: {{address: ours.example, {line}}}\n"
-        turned = kept.replace("ours", "evil")
+def section_with(values: dict[tuple[str, ...], object]) -> str:
+    section: dict[str, Any] = {}
+    for key, value in values.items():
+        around = section
+        for part in key[:-1]:
+            around = around.setdefault(part, {})
+        around[key[-1]] = value
+    return json.dumps(section)
 
-        assert refusals(kept, kept, kept, folders=(tmp_path,)) == []
-        [(path, why)] = refusals(turned, kept, kept, folders=(tmp_path,))
-        assert str(path[-1]).startswith(key)
-        assert "would be sent elsewhere" in why
+
+SECRET_TEXTS = {
+    "inputs": (("credentials", "client_secret"), ("credentials", "second", "client_secret")),
+    "outputs": (("config", "token"), ("config", "key_password")),
+}
+
+
+@pytest.mark.parametrize("kind", SECRET_TEXTS)
+def test_a_kept_secret_of_any_kind_goes_to_no_other_host(tmp_path: Path, kind: str) -> None:
+    """Whether it stands in the text, in a variable or in a file, and whatever key it is that turns."""
+    keys = sensitive_keys(kind)
+    stored: list[tuple[tuple[str, ...], str, str]] = [
+        (key, written, kept)
+        for key in SECRET_TEXTS[kind]
+        for written, kept in (("in the file", MARK), ("${M365_SECRET}", "${M365_SECRET}"))
+    ]
+    stored += [(key, "kept.pem", "kept.pem") for key in keys.files]
+
+    for secret, written, kept in stored:
+        for turned in keys.destinations.keys() - {secret}:
+            before = section_with({secret: written, turned: "ours"})
+            for after, count in (("ours", 0), ("evil", 1)):
+                proposed = Proposed(kind, "x", section_with({secret: kept, turned: after}), before)
+                found = refusals(
+                    proposed, "{}", suffix=".yaml", folders=(tmp_path,), uploads=Uploads(tmp_path)
+                )
+                ours = [why for path, why in found if path == secret]
+                assert ["would be sent elsewhere" in why for why in ours] == [True] * count, (secret, turned)
+
+
+def test_an_authority_is_uploaded_with_the_certificate_that_it_is_for(it: Configured) -> None:
+    """It is a destination itself: certificate and key are bound to it, and all three to the address."""
+    text = template_of("outputs", "devo_platform")[1].replace("<collector-xx.devo.io>", "ours.example")
+    files = {f"config.{key}": base64.b64encode(key.encode()).decode() for key in ("key", "cert", "chain")}
+    asked = {"change": write("outputs", "new", text, is_new=True), "base": it.base, "files": files}
+    uploaded = json.loads(it.send("/collectors/upload", json.dumps(asked).encode()).body)["text"]
+
+    def said_of(text: str) -> list[str]:
+        judged = it.review(write("outputs", "new", text, is_new=True))
+        return [one["says"].partition(": ")[2] for one in judged["mistakes"]]
+
+    assert ["holds no" in one for one in said_of(uploaded)] == [True] * 3
+    assert ["uploaded for another" in one for one in said_of(uploaded.replace("ours", "evil"))] == [True] * 3
+
+
+def test_who_does_not_see_contents_changes_no_output(tmp_path: Path) -> None:
+    """An output of their own would show them all that is withheld; inputs they may change."""
+    it = Configured(tmp_path, access=Access("bo", Role.ADMIN, tenants=None, sees_contents=False))
+    mine = write("outputs", "mine", "type: syslog\nconfig: {address: evil.example, port: 514}\n", is_new=True)
+    changes = [mine, switch("outputs", "devo", on=False), remove("outputs", "devo")]
+
+    answers = [it.post(f"/collectors/{act}", one) for one in changes for act in ("review", "try", "apply")]
+    assert {one.status for one in answers} == {403}
+    assert it.text() == YAML
+
+    seeing = Configured(tmp_path)
+    number = seeing.apply(switch("outputs", "devo", on=False))["number"]
+    it.sources.settings = seeing.sources.settings
+    assert it.post("/collectors/apply", undo(number)).status == 403
+    assert it.review(switch("inputs", "office365", on=True))["what"]
+
+
+def test_the_trail_keeps_the_difference_of_what_was_tried(it: Configured) -> None:
+    """Also of what was refused; secrets in stars."""
+    trail = Memory()
+    it.board = board_of(it.sources, gate=it.gate, trail=trail)
+    it.post("/collectors/try", REFUSED["variable"])
+
+    [told] = [one for one in trail.deeds if one.path == "/collectors/try"]
+    assert told.status == 422
+    assert "+" in told.says
+    assert "https://evil.example" in told.says
+
+
+def test_what_a_variable_holds_is_shown_nowhere(it: Configured, tmp_path: Path) -> None:
+    """The name stands in its place, also where a preflight says of a folder how much room it has."""
+    value = "value-of-the-variable"
+    it.sources.desk.environment = {"M365_WHERE": str(tmp_path / value)}
+    it.file.write_text(
+        YAML.replace("lake: {type: lake}", "lake: {type: lake, config: {directory: '${M365_WHERE}'}}")
+    )
+
+    shown = [
+        it.post("/collectors/try", switch("outputs", "devo", on=False)).text,
+        it.post("/collectors/review", switch("outputs", "devo", on=False)).text,
+        it.send("/collectors/try", b"{}").text,
+    ]
+
+    assert "${M365_WHERE}" in shown[2]
+    assert [value in one for one in shown] == [False, False, False]
 
 
 def test_a_kept_secret_goes_through_no_other_proxy(it: Configured) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from m365watch.board.access import Role
 from m365watch.board.acting import body_of
 from m365watch.board.answers import bit_by_bit, given, said
-from m365watch.board.configuring.changes import Change
+from m365watch.board.configuring.changes import Change, Write
 from m365watch.board.configuring.desk import ChangedMeanwhile, Judged
 from m365watch.board.configuring.effects import words_of_effect
 from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
@@ -23,11 +23,12 @@ from m365watch.board.rendering import Templates
 from m365watch.board.security import access_of
 from m365watch.board.sources import Sources
 from m365watch.board.trail import tell
+from m365watch.config.document import Unreadable
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError, SettingsRefused
 
 BODY_BYTES_MAX = 262_144
-T = TypeVar("T")
+A = TypeVar("A", "Asked", "TrialAsked", "UploadAsked")
 Act = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +38,15 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
     change: Change
     base: str
+
+
+class UploadAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """Files for keys of an instance, and the instance as it is typed."""
+
+    change: Write
+    base: str
+    files: dict[str, bytes]
+    """In base64, by their keys: `credentials.certificate_file`."""
 
 
 class Configuring:
@@ -51,7 +61,12 @@ class Configuring:
         """Where a change is looked at, made and tried."""
         return [
             Route(f"/collectors/{name}", _answering(name, act), methods=["POST"])
-            for name, act in (("review", self._review), ("apply", self._apply), ("try", self._try))
+            for name, act in (
+                ("review", self._review),
+                ("apply", self._apply),
+                ("try", self._try),
+                ("upload", self._upload),
+            )
         ]
 
     async def _review(self, request: Request) -> Response:
@@ -67,7 +82,7 @@ class Configuring:
         except CollectorError as error:
             return said(422, error.what)
         then = await asyncio.to_thread(words_of_effect, self._sources.settings, asked.change, judged.settings)
-        return given(_judged_document(judged, then))
+        return given(_judged_document(judged, then, self._sources.desk.hiding(self._sources.settings)))
 
     async def _apply(self, request: Request) -> Response:
         asked = await self._asked(request, Asked)
@@ -86,7 +101,7 @@ class Configuring:
         except ChangedMeanwhile as error:
             return _changed(error)
         except SettingsRefused as error:
-            return said(422, "; ".join(error.mistakes))
+            return said(422, self._hide("; ".join(error.mistakes)))
         except CollectorError as error:
             return said(503, str(error))
         _log.info(f"board: {access.name} {past.what}", change=past.number)
@@ -98,25 +113,63 @@ class Configuring:
         asked = await self._asked(request, TrialAsked)
         if isinstance(asked, Response):
             return asked
+        sources, what = self._sources, asked.of or "everything"
+        tell(request.scope, f"preflight of {what}")
         try:
-            told = await self._trials.begin(asked)
+            judged = None
+            if asked.change is not None:
+                judged = await asyncio.to_thread(
+                    sources.desk.judge, sources.settings, asked.change, asked.base
+                )
+                tell(request.scope, f"preflight of {what}\n{judged.difference}".rstrip())
+            told = await self._trials.begin(asked, judged)
         except ChangedMeanwhile as error:
             return _changed(error)
         except Busy:
             return said(429, "another preflight is under way; wait for its end")
+        except SettingsRefused as error:
+            return said(422, self._hide("; ".join(error.mistakes)))
         except CollectorError as error:
-            return said(422, error.what)
-        tell(request.scope, f"preflight of {asked.of or 'everything'}")
+            return said(422, self._hide(error.what))
         return bit_by_bit(_lines(told), media_type="application/x-ndjson")
 
-    async def _asked(self, request: Request, kind: type[T]) -> T | Response:
+    async def _upload(self, request: Request) -> Response:
+        asked = await self._asked(request, UploadAsked)
+        if isinstance(asked, Response):
+            return asked
+        sources, change = self._sources, asked.change
+        try:
+            text = await asyncio.to_thread(
+                sources.desk.upload, sources.settings, change, asked.base, asked.files
+            )
+        except ChangedMeanwhile as error:
+            return _changed(error)
+        except Unreadable as error:
+            return said(422, str(error))
+        except CollectorError as error:
+            return said(503, str(error))
+        keys = ", ".join(sorted(asked.files))
+        tell(request.scope, f"uploaded {keys} for {change.kind.removesuffix('s')} {change.name}")
+        return given({"text": text})
+
+    def _hide(self, words: str) -> str:
+        """The words without what variables of the file hold."""
+        return self._sources.desk.hiding(self._sources.settings)(words)
+
+    async def _asked(self, request: Request, kind: type[A]) -> A | Response:
         access = access_of(request)
         if not access.may(Role.ADMIN) or access.tenants is not None:
             return said(403, "your role may not change the configuration")
         try:
-            return msgspec.json.decode(await body_of(request, bytes_max=BODY_BYTES_MAX), type=kind)
+            asked = msgspec.json.decode(await body_of(request, bytes_max=BODY_BYTES_MAX), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return said(400, f"this request cannot be read: {error}")
+        change, sources = asked.change, self._sources
+        if not access.sees_contents and await asyncio.to_thread(
+            sources.desk.touches_outputs, sources.settings, change
+        ):
+            return said(403, "your role does not see contents, so it changes no output")
+        return asked
 
 
 def _answering(name: str, act: Act) -> Act:
@@ -139,14 +192,14 @@ async def _lines(told: AsyncGenerator[dict[str, object], None]) -> AsyncGenerato
         yield msgspec.json.encode(one) + b"\n"
 
 
-def _judged_document(judged: Judged, then: list[str]) -> dict[str, object]:
+def _judged_document(judged: Judged, then: list[str], hide: Callable[[str], str]) -> dict[str, object]:
     return {
         "can": judged.changed is not None and not judged.mistakes,
         "what": judged.changed.what if judged.changed else "",
-        "mistakes": [{"says": one.says, "line": one.line} for one in judged.mistakes],
-        "notes": list(judged.notes),
+        "mistakes": [{"says": hide(one.says), "line": one.line} for one in judged.mistakes],
+        "notes": [hide(one) for one in judged.notes],
         "difference": judged.difference,
-        "then": then,
+        "then": [hide(one) for one in then],
     }
 
 

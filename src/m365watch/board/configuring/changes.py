@@ -87,6 +87,14 @@ def changed_text(text: str, change: Write | Remove | Switch, *, suffix: str) -> 
     return Changed(set_switch(text, path, on=change.on, suffix=suffix), path, what)
 
 
+def require_name(name: str) -> None:
+    """Raises Unreadable where no instance can have the name."""
+    try:
+        parse_name(name)
+    except ValueError:
+        raise Unreadable('the name has to be 1 to 64 letters, digits, "_" and "-"') from None
+
+
 def undone_text(text: str, kept: Kept, *, number: int, suffix: str) -> Changed:
     """The configuration `text` with the section of a change as it was before; secrets stay those of today.
 
@@ -126,10 +134,7 @@ def _is_there(text: str, path: Path, suffix: str) -> bool:
 
 
 def _written(text: str, change: Write, path: Path, *, suffix: str, there: bool) -> Changed:
-    try:
-        parse_name(change.name)
-    except ValueError:
-        raise Unreadable('the name has to be 1 to 64 letters, digits, "_" and "-"') from None
+    require_name(change.name)
     if change.is_new and there:
         raise Unreadable(f"{'.'.join(path)} is there already; choose another name, or edit that one")
     if not change.is_new and not there:

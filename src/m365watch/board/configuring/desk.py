@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
@@ -25,20 +26,25 @@ from m365watch.board.configuring.changes import (
     Write,
     changed_text,
     kept_of,
+    require_name,
     undone_text,
 )
 from m365watch.board.configuring.history import PastChange, find_past, forget_past, keep_past
+from m365watch.board.configuring.inner_addresses import inner_addresses
 from m365watch.board.configuring.judging import Mistake, mistake_of, mistakes_in
-from m365watch.board.configuring.safeguards import refusals
+from m365watch.board.configuring.safeguards import Proposed, refusals, resolved
+from m365watch.board.configuring.uploads import Uploads, binding_of
 from m365watch.config.application import check_text
-from m365watch.config.document import Unreadable
+from m365watch.config.document import Unreadable, parse_document, plain_values
 from m365watch.config.editing import show_difference
 from m365watch.config.kept_secrets import secret_paths
 from m365watch.config.mistakes import KeyPath, show_path
-from m365watch.config.placing import has_section, section_text
+from m365watch.config.placing import has_section, put_section, section_text
 from m365watch.config.replacing import FileText, read_whole, replace_whole
+from m365watch.config.sensitive_keys import SECTION_SUFFIX, read_section, sensitive_keys
 from m365watch.config.settings import LakeSettings, Settings
 from m365watch.config.spots import locate
+from m365watch.config.values import VARIABLE
 from m365watch.errors import NeedsOperator, OutputUnusable, SettingsRefused
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.outputs import require_in_step
@@ -46,6 +52,8 @@ from m365watch.values import dataclass
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""
+HIDDEN_CHARACTERS_MIN = 4
+"""Of a variable's value; a shorter one is no secret, and stands in many a word."""
 TYPED_CHARACTERS_MAX = 65_536
 """Of the section of one instance, that of some 1,500 tenants; a longer one is written in the file itself."""
 _TOO_LONG = f"the text is longer than {TYPED_CHARACTERS_MAX:,} characters; write it into the file itself"
@@ -133,7 +141,8 @@ class ConfigurationDesk:
         except Unreadable as error:
             return Judged(None, (mistake_of(str(error), change),))
         if refused:
-            return Judged(changed, tuple(refused))
+            difference = _difference(current.file.text, changed.text, current.file)
+            return Judged(changed, tuple(refused), difference=difference)
         return self._checked(current, change, changed)
 
     def apply(self, settings: Settings, change: Change, base: str, *, by: str, at_s: float) -> PastChange:
@@ -161,6 +170,63 @@ class ConfigurationDesk:
                 raise
             return past
 
+    def upload(self, settings: Settings, change: Write, base: str, files: Mapping[str, bytes]) -> str:
+        """The change's text with each file in place, kept for the destinations that the text has.
+
+        `files` are by their keys in the section: `credentials.certificate_file`.
+
+        Raises: ChangedMeanwhile; SettingsRefused; Unreadable: the text cannot be read, or no such file is
+            wanted; NeedsOperator: a file cannot be kept.
+        """
+        current = self._current(settings, base)
+        keys, uploads, text = sensitive_keys(change.kind), Uploads(settings.state_directory), change.text
+        require_name(change.name)
+        paths = {tuple(key.split(".")): content for key, content in files.items()}
+        if not paths.keys() <= keys.files:
+            raise Unreadable(f"a file can be uploaded for {', '.join(sorted(map('.'.join, keys.files)))}")
+        old = read_section(change.kind, change.name, current.section((change.kind, change.name)))
+        # An authority's certificates first: they are among the destinations of the others.
+        for path in sorted(paths, key=lambda path: (path not in keys.destinations, path)):
+            section = resolved(read_section(change.kind, change.name, text), old)
+            binding = binding_of(change.kind, change.name, path, section)
+            place = uploads.keep(change.kind, change.name, path, paths[path], binding=binding)
+            text = put_section(text, path, json.dumps(place), suffix=SECTION_SUFFIX)
+        return text
+
+    def touches_outputs(self, settings: Settings, change: Change | None) -> bool:
+        """Whether the change is one of an output."""
+        if change is None:
+            return False
+        if not isinstance(change, Undo):
+            return change.kind == "outputs"
+        past = find_past(settings.state_directory, change.number)
+        return past is not None and past.path[:1] == ("outputs",)
+
+    def inner_addresses(self, current: Current, changed: Changed) -> list[str]:
+        """Addresses inside that the changed section leads to and the file does not name, a line each."""
+        file = current.file
+        if not has_section(changed.text, changed.path[:2], suffix=file.suffix):
+            return []
+        kind, name = changed.path[:2]
+        section = read_section(kind, name, section_text(changed.text, (kind, name), suffix=file.suffix))
+        document = plain_values(parse_document(file.text, suffix=file.suffix))
+        return inner_addresses(kind, name, section, document if isinstance(document, dict) else {})
+
+    def hiding(self, settings: Settings) -> Callable[[str], str]:
+        """Puts `${NAME}` in place of what the variables hold that the file names."""
+        values: dict[str, str] = {}
+        with suppress(SettingsRefused):
+            for name in sorted(set(VARIABLE.findall(read_whole(settings.path).text))):
+                values[self.environment.get(name, "")] = f"${{{name}}}"
+        hidden = sorted((one for one in values if len(one) >= HIDDEN_CHARACTERS_MIN), key=len, reverse=True)
+
+        def hide(words: str) -> str:
+            for value in hidden:
+                words = words.replace(value, values[value])
+            return words
+
+        return hide
+
     def _current(self, settings: Settings, base: str) -> Current:
         current = self.read(settings)
         if not hmac.compare_digest(current.base, base):
@@ -186,8 +252,13 @@ class ConfigurationDesk:
             section = _kept_under(settings, change.number).before
         if section is None:
             return []
-        folders = (current.file.path.parent, settings.path.parent, *_own_folders(settings))
-        found = refusals(section, current.section(path), current.file.text, folders=folders)
+        found = refusals(
+            Proposed(path[0], path[1], section, current.section(path), was_stored=isinstance(change, Undo)),
+            current.file.text,
+            suffix=current.file.suffix,
+            folders=(current.file.path.parent, settings.path.parent, *_own_folders(settings)),
+            uploads=Uploads(settings.state_directory),
+        )
         return mistakes_in(section, path, [f"{show_path((*path, *key))}: {why}" for key, why in found])
 
     def _checked(self, current: Current, change: Change, changed: Changed) -> Judged:

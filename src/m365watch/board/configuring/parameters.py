@@ -7,8 +7,7 @@ type: office365
 credentials:
   tenant_id: "<tenant>"               # the tenant's GUID, or a list of them
   client_id: "<application>"          # of the app registration in Entra
-  certificate_file: tenant.cer        # or client_secret_file, federated_token_file, managed_identity: true
-  private_key_file: tenant.key
+  client_secret: "<secret>"           # its value; or upload certificate_file and private_key_file
 cloud: worldwide                      # or gcc, gcc-high, dod, china
 services:                             # only these
   azure_active_directory:
@@ -37,16 +36,16 @@ type: devo_platform
 config:
   address: "<collector-xx.devo.io>"   # of your region
   port: 443
-  chain: certs/chain.crt
-  cert: certs/domain.crt
-  key: certs/domain.key
+  chain: "<upload it>"                # the authority's certificates, in PEM
+  cert: "<upload it>"
+  key: "<upload it>"
 """,
     "devo_http": """\
 type: devo_http
 config:
   endpoint: "<https://http-xx.devo.io>"
   domain: "<your domain>"
-  token_file: secrets/devo_token      # its owner's alone
+  token: "<token>"
 """,
     "syslog": """\
 type: syslog

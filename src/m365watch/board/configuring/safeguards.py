@@ -1,116 +1,189 @@
-"""What nobody may do from a page, whatever the configuration's own checker lets pass.
+"""What no page may do, whatever the configuration's own checker accepts. Reads no secret.
 
-Whoever edits a page is not always who owns the machine. So a page names no file outside the configuration's
-folder, no variable of the environment that is not meant for the collector, and sends no kept secret
-to another host than before.
+Whoever edits a page does not always own the machine. A secret belongs to its destination: text from a page
+neither introduces nor moves a reference (`${NAME}`, keyring, path of a file), and a stored secret stays only
+while every destination that it can reach is the one that it was stored with.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from m365watch.config.document import Unreadable
-from m365watch.config.kept_secrets import MARK, scalars
+from m365watch.board.configuring.uploads import Uploads, binding_of
+from m365watch.config.clouds import CLOUDS
+from m365watch.config.document import parse_document, plain_values
+from m365watch.config.kept_secrets import MARK
 from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import KeyPath, show_path
-from m365watch.config.values import VARIABLE
+from m365watch.config.secrets import RESPONSE
+from m365watch.config.sections import WEBHOOK, Document, section_at
+from m365watch.config.sensitive_keys import (
+    SensitiveKeys,
+    destinations_of,
+    key_of,
+    leaves,
+    read_section,
+    sensitive_keys,
+)
+from m365watch.values import dataclass
 
-OWN_VARIABLES = "M365"
-"""What the names of variables begin with that a page may name for the first time."""
-_PATH_KEYS = frozenset(
-    {"directory", "directory_name", "chain", "chain_loc", "cert", "cert_loc", "key", "key_loc", "ca_bundle"}
-)
-_SENT = frozenset({"client_secret", "federated_token", "token", "password", "proxy_password", "auth_id"})
-"""Secrets that go over the wire as they are; each may be in a file, or referred to, as well."""
-_WHERE = frozenset(
-    {"login_url", "management_url", "graph_url", "audience", "name", "cloud"}
-    | {"endpoint", "url", "address", "location", "port", "domain", "proxy", "no_proxy", "ca_bundle"}
-)
-"""Keys that say where something is sent."""
+Refusal = tuple[KeyPath, str]
+_AGAIN = "type the secret again, or upload the certificate"
+_IN_THE_FILE = "write it into the file on the machine"
+_IDENTITY_ELSEWHERE = f"would send this machine's token to a server that is not Microsoft's: {_IN_THE_FILE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A section as a page proposes it."""
+
+    kind: str
+    name: str
+    text: str
+    """With `MARK` in place of each stored secret that is kept."""
+    original: str
+    """What stands in the file at that place, secrets included; empty where nothing does."""
+    was_stored: bool = False
+    """Whether the text is of the history: references in it were stored with its destinations."""
 
 
 def refusals(
-    section: str, original: str, whole: str, *, folders: tuple[Path, ...]
-) -> list[tuple[KeyPath, str]]:
+    proposed: Proposed, file_text: str, *, suffix: str, folders: Sequence[Path], uploads: Uploads
+) -> list[Refusal]:
     """What the section does that a page may not: the key's path in the section, and why.
 
-    `section` has marks for secrets that are kept, `original` is what it takes the place of, and `whole` the
-    configuration's text; relative paths begin at the first of `folders`, below which files may be.
+    Relative paths begin at the first of `folders`, below which records may be written.
     """
-    try:
-        new, old = scalars(section), scalars(original)
-    except Unreadable:
-        return []
-    found = [*_strange_files(new, old, folders), *_strange_references(new, old, whole)]
-    return found + list(_turned_secrets(new, old))
+    old = read_section(proposed.kind, proposed.name, proposed.original)
+    new = read_section(proposed.kind, proposed.name, proposed.text)
+    document = plain_values(parse_document(file_text, suffix=suffix))
+    judging = _Judging(proposed, old, new, folders, uploads)
+    return [*judging.refusals(), *_reached_by_others(proposed.kind, resolved(new, old), document)]
 
 
-def _strange_files(
-    new: dict[KeyPath, str], old: dict[KeyPath, str], folders: tuple[Path, ...]
-) -> Iterator[tuple[KeyPath, str]]:
-    known = {text for path, text in old.items() if _names_file(path, text)}
-    for path, text in new.items():
-        if text in known or not _names_file(path, text) or "obfuscation_data" in path:
-            continue
+def resolved(section: Document, old: Document) -> Document:
+    """The section with the stored secrets of `old` in place of the marks."""
+    found = _resolved(section, old)
+    return found if isinstance(found, dict) else {}
+
+
+def _resolved(value: object, old: object) -> object:
+    if isinstance(value, dict):
+        beside = old if isinstance(old, dict) else {}
+        return {key: _resolved(child, beside.get(key)) for key, child in value.items()}
+    if isinstance(value, list):
+        padded = [*(old if isinstance(old, list) else []), *[None] * len(value)]
+        return [_resolved(child, padded[place]) for place, child in enumerate(value)]
+    return old if isinstance(value, str) and MARK in value else value
+
+
+class _Judging:
+    """Holds one proposed section against the one in the file."""
+
+    def __init__(
+        self, proposed: Proposed, old: Document, new: Document, folders: Sequence[Path], uploads: Uploads
+    ) -> None:
+        self._proposed = proposed
+        self._keys: SensitiveKeys = sensitive_keys(proposed.kind)
+        self._old = dict(leaves(old))
+        self._new = dict(leaves(new))
+        self._section = resolved(new, old)
+        self._goes = destinations_of(proposed.kind, self._section)
+        self._went = destinations_of(proposed.kind, old)
+        self._folders = folders
+        self._uploads = uploads
+
+    def refusals(self) -> Iterator[Refusal]:
+        for path, value in self._new.items():
+            if (why := self._why_not(path, value)) is not None:
+                yield path, why
+
+    def _why_not(self, path: KeyPath, value: object) -> str | None:
+        """Why a page may not set the key to this; None where it may."""
+        if isinstance(value, str) and MARK in value:
+            return self._why_not_kept()
+        if self._proposed.was_stored:
+            return None
+        key, is_stored = key_of(path), path in self._old and self._old[path] == value
+        refers = isinstance(value, str) and ("${" in value or is_reference(value.strip()))
+        if key in self._keys.folders and not refers:
+            return None if is_stored else self._why_not_folder(str(value))
+        is_identity = key in self._keys.identities and not _is_false(value)
+        if not refers and not is_identity and key not in self._keys.files:
+            return None
+        if is_stored:
+            return self._why_not_kept()
+        if refers:
+            what = "a variable" if "${" in str(value) else "an entry of the keyring"
+            return (
+                f"refers to {what} that this key did not refer to: type the value itself, or {_IN_THE_FILE}"
+            )
+        if is_identity:
+            return None if _is_of_microsoft(self._goes) else _IDENTITY_ELSEWHERE
+        return self._why_not_file(path, str(value))
+
+    def _why_not_kept(self) -> str | None:
+        """A stored secret goes where it went."""
+        turned = [path for path in {*self._goes, *self._went} if self._goes.get(path) != self._went.get(path)]
+        if not turned:
+            return None
+        where = show_path(min(turned, key=str))
+        return f"would be sent elsewhere, as {where} is another one: {_AGAIN}, or {_IN_THE_FILE}"
+
+    def _why_not_folder(self, text: str) -> str | None:
         try:
-            real = Path(os.path.realpath(folders[0] / text))
+            real = Path(os.path.realpath(self._folders[0] / text))
         except ValueError:  # a zero, or half a letter
-            yield path, "has a character that no file's name can have: leave it out"
-            continue
-        if not any(real.is_relative_to(os.path.realpath(folder)) for folder in folders):
-            yield (
-                path,
-                f"lies outside {folders[0]}; a page names no such file: write it into the file itself",
+            return "has a character that no file's name can have: leave it out"
+        if any(real.is_relative_to(os.path.realpath(folder)) for folder in self._folders):
+            return None
+        return f"lies outside {self._folders[0]}; a page names no such folder: {_IN_THE_FILE}"
+
+    def _why_not_file(self, path: KeyPath, text: str) -> str | None:
+        place = self._uploads.find(text)
+        if place is None:
+            return (
+                f"names a file that this key did not name: upload the file, or {_IN_THE_FILE};"
+                " a secret can be typed in its place"
             )
+        if self._uploads.is_bound(
+            place, binding_of(self._proposed.kind, self._proposed.name, path, self._section)
+        ):
+            return None
+        return "was uploaded for another destination or instance: upload the file again"
 
 
-def _names_file(path: KeyPath, text: str) -> bool:
-    key = str(path[-1]) if path else ""
-    is_file = key.endswith("_file") or key in _PATH_KEYS
-    return is_file or text.startswith(("/", "~")) or ".." in Path(text).parts
+def _is_false(value: object) -> bool:
+    return str(value).strip().lower() == "false"
 
 
-def _strange_references(
-    new: dict[KeyPath, str], old: dict[KeyPath, str], whole: str
-) -> Iterator[tuple[KeyPath, str]]:
-    known = set(VARIABLE.findall(whole))
-    for path, text in new.items():
-        strange = [
-            one for one in VARIABLE.findall(text) if one not in known and not one.startswith(OWN_VARIABLES)
-        ]
-        if strange:
-            yield (
-                path,
-                (
-                    f"names the variable {strange[0]} for the first time; from a page only names that begin"
-                    f" with {OWN_VARIABLES} can be: write others into the file itself"
-                ),
-            )
-        if is_reference(text) and old.get(path) != text:
-            yield path, "names a place in the keyring; from a page none can be: write it into the file itself"
+def _is_of_microsoft(destinations: dict[KeyPath, str]) -> bool:
+    """Whether one of Microsoft's clouds is named, and nothing else is otherwise than usual."""
+    usual = destinations_of("inputs", {})
+    beside = {path: value for path, value in destinations.items() if path != ("cloud",)}
+    return destinations.get(("cloud",)) in CLOUDS and beside == {
+        path: value for path, value in usual.items() if path != ("cloud",)
+    }
 
 
-def _turned_secrets(new: dict[KeyPath, str], old: dict[KeyPath, str]) -> Iterator[tuple[KeyPath, str]]:
-    """Secrets that were not typed now, and would go elsewhere than before."""
-    turned = [path for path in {*new, *old} if _says_where(path) and new.get(path) != old.get(path)]
-    if not turned or not old:
+def _reached_by_others(kind: str, new: Document, document: object) -> Iterator[Refusal]:
+    """Secrets outside the section that follow an input's cloud: those of responses and of the webhook.
+
+    They go to Microsoft's clouds, and to those that the file names already.
+    """
+    others = [path for path in (RESPONSE, WEBHOOK) if section_at(document, *path)]
+    if kind != "inputs" or not others:
         return
-    for path, text in new.items():
-        key = str(path[-1]) if path else ""
-        if key.removesuffix("_file") in _SENT and (text == MARK or old.get(path) == text):
-            where = show_path(min(turned, key=str))
-            yield (
-                path,
-                (
-                    f"would be sent elsewhere, as {where} is another one: type the secret anew,"
-                    " or make this change in the file itself"
-                ),
-            )
+    goes = _cloud_of(new)
+    known = [_cloud_of(section_at(document, "inputs", name)) for name in section_at(document, "inputs")]
+    if not _is_of_microsoft(goes) and goes not in known:
+        why = f"would receive the secrets of {show_path(others[0])} as well: {_IN_THE_FILE}"
+        yield (("cloud",) if "cloud" in new else ("network",), why)
 
 
-def _says_where(path: KeyPath) -> bool:
-    if path[:1] == ("cloud",) or "network" in path:
-        return True
-    return bool(path) and path[-1] in _WHERE and path[:1] == ("config",)
+def _cloud_of(section: Document) -> dict[KeyPath, str]:
+    """The destinations without what concerns the section's own credential alone."""
+    found = destinations_of("inputs", section)
+    return {path: value for path, value in found.items() if path[0] != "credentials"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
 import msgspec
 
 from m365watch.board.configuring.changes import Change
+from m365watch.board.configuring.desk import Judged
 from m365watch.board.rendering import Templates
 from m365watch.board.sources import Sources
 from m365watch.clock import system_random
@@ -56,16 +57,20 @@ class Trials:
         self._templates = templates
         self._is_busy = False
 
-    async def begin(self, asked: TrialAsked) -> AsyncGenerator[dict[str, object], None]:
+    async def begin(
+        self, asked: TrialAsked, judged: Judged | None = None
+    ) -> AsyncGenerator[dict[str, object], None]:
         """What is told of it, as it comes: how far it is, groups, and the sums.
 
-        Raises: Busy; ChangedMeanwhile; SettingsRefused: a change that cannot be made.
+        `judged` is what the change comes to, where there is one.
+
+        Raises: Busy; SettingsRefused: a change that cannot be made, or is not tried from a page.
         """
         if self._is_busy:
             raise Busy
         self._is_busy = True
         try:
-            settings = await asyncio.to_thread(self._settings_of, asked)
+            settings = await asyncio.to_thread(self._settings_of, judged)
         except BaseException:
             self._is_busy = False
             raise
@@ -74,15 +79,17 @@ class Trials:
         await anext(told)
         return told
 
-    def _settings_of(self, asked: TrialAsked) -> Settings | SettingsRefused:
+    def _settings_of(self, judged: Judged | None) -> Settings | SettingsRefused:
         """The settings with their secrets, or what keeps a run from having them."""
         desk, settings = self._sources.desk, self._sources.settings
         current = desk.read(settings)
         text = current.file.text
-        if asked.change is not None:
-            judged = desk.judge(settings, asked.change, asked.base)
-            if judged.changed is None or judged.mistakes:
-                raise SettingsRefused([one.says for one in judged.mistakes], where=str(settings.path))
+        if judged is not None:
+            refused = [one.says for one in judged.mistakes]
+            if judged.changed is not None and not refused:
+                refused = desk.inner_addresses(current, judged.changed)
+            if judged.changed is None or refused:
+                raise SettingsRefused(refused, where=str(settings.path))
             text = judged.changed.text
         try:
             return check_text(current.file, text, environment=desk.environment, for_reading=False)
@@ -93,21 +100,22 @@ class Trials:
         self, settings: Settings | SettingsRefused, of: str
     ) -> AsyncGenerator[dict[str, object], None]:
         preflight = Preflight()
+        hide = self._sources.desk.hiding(self._sources.settings)
         try:
             yield {"kind": "begin"}
             if isinstance(settings, SettingsRefused):
                 preflight = refused(settings)
                 for group in preflight.groups:
-                    yield self._group(group)
+                    yield self._group(_hidden(group, hide))
             else:
                 async with aclosing(self._course(*_narrowed(settings, of))) as course:
                     async for found in course:
                         if isinstance(found, Group):
-                            group = _group_of(found, is_narrowed=bool(of))
+                            group = _hidden(_group_of(found, is_narrowed=bool(of)), hide)
                             preflight.groups.append(group)
                             yield self._group(group)
                         else:
-                            yield {"kind": "progress", "says": found}
+                            yield {"kind": "progress", "says": hide(found)}
             yield {"kind": "end", "says": _summary(preflight), "broken": preflight.is_broken}
         finally:
             self._is_busy = False
@@ -155,6 +163,15 @@ def _narrowed(settings: Settings, of: str) -> tuple[Settings, list[TenantSetting
     if kind == "outputs" and name:
         return replace(settings, outputs=tuple(one for one in settings.outputs if one.name == name)), []
     return settings, list(settings.tenants)
+
+
+def _hidden(group: Group, hide: Callable[[str], str]) -> Group:
+    """The group without what variables of the file hold."""
+    steps = [
+        replace(one, seen=hide(one.seen), fix=one.fix and hide(one.fix), subject=hide(one.subject))
+        for one in group.steps
+    ]
+    return replace(group, name=hide(group.name), steps=tuple(steps))
 
 
 def _group_of(group: Group, *, is_narrowed: bool) -> Group:

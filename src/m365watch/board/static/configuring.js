@@ -208,6 +208,23 @@ function goToLine(number) {
   text.setSelectionRange(start, start + (lines[number - 1] || "").length);
 }
 
+// Files are kept for the destinations that the text has now; it comes back with their paths.
+async function upload() {
+  const it = form();
+  const files = {};
+  for (const one of it.querySelectorAll("[data-upload]"))
+    if (one.files.length) files[one.dataset.upload] = btoa(String.fromCharCode(...new Uint8Array(await one.files[0].arrayBuffer())));
+  if (!Object.keys(files).length) { toast("Choose a file first"); return; }
+  let answer;
+  try { answer = await post("/collectors/upload", { change: changeTyped(), base: it.dataset.base, files }); } catch { toast("Not uploaded: the board does not answer"); return; }
+  const news = await told(answer);
+  if (answer.status === 409) { changedMeanwhile(news); return; }
+  if (!answer.ok) { toast(`Not uploaded: ${news.says}`); return; }
+  it.elements.text.value = news.text;
+  for (const one of it.querySelectorAll("[data-upload]")) one.value = "";
+  judgeSoon();
+}
+
 async function tryIt(asked) {
   const place = document.querySelector("#panel-trial .trial-groups");
   const says = document.querySelector("#panel-trial .trial-says");
@@ -258,6 +275,7 @@ document.addEventListener("click", (click) => {
   if (asked) review(JSON.parse(asked.dataset.change), asked.closest("[data-base]").dataset.base, asked.dataset.about, "atOnce" in asked.dataset);
   if (at.closest("[data-change-cancel]")) dialog().close();
   if (at.closest("[data-change-apply]")) apply();
+  if (at.closest("[data-upload-all]") && form()) upload();
   const named = at.closest("[data-try]");
   if (named) tryIt({ of: named.dataset.try });
   if (at.closest("[data-try-typed]") && form()) {

@@ -1,0 +1,174 @@
+"""A board in a process of its own, and a browser's session with it. Nothing here imports the product."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlencode
+
+from patience import PATIENCE_S
+from ports import kept_port
+
+COMMAND = (sys.executable, "-m", "m365watch.cli.main")
+_LINK = re.compile(r"http://127\.0\.0\.1:\d+/open(?:\?\S+)?#(\S+)")
+_OWN_PAGE = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the board."""
+
+    status: int
+    text: str
+
+    @property
+    def document(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.text)
+        return found
+
+
+@dataclass
+class Session:
+    """An administrator's session: cookies, the page's token, and every answer that came."""
+
+    port: int
+    cookies: dict[str, str] = field(default_factory=dict)
+    answers: list[str] = field(default_factory=list)
+    token: str = ""
+
+    def ask(self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None) -> Reply:
+        given = dict(headers or {})
+        if self.cookies:
+            given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        try:
+            connection.request(method, path, body.encode() or None, given)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+        for name, value in answer.getheaders():
+            if name.lower() == "set-cookie":
+                key, _, kept = value.partition(";")[0].partition("=")
+                self.cookies[key] = kept
+        self.answers.append(text)
+        return Reply(answer.status, text)
+
+    def post(self, path: str, document: object) -> Reply:
+        """A request as a page of the board sends it."""
+        headers = _OWN_PAGE | {"content-type": "application/json", "x-csrf-token": self.token}
+        return self.ask("POST", path, json.dumps(document), headers)
+
+    def base(self) -> str:
+        """Names the text of the file that the page shows."""
+        shown = self.ask("GET", "/panel/collectors/inputs").text
+        found = re.search(r'data-base="([0-9a-f]{32})"', shown)
+        assert found, shown
+        return found[1]
+
+
+def open_board(port: int, printed: str) -> Session:
+    """A session of an administrator; how somebody signs in to a board on loopback is known here alone."""
+    session = Session(port)
+    if link := _LINK.search(printed):
+        form = _OWN_PAGE | {
+            "sec-fetch-mode": "navigate",
+            "sec-fetch-dest": "document",
+            "content-type": "application/x-www-form-urlencoded",
+        }
+        fields = dict(part.partition("=")[::2] for part in link[1].split("&") if "=" in part)
+        session.ask("POST", "/open", urlencode(fields or {"code": link[1]}), form)
+    token = re.search(r'name="csrf-token" content="([0-9a-f]+)"', session.ask("GET", "/collectors").text)
+    assert token, "nobody is signed in"
+    session.token = token[1]
+    return session
+
+
+@contextmanager
+def served_board(config: Path, environment: Mapping[str, str]) -> Iterator[Session]:
+    """The board of a configuration, with the session of an administrator."""
+    with kept_port() as port, tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "output.txt"
+        with (
+            output.open("wb") as printed,
+            subprocess.Popen(
+                [*COMMAND, "board", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"} | dict(environment),
+            ) as process,
+        ):
+            try:
+                until_s = time.monotonic() + PATIENCE_S
+                while f"board: http://127.0.0.1:{port}/" not in output.read_text():
+                    assert process.poll() is None, output.read_text()
+                    assert time.monotonic() < until_s, output.read_text()
+                    time.sleep(0.05)
+                yield open_board(port, output.read_text())
+            finally:
+                process.terminate()
+                process.wait(PATIENCE_S)
+
+
+@dataclass
+class Listener:
+    """A server that keeps whatever reaches it."""
+
+    port: int
+    heard: list[str] = field(default_factory=list)
+    """Requests."""
+    connections: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    """Somebody's HTTP server on loopback, which grants a token to whoever asks for one."""
+    it = Listener(0)
+
+    class Handler(BaseHTTPRequestHandler):
+        def setup(self) -> None:
+            it.connections += 1
+            super().setup()
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            body = self.rfile.read(length).decode(errors="replace")
+            it.heard.append(f"{self.requestline}\n{self.headers}\n{body}")
+            answer = b'{"access_token": "granted", "expires_in": 3600, "token_type": "Bearer"}'
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_CONNECT = do_HEAD = do_POST  # noqa: N815 - names of the standard library
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    it.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield it
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
