@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 LAYERS = (
-    {"__init__", "values", "instants", "lean", "model", "errors", "clock", "progress", "defects", "durable"}
-    | {"own_thread", "plain", "spreadsheets", "urls", "base64url"},
+    {
+        "__init__",
+        "values",
+        "instants",
+        "lean",
+        "model",
+        "errors",
+        "clock",
+        "missing_files",
+        "progress",
+        "defects",
+        "durable",
+    }
+    | {"own_thread", "missing_files", "plain", "spreadsheets", "urls", "base64url"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
     {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}

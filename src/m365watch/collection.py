@@ -15,6 +15,7 @@ from m365watch.clock import Clock, Random
 from m365watch.completeness.account import FeedAudit
 from m365watch.completeness.auditor import Audited, AuditOrder
 from m365watch.completeness.desk import AuditDesk, AuditProgress
+from m365watch.completeness.missing_files import MissingFilesWatch
 from m365watch.completeness.watch import SilenceWatch
 from m365watch.delivery import QueuedOutput
 from m365watch.errors import CollectorError
@@ -171,12 +172,18 @@ class CollectorRun:
         self._watch = SilenceWatch(
             audited_feeds(feeds), ledger=parts.ledger, calls=parts.calls, clock=parts.clock
         )
+        self._missing_files = self._watch_files(outputs)
         polled = {} if instead else feeds
         self._pollers = {feed: self._poller(feed, reached) for feed, reached in polled.items()}
         self._polling: dict[Feed, asyncio.Task[None]] = {}
         self._begin_poll: Callable[[Poller], None] | None = None
         """Begins the polls of one feed; None while nothing is polled."""
         self._sources = instead.start(self._source_means()) if instead else ()
+
+    def _watch_files(self, outputs: Sequence[QueuedOutput]) -> MissingFilesWatch:
+        parts = self._parts
+        some = [one.output for one in outputs]
+        return MissingFilesWatch(some, ledger=parts.ledger, calls=parts.calls, clock=parts.clock)
 
     def _make_fetcher(
         self,
@@ -304,6 +311,7 @@ class CollectorRun:
         With `audit`, which goes with `once`, that is made, and what it finds is fetched; nothing is polled.
         """
         await self._observer.begin(feed.tenant_id for feed in self._feeds)
+        await self._missing_files.look()
         first = self._poll(once=once, stop=stop) if audit is None else self._audit(audit)
         polling = asyncio.create_task(first, name="polling")
         fetching = asyncio.create_task(self._fetcher.run(), name="fetching")
@@ -311,7 +319,8 @@ class CollectorRun:
         upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
         answering = asyncio.create_task(self._desk.run(), name="answering")
         watching = asyncio.create_task(self._watch.run(), name="watching")
-        tasks = (polling, fetching, delivering, upkeep, answering, watching)
+        looking = asyncio.create_task(self._missing_files.run(), name="looking for missing files")
+        tasks = (polling, fetching, delivering, upkeep, answering, watching, looking)
         failure: CollectorError | None = None
         try:
             failure = await self._wait_end(polling, tasks[1:], stop)

@@ -52,6 +52,7 @@ from m365watch.ledger.reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.retrying import PutBack, put_back
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.tried import tried_in_vain
+from m365watch.missing_files import MissingFiles
 from m365watch.model import BlobRef, BlobState, Feed
 from m365watch.monitor import latency, throttling, vocabulary
 from m365watch.monitor.latency import LatencyBook
@@ -145,6 +146,21 @@ def fault_of_lake(settings: Settings, lake: Path) -> Cause | None:
         return Cause(error.what, error.fix or "")
     except OSError:
         return None
+
+
+def find_missing_files(settings: Settings) -> dict[str, MissingFiles | None]:
+    """By output, what is missing now at each lake whose files this user can see; looks at every file."""
+    try:
+        from m365watch.lake.missing_files import find_missing
+        from m365watch.lake.writer import WRITE_FAILURES
+    except ImportError:
+        return {}
+    now, found = SystemClock().now(), dict[str, MissingFiles | None]()
+    for output in settings.outputs:
+        if isinstance(output, LakeSettings):
+            with suppress(*WRITE_FAILURES):  # That it cannot be read is told by `fault_of_lake`.
+                found[output.name] = find_missing(output.directory, now=now)
+    return found
 
 
 def read_tenants(settings: Settings, *, now: datetime) -> list[TenantStanding]:

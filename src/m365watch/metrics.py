@@ -116,6 +116,18 @@ def _output_lines(outputs: list[OutputProgress]) -> list[str]:
             "Whether the output has an error: 1 passes by itself, 2 needs a person.",
             [(labels, _trouble(one.last_error, one.fix)) for labels, one in rows],
         ),
+        *family_lines(
+            "lake_files_missing",
+            "gauge",
+            "Data files that are gone from the lake; a whole lake is not listed.",
+            [(labels, float(one.missing_files.files)) for labels, one in rows if one.missing_files],
+        ),
+        *family_lines(
+            "lake_records_missing",
+            "gauge",
+            "The records in them.",
+            [(labels, float(one.missing_files.records)) for labels, one in rows if one.missing_files],
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from datetime import datetime
 
+from m365watch.missing_files import MissingFiles
 from m365watch.model import Feed
 from m365watch.values import dataclass
 
@@ -62,6 +63,8 @@ class OutputProgress:
     last_error_at: datetime | None = None
     fix: str | None = None
     """What a person has to do about it; None if it passes by itself."""
+    missing_files: MissingFiles | None = None
+    """Of a lake: the data files that are gone from it, as the collector last saw."""
 
 
 @dataclass(slots=True)

@@ -90,6 +90,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "refused",
                 "last_error_at": "2026-11-24T12:00:00Z",
                 "fix": "renew it",
+                "lake_files_missing": None,
             }
         ],
     }
@@ -103,7 +104,7 @@ def test_every_key_stands_in_the_reference_page() -> None:
         outcome_document(outcome(waiting=(WAITING,)), exit_code=0, now=NOW),
         blobs_document(BlobsFound([BLOB], 1), now=NOW),
         quarantine_document(PiecesFound([PIECE], 1), now=NOW),
-        audit_document([AUDIT], now=NOW),
+        audit_document([AUDIT], {}, now=NOW),
         gaps_document(GapsFound((GAP,), {GAP.feed: 0.5}, NOW), now=NOW),
         status_document(run_progress(feed_progress()), waiting=[], now=NOW, audits={AUDIT.feed: AUDIT}),
     ]

@@ -40,7 +40,7 @@ AUDIT = FeedAudit(
 
 def test_an_audit_fits_on_a_terminal() -> None:
     """A line a day and the sum, the hours with something amiss by name, the verdict."""
-    lines = shown(audit_page([AUDIT], repair=False, columns=80))
+    lines = shown(audit_page([AUDIT], {}, repair=False, columns=80))
 
     assert max(map(len, lines)) <= 80
     table = [line.split() for line in lines]
@@ -53,12 +53,12 @@ def test_an_audit_fits_on_a_terminal() -> None:
 
 def test_the_verdict_is_not_cut_between_a_figure_and_its_word() -> None:
     """What needs more than one line is broken where a clause ends."""
-    assert shown(audit_page([AUDIT], repair=False, columns=80))[-3:] == [
+    assert shown(audit_page([AUDIT], {}, repair=False, columns=80))[-3:] == [
         "since 2026-11-17 12:00:00Z: 123,468 blobs listed now:",
         "123,462 delivered, 1 waiting, 2 quarantined, 1 lost, 2 missing;",
         "--repair has what is missing fetched",
     ]
-    assert shown(audit_page([AUDIT], repair=False, columns=200))[-2].startswith("since ")
+    assert shown(audit_page([AUDIT], {}, repair=False, columns=200))[-2].startswith("since ")
 
 
 def test_one_cause_that_many_feeds_meet_is_told_once() -> None:
@@ -81,7 +81,7 @@ def test_one_cause_that_many_feeds_meet_is_told_once() -> None:
 def test_an_audit_tells_what_is_newer_than_the_last_listing() -> None:
     """In a column of its own and in the verdict; an hour with nothing else is not amiss."""
     audit = replace(AUDIT, hours={NOW - HOUR: Counts(listed=3, delivered=2, newer=1)}, remaining=0)
-    lines = shown(audit_page([audit], repair=False, columns=80))
+    lines = shown(audit_page([audit], {}, repair=False, columns=80))
 
     assert max(map(len, lines)) <= 80
     assert lines[1].split()[-2:] == ["missing", "newer"]
@@ -95,7 +95,9 @@ def test_an_audit_says_what_a_repair_did_and_what_stood_in_the_way() -> None:
     """With the cure of an error below it."""
     page = " ".join(
         shown(
-            audit_page([replace(AUDIT, repaired=1, remaining=1, error="HTTP 503")], repair=True, columns=80)
+            audit_page(
+                [replace(AUDIT, repaired=1, remaining=1, error="HTTP 503")], {}, repair=True, columns=80
+            )
         )
     )
 

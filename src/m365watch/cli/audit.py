@@ -47,6 +47,9 @@ def audit(
 ) -> None:
     """Prove that nothing is missing: list what Microsoft serves again, and look for every blob in the ledger.
 
+    Then check that each data file of a lake is there. The last line says what is proven: that the ledger is
+    complete, or the ledger and the files of the lake.
+
     Of each blob that is listed it says whether it is delivered, waiting, quarantined, lost or missing, which
     means that the ledger does not know it. What is newer than the collector's last listing is told apart: it
     is not collected yet. While `m365watch run` is running it makes the audit itself, within
@@ -54,21 +57,23 @@ def audit(
     delivered; where no collector runs, so is what else waits. With a `console` output the records then have
     stdout to themselves, and the answer goes to stderr.
 
-    Exit codes: 0 nothing is missing; 1 something remains missing, or part of the listing could not be read;
+    Exit codes: 0 nothing is missing; 1 something remains missing, a data file of a lake among it, or part of
+    the listing could not be read;
     2 the configuration is wrong; 4 a collector started meanwhile.
     """
     from m365watch.cli.audit_view import audit_document, audit_page, error_lines, is_unlisted
     from m365watch.cli.documents import as_json as to_json
     from m365watch.clock import SystemClock
     from m365watch.completeness.auditor import AuditOrder
+    from m365watch.inspection import find_missing_files
 
     settings = read_settings(config, job=job, collector=collector_file)
     warn_of_lakes(settings)
     order = AuditOrder(days, repair, secrets.token_hex(8))
-    audits = _audits(settings, order)
+    audits, lakes = _audits(settings, order), find_missing_files(settings)
     on_stderr = repair and writes_records(settings)
     if as_json:
-        document = to_json(audit_document(audits, now=SystemClock().now()))
+        document = to_json(audit_document(audits, lakes, now=SystemClock().now()))
         if on_stderr:
             sys.stderr.write(document + "\n")
         else:
@@ -78,8 +83,8 @@ def audit(
             stderr_console().print(line, soft_wrap=True)
     else:
         console = stderr_console() if on_stderr else stdout_console()
-        console.print(audit_page(audits, repair=repair, columns=console.width), crop=False)
-    if not all(one.is_proven for one in audits):
+        console.print(audit_page(audits, lakes, repair=repair, columns=console.width), crop=False)
+    if not all(one.is_proven for one in audits) or any(lakes.values()):
         raise typer.Exit(1)
 
 

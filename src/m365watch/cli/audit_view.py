@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant
-from m365watch.cli.render import content_name, count, moment, quoted
+from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant, missing_document
+from m365watch.cli.render import content_name, count, moment, quoted, whole_line
 from m365watch.completeness.account import Counts, FeedAudit, total_of
+from m365watch.missing_files import MissingFiles, fix_of, missing_line
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ _UNREACHED = "`m365watch why` looks at every step on the way: network, proxy, TL
 _STYLES = {"waiting": "yellow", "quarantined": "red", "lost": "bold red", "missing": "bold red"}
 
 
-def audit_page(audits: Sequence[FeedAudit], *, repair: bool, columns: int) -> RenderableType:
+def audit_page(
+    audits: Sequence[FeedAudit],
+    lakes: Mapping[str, MissingFiles | None],
+    *,
+    repair: bool,
+    columns: int,
+) -> RenderableType:
     """Per tenant a table with a line for each feed and day, then what is amiss, then the verdict."""
     parts: list[RenderableType] = []
     tenants: dict[TenantId, list[FeedAudit]] = {}
@@ -37,7 +44,29 @@ def audit_page(audits: Sequence[FeedAudit], *, repair: bool, columns: int) -> Re
     for tenant_id, own in tenants.items():
         parts += [Text(f"tenant {tenant_id}", style="bold"), _table(own), *_hour_lines(own), Text("")]
     parts += error_lines(audits)
-    return Group(*parts, verdict_line(audits, repair=repair, columns=columns))
+    for name, missing in lakes.items():
+        if missing is not None:
+            parts.append(whole_line(f"error: {plain(missing_line(name, missing))}", style="red"))
+            parts.append(whole_line(f"hint: {plain(fix_of(name))}"))
+    return Group(*parts, verdict_line(audits, repair=repair, columns=columns), *_proof_lines(audits, lakes))
+
+
+def _proof_lines(
+    audits: Sequence[FeedAudit], lakes: Mapping[str, MissingFiles | None]
+) -> list[RenderableType]:
+    """What the audit has proven; nothing where it has proven nothing."""
+    if not all(one.is_proven for one in audits):
+        return []
+    return [Text(f"this proves that {_proven(lakes)}")]
+
+
+def _proven(lakes: Mapping[str, MissingFiles | None]) -> str:
+    if any(lakes.values()):
+        return "the ledger is complete, and not the lake"
+    if not lakes:
+        return "the ledger is complete; it looks at no output's files"
+    many = "lake" if len(lakes) == 1 else "lakes"
+    return f"the ledger and the files of the {many} are complete"
 
 
 def _table(audits: Sequence[FeedAudit]) -> Table:
@@ -139,13 +168,16 @@ def verdict_line(audits: Sequence[FeedAudit], *, repair: bool, columns: int) -> 
     return Text(text, style="bold" if all(one.is_proven for one in audits) else "bold red")
 
 
-def audit_document(audits: Sequence[FeedAudit], *, now: datetime) -> dict[str, Any]:
+def audit_document(
+    audits: Sequence[FeedAudit], lakes: Mapping[str, MissingFiles | None], *, now: datetime
+) -> dict[str, Any]:
     """What `audit --json` prints."""
     sums = total_of(audit.total for audit in audits)
     return {
         "schema": SCHEMA,
         "at": instant(now),
-        "proven": all(audit.is_proven for audit in audits),
+        "proven": all(audit.is_proven for audit in audits) and not any(lakes.values()),
+        "lakes": {name: missing_document(missing) for name, missing in lakes.items()},
         "totals": counts_document(sums)
         | {
             "repaired": sum(audit.repaired for audit in audits),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.render import Totals, cure_of, totals_of
 from m365watch.instants import iso_of
+from m365watch.missing_files import MissingFiles
 from m365watch.progress import FeedProgress, RunProgress
 
 if TYPE_CHECKING:
@@ -51,9 +52,24 @@ def status_document(
                 "last_error": output.last_error,
                 "last_error_at": instant(output.last_error_at),
                 "fix": output.fix,
+                "lake_files_missing": missing_document(output.missing_files),
             }
             for output in progress.outputs
         ],
+    }
+
+
+def missing_document(missing: MissingFiles | None) -> dict[str, Any] | None:
+    """The data files that are gone from a lake; null for none."""
+    if missing is None:
+        return None
+    return {
+        "files": missing.files,
+        "records": missing.records,
+        "first_day": missing.first_day.isoformat(),
+        "last_day": missing.last_day.isoformat(),
+        "names": list(missing.names),
+        "found_at": instant(missing.found_at),
     }
 
 

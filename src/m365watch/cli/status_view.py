@@ -27,6 +27,7 @@ from m365watch.cli.render import (
     whole_line,
 )
 from m365watch.errors import CollectorError, OutputUnusable
+from m365watch.missing_files import fix_of, missing_line
 from m365watch.model import Feed, TenantId
 from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
@@ -163,6 +164,11 @@ def _output_lines(standing: Standing) -> list[Text]:
             style = "red" if output.fix else "yellow"
             cure = plain(output.fix) if output.fix else "nothing to do, it is tried again by itself"
             lines += [Text(f"error: {quoted(output.last_error)}{age}", style=style), Text(f"hint: {cure}")]
+        if output.missing_files is not None:
+            lines.append(
+                whole_line(f"error: {plain(missing_line(output.name, output.missing_files))}", style="red")
+            )
+            lines.append(whole_line(f"hint: {plain(fix_of(output.name))}"))
         if output.blobs_missing:
             again = output.blobs_missing - output.blobs_queued
             fetched = f", {again:,} are fetched again for it" if again else ""

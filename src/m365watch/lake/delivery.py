@@ -35,6 +35,7 @@ from m365watch.lake.writer import (
     plain_reason,
     write_batch,
 )
+from m365watch.missing_files import MissingFiles
 from m365watch.model import Batch
 from m365watch.monitor.notices import Notice
 
@@ -249,6 +250,20 @@ class Delivery:
                 f"{len(notices)} notices could not be written: {plain_reason(failure)}", where=self._where
             ) from failure
         self._look_after()
+
+    def find_missing_files(self) -> MissingFiles | None:
+        """The data files that are gone; may be called in another thread than everything else here.
+
+        Raises: OutputUnavailable: the table cannot be read.
+        """
+        from m365watch.lake.missing_files import find_missing
+
+        try:
+            return find_missing(self._directory, now=self._clock.now())
+        except WRITE_FAILURES as failure:
+            raise OutputUnavailable(
+                f"its files could not be listed: {plain_reason(failure)}", where=self._where
+            ) from failure
 
     def _look_after(self) -> None:
         """Every so many commits of either table, see whether upkeep is due."""

@@ -16,6 +16,7 @@ from m365watch.ledger.database import is_damage
 from m365watch.ledger.port import WaitingBlob
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.still import connect_to_read
+from m365watch.missing_files import read_missing
 from m365watch.model import Feed, TenantId, Window, content_named
 from m365watch.progress import FeedProgress, OutputProgress
 
@@ -166,7 +167,7 @@ def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
 
 
 def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
-    """The outputs that have an error, or lack blobs which were fetched, by name."""
+    """The outputs that have an error, lack blobs which were fetched, or miss files, by name."""
     lacking = {
         str(name): (missing, int(queued))
         for name, missing, queued in connection.execute(
@@ -181,11 +182,12 @@ def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
             "SELECT name, last_error, last_error_at, fix FROM output_error"
         ).fetchall()
     }
+    files = read_missing(connection)
     found = []
-    for name in sorted(lacking.keys() | errors.keys()):
+    for name in sorted(lacking.keys() | errors.keys() | files.keys()):
         missing, queued = lacking.get(name, (0, 0))
         error, at, fix = errors.get(name, (None, None, None))
-        found.append(OutputProgress(name, missing, queued, error, at, fix))
+        found.append(OutputProgress(name, missing, queued, error, at, fix, files.get(name)))
     return found
 
 

@@ -432,6 +432,12 @@ class SqliteLedger:
         return reading.remembered(self._connection, name)
 
     @failures_named
+    def forget_memory(self, name: str) -> None:
+        """Keep nothing for `name` any more."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+
+    @failures_named
     def merge_identities(self) -> bool:
         """Do a bounded piece of upkeep on the store of identities; whether there is more to do."""
         with self._transaction():

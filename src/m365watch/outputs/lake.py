@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from m365watch.clock import Clock
 from m365watch.config.retention import RetentionSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
+from m365watch.missing_files import MissingFiles
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.monitor.notices import Notice
 from m365watch.outputs.port import HeldPiece, MarkedPiece
@@ -172,6 +173,11 @@ class LakeOutput:
         delivery = self._delivery
         if delivery is not None:
             await self._thread(lambda: delivery.append_notices(notices))
+
+    async def find_missing_files(self) -> MissingFiles | None:
+        """The data files that are gone from the lake. Raises: OutputUnavailable."""
+        delivery = self._delivery
+        return None if delivery is None else await asyncio.to_thread(delivery.find_missing_files)
 
     async def flush(self) -> None:
         """Nothing to find out: what was delivered is durable."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from m365watch.errors import CollectorError
+from m365watch.missing_files import MissingFiles
 from m365watch.model import Batch, Receipt, TenantId
 from m365watch.values import dataclass
 
@@ -171,4 +172,13 @@ class TellsErased(Protocol):
 
     def list_erased(self) -> AsyncIterator[MarkedPiece]:
         """Marks of all that was erased and is remembered, in pieces. Raises: OutputUnusable."""
+        ...
+
+
+@runtime_checkable
+class TellsMissingFiles(Protocol):
+    """An output whose files can go missing after it has acknowledged what is in them."""
+
+    async def find_missing_files(self) -> MissingFiles | None:
+        """What is missing now; None for nothing. Raises: OutputUnavailable: nobody can say."""
         ...

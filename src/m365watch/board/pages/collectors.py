@@ -28,6 +28,7 @@ from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import MARK
 from m365watch.errors import SettingsRefused
 from m365watch.feed.answers import CONTENT_LIFE
+from m365watch.missing_files import fix_of
 from m365watch.model import Feed, Service
 from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.tenancy.note import places_of
@@ -384,6 +385,9 @@ def _output_state(name: str, known: Mapping[str, OutputProgress] | None, run: St
     if known is None:
         return _OutputState("not used yet", "low")
     one = known.get(name)
+    if one is not None and one.missing_files is not None and not one.last_error:
+        what = one.missing_files.what
+        return _OutputState("files missing", "critical", what, fix_of(name), one.blobs_missing)
     if one is None or not (one.last_error or one.blobs_missing):
         return (
             _OutputState("not running", "muted") if run.collector is None else _OutputState("in order", "ok")

@@ -163,6 +163,8 @@ def _kinds(settings: Settings) -> dict[str, str]:
 def _output_row(name: str, kind: str, one: OutputProgress) -> list[Cell]:
     if one.last_error:
         state = Cell("refuses" if one.fix else "fails", tone="critical" if one.fix else "high", sorts=0)
+    elif one.missing_files is not None:
+        state = Cell("files missing", tone="critical", sorts=0)
     elif one.blobs_missing:
         state = Cell("behind", tone="medium", sorts=1)
     else:

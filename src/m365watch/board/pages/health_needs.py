@@ -41,6 +41,7 @@ from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
 from m365watch.lake.unsound import Cause
+from m365watch.missing_files import fix_of
 from m365watch.progress import FeedProgress, OutputProgress
 from m365watch.tenancy.standing import TenantStanding, TenantState
 
@@ -201,6 +202,24 @@ def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names)
 
 
 def _of_output(output: OutputProgress, now: datetime) -> list[Said]:
+    return [*_of_missing_files(output, now), *_of_error(output, now)]
+
+
+def _of_missing_files(output: OutputProgress, now: datetime) -> list[Said]:
+    missing = output.missing_files
+    if missing is None:
+        return []
+    return [
+        Said(
+            sentence(f"Output {output.name}: {missing.what}"),
+            at=_ago(missing.found_at, now),
+            note=sentence(fix_of(output.name).replace("`", "")),
+            tone="critical",
+        )
+    ]
+
+
+def _of_error(output: OutputProgress, now: datetime) -> list[Said]:
     if not output.last_error:
         return []
     what = sentence(bare_words(output.last_error, output.fix))

@@ -1,0 +1,90 @@
+"""What the ledger remembers of a lake's data files that are missing: every report reads it from here.
+
+A running collector looks once an hour, and each start does. `m365watch lake repair` ends it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import date, datetime
+
+import msgspec
+
+_PREFIX = "missing files/"
+NAMED_MAX = 20
+"""Files that are named; all are counted."""
+
+
+class MissingFiles(msgspec.Struct, frozen=True):
+    """The data files that a lake's table names and that are not there, as one loss."""
+
+    files: int
+    records: int
+    """As the table says; a file that another engine wrote may count none."""
+    first_day: date
+    last_day: date
+    names: tuple[str, ...]
+    """From the lake's folder on."""
+    found_at: datetime
+    received_from: datetime | None
+    """When the first of the records was received; None where nobody knows."""
+    received_to: datetime | None
+    is_removed: bool = False
+    """A repair was interrupted: the table names the files no more, and their records are not pending yet."""
+
+    @property
+    def what(self) -> str:
+        """For example `1 data file of the lake is missing: audit/day=.../1.parquet; 312 records of ...`."""
+        one = self.files == 1
+        subject = "1 data file of the lake is" if one else f"{self.files:,} data files of the lake are"
+        more = ", ..." if self.files > len(self.names[:3]) else ""
+        records = "1 record" if self.records == 1 else f"{self.records:,} records"
+        return f"{subject} missing ({', '.join(self.names[:3])}{more}): it lacks {records} of {self.days}"
+
+    @property
+    def days(self) -> str:
+        """`2026-11-24`, or the first and the last."""
+        if self.first_day == self.last_day:
+            return self.first_day.isoformat()
+        return f"{self.first_day.isoformat()} to {self.last_day.isoformat()}"
+
+
+def missing_line(output: str, missing: MissingFiles) -> str:
+    """The loss, with the output that has it."""
+    return f"output {output}: {missing.what}"
+
+
+def fix_of(output: str) -> str:
+    """What a person has to do about it."""
+    return (
+        "put each file back from a backup; without one, stop the collector, run"
+        f" `m365watch lake repair --output {output}` and start it again"
+    )
+
+
+def memory_name(output: str) -> str:
+    """The name under which the ledger keeps it."""
+    return f"{_PREFIX}{output}"
+
+
+def body_of(missing: MissingFiles) -> str:
+    """As the ledger keeps it."""
+    return msgspec.json.encode(missing).decode()
+
+
+def missing_of(body: str | None) -> MissingFiles | None:
+    """What `body_of` made the text of; None for nothing, or what is unreadable."""
+    try:
+        return None if body is None else msgspec.json.decode(body, type=MissingFiles)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_missing(connection: sqlite3.Connection) -> dict[str, MissingFiles]:
+    """By output, what is missing at the lakes that miss something."""
+    rows = connection.execute(
+        "SELECT substr(name, ?), body FROM memory WHERE name > ? AND name < ?",
+        (len(_PREFIX) + 1, _PREFIX, f"{_PREFIX[:-1]}0"),
+    ).fetchall()
+    found = {str(name): missing_of(str(body)) for name, body in rows}
+    return {name: one for name, one in found.items() if one is not None}

@@ -1,0 +1,137 @@
+"""A data file of the lake goes missing: everybody is told, and a repair brings back each record once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 300
+COLLECT = (sys.executable, "-m", "m365watch.cli.main")
+ENVIRONMENT = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A simulated tenant, and a configuration that collects it into a lake and into files."""
+
+    folder: Path
+
+    def call(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [*COLLECT, *arguments, "--config", "config.json"],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == exit_code, ended.stdout + ended.stderr
+        return ended
+
+    def files(self) -> list[Path]:
+        """The data files of table `audit`, the largest first."""
+        found = (self.folder / "lake/audit").glob("day=*/*.parquet")
+        return sorted(found, key=lambda path: path.stat().st_size, reverse=True)
+
+    def in_lake(self) -> Counter[str]:
+        answer = self.call("query", "SELECT raw FROM audit", "--json", "--limit", "1000000").stdout
+        return Counter(_key(row["raw"]) for row in _rows(answer))
+
+    def in_copy(self) -> Counter[str]:
+        lines = [
+            line
+            for path in (self.folder / "copy").glob("*/*.ndjson")
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        return Counter(map(_key, lines))
+
+
+def _rows(answer: str) -> Sequence[dict[str, Any]]:
+    document = json.loads(answer)
+    rows: Sequence[dict[str, Any]] = document["rows"] if isinstance(document, dict) else document
+    return rows
+
+
+def _key(record: str) -> str:
+    said = json.loads(record)
+    return json.dumps([said.get(name) for name in ("Id", "CreationTime", "Operation", "RecordType")])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site that has collected the two days before now."""
+    simulate = [*COLLECT, "simulate", "--port", "0", "--days", "2", "--records-per-day", "60"]
+    simulator = subprocess.Popen(
+        [*simulate, "--write-config", "config.json"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    config = tmp_path / "config.json"
+    try:
+        until = time.monotonic() + LIMIT_S
+        while not config.exists() or not config.read_bytes().endswith(b"}\n"):
+            assert simulator.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        document = json.loads(config.read_bytes())
+        document["outputs"] = {
+            "lake": {"type": "lake", "config": {"directory": "lake"}},
+            "copy": {"type": "files", "config": {"directory": "copy"}},
+        }
+        config.write_text(json.dumps(document), encoding="utf-8")
+        made = Site(tmp_path)
+        made.call("run", "--once")
+        yield made
+    finally:
+        simulator.terminate()
+        simulator.wait(LIMIT_S)
+
+
+def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
+    whole = site.call("audit").stdout
+    assert "the ledger and the files of the lake" in whole
+    lost = site.files()[0]
+    name = lost.relative_to(site.folder / "lake").as_posix()
+    kept = lost.rename(site.folder / "aside.parquet")
+
+    said = site.call("run", "--once").stderr
+    assert f"{name}" in said
+    assert "lake repair" in said
+
+    page = site.call("status").stdout
+    assert name in page
+    assert "lake repair" in page
+    document = json.loads(site.call("status", "--json").stdout)
+    (lake,) = [one for one in document["outputs"] if one["name"] == "lake"]
+    assert lake["lake_files_missing"]["files"] == 1
+    assert lake["lake_files_missing"]["records"] > 0
+
+    metrics = site.call("status", "--metrics").stdout.splitlines()
+    assert 'm365watch_lake_files_missing{output="lake"} 1' in metrics
+    records = lake["lake_files_missing"]["records"]
+    assert f'm365watch_lake_records_missing{{output="lake"}} {records}' in metrics
+
+    audit = site.call("audit", exit_code=1)
+    assert name in audit.stdout
+    assert "the files of the lake" not in audit.stdout.rpartition("this proves")[2]
+    assert not json.loads(site.call("audit", "--json", exit_code=1).stdout)["proven"]
+
+    kept.rename(lost)
+    site.call("run", "--once")
+    assert name not in site.call("status").stdout
+    assert "lake_files_missing" not in site.call("status", "--metrics").stdout
+
+
