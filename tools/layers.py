@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 LAYERS = (
-    {
-        "__init__",
-        "values",
-        "instants",
-        "lean",
-        "model",
-        "errors",
-        "clock",
-        "missing_files",
-        "progress",
-        "defects",
-        "durable",
-    }
+    {"__init__", "values", "instants", "lean", "model", "errors", "clock", "progress", "defects", "durable"}
     | {"own_thread", "missing_files", "plain", "spreadsheets", "urls", "base64url"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
@@ -35,6 +23,7 @@ LAYERS = (
         "rebuilding",
         "recovering",
         "renewing",
+        "repairing",
         "replaying",
         "inspection",
         "lost_alerts",

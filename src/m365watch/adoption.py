@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
@@ -109,6 +109,20 @@ async def adopt(
     return adopted
 
 
+async def read_again(parts: AdoptionParts, output: Output, *, since: datetime) -> None:
+    """Know anew what `output` holds of what it received after `since`, so that it gets none of it again.
+
+    Raises: OutputUnusable: it cannot be read.
+    """
+    is_all = await parts.calls(parts.held.drop, output.name)
+    reader, adopted = _Reader(parts), Adopted()
+    if isinstance(output, TellsRecords):
+        await reader.read_output(output.name, output, since=None if is_all else since)
+    if isinstance(output, TellsErased):
+        await reader.read_erased([output.name], output, adopted)
+    await parts.calls(parts.held.finish_again, output.name, adopted.mark_keys, at=parts.clock.now())
+
+
 def _tell_of_others(outputs: Sequence[Output], told: AbstractSet[str]) -> None:
     # Detections count a record once, however often it comes.
     others = sorted({output.name for output in outputs} - told - {DETECTIONS})
@@ -133,10 +147,11 @@ class _Reader:
     def __init__(self, parts: AdoptionParts) -> None:
         self._parts = parts
 
-    async def read_output(self, name: str, output: TellsRecords) -> None:
+    async def read_output(self, name: str, output: TellsRecords, *, since: datetime | None = None) -> None:
+        """With `since`, only what came later; else all that may be served again."""
         reading = self._begin(name)
-        since = self._parts.clock.now() - self._parts.held.horizon - _CLOCKS_APART
-        async for piece in output.list_held(since=since):
+        since = since or self._parts.clock.now() - self._parts.held.horizon
+        async for piece in output.list_held(since=since - _CLOCKS_APART):
             await self._take(reading, piece)
         await self._write(reading)
         _log.info(f"output {name}: holds {reading.records:,} records that may be served again")

@@ -88,17 +88,19 @@ class Collector:
         build_output: Callable[[OutputSettings], Output] | None = None,
         reload: Reload | None = None,
         lasting: Lasting | None = None,
+        only_output: str | None = None,
     ) -> None:
         """`build_output` makes the outputs; left out, `make_output` does.
 
         With `reload`, a run that lasts takes up what changes in its configuration. `lasting` is what it has
-        from the collector that it takes the place of.
+        from the collector that it takes the place of. With `only_output`, what is new goes to that one alone.
         """
         self._settings = settings
         self._clock = clock
         self._random = random
         self._on_change = on_change
         self._reload = reload
+        self._only_output = only_output
         self._build_output = build_output or self._make_output
         self._lasting = lasting or begin_lasting(settings, clock=clock)
         self.board = self._lasting.board
@@ -424,7 +426,7 @@ class Collector:
 
         Raises: OutputUnusable, OutputUnavailable.
         """
-        await calls(ledger.routes.exclude, excluded_outputs(self._settings))
+        await calls(ledger.routes.exclude, self._excluded_outputs())
         await self._adopt(outputs, ledger, calls)
         opening = Opening(ledger, calls, closing)
         await self._open_outputs(outputs, opening)
@@ -433,6 +435,12 @@ class Collector:
         await closing.enter_async_context(posting)
         queues = queues_of(self._settings, outputs)
         return await opening.open_queues(queues, outputs, at=self._clock.now())
+
+    def _excluded_outputs(self) -> Mapping[TenantId, frozenset[str]]:
+        if self._only_output is None:
+            return excluded_outputs(self._settings)
+        others = frozenset(self._settings.receivers) - {self._only_output}
+        return {tenant.tenant_id: others for tenant in self._settings.tenants}
 
     async def _open_outputs(self, outputs: Sequence[Output], opening: Opening) -> None:
         """Open every output; where one cannot be, those that take notices are told before the run ends.

@@ -90,7 +90,7 @@ def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
 
 
 @contextmanager
-def _held(settings: Settings, lake: LakeSettings, clock: Clock) -> Iterator[Path]:
+def holding_lake(settings: Settings, lake: LakeSettings, clock: Clock) -> Iterator[Path]:
     """The lake's directory, for this process alone; failures come out as errors that a person can read.
 
     Raises: LakeMissing; LakeHeld; LakeUnusable: a batch that the ledger knows is missing, for example.
@@ -119,7 +119,7 @@ def compact_lake(
     settings: Settings, lake: LakeSettings, *, clock: Clock, progress: Progress
 ) -> list[Compacted]:
     """Merge all small files. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(settings, lake, clock) as directory:
+    with holding_lake(settings, lake, clock) as directory:
         return compact(directory, clock=clock, progress=progress)
 
 
@@ -133,7 +133,7 @@ def vacuum_lake(
     progress: Progress,
 ) -> list[Vacuumed]:
     """Remove files that were replaced long ago. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(settings, lake, clock) as directory:
+    with holding_lake(settings, lake, clock) as directory:
         if not dry_run:
             drop_old_marks(directory, now=clock.now())
         return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
@@ -143,7 +143,7 @@ def retain_lake(
     settings: Settings, lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Progress
 ) -> Retained:
     """Take out what the settings say. Raises: LakeMissing; LakeHeld; LakeUnusable."""
-    with _held(settings, lake, clock) as directory:
+    with holding_lake(settings, lake, clock) as directory:
         return retain(directory, lake.retention, clock=clock, progress=progress, dry_run=dry_run)
 
 
@@ -243,7 +243,7 @@ def erase(
 
     Raises: LakeMissing; LakeHeld; ErasureOpen; LakeUnusable: to be repeated; so is it after OutputUnusable.
     """
-    with _held(settings, lake, clock) as directory:
+    with holding_lake(settings, lake, clock) as directory:
         person = Person(asked.names, anywhere=True)
         # First, while the lake is held: what is gone here is brought there no more.
         naming = _naming(asked, person)

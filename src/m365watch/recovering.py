@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
 from m365watch.app import Collector
@@ -15,9 +15,11 @@ from m365watch.entra.session import Session
 from m365watch.errors import SettingsRefused
 from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.ledger.bounds import HORIZON
+from m365watch.ledger.changing import forget_memory
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.recovered import RecoveredSums, recovered_sums, wanted_bodies
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.missing_files import memory_name, read_missing
 from m365watch.model import ContentType, Feed, Service, TenantId, Window
 from m365watch.reach import ReachedFeed, reach_queries
 from m365watch.recovery.kept import FOLDER, PREFIX, KeptPages, is_recovered
@@ -39,6 +41,8 @@ class RecoveryAsked:
     """Empty: all that the configuration collects."""
     may_repeat: bool = False
     """Whether records may arrive twice where nobody knows any more which of them were delivered."""
+    output: str | None = None
+    """The lake that alone gets what it lacks; None: every output gets what was delivered to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +94,34 @@ class Recovery:
             mistake = "persistence.type: a recovery needs a ledger that is kept, and memory keeps none"
             raise SettingsRefused([mistake], where=str(settings.path))
         self._tenants = _chosen_tenants(settings, asked)
-        self._witness = _witness(settings)
+        self._witness = _witness(settings, asked.output)
         _require_memory(settings, asked, now=clock.now(), witness=self._witness)
         self._recoveries: list[TenantRecovery] = []
-        self.collector = Collector(settings, clock=clock, random=random)
+        self.collector = Collector(settings, clock=clock, random=random, only_output=asked.output)
 
     async def run(self, stop: asyncio.Event) -> RecoveryOutcome:
         """Recover to the end, or until `stop`; the next start with the same arguments goes on.
 
         Raises: LedgerHeld: a collector is running; LedgerUnusable, OutputUnusable.
         """
-        outcome = await self.collector.run(once=True, stop=stop, instead=self._instead)
-        return await asyncio.to_thread(self._outcome, outcome)
+        run = await self.collector.run(once=True, stop=stop, instead=self._instead)
+        outcome = await asyncio.to_thread(self._outcome, run)
+        if outcome.exit_code == 0:
+            await asyncio.to_thread(self._end_loss)
+        return outcome
+
+    def _end_loss(self) -> None:
+        """The lake that was asked for has all again that it lacked, if that was of this period."""
+        asked, path = self._asked, self._settings.state_directory / LEDGER_FILE
+        if asked.output is None or asked.tenants or asked.services:
+            return
+        with ledger_for_reading(path) as connection:
+            missing = read_missing(connection).get(asked.output)
+        if missing is None or missing.files:
+            return
+        first, last = (datetime.combine(day, time(), UTC) for day in (missing.first_day, missing.last_day))
+        if asked.period.start <= first and last + timedelta(days=1) <= asked.period.end:
+            forget_memory(path, memory_name(asked.output))
 
     def _instead(
         self, feeds: Mapping[Feed, ReachedFeed], session: Session
@@ -231,9 +251,19 @@ def _content_types(asked: RecoveryAsked) -> frozenset[ContentType]:
     return frozenset(one for one in types if one is not None)
 
 
-def _witness(settings: Settings) -> Witness | None:
-    """The first lake of the outputs; None where there is none."""
-    lakes = [output for output in settings.outputs if isinstance(output, LakeSettings)]
+def _witness(settings: Settings, output: str | None) -> Witness | None:
+    """The lake `output`, or else the first of the outputs; None where there is none.
+
+    Raises: SettingsRefused: that output is no lake.
+    """
+    every = [one for one in settings.outputs if isinstance(one, LakeSettings)]
+    lakes = [one for one in every if output in (None, one.name)]
+    if output is not None and not lakes:
+        fix = (
+            f"name one of: {', '.join(one.name for one in every)}" if every else "add an output of type lake"
+        )
+        mistake = f"--output {output}: no lake of the configuration is called so"
+        raise SettingsRefused([mistake], where=str(settings.path), fix=fix)
     if not lakes:
         return None
     from m365watch.lake.known import LakeWitness

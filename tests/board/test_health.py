@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,7 @@ from m365watch.inspection import feeds_of, read_latency, read_status
 from m365watch.lake.commits import commit_path
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.missing_files import MissingFiles, body_of, memory_name
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.monitor.latency import Step
 from m365watch.monitor.throttling import MEMORY, ThrottlingBook
@@ -147,6 +148,26 @@ def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
     assert [row[-1] for row in kept] == ["not a JSON array"]
     assert isinstance(tiles, Tiles)
     assert {one.label: one.tone for one in tiles.tiles}["Lost"] == "critical"
+
+
+def test_missing_files_of_the_lake_stand_there_with_their_fix(troubled: Sources) -> None:
+    """Where the output has no error of its own, its state is that."""
+    now, day = troubled.clock.now(), date(2026, 11, 24)
+    missing = MissingFiles(1, 312, day, day, ("audit/day=2026-11-24/1.parquet",), now - HOUR, None, None)
+    outputs = frozenset(troubled.settings.receivers)
+    ledger = SqliteLedger(troubled.settings.state_directory, outputs=outputs, now=now)
+    ledger.note_output_error("lake", None, fix=None, at=now)
+    ledger.remember(memory_name("lake"), body_of(missing))
+    ledger.close()
+
+    rows = asyncio.run(health_needs.needs(view_of("range=24h"), troubled)).rows
+    states = texts(asyncio.run(health_delivery.outputs(view_of("range=24h"), troubled)))
+
+    [said] = [one for one in rows if "1.parquet" in one.text]
+    assert "lacks 312 records of 2026-11-24" in said.text
+    assert "m365watch lake repair --output lake" in str(said.note)
+    assert said.tone == "critical"
+    assert states[0][1] == "files missing"
 
 
 def test_where_nothing_is_wrong_nothing_is_told(sources: Sources) -> None:

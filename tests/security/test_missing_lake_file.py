@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def _key(record: str) -> str:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """A site that has collected the two days before now."""
-    simulate = [*COLLECT, "simulate", "--port", "0", "--days", "2", "--records-per-day", "60"]
+    """A site that has collected what the feed serves of the twelve days before now."""
+    simulate = [*COLLECT, "simulate", "--port", "0", "--days", "12", "--records-per-day", "30"]
     simulator = subprocess.Popen(
         [*simulate, "--write-config", "config.json"],
         cwd=tmp_path,
@@ -135,3 +136,56 @@ def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
     assert "lake_files_missing" not in site.call("status", "--metrics").stdout
 
 
+def test_a_repair_brings_each_record_back_once_and_to_the_lake_alone(site: Site) -> None:
+    copied = site.in_copy()
+    assert site.in_lake() == copied
+    assert set(copied.values()) == {1}
+    sums = json.loads(site.call("status", "--json").stdout)["totals"]["records"]
+    site.files()[0].unlink()
+
+    repaired = site.call("lake", "repair").stdout
+    assert "to be fetched again" in repaired
+    left = site.in_lake()
+    assert set(left) < set(copied)
+
+    site.call("run", "--once")
+    copied_now, held = site.in_copy(), site.in_lake()
+    assert set(copied) <= set(copied_now)
+    assert set(copied_now.values()) == {1}
+    assert held == copied_now
+    now = json.loads(site.call("status", "--json").stdout)
+    assert now["totals"]["blobs"]["lost"] == 0
+    assert now["totals"]["blobs"]["waiting"] == 0
+    assert now["totals"]["records"]["delivered"] == held.total() >= sums["delivered"]
+    assert "lake" not in [one["name"] for one in now["outputs"]]
+    assert "nothing is wrong" in site.call("lake", "check").stdout
+    assert "nothing is missing" in site.call("lake", "repair").stdout
+    site.call("audit")
+
+
+def test_what_the_feed_serves_no_more_is_reported_until_a_recovery_has_brought_it(site: Site) -> None:
+    today = datetime.now(UTC).date()
+    period = ["--from", f"{today - timedelta(days=11)}", "--to", f"{today - timedelta(days=9)}"]
+    site.call("recover", *period)
+    copied = site.in_copy()
+    assert site.in_lake() == copied
+    day = today - timedelta(days=10)
+    lost = list((site.folder / "lake/audit" / f"day={day}").glob("*.parquet"))
+    assert lost
+    for path in lost:
+        path.unlink()
+
+    repaired = site.call("lake", "repair", exit_code=1).stdout
+    command = f"recover --from {day} --to {day + timedelta(days=1)} --output lake"
+    assert command in repaired
+    site.call("run", "--once")
+    assert command in site.call("status").stdout
+    assert "m365watch_lake_records_missing" in site.call("status", "--metrics").stdout
+    assert set(site.in_lake()) < set(copied)
+
+    site.call(*command.split())
+    copied_now = site.in_copy()
+    assert set(copied_now.values()) == {1}
+    assert site.in_lake() == copied_now
+    assert "recover --from" not in site.call("status").stdout
+    assert "m365watch_lake_" not in site.call("status", "--metrics").stdout

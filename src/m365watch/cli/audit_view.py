@@ -47,7 +47,7 @@ def audit_page(
     for name, missing in lakes.items():
         if missing is not None:
             parts.append(whole_line(f"error: {plain(missing_line(name, missing))}", style="red"))
-            parts.append(whole_line(f"hint: {plain(fix_of(name))}"))
+            parts.append(whole_line(f"hint: {plain(fix_of(name, missing))}"))
     return Group(*parts, verdict_line(audits, repair=repair, columns=columns), *_proof_lines(audits, lakes))
 
 
@@ -64,7 +64,7 @@ def _proven(lakes: Mapping[str, MissingFiles | None]) -> str:
     if any(lakes.values()):
         return "the ledger is complete, and not the lake"
     if not lakes:
-        return "the ledger is complete; it looks at no output's files"
+        return "the ledger is complete; no output's files were checked"
     many = "lake" if len(lakes) == 1 else "lakes"
     return f"the ledger and the files of the {many} are complete"
 

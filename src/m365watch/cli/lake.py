@@ -23,7 +23,7 @@ KEEP_HOURS = 168
 
 lake = typer.Typer(
     name="lake",
-    help="Look after the lake: retention, compaction, vacuum, check, erasure.\n\n"
+    help="Look after the lake: retention, compaction, vacuum, check, repair, erasure.\n\n"
     "Works while `m365watch run` is running. What is interrupted is done as far as it went; the same"
     " command does the rest.",
     no_args_is_help=True,
@@ -208,6 +208,45 @@ def check(
     else:
         stdout_console().print(checked_page(found), crop=False)
     if found.problem_count:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@lake.command()
+def repair(
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    output: OutputOption = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Stop reporting records that are not served any more.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the records of missing data files again, for this lake alone.
+
+    Restore a backup of the files first, if there is one: then nothing is missing. Otherwise the table lets
+    go of the missing files, and the blobs that brought their records become pending for this lake: the next
+    `m365watch run` fetches what Microsoft still serves, the last 7 days. The lake gets no record twice, and
+    other outputs get nothing. Older records need `m365watch recover`, and are reported until it has brought
+    them. Stop the collector first.
+
+    Exit codes: 0 done, or nothing is missing; 1 failed, or some records are not served any more; 2 the
+    configuration is wrong; 4 a collector is running, or other upkeep is at work.
+    """
+    from m365watch.cli.lake_view import repaired_document, repaired_page
+    from m365watch.clock import SystemClock, system_random
+    from m365watch.repairing import repair_lake
+
+    settings, chosen = _lake_of(config, job, collector_file, output)
+    found = repair_lake(
+        settings, chosen, accept_loss=accept_loss, clock=SystemClock(), random=system_random()
+    )
+    if as_json:
+        write_line(repaired_document(found))
+    else:
+        stdout_console().print(repaired_page(found, chosen.name), crop=False)
+    if found is not None and found.unserved:
         raise typer.Exit(EXIT_FAILED)
 
 

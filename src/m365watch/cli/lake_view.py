@@ -14,9 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import as_json
+from m365watch.cli.documents import as_json, missing_document
 from m365watch.cli.render import count, whole_line
 from m365watch.clock import Clock
+from m365watch.missing_files import recovery_of
 from m365watch.plain import plain
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from m365watch.lake.merging import Compacted
     from m365watch.lake.retention import Retained
     from m365watch.lake.vacuuming import Vacuumed
+    from m365watch.repairing import Repaired
 
 SCHEMA = 1
 LINES_MAX = 40
@@ -208,6 +210,39 @@ def checked_document(found: Checked) -> str:
                 }
                 for one in found.tables
             ],
+        }
+    )
+
+
+def repaired_page(found: Repaired | None, output: str) -> RenderableType:
+    """What is fetched again, and what needs a recovery."""
+    if found is None:
+        return Text("nothing is missing")
+    pending, missing = found.pending, found.missing
+    records = f"{count(missing.records, 'record')} of {missing.days}"
+    lines = []
+    if missing.files:
+        files = count(missing.files, "missing file")
+        lines.append(whole_line(f"{files} removed from the table: {records}"))
+    if pending.blobs_pending:
+        blobs = count(pending.blobs_pending, "blob")
+        lines.append(whole_line(f"{blobs} to be fetched again for output {output}: start `m365watch run`"))
+    if found.unserved:
+        unserved = count(found.unserved, "record")
+        lines.append(whole_line(f"error: the feed of Microsoft does not serve {unserved} of them any more"))
+        lines.append(whole_line(f"hint: `{recovery_of(output, missing)}` fetches them from the audit search"))
+    return Group(*lines)
+
+
+def repaired_document(found: Repaired | None) -> str:
+    """The same as JSON."""
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "missing": missing_document(None if found is None else found.missing),
+            "blobs_pending": found.pending.blobs_pending if found else 0,
+            "records_pending": found.pending.records_pending if found else 0,
+            "records_unserved": found.unserved if found else 0,
         }
     )
 

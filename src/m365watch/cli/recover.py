@@ -43,6 +43,10 @@ def recover(
             help="Without a lake: go back beyond the ledger's 15 days, at the price of repeats.",
         ),
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="NAME", help="Deliver what this lake lacks, to it alone."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
 ) -> None:
@@ -64,7 +68,9 @@ def recover(
 
     clock = SystemClock()
     period = parse_period(start, end, now=clock.now())
-    asked = RecoveryAsked(period, tuple(tenant or ()), parse_services(service), may_repeat=may_repeat)
+    asked = RecoveryAsked(
+        period, tuple(tenant or ()), parse_services(service), may_repeat=may_repeat, output=output
+    )
     settings = read_settings(config, job=job, collector=collector_file)
     warn_of_age(period, now=clock.now())
     recovery = Recovery(settings, asked, clock=clock, random=system_random())

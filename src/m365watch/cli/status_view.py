@@ -168,7 +168,7 @@ def _output_lines(standing: Standing) -> list[Text]:
             lines.append(
                 whole_line(f"error: {plain(missing_line(output.name, output.missing_files))}", style="red")
             )
-            lines.append(whole_line(f"hint: {plain(fix_of(output.name))}"))
+            lines.append(whole_line(f"hint: {plain(fix_of(output.name, output.missing_files))}"))
         if output.blobs_missing:
             again = output.blobs_missing - output.blobs_queued
             fetched = f", {again:,} are fetched again for it" if again else ""

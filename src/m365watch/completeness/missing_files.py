@@ -14,6 +14,7 @@ from m365watch.missing_files import (
     MissingFiles,
     body_of,
     fix_of,
+    joined,
     memory_name,
     missing_line,
     missing_of,
@@ -54,12 +55,13 @@ class MissingFilesWatch:
     async def _look_at(self, name: str, found: MissingFiles | None) -> None:
         known = missing_of(await self._calls(self._ledger.remembered, memory_name(name)))
         if known is not None and known.is_removed:
-            found = known  # The table does not name these files any more: only the repair can end it.
+            # The table does not name these files any more: a repair or a recovery ends it.
+            found = joined(known, found) if found is not None and not known.files else known
         if found is None:
             if known is not None:
                 await self._calls(self._ledger.forget_memory, memory_name(name))
                 _log.info(f"output {name}: the missing files of the lake are back")
             return
-        _log.error(f"{missing_line(name, found)}; {fix_of(name)}")
+        _log.error(f"{missing_line(name, found)}; {fix_of(name, found)}")
         if known is None or (known.names, known.files) != (found.names, found.files):
             await self._calls(self._ledger.remember, memory_name(name), body_of(found))

@@ -100,6 +100,15 @@ def hasten(path: Path, *, feed_part: str) -> int:
         return connection.execute(_HASTEN, (feed_part,)).rowcount
 
 
+def forget_memory(path: Path, name: str) -> None:
+    """Keep nothing any more of what a part of the collector has learned under `name`.
+
+    Raises: LedgerUnusable, LedgerUnavailable.
+    """
+    with _changing(path) as connection, transaction(connection):
+        connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+
+
 def read_dropped(connection: sqlite3.Connection) -> Dropped:
     """What was ever dropped."""
     body = remembered(connection, DROPPED)

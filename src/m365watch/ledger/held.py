@@ -184,6 +184,22 @@ class HeldStore:
             marks = {name: key.hex() for name, key in adopted.mark_keys.items()}
             self._remember(Adoption(Stage.DONE, at.timestamp(), tuple(name for (name,) in names), marks))
 
+    @failures_named
+    def drop(self, output: str) -> bool:
+        """Forget what `output` was found to hold; whether this ledger had to be told of all of it before."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM held WHERE output = ?", (output,))
+        return self._adoption is not None and output in self._adoption.outputs
+
+    @failures_named
+    def finish_again(self, output: str, mark_keys: Mapping[str, bytes], *, at: datetime) -> None:
+        """What `output` holds has been read once more, and was added."""
+        known = self._adoption or Adoption(Stage.DONE)
+        marks = known.marks | {name: key.hex() for name, key in mark_keys.items()}
+        with transaction(self._connection):
+            outputs = tuple(sorted({*known.outputs, output}))
+            self._remember(Adoption(Stage.DONE, at.timestamp(), outputs, marks))
+
     def _keep_queued(self, adopted: Adopted, at: datetime) -> None:
         """Let the ledger know the batches of queues, and name their blobs, which are not fetched for them."""
         waiting: defaultdict[int, list[str]] = defaultdict(list)
@@ -276,6 +292,9 @@ class HeldStore:
 
     @staticmethod
     def _drop(number: int, part: BatchPart, places: frozenset[int], findings: Findings) -> None:
+        new = set(findings.new[number])
+        # A known one comes again for an output that has lost others of its blob: it counts as delivered.
+        places = frozenset(one for one in places if (key := part.identities[one]) is None or key in new)
         if not places:
             return
         findings.duplicates[number] = findings.duplicates.get(number, frozenset()) | places

@@ -15,6 +15,7 @@ import xxhash
 from m365watch.errors import LedgerUnusable
 from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger import reading
+from m365watch.ledger.again import Carrier, PendingAgain, carriers_of, make_pending
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.coverage import cover
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
@@ -436,6 +437,24 @@ class SqliteLedger:
         """Keep nothing for `name` any more."""
         with self._transaction():
             self._connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+
+    @failures_named
+    def carriers_of(
+        self,
+        output: str,
+        *,
+        received: tuple[datetime | None, datetime | None],
+        is_kept: Callable[[str], bool],
+        now: datetime,
+    ) -> list[Carrier]:
+        """The blobs whose records `output` may have received in that span."""
+        return carriers_of(self._connection, output, self.routes, received=received, is_kept=is_kept, now=now)
+
+    @failures_named
+    def make_pending(self, output: str, carriers: list[Carrier]) -> PendingAgain:
+        """`output` lacks records that these blobs brought; what it has all the same, `held` knows."""
+        with self._transaction():
+            return make_pending(self._connection, self.held, output, carriers)
 
     @failures_named
     def merge_identities(self) -> bool:

@@ -387,7 +387,9 @@ def _output_state(name: str, known: Mapping[str, OutputProgress] | None, run: St
     one = known.get(name)
     if one is not None and one.missing_files is not None and not one.last_error:
         what = one.missing_files.what
-        return _OutputState("files missing", "critical", what, fix_of(name), one.blobs_missing)
+        return _OutputState(
+            "files missing", "critical", what, fix_of(name, one.missing_files), one.blobs_missing
+        )
     if one is None or not (one.last_error or one.blobs_missing):
         return (
             _OutputState("not running", "muted") if run.collector is None else _OutputState("in order", "ok")

@@ -213,7 +213,7 @@ def _of_missing_files(output: OutputProgress, now: datetime) -> list[Said]:
         Said(
             sentence(f"Output {output.name}: {missing.what}"),
             at=_ago(missing.found_at, now),
-            note=sentence(fix_of(output.name).replace("`", "")),
+            note=sentence(fix_of(output.name, missing).replace("`", "")),
             tone="critical",
         )
     ]
