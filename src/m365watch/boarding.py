@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from m365watch.board.access import Gate, LoopbackGate
 from m365watch.board.journal import TrailJournal
@@ -41,6 +42,7 @@ from m365watch.defects import GoingOn
 from m365watch.detecting import knowledge_of
 from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
+from m365watch.http_listener import BACKLOG, Limits, Listener
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.schema import AUDIT
 from m365watch.tenancy.watching import FileWatch
@@ -195,7 +197,7 @@ async def serve_board(
         sources.count_sessions = lambda: sessions.count(clock.now().timestamp())
     board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
-    server = _Server(config, tell)
+    server = _Server(config, listener_of(listening), tell)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     turning = asyncio.create_task(_follow_lake(sources, readers.open, clock))
@@ -223,7 +225,7 @@ def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) 
         board.app,
         host=listening.host,
         port=listening.port,
-        http="httptools",  # which refuses a URL that is longer than the trail has room for
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -280,17 +282,38 @@ def _stamps(board: BoardSettings) -> list[int]:
     return stamps
 
 
-class _Server(uvicorn.Server):
-    """Leaves the signals to the command, and tells when it listens."""
+def listener_of(listening: Listening) -> Listener:
+    """The limits for connections, in force before anybody has signed in."""
+    limits = Limits(
+        proxies=tuple(ipaddress.ip_network(one) for one in listening.proxies),
+        probes=frozenset({"/healthz", "/readyz"}),
+        lasting=frozenset({"/live"}),
+    )
+    return Listener("board", limits)
 
-    def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
+
+class _Server(uvicorn.Server):
+    """Keeps connections within limits, leaves the signals to the command, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listener: Listener, tell: Callable[[], None]) -> None:
         super().__init__(config)
+        self._listener = listener
         self._tell = tell
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # httptools refuses a URL that is longer than the trail has room for.
+        self.config.http_protocol_class = self._protocol  # type: ignore[assignment]
+        # The listener speaks TLS, so that handshakes are counted and timed as well.
+        self._listener.context, self.config.ssl = self.config.ssl, None
+        try:
+            await super().startup(sockets)
+        finally:
+            self.config.ssl = self._listener.context
         if self.started:
             self._tell()
+
+    def _protocol(self, **wanted: Any) -> asyncio.Protocol:
+        return self._listener.protocol(lambda: HttpToolsProtocol(**wanted))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

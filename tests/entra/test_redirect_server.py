@@ -140,7 +140,7 @@ def test_what_is_not_our_answer_does_nothing_and_the_waiting_goes_on() -> None:
 
     assert ended == TENANT
     assert [status_of(page) for page in place.pages] == [
-        *(404, 404, 405, 421, 421, 400, 400, 400, 400, 400, 400, 400),
+        *(404, 404, 405, 421, 421, 400, 400, 400, 400, 400, 400, 431),
         200,
     ]
     assert place.foreign == 3

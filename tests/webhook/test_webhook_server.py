@@ -18,12 +18,13 @@ from structlog.testing import capture_logs
 from m365watch.config.listening import WebhookSettings
 from m365watch.config.settings import Secret
 from m365watch.errors import NeedsOperator
+from m365watch.http_listener import HEAD_BYTES_MAX, Limits
 from m365watch.model import ContentType, TenantId
 from m365watch.testing.certificates import Authority
 from m365watch.testing.clock import FakeClock
 from m365watch.webhook import server as receiving
 from m365watch.webhook.notified import Notifications
-from m365watch.webhook.reading import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from m365watch.webhook.reading import BODY_BYTES_MAX
 from m365watch.webhook.server import WebhookServer
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
@@ -45,7 +46,7 @@ NOTIFIED = {
 class Running:
     """A receiver, and what it handed on."""
 
-    def __init__(self, settings: WebhookSettings = SETTINGS, *, request_s: float = 5.0) -> None:
+    def __init__(self, settings: WebhookSettings = SETTINGS, *, limits: Limits = receiving.LIMITS) -> None:
         self.took: list[Notifications] = []
         self.clock = FakeClock()
         self.server = WebhookServer(
@@ -53,7 +54,7 @@ class Running:
             tenants=frozenset({TENANT}),
             clock=self.clock,
             on_notified=self.took.append,
-            request_s=request_s,
+            limits=limits,
         )
 
     async def connect(
@@ -74,11 +75,6 @@ class Running:
             return b""
         finally:
             writer.close()
-
-    async def until_open(self, count: int) -> None:
-        """Return once so many connections have a place."""
-        while self.server._open != count:
-            await asyncio.sleep(0.005)
 
     async def status(self, *parts: bytes, context: ssl.SSLContext | None = None) -> int:
         answer = await self.send(*parts, context=context)
@@ -101,14 +97,16 @@ def request(
 
 
 @asynccontextmanager
-async def running(settings: WebhookSettings = SETTINGS, *, request_s: float = 5.0) -> AsyncIterator[Running]:
-    one = Running(settings, request_s=request_s)
+async def running(
+    settings: WebhookSettings = SETTINGS, *, limits: Limits = receiving.LIMITS
+) -> AsyncIterator[Running]:
+    one = Running(settings, limits=limits)
     async with one.server.listening():
         yield one
 
 
 def run(
-    test: Callable[[Running], Awaitable[None]], settings: WebhookSettings = SETTINGS, **more: float
+    test: Callable[[Running], Awaitable[None]], settings: WebhookSettings = SETTINGS, **more: Limits
 ) -> None:
     async def main() -> None:
         async with running(settings, **more) as one, asyncio.timeout(PATIENCE_S):
@@ -211,29 +209,28 @@ def test_who_dawdles_is_cut_off_and_holds_nobody_up() -> None:
         reader, writer = await one.connect()
         writer.write(b"POST /told HTTP/1.1\r\nHost")
         assert await one.status(request([NOTIFIED])) == 200
-        assert await reader.read() == b""
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
         for silent, end in idle:
             assert await silent.read() == b""
             end.close()
         writer.close()
         assert await one.status(request([NOTIFIED])) == 200
 
-    run(test, request_s=2.0)
+    run(test, limits=replace(receiving.LIMITS, head_s=2.0))
 
 
-def test_more_connections_than_the_bound_are_closed_at_once() -> None:
-    """And once the others are gone, there is room again."""
+def test_more_connections_than_the_limit_keep_no_call_out() -> None:
+    """The oldest that has sent no request makes room, whoever it is."""
 
     async def test(one: Running) -> None:
-        idle = [await one.connect() for _ in range(receiving.CONNECTIONS_MAX)]
-        await one.until_open(len(idle))
-        assert await one.send(request([NOTIFIED])) == b""
+        idle = [await one.connect() for _ in range(receiving.LIMITS.connections)]
+        assert await one.status(request([NOTIFIED])) == 200
+        with suppress(ConnectionError):
+            assert await idle[0][0].read() == b""
         for _, writer in idle:
             writer.close()
-        await one.until_open(0)
-        assert await one.status(request([NOTIFIED])) == 200
 
-    run(test, request_s=PATIENCE_S)
+    run(test, limits=replace(receiving.LIMITS, head_s=PATIENCE_S))
 
 
 def test_more_calls_than_the_bound_are_told_to_come_again() -> None:
@@ -349,25 +346,21 @@ def test_a_certificate_is_renewed_after_a_defect(tmp_path: Path, monkeypatch: py
     assert line.startswith("webhook: unexpected RuntimeError in ")
 
 
-def test_a_handshake_that_never_ends_holds_its_place_no_longer_than_a_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half a hello, or nothing at all: counted, and cut off in time."""
-    monkeypatch.setattr(receiving, "CONNECTIONS_MAX", 2)
+def test_a_handshake_that_never_ends_holds_its_place_no_longer_than_a_request(tmp_path: Path) -> None:
+    """Half a hello, or nothing at all: counted, and cut off in time; others are answered meanwhile."""
     authority, settings = issued(tmp_path / "one", "One CA")
 
     async def test(one: Running) -> None:
-        idle = [await one.connect() for _ in range(receiving.CONNECTIONS_MAX)]
+        idle = [await one.connect() for _ in range(2)]
         idle[0][1].write(b"\x16\x03\x01\x02\x00\x01\x00")
-        await one.until_open(len(idle))
-        assert await one.send(b"") == b""
+        assert await one.status(request([NOTIFIED]), context=trusting(authority)) == 200
         for reader, writer in idle:
             with suppress(ConnectionError):
                 assert await reader.read() == b""
             writer.close()
         assert await one.status(request([NOTIFIED]), context=trusting(authority)) == 200
 
-    run(test, settings, request_s=2.0)
+    run(test, settings, limits=Limits(connections=2, head_s=2.0))
 
 
 def test_what_cannot_be_listened_with_is_named_with_its_cure(tmp_path: Path) -> None:

@@ -19,15 +19,14 @@ from m365watch.entra.consent import LOOPBACK_HOSTS, ConsentAttempt
 from m365watch.entra.consent_page import HEADERS, Page
 from m365watch.entra.redirects import ForeignAnswer, Redirect, read_redirect
 from m365watch.errors import CollectorError, ConsentRefused, NeedsOperator
+from m365watch.http_listener import Limits, Listener, reading
 from m365watch.model import TenantId
 from m365watch.urls import split_url
 from m365watch.values import dataclass
 
 LOOPBACK = "127.0.0.1"
-HEAD_BYTES_MAX = 32 * 1024
-"""A code has a few kB; what is longer is none."""
-HEAD_S = 10.0
-"""How long a browser may take to send its request."""
+END_S = 10.0
+"""How long the browsers that asked may take to get their pages."""
 
 Finish = Callable[[Redirect], Awaitable[TenantId]]
 """Finds out which tenant has consented; may raise CollectorError."""
@@ -101,7 +100,7 @@ class RedirectServer:
         """
         loop = asyncio.get_running_loop()
         self._redirect, self._verdict = loop.create_future(), loop.create_future()
-        server = await asyncio.start_server(self._connected, sock=listener, limit=HEAD_BYTES_MAX)
+        server = await Listener("consent", Limits()).serve(reading(self._connected), sock=listener)
         page = _BROKEN
         try:
             async with asyncio.timeout(timeout_s):
@@ -126,7 +125,7 @@ class RedirectServer:
     async def _end(self) -> None:
         """Let the browsers that asked have their pages; who asked nothing is not waited for."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=HEAD_S)
+            await asyncio.wait(self._tasks, timeout=END_S)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -172,14 +171,11 @@ class RedirectServer:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
-    """What a connection asks, to be answered even where it is cut or too long; None where it asks nothing."""
+    """What a connection asks, to be answered even where it is cut; None where it asks nothing."""
     try:
-        async with asyncio.timeout(HEAD_S):
-            return await reader.readuntil(b"\r\n\r\n")
+        return await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as cut:
         return cut.partial or None
-    except (asyncio.LimitOverrunError, TimeoutError):
-        return b"too much"
 
 
 def _parse_head(head: bytes) -> _Request | None:

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from m365watch.clock import Clock, SystemClock
 from m365watch.errors import NeedsOperator
+from m365watch.http_listener import Limits, Listener
 from m365watch.model import Service as CollectedService
 from m365watch.simulator.blobs import BlobMaker
 from m365watch.simulator.directory import SimulatedDirectory
@@ -58,6 +59,8 @@ _HISTORY_HOURS_MAX = 7 * 24 - 2
 _LISTED_DAYS = 7
 """What is older can be had from Graph's audit search only."""
 _LOOPBACK = "127.0.0.1"
+_LIMITS = Limits(connections=1024, per_address=None)
+"""A collector of many tenants is one client, and its connections are one address's."""
 
 
 @dataclass(slots=True)
@@ -197,7 +200,8 @@ async def simulator_running(
         running, application, webhooks = _assemble(tenants, settings, issuer=issuer, clock=clock)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        assert runner.server is not None  # noqa: S101 - it was set up
+        server = await Listener("simulator", _LIMITS).serve(runner.server, sock=listener)
         meanwhile = [
             asyncio.create_task(_make_history_meanwhile(tenants, clock.now())),
             asyncio.create_task(webhooks.run()),
@@ -210,6 +214,7 @@ async def simulator_running(
                 with suppress(asyncio.CancelledError):
                     await task
             await webhooks.close()
+            server.close()
             await runner.cleanup()
 
 

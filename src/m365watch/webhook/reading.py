@@ -1,4 +1,4 @@
-"""One HTTP request read within bounds, whatever the other side sends or leaves out."""
+"""One HTTP request, whose head and time the listener bounds and whose body is bounded here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import httptools
 
 from m365watch.values import dataclass
 
-HEAD_BYTES_MAX = 16 * 1024
-"""The request line and all headers."""
 BODY_BYTES_MAX = 1024 * 1024
 """A notification of one blob has about 600 bytes."""
 _CHUNK_BYTES = 16 * 1024
@@ -43,16 +41,13 @@ class _Reading:
     """What httptools calls while it reads."""
 
     request: Request = field(default_factory=Request)
-    head_bytes: int = 0
     has_head: bool = False
     is_whole: bool = False
 
     def on_url(self, url: bytes) -> None:
-        self._take_head(url)
         self.request.target += url.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._take_head(name + value)
         self.request.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
@@ -66,30 +61,22 @@ class _Reading:
     def on_message_complete(self) -> None:
         self.is_whole = True
 
-    def _take_head(self, part: bytes) -> None:
-        self.head_bytes += len(part)
-        if self.head_bytes > HEAD_BYTES_MAX:
-            raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-
 
 async def read_request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, judge_head: Callable[[Request], object]
 ) -> Request | None:
-    """The request; None where the connection ended before one came. The caller bounds the time.
+    """The request; None where the connection ended before one came. The listener bounds head and time.
 
     `judge_head` sees the request once its headers are there, and may raise RequestRefused: then no body
     is read. Raises: RequestRefused, also for what is no HTTP or is too large.
     """
     reading = _Reading()
     parser = httptools.HttpRequestParser(reading)
-    judged, unparsed = False, 0
+    judged = False
     while not reading.is_whole:
         chunk = await reader.read(_CHUNK_BYTES)
         if not chunk:
             return None
-        unparsed = 0 if reading.has_head else unparsed + len(chunk)
-        if unparsed > 2 * HEAD_BYTES_MAX:
-            raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         _feed(parser, chunk)
         if reading.has_head and not judged:
             judged = True

@@ -1,6 +1,7 @@
 """The receiver: takes Microsoft's validations and notifications, and from everybody else nothing.
 
-Every bound has a number: connections, time, head, body, requests a minute. An answer ends its connection.
+Connections, heads and time are bounded by the listener, bodies and requests a minute here. An answer ends
+its connection.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import field
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from m365watch.clock import Clock
 from m365watch.config.listening import WebhookSettings
 from m365watch.defects import GoingOn, defect_of
 from m365watch.errors import NeedsOperator
+from m365watch.http_listener import Limits, Listener, reading
 from m365watch.model import TenantId
 from m365watch.values import dataclass
 from m365watch.webhook.notified import Notifications, judge_head, parse_notifications
@@ -27,10 +28,8 @@ from m365watch.webhook.reading import Request, RequestRefused, read_request
 
 _log = structlog.get_logger(__name__)
 
-CONNECTIONS_MAX = 64
-"""Open at once; one beyond is closed without an answer."""
-REQUEST_S = 10.0
-"""How long a request may take, from the connection over TLS to its last byte."""
+LIMITS = Limits(connections=64, per_address=None)
+"""Microsoft's calls may all come by one proxy."""
 CERTIFICATE_EVERY_S = 60.0
 """How often it is seen whether the certificate's files have changed."""
 _LOOK_BACK_S = 60.0
@@ -58,16 +57,15 @@ class WebhookServer:
         tenants: frozenset[str],
         clock: Clock,
         on_notified: Callable[[Notifications], None],
-        request_s: float = REQUEST_S,
+        limits: Limits = LIMITS,
     ) -> None:
         """Nothing is opened yet; `tenants` are ids in lower case."""
-        self._request_s = request_s
+        self._limits = limits
         self._settings = settings
         self._tenants = tenants
         self._clock = clock
         self._on_notified = on_notified
         self._server: asyncio.Server | None = None
-        self._open = 0
         self._taken_s: list[float] = []
         self._has_warned: set[str] = set()
         self.figures = ReceiverFigures()
@@ -90,13 +88,12 @@ class WebhookServer:
         Raises: NeedsOperator: the port, the certificate or its key cannot be used.
         """
         context = load_context(self._settings)
-        where = f"{self._settings.host}:{self._settings.port}"
+        host, port = self._settings.host, self._settings.port
+        listener = Listener("webhook", self._limits, context=context, on_refused=self._count_refused)
         try:
-            self._server = await asyncio.start_server(
-                partial(self._connected, context), self._settings.host, self._settings.port
-            )
+            self._server = await listener.serve(reading(self._connected), host=host, port=port)
         except OSError as error:
-            what = f"the webhook cannot listen at {where}: {error.strerror or error}"
+            what = f"the webhook cannot listen at {host}:{port}: {error.strerror or error}"
             raise NeedsOperator(
                 what, fix="set globals.webhook.listen to a free port of this machine"
             ) from None
@@ -127,25 +124,14 @@ class WebhookServer:
                     _log.info("webhook: a new certificate is in use")
                 known = stamps
 
-    async def _connected(
-        self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        if self._open >= CONNECTIONS_MAX:
-            writer.transport.abort()
-            return
-        self._open += 1
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(self._request_s):
-                if context is not None:
-                    # Only here, so that handshakes that never end are counted and timed as well.
-                    await writer.start_tls(context)
-                status = await self._answer(reader, writer)
-                if status is not None:
-                    await _send(writer, status)
-        except (TimeoutError, OSError, EOFError):
+            status = await self._answer(reader, writer)
+            if status is not None:
+                await _send(writer, status)
+        except OSError:
             writer.transport.abort()
         finally:
-            self._open -= 1
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> HTTPStatus | None:
@@ -156,8 +142,7 @@ class WebhookServer:
                 return None
             self._take(parse_notifications(request, self._judge_head(request)))
         except RequestRefused as refused:
-            self.figures.refused[refused.status] = self.figures.refused.get(refused.status, 0) + 1
-            self._tell_refused(refused.status)
+            self._count_refused(refused.status)
             return refused.status
         except Exception as error:  # noqa: BLE001 - a request that brings a defect to light stops nothing.
             defect = defect_of(error, where="webhook")
@@ -186,7 +171,8 @@ class WebhookServer:
         if found.notified:
             self._on_notified(found)
 
-    def _tell_refused(self, status: HTTPStatus) -> None:
+    def _count_refused(self, status: HTTPStatus) -> None:
+        self.figures.refused[status] = self.figures.refused.get(status, 0) + 1
         if status == HTTPStatus.UNAUTHORIZED:
             self._warn_once(
                 "auth",

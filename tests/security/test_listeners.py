@@ -1,0 +1,118 @@
+"""Whoever reaches a port can neither fill the memory behind it nor keep others out, before any sign-in."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from raw_http import FILES_MAX, Served, ended_within_s, raise_own_limit, served
+
+KINDS = ("board", "simulator", "webhook")
+GROWTH_BYTES_MAX = 50 << 20
+SENT_BYTES_MAX = 200 << 20
+"""Four times the growth that is allowed: a server that keeps what it gets is seen."""
+HELD_S_MAX = 20.0
+"""The 10 s of a request's head or body, on a machine that is busy."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture(params=KINDS)
+def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    """Each of the servers, with ordinary limits."""
+    with served(request.param, tmp_path) as one:
+        yield one
+
+
+@pytest.fixture(params=KINDS)
+def few_files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    """Each of the servers, with the files that a login shell gives it."""
+    raise_own_limit()
+    with served(request.param, tmp_path, files_max=FILES_MAX) as one:
+        yield one
+
+
+def pour(one: Served, begin: bytes, part: bytes) -> int:
+    """Send `part` after `begin` until the server has had enough; how many bytes it took."""
+    sent = 0
+    with one.connect() as peer, suppress(OSError):
+        peer.sendall(begin)
+        while sent < SENT_BYTES_MAX:
+            peer.sendall(part)
+            sent += len(part)
+    return sent
+
+
+def test_heads_without_end_cost_no_memory(one: Served) -> None:
+    """Many headers, one header, a URL, trailers behind a body: the server stays as small as it was."""
+    port = f"Host: 127.0.0.1:{one.port}\r\n".encode()
+    get, post = b"GET /healthz HTTP/1.1\r\n" + port, b"POST /sign-in HTTP/1.1\r\n" + port
+    header = b"X-Filler: " + b"x" * 1000 + b"\r\n"
+    before = one.rss_bytes
+
+    for begin, part in (
+        (get, header * 64),
+        (get + b"X-Long: ", b"x" * 65_536),
+        (b"GET /", b"x" * 65_536),
+        (post + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", header * 64),
+    ):
+        pour(one, begin, part)
+        assert one.rss_bytes - before < GROWTH_BYTES_MAX
+
+    assert one.answers()
+
+
+def test_half_open_connections_keep_nobody_out(few_files: Served) -> None:
+    """More of them than the process may have files, again and again: others are answered all the while."""
+    with ExitStack() as held:
+        for _ in range(3):
+            for number in range(FILES_MAX + 26):
+                with suppress(OSError):
+                    peer = held.enter_context(few_files.connect(timeout_s=2))
+                    peer.sendall(b"GET / HTTP/1.1\r\nHost: here" if number % 2 else b"")
+                if number % 350 == 349:
+                    assert few_files.answers()
+            assert few_files.answers()
+            held.close()
+    assert few_files.process.poll() is None
+
+
+def test_a_request_has_ten_seconds(one: Served) -> None:
+    """Byte by byte, a head or a body: the connection ends, and meanwhile others are answered."""
+    host = f"Host: 127.0.0.1:{one.port}\r\n".encode()
+    body = b"POST /alerts/state HTTP/1.1\r\n" + host + b"Content-Length: 100000\r\n\r\n"
+    for begin in (b"GET /healthz HTTP/1.1\r\n" + host + b"X-Slow: ", body):
+        with one.connect() as peer:
+            peer.sendall(begin)
+            assert one.answers()
+            assert ended_within_s(peer, send=b"x", most_s=HELD_S_MAX) < HELD_S_MAX
+
+
+def test_who_says_nothing_is_let_go(one: Served) -> None:
+    """A connection without a request has the time of a head, and no more."""
+    with one.connect(timeout_s=HELD_S_MAX) as peer:
+        begun_s = time.monotonic()
+        with suppress(ConnectionError):
+            assert peer.recv(1) == b""
+        assert time.monotonic() - begun_s < HELD_S_MAX
+
+
+def test_who_does_not_take_the_answer_is_let_go(tmp_path: Path) -> None:
+    """Answers that nobody reads end with their connection, rather than to fill memory and places."""
+    with served("board", tmp_path) as one, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.settimeout(10)
+        peer.connect(("127.0.0.1", one.port))
+        before, sent = one.rss_bytes, 0
+        with suppress(OSError):
+            while sent < SENT_BYTES_MAX // 20:
+                peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000)
+                sent += 43_000
+        assert one.rss_bytes - before < GROWTH_BYTES_MAX
+        assert one.answers()
