@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +39,7 @@ from benchmarks.figures import Judgement
 from benchmarks.measuring import Command, Cost, run_measured
 from benchmarks.outcome import Line, Outcome, missed_of
 from benchmarks.service import service_running
+from m365watch.board.open_links import OpenLinks
 from m365watch.board.pages.registry import PAGES
 from m365watch.board.panels import Page
 from m365watch.cli.giving_way import give_way
@@ -178,7 +180,7 @@ async def _measure(folder: Path, lake: BoardLake, report: BoardReport, pages: Se
     values = find_values(folder / "lake")
     asked = list(queries(lake, filters(values)))
     with _board(folder, report) as board:
-        async with _browser() as browser:
+        async with _browser(board.url, board.new_code()) as browser:
             report.first_load_kb = await _first_load_kb(browser, board.url)
             for page in pages:
                 if page.name in _LEFT_OUT:
@@ -203,6 +205,11 @@ class _Running:
 
     url: str
     pid: int
+    state: Path
+
+    def new_code(self) -> str:
+        """What opens it in one browser."""
+        return OpenLinks(self.state).create(datetime.now(UTC))
 
     @property
     def cpu_s(self) -> float:
@@ -223,7 +230,8 @@ def _board(
 ) -> Iterator[_Running]:
     """The board over the lake, as its command starts it; `beside` a state, as `run --board` does."""
     settings = folder / "m365watch.yaml"
-    settings.write_text(json.dumps(settings_of(folder, state=beside or folder / "state")))
+    state = beside or folder / "state"
+    settings.write_text(json.dumps(settings_of(folder, state=state)))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
@@ -243,7 +251,7 @@ def _board(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        board = _Running(f"http://127.0.0.1:{port}", process.pid)
+        board = _Running(f"http://127.0.0.1:{port}", process.pid, state)
         try:
             _wait_for(port, process)
             if report is not None:
@@ -282,9 +290,17 @@ def _forget(lake: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _browser() -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector, timeout=_LIMIT, auto_decompress=False) as session:
+async def _browser(url: str, code: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A browser in which the board was opened by a link with this code."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        cookie_jar=aiohttp.CookieJar(unsafe=True),  # the board's host is an address
+        headers={"Sec-Fetch-Site": "same-origin"},
+        timeout=_LIMIT,
+        auto_decompress=False,
+    ) as session:
+        async with session.post(f"{url}/open", data={"code": code}, allow_redirects=False) as answer:
+            answer.raise_for_status()
         yield session
 
 
@@ -337,7 +353,7 @@ def _asked_on_and_on(board: _Running) -> Iterator[None]:
     asking = [
         sys.executable,
         "-c",
-        f"from benchmarks.board import ask_on; ask_on({board.url!r}, {board.pid})",
+        f"from benchmarks.board import ask_on; ask_on({board.url!r}, {board.pid}, {board.new_code()!r})",
     ]
     with subprocess.Popen(asking, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
@@ -349,7 +365,7 @@ def _asked_on_and_on(board: _Running) -> Iterator[None]:
             process.kill()
 
 
-def ask_on(url: str, pid: int) -> None:
+def ask_on(url: str, pid: int, code: str) -> None:
     """Load every page over and over, each time over another span; it is a browser's, and not to count.
 
     A line says that the first is there.
@@ -357,7 +373,7 @@ def ask_on(url: str, pid: int) -> None:
     give_way()
 
     async def ask() -> None:
-        async with _browser() as browser:
+        async with _browser(url, code) as browser:
             hours = 0
             while True:
                 for page in PAGES:
@@ -368,7 +384,7 @@ def ask_on(url: str, pid: int) -> None:
                         else f"range=7d&type={hours}"
                     )
                     with contextlib.suppress(aiohttp.ClientError):
-                        await _load(browser, _Running(url, pid), page, query)
+                        await _load(browser, _Running(url, pid, Path()), page, query)
                         if hours == 1:
                             print("asking", flush=True)
 

@@ -17,10 +17,15 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from m365watch.board.access import Gate, LoopbackGate
+from m365watch.board.access import Gate
+from m365watch.board.attempts import Attempts
 from m365watch.board.journal import TrailJournal
+from m365watch.board.known_addresses import FILE_NAME as KNOWN_FILE
+from m365watch.board.known_addresses import KnownAddresses
 from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
+from m365watch.board.link_entrance import LinkEntrance
+from m365watch.board.open_links import OpenLinks
 from m365watch.board.openid import OpenIdSignIn
 from m365watch.board.own_figures import Queries
 from m365watch.board.resting import Rests
@@ -116,7 +121,21 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
         path=settings.state_directory / SESSIONS_FILE,
         house=house_of(entra.issuer, entra.client_id, entra.grants) if entra else "",
     )
-    return Entrance(users, sessions, clock, secure=listening.is_secure)
+    attempts = Attempts(KnownAddresses(settings.state_directory / KNOWN_FILE))
+    return Entrance(users, sessions, clock, secure=listening.is_secure, attempts=attempts)
+
+
+def open_link_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> LinkEntrance:
+    """Where a board on which nobody signs in is opened by a link."""
+    board = settings.board or BoardSettings()
+    sessions = Sessions(
+        SessionTimes(board.idle_s, board.session_s),
+        stamp_of=lambda _: None,
+        path=settings.state_directory / SESSIONS_FILE,
+        house="link",  # once people sign in, none of these sessions counts
+    )
+    links = OpenLinks(settings.state_directory)
+    return LinkEntrance(links, sessions, listening, clock=clock)
 
 
 def open_trail(settings: Settings, *, lake: Callable[[], Path | None], clock: Clock) -> KeptTrail | NoTrail:
@@ -168,12 +187,14 @@ async def serve_board(
     files: tuple[tuple[str, Path], ...] = (),
     tell: Callable[[], None] = lambda: None,
     give_way: Callable[[], None] | None = None,
+    show_link: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the pages until `stop` is set; rollups are kept meanwhile. `listener` listens there already.
 
     `files` are the configuration's behind the options that name them, for the commands that pages print. The
-    port is the board's once `tell` is called. Beside a collector of the same state directory it rests while
-    that wants the cores; `give_way` is called when there first is one.
+    port is the board's once `tell` is called, and `show_link` with a link, where nobody signs in. Beside a
+    collector of the same state directory it rests while that wants the cores; `give_way` is called when there
+    first is one.
 
     Raises: NeedsOperator: the port cannot be used.
     """
@@ -187,17 +208,15 @@ async def serve_board(
     if asking and entrance and settings.board and (entra := settings.board.entra):
         way = asking.over(entra.network)
         entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
-    gate: Gate = entrance.gate if entrance else LoopbackGate()
+    door = entrance or open_link_entrance(settings, listening, clock=clock)
     sources = Sources(settings, facts, clock, places, files=files)
-    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=gate)
+    gate: Gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=door.gate)
     trail = open_trail(settings, lake=lambda: sources.lake, clock=clock)
     sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
-    if entrance is not None:
-        sessions = entrance.sessions
-        sources.count_sessions = lambda: sessions.count(clock.now().timestamp())
-    board = Board(sources, gate=gate, listening=listening, entrance=entrance, trail=trail, ending=stop)
+    sources.count_sessions = lambda: door.sessions.count(clock.now().timestamp())
+    board = Board(sources, gate=gate, listening=listening, entrance=door, trail=trail, ending=stop)
     config = _serving_of(board, listening, settings.board)
-    server = _Server(config, listener_of(listening), tell)
+    server = _Server(config, listener_of(listening), partial(_tell_of, door, tell, show_link))
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     turning = asyncio.create_task(_follow_lake(sources, readers.open, clock))
@@ -215,9 +234,20 @@ async def serve_board(
             await asking.close()
         if isinstance(trail, KeptTrail):
             await asyncio.to_thread(trail.close)
-        if entrance is not None:
-            entrance.sessions.shut()
+        door.sessions.shut()
         readers.close()
+
+
+def _tell_of(
+    door: Entrance | LinkEntrance, tell: Callable[[], None], show_link: Callable[[str], None] | None
+) -> None:
+    """Say that the board listens, and how it is opened."""
+    tell()
+    if isinstance(door, LinkEntrance):
+        if show_link is not None:
+            show_link(door.new_link())
+        else:
+            door.prepare()
 
 
 def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) -> uvicorn.Config:

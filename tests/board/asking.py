@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message
 
 from collected_week import CLOCK
-from m365watch.board.access import Access, Gate, LoopbackGate, Role
+from m365watch.board.access import LOCAL_USER, Access, Gate, Role
 from m365watch.board.lake_reader import FactsReader
+from m365watch.board.link_entrance import LinkEntrance
 from m365watch.board.rendering import Templates
+from m365watch.board.security import TOKEN_HEADER
 from m365watch.board.serving import Board, Listening
 from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
@@ -29,6 +32,13 @@ from m365watch.config.load import load_settings
 PORT = 8365
 HOST = f"127.0.0.1:{PORT}"
 EVERYTHING = Access("tester", Role.ADMIN, tenants=None)
+
+
+class OpenGate:
+    """Lets everybody in, as an administrator of everything."""
+
+    def access_of(self, connection: object) -> Access:
+        return LOCAL_USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +63,11 @@ def board_of(
     sources: Sources,
     *,
     gate: Gate | None = None,
-    entrance: Entrance | None = None,
+    entrance: Entrance | LinkEntrance | None = None,
     listening: Listening | None = None,
     trail: Trail | None = None,
 ) -> Board:
-    gate = gate or (entrance.gate if entrance else LoopbackGate())
+    gate = gate or (entrance.gate if entrance else OpenGate())
     return Board(
         sources,
         gate=gate,
@@ -89,10 +99,10 @@ async def ask(
     body: bytes = b"",
     client: str = "127.0.0.1",
 ) -> Answer:
-    """What the board answers; with `leaves`, to a browser that goes away at once, or then."""
+    """What the board answers a page of its own; with `leaves`, a browser that goes away at once, or then."""
     parts = urlsplit(url)
     sent: list[Message] = []
-    given = {"host": HOST} | dict(headers or {})
+    given = {"host": HOST, "sec-fetch-site": "same-origin"} | dict(headers or {})
     scope: dict[str, Any] = {
         "type": "http",
         "http_version": "1.1",
@@ -122,6 +132,26 @@ async def ask(
     raw = [(name, value) for name, value in sent[0]["headers"]]
     body = b"".join(one.get("body", b"") for one in sent[1:])
     return Answer(sent[0]["status"], Headers(raw=raw), body)
+
+
+async def ask_sql(board: Board, place: str, sql: str, *, of: str = "/sql", **more: Any) -> Answer:
+    """What SQL is answered with that the page `of` sends to a path."""
+    headers, body = await proof_of(board, of), urlencode({"sql": sql}).encode()
+    return await ask(board, place, method="POST", headers=headers, body=body, **more)
+
+
+async def ask_api_sql(board: Board, place: str, sql: str, *, of: str = "/sql", **more: Any) -> Answer:
+    """The same of the API."""
+    headers = await proof_of(board, of) | {"content-type": "application/json"}
+    body = json.dumps({"sql": sql}).encode()
+    return await ask(board, place, method="POST", headers=headers, body=body, **more)
+
+
+async def proof_of(board: Board, page: str) -> dict[str, str]:
+    """The header with which that page shows that it is one of the board."""
+    found = re.search(r'name="csrf-token" content="([0-9a-f]+)"', (await ask(board, page)).text)
+    assert found
+    return {TOKEN_HEADER: found[1]}
 
 
 def document_of(answer: Answer) -> Any:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from ports import kept_port
 
 from chromium import Chromium, Tab, chromium, find_chromium
 from collected_week import CLOCK
+from m365watch.board.open_links import OpenLinks
 from m365watch.board.serving import Listening
 from m365watch.boarding import serve_board
 from m365watch.clock import Clock
@@ -90,6 +92,7 @@ async def served(config: Path, clock: Clock = CLOCK) -> AsyncIterator[str]:
 async def shown(config: Path, clock: Clock = CLOCK) -> AsyncIterator[Shown]:
     """The board of a configuration, served, and a browser before it."""
     async with served(config, clock) as url, chromium() as browser, browser.tab() as tab:
+        await open_board(tab, url, config, clock)
         yield Shown(tab, url)
 
 
@@ -104,13 +107,27 @@ def browsing(config: Path) -> Iterator[InBrowser]:
         try:
             url = runner.run(stack.enter_async_context(served(config)))
             browser = runner.run(stack.enter_async_context(chromium()))
-            yield lambda act: runner.run(_in_tab(browser, url, act))
+            yield lambda act: runner.run(_in_tab(browser, url, config, act))
         finally:
             runner.run(stack.aclose())
 
 
-async def _in_tab(browser: Chromium, url: str, act: Act) -> None:
+async def open_board(tab: Tab, url: str, config: Path, clock: Clock = CLOCK) -> None:
+    """Give the tab the session that a link leads to; test_link_in_browser.py goes the whole way."""
+    settings = load_settings(config, environment={}, for_reading=True)
+    code = OpenLinks(settings.state_directory).create(clock.now())
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/open", data={"code": code}, allow_redirects=False) as answer,
+    ):
+        [cookie] = answer.cookies.values()
+    given = {"httpOnly": True, "sameSite": "Lax"}
+    await tab.call("Network.setCookie", url=url, name=cookie.key, value=cookie.value, **given)
+
+
+async def _in_tab(browser: Chromium, url: str, config: Path, act: Act) -> None:
     async with browser.tab() as tab:
+        await open_board(tab, url, config)
         await act(Shown(tab, url))
         assert tab.complaints == []
         hosts = {urlsplit(one).netloc for one in tab.requests if one.startswith("http")}

@@ -27,11 +27,13 @@ def told_of(sources: Sources, *, has_alerts: bool = True) -> dict[str, dict[str,
 
 
 def every_panel(sources: Sources, *, has_alerts: bool = True) -> Iterator[tuple[str, str, str]]:
-    """Page, panel, and the query of its URL, for all that are registered."""
+    """Page, panel, and the query of its URL, for all that are registered and have no body."""
     told = told_of(sources, has_alerts=has_alerts)
     for page in PAGES:
         query = urlencode({"range": "30d"} | told.get(page.name, {}))
         for panel in page.panels:
+            if panel.posted:
+                continue
             yield page.name, panel.name, query
 
 

@@ -12,7 +12,8 @@ import pytest
 from starlette.requests import HTTPConnection
 from typer.testing import CliRunner, Result
 
-from m365watch.board.access import LoopbackGate, Role
+from asking import OpenGate
+from m365watch.board.access import Role
 from m365watch.board.api.pace import AT_ONCE, PER_SECOND, TOKENS_MAX, Pace
 from m365watch.board.scopes import Scope
 from m365watch.board.token_file import TokenFile, TokenWanted
@@ -106,7 +107,7 @@ def test_a_token_is_good_for_the_api_alone(tmp_path: Path) -> None:
     """On a page it counts for nothing; a wrong one is nobody, even where everybody is let in."""
     file = TokenFile(tmp_path)
     token, kept = file.create(wanted(tenants=("t1",)), NOW)
-    gate = TokenGate(file, clock=FakeClock(NOW), otherwise=LoopbackGate())
+    gate = TokenGate(file, clock=FakeClock(NOW), otherwise=OpenGate())
 
     access = gate.access_of(connection("/api/v1/alerts", f"bearer {token}"))
     page = gate.access_of(connection("/overview", f"Bearer {token}"))
@@ -117,7 +118,7 @@ def test_a_token_is_good_for_the_api_alone(tmp_path: Path) -> None:
     assert page is not None
     assert not page.is_token
     assert gate.access_of(connection("/api/v1/alerts", "Bearer wrong")) is None
-    assert gate.access_of(connection("/metrics")) == LoopbackGate().access_of(connection("/metrics"))
+    assert gate.access_of(connection("/metrics")) == OpenGate().access_of(connection("/metrics"))
 
 
 def test_a_file_that_is_none_lets_nobody_in(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_file_that_is_none_lets_nobody_in(tmp_path: Path) -> None:
     file = TokenFile(tmp_path)
     token, _ = file.create(wanted(), NOW)
     file.path.write_text("{")
-    gate = TokenGate(TokenFile(tmp_path), clock=FakeClock(NOW), otherwise=LoopbackGate())
+    gate = TokenGate(TokenFile(tmp_path), clock=FakeClock(NOW), otherwise=OpenGate())
 
     assert gate.access_of(connection("/api/v1/alerts", f"Bearer {token}")) is None
 

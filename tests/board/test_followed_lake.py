@@ -30,8 +30,10 @@ from m365watch.board.hits_reader import asked_of
 from m365watch.board.lake_following import follow_lake
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.queries.activity import TOTAL
+from m365watch.board.scopes import Scope
 from m365watch.board.serving import Listening
 from m365watch.board.sources import Sources
+from m365watch.board.token_file import TokenFile, TokenWanted
 from m365watch.boarding import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
 from m365watch.config.load import load_settings
 from m365watch.lake.filters.finding import Finder
@@ -366,6 +368,9 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     moved = place.folder / "moved"
     before = list_deeds(place.lake, place.folder / "nothing", MONTH)  # of other tests' boards
 
+    wanted = TokenWanted("looker", (Scope.READ,), None, "ann", CLOCK.now() + timedelta(days=1))
+    token, _ = TokenFile(settings.state_directory).create(wanted, CLOCK.now())
+
     async def until(holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not holds():
@@ -384,7 +389,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
             shutil.rmtree(newest)
             place.name("moved")
             await until((newest / NOTE).exists)
-            await _look(port)
+            await _look(port, token)
             stop.set()
             await serving
 
@@ -395,10 +400,10 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     assert [one.path for one in noted if one not in before] == ["/api/v1/overview/figures"]
 
 
-async def _look(port: int) -> None:
+async def _look(port: int, token: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = f"GET /api/v1/overview/figures HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-    writer.write(request.encode())
+    headers = (f"Host: 127.0.0.1:{port}", "Connection: close", f"Authorization: Bearer {token}")
+    writer.write("\r\n".join(("GET /api/v1/overview/figures HTTP/1.1", *headers, "", "")).encode())
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
     await writer.wait_closed()

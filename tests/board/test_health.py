@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from asking import ask, board_of, document_of, view_of
+from asking import ask, ask_sql, board_of, document_of, view_of
 from m365watch.board import ledger_reader
 from m365watch.board.access import Access, Role
 from m365watch.board.emptiness import no_records
@@ -285,9 +285,10 @@ def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: 
     assert said.text.startswith(f"The lake at {tmp_path / 'lake'} is gone")
     assert told.text.startswith("The lake is gone")
     board = board_of(gone)
-    pages = ("overview/figures", "search/hits", "investigate/figures?user=x@y.z", "sql/answer?sql=SELECT+1")
+    pages = ("overview/figures", "search/hits", "investigate/figures?user=x@y.z")
     for url in (f"/panel/{one}" for one in pages):
         assert "the lake is gone" in asyncio.run(ask(board, url)).text.lower(), url
+    assert "the lake is gone" in asyncio.run(ask_sql(board, "/panel/sql/answer", "SELECT 1")).text.lower()
     assert asyncio.run(ask(board, "/api/v1/overview/figures")).status == 503
 
 

@@ -19,9 +19,9 @@ from structlog.testing import capture_logs
 
 import m365watch.board
 import m365watch.board.status_memory
-from asking import ask, view_of
+from asking import OpenGate, ask, view_of
 from configured import Configured
-from m365watch.board.access import Access, LoopbackGate, Role
+from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.live import (
     AGAIN_S,
@@ -299,7 +299,7 @@ def ended(sources: Sources) -> Board:
     """A board that tells no news any more, so that its answers end."""
     ending = asyncio.Event()
     ending.set()
-    return Board(sources, gate=LoopbackGate(), listening=Listening("127.0.0.1", 8365), ending=ending)
+    return Board(sources, gate=OpenGate(), listening=Listening("127.0.0.1", 8365), ending=ending)
 
 
 def test_no_proxy_keeps_back_what_comes_bit_by_bit(sources: Sources) -> None:

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from patience import PATIENCE_S
 
-from asking import EVERYTHING, ask, board_of, document_of, sources_of, view_of
+from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.pages import alert, overview
@@ -67,8 +67,12 @@ MAY_BE_EMPTY = {
 @pytest.mark.parametrize(("page", "panel"), PANELS)
 def test_a_panel_is_shown_and_is_json(board: Board, page: str, panel: str) -> None:
     """The fragment and the document come from one loader; where there are records, neither is empty."""
-    fragment = asyncio.run(ask(board, f"/panel/{page}/{panel}"))
-    document = document_of(asyncio.run(ask(board, f"/api/v1/{page}/{panel}")))
+    if page == "sql":
+        fragment = asyncio.run(ask_sql(board, "/panel/sql/answer", "SELECT 1"))
+        document = document_of(asyncio.run(ask_api_sql(board, "/api/v1/sql/answer", "SELECT 1")))
+    else:
+        fragment = asyncio.run(ask(board, f"/panel/{page}/{panel}"))
+        document = document_of(asyncio.run(ask(board, f"/api/v1/{page}/{panel}")))
 
     assert fragment.status == 200
     assert "trouble" not in fragment.text

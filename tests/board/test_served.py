@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from patience import PATIENCE_S
 from ports import kept_port
 
+from m365watch.board.open_links import OpenLinks
 from m365watch.config.load import load_settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 
@@ -33,12 +35,16 @@ async def start(config: Path, *arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def page_at(port: int, path: str) -> str:
-    """The page, once somebody answers there."""
-    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+async def page_at(port: int, path: str, config: Path) -> str:
+    """The page, once somebody answers there, by a link of its own."""
+    url, jar = f"http://127.0.0.1:{port}", aiohttp.CookieJar(unsafe=True)
+    own = {"Sec-Fetch-Site": "same-origin"}
+    links = OpenLinks(load_settings(config, environment={}, for_reading=True).state_directory)
+    async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession(cookie_jar=jar, headers=own) as session:
         while True:
             try:
-                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+                form = {"code": links.create(datetime.now(UTC)), "next": path}
+                async with session.post(f"{url}/open", data=form) as answer:
                     return await answer.text()
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
@@ -51,7 +57,7 @@ def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) ->
     async def run(port: int) -> tuple[int | None, str, str]:
         beside = ["--beside"] if ending == "stdin" else []
         process = await start(collected, "--listen", str(port), *beside)
-        page = await page_at(port, "/overview")
+        page = await page_at(port, "/overview", collected)
         if ending == "signal":
             process.send_signal(signal.SIGTERM)
         elif process.stdin is not None:
@@ -85,12 +91,12 @@ def test_a_board_by_itself_gives_way_once_a_collector_runs(collected: Path, tmp_
 
     async def ask_on(port: int) -> None:
         for asked in count():
-            await page_at(port, f"/panel/overview/figures?range=30d&user=ann{asked}")
+            await page_at(port, f"/panel/overview/figures?range=30d&user=ann{asked}", config)
 
     async def run(port: int) -> None:
         process = await start(config, "--listen", str(port))
         asking = asyncio.create_task(ask_on(port))
-        await page_at(port, "/panel/overview/figures?range=30d")
+        await page_at(port, "/panel/overview/figures?range=30d", config)
         assert ways_of(process.pid) == {os.SCHED_OTHER}
         lock.acquire()
         async with asyncio.timeout(LIMIT_S):

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import HTTPConnection
 
-from asking import EVERYTHING, ask, board_of, view_of
+from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, view_of
 from m365watch.board.access import Access, Role
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.pages import sql
@@ -46,8 +46,8 @@ def test_before_the_first_record_sql_says_what_all_else_says(sources: Sources, t
     state = replace(sources.settings, state_directory=tmp_path, outputs=(LakeSettings("lake", lake),))
     empty = replace(sources, settings=state, facts=FactsReader(lake))
     said = [
-        asyncio.run(ask(board_of(empty), f"/panel/{one}")).text
-        for one in ("sql/answer?sql=SELECT+1", "overview/recent")
+        asyncio.run(ask_sql(board_of(empty), "/panel/sql/answer", "SELECT 1")).text,
+        asyncio.run(ask(board_of(empty), "/panel/overview/recent")).text,
     ]
 
     assert [one.count("No record has arrived yet.") for one in said] == [1, 1]
@@ -86,7 +86,7 @@ HOSTILE = [
 def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> None:
     """The page has one line for it, and no traceback."""
     text = text.format(lake=sources.settings.lake_directory)
-    answer = asyncio.run(ask(board, f"/panel/sql/answer?{urlencode({'sql': text})}"))
+    answer = asyncio.run(ask_sql(board, "/panel/sql/answer", text))
 
     assert answer.status == 200
     assert 'class="empty trouble"' in answer.text
@@ -96,7 +96,7 @@ def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> No
 
 def test_a_field_of_the_record_is_told_from_a_column(board: Board) -> None:
     """Whoever knows records writes UserId, which no column is called."""
-    page = asyncio.run(ask(board, "/panel/sql/answer?sql=SELECT+UserId,+CreationTime+FROM+audit")).text
+    page = asyncio.run(ask_sql(board, "/panel/sql/answer", "SELECT UserId, CreationTime FROM audit")).text
 
     assert re.search(r"field\(raw, &#39;\$\.(UserId|CreationTime)&#39;\)", page)
 
@@ -150,8 +150,8 @@ def test_a_query_ends_with_the_browser_that_asked(board: Board, place: str) -> N
 
     async def act() -> int:
         before = children()
-        url = f"/{place}?{urlencode({'sql': ENDLESS})}"
-        left = await ask(board, url, leaves_when=lambda: bool(children() - before))
+        asking = ask_api_sql if "api" in place else ask_sql
+        left = await asking(board, f"/{place}", ENDLESS, leaves_when=lambda: bool(children() - before))
         async with asyncio.timeout(60):
             while children() - before:
                 await asyncio.sleep(0.01)
@@ -181,22 +181,22 @@ def test_whoever_leaves_ends_the_process(sources: Sources) -> None:
 def test_only_analysts_ask_sql(sources: Sources) -> None:
     """Neither the page, nor the panel, nor the document, nor an export answers to anybody else."""
     viewer = board_of(sources, gate=GateFor(VIEWER))
-    query = urlencode({"sql": "SELECT 1"})
 
-    for place in ("/sql", "/panel/sql/answer", "/api/v1/sql/answer", "/export/sql/answer.csv"):
-        assert asyncio.run(ask(viewer, f"{place}?{query}")).status in {403, 404}, place
-    assert asyncio.run(ask(viewer, f"/export/sql/answer.ndjson?{query}")).status == 404
+    assert asyncio.run(ask(viewer, "/sql?sql=SELECT+1")).status == 404
+    for place in ("/panel/sql/answer", "/export/sql/answer.csv", "/export/sql/answer.ndjson"):
+        assert asyncio.run(ask_sql(viewer, place, "SELECT 1", of="/overview")).status == 404, place
+    assert asyncio.run(ask_api_sql(viewer, "/api/v1/sql/answer", "SELECT 1", of="/overview")).status == 403
     assert "/sql" not in asyncio.run(ask(viewer, "/search")).text
 
 
 def test_an_answer_is_exported(board: Board) -> None:
     """As rows for a spreadsheet and as lines of JSON, formulas made harmless in the one alone."""
-    query = urlencode({"sql": "SELECT '=1' AS a, 2 AS b, NULL AS c UNION ALL SELECT 'x', 3, NULL ORDER BY b"})
+    text = "SELECT '=1' AS a, 2 AS b, NULL AS c UNION ALL SELECT 'x', 3, NULL ORDER BY b"
 
-    table = asyncio.run(ask(board, f"/export/sql/answer.csv?{query}"))
-    lines = asyncio.run(ask(board, f"/export/sql/answer.ndjson?{query}"))
-    wrong = asyncio.run(ask(board, f"/export/sql/answer.csv?{urlencode({'sql': 'SELEC 1'})}"))
-    nothing = asyncio.run(ask(board, "/export/sql/answer.csv"))
+    table = asyncio.run(ask_sql(board, "/export/sql/answer.csv", text))
+    lines = asyncio.run(ask_sql(board, "/export/sql/answer.ndjson", text))
+    wrong = asyncio.run(ask_sql(board, "/export/sql/answer.csv", "SELEC 1"))
+    nothing = asyncio.run(ask_sql(board, "/export/sql/answer.csv", ""))
 
     assert list(csv.reader(io.StringIO(table.text))) == [["a", "b", "c"], ["'=1", "2", ""], ["x", "3", ""]]
     assert [json.loads(one) for one in lines.body.splitlines()] == [

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -128,10 +129,11 @@ def test_a_demo_that_goes_on_has_its_board_meanwhile_and_reads_its_file_again(tm
         assert demo.stderr is not None
         said = ""
         try:
-            while not (found := re.search(r"^board: (http://127\.0\.0\.1:\d+)/$", said, re.MULTILINE)):
+            while not (found := re.search(r"(http://127\.0\.0\.1:\d+)/open\S*#(\S+)$", said, re.MULTILINE)):
                 line = demo.stderr.readline()
                 assert line, said
                 said += line
+            fetch = opened(found[1], found[2])
             assert "DLP.All" in fetch(f"{found[1]}/panel/health/feeds")
             pause_dlp(tmp_path / "demo" / "config.json")
             until_s = time.monotonic() + PATIENCE_S
@@ -163,17 +165,24 @@ def in_words(page: str) -> str:
     return re.sub(r"(\s*<[^>]*>\s*)+", ", ", page)
 
 
-def fetch(url: str) -> str:
-    """The page, once the board listens: the demo says where just before."""
-    until_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            if time.monotonic() > until_s:
-                raise
-            time.sleep(0.05)
+def opened(address: str, code: str) -> Callable[[str], str]:
+    """What fetches pages, once the board listens, which the demo says just before, and was opened."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    browser.addheaders = [("Sec-Fetch-Site", "same-origin")]
+
+    def fetch(url: str, form: bytes | None = None) -> str:
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with browser.open(url, form, timeout=PATIENCE_S) as answer:
+                    return str(answer.read().decode())
+            except OSError:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(0.05)
+
+    fetch(f"{address}/open", f"code={code}&next=/healthz".encode())
+    return fetch
 
 
 def test_a_document_and_a_board_are_not_had_together() -> None:

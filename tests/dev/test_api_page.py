@@ -18,8 +18,8 @@ import pytest
 import uvicorn
 from shifted import DAY
 
+from api_calls import ClosedGate
 from collected_week import CLOCK
-from m365watch.board.access import LoopbackGate
 from m365watch.board.lake_reader import FactsReader
 from m365watch.board.scopes import Scope
 from m365watch.board.serving import Board, Listening
@@ -40,7 +40,7 @@ def served(settings: Settings) -> Iterator[int]:
     """The port at which the board of the settings is served, in a thread of this process."""
     assert settings.lake_directory is not None
     clock, facts = CLOCK, FactsReader(settings.lake_directory)
-    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=LoopbackGate())
+    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=ClosedGate())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # who comes before the server does, waits

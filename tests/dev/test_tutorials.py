@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
@@ -97,10 +98,16 @@ class Desk(Machine):
 
     async def _start(self, block: Fence) -> str:
         printed = await super()._start(block)
-        assert "(Ctrl-C ends it):" in printed
+        assert "Ctrl-C ends it):" in printed
         *_, link = printed.split()
-        async with aiohttp.ClientSession() as browser, browser.get(link) as answer:
-            assert answer.status == 200
+        address = urlsplit(link)
+        form = dict(parse_qsl(address.query)) | {"code": address.fragment}
+        own = {"Sec-Fetch-Site": "same-origin"}
+        async with (
+            aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers=own) as browser,
+            browser.post(f"http://{address.netloc}/open", data=form) as answer,
+        ):
+            assert (answer.status, answer.url.path) == (200, "/alert")
             assert "<h1" in await answer.text()
         return printed
 

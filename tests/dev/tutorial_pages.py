@@ -21,6 +21,8 @@ _NAME = re.compile(
 """Somebody's, an alert's, an address."""
 _NUMBER = re.compile(r"\b[0-9A-F]{40,64}\b|\d[\d,.:]*(?<![,.:])")
 
+_CODE = re.compile(r"#[\w-]{43}(?![\w-])")
+"""What a link that opens the board ends with: another one each time."""
 _COUNTED = re.compile(r"(# [a-z]+)s\b")
 
 
@@ -102,6 +104,7 @@ def differing_line(shown: str, printed: str, names: Names | None = None) -> str 
     def fits(line: str, other: str) -> bool:
         return names.fits(line, other) if names else _comparable(line) == _comparable(other)
 
+    shown, printed = (_CODE.sub("#code", text) for text in (shown, printed))
     rest = printed.splitlines()
     skips = False
     for line in shown.splitlines():

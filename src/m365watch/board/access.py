@@ -72,17 +72,13 @@ class Access:
         return tuple(sorted(self.tenants & set(wanted) if wanted else self.tenants))
 
 
+LOCAL_USER = Access("local user", Role.ADMIN, tenants=None)
+"""Whoever opened the board by a link: a user of this machine."""
+
+
 class Gate(Protocol):
     """Says who asks."""
 
     def access_of(self, connection: HTTPConnection) -> Access | None:
         """Their rights; None where they have to sign in first."""
         ...
-
-
-class LoopbackGate:
-    """Whoever reaches a loopback address is a user of this machine, who could read the files too."""
-
-    def access_of(self, connection: HTTPConnection) -> Access | None:  # noqa: ARG002 - the port's signature
-        """An administrator of everything."""
-        return Access("local user", Role.ADMIN, tenants=None)

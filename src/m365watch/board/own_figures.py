@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from m365watch.board.security import PROBED, SAFE_METHODS, is_of_sign_in
+from m365watch.board.fetch_metadata import PROBED, SAFE_METHODS, is_of_sign_in
 from m365watch.board.token_gate import METRICS
 from m365watch.clock import Clock
 from m365watch.errors import QueryStopped
@@ -128,7 +128,7 @@ def kind_of(scope: Scope) -> str | None:
 
 
 def figures_text(requests: Requests, queries: Queries | None, sessions: int | None) -> str:
-    """Every family of them, each line ended; `sessions` only where people sign in."""
+    """Every family of them, each line ended; `sessions` only where there are any."""
     lines = [
         *family_lines(
             "board_requests_total",

@@ -30,6 +30,8 @@ class Panel:
     """The class of its skeleton: chart, rows, tiles."""
     is_live: bool = False
     """Whether it is loaded anew as records arrive."""
+    posted: str = ""
+    """The option that is sent in the body of a POST, and never in a URL that another page can lead to."""
     needs_places: bool = False
     """Whether it has nothing to show where no table tells where addresses are."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from string import digits, punctuation
 
 from argon2 import PasswordHasher
@@ -30,13 +32,33 @@ _IN_PLACE = str.maketrans("@0$5317!", "aosseiti")
 """Signs that people write for letters."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 AT_ONCE_MAX = 2
-"""Passwords that are compared at the same time: each takes 64 MiB for some 0.1 s."""
+"""Passwords that are compared at the same time, beside one of known addresses: 64 MiB for some 0.1 s each."""
 WAITING_MAX = 20
 """People who wait for that; further ones are told to come again."""
 
 
 class Crowded(Exception):
     """Too many sign in at the same time."""
+
+
+class _Lane:
+    """People who take turns with each other alone."""
+
+    def __init__(self, at_once: int) -> None:
+        self._turns = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one. Raises: Crowded."""
+        if self._waiting >= WAITING_MAX:
+            raise Crowded
+        self._waiting += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._waiting -= 1
 
 
 class Passwords:
@@ -46,26 +68,22 @@ class Passwords:
         """`hasher` decides what a guess costs; by default as RFC 9106 recommends where memory is scarce."""
         self._hasher = hasher or PasswordHasher()
         self._nobodys = ""
-        self._turns = asyncio.Semaphore(AT_ONCE_MAX)
-        self._waiting = 0
+        self._strangers = _Lane(AT_ONCE_MAX)
+        self._known = _Lane(1)
 
     def hashed(self, password: str) -> str:
         """What is kept of the password: salt, parameters and hash."""
         return self._hasher.hash(password)
 
-    async def is_right(self, password: str, kept: str | None) -> bool:
+    async def is_right(self, password: str, kept: str | None, *, is_known: bool = False) -> bool:
         """Whether it is the password of that hash; takes as long where there is none (None).
+
+        `is_known` says that the name signed in from this address lately: a place is kept for these.
 
         Raises: Crowded.
         """
-        if self._waiting >= WAITING_MAX:
-            raise Crowded
-        self._waiting += 1
-        try:
-            async with self._turns:
-                return await asyncio.to_thread(self._compare, password[:CHARACTERS_MAX], kept)
-        finally:
-            self._waiting -= 1
+        async with (self._known if is_known else self._strangers).turn():
+            return await asyncio.to_thread(self._compare, password[:CHARACTERS_MAX], kept)
 
     def _compare(self, password: str, kept: str | None) -> bool:
         if not self._nobodys:

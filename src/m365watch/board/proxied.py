@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from m365watch.board.security import is_probe
+from m365watch.board.fetch_metadata import is_probe
 from m365watch.lake.columns import plain_address
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class BehindProxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on as the browser made it, or refuse it; a probe may come past the proxy."""
-        if scope["type"] != "http" or is_probe(scope):
+        if scope["type"] != "http" or is_probe(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         refusal = self._refusal(scope)

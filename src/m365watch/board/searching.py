@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from m365watch.board.answers import bit_by_bit, given, said
 from m365watch.board.completing import complete, list_values
 from m365watch.board.exporting import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.filter_words import in_records_words
+from m365watch.board.forms import form_of
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of
@@ -31,6 +33,8 @@ from m365watch.lake.filters.reading import read_filter
 from m365watch.lake.reader import QueryAnswer
 from m365watch.lake.sql_values import text_of
 
+SQL_BYTES_MAX = 12 * SQL_MAX + 1_000
+"""What it takes in a form: up to four bytes a character, three signs a byte."""
 EXPORTED_MAX = 100_000
 """Records of one export: the newest."""
 _NDJSON = "application/x-ndjson"
@@ -48,9 +52,15 @@ class SearchRoutes:
     """What the page of the search asks for beside its panel."""
 
     def __init__(
-        self, sources: Sources, *, view_of: Callable[[Request], View], html: Callable[..., Response]
+        self,
+        sources: Sources,
+        *,
+        view_of: Callable[[Request], View],
+        html: Callable[..., Response],
+        show_panel: Callable[[Request], Awaitable[Response]],
     ) -> None:
-        """`view_of` says what a request is about, `html` renders a template."""
+        """`view_of` says what a request is about, `html` renders a template, `show_panel` a panel."""
+        self._show_panel = show_panel
         self._sources = sources
         self._view_of = view_of
         self._html = html
@@ -67,8 +77,9 @@ class SearchRoutes:
             Route("/search/saved/{number:int}/remove", self._remove, methods=["POST"]),
             Route("/export/search/hits.csv", self._csv),
             Route("/export/search/hits.ndjson", self._ndjson),
-            Route("/export/sql/answer.csv", self._sql_csv),
-            Route("/export/sql/answer.ndjson", self._sql_ndjson),
+            Route("/panel/{page}/{panel}", self._sql_panel, methods=["POST"]),
+            Route("/export/sql/answer.csv", self._sql_csv, methods=["POST"]),
+            Route("/export/sql/answer.ndjson", self._sql_ndjson, methods=["POST"]),
         ]
 
     async def _part(self, request: Request) -> Response:
@@ -165,6 +176,9 @@ class SearchRoutes:
     async def _ndjson(self, request: Request) -> Response:
         return await self._exported(request, partial(raw_lines, what="export"), "ndjson", _NDJSON)
 
+    async def _sql_panel(self, request: Request) -> Response:
+        return await self._show_panel(await _with_sql(request))
+
     async def _sql_csv(self, request: Request) -> Response:
         def written(told: QueryAnswer) -> str:
             rows = (["" if one is None else text_of(one) for one in row] for row in told.rows)
@@ -181,7 +195,7 @@ class SearchRoutes:
     async def _answered(
         self, request: Request, written: Callable[[QueryAnswer], str | bytes], kind: str, media_type: str
     ) -> Response:
-        view = self._view_of(request)
+        view = self._view_of(await _with_sql(request))
         sql = view.given("sql")
         if not (view.access.may(Role.ANALYST) and view.access.sees_contents):
             return PlainTextResponse("there is no such panel\n", status_code=404)
@@ -214,6 +228,14 @@ class SearchRoutes:
         except FilterRefused as refusal:
             return PlainTextResponse(f"{refusal}\n", status_code=400)
         return bit_by_bit(lines(chunks), media_type=media_type, headers=_attached(view, "search", kind))
+
+
+async def _with_sql(request: Request) -> Request:
+    """The request with the SQL of its body in place of any in its URL, for the view and for the trail."""
+    sql = (await form_of(request, bytes_max=SQL_BYTES_MAX)).get("sql", "")
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "sql"]
+    request.scope["query_string"] = urlencode([*kept, ("sql", sql)]).encode()
+    return Request(request.scope, request.receive)
 
 
 def _attached(view: View, name: str, kind: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A page of somebody else in the same browser can send requests here, and can have its own name point to this
 machine. So a request counts only with a host that is ours, and what changes something only with a token
-that no other page can read. Whoever has to sign in first, comes no further than the page for that.
+that no other page can read; of what another site causes, only links to pages count. Whoever has to sign in
+first, comes no further than the page for that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 import string
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -23,6 +24,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access, Gate
 from m365watch.board.api.problems import FORGERY_REFUSED, HOST_REFUSED, problem_answer
+from m365watch.board.fetch_metadata import (
+    PROBED,
+    SAFE_METHODS,
+    SIGN_IN,
+    Verdict,
+    decide,
+    is_of_sign_in,
+    is_probe,
+)
+from m365watch.board.open_links import OPEN
 from m365watch.board.token_gate import METRICS, is_of_the_api
 from m365watch.urls import split_url
 
@@ -39,16 +50,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_NO_REFERRER = {"Referrer-Policy": "no-referrer"}
 TOKEN_HEADER = "X-CSRF-Token"
-SIGN_IN = "/sign-in"
-PROBED = frozenset({"/healthz", "/readyz"})
-"""What is answered under any name: probes come by address, and it tells nothing of anybody."""
 ACCESS = "m365watch.access"
 """Where a request's scope says who asks."""
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_LINK_NEEDED = (
+    "open the board with a link first: m365watch board link prints one;"
+    " programs read /api/v1 with a token: m365watch board token create\n"
+)
 _QUERY_SIGNS = string.punctuation
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_OWN_SITES = frozenset({"same-origin", "none"})
 
 
 class Tokens:
@@ -82,18 +93,23 @@ class Guarded:
         tokens: Tokens,
         host: str,
         port: int,
+        is_shell: Callable[[str], bool],
         names: Iterable[str] = (),
         secure: bool = False,
+        door: str = SIGN_IN,
     ) -> None:
         """Answer requests to `host`, to loopback's names, and to `names`, which may have a port of theirs.
 
-        `secure` says that browsers come by https.
+        `secure` says that browsers come by https, `is_shell` of a path whether it is a page without contents,
+        and `door` is the path of the page at which whoever is not known yet has to begin.
         """
         self._app = app
         self._gate = gate
         self._tokens = tokens
         self._hosts = {one.lower() for one in (*_LOOPBACK, host, f"[{host}]")}
         self._port = str(port)
+        self._is_shell = is_shell
+        self._door = door
         self._names = {one.lower() for one in names}
         self._headers = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if secure else {})
 
@@ -108,7 +124,7 @@ class Guarded:
 
         async def send_with_headers(sent: Message) -> None:
             if sent["type"] == "http.response.start":
-                _add_headers(sent, self._headers)
+                _add_headers(sent, self._headers | (_NO_REFERRER if scope["path"] == OPEN else {}))
             await send(sent)
 
         refusal = self._refusal(scope)
@@ -121,16 +137,19 @@ class Guarded:
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "").lower()) and not self._comes_by_address(scope):
             return _refused(scope, 421, "this host is not served here")
-        is_safe = scope["method"] in SAFE_METHODS
-        if not is_safe and headers.get("sec-fetch-site", "same-origin") not in _OWN_SITES:
+        verdict = decide(headers, scope["method"], scope["path"], is_shell=self._is_shell)
+        if verdict is Verdict.REFUSE:
             return _refused(scope, 403, "this comes from another site")
         access = self._gate.access_of(HTTPConnection(scope))
+        if access is not None and verdict is Verdict.NO_COOKIE and not access.is_token:
+            access = None
         scope[ACCESS] = access
         if access is None:
             # The API tells whoever has no token so itself, as a document.
             is_let = _is_for_everybody(scope["path"]) or is_of_the_api(scope["path"])
-            return None if is_let else _first_sign_in(scope, headers)
-        if is_safe or scope["path"] == SIGN_IN or access.is_token:
+            return None if is_let else _first_sign_in(scope, headers, self._door)
+        is_door = scope["path"] in {SIGN_IN, OPEN}
+        if scope["method"] in SAFE_METHODS or is_door or access.is_token:
             return None
         if not self._tokens.is_right(access, headers.get(TOKEN_HEADER, "")):
             return _refused(scope, 403, "this page is too old: load it again")
@@ -138,7 +157,7 @@ class Guarded:
 
     def _comes_by_address(self, scope: Scope) -> bool:
         """Whether the name is all the same: nothing is told, or there is a token, which no page can add."""
-        if is_probe(scope):
+        if is_probe(scope["method"], scope["path"]):
             return True
         access = self._gate.access_of(HTTPConnection(scope)) if scope["path"] == METRICS else None
         return access is not None and access.is_token
@@ -146,16 +165,6 @@ class Guarded:
     def _is_ours(self, asked: str) -> bool:
         host, _, port = _split_host(asked)
         return asked in self._names or (host in self._hosts and port in {"", self._port})
-
-
-def is_of_sign_in(path: str) -> bool:
-    """Whether it is of the way in; the page of sign-ins is not."""
-    return path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
-
-
-def is_probe(scope: Scope) -> bool:
-    """Whether a request asks for no more than whether the board lives."""
-    return scope["path"] in PROBED and scope["method"] in SAFE_METHODS
 
 
 def access_of(connection: HTTPConnection) -> Access:
@@ -177,20 +186,20 @@ def _is_for_everybody(path: str) -> bool:
     return path in PROBED or path.startswith("/static/") or is_of_sign_in(path)
 
 
-def _first_sign_in(scope: Scope, headers: Headers) -> Response:
+def _first_sign_in(scope: Scope, headers: Headers, door: str) -> Response:
     """To the page for that, and back from there to what was asked for; to what is no browser, in words."""
     if "HX-Request" in headers:
         current = split_url(headers.get("HX-Current-URL", "/"))
         back = f"{current.path}?{current.query}" if current.query else current.path
-        return Response(status_code=401, headers={"HX-Redirect": _sign_in_url(back)})
+        return Response(status_code=401, headers={"HX-Redirect": _door_url(door, back)})
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
         query = scope["query_string"].decode("latin-1")
-        return RedirectResponse(_sign_in_url(f"{scope['path']}?{query}" if query else scope["path"]), 303)
-    return PlainTextResponse("sign in first\n", status_code=401)
+        return RedirectResponse(_door_url(door, f"{scope['path']}?{query}" if query else scope["path"]), 303)
+    return PlainTextResponse(_LINK_NEEDED if door == OPEN else "sign in first\n", status_code=401)
 
 
-def _sign_in_url(back: str) -> str:
-    return SIGN_IN if back in {"", "/"} else f"{SIGN_IN}?{urlencode({'next': back})}"
+def _door_url(door: str, back: str) -> str:
+    return door if back in {"", "/"} else f"{door}?{urlencode({'next': back})}"
 
 
 def _refused(scope: Scope, status: int, says: str) -> Response:
@@ -200,7 +209,7 @@ def _refused(scope: Scope, status: int, says: str) -> Response:
         return problem_answer(HOST_REFUSED, says)
     return problem_answer(
         FORGERY_REFUSED,
-        "this would change something, and has neither a token nor that of a page of ours",
+        f"{says}; it has neither an API token nor what shows that a page of the board asks",
         fix="send Authorization: Bearer TOKEN; m365watch board token create makes one",
     )
 

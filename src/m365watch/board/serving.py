@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.applications import Starlette
@@ -19,7 +19,7 @@ from starlette.responses import (
     RedirectResponse,
     Response,
 )
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from m365watch.board.access import Gate, Role
@@ -30,6 +30,7 @@ from m365watch.board.api.serving import Api
 from m365watch.board.app_names import name_applications
 from m365watch.board.configuring.acting import Configuring
 from m365watch.board.exporting import csv_of, refuse_unread
+from m365watch.board.fetch_metadata import SIGN_IN
 from m365watch.board.leaving import Left, while_there
 from m365watch.board.live import Listeners, tell_news, tell_once, until
 from m365watch.board.meaning import meant
@@ -42,7 +43,6 @@ from m365watch.board.proxied import BehindProxy
 from m365watch.board.rendering import STATIC, Templates
 from m365watch.board.searching import SearchRoutes
 from m365watch.board.security import TOKEN_HEADER, Guarded, Tokens, access_of
-from m365watch.board.signing_in import Entrance
 from m365watch.board.sources import Sources
 from m365watch.board.tenant_names import Names, name_tenants
 from m365watch.board.trail import Noted, OnlyNoted, Trail
@@ -88,6 +88,19 @@ class Listening:
         return [split_url(self.address).netloc] if self.address else []
 
 
+class Entrance(Protocol):
+    """Where whoever is not known yet becomes known: people sign in, or open the board by a link."""
+
+    @property
+    def door(self) -> str:
+        """The path of its page."""
+        ...
+
+    def routes(self) -> list[BaseRoute]:
+        """Its pages."""
+        ...
+
+
 class Board:
     """The pages of one configuration."""
 
@@ -104,8 +117,9 @@ class Board:
     ) -> None:
         """Nothing listens yet; `app` is the application.
 
-        `entrance` is where people sign in, if they do, `trail` where it is noted what they do. At `ending`
-        nobody is told news any more. Boards of one process may share `templates`, which are compiled once.
+        `entrance` is where people become known, if they do, `trail` where it is noted what they do. At
+        `ending` nobody is told news any more. Boards of one process may share `templates`, which are
+        compiled once.
         """
         self._ending = ending or asyncio.Event()
         self._sources = sources
@@ -123,7 +137,9 @@ class Board:
                 Route("/alerts/state", self._change_states, methods=["POST"]),
                 *Configuring(sources, self._templates).routes(),
                 Route("/panel/{page}/{panel}", self._panel),
-                *SearchRoutes(sources, view_of=self._view, html=self._html).routes(),
+                *SearchRoutes(
+                    sources, view_of=self._view, html=self._html, show_panel=self._show_posted
+                ).routes(),
                 Route("/export/{page}/{panel}.csv", self._export),
                 Mount(f"/static/{self._templates.version}", _Static(directory=STATIC)),
                 Route("/{page}", self._page),
@@ -140,6 +156,8 @@ class Board:
                     port=listening.port,
                     names=listening.names,
                     secure=listening.is_secure,
+                    is_shell=_is_shell,
+                    door=entrance.door if entrance else SIGN_IN,
                 ),
                 *([Middleware(OnlyNoted, trail=trail, takes_along=takes_along)] if trail else ()),
                 Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
@@ -194,6 +212,12 @@ class Board:
         view, page, panel = self._asked(request)
         if page is None or panel is None:
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if panel.posted:
+            return Response(status_code=405, headers={"Allow": "POST"})
+        return await self._load(request, view, page, panel)
+
+    async def _load(self, request: Request, view: View, page: Page, panel: Panel) -> Response:
+        """The body of a panel, or what keeps it from being shown."""
         path = f"/{page.name}"
         try:
             shape = await while_there(request, panel.load(view, self._sources))
@@ -207,10 +231,21 @@ class Board:
             return self._html("trouble.html", what=f"This panel has a defect: {defect.what}", fix=defect.fix)
         return HTMLResponse(self._templates.render_shape(shape, view=view, path=path, title=panel.title))
 
+    async def _show_posted(self, request: Request) -> Response:
+        """A panel whose request has a body, which was read."""
+        view, page, panel = self._asked(request)
+        if page is None or panel is None:
+            return PlainTextResponse("there is no such panel\n", status_code=404)
+        if not panel.posted:
+            return Response(status_code=405, headers={"Allow": "GET, HEAD"})
+        return await self._load(request, view, page, panel)
+
     async def _export(self, request: Request) -> Response:
         view, page, panel = self._asked(request)
         if page is None or panel is None or not view.access.may(Role.ANALYST):
             return PlainTextResponse("there is no such panel\n", status_code=404)
+        if panel.posted:
+            return Response(status_code=405, headers={"Allow": "POST"})
         if (refusal := refuse_unread(view)) is not None:
             return refusal
         try:
@@ -266,6 +301,11 @@ def _looked_at(view: View, page: Page, request: Request) -> View:
     """The view on a page, with what its URL asks of that page in vain."""
     told = (*view.unread, *misread(request.query_params, page.choices))
     return replace(view, page=page.name, unread=told[:UNREAD_SHOWN_MAX])
+
+
+def _is_shell(path: str) -> bool:
+    """Whether it is a page, whose panels it loads by requests of its own."""
+    return page_named(path.removeprefix("/")) is not None
 
 
 def _proxies_of(listening: Listening) -> list[Middleware]:

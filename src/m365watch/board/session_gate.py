@@ -1,8 +1,9 @@
-"""The gate of a board that people sign in to: a session's cookie says who asks."""
+"""The gate of a board that people sign in to, or open by a link: a session's cookie says who asks."""
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
 
 from m365watch.board.access import Access
 from m365watch.board.sessions import Sessions
@@ -13,9 +14,13 @@ BY_ITSELF_HEADER = "X-By-Itself"
 _BY_THEMSELVES = frozenset({"/live"})
 
 
-def cookie_name(*, secure: bool) -> str:
-    """What the session's cookie is called: the prefix binds it to https and to this host alone."""
-    return "__Host-m365watch" if secure else "m365watch"
+def cookie_name(*, secure: bool, port: int | None = None) -> str:
+    """What the session's cookie is called: the prefix binds it to https and to this host alone.
+
+    Browsers send a cookie to every port of its host: with `port`, boards at several do not replace each
+    other's.
+    """
+    return ("__Host-m365watch" if secure else "m365watch") + (f"-{port}" if port is not None else "")
 
 
 class SessionGate:
@@ -33,3 +38,42 @@ class SessionGate:
         is_use = connection.scope["path"] not in _BY_THEMSELVES and BY_ITSELF_HEADER not in connection.headers
         now_s = self._clock.now().timestamp()
         return self._sessions.find(drawn, now_s=now_s, is_use=is_use) if drawn else None
+
+
+class SessionCookie:
+    """Begins and ends sessions, whose ids browsers keep in a cookie."""
+
+    def __init__(self, sessions: Sessions, *, name: str, secure: bool, clock: Clock) -> None:
+        """`secure` says that browsers come by https."""
+        self.name = name
+        self._sessions = sessions
+        self._secure = secure
+        self._clock = clock
+
+    @property
+    def gate(self) -> SessionGate:
+        """Lets in whoever has a session."""
+        return SessionGate(self._sessions, cookie=self.name, clock=self._clock)
+
+    def begin(self, request: Request, access: Access, *, stamp: str, back: str) -> Response:
+        """To the page that was asked for, with a new session; the one that the browser had is over."""
+        self._sessions.close(request.cookies.get(self.name, ""))
+        drawn = self._sessions.open(access, stamp=stamp, now_s=self._clock.now().timestamp())
+        answer = RedirectResponse(back, status_code=303)
+        self.keep(answer, self.name, drawn)
+        return answer
+
+    def end(self, request: Request, *, to: str) -> Response:
+        """Sign out, and go to that page."""
+        self._sessions.close(request.cookies.get(self.name, ""))
+        answer = Response(status_code=204, headers={"HX-Redirect": to})
+        self.drop(answer, self.name)
+        return answer
+
+    def keep(self, answer: Response, name: str, value: str) -> None:
+        """Set a cookie, for no script and no request that another site makes."""
+        answer.set_cookie(name, value, path="/", httponly=True, secure=self._secure, samesite="lax")
+
+    def drop(self, answer: Response, name: str) -> None:
+        """Delete a cookie."""
+        answer.delete_cookie(name, path="/", httponly=True, secure=self._secure, samesite="lax")

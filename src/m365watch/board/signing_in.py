@@ -6,7 +6,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs
+from typing import ClassVar
 
 import structlog
 from starlette.requests import Request
@@ -15,12 +15,14 @@ from starlette.routing import BaseRoute, Route
 
 from m365watch.board.access import Access
 from m365watch.board.attempts import Attempts
+from m365watch.board.fetch_metadata import SIGN_IN, is_of_sign_in
+from m365watch.board.forms import form_of
 from m365watch.board.id_token import TokenWrong
 from m365watch.board.openid import BACK, NotSignedIn, OpenIdSignIn
 from m365watch.board.passwords import Crowded, Passwords
 from m365watch.board.rendering import Templates
-from m365watch.board.security import SIGN_IN, Tokens, is_of_sign_in
-from m365watch.board.session_gate import SessionGate, cookie_name
+from m365watch.board.security import Tokens
+from m365watch.board.session_gate import SessionCookie, SessionGate, cookie_name
 from m365watch.board.sessions import Sessions
 from m365watch.board.trail import tell
 from m365watch.board.users import Users
@@ -29,8 +31,6 @@ from m365watch.errors import NeedsOperator, RetryLater
 from m365watch.urls import split_url
 
 ENTRA = f"{SIGN_IN}/entra"
-FORM_BYTES_MAX = 8_192
-FIELDS_MAX = 10
 _BACK_CHARACTERS_MAX = 2_000
 _WRONG = "The name or the password is not right."
 _TOO_OLD = "This page was too old. Sign in again."
@@ -45,6 +45,7 @@ _log = structlog.get_logger(__name__)
 class Entrance:
     """How people come in, and leave."""
 
+    door: ClassVar[str] = SIGN_IN
     users: Users
     sessions: Sessions
     clock: Clock
@@ -60,7 +61,7 @@ class Entrance:
     @property
     def gate(self) -> SessionGate:
         """Lets in whoever has signed in."""
-        return SessionGate(self.sessions, cookie=self._cookie, clock=self.clock)
+        return self._session.gate
 
     def routes(self) -> list[BaseRoute]:
         """Its pages."""
@@ -72,19 +73,20 @@ class Entrance:
         ]
 
     @property
-    def _cookie(self) -> str:
-        return cookie_name(secure=self.secure)
+    def _session(self) -> SessionCookie:
+        name = cookie_name(secure=self.secure)
+        return SessionCookie(self.sessions, name=name, secure=self.secure, clock=self.clock)
 
     @property
     def _form_cookie(self) -> str:
-        return f"{self._cookie}-form"
+        return f"{self._session.name}-form"
 
     async def _show(self, request: Request) -> Response:
         says = _SIGNED_OUT if "out" in request.query_params else ""
         return self._page(request, back=safe_back(request.query_params.get("next", "")), says=says)
 
     async def _take(self, request: Request) -> Response:
-        form = await _form_of(request)
+        form = await form_of(request)
         back = safe_back(form.get("next", ""))
         if not self._is_our_form(request, form):
             return self._page(request, back=back, fault=_TOO_OLD, status=403)
@@ -96,7 +98,11 @@ class Entrance:
         self.attempts.count(name, address, now_s=now_s)
         try:
             user = self.users.find(name)
-            is_right = await self.passwords.is_right(form.get("password", ""), user.hash if user else None)
+            is_right = await self.passwords.is_right(
+                form.get("password", ""),
+                user.hash if user else None,
+                is_known=self.attempts.knows(name, address, now_s=now_s),
+            )
         except Crowded:
             return self._page(request, back=back, name=name, fault=_CROWDED, status=503)
         except NeedsOperator as error:
@@ -111,11 +117,8 @@ class Entrance:
 
     def let_in(self, request: Request, access: Access, *, stamp: str, back: str) -> Response:
         """To the page that was asked for, with a new session; the one that the browser had is over."""
-        self.sessions.close(request.cookies.get(self._cookie, ""))
-        drawn = self.sessions.open(access, stamp=stamp, now_s=self.clock.now().timestamp())
-        answer = RedirectResponse(back, status_code=303)
-        self._set_cookie(answer, self._cookie, drawn)
-        self._drop_cookie(answer, self._form_cookie)
+        answer = self._session.begin(request, access, stamp=stamp, back=back)
+        self._session.drop(answer, self._form_cookie)
         return answer
 
     async def _to_entra(self, request: Request) -> Response:
@@ -131,7 +134,7 @@ class Entrance:
             _log.error(f"board: {error.where}: {error.what}")
             return self._page(request, back=back, fault=_NO_ENTRA, status=503)
         answer = RedirectResponse(url, status_code=303)
-        self._set_cookie(answer, self._entra_cookie, browser)
+        self._session.keep(answer, self._entra_cookie, browser)
         return answer
 
     async def _from_entra(self, request: Request) -> Response:
@@ -149,7 +152,7 @@ class Entrance:
             return self._page(request, back="/", fault=_NO_ENTRA, status=403)
         tell(request.scope, "Entra", who=access)
         answer = self.let_in(request, access, stamp="", back=back)
-        self._drop_cookie(answer, self._entra_cookie)
+        self._session.drop(answer, self._entra_cookie)
         return answer
 
     def _refused_by_entra(self, request: Request, error: NotSignedIn, *, back: str) -> Response:
@@ -160,13 +163,10 @@ class Entrance:
 
     @property
     def _entra_cookie(self) -> str:
-        return f"{self._cookie}-entra"
+        return f"{self._session.name}-entra"
 
     async def _leave(self, request: Request) -> Response:
-        self.sessions.close(request.cookies.get(self._cookie, ""))
-        answer = Response(status_code=204, headers={"HX-Redirect": f"{SIGN_IN}?out"})
-        self._drop_cookie(answer, self._cookie)
-        return answer
+        return self._session.end(request, to=f"{SIGN_IN}?out")
 
     def _told_to_wait(self, request: Request, wait_s: int, *, back: str, name: str) -> Response:
         minutes = -(-wait_s // 60)
@@ -199,7 +199,7 @@ class Entrance:
             wants_other=wants_other,
         )
         answer = HTMLResponse(page, status_code=status)
-        self._set_cookie(answer, self._form_cookie, drawn)
+        self._session.keep(answer, self._form_cookie, drawn)
         return answer
 
     def _is_our_form(self, request: Request, form: Mapping[str, str]) -> bool:
@@ -207,32 +207,12 @@ class Entrance:
         right = self.tokens.token_for(f"form/{drawn}")
         return bool(drawn) and hmac.compare_digest(right.encode(), form.get("token", "").encode())
 
-    def _set_cookie(self, answer: Response, name: str, value: str) -> None:
-        answer.set_cookie(name, value, path="/", httponly=True, secure=self.secure, samesite="lax")
-
-    def _drop_cookie(self, answer: Response, name: str) -> None:
-        answer.delete_cookie(name, path="/", httponly=True, secure=self.secure, samesite="lax")
-
 
 def safe_back(text: str) -> str:
     """Where to go after signing in: a page of ours, or the first one, whatever the URL says."""
     is_plain = text.isprintable() and len(text) <= _BACK_CHARACTERS_MAX and "\\" not in text
     is_ours = is_plain and text.startswith("/") and not text.startswith("//")
     return text if is_ours and not is_of_sign_in(split_url(text).path) else "/"
-
-
-async def _form_of(request: Request) -> dict[str, str]:
-    """The form's fields; none where it is longer than any of ours, or has more of them."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > FORM_BYTES_MAX:
-            return {}
-    try:
-        fields = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
-    except ValueError:
-        return {}
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _address_of(request: Request) -> str:

@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from m365watch.board.access import Access
 from m365watch.board.api.problems import TRAIL_CLOSED, problem_answer
+from m365watch.board.fetch_metadata import SAFE_METHODS, SIGN_IN, is_of_sign_in
 from m365watch.board.journal import TrailJournal
-from m365watch.board.security import ACCESS, SAFE_METHODS, SIGN_IN, is_of_sign_in
+from m365watch.board.security import ACCESS
 from m365watch.board.time_range import PRESET
 from m365watch.board.token_gate import is_of_the_api
 from m365watch.clock import Clock
@@ -47,6 +48,10 @@ _PLACES = frozenset({"before", "shown"})
 """Where a further part of a search begins: it is the same search."""
 _CHANGES_NOTHING = {"/collectors/review": "", "/collectors/try": "try"}
 """What is sent with a body and changes nothing: a text while somebody types it, and a preflight."""
+_ASKED_BY_POST = frozenset(
+    {"/panel/sql/answer", "/export/sql/answer.csv", "/export/sql/answer.ndjson", "/api/v1/sql/answer"}
+)
+"""What has its question in a body, and changes nothing: SQL."""
 _REFUSALS = frozenset({401, 403, 421, 429})
 _LOOKS = frozenset({"view", "api"})
 CLOSED = "nothing is changed or taken along until it can be; looks go on, and nobody is written down"
@@ -317,7 +322,7 @@ def action_of(method: str, path: str, status: int, *, is_known: bool, is_export:
         return _CHANGES_NOTHING[path]
     if path in _TYPED and method in SAFE_METHODS:
         return ""
-    if method not in SAFE_METHODS:
+    if method not in SAFE_METHODS and path not in _ASKED_BY_POST:
         return "sign_out" if path == "/sign-out" else "change"
     if is_export:
         return "export"

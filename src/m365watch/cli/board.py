@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +18,24 @@ from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, named_files, read_settings
 from m365watch.cli.giving_way import give_way
-from m365watch.cli.terminal import LineFormat, stderr_console
+from m365watch.cli.terminal import LineFormat, stderr_console, write_line
+from m365watch.errors import NeedsOperator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from m365watch.board.serving import Listening
     from m365watch.config.settings import Settings
+
+ListenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT",
+        help=f"Where the pages are served, in place of `board.listen`, or {LISTEN}.",
+        show_default=False,
+    ),
+]
 
 board = typer.Typer(rich_markup_mode=None)
 board.add_typer(user, name="user")
@@ -36,15 +49,7 @@ def serve_or_go_on(
     *,
     job: JobOption = None,
     collector_file: CollectorOption = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            "--listen",
-            metavar="HOST:PORT",
-            help=f"Where the pages are served, in place of `board.listen`, or {LISTEN}.",
-            show_default=False,
-        ),
-    ] = None,
+    listen: ListenOption = None,
     beside: Annotated[
         bool, typer.Option("--beside", hidden=True, help="Give way to a collector, and end with stdin.")
     ] = False,
@@ -52,7 +57,8 @@ def serve_or_go_on(
     """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
 
     Without a command, the pages are served until Ctrl-C: to this machine alone, or where the section `board`
-    of the configuration says, to whoever signs in. The lake, the ledger and the alerts are read for it, so
+    of the configuration says, to whoever signs in. On this machine alone, a link opens them, which is printed
+    at the start and by `m365watch board link`. The lake, the ledger and the alerts are read for it, so
     it is free to use while `m365watch run` is running.
 
     Exit codes: 0 stopped; 1 it cannot be served there, or a package is missing; 2 the configuration is wrong.
@@ -80,12 +86,22 @@ def serve_or_go_on(
 async def _serve(
     settings: Settings, listening: Listening, *, files: tuple[tuple[str, Path], ...], beside: bool
 ) -> None:
-    from m365watch.boarding import serve_board
+    from m365watch.boarding import asks_to_sign_in, serve_board
     from m365watch.cli.signals import StopSignals
     from m365watch.clock import SystemClock
+    from m365watch.config.listening import BoardSettings
+
+    shows = _shows_link(beside=beside)
 
     def tell() -> None:
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
+        if not asks_to_sign_in(listening, settings.board or BoardSettings()) and not shows:
+            sys.stderr.write("board: m365watch board link prints a link that opens it\n")
+
+    def show_link(link: str) -> None:
+        sys.stderr.write("board: opens in one browser, within 10 minutes, by this link:\n")
+        sys.stderr.flush()
+        print(link, file=sys.stderr if beside else sys.stdout, flush=True)
 
     stop = asyncio.Event()
     if beside:
@@ -100,7 +116,57 @@ async def _serve(
             files=files,
             tell=tell,
             give_way=give_way,
+            show_link=show_link if shows else None,
         )
+
+
+def _shows_link(*, beside: bool) -> bool:
+    """Whether the link is printed: on a terminal, or into a pipe that somebody made for the board alone.
+
+    Whatever else takes the output, a file or the journal, keeps it: that is a log.
+    """
+    if beside:
+        return sys.stderr.isatty()
+    try:
+        return sys.stdout.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@board.command()
+def link(
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    job: JobOption = None,
+    collector_file: CollectorOption = None,
+    listen: ListenOption = None,
+) -> None:
+    """Print a link that opens a board on this machine in one browser.
+
+    It counts once, within 10 minutes, for a board of the same state directory, be it running already or not
+    yet. Where people sign in to the board there is none.
+
+    Exit codes: 0 done; 1 it cannot be kept, or people sign in; 2 the configuration is wrong.
+    """
+    config = config or context.obj
+    settings = read_settings(config, job=job, collector=collector_file, for_reading=True, for_board=True)
+    require_board()
+    from m365watch.board.open_links import OpenLinks, link_to
+    from m365watch.boarding import asks_to_sign_in, read_listen
+    from m365watch.clock import SystemClock
+    from m365watch.config.listening import BoardSettings
+
+    wanted = settings.board or BoardSettings()
+    listening = read_listen(listen or wanted.listen, wanted)
+    if asks_to_sign_in(listening, wanted):
+        raise NeedsOperator(
+            "no link opens this board: people sign in to it",
+            fix=f"sign in at {listening.url}/sign-in; m365watch board user add NAME adds a user",
+        )
+    code = OpenLinks(settings.state_directory).create(SystemClock().now())
+    write_line(link_to(listening.url, code))
+    sys.stderr.write("It opens the board once, within 10 minutes.\n")
 
 
 def _stop_with_stdin(stop: asyncio.Event) -> None:

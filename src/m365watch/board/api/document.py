@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from m365watch import __version__
-from m365watch.board.api import alerts, standing
+from m365watch.board.api import alerts, panels, standing
 from m365watch.board.api.operations import Operation, schema_named
 from m365watch.board.api.parameters import NARROWING, TIME, Parameter
 from m365watch.board.api.problems import KINDS, MEDIA_TYPE
@@ -22,9 +22,8 @@ _SHARED = {one.name: one for one in (*TIME, *NARROWING)}
 """Parameters that many operations have, written down once."""
 _ABOUT = (
     "What the pages of the board show, for programs. Every panel is asked for with the names that its page's"
-    " URL has. Whoever reaches the board on loopback is its user; elsewhere, and to change anything, send a"
-    " token:"
-    " `m365watch board token create` makes one. What goes wrong is told as RFC 9457 has it."
+    " URL has. Send a token: `m365watch board token create` makes one. What goes wrong is told as RFC 9457"
+    " has it."
 )
 
 
@@ -57,7 +56,7 @@ def document_of(operations: Sequence[Operation]) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     return {
         **struct_schemas(*alerts.DOCUMENTS, *standing.DOCUMENTS),
-        **body_schemas(*alerts.BODIES),
+        **body_schemas(*alerts.BODIES, *panels.BODIES),
         **shape_schemas(),
     }
 

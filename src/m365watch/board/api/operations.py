@@ -80,6 +80,8 @@ class Operation:
     """Whether anybody may ask, without a token and without having signed in."""
     parameters: Sequence[Parameter] = ()
     body: type[msgspec.Struct] | None = None
+    asks_by_body: bool = False
+    """Whether the fields of its body are options of the view, which no URL may have."""
     may_answer: tuple[int, ...] = ()
     """Statuses of problems that are its own, beside those that any operation has."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from starlette.responses import Response
 
 from m365watch.board.access import Role
 from m365watch.board.answers import given
 from m365watch.board.api.operations import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
-from m365watch.board.api.problems import NOT_THERE, PARAMETER_WRONG, ROLE_MISSING, SCOPE_MISSING, Refused
+from m365watch.board.api.problems import NOT_THERE, PARAMETER_WRONG, ROLE_MISSING, Refused
 from m365watch.board.api.schemas import panel_document
 from m365watch.board.exporting import csv_of
 from m365watch.board.pages.registry import PAGES, page_named
+from m365watch.board.pages.sql import SQL_MAX
 from m365watch.board.panels import Page, Panel
 from m365watch.board.scopes import Scope
 from m365watch.board.view import OPTIONS
@@ -23,6 +27,22 @@ _WORDS = {
 """What an option may be on any page."""
 _SCOPES = {"sql": Scope.SQL}
 """What the panels of a page need, where it is not `read`."""
+
+
+class SqlAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question in SQL."""
+
+    sql: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=SQL_MAX,
+            description="One SELECT, over the tables that docs/lake.md describes.",
+        ),
+    ]
+
+
+BODIES = (SqlAsked,)
 
 
 def panel_operations() -> list[Operation]:
@@ -38,7 +58,7 @@ def _panel_operation(page: Page, panel: Panel) -> Operation:
 
     return Operation(
         name=f"{page.name}.{panel.name}",
-        method="GET",
+        method="POST" if panel.posted else "GET",
         path=f"{BASE}/{page.name}/{panel.name}",
         title=f"{page.title}: {panel.title}",
         says=panel.says,
@@ -49,19 +69,18 @@ def _panel_operation(page: Page, panel: Panel) -> Operation:
         role=page.role,
         shows_contents=page.shows_contents,
         parameters=(*TIME, *NARROWING, *options_of(page.name, page.choices)),
+        body=SqlAsked if panel.posted else None,
+        asks_by_body=bool(panel.posted),
     )
 
 
 async def _export(call: Call) -> Response:
     page = page_named(call.one("page"))
     panel = page.panel(call.one("panel")) if page else None
-    if page is None or panel is None:
+    if page is None or panel is None or panel.posted:
         raise Refused(NOT_THERE, "there is no such panel")
     if not page.is_for(call.who):
         raise Refused(ROLE_MISSING, f"{page.title} is not for the token's role and tenants")
-    scope = _SCOPES.get(page.name)
-    if scope is not None and not call.who.allows(scope):
-        raise Refused(SCOPE_MISSING, f"this needs the scope {scope} as well")
     for name, words in page.choices.items():
         if (given_word := call.one(name, next(iter(words)))) not in words:
             raise Refused(PARAMETER_WRONG, f"{name}: {given_word} is not one of {', '.join(words)}")
@@ -88,7 +107,7 @@ _EXPORT = Operation(
         matching("panel", r"[a-z-]{1,40}", "The panel.", "the name of a panel", in_path=True),
         *TIME,
         *NARROWING,
-        *(option(name, _WORDS[name]) for name in OPTIONS),
+        *(option(name, _WORDS[name]) for name in OPTIONS if name != "sql"),
     ),
     may_answer=(404,),
 )

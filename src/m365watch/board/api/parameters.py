@@ -136,12 +136,11 @@ _OPTIONS_SAY = {
     "site": "The site that it is about.",
     "text": "A text that its records hold.",
     "q": "A filter, as docs/search.md says how they are written.",
-    "sql": "One SELECT, over the tables that docs/lake.md describes.",
     "record": "The record: its time in seconds, a colon, and its id, as in the URLs of records.",
 }
-_LONGEST = {"q": 2_000, "sql": 8_000}
+_LONGEST = {"q": 2_000}
 _ABOUT_ALERTS = frozenset({"state", "severity", "rule", "technique"})
-_ON_PAGES = {"alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ("sql",)} | {
+_ON_PAGES = {"alert": ("alert",), "record": ("record",), "q": ("search",), "sql": ()} | {
     **dict.fromkeys(("instance", "template", "past"), ("instance",)),
     "sheet": ("trail", "alerts"),
     **dict.fromkeys(_ABOUT_ALERTS, ("alerts",)),

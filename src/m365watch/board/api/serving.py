@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import structlog
@@ -115,6 +116,11 @@ class Api:
             raise Refused(PARAMETER_WRONG, f"{named[0]}: it belongs into the path")
         values = read_values(operation.parameters, pairs)
         body = None if operation.body is None else await _body(request, operation.body)
+        if operation.asks_by_body:
+            asked: dict[str, str] = msgspec.to_builtins(body)
+            values = {**values, **{name: (one,) for name, one in asked.items()}}
+            told_of = [*request.query_params.multi_items(), *asked.items()]
+            request.scope["query_string"] = urlencode(told_of).encode()  # for the trail
         told = partial(tell, request.scope)
         return Call(access, self._sources, self._sources.clock.now(), values, body, told)
 

@@ -109,6 +109,7 @@ PAGE = Page(
             answer,
             says="One SELECT over the records of your tenants; 30 seconds, 1 GiB.",
             tall="rows",
+            posted="sql",
         ),
     ),
     says="The tenants above hold for the SQL; time and other filters are written in it.",

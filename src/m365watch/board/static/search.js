@@ -124,6 +124,35 @@ if (input) {
   });
 }
 
+// SQL is sent by POST, and runs when somebody says so; the address has it all the same, to be kept or sent.
+document.addEventListener("htmx:beforeRequest", ({ target }) => {
+  if (!target.matches("[data-ask]")) return;
+  const url = new URL(location.href);
+  url.searchParams.set("sql", target.elements.sql.value);
+  history.replaceState(history.state, "", url);
+  document.getElementById("panel-answer").ariaBusy = "true";
+  document.querySelector("#panel-answer .panel-body").innerHTML = '<div class="skeleton rows" role="img" aria-label="running"><i></i><i></i><i></i><i></i></div>';
+});
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("button[data-export]");
+  if (!button) return;
+  const headers = { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content };
+  const body = new URLSearchParams({ sql: document.getElementById("sql").value });
+  button.disabled = true;
+  try {
+    const answer = await fetch(button.dataset.export, { method: "POST", headers, body });
+    if (!answer.ok) throw new Error((await answer.text()).trim());
+    const file = document.createElement("a");
+    file.href = URL.createObjectURL(await answer.blob());
+    file.download = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))?.[1] ?? "answer";
+    file.click();
+    setTimeout(() => URL.revokeObjectURL(file.href), 60_000);
+  } catch (error) {
+    toast(`Not exported: ${error.message}`);
+  }
+  button.disabled = false;
+});
+
 async function change(url, asked) {
   const headers = { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content, "Content-Type": "application/json" };
   try {

@@ -201,16 +201,17 @@ class Course:
                 stop.set()
 
     async def _open_board(self, attacks: tuple[StagedAttack, ...]) -> None:
-        from m365watch.cli.demo.showing import board_meanwhile, path_to
+        from m365watch.cli.demo.showing import board_meanwhile, new_link, path_to
 
         settings = self._file.latest
         says, path = path_to(await asyncio.to_thread(judge_so_far, settings, attacks))
         try:
             url = self._beside.enter_context(board_meanwhile(settings, self._plan.config_path))
+            link = await asyncio.to_thread(new_link, settings, url, path)
         except CollectorError as error:
             say(f"no board: {error}")
         else:
-            say(f"{says}: {url}{path}")
+            say(f"{says} (opens once, within 10 minutes): {link}")
 
     def _passed_s(self) -> float:
         return self._clock.monotonic_s() - self._started_s

@@ -67,6 +67,15 @@ def listen_somewhere(usual: str = LISTEN) -> socket.socket:
     raise NeedsOperator("no port of this machine is free", fix="run the demo with --no-board")
 
 
+def new_link(settings: Settings, address: str, page: str) -> str:
+    """A link that opens the demo's board at that page. Raises: NeedsOperator: its code cannot be kept."""
+    from m365watch.board.open_links import OpenLinks, link_to
+    from m365watch.clock import SystemClock
+
+    code = OpenLinks(settings.state_directory).create(SystemClock().now())
+    return link_to(address, code, page=page)
+
+
 @contextmanager
 def board_meanwhile(settings: Settings, config_path: Path) -> Iterator[str]:
     """While entered, the board is served in a process of its own, as beside a run; its URL."""
@@ -93,7 +102,7 @@ async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, cons
     with StopSignals(stop), listen_somewhere() as listener:
         listening = Listening(*listener.getsockname())
         says, path = path_to(judged)
-        console.print(Text(f"\n{says} (Ctrl-C ends it):", style="dim"))
-        console.print(Text(f"  {listening.url}{path}", style="bold cyan"), soft_wrap=True)
+        console.print(Text(f"\n{says} (opens once, within 10 minutes; Ctrl-C ends it):", style="dim"))
+        console.print(Text(f"  {new_link(settings, listening.url, path)}", style="bold cyan"), soft_wrap=True)
         files = (("--config", settings.path),)
         await serve_board(settings, listening, clock=SystemClock(), stop=stop, listener=listener, files=files)

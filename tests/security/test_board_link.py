@@ -1,0 +1,218 @@
+"""Nobody reads the board by reaching its port: a link that counts once opens it in one browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+from patience import PATIENCE_S
+from ports import kept_port
+
+from served_board import (
+    COMMAND,
+    FROM_ELSEWHERE,
+    LINK,
+    OWN_PAGE,
+    TYPED,
+    WITHIN_ELSEWHERE,
+    ServedBoard,
+    board_of,
+    collected_day,
+    run,
+)
+
+SHOWS = ("/overview", "/panel/overview/figures", "/api/v1/overview/figures", "/export/overview/figures.csv")
+SLOW_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a day that was collected."""
+    return collected_day(tmp_path_factory.mktemp("link"))
+
+
+@pytest.fixture(scope="module")
+def served(config: Path) -> Iterator[ServedBoard]:
+    """Its board."""
+    with board_of(config) as board:
+        yield board
+
+
+@pytest.fixture
+def stranger(served: ServedBoard) -> ServedBoard:
+    """A browser of which the board knows nothing."""
+    return ServedBoard(served.port, served.config, served.output, served.pid)
+
+
+@pytest.fixture
+def opened(stranger: ServedBoard) -> ServedBoard:
+    """A browser that a link was opened in."""
+    assert stranger.exchange(stranger.code()).status == 303
+    return stranger
+
+
+@pytest.mark.parametrize("path", [*SHOWS, "/metrics", "/live"])
+def test_whoever_only_reaches_the_port_is_shown_nothing(stranger: ServedBoard, path: str) -> None:
+    """Not from this machine either; probes are answered, and say nothing of anybody."""
+    for headers in ({}, TYPED, OWN_PAGE):
+        assert stranger.ask(path, headers).status == 401, headers
+    assert stranger.ask("/healthz").text.strip() == "ok"
+    assert json.loads(stranger.ask("/readyz").text)["ready"] is True
+
+
+def test_a_browser_is_led_to_the_page_that_asks_for_the_link(stranger: ServedBoard) -> None:
+    """With what it wanted to see; the page names the command that prints a link."""
+    led = stranger.ask("/alerts?range=7d", TYPED | {"accept": "text/html"})
+    page = stranger.ask(led.headers["location"], TYPED)
+
+    assert (led.status, page.status) == (303, 200)
+    assert led.headers["location"] == "/open?" + urlencode({"next": "/alerts?range=7d"})
+    assert "m365watch board link" in page.text
+    assert page.headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_link_opens_the_board_once(stranger: ServedBoard, served: ServedBoard) -> None:
+    """The address that it leads to is clean; the cookie is for no script and no other site's requests."""
+    code = stranger.code()
+    reply = stranger.exchange(code, next="/alerts?range=7d")
+
+    assert (reply.status, reply.headers["location"]) == (303, "/alerts?range=7d")
+    assert reply.headers["referrer-policy"] == "no-referrer"
+    [cookie] = reply.cookies
+    assert re.match(rf"m365watch-{served.port}=", cookie)
+    assert {"httponly", "samesite=lax", "path=/"} <= {one.strip().lower() for one in cookie.split(";")}
+    assert stranger.ask("/overview", TYPED).status == 200
+    assert stranger.ask("/panel/overview/figures", OWN_PAGE).status == 200
+
+    other = ServedBoard(served.port, served.config, served.output, served.pid)
+    assert other.exchange(code).status == 403
+    assert other.exchange("a" * 43).status == 403
+    assert other.exchange("").status == 403
+    assert other.ask("/overview", TYPED).status == 401
+    assert stranger.exchange(stranger.code(), next="//elsewhere.example/").headers["location"] == "/"
+
+
+def test_a_code_is_written_nowhere(served: ServedBoard, opened: ServedBoard) -> None:
+    """No log, no file of the state, no list of processes; what is kept of it is its owner's alone."""
+    code = opened.code()
+    assert ServedBoard(served.port, served.config, served.output, served.pid).exchange(code).status == 303
+    pending = opened.code()
+    state = served.config.with_name("state")
+    for path in state.rglob("*"):
+        if path.is_file() and not path.name.endswith(".lock"):
+            kept = path.read_bytes()
+            assert code.encode() not in kept, path
+            assert pending.encode() not in kept, path
+    [links] = state.glob("board-links*")
+    assert links.stat().st_mode & 0o777 == 0o600
+    assert not LINK.search(served.printed())  # its output is a file, which is a log
+    assert code not in Path(f"/proc/{served.pid}/cmdline").read_text()
+
+
+def test_a_link_is_printed_to_whoever_starts_the_board_by_hand(config: Path) -> None:
+    """Into a pipe as on a terminal; and it opens that board."""
+    with (
+        kept_port() as port,
+        subprocess.Popen(
+            [*COMMAND, "board", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        too_late = threading.Timer(PATIENCE_S / 4, process.terminate)
+        too_late.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            too_late.cancel()
+            process.terminate()
+            process.wait(PATIENCE_S)
+    assert LINK.search(line), line
+
+
+def test_no_link_is_made_where_people_sign_in(config: Path) -> None:
+    """It would let somebody in whom nobody named; the error says what to do."""
+    settings = json.loads(config.read_text()) | {"board": {"sign_in": True}}
+    strict = config.with_name("strict.json")
+    strict.write_text(json.dumps(settings))
+    strict.chmod(0o600)
+
+    done = run("board", "link", "--config", str(strict))
+
+    assert done.returncode == 1
+    assert "/sign-in" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_loads_no_more_than_the_shell_of_a_page(opened: ServedBoard, site: str) -> None:
+    """A link in a mail works; panels, the API, exports and whatever a page of theirs embeds do not."""
+    link = FROM_ELSEWHERE | {"sec-fetch-site": site}
+    within = WITHIN_ELSEWHERE | {"sec-fetch-site": site}
+
+    assert opened.ask("/overview", link).status == 200
+    assert opened.ask("/alert?alert=nothing", link).status == 200
+    assert opened.ask("/", link).status == 303
+    for path in (*SHOWS[1:], "/metrics", "/live", "/narrow?page=overview", "/search/complete?q=a&at=1"):
+        assert opened.ask(path, link).status == 403, path
+        assert opened.ask(path, within).status == 403, path
+    for path in ("/overview", "/sql", "/search?q=a"):
+        assert opened.ask(path, within).status == 403, path
+        assert opened.ask(path, link | {"sec-fetch-dest": "iframe"}).status == 403, path
+        assert opened.ask(path, link, method="POST").status == 403, path
+
+
+def test_a_request_that_says_nothing_of_its_site_needs_a_token(opened: ServedBoard) -> None:
+    """A cookie counts from browsers alone, which say where a request comes from."""
+    for path in SHOWS:
+        assert opened.ask(path).status == 401, path
+    done = run(*("board", "token", "create", "scripts", "--config", str(opened.config)))
+    token = {"authorization": f"Bearer {done.stdout.strip()}"}
+
+    assert opened.ask("/api/v1/overview/figures", token).status == 200
+    assert opened.ask("/api/v1/overview/figures", token | WITHIN_ELSEWHERE).status == 403
+
+
+def test_sql_is_asked_by_post_alone(opened: ServedBoard) -> None:
+    """A link with SQL in it fills the editor; nothing runs by it."""
+    sql = quote("SELECT 4711 * 3 AS product")
+    for path in ("/panel/sql/answer", "/export/sql/answer.csv", "/api/v1/sql/answer", "/sql"):
+        reply = opened.ask(f"{path}?sql={sql}", OWN_PAGE)
+        assert "14133" not in reply.text, path
+        assert reply.status == (200 if path == "/sql" else 405), path
+    assert "4711 * 3" in opened.ask(f"/sql?sql={sql}", TYPED).text
+
+    form = OWN_PAGE | {"content-type": "application/x-www-form-urlencoded"}
+    body = urlencode({"sql": "SELECT 4711 * 3 AS product"})
+    assert opened.ask("/panel/sql/answer", form, method="POST", body=body).status == 403
+    answer = opened.ask("/panel/sql/answer", form | opened.csrf(), method="POST", body=body)
+    assert (answer.status, "14133" in answer.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT sleep_ms({SLOW_S * 1000:.0f})",
+        f'SELECT main."Sleep_MS"({SLOW_S * 1000:.0f})',
+        f"SELECT pg_sleep({SLOW_S:.0f})",
+        f"SUMMARIZE SELECT sleep_ms({SLOW_S * 1000:.0f})",
+        f"FROM query('SELECT sl' || 'eep_ms({SLOW_S * 1000:.0f})')",
+        "SELECT uuid_extract_timestamp(uuidv7())",
+    ],
+)
+def test_sql_neither_waits_nor_reads_a_clock_that_runs(config: Path, sql: str) -> None:
+    """What a record says is told by no time that a question takes at will."""
+    done = run("query", "--config", str(config), sql)
+
+    assert done.returncode != 0
+    assert "is not allowed" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
