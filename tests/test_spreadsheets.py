@@ -8,7 +8,21 @@ from m365watch.spreadsheets import without_formula
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+cmd", "-1+1", "@SUM(A1)", "\t=1", "  =1+1", "\u3000=1", "\uff1d1+1", "--1", "-1e9x"]
+    "text",
+    [
+        "=1+1",
+        "+cmd",
+        "-1+1",
+        "@SUM(A1)",
+        "\t=1",
+        "  =1+1",
+        "\u3000=1",
+        "\uff1d1+1",
+        "--1",
+        "-1e9x",
+        "\ufeff=1",
+        " \u200b\ufeff@SUM(A1)",
+    ],
 )
 def test_a_formula_stands_behind_an_apostrophe(text: str) -> None:
     """Blanks before it, wide signs and a number with more behind it help nobody."""

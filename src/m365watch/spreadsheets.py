@@ -27,4 +27,9 @@ def without_formula(text: str) -> str:
     """The text, behind an apostrophe where a spreadsheet would take it for a formula; a number is none."""
     if _NUMBER.fullmatch(text):
         return text
-    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA) or _visible(text).startswith(_FORMULA) else text
+
+
+def _visible(text: str) -> str:
+    """The text from its first sign on that is seen: U+FEFF and its kin before a formula do not hide it."""
+    return next((text[place:] for place, sign in enumerate(text) if sign.isprintable() and sign != " "), "")
