@@ -188,7 +188,7 @@ class Collector:
         """The run's connections, or those of this collector alone."""
         if self._lasting.session is not None:
             return self._lasting.session
-        return await closing.enter_async_context(open_session())
+        return await closing.enter_async_context(open_session(body_bytes_max=self._settings.answer_bytes_max))
 
     def _tell_start(self, feeds: Collection[Feed], outputs: Sequence[Output]) -> None:
         begins = "goes on" if self._lasting.was_started else "started"
@@ -218,7 +218,7 @@ class Collector:
             """Nothing is kept where nothing is written."""
 
         require_ledger(path)
-        async with open_session() as session:
+        async with open_session(body_bytes_max=self._settings.answer_bytes_max) as session:
             feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
             auditor = Auditor(compare=compare, commit=None, clock=self._clock)
             return await audit_feeds(
@@ -247,7 +247,9 @@ class Collector:
                     problems.append(error)
                 else:
                     problems += [output.trouble] if isinstance(output, MayBeAway) and output.trouble else []
-            session = await closing.enter_async_context(open_session())
+            session = await closing.enter_async_context(
+                open_session(body_bytes_max=self._settings.answer_bytes_max)
+            )
             feeds = self._reach(session, PullCycles(self._clock)).feeds(self._settings.tenants)
             problems += await find_refusals(feeds.values())
         return tuple(problems)

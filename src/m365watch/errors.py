@@ -7,6 +7,7 @@
     |   |   |-- ConnectionClosed    the service closed the connection before it had answered
     |   |   `-- Unreachable         there is no way to the host: every other call would meet the same
     |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
+    |   |   `-- AnswerTooLarge    an answer larger than the bound
     |   |-- TokenRefused      a fresh token was refused as well
     |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
     |   |-- WebhookRefused    Microsoft could not validate the webhook: polling does without
@@ -138,6 +139,15 @@ class BadAnswer(RetryLater):
     """
 
     code = "bad_answer"
+
+
+class AnswerTooLarge(BadAnswer):
+    """An answer that is larger than `globals.answer_megabytes_max`, before or after it is decompressed.
+
+    Raise `globals.answer_megabytes_max`; a blob waits meanwhile, until it expires.
+    """
+
+    code = "answer_too_large"
 
 
 class TokenRefused(RetryLater):

@@ -86,7 +86,7 @@ class RenewingCollector:
         Raises: LedgerHeld, LedgerUnusable, OutputUnusable: nothing was started.
         """
         with self._lasting.lock.kept():
-            async with open_session() as session:
+            async with open_session(body_bytes_max=self.settings.answer_bytes_max) as session:
                 self._lasting.session = session
                 outcome = await self._collect(once=once, stop=stop)
                 while not (stop.is_set() or outcome.exit_code) and self._collector.successor is not None:

@@ -11,10 +11,11 @@ import pytest
 
 from feed_tenant import FEED, PUBLISHER, TENANT, Tokens, tenant_at
 from m365watch.clock import system_random
-from m365watch.entra.session import Session, open_session
+from m365watch.entra.session import BODY_BYTES_MAX, Session, open_session
 from m365watch.entra.transport import RawAnswer
 from m365watch.errors import (
     AccessRefused,
+    AnswerTooLarge,
     BadAnswer,
     CollectorError,
     ConnectionClosed,
@@ -55,6 +56,7 @@ def run(
     use: Callable[[ManagementApi, RequestBudget], Awaitable[Result]],
     *,
     clock: FakeClock | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
 ) -> tuple[Result, list[Received]]:
     """What `use` gives, and what the service was asked."""
 
@@ -453,3 +455,11 @@ def test_old_content_stands_behind_live_content(age: timedelta, given: bool | No
     asyncio.run(main())
 
     assert asked == [background, background]
+
+
+def test_a_blob_that_is_too_large_names_the_setting_to_raise() -> None:
+    """Compressed it is small: what counts is what it becomes."""
+    reply = Reply(body=gzip.compress(b"[" + b" " * 5_000 + b"]"), headers={"Content-Encoding": "gzip"})
+
+    with pytest.raises(AnswerTooLarge, match="larger than 4,096 bytes; raise globals.answer_megabytes_max"):
+        run(lambda _: reply, fetch, body_bytes_max=4_096)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from fetcher_scene import DAY_S, DOWN, REFUSED, run, wait_idle, waiting
 from m365watch.errors import (
+    AnswerTooLarge,
     BadAnswer,
     CollectorError,
     ContentLost,
@@ -399,3 +400,11 @@ def test_an_empty_blob_is_fetched_again_for_hours_and_then_set_aside_by_name(tmp
     assert (content_ids, len(asked_s)) == (["poison"], QUARANTINE_TRIES + 1)
     assert asked_s[-1] > 3_600
     assert (split.records, split.fragments) == ([], [Fragment(b"[]", "no record in it")])
+
+
+def test_a_blob_that_is_too_large_is_not_fetched_again_at_once(tmp_path: Path) -> None:
+    """It waits as after five tries that failed: of 256 MB each of them would be fetched in vain."""
+    _, _, asked_s, _ = fetched(tmp_path, error=AnswerTooLarge("the body is larger than 9 bytes"), times=-1)
+
+    first, second, *_ = asked_s
+    assert RETRY_WAITS_S[0] <= second - first <= RETRY_WAITS_S[0] + 31

@@ -111,6 +111,12 @@ class Globals(GlobalOverrides):
     Files that systemd or Docker hands to the service, and those of a Kubernetes volume with an `fsGroup`,
     do not need it."""
 
+    answer_megabytes_max: Whole = Field(
+        default=256, ge=16, le=4_096, title="a whole number of megabytes, 16 to 4,096"
+    )
+    """The largest answer of Microsoft's services that is accepted, such as a blob, before and after it is
+    decompressed. One blob of this size takes several times as much memory."""
+
     watch_configuration: Switch = Field(default=True, title=ON_OFF)
     """Whether a running collector looks every 2 seconds for changes of this file, and takes up what has
     changed, outputs included, and of its own files of rules and exceptions (`detections`). `systemctl

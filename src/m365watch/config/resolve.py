@@ -81,6 +81,7 @@ def resolve(
         warnings=tuple(report.warnings),
         job_id=file.globals.id,
         queue_bytes_max=overall.queue_max_size_in_mb * MEBIBYTE_BYTES,
+        answer_bytes_max=file.globals.answer_megabytes_max * MEBIBYTE_BYTES,
         stats_period_s=float(overall.sender_stats_period_in_sec),
         collector_image=image,
         keeps_state=persistence.type != "memory",

@@ -442,6 +442,7 @@ class Settings:
     """Odd but usable things, one line each, to be shown at start."""
     job_id: str | None = None
     """`globals.id`: the number of the job on Devo's collector server."""
+    answer_bytes_max: int = 256 * 1024 * 1024
     queue_bytes_max: int = 1024 * 1024 * 1024
     """How much may wait on disk for each output."""
     stats_period_s: float = 300.0

@@ -6,7 +6,7 @@ import asyncio
 
 from isal import isal_zlib
 
-from m365watch.errors import BadAnswer
+from m365watch.errors import AnswerTooLarge, BadAnswer
 
 _GZIP_OR_ZLIB = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _AWAY_FROM_LOOP_BYTES = 1 << 17
@@ -51,7 +51,7 @@ def _inflate_whole(body: bytes, window_bits: int, *, bytes_max: int, where: str)
             raise BadAnswer("the compressed body is damaged", where=where) from None
         room_bytes -= len(part)
         if room_bytes < 0:
-            raise BadAnswer(f"the body is larger than {bytes_max} bytes", where=where)
+            raise AnswerTooLarge(f"the body is larger than {bytes_max:,} bytes", where=where)
         parts.append(part)
         at += len(step) - len(inflater.unused_data)
     if not inflater.eof:

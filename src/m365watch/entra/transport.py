@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from yarl import URL
 
-from m365watch.errors import BadAnswer, ConnectionClosed, RetryLater, Unavailable, Unreachable
+from m365watch.errors import AnswerTooLarge, BadAnswer, ConnectionClosed, RetryLater, Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from m365watch.entra.looking import Looked
@@ -29,7 +29,7 @@ class Failure(Enum):
     CUT_SHORT = (BadAnswer, "the body was cut short")
     NOT_HTTP = (BadAnswer, "the answer is not HTTP")
     HEAD_TOO_LARGE = (BadAnswer, "the answer's head is larger than {} bytes")
-    BODY_TOO_LARGE = (BadAnswer, "the body is larger than {} bytes")
+    BODY_TOO_LARGE = (AnswerTooLarge, "the body is larger than {:,} bytes")
     PROXY_ANSWERED = (Unreachable, "the proxy answered HTTP {}")
     PROXY_REFUSED = (Unreachable, "the proxy answered HTTP 407: it wants a user name and a password it knows")
     PROXY_AWAY = (Unreachable, "the proxy cannot be reached")

@@ -19,7 +19,7 @@ from m365watch.config.settings import TenantSettings
 from m365watch.entra.session import Answer, Session
 from m365watch.entra.text import one_line
 from m365watch.entra.tokens import Tokens
-from m365watch.errors import BadAnswer, CollectorError, Throttled, Unavailable, WindowRefused
+from m365watch.errors import AnswerTooLarge, BadAnswer, CollectorError, Throttled, Unavailable, WindowRefused
 from m365watch.feed.answers import (
     Call,
     ListedPage,
@@ -181,7 +181,11 @@ class ManagementApi:
         where = f"{feed} blob {one_line(blob.content_id)}"
         url = self._urls.blob(blob.content_id, where=where)
         behind = self._is_old(blob.created_at) if background is None else background
-        answer = await self._ask(url, _Request(Call.BLOB, feed, where, behind))
+        try:
+            answer = await self._ask(url, _Request(Call.BLOB, feed, where, behind))
+        except AnswerTooLarge as error:
+            what = f"{error.what}; raise globals.answer_megabytes_max to fetch it"
+            raise AnswerTooLarge(what, where=where) from None
         check_blob(answer.body, where=where)
         return answer.body
 

@@ -13,6 +13,7 @@ from m365watch.clock import Clock, Random
 from m365watch.defects import defect_of
 from m365watch.errors import (
     AccessRefused,
+    AnswerTooLarge,
     BadAnswer,
     CollectorError,
     ContentLost,
@@ -219,6 +220,8 @@ class Round:
             self._attempts += 1
         if isinstance(error, NotSubscribed):
             await self._subscribe_again()
+        if isinstance(error, AnswerTooLarge):
+            self._attempts = max(self._attempts, QUICK_TRIES)  # it will not be smaller a second later
         goes_on = isinstance(error, Unreachable) or (isinstance(error, _Doubted) and error.is_last)
         if self._attempts >= QUICK_TRIES and not goes_on:
             await self._postpone(error, self._wait_s())

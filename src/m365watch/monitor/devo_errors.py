@@ -246,6 +246,13 @@ ROWS = (
     ),
     DevoRow("bad_answer", _API, 412, "the answer was something else, or cut short", _ITSELF),
     DevoRow(
+        "answer_too_large",
+        _API,
+        415,
+        "the answer is larger than the collector accepts",
+        "raise `globals.answer_megabytes_max`",
+    ),
+    DevoRow(
         "unreachable",
         _API,
         413,

@@ -24,6 +24,7 @@ _GLOBALS = {
     "collector_name": "globals.name",
     "debug": "globals.debug",
     "job_id": "globals.id",
+    "answer_bytes_max": "globals.answer_megabytes_max",
     "queue_bytes_max": "globals.queue_max_size_in_mb",
     "stats_period_s": "globals.sender_stats_period_in_sec",
     "watches_configuration": "globals.watch_configuration",
