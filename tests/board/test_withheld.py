@@ -99,6 +99,7 @@ def test_no_subject_and_no_name_of_a_file_reaches_who_must_not_see_them(sources:
 SENT = {
     "StateWanted": {"state": "acknowledged"},
     "StatesWanted": {"ids": ["ALERT"], "state": "acknowledged"},
+    "SqlAsked": {"sql": "SELECT raw FROM sharepoint LIMIT 1000"},
 }
 """What is sent where an operation wants a body, by the form that it has; one that is new has to be named."""
 

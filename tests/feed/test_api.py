@@ -63,7 +63,10 @@ def run(
     async def main() -> tuple[Result, list[Received]]:
         now = clock or FakeClock()
         budget = RequestBudget(None, now)
-        async with LoopbackServer(answer) as server, open_session(stall_s=2) as session:
+        async with (
+            LoopbackServer(answer) as server,
+            open_session(stall_s=2, body_bytes_max=body_bytes_max) as session,
+        ):
             api = ManagementApi(
                 session,
                 tenant_at(server.url),
@@ -461,5 +464,5 @@ def test_a_blob_that_is_too_large_names_the_setting_to_raise() -> None:
     """Compressed it is small: what counts is what it becomes."""
     reply = Reply(body=gzip.compress(b"[" + b" " * 5_000 + b"]"), headers={"Content-Encoding": "gzip"})
 
-    with pytest.raises(AnswerTooLarge, match="larger than 4,096 bytes; raise globals.answer_megabytes_max"):
+    with pytest.raises(AnswerTooLarge, match=r"larger than 4,096 bytes; raise globals\.answer_megabytes_max"):
         run(lambda _: reply, fetch, body_bytes_max=4_096)

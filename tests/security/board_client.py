@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlencode
 
 from patience import PATIENCE_S
-from ports import kept_port
 
-COMMAND = (sys.executable, "-m", "m365watch.cli.main")
-_LINK = re.compile(r"http://127\.0\.0\.1:\d+/open(?:\?\S+)?#(\S+)")
-_OWN_PAGE = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
+from served_board import OWN_PAGE, board_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class Session:
     token: str = ""
 
     def ask(self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None) -> Reply:
-        given = dict(headers or {})
+        given = dict(headers or OWN_PAGE)
         if self.cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
@@ -68,7 +59,7 @@ class Session:
 
     def post(self, path: str, document: object) -> Reply:
         """A request as a page of the board sends it."""
-        headers = _OWN_PAGE | {"content-type": "application/json", "x-csrf-token": self.token}
+        headers = OWN_PAGE | {"content-type": "application/json", "x-csrf-token": self.token}
         return self.ask("POST", path, json.dumps(document), headers)
 
     def base(self) -> str:
@@ -79,47 +70,14 @@ class Session:
         return found[1]
 
 
-def open_board(port: int, printed: str) -> Session:
-    """A session of an administrator; how somebody signs in to a board on loopback is known here alone."""
-    session = Session(port)
-    if link := _LINK.search(printed):
-        form = _OWN_PAGE | {
-            "sec-fetch-mode": "navigate",
-            "sec-fetch-dest": "document",
-            "content-type": "application/x-www-form-urlencoded",
-        }
-        fields = dict(part.partition("=")[::2] for part in link[1].split("&") if "=" in part)
-        session.ask("POST", "/open", urlencode(fields or {"code": link[1]}), form)
-    token = re.search(r'name="csrf-token" content="([0-9a-f]+)"', session.ask("GET", "/collectors").text)
-    assert token, "nobody is signed in"
-    session.token = token[1]
-    return session
-
-
 @contextmanager
 def served_board(config: Path, environment: Mapping[str, str]) -> Iterator[Session]:
     """The board of a configuration, with the session of an administrator."""
-    with kept_port() as port, tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / "output.txt"
-        with (
-            output.open("wb") as printed,
-            subprocess.Popen(
-                [*COMMAND, "board", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"} | dict(environment),
-            ) as process,
-        ):
-            try:
-                until_s = time.monotonic() + PATIENCE_S
-                while f"board: http://127.0.0.1:{port}/" not in output.read_text():
-                    assert process.poll() is None, output.read_text()
-                    assert time.monotonic() < until_s, output.read_text()
-                    time.sleep(0.05)
-                yield open_board(port, output.read_text())
-            finally:
-                process.terminate()
-                process.wait(PATIENCE_S)
+    with board_of(config, environment) as board:
+        board.exchange(board.code())
+        session = Session(board.port, board.cookies)
+        session.token = board.csrf()["x-csrf-token"]
+        yield session
 
 
 @dataclass

@@ -45,6 +45,7 @@ class ServedBoard:
     config: Path
     output: Path
     pid: int
+    environment: Mapping[str, str] = field(default_factory=dict)
     cookies: dict[str, str] = field(default_factory=dict)
 
     def ask(
@@ -71,7 +72,8 @@ class ServedBoard:
 
     def code(self) -> str:
         """The code of a new link."""
-        done = run("board", "link", "--config", str(self.config), "--listen", f"127.0.0.1:{self.port}")
+        words = ("board", "link", "--config", str(self.config), "--listen", f"127.0.0.1:{self.port}")
+        done = run(*words, environment=self.environment)
         assert done.returncode == 0, done.stderr
         found = LINK.search(done.stdout)
         assert found, done.stdout
@@ -97,10 +99,15 @@ class ServedBoard:
         return {"x-csrf-token": found[1]}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """One command of the product, to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [*COMMAND, *arguments],
+        env=os.environ | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
@@ -113,8 +120,9 @@ def collected_day(folder: Path) -> Path:
 
 
 @contextmanager
-def board_of(config: Path) -> Iterator[ServedBoard]:
+def board_of(config: Path, environment: Mapping[str, str] | None = None) -> Iterator[ServedBoard]:
     """The board of a configuration, opened by nobody yet."""
+    given = dict(environment or {})
     with kept_port() as port, tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "output.txt"
         with (
@@ -123,7 +131,7 @@ def board_of(config: Path) -> Iterator[ServedBoard]:
                 [*COMMAND, "board", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
                 stdout=printed,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"} | given,
             ) as process,
         ):
             try:
@@ -132,7 +140,7 @@ def board_of(config: Path) -> Iterator[ServedBoard]:
                     assert process.poll() is None, output.read_text()
                     assert time.monotonic() < until_s, output.read_text()
                     time.sleep(0.05)
-                yield ServedBoard(port, config, output, process.pid)
+                yield ServedBoard(port, config, output, process.pid, given)
             finally:
                 process.terminate()
                 process.wait(PATIENCE_S)
