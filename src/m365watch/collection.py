@@ -18,7 +18,7 @@ from m365watch.completeness.desk import AuditDesk, AuditProgress
 from m365watch.completeness.missing_files import MissingFilesWatch
 from m365watch.completeness.watch import SilenceWatch
 from m365watch.delivery import QueuedOutput
-from m365watch.errors import CollectorError
+from m365watch.errors import ClockWrong, CollectorError
 from m365watch.feed.fetcher import BlobFetcher
 from m365watch.feed.flight import BytesInFlight
 from m365watch.feed.poller import FeedPoller
@@ -413,11 +413,13 @@ class CollectorRun:
     async def _outcome(self, failure: CollectorError | None, *, once: bool) -> Outcome:
         known = await self._calls(self._ledger.waiting_blobs)
         waiting = tuple(blob for blob in known if blob.feed in self._feeds)
-        problems = [trouble.text for trouble in self._troubles.present()]
-        problems += self._pipeline.output_errors.values()
+        troubles, output_errors = self._troubles.present(), self._pipeline.output_errors
+        problems = [*(trouble.text for trouble in troubles), *output_errors.values()]
+        # A wrong clock is told, and costs nothing.
+        is_stopped = bool(output_errors) or any(one.code != ClockWrong.code for one in troubles)
         if failure is not None and str(failure) not in problems:
             problems.append(str(failure))
-        failed = failure is not None or (once and bool(problems))
+        failed = failure is not None or (once and is_stopped)
         unfinished = waiting or any(feed.blobs_waiting for feed in self.progress().feeds)
         exit_code = _FAILED if failed else _WAITING if once and unfinished else _DONE
         progress = self.progress()

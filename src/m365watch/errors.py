@@ -2,46 +2,7 @@
 
     CollectorError
     |-- RetryLater        repeat the call after `after_s`; nothing has been lost
-    |   |-- Throttled         the service asked for fewer requests
-    |   |-- Unavailable       5xx, time-out, broken connection
-    |   |   |-- ConnectionClosed    the service closed the connection before it had answered
-    |   |   `-- Unreachable         there is no way to the host: every other call would meet the same
-    |   |-- BadAnswer         an answer that is not what was asked for: HTML, cut short, no JSON
-    |   |   `-- AnswerTooLarge    an answer larger than the bound
-    |   |-- TokenRefused      a fresh token was refused as well
-    |   |-- NotSubscribed     the subscription is missing or was disabled: start it again
-    |   |-- WebhookRefused    Microsoft could not validate the webhook: polling does without
-    |   |-- WindowRefused     the service refuses the window or its page token: plan it anew
-    |   |-- QueryGone         Graph does not know the audit log query any more: ask anew
-    |   |-- OutputUnavailable an output cannot write just now, for example a full disk
-    |   |   `-- OutputClosed        the receiver closed the connection with something under way
-    |   `-- LedgerUnavailable the ledger cannot write just now, for example a full disk
     |-- NeedsOperator       a person has to do `fix`; repeating alone will not help
-    |   |-- SettingsRefused     the configuration file, every mistake of it
-    |   |-- CredentialsRefused  Entra refused the credential, the application or the tenant
-    |   |   `-- ConsentMissing      the tenant does not know the application, or disabled it
-    |   |-- ConsentRefused      no administrator has consented to the application
-    |   |-- AccessRefused       the tenant's audit is off, or the API refuses otherwise what was asked
-    |   |   `-- PermissionMissing   the token lacks a permission
-    |   |-- ListingUnreadable   a listing names content in a way that cannot be understood
-    |   |-- Defect              an error of the collector itself
-    |   |-- OutputUnusable      an output cannot start: unwritable directory, foreign table
-    |   |-- AlertsRefused       Devo does not take an alert's definition
-    |   |-- NotificationsRefused    a target of notifications takes none
-    |   |-- LedgerUnusable      the ledger cannot be read or written
-    |   |-- LedgerHeld          another process holds the ledger
-    |   |-- LakeMissing         there is no lake where it is looked for
-    |   |-- LakeHeld            another process is at the upkeep of the lake
-    |   |-- LakeUnusable        the lake cannot be looked after: its disk, or another engine's changes
-    |   |-- ErasureOpen         the erasure of another person has to be finished first
-    |   |-- QueryRefused        the SQL is wrong, or is not exactly one SELECT
-    |   |-- FilterRefused       the filter cannot be read, at a place that is named
-    |   |-- QueryStopped        the query met a limit, or the lake could not be read
-    |   |-- ListTooLong         Graph lists more for a response than it looks at
-    |   |-- NothingThere        Graph has nothing under the address that a response names
-    |   |-- JournalUnwritable   what a response does cannot be written down
-    |   |-- JournalUnreadable   what was done to contain alerts cannot be read
-    |   `-- ResponseHeld        another process carries a response out, or takes one back
     |-- Quarantined         this record or blob cannot go on; kept by name, go on with the next
     `-- ContentLost         the service no longer serves this content; count it, in plain sight
 
@@ -300,6 +261,15 @@ class PermissionMissing(AccessRefused):
     """
 
     code = "permission_missing"
+
+
+class ClockWrong(NeedsOperator):
+    """This machine's clock is off by more than a minute from that of the service's answers.
+
+    Set the clock right, with NTP or chrony; meanwhile content is collected by the service's clock.
+    """
+
+    code = "clock_wrong"
 
 
 class ListingUnreadable(NeedsOperator):

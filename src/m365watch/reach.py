@@ -26,6 +26,7 @@ from m365watch.feed.budget import RequestBudget
 from m365watch.feed.limited import LimitedBudget
 from m365watch.feed.polling import PollSettings
 from m365watch.feed.port import Api
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
 from m365watch.feed.webhooks import WebhookAsk, WebhookKeeper
@@ -206,7 +207,7 @@ class Reach:
             applications=self._applications,
         )
         api = KeptPagesApi(reached.api, self._pages)
-        return TenantAccess(api, _keeper(tenant.tenant_id, reached.api, self._webhook, self._clock))
+        return TenantAccess(api, _keeper(tenant.tenant_id, reached.api, self._webhook), reached.api.clock)
 
     def _feed(
         self, feed: Feed, tenant: TenantSettings, service: ServiceSettings, access: TenantAccess
@@ -247,12 +248,10 @@ def reach_feeds(
     return reach.feeds(tenants)
 
 
-def _keeper(
-    tenant_id: TenantId, api: ManagementApi, webhook: WebhookSettings | None, clock: Clock
-) -> SubscriptionKeeper:
+def _keeper(tenant_id: TenantId, api: ManagementApi, webhook: WebhookSettings | None) -> SubscriptionKeeper:
     if webhook is None:
-        return SubscriptionKeeper(api, clock)
-    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", webhook.auth_id), clock)
+        return SubscriptionKeeper(api, api.clock)
+    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", webhook.auth_id), api.clock)
 
 
 def _reached_health(
@@ -265,7 +264,7 @@ def _reached_health(
     kinds = [Kind(name) for name in service.announcements] or list(Kind)
     api = HealthApi(tenant.tenant_id, announcements, announced.pages, asks=kinds)
     return ReachedFeed(
-        TenantAccess(api, SubscriptionKeeper(api, clock)),
+        TenantAccess(api, SubscriptionKeeper(api, clock), ServiceClock(clock)),
         PollSettings(service.start_at, timedelta(), service.request_period_s),
         _treatment(service, tenant, override_tag=service.override_tag or UNION_TABLE),
         HealthMeans(

@@ -26,6 +26,7 @@ from m365watch.config.values import is_guid
 from m365watch.entra.session import Session
 from m365watch.errors import LakeMissing, SettingsRefused
 from m365watch.feed.polling import PollSettings
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.feed.source import OtherSources, SourceMeans
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.tries import TenantAccess
@@ -200,7 +201,10 @@ class Replay:
         return {
             feed: ReachedFeed(
                 TenantAccess(
-                    apis[feed.tenant_id], SubscriptionKeeper(apis[feed.tenant_id], self._clock), places
+                    apis[feed.tenant_id],
+                    SubscriptionKeeper(apis[feed.tenant_id], self._clock),
+                    ServiceClock(self._clock),
+                    places,
                 ),
                 _POLLING,
                 known[feed].treatment if feed in known else Treatment(),

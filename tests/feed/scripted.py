@@ -57,7 +57,9 @@ class House:
         """Tenants that do not answer as scripted, and how they are reached."""
 
     def access(self, tenant: TenantId) -> TenantAccess:
-        return self.others.get(tenant) or TenantAccess(self.apis[tenant], self.keepers[tenant])
+        return self.others.get(tenant) or TenantAccess(
+            self.apis[tenant], self.keepers[tenant], self.apis[tenant].clock
+        )
 
     def ago(self, **span: float) -> datetime:
         return self.clock.now() - timedelta(**span)

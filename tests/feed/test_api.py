@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from email.utils import format_datetime
 from typing import TypeVar
 
 import pytest
@@ -440,7 +441,8 @@ def test_old_content_stands_behind_live_content(age: timedelta, given: bool | No
 
     async def main() -> None:
         clock = FakeClock()
-        async with LoopbackServer(lambda _: Reply(200, b"[]")) as server, open_session() as session:
+        reply = Reply(200, b"[]", {"Date": format_datetime(START, usegmt=True)})
+        async with LoopbackServer(lambda _: reply) as server, open_session() as session:
             api = ManagementApi(
                 session,
                 tenant_at(server.url),

@@ -216,14 +216,64 @@ def test_coverage_from_a_clock_that_was_ahead_is_not_believed(tmp_path: Path) ->
     """What came after that listing is listed all the same."""
 
     async def use(house: House) -> set[str]:
-        ahead = Window(START - timedelta(days=6), START + timedelta(days=6))
-        house.ledger.commit_listing(FEED, ahead, [], complete=True, at=START)
-        house.ledger.commit_relisting(FEED, at=START + timedelta(days=6))
+        then = START + timedelta(days=6)
+        ahead = Window(START - timedelta(days=6), then)
+        house.ledger.commit_listing(FEED, ahead, [], complete=True, at=then)
+        house.ledger.commit_relisting(FEED, at=then)
         publish(house, 3)
         await house.poll_once()
+        assert house.ledger.coverage(FEED)[-1].end == START
         return known(house)
 
     assert len(run(tmp_path, use)) == 1
+
+
+def test_a_gap_that_a_clock_ahead_has_counted_is_taken_back(tmp_path: Path) -> None:
+    """As far as it can still be listed; what is really too old stays in sight."""
+    ahead = Window(START - timedelta(days=8), START + timedelta(days=3))
+
+    async def use(house: House) -> tuple[float, set[str]]:
+        house.ledger.commit_gap(FEED, ahead, at=START + timedelta(days=10))
+        publish(house, 30)
+        await house.poll_once()
+        return house.progress().unlisted_s, known(house)
+
+    (unlisted_s, blobs), told = run_told(tmp_path, use)
+
+    assert unlisted_s == 24 * 3_600 + MARGINS_S[0]
+    assert blobs == {"blob0"}
+    assert told == ["repaired"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=10), timedelta(days=-10)], ids=["ahead", "behind"])
+def test_a_clock_that_jumps_by_days_is_told_and_costs_nothing(tmp_path: Path, ahead: timedelta) -> None:
+    """Content is listed by the service's time, and nothing is too old by the machine's."""
+
+    async def use(house: House) -> tuple[bool, set[str]]:
+        poller = await house.poll_once()
+        for hours in (1, 2):
+            publish_as(house, f"{hours}", hours)
+            # The first jump is met by a poller that runs, the second by one that starts.
+            house.clock.ahead = house.api.ahead = ahead * hours
+            await house.poll_once(poller if hours == 1 else None)
+            assert [one.code for one in house.troubles.present()] == ["clock_wrong"]
+            assert house.progress().unlisted_s == 0
+            assert house.ledger.coverage(FEED)[-1].end <= START + timedelta(seconds=2)
+        house.clock.ahead = house.api.ahead = timedelta(0)
+        caught_up = (await house.poll_once(poller)).caught_up
+        assert house.troubles.present() == []
+        return caught_up, known(house)
+
+    (caught_up, blobs), told = run_told(tmp_path, use)
+
+    assert caught_up
+    assert blobs == {"1", "2"}
+    # Right after a jump a window may be planned by the old time.
+    assert set(told) - {"window_refused"} == {"clock_wrong"}
+
+
+def publish_as(house: House, name: str, hours: int) -> None:
+    house.api.publish(EXCHANGE, name, created_at=START - timedelta(hours=hours))
 
 
 def test_a_start_time_inside_a_second_cuts_nothing_off(tmp_path: Path) -> None:

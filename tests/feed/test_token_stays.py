@@ -172,7 +172,7 @@ def equip(house: House, transport: RecordingTransport) -> None:
         clock=house.clock,
         random=Even(),
     )
-    house.others[TENANT] = TenantAccess(api, SubscriptionKeeper(api, house.clock))
+    house.others[TENANT] = TenantAccess(api, SubscriptionKeeper(api, house.clock), api.clock)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

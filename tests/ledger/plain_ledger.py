@@ -118,8 +118,23 @@ class PlainLedger:
         if complete:
             hours = self.hours.setdefault(feed, set())
             hours |= {window.start + n * HOUR for n in range((window.end - window.start) // HOUR)}
-            self.hours[feed] = {hour for hour in hours if hour >= at - HORIZON}
+            self.hours[feed] = {hour for hour in hours if at - HORIZON <= hour < at}
         return new
+
+    def take_back(self, feed: Feed, *, since: datetime, now: datetime) -> timedelta:
+        """What lies ahead is not listed, and what can still be listed is not lost."""
+        hours = self.hours.get(feed, set())
+        if any(hour >= now for hour in hours):
+            self.hours[feed] = {hour for hour in hours if hour < now}
+            self.relisted.pop(feed, None)
+        back = timedelta(0)
+        for (of, start), end in list(self.gaps.items()):
+            if of == feed and end > since:
+                back += end - max(start, since)
+                del self.gaps[of, start]
+                if start < since:
+                    self.gaps[of, start] = since
+        return back
 
     def coverage(self, feed: Feed) -> list[Window]:
         """The listed hours in spans, oldest first."""

@@ -374,6 +374,18 @@ class Histories(Judged):
         assert self.call(self.ledger.commit_gap, feed, span, at=self.now) == is_news
         self.plain.gaps[feed, span.start] = max(span.end, known_to)
 
+    @rule(feed=feeds, back=st.integers(0, 20), hours=st.integers(0, 400))
+    @breakable
+    def take_back(self, feed: Feed, back: int, hours: int) -> None:
+        """A clock was ahead, and is right now: what it wrote of the future is not believed."""
+        now = self.now - back * HOUR
+        since = START - hours * HOUR
+        taken = self.call(self.ledger.take_back, feed, since=since, now=now)
+        assert taken == self.plain.take_back(feed, since=since, now=now)
+        unlisted = sum((end - at for (of, at), end in self.plain.gaps.items() if of == feed), timedelta(0))
+        told_s = sum(row.unlisted_s for row in self.ledger.feed_progress() if row.feed == feed)
+        assert told_s == unlisted.total_seconds()
+
     @rule(feed=feeds, name=st.sampled_from("ab"))
     @breakable
     def remember(self, feed: Feed, name: str) -> None:

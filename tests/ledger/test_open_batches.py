@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
+from m365watch.ledger.held import Adopted
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.model import (
@@ -320,6 +321,21 @@ def test_a_clock_that_is_ahead_forgets_nothing_that_may_still_be_listed(tmp_path
     ledger.close()
 
     assert again == []
+
+
+def test_a_clock_that_is_ahead_forgets_nothing_of_what_outputs_hold(tmp_path: Path) -> None:
+    """A ledger that was lost knows from them alone what not to deliver again."""
+    ledger = opened(tmp_path)
+    known(ledger, "one")
+    ledger.held.begin()
+    ledger.held.add("lake", [b"a" * 16])
+    ledger.held.finish(Adopted({"lake": 1}), at=NOW)
+    while ledger.evict(now=NOW + timedelta(days=300)):
+        pass
+    kept = ledger._connection.execute("SELECT count(*) FROM held").fetchone()
+    ledger.close()
+
+    assert kept == (1,)
 
 
 def test_a_blob_whose_batch_all_outputs_have_is_forgotten(tmp_path: Path) -> None:

@@ -377,6 +377,15 @@ def test_what_nobody_could_list_in_time_has_to_be_counted(court: Court) -> None:
     assert (counted, court.verdict()) == ("", "")
 
 
+def test_what_can_still_be_listed_is_not_lost(court: Court) -> None:
+    """A gap of the last 7 days, or of the future, is a clock's doing."""
+    name = name_of(court.content)
+    now_s = int(court.world.now().timestamp())
+    court.account.gaps.append((*name[:2], now_s - 86_400, now_s + 86_400))
+
+    assert "can be listed" in court.verdict()
+
+
 @pytest.mark.parametrize("ahead", [True, False])
 def test_content_that_came_after_the_listing_of_its_instant_cannot_be_known(
     court: Court, ahead: bool

@@ -63,7 +63,9 @@ class Site:
         """The feeds of `tenants`, each time made anew."""
         found = {}
         for tenant in tenants:
-            access = TenantAccess(self.apis[tenant], SubscriptionKeeper(self.apis[tenant], self.clock))
+            access = TenantAccess(
+                self.apis[tenant], SubscriptionKeeper(self.apis[tenant], self.clock), self.apis[tenant].clock
+            )
             polling = PollSettings(None, timedelta(hours=2), PERIOD_S)
             found[feed(tenant)] = ReachedFeed(access, polling, Treatment(**treatment))  # type: ignore[arg-type]
         return found

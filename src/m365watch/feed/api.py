@@ -32,6 +32,7 @@ from m365watch.feed.answers import (
 )
 from m365watch.feed.budget import RequestBudget
 from m365watch.feed.port import Webhook
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.feed.unreadable import Unreadable
 from m365watch.feed.urls import Urls
 from m365watch.model import BlobRef, ContentType, Feed, Window
@@ -94,7 +95,7 @@ class ManagementApi:
         self._urls = Urls(tenant)
         self._tokens = tokens
         self._budget = budget
-        self._clock = clock
+        self.clock = ServiceClock(clock)
         self._random = random
         self._on_request = on_request
         self._on_throttled = on_throttled
@@ -168,7 +169,7 @@ class ManagementApi:
                 if tries >= tries_max or (error.after_s or 0.0) > PAGE_WAIT_S_MAX:
                     raise
                 pause_s = PAGE_PAUSE_S * 2.0 ** min(tries, 5) * (0.5 + self._random.random())
-                await self._clock.sleep(max(error.after_s or 0.0, pause_s))
+                await self.clock.sleep(max(error.after_s or 0.0, pause_s))
 
     async def fetch_blob(self, blob: BlobRef, *, background: bool | None = None) -> bytes:
         """The body of `blob`, decompressed, not yet parsed; it may be cut short.
@@ -190,7 +191,7 @@ class ManagementApi:
         return answer.body
 
     def _is_old(self, instant: datetime) -> bool:
-        return (self._clock.now() - instant).total_seconds() > LIVE_S
+        return (self.clock.now() - instant).total_seconds() > LIVE_S
 
     async def _ask(self, url: URL, request: _Request) -> Answer:
         """An answer that may hold what was asked for; a refused token is renewed once."""
@@ -199,7 +200,7 @@ class ManagementApi:
         if answer.status == HTTPStatus.UNAUTHORIZED:
             token = await self._tokens.renewed(token)
             answer = await self._send(url, request, token=token)
-        now = self._clock.now()
+        now = self.clock.now()
         error = refusal(answer, call=request.call, where=request.where, now=now, hide=(token,))
         if error is not None:
             raise self._paced(error, request.feed)
@@ -214,11 +215,16 @@ class ManagementApi:
         try:
             if request.body is not None:
                 headers["Content-Type"] = "application/json"
-            return await self._session.send(
+            sent_s = self.clock.monotonic_s()
+            answer = await self._session.send(
                 method, url, headers=headers, where=request.where, form=request.body
             )
         finally:
             self._budget.settle()
+        # What fails may come from a proxy in the service's place.
+        if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.clock.compare(answer.headers.get("Date"), took_s=self.clock.monotonic_s() - sent_s)
+        return answer
 
     def _paced(self, error: CollectorError, feed: str) -> CollectorError:
         """`error`; throttling is taken to heart by the whole tenant, and its retries are spread."""

@@ -20,29 +20,38 @@ from m365watch.errors import (
 )
 from m365watch.feed.polling import Poller, PollMeans, PollSettings
 from m365watch.feed.relisting import NobodyWatches, PageWatch, in_background, relisting_due_at
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.feed.tries import TenantAccess
-from m365watch.feed.windows import LOOK_BACK_MAX, Plan, plan_relisting, plan_windows, unreachable_spans
+from m365watch.feed.windows import (
+    LOOK_BACK_MAX,
+    Plan,
+    oldest_reachable,
+    plan_relisting,
+    plan_windows,
+    unreachable_spans,
+)
 from m365watch.ledger.thread import settled_later
 from m365watch.model import BlobRef, Feed, Window
 
 _log = structlog.get_logger(__name__)
 
-AHEAD_MAX = timedelta(minutes=5)
-"""Coverage further in the future than this was made by a clock that was wrong; it is not believed."""
 MARGINS_S = (10.0, 60.0, 300.0, 3600.0)
 """How far inside the 7 days the oldest window starts, step by step as the service refuses it."""
 
 
 class FeedPoller(Poller):
-    """Lists one feed for ever, or once."""
+    """Lists one feed for ever, or once; what time it is, the service says."""
+
+    _clock: ServiceClock
 
     def __init__(self, feed: Feed, access: TenantAccess, *, settings: PollSettings, means: PollMeans) -> None:
         super().__init__(feed, settings, means)
         self.watch: PageWatch = NobodyWatches()
         """Sees each daily relisting."""
         self._api = access.api
+        self._clock = access.clock
         self._keeper = access.keeper
-        self._started_at: datetime | None = None
+        self._started_s: float | None = None
         self._margin_step = 0
         self._live_at_s = 0.0
         self._is_new: bool | None = None
@@ -53,7 +62,7 @@ class FeedPoller(Poller):
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
         """As every poller; `once` is over when everything was listed once, or has to be given up."""
-        self._started_at = None if once else self._clock.now()
+        self._started_s = None if once else self._clock.monotonic_s()
         await super().run(once=once, stop=stop)
 
     async def _poll(self) -> None:
@@ -63,8 +72,11 @@ class FeedPoller(Poller):
         the whole tenant has to wait, or the host is out of reach, the rest waits as well.
         """
         failures: dict[datetime, CollectorError] = {}
-        await self._count_gaps()
         await self._subscribe(failures)
+        if self._warning() is not None:
+            await self._note_warning()
+        await self._take_back()
+        await self._count_gaps()
         begun_at = self._clock.now()
         plan = await self._plan(begun_at)
         self.windows_planned = len(plan.live) + len(plan.backfill)
@@ -126,12 +138,34 @@ class FeedPoller(Poller):
             await self._try(window, failures)
         self._live_at_s = self._clock.monotonic_s()
 
+    def _warning(self) -> CollectorError | None:
+        return self._clock.error(self.feed.tenant_id)
+
+    async def _take_back(self) -> None:
+        """Undo what a clock that was ahead has left in the ledger, once the service has said the time."""
+        if not (self._clock.is_current and self._clock.knows_service):
+            return
+        now = self._clock.now()
+        since = oldest_reachable(now, margin=self._margin)
+        back = await self._calls(self._ledger.take_back, self.feed, since=since, now=now)
+        if back:
+            _log.warning(
+                f"{self.feed}: {back} of content counted as lost because a clock was ahead; it can still be "
+                "listed, and is listed now",
+                code="repaired",
+            )
+
     async def _count_gaps(self) -> None:
-        """What cannot be listed any more, because the collector stood still too long, is no secret."""
+        """What cannot be listed any more, because the collector stood still too long, is no secret.
+
+        Nothing is counted while the time is uncertain: to a clock that has jumped ahead all is too old.
+        """
         now = self._clock.now()
         coverage = await self._calls(settled_later(self._ledger.coverage), self.feed)
         if self._is_new is None:
             self._is_new = not coverage
+        if not self._clock.is_current:
+            return
         for gap in unreachable_spans(coverage, now, margin=self._margin):
             await self._count_gap(gap, now)
 
@@ -168,16 +202,20 @@ class FeedPoller(Poller):
         now = self._clock.now()
         relisted_at = await self._calls(settled_later(self._ledger.relisted_at), self.feed)
         coverage = await self._calls(settled_later(self._ledger.coverage), self.feed)
-        # Where the clock was ahead once, what was listed then says nothing about content that came later.
-        is_ahead = bool(coverage) and coverage[-1].end > now + AHEAD_MAX
         if relisted_at is not None:
-            due_at = relisting_due_at(self.feed.tenant_id, relisted_at, started_at=self._started_at)
-            if not is_ahead and relisted_at <= now < due_at:
+            due_at = relisting_due_at(self.feed.tenant_id, relisted_at, started_at=self._started_at(now))
+            if relisted_at <= now < due_at:
                 return
         if relisted_at is not None or not self._is_new:
             await self._relist(now, coverage, failures)
         # What a power cut takes away of it is done again.
         await self._calls(settled_later(self._ledger.commit_relisting), self.feed, at=now)
+
+    def _started_at(self, now: datetime) -> datetime | None:
+        """When the run began; None for one that ends once it is caught up."""
+        if self._started_s is None:
+            return None
+        return now - timedelta(seconds=self._clock.monotonic_s() - self._started_s)
 
     async def _relist(
         self, now: datetime, coverage: Sequence[Window], failures: dict[datetime, CollectorError]

@@ -113,7 +113,7 @@ class Poller(ABC):
                 await wait_at_most(stop, self._pause_s(error))
                 continue
             self._failures = 0
-            await self._troubles.passed(self.feed)
+            await self._note_warning()
             self._cycles.complete(self.feed)
             self.caught_up = True
             if once:
@@ -131,6 +131,17 @@ class Poller(ABC):
             return error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - a defect that one feed brings to light stops no other.
             return defect_of(error, where=str(self.feed))
+        return None
+
+    async def _note_warning(self) -> None:
+        """The feed is collected; note what is wrong all the same, or that nothing is."""
+        if (warning := self._warning()) is None:
+            await self._troubles.passed(self.feed)
+        else:
+            await self._troubles.note(self.feed, warning)
+
+    def _warning(self) -> CollectorError | None:
+        """What a person should see to although the feed is collected."""
         return None
 
     def _is_hopeless(self, error: CollectorError) -> bool:

@@ -29,6 +29,7 @@ from m365watch.feed.answers import loss_reason
 from m365watch.feed.codes import EXPIRED
 from m365watch.feed.flight import BytesInFlight, SizeGuess
 from m365watch.feed.port import Api
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.feed.subscriptions import SubscriptionKeeper
 from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import Ledger
@@ -74,6 +75,8 @@ class TenantAccess:
 
     api: Api
     keeper: SubscriptionKeeper
+    clock: ServiceClock
+    """The time as the tenant's service tells it."""
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES_MAX))
     """Its fetches under way at once; of its own, so that a tenant that hangs keeps nobody waiting."""
 
@@ -167,7 +170,7 @@ class Round:
     async def _try(self) -> FetchedBlob:
         means, ref = self._means, self._known.ref
         body = await self._access.api.fetch_blob(ref)
-        received_at = means.clock.now()
+        received_at = self._access.clock.now()
         self.leave_place()
         self._hold(len(body))
         means.details.debug("%s: fetched blob %s: %d bytes", ref.feed, ref.content_id, len(body))
@@ -193,7 +196,7 @@ class Round:
 
         The service has been seen to deny content for a while and to serve it later.
         """
-        if loss_reason(error) != EXPIRED and self._known.ref.expires_at > self._means.clock.now():
+        if loss_reason(error) != EXPIRED and self._known.ref.expires_at > self._access.clock.now():
             return False
         means, ref = self._means, self._known.ref
         _log.error(f"{ref.feed}: blob {ref.content_id} is lost: {error.what}", code=error.code)

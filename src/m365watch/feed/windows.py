@@ -41,7 +41,7 @@ def plan_windows(
     24 h apart, the start no more than 7 days in the past, startTime <= contentCreated < endTime.
     """
     end = now.replace(microsecond=0)
-    start = _ceil(end - LOOK_BACK_MAX + margin)
+    start = oldest_reachable(now, margin=margin)
     if start_at is not None:
         # The second that the start time lies in is listed whole; who lists it leaves out what is older.
         start = max(start, _floor(start_at))
@@ -61,9 +61,14 @@ def unreachable_spans(coverage: Sequence[Window], now: datetime, *, margin: time
     """
     if not coverage:
         return []
-    edge = _ceil(now.replace(microsecond=0) - LOOK_BACK_MAX + margin)
+    edge = oldest_reachable(now, margin=margin)
     holes = _without([Window(coverage[0].start, max(edge, coverage[-1].end))], coverage)
     return [hole for hole in holes if hole.end <= edge]
+
+
+def oldest_reachable(now: datetime, *, margin: timedelta) -> datetime:
+    """From when on content may still be listed."""
+    return _ceil(_floor(now) - LOOK_BACK_MAX + margin)
 
 
 def plan_relisting(now: datetime, *, start_at: datetime | None, margin: timedelta) -> tuple[Window, ...]:

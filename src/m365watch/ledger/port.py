@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
@@ -105,6 +105,14 @@ class Ledger(Protocol):
         """`span` was never listed and cannot be listed any more: counted in plain sight.
 
         Whether it was news.
+        """
+        ...
+
+    def take_back(self, feed: Feed, *, since: datetime, now: datetime) -> timedelta:
+        """Believe no coverage of the future, and count nothing as lost that can be listed, from `since` on.
+
+        A clock that was ahead may have left both. The whole 7 days are then due to be listed again. How much
+        no longer counts as lost.
         """
         ...
 

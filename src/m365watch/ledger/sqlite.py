@@ -17,7 +17,7 @@ from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger import reading
 from m365watch.ledger.again import Carrier, PendingAgain, carriers_of, make_pending
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
-from m365watch.ledger.coverage import cover
+from m365watch.ledger.coverage import add_gap, cover, take_back
 from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
 from m365watch.ledger.durability import Durability
 from m365watch.ledger.feeds import KnownFeeds
@@ -36,7 +36,6 @@ from m365watch.progress import FeedProgress, OutputProgress
 LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)
 _DELIVERED, _QUARANTINED, _LOST = 1, 2, 3
-_GAP_END = "SELECT end_s FROM gap WHERE feed = ? AND start_s = ?"
 _COUNT_FINISHED = {
     _QUARANTINED: "UPDATE feed SET blobs_quarantined = blobs_quarantined + 1"
     " WHERE id = (SELECT feed FROM blob WHERE key = ?)",
@@ -88,7 +87,8 @@ class SqliteLedger:
         self._connection = open_database(self.path)
         with self._transaction():
             self._fill_meta()
-        self.identity_seed = int(self._meta("identity_seed"))
+        row = self._connection.execute("SELECT value FROM meta WHERE name = 'identity_seed'").fetchone()
+        self.identity_seed = int(row[0])
         self._identities = IdentityStore(self._connection, front_filter, self._bounds)
         self.durability = Durability(self._connection, self.path)
         self.held = HeldStore(self._connection, self.path, seed=self.identity_seed, bounds=self._bounds)
@@ -98,10 +98,6 @@ class SqliteLedger:
     def _fill_meta(self) -> None:
         seed = str(secrets.randbits(64))
         self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('identity_seed', ?)", (seed,))
-
-    def _meta(self, name: str) -> str:
-        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return str(row[0])
 
     # The four verbs that move progress.
 
@@ -246,15 +242,20 @@ class SqliteLedger:
     def commit_gap(self, feed: Feed, span: Window, *, at: datetime) -> bool:
         """`span` was never listed and cannot be listed any more; whether that, or some of it, was news."""
         number = self._feeds.number(feed)
-        start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
-        known = self._connection.execute(_GAP_END, (number, start_s)).fetchone() or (start_s,)
-        new_s = end_s - int(known[0])
-        if new_s > 0:
-            row = (number, start_s, end_s, at.timestamp())
-            with self._transaction():
-                self._connection.execute("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?)", row)
-            self._feeds.progress(feed).unlisted_s += new_s
+        with self._transaction():
+            new_s = add_gap(self._connection, number, span, at=at)
+        self._feeds.progress(feed).unlisted_s += new_s
         return new_s > 0
+
+    @failures_named
+    def take_back(self, feed: Feed, *, since: datetime, now: datetime) -> timedelta:
+        """Believe no coverage of the future, and count nothing as lost that is listed from `since` on."""
+        number, progress = self._feeds.number(feed), self._feeds.progress(feed)
+        with self._transaction():
+            back_s = take_back(self._connection, number, since=since, now=now)
+            listed = reading.coverage(self._connection, number)
+        progress.unlisted_s, progress.watermark = progress.unlisted_s - back_s, reading.watermark(listed, now)
+        return timedelta(seconds=back_s)
 
     # What goes before a delivery.
 
@@ -469,8 +470,9 @@ class SqliteLedger:
     def evict(self, *, now: datetime) -> bool:
         """Forget, in one bounded step, what is older than the horizon; whether more remains."""
         newest = self._connection.execute("SELECT max(created_us) FROM blob").fetchone()[0]
-        # A clock that is ahead forgets nothing that the service may still list.
-        before_us = min(us_of(now), (newest or 0) + _DAY_US) - self._bounds.horizon // _MICROSECOND
+        # A clock that is ahead forgets nothing that the service may still list, nor what outputs hold of it.
+        now_us = min(us_of(now), (newest or 0) + _DAY_US)
+        before_us = now_us - self._bounds.horizon // _MICROSECOND
         count_max = self._bounds.blobs_forgotten_max
         with self._transaction():
             gone = forget_blobs(
@@ -481,7 +483,7 @@ class SqliteLedger:
             )
             oldest = oldest_needed(self._connection, before_us=before_us)
             more = self._identities.evict(oldest) if oldest is not None else False
-            more |= self.held.evict_step(now)
+            more |= self.held.evict_step(instant_of_us(now_us))
         return more or gone == count_max
 
     @failures_named

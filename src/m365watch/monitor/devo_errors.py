@@ -180,6 +180,13 @@ ROWS = (
         "the collector stood still too long: content became older than the service lists",
         "keep the collector running; `m365watch recover` brings it back",
     ),
+    DevoRow(
+        "clock_wrong",
+        _STATE,
+        243,
+        "this machine's clock is off by more than a minute",
+        "set the clock right, with NTP",
+    ),
     DevoRow("query_gone", _STATE, 242, "Graph does not know an audit log query any more", _ITSELF),
     DevoRow("error", _PULL, 300, "anything else", _READ),
     DevoRow(

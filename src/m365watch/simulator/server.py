@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from m365watch.clock import Clock, SystemClock
+from m365watch.clock import Clock
 from m365watch.errors import NeedsOperator
 from m365watch.http_listener import Limits, Listener
 from m365watch.model import Service as CollectedService
@@ -240,7 +240,9 @@ def _assemble(
     openid = OpenId(tenants, gate, base_url=url, seed=settings.seed)
     webhooks = WebhookCalls(tenants, gate)
     application = web.Application()
-    application.on_response_prepare.append(_dated(timedelta(seconds=_behaviour(settings).clock_ahead_s)))
+    application.on_response_prepare.append(
+        _dated(clock, timedelta(seconds=_behaviour(settings).clock_ahead_s))
+    )
     application.add_routes(
         [
             *Service(tenants, gate, webhooks).routes(),
@@ -254,11 +256,13 @@ def _assemble(
     return running, application, webhooks
 
 
-def _dated(ahead: timedelta) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
-    """Gives every answer a `Date` that is `ahead` of this machine's, whatever time it is in the tenant."""
+def _dated(
+    clock: Clock, ahead: timedelta
+) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
+    """Gives every answer a `Date` that is `ahead` of the tenant's time."""
 
     async def date(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Date"] = format_datetime(SystemClock().now() + ahead, usegmt=True)
+        response.headers["Date"] = format_datetime(clock.now() + ahead, usegmt=True)
 
     return date
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from m365watch.errors import (
     NotSubscribed,
     WindowRefused,
 )
+from m365watch.feed.service_clock import ServiceClock
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.values import dataclass
 
@@ -95,6 +97,9 @@ class FakeApi:
         self.fetching_max = 0
         self.answer_s = 0.0
         """How long every answer takes."""
+        self.clock = ServiceClock(clock)
+        self.ahead = timedelta(0)
+        """How far the machine's clock is ahead of this service's."""
         self._clock = clock
         self._contents: dict[ContentType, list[_Content]] = {one: [] for one in ContentType}
         self._failures: list[_Failure] = []
@@ -181,16 +186,20 @@ class FakeApi:
         for failure in self._failures:
             if failure.meets(ask, about):
                 raise failure.error
+        self.clock.compare(format_datetime(self._now(), usegmt=True), took_s=self.answer_s)
+
+    def _now(self) -> datetime:
+        return self._clock.now() - self.ahead
 
     def _check(self, content_type: ContentType, window: Window) -> None:
         if content_type not in self.enabled:
             raise NotSubscribed("there is no subscription (AF20022)", where=content_type)
-        is_old = window.start < self._clock.now() - self.served
+        is_old = window.start < self._now() - self.served
         if is_old or not window.start < window.end <= window.start + WINDOW_MAX:
             raise WindowRefused("the window is refused (AF20055)", where=str(window))
 
     def _shown(self, content_type: ContentType, window: Window) -> list[BlobRef]:
-        now = self._clock.now()
+        now = self._now()
         return [
             content.ref
             for content in self._contents[content_type]

@@ -25,9 +25,12 @@ class Deadlock(AssertionError):
 class LoopClock:
     """Implements `Clock` on the loop that runs; it starts at `START` with the loop."""
 
+    ahead = timedelta(0)
+    """How far its time of day is ahead; a change is a jump."""
+
     def now(self) -> datetime:
         """The start and what the loop has passed since."""
-        return START + timedelta(seconds=self.monotonic_s())
+        return START + self.ahead + timedelta(seconds=self.monotonic_s())
 
     def monotonic_s(self) -> float:
         """Seconds since the loop's beginning."""

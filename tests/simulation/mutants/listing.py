@@ -8,8 +8,8 @@ _API = "m365watch.feed.api"
 _POLLER = "m365watch.feed.poller"
 _NO_SECOND_LOOK = Patch(
     _POLLER,
-    "            if not is_ahead and relisted_at <= now < due_at:\n",
-    "            if now >= relisted_at or not is_ahead:\n",
+    "            if relisted_at <= now < due_at:\n",
+    "            if now >= relisted_at:\n",
 )
 """Collectors with one point in time to go on from never list anything again."""
 _NO_LOOK_BACK = Patch("m365watch.feed.windows", "_floor(newest - lookback)", "_floor(newest)")

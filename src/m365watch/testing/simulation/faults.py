@@ -42,6 +42,7 @@ class Fault(StrEnum):
     ERRORS = "the service answers with 5xx"
     RESETS = "connections break before and within the answer"
     SKEW = "the collector's clock is wrong by hours, and jumps back"
+    LEAPS = "the collector's clock leaps ahead by days"
     ASLEEP = "the machine sleeps for hours"
     AWAY = "the collector is off for days"
     DAYS = "days pass between the lives, and the ledger forgets what is old"
@@ -88,6 +89,7 @@ _CHANCES = {
     Fault.THROTTLED: 0.4,
     Fault.NARROW: 0.4,
     Fault.ERASED: 0.75,
+    Fault.LEAPS: 0.4,
 }
 _ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT, Fault.THROTTLED})
 """What strikes a part of the requests, and does so as long as the scripted lives last."""
@@ -101,7 +103,7 @@ _CONTENT_ONLY = (
     Fault.CUT_BODIES,
 )
 """What touches one feed alone; with nothing else wrong, no other feed may be late."""
-_APART = frozenset({Fault.ERASED, Fault.NARROW})
+_APART = frozenset({Fault.ERASED, Fault.NARROW, Fault.LEAPS})
 """What is decided by a source of its own, so that all else of a seed is as it was before it was there."""
 QUIET_SEEDS = 0.25
 """The share of seeds in which only one feed is ill, and the others are watched for delays."""
@@ -143,6 +145,9 @@ class Life:
     sleep_at_s: float
     sleep_s: float
     """When and how long the machine sleeps; 0 for not at all."""
+    leap_at_s: float = 0.0
+    leap_s: float = 0.0
+    """When and how far the clock leaps ahead, until the end of the life; 0 for not at all."""
     copy_at_s: float | None = None
     """When the ledger is copied beside the running collector; None: never."""
     fate: Fate = Fate.KEPT
@@ -240,6 +245,7 @@ def make_plan(seed: int, random: Random) -> Plan:
     plan = _with_parts(Random(f"{seed}/parts"), plan)
     plan = _with_erasures(Random(f"{seed}/erased"), plan)
     plan = _narrowed(Random(f"{seed}/narrow"), plan)
+    plan = _with_leaps(Random(f"{seed}/leaps"), plan)
     return _refusing_tokens(Random(f"{seed}/tokens"), plan)
 
 
@@ -287,6 +293,22 @@ def _narrowed(random: Random, plan: Plan) -> Plan:
         return plan
     narrow_s = random.choice((30.0, 200.0, 3_000.0))
     return replace(plan, narrow_s=narrow_s, faults=plan.faults | {Fault.NARROW})
+
+
+def _with_leaps(random: Random, plan: Plan) -> Plan:
+    """The clock is days ahead in some of the lives, from their beginning or from some moment on.
+
+    Not after a ledger was lost or put back: of what is too old by the clock, the next learns nothing.
+    """
+    if plan.is_quiet or random.random() >= _CHANCES[Fault.LEAPS]:
+        return plan
+    lives, is_learning = [], False
+    for life in plan.lives:
+        at_s = random.choice((0.0, random.uniform(0.0, life.lasts_s)))
+        leap_s = random.choice((0.0, 5.0, 10.0, 40.0)) * 86_400.0
+        lives.append(life if is_learning else replace(life, leap_at_s=at_s, leap_s=leap_s))
+        is_learning |= life.fate is not Fate.KEPT
+    return replace(plan, lives=tuple(lives), faults=plan.faults | {Fault.LEAPS})
 
 
 def _refusing_tokens(random: Random, plan: Plan) -> Plan:

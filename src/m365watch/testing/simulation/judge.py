@@ -162,6 +162,7 @@ class Judge:
         unknown = self._contents.keys() - {row.name for row in account.blobs} - self.ended.keys()
         for name in sorted(unknown):
             self._judge_unknown(name, self._contents[name], account, calm_since=calm_since, now=now)
+        self._judge_gaps(account, now=now)
         for row in account.blobs:
             content = self._contents.get(served_name(row.name))
             if content is None:
@@ -221,7 +222,11 @@ class Judge:
     @property
     def _horizon_at(self) -> datetime:
         """What was created later than this is forgotten by nobody."""
-        ahead = _CLOCKS_OFF if any(life.skew_s > 0 for life in self._world.plan.lives) else timedelta(0)
+        ahead = (
+            _CLOCKS_OFF
+            if any(life.skew_s > 0 or life.leap_s for life in self._world.plan.lives)
+            else timedelta(0)
+        )
         return self._world.now() + ahead - self._world.plan.bounds.horizon
 
     def _forgotten_copies(self, key: Key) -> int:
@@ -306,6 +311,13 @@ class Judge:
         return {name: state for name, state in known.items() if state in _FINAL}
 
     # The end.
+
+    def _judge_gaps(self, account: Account, *, now: datetime) -> None:
+        """Nothing counts as never listed and lost that can still be listed."""
+        reachable_s = (now - SERVED + EDGE).timestamp()
+        for _, kind, start_s, end_s in account.gaps:
+            if end_s > reachable_s:
+                self._world.accuse(f"{kind}: seconds {start_s} to {end_s} count as lost and can be listed")
 
     def _judge_unknown(
         self, name: BlobName, content: Content, account: Account, *, calm_since: datetime, now: datetime

@@ -150,7 +150,11 @@ class _Alive:
         if life.sleep_s:
             loop.call_later(life.sleep_at_s, self._fall_asleep)
         if life.jump_s:
-            loop.call_later(life.jump_at_s, self._jump)
+            loop.call_later(life.jump_at_s, self._jump, life.jump_s, Fault.SKEW)
+        if life.leap_s and life.leap_at_s:
+            loop.call_later(life.leap_at_s, self._jump, life.leap_s, Fault.LEAPS)
+        elif life.leap_s:
+            self._jump(life.leap_s, Fault.LEAPS)
         if life.copy_at_s is not None:
             loop.call_later(life.copy_at_s, self._place.archive.copy)
         return asyncio.create_task(self._rain())
@@ -172,10 +176,10 @@ class _Alive:
         self._world.strike(Fault.ASLEEP)
         self._world.pass_time(self._life.sleep_s)
 
-    def _jump(self) -> None:
-        self._world.strike(Fault.SKEW)
-        self._world.skew += timedelta(seconds=self._life.jump_s)
-        self._world.history.tell(f"the clock jumps by {self._life.jump_s} s")
+    def _jump(self, seconds: float, fault: Fault) -> None:
+        self._world.strike(fault)
+        self._world.skew += timedelta(seconds=seconds)
+        self._world.history.tell(f"the clock jumps by {seconds} s")
 
     async def _rain(self) -> None:
         """Let the ledger's disk be full, and its file locked, when the plan says so."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from random import Random
 from urllib.parse import parse_qs, quote, unquote
 
@@ -20,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from m365watch.entra.transport import ExchangeFailed, Failure, RawAnswer
+from m365watch.feed.service_clock import OFF_MAX
 from m365watch.model import Feed
 from m365watch.testing.simulation.content import SERVED, Content, Ill
 from m365watch.testing.simulation.faults import Fault
@@ -118,6 +120,7 @@ class SimulatedService:
         else:
             self._world.accuse(f"a request went to a host that was not configured: {url.host}")
             reply = Reply(404)
+        reply.headers["Date"] = format_datetime(self._world.now(), usegmt=True)
         what = f"{method} {url.path.rpartition('/feed/')[2]} {url.query_string[:60]}"
         self._world.history.tell(f"{what}: {reply.breaks or reply.status} {len(reply.body)} bytes")
         return reply
@@ -321,8 +324,8 @@ class SimulatedService:
         if not self._world.is_calm and content.ills:
             for one in named:
                 one.failures_served += 1
-                # A collector whose clock is ahead takes unknown content for expired.
-                one.denied |= one.expires_at <= now + max(self._world.skew, timedelta(0))
+                # Unknown content that has expired is lost; a clock may be off by a minute.
+                one.denied |= one.expires_at <= now + OFF_MAX
             return self._ill(content, content.ills.pop(0), now)
         part = next((one for one in named if one.part_until is not None), content)
         is_part = part.part_until is not None and now < part.part_until

@@ -1,0 +1,210 @@
+"""A machine's clock is days off: each record that is served comes once, and none counts as lost wrongly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from patience import PATIENCE_S
+
+COMMAND = (sys.executable, "-m", "m365watch.cli.main")
+SHIFTED_CLOCK = Path(__file__).parents[2] / "tools/shifted_clock"
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """A simulated tenant, and configurations that collect it."""
+
+    folder: Path
+    address: str
+
+    def call(self, *arguments: str, ahead_s: float = 0.0) -> str:
+        """What a command prints on a machine whose clock is ahead."""
+        environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
+        if ahead_s:
+            environment |= {"PYTHONPATH": str(SHIFTED_CLOCK), "M365WATCH_TESTS_CLOCK_AHEAD_S": str(ahead_s)}
+        ended = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        said = ended.stdout + ended.stderr
+        assert "Traceback" not in said
+        assert ended.returncode == 0, said
+        return said
+
+    def collect(self, config: str = "config.json", *, ahead_s: float = 0.0) -> str:
+        return self.call("run", "--once", "-c", config, ahead_s=ahead_s)
+
+    def by_way_of(self, address: str) -> str:
+        """The configuration for a service that is reached by another address."""
+        document = json.loads((self.folder / "config.json").read_text())
+        (inputs,) = document["inputs"].values()
+        inputs["cloud"] |= {"audience": self.address, "management_url": address}
+        other = self.folder / "other.json"
+        other.write_text(json.dumps(document))
+        other.chmod(0o600)
+        return other.name
+
+    def records(self, copy: str = "copy") -> Counter[str]:
+        """The records that were delivered, by what makes each one itself."""
+        return Counter(
+            json.dumps([json.loads(line).get(name) for name in ("Id", "CreationTime", "Operation")])
+            for path in (self.folder / copy).glob("*/*.ndjson")
+            for line in path.read_text(encoding="utf-8").splitlines()
+        )
+
+    def served(self) -> Counter[str]:
+        """What a collector gets that begins now, with a clock that is right."""
+        fresh = self.folder / "fresh"
+        fresh.mkdir(exist_ok=True)
+        (fresh / "config.json").write_bytes((self.folder / "config.json").read_bytes())
+        (fresh / "config.json").chmod(0o600)
+        self.collect("fresh/config.json")
+        return self.records("fresh/copy")
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.call("status", "--json", "-c", "config.json"))
+        return found
+
+    def lost(self) -> tuple[int, float]:
+        """The blobs, and the seconds of content never listed, that count as lost."""
+        document = self.status()
+        return document["totals"]["blobs"]["lost"], sum(one["unlisted_s"] for one in document["feeds"])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A tenant with 7 days of records, of which nothing was collected yet."""
+    config = tmp_path / "config.json"
+    simulate = [
+        *COMMAND,
+        "simulate",
+        "--port",
+        "0",
+        "--records-per-day",
+        "100",
+        "--write-config",
+        config.name,
+    ]
+    with subprocess.Popen(
+        simulate, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as simulator:
+        try:
+            until_s = time.monotonic() + PATIENCE_S
+            while not config.exists() or not config.read_bytes().endswith(b"}\n"):
+                assert simulator.poll() is None
+                assert time.monotonic() < until_s
+                time.sleep(0.1)
+            document = json.loads(config.read_bytes())
+            document["outputs"] = {"copy": {"type": "files", "config": {"directory": "copy"}}}
+            config.write_text(json.dumps(document), encoding="utf-8")
+            (inputs,) = document["inputs"].values()
+            yield Site(tmp_path, inputs["cloud"]["management_url"])
+        finally:
+            simulator.terminate()
+            simulator.wait(PATIENCE_S)
+
+
+@contextmanager
+def without_date(address: str) -> Iterator[str]:
+    """The address of something before the service that keeps the time of its answers back."""
+    service = urlsplit(address).netloc
+
+    class Forwarder(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            connection = HTTPConnection(service, timeout=PATIENCE_S)
+            connection.request(self.command, self.path, sent or None, dict(self.headers))
+            answer = connection.getresponse()
+            body = answer.read()
+            connection.close()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"date", "content-length", "transfer-encoding", "connection"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the name that is looked for
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is written."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forwarder) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize("ahead_s", [10 * DAY_S, -10 * DAY_S, 7_200.0], ids=["ahead", "behind", "2 h ahead"])
+def test_a_wrong_clock_is_named_and_costs_no_record(site: Site, ahead_s: float) -> None:
+    said = site.collect(ahead_s=ahead_s)
+
+    assert f"clock is {'ahead' if ahead_s > 0 else 'behind'}" in said
+    assert "NTP" in said
+    errors = [one["last_error"] for one in site.status()["feeds"] if "clock is" in one["last_error"]]
+    assert len(errors) == 5
+
+    said = site.collect()
+    assert "clock is" not in said
+    assert "clock is" not in json.dumps(site.status())
+    found = site.records()
+    assert set(found.values()) == {1}
+    assert found == site.served()
+    assert site.lost() == (0, 0.0)
+
+
+def test_what_a_clock_ahead_counted_as_lost_is_taken_back(site: Site) -> None:
+    """A run that nobody tells the time, 10 days ahead: it lists the future, and misses days of content."""
+    site.collect()
+    with without_date(site.address) as address:
+        site.collect(site.by_way_of(address), ahead_s=10 * DAY_S)
+    assert site.lost()[1] > 2 * DAY_S
+
+    said = site.collect()
+
+    assert "counted as lost" in said
+    assert site.lost() == (0, 0.0)
+    assert site.records() == site.served()
+    assert set(site.records().values()) == {1}
+    watermarks = [one["watermark"] for one in site.status()["feeds"]]
+    assert max(watermarks) <= site.status()["at"]
+
+
+def test_a_clock_that_was_ahead_from_the_first_run_on_hides_nothing(site: Site) -> None:
+    with without_date(site.address) as address:
+        site.collect(site.by_way_of(address), ahead_s=4 * DAY_S)
+    site.collect()
+
+    assert site.records() == site.served()
+    assert set(site.records().values()) == {1}
+    assert site.lost() == (0, 0.0)
+    watermarks = [one["watermark"] for one in site.status()["feeds"]]
+    assert max(watermarks) <= site.status()["at"]
