@@ -48,6 +48,7 @@ from m365watch.detecting import knowledge_of
 from m365watch.entra.session import open_session
 from m365watch.errors import NeedsOperator
 from m365watch.http_listener import BACKLOG, Limits, Listener
+from m365watch.lake.confinement import is_root, probe
 from m365watch.lake.rollups.keeping import keep_rollups
 from m365watch.lake.schema import AUDIT
 from m365watch.tenancy.watching import FileWatch
@@ -215,6 +216,7 @@ async def serve_board(
     sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
     sources.count_sessions = lambda: door.sessions.count(clock.now().timestamp())
     board = Board(sources, gate=gate, listening=listening, entrance=door, trail=trail, ending=stop)
+    _report_confinement()
     config = _serving_of(board, listening, settings.board)
     server = _Server(config, listener_of(listening), partial(_tell_of, door, tell, show_link))
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
@@ -236,6 +238,13 @@ async def serve_board(
             await asyncio.to_thread(trail.close)
         door.sessions.shut()
         readers.close()
+
+
+def _report_confinement() -> None:
+    found = probe()
+    (_log.info if found.is_complete else _log.warning)(f"board: {found.text}")
+    if is_root():
+        _log.warning("board: runs as root; run it as the owner of the lake")
 
 
 def _tell_of(

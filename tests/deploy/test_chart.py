@@ -169,6 +169,15 @@ def test_the_page_s_example_is_the_workers_that_it_names_and_no_more(helm: Path,
     assert len(load_settings(file, environment={}, for_reading=True).tenants) == 1
 
 
+def test_a_digest_wins_over_a_tag(helm: Path) -> None:
+    """What runs is what was looked at, wherever the tag points by now."""
+    digest = f"sha256:{'a' * 64}"
+    values = ONE | {"image": {"repository": "here/m365watch", "tag": "old", "digest": digest}}
+    [worker] = of_kind("StatefulSet", rendered(helm, json.dumps(values)))
+    [container] = worker["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"here/m365watch@{digest}"
+
+
 def test_a_chart_without_workers_is_refused_with_what_is_missing(helm: Path) -> None:
     """An installation of nothing would look like one that went well."""
     done = subprocess.run(

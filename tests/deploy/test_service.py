@@ -100,6 +100,41 @@ def test_the_image_runs_as_nobody_who_owns_its_program() -> None:
     assert "HEALTHCHECK" in last
 
 
+def test_the_image_s_base_has_a_digest() -> None:
+    """There is no default, and the build ends where what is named can be moved."""
+    image = IMAGE.read_text()
+    [check] = re.findall(r"^RUN (case .* esac)$", image, re.MULTILINE)
+
+    assert re.findall(r"^ARG (.*)$", image, re.MULTILINE) == ["BASE", "BASE"]
+    for base, status in (("debian:trixie-slim", 1), (f"debian:trixie-slim@sha256:{'a' * 64}", 0)):
+        assert subprocess.run(["sh", "-c", check], env={"BASE": base}, check=False).returncode == status
+
+
+@pytest.mark.parametrize("tool", ["docker", "podman"])
+def test_a_release_names_its_base_by_digest(tool: str, tmp_path: Path) -> None:
+    """`./dev release` asks what the tag is now, and builds on that."""
+    base = f"debian@sha256:{'b' * 64}"
+    program = tmp_path / tool
+    program.write_text(
+        f'#!/bin/sh\ncase $1 in image) echo {base} ;; build) printf "%s\\n" "$@" ;; *) echo pulled ;; esac\n'
+    )
+    program.chmod(0o755)
+    for name in ("sh", "dirname"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+
+    ran = subprocess.run(
+        [ROOT / "dev", "release", "--tag", "m365watch"],
+        env={"PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+
+    kind = ["--format", "docker"] if tool == "podman" else []
+    words = ["build", "--build-arg", f"BASE={base}", "--file", "deploy/Containerfile", *kind]
+    assert ran.stdout.splitlines() == [*words, "--tag", "m365watch", "."]
+
+
 def test_the_image_s_own_configuration_is_right() -> None:
     """All that it lacks are the two ids, which the environment gives."""
     settings = load_settings(ROOT / "deploy/config.yaml", environment=IDS, for_reading=True)
@@ -119,6 +154,4 @@ def test_compose_gives_the_container_no_rights() -> None:
     assert service["volumes"] == ["kept:/var/lib/m365watch"]
     assert service["secrets"] == ["m365_secret"]
     assert not any("SECRET" in name for name in service["environment"])
-    assert (
-        ROOT / "deploy" / service["build"]["context"] / service["build"]["dockerfile"]
-    ) == IMAGE.parent / ".." / "deploy/Containerfile"
+    assert service["ulimits"] == {"core": 0}

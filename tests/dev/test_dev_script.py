@@ -29,6 +29,7 @@ VERBS = (
     "soak",
     "docs",
     "lock",
+    "release",
 )
 
 

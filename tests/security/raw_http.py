@@ -92,7 +92,7 @@ def served(kind: str, folder: Path, *, files_max: int | None = None) -> Iterator
         else:
             file = folder / "m365watch.json"
             simulator = ends.enter_context(_simulator(file))
-            _await(file.exists, simulator)
+            _await(lambda: file.exists() and file.stat().st_size > 0, simulator)
             document = json.loads(file.read_text(encoding="utf-8"))
             listen = f"127.0.0.1:{port}"
             document["globals"]["webhook"] = {

@@ -8,6 +8,8 @@ import os
 import stat
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +19,7 @@ from m365watch.cli.board_packages import require_board
 from m365watch.cli.board_token import token
 from m365watch.cli.board_user import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, named_files, read_settings
-from m365watch.cli.giving_way import give_way
+from m365watch.cli.giving_way import give_way, open_autogroup
 from m365watch.cli.terminal import LineFormat, stderr_console, write_line
 from m365watch.errors import NeedsOperator
 
@@ -80,11 +82,20 @@ def serve_or_go_on(
     from m365watch.boarding import plan_listening
 
     named = named_files(config, job=job, collector=collector_file)
-    run_in_loop(_serve(settings, plan_listening(settings, listen), files=tuple(named.items()), beside=beside))
+    give = partial(give_way, open_autogroup())
+    serving = _serve(
+        settings, plan_listening(settings, listen), files=tuple(named.items()), beside=beside, give_way=give
+    )
+    run_in_loop(serving)
 
 
 async def _serve(
-    settings: Settings, listening: Listening, *, files: tuple[tuple[str, Path], ...], beside: bool
+    settings: Settings,
+    listening: Listening,
+    *,
+    files: tuple[tuple[str, Path], ...],
+    beside: bool,
+    give_way: Callable[[], None],
 ) -> None:
     from m365watch.boarding import asks_to_sign_in, serve_board
     from m365watch.cli.signals import StopSignals

@@ -13,6 +13,7 @@ import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 NICENESS = 19
 SLICE_NS = 100_000
@@ -23,7 +24,18 @@ _ATTRIBUTES = "=IIQiIQQQ"
 """Size, policy, flags, niceness, priority, runtime, deadline, period."""
 
 
-def give_way() -> None:
+def open_autogroup() -> TextIO | None:
+    """The file of the niceness of this process's session; None where that is not its own, as of a terminal.
+
+    Open it before `forbid_dumps`, which leaves the files in /proc to root.
+    """
+    if sys.platform == "linux" and os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            return open("/proc/self/autogroup", "w", encoding="utf-8")  # noqa: PTH123 - kept open
+    return None
+
+
+def give_way(autogroup: TextIO | None = None) -> None:
     """Let every other process go first, from now on and with all threads, as far as the system knows how.
 
     What it reads from a disk gives way as well: Linux takes that from how a thread is scheduled.
@@ -37,10 +49,11 @@ def give_way() -> None:
         for thread in more:
             _give_way_in(thread)
         given |= more
-    if os.getsid(0) == os.getpid():  # as of a service
+    if autogroup is not None:
         # Linux shares cores among sessions first, and looks who is nice within each.
         with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(f"{NICENESS}", encoding="ascii")
+            autogroup.write(f"{NICENESS}")
+            autogroup.flush()
 
 
 def _give_way_in(thread: int) -> None:

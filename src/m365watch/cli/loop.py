@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from m365watch.lake.confinement import forbid_dumps
+
 T = TypeVar("T")
 _COLLECT_EVERY = 100_000
 """New containers from one look for garbage to the next."""
@@ -18,6 +20,7 @@ that let go of the interpreter; with Python's own 5 ms the lake took 5 % fewer r
 
 def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of `coroutine`, run in a loop of uvloop where that is installed."""
+    forbid_dumps()
     # What was imported stays; looking through it for garbage again and again took, with the threshold
     # that Python begins with, 0.6 of 10 microseconds a record.
     gc.freeze()

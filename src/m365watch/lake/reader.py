@@ -201,9 +201,17 @@ def _overdue(question: Question) -> QueryStopped:
 
 
 def _bare_environment() -> dict[str, str]:
-    """Enough to find the package, and no secret."""
+    """Enough to find the package, and no secret.
+
+    The allocators of Arrow and deltalake would start threads before the kernel confines the only one.
+    """
     package_root = Path(m365watch.__file__).parents[1]
-    return {"PYTHONPATH": os.pathsep.join([str(package_root), *filter(None, sys.path)]), "PATH": os.defpath}
+    return {
+        "PYTHONPATH": os.pathsep.join([str(package_root), *filter(None, sys.path)]),
+        "PATH": os.defpath,
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "_RJEM_MALLOC_CONF": "background_thread:false",
+    }
 
 
 def _values(column: pa.ChunkedArray, kind: str, name: str) -> list[object]:

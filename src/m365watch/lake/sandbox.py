@@ -1,7 +1,7 @@
 """The child process in which a stranger's SQL runs: `python -m m365watch.lake.sandbox`.
 
 It reads one `Question` from standard input and writes one `Verdict` and, where that is
-good, the rows as Arrow IPC to standard output. Seven things hold the SQL:
+good, the rows as Arrow IPC to standard output. Eight things hold the SQL:
 
 1. DuckDB sees no files: only a pyarrow dataset that is filtered to the tenants allowed;
 2. external access, extensions and replacement scans are off;
@@ -9,7 +9,8 @@ good, the rows as Arrow IPC to standard output. Seven things hold the SQL:
 4. exactly one SELECT is accepted;
 5. memory is limited, in DuckDB and by the operating system;
 6. time is limited, by an interrupt, by the operating system, and by the parent;
-7. the process can write no file and inherits no environment.
+7. the process can write no file and inherits no environment;
+8. the kernel lets it read the lake and start threads, and nothing else (`confinement`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
+import pyarrow.ipc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
+from deltalake.fs import DeltaStorageHandler  # noqa: F401 - deltalake imports it later, when no file can be read
 
+from m365watch.lake.causes import LOOK_FIX, find_fault
+from m365watch.lake.confinement import confine
 from m365watch.lake.lost_commits import CommitsLost, Standing, standing_of
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.tables import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
+from m365watch.lake.unsound import Cause, refusal_of
 from m365watch.plain import plain
 
 THREADS = 2
@@ -43,6 +49,12 @@ ROWS_PER_CHUNK = 2048
 READING_BYTES = 512 << 20
 """What Arrow may take for reading files, beside DuckDB's own memory."""
 _OPEN_FILES_MAX = 1024
+_MORE_THREADS = 256
+"""How many the user may have beyond all threads of the machine when the process starts."""
+_TEXT_MAX = 600
+"""The longest text of an error; DuckDB quotes records and SQL at any length."""
+_TEXTS = ("refused", "stopped", "unreadable", "cure")
+_CONFINE_FIX = "run this as the owner of the lake; `m365watch check` says what the kernel offers"
 _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z ]* Error: ")
 """How a text of DuckDB begins."""
 _OUT_OF_MEMORY = "Out of memory"
@@ -135,12 +147,21 @@ def answer(question: Question, sink: BinaryIO) -> None:
         told = _verdict_on(failure, question, too_large=too_large)
         is_plain = told.stopped not in {None, too_large} and not told.vanished
         verdict = Verdict(refused=told.stopped) if isinstance(failure, duckdb.Error) and is_plain else told
-    sink.write(msgspec.json.encode(verdict) + b"\n")
+    _tell(verdict, sink)
     if verdict.refused is None and verdict.stopped is None and verdict.unreadable is None:
         with pa.ipc.new_stream(sink, schema) as writer:
             for chunk in rows:
                 writer.write_batch(chunk)
     sink.flush()
+
+
+def _tell(verdict: Verdict, sink: BinaryIO) -> None:
+    texts = {name: _cut(text) for name in _TEXTS if (text := getattr(verdict, name))}
+    sink.write(msgspec.json.encode(msgspec.structs.replace(verdict, **texts)) + b"\n")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}..."
 
 
 def _verdict_on(failure: Exception, question: Question, *, too_large: str) -> Verdict:
@@ -161,9 +182,6 @@ def _verdict_on(failure: Exception, question: Question, *, too_large: str) -> Ve
 
 def _unreadable(question: Question, failure: Exception, *, has_vanished: bool = False) -> Verdict:
     """What is wrong with the lake, where that can be seen."""
-    from m365watch.lake.causes import LOOK_FIX, find_fault
-    from m365watch.lake.unsound import Cause, refusal_of
-
     lake = Path(question.directory)
     tables: Sequence[TableShape] = TABLES
     if isinstance(failure, Damaged):
@@ -398,6 +416,11 @@ def _confine(question: Question) -> None:
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
+    load = Path("/proc/loadavg")
+    if load.exists():
+        # The system counts all threads of a user, not those of one process.
+        present = int(load.read_text(encoding="ascii").split()[3].partition("/")[2])
+        _lower(resource.RLIMIT_NPROC, present + _MORE_THREADS)
     signal.alarm(wall_s)
 
 
@@ -425,7 +448,17 @@ def main() -> None:
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     _confine(question)
     pa.set_memory_pool(pa.system_memory_pool())
-    answer(question, sys.stdout.buffer)
+    lake = Path(question.directory)
+    try:
+        confine(lake)
+    except OSError as failure:
+        why = f"its process cannot be confined to it: {failure.strerror}"
+        _tell(Verdict(unreadable=why, cure=_CONFINE_FIX), sys.stdout.buffer)
+        return
+    try:
+        answer(question, sys.stdout.buffer)
+    except Exception as failure:  # noqa: BLE001 - a traceback would repeat what a record says
+        sys.exit(_cut(f"{type(failure).__name__}: {_one_line(str(failure))}"))
 
 
 if __name__ == "__main__":

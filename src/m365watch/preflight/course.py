@@ -21,6 +21,7 @@ from m365watch.preflight.credentials import Reach, Registrations
 from m365watch.preflight.machine import (
     FreeBytes,
     check_configuration,
+    check_confinement,
     check_disks,
     check_permissions,
     check_state,
@@ -126,7 +127,7 @@ def refused(error: SettingsRefused) -> Preflight:
 
 async def _machine(means: Means) -> Group:
     settings = means.settings
-    steps = [*check_configuration(settings), *check_permissions(settings)]
+    steps = [*check_configuration(settings), *check_permissions(settings), *check_confinement(settings)]
     steps.append(await asyncio.to_thread(check_state, settings))
     steps += await asyncio.to_thread(check_disks, settings, means.free)
     steps += await asyncio.to_thread(check_webhook, settings)

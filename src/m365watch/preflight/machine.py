@@ -25,6 +25,7 @@ from m365watch.config.settings import (
 )
 from m365watch.durable import FULL
 from m365watch.errors import LedgerUnusable
+from m365watch.lake.confinement import CONFINEMENT_FIX, is_root, probe
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.ledger.schema import SCHEMA_VERSION
@@ -80,6 +81,21 @@ def check_permissions(settings: Settings) -> list[Checked]:
         if _is_open_to_others(lake)
     ]
     return told or [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
+
+
+def check_confinement(settings: Settings) -> list[Checked]:
+    """What the kernel offers to confine SQL queries, where there is a lake."""
+    if not any(isinstance(one, LakeSettings) for one in settings.outputs):
+        return []
+    found = probe()
+    steps = [
+        good(Check.PERMISSIONS, found.text)
+        if found.is_complete
+        else odd(Check.PERMISSIONS, found.text, fix=CONFINEMENT_FIX)
+    ]
+    if is_root():
+        steps.append(odd(Check.PERMISSIONS, "this runs as root", fix="run it as the owner of the lake"))
+    return steps
 
 
 def _is_open_to_others(lake: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from m365watch.board.ledger_reader import list_applications, see_collector
+from m365watch.board.ledger_reader import list_applications, see_collector, sees_every_tenant
 from m365watch.board.pages import health_delivery, health_detecting, health_hours, health_needs
 from m365watch.board.pages.health_words import (
     ago_cell,
@@ -21,6 +21,7 @@ from m365watch.board.tenant_names import Names
 from m365watch.board.view import View
 from m365watch.board.words import counted, short, span_words
 from m365watch.expiry.ends import judge
+from m365watch.lake.confinement import is_root, probe
 from m365watch.progress import FeedProgress
 from m365watch.tenancy.standing import LATE_S, RANKS, TenantStanding, TenantState
 
@@ -49,7 +50,7 @@ _SOON_D = 30
 
 
 async def figures(view: View, sources: Sources) -> Shape:
-    """Six numbers that are nought or small where everything is in order."""
+    """Numbers that are zero or small where everything is healthy, and what confines SQL queries."""
     tenants, ends = await asyncio.gather(sources.list_tenants(view), _ends_tile(view, sources))
     feeds = [feed for tenant in tenants for feed in tenant.feeds]
     if not feeds:
@@ -71,6 +72,7 @@ async def figures(view: View, sources: Sources) -> Shape:
             _lag_tile(view, tenants, await names_of(view, sources, (one.feed for one in feeds))),
             *_blob_tiles(feeds),
             ends,
+            *([_confinement_tile()] if sees_every_tenant(view) else ()),
         ]
     )
 
@@ -121,6 +123,19 @@ async def _ends_tile(view: View, sources: Sources) -> Tile:
     tone = "critical" if days <= 0 else "medium" if days <= _SOON_D else "ok"
     note = f"of {counted(len(known), 'credential', 'credentials')}"
     return Tile(title, "has ended" if days <= 0 else days_words(days), note, tone=tone)
+
+
+def _confinement_tile() -> Tile:
+    """What the kernel keeps from a query, which runs as the user of the board."""
+    found = probe()
+    if is_root():
+        return Tile("SQL confinement", "as root", found.held or "none", tone="medium")
+    return Tile(
+        "SQL confinement",
+        "complete" if found.is_complete else "partial" if found.held else "none",
+        found.held or "not offered by the kernel",
+        tone="ok" if found.is_complete else "medium",
+    )
 
 
 async def feeds(view: View, sources: Sources) -> Shape:

@@ -40,6 +40,7 @@ from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.expiry.ends import judge
 from m365watch.expiry.memory import KnownApplication
 from m365watch.expiry.words import cure_of, expiry_text
+from m365watch.lake.confinement import CONFINEMENT_FIX, probe
 from m365watch.lake.unsound import Cause
 from m365watch.missing_files import fix_of
 from m365watch.progress import FeedProgress, OutputProgress
@@ -87,6 +88,7 @@ async def needs(view: View, sources: Sources) -> Listing:
     rows = [
         *_of_lake(view, sources, lost),
         *_of_fault(view, sources, fault),
+        *(_of_confinement() if sees_every_tenant(view) else ()),
         *_of_alerts(await sources.alerts_trouble()),
         *_of_alerts(await _notifications_trouble(view, sources)),
         *([] if run is None else _of_configuration(run)),
@@ -112,6 +114,13 @@ async def needs(view: View, sources: Sources) -> Listing:
         cut=f"and {more:,} more, none of them worse" if more > 0 else "",
         empty=None if rows else Empty("Nothing is wrong.", "What goes wrong stands here, with its cure."),
     )
+
+
+def _of_confinement() -> list[Said]:
+    found = probe()
+    if found.is_complete:
+        return []
+    return [Said(sentence(found.text), note=sentence(CONFINEMENT_FIX), tone="low")]
 
 
 def _of_lake(view: View, sources: Sources, lost: Cause | None) -> list[Said]:

@@ -1,0 +1,72 @@
+"""A process that confines itself to a lake and then tries to get out: what came of it, as JSON."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from m365watch.lake.confinement import confine
+
+lake = Path(sys.argv[1])
+parent = os.getppid()
+TGKILL = {"x86_64": 234, "aarch64": 131}
+PTRACE = {"x86_64": 101, "aarch64": 117}
+CLONE3, FILE_SETATTR = 435, 469
+
+
+def start_thread() -> None:
+    """Threads may start."""
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+
+
+def call(number: int, *arguments: int) -> None:
+    """Make a system call."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(*map(ctypes.c_long, (number, *arguments))) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "read the lake": (lake / "file").read_bytes,
+    "read a table behind a link": (lake / "table" / "file").read_bytes,
+    "list the lake": lambda: list(lake.iterdir()),
+    "start a thread": start_thread,
+    "lower an own limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    "write the lake": lambda: (lake / "new").write_bytes(b""),
+    "remove from the lake": (lake / "file").unlink,
+    "change the permissions of the lake": lambda: lake.chmod(0o777),
+    "change the times of a file": lambda: os.utime(lake / "file"),
+    "read beside the lake": (lake.parent / "beside").read_bytes,
+    "read /etc/passwd": Path("/etc/passwd").read_bytes,
+    "list /": lambda: list(Path("/").iterdir()),
+    "socket": socket.socket,
+    "fork": os.fork,
+    "execve": lambda: os.execv("/bin/true", ["true"]),
+    "ptrace": lambda: call(PTRACE[platform.machine()], 0, 0, 0, 0),
+    "signal the parent": lambda: os.kill(parent, 0),
+    "signal a thread of the parent": lambda: call(TGKILL[platform.machine()], parent, parent, 0),
+    "limit the parent": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
+    "clone3": lambda: call(CLONE3, 0, 0),
+    "a newer system call": lambda: call(FILE_SETATTR, -1, 0, 0, 0, 0),
+}
+
+confine(lake)
+outcomes: dict[str, str] = {}
+for name, attempt in ATTEMPTS.items():
+    try:
+        attempt()
+        outcomes[name] = "done"
+    except OSError as error:
+        outcomes[name] = errno.errorcode[error.errno or 0]
+sys.stdout.write(json.dumps(outcomes))
