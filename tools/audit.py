@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 
 from m365watch.clock import SystemClock
 from tools.licences import is_allowed
-from tools.sbom import BILL, ROOT, installed_metadata
+from tools.sbom import ROOT, installed_metadata, render_sbom
 from tools.vulnerabilities import (
     ACCEPTED,
     DATABASE,
@@ -199,7 +199,7 @@ def audit(fetch: Fetch, places: Places, *, now: datetime, answers_s: float) -> A
         WrongLine: a line of the accepted vulnerabilities cannot be read.
     """
     accepted = read_accepted(places.accepted.read_text(), places.accepted.name)
-    parts = json.loads(BILL.read_text())["components"]
+    parts = json.loads(render_sbom())["components"]
     direct = direct_names(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
     pins, turns = list_pins(), threading.Semaphore(_ASKED_AT_ONCE)
     known: Future[list[Vulnerability]] = begin(

@@ -1,4 +1,4 @@
-"""Writes what is generated: reference pages, the figures in README, the bill of what a run is made of.
+"""Writes what is generated and committed: reference pages, and the figures in README.
 
 `python -m tools.docs` writes it; with `--check` it writes nothing and ends with 1 where a page
 differs from what the code says now.
@@ -6,13 +6,10 @@ differs from what the code says now.
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from m365watch.board.api.registry import api_document
 from m365watch.config.reference import render_reference
 from tools import (
     cli_page,
@@ -20,35 +17,21 @@ from tools import (
     devo_errors_page,
     errors_page,
     figures_quoted,
-    parsed_packs,
     rule_keys_page,
-    sbom,
     structure,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_REFERENCE = re.compile(r"{\s+(\"\$ref\": \"[^\"]+\")\s+}")
-
-
-def render_api() -> str:
-    """The document of the board's API; what only refers to something else is one line."""
-    text = json.dumps(api_document(), indent=1, ensure_ascii=False)
-    return _REFERENCE.sub(r"{\1}", text) + "\n"
-
-
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": figures_quoted.render,
-    "deploy/sbom.cdx.json": sbom.render_bill,
     "docs/reference/cli.md": cli_page.render,
     "docs/reference/detections.md": detections_page.render,
     "docs/reference/devo-errors.md": devo_errors_page.render,
     "docs/reference/errors.md": errors_page.render,
-    "docs/reference/openapi.json": render_api,
     "docs/reference/rules.md": rule_keys_page.render,
     "docs/reference/settings.md": render_reference,
     "docs/reference/structure.svg": structure.render,
-    "src/m365watch/detect/packs/parsed.json": parsed_packs.render,
 }
 """Each generated page, and what gives its text."""
 

@@ -1,4 +1,4 @@
-"""The parts that a run is made of, as CycloneDX: `deploy/sbom.cdx.json`, made of the lock."""
+"""The packages that a run is made of, as a CycloneDX bill of materials; `./dev release` writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from email.message import Message
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -18,9 +17,7 @@ from tools.licences import licence_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
-BILL = ROOT / "deploy" / "sbom.cdx.json"
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
-_SPREAD_HASH = re.compile(r'{\s+("alg": "[^"]+"),\s+("content": "[^"]+")\s+}')
 
 
 def read_lock(text: str) -> list[Requirement]:
@@ -44,21 +41,12 @@ def installed_metadata(name: str) -> Message | None:
         return None
 
 
-def render_bill(
-    *, find: Callable[[str], Message | None] = installed_metadata, before: str | None = None
-) -> str:
-    """The document. `before` is the one there is: of what is not installed here it is believed.
-
-    The lock holds packages of other systems and Pythons too, and the document is the same on each.
-    """
+def render_sbom(*, find: Callable[[str], Message | None] = installed_metadata) -> str:
+    """The document: what the lock installs on this system and Python, with what their metadata say."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    kept = json.loads(
-        (before if before is not None else _present()) or '{"components": [], "dependencies": []}'
-    )
-    lock = LOCK.read_text()
-    pins, hashes = read_lock(lock), read_hashes(lock)
-    here = {purl_of(pin): found for pin in pins if (found := _of_this_version(pin, find)) is not None}
-    licences = _licences_in(kept) | {purl: licence_of(found) for purl, found in here.items()}
+    pins = [pin for pin in read_lock(LOCK.read_text()) if pin.marker is None or pin.marker.evaluate()]
+    found = {purl_of(pin): _of_this_version(pin, find) for pin in pins}
+    hashes = read_hashes(LOCK.read_text())
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -72,12 +60,10 @@ def render_bill(
                 "licenses": [{"expression": project["license"]}],
             }
         },
-        "components": [
-            _part(pin, licences.get(purl_of(pin), "unknown"), hashes[purl_of(pin)]) for pin in pins
-        ],
-        "dependencies": _dependencies(project["dependencies"], pins, here, kept),
+        "components": [_component(pin, found[purl_of(pin)], hashes[purl_of(pin)]) for pin in pins],
+        "dependencies": _dependencies(project["dependencies"], pins, found),
     }
-    return _SPREAD_HASH.sub(r"{\1, \2}", json.dumps(document, indent=1)) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
 def purl_of(pin: Requirement) -> str:
@@ -96,9 +82,10 @@ def _of_this_version(pin: Requirement, find: Callable[[str], Message | None]) ->
     return found if found is not None and found.get("Version") == version_of(pin) else None
 
 
-def _part(pin: Requirement, licence: str, hashes: list[str]) -> dict[str, object]:
+def _component(pin: Requirement, found: Message | None, hashes: list[str]) -> dict[str, object]:
+    licence = licence_of(found) if found is not None else "unknown"
     is_spdx = licence not in {"BSD", "unknown"}
-    part: dict[str, object] = {
+    return {
         "type": "library",
         "bom-ref": purl_of(pin),
         "name": canonicalize_name(pin.name),
@@ -107,39 +94,23 @@ def _part(pin: Requirement, licence: str, hashes: list[str]) -> dict[str, object
         "hashes": [{"alg": "SHA-256", "content": one} for one in hashes],
         "licenses": [{"expression": licence} if is_spdx else {"license": {"name": licence}}],
     }
-    if pin.marker is not None:
-        part["properties"] = [{"name": "m365watch:where", "value": str(pin.marker)}]
-    return part
 
 
 def _dependencies(
-    direct: list[str], pins: list[Requirement], here: Mapping[str, Message], kept: Mapping[str, Any]
+    direct: list[str], pins: list[Requirement], found: Mapping[str, Message | None]
 ) -> list[dict[str, object]]:
-    """Who needs whom, whatever the system: only what an extra asks for is left out."""
-    pinned: dict[str, list[str]] = {}
-    for pin in pins:
-        pinned.setdefault(canonicalize_name(pin.name), []).append(purl_of(pin))
+    """Who needs whom; what only an extra asks for is left out."""
+    pinned = {canonicalize_name(pin.name): purl_of(pin) for pin in pins}
 
     def refs(texts: Iterable[str]) -> list[str]:
-        asked = [one for one in map(Requirement, texts) if "extra" not in str(one.marker or "")]
-        return sorted({purl for one in asked for purl in pinned.get(canonicalize_name(one.name), [])})
+        needed = [one for one in map(Requirement, texts) if "extra" not in str(one.marker or "")]
+        names = [canonicalize_name(one.name) for one in needed]
+        return sorted({pinned[name] for name in names if name in pinned})
 
-    known = {one["ref"]: one["dependsOn"] for one in kept["dependencies"]}
-    known |= {purl: refs(found.get_all("Requires-Dist", [])) for purl, found in here.items()}
-    whole = {"m365watch": refs(direct)} | {purl_of(pin): known.get(purl_of(pin), []) for pin in pins}
-    return [{"ref": ref, "dependsOn": needs} for ref, needs in whole.items()]
-
-
-def _present() -> str:
-    return BILL.read_text() if BILL.exists() else ""
-
-
-def _licences_in(bill: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        part["purl"]: one.get("expression") or one["license"]["name"]
-        for part in bill["components"]
-        for one in part["licenses"]
+    needs = {"m365watch": refs(direct)} | {
+        purl: refs(one.get_all("Requires-Dist", []) if one is not None else []) for purl, one in found.items()
     }
+    return [{"ref": ref, "dependsOn": others} for ref, others in needs.items()]
 
 
 def _logical_lines(text: str) -> list[str]:

@@ -49,11 +49,9 @@ def load_rules(settings: DetectionSettings, *, tried: Collection[Path] = ()) -> 
 @cache
 def _load_packs(names: tuple[str, ...]) -> Library:
     """The rules of packs alone: these come with the program, and change with it only."""
-    from m365watch.detect.library import PACKS_DIRECTORY, Library, load_library
-    from m365watch.detect.parsed import read_parsed
+    from m365watch.detect.library import PACKS_DIRECTORY, load_library
 
-    parsed = read_parsed(PACKS_DIRECTORY, names)
-    return load_library([PACKS_DIRECTORY / name for name in names]) if parsed is None else Library(parsed)
+    return load_library([PACKS_DIRECTORY / name for name in names])
 
 
 def knowledge_of(

@@ -11,7 +11,7 @@ PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`([a-z_0-9/]+(?:\.py|/))`")
 FILES = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
 FOLDERS = {f"{Path(one).parent.as_posix()}/" for one in FILES}
-BESIDE = {"benchmarks/", "changelog.d/", "deploy/", "docs/", "tests/", "tools/"}
+BESIDE = {"benchmarks/", "deploy/", "docs/", "tests/", "tools/"}
 
 
 def test_whatever_the_page_names_is_there() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,6 @@ MACHINE_PATH = re.compile(
     r"""(?<![\w.}>*-])/(?:[w]ork|[r]oot|(?:[h]ome|[U]sers)/[a-z_]\w*)(?=[/\s'"`),]|$)"""
 )
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
-FRAGMENT_NAME = re.compile(r"[a-z0-9-]+\.(breaking|security|feature|fix)\.md")
 README_LINES_MAX = 120
 
 
@@ -89,10 +87,3 @@ def test_the_changelog_knows_the_version() -> None:
 
     assert newest
     assert newest.group(1) == project["version"] == m365watch.__version__
-
-
-def test_news_are_filed_by_kind() -> None:
-    """A file of changelog.d says in its name for whom it matters."""
-    names = [path.name for path in Path(ROOT / "changelog.d").iterdir() if path.name != "README.md"]
-
-    assert [name for name in names if not FRAGMENT_NAME.fullmatch(name)] == []

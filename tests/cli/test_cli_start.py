@@ -104,12 +104,6 @@ def test_a_plain_configuration_is_read_without_the_library_for_all_others(
     assert "pydantic" in with_lake
 
 
-def test_packs_that_come_along_parsed_load_nothing_that_parses_rules(with_packs: set[str]) -> None:
-    """What checks their keys and reads YAML took 60 ms of CPU of each start."""
-    assert with_packs >= {"m365watch.detect.parsed", "m365watch.detect.output"}
-    assert with_packs & {"pydantic", "yaml", "sigma", "m365watch.detect.exceptions_file"} == set()
-
-
 def test_a_run_builds_the_sections_of_its_own_outputs(with_lake: set[str]) -> None:
     """The schema of an output that no file names is not built."""
     sections = {"LakeOutput", "FilesOutput", "DevoPlatformOutput", "DevoHttpOutput", "SyslogOutput"}

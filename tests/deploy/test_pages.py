@@ -14,7 +14,7 @@ from m365watch.cli.program import app
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = sorted(
     path
-    for folder in ("docs", "src", "deploy", "changelog.d")
+    for folder in ("docs", "src", "deploy")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".md", ".py", ".yaml", ".html"} or path.name == "Containerfile"
 )

@@ -1,4 +1,4 @@
-"""What the audit of the packages finds, and what the bill of materials says of them."""
+"""What the audit of the packages finds; and the SBOM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 from email.message import Message
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from tools.audit import (
     main,
 )
 from tools.licences import is_allowed, licence_of
-from tools.sbom import BILL, LOCK, ROOT, render_bill
+from tools.sbom import LOCK, ROOT, render_sbom
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 INDEX = "https://index.example/simple"
@@ -171,32 +172,33 @@ def test_a_wrong_argument_is_told() -> None:
     assert ended.value.code == 2
 
 
-def test_the_bill_is_the_same_on_every_system() -> None:
-    """What is not installed here, as a package for Windows, stays as it was."""
-    assert render_bill() == BILL.read_text()
-    assert render_bill(find=lambda _: None) == BILL.read_text()
+@pytest.fixture(scope="module")
+def components() -> list[dict[str, Any]]:
+    return json.loads(render_sbom())["components"]  # type: ignore[no-any-return]
 
 
-def test_the_bill_has_the_hashes_of_the_lock() -> None:
-    """Whoever has a file of a package can tell whether it is one of those that the lock lets in."""
-    parts = json.loads(BILL.read_text())["components"]
-    told = {part["purl"]: {(one["alg"], one["content"]) for one in part["hashes"]} for part in parts}
-    locked = {
-        f"pkg:pypi/{name}@{version}": {
-            ("SHA-256", one) for one in re.findall(r"sha256:([0-9a-f]{64})", hashes)
-        }
-        for name, version, hashes in re.findall(
-            r"^(\S+?)==(\S+)(?: ;[^\\\n]*)?((?: ?\\\n +--hash=\S+)+)", LOCK.read_text(), re.MULTILINE
-        )
-    }
-
-    assert told == locked
-    assert len(told) > 60
-    assert all(told.values())
+def test_the_sbom_has_what_is_installed_with_licences_and_the_locks_hashes(
+    components: list[dict[str, Any]],
+) -> None:
+    lock = LOCK.read_text()
+    assert len(components) > 55
+    for one in components:
+        assert one["version"] == metadata.version(one["name"])
+        assert "unknown" not in str(one["licenses"])
+        assert one["hashes"]
+        assert all(f"--hash=sha256:{part['content']}" in lock for part in one["hashes"])
 
 
-def test_a_part_that_nobody_knows_is_unknown() -> None:
-    """A new pin that is not installed has no licence until somebody looks."""
-    parts = json.loads(render_bill(find=lambda _: None, before=""))["components"]
+def test_the_sbom_says_who_needs_whom(components: list[dict[str, Any]]) -> None:
+    needs = {one["ref"]: one["dependsOn"] for one in json.loads(render_sbom())["dependencies"]}
+    purls = {one["name"]: one["purl"] for one in components}
+
+    assert purls["pydantic"] in needs["m365watch"]
+    assert purls["pydantic-core"] in needs[purls["pydantic"]]
+    assert set(needs) == {"m365watch", *purls.values()}
+
+
+def test_a_package_that_is_not_installed_has_no_known_licence() -> None:
+    parts = json.loads(render_sbom(find=lambda _: None))["components"]
 
     assert {one["license"]["name"] for part in parts for one in part["licenses"]} == {"unknown"}

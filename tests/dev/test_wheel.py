@@ -12,17 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from m365watch import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source distribution, and the wheel that was made of it."""
+    """A folder with everything that a release consists of."""
     folder = tmp_path_factory.mktemp("built")
-    # Without --wheel or --sdist, the wheel is made from the unpacked source distribution.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    command = [sys.executable, "-m", "tools.release", "--output", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     return folder
+
+
+def test_a_release_has_its_sbom_and_the_document_of_its_api(built: Path) -> None:
+    sbom = json.loads((built / "sbom.cdx.json").read_text())
+    openapi = json.loads((built / "openapi.json").read_text())
+
+    assert sbom["metadata"]["component"]["version"] == openapi["info"]["version"] == __version__
+    assert "/api/v1/alerts" in openapi["paths"]
 
 
 def test_the_wheel_holds_every_file_of_the_package(built: Path) -> None:

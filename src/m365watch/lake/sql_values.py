@@ -27,7 +27,7 @@ def text_of(value: object) -> str:
     return json.dumps(plainer, ensure_ascii=False)
 
 
-def jsonable(value: object) -> object:  # noqa: PLR0911 - one line per type
+def jsonable(value: object) -> object:
     """`value` in JSON's own types: instants in ISO 8601 with Z, bytes in hexadecimal."""
     match value:
         case None | bool() | int() | str():
