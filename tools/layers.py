@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LAYERS = (
-    {"__init__", "values", "instants", "lean", "model", "errors", "clock", "progress", "defects", "durable"}
+    {"__init__", "instants", "model", "errors", "clock", "progress", "defects", "durable"}
     | {"own_thread", "missing_files", "plain", "spreadsheets", "urls", "base64url", "http_listener"},
     {"config", "records", "ledger", "feed.windows"},
     {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},

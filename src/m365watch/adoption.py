@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import msgspec
@@ -27,7 +27,6 @@ from m365watch.outputs.queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.marks import MarkMaker
 from m365watch.records.split import split_blob
-from m365watch.values import dataclass
 
 KEYS_AT_ONCE = 50_000
 """Keys in memory before they are written: 5 MB."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -36,7 +36,6 @@ from m365watch.outputs.port import Output, Prepares, TakesViews
 from m365watch.pipeline import BatchBounds, Pipeline, pacing
 from m365watch.progress import FeedProgress, RunProgress
 from m365watch.reach import ReachedFeed
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

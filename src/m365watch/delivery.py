@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
@@ -27,7 +28,6 @@ from m365watch.outputs.queue import BatchQueue
 from m365watch.outputs.tries import Tries
 from m365watch.outputs.troubles import OutputTrouble
 from m365watch.outputs.waiting import Handed, Waiting
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

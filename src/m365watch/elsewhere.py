@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.settings import (
@@ -46,7 +47,6 @@ from m365watch.traces import (
     in_queue_file,
     is_database,
 )
-from m365watch.values import dataclass
 
 _DETECTIONS = Path(DETECTIONS_FILE).stem
 _NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem

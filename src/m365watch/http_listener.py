@@ -13,14 +13,13 @@ import resource
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
 import structlog
-
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

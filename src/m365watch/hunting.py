@@ -8,7 +8,7 @@ times, in slices, so that memory does not grow with the period.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +25,6 @@ from m365watch.detect.state import DetectionState
 from m365watch.lake.scan import Clock, LakeScan, ScanAsked, TooMany
 from m365watch.model import Feed, Window
 from m365watch.records.headers import headers_of
-from m365watch.values import dataclass
 
 HUNT_MAX = timedelta(days=90)
 """The longest period: alerts that have been over for longer are kept nowhere."""

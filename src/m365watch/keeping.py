@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,6 @@ from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notify.forgetting import count_told, forget_told
 from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.outputs.lake import app_id_of
-from m365watch.values import dataclass
 
 REPORTS_FOLDER = "erasures"
 """Below the lake: a report for each erasure."""

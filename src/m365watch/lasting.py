@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from m365watch.clock import Clock
@@ -18,7 +18,6 @@ from m365watch.monitor.secrets import list_secrets
 from m365watch.monitor.speaker import speaker_of
 from m365watch.progress import FeedProgress
 from m365watch.reach import Reach
-from m365watch.values import dataclass
 
 
 class Requests:

@@ -8,14 +8,12 @@ the outputs, each of which answers with a `Receipt`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
 import msgspec
-
-from m365watch.values import dataclass
 
 TenantId = NewType("TenantId", str)
 """A tenant's GUID, in lower case."""

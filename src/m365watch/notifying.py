@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,7 +24,6 @@ from m365watch.config.targets import (
 )
 from m365watch.entra.session import Session
 from m365watch.outputs.port import Output
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.notify.notifier import Notifier

@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -29,7 +29,6 @@ from m365watch.records.identity import IdentityMaker
 from m365watch.records.routing import Router
 from m365watch.records.split import Fragment
 from m365watch.records.treatment import Treatment
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

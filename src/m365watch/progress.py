@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from m365watch.missing_files import MissingFiles
 from m365watch.model import Feed
-from m365watch.values import dataclass
 
 
 @dataclass(slots=True)

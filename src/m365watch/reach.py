@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -36,7 +36,6 @@ from m365watch.records.treatment import Treatment
 from m365watch.recovery.kept import KeptPages, KeptPagesApi
 from m365watch.recovery.queries import AuditQueries
 from m365watch.recovery.urls import GraphUrls
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,6 @@ from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
 from m365watch.ledger.soundness import aside_name
 from m365watch.model import Window
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     # Every start asks whether there is something to make anew; few have, and load what reads the lake.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
@@ -24,7 +25,6 @@ from m365watch.model import ContentType, Feed, Service, TenantId, Window
 from m365watch.reach import ReachedFeed, reach_queries
 from m365watch.recovery.kept import FOLDER, PREFIX, KeptPages, is_recovered
 from m365watch.recovery.tenant import RecoveryMeans, TenantRecovery, Witness
-from m365watch.values import dataclass
 
 _NOTHING = RecoveredSums(0, 0, 0, 0, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
@@ -29,7 +30,6 @@ from m365watch.outputting import make_output
 from m365watch.records.identity import IdentityMaker
 from m365watch.recovery.kept import PREFIX as RECOVERED
 from m365watch.tenancy.changes import excluded_outputs
-from m365watch.values import dataclass
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,7 +38,6 @@ from m365watch.model import Feed, TenantId
 from m365watch.reach import ReachedFeed
 from m365watch.records.treatment import Treatment
 from m365watch.replay.source import COURSE, LakeApi, LakeSource, parse_course
-from m365watch.values import dataclass
 
 FOLDER = "replays"
 """The folder of the replays' own ledgers and queues, in the state directory."""

@@ -8,6 +8,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,6 @@ from m365watch.lake.persons import Person
 from m365watch.ledger.keeping import quarantined_bodies
 from m365watch.notify.forgetting import count_told
 from m365watch.outputs.queue import records_in_file
-from m365watch.values import dataclass
 
 LINE_BYTES_MAX = 16 << 20
 """A longer line is looked at in pieces; the service's records are far shorter."""

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from m365watch.config.defaults import DETECTED_VALUES
 from m365watch.config.settings import MaskSettings, ServiceSettings
-from m365watch.config.usual import DETECTED_VALUES
 from m365watch.model import Service
 from m365watch.records.masking import Masker
 from m365watch.records.split import split_blob

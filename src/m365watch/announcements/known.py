@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -18,7 +19,6 @@ from m365watch.announcements.records import (
 )
 from m365watch.announcements.urls import Kind
 from m365watch.model import TenantId
-from m365watch.values import dataclass
 
 
 class Known(msgspec.Struct):

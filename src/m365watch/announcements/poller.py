@@ -8,6 +8,7 @@ ledger knows these: a crash in between makes them known at the next start, and n
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -28,7 +29,6 @@ from m365watch.instants import instant_of_us, us_of
 from m365watch.ledger.bounds import HORIZON
 from m365watch.model import BlobRef, Feed, Window
 from m365watch.recovery.kept import KEPT_LIFE, KeptPages
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

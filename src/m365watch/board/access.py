@@ -5,13 +5,13 @@ Every loader is handed an `Access`; the lake's reader takes nothing else, so tha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
 from m365watch.board.scopes import Scope
-from m365watch.values import dataclass
 
 
 class Role(IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from m365watch.board.evidence_memory import Key, RecordKind, keys_of
 from m365watch.board.narrowing import NOT, Narrowing, is_one_of
@@ -11,7 +12,6 @@ from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.values import dataclass
 
 _KINDS_OF = {"user": ("user", "actor", "mailbox"), "ip": ("address", "ip"), "app": ("app",)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.board.narrowing import DIMENSIONS, OUTCOMES
 from m365watch.board.queries.values import values_of
@@ -20,7 +20,6 @@ from m365watch.board.words import (
     workload_words,
 )
 from m365watch.lake.filters.fields import FIELDS, Field, field_named
-from m365watch.values import dataclass
 
 _NAME = re.compile(r"(?:^|[\s(])-?(?P<typed>[A-Za-z_][\w.]*)$", re.ASCII)
 _VALUE = re.compile(

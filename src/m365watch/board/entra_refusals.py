@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from m365watch.entra.refusals import code_of
-from m365watch.values import dataclass
 
 _ERROR = re.compile(r"[a-z_]{1,40}")
 _RUNS = "Whoever runs the board has to see to it."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from m365watch.board.access import Access, Role
 from m365watch.config.listening import GrantSettings
-from m365watch.values import dataclass
 
 LEEWAY_S = 300
 AGE_MAX_S = 900

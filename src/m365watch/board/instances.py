@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from m365watch.board.pieces import Empty, Way
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

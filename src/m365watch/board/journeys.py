@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.correlation.travel import distance_km
 from m365watch.detect.knowledge import Enrichment, Whereabouts
-from m365watch.values import dataclass
 
 SPEED_KM_H = 900.0
 DISTANCE_KM = 500.0

@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,6 @@ from m365watch.lake.lost_commits import LAKE_GONE, Standing, standing_of
 from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.lake.unsound import LAKE_BACK
-from m365watch.values import dataclass
 
 THREADS = 2
 """Of a query over records, or a long one. Others over rollups have one: several run at a time, and to share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -37,7 +38,6 @@ from m365watch.ledger.port import WaitingBlob
 from m365watch.model import Feed
 from m365watch.monitor.latency import TOGETHER, Histogram, SeriesKey, recent
 from m365watch.progress import FeedProgress, OutputProgress
-from m365watch.values import dataclass
 
 PIECES_READ_MAX = 200
 FEEDS_READ_MAX = 200

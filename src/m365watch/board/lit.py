@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from m365watch.board.shapes import RecordLine
@@ -13,7 +14,6 @@ from m365watch.detect.fields import MAPS, View, json_text, named_values, text_of
 from m365watch.detect.looks import decode_record
 from m365watch.detect.matching import operations_of
 from m365watch.detect.rule import Rule
-from m365watch.values import dataclass
 
 LINES_MAX = 400
 """Fields of one record that are shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from m365watch.board.lake_reader import Row
@@ -20,7 +20,6 @@ from m365watch.board.words import counted, short
 from m365watch.detect.alert import Alert
 from m365watch.detect.severity import Severity
 from m365watch.lake.rollups.marked import HIDING, WIDE_ROLES, WIDE_SCOPES
-from m365watch.values import dataclass
 
 SHOWN_MAX = 200
 """Rows of one table."""

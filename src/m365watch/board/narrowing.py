@@ -6,11 +6,10 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.detect.alert import TEXT_MAX, clean_text
 from m365watch.lake.filters.networks import Network
-from m365watch.values import dataclass
 
 DIMENSIONS = {
     "tenant": "tenant_id",

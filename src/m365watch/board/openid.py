@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -34,7 +35,6 @@ from m365watch.config.listening import EntraSignInSettings
 from m365watch.entra.session import Session
 from m365watch.errors import BadAnswer, RetryLater
 from m365watch.urls import split_url
-from m365watch.values import dataclass
 
 BACK = "/sign-in/entra/back"
 _NOT_SAID = "Microsoft did not sign you in, and did not say why."

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m365watch.board.access import Access, Role
 from m365watch.board.shapes import Shape
 from m365watch.board.sources import Sources
 from m365watch.board.view import MENTIONS, View
-from m365watch.values import dataclass
 
 Loader = Callable[[View, Sources], Coroutine[Any, Any, Shape]]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.board.countries import country_words
 from m365watch.detect.knowledge import Enrichment, Whereabouts
-from m365watch.values import dataclass
 
 UNKNOWN = "unknown"
 

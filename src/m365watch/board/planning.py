@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,6 @@ from m365watch.lake.rollups.facts import (
 )
 from m365watch.lake.rollups.notes import DayRollup, monday_of, read_day, read_week
 from m365watch.lake.schema import AUDIT
-from m365watch.values import dataclass
 
 Spans = Sequence[tuple[int, int]]
 """Half-open spans of seconds."""

@@ -15,13 +15,12 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.board.working import Work
 from m365watch.clock import Clock
 from m365watch.defects import GoingOn
 from m365watch.errors import QueryStopped
-from m365watch.values import dataclass
 
 SHARE = 0.15
 """Of one core: so much queries take on average while the collector wants the cores."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,6 @@ import msgspec
 from m365watch.board.access import Access
 from m365watch.detect.alert import clean_text
 from m365watch.errors import NeedsOperator
-from m365watch.values import dataclass
 
 FILE_NAME = "searches.sqlite"
 NAME_MAX = 80

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -51,7 +51,6 @@ from m365watch.clock import Clock
 from m365watch.defects import defect_of
 from m365watch.errors import CollectorError
 from m365watch.urls import split_url
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 NAMES_WAIT_S = 1.0

@@ -10,13 +10,13 @@ import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from m365watch.board.access import Access, Role
-from m365watch.values import dataclass
 
 FILE_NAME = "board-sessions.sqlite"
 SESSIONS_MAX = 5_000

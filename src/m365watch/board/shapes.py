@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from m365watch.board.instances import Editor, Instances, Past, Trial
 from m365watch.board.pieces import Empty as Empty  # noqa: PLC0414 - for others to import from here
 from m365watch.board.pieces import Way as Way  # noqa: PLC0414 - the same
-from m365watch.values import dataclass
 
 Narrows = tuple[str, str]
 """Name and value that a click narrows the view to: ("user", "ann@contoso.example")."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -67,7 +67,6 @@ from m365watch.respond.reading import recall
 from m365watch.respond.steps import Plan, cloud_of
 from m365watch.respond.way import own_apps
 from m365watch.tenancy.standing import TenantStanding
-from m365watch.values import dataclass
 
 WAITING = frozenset({AlertState.OPEN})
 """What waits for somebody; what is acknowledged, somebody looks into."""

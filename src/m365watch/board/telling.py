@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from m365watch.board.shapes import Cell
 from m365watch.board.view import View
 from m365watch.board.words import operation_words
 from m365watch.records.headers import object_of
-from m365watch.values import dataclass
 
 TEXT_CHARACTERS_MAX = 240
 _TELL_NOTHING = frozenset(

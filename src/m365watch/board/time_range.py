@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-
-from m365watch.values import dataclass
 
 HOUR_S = 3_600
 EXACT_UP_TO_S = 6 * HOUR_S

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,6 @@ import msgspec
 from m365watch.board.scopes import Scope
 from m365watch.durable import put_file
 from m365watch.errors import NeedsOperator
-from m365watch.values import dataclass
 
 FILE_NAME = "board-tokens.json"
 TOKENS_MAX = 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -22,7 +22,6 @@ from m365watch.board.narrowing import (
 )
 from m365watch.board.time_range import TimeRange, read_range, unread_range
 from m365watch.detect.alert import clean_text
-from m365watch.values import dataclass
 
 T = TypeVar("T")
 _HERE = "\0here\0"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m365watch.config.files import is_file, is_there
+from m365watch.config.files import is_there
 from m365watch.errors import SettingsRefused
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def _read_files(
     config: Path | None, *, job: Path | None, collector: Path | None, for_reading: bool, for_board: bool
 ) -> Settings:
     from m365watch.config.places import COLLECTOR_FILE, JOB_FILE
-    from m365watch.config.plain import read_plainly
 
     pair = choose_pair(config, job, collector, environment=os.environ, standard=(JOB_FILE, COLLECTOR_FILE))
     if pair is not None:
@@ -83,10 +82,6 @@ def _read_files(
             for_board=for_board,
         )
     path = find_config(config or Path(os.environ[CONFIG_VARIABLE]))
-    # What comes by a pipe can be read once only.
-    plain = read_plainly(path, environment=os.environ, for_reading=for_reading) if is_file(path) else None
-    if plain is not None:
-        return plain
     from m365watch.config.load import load_settings
 
     return load_settings(path, environment=os.environ, for_reading=for_reading, for_board=for_board)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from m365watch.cli.diagnostics import Told, tell
 from m365watch.cli.render import completeness_line, count, sums_line, totals_of, waiting_line
 from m365watch.cli.signals import StopSignals
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.cli.live import View

@@ -8,14 +8,11 @@ from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
+import structlog
+
 from m365watch.cli.terminal import LineFormat
-from m365watch.lean import without
 from m365watch.monitor.devo_errors import devo_line
 from m365watch.plain import plain
-
-with without("rich"):
-    # It looks for rich, and with that for pygments, to draw tracebacks that are drawn here: 35 ms.
-    import structlog
 
 _TOLD_MAX = 256
 

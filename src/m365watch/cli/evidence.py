@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.evidence_words import details_of, failure_of
 from m365watch.detect.extension_text import PERIOD_S_MAX
 from m365watch.errors import CollectorError
-from m365watch.values import dataclass
 
 LOOK_UP_S = 20.0
 """How long the lake may take to find them."""

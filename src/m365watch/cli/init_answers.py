@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
@@ -16,7 +16,6 @@ from m365watch.config.keyrings import is_reference
 from m365watch.config.mistakes import SECRET_KEYS
 from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
 from m365watch.model import Service
-from m365watch.values import dataclass
 
 CUSTOM = "custom"
 OUTPUTS = ("lake", "files", "console", "devo_platform", "devo_http", "syslog")

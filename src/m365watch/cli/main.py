@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
-import threading
 from contextlib import suppress
 
 EXIT_INTERRUPTED = 130
@@ -30,7 +28,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - told as Python would, but nothing is told or written after it
         _tell(error)
         code = 1
-    _end_process(0 if code is None else code)
+    sys.exit(_flush(0 if code is None else code))  # type: ignore[arg-type]
 
 
 def _open_what_is_closed() -> None:
@@ -52,37 +50,17 @@ def command_line() -> None:
     if is_ours:
         # An exception in the middle of an import may be caught, or told, by whoever imports.
         signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
-    from m365watch.cli.plain_run import asked_plainly, run_plainly
+    from m365watch.cli.program import run
 
-    asked = asked_plainly(sys.argv[1:])
-    if asked is None:
-        from m365watch.cli.program import run
     try:
         if is_ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if asked is None:
-            run()
-        else:
-            run_plainly(asked)
+        run()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _end_process(code: object) -> None:
-    """End without taking apart, object by object, what the system takes back whole: 0.1 s of a run.
-
-    The usual end is left to Python where it has something to say or somebody to wait for.
-    """
-    is_usual = isinstance(code, int) and threading.active_count() == 1
-    if is_usual:
-        atexit._run_exitfuncs()  # noqa: SLF001 - as Python itself does before it takes everything apart
-    code = _write_rest(code)
-    if is_usual and isinstance(code, int):
-        os._exit(code & 0xFF)
-    sys.exit(code)  # type: ignore[arg-type]
-
-
-def _write_rest(code: object) -> object:
+def _flush(code: object) -> object:
     """Write what is held back still; the exit code then, which is a failure's where that is not possible.
 
     What cannot be written is let go of: Python would try it again at its end, say so once more, and leave

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from m365watch.config.settings import Secret
 from m365watch.entra.certificate_making import certificate_pem, key_pem, make_certificate, pfx_bytes
 from m365watch.entra.key_credential import manifest_of
 from m365watch.entra.new_files import PUBLIC, NewFile, require_free, write_new_files
-from m365watch.values import dataclass
 
 _SUFFIXES = (".cer", ".key", ".pfx", ".pem", ".crt")
 

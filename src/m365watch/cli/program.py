@@ -11,7 +11,6 @@ from m365watch.cli.commands import CommandGroup
 from m365watch.cli.failures import exit_code_of, show_failure
 from m365watch.cli.terminal import take_any_text
 from m365watch.errors import CollectorError
-from m365watch.lean import leave_out_plugins
 
 app = typer.Typer(
     name="m365watch",
@@ -52,7 +51,6 @@ def show_help(
 def run() -> None:
     """Run the command line; leaves with one of the exit codes of the architecture page."""
     take_any_text()
-    leave_out_plugins()
     try:
         app(prog_name="m365watch")
     except CollectorError as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from m365watch.model import BlobState, Feed
 from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import typer
 
@@ -22,7 +23,6 @@ from m365watch.respond.spared import spare_by_both_names
 from m365watch.respond.steps import Plan, Step
 from m365watch.respond.turn import turn_held
 from m365watch.respond.way import open_graph, own_apps
-from m365watch.values import dataclass
 
 Say = Callable[[str], None]
 _STOPPED = "stopped: nothing more is done while it cannot be written down"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.documents import SCHEMA
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.detect.knowledge import Knowledge

@@ -17,7 +17,6 @@ from m365watch.cli.configuration import (
     ValidateOption,
 )
 from m365watch.cli.failures import failing_as_devo
-from m365watch.cli.running import Asked, run_as_asked
 from m365watch.cli.terminal import LineFormat
 
 OnceOption = Annotated[
@@ -56,6 +55,8 @@ def run(
     Those of --validate are the same ones, and not Devo's: 0 where everything answers as it should, 1, 2 or 4
     otherwise. A receiver that cannot be reached is a 1 there, although a run would start and wait for it.
     """
+    from m365watch.cli.running import Asked, run_as_asked
+
     asked = Asked(
         config,
         job=job,

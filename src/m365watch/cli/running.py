@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from m365watch.cli.chosen import configuration_files, read_settings, refuse_boun
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.terminal import LineFormat, stderr_terminal
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.app import Collector

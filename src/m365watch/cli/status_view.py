@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,6 @@ from m365watch.missing_files import fix_of, missing_line
 from m365watch.model import Feed, TenantId
 from m365watch.plain import plain
 from m365watch.progress import FeedProgress, RunProgress
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.completeness.account import FeedAudit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,6 @@ from m365watch.cli.render import count, figure_cell, quoted, span, totals_of, wh
 from m365watch.plain import plain
 from m365watch.tenancy.note import ConfigurationNote
 from m365watch.tenancy.standing import TenantStanding, TenantState
-from m365watch.values import dataclass
 
 GROUPS_SHOWN_MAX = 8
 """Kinds of trouble that are told with their cures below the table."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, Feed, Window
-from m365watch.values import dataclass
 
 MISSING_NAMED_MAX = 100_000
 """Missing blobs of a feed that are named; the others are counted."""

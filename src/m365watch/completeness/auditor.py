@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -26,7 +26,6 @@ from m365watch.feed.relisting import in_background
 from m365watch.feed.windows import LOOK_BACK_MAX, plan_relisting
 from m365watch.ledger.comparing import Absent
 from m365watch.model import BlobRef, BlobState, Feed, Window
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -20,7 +21,6 @@ from m365watch.ledger.comparing import Absent, read_states
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, BlobState, Feed, TenantId, Window
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

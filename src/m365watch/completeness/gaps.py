@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from m365watch.completeness.desk import by_tenant
@@ -22,7 +23,6 @@ from m365watch.ledger.comparing import HOUR_S, blobs_per_hour
 from m365watch.ledger.reading import coverage, feed_progress, instant_s, remembered
 from m365watch.model import Feed, Window
 from m365watch.progress import FeedProgress
-from m365watch.values import dataclass
 
 _HORIZON_H = HORIZON // timedelta(hours=1)
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"

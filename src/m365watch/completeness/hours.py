@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -15,7 +15,6 @@ from m365watch.completeness.watch import listed_hours
 from m365watch.ledger.comparing import HOUR_S, states_per_hour
 from m365watch.ledger.reading import coverage
 from m365watch.model import BlobState, Feed, Window
-from m365watch.values import dataclass
 
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"
 _DAYS_MAX = 14

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
-
-from m365watch.values import dataclass
 
 WEEK_H = 168
 DAY_H = 24

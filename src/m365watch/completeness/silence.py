@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from m365watch.completeness.rhythm import Rhythm
 from m365watch.model import Feed
-from m365watch.values import dataclass
 
 CHANCE_MAX = 1e-4
 """A stretch that is less likely than this is unusual."""

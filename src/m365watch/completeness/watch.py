@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from m365watch.ledger.reading import feed_of, ledger_for_reading
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed, Window
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
 
+from m365watch.config.defaults import BY_DEFAULT, COLLECTING
 from m365watch.config.mistakes import KeyPath, Report
 from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.tidy import is_off
-from m365watch.config.usual import BY_DEFAULT, COLLECTING
 from m365watch.config.values import is_guid
 from m365watch.model import Service
 

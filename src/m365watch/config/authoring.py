@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
-
-from m365watch.values import dataclass
+from dataclasses import dataclass, field
 
 TENANT_PLACEHOLDER = "<tenant>"
 """Stands for a tenant that is not known before its administrator has consented."""

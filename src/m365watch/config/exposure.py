@@ -10,9 +10,8 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from m365watch.values import dataclass
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd names the folder of a service's credentials.

@@ -2,19 +2,24 @@
 
 # Annotations stay objects here (`kinds.Section` says why).
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from m365watch.config import values
 from m365watch.config.clouds import parse_base_url
-
-# It would look through all that is installed for plugins of pydantic, at every start: 10 ms.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class NoEffect:
@@ -117,3 +122,14 @@ class Output(Section):
 
     enabled: Switch = Field(default=True, title=ON_OFF)
     """Whether the output gets records; one that is switched off is not read further."""
+
+
+def by_type(sections: Mapping[object, type[Section]]) -> Discriminator:
+    """Chooses the section by the key `type`, among choices that are tagged `|` and the section's name."""
+
+    def tag(given: object) -> str | None:
+        kind = given.get("type") if isinstance(given, dict) else getattr(given, "type", None)
+        section = sections.get(kind) if isinstance(kind, str) else None
+        return None if section is None else f"|{section.__name__}"
+
+    return Discriminator(tag)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.settings import NetworkSettings, Secret
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from m365watch.config.agreement import check_agreement
 from m365watch.config.board import check_board
 from m365watch.config.certificates import find_certificates
+from m365watch.config.defaults import IMAGE_VARIABLE
 from m365watch.config.detections import check_detections
 from m365watch.config.document import HOW_TO_BEGIN, Pairs, Unreadable, parse_document, read_text
 from m365watch.config.exposure import guard_for
@@ -26,7 +27,6 @@ from m365watch.config.server_files import join_documents
 from m365watch.config.settings import Settings
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.tidy import set_aside, tidy_document
-from m365watch.config.usual import IMAGE_VARIABLE
 from m365watch.config.webhook import check_webhook
 from m365watch.errors import SettingsRefused
 

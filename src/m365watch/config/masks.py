@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from m365watch.config.defaults import DETECTED_VALUES
 from m365watch.config.inputs import DlpSection, InputSection, MaskSection, ServiceSection
 from m365watch.config.settings import MaskSettings
-from m365watch.config.usual import DETECTED_VALUES
 
 
 def masks_of(section: InputSection, service: ServiceSection) -> tuple[MaskSettings, ...]:

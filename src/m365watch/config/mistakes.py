@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from m365watch.config.values import NAME
-from m365watch.values import dataclass
 
 KeyPath = tuple[str | int, ...]
 """The way to a key from the top of the file; a number is a place in a list."""

@@ -5,7 +5,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
 from m365watch.config.clouds import URL_CHARACTERS, parse_base_url
 from m365watch.config.kinds import (
@@ -18,9 +18,9 @@ from m365watch.config.kinds import (
     Section,
     Switch,
     Whole,
+    by_type,
     listed,
 )
-from m365watch.config.variants import ByType
 from m365watch.config.wire_values import FACILITIES, parse_address, parse_facility, parse_line_host
 
 _SECRET_FILE = "the path of a file that only its owner may read"
@@ -279,14 +279,14 @@ TARGET_TYPES: dict[object, type[NotificationKeys]] = {
 TARGET_TYPES_WANTED = "webhook, slack, teams, pagerduty, email, syslog or output"
 
 NotificationSection = Annotated[
-    WebhookNotification
-    | SlackNotification
-    | TeamsNotification
-    | PagerDutyNotification
-    | EmailNotification
-    | SyslogNotification
-    | OutputNotification,
-    ByType(TARGET_TYPES),
+    Annotated[WebhookNotification, Tag("|WebhookNotification")]
+    | Annotated[SlackNotification, Tag("|SlackNotification")]
+    | Annotated[TeamsNotification, Tag("|TeamsNotification")]
+    | Annotated[PagerDutyNotification, Tag("|PagerDutyNotification")]
+    | Annotated[EmailNotification, Tag("|EmailNotification")]
+    | Annotated[SyslogNotification, Tag("|SyslogNotification")]
+    | Annotated[OutputNotification, Tag("|OutputNotification")],
+    by_type(TARGET_TYPES),
 ]
 
 

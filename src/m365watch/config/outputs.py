@@ -5,11 +5,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, Tag
 
 from m365watch.config import values
-from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FolderPath, Output, Section, Whole
-from m365watch.config.variants import ByType
+from m365watch.config.kinds import DEFAULTS, NO_EFFECT, OBJECT, FolderPath, Output, Section, Whole, by_type
 from m365watch.config.wires import DevoHttpOutput, DevoPlatformOutput, SyslogOutput
 
 _DAYS = "a whole number of days, 1 to 36,500"
@@ -132,6 +131,11 @@ OUTPUT_TYPES_WANTED = (
 
 
 OutputSection = Annotated[
-    LakeOutput | FilesOutput | DevoPlatformOutput | DevoHttpOutput | SyslogOutput | ConsoleOutput,
-    ByType(OUTPUT_TYPES),
+    Annotated[LakeOutput, Tag("|LakeOutput")]
+    | Annotated[FilesOutput, Tag("|FilesOutput")]
+    | Annotated[DevoPlatformOutput, Tag("|DevoPlatformOutput")]
+    | Annotated[DevoHttpOutput, Tag("|DevoHttpOutput")]
+    | Annotated[SyslogOutput, Tag("|SyslogOutput")]
+    | Annotated[ConsoleOutput, Tag("|ConsoleOutput")],
+    by_type(OUTPUT_TYPES),
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-
-from m365watch.values import dataclass
 
 JOB_FILE = Path("/etc/devo/job/job_config.json")
 COLLECTOR_FILE = Path("/etc/devo/collector/collector_config.json")

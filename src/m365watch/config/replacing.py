@@ -7,6 +7,7 @@ import shlex
 import shutil
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.document import TEXT_BYTES_MAX
@@ -14,7 +15,6 @@ from m365watch.config.files import is_file, why_closed, why_denied
 from m365watch.config.places import is_of_a_process
 from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator, SettingsRefused
-from m365watch.values import dataclass
 
 _BOM = b"\xef\xbb\xbf"
 _PRIVATE = 0o600

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from m365watch.config.board import resolve_board
 from m365watch.config.clouds import CLOUDS, is_microsofts
+from m365watch.config.defaults import BY_DEFAULT, COLLECTING, MICROSOFTS_REQUESTS_PER_MINUTE
 from m365watch.config.detections import is_on, resolve_detections
 from m365watch.config.inputs import (
     CloudSection,
@@ -40,7 +41,6 @@ from m365watch.config.settings import (
     SyslogSettings,
     TenantSettings,
 )
-from m365watch.config.usual import BY_DEFAULT, COLLECTING, MICROSOFTS_REQUESTS_PER_MINUTE
 from m365watch.config.webhook import resolve_webhook
 from m365watch.model import Service, TenantId
 

@@ -6,6 +6,7 @@ They are read from the schema, so that a new key of one of these kinds is covere
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -20,7 +21,6 @@ from m365watch.config.outputs import OUTPUT_TYPES
 from m365watch.config.sections import Document, section_at
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.wanted import sections_in
-from m365watch.values import dataclass
 
 Key = tuple[str, ...]
 """A key's path in its section, without places in lists: ("credentials", "client_secret")."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m365watch.config.retention import RetentionSettings
 from m365watch.model import Service, TenantId
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -225,7 +224,7 @@ class LakeSettings:
 
     name: str
     directory: Path
-    retention: RetentionSettings = RetentionSettings()
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from m365watch.config.document import NESTED_TOO_DEEPLY, Unreadable
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     import yaml

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.config.settings import (
     UNSET_NETWORK,
     NetworkSettings,
@@ -9,7 +11,6 @@ from m365watch.config.settings import (
     Secret,
     SyslogSettings,
 )
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

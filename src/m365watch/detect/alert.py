@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType
 
@@ -11,7 +12,6 @@ import msgspec
 
 from m365watch.detect.severity import Severity
 from m365watch.instants import instant_of_ms
-from m365watch.values import dataclass
 
 AlertId = NewType("AlertId", str)
 """32 hexadecimal digits, made of rule, group and first evidence."""

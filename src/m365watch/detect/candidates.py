@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from m365watch.detect.compile import Predicate, compile_condition
 from m365watch.detect.condition import Condition, SameAs, Test, list_tests
 from m365watch.detect.drawing import Fulfilled
 from m365watch.detect.fields import View
 from m365watch.detect.guards import Guard, find_guard, specialise
-from m365watch.values import dataclass
 
 Kind = tuple[str | None, int | str | None, str | None, int | str | None]
 """What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""

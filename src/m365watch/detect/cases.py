@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ from m365watch.detect.rule import Rule
 from m365watch.instants import EPOCH, ms_of
 from m365watch.plain import plain
 from m365watch.records.headers import headers_of
-from m365watch.values import dataclass
 
 CASES_BYTES_MAX = 8 * 1_048_576
 _FIRST_AT = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import AlertState, KeptAlert
 from m365watch.detect.passing_on import COLUMNS, forget_left, pass_on, take_back
 from m365watch.detect.severity import Severity
-from m365watch.values import dataclass
 
 BY = "m365watch"
 """Who has opened an alert again, as its history says."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from operator import eq, ge, gt, le, lt, ne
-
-from m365watch.values import dataclass
 
 
 class Wildcard(Enum):

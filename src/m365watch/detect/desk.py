@@ -6,7 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,6 @@ from m365watch.detect.ranking import closed_of, rank_alerts
 from m365watch.detect.rebuilt import rebuilt_percent
 from m365watch.detect.state import TROUBLE, DetectionState
 from m365watch.errors import OutputUnusable
-from m365watch.values import dataclass
 
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""

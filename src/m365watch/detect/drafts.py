@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from m365watch.detect.extension import Extension
@@ -11,7 +11,6 @@ from m365watch.detect.filters import FilterDraft
 from m365watch.detect.proof.fault import Fault, Places
 from m365watch.detect.proof.mistake import Mistake, mistake_at
 from m365watch.detect.proof.references import names_in, proofread_references
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule

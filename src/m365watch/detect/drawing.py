@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
@@ -24,7 +25,6 @@ from m365watch.detect.sightings import Sightings
 from m365watch.detect.sources import Habit, Source, picker_of, weigh
 from m365watch.detect.uses import Sought, Use, counted_text, groups_of
 from m365watch.instants import ms_of
-from m365watch.values import dataclass
 
 _KIND = ("Operation", "RecordType")
 SAID_BYTES_MAX = 2_048

@@ -17,7 +17,7 @@ their rules except every record that they join.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -26,7 +26,6 @@ from ipaddress import IPv4Network, IPv6Network
 from m365watch.detect.derived.ip import parse_address, parse_network
 from m365watch.detect.rule import Rule
 from m365watch.instants import ms_of
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

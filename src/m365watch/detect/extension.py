@@ -7,11 +7,10 @@ work as they are. Spans are in seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from m365watch.detect.severity import Severity as Severity  # noqa: PLC0414 - known by both names
-from m365watch.values import dataclass
 
 
 class Kind(StrEnum):

@@ -9,7 +9,7 @@ Source: the Sigma specification 2, filters.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from m365watch.detect.compile import compile_condition
@@ -17,7 +17,6 @@ from m365watch.detect.condition import Condition, Every
 from m365watch.detect.misread import MISREAD, reason_of
 from m365watch.detect.proof.fault import Fault
 from m365watch.detect.rule import Rule
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from sigma.filters import SigmaFilter

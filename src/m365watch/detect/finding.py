@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.chains import chain_episodes
@@ -21,7 +22,6 @@ from m365watch.detect.correlation.windows import window_episodes
 from m365watch.detect.extension import Extension, Kind, Travel
 from m365watch.detect.purposes import once_ms
 from m365watch.detect.rule import Correlation, Joined, Rule
-from m365watch.values import dataclass
 
 PERIOD_KINDS = frozenset({Kind.LOW, Kind.ROLLING, Kind.GRADIENT, Kind.DEVIATION})
 """Kinds whose alerts come with time alone."""

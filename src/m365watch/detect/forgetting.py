@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from m365watch.detect.kept_matches import ALERT_ID
 from m365watch.detect.numbered import clean_numbers
 from m365watch.detect.schema import NUMBERED_SINCE, NewerSchema, migrate
 from m365watch.errors import OutputUnavailable
-from m365watch.values import dataclass
 
 ROWS_PER_STEP = 1_000
 FAR_MS = 1 << 60

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from m365watch.detect.kept import AlertState
 from m365watch.detect.passing_on import forget_left, pass_on, take_back
-from m365watch.values import dataclass
 
 CHANGES_MAX = 200
 """Changes of one alert that are kept, the latest ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -12,7 +13,6 @@ from m365watch.detect.correlation.windows import beginners_of
 from m365watch.detect.linking import FIRST, alert_of
 from m365watch.detect.purposes import links
 from m365watch.detect.rule import Joined, Rule
-from m365watch.values import dataclass
 
 Members = Callable[[Match], Sequence[Match]]
 """The records of the alert that a match stands for, in their order; none where they are not known."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from m365watch.detect.alert import Alert, Match
-from m365watch.values import dataclass
 
 Row = tuple[Any, ...]
 """A row of the file, whose types its schema vouches for."""

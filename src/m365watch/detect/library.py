@@ -7,7 +7,7 @@ left out, and the others work.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,6 @@ from m365watch.detect.proof.said import fault_of
 from m365watch.detect.proof.silent import proofread_silent
 from m365watch.detect.risk import risk_rules
 from m365watch.detect.rule import Rule
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from m365watch.detect.looks import Written
 from m365watch.detect.matching import kinds_of
 from m365watch.instants import ms_of
 from m365watch.model import Header
-from m365watch.values import dataclass
 
 OLDEST = timedelta(days=14)
 """A record that claims to be older says nothing about how long its tenant has been watched."""

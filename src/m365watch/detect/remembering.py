@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from m365watch.values import dataclass
 
 REMEMBERED_MAX = 100_000
 """Short values whose answers are remembered, over all fields and kinds of records."""

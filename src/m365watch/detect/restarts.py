@@ -5,10 +5,8 @@ One that is killed for its memory would be killed again at once; one that met ba
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-from m365watch.values import dataclass
 
 WAITS_S = (30, 120, 600, 3_600)
 """After the first end, the second and so on; after one more it stays ended."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from m365watch.detect.condition import Condition, Order
 from m365watch.detect.extension import Extension, Kind, Severity
-from m365watch.values import dataclass
 
 PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
 OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)

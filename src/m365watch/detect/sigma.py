@@ -10,6 +10,7 @@ Source: the Sigma specification 2; SigmaHQ's rules for the product m365 and what
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import cast
 
@@ -65,7 +66,6 @@ from m365watch.detect.condition import (
 )
 from m365watch.detect.fields import MAPS
 from m365watch.detect.spellings import CLICK_ACTION, by_both, without_blanks
-from m365watch.values import dataclass
 
 Lists = Mapping[str, tuple[str, ...]]
 

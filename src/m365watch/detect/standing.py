@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.detect.desk import opened
 from m365watch.detect.state import RECORDS, TROUBLE
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

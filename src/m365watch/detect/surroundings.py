@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from m365watch.clock import Clock
@@ -12,7 +13,6 @@ from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge
 from m365watch.detect.repair import Rebuilder
 from m365watch.detect.rule import Rule
 from m365watch.detect.shelving import Shelf
-from m365watch.values import dataclass
 
 LOOK_EVERY_S = 3.0
 """Between two looks at the files of rules. What differs in one and is the same in the next is a change."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from m365watch.detect.alert import Match
@@ -21,7 +21,6 @@ from m365watch.detect.kept import GroupKey
 from m365watch.detect.prospects import may_be_fulfilled
 from m365watch.detect.rule import Correlation, Joined, Rule
 from m365watch.detect.state import DetectionState
-from m365watch.values import dataclass
 
 TALLIES_MAX = 100_000
 """Groups of which a tally is kept in memory; they are read from the file again when there are more."""

@@ -7,6 +7,7 @@ batch leaves out need not be known when the next one comes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from heapq import nlargest
 from itertools import groupby, islice
 
@@ -14,7 +15,6 @@ from m365watch.detect.condition import Order
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.purposes import once_ms
 from m365watch.detect.rule import Correlation, Joined, Rule
-from m365watch.values import dataclass
 
 HOUR_MS = 3_600_000
 MOMENT_MS = 10_000

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice, product
 
 from m365watch.detect.alert import CUT, clean_text
 from m365watch.detect.condition import Condition
 from m365watch.detect.severity import Severity
-from m365watch.values import dataclass
 
 _FLAGS = {"m365.vip", "m365.admin", "m365.tor", "m365.vpn", "m365.hosting"}
 """Fields that say true or false, and are never absent."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.kept import GroupKey, News
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

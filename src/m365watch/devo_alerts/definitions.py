@@ -6,10 +6,9 @@ Source: Devo's Alerts API, /v1/alertDefinitions; kinds of triggers and their key
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
-
-from m365watch.values import dataclass
 
 PRIORITY_MAX = 5
 """Devo's priorities: 1 very low to 5 very high."""

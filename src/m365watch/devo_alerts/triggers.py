@@ -5,10 +5,9 @@ Source: the OpenAPI document of Devo's Alerts API, `correlationTrigger` by kind;
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-
-from m365watch.values import dataclass
 
 _MILLISECOND = timedelta(milliseconds=1)
 

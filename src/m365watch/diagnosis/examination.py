@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,6 @@ from m365watch.inspection import fault_of_lake
 from m365watch.model import ContentType, Feed, Service, Window
 from m365watch.progress import FeedProgress
 from m365watch.reach import ReachedTenant
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.lake.unsound import Cause

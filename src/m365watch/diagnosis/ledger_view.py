@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.config.settings import Settings
@@ -13,7 +14,6 @@ from m365watch.model import Feed, TenantId, content_named
 from m365watch.monitor import latency
 from m365watch.monitor.latency import LatencyBook, Step, recent
 from m365watch.progress import FeedProgress, OutputProgress
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

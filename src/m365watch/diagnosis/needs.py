@@ -6,11 +6,11 @@ Source: api-contract 1.2. One that serves a single service stops that service al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from m365watch.config.settings import ServiceSettings
 from m365watch.feed.codes import PERMISSION_FIX
-from m365watch.values import dataclass
 
 
 class Api(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.diagnosis.findings import Finding, Step, broken, note, ok
@@ -11,7 +12,6 @@ from m365watch.errors import CollectorError, NotSubscribed
 from m365watch.feed.codes import AUDIT_OFF_CAUSE, AUDIT_OFF_FIX
 from m365watch.model import ContentType
 from m365watch.progress import FeedProgress
-from m365watch.values import dataclass
 
 _START = (
     "start `m365watch run`, which starts subscriptions by itself; the first content then takes up to 12 h"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from m365watch.entra.proxies import is_loopback, proxy_for
 from m365watch.entra.session import Session
 from m365watch.entra.transport import ExchangeFailed, Failure
 from m365watch.errors import CollectorError
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.entra.looking import Certificate, Looked

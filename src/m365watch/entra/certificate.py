@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from m365watch import base64url
 from m365watch.config.pem import PEM_CERTIFICATE, PEM_KEY, PFX
-from m365watch.values import dataclass
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _FAULTS = (ValueError, TypeError, UnsupportedAlgorithm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from m365watch.entra.certificate import (
     load_private_key,
 )
 from m365watch.entra.certificate_findings import Examination, KeyFinding, Use, faults_of, warnings_of
-from m365watch.values import dataclass
 
 _PEM_KEY = b"PRIVATE KEY-----"
 _KEY_SUFFIXES = (".key", ".pem")

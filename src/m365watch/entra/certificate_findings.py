@@ -6,6 +6,7 @@ Pure functions of what was found and of now. Source of what Entra takes: api-con
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -14,8 +15,6 @@ from shlex import quote
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-
-from m365watch.values import dataclass
 
 BITS_MIN = 2_048
 """Of an RSA key that Entra takes."""

@@ -6,7 +6,7 @@ Pure but for the key, which is drawn from the system's source of chance.
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -21,8 +21,6 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from m365watch.values import dataclass
 
 BACKDATED = timedelta(minutes=5)
 """How long before now a certificate begins, so that a clock which is behind ours takes it at once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -16,7 +16,6 @@ from urllib.parse import quote, urlencode
 from m365watch import base64url
 from m365watch.config.settings import Cloud
 from m365watch.urls import split_url
-from m365watch.values import dataclass
 
 ANY_TENANT = "common"
 """In place of a tenant: whichever one the administrator signs in to."""

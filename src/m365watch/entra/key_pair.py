@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -24,7 +25,6 @@ from m365watch.entra.certificate import (
     thumbprints_of,
 )
 from m365watch.errors import CredentialsRefused
-from m365watch.values import dataclass
 
 RSA_BITS_MIN = 2_048
 """Source: api-contract 1.5."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -20,7 +21,6 @@ from m365watch.entra.opening import open_connection
 from m365watch.entra.origin import Origin
 from m365watch.entra.text import one_line
 from m365watch.entra.transport import ExchangeFailed, Failure
-from m365watch.values import dataclass
 
 BODY_BYTES_MAX = 4 << 20
 """The largest body that the page at a server's root may have; it is not used."""

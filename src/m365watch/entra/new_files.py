@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator
-from m365watch.values import dataclass
 
 PRIVATE = 0o600
 PUBLIC = 0o644

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httptools
@@ -22,7 +22,6 @@ from m365watch.errors import CollectorError, ConsentRefused, NeedsOperator
 from m365watch.http_listener import Limits, Listener, reading
 from m365watch.model import TenantId
 from m365watch.urls import split_url
-from m365watch.values import dataclass
 
 LOOPBACK = "127.0.0.1"
 END_S = 10.0

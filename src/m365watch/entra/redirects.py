@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -16,7 +16,6 @@ from m365watch.entra.consent import ConsentAttempt
 from m365watch.entra.refusals import CODE_IN_TEXT
 from m365watch.entra.text import one_line
 from m365watch.errors import ConsentRefused
-from m365watch.values import dataclass
 
 _FIELDS_MAX = 50
 _CODE = re.compile(r"[\x21-\x7e]{1,8192}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.entra.kinds import CredentialKind, kind_named
 from m365watch.entra.text import one_line
@@ -20,7 +20,6 @@ from m365watch.errors import (
     Throttled,
     Unavailable,
 )
-from m365watch.values import dataclass
 
 Fixes = Mapping[CredentialKind, str]
 

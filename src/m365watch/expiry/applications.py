@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from m365watch.config.settings import Cloud, CredentialSettings, SecretSettings, TenantSettings
 from m365watch.model import TenantId
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

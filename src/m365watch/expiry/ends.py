@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
-
-from m365watch.values import dataclass
 
 DAYS_AHEAD = (30, 14, 7, 1)
 """So many days before its end a credential is warned of."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
 
 from m365watch.errors import BadAnswer
-from m365watch.values import dataclass
 
 HINT_LENGTH = 3
 _THUMBPRINT_BYTES = 20

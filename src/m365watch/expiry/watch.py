@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
@@ -29,7 +30,6 @@ from m365watch.expiry.registration import Registration, Standing
 from m365watch.expiry.words import passed_line, unknown_line, warning_line
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

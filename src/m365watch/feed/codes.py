@@ -6,6 +6,8 @@ status alone: throttling is documented as HTTP 403, and a repeated start succeed
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.errors import (
     AccessRefused,
     BadAnswer,
@@ -18,7 +20,6 @@ from m365watch.errors import (
     WebhookRefused,
     WindowRefused,
 )
-from m365watch.values import dataclass
 
 ALREADY_ENABLED = "AF20024"
 """The normal answer to a start of an enabled subscription: success."""

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 
 from m365watch.clock import Clock, Random
@@ -20,7 +20,6 @@ from m365watch.feed.troubles import Troubles
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls, settled_later
 from m365watch.model import BlobKey, Feed, KnownBlob
-from m365watch.values import dataclass
 
 BLOBS_IN_FLIGHT_MAX = 2_000
 """Blobs fetched or being fetched and not yet final."""

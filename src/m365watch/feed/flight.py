@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-
-from m365watch.values import dataclass
+from dataclasses import dataclass
 
 _GUESS_FIRST_BYTES = 256 * 1024
 _GUESS_MAX_BYTES = 1024 * 1024

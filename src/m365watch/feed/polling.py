@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from m365watch.clock import Clock, Random
@@ -24,7 +25,6 @@ from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed
 from m365watch.monitor.cycles import PullCycles
-from m365watch.values import dataclass
 
 TRIES_ONCE = 6
 """Failed tries in a row after which `--once` gives a feed up."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from m365watch.config.settings import Secret
 from m365watch.model import BlobRef, ContentType, TenantId, Window
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

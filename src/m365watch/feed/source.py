@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed, KnownBlob
-from m365watch.values import dataclass
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -36,7 +36,6 @@ from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed, KnownBlob
 from m365watch.records.split import Fragment, SplitBlob, split_blob
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

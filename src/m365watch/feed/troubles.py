@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,7 +12,6 @@ from m365watch.errors import CollectorError, NeedsOperator, Unreachable
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import Feed
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -7,6 +7,7 @@ and 2.6 (Microsoft disables a webhook that does not answer, or forgets it withou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -19,7 +20,6 @@ from m365watch.feed.answers import ListedSubscription
 from m365watch.feed.port import Api, Webhook
 from m365watch.feed.subscriptions import COOLDOWN_S, FRESH_S, SubscriptionKeeper
 from m365watch.model import ContentType, Feed
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from m365watch.model import Window
-from m365watch.values import dataclass
 
 WINDOW_MAX = timedelta(hours=24)
 LOOK_BACK_MAX = timedelta(days=7)

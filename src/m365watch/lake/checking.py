@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from m365watch.durable import size_of
-from m365watch.lake.arrow import pq
 from m365watch.lake.commits import commit_path
 from m365watch.lake.erasing_note import unfinished
 from m365watch.lake.files import (
@@ -36,7 +36,6 @@ from m365watch.lake.unsound import (
     why_newer,
 )
 from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.values import dataclass
 
 _BACK = "put the file back from a backup"
 PROBLEMS_MAX = 1000

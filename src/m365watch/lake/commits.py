@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable, PostCommitHookProperties
 
 from m365watch.durable import FULL, size_of, sync_file, sync_folder
-from m365watch.lake.arrow import pq
 
 COMMITS_PER_CHECKPOINT = 50
 TORN_SUFFIX = ".torn"

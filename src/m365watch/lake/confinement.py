@@ -13,9 +13,8 @@ import resource
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from m365watch.values import dataclass
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_MODE_FILTER = 2

@@ -13,13 +13,13 @@ import os
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from m365watch.durable import put_file, sync_folder
 from m365watch.model import Header, TenantId
 from m365watch.records.marks import KEY_BYTES, MARK_BYTES, MarkMaker
-from m365watch.values import dataclass
 
 FOLDER = "erased"
 """Below the lake."""

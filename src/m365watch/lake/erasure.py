@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
@@ -47,7 +47,6 @@ from m365watch.lake.searching import person_marks, received, search_chunks, tabl
 from m365watch.lake.vacuuming import SAFE_HOURS_MIN, replaced_files
 from m365watch.model import TenantId
 from m365watch.records.headers import headers_of
-from m365watch.values import dataclass
 
 APP_ID = "m365watch/erase"
 """Under which a table keeps the number of its last commit of an erasure."""

@@ -11,10 +11,12 @@ import asyncio
 import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
@@ -23,7 +25,6 @@ from m365watch.clock import Clock
 from m365watch.config.files import why_shut
 from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.instants import ms_of
-from m365watch.lake.arrow import pq
 from m365watch.lake.commits import (
     NO_HOOKS,
     commit_path,
@@ -39,7 +40,6 @@ from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES,
 from m365watch.lake.steps import behind
 from m365watch.lake.unsound import Cause, back_fix, cause_in_commits, cause_of_loss
 from m365watch.lake.writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
-from m365watch.values import dataclass
 
 ROWS_PER_CHUNK = 8_192
 """Rows that are in memory at a time, whatever the size of a file's row groups."""

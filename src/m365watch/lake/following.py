@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from m365watch.lake.commits import (
     newest_checkpoint,
 )
 from m365watch.lake.schema import COLLECTORS_OUT
-from m365watch.values import dataclass
 
 BEFORE = "/before"
 """Behind an app id: under which number the batch before is kept."""

@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from m365watch.lake.arrow import pq
 from m365watch.lake.schema import AUDIT
 
 ROWS_PER_PIECE = 2_048

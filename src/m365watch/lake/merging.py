@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from m365watch.lake.files import (
 )
 from m365watch.lake.parquet import MERGED, write_part
 from m365watch.lake.schema import TABLES, TableShape
-from m365watch.values import dataclass
 
 TIERS_BYTES = (2 << 20, 32 << 20)
 """A file below the first size is of the first tier, and so on; one above the last is left alone."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from m365watch.durable import sync_file, sync_folder
-from m365watch.lake.arrow import pq
 from m365watch.lake.kernels import bounds_of
 from m365watch.lake.schema import PARTITION, TableShape
-from m365watch.values import dataclass
 
 
 class Compression(NamedTuple):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +23,6 @@ from m365watch.config.files import is_folder, why_shut
 from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.lake.sandbox import Question, Verdict
 from m365watch.lake.schema import AUDIT
-from m365watch.values import dataclass
 
 LIMIT_S = 60.0
 MEMORY_BYTES = 1 << 30

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +36,6 @@ from m365watch.lake.files import (
 from m365watch.lake.parquet import MERGED, Part, write_part
 from m365watch.lake.schema import AUDIT, TABLES, TableShape
 from m365watch.lake.tables import APART
-from m365watch.values import dataclass
 
 STEPS_PER_RUN_MAX = 32
 """Commits of one upkeep of a running collector; the next goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -21,7 +22,6 @@ from m365watch.lake.files import is_made, list_files, no_lake
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer import WRITE_FAILURES
 from m365watch.model import ContentType, Feed, FeedContent, GraphContent, TenantId, Window, content_named
-from m365watch.values import dataclass
 
 SLICE_RECORDS = 10_000
 SLICE_BYTES_MAX = 24 * 1024 * 1024

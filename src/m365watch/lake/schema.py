@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 
 import pyarrow as pa
-
-from m365watch.values import dataclass
 
 if find_spec("dateutil") is None:
     # Arrow looks for it at each time with a zone, four and more for each file of a table, and each look goes

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from m365watch.lake.arrow import pq
 from m365watch.lake.erasing_note import Asked
 from m365watch.lake.files import ROWS_PER_CHUNK
 from m365watch.lake.persons import Person

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote_plus
@@ -16,7 +17,6 @@ from m365watch.lake.files import list_files, open_table
 from m365watch.lake.schema import TRAIL_TABLE
 from m365watch.lake.trail import Deed
 from m365watch.lake.writer import plain_reason
-from m365watch.values import dataclass
 
 WAITING_GLOB = "board-trail-*.ndjson"
 """In the state directory: what is not in the lake yet."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.durable import size_of
@@ -14,7 +15,6 @@ from m365watch.lake.commits import commits_of, is_whole, list_torn, read_commits
 from m365watch.lake.lost_commits import LAKE_GONE, are_commits_lost, said_of
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer import plain_reason, system_number_of
-from m365watch.values import dataclass
 
 BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -10,7 +11,6 @@ from m365watch.durable import size_of
 from m365watch.lake.commits import NO_HOOKS, sync_found
 from m365watch.lake.files import Progress, open_table
 from m365watch.lake.schema import TABLES
-from m365watch.values import dataclass
 
 KEEP_HOURS_IN_RUN = 2
 """How long a running collector keeps a file that was replaced: far longer than any query lasts."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.instants import instant_of_us
 from m365watch.ledger.reading import feed_of, instant, instant_s
 from m365watch.model import BlobState, Feed
-from m365watch.values import dataclass
 
 _STATES = tuple(BlobState)
 """In the order of the ledger's numbers for them."""

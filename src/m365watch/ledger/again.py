@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.instants import us_of
@@ -20,7 +21,6 @@ from m365watch.ledger.reading import feed_of
 from m365watch.ledger.routes import Routes
 from m365watch.ledger.stored import ROW_BYTES
 from m365watch.records.identity import IDENTITY_BYTES
-from m365watch.values import dataclass
 
 _REASON = "{output} has lost its records, and they are not served any more"
 _CANDIDATES = """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from m365watch.ledger.stored import PAGE_COUNT
-from m365watch.values import dataclass
 
 HORIZON = timedelta(days=15)
 """How long after its contentCreated a blob and its identities are remembered: the 7 days in

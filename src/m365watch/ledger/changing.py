@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import FAILURES, name_failure, transaction
 from m365watch.ledger.reading import cure_of_version, remembered, require_ledger
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.values import dataclass
 
 DROPPED = "quarantine/dropped"
 """Under which name the ledger remembers what was dropped."""

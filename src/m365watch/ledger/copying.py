@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.ledger.soundness import aside_name, find_damage, set_aside, watched
-from m365watch.values import dataclass
 
 OnPages = Callable[[int, int], None]
 """Hears how many pages are done, and of how many."""

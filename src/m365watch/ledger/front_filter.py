@@ -9,12 +9,12 @@ takes half a microsecond an identity: a short run on a large ledger does without
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from rbloom import Bloom
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.stored import StoredIdentities
-from m365watch.values import dataclass
 
 SIZE_MAX = 100_000_000
 """The most identities that a filter is made for beforehand: 100 MB. It still grows with the table."""

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,6 @@ from m365watch.ledger.schema import NUMBERS
 from m365watch.model import BatchPart, BlobKey, Feed
 from m365watch.records.identity import IDENTITY_BYTES
 from m365watch.records.marks import MarkMaker
-from m365watch.values import dataclass
 
 MEMORY = "adoption"
 """Under what name the ledger remembers how far the reading of its outputs has come."""

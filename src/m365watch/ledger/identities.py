@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from math import ceil
 from typing import cast
@@ -25,7 +25,6 @@ from m365watch.ledger.schema import IS_OPEN
 from m365watch.ledger.stored import StoredIdentities
 from m365watch.model import BatchPart, BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
-from m365watch.values import dataclass
 
 _UNMERGED = f"""
 SELECT number, parts, length(identities) / {IDENTITY_BYTES}, rtrim(waiting_for) = queued

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from m365watch.model import BatchPart, BlobKey
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

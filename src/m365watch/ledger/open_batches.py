@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from m365watch.ledger.identities import Findings, duplicate_count
 from m365watch.ledger.routes import Routes
 from m365watch.ledger.schema import IS_OPEN
 from m365watch.model import BatchPart, BlobKey, Feed
-from m365watch.values import dataclass
 
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
 

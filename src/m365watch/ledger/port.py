@@ -10,13 +10,12 @@ output holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
 from m365watch.progress import FeedProgress, OutputProgress
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

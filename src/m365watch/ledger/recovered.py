@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-
-from m365watch.values import dataclass
+from dataclasses import dataclass
 
 _OF_PREFIX = (
     " FROM blob JOIN feed ON feed.id = blob.feed"

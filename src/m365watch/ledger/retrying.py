@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from m365watch.instants import us_of
 from m365watch.ledger.database import FAILURES, name_failure, open_database, transaction
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.reading import require_ledger
-from m365watch.values import dataclass
 
 _FEEDS = "SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?))"
 _PUT_BACK = (

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -21,7 +22,6 @@ from m365watch.clock import Clock
 from m365watch.monitor.notices import LEVELS, Notice, plain_msg
 from m365watch.monitor.speaker import Speaker
 from m365watch.monitor.takers import NoticeTaker
-from m365watch.values import dataclass
 
 NOTICES_MAX = 1_000
 """Notices that are kept for a reader; the oldest make room."""

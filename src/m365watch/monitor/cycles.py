@@ -9,7 +9,7 @@ Source: devo.md 1, life cycle.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -17,7 +17,6 @@ from m365watch.clock import Clock
 from m365watch.instants import ms_of
 from m365watch.model import Feed
 from m365watch.monitor.throttling import ThrottlingBook
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -10,10 +10,10 @@ Source: devo.md 1, error classes and code ranges.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 
 from m365watch.errors import CollectorError, SettingsRefused
-from m365watch.values import dataclass
 
 CONNECTION_CLOSED = "collector failed Connection closed by server."
 """What the query of Devo's product page looks for in `devo.collectors.out`."""

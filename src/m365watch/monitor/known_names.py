@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from m365watch.monitor.names import Kind
-from m365watch.values import dataclass
 
 _CMDLET = re.compile(r"[A-Z][A-Za-z]+-[A-Z]\w*", re.ASCII)
 """An operation of Exchange's and Purview's administration: a cmdlet, of which there is no list."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from m365watch.model import Batch, Feed, GraphContent, Header, KnownBlob
-from m365watch.values import dataclass
 
 MEMORY = "latency"
 """The name under which the ledger remembers the histograms."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch import __version__
 from m365watch.monitor.speaker import Speaker
-from m365watch.values import dataclass
 
 TABLE = "devo.collectors.out"
 LEVELS = ("debug", "info", "warning", "error")

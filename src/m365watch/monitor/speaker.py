@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch import __version__
 from m365watch.config.settings import Settings
 from m365watch.model import Feed
-from m365watch.values import dataclass
 
 _TENANT = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _FEED = re.compile(rf"({_TENANT.pattern})/([A-Za-z]+\.[A-Za-z]+)")

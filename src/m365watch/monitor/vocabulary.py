@@ -7,6 +7,7 @@ now and then: the first few of each pair of record type and operation, and one o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -17,7 +18,6 @@ import structlog
 from m365watch.model import BlobRef, Header, TenantId
 from m365watch.monitor.known_names import known_names
 from m365watch.monitor.names import Kind, Sighting
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

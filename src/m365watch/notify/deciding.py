@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ from m365watch.detect.alert import Alert
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState
 from m365watch.notify.tidings import Manner, Standing, Tiding, Told
-from m365watch.values import dataclass
 
 MINUTE_MS = 60_000
 GATHER_MS = 2_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage
 from m365watch.notify.rows import GARBLED, NOTIFICATION, NOTIFICATIONS, STANDINGS
 from m365watch.notify.tidings import Notification, Standing
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

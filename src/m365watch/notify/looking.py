@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.files import is_there
 from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.notify.rows import FILE_NAME, NOTIFICATION, NotificationFile
 from m365watch.notify.tidings import Manner, Notification, Standing, Tiding
-from m365watch.values import dataclass
 
 ASIDE_SHOWN_MAX = 1_000
 _EARLIER = "Alerts of a digest that was refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 from yarl import URL
@@ -26,7 +27,6 @@ from m365watch.notify.tidings import Notification
 from m365watch.notify.words import shortened
 from m365watch.outputs.tries import is_for_later
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 PostTarget = WebhookTarget | SlackTarget | TeamsTarget | PagerDutyTarget
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.ledger.database import is_damage
 from m365watch.ledger.still import connect_to_read
 from m365watch.notify.tidings import GROWTH, Notification, Standing, Tiding, Told
-from m365watch.values import dataclass
 
 LOCKED_S = 5.0
 """How long a lock of somebody else is waited for: so long a run waits at its start, and at its end."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from m365watch.notify.rows import Outgoing
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from m365watch.config.targets import OutputTarget, PagerDutyTarget, TargetSettings
 from m365watch.detect.alert import Alert, AlertId
@@ -14,7 +15,6 @@ from m365watch.errors import CollectorError, NeedsOperator
 from m365watch.notify.rows import Outgoing
 from m365watch.notify.sender import Sender
 from m365watch.notify.tidings import Notification, Standing, Tiding, make_notification
-from m365watch.values import dataclass
 
 _AGAIN = "see that the receiver is up and that this machine may reach it, and try again"
 _REFUSED = "see what the receiver says, and that it is of the type that the target has"

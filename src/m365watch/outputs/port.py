@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from m365watch.errors import CollectorError
 from m365watch.missing_files import MissingFiles
 from m365watch.model import Batch, Receipt, TenantId
-from m365watch.values import dataclass
 
 OPEN_BYTES_MAX = 48 * 1024 * 1024
 """Bytes of the batches that an output has taken and not acknowledged; one batch is always let through."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from m365watch.model import Batch, Receipt
-from m365watch.values import dataclass
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from m365watch.clock import Clock, Random
@@ -35,7 +35,6 @@ from m365watch.preflight.response import ResponseMeans
 from m365watch.preflight.tenant import TenantMeans, check_tenant
 from m365watch.preflight.webhook import check_webhook
 from m365watch.reach import ReachedTenant, ask_registration, reach_tenant
-from m365watch.values import dataclass
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from m365watch.clock import Clock
@@ -21,7 +21,6 @@ from m365watch.expiry.words import cure_of as life_fix
 from m365watch.expiry.words import life_text, unknown_cure
 from m365watch.preflight.report import Check, Checked, bad, good, odd, skipped
 from m365watch.reach import ReachedTenant
-from m365watch.values import dataclass
 
 _STALE = "correct client_secret_expires_at, or remove it: it is still that of an older secret"
 _READABLE = "name a certificate that this user may read, and its password"

@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,6 @@ from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.queue import QUEUES_FOLDER
 from m365watch.preflight.report import Check, Checked, bad, good, odd
-from m365watch.values import dataclass
 
 MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 ROOM_LEAST_BYTES = 256 * MEBIBYTE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,6 @@ from m365watch.ledger.keeping import output_account
 from m365watch.ledger.reading import ledger_for_reading
 from m365watch.preflight.machine import why_unwritable
 from m365watch.preflight.report import Check, Checked, bad, good, odd
-from m365watch.values import dataclass
 
 _RENEW = "have a new one issued"
 _AWAY_FIX = (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from m365watch.diagnosis.findings import Finding, Verdict
-from m365watch.values import dataclass
 
 
 class Check(StrEnum):

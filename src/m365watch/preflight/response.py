@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.clock import Clock
 from m365watch.config.settings import ResponseSettings, TenantSettings
@@ -14,7 +14,6 @@ from m365watch.entra.tokens import Tokens
 from m365watch.errors import CollectorError
 from m365watch.preflight.credentials import Reach
 from m365watch.preflight.report import Check, Checked, good, odd, skipped
-from m365watch.values import dataclass
 
 SUBJECT = "response"
 _CONSENT = "consent to what you mean to use, see docs/respond.md; all else stays by hand"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,7 +55,6 @@ from m365watch.preflight.report import (
 )
 from m365watch.preflight.response import ResponseMeans, check_response
 from m365watch.reach import ReachedTenant
-from m365watch.values import dataclass
 
 Tell = Callable[[Check], None]
 LISTED_HOURS = 24

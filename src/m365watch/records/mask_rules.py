@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from m365watch.config.settings import ANY_TEXT, MaskSettings
 from m365watch.records.json_text import SHALLOW, SPACE
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     import regex

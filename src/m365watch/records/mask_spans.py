@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from m365watch.records.json_text import (
     SPACE,
@@ -23,7 +24,6 @@ from m365watch.records.json_text import (
     replace_spans,
 )
 from m365watch.records.mask_rules import PatternTime, Place, Rule
-from m365watch.values import dataclass
 
 _KEY = re.compile(f"{SPACE}({STRING}){SPACE}:{SPACE}", re.DOTALL)
 

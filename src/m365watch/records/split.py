@@ -9,7 +9,7 @@ understands is returned as a `Fragment`, so that its neighbours go on and nothin
 from __future__ import annotations
 
 import json
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -17,7 +17,6 @@ from m365watch.model import Header
 from m365watch.records.headers import header_of_object, read_headers
 from m365watch.records.json_text import TOLERANT, after_space
 from m365watch.records.views import Views
-from m365watch.values import dataclass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])

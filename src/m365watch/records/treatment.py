@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.records.masking import Masker

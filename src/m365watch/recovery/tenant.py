@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -22,7 +22,6 @@ from m365watch.recovery.answers import FoundPage, QueryStanding, QueryStatus
 from m365watch.recovery.course import SLICE_MIN, Course, Slice, Tally, halves_of, plan_course
 from m365watch.recovery.kept import KeptPages, recovered_ref
 from m365watch.recovery.routes import content_type_of
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -18,7 +18,6 @@ from m365watch.feed.source import SourceMeans
 from m365watch.instants import instant_of_us, us_of
 from m365watch.lake.scan import TooMany
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")

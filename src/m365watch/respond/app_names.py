@@ -10,8 +10,9 @@ ObjectId is `Application_` or `ServicePrincipal_` and an object's id, or the app
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.respond.quoting import guid_in, looked_up, odata, powershell
-from m365watch.values import dataclass
 
 _REGISTRATION = "application_"
 _PRINCIPAL = "serviceprincipal_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -13,7 +14,6 @@ from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import UnsafeValue, segment
 from m365watch.respond.steps import GLOBAL_ADMINISTRATOR, Act, GraphCall, Operation, Remove, Revise
 from m365watch.respond.whose import called, why_spared
-from m365watch.values import dataclass
 
 Document = Mapping[str, object]
 

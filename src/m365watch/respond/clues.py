@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from m365watch.detect.alert import Alert, Match
@@ -15,7 +15,6 @@ from m365watch.respond.app_names import App, acting_app, app_of
 from m365watch.respond.quoting import is_account, is_whole
 from m365watch.respond.story import NO_STORY, OK_FIELD, Place, Story, is_no
 from m365watch.respond.whose import is_of_microsoft, is_service, synchronises
-from m365watch.values import dataclass
 
 _MADE = "add user."
 GROUP_FIELD = "m365.target_group"

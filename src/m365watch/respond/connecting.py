@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.config.settings import Cloud
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Plan, Step
-from m365watch.values import dataclass
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 _CMDLET = re.compile(r"\b(Add|Disable|Enable|Get|New|Remove|Restore|Revoke|Set|Start|Update)-([A-Z]\w*)")

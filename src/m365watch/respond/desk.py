@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from urllib.parse import unquote
@@ -27,7 +28,6 @@ from m365watch.respond.carrying import Deed, Graph, Looked, look
 from m365watch.respond.caveats import has_password_here
 from m365watch.respond.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome, named
 from m365watch.respond.steps import GraphCall, Plan, Revise, Step
-from m365watch.values import dataclass
 
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question; it is plain, and the last of its lines has it."""

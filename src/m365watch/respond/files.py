@@ -8,11 +8,11 @@ address, tells which. Where nothing tells it, nobody guesses: the other file may
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import takewhile
 from urllib.parse import quote, unquote
 
 from m365watch.respond.quoting import UnsafeValue, is_whole, share_id
-from m365watch.values import dataclass
 
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _NEVER_SENT = re.compile(r"[^!-~]|[\"<>\\^`{|}]")

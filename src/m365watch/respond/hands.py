@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.detect.alert import Alert, Match
 from m365watch.detect.correlation.windows import beginners_of
@@ -18,7 +18,6 @@ from m365watch.detect.judging import split_line
 from m365watch.detect.rule import Rule
 from m365watch.respond.accounts import cidr_of
 from m365watch.respond.clues import Clues, gather_clues
-from m365watch.values import dataclass
 
 BegunBy = Callable[[str], Collection[str] | None]
 """The rules with which the story of a rule of that id begins: none where it has no order, None if unknown."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.plain import plain
 from m365watch.respond.quoting import guid_in
-from m365watch.values import dataclass
 
 CALLED = ("Parameters.Name", "Parameters.Identity", "ObjectId")
 """Fields that name the thing; a name before an identity, for it is what a change calls it from then on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.instants import instant_of_ms
 from m365watch.respond.accounts import path_of
@@ -14,7 +14,6 @@ from m365watch.respond.quoting import is_account, is_whole, powershell
 from m365watch.respond.renames import BY_NAME, KnownRule
 from m365watch.respond.rule_actions import INTO_FOLDERS, SENDS, doings_of, tells_apart
 from m365watch.respond.steps import LEAVES, Agreement, GraphCall, Remove, Step
-from m365watch.values import dataclass
 
 _OF_RULES = ("-inboxrule", "updateinboxrules")
 _RULE = ("displayName", "sequence", "isEnabled", "conditions", "actions", "exceptions")

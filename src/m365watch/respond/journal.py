@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,6 @@ import msgspec
 from m365watch.durable import sync_folder
 from m365watch.errors import JournalUnreadable, JournalUnwritable
 from m365watch.respond.steps import GraphCall, Method
-from m365watch.values import dataclass
 
 FILE_NAME = "responses.ndjson"
 LINE_BYTES_MAX = 1_048_576

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,6 @@ from m365watch.detect.kept import AlertState, GroupKey, KeptAlert
 from m365watch.detect.linking import alert_of
 from m365watch.detect.output import FILE_NAME
 from m365watch.detect.state import DetectionState
-from m365watch.values import dataclass
 
 MATCHES_MAX = 1_000
 """Matches that are looked through for names, the earliest ones."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from m365watch.detect.derived.operation import normalise_operation
 from m365watch.instants import instant_of_ms
 from m365watch.respond.quoting import is_account
-from m365watch.values import dataclass
 
 Record = Mapping[str, str]
 

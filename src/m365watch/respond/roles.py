@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.respond.accounts import path_of
 from m365watch.respond.administrators import LOOK_FOR_ANOTHER, NOT_THE_LAST
@@ -13,7 +13,6 @@ from m365watch.respond.looks import ROLE, WHO
 from m365watch.respond.permissions import READS_PEOPLE
 from m365watch.respond.quoting import guid_in, is_account, looked_up, powershell
 from m365watch.respond.steps import GraphCall, Remove, Step
-from m365watch.values import dataclass
 
 _EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."
 _SEVERAL_SCOPES = (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.detect.containment import SHARING_SWITCHES
 from m365watch.respond.clues import Clues
 from m365watch.respond.quoting import powershell
 from m365watch.respond.steps import Step
-from m365watch.values import dataclass
 
 _WORD = "restore_sharing_policy"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Literal
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.config.settings import Cloud, Settings
-from m365watch.values import dataclass
 
 Alternatives = tuple[tuple[str, str], ...]
 """Dotted properties of Graph and their values, of which one has to be so; an empty value stands for any."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.detect.rule import Rule
-from m365watch.values import dataclass
 
 
 class Unsayable(ValueError):

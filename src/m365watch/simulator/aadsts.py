@@ -6,6 +6,7 @@ branch on `error` and `error_codes`, never on them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from uuid import UUID
@@ -13,7 +14,6 @@ from uuid import UUID
 import msgspec
 
 from m365watch.simulator.refusals import Refusal
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,10 @@ values follows the examples on their pages, with either letter case as they have
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
-
-from m365watch.values import dataclass
 
 SERVICES = {
     "Exchange": "Exchange Online",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -12,7 +12,6 @@ from isal import igzip
 from m365watch.clock import Clock
 from m365watch.simulator.refusals import Refusal, html_page, refusal, takes_parts, unauthorized
 from m365watch.simulator.scenario import Answer, Rule
-from m365watch.values import dataclass
 
 USUAL_HEADERS = {
     "Cache-Control": "no-cache",

@@ -9,7 +9,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 from random import Random
@@ -18,7 +18,6 @@ from isal import igzip
 
 from m365watch.model import ContentType
 from m365watch.simulator.model import SimulatedRecord
-from m365watch.values import dataclass
 
 _MEDIAN_RECORDS = 20
 _SIZE_SPREAD = 1.2

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.comb import random_guid
 from m365watch.simulator.people import invent_service_accounts
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     import random

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from aiohttp import web
@@ -17,7 +18,6 @@ from m365watch.simulator.scenario import Answer, Call, Rule
 from m365watch.simulator.subscriptions import State
 from m365watch.simulator.tenant import SimulatedTenant
 from m365watch.simulator.throttle import Throttle
-from m365watch.values import dataclass
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 NOTIFIED = "$IsFromNotification"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
 from m365watch import base64url
 from m365watch.simulator.aadsts import aadsts
 from m365watch.simulator.scenario import Behaviour
-from m365watch.values import dataclass
 
 
 class Consent:

@@ -8,6 +8,7 @@ but at 1.2 none stays out of a week of 70,000 records.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -26,7 +27,6 @@ from m365watch.simulator.shapes import (
     teams,
     threats,
 )
-from m365watch.values import dataclass
 
 
 class Shape(Protocol):

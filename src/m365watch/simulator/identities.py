@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -11,7 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from m365watch.errors import NeedsOperator
-from m365watch.values import dataclass
 
 TRUSTED_SUBJECT = "system:serviceaccount:monitoring:m365watch"
 """The subject of a token such as Kubernetes gives to a pod."""

@@ -8,12 +8,12 @@ Source: api-contract 5.1 and 5.2 (lateness from minutes to days, copies days apa
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from random import Random
 
 from m365watch.simulator.scenario import Behaviour
-from m365watch.values import dataclass
 
 HOUR = timedelta(hours=1)
 _MEDIAN_S = 45 * 60

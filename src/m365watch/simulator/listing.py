@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from m365watch.simulator.blobs import Blob, position_text
 from m365watch.simulator.refusals import refusal
-from m365watch.values import dataclass
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?)?(Z|\+00:00)?", re.ASCII | re.IGNORECASE

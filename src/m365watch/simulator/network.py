@@ -8,9 +8,8 @@ of the real world.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     import random

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from urllib.parse import urlencode
@@ -23,7 +24,6 @@ from m365watch import base64url
 from m365watch.simulator.forms import form_of
 from m365watch.simulator.gate import Gate
 from m365watch.simulator.tenant import SimulatedTenant
-from m365watch.values import dataclass
 
 LIFE_S = 3_600
 PERSON: dict[str, object] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from m365watch.simulator.comb import random_guid
@@ -17,7 +17,6 @@ from m365watch.simulator.network import (
     foreign_device,
     phone_device,
 )
-from m365watch.values import dataclass
 
 _NAMES = (
     ("Annika", "Maren", "Jörg", "Tjark", "Wiebke", "Søren", "Gesa", "Björn", "Käthe", "Ludger"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -16,7 +17,6 @@ from m365watch.simulator.copies import has_id, is_readable, shape_content, shuff
 from m365watch.simulator.faults import FaultPlan
 from m365watch.simulator.lateness import HOUR, Calendar, Part, Release
 from m365watch.simulator.model import RecordSource, SimulatedRecord
-from m365watch.values import dataclass
 
 _STRAGGLER_SHARE = 0.2
 _ECHO_RECORDS_MAX = 25

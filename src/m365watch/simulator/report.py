@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import field
-
-from m365watch.values import dataclass
+from dataclasses import dataclass, field
 
 _VIOLATIONS_MAX = 1_000
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from m365watch.simulator.comb import comb_guid, random_guid
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     import random

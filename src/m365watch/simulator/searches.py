@@ -6,7 +6,7 @@ Source: api-contract 6. That `auditData` has the record as the feed does is an a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
@@ -18,7 +18,6 @@ from m365watch.simulator.blobs import Blob
 from m365watch.simulator.copies import identity, shuffled
 from m365watch.simulator.publication import Publication
 from m365watch.simulator.scenario import Behaviour
-from m365watch.values import dataclass
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _LATEST = timedelta(days=8)

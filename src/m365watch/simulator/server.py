@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -46,7 +46,6 @@ from m365watch.simulator.tenant import HISTORY, SimulatedTenant
 from m365watch.simulator.throttle import Throttle
 from m365watch.simulator.tokens import GRAPH_PATH, TokenEndpoint
 from m365watch.simulator.webhooks import WebhookCalls
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.simulator.organisation import Organisation

@@ -5,14 +5,13 @@ Source: api-contract 2.1 to 2.3 and 5.4.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from m365watch.model import CONTENT_TYPES, ContentType
 from m365watch.simulator.refusals import refusal
 from m365watch.simulator.scenario import Behaviour
-from m365watch.values import dataclass
 
 
 class State(StrEnum):

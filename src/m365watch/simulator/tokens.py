@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
@@ -24,7 +25,6 @@ from m365watch.simulator.grants import Codes, Consent
 from m365watch.simulator.identities import TenantIdentity
 from m365watch.simulator.refusals import Refusal, graph_refusal, refusal, unauthorized
 from m365watch.simulator.scenario import Behaviour
-from m365watch.values import dataclass
 
 OFFICIAL_AUDIENCE = "https://manage.office.com"
 OFFICIAL_GRAPH_AUDIENCE = "https://graph.microsoft.com"

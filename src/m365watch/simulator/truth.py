@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.simulator.blobs import Blob
 from m365watch.simulator.copies import identity
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -24,7 +24,6 @@ from m365watch.simulator.scenario import Answer, Call
 from m365watch.simulator.subscriptions import Webhook
 from m365watch.simulator.tenant import SimulatedTenant
 from m365watch.urls import split_url
-from m365watch.values import dataclass
 
 TICK_S = 0.25
 """How often it is seen what has come out."""

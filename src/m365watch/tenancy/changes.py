@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.config.settings import (
     DetectionSettings,
@@ -16,7 +16,6 @@ from m365watch.config.settings import (
     TenantSettings,
 )
 from m365watch.model import Feed, TenantId
-from m365watch.values import dataclass
 
 _Reaching = tuple[TenantSettings, ServiceSettings]
 """How a feed is collected: its tenant without services, and its service."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -17,7 +17,6 @@ from m365watch.errors import (
 from m365watch.ledger.tried import TriedInVain
 from m365watch.model import Feed, GraphContent, TenantId
 from m365watch.progress import FeedProgress
-from m365watch.values import dataclass
 
 LATE_S = 3_600.0
 """A lag beyond this is no ordinary one: several polls were missed, or the backfill is still on."""

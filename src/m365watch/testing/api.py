@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
@@ -24,7 +25,6 @@ from m365watch.errors import (
 )
 from m365watch.feed.service_clock import ServiceClock
 from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.values import dataclass
 
 WINDOW_MAX = timedelta(hours=24)
 SERVED = timedelta(days=7)

@@ -17,7 +17,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,6 @@ from typing import Self
 
 from m365watch.testing.certificates import Authority, CertificateFiles
 from m365watch.testing.syslog_parser import SyslogParser
-from m365watch.values import dataclass
 
 _RECEIVE_BYTES = 256 * 1024
 _LOOK_AFTER_S = 0.02

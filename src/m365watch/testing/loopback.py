@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-
-from m365watch.values import dataclass
 
 
 class Fault(Enum):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from multidict import CIMultiDict
 from yarl import URL
 
 from m365watch.entra.transport import RawAnswer
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

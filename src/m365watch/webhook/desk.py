@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -22,7 +22,6 @@ from m365watch.feed.windows import LOOK_BACK_MAX
 from m365watch.ledger.port import Ledger
 from m365watch.ledger.thread import LedgerCalls
 from m365watch.model import BlobRef, Feed, Window
-from m365watch.values import dataclass
 from m365watch.webhook.notified import Notifications, Notified
 
 _log = structlog.get_logger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -16,7 +17,6 @@ import msgspec
 
 from m365watch.feed.urls import CONTENT_ID_LENGTH_MAX
 from m365watch.model import CONTENT_TYPES, ContentType, TenantId
-from m365watch.values import dataclass
 from m365watch.webhook.reading import Request, RequestRefused
 
 NOTIFIED_SUFFIX = "$IsFromNotification"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httptools
-
-from m365watch.values import dataclass
 
 BODY_BYTES_MAX = 1024 * 1024
 """A notification of one blob has about 600 bytes."""

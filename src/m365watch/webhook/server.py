@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from m365watch.defects import GoingOn, defect_of
 from m365watch.errors import NeedsOperator
 from m365watch.http_listener import Limits, Listener, reading
 from m365watch.model import TenantId
-from m365watch.values import dataclass
 from m365watch.webhook.notified import Notifications, judge_head, parse_notifications
 from m365watch.webhook.reading import Request, RequestRefused, read_request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,6 @@ from m365watch.board.api.parameters import Parameter, Values, time_pairs
 from m365watch.board.scopes import Scope
 from m365watch.board.sources import Sources
 from m365watch.board.view import View, read_view
-from m365watch.values import dataclass
 
 BASE = "/api/v1"
 

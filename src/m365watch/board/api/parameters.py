@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,6 @@ from m365watch.board.api.problems import PARAMETER_WRONG, Refused
 from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX, is_no_network
 from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
 from m365watch.board.view import MENTIONS, OPTIONS
-from m365watch.values import dataclass
 
 TEXT_MAX = 300
 VALUE_SHOWN_MAX = 60

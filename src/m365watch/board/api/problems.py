@@ -6,12 +6,12 @@ Source: RFC 9457, "Problem Details for HTTP APIs".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 from starlette.responses import Response
 
 from m365watch.errors import CollectorError
-from m365watch.values import dataclass
 
 MEDIA_TYPE = "application/problem+json"
 PATH = "/api/v1/problems"

@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from m365watch.config.defaults import BY_DEFAULT, COLLECTING
 from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import with_secrets, without_secrets
 from m365watch.config.placing import has_section, put_section, section_text, set_switch, take_section
-from m365watch.config.usual import BY_DEFAULT, COLLECTING
 from m365watch.config.values import parse_name
 
 Kind = Literal["inputs", "outputs"]

@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.board.configuring.changes import (
@@ -48,7 +48,6 @@ from m365watch.config.values import VARIABLE
 from m365watch.errors import NeedsOperator, OutputUnusable, SettingsRefused
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.preflight.outputs import require_in_step
-from m365watch.values import dataclass
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from m365watch.board.configuring.changes import Change, Write
 from m365watch.config.document import Unreadable
 from m365watch.config.kept_secrets import spots
 from m365watch.config.mistakes import show_path
-from m365watch.values import dataclass
 
 _PATH_CHARACTERS_MAX = 1_000
 _ENDS = ".:[ "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from m365watch.config.settings import Settings
 from m365watch.errors import LedgerUnusable, SettingsRefused
 from m365watch.inspection import read_configuration, who_collects
 from m365watch.tenancy.note import ConfigurationNote
-from m365watch.values import dataclass
 
 NEVER_AGAIN = "the running collector does not read its file again: restart it"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.board.configuring.uploads import Uploads, binding_of
@@ -27,7 +28,6 @@ from m365watch.config.sensitive_keys import (
     read_section,
     sensitive_keys,
 )
-from m365watch.values import dataclass
 
 Refusal = tuple[KeyPath, str]
 _AGAIN = "type the secret again, or upload the certificate"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
+from m365watch.config.defaults import BY_DEFAULT, COLLECTING
 from m365watch.config.document import parse_document, plain_values
 from m365watch.config.mistakes import hide_secrets
-from m365watch.config.usual import BY_DEFAULT, COLLECTING
 from m365watch.model import Service
-from m365watch.values import dataclass
 
 Values = Mapping[str, object]
 _PROOFS = {

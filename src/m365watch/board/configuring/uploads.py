@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.config.mistakes import KeyPath, show_path
@@ -18,7 +19,6 @@ from m365watch.config.sections import Document, section_at
 from m365watch.config.sensitive_keys import destinations_of, key_of
 from m365watch.durable import sync_folder
 from m365watch.errors import NeedsOperator
-from m365watch.values import dataclass
 
 FOLDER = "uploads"
 """In the state directory."""

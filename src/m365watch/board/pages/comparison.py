@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.board.app_names import name_applications
 from m365watch.board.counted import list_compared, list_values
@@ -19,7 +19,6 @@ from m365watch.board.sources import Sources
 from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange, instant_text, span_between
 from m365watch.board.view import View
 from m365watch.board.words import span_words
-from m365watch.values import dataclass
 
 WEEK_S = 7 * 86_400
 COMPARED_SHOWN_MAX = 40

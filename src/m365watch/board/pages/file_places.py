@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.journeys import placed
@@ -15,7 +15,6 @@ from m365watch.board.sources import Sources
 from m365watch.board.view import View
 from m365watch.board.words import counted
 from m365watch.detect.knowledge import Whereabouts
-from m365watch.values import dataclass
 
 SPOTS_MAX = 400
 RANKED_MAX = 8

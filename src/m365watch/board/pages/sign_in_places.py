@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.board.emptiness import no_records
 from m365watch.board.journeys import (
@@ -43,7 +43,6 @@ from m365watch.board.view import View
 from m365watch.board.words import counted, span_words
 from m365watch.detect.alert import Alert
 from m365watch.detect.knowledge import Whereabouts
-from m365watch.values import dataclass
 
 PEOPLE_MAX = 200
 """People whose ways are followed."""

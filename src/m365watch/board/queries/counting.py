@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from m365watch.board.planning import Query, Sieve
 from m365watch.board.time_range import POINTS_MAX
 from m365watch.lake.rollups.facts import IS_MARKED
-from m365watch.values import dataclass
 
 COUNT = "CAST(sum(n) AS BIGINT)"
 STEP = "at_s // $step_s * $step_s"

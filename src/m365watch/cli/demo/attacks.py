@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from m365watch.detect.kept import KeptAlert
 from m365watch.detect.risk import RISK_RULE_ID
 from m365watch.detect.rule import Rule
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.config.settings import Settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from rich.text import Text
 
 from m365watch.cli.rows import objects_of
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.lake.reader import LakeReader, QueryAnswer

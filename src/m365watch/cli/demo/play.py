@@ -8,7 +8,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,6 @@ from m365watch.errors import CollectorError
 from m365watch.monitor.board import NoticeBoard
 from m365watch.reloading import Reload
 from m365watch.renewing import RenewingCollector
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ import msgspec
 from m365watch.cli.demo.clock import QuickClock
 from m365watch.cli.loop import run_in_loop
 from m365watch.clock import SystemClock
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.simulator.server import RunningSimulator

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.rule import Correlation
-from m365watch.values import dataclass
 
 FIELD = "m365.mailbox_alias"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.correlation.numbers import read_number
 from m365watch.detect.severity import Severity
-from m365watch.values import dataclass
 
 SIGNS_MIN = 3
 """So many detections have to agree."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.detect.alert import Match
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
-from m365watch.values import dataclass
 
 Place = tuple[int, str]
 """Time and identity of a match."""

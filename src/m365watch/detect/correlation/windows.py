@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from m365watch.detect.alert import Match
@@ -17,7 +17,6 @@ from m365watch.detect.correlation.numbers import number_of, read_number, units_o
 from m365watch.detect.correlation.risk_window import RiskWindow
 from m365watch.detect.correlation.together import Together
 from m365watch.detect.rule import Correlation, Expression, Joined, Named
-from m365watch.values import dataclass
 
 LONGEST = 4
 """So many timespans at least an episode may go on: with hardly more than one, each further match would begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m365watch.detect.derived import (
@@ -25,7 +26,6 @@ from m365watch.detect.derived import (
     subjects,
     targets,
 )
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Reader, Value, View

@@ -10,10 +10,10 @@ Source: the API's schema of Teams, and the shapes of 12 published chats.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from m365watch.detect.derived.addresses import bare_addresses
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.detect.fields import Value, View

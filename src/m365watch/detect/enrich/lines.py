@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.config.files import NO_TEXT, UNREAD_LINE, read_small_file, text_of_list
 from m365watch.detect.derived.ip import parse_address, parse_network
-from m365watch.values import dataclass
 
 LIST_BYTES_MAX = 64 * 1_048_576
 """The largest file of a list: some millions of lines."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 from m365watch.detect.knowledge import Whereabouts
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from maxminddb.reader import Reader

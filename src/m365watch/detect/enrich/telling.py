@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.detect.alert import Alert
@@ -11,7 +12,6 @@ from m365watch.detect.derived.ip import parse_address
 from m365watch.detect.enrich.addresses import Addresses
 from m365watch.detect.enrich.lists import Lists
 from m365watch.detect.knowledge import Knowledge, Whereabouts
-from m365watch.values import dataclass
 
 SETTINGS = "the settings"
 _WORDS = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from m365watch.plain import plain
-from m365watch.values import dataclass
 
 CHARS_MAX = 1_200
 RULE_CHARS_MAX = 200

@@ -9,10 +9,9 @@ columns, and a rollup of two sets of files is the sum of theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.lake.rollups.marked import MARKED
-from m365watch.values import dataclass
 
 HOUR_S = 3_600
 DAY_S = 86_400

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,7 +26,6 @@ import msgspec
 from m365watch.lake.files import list_files, open_table
 from m365watch.lake.rollups.facts import Rollup, Slice
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.values import dataclass
 
 Kept = TypeVar("Kept", "DayRollup", "WeekRollup")
 FOLDER = "rollups"

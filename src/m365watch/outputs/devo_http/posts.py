@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from m365watch.model import Batch, BlobKey, RefusedRecord
 from m365watch.outputs.devo.fields import add_fields, list_fields
 from m365watch.outputs.devo.tags import Tags
-from m365watch.values import dataclass
 
 
 class Line(NamedTuple):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2s
 from pathlib import Path
 
 from m365watch.durable import sync_folder
-from m365watch.values import dataclass
 
 SUFFIXES = {"none": ".ndjson", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}
 """How published names end, by `compression`."""

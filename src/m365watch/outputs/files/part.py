@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.outputs.files.layout import FILE_MODE, FileKey, cut_file
-from m365watch.values import dataclass
 
 
 @dataclass(slots=True)

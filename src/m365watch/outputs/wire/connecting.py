@@ -6,13 +6,13 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
+from dataclasses import dataclass
 
 from m365watch.config.settings import TlsSettings
 from m365watch.errors import OutputUnusable
 from m365watch.outputs.wire.connection import Connection, Tls
 from m365watch.outputs.wire.failures import ConnectFailed, Why, explain, explain_handshake, is_name_mismatch
 from m365watch.outputs.wire.tls import list_names, make_context
-from m365watch.values import dataclass
 
 _RECEIVE_BYTES = 64 * 1024
 _SETTLE_S = 0.5

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -28,7 +29,6 @@ from m365watch.outputs.wire.failures import ConnectFailed, Why
 from m365watch.outputs.wire.lane import Lane
 from m365watch.outputs.wire.tls import make_context, read_end, read_own_end
 from m365watch.outputs.wire.work import Work
-from m365watch.values import dataclass
 
 SERVER_END_NEAR = timedelta(days=14)
 OWN_END_NEAR = timedelta(days=30)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
 
 from m365watch.clock import Clock
-from m365watch.values import dataclass
 
 _log = structlog.get_logger(__name__)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.config.settings import TlsSettings, WireSettings
 from m365watch.outputs.wire.connecting import Target, check_address, connect
 from m365watch.outputs.wire.failures import ConnectFailed
 from m365watch.outputs.wire.tls import make_context, read_end, read_own_end
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from m365watch.values import dataclass
+from dataclasses import dataclass
 
 PROOF_BYTES = 24 * 1024 * 1024
 """Where deliveries of so many bytes wait for nothing but their retention, it is worth asking for proof."""

@@ -6,6 +6,7 @@ Each counts records by their Id and not rows: a wire without acknowledgement may
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from m365watch.detect.condition import (
     Compared,
@@ -27,7 +28,6 @@ from m365watch.shipping.devo.columns import PREFIX, Columns
 from m365watch.shipping.devo.query import Draft
 from m365watch.shipping.devo.tables import table_of
 from m365watch.shipping.operations import operations_of
-from m365watch.values import dataclass
 
 HOUR_S = 3_600
 TIME, TABLE, BARS = "line over time", "table", "bars"

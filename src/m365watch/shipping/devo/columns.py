@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from m365watch.detect.fields import MAPS
 from m365watch.detect.knowledge import Knowledge
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.tables import UNION, DevoTable
 from m365watch.shipping.unsayable import Unsayable
-from m365watch.values import dataclass
 
 PREFIX = "m365_"
 """No column of Devo's begins so; names that differ only in case would be the same to it."""

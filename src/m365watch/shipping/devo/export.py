@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from m365watch.detect.knowledge import Knowledge
 from m365watch.detect.rule import Rule
@@ -11,7 +12,6 @@ from m365watch.shipping.devo.joining import make_correlation
 from m365watch.shipping.devo.kinds import Made, make_alert
 from m365watch.shipping.devo.words import description_of, headline_of
 from m365watch.shipping.unsayable import Unsaid, Unsayable
-from m365watch.values import dataclass
 
 SUBCATEGORY = "m365watch"
 

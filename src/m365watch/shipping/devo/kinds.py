@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from m365watch.detect.extension import Change, Deviation, Kind
@@ -16,7 +17,6 @@ from m365watch.shipping.devo.query import COUNT, Draft
 from m365watch.shipping.devo.tables import table_of
 from m365watch.shipping.operations import operations_of
 from m365watch.shipping.unsayable import Unsayable
-from m365watch.values import dataclass
 
 LOOKS_EVERY_S = 300
 """Devo's own pack looks at rows in periods of 5 minutes."""

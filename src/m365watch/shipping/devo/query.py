@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.shipping.devo import linq
 from m365watch.shipping.devo.columns import PREFIX, RECORD, Columns
 from m365watch.shipping.devo.derived import WEAKER
 from m365watch.shipping.spans import span_text
 from m365watch.shipping.unsayable import Unsayable
-from m365watch.values import dataclass
 
 COUNT = f"{PREFIX}count"
 FIRST = f"{PREFIX}first"

@@ -7,9 +7,10 @@ kept whole.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from m365watch.config.wire_values import TABLE_PREFIX
 from m365watch.records.routing import UNION_TABLE
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -20,7 +20,6 @@ from m365watch.shipping.sigma.native import Known, native_field, nativize
 from m365watch.shipping.sigma.writing import is_selection, write_detection
 from m365watch.shipping.spans import span_text
 from m365watch.shipping.unsayable import Unsaid, Unsayable
-from m365watch.values import dataclass
 
 LINE_WIDTH = 110
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from m365watch.detect.condition import (
     Comparison,
@@ -23,7 +24,6 @@ from m365watch.detect.knowledge import Knowledge
 from m365watch.shipping.operations import may_be_signin
 from m365watch.shipping.sigma.members import OF_MEMBERS
 from m365watch.shipping.unsayable import Unsayable
-from m365watch.values import dataclass
 
 _MANY = Wildcard.MANY
 _FIRST_OF = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.noise import simulated
 from m365watch.simulator.people import Actor
 from m365watch.simulator.scene import creation_time
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from datetime import datetime

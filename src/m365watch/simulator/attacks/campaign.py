@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from m365watch.simulator.comb import EPOCH, random_guid
 from m365watch.simulator.estate import invent_application
 from m365watch.simulator.network import STRANGERS
 from m365watch.simulator.scene import Scene, creation_time
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from datetime import datetime

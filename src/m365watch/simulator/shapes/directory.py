@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from m365watch.simulator.estate import GRAPH, PORTAL, Application, invent_application
 from m365watch.simulator.scene import Record, Scene, changed
 from m365watch.simulator.shapes.common import common_block
-from m365watch.values import dataclass
 
 if TYPE_CHECKING:
     from m365watch.simulator.people import Actor, Person

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.errors import CollectorError
@@ -12,7 +13,6 @@ from m365watch.testing.simulation.judge import Judge, read_account
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import BlobName, World
-from m365watch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

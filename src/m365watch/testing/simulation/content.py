@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
@@ -13,7 +13,6 @@ from uuid import UUID
 from m365watch.model import ContentType, Feed, TenantId
 from m365watch.testing.clock import START
 from m365watch.testing.simulation.faults import OFTEN, Fault, Plan
-from m365watch.values import dataclass
 
 TENANTS = (
     TenantId("3f0c1c52-0000-4000-8000-000000000001"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, StrEnum, auto
 from random import Random
 
 from m365watch.ledger.bounds import LedgerBounds
 from m365watch.ledger.front_filter import FilterSizes
-from m365watch.values import dataclass
 
 Spans = tuple[tuple[float, float], ...]
 """When a fault is on: seconds of the world's time, from and to."""

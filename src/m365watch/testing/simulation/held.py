@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from m365watch.model import BlobKey
-from m365watch.values import dataclass
 
 
 @dataclass(slots=True)

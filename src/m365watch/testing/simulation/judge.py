@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from m365watch.testing.clock import START
 from m365watch.testing.simulation.content import SERVED, Content, Key, occurrences
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.world import BlobName, World
-from m365watch.values import dataclass
 
 _WAITING, _DELIVERED, _QUARANTINED, _LOST, _QUEUED, _LEFT_OUT = range(6)
 _FINAL = {_DELIVERED, _QUARANTINED, _LOST}

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -44,7 +45,6 @@ from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.watched import UnhurriedLedger, WatchedFlight, WatchedQueue
 from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import SimulatedClock, World
-from m365watch.values import dataclass
 
 _UPKEEPS_MAX, _EVICTIONS_MAX = 150, 20
 """How often the ledger of one life is tidied up: that costs time, and a few times are enough."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
@@ -21,7 +21,6 @@ from m365watch.outputs.port import HeldPiece, MarkedPiece
 from m365watch.testing.simulation.faults import Fault
 from m365watch.testing.simulation.stores import MAKER, Sent, Store, by_tenant, torn
 from m365watch.testing.simulation.world import World
-from m365watch.values import dataclass
 
 _LOOK_S = 20.0
 _RETENTION_S = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from m365watch.testing.simulation.service import SimulatedService
 from m365watch.testing.simulation.stores import Store
 from m365watch.testing.simulation.ways import Way
 from m365watch.testing.simulation.world import World
-from m365watch.values import dataclass
 
 CALM_DAYS_MAX = 7
 """Days at the end on which nothing is wrong any more."""

@@ -11,7 +11,7 @@ import gzip
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
@@ -26,7 +26,6 @@ from m365watch.model import Feed
 from m365watch.testing.simulation.content import SERVED, Content, Ill
 from m365watch.testing.simulation.faults import Fault
 from m365watch.testing.simulation.world import World
-from m365watch.values import dataclass
 
 LOGIN = "https://login.simulated.example"
 MANAGEMENT = "https://manage.simulated.example"

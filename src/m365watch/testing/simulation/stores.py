@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
 from m365watch.model import TenantId
 from m365watch.records.headers import headers_of
 from m365watch.records.marks import KEY_BYTES, MarkMaker
-from m365watch.values import dataclass
 
 MAKER = MarkMaker(b"k" * KEY_BYTES)
 """Makes the marks of what is erased."""
