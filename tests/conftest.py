@@ -11,6 +11,7 @@ import structlog
 from collecting import first_alone, without_looking_for_garbage
 from hypothesis import HealthCheck, settings
 from in_memory import lay_files_in_memory
+from quick import choose_cases
 from spending import Spending
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # each run has the same examples, and others come with `--hypothesis-profile=others`.
 settings.register_profile("others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("others"), derandomize=True, database=None)
+settings.register_profile("quick", settings.get_profile("same"), max_examples=20)
 settings.load_profile("same")
 
 
@@ -28,12 +30,18 @@ OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"
 """What rich goes by. A test whose commands are to find one of them says so."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave slow tests out, and run a few cases of each other"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.quick:
+        settings.load_profile("quick")
     for name in OF_A_TERMINAL:
         os.environ.pop(name, None)
     lay_files_in_memory()
-    config.addinivalue_line("markers", "slow: takes minutes; run with `-m slow`")
-    config.addinivalue_line("markers", "file_times: compares the clock with the times of files")
     config.pluginmanager.register(Spending())
 
 
@@ -44,7 +52,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out unless some expression asks for tests by their markers.
+    """Leave out the long tests unless an expression asks for markers, and with `--quick` the slow ones too.
 
     Where `tools/days.py` shifts the clock, files have the machine's own times all the same.
     """
@@ -52,11 +60,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for test in items:
             if test.get_closest_marker("file_times"):
                 test.add_marker(pytest.mark.skip(reason="the clock is shifted, the times of files are not"))
-    if config.option.markexpr:
-        return
-    slow = [test for test in items if test.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [test for test in items if test not in slow]
+    kept = items[:]
+    if not config.option.markexpr:
+        kept = [test for test in kept if not test.get_closest_marker("long")]
+    if config.option.quick:
+        quick = [test for test in kept if not test.get_closest_marker("slow")]
+        chosen = choose_cases(test.nodeid for test in quick)
+        kept = [test for test in quick if test.nodeid in chosen]
+    ids = {test.nodeid for test in kept}
+    config.hook.pytest_deselected(items=[test for test in items if test.nodeid not in ids])
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.adoption import AdoptionParts, adopt
@@ -202,6 +203,7 @@ def test_what_was_erased_is_left_out_for_the_lake_alone(place: Place) -> None:
     assert others.held == {}
 
 
+@guarantee(17)
 def test_no_alert_is_made_of_what_was_erased(place: Place) -> None:
     """The detections did see it; but what names the person is gone there as well."""
     outputs = frozenset({"lake", "devo", DETECTIONS})
@@ -281,6 +283,7 @@ def test_a_file_tells_no_tenant_so_its_records_do(place: Place) -> None:
     assert second.held == {"lake": {0: {1, 2}}}
 
 
+@guarantee(14)
 def test_what_waits_in_a_queue_is_kept_under_the_new_ledger(place: Place) -> None:
     """It is delivered from there, is not fetched for that output again, and its blobs have a name."""
     place.put_in_queue("devo", 12, record("a"))
@@ -300,6 +303,7 @@ def test_what_waits_in_a_queue_is_kept_under_the_new_ledger(place: Place) -> Non
     assert place.ledger.output_position("devo").last_batch == 14
 
 
+@guarantee(3)
 def test_what_an_output_refuses_of_an_adopted_queue_has_its_name(place: Place) -> None:
     """However long the queue has waited: the ledger forgot the blob, and the refusal ended the collector.
 
@@ -337,6 +341,7 @@ def test_what_a_queue_has_and_its_output_too_leaves_the_queue(place: Place) -> N
     assert [part.records for batch in left if batch for part in batch.parts] == [[], [record("c")]]
 
 
+@guarantee(17)
 def test_what_was_erased_leaves_the_queue_too(place: Place) -> None:
     """The lake had the batch, a crash left its file, a person was erased: none of it goes to the lake again.
 
@@ -356,6 +361,7 @@ def test_what_was_erased_leaves_the_queue_too(place: Place) -> None:
     assert records == {"lake": [[]], "devo": [[record("a")]]}
 
 
+@guarantee(14)
 def test_the_rest_of_a_batch_that_an_output_has_in_part_gets_a_number_of_its_own(place: Place) -> None:
     """A full disk cut the last batch short, and the ledger was lost: the output takes no number twice."""
     place.put_in_queue("lake", 9, record("a"), record("b"))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
@@ -477,6 +478,7 @@ def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_p
     assert [path.name for path in left] == ["00000000000000009007.batch"]
 
 
+@guarantee(14)
 def test_what_waits_in_a_queue_outlives_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wire cannot be asked what it has, but its queue can: that is delivered, and not fetched again."""
     monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from delivery_house import DOWN, AwayWire, FakeWire, House, P, T, run
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.delivery import BATCHES_WAITING_MAX
@@ -17,6 +18,7 @@ from m365watch.testing.loop import CallsInLine
 from m365watch.testing.outputs import FakeDisk, FakeOutput
 
 
+@guarantee(14)
 def test_an_output_that_is_down_delays_nobody(tmp_path: Path) -> None:
     """Its batches wait on disk, their blobs hold no memory, and it catches up in their order."""
     lake, wire = FakeOutput("lake"), FakeWire("devo", [])
@@ -33,6 +35,7 @@ def test_an_output_that_is_down_delays_nobody(tmp_path: Path) -> None:
     assert wire.received == lake.disk.records == make_records(20)
 
 
+@guarantee(14)
 def test_an_output_that_hangs_delays_nobody_for_long(tmp_path: Path) -> None:
     """Even one that never answers: what it holds goes to disk as well."""
     lake, files = FakeOutput("lake"), FakeOutput("files")
@@ -50,6 +53,7 @@ def test_an_output_that_hangs_delays_nobody_for_long(tmp_path: Path) -> None:
     assert files.disk.records == lake.disk.records
 
 
+@guarantee(37)
 def test_an_output_that_stands_aside_holds_nobody_up(tmp_path: Path) -> None:
     """It waits on disk for its own part; the other is alone with its pace, and needs no disk."""
     lake, detections = FakeOutput("lake"), FakeOutput("detections")
@@ -68,6 +72,7 @@ def test_an_output_that_stands_aside_holds_nobody_up(tmp_path: Path) -> None:
     assert detections.disk.records == lake.disk.records
 
 
+@guarantee(14)
 def test_what_waits_on_disk_outlives_a_crash_and_is_not_fetched_again(tmp_path: Path) -> None:
     """The next run delivers it from there."""
     lake, received = FakeDisk(), list[bytes]()
@@ -92,6 +97,7 @@ def test_what_waits_on_disk_outlives_a_crash_and_is_not_fetched_again(tmp_path: 
     assert not any((tmp_path / "devo").iterdir())
 
 
+@guarantee(14)
 def test_a_full_queue_leaves_a_failing_output_out_until_it_works(tmp_path: Path) -> None:
     """The others go on; what it lacks is fetched again for it alone, and nothing is missing or twice."""
     lake, wire = FakeOutput("lake"), FakeWire("devo", [])
@@ -130,6 +136,7 @@ def test_a_receiver_that_is_away_delays_nobody_even_with_a_full_queue(tmp_path: 
     assert sorted(wire.received) == make_records(6)
 
 
+@guarantee(14)
 def test_a_slow_output_with_a_full_queue_slows_the_run_and_loses_nothing(tmp_path: Path) -> None:
     """It works, so the run goes at its pace: nothing is fetched twice."""
     lake, wire = FakeOutput("lake"), FakeWire("devo", [], retention_s=2.0)
@@ -161,6 +168,7 @@ def test_a_full_queue_that_is_all_under_way_is_asked_for(tmp_path: Path) -> None
     assert wire.received == lake.disk.records == make_records(12)
 
 
+@guarantee(14)
 def test_a_damaged_file_of_the_queue_is_fetched_again(tmp_path: Path) -> None:
     """One line says so; the output gets the records all the same, once."""
     lake, received = FakeDisk(), list[bytes]()
@@ -190,6 +198,7 @@ def test_a_damaged_file_of_the_queue_is_fetched_again(tmp_path: Path) -> None:
     assert [line["log_level"] for line in lines if "damaged" in str(line["event"])] == ["error"]
 
 
+@guarantee(14)
 def test_a_defect_in_an_output_does_not_end_the_run(tmp_path: Path) -> None:
     """It is named, tried again, and the other output goes on."""
     lake, files = FakeOutput("lake"), DefectiveOutput("files")

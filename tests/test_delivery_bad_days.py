@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 from delivery_house import DOWN, FakeWire, House, P, T, run
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputUnavailable
@@ -24,6 +25,7 @@ from m365watch.testing.loop import CallsInLine
 from m365watch.testing.outputs import FakeDisk, FakeOutput
 
 
+@guarantee(1)
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_happens_every_output_gets_every_record(tmp_path: Path, seed: int) -> None:
     """Crashes, failures, full queues and slow outputs: exactly once where it can be undone, else at least."""
@@ -260,6 +262,7 @@ class ForgetfulOutput(FakeOutput):
         return receipt
 
 
+@guarantee(1)
 def test_a_batch_that_was_handed_over_is_never_replaced_by_another(tmp_path: Path) -> None:
     """The disk is full: the lake fails with a batch that it has in part, and the queue takes nothing.
 

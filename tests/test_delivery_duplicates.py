@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from delivery_house import FakeWire, House, run
+from promises import guarantee
 
 from m365watch.pipeline import LINGER_S
 from m365watch.testing.batches import make_records
 from m365watch.testing.outputs import FakeDisk, FakeOutput
 
 
+@guarantee(10)
 @pytest.mark.parametrize("second", [2, 3])
 def test_a_duplicate_is_not_final_before_the_first_copy(tmp_path: Path, second: int) -> None:
     """A crash comes before that one is durable, and its blob expires: the other has the records."""
@@ -41,6 +43,7 @@ def test_a_duplicate_is_not_final_before_the_first_copy(tmp_path: Path, second: 
     assert lake.disk.records == make_records(second)
 
 
+@guarantee(10)
 @pytest.mark.parametrize("second", [2, 3])
 def test_an_output_gets_from_a_newer_blob_what_an_expired_one_owes_it(tmp_path: Path, second: int) -> None:
     """The lake has the older blob and files have not when the crash comes; no output gets a record twice."""
@@ -66,6 +69,7 @@ def test_an_output_gets_from_a_newer_blob_what_an_expired_one_owes_it(tmp_path: 
     assert sorted(disks[0].records) == sorted(disks[1].records) == make_records(second)
 
 
+@guarantee(10)
 def test_a_restart_knows_which_blob_brought_what_an_expired_one_owed(tmp_path: Path) -> None:
     """A third blob of the same records brings nothing to the output that has them from the second one."""
     disks = FakeDisk(), FakeDisk()
@@ -93,6 +97,7 @@ def test_a_restart_knows_which_blob_brought_what_an_expired_one_owed(tmp_path: P
     assert sorted(disks[0].records) == sorted(disks[1].records) == make_records(2)
 
 
+@guarantee(10)
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_blobs_of_the_same_records_complete_an_output_in_any_order(
     tmp_path: Path, newest_first: bool

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 import structlog
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import m365watch.notifying
@@ -114,6 +115,7 @@ def count_alerts(settings: Settings) -> int:
     return found
 
 
+@guarantee(37)
 def test_every_record_of_a_run_goes_past_the_rules(tmp_path: Path) -> None:
     """Beside the lake, which nobody had to name them under; the new alerts are told, a few by name."""
 
@@ -133,6 +135,7 @@ def test_every_record_of_a_run_goes_past_the_rules(tmp_path: Path) -> None:
     assert told[-1].endswith("`m365watch alerts list` has all")
 
 
+@guarantee(37)
 def test_detections_that_are_switched_on_later_begin_with_what_comes(tmp_path: Path) -> None:
     """Nothing that was delivered without them is fetched again; switched off, they are owed nothing."""
 
@@ -187,6 +190,7 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
     assert delivered == 0
 
 
+@guarantee(36)
 def test_a_rule_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
     """The others work."""
 
@@ -257,6 +261,7 @@ def test_a_run_tells_of_exceptions_that_can_never_hold(tmp_path: Path) -> None:
     assert "* has no entity ip, only " in second[1]
 
 
+@guarantee(37)
 @pytest.mark.parametrize("how", ["lost", "damaged", "emptied", "with the ledger"])
 def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
     """The same alerts, in their states; what was damaged is kept, and nothing is told twice."""
@@ -337,6 +342,7 @@ def test_alerts_are_in_the_lake_when_a_run_has_ended(tmp_path: Path) -> None:
     assert alerts > 5
 
 
+@guarantee(36)
 def test_a_run_does_without_rules_and_exceptions_that_are_not_there(tmp_path: Path) -> None:
     """It collects, ends as it does otherwise, and names both."""
 
@@ -357,6 +363,7 @@ def test_a_run_does_without_rules_and_exceptions_that_are_not_there(tmp_path: Pa
     ]
 
 
+@guarantee(36)
 def test_files_of_rules_are_read_again_and_mistakes_change_nothing(tmp_path: Path) -> None:
     """Rules and exceptions; what was wrong from the beginning keeps nothing from being taken up."""
     rules, exceptions = tmp_path / "rules", tmp_path / "exceptions.yml"
@@ -416,6 +423,7 @@ def test_a_validation_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
     assert mistakes_of(replace(wanted, enabled=False)) == []
 
 
+@guarantee(36)
 def test_a_run_that_is_asked_reads_its_rules_again(tmp_path: Path) -> None:
     """With the configuration, as SIGHUP asks for; also where it looks for no changes itself."""
 
@@ -443,6 +451,7 @@ def test_a_run_that_is_asked_reads_its_rules_again(tmp_path: Path) -> None:
     ]
 
 
+@guarantee(36)
 def test_a_run_takes_up_what_else_its_detections_go_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

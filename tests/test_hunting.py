@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -86,6 +87,7 @@ def alerts_of_the_run(config: Path) -> list[Alert]:
     return found
 
 
+@guarantee(8)
 def test_a_look_back_leaves_the_detections_as_they_are(config: Path) -> None:
     """Nothing that it finds is kept, neither here nor in the lake."""
     folder = settings_of(config).state_directory
@@ -101,6 +103,7 @@ def test_a_look_back_leaves_the_detections_as_they_are(config: Path) -> None:
     assert kept() == before
 
 
+@guarantee(34)
 def test_a_look_back_gives_the_alerts_of_the_run(config: Path) -> None:
     """Ids, counts, evidence and words, from the whole lake and whatever order the run had it in."""
     start = SystemClock().now() - timedelta(days=8)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector
@@ -36,6 +37,7 @@ class ToldOutput(FakeOutput):
         self.told += [notice.msg for notice in notices]
 
 
+@guarantee(24)
 def test_no_notice_has_a_secret_of_before_or_after_a_change(tmp_path: Path) -> None:
     """A run that takes up another secret hides both, whichever of its modules might say one."""
     output = ToldOutput()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pipeline_works import FEED, Works, drain, run, sizes
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import MaskSettings
@@ -178,6 +179,7 @@ def test_an_output_hears_of_much_before_the_batch_is_filled(tmp_path: Path) -> N
     assert detections.expected == [(MANY_RECORDS, 0)]
 
 
+@guarantee(26)
 def test_a_batch_is_closed_when_it_has_enough_bytes(tmp_path: Path) -> None:
     """At most one blob more than the bound."""
     lake = FakeOutput("lake")
@@ -193,6 +195,7 @@ def test_a_batch_is_closed_when_it_has_enough_bytes(tmp_path: Path) -> None:
     assert sizes(lake) == [4, 4]
 
 
+@guarantee(10)
 def test_a_duplicate_is_left_out_and_the_first_one_kept(tmp_path: Path) -> None:
     """Within a blob, within a batch and across batches; counted in plain sight."""
     lake = FakeOutput("lake")
@@ -250,6 +253,7 @@ def test_a_batch_of_nothing_but_duplicates_is_committed_undelivered(tmp_path: Pa
     assert sizes(lake) == [1]
 
 
+@guarantee(9)
 def test_a_fragment_is_quarantined_and_its_neighbours_arrive(tmp_path: Path) -> None:
     """By name and verbatim, with one line that says so and does not show it."""
     lake = FakeOutput("lake")
@@ -301,6 +305,7 @@ def test_an_empty_blob_is_delivered(tmp_path: Path) -> None:
     assert run(tmp_path, use) == [BlobState.DELIVERED]
 
 
+@guarantee(9)
 def test_what_an_output_refuses_is_quarantined_and_its_neighbours_arrive(tmp_path: Path) -> None:
     """For that output alone: the other one has it."""
     lake, files = FakeOutput("lake"), FakeOutput("files")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pipeline_works import KeepingCalls, P, T, Works, drain, run, sizes
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.delivery import BATCHES_WAITING_MAX
@@ -46,6 +47,7 @@ def test_a_batch_is_written_down_then_delivered_then_committed(tmp_path: Path) -
     ]
 
 
+@guarantee(10)
 def test_batches_arrive_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     """At each output, so that no duplicate is left out in favour of a record that did not arrive."""
     outputs = FakeOutput("lake"), FakeOutput("files")
@@ -103,6 +105,7 @@ def test_draining_waits_for_the_last_blob_and_for_nothing_else(tmp_path: Path) -
     assert run(tmp_path, use, lake) == (False, True)
 
 
+@guarantee(14)
 def test_a_slow_output_does_not_delay_the_other_and_catches_up(tmp_path: Path) -> None:
     """Its batches wait on disk, and it takes them from there in their order."""
     slow, quick = FakeOutput("slow"), FakeOutput("quick")
@@ -176,6 +179,7 @@ def test_an_output_is_given_the_time_that_it_asks_for(tmp_path: Path) -> None:
     assert [line["log_level"] for line in lines] == ["warning", "warning", "info"]
 
 
+@guarantee(14)
 def test_one_output_that_cannot_write_leaves_the_other_alone(tmp_path: Path) -> None:
     """Its neighbour has the records long before."""
     lake, files = FakeOutput("lake"), FakeOutput("files")

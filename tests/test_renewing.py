@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import m365watch.tenancy.watching
@@ -220,6 +221,7 @@ def test_a_stop_while_it_is_waited_for_ends_the_run(tmp_path: Path) -> None:
     assert sum(feed.records_delivered for feed in outcome.progress.feeds) == count
 
 
+@guarantee(31)
 def test_a_mended_configuration_is_taken_up_while_outputs_are_waited_for(tmp_path: Path) -> None:
     """At once, when it is asked for: the next try to open what is away may be long in coming."""
 
@@ -239,6 +241,7 @@ def test_a_mended_configuration_is_taken_up_while_outputs_are_waited_for(tmp_pat
     assert any("outputs.lake" in line for line in lines)
 
 
+@guarantee(31)
 def test_a_saved_file_is_read_while_outputs_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

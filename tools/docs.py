@@ -17,6 +17,7 @@ from tools import (
     devo_errors_page,
     errors_page,
     figures_quoted,
+    guarantees_page,
     rule_keys_page,
     structure,
 )
@@ -29,6 +30,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/detections.md": detections_page.render,
     "docs/reference/devo-errors.md": devo_errors_page.render,
     "docs/reference/errors.md": errors_page.render,
+    "docs/reference/guarantees.md": guarantees_page.render,
     "docs/reference/rules.md": rule_keys_page.render,
     "docs/reference/settings.md": render_reference,
     "docs/reference/structure.svg": structure.render,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from multidict import CIMultiDict
+from promises import guarantee
 
 from m365watch.announcements.answers import ROLES, parse_page, refusal
 from m365watch.announcements.graph import Announcements
@@ -68,6 +69,7 @@ def page(*announced: object, link: str = "") -> RawAnswer:
     return raw_answer(200, json.dumps(document).encode())
 
 
+@guarantee(24)
 def test_a_next_link_to_another_host_is_never_followed() -> None:
     """Only its query counts; the token goes to the configured host alone."""
     link = "https://evil.example/v1.0/me/messages?$skip=100&x=@evil.example/"

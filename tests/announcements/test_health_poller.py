@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import pytest
+from promises import guarantee
 
 from m365watch.announcements import poller as health
 from m365watch.announcements.api import HealthApi
@@ -136,6 +137,7 @@ async def once(poller: HealthPoller) -> None:
     await poller.run(once=True, stop=asyncio.Event())
 
 
+@guarantee(7)
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("at", range(1, 14))
 def test_a_crash_at_any_call_leaves_each_change_known_once(tmp_path: Path, at: int, before: bool) -> None:

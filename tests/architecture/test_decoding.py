@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from promises import guarantee
+
 from sources import list_modules
 
 OF_THE_DECODER = {"DecodeError", "MsgspecError", "ValidationError"}
 OF_BYTES = {"UnicodeDecodeError", "UnicodeError", "ValueError"}
 
 
+@guarantee(26)
 def test_whoever_expects_bad_json_expects_nesting_and_bad_bytes() -> None:
     """Msgspec has an error of its own for what is no JSON, and raises Python's over nesting and bad UTF-8."""
     assert [

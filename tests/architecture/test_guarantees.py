@@ -1,4 +1,4 @@
-"""Every promise of docs/guarantees.md is kept by a test that exists."""
+"""Every promise of docs/guarantees.md is held by tests that carry its number."""
 
 from __future__ import annotations
 
@@ -8,45 +8,38 @@ from functools import cache
 from pathlib import Path
 
 from sources import ROOT
+from tools.guarantees_page import PAGE, list_promises, list_tests
 
-PROMISE = re.compile(r"^(?:#+\s+|[-*]\s+|\|\s*)?\**(?:G-?)?(\d+)\b")
 TEST = re.compile(r"\btests/[\w/]+\.py(?:::\w+)+")
-
-
-@cache
-def read_promises() -> dict[int, str]:
-    """The text of each numbered promise: from its number to the next one."""
-    promises: dict[int, str] = {}
-    number = 0
-    for line in (ROOT / "docs" / "guarantees.md").read_text().splitlines():
-        begins = PROMISE.match(line)
-        if begins:
-            number = int(begins.group(1))
-            assert number not in promises, f"promise {number} stands there twice"
-        promises[number] = f"{promises.get(number, '')}{line}\n"
-    promises.pop(0, None)
-    return {number: text for number, text in promises.items() if "MUST" in text}
+WORDS_MAX = 1_500
+_TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
+_PROMISES, _, _LIMITS = _TEXT.partition("## What is not promised")
 
 
 def test_the_promises_are_numbered_without_a_gap() -> None:
     """A promise that is withdrawn is withdrawn in plain sight, not left out."""
-    assert sorted(read_promises()) == list(range(1, len(read_promises()) + 1))
-    assert read_promises()
+    numbers = [number for number, _ in list_promises(_TEXT)]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers
 
 
-def test_every_promise_names_its_test() -> None:
-    """A MUST without a test is a wish."""
-    assert [number for number, text in read_promises().items() if not TEST.search(text)] == []
+def test_every_promise_has_tests_and_every_mark_a_promise() -> None:
+    """A promise without a test is a wish, and a number that nobody explains is noise."""
+    marked = {number for test in list_tests() for number in test.promises}
+
+    assert marked == {number for number, _ in list_promises(_TEXT)}
+
+
+def test_the_promises_are_read_in_ten_minutes() -> None:
+    """Who depends on them reads them all; what they leave open stands below them."""
+    assert len(_PROMISES.split()) < WORDS_MAX
+    assert _LIMITS
 
 
 def test_the_tests_that_are_named_exist() -> None:
-    """A promise names its tests as pytest does: path::name or path::class::name."""
-    assert [
-        reference
-        for text in read_promises().values()
-        for reference in TEST.findall(text)
-        if not is_test(*reference.split("::"))
-    ] == []
+    """What is not promised names the tests that show it."""
+    assert [one for one in TEST.findall(_TEXT) if not is_test(*one.split("::"))] == []
 
 
 def is_test(path: str, *names: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from promises import guarantee
+
 from sources import list_modules
 from tools.layers import LAYERS
 
@@ -71,6 +73,7 @@ def test_addresses_are_taken_apart_in_one_place() -> None:
     ] == ["urls"]
 
 
+@guarantee(36)
 def test_rules_ask_nobody_on_the_network() -> None:
     """What is known of addresses and people comes out of files: no room of theirs can open a connection."""
     assert [

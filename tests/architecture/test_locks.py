@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from promises import guarantee
 
 from sources import ROOT
 
@@ -31,6 +32,7 @@ def read_wanted(lock: str) -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
+@guarantee(27)
 @pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_is_fresh(lock: str) -> None:
     """Every requirement is pinned to a version that satisfies it; if not, run ./dev lock."""
@@ -50,6 +52,7 @@ def pin_satisfies(pinned: Requirement, wanted: Requirement) -> bool:
     return specifier.operator == "==" and wanted.specifier.contains(specifier.version)
 
 
+@guarantee(27)
 @pytest.mark.parametrize("lock", LOCKS)
 def test_the_lock_has_hashes_and_no_host(lock: str) -> None:
     """The installing machine says where packages come from; the hashes say that they are the same."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 
 from benchmarks.lag import Course, judge
 
 
+@guarantee(32)
 @pytest.mark.parametrize(
     ("memory_mb", "lag_s", "passed"),
     [(600.0, 66.0, [True, True]), (600.1, 66.0, [False, True]), (100.0, 67.0, [True, False])],

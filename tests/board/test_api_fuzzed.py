@@ -12,6 +12,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from promises import guarantee
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.core.transport import Response
@@ -97,6 +98,7 @@ _UNSEEN = "not all of them invisible"
 _REQUESTS = {"method", "url", "headers", "params", "json", "data", "cookies"}
 
 
+@guarantee(45)
 @pytest.mark.parametrize("label", [*OTHERS, *PANELS[::8]])
 def test_what_is_allowed_is_answered(door: Door, label: str) -> None:
     """Whatever users, names, times and bodies there are: no defect, and what the document promises."""
@@ -113,6 +115,7 @@ def test_what_is_allowed_is_answered(door: Door, label: str) -> None:
     judge()
 
 
+@guarantee(45)
 @pytest.mark.parametrize("label", [*ASKED, PANELS[0]])
 def test_what_is_not_allowed_is_refused(door: Door, label: str) -> None:
     """What the document forbids is told to be wrong, and is never done."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from starlette.requests import HTTPConnection
 from typer.testing import CliRunner, Result
 
@@ -30,6 +31,7 @@ def wanted(name: str = "soar", *, days: int = 1, tenants: tuple[str, ...] | None
     return TokenWanted(name, (Scope.READ,), tenants, "ann", NOW + timedelta(days=days))
 
 
+@guarantee(42)
 def test_only_a_digest_is_kept_and_only_for_its_owner(tmp_path: Path) -> None:
     """Whoever reads the file has no token."""
     file = TokenFile(tmp_path)
@@ -42,6 +44,7 @@ def test_only_a_digest_is_kept_and_only_for_its_owner(tmp_path: Path) -> None:
     assert file.find(token, NOW) == kept
 
 
+@guarantee(42)
 def test_a_token_is_believed_until_it_expires_or_is_revoked(tmp_path: Path) -> None:
     """Also by somebody who has read the file before."""
     reader, writer = TokenFile(tmp_path), TokenFile(tmp_path)
@@ -54,6 +57,7 @@ def test_a_token_is_believed_until_it_expires_or_is_revoked(tmp_path: Path) -> N
     assert reader.find(long, NOW) is None
 
 
+@guarantee(42)
 def test_no_token_outlives_its_file(tmp_path: Path) -> None:
     """Removing it is how all are revoked at once; who has read it believes none any more."""
     file = TokenFile(tmp_path)
@@ -103,6 +107,7 @@ def connection(path: str, authorization: str = "") -> HTTPConnection:
     return HTTPConnection({"type": "http", "path": path, "headers": headers})
 
 
+@guarantee(42)
 def test_a_token_is_good_for_the_api_alone(tmp_path: Path) -> None:
     """On a page it counts for nothing; a wrong one is nobody, even where everybody is let in."""
     file = TokenFile(tmp_path)

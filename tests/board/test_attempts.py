@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.board.attempts import PER_ADDRESS_MAX, PERIOD_S, Attempts, block_of
 from m365watch.board.known_addresses import KnownAddresses
@@ -14,6 +15,7 @@ from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords
 from signing import PASSWORD, QUICK
 
 
+@guarantee(42)
 def test_one_address_does_not_try_all_names() -> None:
     """The attempts of an address count together, an IPv6 network as one, and cost no memory."""
     attempts = Attempts()

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from promises import guarantee
 
 from api_calls import NOBODYS_TENANT, Door, mistakes_of
 from asking import EVERYTHING, ask, document_of, sources_of, view_of
@@ -88,6 +89,7 @@ def test_every_option_of_a_page_is_a_parameter() -> None:
     assert set(OPTIONS) <= described | sent
 
 
+@guarantee(45)
 @pytest.mark.parametrize("operation", READING, ids=lambda one: one.name)
 def test_what_is_answered_is_as_the_document_says(door: Door, operation: Operation) -> None:
     """Of every panel, and of all else that is read: the type, and every key of it."""
@@ -105,6 +107,7 @@ def test_what_is_answered_is_as_the_document_says(door: Door, operation: Operati
         assert mistakes_of(document_of(answer), operation.gives["$ref"]) == []
 
 
+@guarantee(42)
 @pytest.mark.parametrize("operation", GUARDED, ids=lambda one: one.name)
 def test_nobody_gets_in_without_the_right_token(door: Door, operation: Operation) -> None:
     """None, a wrong one, and one that is good for all else: each is refused with a reason."""
@@ -123,6 +126,7 @@ def test_nobody_gets_in_without_the_right_token(door: Door, operation: Operation
     assert "invalid_token" in wrong.headers["www-authenticate"]
 
 
+@guarantee(42)
 @pytest.mark.parametrize("operation", READING, ids=lambda one: one.name)
 def test_a_tokens_tenants_are_all_that_it_sees(door: Door, sources: Sources, operation: Operation) -> None:
     """Of every operation there is, and so of those to come: no person, feed or tenant of others."""
@@ -150,6 +154,7 @@ def test_a_token_without_contents_is_shown_none(door: Door, operation: Operation
     assert answer.status == 403 or "You see no contents of records" in answer.text
 
 
+@guarantee(45)
 def test_alerts_are_paged_without_gap_or_repeat(door: Door) -> None:
     """Part by part, in either order, they are all that there are."""
     token = door.token(Scope.READ)
@@ -167,6 +172,7 @@ def test_alerts_are_paged_without_gap_or_repeat(door: Door) -> None:
         assert whole["next"] is None
 
 
+@guarantee(45)
 def test_what_comes_and_goes_between_two_parts_moves_nobody_else(sources: Sources) -> None:
     """The rest follows the last one's place, not its number: even where the last one itself is gone."""
     every = asyncio.run(sources.list_alerts(view_of("range=30d"))) or []
@@ -269,6 +275,7 @@ def test_another_tenants_alert_cannot_be_changed(door: Door, kept: KeptAlert, so
     assert now.state is AlertState.OPEN
 
 
+@guarantee(42)
 def test_nothing_is_changed_from_a_browser_alone(board: Board, kept: KeptAlert) -> None:
     """Whoever is let in without a token, as on loopback, needs one of these two to change anything."""
     url, body = f"/api/v1/alerts/{kept.alert.id}", b'{"state": "acknowledged"}'
@@ -307,6 +314,7 @@ WRONG = {
 }
 
 
+@guarantee(45)
 def test_a_filter_may_be_as_long_as_the_document_says(door: Door) -> None:
     """Sixty people by name are some 1,600 characters."""
     filters = " OR ".join(f"user:u{number}@contoso.example" for number in range(60))
@@ -317,6 +325,7 @@ def test_a_filter_may_be_as_long_as_the_document_says(door: Door) -> None:
     assert answer.status == 200, answer.text
 
 
+@guarantee(45)
 @pytest.mark.parametrize("url", WRONG)
 def test_what_cannot_be_meant_is_told(door: Door, url: str) -> None:
     """A program is not given something else than it has asked for."""
@@ -357,6 +366,7 @@ def test_every_kind_of_problem_is_explained(door: Door) -> None:
         assert said == {"code": kind.code, "status": kind.status, "title": kind.title}
 
 
+@guarantee(42)
 def test_a_token_has_its_pace(door: Door) -> None:
     """Who asks too much is told when to ask again; others are not held up."""
     busy, other = door.token(Scope.READ), door.token(Scope.READ)

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from promises import guarantee
 
 from api_calls import Door
 from asking import ask, board_of, document_of
@@ -30,6 +31,7 @@ class BrokenLake:
         raise LakeUnusable("it cannot be read", fix="see to its disk")
 
 
+@guarantee(45)
 def test_what_lives_and_can_be_read_says_so_to_anybody(sources: Sources, tmp_path: Path) -> None:
     """Without a token, and with no figure in it."""
     door = Door(sources, tmp_path)
@@ -47,6 +49,7 @@ def test_what_lives_and_can_be_read_says_so_to_anybody(sources: Sources, tmp_pat
     }
 
 
+@guarantee(45)
 def test_what_cannot_be_read_is_named(sources: Sources, tmp_path: Path) -> None:
     """The lake, the ledger, or both; the board lives all the same."""
     no_lake = board_of(replace(sources, facts=cast("FactsReader", BrokenLake())))
@@ -68,6 +71,7 @@ def test_what_cannot_be_read_is_named(sources: Sources, tmp_path: Path) -> None:
         assert asyncio.run(ask(board, "/healthz")).status == 200
 
 
+@guarantee(42)
 def test_figures_are_scraped_by_address_with_a_token_alone(sources: Sources, tmp_path: Path) -> None:
     """Prometheus finds pods by address; a page whose name was turned to the board has no token."""
     door = Door(sources, tmp_path)
@@ -113,6 +117,7 @@ def test_the_figures_are_there_where_the_file_of_notifications_is_damaged(
     assert 'm365watch_notifications_failing{target="chat"} 1' in text
 
 
+@guarantee(45)
 def test_a_tokens_tenant_has_its_own_figures(sources: Sources, tmp_path: Path) -> None:
     """All feeds of the tenant, and nothing of what all tenants share."""
     door = Door(sources, tmp_path)
@@ -125,6 +130,7 @@ def test_a_tokens_tenant_has_its_own_figures(sources: Sources, tmp_path: Path) -
     assert "m365watch_latency_seconds_count" in text
 
 
+@guarantee(45)
 @pytest.mark.parametrize("path", ["/healthz?x=1", "/readyz?x=1"])
 def test_nothing_more_can_be_asked_of_them(board: Board, path: str) -> None:
     """What is not known is refused there, too."""

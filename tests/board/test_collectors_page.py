@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from asking import board_of
 from configured import (
@@ -167,6 +168,7 @@ def test_the_first_output_pushes_no_lake_out(tmp_path: Path) -> None:
     assert [one.name for one in it.sources.settings.outputs] == ["lake", "files"]
 
 
+@guarantee(44)
 def test_no_secret_comes_to_a_browser(it: Configured) -> None:
     """Not on a page, in a document, an export, a difference, the history or an answer."""
     new = write("outputs", "devo", editable(it, "outputs.devo").replace("ours", "ours, compression: none"))
@@ -199,6 +201,7 @@ def test_the_history_is_its_owners_alone(it: Configured) -> None:
     assert modes == [0o700, 0o600]
 
 
+@guarantee(44)
 def test_a_file_that_somebody_else_changed_is_not_overwritten(it: Configured) -> None:
     """Whoever comes second is told what is another by now, and may load the page again."""
     base = it.base
@@ -239,6 +242,7 @@ def test_a_mistake_is_named_with_its_line(it: Configured, name: str) -> None:
     assert it.text() == YAML
 
 
+@guarantee(44)
 def test_what_was_changed_since_is_not_undone(it: Configured) -> None:
     """A change of the same instance comes first; what needs a secret again is created anew with its text."""
     first = it.apply(switch("outputs", "devo", on=False))["number"]
@@ -253,6 +257,7 @@ def test_what_was_changed_since_is_not_undone(it: Configured) -> None:
     assert "99999" in it.review(undo(99999))["mistakes"][0]["says"]
 
 
+@guarantee(44)
 @pytest.mark.parametrize(
     "access",
     [
@@ -282,6 +287,7 @@ def test_a_request_that_cannot_be_read_is_refused(it: Configured, body: bytes) -
         assert it.send(f"/collectors/{path}", body).status == 400
 
 
+@guarantee(44)
 def test_without_a_history_nothing_is_changed(it: Configured) -> None:
     """What could not be undone is not made."""
     state = it.sources.settings.state_directory

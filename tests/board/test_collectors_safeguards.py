@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from asking import board_of
 from configured import (
@@ -68,6 +69,7 @@ REFUSED = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_page_may_not_do_is_refused(it: Configured, name: str) -> None:
     """Reading files and variables through the configuration, or sending a kept secret to somebody else."""
@@ -153,6 +155,7 @@ SECRET_TEXTS = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("kind", SECRET_TEXTS)
 def test_a_kept_secret_of_any_kind_goes_to_no_other_host(tmp_path: Path, kind: str) -> None:
     """Whether it stands in the text, in a variable or in a file, and whatever key it is that turns."""
@@ -220,6 +223,7 @@ def test_the_trail_keeps_the_difference_of_what_was_tried(it: Configured) -> Non
     assert "https://evil.example" in told.says
 
 
+@guarantee(44)
 def test_what_a_variable_holds_is_shown_nowhere(it: Configured, tmp_path: Path) -> None:
     """The name stands in its place, also where a preflight says of a folder how much room it has."""
     value = "value-of-the-variable"
@@ -250,6 +254,7 @@ def test_a_kept_secret_goes_through_no_other_proxy(it: Configured) -> None:
     assert ["would be sent elsewhere" in one["says"] for one in judged["mistakes"]] == [True]
 
 
+@guarantee(44)
 def test_an_undo_sends_no_secret_elsewhere(it: Configured) -> None:
     """A secret that was typed after a change does not go where that change would have sent it."""
     evil = HTTP.format("https://evil.example", "typed")

@@ -12,6 +12,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from asking import view_of
 from m365watch.board.access import Access, Role
@@ -44,6 +45,7 @@ async def under_way(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@guarantee(47)
 def test_nobody_takes_every_place_of_the_pages(collected: Path) -> None:
     """Eight slow panels of one person made everybody else's wait for 20 s."""
 
@@ -58,6 +60,7 @@ def test_nobody_takes_every_place_of_the_pages(collected: Path) -> None:
         assert asyncio.run(act()) == [(42,)]
 
 
+@guarantee(47)
 def test_nobody_takes_every_place_of_sql(collected: Path) -> None:
     """Four questions of one analyst made everybody else's `SELECT 1` wait for a minute."""
 
@@ -80,6 +83,7 @@ def three() -> FairThreads:
     return FairThreads(3, "test-fair")
 
 
+@guarantee(47)
 def test_who_asks_the_same_waits_in_their_own_place(collected: Path) -> None:
     """Behind nine slow panels of somebody else stood what both asked for: it took the other one 8.5 s."""
 
@@ -95,6 +99,7 @@ def test_who_asks_the_same_waits_in_their_own_place(collected: Path) -> None:
         assert not reader._asking
 
 
+@guarantee(47)
 def test_two_slow_people_keep_no_third_waiting(collected: Path) -> None:
     """Theirs had every place of the pages for 20 s, and of SQL for 30 s."""
 
@@ -119,6 +124,7 @@ def test_two_slow_people_keep_no_third_waiting(collected: Path) -> None:
         assert asyncio.run(act()) == ([(42,)], [(1,)])
 
 
+@guarantee(47)
 def test_who_has_the_fewest_is_next(three: FairThreads) -> None:
     """However many others came first; each one's own go in their order, and who has none does not wait."""
     begun: Queue[str] = Queue()

@@ -18,6 +18,7 @@ import pytest
 import rights
 from patience import PATIENCE_S
 from ports import kept_port
+from promises import guarantee
 from rights import why_kept
 from structlog.testing import capture_logs
 
@@ -177,6 +178,7 @@ def test_a_lake_that_is_added_is_taken_up(place: Place) -> None:
     assert asyncio.run(act()) > 1_000
 
 
+@guarantee(47)
 def test_a_lake_that_holds_nothing_yet_waits_until_it_does(place: Place) -> None:
     """A path without its folder, which the collector refuses, takes no page away from who looks."""
     sources = sources_of(place.file)
@@ -197,6 +199,7 @@ def test_a_lake_that_holds_nothing_yet_waits_until_it_does(place: Place) -> None
     assert len(set(asyncio.run(act()))) == 1
 
 
+@guarantee(47)
 @pytest.mark.parametrize("wrong", ["file", "n" * 300], ids=["file", "too long"])
 def test_a_lake_that_cannot_be_looked_at_ends_no_following(place: Place, wrong: str) -> None:
     """A folder that the system refuses waits like one that holds nothing: the next one is followed to."""
@@ -216,6 +219,7 @@ def test_a_lake_that_cannot_be_looked_at_ends_no_following(place: Place, wrong: 
     asyncio.run(act())
 
 
+@guarantee(47)
 def test_whatever_fails_while_the_lake_is_followed_is_told_once_and_tried_again(
     place: Place,
 ) -> None:
@@ -293,6 +297,7 @@ def test_a_lake_that_is_taken_out_is_shown_as_before(place: Place) -> None:
     assert asyncio.run(act()) > 1_000
 
 
+@guarantee(47)
 def test_a_query_that_runs_ends_in_the_lake_it_began_in(place: Place) -> None:
     """And the reader of the lake before lets go of it once nobody asks it any more."""
     sources = sources_of(place.file)
@@ -357,6 +362,7 @@ def test_a_state_directory_that_is_another_counts_with_a_restart(place: Place) -
     assert sources.settings.state_directory == before
 
 
+@guarantee(47)
 def test_the_served_board_follows_with_pages_trail_and_rollups(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
+from promises import guarantee
 
 from asking import ask, ask_sql, board_of, document_of, view_of
 from m365watch.board import ledger_reader
@@ -150,6 +151,7 @@ def test_every_trouble_stands_there_with_its_cure(troubled: Sources) -> None:
     assert {one.label: one.tone for one in tiles.tiles}["Lost"] == "critical"
 
 
+@guarantee(15)
 def test_missing_files_of_the_lake_stand_there_with_their_fix(troubled: Sources) -> None:
     """Where the output has no error of its own, its state is that."""
     now, day = troubled.clock.now(), date(2026, 11, 24)
@@ -292,6 +294,7 @@ def test_a_lake_that_is_gone_is_no_new_installation(sources: Sources, tmp_path: 
     assert asyncio.run(ask(board, "/api/v1/overview/figures")).status == 503
 
 
+@guarantee(15)
 def test_a_lake_whose_log_is_gone_is_called_so(sources: Sources, tmp_path: Path) -> None:
     """And not moved; an emptied folder of the log was called a lake without records."""
     (tmp_path / "lake" / "audit" / "_delta_log").mkdir(parents=True)
@@ -308,6 +311,7 @@ def test_a_lake_whose_log_is_gone_is_called_so(sources: Sources, tmp_path: Path)
     assert str(said.note) == empty.then
 
 
+@guarantee(15)
 @pytest.mark.parametrize("which", ["middle", "last"])
 def test_a_lake_that_lacks_a_batch_is_called_so(sources: Sources, tmp_path: Path, which: str) -> None:
     """No page said that it counts a part, and who looked was sent to a start that is refused."""

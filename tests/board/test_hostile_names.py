@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from promises import guarantee
 
 from asking import ask, board_of, sources_of
 from every_address import every_answer
@@ -115,6 +116,7 @@ class Suspicious(HTMLParser):
                 self.found.append(f"{tag} {name}={value}")
 
 
+@guarantee(45)
 def test_no_vector_is_anything_but_text_at_any_address(infested: Sources) -> None:
     """On pages no element and no attribute comes of it, in exports no formula, in documents no page."""
     board = board_of(infested)

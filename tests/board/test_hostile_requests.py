@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from configured import Configured
@@ -30,6 +31,7 @@ def test_bytes_that_are_no_text_in_a_url_sign_nobody_in() -> None:
     assert gate.access_of(HTTPConnection(scope)) is None
 
 
+@guarantee(26)
 @pytest.mark.parametrize("path", ["/alerts/state", "/collectors/review", "/search/saved"])
 @pytest.mark.parametrize("body", [NESTED, b'"\x80'])
 def test_a_body_that_cannot_be_read_is_refused(tmp_path: Path, path: str, body: bytes) -> None:
@@ -39,6 +41,7 @@ def test_a_body_that_cannot_be_read_is_refused(tmp_path: Path, path: str, body: 
     assert answer.status == 400, answer.text
 
 
+@guarantee(26)
 @pytest.mark.parametrize("where", ["raw", "value"])
 def test_a_record_that_is_nested_too_deeply_says_nothing_of_itself(where: str) -> None:
     """Found by the fuzzer: whoever wrote such a text into a record kept its alert from being shown."""

@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from promises import guarantee
+
 from browsing import (
     AXE,
     FEWER_ROWS,
@@ -42,6 +44,7 @@ def keep_picture(name: str, picture: bytes) -> None:
     (Path(PICTURES) / f"{name}.png").write_bytes(picture)
 
 
+@guarantee(45)
 def test_every_page_can_be_read_by_everybody(in_browser: InBrowser, collected: Path) -> None:
     """At both widths and in both themes: contrast, names, focus, no column out of sight, and no complaint."""
     axe = AXE.read_text()

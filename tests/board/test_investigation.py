@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from promises import guarantee
 
 from asking import EVERYTHING, sources_of, view_of
 from collected_week import CLOCK, TRUTH
@@ -213,6 +214,7 @@ WHERE workload = 'Exchange' AND owner IS NOT NULL
 """
 
 
+@guarantee(45)
 def test_a_mailbox_is_what_was_done_in_it_by_whomever(sources: Sources) -> None:
     """A delegate's deeds are there, and what was set on it; not the owner's others, nor other mailboxes."""
     lake = sources.settings.lake_directory

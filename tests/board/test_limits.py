@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -47,6 +48,7 @@ def test_a_board_that_ends_waits_for_no_query_that_just_began(collected: Path) -
         assert time.monotonic() - began_s < 30.0
 
 
+@guarantee(47)
 def test_whoever_goes_away_stops_the_query(collected: Path) -> None:
     """All places are taken by queries of browsers that leave; the next one finds a place at once."""
 
@@ -112,6 +114,7 @@ def test_whoever_goes_away_leaves_no_error_behind(collected: Path) -> None:
     reader.close()
 
 
+@guarantee(47)
 def test_a_query_that_takes_too_long_is_stopped(collected: Path) -> None:
     """It says what to do, and its place is free."""
     reader = FactsReader(collected.parent / "lake", limit_s=0.2)
@@ -120,6 +123,7 @@ def test_a_query_that_takes_too_long_is_stopped(collected: Path) -> None:
     reader.close()  # Waits for what is still at work.
 
 
+@guarantee(47)
 def test_a_query_that_needs_too_much_memory_is_stopped(collected: Path) -> None:
     """And the process goes on."""
     reader = FactsReader(collected.parent / "lake", memory_bytes=64 << 20)

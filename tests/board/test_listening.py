@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 import uvicorn
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import ask, board_of
@@ -66,6 +67,7 @@ def test_without_a_section_the_board_is_this_machines(tmp_path: Path) -> None:
     )
 
 
+@guarantee(42)
 @pytest.mark.parametrize(
     ("board", "given"),
     [(PROXIED, "0.0.0.0:8365"), (PROXIED, None), ({"sign_in": True}, None), (PROXIED, "9000")],
@@ -216,6 +218,7 @@ def proxied(sources: Sources) -> Board:
     return board_of(sources, listening=Listening("0.0.0.0", 8365, ADDRESS, ("10.0.0.0/24",), every))
 
 
+@guarantee(42)
 @pytest.mark.parametrize(
     ("client", "headers", "status"),
     [

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import m365watch.board
@@ -199,6 +200,7 @@ def test_pages_that_are_open_together_have_one_look(
     assert len(reads) == 2
 
 
+@guarantee(43)
 def test_news_stay_within_a_scope(sources: Sources) -> None:
     """Who may see another tenant hears of no record and of no alert of this one."""
     stranger = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))

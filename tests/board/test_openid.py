@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import Answer, board_of
@@ -141,6 +142,7 @@ WRONG: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 }
 
 
+@guarantee(42)
 def test_a_token_that_is_not_right_lets_nobody_in(tmp_path: Path, sources: Sources) -> None:
     """Whatever is wrong with it: the page says no more than that it does not work."""
 
@@ -155,6 +157,7 @@ def test_a_token_that_is_not_right_lets_nobody_in(tmp_path: Path, sources: Sourc
     with_provider(tmp_path, sources, act)
 
 
+@guarantee(42)
 def test_who_has_no_role_is_told_so(tmp_path: Path, sources: Sources) -> None:
     """An account of the tenant is not enough."""
 
@@ -167,6 +170,7 @@ def test_who_has_no_role_is_told_so(tmp_path: Path, sources: Sources) -> None:
     with_provider(tmp_path, sources, act)
 
 
+@guarantee(42)
 def test_what_comes_back_is_for_the_browser_that_went(tmp_path: Path, sources: Sources) -> None:
     """Not for another browser, not twice, not under another state, and not where Entra says no."""
 
@@ -202,6 +206,7 @@ def test_a_new_key_is_fetched_and_an_old_one_is_none(tmp_path: Path, sources: So
     with_provider(tmp_path, sources, act)
 
 
+@guarantee(42)
 @pytest.mark.parametrize("name", ["issuer", "token_endpoint", "jwks_uri", "authorization_endpoint"])
 def test_discovery_leads_to_the_issuer_alone(tmp_path: Path, sources: Sources, name: str) -> None:
     """A document that names another host, or another issuer, is not gone by."""
@@ -215,6 +220,7 @@ def test_discovery_leads_to_the_issuer_alone(tmp_path: Path, sources: Sources, n
     with_provider(tmp_path, sources, act)
 
 
+@guarantee(26)
 @pytest.mark.parametrize("place", ["https://[", "{url}/keys\r\nX-Other: y", "{url}/ keys"])
 def test_an_address_that_is_none_is_not_gone_by(tmp_path: Path, sources: Sources, place: str) -> None:
     """Nor one that would write more into the request than an address."""
@@ -250,6 +256,7 @@ def test_a_token_that_is_nested_too_deeply_is_none() -> None:
         judge(f"{part}.{part}.", {}, Expected("https://a.example", "app", "nonce"), now_s=0.0)
 
 
+@guarantee(42)
 @pytest.mark.parametrize(("bits", "kept"), [(1_024, []), (2_047, []), (2_048, ["a"]), (4_096, ["a"])])
 def test_a_key_that_is_too_short_is_none(bits: int, kept: list[str]) -> None:
     """Whoever can factor it could sign in as anybody."""

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from deltalake import DeltaTable
 from patience import PATIENCE_S
+from promises import guarantee
 
 from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, document_of, sources_of, view_of
 from m365watch.board.access import Access, Role
@@ -81,6 +82,7 @@ def test_a_panel_is_shown_and_is_json(board: Board, page: str, panel: str) -> No
         assert document["panel"]["empty"]["why"] in fragment.text.replace("&#39;", "'")
 
 
+@guarantee(43)
 @pytest.mark.parametrize(("page", "panel"), PANELS)
 def test_who_may_see_another_tenant_sees_nothing(sources: Sources, page: str, panel: str) -> None:
     """No panel shows a record, a feed or an alert of a tenant that is not in somebody's scope."""

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import msgspec
 import pytest
+from promises import guarantee
 
 from asking import view_of
 from collected_week import CLOCK
@@ -123,6 +124,7 @@ def plainly(name: str, rows: list[Row]) -> list[Row]:
     return sorted(kept, key=repr)
 
 
+@guarantee(45)
 @pytest.mark.parametrize("asked", [*VIEWS, "user", "ip"])
 def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]) -> None:
     """For every query of every page, whatever the view is narrowed to; a rollup is only quicker."""
@@ -253,6 +255,7 @@ def test_a_duckdb_without_an_optimizer_that_is_turned_off_answers(
     FactsReader(tmp_path).close()
 
 
+@guarantee(45)
 def test_a_week_that_goes_on_is_read_as_far_as_it_is_added_up(tmp_path: Path) -> None:
     """Its other days are read by themselves; all are, where one of those added up has changed or is cut."""
     days = {date(2026, 9, 7) + timedelta(days=one): frozenset({"file"}) for one in range(5)}

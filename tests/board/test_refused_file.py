@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from asking import view_of
 from configured import YAML, Configured, write
@@ -88,6 +89,7 @@ def refuse(it: Configured, ledger: SqliteLedger) -> None:
     ledger.remember(MEMORY, note.body())
 
 
+@guarantee(31)
 def test_a_refused_file_stands_with_its_cure(it: Configured, ledger: SqliteLedger) -> None:
     """On Collectors, and on Health, where something is wrong then; not for a tenant's own people."""
     assert WHY not in it.get("/panel/health/needs").text

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import view_of
@@ -67,6 +68,7 @@ class Machine:
         return self.own_s / self.clock.monotonic_s()
 
 
+@guarantee(47)
 @pytest.mark.parametrize("collector", [0.35, 1.8])
 @pytest.mark.parametrize("work_s", [0.01, 0.2, 1.0])
 def test_who_is_asked_on_and_on_takes_its_share(work_s: float, collector: float) -> None:
@@ -82,6 +84,7 @@ def test_who_is_asked_on_and_on_takes_its_share(work_s: float, collector: float)
     assert SHARE * 0.9 < machine.share < SHARE * 1.2
 
 
+@guarantee(47)
 @pytest.mark.parametrize(("cores", "share"), [(0.5, 0.25), (1.0, 0.5), (64.0, 1.0)])
 def test_of_fewer_cores_a_smaller_share_is_taken(cores: float, share: float) -> None:
     """A tenth of what the collector may use is more than it is to lose."""
@@ -113,6 +116,7 @@ def test_a_page_is_answered_at_once_on_a_busy_machine() -> None:
     assert max(asyncio.run(look())) < LOOK_S
 
 
+@guarantee(47)
 @pytest.mark.parametrize("collector", [0.0, 0.05, 0.15])
 def test_nobody_rests_while_the_collector_does_little(collector: float) -> None:
     """What the board itself takes is no reason."""
@@ -161,6 +165,7 @@ def test_who_waits_for_a_moment_still_wants_the_cores() -> None:
     assert machine.share < SHARE * 1.2
 
 
+@guarantee(47)
 def test_those_that_wait_begin_one_after_the_other() -> None:
     """Many panels at once, and other people's: what has begun counts before its work is seen."""
     machine = Machine(collector=1.8)
@@ -204,6 +209,7 @@ def test_a_collector_that_takes_the_place_of_another_is_not_taken_for_busy() -> 
     assert asyncio.run(ask()) == 1.0
 
 
+@guarantee(47)
 def test_no_query_waits_for_what_is_none() -> None:
     """Rollups rest by themselves, as long as that work takes of the share; nobody waits meanwhile."""
     machine = Machine(collector=1.8)
@@ -329,6 +335,7 @@ def test_a_thread_is_told_its_own_work_by_another() -> None:
     assert after_s - before_s < 0.005
 
 
+@guarantee(47)
 @pytest.mark.parametrize("asks", ["facts", "hits", "sql"])
 def test_whoever_waits_for_a_page_does_not_rest_for_long(
     collected: Path, asks: str, monkeypatch: pytest.MonkeyPatch
@@ -346,6 +353,7 @@ def test_whoever_waits_for_a_page_does_not_rest_for_long(
         ask_in(collected, turn, asks)
 
 
+@guarantee(47)
 @pytest.mark.parametrize("asks", ["facts", "hits", "sql"])
 def test_every_way_to_the_lake_waits_for_its_turn(collected: Path, asks: str) -> None:
     """Panels, searches and what analysts write themselves."""

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.board.resting import (
     BURST_S,
@@ -82,6 +83,7 @@ def crowd() -> Crowd:
     return Crowd()
 
 
+@guarantee(47)
 @pytest.mark.parametrize("people", [1, 10])
 @pytest.mark.parametrize(("work_s", "share"), [(0.02, SHARE), (0.5, SHARE), (1.0, SHARE), (2.0, 2 * SHARE)])
 def test_a_flood_takes_its_share_and_no_more(crowd: Crowd, work_s: float, share: float, people: int) -> None:
@@ -91,6 +93,7 @@ def test_a_flood_takes_its_share_and_no_more(crowd: Crowd, work_s: float, share:
     assert 0.7 * share < asyncio.run(crowd.act(*floods)) < 1.2 * share
 
 
+@guarantee(47)
 def test_one_persons_flood_leaves_others_their_turns(crowd: Crowd) -> None:
     """Of forty of one person's and five of another's, two to four of the five were refused."""
 
@@ -118,6 +121,7 @@ def test_whoever_looks_now_and_then_is_before_a_flood(crowd: Crowd) -> None:
     assert max(crowd.waited_s["ben"]) <= (OWED_MAX_S - BURST_S) / SHARE + OWED_MAX_S + 3 * LOOK_S
 
 
+@guarantee(47)
 @pytest.mark.parametrize("cores", [0.01, 1.0, 2.0])
 def test_nobody_waits_for_the_end_of_a_long_query(crowd: Crowd, cores: float) -> None:
     """Be it at work or waiting for the disk: it counts for a second, also where it takes a minute."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from promises import guarantee
 
 from m365watch.lake.rollups import keeping, notes
 from m365watch.lake.rollups.facts import ACTIVITY, KEPT, Rollup, Slice
@@ -89,6 +90,7 @@ def test_a_little_more_is_counted_by_itself(tmp_path: Path) -> None:
     assert last.sources == files_by_day(tmp_path)[day]
 
 
+@guarantee(45)
 def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
     """A rollup of files that are no more does not count, and is made again."""
     append(tmp_path, 1)
@@ -111,6 +113,7 @@ def merge(lake: Path) -> None:
     DeltaTable(lake / AUDIT).optimize.compact(min_commit_interval=timedelta(0))
 
 
+@guarantee(45)
 def test_what_is_erased_from_the_lake_is_erased_here(tmp_path: Path) -> None:
     """A person who was erased is in no rollup either, even before it is made anew."""
     append(tmp_path, 1)

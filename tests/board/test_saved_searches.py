@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import Answer, ask, board_of, document_of
@@ -32,6 +33,7 @@ def names(searches: SavedSearches, access: Access) -> list[str]:
     return [one.name for one in searches.list(access)]
 
 
+@guarantee(43)
 def test_a_search_is_its_owners_until_it_is_shared(tmp_path: Path) -> None:
     """Others see what is shared, and only those who may see every tenant that its owner sees."""
     searches = SavedSearches(tmp_path / "state")
@@ -46,6 +48,7 @@ def test_a_search_is_its_owners_until_it_is_shared(tmp_path: Path) -> None:
     assert [one.is_own for one in searches.list(ROOT)] == [True, False]
 
 
+@guarantee(43)
 def test_what_others_share_is_nothing_for_who_sees_no_contents(tmp_path: Path) -> None:
     """Its name and its filter are a colleague's words, who may have written what a file is called."""
     searches = SavedSearches(tmp_path)
@@ -85,6 +88,7 @@ def test_there_is_a_most(tmp_path: Path) -> None:
     assert len(searches.list(ANN)) == OF_ONE_MAX
 
 
+@guarantee(26)
 @pytest.mark.parametrize("tenants", [b"", b"{}", b'["t1"', b"\xff\xfe"])
 def test_a_row_that_a_bad_disk_has_changed_is_its_owners(tmp_path: Path, tenants: bytes) -> None:
     """Nobody knows whom it may name; and what stands there is quoted in no error."""

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from promises import guarantee
 
 from asking import ask, board_of, document_of, view_of
 from every_address import every_answer
@@ -46,6 +47,7 @@ def known_of(sources: Sources) -> set[str]:
     return {one for (one,) in rows if one and len(one) >= 9 and ("@" in one or "." in one or "-" in one)}
 
 
+@guarantee(43)
 def test_nothing_of_another_tenant_is_at_any_address(sources: Sources, strange: Board) -> None:
     """Pages, panels, documents and exports, asked for by name, by id and by the other tenant."""
     known = known_of(sources)
@@ -75,6 +77,7 @@ def test_news_of_another_tenant_are_told_to_nobody(strange: Board, sources: Sour
     assert "no such alert" in document_of(answer)["says"]
 
 
+@guarantee(43)
 def test_no_other_route_shows_anything_of_another_tenant(sources: Sources, strange: Board) -> None:
     """Whatever is asked for beside pages and panels; news, completions, exports, and what will be added."""
     known = known_of(sources)

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, Answer, ask, ask_sql, board_of, document_of, sources_of, view_of
@@ -97,6 +98,7 @@ def test_the_filters_of_the_page_hold_for_the_search(sources: Sources, collected
     assert searched(sources, "from=2020-01-01&to=2020-02-01").count == 0
 
 
+@guarantee(45)
 @pytest.mark.parametrize("name", ["mailbox", "site", "session", "text"])
 def test_a_search_finds_what_an_investigation_is_about(sources: Sources, name: str) -> None:
     """No record more, and none less: one leads to the other."""
@@ -211,6 +213,7 @@ def test_a_filter_with_a_mistake_is_shown_where_it_goes_wrong(board: Board, text
     assert part.status == 503
 
 
+@guarantee(43)
 def test_a_stranger_finds_nothing(sources: Sources) -> None:
     """Whoever may see another tenant finds no record of this one, whatever the filter says."""
     for text in ("", "tenant:*", "-tenant:x", "user:* OR -user:*", "inboxrule"):
@@ -289,6 +292,7 @@ def test_nothing_is_offered_where_nothing_is_known(sources: Sources, text: str) 
     assert choices == [] or text.endswith(" ")
 
 
+@guarantee(43)
 def test_a_strangers_completions_name_nobody(sources: Sources) -> None:
     """Whoever may see another tenant is offered no name of this one."""
     assert completed(sources, "user:", STRANGER) == ("", [])
@@ -327,6 +331,7 @@ def test_all_hits_are_exported(board: Board, collected: Path) -> None:
     assert ".ndjson" in records.headers["content-disposition"]
 
 
+@guarantee(45)
 @pytest.mark.parametrize("path", ["search/hits.csv", "search/hits.ndjson", "sql/answer.csv"])
 def test_an_export_is_of_what_was_asked_for(board: Board, path: str) -> None:
     """A file cannot say that it does without a filter: it is refused, with what is wrong."""
@@ -354,6 +359,7 @@ def test_an_export_is_bounded(sources: Sources) -> None:
     assert times[0] == max(times) == searched(sources, "range=30d").rows[0].cells[0].sorts
 
 
+@guarantee(43)
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
 def test_who_may_look_may_not_export(sources: Sources, kind: str) -> None:
     """An export asks for an analyst; a mistake in a filter is told before anything is sent."""
@@ -368,6 +374,7 @@ def test_who_may_look_may_not_export(sources: Sources, kind: str) -> None:
     assert asyncio.run(ask(board_of(sources), f"{path}&q=usr:x")).status == 400
 
 
+@guarantee(45)
 def test_a_table_hides_and_calculates_nothing() -> None:
     """Formulas are texts, and what would turn a name round is written out."""
     cells = ["=1+1", "+1", "-1+1", "@x", " =1", "\t=1", "\uff1d1", "a\u202egpj.exe", "\u202e=1", "plain"]
@@ -381,6 +388,7 @@ def test_a_table_hides_and_calculates_nothing() -> None:
 BLIND = Access("blake", Role.ANALYST, tenants=None, sees_contents=False)
 
 
+@guarantee(43)
 def test_who_sees_no_contents_learns_of_none(sources: Sources) -> None:
     """No file's name is shown, no text looked for, and nothing exported or asked that would have them."""
     shape = searched(sources, urlencode({"range": "30d", "q": "workload:SharePoint"}), BLIND)

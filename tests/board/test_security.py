@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import urlencode
 
 import pytest
+from promises import guarantee
 
 from asking import HOST, ask, view_of
 from m365watch.board.exporting import csv_of
@@ -93,6 +94,7 @@ def test_every_answer_has_the_headers(board: Board, place: str) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+@guarantee(42)
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8365", "127.0.0.1:80", "", "127.0.0.1.evil.example"]
 )
@@ -107,6 +109,7 @@ def test_loopbacks_own_names_are_served(board: Board, host: str) -> None:
     assert asyncio.run(ask(board, "/healthz", headers={"host": host})).status == 200
 
 
+@guarantee(42)
 def test_nothing_is_changed_without_the_pages_token(board: Board) -> None:
     """A request that may change something needs what only our own page can read."""
     page = asyncio.run(ask(board, "/overview")).text
@@ -125,6 +128,7 @@ def test_nothing_is_changed_without_the_pages_token(board: Board) -> None:
     assert asyncio.run(ask(board, "/overview", method="POST", headers=ours)).status == 405
 
 
+@guarantee(42)
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:8365", "192.0.2.1:1", "board.example:8365", "[::]:8365", "x", "127.0.0.1:99999"]
 )
@@ -231,6 +235,7 @@ def configured_shapes_of(text: str) -> list[Shape]:
     ]
 
 
+@guarantee(45)
 def test_a_records_words_are_never_markup() -> None:
     """Whatever a user, a file or a subject is called, the page has the same elements as with a plain name."""
     templates = Templates()
@@ -244,6 +249,7 @@ def test_a_records_words_are_never_markup() -> None:
         assert tags[0] == tags[1]
 
 
+@guarantee(45)
 def test_nothing_in_a_name_turns_it_round() -> None:
     """A name that would be read backwards, or that hides a part of itself, shows with what it does so."""
     page = Templates().render_shape(

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from patience import PATIENCE_S
 from ports import kept_port
+from promises import guarantee
 
 from m365watch.board.open_links import OpenLinks
 from m365watch.config.load import load_settings
@@ -76,6 +77,7 @@ def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) ->
     assert "Traceback" not in told
 
 
+@guarantee(47)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
 def test_a_board_by_itself_gives_way_once_a_collector_runs(collected: Path, tmp_path: Path) -> None:
     """And not before: who has the machine to themselves waits for nobody."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from promises import guarantee
 
 from asking import board_of
 from m365watch.board.access import Access, Role
@@ -55,6 +56,7 @@ def test_nothing_is_shown_before_somebody_has_signed_in(door: Door) -> None:
     asyncio.run(act())
 
 
+@guarantee(26)
 @pytest.mark.parametrize("said", ["http://[", "https://a]b/", "http://a:b/", "", "\u00ff"])
 def test_an_address_that_is_none_leads_to_the_sign_in(door: Door, said: str) -> None:
     """Anybody may send such a header before they have signed in: no defect comes of it."""
@@ -66,6 +68,7 @@ def test_an_address_that_is_none_leads_to_the_sign_in(door: Door, said: str) -> 
     assert answer.headers["hx-redirect"].startswith("/sign-in")
 
 
+@guarantee(42)
 def test_every_route_but_the_door_is_shut(door: Door) -> None:
     """A route that somebody adds tomorrow is not answered to strangers either."""
     paths = {str(getattr(route, "path", "")) for route in door[0].app.routes}
@@ -119,6 +122,7 @@ def test_a_session_cookie_is_nothing_that_can_be_guessed_or_read_back(tmp_path: 
     assert sessions.find("", now_s=1) is None
 
 
+@guarantee(42)
 @pytest.mark.parametrize(("name", "password"), [("ann", "wrong password!"), ("nobody", PASSWORD), ("", "")])
 def test_whoever_is_refused_learns_nothing(door: Door, name: str, password: str) -> None:
     """The same words for a wrong name and a wrong password."""
@@ -128,6 +132,7 @@ def test_whoever_is_refused_learns_nothing(door: Door, name: str, password: str)
     assert "The name or the password is not right." in answer.text
 
 
+@guarantee(42)
 def test_a_name_that_is_not_there_takes_as_long() -> None:
     """A hash is computed all the same, so that no clock tells who has an account."""
 
@@ -176,6 +181,7 @@ def test_signing_in_leads_back_to_the_page_of_sign_ins() -> None:
     assert safe_back("/sign-ins?range=7d") == "/sign-ins?range=7d"
 
 
+@guarantee(42)
 def test_sign_out_ends_the_session(door: Door) -> None:
     """The cookie that the browser had opens nothing any more."""
     ann = Browser(door[0])
@@ -194,6 +200,7 @@ def test_sign_out_ends_the_session(door: Door) -> None:
     asyncio.run(act())
 
 
+@guarantee(42)
 def test_a_session_ends_when_it_is_not_used(door: Door) -> None:
     """What an open page asks by itself is no use."""
     board, clock, _ = door
@@ -213,6 +220,7 @@ def test_a_session_ends_when_it_is_not_used(door: Door) -> None:
     asyncio.run(act())
 
 
+@guarantee(42)
 def test_a_session_ends_however_much_it_is_used(door: Door) -> None:
     """After its time somebody has to sign in again."""
     board, clock, _ = door
@@ -228,6 +236,7 @@ def test_a_session_ends_however_much_it_is_used(door: Door) -> None:
     assert asyncio.run(act()) == 303
 
 
+@guarantee(42)
 @pytest.mark.parametrize("what", ["removed", "demoted", "password", "unreadable"])
 def test_a_change_of_a_user_ends_their_sessions(door: Door, what: str) -> None:
     """Nobody goes on with rights that they have not any more."""
@@ -266,6 +275,7 @@ def test_the_token_of_one_session_is_not_anothers(door: Door) -> None:
     assert asyncio.run(act()) == (403, 405)
 
 
+@guarantee(42)
 def test_guessing_is_slow(door: Door) -> None:
     """After some failures nobody may try for that name, even with the right password, for a while."""
     board, clock, _ = door
@@ -289,6 +299,7 @@ def test_guessing_is_slow(door: Door) -> None:
     asyncio.run(act())
 
 
+@guarantee(42)
 def test_strangers_lock_nobody_out_of_where_they_were(door: Door) -> None:
     """Guesses of others hold up no address that the name signed in from lately, whose own are counted."""
     board, clock, _ = door
@@ -312,6 +323,7 @@ def test_strangers_lock_nobody_out_of_where_they_were(door: Door) -> None:
     asyncio.run(act())
 
 
+@guarantee(42)
 def test_strangers_at_the_same_address_lock_nobody_out(door: Door) -> None:
     """Behind a proxy or NAT others' guesses have one's address: thirty of them held up who had been there."""
     board, _, _ = door
@@ -344,6 +356,7 @@ def test_sessions_are_bounded() -> None:
     assert sessions.find(mine[2], now_s=1) is None
 
 
+@guarantee(42)
 def test_a_session_outlasts_the_board(tmp_path: Path) -> None:
     """A restart signs nobody out; what ended before, or began under other grants, stays over."""
     path, house = tmp_path / FILE_NAME, house_of("grants")
@@ -426,6 +439,7 @@ def test_a_refusal_says_what_is_wrong_with_the_password() -> None:
         assert fault_of(good, name="vera") is None, good
 
 
+@guarantee(42)
 def test_the_file_of_users_is_its_owners_alone(tmp_path: Path) -> None:
     """Hashes that others could read are not gone by."""
     users = Users(tmp_path)

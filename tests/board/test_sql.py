@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, view_of
@@ -82,6 +83,7 @@ HOSTILE = [
 """A file of the system, one of the lake, a statement: all ways are tried in tests/lake/test_sandbox.py."""
 
 
+@guarantee(18)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_sql_is_refused(board: Board, sources: Sources, text: str) -> None:
     """The page has one line for it, and no traceback."""
@@ -101,6 +103,7 @@ def test_a_field_of_the_record_is_told_from_a_column(board: Board) -> None:
     assert re.search(r"field\(raw, &#39;\$\.(UserId|CreationTime)&#39;\)", page)
 
 
+@guarantee(43)
 def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:
     """Neither by the table, nor by an alias, nor by what the table itself was made of."""
     tables = ("audit", "exchange", "alerts", '"cloud.office365.management"')
@@ -123,6 +126,7 @@ def test_what_people_did_is_told_to_administrators(sources: Sources, text: str) 
         asyncio.run(sources.ask_sql(view_of("", analyst), text, rows_max=1))
 
 
+@guarantee(18)
 def test_bombs_are_stopped(sources: Sources) -> None:
     """One that would never end, one that would take all memory."""
     endless = "SELECT count(*) FROM range(100000000000000) AS a (i) WHERE hash(i) = 1"
@@ -144,6 +148,7 @@ def children() -> set[str]:
     return found
 
 
+@guarantee(18)
 @pytest.mark.parametrize("place", ["panel/sql/answer", "api/v1/sql/answer", "export/sql/answer.ndjson"])
 def test_a_query_ends_with_the_browser_that_asked(board: Board, place: str) -> None:
     """The browser goes while its query is at work, which nothing else ends for half a minute."""
@@ -160,6 +165,7 @@ def test_a_query_ends_with_the_browser_that_asked(board: Board, place: str) -> N
     assert asyncio.run(act()) == 499
 
 
+@guarantee(18)
 def test_whoever_leaves_ends_the_process(sources: Sources) -> None:
     """The child that works for a browser that went away is killed, and not left to its limit."""
 
@@ -178,6 +184,7 @@ def test_whoever_leaves_ends_the_process(sources: Sources) -> None:
     asyncio.run(act())
 
 
+@guarantee(43)
 def test_only_analysts_ask_sql(sources: Sources) -> None:
     """Neither the page, nor the panel, nor the document, nor an export answers to anybody else."""
     viewer = board_of(sources, gate=GateFor(VIEWER))

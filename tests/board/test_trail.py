@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import ask, board_of, view_of
@@ -79,6 +80,7 @@ def watched(tmp_path: Path, sources: Sources) -> tuple[Board, Memory]:
     return board_of(sources, entrance=entrance, trail=trail), trail
 
 
+@guarantee(46)
 def test_what_somebody_sees_and_does_is_noted(watched: tuple[Board, Memory], sources: Sources) -> None:
     """Signing in and out, looks, exports, documents and changes, each with who it was and from where."""
     board, trail = watched
@@ -119,6 +121,7 @@ def test_what_somebody_sees_and_does_is_noted(watched: tuple[Board, Memory], sou
     assert len({one.session for one in trail.deeds[2:]}) == 1
 
 
+@guarantee(46)
 def test_a_preflight_is_tried_and_changes_nothing(tmp_path: Path, sources: Sources) -> None:
     """Whoever looks for changes on the trail finds changes; what was tried is a kind of its own."""
     entrance, _ = entrance_in(tmp_path, user_named("adam", "admin"))
@@ -137,6 +140,7 @@ def test_a_preflight_is_tried_and_changes_nothing(tmp_path: Path, sources: Sourc
     assert "change" not in {one.action for one in trail.deeds}
 
 
+@guarantee(46)
 def test_what_is_refused_to_somebody_is_noted(watched: tuple[Board, Memory]) -> None:
     """A viewer who tries more than they may stands there, once a minute; strangers do not fill the trail."""
     board, trail = watched
@@ -206,6 +210,7 @@ def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> 
     ]
 
 
+@guarantee(43, 46)
 def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     """Whatever is brought again, also after a crash between the lake and the file, is there once."""
     state, lake = tmp_path / "state", tmp_path / "lake"
@@ -262,6 +267,7 @@ def test_what_waits_for_a_lake_is_bounded(tmp_path: Path) -> None:
     journal.close()
 
 
+@guarantee(46)
 def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, sources: Sources) -> None:
     """Nobody changes or takes along what cannot be written down; looks go on, and Health says so."""
     journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
@@ -294,6 +300,7 @@ def test_a_disk_that_takes_nothing_stops_what_has_to_be_noted(tmp_path: Path, so
     trail.close()
 
 
+@guarantee(46)
 def test_where_nothing_can_be_written_down_the_trail_does_not_say_nobody(sources: Sources) -> None:
     """Nobody knows who did what meanwhile, and what to do about it is said."""
     full = replace(sources, trail_trouble=lambda: "the disk is full: make room")
@@ -386,6 +393,7 @@ def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None
     assert lines("range=24h")[1].cut.endswith("cannot be written down now: the disk is full.")
 
 
+@guarantee(43)
 def test_nobody_else_reads_the_trail(sources: Sources) -> None:
     """Neither analysts nor administrators of some tenants have the page, its panel or its export."""
     tenant = frozenset({"00000000-0000-4000-8000-000000000000"})
@@ -429,6 +437,7 @@ def test_lines_go_to_the_lake_that_there_is_by_now(tmp_path: Path) -> None:
     journal.close()
 
 
+@guarantee(46)
 def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) -> None:
     """Once each, under numbers that the new lake does not take for those of its own."""
     state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"
@@ -451,6 +460,7 @@ def test_lines_that_a_lost_lake_did_not_get_go_to_the_new_one(tmp_path: Path) ->
     journal.close()
 
 
+@guarantee(46)
 def test_lines_of_a_start_without_its_lake_come_to_it_later(tmp_path: Path) -> None:
     """A lake that was away when the board began has had their numbers, and gets them all the same."""
     lake, away = tmp_path / "lake", tmp_path / "away"

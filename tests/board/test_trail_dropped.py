@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from asking import view_of
 from m365watch.board.journal import TrailJournal
@@ -19,6 +20,7 @@ from m365watch.testing.clock import FakeClock
 from test_trail import deed
 
 
+@guarantee(46)
 def test_lines_that_had_to_go_are_told(
     tmp_path: Path, sources: Sources, capsys: pytest.CaptureFixture[str]
 ) -> None:

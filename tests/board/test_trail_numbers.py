@@ -9,6 +9,7 @@ from random import Random
 
 import msgspec
 import pytest
+from promises import guarantee
 
 from m365watch.board.journal import TrailJournal
 from m365watch.instants import us_of
@@ -46,6 +47,7 @@ class Boards:
         return self.lake
 
 
+@guarantee(46)
 def test_what_the_lake_has_already_is_not_brought_again_after_a_start_without_it(tmp_path: Path) -> None:
     """Killed between the commit and the emptying of the file, begun while it was away: ann came twice."""
     lake, boards = Lake(tmp_path / "lake"), Boards(tmp_path / "state")
@@ -65,6 +67,7 @@ def test_what_the_lake_has_already_is_not_brought_again_after_a_start_without_it
     assert lake.names == ["ann", "ben"]
 
 
+@guarantee(46)
 def test_a_line_for_one_lake_is_no_known_one_of_another(tmp_path: Path) -> None:
     """With five lines in the lake of before, the first one for a new lake was taken for one of them."""
     one, other = Lake(tmp_path / "one"), Lake(tmp_path / "other")
@@ -80,6 +83,7 @@ def test_a_line_for_one_lake_is_no_known_one_of_another(tmp_path: Path) -> None:
     assert [*one.names, *other.names] == [*"abcde", "ann"]
 
 
+@guarantee(46)
 @pytest.mark.parametrize("begins_with_it", [True, False])
 def test_a_clock_that_goes_back_takes_no_line_along(tmp_path: Path, begins_with_it: bool) -> None:
     """Also where the lake, which knows of the later time, is away when the board begins."""
@@ -156,6 +160,7 @@ def _live(random: Random, boards: Boards, lake: Lake, names: count[int]) -> None
             boards.lake = lake
 
 
+@guarantee(46)
 @pytest.mark.parametrize("seed", range(40))
 def test_no_life_of_a_board_loses_or_doubles_a_line(tmp_path: Path, seed: int) -> None:
     """Killed anywhere, with its lake and without, again and again: it has each line once, in its order."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from promises import guarantee
 
 from asking import ask, board_of
 from collected_week import CLOCK
@@ -26,6 +27,7 @@ def deed(path: str, query: str = "", *, action: str = "view", status: int = 200)
     return Deed(1, NOW, "ann", "analyst", "192.0.2.1", "s", action, status, path, query, "")
 
 
+@guarantee(43)
 @pytest.mark.parametrize("url", ["/panel/trail/deeds", "/api/v1/trail/deeds", "/export/trail/deeds.csv"])
 def test_what_others_asked_for_is_withheld_from_who_sees_no_contents(
     sources: Sources, tmp_path: Path, url: str

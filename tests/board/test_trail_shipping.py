@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.board.journal import TrailJournal
@@ -162,6 +163,7 @@ def test_the_trail_is_brought_to_a_lake_after_a_defect(tmp_path: Path) -> None:
     assert text.startswith("board: unexpected Trouble in ")
 
 
+@guarantee(46)
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("noted", [0, 2])
 @pytest.mark.parametrize("shipped", [1, 2])
@@ -202,6 +204,7 @@ def test_a_crash_while_lines_are_on_their_way_loses_and_doubles_none(
     assert [path.stat().st_size for path in state.iterdir()] == [0, 0]
 
 
+@guarantee(46)
 def test_lines_of_a_run_without_its_lake_outlive_it(tmp_path: Path) -> None:
     """The lake has had more lines than this run could know: it takes none of them for one of those."""
     lake, state = Lake(tmp_path / "lake"), tmp_path / "state"
@@ -236,6 +239,7 @@ def test_a_lake_that_refuses_gets_all_of_it_later(tmp_path: Path) -> None:
     assert lake.names == ["ann", "vera", "zoe"]
 
 
+@guarantee(46)
 def test_a_lake_that_is_gone_gets_no_folder_in_its_place(tmp_path: Path) -> None:
     """The lines were below an unmounted folder, and `mv lake.old lake` put the lake inside the new one."""
     lake, away = tmp_path / "lake", tmp_path / "lake.old"

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import httptools
 import pytest
+from promises import guarantee
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -37,6 +38,7 @@ EXPORTS = [
 """What a token needs a scope of its own for, as many records go along with it."""
 
 
+@guarantee(46)
 @pytest.mark.parametrize("path", EXPORTS)
 def test_what_the_api_lets_take_along_stands_among_the_exports(sources: Sources, path: str) -> None:
     """And is refused where it cannot be noted, as on the pages: it is no look."""
@@ -55,6 +57,7 @@ def test_what_the_api_lets_take_along_stands_among_the_exports(sources: Sources,
     assert noted.told()[-1] == ("local user", "export", path)
 
 
+@guarantee(46)
 def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
     """SQL has up to 8,000 characters and may say at its end what it asks for; no other text hides it."""
     trail = Memory()
@@ -74,6 +77,7 @@ def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
     assert last[1].endswith("&sql=SELECT+2")
 
 
+@guarantee(46)
 @pytest.mark.parametrize("page", [one.name for one in PAGES])
 def test_a_look_at_each_page_is_noted(tmp_path: Path, sources: Sources, page: str) -> None:
     """Under its own address, also where that begins as the one for signing in does."""
@@ -90,6 +94,7 @@ def test_a_look_at_each_page_is_noted(tmp_path: Path, sources: Sources, page: st
     assert trail.told() == [("adam", "sign_in", "/sign-in"), ("adam", "view", f"/{page}")]
 
 
+@guarantee(46)
 def test_a_look_from_elsewhere_is_a_look_of_its_own(tmp_path: Path, sources: Sources) -> None:
     """Whoever has somebody's session sees what they see, at the same time."""
     entrance, _ = entrance_in(tmp_path, user_named("ann"))
@@ -164,6 +169,7 @@ def test_a_look_that_could_not_be_written_down_is_told_at_the_next_time() -> Non
     assert asked.trail.told() == [("ann", "view", "/panel/exchange/rules")]
 
 
+@guarantee(46)
 def test_every_alert_that_was_changed_is_named() -> None:
     """Also of as many as one request changes: 500."""
     alerts = [f"{number:032x}" for number in range(AT_ONCE_MAX)]

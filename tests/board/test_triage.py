@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from promises import guarantee
 
 import triage_scene
 from asking import Answer, ask, board_of, view_of
@@ -278,6 +279,7 @@ def put(board: Board, *, ids: list[str], state: str, reason: str = "", more: str
     )
 
 
+@guarantee(43)
 def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources, kept: KeptAlert) -> None:
     """Acknowledged, then closed with a reason: the alert has the last, its history both, with who did it."""
     path = sources.settings.state_directory / FILE_NAME
@@ -296,6 +298,7 @@ def test_whoever_changes_a_state_is_written_down(board: Board, sources: Sources,
     assert path.exists()
 
 
+@guarantee(45)
 def test_a_reason_is_not_overwritten_by_a_second_close(
     board: Board, sources: Sources, kept: KeptAlert
 ) -> None:
@@ -375,6 +378,7 @@ REFUSED: list[tuple[dict[str, Any], int]] = [
 ]
 
 
+@guarantee(45)
 @pytest.mark.parametrize(("asked", "status"), REFUSED)
 def test_what_cannot_be_meant_changes_nothing(
     board: Board, sources: Sources, kept: KeptAlert, asked: dict[str, Any], status: int
@@ -390,6 +394,7 @@ def test_what_cannot_be_meant_changes_nothing(
     assert now.state is AlertState.OPEN
 
 
+@guarantee(43)
 @pytest.mark.parametrize(("access", "status"), [(STRANGER, 404), (VIEWER, 403)])
 def test_nobody_changes_what_is_not_theirs(
     sources: Sources, kept: KeptAlert, access: Access, status: int

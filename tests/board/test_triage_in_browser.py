@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from promises import guarantee
+
 from browsing import AXE, FEWER_ROWS, VIOLATIONS, InBrowser, Shown, _browser, in_browser
 from collected_week import TRUTH
 from m365watch.detect.desk import AlertsAsked, find_alert, list_alerts, set_states
@@ -46,6 +48,7 @@ class Analyst:
         await self.tab.settled()
 
 
+@guarantee(45)
 def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: Path) -> None:
     """From the overview to a record of the intruder's, at its victim: alert, person, record.
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from asking import ask, view_of
 from m365watch.board.access import Access, Role
@@ -80,6 +81,7 @@ def test_a_narrowed_url_is_that_of_the_narrowed_view(
         assert view.narrowed_url("/overview", name, text) == narrowed.url("/overview")
 
 
+@guarantee(45)
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -107,6 +109,7 @@ def test_what_a_url_asks_for_in_vain_is_told(board: Board, asked: str, told: str
     assert 'class="unread"' not in asyncio.run(ask(board, "/trail?range=24h&result=ok")).text
 
 
+@guarantee(45)
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -147,6 +150,7 @@ def test_what_is_shown_in_several_ways_says_in_which() -> None:
     assert SHOWN_BY.keys() == {one.name for one in PAGES if "by" in one.choices}
 
 
+@guarantee(45)
 @pytest.mark.parametrize("name", SHOWN_BY)
 def test_a_way_to_show_a_panel_is_one_that_it_offers(board: Board, name: str) -> None:
     """What a page takes for `by` is what stands on it; a file or a program with another one is refused."""
@@ -251,6 +255,7 @@ def test_values_are_bounded() -> None:
     assert len(view.narrowing.of("user")) == VALUES_MAX
 
 
+@guarantee(43)
 @pytest.mark.parametrize(
     ("tenants", "asked", "seen"),
     [

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, ask, board_of, view_of
@@ -86,6 +87,7 @@ def shown(sources: Sources, access: Access, contents: set[str], *, only: str = "
     return found
 
 
+@guarantee(43)
 def test_no_subject_and_no_name_of_a_file_reaches_who_must_not_see_them(sources: Sources) -> None:
     """Pages, panels, documents and exports, whatever they will be; others see them there."""
     contents = contents_of(sources)
@@ -125,6 +127,7 @@ def told_by_programs(sources: Sources, access: Access, kept: KeptAlert) -> dict[
     return texts
 
 
+@guarantee(43)
 def test_no_operation_answers_with_what_it_withholds_elsewhere(sources: Sources) -> None:
     """A change of an alert answers with the alert, and so may whatever else will be done over the API."""
     found = asyncio.run(sources.list_alerts(view_of("range=90d")))
@@ -150,6 +153,7 @@ def test_no_operation_answers_with_what_it_withholds_elsewhere(sources: Sources)
     assert {name: values for name, values in blind.items() if values} == {}
 
 
+@guarantee(43)
 def test_no_alert_leaves_the_sources_unseen_to() -> None:
     """Whatever they give of alerts is of the type that only the place makes which withholds."""
     given = {
@@ -170,6 +174,7 @@ def told_of(alert: Alert, rule: Rule | None) -> Alert:
     return alert_for(view_of("range=30d", BLIND), KeptAlert(alert, shown=True), rules).alert
 
 
+@guarantee(43)
 def test_what_somebodys_own_rule_repeats_of_a_record_is_withheld(sources: Sources) -> None:
     """In the title and in what to check, which it may fill with any field; of people it says who it was."""
     found = asyncio.run(sources.list_alerts(view_of("range=90d")))
@@ -217,6 +222,7 @@ def test_who_must_not_see_contents_still_sees_who_did_what(sources: Sources) -> 
     assert sorted(row[:7] for row in rows[0]) == sorted(row[:7] for row in rows[1])
 
 
+@guarantee(43)
 def test_no_search_tells_what_is_in_a_text(sources: Sources) -> None:
     """Who cannot see a subject cannot find it either."""
     subject = max(sorted(contents_of(sources)), key=len).lower()
@@ -231,6 +237,7 @@ HIDDEN = "Budget 2027 plan"
 GUID = "11111111-1111-4111-8111-111111111111"
 
 
+@guarantee(43)
 @pytest.mark.parametrize(
     "record",
     [
@@ -356,6 +363,7 @@ def test_what_was_done_in_a_mailbox_is_found(sources: Sources) -> None:
         assert all(re.fullmatch("[A-Z][a-z]+-[A-Za-z]+", one) for one in missed), missed
 
 
+@guarantee(43)
 def test_nothing_withheld_is_found_by_asking_for_it_under_another_name(sources: Sources) -> None:
     """A subject is no session, a word of it is no mailbox, and what stands for it is found nowhere either."""
     subjects = sorted(contents_of(sources), key=len)[-20:]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from asking import ask, board_of, document_of, view_of
 from m365watch.board.pages import alert as alert_page
@@ -121,6 +122,7 @@ def own_rule(directory: Path, **told: str) -> list[Rule]:
     return list(load_good(directory, text).rules)
 
 
+@guarantee(43)
 @pytest.mark.parametrize(
     ("now", "title"),
     [

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from promises import guarantee
 
 from m365watch.board.withholding import _INSTEAD, EMPTIED
 from m365watch.simulator.organisation import Organisation
@@ -84,6 +85,7 @@ def strings_in(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
             yield at, value
 
 
+@guarantee(43)
 def test_no_part_of_a_name_is_left_in_a_record_of_any_operation() -> None:
     """Under whatever field it stands, as deep as it may: Copilot names a file by its address as an id."""
     records = [json.dumps(marked(one)) for one in one_of_each().values()]
@@ -137,6 +139,7 @@ LIKE_IDS = (
 """Names and texts that could be ids, addresses, numbers, instants or switches."""
 
 
+@guarantee(43)
 @pytest.mark.parametrize(
     "name", ["Subject", "SourceFileName", "FileName", "Path", "subject", "ItemName", "Name"]
 )
@@ -185,6 +188,7 @@ def test_addresses_numbers_and_ids_stay(kept: str) -> None:
     assert told_of(record) == record
 
 
+@guarantee(43)
 @pytest.mark.parametrize("field", ["DetectedValues", "detectedValues", "Attachments", "ItemNames"])
 def test_nothing_of_a_list_of_contents_is_left(field: str) -> None:
     """It says so, too. What a rule found names a pair, what stood around it is the value."""

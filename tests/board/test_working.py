@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.board.working import FIND_S, Collector, granted_cores, worked_s
 from m365watch.ledger.lock import LOCK_FILE
@@ -51,6 +52,7 @@ def begin() -> Iterator[Begin]:
         one.communicate()
 
 
+@guarantee(47)
 def test_only_the_collector_counts(begin: Begin, tmp_path: Path) -> None:
     """With its children; neither a neighbour nor a process of the board's own is one."""
     collector = Collector(tmp_path, FakeClock())
@@ -81,6 +83,7 @@ def test_whatever_a_process_is_called_its_work_is_read(begin: Begin) -> None:
     assert 0.05 < worked_s(process.pid, without=0) < 60
 
 
+@guarantee(47)
 def test_a_collector_is_followed_that_ends_starts_and_is_another_one(begin: Begin, tmp_path: Path) -> None:
     """Whoever began it, and when; of nobody's work nothing is said."""
     clock, seen = FakeClock(jumps=True), list[str]()
@@ -143,6 +146,7 @@ def test_a_quota_grants_fewer_cores(tmp_path: Path, lines: str, files: dict[str,
     assert granted_cores(lines, tmp_path) == cores
 
 
+@guarantee(47)
 def test_a_collector_with_a_quota_has_so_many_cores(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from m365watch.app import Collector
@@ -223,6 +224,7 @@ def test_below_a_closed_alert_stands_how_it_is_opened_again(config: Path) -> Non
     ]
 
 
+@guarantee(35)
 def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
     """With who, when and why; an alert that is closed leaves the list."""
     assert call(config, "ack", "aaaa1111").exit_code == 0
@@ -305,6 +307,7 @@ def test_what_cannot_be_meant_is_told(config: Path, arguments: tuple[str, ...], 
     assert told in " ".join(done.stderr.replace("│", " ").split())
 
 
+@guarantee(35)
 def test_of_several_alerts_all_are_closed_or_none(config: Path) -> None:
     """One that is not there keeps the others as they are."""
     assert call(config, "close", "aaaa1111", "ffff0000", "--reason", "x").exit_code == 2

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.alive import alive_line
@@ -21,6 +22,7 @@ QUARTER = timedelta(minutes=15)
 HOLDER = "process 7 on host"
 
 
+@guarantee(29)
 def test_nobody_holds_the_ledger() -> None:
     """Not alive, however new the figures are that somebody left."""
     assert alive_line(None, [feed_progress(listed_at=NOW)], now=NOW, within=QUARTER)[0] is False
@@ -34,6 +36,7 @@ def test_a_collector_that_has_listed_nothing_yet_has_just_begun() -> None:
     assert alive_line(HOLDER, [], now=NOW, within=QUARTER)[0] is True
 
 
+@guarantee(29)
 @pytest.mark.parametrize(
     ("listed_min", "refused_min", "is_alive"),
     [(15, None, True), (16, None, False), (600, 15, True), (600, 16, False), (2, 600, True)],
@@ -55,6 +58,7 @@ def test_the_last_answer_of_any_feed_counts_a_refusal_too(
     assert ("has asked Microsoft nothing since" in line) is not is_alive
 
 
+@guarantee(29)
 def test_the_command_says_it_in_one_line_and_by_its_exit_code(tmp_path: Path) -> None:
     """Without a collector 1, with one 0; it needs no secret."""
     credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "${NOBODY_HAS_IT}"}

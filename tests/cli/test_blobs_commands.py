@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.blobs_view import readable
@@ -307,6 +308,7 @@ def test_status_names_what_waits(config: Path) -> None:
     assert f"hint: the pieces kept: `m365watch quarantine --config {config}`\n" in result.stdout
 
 
+@guarantee(3)
 @pytest.mark.parametrize("arguments", [(), ("1", "--all"), ("--all", "--feed", "x")])
 @pytest.mark.parametrize("command", ["retry", "drop"])
 def test_which_pieces_are_meant_is_said_in_one_way(
@@ -324,6 +326,7 @@ def test_list_and_show_are_what_the_bare_command_does(config: Path) -> None:
     assert call(config, "quarantine", "show", "7").exit_code == 2
 
 
+@guarantee(3)
 def test_a_piece_is_dropped_beside_a_running_collector_and_counted(
     config: Path, ledger: SqliteLedger
 ) -> None:

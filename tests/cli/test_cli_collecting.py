@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from promises import guarantee
 
 from m365watch.cli.collecting import account_lines, collect, show_outcome
 from m365watch.cli.diagnostics import configure_diagnostics
@@ -45,6 +46,7 @@ def test_a_running_collector_that_is_told_to_stop_exits_with_0(number: signal.Si
     assert (ending.exit_code, ending.signal_code) == (0, 128 + number)
 
 
+@guarantee(28)
 def test_a_signal_before_start_up_is_complete_shows_in_the_exit_code() -> None:
     """130 and 143 as shells have them: nothing was collected."""
     collector = FakeCollector(

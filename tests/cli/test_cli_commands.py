@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -226,6 +227,7 @@ def test_version_names_the_parts(tmp_path: Path) -> None:
     assert json.loads(m365watch("version", "--json", cwd=tmp_path).stdout)["parts"]["duckdb"]
 
 
+@guarantee(29)
 def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path) -> None:
     """Exit code 1 in both cases."""
     spoil = (
@@ -244,6 +246,7 @@ def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path)
     assert "Traceback" in long.stderr
 
 
+@guarantee(24)
 def test_no_option_takes_a_secret() -> None:
     """Everybody on the machine sees what a command is called with: a file holds it, or stdin brings it."""
     named = {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from promises import guarantee
 
 from m365watch.cli.diagnostics import configure_diagnostics, level_of
 from m365watch.cli.failures import exit_code_of, hide_tracebacks, lines_of
@@ -23,6 +24,7 @@ from m365watch.errors import (
 from m365watch.plain import plain
 
 
+@guarantee(29)
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -38,6 +40,7 @@ def test_each_error_has_its_exit_code(error: CollectorError, code: int) -> None:
     assert exit_code_of(error) == code
 
 
+@guarantee(29)
 def test_each_mistake_of_a_configuration_has_its_line() -> None:
     """All in one run, so that a file is put right in one go."""
     error = SettingsRefused(["inputs: missing", "outputs.x.type: unknown"], where="config.json")
@@ -75,6 +78,7 @@ def test_the_cure_is_a_hint_on_its_own_line() -> None:
     ]
 
 
+@guarantee(29)
 def test_an_unforeseen_error_is_one_line_and_a_way_to_see_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 INTERRUPT = """
 import importlib.abc, os, signal, sys
@@ -25,6 +26,7 @@ SCRIPT = [sys.executable, "-c", "import sys; from m365watch.cli.main import main
 """As installers write it."""
 
 
+@guarantee(29)
 @pytest.mark.parametrize("start", [SCRIPT, [sys.executable, "-m", "m365watch"]], ids=["script", "module"])
 @pytest.mark.parametrize(
     "name", ["typer", "m365watch.cli.program", "m365watch.errors", "m365watch.cli.status", "pydantic"]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from rich.console import Console
 
 from m365watch.cli.demo.account import print_no_board
@@ -71,6 +72,7 @@ def test_the_link_leads_to_the_gravest_alert_of_all_attacks() -> None:
     assert path_to([judged("missed")]) == ("The board", "/")
 
 
+@guarantee(45)
 def test_the_link_leads_to_the_takeover_where_there_was_one() -> None:
     """Which is critical like others, began later, and is told by an alert that was not its first."""
     role = judged("Administrator role granted", alert("a", Severity.CRITICAL, detection="I16"))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 PROGRAM = """
 import json, os, sys, threading
@@ -90,6 +91,7 @@ def test_a_thread_gives_way_that_another_began_meanwhile() -> None:
     assert json.loads(said.stdout) == [os.SCHED_IDLE]
 
 
+@guarantee(47)
 @pytest.mark.skipif(
     not Path("/proc/self/autogroup").exists(), reason="this system knows no groups of sessions"
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from patience import PATIENCE_S
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
@@ -122,6 +123,7 @@ def test_every_output_can_be_named(folder: Path, flags: list[str], output: str) 
     assert load_settings(folder / "m365watch.yaml", environment={}).outputs[0].name == output
 
 
+@guarantee(24)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -160,6 +162,7 @@ def test_a_flag_that_will_not_do_writes_nothing(folder: Path, flags: list[str], 
     assert sorted(path.name for path in folder.iterdir()) == ["secret"]
 
 
+@guarantee(25)
 @pytest.mark.parametrize(
     ("content", "mode", "flag", "words"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
@@ -184,6 +185,7 @@ def test_an_alert_that_is_not_clear_is_refused(config: Path, given: str, expecte
     assert expected in " ".join(err.replace("│", " ").split())
 
 
+@guarantee(40)
 def test_what_somebody_closed_is_not_contained_unasked(config: Path) -> None:
     """Whoever closed it had a reason, which is told; the plan may be read all the same."""
     keep_alert(config, alert_id="abcd" + "0" * 28)

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+from promises import guarantee
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -203,6 +204,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@guarantee(32)
 def test_500_tenants_are_shown_at_once(many: Path) -> None:
     """From the ledger alone, without the secret; each has its state, and the worst come first."""
     before = process_time()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.completeness.account import FINAL, Counts, FeedAudit, Tally, settled, total_of
 from m365watch.completeness.keeping import audit_of, body_of
@@ -29,6 +30,7 @@ def ref(number: int, minutes: int, window: Window = WINDOW) -> BlobRef:
     return BlobRef(FEED, f"blob{number}", at, at + timedelta(days=7))
 
 
+@guarantee(6)
 @given(standings, st.integers(1, 7))
 def test_every_listed_blob_stands_in_one_count(
     standing: list[tuple[int, BlobState | Absent]], page_blobs: int
@@ -108,6 +110,7 @@ def test_an_audit_is_kept_as_it_is(standing: list[tuple[int, BlobState | Absent]
     assert audit_of(FEED, body_of(audit)) == audit
 
 
+@guarantee(6)
 def test_part_of_a_listing_proves_nothing() -> None:
     """An error stands in the way of the proof even where nothing is missing."""
     audit = audit_with(())

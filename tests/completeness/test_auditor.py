@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 import structlog
+from promises import guarantee
 
 from m365watch.completeness.account import Counts, FeedAudit
 from m365watch.completeness.auditor import (
@@ -98,6 +99,7 @@ def run(folder: Path, use: Callable[[Bench], Awaitable[Result]]) -> Result:
     return run_jumping(main())
 
 
+@guarantee(6)
 def test_what_the_ledger_does_not_know_is_missing(tmp_path: Path) -> None:
     """On whatever page and day; what it knows and has not delivered waits."""
 

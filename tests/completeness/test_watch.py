@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.completeness.gaps import GapsFound, find_gaps
@@ -72,6 +73,7 @@ def run(folder: Path, use: Callable[[Ward], Awaitable[Result]]) -> tuple[Result,
     return result, [(line["log_level"], line["event"]) for line in lines]
 
 
+@guarantee(6)
 def test_a_silence_is_told_once_and_its_end_once(tmp_path: Path) -> None:
     """With a stable code; a restart in the middle tells it no second time."""
 
@@ -106,6 +108,7 @@ def test_the_notice_has_its_code(tmp_path: Path) -> None:
     assert all("service health" in line["event"] for line in lines)
 
 
+@guarantee(6)
 def test_a_feed_with_an_error_of_its_own_raises_no_alarm(tmp_path: Path) -> None:
     """Its error has been told; once that has passed, the silence is news."""
 

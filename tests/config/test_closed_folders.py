@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.cli.failures import hide_tracebacks
 from m365watch.config.authorities import check_authorities
@@ -111,6 +112,7 @@ def test_a_folder_of_rules_that_is_closed_itself_is_told(closed: Path) -> None:
     ]
 
 
+@guarantee(29)
 @only_root
 def test_a_closed_folder_and_a_closed_file_among_the_rules_are_told(closed: Path) -> None:
     """Below an open one; the rule beside them is in force."""

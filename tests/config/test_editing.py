@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.config.document import Unreadable
 from m365watch.config.editing import add_tenant, show_difference
@@ -212,6 +213,7 @@ def yaml_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
     return end.join([*head, *body, f"{pad[1]}b: {{x: [1, 2]}}", "outputs: {}"]) + end, tenants
 
 
+@guarantee(31)
 @given(yaml_texts())
 def test_nothing_but_the_tenant_is_new(made: tuple[str, list[str]]) -> None:
     """However it is written: take the new tenant and its punctuation out, and the old text is left."""
@@ -226,6 +228,7 @@ def test_nothing_but_the_tenant_is_new(made: tuple[str, list[str]]) -> None:
     assert comments_by_tenant(changed) == comments_by_tenant(text)
 
 
+@guarantee(31)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=10),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.config.document import Pairs, Unreadable, parse_document
 from m365watch.config.placing import put_section, section_text, set_switch, take_section
@@ -129,6 +130,7 @@ def test_the_last_of_its_kind_stays() -> None:
 SECTIONS = st.text(alphabet="ab:#{}[],- \"'\n|>&*!%\t1", max_size=40)
 
 
+@guarantee(44)
 @given(SECTIONS, st.sampled_from([("inputs", "a"), ("inputs", "b"), ("outputs", "new"), ("x", "y")]))
 def test_whatever_is_typed_stands_there_alone_or_is_refused(section: str, path: tuple[str, ...]) -> None:
     """The document after it is the one before with the section at its place, whatever its text is."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.config.document import Unreadable
 from m365watch.config.editing import add_tenant
@@ -135,6 +136,7 @@ def test_a_mistake_names_a_few_of_many_tenants() -> None:
         remove_tenant(f"{HEAD}      tenant_id: [{', '.join(many)}]\n", None, ONE)
 
 
+@guarantee(31)
 @given(yaml_texts(), st.integers(0, 3))
 def test_what_was_added_can_be_taken_out_again(made: tuple[str, list[str]], place: int) -> None:
     """In any style: nothing but a tenant and its punctuation goes, or the text is left to a person."""

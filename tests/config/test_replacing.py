@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.application import check_text, read_application, with_tenant
 from m365watch.config.replacing import read_whole, replace_whole
@@ -42,6 +43,7 @@ def test_what_comes_by_a_pipe_is_not_changed() -> None:
         os.close(writing)
 
 
+@guarantee(31)
 def test_mode_and_owner_stay_and_nothing_is_left_beside(file: Path) -> None:
     """The folder holds one file afterwards, as before."""
     before = file.stat()
@@ -126,6 +128,7 @@ def test_an_input_that_is_switched_off_is_not_asked(file: Path) -> None:
         read_application(read_whole(file), None, environment={}, for_reading=True)
 
 
+@guarantee(31)
 def test_what_does_not_load_is_refused_with_every_mistake(file: Path) -> None:
     """A tenant of one input may be another's already."""
     file.write_text(TEXT + SECRET + "      whatever: 1\n      client_idd: 2\n")

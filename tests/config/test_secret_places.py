@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.exposure import FileGuard, guard_for
 from m365watch.config.files import denied, read_with_status
@@ -29,6 +30,7 @@ def status_of(mode: int, owner: int = US) -> os.stat_result:
 GUARD = FileGuard(credentials_folder=Path("/run/credentials/m365watch.service"), user=US)
 
 
+@guarantee(25)
 @pytest.mark.parametrize(
     ("path", "mode", "owner", "passes"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import (
@@ -167,6 +168,7 @@ def test_the_environment_says_where_the_identity_is(
     assert (one.endpoint.url, header and header.reveal()) == endpoint
 
 
+@guarantee(23)
 @pytest.mark.parametrize(
     "environment",
     [
@@ -259,6 +261,7 @@ def test_credentials_that_prove_nothing_are_refused(
     assert "PRIVATE KEY-" not in "".join(mistakes)
 
 
+@guarantee(25)
 @pytest.mark.parametrize("name", ["key.pem", "both.pem", "both.pfx"])
 def test_a_private_key_that_others_can_read_is_refused(folder: Path, name: str) -> None:
     """Wherever it is: in a file of its own, beside the certificate, in a PFX without a password, too."""
@@ -271,6 +274,7 @@ def test_a_private_key_that_others_can_read_is_refused(folder: Path, name: str) 
     assert f"can be read by others (mode 0640); run: chmod 600 {folder}/{name}" in line
 
 
+@guarantee(25)
 def test_what_others_can_read_is_let_pass_when_told_and_each_start_says_so(folder: Path) -> None:
     """Loudly: the switch itself is warned of, and each file."""
     for name in ("key.pem", "secret"):

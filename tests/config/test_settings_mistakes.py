@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.outputs import OUTPUT_TYPES_WANTED
 from settings_documents import (
@@ -410,6 +411,7 @@ def test_a_list_whose_part_is_wrong_is_not_empty_too() -> None:
     assert empty.startswith("board.entra.grants: a list is empty")
 
 
+@guarantee(26)
 @pytest.mark.parametrize("address", ["https://127.9[]/x", "https://[x/", "https://a.\u2100/", "https://a:b/"])
 def test_an_address_of_the_board_that_is_none_is_a_mistake(address: str) -> None:
     """Told as one, at its place."""

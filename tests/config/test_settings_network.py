@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import (
@@ -81,6 +82,7 @@ def test_an_input_s_keys_win_one_by_one() -> None:
     assert network.bind_addresses == ("10.0.0.7",)
 
 
+@guarantee(23)
 def test_another_proxy_is_not_told_this_one_s_password() -> None:
     """User and password belong to the proxy that they stand beside."""
     other = network_of(PROXY, proxy="http://other.example:8080")
@@ -156,6 +158,7 @@ def test_commands_that_only_read_need_neither_password_nor_authorities() -> None
 IS_NO_PROXY = "is no proxy address; give http://host:port, https://host:port, or none, or remove the key"
 
 
+@guarantee(23)
 @pytest.mark.parametrize(
     ("network", "mistake"),
     [

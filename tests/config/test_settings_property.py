@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.config.credentials import Credentials
 from m365watch.config.inputs import DlpSection, InputSection, MaskSection, Services
@@ -163,6 +164,7 @@ def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataO
     judge(lambda: read(document))
 
 
+@guarantee(26)
 @settings(max_examples=150)
 @given(
     st.sampled_from(["a.json", "a.yaml"]),

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import parse_settings
 from m365watch.errors import SettingsRefused
@@ -157,6 +158,7 @@ def test_a_line_break_from_the_environment_is_refused() -> None:
     ]
 
 
+@guarantee(24)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -190,6 +192,7 @@ def test_a_text_in_place_of_the_credentials_is_not_shown() -> None:
     ]
 
 
+@guarantee(24)
 def test_settings_do_not_show_their_secret() -> None:
     """`repr` ends up in reports and tracebacks."""
     assert SECRET not in repr(settings_of(filled_in()))
@@ -215,6 +218,7 @@ def test_the_id_of_a_secret_in_a_file_is_warned_of(tmp_path: Path) -> None:
     assert warning == f"{AT}.client_secret_file: looks like the secret's ID; Entra wants its value"
 
 
+@guarantee(29)
 @pytest.mark.parametrize(
     "given",
     [

@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.tenancy.changes import excluded_outputs
 from settings_documents import OTHER_TENANT, Document, filled_in, mistakes_of, settings_of
@@ -80,6 +81,7 @@ def test_an_output_that_is_switched_off_is_not_there() -> None:
     assert line.startswith('inputs.office365.outputs[0]: "siem" (text) is no output that is switched on')
 
 
+@guarantee(32)
 def test_inputs_that_share_a_tenant_name_the_same_outputs() -> None:
     """What is a duplicate is told over all records of a tenant."""
     services: Document = {"services": {"exchange": {}}}

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 import wire_documents
 from m365watch.config.settings import (
@@ -144,6 +145,7 @@ def test_devos_output_without_its_certificates_is_refused(folder: Path, key: str
     assert line == f"config.{key}: is missing; give the path of a PEM file"
 
 
+@guarantee(23)
 @pytest.mark.parametrize("kind", ["TCP", "none", ""])
 def test_devos_output_never_sends_unverified(folder: Path, kind: str) -> None:
     """Devo's SDK falls back to an unverified connection; here that is a mistake."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 
 from helm_program import need_helm
 from m365watch import __version__
@@ -119,6 +120,7 @@ def test_each_worker_is_one_pod_with_a_volume_of_its_own(helm: Path, values: str
         assert spec["selector"]["matchLabels"]["app.kubernetes.io/component"] == name.removeprefix("try-")
 
 
+@guarantee(27)
 @pytest.mark.parametrize("values", VALUES)
 def test_a_pod_has_no_rights_that_it_does_not_need(helm: Path, values: str) -> None:
     """Not root, nothing to write but its volume and /tmp, no capabilities, no token unasked."""

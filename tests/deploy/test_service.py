@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
@@ -62,6 +63,7 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@guarantee(27)
 def test_the_service_has_few_rights() -> None:
     """By systemd's own count."""
     done = analyze("security", "--offline=true", "--no-pager", str(UNIT))
@@ -90,6 +92,7 @@ def test_what_image_and_unit_start_is_a_command_that_there_is() -> None:
         assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, words
 
 
+@guarantee(27)
 def test_the_image_runs_as_nobody_who_owns_its_program() -> None:
     """The last stage's user is not root, and only what is kept belongs to it."""
     last = IMAGE.read_text().rpartition("\nFROM ")[2]
@@ -143,6 +146,7 @@ def test_the_image_s_own_configuration_is_right() -> None:
     assert [one.name for one in settings.outputs] == ["lake"]
 
 
+@guarantee(27)
 def test_compose_gives_the_container_no_rights() -> None:
     """Read-only, no capabilities, and a volume for what is kept; the secret is a file."""
     [service] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"].values()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import DetectionSettings, EnrichSettings
@@ -159,6 +160,7 @@ def put_a_folder_there(path: Path) -> None:
     path.mkdir()
 
 
+@guarantee(36)
 @pytest.mark.parametrize("harm", [Path.unlink, put_a_folder_there])
 def test_what_a_file_said_counts_on_however_much_is_to_be_done(
     asker: Asker, harm: Callable[[Path], None]
@@ -184,6 +186,7 @@ def test_what_a_file_said_counts_on_however_much_is_to_be_done(
     assert read_standing(asker.state.path).trouble == ""
 
 
+@guarantee(36)
 def test_what_a_file_said_while_another_process_was_at_work_counts_here(asker: Asker) -> None:
     """It was changed meanwhile, and then lost: the engine here had never asked it as it was last."""
     assert asker.found_of(2 * BUSY_RECORDS) == 2 * BUSY_RECORDS

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 
 from m365watch.detect import engine as engines
 from m365watch.detect import thinning
@@ -236,6 +237,7 @@ def plain(alerts: Sequence[Alert]) -> list[Alert]:
     return sorted((replace(alert, formerly=()) for alert in alerts), key=lambda one: (one.rule_id, one.id))
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(14))
 def test_any_order_and_any_crash_give_the_same_alerts(
     tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -264,6 +266,7 @@ def test_the_histories_reach_every_kind(tmp_path_factory: pytest.TempPathFactory
     assert {rule.title for rule in rules if rule.alerts} - seen == set()
 
 
+@guarantee(35)
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_closed_is_open_by_the_same_records_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -292,6 +295,7 @@ def test_what_was_closed_is_open_by_the_same_records_in_any_order(
     assert set(ends[0].values()) == {AlertState.OPEN, AlertState.CLOSED}
 
 
+@guarantee(35)
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Whoever follows the changes knows every alert: none twice as new, none that is gone."""
@@ -336,6 +340,7 @@ Batches of one record find most, and cost as much as all others together.
 """
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(len(CUTS)))
 def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from verdicts import packs
 
 from m365watch.detect.alert import Alert
@@ -136,6 +137,7 @@ def test_a_child_is_started_when_much_is_expected(tmp_path: Path) -> None:
     engine.state.close()
 
 
+@guarantee(34)
 def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Alert], Figures]) -> None:
     """Of every batch, from the first on, and it counts the same."""
     engine = make_aside(tmp_path)
@@ -148,6 +150,7 @@ def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Ale
     assert not is_running(pids[0])
 
 
+@guarantee(34)
 def test_a_batch_of_many_pieces_is_looked_at_whole(tmp_path: Path) -> None:
     """What was read of the first ones is gone when the last ones are there."""
     rules = load_good(tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
@@ -201,6 +204,7 @@ def test_a_collector_with_a_thousand_open_files_hears_its_child(tmp_path: Path) 
     assert engine.figures.records == sum(portion.count for portion in portions)
 
 
+@guarantee(37)
 def test_a_child_that_is_killed_is_done_without(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:
@@ -263,6 +267,7 @@ def test_a_child_that_ends_time_and_again_is_given_up() -> None:
         assert steady.not_before == now + timedelta(seconds=WAITS_S[0])
 
 
+@guarantee(34)
 def test_a_child_that_ends_within_a_batch_loses_nothing(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:
@@ -342,6 +347,7 @@ def test_a_batch_that_cannot_be_told_counts_all_the_same(tmp_path: Path) -> None
     engine.state.close()
 
 
+@guarantee(37)
 def test_a_child_whose_collector_is_gone_writes_nothing_more(tmp_path: Path) -> None:
     """Another run has taken hold of the file: what was left behind ends at its next batch."""
     state = open_state(tmp_path)
@@ -358,6 +364,7 @@ def test_a_child_whose_collector_is_gone_writes_nothing_more(tmp_path: Path) -> 
     state.close()
 
 
+@guarantee(37)
 @pytest.mark.parametrize("after", [(), (Take(2, END), Piece([]))])
 def test_a_batch_that_breaks_off_does_not_count(tmp_path: Path, after: tuple[Take | Piece, ...]) -> None:
     """The collector was killed while it told of it, or gave up and tells of another: that is no end of it."""

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect import correlation as room
 from m365watch.detect.alert import Match
@@ -57,6 +58,7 @@ def lines_run(act: Callable[[], object]) -> int:
     return count
 
 
+@guarantee(36)
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0, None])
 @pytest.mark.parametrize(
     ("joined", "expression"),

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.cases import read_cases, run_cases
 from rules import load_good, rule_text
@@ -105,6 +106,7 @@ def test_a_file_of_cases_says_what_is_wrong_with_it(tmp_path: Path, text: str, r
         read_cases(write(tmp_path, text))
 
 
+@guarantee(26)
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect import kept_matches, rejoining, tallies
 from m365watch.detect.engine import Engine
@@ -69,6 +70,7 @@ def counting(*rules: str) -> str:
     return joint("outer", "event_count", list(rules), {"gte": 3}, timespan="3h")
 
 
+@guarantee(34)
 def test_records_of_a_rule_that_is_no_longer_joined_do_not_count(tmp_path: Path) -> None:
     """Whoever takes a rule out for its noise does not hear of it for another timespan."""
     over, anew = over_a_change(tmp_path, (ONE, TWO, counting("one", "two")), (ONE, TWO, counting("two")))
@@ -96,6 +98,7 @@ def test_an_alert_that_is_no_longer_joined_does_not_count(tmp_path: Path) -> Non
     assert over == anew == []
 
 
+@guarantee(34)
 @pytest.mark.parametrize("hour", [22, 1])
 def test_an_alert_that_the_stricter_rule_would_not_make_is_not_joined(tmp_path: Path, hour: int) -> None:
     """Until a record came of its group, what joins it saw it as it was; what follows may come a day late."""
@@ -106,6 +109,7 @@ def test_an_alert_that_the_stricter_rule_would_not_make_is_not_joined(tmp_path: 
     assert over == anew == []
 
 
+@guarantee(34)
 @pytest.mark.parametrize("old", [None, outer("many", "two", **{"group-by": ["UserId", "Workload"]})])
 def test_what_goes_on_is_joined_by_a_rule_that_is_new(tmp_path: Path, old: str | None) -> None:
     """Or that groups what it joins in another way."""
@@ -135,6 +139,7 @@ def test_rules_that_are_the_same_judge_nothing_again(tmp_path: Path) -> None:
 STRICT = joint("many", "event_count", ["one"], {"gte": 50}, timespan="5m")
 
 
+@guarantee(34)
 def test_what_a_stricter_rule_took_is_joined_when_it_is_put_back(tmp_path: Path) -> None:
     """Between the two the file has no alert of it, and its records are there all the time."""
     usual = load_good(tmp_path, ONE, TWO, many(), outer("many", "two"))
@@ -147,6 +152,7 @@ def test_what_a_stricter_rule_took_is_joined_when_it_is_put_back(tmp_path: Path)
     assert told == [("outer", ("ann@contoso.example",), 11)]
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(25))
 def test_rules_changed_there_and_back_leave_nothing_behind(tmp_path: Path, seed: int) -> None:
     """Whatever was changed of them, and whatever had come by then."""
@@ -167,6 +173,7 @@ def test_rules_changed_there_and_back_leave_nothing_behind(tmp_path: Path, seed:
     assert session(tmp_path, usual, records[40:]) == session(tmp_path / "anew", usual, records)
 
 
+@guarantee(35)
 @pytest.mark.parametrize("made", [AlertState.ACKNOWLEDGED, AlertState.CLOSED])
 def test_what_somebody_made_of_an_alert_outlives_a_rule_changed_there_and_back(
     tmp_path: Path, made: AlertState
@@ -249,6 +256,7 @@ def test_who_looks_into_an_alert_keeps_it_though_a_part_was_closed_meanwhile(tmp
     assert found == [(AlertState.ACKNOWLEDGED, "ann")]
 
 
+@guarantee(35)
 @pytest.mark.parametrize("made", [AlertState.ACKNOWLEDGED, AlertState.CLOSED])
 @pytest.mark.parametrize("which", [0, 1])
 def test_what_somebody_made_of_one_of_two_is_not_made_of_the_other(
@@ -298,6 +306,7 @@ STEPS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 }
 
 
+@guarantee(35)
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS.keys())
 def test_what_was_closed_of_one_of_several_closes_no_other(
     tmp_path: Path, steps: Sequence[Mapping[str, Any]]
@@ -321,6 +330,7 @@ def test_what_was_closed_of_one_of_several_closes_no_other(
     assert (first.state, first.alert.count) == (AlertState.OPEN, 15)
 
 
+@guarantee(35)
 def test_what_a_changed_rule_made_smaller_opens_once_it_has_more_than_was_closed(tmp_path: Path) -> None:
     """Two bursts of ten were closed as one; with the shorter timespan each is an alert of its own."""
     bursts = range(20 * HOUR, 20 * HOUR + 600, 60), range(20 * HOUR + 2000, 20 * HOUR + 2600, 60)
@@ -406,6 +416,7 @@ def test_many_groups_are_no_reason_to_judge_all_of_them(
     assert len(read) == 70
 
 
+@guarantee(34)
 def test_an_alert_that_a_shorter_timespan_takes_apart_leaves_all_its_parts(tmp_path: Path) -> None:
     """A record that comes to the last of them has the others judged too: they were one alert."""
 

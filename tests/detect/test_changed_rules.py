@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 from m365watch.detect.judging import NO_EXCEPTIONS
 from m365watch.detect.output import FILE_NAME, DetectionOutput
@@ -35,6 +36,7 @@ class TwoRules:
         return self.found
 
 
+@guarantee(36)
 def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
     """Also where changes are not looked for."""
     files = TwoRules()
@@ -60,6 +62,7 @@ def test_rules_are_read_again_when_somebody_asks(tmp_path: Path) -> None:
     assert asyncio.run(use()) == 6
 
 
+@guarantee(36)
 @pytest.mark.parametrize("is_good", [True, False])
 def test_changed_rules_are_taken_up_while_a_run_lasts(tmp_path: Path, is_good: bool) -> None:
     """What is found already stays; with mistakes in it, a change changes nothing."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.library import Library
@@ -348,6 +349,7 @@ def test_an_order_is_found_however_many_lie_between(tmp_path: Path) -> None:
     assert alert.count == 1_502
 
 
+@guarantee(34)
 @pytest.mark.parametrize(
     ("kind", "condition", "fields"),
     [

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
@@ -133,6 +134,7 @@ def live(
     return state, told
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(6))
 def test_two_months_day_by_day_give_what_all_at_once_gives(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int

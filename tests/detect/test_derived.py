@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.derived.addresses import bare_addresses
 from m365watch.detect.derived.catalogue import CATALOGUE, needs_of
@@ -331,6 +332,7 @@ def chat_of(*members: dict[str, str], **more: object) -> dict[str, object]:
     return {"UserId": "ann@contoso.example", "OrganizationId": HOME, "Members": list(members), **more}
 
 
+@guarantee(38)
 def test_the_record_itself_says_who_is_of_which_tenant() -> None:
     """By the tenant of each, or of each domain; an accepted domain is one's own in whichever tenant it is."""
     by_tenant = chat_of({"UPN": DESK, "OrganizationId": AWAY}, {"UPN": FIRST, "OrganizationId": HOME})
@@ -349,6 +351,7 @@ def test_the_record_itself_says_who_is_of_which_tenant() -> None:
     assert view(sister, knowledge=OWN).values("m365.inside_members") == ("bob@contoso.example",)
 
 
+@guarantee(38)
 def test_a_first_domain_is_of_neither_side_while_nothing_tells_whose_it_is() -> None:
     """Nobody writes their own onmicrosoft.com down among the accepted domains."""
     chat = chat_of({"UPN": FIRST}, {"UPN": "ann@contoso.example"})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 from m365watch.detect.drawing import identify_record
 from m365watch.detect.engine import Engine
@@ -100,6 +101,7 @@ class DetectionPlace:
         return None
 
 
+@guarantee(12, 37)
 class TestDetections(OutputContract):
     """Every promise of an output; repetitions are harmless."""
 
@@ -158,6 +160,7 @@ def test_what_is_expected_before_there_is_an_engine_is_told_to_it_then(tmp_path:
     assert expected == [2_000, 3_000]
 
 
+@guarantee(37)
 def test_a_ledger_that_starts_anew_is_not_passed_over(tmp_path: Path) -> None:
     """Its first batch has a number that another ledger has had, and other records."""
     place = DetectionPlace(tmp_path)
@@ -280,6 +283,7 @@ def with_rebuilder(tmp_path: Path, rebuilder: SlowRebuilder, clock: FakeClock) -
     )
 
 
+@guarantee(37)
 def test_a_run_goes_on_while_the_file_is_made_anew(tmp_path: Path) -> None:
     """Opening does not wait for it, the first batch does; a lake that is away is asked again."""
     rebuilder = SlowRebuilder(failures=2)
@@ -377,6 +381,7 @@ def read_in_transaction(state: DetectionState) -> None:
         state.read("key")
 
 
+@guarantee(20)
 def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
     """With all that is in it; a newer one is refused."""
     path = tmp_path / FILE_NAME

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.kept import GroupKey
 from m365watch.detect.output import FILE_NAME
@@ -52,6 +53,7 @@ def tables_of(file: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
+@guarantee(20)
 @pytest.mark.parametrize("version", OLD)
 def test_a_file_of_every_earlier_version_is_brought_up_with_all_it_knew(version: int, tmp_path: Path) -> None:
     """Alerts keep their states, and the tables are those of a file that is made new."""
@@ -73,6 +75,7 @@ def deny_new_version(action: int, name: str | None, value: str | None, *_: objec
     return sqlite3.SQLITE_DENY if is_new else sqlite3.SQLITE_OK
 
 
+@guarantee(20)
 @pytest.mark.parametrize("version", OLD)
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(version: int, tmp_path: Path) -> None:
     """Each step is one transaction: the next start does the rest."""

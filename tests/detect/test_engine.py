@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.engine import ALERTS_KEPT_MS, HOUR_MATCHES_MAX, Engine
 from m365watch.detect.kept import AlertState, News
@@ -83,6 +84,7 @@ def test_a_record_that_changes_nothing_is_not_told(bench: Bench) -> None:
     assert bench.take(0) == []
 
 
+@guarantee(35)
 def test_a_late_record_that_moves_the_start_keeps_the_history(bench: Bench) -> None:
     """The id is another; who knew the old one is shown the new, with what was made of it."""
     bench.take(HOUR)
@@ -108,6 +110,7 @@ def test_an_id_that_is_given_again_leads_to_its_own_alert(bench: Bench) -> None:
     assert bench.state.alerts.find(old.alert.id) == old
 
 
+@guarantee(35)
 def test_two_alerts_that_a_late_record_joins_are_one(bench: Bench) -> None:
     """The earlier keeps its id, the later is formerly that."""
     bench.take(0)
@@ -133,6 +136,7 @@ def standings(bench: Bench) -> list[tuple[AlertState, int]]:
     return [(kept.state, kept.alert.count) for kept in bench.state.alerts.list()]
 
 
+@guarantee(35)
 @pytest.mark.parametrize("late", [60, 30])
 def test_a_record_that_a_closed_alert_did_not_have_opens_it_again(bench: Bench, late: int) -> None:
     """Later than what was closed or among it: nobody has looked at it, whatever its time is."""
@@ -182,6 +186,7 @@ def test_a_higher_severity_opens_a_closed_alert(tmp_path: Path) -> None:
     assert kept.reason == "it has become critical since ann closed it: a test of ours"
 
 
+@guarantee(35)
 def test_an_open_alert_does_not_vanish_in_a_closed_one(bench: Bench) -> None:
     """A late record joins the two: what nobody has looked at is not over."""
     for closed_first in (True, False):
@@ -291,6 +296,7 @@ def test_a_record_beyond_the_horizon_makes_no_alert(bench: Bench) -> None:
     assert bench.engine.figures.too_old == 1
 
 
+@guarantee(34)
 def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
     """The earliest of each hour are kept, and two of every ten seconds, in whichever order they came."""
     many = range(HOUR_MATCHES_MAX + 300)
@@ -303,6 +309,7 @@ def test_a_flood_is_bounded_and_says_so(bench: Bench) -> None:
     assert bench.state.count()["matches"] == HOUR_MATCHES_MAX + 60
 
 
+@guarantee(34)
 def test_a_flood_that_comes_newest_first_in_several_batches_is_one_alert(bench: Bench) -> None:
     """What was told of matches that the hour has no more room for is taken back: the earliest count."""
     for start in (1_000, 500, 0):
@@ -397,6 +404,7 @@ def test_an_alert_is_taken_back_by_a_rule_that_asks_for_more_now(tmp_path: Path)
     assert [one.what for one in bench.take(120)] == [News.WITHDRAWN]
 
 
+@guarantee(36)
 @pytest.mark.parametrize(
     "junk",
     [
@@ -423,6 +431,7 @@ def test_no_record_stops_the_engine(bench: Bench, junk: bytes) -> None:
     assert "record-0" in {one for _, evidence in bench.alerts() for one in evidence}
 
 
+@guarantee(34)
 @pytest.mark.parametrize("note", [rb"\ud800", b"caf\xe9 \xff", b"a\tb", b"a\x00b"])
 def test_a_record_that_strict_decoders_refuse_is_looked_at_all_the_same(bench: Bench, note: bytes) -> None:
     """Half a character in a rule's name must not hide the rule."""
@@ -449,6 +458,7 @@ def test_time_alone_is_looked_at_once_for_each_period(tmp_path: Path) -> None:
     assert looked_at == [1, 1, 1, 2, 2, 2, 3]
 
 
+@guarantee(35)
 def test_an_alert_of_whole_periods_outlives_its_records(tmp_path: Path) -> None:
     """What is looked at is forgotten before the alert is: a later record of its group withdraws nothing."""
     rolling = {"rolling": {"period": "2h", "back_period": "4h", "threshold": 2}, "group_by": ["UserId"]}

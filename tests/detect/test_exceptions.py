@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from promises import guarantee
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
@@ -87,6 +88,7 @@ def notes_of(library: Library, exceptions: Exceptions, *records: bytes) -> list[
     return [alert.notes for alert in found]
 
 
+@guarantee(35)
 def test_an_exception_of_one_value_hides_no_other_in_the_same_alert(tmp_path: Path, grouped: Library) -> None:
     """An intruder's application beside the one whose secret a program renews; whichever comes first."""
     expected = [record(second, Operation="One", ObjectId="known") for second in (0, 3)]
@@ -105,6 +107,7 @@ def test_an_exception_of_one_value_hides_no_other_in_the_same_alert(tmp_path: Pa
     assert notes_of(grouped, exceptions, record(2, Operation="One"), *expected) != []
 
 
+@guarantee(35)
 def test_an_exception_ends_in_the_middle_of_an_alert(tmp_path: Path, grouped: Library) -> None:
     """An alert that goes on for weeks would outlive it else."""
     exceptions = read(tmp_path, "[{rule: B08, until: 2026-11-03, reason: a migration}]")
@@ -180,6 +183,7 @@ def test_what_is_joined_is_excepted_where_a_part_that_it_needs_is(tmp_path: Path
     assert joined(begun, begun_by_another, by_another) == [("Some of its records are excepted: a drill",)]
 
 
+@guarantee(35)
 def test_an_open_alert_of_several_is_closed_only_as_a_whole(tmp_path: Path, grouped: Library) -> None:
     """The same holds for what is open when an exception is taken up."""
     state = DetectionState(tmp_path / "d.sqlite")
@@ -193,6 +197,7 @@ def test_an_open_alert_of_several_is_closed_only_as_a_whole(tmp_path: Path, grou
     assert close_excepted(state, grouped.by_id(), every, at_ms=3) == 1
 
 
+@guarantee(35)
 def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, library: Library) -> None:
     """And told as new once the exception is gone and there is more of it."""
     exceptions = read(tmp_path, "exceptions: [{rule: B08, reason: the backup}]")
@@ -207,6 +212,7 @@ def test_an_excepted_alert_is_kept_with_the_reason_and_not_told(tmp_path: Path, 
     assert (change.what, change.alert.count, change.alert.notes) == (News.NEW, 2, ())
 
 
+@guarantee(35)
 def test_an_alert_that_an_exception_takes_in_is_withdrawn_once(tmp_path: Path, library: Library) -> None:
     """With the next record of it, to whoever was told of it and to the lake."""
     exceptions = read(tmp_path, "exceptions: [{rule: B08, reason: the backup}]")
@@ -224,6 +230,7 @@ def test_an_alert_that_an_exception_takes_in_is_withdrawn_once(tmp_path: Path, l
     assert state.alerts.list() == []
 
 
+@guarantee(35)
 def test_an_exception_closes_what_is_open_already(tmp_path: Path, library: Library) -> None:
     """With its reason, once; what an analyst has closed keeps the analyst's."""
     state = DetectionState(tmp_path / "d.sqlite")
@@ -319,6 +326,7 @@ def test_an_exception_may_name_a_network(tmp_path: Path, wanted: str, address: s
     assert bool(found) is told
 
 
+@guarantee(26)
 def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path) -> None:
     """A kilobyte that stands for a billion exceptions."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

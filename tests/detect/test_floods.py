@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.cases import find_alerts
 from m365watch.detect.engine import Engine
@@ -134,6 +135,7 @@ def run(path: Path, rules: Sequence[Rule], records: Sequence[bytes]) -> Counter[
     return told
 
 
+@guarantee(34)
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_hides_nothing_from_the_packs(tmp_path: Path, packs: Sequence[Rule], flood: str) -> None:
     """Every alert that all records together give, a run gives as well: newest first and oldest first."""

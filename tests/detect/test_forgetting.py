@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Forgotten, Naming, find_named, forget_named
@@ -58,6 +59,7 @@ def users_in(path: Path) -> list[str]:
     return found
 
 
+@guarantee(17)
 def test_what_names_the_person_goes_and_the_lake_is_due(path: Path) -> None:
     """Alert and match; the others stay."""
     assert (find_named(path, HERS).alerts, find_named(path, HERS).matches) == (1, 1)
@@ -72,6 +74,7 @@ def test_what_names_the_person_goes_and_the_lake_is_due(path: Path) -> None:
     state.close()
 
 
+@guarantee(17)
 def test_nothing_of_the_person_is_left_in_the_file(path: Path) -> None:
     """What is deleted is written over, in the file and in its log."""
     forget_named(path, HERS)
@@ -131,6 +134,7 @@ JOINING = (
 )
 
 
+@guarantee(17)
 @pytest.mark.parametrize(
     ("texts", "users"),
     [

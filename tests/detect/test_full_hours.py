@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.alert import Alert
 from m365watch.detect.engine import HOUR_MATCHES_MAX, Engine
@@ -29,6 +30,7 @@ def alerts_after(path: Path, library: Library, *batches: list[bytes]) -> list[Al
     return [kept.alert for kept in engine.state.alerts.list()]
 
 
+@guarantee(34)
 @pytest.mark.parametrize("kind", ["temporal", "temporal_ordered"])
 def test_a_flood_of_one_rule_leaves_the_others_their_room(tmp_path: Path, kind: str) -> None:
     """Whoever has a thousand records made of the first step would hide the second one: no alert, no plan."""
@@ -45,6 +47,7 @@ def test_a_flood_of_one_rule_leaves_the_others_their_room(tmp_path: Path, kind: 
         assert "at least" in alert.notes[0]
 
 
+@guarantee(34)
 def test_a_large_number_in_a_flood_of_small_ones_is_summed_up(tmp_path: Path) -> None:
     """Whoever sends two thousand small ones around it would hide it, in whatever order they come."""
     sums = joint("value_sum", {"gte": 1_000_000, "field": "Size"}, timespan="1h")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.alert import Alert, AlertId
 from m365watch.detect.desk import list_history, set_states
@@ -45,6 +46,7 @@ def path(tmp_path: Path) -> Path:
     return state.path
 
 
+@guarantee(43)
 def test_every_change_is_known_with_who_made_it(path: Path) -> None:
     """The alert has the last one; the history has all of them, the first one first."""
     set_states(path, ["aaaa"], SEEN, reason="", by="ann", at_ms=5)

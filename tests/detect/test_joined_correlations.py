@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 from verdicts import packs
 
 from m365watch.detect.alert import EVIDENCE_MAX, Alert, Match
@@ -63,6 +64,7 @@ def ones(*seconds: int, **fields: Any) -> list[bytes]:
     return [record(second, Operation="One", **fields) for second in seconds]
 
 
+@guarantee(34)
 @pytest.mark.parametrize("kind", ["temporal", "temporal_ordered"])
 def test_two_hours_of_many_and_then_the_other_are_found(tmp_path: Path, kind: str) -> None:
     """What is joined holds for as long as its condition does, and not at its first instant alone."""
@@ -205,6 +207,7 @@ def test_different_values_are_counted_of_what_goes_on_at_a_time(tmp_path: Path) 
     assert [alert.group for alert in told(library, records)] == [("192.0.2.1",)]
 
 
+@guarantee(34)
 def test_an_alert_of_what_is_joined_tells_all_its_records(tmp_path: Path) -> None:
     """First and last time, the number, entities and evidence: no other alert need show them."""
     extension = {
@@ -330,6 +333,7 @@ def run(path: Path, library: Library, *batches: list[bytes]) -> list[Alert]:
     return found
 
 
+@guarantee(34)
 def test_a_late_record_of_what_is_joined_is_told(tmp_path: Path) -> None:
     """It changes neither when that held nor what else is joined: only what there is to tell."""
     library = load_good(
@@ -396,6 +400,7 @@ SPRAY = joint("spray", "value_count", ["one"], {"gte": 3, "field": "UserId"}, **
 SPRAYED = [record(at, Operation="One", UserId=f"u{at}", ClientIP="192.0.2.1") for at in range(10)]
 
 
+@guarantee(34)
 @pytest.mark.parametrize("user", ["u0", "u5", "u9", "U5"])
 def test_what_is_joined_by_another_field_than_its_own_is_joined_by_each_value(
     tmp_path: Path, user: str

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 from verdicts import packs
 
 from library_rules import DETECTION
@@ -14,6 +15,7 @@ from m365watch.detect.library import PACKS_DIRECTORY, load_library, load_packs
 from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
 
 
+@guarantee(36)
 @pytest.mark.parametrize(
     ("keys", "at", "told"),
     [
@@ -262,6 +264,7 @@ def test_every_rule_that_a_correlation_lacks_is_told(tmp_path: Path) -> None:
     }
 
 
+@guarantee(36)
 def test_a_bad_rule_leaves_its_neighbours_in_force(tmp_path: Path) -> None:
     """One mistake costs one rule."""
     good = rule_text(DETECTION)
@@ -370,6 +373,7 @@ def laughs(key: str) -> str:
     return "\n".join([*lines, f"{key}: *a8", ""])
 
 
+@guarantee(26)
 @pytest.mark.parametrize("key", ["title", "detection", "m365watch", "<<"])
 def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path, key: str) -> None:
     """At once, with the line; the rule beside it is in force."""
@@ -398,6 +402,7 @@ def test_aliases_that_spare_writing_are_read(tmp_path: Path) -> None:
     assert load_good(tmp_path, shared + text).rules
 
 
+@guarantee(26)
 @pytest.mark.parametrize(
     "text",
     [
@@ -424,6 +429,7 @@ def test_a_title_moves_no_terminal_s_cursor(tmp_path: Path) -> None:
     assert all(str(mistake).isprintable() for mistake in mistakes)
 
 
+@guarantee(26)
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "a\\b.c", "é"])
 def test_a_field_of_any_name_can_be_asked_for(tmp_path: Path, name: str) -> None:
     """Found by the fuzzer: a name that JSON writes with escapes stopped the detections."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect import kept_matches
 from m365watch.detect.correlation import windows
@@ -80,6 +81,7 @@ def test_each_part_of_a_long_flood_is_told_once(
     assert any(one.alert.notes for one in kept)
 
 
+@guarantee(35)
 def test_parts_that_earlier_records_move_forward_stay_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

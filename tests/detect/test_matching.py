@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.compile import compile_condition
 from m365watch.detect.condition import (
@@ -185,6 +186,7 @@ def make_record(dice: random.Random) -> bytes:
     return written.replace("\n", " ").encode()
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(25))
 def test_every_rule_finds_what_it_finds_by_itself(seed: int) -> None:
     """The index, what is put in of the header, guards and partial decoding change nothing."""
@@ -303,6 +305,7 @@ def test_what_is_remembered_is_bounded() -> None:
         assert matcher._memory.values <= 51
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_record_like_one_before_has_the_matches_it_has_by_itself(seed: int) -> None:
     """What alike records have in common is drawn again; id, time and all else come out the same."""
@@ -397,6 +400,7 @@ class Growing(set[str]):
         return len(self)
 
 
+@guarantee(34)
 def test_what_is_remembered_is_forgotten_when_a_list_changes() -> None:
     """A new name in a file of VIPs counts for a record that is like one before."""
     vips = Growing({"bob@contoso.example"})

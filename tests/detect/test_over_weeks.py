@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.engine import Engine
 from m365watch.detect.forgetting import Forgotten, Naming, find_named
@@ -33,6 +34,7 @@ SIGNS = 5
 DAYS = 50
 
 
+@guarantee(35)
 @pytest.mark.parametrize("every_days", [1.0, 1.5])
 def test_signs_that_go_on_for_weeks_are_told_once_in_weeks(tmp_path: Path, every_days: float) -> None:
     """Not as new with each of them; and what is over stays, though its matches are let go of."""
@@ -77,6 +79,7 @@ def test_signs_that_go_on_for_weeks_are_told_once_in_weeks(tmp_path: Path, every
     assert kept[0].alert.first_at_ms < kept[1].alert.last_at_ms
 
 
+@guarantee(35)
 @pytest.mark.parametrize(("period", "days"), [("7d", 30), ("14d", 45)])
 @pytest.mark.parametrize("every_days", [0.5, 1.0, 2.0])
 def test_what_was_known_all_the_time_is_never_seen_first(
@@ -126,6 +129,7 @@ def test_a_change_after_a_free_day_outlives_what_it_rose_from(tmp_path: Path) ->
     assert kept == 5
 
 
+@guarantee(35)
 @pytest.mark.parametrize(("days", "alerts"), [(26, 1), (80, 3)])
 def test_what_rolls_on_for_weeks_is_an_alert_a_month(tmp_path: Path, days: int, alerts: int) -> None:
     """From its beginning to its end, and no other each day, nor told as new again."""
@@ -221,6 +225,7 @@ def over_days(
     return told, kept
 
 
+@guarantee(17)
 def test_an_alert_that_is_let_go_of_leaves_no_name(tmp_path: Path) -> None:
     """After three months; its person was the group that risk is counted by."""
     text = rule_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.alert import Match
 from m365watch.detect.condition import Every, Like, Never, Order
@@ -83,6 +84,7 @@ def make_match(number: int, source: str) -> Match:
     )
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_correlation_that_is_left_out_has_no_episode(seed: int) -> None:
     """For every kind of correlation, whatever it asks, of the rules that can match."""

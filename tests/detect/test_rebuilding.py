@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.retention import RetentionSettings, TableRetention
 from m365watch.detect.desk import AlertsAsked, list_alerts, read_figures
@@ -114,6 +115,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, rules)
 
 
+@guarantee(37)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_lost_file_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Rules of every kind, records in any order, alerts in any state, and a crash now and then."""
@@ -141,6 +143,7 @@ def test_a_lost_file_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFacto
     assert [path.name for path in place.path.parent.glob("detections*")] == [FILE_NAME]
 
 
+@guarantee(37)
 def test_a_run_goes_on_with_the_new_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What comes later gives what it would have given: no memory is lost."""
     rules = load_rules(tmp_path_factory.getbasetemp())
@@ -156,6 +159,7 @@ def test_a_run_goes_on_with_the_new_file(tmp_path_factory: pytest.TempPathFactor
     assert lost.alerts() == kept.alerts()
 
 
+@guarantee(37)
 def test_alerts_outlive_their_records(site: Site) -> None:
     """The lake keeps records for less long than alerts: those come back as they were."""
     site.collect([record(0, Operation="A", UserId="old@contoso.example"), record(2 * 86_400, Operation="A")])

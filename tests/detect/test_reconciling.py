@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.alert import Alert, AlertId, Match
 from m365watch.detect.correlation.episode import Episode
@@ -131,6 +132,7 @@ def test_an_alert_of_many_ids_is_noted_as_closed_once(state: DetectionState, rul
 LEAVE = Exceptions((AlertException("X1", "leave", {"user": "ann@*"}),))
 
 
+@guarantee(35)
 @pytest.mark.parametrize(
     ("last", "what"), [(NO_EXCEPTIONS, News.UPDATED), (LEAVE, News.WITHDRAWN)], ids=["gone", "back"]
 )

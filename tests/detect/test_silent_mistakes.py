@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from promises import guarantee
 from verdicts import packs
 
 from library_rules import DETECTION
@@ -27,6 +28,7 @@ def made(keys: dict[str, Any]) -> str:
     return rule_text(others.pop("detection", DETECTION), **others)
 
 
+@guarantee(36)
 @pytest.mark.parametrize(
     ("keys", "told"),
     [

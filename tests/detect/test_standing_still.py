@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.detect import aside, standstill
@@ -58,6 +59,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return found
 
 
+@guarantee(37)
 @pytest.mark.parametrize("pipe_bytes", [4_096, 1 << 20], ids=["told", "asked"])
 def test_a_child_that_is_stopped_is_done_without(
     tmp_path: Path, expected: list[str], monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
@@ -129,6 +131,7 @@ def test_a_child_that_is_slow_is_waited_for(
     engine.state.close()
 
 
+@guarantee(37)
 def test_a_child_that_stands_still_keeps_no_collector_from_ending(tmp_path: Path) -> None:
     """What it had under way does not count, and is left to the next run."""
     engines: list[AsideEngine] = []

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from verdicts import packs
 
 from m365watch.detect import engine as engines
@@ -82,6 +83,7 @@ def make_correlation(dice: random.Random) -> Correlation:
     )
 
 
+@guarantee(34)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_group_that_is_left_out_has_no_episode(seed: int) -> None:
     """For every kind of correlation, whatever it asks and whatever the group has."""

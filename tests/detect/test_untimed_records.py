@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.kept import KeptAlert
 from m365watch.hunting import HuntAsked, hunt
@@ -44,6 +45,7 @@ def look_back(place: Site) -> list[KeptAlert]:
     return hunt(asked, progress=lambda *_: None).alerts
 
 
+@guarantee(34, 37)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_record_without_a_readable_time_counts_the_same_everywhere(
     tmp_path_factory: pytest.TempPathFactory, seed: int

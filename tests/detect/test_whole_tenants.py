@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.alert import Alert, make_alert_id
 from m365watch.detect.engine import Engine
@@ -50,6 +51,7 @@ def kept(engine: Engine) -> list[Alert]:
     return [one.alert for one in engine.state.alerts.list() if not any(one.alert.group)]
 
 
+@guarantee(34)
 def test_what_joins_over_a_whole_tenant_has_one_name(tmp_path: Path, joining: Library) -> None:
     """A late record moves what is joined: one alert, told once a batch, and the set's."""
     late = ones(30)
@@ -61,6 +63,7 @@ def test_what_joins_over_a_whole_tenant_has_one_name(tmp_path: Path, joining: Li
     assert [replace(one, formerly=()) for one in kept(engine)] == [expected]
 
 
+@guarantee(34)
 def test_a_silence_of_a_whole_tenant_has_one_name(tmp_path: Path) -> None:
     """Whether a record or time alone made it known."""
     low = {"low": {"period": "1h", "learn": "2h"}}
@@ -75,6 +78,7 @@ def test_a_silence_of_a_whole_tenant_has_one_name(tmp_path: Path) -> None:
     assert [one.id for one in kept(engine)] == [first.id]
 
 
+@guarantee(35)
 def test_a_name_that_an_older_version_gave_becomes_the_right_one(tmp_path: Path, joining: Library) -> None:
     """It took the group of a whole tenant for one whose only field is absent: what was made of it stays."""
     engine = opened(tmp_path, joining)

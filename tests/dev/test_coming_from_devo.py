@@ -17,6 +17,7 @@ import click
 import pytest
 import yaml
 from patience import PATIENCE_S
+from promises import guarantee
 from shifted import DAY
 from typer.main import get_command
 
@@ -118,6 +119,7 @@ def test_the_page_has_blocks_of_each_kind() -> None:
 # The same file.
 
 
+@guarantee(29)
 def test_devos_file_is_taken_as_it_is(place: Place) -> None:
     """Without a warning; certificates lie in Devo's folder, the state apart from the old collector's."""
     settings = place.load("config.yaml", CONFIG)
@@ -291,6 +293,7 @@ def test_each_query_of_devo_names_tables_and_columns_that_are_there(linq: str) -
     assert columns <= COLUMNS[table.partition(".")[0]]
 
 
+@guarantee(29)
 def test_the_comparison_of_ids_names_what_each_side_lacks(lake: Path) -> None:
     """The block is run by a shell, on an answer of Devo's with one Id more and one Id fewer."""
     [block] = [block for block in blocks("sh") if "comm " in block]
@@ -308,6 +311,7 @@ def test_the_comparison_of_ids_names_what_each_side_lacks(lake: Path) -> None:
 # The way over, on a simulated tenant.
 
 
+@guarantee(29)
 def test_over_to_m365watch_as_the_page_says(place: Place) -> None:
     """Devo, added to the lake, gets what is fetched from then on; the same file alone gets all."""
 

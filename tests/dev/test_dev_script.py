@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 DEV = Path(__file__).resolve().parents[2] / "dev"
 
@@ -160,6 +161,7 @@ def test_two_runs_do_not_make_one_environment(checkout: Path) -> None:
     assert f"process {os.getpid()} is making .venv" in answer.stderr
 
 
+@guarantee(27)
 @pytest.mark.parametrize(("failing", "code"), [("tools.audit", 1), ("nothing", 0)])
 def test_a_check_fails_by_the_audit_of_the_packages_too(checkout: Path, failing: str, code: int) -> None:
     """What it ends with, not being strict, is heeded: a known vulnerability is one of the things."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from promises import guarantee
 
 from m365watch import errors
 from m365watch.cli.commands import PLACES
@@ -83,6 +84,7 @@ def all_texts() -> str:
     return "\n".join(texts_in_the_code())
 
 
+@guarantee(29)
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_what_an_operator_sees_is_what_the_code_says(quoted: str) -> None:
     """Word for word, so that it is found by a search in the page; a code's own words follow it."""
@@ -159,6 +161,7 @@ def test_each_fault_says_what_is_seen_what_happens_and_what_to_do(title: str, fa
     assert re.findall(r"^\* (\w+):", fault, re.MULTILINE) == ["Seen", "Meanwhile", "Do"], title
 
 
+@guarantee(29)
 def test_every_error_that_a_run_can_meet_is_on_the_page() -> None:
     """And no code that there is not."""
     codes = {
@@ -171,6 +174,7 @@ def test_every_error_that_a_run_can_meet_is_on_the_page() -> None:
     assert named == codes - OF_COMMANDS_THAT_ASK - BRANCHES | LOGGED
 
 
+@guarantee(29)
 def test_its_exit_codes_are_those_of_the_commands() -> None:
     """As the reference page has them."""
     known = set(re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", EXIT_CODES, re.MULTILINE))))

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+from promises import guarantee
 
 import tutorial_commands
 from m365watch.entra.refusals import REFUSALS
@@ -123,16 +124,19 @@ def follow_with_the_demo(name: str, folder: Path, commands: Path) -> None:
     asyncio.run(main())
 
 
+@guarantee(29)
 def test_the_tutorial_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From the copied value to a service of systemd's, and from one secret to the next."""
     follow("secret.md", tmp_path, commands)
 
 
+@guarantee(29)
 def test_the_tutorial_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From a new key to a service of systemd's, and from one certificate to the next."""
     follow("certificate.md", tmp_path, commands)
 
 
+@guarantee(29)
 def test_the_tutorial_without_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """By the identity of a virtual machine, of a pod, and by another issuer's token."""
     follow("federated.md", tmp_path, commands, variables=attrgetter("identity_variables"))
@@ -145,6 +149,7 @@ def test_an_identity_of_app_service_does_as_that_of_a_machine(tmp_path: Path, co
     follow("federated.md", tmp_path, commands, page=part, variables=variables)
 
 
+@guarantee(29)
 def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:
     """Three that nobody has consented in at first; they come, stay away, revoke and leave."""
     others = {
@@ -155,6 +160,7 @@ def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, c
     follow("many-tenants.md", tmp_path, commands, tenants=OWN | others, scenario=scenario)
 
 
+@guarantee(29)
 def test_the_tutorial_from_devos_collector_leads_over(tmp_path: Path, commands: Path) -> None:
     """The same file, side by side with the same Ids on both sides, and Devo filled by it alone."""
 
@@ -168,6 +174,7 @@ def test_the_tutorial_from_devos_collector_leads_over(tmp_path: Path, commands: 
     asyncio.run(main())
 
 
+@guarantee(29)
 def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, commands: Path) -> None:
     """It comes while the service runs, gets an input and an output of its own, revokes and leaves."""
     nine = {
@@ -187,11 +194,13 @@ def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, com
     asyncio.run(main())
 
 
+@guarantee(29)
 def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: Path, commands: Path) -> None:
     """On the demo's tenant: looked into, contained, hunted for, taken back, closed, and excepted."""
     follow_with_the_demo("alert-at-night.md", tmp_path, commands)
 
 
+@guarantee(29)
 def test_the_tutorial_for_a_rule_leads_to_one_that_finds_something(tmp_path: Path, commands: Path) -> None:
     """Its cases are as it claims, the demo's intruder is found by it, and a collector takes it up."""
 
@@ -203,6 +212,7 @@ def test_the_tutorial_for_a_rule_leads_to_one_that_finds_something(tmp_path: Pat
     asyncio.run(main())
 
 
+@guarantee(29)
 def test_the_tutorial_for_an_output_adds_one_that_keeps_the_contract(tmp_path: Path, commands: Path) -> None:
     """Its blocks of code go into a copy of this checkout, where the contract's suite and a run use them."""
 
@@ -254,6 +264,7 @@ sudo install -D -m 600 secret /etc/m365watch/secret && rm secret
     ]
 
 
+@guarantee(29)
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_what_is_not_run_says_why(name: str) -> None:
     """No more and no less than is known here; and a change of a page's form leaves nothing untried."""

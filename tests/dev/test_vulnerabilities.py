@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from patience import PATIENCE_S
+from promises import guarantee
 
 from test_package_audit import NOW
 from tools.audit import ANSWERS_STRICT_S, Places, audit, main
@@ -98,6 +99,7 @@ def accepting(tmp_path: Path, line: str) -> Path:
     return path
 
 
+@guarantee(27)
 def test_a_known_vulnerability_of_a_locked_version_ends_a_plain_audit_with_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_known_vulnerability_of_a_locked_version_ends_a_plain_audit_with_1(
     assert hint.startswith("audit: hint: ./dev lock; or accept it")
 
 
+@guarantee(27)
 @pytest.mark.parametrize(
     ("until", "code", "told"), [("2999-12-31", 0, ""), ("2020-12-31", 1, "accepted until 2020-12-31 only")]
 )
@@ -125,6 +128,7 @@ def test_what_is_accepted_passes_until_its_last_day(
     assert told in capsys.readouterr().err
 
 
+@guarantee(27)
 def test_a_database_that_cannot_be_reached_is_one_loud_line_and_ends_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch import __version__
 
@@ -34,6 +35,7 @@ def test_a_release_has_its_sbom_and_the_document_of_its_api(built: Path) -> None
     assert "/api/v1/alerts" in openapi["paths"]
 
 
+@guarantee(27)
 def test_the_wheel_holds_every_file_of_the_package(built: Path) -> None:
     """Scenarios, the mark of typed packages and whatever else is not Python come along."""
     [wheel] = built.glob("*.whl")
@@ -77,7 +79,8 @@ def test_the_source_distribution_passes_the_checks_of_its_papers(built: Path, tm
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-@pytest.mark.slow
+@guarantee(27)
+@pytest.mark.long
 @pytest.mark.parametrize("extra", ["", "[all]"])
 @pytest.mark.parametrize("version", ["3.11", "3.13"])
 def test_it_installs_into_a_clean_environment_and_works(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import pytest
+from promises import guarantee
 
 from devo_stand_in import PATH, TOKEN, DevoStandIn
 from m365watch.config.settings import Secret
@@ -103,6 +104,7 @@ def test_another_definition_of_that_name_is_brought_up_to_date(other: Definition
     assert not DEFINITION.difference(devo.kept[number])
 
 
+@guarantee(30)
 def test_a_name_that_only_contains_it_is_another_alert() -> None:
     """Devo's filter finds parts of names, in any case."""
     devo = DevoStandIn()
@@ -129,6 +131,7 @@ def test_a_definition_is_taken_away_by_its_number() -> None:
     assert ask(devo, lambda one: one.remove(DEFINITION.name))[0] is Outcome.ABSENT
 
 
+@guarantee(30)
 def test_a_refused_token_says_which_one_is_needed_and_does_not_show_it() -> None:
     """Not even where Devo repeats it."""
     with pytest.raises(AlertsRefused, match="type Alert API") as caught:

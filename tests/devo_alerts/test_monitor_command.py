@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner
 
 from devo_stand_in import TOKEN, DevoStandIn
@@ -75,6 +76,7 @@ def test_without_apply_nothing_is_sent_and_each_query_is_whole(tmp_path: Path) -
     ]
 
 
+@guarantee(30)
 def test_applied_twice_they_are_there_once_and_removed_they_are_gone(tmp_path: Path) -> None:
     """With the token from the environment."""
     config, devo = str(configuration(tmp_path)), DevoStandIn()

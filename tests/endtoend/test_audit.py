@@ -14,6 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from promises import guarantee
+
 from commands import Ended, Scene, collecting, command, ended, scene_in
 from m365watch.lake.commits import commit_path
 from m365watch.ledger.sqlite import LEDGER_FILE
@@ -40,6 +42,7 @@ async def audited(scene: Scene, *options: str) -> tuple[int, dict[str, Any]]:
     return done.exit_code, json.loads(done.out)["totals"]
 
 
+@guarantee(6)
 def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_path: Path) -> None:
     """Without a collector the command fetches it itself; every output ends with every record once."""
 
@@ -59,6 +62,7 @@ def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_pa
     asyncio.run(main())
 
 
+@guarantee(6)
 def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None:
     """A ledger that knows no blob at all, with outputs that have nothing."""
 
@@ -75,6 +79,7 @@ def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+@guarantee(15)
 def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path) -> None:
     """They said "0 lost, 0 missing" of a lake that lacked a batch, whose records no query found."""
 
@@ -95,6 +100,7 @@ def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path
     asyncio.run(main())
 
 
+@guarantee(6)
 def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     """It is asked, repairs what is missing, and the command sees it delivered; status then shows it."""
 

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from patience import PATIENCE_S
+from promises import guarantee
 
 from commands import Ended, collecting, command, ended, scene_in
 from m365watch.clock import SystemClock
@@ -35,6 +36,7 @@ def check(folder: Path) -> Ended:
     return asyncio.run(main())
 
 
+@guarantee(29)
 def test_lines_end_with_the_sums_and_nothing_is_left_behind(tmp_path: Path) -> None:
     """A line a step in words, without colour, and a hint under what needs one; notes break nothing."""
     found = check(tmp_path)
@@ -96,6 +98,7 @@ def test_it_delivers_and_commits_nothing(tmp_path: Path) -> None:
     assert calls == {"token", "subscriptions", "list"}
 
 
+@guarantee(29)
 def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
     """While the run is held, no byte changes of what it writes; let go, it goes on and ends in order."""
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from commands import ended, scene_in
 from place import LAKE
@@ -33,6 +34,7 @@ async def run_once(folder: Path, *, umask: int) -> None:
     assert (run.exit_code, run.complaints) == (0, [])
 
 
+@guarantee(13)
 @pytest.mark.parametrize(("umask", "at_most"), [(0, 0o750), (0o077, 0o700)])
 def test_nobody_else_can_read_the_lake(tmp_path: Path, umask: int, at_most: int) -> None:
     """Records, commits, alerts, notices and locks, also in a folder from before; a stricter umask stays."""

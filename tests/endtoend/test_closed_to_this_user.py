@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from forked import PIPE, Forked, fork
+from promises import guarantee
 from rights import why_kept
 
 from commands import LIMIT_S, Ended, Scene, ended, scene_in
@@ -207,6 +208,7 @@ CASES: dict[str, tuple[list[str], Said]] = {
 }
 
 
+@guarantee(29)
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_closed_is_one_line_and_loses_nothing(house: House, case: str) -> None:
     """With who it is closed to and the documented exit code; `check --json` ends in its document."""
@@ -237,6 +239,7 @@ def lines_of(words: tuple[str, ...], said: Ended) -> list[str]:
     ]
 
 
+@guarantee(29)
 def test_a_closed_key_keeps_a_run_from_starting_and_nobody_from_reading(house: House) -> None:
     """The mistake names key and file; `status` and `query` need no proof."""
     with closed(house.folder / "keys" / "key.pem"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from forked import Forked
 from patience import STOPPED_WITHIN_S
+from promises import guarantee
 
 from commands import FLAWLESS, Ended, command, ended
 from devo_scene import LARGE, DevoScene, devo_scene_in, until
@@ -82,6 +83,7 @@ def cut_some(number: int) -> Faults:
     return Faults(close_after_bytes=400_000 * (1 + number % 4), closes_by_reset=number % 2 == 0)
 
 
+@guarantee(21)
 @pytest.mark.parametrize(("compressed", "cut"), [(True, False), (False, True)], ids=["gzip", "cut"])
 def test_a_killed_collector_repeats_what_was_unacknowledged_and_nothing_else(
     tmp_path: Path, *, compressed: bool, cut: bool
@@ -190,6 +192,7 @@ def test_what_finds_the_queue_full_is_fetched_again_for_devo_alone(tmp_path: Pat
     asyncio.run(run())
 
 
+@guarantee(21)
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
 def test_a_stop_under_way_loses_and_repeats_nothing(tmp_path: Path, *, compressed: bool) -> None:
     """SIGTERM in the middle of sending: exit code 0 in good time, and each record once."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from promises import guarantee
 
 from commands import Ended, ended
 from devo_scene import DevoScene, devo_scene_in, until
@@ -119,6 +120,7 @@ async def run_without_devo(scene: DevoScene) -> Ended:
     return await ending
 
 
+@guarantee(11)
 def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
     """Not at Devo, in the lake's columns, files, on the console, in a queue, in what rules keep, in a line.
 
@@ -161,6 +163,7 @@ def check_quarantine(scene: DevoScene) -> None:
     assert all(USER.search(body) and b'"Size":undefined' in body for body in quarantined)
 
 
+@guarantee(11)
 def test_detected_values_are_masked_unless_that_is_switched_off_by_name(tmp_path: Path) -> None:
     """`dlp` masks what its rules found; with `obfuscate_detected_values` off it arrives."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from patience import STOPPED_WITHIN_S
+from promises import guarantee
 
 from benchmarks.service import Service, service_running
 from place import LAKE
@@ -153,6 +154,7 @@ def kill_again_and_again(folder: Path, served: Served, *, seed: int) -> Counter[
     return asyncio.run(kill())
 
 
+@guarantee(13, 16)
 def test_thirty_kills_at_full_speed_cost_nothing(served: Served, tmp_path: Path) -> None:
     """Whatever they meet: each record is once in files and once in the lake, byte for byte."""
     met = kill_again_and_again(tmp_path, served, seed=1)
@@ -165,13 +167,14 @@ def test_thirty_kills_at_full_speed_cost_nothing(served: Served, tmp_path: Path)
     assert met["writing files"] + met["writing the lake"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_many_kills_at_full_speed_cost_nothing(seed: int, served: Served, tmp_path: Path) -> None:
     """The same, for as long as somebody likes to wait."""
     kill_again_and_again(tmp_path, served, seed=seed)
 
 
+@guarantee(12, 28)
 def test_stops_at_full_speed_are_orderly_and_cost_nothing(served: Served, tmp_path: Path) -> None:
     """SIGTERM at any moment: over in good time, with 0 once it had started; nothing is lost or doubled."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from promises import guarantee
 from shifted import DAY, python_path
 
 from commands import LIMIT_S, Ended
@@ -206,6 +207,7 @@ def assert_nowhere(secrets: Iterable[str], said: Mapping[str, str]) -> None:
     assert [place for place, text in said.items() for secret in sought if secret in text] == []
 
 
+@guarantee(24)
 def test_every_kind_collects_its_tenant_and_tells_no_secret(tmp_path: Path) -> None:
     """Log, state, lake, files, notices, `status` and `why` of a run of all hold none of the secrets."""
 
@@ -244,6 +246,7 @@ def test_every_kind_collects_its_tenant_and_tells_no_secret(tmp_path: Path) -> N
     played(tmp_path, play)
 
 
+@guarantee(24)
 def test_credentials_that_all_fail_are_named_and_tell_no_secret(tmp_path: Path) -> None:
     """Exit code 1, one line a feed that names each credential and its cure, and none of what was sent."""
 
@@ -272,6 +275,7 @@ def test_credentials_that_all_fail_are_named_and_tell_no_secret(tmp_path: Path) 
     played(tmp_path, play)
 
 
+@guarantee(24)
 def test_app_service_gives_the_token_of_its_identity(tmp_path: Path) -> None:
     """Where the environment names App Service's endpoint, that is asked in place of IMDS."""
 

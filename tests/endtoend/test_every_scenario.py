@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
@@ -123,6 +124,7 @@ def judged(place: Place, truth: Truth) -> dict[str, Verdict]:
     return {name: truth.judge(records) for name, records in place.holdings().items()}
 
 
+@guarantee(1, 24)
 @pytest.mark.parametrize("name", [name for name in scenario_names() if name not in OTHERWISE])
 def test_a_passing_fault_costs_no_record(name: str, tmp_path: Path) -> None:
     """Whatever passes leaves nothing missing, repeated or altered, in files and in the lake."""
@@ -172,6 +174,7 @@ def test_a_refusal_is_told_and_costs_nothing(name: str, tmp_path: Path) -> None:
     assert judged(place, mended.truth) == {"files": FLAWLESS, "lake": FLAWLESS}
 
 
+@guarantee(3)
 def test_poison_holds_nobody_up_and_is_named(tmp_path: Path) -> None:
     """Blobs that fail for ever wait by name, with exit code 3; everything else is delivered."""
     place = Place(tmp_path)
@@ -183,6 +186,7 @@ def test_poison_holds_nobody_up_and_is_named(tmp_path: Path) -> None:
     assert all("HTTP 500" in waiting.last_error for waiting in end.outcomes[0].waiting)
 
 
+@guarantee(3)
 def test_expired_content_is_counted_as_lost(tmp_path: Path) -> None:
     """What the service no longer serves is lost in plain sight, and the run is done."""
     place = Place(tmp_path)
@@ -204,6 +208,7 @@ def test_unknown_content_is_asked_for_again_until_it_expires(name: str, tmp_path
     assert end.count("blobs_waiting") == end.truth.blobs_out_of_reach > 0
 
 
+@guarantee(2)
 def test_content_that_appears_late_is_found_by_the_next_run(tmp_path: Path) -> None:
     """The lookback lists again what was listed before."""
     place = Place(tmp_path)
@@ -213,6 +218,7 @@ def test_content_that_appears_late_is_found_by_the_next_run(tmp_path: Path) -> N
     assert end.exit_codes == [0, 0]
 
 
+@guarantee(4)
 def test_a_subscription_that_is_disabled_is_started_again(tmp_path: Path) -> None:
     """Within the run, as long as the last start is not too recent."""
     place = Place(tmp_path)
@@ -234,6 +240,7 @@ def test_a_subscription_that_goes_again_and_again_costs_patience_only(name: str,
     assert judged(place, end.truth) == {"files": FLAWLESS, "lake": FLAWLESS}
 
 
+@guarantee(4)
 def test_a_subscription_in_limbo_is_told_and_waited_for(tmp_path: Path) -> None:
     """Stop and start at once leaves a feed dead for a while: the others go on, it catches up."""
     place = Place(tmp_path)

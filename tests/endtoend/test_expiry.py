@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from promises import guarantee
+
 from commands import Ended, command
 from m365watch.clock import SystemClock
 from m365watch.lake.reader import LakeReader
@@ -38,6 +40,7 @@ def collect(
     return ended, report
 
 
+@guarantee(25)
 def test_a_secret_that_ends_soon_is_told_everywhere(tmp_path: Path) -> None:
     """In the log, the notices, `status` and `why`; over a restart once, and Graph is asked once."""
     (run, again, document, why), report = collect(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from emulator.content import make_store
@@ -30,6 +31,7 @@ def document_for(emulator: Emulator) -> dict[str, Any]:
     return {"inputs": {"office365": office365}, "outputs": BOTH}
 
 
+@guarantee(1, 24)
 @pytest.mark.parametrize("manner", [OLD, NEW], ids=["v1", "v2"])
 def test_another_service_is_collected_without_loss(manner: Manner, tmp_path: Path) -> None:
     """Other ids, pages, timings, headers and faults: missing 0, duplicates 0, altered 0."""

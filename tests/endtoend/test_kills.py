@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from forked import PIPE, Forked, fork
 from patience import PATIENCE_S
+from promises import guarantee
 
 from doomed import Moment
 from m365watch.model import ContentType
@@ -103,6 +104,7 @@ def commit(folder: Path, outputs: Mapping[str, Any], kill: Kill) -> None:
     asyncio.run(run())
 
 
+@guarantee(13)
 @pytest.mark.parametrize(
     ("name", "output"),
     [

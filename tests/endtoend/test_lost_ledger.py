@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from forked import PIPE, fork
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from doomed import Moment
@@ -111,6 +112,7 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+@guarantee(19)
 @pytest.mark.parametrize(
     ("harm", "compression"),
     [(overwrite, "none"), (cut, "gzip"), (empty, "zstd"), (replace_head, "gzip"), (remove, "none")],
@@ -153,6 +155,7 @@ def test_odd_records_do_not_double_either(tmp_path: Path, scenario: str) -> None
     run(tmp_path, use, scenario=load_scenario(scenario))
 
 
+@guarantee(19)
 def test_what_only_one_output_holds_the_other_gets(tmp_path: Path) -> None:
     """The lake's records are no reason to keep them from files that lack them."""
 
@@ -165,6 +168,7 @@ def test_what_only_one_output_holds_the_other_gets(tmp_path: Path) -> None:
     run(tmp_path, use)
 
 
+@guarantee(19)
 @pytest.mark.parametrize(
     ("output", "durable", "others_committed"),
     [("files", True, True), ("files", False, True), ("lake", True, False), ("lake", False, True)],
@@ -184,6 +188,7 @@ def test_a_kill_in_the_middle_and_a_lost_ledger_lose_and_double_nothing(
     run(tmp_path, use)
 
 
+@guarantee(17)
 def test_what_was_erased_does_not_come_back_to_the_lake(tmp_path: Path) -> None:
     """Microsoft lists it again for a new ledger, and the lake has it no more: its marks tell."""
 
@@ -214,6 +219,7 @@ class DyingFiles(FilesOutput):
             raise RuntimeError("killed")
 
 
+@guarantee(19)
 def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
     """Half of what the outputs hold is not enough to go on with."""
 
@@ -252,6 +258,7 @@ def put_back(scene: Scene, copy: Path) -> None:
     put_in(scene.ledger, copy, now=SystemClock().now(), on_pages=lambda _done, _total: None)
 
 
+@guarantee(19)
 def test_an_older_ledger_that_is_put_back_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The outputs are ahead of it by whole feeds and by later blobs."""
 
@@ -268,6 +275,7 @@ def test_an_older_ledger_that_is_put_back_loses_and_doubles_nothing(tmp_path: Pa
     run(tmp_path, use)
 
 
+@guarantee(19)
 @pytest.mark.parametrize("output", ["files", "lake"])
 def test_a_copy_of_a_ledger_with_an_open_batch_is_put_back(tmp_path: Path, output: str) -> None:
     """One output had the batch, the other got its blobs later, in another batch that the copy lacks."""
@@ -284,6 +292,7 @@ def test_a_copy_of_a_ledger_with_an_open_batch_is_put_back(tmp_path: Path, outpu
     run(tmp_path, use)
 
 
+@guarantee(19)
 def test_a_copy_without_any_later_batch_is_put_back(tmp_path: Path) -> None:
     """A batch of the copy is not settled by its number: its blobs may have gone another way, or none."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.app import Collector, Outcome
@@ -92,6 +93,7 @@ def verified(received: Received) -> dict[str, Any]:
     return document
 
 
+@guarantee(41)
 def test_every_alert_of_a_run_is_told_and_so_is_what_becomes_of_it(tmp_path: Path) -> None:
     """By a webhook that is away at first, and in files; what is decided between two runs, by the next."""
     answers = {"status": 503}
@@ -170,6 +172,7 @@ CURES: dict[Callable[[Path], None], str] = {
 """What is said to do, by what was done to the file."""
 
 
+@guarantee(41)
 @pytest.mark.parametrize("harm", CURES)
 def test_a_file_of_notifications_that_cannot_be_used_stops_no_collecting(
     tmp_path: Path, harm: Callable[[Path], None]
@@ -277,6 +280,7 @@ def notifications(count: int) -> list[Notification]:
     ]
 
 
+@guarantee(41)
 @pytest.mark.parametrize(
     ("transport", "framing", "form"),
     [("tls", "octet-counting", "rfc5424"), ("tcp", "newline", "cef"), ("udp", "newline", "rfc5424")],

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from forked import Forked
 from patience import PATIENCE_S
+from promises import guarantee
 
 from commands import FLAWLESS, Ended, collecting, command, ended
 from m365watch.clock import SystemClock
@@ -125,6 +126,7 @@ async def held_by(lock: Path, pid: int) -> AsyncIterator[None]:
     assert all(one is not None and f"pid {pid} " in one for one in looks)
 
 
+@guarantee(31)
 def test_outputs_come_and_go_without_a_restart(tmp_path: Path) -> None:
     """Added, broken, changed, removed, in one process: each has what came while it was there, once."""
 
@@ -173,6 +175,7 @@ def test_outputs_come_and_go_without_a_restart(tmp_path: Path) -> None:
     assert refused["needs_restart"] == []
 
 
+@guarantee(31)
 @pytest.mark.parametrize("words", ["what is in flight is finished first", "goes on; tenants"])
 def test_a_kill_in_the_change_of_outputs_is_made_good(words: str, tmp_path: Path) -> None:
     """Before the old collector has ended, and as the new one begins: nothing is lost, and nothing doubled."""

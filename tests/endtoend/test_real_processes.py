@@ -9,6 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 from patience import STOPPED_WITHIN_S
+from promises import guarantee
 from small_disk import small_disk
 
 from commands import Ended, command, ended, scene_in, start, start_afresh
@@ -54,6 +55,7 @@ def texts_served(url: str) -> set[bytes]:
         return set(answer.read().splitlines())
 
 
+@guarantee(28)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_the_middle_is_orderly_and_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """In good time, with exit code 0; what was left is collected by the next run."""
@@ -81,6 +83,7 @@ def test_a_stop_in_the_middle_is_orderly_and_loses_nothing(number: signal.Signal
     assert rest.exit_code == 0
 
 
+@guarantee(29)
 def test_others_may_look_while_it_runs_but_not_collect(tmp_path: Path) -> None:
     """`status` and `query` answer beside it; a second collector leaves with 4 and one line."""
 
@@ -169,6 +172,7 @@ DISKS = {
 """Whose disk is full, with which outputs, and how many bytes are left when the run begins."""
 
 
+@guarantee(28)
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     """`--once` is patient for a while, then leaves with 1; once there is room everything is there."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from commands import command
 from hurry import HurriedClock, run_hurried
@@ -94,6 +95,7 @@ def graph_scenario(**behaviour: Any) -> Scenario:
     return parse_scenario(json.dumps({"behaviour": behaviour}), where="test")
 
 
+@guarantee(8)
 @hurried
 async def test_a_hole_beyond_the_week_is_filled_once(tmp_path: Path) -> None:
     """What the feed brought is left out, what is older arrives, and a second recovery adds nothing."""
@@ -114,6 +116,7 @@ async def test_a_hole_beyond_the_week_is_filled_once(tmp_path: Path) -> None:
         assert scene.running.report["violations"] == []
 
 
+@guarantee(8)
 @hurried
 async def test_what_was_recovered_first_is_left_out_of_the_feed(tmp_path: Path) -> None:
     """The identity is the same, so the order of the two sources is of no account."""
@@ -124,6 +127,7 @@ async def test_what_was_recovered_first_is_left_out_of_the_feed(tmp_path: Path) 
         assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
 
 
+@guarantee(8)
 @hurried
 async def test_faults_of_graph_cost_no_record(tmp_path: Path) -> None:
     """Throttling, time-outs, resets, refused tokens: asked again, with patience."""
@@ -151,6 +155,7 @@ async def test_a_query_that_finds_too_much_is_halved(tmp_path: Path) -> None:
         assert scene.verdicts() == {"files": FLAWLESS, "lake": FLAWLESS}
 
 
+@guarantee(8)
 @hurried
 async def test_a_stopped_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
     """The queries that were made and the pages that were read are not asked for again."""
@@ -172,6 +177,7 @@ async def test_a_stopped_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
         assert scene.running.report["requests"]["graph"] - asked_before < whole
 
 
+@guarantee(8)
 @hurried
 async def test_a_run_delivers_what_a_stopped_recovery_kept(tmp_path: Path) -> None:
     """A blob that is known ends in one state, whoever brings it there."""
@@ -188,6 +194,7 @@ async def test_a_run_delivers_what_a_stopped_recovery_kept(tmp_path: Path) -> No
         assert [(one.repeated, one.altered) for one in verdicts.values()] == [([], [])] * 2
 
 
+@guarantee(8)
 @hurried
 async def test_the_lake_knows_what_the_ledger_has_forgotten(tmp_path: Path) -> None:
     """After 15 days it knows no record; those in the lake are left out all the same."""
@@ -203,6 +210,7 @@ async def test_the_lake_knows_what_the_ledger_has_forgotten(tmp_path: Path) -> N
         assert scene.verdicts() == {"lake": FLAWLESS}
 
 
+@guarantee(8)
 @hurried
 async def test_without_a_lake_nothing_older_than_the_memory_is_recovered(tmp_path: Path) -> None:
     """Nobody could tell what was delivered; whoever can bear repeats says so."""
@@ -253,6 +261,7 @@ def test_mistakes_of_the_call_are_told_in_a_line(tmp_path: Path) -> None:
     asyncio.run(call())
 
 
+@guarantee(17)
 @hurried
 async def test_what_was_erased_is_not_recovered_though_the_ledger_has_forgotten(tmp_path: Path) -> None:
     """Microsoft still finds it, and the lake has it no more: its marks tell, whatever output asks."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from forked import Forked
 from patience import PATIENCE_S
+from promises import guarantee
 
 from commands import Ended, command, ended, start
 from m365watch.clock import SystemClock
@@ -97,6 +98,7 @@ async def said_until(process: Forked, words: str) -> str:
     return said
 
 
+@guarantee(31)
 def test_tenants_come_and_go_without_a_restart(tmp_path: Path) -> None:
     """By the file alone, and by SIGHUP; a broken file changes nothing; each record arrives once."""
 

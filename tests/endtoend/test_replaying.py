@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from commands import command
 from hurry import HurriedClock, run_hurried
@@ -88,6 +89,7 @@ def held(one: Replay) -> list[bytes]:
     return records_in_files(one.directory)
 
 
+@guarantee(8)
 def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
     """Byte for byte, into a folder of the replay's own; the same command does not do it twice."""
     one = replays.replay()
@@ -125,6 +127,7 @@ def test_a_table_that_the_lake_does_not_have_is_refused(replays: Replays) -> Non
     assert (outcome.exit_code, outcome.records) == (0, 0)
 
 
+@guarantee(8)
 def test_it_disturbs_no_collector(replays: Replays) -> None:
     """It runs while the ledger is held, and the ledger is afterwards what it was."""
 
@@ -145,6 +148,7 @@ def test_it_disturbs_no_collector(replays: Replays) -> None:
     assert (rows(), records_in_files(replays.place.folder / "out")) == (before, files)
 
 
+@guarantee(8)
 def test_it_disturbs_no_collector_that_is_at_work(tmp_path: Path) -> None:
     """While older days are collected, what is there is delivered again: each whole, and nothing twice."""
     replays = Replays(tmp_path, SETTINGS_OF_TWO_DAYS)
@@ -168,6 +172,7 @@ def test_it_disturbs_no_collector_that_is_at_work(tmp_path: Path) -> None:
     assert first <= Counter(held(one)) <= holdings["lake"]
 
 
+@guarantee(8)
 def test_a_replay_raises_no_alert(replays: Replays) -> None:
     """The records went past the rules when they came: the detections stay as they are."""
     live = replays.state / "detections.sqlite"
@@ -197,6 +202,7 @@ def test_the_same_replay_does_not_run_twice_at_once(replays: Replays) -> None:
         other.close()
 
 
+@guarantee(8)
 def test_a_stopped_replay_goes_on_and_nothing_is_there_twice(replays: Replays) -> None:
     """A second start with the same arguments delivers the rest."""
     period = Window(replays.period.start, replays.period.end - timedelta(hours=1))
@@ -296,6 +302,7 @@ def test_an_output_gets_only_the_records_of_the_tenants_that_have_it(replays: Re
     assert (outcome.exit_code, outcome.records, held(one)) == (0, 0, [])
 
 
+@guarantee(8)
 def test_the_masks_of_today_are_applied(replays: Replays) -> None:
     """A rule that was added after the records had arrived."""
     document = json.loads(json.dumps(replays.document))
@@ -327,6 +334,7 @@ def test_what_cannot_be_replayed_is_refused(
         replays.replay(output, outputs=outputs)
 
 
+@guarantee(8)
 def test_records_on_stdout_are_in_the_order_of_time(replays: Replays) -> None:
     """And nothing else is there; the account goes to stderr."""
     document = replays.document | {"outputs": {"console": {"type": "console", "config": {}}, **BOTH}}

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from promises import guarantee
+
 from commands import command
 from m365watch.clock import SystemClock
 from m365watch.detect.alert import Alert, AlertId
@@ -59,6 +61,7 @@ def keep_alert(state: Path, tenant: str) -> None:
         kept.alerts.put(KeptAlert(alert, shown=True))
 
 
+@guarantee(39, 40)
 def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:
     """Without a terminal it refuses to ask; --yes does it, the journal tells it, --undo takes it back."""
 

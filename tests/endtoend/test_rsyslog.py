@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.app import Collector, Outcome
 from m365watch.clock import SystemClock, system_random
@@ -95,6 +96,7 @@ async def send(output: Output, batches: Sequence[Batch]) -> None:
     await output.close()
 
 
+@guarantee(22)
 def test_a_hundred_thousand_records_reach_rsyslog_over_tls(peer: Rsyslog, authority: Authority) -> None:
     """None is missing, none is there twice, and each is byte for byte what it was, behind Devo's header."""
     settings = DevoSettings(
@@ -115,6 +117,7 @@ def test_a_hundred_thousand_records_reach_rsyslog_over_tls(peer: Rsyslog, author
     assert_same(peer.lines("tls.raw"), [header + record for record in records])
 
 
+@guarantee(22)
 def test_what_a_collector_collects_reaches_rsyslog(
     peer: Rsyslog, authority: Authority, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
+from promises import guarantee
 
 from commands import Scene, scene_in
 from m365watch.testing.certificates import Authority
@@ -77,6 +78,7 @@ def put_behind(scene: Scene, proxy: ConnectProxy, authority: Authority, *, passw
     return address.port or 0
 
 
+@guarantee(23)
 @pytest.mark.parametrize("password", [PASSWORD, "wrong-password"])
 def test_a_run_behind_a_proxy_is_complete_or_says_what_is_wrong(tmp_path: Path, password: str) -> None:
     """Every record arrives by way of it, or one line says what it wants; the password appears nowhere."""

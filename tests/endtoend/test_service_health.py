@@ -13,6 +13,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from promises import guarantee
+
 from commands import Ended, command
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.clock import SystemClock
@@ -81,6 +83,7 @@ def hurried(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
+@guarantee(7)
 @hurried
 async def test_every_announcement_arrives_once_and_again_only_when_it_has_changed(tmp_path: Path) -> None:
     """Pages, restarts and repeats make no difference; what changes is a record of its own."""
@@ -174,6 +177,7 @@ async def test_passing_faults_of_graph_cost_and_repeat_nothing(tmp_path: Path) -
         assert scene.running.report["faults"]
 
 
+@guarantee(7)
 @hurried
 async def test_a_missing_permission_is_one_line_and_stops_nothing_else(tmp_path: Path) -> None:
     """What may be read arrives, of health and of every other feed; the line names the permission."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from patience import PATIENCE_S
+from promises import guarantee
 
 from commands import Ended, ended, scene_in, start
 from m365watch.ledger.copying import check_ledger
@@ -33,6 +34,7 @@ def wait_for_write(log: Path, *, writes: int) -> bool:
     return False
 
 
+@guarantee(20)
 def test_a_stop_during_a_commit_leaves_a_whole_ledger(tmp_path: Path) -> None:
     """Each time it ends in order, the ledger is sound, and in the end each record is there once."""
     path = tmp_path / "state" / LEDGER_FILE

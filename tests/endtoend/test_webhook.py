@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ports import kept_port
+from promises import guarantee
 
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
 from m365watch.app import Collector
@@ -136,6 +137,7 @@ async def test_content_arrives_within_seconds_of_its_notification(tmp_path: Path
         await scene.assert_whole_after_a_poll()
 
 
+@guarantee(7)
 @hurried
 async def test_what_becomes_of_notifications_changes_nothing_in_the_end(tmp_path: Path) -> None:
     """Lost, doubled, late: polling makes up for it, and nothing arrives twice."""
@@ -146,6 +148,7 @@ async def test_what_becomes_of_notifications_changes_nothing_in_the_end(tmp_path
         await scene.assert_whole_after_a_poll()
 
 
+@guarantee(7)
 @hurried
 async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None:
     """One line, no webhook at Microsoft, and every record all the same."""
@@ -158,6 +161,7 @@ async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None
         await scene.assert_whole_after_a_poll()
 
 
+@guarantee(7)
 @hurried
 async def test_a_webhook_that_microsoft_cannot_reach_leaves_polling_alone(tmp_path: Path) -> None:
     """AF20021: the subscription is started without; `once` never asks for a webhook."""

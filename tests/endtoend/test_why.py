@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from commands import Ended, command
 from m365watch.clock import SystemClock
@@ -96,6 +97,7 @@ def assert_broken(found: tuple[dict[str, Any], Ended], step: str, text: str) -> 
     assert [one["step"] for one in tenant["steps"] if one["verdict"] == "broken"] == [step]
 
 
+@guarantee(29)
 def test_where_nothing_is_broken_it_says_where_records_arrive(tmp_path: Path) -> None:
     """Exit code 0, every step in order, the tables and the time of the last records."""
     tenant, ended = why(tmp_path, runs=True)
@@ -110,6 +112,7 @@ def test_where_nothing_is_broken_it_says_where_records_arrive(tmp_path: Path) ->
     assert " ago" in tenant["next"]
 
 
+@guarantee(29)
 @pytest.mark.parametrize(
     ("scenario", "step", "text"),
     [

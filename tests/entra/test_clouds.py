@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from promises import guarantee
 
 from m365watch.announcements.urls import Kind
 from m365watch.clock import system_random
@@ -169,6 +170,7 @@ def pinned(login: str, manage: str, graph: str) -> list[str]:
     ]
 
 
+@guarantee(23)
 @pytest.mark.parametrize(("cloud", "login", "manage", "graph"), CLOUDS, ids=[one[0] for one in CLOUDS])
 def test_each_cloud_is_called_at_its_own_addresses(cloud: str, login: str, manage: str, graph: str) -> None:
     """And nowhere else: these are all the requests that a tenant's calls come to."""
@@ -184,6 +186,7 @@ def test_each_cloud_is_called_at_its_own_addresses(cloud: str, login: str, manag
     ]
 
 
+@guarantee(23)
 @pytest.mark.parametrize(("cloud", "login", "manage", "graph"), CLOUDS, ids=[one[0] for one in CLOUDS])
 def test_each_cloud_s_older_token_endpoint_is_asked_with_a_resource(
     cloud: str, login: str, manage: str, graph: str
@@ -213,6 +216,7 @@ def test_the_product_page_s_login_host_can_be_used() -> None:
     assert [request.line for request in sent] == pinned("https://login.windows.net", *CLOUDS[0][2:])
 
 
+@guarantee(23)
 def test_the_product_page_s_whole_way_in_can_be_taken(tmp_path: Path) -> None:
     """Its token endpoint (v1 at login.windows.net) with a certificate, and its address of consent.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 from yarl import URL
 
 from m365watch.entra.connection import HEAD_BYTES_MAX, INFORMATIONAL_MAX
@@ -173,6 +174,7 @@ def test_tiny_pieces_come_together_in_their_order(loop: Loop) -> None:
     assert answer_to(loop, raw).body == b"".join(pieces)
 
 
+@guarantee(26)
 @pytest.mark.parametrize(
     "raw",
     [

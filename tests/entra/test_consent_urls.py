@@ -7,6 +7,7 @@ import hashlib
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.config.settings import Cloud
@@ -65,6 +66,7 @@ def test_each_cloud_has_its_own_addresses(cloud: str) -> None:
     ]
 
 
+@guarantee(25)
 @pytest.mark.parametrize("cloud", MODERN)
 def test_a_code_goes_to_the_configured_host_only(cloud: str) -> None:
     """With it goes the application's proof, which no other host gets."""

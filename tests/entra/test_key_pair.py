@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import CertificateSettings, Secret
@@ -134,6 +135,7 @@ def test_a_file_that_went_is_named(tmp_path: Path) -> None:
     assert refusal_of(given).what == f"{tmp_path}/key is not there"
 
 
+@guarantee(25)
 def test_a_rotated_certificate_is_read_without_a_restart(tmp_path: Path) -> None:
     """As soon as both files have been exchanged; what did not change is not read again."""
     files = KeyFiles(settings(tmp_path, OWN.pem, OWN.key_pem()))

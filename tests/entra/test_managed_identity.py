@@ -7,6 +7,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.settings import IdentityEndpoint, ManagedIdentitySettings, Secret
 from m365watch.entra.credentials import make_credentials
@@ -199,6 +200,7 @@ def test_each_cloud_has_its_own_audience_for_vouching(cloud: str, audience: str)
     assert query_of(asked)["resource"] == audience
 
 
+@guarantee(23)
 def test_imds_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's own machine would answer, or somebody on the way would hear the token."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")

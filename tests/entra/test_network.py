@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 import network_scene
 from m365watch.clock import SystemClock, system_random
@@ -51,6 +52,7 @@ def by(
     return NetworkSettings(proxy=named, asks_environment=False, ca_bundle=pem, **more)  # type: ignore[arg-type]
 
 
+@guarantee(23)
 def test_a_proxy_that_wants_a_user_gets_the_configured_one(pem: Path) -> None:
     """The server behind it gets the request, and the proxy hears nothing of the token."""
     server = RawServer(tls=server_tls(pem))
@@ -164,6 +166,7 @@ def test_a_session_closes_every_way_it_opened(pem: Path) -> None:
     assert within(main) == (1, 0)
 
 
+@guarantee(23)
 def test_a_tenant_s_token_and_calls_go_by_its_network(tmp_path: Path) -> None:
     """From the configuration file to the wire: login, API and Graph, all by the input's proxy."""
     token = json.dumps({"access_token": "t0ken"}).encode()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 import network_scene
 from m365watch.config.settings import (
@@ -60,6 +61,7 @@ def test_a_server_of_an_authority_in_the_bundle_is_trusted(tmp_path: Path, kind:
     assert str(unknown).startswith("the server's certificate was not accepted (")
 
 
+@guarantee(23)
 def test_the_bundle_takes_the_place_of_the_system_s_authorities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +159,7 @@ def _server_up_to(version: ssl.TLSVersion, pem: Path) -> ssl.SSLContext:
     return context
 
 
+@guarantee(23)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("newest", "oldest_spoken", "is_taken"),
@@ -201,6 +204,7 @@ def test_no_older_tls_is_spoken_than_the_network_allows(
         assert server.heard == []
 
 
+@guarantee(23)
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_hosts_and_chains_are_always_verified(pem: Path, version: str) -> None:
     """There is no setting that turns it off."""

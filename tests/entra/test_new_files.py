@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.entra.new_files import PUBLIC, NewFile, require_free, write_new_files
 from m365watch.errors import NeedsOperator
@@ -26,6 +27,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@guarantee(25)
 @pytest.mark.usefixtures("_umask")
 def test_a_private_file_is_its_owner_s_alone(tmp_path: Path) -> None:
     """Whatever the shell's umask is; what is public can be read by all."""
@@ -36,6 +38,7 @@ def test_a_private_file_is_its_owner_s_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "made/here").iterdir()) == ["a.cer", "a.key"]
 
 
+@guarantee(25)
 @pytest.mark.usefixtures("_umask")
 def test_a_private_file_is_closed_before_anybody_can_open_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +57,7 @@ def test_a_private_file_is_closed_before_anybody_can_open_it(
     assert not [mode for mode in modes if mode & 0o077]
 
 
+@guarantee(25)
 @pytest.mark.parametrize("taken", ["a.key", "a.cer"])
 def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: Path, taken: str) -> None:
     """Nor is any other of the files written then."""
@@ -95,6 +99,7 @@ def test_where_it_is_asked_for_files_are_replaced_with_their_mode(tmp_path: Path
     assert mode_of(tmp_path / "a.key") == 0o600
 
 
+@guarantee(25)
 @pytest.mark.parametrize("replaces", [False, True])
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("written", range(3))

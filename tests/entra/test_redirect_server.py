@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
@@ -117,6 +118,7 @@ def test_no_page_can_load_send_or_be_framed() -> None:
     assert f"Content-Length: {len(body.encode())}" in head
 
 
+@guarantee(25)
 def test_what_is_not_our_answer_does_nothing_and_the_waiting_goes_on() -> None:
     """Other paths, methods, hosts, states, and what is no HTTP at all."""
 

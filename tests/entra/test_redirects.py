@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.config.clouds import CLOUDS
 from m365watch.entra.consent import ConsentAttempt, ConsentForm
@@ -31,6 +32,7 @@ def test_a_yes_names_the_tenant() -> None:
     assert "1.abc" not in repr(Redirect("", "1.abc"))
 
 
+@guarantee(25)
 @pytest.mark.parametrize("state", ["", "wrong", "right ", "RIGHT", "rightright", "ü"])
 def test_another_state_is_nobody_s_answer(state: str) -> None:
     """Neither a yes nor a no is believed without it."""

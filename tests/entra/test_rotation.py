@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import Cloud, Secret, SecretSettings, TenantSettings
@@ -134,6 +135,7 @@ async def fail(source: TokenSource, _: FakeClock) -> CollectorError:
     return caught.value
 
 
+@guarantee(25)
 @pytest.mark.parametrize("code", [EXPIRED, WRONG, 700027, 700024, 700213, 1])
 def test_where_one_is_refused_the_next_is_tried(code: int) -> None:
     """In the same request for a token, so that nothing waits; an unknown code counts by OAuth's word."""
@@ -147,6 +149,7 @@ def test_where_one_is_refused_the_next_is_tried(code: int) -> None:
     )
 
 
+@guarantee(25)
 def test_what_worked_last_is_tried_first_and_the_fall_is_told_once() -> None:
     """Not every hour again; and what was renewed meanwhile is come back to when it is needed."""
     entra = Entra(first=EXPIRED, second=0)
@@ -184,6 +187,7 @@ def test_what_is_not_about_the_credential_tries_no_other(
     assert (type(error), sent, lines) == (kind, ["first"], [])
 
 
+@guarantee(25)
 def test_where_none_works_the_error_names_each() -> None:
     """With what is wrong with it, and what to do."""
     error, sent, lines = run(Entra(first=EXPIRED, second=WRONG), fail)
@@ -226,6 +230,7 @@ def test_what_may_pass_is_tried_again_later() -> None:
     assert "credentials.certificate_file: no answer; credentials.first: AADSTS7000222" in error.what
 
 
+@guarantee(25)
 def test_a_token_that_is_still_good_outlives_a_credential_that_is_not_to_be_had() -> None:
     """A file is being exchanged just when the token is renewed: the feeds go on, for as long as it lasts."""
     coming = Coming(secret("first"))
@@ -311,6 +316,7 @@ def test_tenants_of_one_application_learn_from_each_other() -> None:
     assert (len(lines_first), lines_next) == (1, [])
 
 
+@guarantee(25)
 def test_tenants_that_ask_together_are_told_of_the_fall_once() -> None:
     """Each of them meets the refusal before any has learned what works."""
     rotation = Rotation(BOTH)

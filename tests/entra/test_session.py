@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from promises import guarantee
 from yarl import URL
 
 from m365watch.entra.proxies import proxy_for
@@ -72,6 +73,7 @@ def test_a_post_says_its_length() -> None:
     assert "Content-Type" not in received.headers
 
 
+@guarantee(24)
 def test_a_redirect_is_not_followed() -> None:
     """A token goes only where it was sent."""
     answer, _ = answer_of(Reply(302, b"", {"Location": "/elsewhere"}))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.settings import Cloud, Secret
 from m365watch.entra.credentials import ClientSecret
@@ -82,6 +83,7 @@ def failure_of(*replies: Reply) -> CollectorError:
     return caught.value
 
 
+@guarantee(25)
 def test_a_secret_that_was_exchanged_in_its_file_is_sent_without_a_restart(tmp_path: Path) -> None:
     """And while somebody writes the file, or it is gone, the one that was there last."""
     file = tmp_path / "secret"
@@ -312,6 +314,7 @@ def test_what_cannot_be_a_token_is_a_bad_answer(token: object) -> None:
     assert "Injected" not in str(error)
 
 
+@guarantee(24)
 def test_no_error_shows_the_secret() -> None:
     """Not even where the server says it back, in any form."""
     said = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from promises import guarantee
 
 from expiry_ward import DAY
 from m365watch.expiry.ends import ENDED, CredentialEnd, CredentialKind, Source, judge, threshold_of
@@ -19,6 +20,7 @@ def end_in(*spans: timedelta) -> CredentialEnd:
 MANAGED = CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED)
 
 
+@guarantee(25)
 @pytest.mark.parametrize(
     ("left", "threshold"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from promises import guarantee
 
 from expiry_ward import CLIENT, SECRET, TENANT, tenant_of
 from m365watch.config.settings import Cloud
@@ -44,6 +45,7 @@ def run(answer: Callable[[Received], Reply]) -> tuple[Registration, list[Receive
     return asyncio.run(main())
 
 
+@guarantee(25)
 def test_the_token_is_for_graph_and_goes_there_only() -> None:
     """One question, at the address that Graph documents."""
     found, asked, signed_in = run(lambda _: Reply(200, EMPTY))

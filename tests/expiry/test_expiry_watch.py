@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from expiry_ward import CLIENT, DAY, SECRET, TENANT, Ward, certificate, listed, secret, tenant_of
@@ -56,6 +57,7 @@ def run(
     return [(line["log_level"], line["event"]) for line in lines]
 
 
+@guarantee(25)
 def test_each_threshold_is_told_once_and_the_end_is_an_error(tmp_path: Path) -> None:
     """Looked at every six hours from 40 days before to two days after."""
 
@@ -84,6 +86,7 @@ def test_each_threshold_is_told_once_and_the_end_is_an_error(tmp_path: Path) -> 
     )
 
 
+@guarantee(25)
 def test_a_restart_repeats_no_threshold_but_the_end(tmp_path: Path) -> None:
     """What has expired is told at every start, as nothing works until somebody acts."""
 
@@ -172,6 +175,7 @@ def test_a_registration_that_ends_before_its_certificate_counts(tmp_path: Path) 
     assert "in 19 days; another credential of the application goes on;" in text
 
 
+@guarantee(25)
 def test_graph_is_asked_once_a_day(tmp_path: Path) -> None:
     """Looks and restarts in between ask nobody; what it said last is known all the same."""
 
@@ -224,6 +228,7 @@ def test_a_secret_in_a_file_is_the_one_that_is_there_now(tmp_path: Path) -> None
     assert lines[0][1].endswith("into inputs.office365.credentials.second.client_secret_file")
 
 
+@guarantee(25)
 @pytest.mark.parametrize(
     ("answer", "why"),
     [

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import TypeVar
 
 import pytest
+from promises import guarantee
 
 from feed_tenant import FEED, PUBLISHER, TENANT, Tokens, tenant_at
 from m365watch.clock import system_random
@@ -170,6 +171,7 @@ def answer_page(*elements: object, next_page_uri: str = "") -> Reply:
 GOOD = {"contentId": "good", "contentCreated": "2026-11-17T08:30:00Z"}
 
 
+@guarantee(2)
 def test_an_element_that_names_no_blob_costs_no_other_and_ends_the_listing() -> None:
     """The pages behind it are read first; the error names page, place and fault."""
     bad = {"contentId": "a$b", "contentCreated": "soon"}
@@ -262,6 +264,7 @@ class Endless:
         """Nothing is open."""
 
 
+@guarantee(26)
 def test_ever_new_pages_are_given_up_too() -> None:
     """Each has another name: what was seen is remembered, and that is bounded."""
 
@@ -382,6 +385,7 @@ def test_what_is_not_a_blob_is_an_error(reply: Reply, kind: type[CollectorError]
     assert "token" not in str(error) + repr(error)
 
 
+@guarantee(24)
 def test_a_token_that_the_service_says_back_is_not_shown() -> None:
     """No error text holds one."""
     said = {"error": {"code": "AF99999", "message": "Bearer token1 is odd"}}
@@ -389,6 +393,7 @@ def test_a_token_that_the_service_says_back_is_not_shown() -> None:
     assert "(AF99999: Bearer *** is odd)" in str(failure_of(Reply(400, json.dumps(said).encode()), fetch))
 
 
+@guarantee(5)
 def test_a_throttled_call_pauses_the_whole_tenant() -> None:
     """And the retries are spread behind the pause."""
 

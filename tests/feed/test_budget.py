@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 
 import pytest
+from promises import guarantee
 
 from m365watch.feed.budget import FLOOR, PAUSE_S, PAUSE_S_MAX, RequestBudget
 from m365watch.testing.clock import FakeClock
@@ -60,6 +61,7 @@ def most_in_a_minute(admitted: list[tuple[float, str]]) -> int:
     return max(bisect_left(instants, at_s + 60) - place for place, at_s in enumerate(instants))
 
 
+@guarantee(5)
 @pytest.mark.parametrize("takes_s", [0.0, 0.3, 7.0])
 def test_no_minute_sees_more_than_the_budget(takes_s: float) -> None:
     """Counted over any 60 s, not over minutes of a clock."""
@@ -92,6 +94,7 @@ def test_a_slow_request_counts_until_a_minute_after_its_answer() -> None:
     assert [at_s for at_s, _ in made.admitted] == [0, 100]
 
 
+@guarantee(5)
 def test_feeds_take_turns() -> None:
     """One that asks for much does not hold up the others."""
 
@@ -104,6 +107,7 @@ def test_feeds_take_turns() -> None:
     assert run(10, use).feeds[10:] == "abcababaaa"
 
 
+@guarantee(5)
 def test_live_requests_come_before_backfill() -> None:
     """Those that came later too."""
 
@@ -118,6 +122,7 @@ def test_live_requests_come_before_backfill() -> None:
     assert run(100, use).feeds[100:] == "aaaaabbbbb"
 
 
+@guarantee(5)
 def test_a_live_request_does_not_wait_as_long_as_backfill_has_to() -> None:
     """The reserve is free sooner than what backfill may use."""
 
@@ -147,6 +152,7 @@ def test_room_comes_after_a_whole_minute() -> None:
     assert run(1, use).admitted == [(0, "a"), (60, "b")]
 
 
+@guarantee(5)
 def test_backfill_leaves_a_reserve_for_live_requests() -> None:
     """A live one does not wait although backfill would take everything."""
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from fetcher_scene import DAY_S, DOWN, REFUSED, run, wait_idle, waiting
@@ -265,6 +266,7 @@ def test_expired_content_is_lost_at_once(tmp_path: Path) -> None:
     assert house.progress().blobs_lost == 1
 
 
+@guarantee(3)
 @pytest.mark.parametrize("reason", [UNKNOWN, INVALID, EMPTY])
 def test_unknown_content_is_lost_only_when_it_has_expired(tmp_path: Path, reason: str) -> None:
     """The service has been seen to deny its own blob for a while; one without a body may get it."""
@@ -303,6 +305,7 @@ def test_a_broken_body_that_mends_leaves_nothing_in_doubt(tmp_path: Path) -> Non
     assert fetching.handed_on[0].split.fragments == []
 
 
+@guarantee(3)
 @pytest.mark.parametrize(
     ("body", "records"),
     [

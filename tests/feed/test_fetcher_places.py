@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from fetcher_scene import DOWN, run, wait_idle
 from m365watch.errors import (
@@ -110,6 +111,7 @@ def test_a_feed_that_does_not_fit_lets_a_smaller_one_pass(tmp_path: Path) -> Non
     assert run(tmp_path, use) == (4, 1)
 
 
+@guarantee(3)
 def test_poison_holds_no_place_and_no_bytes_while_it_waits(tmp_path: Path) -> None:
     """A hundred blobs in their pauses: a healthy one passes at once, though the bound is small."""
 
@@ -151,6 +153,7 @@ def test_bytes_in_flight_hold_fetching_back(tmp_path: Path) -> None:
     assert before < after <= before + 5
 
 
+@guarantee(26)
 def test_no_more_blobs_are_in_flight_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny blobs are bounded by count; as they become final, the rest follows, in every feed."""
     monkeypatch.setattr("m365watch.feed.fetcher.BLOBS_IN_FLIGHT_MAX", 10)
@@ -251,6 +254,7 @@ def test_a_fetcher_without_blobs_is_idle_after_one_look(tmp_path: Path) -> None:
     assert run(tmp_path, use)
 
 
+@guarantee(12)
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
 def test_a_stop_leaves_blobs_known_and_nothing_held(tmp_path: Path, turns: int) -> None:
     """At whatever moment it comes: before a fetch, in it, in a pause, waiting for a place or for bytes."""

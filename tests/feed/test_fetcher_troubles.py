@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from fetcher_scene import DAY_S, DOWN, REFUSED, run, wait_idle, waiting
@@ -48,6 +49,7 @@ class Crashing(FakeApi):
         return body
 
 
+@guarantee(3, 24)
 def test_a_defect_met_by_one_blob_stops_no_other(tmp_path: Path) -> None:
     """It is told once with type and place, and waits by name; once it is gone the blob arrives."""
 
@@ -136,6 +138,7 @@ def test_a_feed_that_is_refused_is_left_alone_for_a_while(tmp_path: Path) -> Non
     assert content_ids == {"other"}
 
 
+@guarantee(4)
 def test_an_outage_of_the_network_is_told_once_and_lengthens_no_wait(tmp_path: Path) -> None:
     """However many blobs wait, and for how long: when a poll succeeds again they are fetched at once."""
 
@@ -178,6 +181,7 @@ def test_a_connection_that_fails_once_keeps_the_other_blobs_for_seconds_only(tmp
     assert run(tmp_path, use) < 10
 
 
+@guarantee(4)
 def test_a_run_to_one_end_goes_on_where_the_network_comes_back(tmp_path: Path) -> None:
     """Nobody polls any more who would notice: an outage of ten seconds costs a pause and no feed."""
 

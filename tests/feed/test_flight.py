@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.collection import (
     BYTES_IN_FLIGHT_MAX,
@@ -38,6 +39,7 @@ FETCHES = st.lists(
 )
 
 
+@guarantee(26)
 @given(fetches=FETCHES)
 @settings(max_examples=150)
 def test_bytes_in_flight_stay_below_the_bound(fetches: list[tuple[int, int, int, int, bool]]) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import (
@@ -42,6 +43,7 @@ def test_live_windows_come_before_backfill(tmp_path: Path) -> None:
     assert windows[-1].start == START - WEEK + timedelta(seconds=MARGINS_S[0])
 
 
+@guarantee(2)
 def test_every_blob_on_every_page_becomes_known(tmp_path: Path) -> None:
     """No page is left out: neither the last one nor those between."""
 
@@ -66,6 +68,7 @@ def test_a_blob_that_is_listed_twice_is_known_once(tmp_path: Path) -> None:
     assert run(tmp_path, use) == [("blob", 3_600.0), ("blob", 5_400.0)]
 
 
+@guarantee(2)
 def test_a_window_counts_as_listed_only_after_its_last_page(tmp_path: Path) -> None:
     """A listing that breaks off leaves no trace in what is covered, while its blobs are known already."""
 
@@ -78,6 +81,7 @@ def test_a_window_counts_as_listed_only_after_its_last_page(tmp_path: Path) -> N
     assert run(tmp_path, use) == ([], {"blob0", "blob1", "blob2", "blob3"})
 
 
+@guarantee(2)
 @pytest.mark.parametrize(
     "error",
     [DOWN, BadAnswer("HTML"), TokenRefused("HTTP 401"), Throttled("AF429"), WindowRefused("AF20031")],
@@ -98,6 +102,7 @@ def test_a_page_that_fails_is_listed_again_from_the_first(
     assert run(tmp_path, use) == ({f"blob{number}" for number in range(5)}, True)
 
 
+@guarantee(2)
 def test_a_failed_window_is_not_passed_over(tmp_path: Path) -> None:
     """It holds nothing older up, and is listed again until it is there: no hole is left."""
 
@@ -114,6 +119,7 @@ def test_a_failed_window_is_not_passed_over(tmp_path: Path) -> None:
     assert windows[1].end == windows[0].start
 
 
+@guarantee(2)
 def test_content_that_turns_up_late_is_found_by_the_lookback(tmp_path: Path) -> None:
     """Behind the newest instant that was listed; so is content of the very second that was cut off."""
 
@@ -212,6 +218,7 @@ def test_listing_goes_on_where_the_subscriptions_cannot_be_asked_for(tmp_path: P
     assert codes == ["unavailable"]
 
 
+@guarantee(2)
 def test_coverage_from_a_clock_that_was_ahead_is_not_believed(tmp_path: Path) -> None:
     """What came after that listing is listed all the same."""
 
@@ -355,6 +362,7 @@ def test_the_margin_has_a_last_step(tmp_path: Path) -> None:
     assert narrowed_s < MARGINS_S[-1] + 60
 
 
+@guarantee(2)
 def test_the_week_is_listed_again_once_a_day_and_repaired(tmp_path: Path) -> None:
     """What turns up days late is fetched, and reported; also what lies within the last day."""
 

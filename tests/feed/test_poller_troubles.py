@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import (
@@ -74,6 +75,7 @@ def test_a_subscription_that_stays_away_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, use) == (1, ["not_subscribed"], False)
 
 
+@guarantee(4)
 def test_a_feed_that_needs_a_person_does_not_stop_the_others(tmp_path: Path) -> None:
     """Each feed polls for itself."""
 
@@ -156,6 +158,7 @@ def test_a_first_poll_that_fails_slowly_comes_to_its_end(tmp_path: Path) -> None
     assert run(tmp_path, use) == 8 * TRIES_ONCE
 
 
+@guarantee(4)
 @pytest.mark.parametrize("answer_s", [0.0, 30.0])
 @pytest.mark.parametrize("ask", [Ask.SUBSCRIPTIONS, Ask.PAGE])
 def test_once_gives_up_soon_where_the_host_cannot_be_reached(
@@ -201,6 +204,7 @@ class FullDisk(CallsInLine):
         return await super().__call__(verb, *args, **kwargs)
 
 
+@guarantee(4)
 def test_a_ledger_that_cannot_be_written_ends_the_run_of_a_feed(tmp_path: Path) -> None:
     """It is no failure of the feed, to be tried window by window: the run is over with the patience."""
 
@@ -250,6 +254,7 @@ class Crashing(FakeApi):
         return await super().enabled_subscriptions()
 
 
+@guarantee(4)
 def test_a_defect_met_by_one_feed_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
     """It is told once, with its type and its place, and never with its words; `status` says what to do."""
 

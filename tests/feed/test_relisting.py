@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.feed.relisting import CATCH_UP, LIVE, in_background, relisting_due_at, share_of_day
 from m365watch.model import TenantId, Window
@@ -20,6 +21,7 @@ instants = st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2027,
 )
 
 
+@guarantee(2)
 @given(tenants, instants)
 def test_the_next_relisting_comes_within_a_day(tenant: TenantId, relisted_at: datetime) -> None:
     """Never at once, never later than 24 h, and from then on every 24 h."""

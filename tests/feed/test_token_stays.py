@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from promises import guarantee
 
 from feed_tenant import FEED, PUBLISHER, TENANT, Tokens, tenant_at
 from m365watch.clock import Clock
@@ -175,6 +176,7 @@ def equip(house: House, transport: RecordingTransport) -> None:
     house.others[TENANT] = TenantAccess(api, SubscriptionKeeper(api, house.clock), api.clock)
 
 
+@guarantee(24)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_hostile_address_ever_gets_a_token(hostile: str, tmp_path: Path) -> None:
     """Named as content, as its id, as the next page and as a redirect: all goes to our own host.
@@ -201,6 +203,7 @@ def test_no_hostile_address_ever_gets_a_token(hostile: str, tmp_path: Path) -> N
         assert request.url.query.getall("PublisherIdentifier") == [PUBLISHER]
 
 
+@guarantee(24)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_hostile_next_link_ever_gets_graph_s_token(hostile: str) -> None:
     """Of an @odata.nextLink the query alone is taken, and a redirect of Graph's is not followed."""
@@ -236,6 +239,7 @@ def test_no_hostile_next_link_ever_gets_graph_s_token(hostile: str) -> None:
         assert str(request.url).isprintable()
 
 
+@guarantee(24)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_redirect_of_the_login_host_never_gets_the_secret(hostile: str) -> None:
     """307 would repeat the form, and with it the secret."""

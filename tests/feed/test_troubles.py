@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import AccessRefused, CredentialsRefused, Unavailable, Unreachable
@@ -35,6 +36,7 @@ def run(folder: Path, use: Callable[[House], Awaitable[Result]]) -> tuple[Result
     return result, [f"{line['log_level']}: {line['event']}" for line in lines]
 
 
+@guarantee(30)
 def test_a_trouble_that_goes_on_is_said_once(tmp_path: Path) -> None:
     """One failure, one line: the log is not filled with what is known."""
 
@@ -78,6 +80,7 @@ def test_the_same_trouble_in_another_window_is_no_news(tmp_path: Path) -> None:
     assert "10:09Z" in kept, "`status` shows the latest"
 
 
+@guarantee(4)
 def test_a_host_out_of_reach_is_named_once_for_a_tenant(tmp_path: Path) -> None:
     """Whichever window of whichever feed met it; what only one feed meets is said of each."""
 
@@ -108,6 +111,7 @@ def test_another_trouble_of_the_same_feed_is_said(tmp_path: Path) -> None:
     assert told == ["unavailable", "credentials_refused"]
 
 
+@guarantee(30)
 def test_the_ledger_keeps_the_trouble_until_it_has_passed(tmp_path: Path) -> None:
     """`status`, in another process, shows the error and what to do, and nothing once it is over."""
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.feed.polling import TRIES_ONCE
 from m365watch.model import Window
@@ -21,6 +22,7 @@ def windows_with(house: House, instant: datetime) -> list[Window]:
     return [window for window in listed(house) if window.start <= instant < window.end]
 
 
+@guarantee(2)
 @pytest.mark.parametrize("age_h", [1, 30], ids=["live", "backfill"])
 def test_an_element_that_names_no_blob_costs_its_neighbours_nothing(tmp_path: Path, age_h: float) -> None:
     """They are known; its window is not covered; `status` says what to do; `--once` gives up in the end."""
@@ -81,6 +83,7 @@ def test_an_element_that_stays_unreadable_is_no_hot_loop_and_one_line(tmp_path: 
     assert told == ["listing_unreadable"]
 
 
+@guarantee(3)
 def test_what_stays_unreadable_until_nobody_lists_it_is_counted(tmp_path: Path) -> None:
     """Its window was never listed in full: that is told, with how long it is."""
 
@@ -132,6 +135,7 @@ def test_the_daily_listing_of_the_week_goes_on_beside_what_cannot_be_read(tmp_pa
     assert told == ["repaired", "listing_unreadable"]
 
 
+@guarantee(3)
 def test_what_the_daily_listing_could_never_read_is_counted(tmp_path: Path) -> None:
     """Its window counts as listed from before, and yet something in it was never known."""
 

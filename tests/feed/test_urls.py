@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from feed_tenant import PUBLISHER, TENANT, tenant_at
 from m365watch.errors import BadAnswer, ContentLost
@@ -104,6 +105,7 @@ def test_what_cannot_be_a_content_id_is_lost(content_id: str) -> None:
         URLS.blob(content_id, where="here")
 
 
+@guarantee(24)
 @given(st.text(min_size=1, max_size=CONTENT_ID_LENGTH_MAX))
 def test_any_content_id_is_asked_for_as_it_is(content_id: str) -> None:
     """On the configured host, below `audit/`, and decoded it is the same id again."""
@@ -117,6 +119,7 @@ def test_any_content_id_is_asked_for_as_it_is(content_id: str) -> None:
     assert unquote(segment, errors="surrogatepass") == content_id
 
 
+@guarantee(24)
 @given(st.text(max_size=NEXT_PAGE_LENGTH_MAX) | st.text().map(lambda query: f"https://x.example/?{query}"))
 def test_any_next_page_leads_to_the_configured_host_or_nowhere(next_page_uri: str) -> None:
     """A token is never carried to where an answer points."""

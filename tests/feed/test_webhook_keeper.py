@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from feed_tenant import TENANT
 from m365watch.config.settings import Secret
@@ -116,6 +117,7 @@ def test_it_is_renewed_before_its_end_again_and_again() -> None:
     assert len(service.starts) == 5
 
 
+@guarantee(7)
 def test_a_webhook_that_cannot_be_validated_costs_no_subscription(capsys: pytest.CaptureFixture[str]) -> None:
     """Where there is none it is started without; the webhook is tried every 15 minutes, and told once."""
 

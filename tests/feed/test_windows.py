@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.feed.windows import LOOK_BACK_MAX, WINDOW_MAX, plan_relisting, plan_windows, unreachable_spans
 from m365watch.model import Window
@@ -28,6 +29,7 @@ def coverages(draw: st.DrawFn) -> list[Window]:
     return [Window(at(start), at(end)) for start, end in zip(edges[::2], edges[1::2], strict=False)]
 
 
+@guarantee(2)
 @given(coverages(), st.none() | SECONDS.map(at))
 def test_after_the_plan_nothing_reachable_is_left_unlisted(
     coverage: list[Window], start_at: datetime | None
@@ -112,6 +114,7 @@ def test_relisting_covers_the_whole_week() -> None:
     assert len(windows) == 7
 
 
+@guarantee(3)
 def test_what_was_never_listed_and_is_too_old_is_lost_in_plain_sight() -> None:
     """The collector stood still for eight days; the part that is still listed is no gap."""
     before = Window(NOW - timedelta(days=12), NOW - timedelta(days=8))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from fuzz_contract import Broken, Target, allowed, check_line
 from fuzz_hunt import MADE_MIN, Bounds, Source, hunt, replay
@@ -52,6 +53,7 @@ def target_of(attempt: object) -> Target:
     return Target("made-up", lambda _: attempt, lambda: [b"good"], free_cpu_s=free_cpu_s, free_bytes=32 << 20)  # type: ignore[arg-type,return-value]
 
 
+@guarantee(26)
 @pytest.mark.parametrize("kind", TARGETS)
 def test_what_must_not_be_is_a_finding(kind: str) -> None:
     """An error, time, memory, an end, an error of ours that is no line; a good input is none of these."""

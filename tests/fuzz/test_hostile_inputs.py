@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from fuzz_names import NAMES
 
@@ -34,6 +35,7 @@ def test_every_target_is_named() -> None:
     assert sorted(hunts()) == sorted(NAMES)
 
 
+@guarantee(26)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hostile_input_ends_as_it_may(name: str) -> None:
     """In a value or an error of ours, within time and memory in proportion to its length."""

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from lake_place import synced_name
 from m365watch.config.retention import RetentionSettings, TableRetention
@@ -109,6 +110,7 @@ def test_an_alert_comes_back_as_it_was(place: Place) -> None:
     assert (kept.state, kept.reason, kept.changed_by) == (AlertState.CLOSED, "a drill", "ann")
 
 
+@guarantee(37)
 def test_a_change_replaces_the_row(place: Place) -> None:
     """An alert is there once, however often it changes; its neighbours stay."""
     for number in (1, 2, 3):
@@ -152,6 +154,7 @@ def test_what_is_too_old_for_the_file_stays_in_the_lake(place: Place) -> None:
     assert len(place.kept()) == 1
 
 
+@guarantee(37)
 @pytest.mark.parametrize("dies_at", ["before the commit", "after the commit"])
 def test_a_crash_neither_loses_nor_doubles_a_row(place: Place, dies_at: str) -> None:
     """Whatever of it was done is done again."""
@@ -174,6 +177,7 @@ def test_a_crash_neither_loses_nor_doubles_a_row(place: Place, dies_at: str) -> 
     assert place.state.lake_due.list(after=0, most=10) == []
 
 
+@guarantee(37)
 def test_a_lake_that_is_new_or_put_back_gets_all(place: Place) -> None:
     """It says itself how far it is."""
     for number in (1, 2):
@@ -186,6 +190,7 @@ def test_a_lake_that_is_new_or_put_back_gets_all(place: Place) -> None:
     assert len(place.kept()) == 3
 
 
+@guarantee(37)
 def test_a_lake_gets_alerts_of_its_tenants_alone(place: Place, tmp_path: Path) -> None:
     """A customer's lake names no other customer's users, and each lake has a place of its own."""
     both = [place.shelf(tenants=[TENANT]), AlertShelf("b", tmp_path / "b", writer="c", clock=FakeClock(),
@@ -270,6 +275,7 @@ def test_upkeep_keeps_every_row(place: Place) -> None:
     assert len(place.kept()) == 3
 
 
+@guarantee(17)
 def test_a_person_is_erased_from_the_alerts_too(place: Place) -> None:
     """Wherever an alert names them, and from the files that versions before have left."""
     place.raise_alert(alert_of(1, user="anna@contoso.example"))
@@ -323,6 +329,7 @@ def test_an_id_is_no_alert_of_the_lake_unless_it_is_shown(place: Place) -> None:
     assert place.state.lake_due.list(after=0, most=10) == []
 
 
+@guarantee(12)
 def test_a_change_that_is_found_is_on_the_disk_before_it_is_believed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -415,6 +422,7 @@ def test_a_table_that_is_taken_away_during_a_run_gets_all_alerts_again(place: Pl
     assert sorted(kept.alert.evidence[0] for kept in place.kept()) == ["r1", "r2", "r3", "r4", "r5"]
 
 
+@guarantee(15)
 @pytest.mark.parametrize("day", [1, 2], ids=["replaced", "alone"])
 @pytest.mark.parametrize("mended", ["by a copy", "anew"])
 def test_a_change_whose_commit_was_emptied_is_missed(place: Place, day: int, mended: str) -> None:

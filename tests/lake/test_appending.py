@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
+from promises import guarantee
 
 from lake_place import WRITER_ID, records_of
 from m365watch.clock import SystemClock
@@ -74,6 +75,7 @@ def looks() -> Iterator[Looks]:
         yield found
 
 
+@guarantee(26)
 def test_a_commit_looks_at_no_file_of_the_table(tmp_path: Path, looks: Looks) -> None:
     """The library goes through all of them three times a commit; here it does so with a checkpoint alone."""
     table = OpenTable(tmp_path, AUDIT_TABLE)
@@ -101,6 +103,7 @@ def test_a_commit_leaves_nothing_else_in_the_log(tmp_path: Path) -> None:
     assert abs(last["timestamp"] - SystemClock().now().timestamp() * 1000) < 60_000
 
 
+@guarantee(13)
 def test_commits_of_others_are_followed(tmp_path: Path) -> None:
     """Each goes behind what another process has committed in between, and both are there."""
     one = AuditWriter(tmp_path, app_id=APP_ID)
@@ -126,6 +129,7 @@ def test_an_append_goes_behind_a_merge(tmp_path: Path) -> None:
     assert sorted(records_of(tmp_path)) == records_until(FILES_PER_MERGE_MIN + 1)
 
 
+@guarantee(13)
 @pytest.mark.parametrize("cleared", [(2, 3, 4), (0, 1, 2, 3, 4)])
 def test_no_number_is_given_again_whose_commit_a_checkpoint_stands_for(
     tmp_path: Path, cleared: tuple[int, ...]
@@ -143,6 +147,7 @@ def test_no_number_is_given_again_whose_commit_a_checkpoint_stands_for(
     assert sorted(records_of(tmp_path)) == records_until(5)
 
 
+@guarantee(13)
 def test_a_log_that_has_gone_back_takes_no_commit(tmp_path: Path) -> None:
     """An older copy in its place lacks batches: whoever commits opens it anew first, and sees that."""
     writer = AuditWriter(tmp_path / "lake", app_id=APP_ID)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from lake_place import WRITER_ID, LakePlace, records_of
 from m365watch.errors import OutputUnusable
@@ -83,6 +84,7 @@ def commits_of(lake: Path) -> Path:
     return lake / "audit" / "_delta_log"
 
 
+@guarantee(12)
 @pytest.mark.parametrize("before", [0, 1, 5, COMMITS_PER_CHECKPOINT])
 def test_a_commit_that_never_came_to_the_disk_is_made_again(tmp_path: Path, before: int) -> None:
     """The ledger was not told of it, and brings its batch anew."""
@@ -129,6 +131,7 @@ def test_what_another_collector_made_anew_is_left_to_it(tmp_path: Path) -> None:
         assert moved.result() == []
 
 
+@guarantee(12)
 @pytest.mark.parametrize("tear", TORN)
 def test_a_checkpoint_that_never_came_to_the_disk_is_done_without(
     tmp_path: Path, tear: Callable[[bytes], bytes]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from promises import guarantee
 from starlette.datastructures import QueryParams
 
 from lake_place import LakePlace
@@ -76,6 +77,7 @@ def damage(lake: Path, pattern: str, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 
 
+@guarantee(26)
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_file_is_one_line(lake: Path, kind: str) -> None:
     """For the pages, a search and a check; and the board's sums wait until the file is back."""
@@ -142,6 +144,7 @@ def test_every_file_of_a_week_of_rollups_is_looked_at(lake: Path) -> None:
         path.write_bytes(body)
 
 
+@guarantee(26)
 @pytest.mark.parametrize("kind", ["cut short", "zeros"])
 def test_a_damaged_log_is_one_line(lake: Path, kind: str) -> None:
     """It is the same for a reader that opens the table and for one that follows it."""
@@ -180,6 +183,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@guarantee(29)
 @pytest.mark.parametrize("kind", HARMS)
 def test_run_check_and_query_name_what_is_damaged(lake: Path, kind: str) -> None:
     """The file, and what to do; none sends to a command that says no more."""
@@ -215,6 +219,7 @@ def test_what_a_power_cut_tore_is_told_with_the_run_that_mends_it(lake: Path) ->
     assert problems_of(lake) == []
 
 
+@guarantee(29)
 @pytest.mark.parametrize("kind", ["cut short", "zeros", "gone"])
 def test_a_query_names_the_file_of_records_that_is_damaged(lake: Path, kind: str) -> None:
     """And not the query, as if fewer rows would help."""
@@ -236,6 +241,7 @@ def test_a_query_names_the_file_of_records_that_is_damaged(lake: Path, kind: str
     assert of_scan.value.what.startswith(f"the lake cannot be read ({path.relative_to(lake)} ")
 
 
+@guarantee(29)
 def test_what_this_version_does_not_know_is_no_damage(lake: Path) -> None:
     """A newer engine's feature: whoever moved the table away would lose a whole one."""
     features = {"readerFeatures": ["ofTomorrow"], "writerFeatures": ["ofTomorrow"]}

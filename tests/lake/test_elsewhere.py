@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import zstandard
+from promises import guarantee
 
 from keeping_lake import ANNA, TODAY, a_record
 from m365watch.board.journal import TrailJournal
@@ -103,6 +104,7 @@ def all_files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
+@guarantee(17)
 def test_files_are_searched_whatever_their_compression(tmp_path: Path) -> None:
     """Published and growing ones, and those of replays; those that name the person by their paths."""
     put(tmp_path / "out" / "table" / "000000000001-20261124T120000Z.ndjson", LINES)
@@ -139,6 +141,7 @@ def test_what_a_collector_publishes_meanwhile_is_not_missed(tmp_path: Path) -> N
     assert search(tmp_path, progress=publish)["out"].records == 2
 
 
+@guarantee(17)
 @pytest.mark.parametrize("body", [gzip.compress(LINES)[:-9], b"\x28\xb5\x2f\xfd torn"])
 def test_a_file_that_cannot_be_read_is_not_called_searched(tmp_path: Path, body: bytes) -> None:
     """It may hold anything."""
@@ -151,6 +154,7 @@ def test_a_file_that_cannot_be_read_is_not_called_searched(tmp_path: Path, body:
     assert "not all of 1 of its files can be read" in found.says
 
 
+@guarantee(17)
 def test_ledgers_out_of_use_are_searched_and_left_as_they_are(tmp_path: Path) -> None:
     """Set aside, with the log beside it or not, replaced, or backed up beside the present one."""
     state = tmp_path / "state"
@@ -191,6 +195,7 @@ def test_a_damaged_ledger_is_not_called_searched(tmp_path: Path) -> None:
     assert (found.kind, found.searched) == ("ledger_copy", False)
 
 
+@guarantee(17)
 def test_recovered_pages_and_replays_are_searched(tmp_path: Path) -> None:
     """Pages that are not final; the ledger and the queue of each replay's own."""
     pages = tmp_path / "state" / "recovered" / TENANT

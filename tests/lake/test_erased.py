@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from keeping_lake import (
     ANNA,
@@ -75,6 +76,7 @@ def test_a_witness_that_looked_before_the_erasure_knows_too(tmp_path: Path) -> N
     assert known_among(tmp_path, hers) == hers
 
 
+@guarantee(17)
 def test_marks_tell_nothing_by_themselves(tmp_path: Path) -> None:
     """No name, no Id, their owner's alone; and those of another lake are others."""
     for name in ("one", "other"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from promises import guarantee
 
 from keeping_lake import ANNA, APP_ID, TODAY, FixedClock, a_record, field_of, fill_days, write
 from lake_place import records_of
@@ -57,6 +58,7 @@ def test_whoever_acted_or_was_acted_upon_is_found(fields: dict[str, object]) -> 
     assert Person([ANNA]).is_in(record_with(**fields))
 
 
+@guarantee(17)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -123,6 +125,7 @@ def test_the_page_names_the_fields() -> None:
     assert [name for name in sorted(PERSON_FIELDS) if f"`{name}`" not in section] == []
 
 
+@guarantee(17)
 def test_one_persons_records_go_and_no_others(tmp_path: Path) -> None:
     """Counted by table and day; everybody else's records are there byte for byte."""
     records = fill_days(tmp_path, 3)
@@ -136,6 +139,7 @@ def test_one_persons_records_go_and_no_others(tmp_path: Path) -> None:
     assert (erased.verified.rows_read, erased.was_resumed) == (len(others), False)
 
 
+@guarantee(17)
 def test_the_bytes_are_gone_from_the_disk(tmp_path: Path) -> None:
     """Whatever stayed for older versions too: merged and replaced files, and what a crash left."""
     fill_days(tmp_path, 2)
@@ -156,6 +160,7 @@ def test_the_bytes_are_gone_from_the_disk(tmp_path: Path) -> None:
         assert ANNA.encode() not in text
 
 
+@guarantee(17)
 def test_a_young_file_that_may_be_a_batch_stays_and_is_told(tmp_path: Path) -> None:
     """It may be on its way into the table: the erasure is not complete until it is in, or old."""
     fill_days(tmp_path, 1)
@@ -207,6 +212,7 @@ def test_what_arrives_later_is_told_apart(tmp_path: Path) -> None:
     assert (verified.arrived, verified.remaining, verified.is_clean) == (1, 0, True)
 
 
+@guarantee(17)
 def test_what_leaves_the_queue_while_it_is_searched_is_found_in_the_lake(tmp_path: Path) -> None:
     """The look into the lake came too early, and that into the queue too late."""
     fill_days(tmp_path, 1)
@@ -233,6 +239,7 @@ def test_another_erasure_waits_for_the_one_that_was_interrupted(tmp_path: Path) 
         erased_from(tmp_path, "ben@contoso.example")
 
 
+@guarantee(16)
 def test_appends_meanwhile_lose_nothing(tmp_path: Path) -> None:
     """A real writer goes on in another thread while files are replaced."""
     records = fill_days(tmp_path, 3)

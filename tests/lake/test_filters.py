@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.errors import FilterRefused
 from m365watch.lake.columns import plain_address, tabulate
@@ -146,6 +147,7 @@ MEANT = [
 ]
 
 
+@guarantee(45)
 @pytest.mark.parametrize(("text", "meant"), MEANT)
 def test_a_filter_finds_what_is_meant(audit: duckdb.DuckDBPyConnection, text: str, meant: list[int]) -> None:
     """Every way to write one, over a few records of which each is different."""
@@ -182,6 +184,7 @@ REFUSED = [
 ]
 
 
+@guarantee(45)
 @pytest.mark.parametrize(("text", "at", "words"), REFUSED)
 def test_what_cannot_be_read_says_where_and_why(text: str, at: int, words: str) -> None:
     """One error, at the character where it goes wrong, and what to do."""
@@ -199,6 +202,7 @@ WORDS = ["raw.A.B:", "user~", "OR", "AND", "NOT", "alice", "10.0.0.0/8", "2001:d
 PIECES = st.sampled_from([*NAMES, *SIGNS, *WORDS])
 
 
+@guarantee(45)
 @given(st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=40)))
 def test_any_text_is_read_or_refused(audit: duckdb.DuckDBPyConnection, text: str) -> None:
     """Nothing that somebody types is a defect: it is a condition that runs, or an error at a place in it."""
@@ -213,6 +217,7 @@ def test_any_text_is_read_or_refused(audit: duckdb.DuckDBPyConnection, text: str
     assert refusal is None or (0 <= refusal.at <= len(text) and refusal.fix)
 
 
+@guarantee(45)
 @given(st.integers(0, 2**128 - 1), st.integers(0, 128), st.integers(0, 2**128 - 1), st.booleans())
 def test_a_network_holds_what_python_says(
     audit: duckdb.DuckDBPyConnection,

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from keeping_lake import FixedClock
 from lake_place import WRITER_ID, LakePlace, records_of
@@ -70,6 +71,7 @@ def test_each_of_several_is_named_once(tmp_path: Path) -> None:
     assert problems_of(tmp_path) == [is_empty(2, 3), is_empty(3, 3), is_empty(5, 5)]
 
 
+@guarantee(15)
 def test_the_first_after_a_checkpoint_follows_what_that_holds(tmp_path: Path) -> None:
     """And what is empty before it is none: the checkpoint has its rows."""
     append(tmp_path, *range(1, COMMITS_PER_CHECKPOINT + 4))
@@ -120,6 +122,7 @@ def test_a_first_commit_that_is_empty_is_named(tmp_path: Path) -> None:
     ]
 
 
+@guarantee(15)
 def test_no_file_goes_while_a_batch_is_missing(tmp_path: Path) -> None:
     """Its commit put back from a copy makes all good; its files, which no commit names, had been removed."""
     append(tmp_path, 1, 2, 3, 4)
@@ -143,6 +146,7 @@ def merge(lake: Path) -> None:
         compact(lake, clock=clock, progress=silently)
 
 
+@guarantee(15)
 @pytest.mark.parametrize("before", [0, COMMITS_PER_CHECKPOINT])
 def test_a_merge_that_was_merged_again_is_missed(tmp_path: Path, before: int) -> None:
     """Its records were there twice, and the next merge made that final; also of files of a checkpoint."""
@@ -189,6 +193,7 @@ def test_a_merge_that_nothing_counts_on_has_lost_nothing(tmp_path: Path) -> None
     assert len(records_of(tmp_path)) == 2 * (COMMITS_PER_CHECKPOINT + 2)
 
 
+@guarantee(15)
 @pytest.mark.parametrize("by", ["a batch", "a merge"])
 def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str) -> None:
     """It would be without the batch for good, and a check then finds nothing wrong."""
@@ -215,6 +220,7 @@ def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str)
     assert len(records_of(tmp_path)) == 2 * 2 * COMMITS_PER_CHECKPOINT
 
 
+@guarantee(15)
 def test_a_start_and_whoever_looks_before_one_name_a_batch_that_is_missing(tmp_path: Path) -> None:
     """While it can be put back: the table opened without its records, and nobody was told."""
     append(tmp_path, 1, 2, 3)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from keeping_lake import (
@@ -159,6 +160,7 @@ def test_a_lake_that_is_not_the_ledgers_is_found(place: Path, batches: int) -> N
     assert f"the lake ends with batch {batches}" in result.stdout
 
 
+@guarantee(17)
 def test_a_person_is_erased_and_what_may_be_elsewhere_is_told(place: Path) -> None:
     """The report has figures, and no record; quarantine and queue are searched, Devo is named."""
     told = document(call(place, "erase", "--user", ANNA, "--dry-run", "--json"))
@@ -216,6 +218,7 @@ def test_detections_that_cannot_be_read_are_named_before_anything_is_erased(plac
     assert DETECTIONS_FILE in str(result.exception.where)
 
 
+@guarantee(17)
 def test_what_still_waits_for_the_lake_is_left_to_erase(place: Path) -> None:
     """It was received before, and gets in after: exit code 1, though the lake itself is clean."""
     queue = BatchQueue(

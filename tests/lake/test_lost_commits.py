@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from keeping_lake import FixedClock
 from lake_place import WRITER_ID, LakePlace, records_of
@@ -65,6 +66,7 @@ def open_with(lake: Path, last_batch: int) -> int:
     return asyncio.run(answer())
 
 
+@guarantee(15)
 @pytest.mark.parametrize("log", ["gone", "empty", "of empty commits"])
 @pytest.mark.parametrize("last_batch", [0, BATCHES_OF_YOUNG_MAX + 1])
 def test_no_empty_table_takes_the_place_of_one_whose_log_is_gone(
@@ -88,6 +90,7 @@ def test_no_empty_table_takes_the_place_of_one_whose_log_is_gone(
     assert sorted(tmp_path.glob("audit/**/*")) == before
 
 
+@guarantee(15)
 def test_one_acknowledged_batch_is_enough(tmp_path: Path) -> None:
     """Its commit was on the disk before, so that no power cut has taken it."""
     append(tmp_path, 1)
@@ -98,6 +101,7 @@ def test_one_acknowledged_batch_is_enough(tmp_path: Path) -> None:
     assert not (tmp_path / "audit" / "_delta_log").exists()
 
 
+@guarantee(15)
 def test_a_merged_file_is_enough(tmp_path: Path) -> None:
     """It was made of what commits named."""
     append(tmp_path, 2)
@@ -134,6 +138,7 @@ def test_a_log_that_goes_while_the_collector_runs_is_not_begun_anew(tmp_path: Pa
     assert len(records_of(tmp_path)) == 4
 
 
+@guarantee(15)
 @pytest.mark.parametrize("starts", range(1, BATCHES_OF_YOUNG_MAX // 2 + 1))
 def test_starts_that_power_cuts_ended_at_once_are_begun_anew(tmp_path: Path, starts: int) -> None:
     """Each has written a batch and prepared the next; the ledger never uses a number twice."""
@@ -174,6 +179,7 @@ def test_a_table_that_another_one_makes_meanwhile_is_not_lost(
     assert len(records_of(tmp_path)) == 2 * (BATCHES_OF_YOUNG_MAX + 1)
 
 
+@guarantee(15)
 def test_whoever_reads_is_told_that_the_log_is_gone(tmp_path: Path) -> None:
     """And not that there is no lake, or nothing in it."""
     append(tmp_path, BATCHES_OF_YOUNG_MAX + 1)

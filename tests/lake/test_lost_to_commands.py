@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from lake_place import WRITER_ID, LakePlace
@@ -85,6 +86,7 @@ def call(place: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, words, env={"COLUMNS": "400", "NO_COLOR": "1"})
 
 
+@guarantee(15)
 @pytest.mark.parametrize("what", LOSSES)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words[:2]))
 def test_a_young_lake_that_is_gone_is_called_so(place: Path, command: list[str], what: str) -> None:
@@ -97,6 +99,7 @@ def test_a_young_lake_that_is_gone_is_called_so(place: Path, command: list[str],
     assert (told.what, told.fix) == LOSSES[what]
 
 
+@guarantee(15)
 @pytest.mark.parametrize("what", LOSSES)
 def test_a_check_of_the_lake_names_what_is_gone(place: Path, what: str) -> None:
     """As a problem: it was told that there is no lake."""
@@ -108,6 +111,7 @@ def test_a_check_of_the_lake_names_what_is_gone(place: Path, what: str) -> None:
     assert result.exit_code == 1
 
 
+@guarantee(15)
 @pytest.mark.parametrize("what", LOSSES)
 def test_a_start_says_what_a_check_says(place: Path, what: str) -> None:
     """It sent whoever asked to `lake check`, which knew of nothing. And no empty table is made."""

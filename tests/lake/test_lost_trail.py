@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from promises import guarantee
+
 from m365watch.clock import SystemClock
 from m365watch.lake.checking import check_lake
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
@@ -79,6 +81,7 @@ def test_lines_of_an_older_version_are_no_gap(tmp_path: Path) -> None:
     assert problems_of(tmp_path) == []
 
 
+@guarantee(15)
 def test_a_check_names_a_commit_of_notices_that_is_empty(tmp_path: Path) -> None:
     """Of them nothing was told at all; records go on being looked after."""
     OpenTable(tmp_path, AUDIT_TABLE)
@@ -95,6 +98,7 @@ def test_a_check_names_a_commit_of_notices_that_is_empty(tmp_path: Path) -> None
     assert missing_batch(tmp_path, {}) is None
 
 
+@guarantee(15)
 def test_notices_get_no_dearer_by_one_that_is_lost(tmp_path: Path) -> None:
     """Without checkpoints each commit would read the log of all that came before it."""
 

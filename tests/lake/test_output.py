@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from lake_place import LakePlace
 from m365watch.errors import OutputUnusable
 from m365watch.testing.output_contract import OutputContract
 
 
+@guarantee(9, 12, 14)
 class TestLake(OutputContract):
     """Every promise of an output: exactly once, durable on return."""
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from keeping_lake import FixedClock, RetentionSettings
 from lake_place import WRITER_ID, records_of, synced_name
@@ -136,6 +137,7 @@ def fail(descriptor: int) -> None:
     raise OSError(24, "Too many open files")
 
 
+@guarantee(12)
 def test_every_acknowledged_batch_is_there_after_a_power_cut(disk: Disk) -> None:
     """Around checkpoints too: the first, and one that takes the place of another."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)
@@ -149,6 +151,7 @@ def test_every_acknowledged_batch_is_there_after_a_power_cut(disk: Disk) -> None
     assert found == [(number, number * RECORDS) for number in sorted(cuts)]
 
 
+@guarantee(12)
 @pytest.mark.parametrize("number", [1, 2, COMMITS_PER_CHECKPOINT])
 def test_a_power_cut_within_a_commit_leaves_a_lake_without_it(disk: Disk, number: int) -> None:
     """Somebody else's sync has brought its name to the disk, and its contents are still in memory."""
@@ -170,6 +173,7 @@ def test_a_power_cut_within_a_commit_leaves_a_lake_without_it(disk: Disk, number
     assert found == [(number - 1, (number - 1) * RECORDS)]
 
 
+@guarantee(12)
 @pytest.mark.parametrize("number", [1, 3, COMMITS_PER_CHECKPOINT])
 def test_a_batch_that_is_found_is_there_after_a_power_cut(disk: Disk, number: int) -> None:
     """Its commit got in, and its sync failed: whoever opens the lake next answers for it."""
@@ -185,6 +189,7 @@ def test_a_batch_that_is_found_is_there_after_a_power_cut(disk: Disk, number: in
     assert (again, disk.found_after_a_cut()) == (number, (number, number * RECORDS))
 
 
+@guarantee(12)
 @pytest.mark.parametrize("number", [1, 3, COMMITS_PER_CHECKPOINT])
 def test_a_commit_that_could_not_be_written_is_written_again(disk: Disk, number: int) -> None:
     """Linux takes its pages for written all the same: the next sync says yes, and the disk has zeros."""
@@ -228,6 +233,7 @@ def test_a_commit_of_somebody_else_stays_theirs(disk: Disk) -> None:
     assert (commit.stat().st_ino, commit.stat().st_uid, len(synced)) == (before.st_ino, 12_345, 1)
 
 
+@guarantee(12)
 def test_another_process_s_commit_that_could_not_be_written_is_written_again(disk: Disk) -> None:
     """That process has not come back, and the batches after its commit could not be read without it."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)
@@ -243,6 +249,7 @@ def test_another_process_s_commit_that_could_not_be_written_is_written_again(dis
     assert disk.found_after_a_cut() == (3, 3 * RECORDS)
 
 
+@guarantee(12)
 def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
     """The process that merged them ended before its sync; without its commit they are needed again."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)
@@ -260,6 +267,7 @@ def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
     assert (gone.files, disk.found_after_a_cut()) == (2, (2, 2 * RECORDS))
 
 
+@guarantee(12)
 def test_what_a_merge_is_built_upon_is_on_the_disk(disk: Disk) -> None:
     """Else its commit stays and the batch's goes: the records are there, and their number is not."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)
@@ -275,6 +283,7 @@ def test_what_a_merge_is_built_upon_is_on_the_disk(disk: Disk) -> None:
     assert (again, disk.found_after_a_cut()) == (3, (3, 3 * RECORDS))
 
 
+@guarantee(12)
 def test_an_erasure_removes_files_once_what_took_them_out_is_on_the_disk(disk: Disk) -> None:
     """A retention that ended before its sync had taken them out; without its commit they are needed again."""
     append(AuditWriter(disk.lake, app_id=APP_ID), 1)

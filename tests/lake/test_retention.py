@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from keeping_lake import (
     APP_ID,
@@ -55,6 +56,7 @@ def day_of(record: bytes) -> date:
     return datetime.fromisoformat(field_of(record, "CreationTime")).date()
 
 
+@guarantee(16)
 def test_by_age_whole_days_go_without_a_file_being_written(tmp_path: Path) -> None:
     """A day that is more than so many days ago leaves the table; the others stay as they are."""
     records = fill_days(tmp_path, DAYS)
@@ -68,6 +70,7 @@ def test_by_age_whole_days_go_without_a_file_being_written(tmp_path: Path) -> No
     assert {day for _, day in found.records} == {TODAY - timedelta(days=back) for back in (3, 4, 5)}
 
 
+@guarantee(16)
 def test_a_table_may_stay_shorter_or_longer(tmp_path: Path) -> None:
     """What stays of a file that holds both is written anew, byte for byte."""
     records = fill_days(tmp_path, DAYS)
@@ -113,6 +116,7 @@ def test_by_size_one_table_may_have_a_bound_of_its_own(tmp_path: Path) -> None:
     assert exchange == {TODAY - timedelta(days=back) for back in range(2)}
 
 
+@guarantee(16)
 @given(SHARES, st.integers(1, 2000), st.integers(1, 1000))
 def test_a_plan_by_size_takes_the_oldest_and_no_more_than_it_has_to(
     shares: list[Share], all_max: int, exchange_max: int
@@ -142,6 +146,7 @@ def test_nothing_goes_on_the_last_day_that_may_stay() -> None:
     assert sorted(plan_by_age(days, RetentionSettings(days=3), today=TODAY)) == [days[4]]
 
 
+@guarantee(16)
 def test_what_went_is_not_delivered_again(tmp_path: Path) -> None:
     """The numbers of the batches stay: an emptied lake belongs to its ledger, and a repeat is left alone."""
     fill_days(tmp_path, 2)
@@ -219,6 +224,7 @@ def test_a_run_looks_once_an_hour(tmp_path: Path) -> None:
     assert sorted(records_of(tmp_path)) == sorted(r for r in records if (TODAY - day_of(r)).days <= 1)
 
 
+@guarantee(16)
 @pytest.mark.parametrize("retention", [RetentionSettings(days=1), RetentionSettings(size_bytes=1)])
 def test_a_writer_meanwhile_gets_in(tmp_path: Path, retention: RetentionSettings) -> None:
     """A writer that has not seen the removals appends on top of them."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from promises import guarantee
 
 from lake_place import LakePlace, rows_of
 from m365watch.errors import QueryRefused, QueryStopped
@@ -56,6 +57,7 @@ NO_SELECTS = {
 }
 
 
+@guarantee(18)
 @pytest.mark.parametrize("kind", NO_SELECTS)
 def test_anything_but_one_select_is_refused(kind: str) -> None:
     """Exactly one statement is taken, and only a SELECT."""
@@ -83,6 +85,7 @@ ESCAPES = {
 }
 
 
+@guarantee(18, 26)
 @pytest.mark.parametrize("kind", ESCAPES)
 def test_a_way_out_is_refused_in_one_line(lake: Path, kind: str) -> None:
     """Nothing but the registered rows is read, and nothing is left behind."""
@@ -101,6 +104,7 @@ BOMBS = {
 }
 
 
+@guarantee(18)
 @pytest.mark.parametrize("kind", BOMBS)
 def test_an_endless_query_is_stopped_in_time(lake: Path, kind: str) -> None:
     """The limit of time holds, and the line names it."""
@@ -116,6 +120,7 @@ HOARDS = {
 }
 
 
+@guarantee(18)
 @pytest.mark.parametrize("kind", HOARDS)
 def test_a_memory_bomb_is_stopped(lake: Path, kind: str) -> None:
     """The limit of memory holds for what DuckDB takes and for the answer itself."""
@@ -147,6 +152,7 @@ def test_the_limit_of_memory_holds_before_the_sql_is_read(lake: Path) -> None:
     assert "only SELECT is allowed" in said
 
 
+@guarantee(18)
 @pytest.mark.parametrize(("tenants", "count"), [([TENANT], 100), (["another"], 0), ([], 0)])
 def test_the_allowed_tenants_are_all_there_is(lake: Path, tenants: list[str], count: int) -> None:
     """Whatever the SQL is, rows of other tenants are not there to be found."""
@@ -155,6 +161,7 @@ def test_the_allowed_tenants_are_all_there_is(lake: Path, tenants: list[str], co
     assert LakeReader(lake).query(sql, tenants=tenants).rows == [(count, count)]
 
 
+@guarantee(18)
 def test_the_child_inherits_no_environment(
     lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +181,7 @@ def test_the_child_inherits_no_environment(
     assert set(told.read_text().split()) - {"LC_CTYPE"} == {"PATH", "PYTHONPATH", *allocators}
 
 
+@guarantee(18)
 def test_the_lake_is_the_same_after_all_that(lake: Path) -> None:
     """A hundred records went in, a hundred are there."""
     assert rows_of(lake).num_rows == 100

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from lake_place import WRITER_ID, synced_name
 from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, TORN_SUFFIX, commit_path, set_torn_aside
@@ -51,6 +52,7 @@ MADE = {"lake", "audit", "_delta_log", f"{0:020}.json"}
 """What a new table consists of."""
 
 
+@guarantee(12)
 def test_a_new_table_comes_to_the_disk_with_its_first_batch(tmp_path: Path, syncs: Syncs) -> None:
     """A start does not wait for it: nothing was acknowledged yet."""
     writer = AuditWriter(tmp_path / "lake", app_id=APP_ID)
@@ -99,6 +101,7 @@ def test_a_young_table_is_not_believed_to_be_on_the_disk(tmp_path: Path, syncs: 
 CHECKPOINT = f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet"
 
 
+@guarantee(12)
 @pytest.mark.parametrize(
     ("batches", "needed"),
     [
@@ -123,6 +126,7 @@ def test_what_is_found_is_on_the_disk_before_it_is_believed(
     assert needed <= {*syncs.names}
 
 
+@guarantee(12)
 def test_old_commits_go_once_their_checkpoint_is_on_the_disk(tmp_path: Path, syncs: Syncs) -> None:
     """It is all that is left of them: a power cut may take what was not synced."""
     writer = AuditWriter(tmp_path, app_id=APP_ID)
@@ -167,6 +171,7 @@ def test_what_is_torn_is_aside_on_the_disk_before_the_table_is_opened(tmp_path: 
     assert seen == [True]
 
 
+@guarantee(12)
 @pytest.mark.parametrize("said", [3, 7])
 def test_no_commit_vouches_for_itself(tmp_path: Path, syncs: Syncs, said: int) -> None:
     """Whoever made it can have synced what was before it alone, whatever it notes."""

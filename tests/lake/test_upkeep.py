@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from lake_place import records_of
 from m365watch.clock import SystemClock
@@ -180,6 +181,7 @@ def test_the_child_starts_late_and_does_the_work(due_lake: Path) -> None:
     upkeep.stop()
 
 
+@guarantee(16)
 def test_a_child_killed_at_work_leaves_the_lake_whole(due_lake: Path) -> None:
     """What it had not committed has not happened; the next one does it."""
     before = sorted(records_of(due_lake))
@@ -208,6 +210,7 @@ def test_a_failure_is_one_line(tmp_path: Path, table: str | None) -> None:
     assert len(run.stderr.splitlines()) == 1
 
 
+@guarantee(16)
 def test_appends_and_merges_at_once_lose_nothing(due_lake: Path) -> None:
     """An append wins without waiting; a merge that comes second is committed on top of it."""
     writer = AuditWriter(due_lake, app_id="test")

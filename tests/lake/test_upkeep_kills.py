@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from forked import run_forked
+from promises import guarantee
 
 from doomed_upkeep import ASKED, KILLED, Doom, work
 from keeping_lake import ANNA, APP_ID, TODAY, FixedClock, a_record, field_of, fill_days, write
@@ -60,6 +61,7 @@ def stays(record: bytes) -> bool:
     return age <= (1 if field_of(record, "Workload") == "Exchange" else 2)
 
 
+@guarantee(16)
 @pytest.mark.parametrize("moment", [1, 3, 5, 7, 8])
 def test_a_killed_retention_is_done_as_far_as_it_went(
     lake: Path, full: tuple[Path, list[bytes]], moment: int
@@ -77,6 +79,7 @@ def test_a_killed_retention_is_done_as_far_as_it_went(
     assert sorted(records_of(lake)) == kept
 
 
+@guarantee(16)
 @pytest.mark.parametrize("moment", [1, 2, 4, 6, 10])
 def test_a_killed_compaction_changes_no_row(lake: Path, full: tuple[Path, list[bytes]], moment: int) -> None:
     """Before and after, and after the repeat, every record is there once."""
@@ -88,6 +91,7 @@ def test_a_killed_compaction_changes_no_row(lake: Path, full: tuple[Path, list[b
     assert len(DeltaTable(lake / "audit").file_uris()) == DAYS
 
 
+@guarantee(16)
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02])
 def test_a_killed_vacuum_takes_nothing_that_is_named(
     lake: Path, full: tuple[Path, list[bytes]], after_s: float
@@ -112,6 +116,7 @@ def test_a_killed_vacuum_takes_nothing_that_is_named(
     assert check_lake(lake, reads_all=True, progress=silently).problems == []
 
 
+@guarantee(16)
 @pytest.mark.parametrize("moment", [1, 3, 6, 10, 15, 25, 40])
 def test_a_killed_erasure_is_finished_and_counted_once(
     lake: Path, full: tuple[Path, list[bytes]], moment: int
@@ -134,6 +139,7 @@ def test_a_killed_erasure_is_finished_and_counted_once(
     assert unfinished(lake) is None
 
 
+@guarantee(17)
 @pytest.mark.parametrize("moment", [1, 3, 6, 8, 9, 10, 12, 15, 25, 40])
 def test_whenever_an_erasure_is_killed_its_records_are_known(
     lake: Path, full: tuple[Path, list[bytes]], moment: int
@@ -180,6 +186,7 @@ def test_half_a_line_of_the_note_counts_for_nothing(lake: Path) -> None:
     assert (again.steps, again.opened) == ({}, note.opened)
 
 
+@guarantee(16)
 def test_queries_and_batches_go_on_beside_all_of_it(lake: Path, full: tuple[Path, list[bytes]]) -> None:
     """While each verb runs in a process, every query answers and every batch gets in."""
     writer = AuditWriter(lake, app_id=APP_ID)

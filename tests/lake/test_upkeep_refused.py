@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from typer.testing import CliRunner, Result
 
 from keeping_lake import ANNA, APP_ID, BATCHES_A_DAY, fill_days
@@ -106,6 +107,7 @@ def refusal(version: int) -> tuple[str, str]:
     return REFUSED + is_empty, BACK_FIX
 
 
+@guarantee(15)
 def test_every_command_is_known_here() -> None:
     """One that is added either only looks, or is refused with the others."""
     names = {one.callback.__name__ for one in lake.registered_commands if one.callback is not None}
@@ -113,6 +115,7 @@ def test_every_command_is_known_here() -> None:
     assert names == CHANGING.keys() | LOOKING
 
 
+@guarantee(15)
 @pytest.mark.parametrize(("version", "lose"), LOSSES, ids=["first", "middle", "last", "end"])
 @pytest.mark.parametrize("command", CHANGING)
 def test_a_commit_that_is_missing_can_be_put_back(
@@ -153,6 +156,7 @@ def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
     assert (told.what, told.fix) == refusal(3)
 
 
+@guarantee(15)
 @pytest.mark.parametrize("words", ASKING, ids=lambda words: words[0])
 @pytest.mark.parametrize("version", [3, LAST])
 def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: int) -> None:
@@ -169,6 +173,7 @@ def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: in
     assert (result.exit_code, line in result.stderr.splitlines()) == (0, True), result.stderr
 
 
+@guarantee(15)
 def test_a_lake_that_is_named_is_looked_at_without_a_ledger(place: Path) -> None:
     """What its own log tells."""
     empty(commit_path(place / "lake" / "audit", 3))
@@ -178,6 +183,7 @@ def test_a_lake_that_is_named_is_looked_at_without_a_ledger(place: Path) -> None
     assert refusal(3)[0].removeprefix(REFUSED) in result.stderr
 
 
+@guarantee(15)
 @pytest.mark.parametrize(("version", "lose"), LOSSES, ids=["first", "middle", "last", "end"])
 def test_a_running_collector_s_upkeep_is_put_off(
     place: Path, version: int, lose: Callable[[Path], None]
@@ -193,6 +199,7 @@ def test_a_running_collector_s_upkeep_is_put_off(
     assert files_in(place) == before
 
 
+@guarantee(15)
 def test_the_child_is_told_what_is_acknowledged(place: Path) -> None:
     """It has no ledger."""
     empty(commit_path(place / "lake" / "audit", LAST))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from promises import guarantee
 
 from lake_place import WRITER_ID, LakePlace, file_size_limit, records_of, rows_of
 from m365watch.clock import SystemClock
@@ -112,6 +113,7 @@ def test_collectors_share_a_lake(tmp_path: Path) -> None:
     assert rows_of(tmp_path).num_rows == 6
 
 
+@guarantee(20)
 def test_two_collectors_of_one_name_are_never_both_let_in(tmp_path: Path) -> None:
     """Each ledger numbers its own batches: the lake would take one's for those that it has of the other."""
 
@@ -168,6 +170,7 @@ def test_two_writers_at_once_both_get_in(tmp_path: Path) -> None:
     assert len(set(records_of(tmp_path))) == 30
 
 
+@guarantee(28)
 @pytest.mark.parametrize("limit_bytes", [0, 300, 3000])
 def test_a_full_disk_is_told_in_one_line_and_costs_nothing(tmp_path: Path, limit_bytes: int) -> None:
     """Whether the Parquet file or Delta's commit has no room: nothing counts, and then it does."""

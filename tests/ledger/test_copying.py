@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import LedgerHeld, LedgerUnusable
 from m365watch.ledger.copying import LedgerCheck, back_up, check_ledger, put_in
@@ -58,6 +59,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / LEDGER_FILE
 
 
+@guarantee(20)
 def test_a_copy_is_of_one_moment_though_the_collector_goes_on(tmp_path: Path) -> None:
     """Commits between its steps do not make it begin again, and none of them is in it."""
     ledger = opened(tmp_path / "state")
@@ -106,6 +108,7 @@ def test_a_copy_beside_a_collector_at_full_speed_is_sound(tmp_path: Path) -> Non
     assert looked_at(tmp_path / "copy") == []
 
 
+@guarantee(20)
 def test_a_copy_is_one_file_of_its_owner_alone(path: Path, tmp_path: Path) -> None:
     """Pieces in quarantine are in it."""
     copied(path, tmp_path / "copy")
@@ -231,6 +234,7 @@ def test_a_look_that_is_interrupted_is_no_look_that_failed(tmp_path: Path) -> No
         check_ledger(ledger.path, on_step=interrupted)
 
 
+@guarantee(20)
 def test_nothing_is_put_back_while_a_collector_runs(path: Path, tmp_path: Path) -> None:
     """It would go on writing into a file that nobody reads any more."""
     copied(path, tmp_path / "copy")
@@ -243,6 +247,7 @@ def test_nothing_is_put_back_while_a_collector_runs(path: Path, tmp_path: Path) 
     assert names_in(path) == {"one"}
 
 
+@guarantee(20)
 @pytest.mark.parametrize("kind", ["damaged", "foreign", "newer", "text", "missing"])
 def test_what_is_no_sound_copy_is_refused_and_changes_nothing(path: Path, tmp_path: Path, kind: str) -> None:
     """The present ledger is as it was, whatever is wrong with the copy."""

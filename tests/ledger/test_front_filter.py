@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.database import open_database, transaction
@@ -67,6 +68,7 @@ def fill(front: FrontFilter) -> int:
     return steps
 
 
+@guarantee(10)
 @given(STEPS, st.integers(1, 30), st.integers(1, 20))
 def test_nothing_in_the_table_is_ever_called_new(
     steps: list[tuple[str, frozenset[int]]], size: int, step_count: int
@@ -105,6 +107,7 @@ def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlit
     assert len(front.may_be_known(new)) < 10
 
 
+@guarantee(10)
 def test_what_is_added_behind_the_place_that_is_read_is_known_when_all_is_read(
     connection: sqlite3.Connection,
 ) -> None:
@@ -204,6 +207,7 @@ def filled_ledger(directory: Path, sizes: FilterSizes | None, some: list[bytes])
     return ledger
 
 
+@guarantee(10)
 @pytest.mark.parametrize("restarted", [False, True])
 def test_with_and_without_a_filter_the_same_records_are_duplicates(tmp_path: Path, restarted: bool) -> None:
     """Also just after a start, while the filter is empty, and after it has been filled again."""

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from small_disk import small_disk
 
 from m365watch.errors import LedgerUnavailable
@@ -68,6 +69,7 @@ print(failures)
 '''
 
 
+@guarantee(20)
 def test_a_disk_that_fills_during_a_commit_leaves_the_ledger_whole(tmp_path: Path) -> None:
     """Cut short at every 700 bytes of each verb's commit; the repeat counts once, in memory and on disk."""
     ended = subprocess.run(
@@ -96,6 +98,7 @@ def test_a_start_on_a_full_disk_says_that_it_is_full(tmp_path: Path, left_bytes:
         open_database(folder / LEDGER_FILE).close()
 
 
+@guarantee(20)
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
 def test_what_ends_between_two_statements_has_not_happened(tmp_path: Path, error: BaseException) -> None:
     """Whatever ends it, the first of them is not there, and the next transaction is another one."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.board.access import Access, Role
 from m365watch.board.saved_searches import SavedSearches
@@ -72,6 +73,7 @@ def test_an_adoption_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         SqliteLedger(tmp_path, outputs=frozenset({"lake"}), now=START)
 
 
+@guarantee(26)
 def test_a_cell_that_nobody_has_written_is_one_line(tmp_path: Path) -> None:
     """Found by the fuzzer: a flipped bit within a cell, which SQLite cannot see."""
     path = ledger_with(tmp_path, "UPDATE feed SET content_type = 'Audit.Exghange'")
@@ -80,6 +82,7 @@ def test_a_cell_that_nobody_has_written_is_one_line(tmp_path: Path) -> None:
         feed_progress(connection, START)
 
 
+@guarantee(26)
 @pytest.mark.parametrize("keep", [100, 5_000])
 def test_alerts_of_a_damaged_file_are_one_line(tmp_path: Path, keep: int) -> None:
     """Found by the fuzzer: `alerts` ended in a traceback of SQLite's."""

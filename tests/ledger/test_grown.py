@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import (
@@ -42,6 +43,7 @@ def part(one: KnownBlob, letters: str) -> BatchPart:
     )
 
 
+@guarantee(10)
 def test_what_a_blob_has_grown_by_reaches_the_outputs_that_had_it(tmp_path: Path) -> None:
     """The lake got `b` of a blob; when it is fetched for Devo it holds `ab`, and `a` is for both."""
     ledger = SqliteLedger(tmp_path, outputs=OUTPUTS, now=NOW)
@@ -98,6 +100,7 @@ def test_an_output_that_is_added_after_a_crash_gets_what_nobody_has(tmp_path: Pa
     assert (rest.missing_outputs, third.duplicates, left) == (OUTPUTS, {}, [])
 
 
+@guarantee(10)
 @pytest.mark.parametrize("letters", ["x", "-"])
 def test_a_blob_that_brought_nothing_of_its_own_before_may_have_grown(tmp_path: Path, letters: str) -> None:
     """The lake got it when all of it was a duplicate, or without an Id; what it has grown by is for both."""

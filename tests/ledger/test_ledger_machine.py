@@ -10,6 +10,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
+from promises import guarantee
 
 from ledger_judge import Judged
 from ledger_runs import (
@@ -425,6 +426,7 @@ class Histories(Judged):
             self.commit_what_is_not_for_it(name)
 
 
+@guarantee(1)
 def test_whatever_happens_the_ledger_says_what_a_plain_one_says() -> None:
     """Its verbs in any order, broken off anywhere, with crashes: nothing is lost, and nothing doubled."""
     run_state_machine_as_test(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import LedgerHeld, LedgerUnusable
 from m365watch.ledger.retrying import PutBack, put_back
@@ -79,6 +80,7 @@ def test_what_is_no_longer_served_stays_in_quarantine(tmp_path: Path) -> None:
     ledger.close()
 
 
+@guarantee(3)
 def test_a_blob_whose_records_are_in_one_output_stays_in_quarantine(tmp_path: Path) -> None:
     """After a crash it was fetched again for the other output, and something else came."""
     both = frozenset({"files", "lake"})
@@ -120,6 +122,7 @@ def test_lost_and_delivered_blobs_are_left_alone(tmp_path: Path) -> None:
     assert retried(tmp_path) == PutBack(waiting=0, left=0)
 
 
+@guarantee(3)
 def test_nothing_is_put_back_beside_a_running_collector(tmp_path: Path) -> None:
     """It holds the ledger, and its own figures would be wrong from then on."""
     ledger = opened(tmp_path)

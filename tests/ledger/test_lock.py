@@ -17,6 +17,7 @@ from threading import Timer
 from uuid import UUID
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import example_settings, load_settings
 from m365watch.errors import LedgerHeld
@@ -65,6 +66,7 @@ def holder(*paths: Path, program: str = HOLDER) -> Iterator[subprocess.Popen[str
         process.communicate()
 
 
+@guarantee(20)
 def test_the_second_process_is_told_the_first_ones_pid_and_host(tmp_path: Path) -> None:
     """So that somebody can find it, on whichever machine."""
     with holder(tmp_path / "lock") as process, pytest.raises(LedgerHeld) as refused:
@@ -89,6 +91,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     assert left == f"pid {process.pid} on {socket.gethostname()}\n"
 
 
+@guarantee(20)
 @pytest.mark.parametrize(
     "text",
     [
@@ -122,6 +125,7 @@ def test_a_process_with_another_ones_pid_is_refused_all_the_same(tmp_path: Path)
             LedgerLock(path).acquire()
 
 
+@guarantee(20)
 def test_two_at_the_same_time_are_never_both_let_in(tmp_path: Path) -> None:
     """Eight start together; one holds it."""
     contender = HOLDER.replace("time.sleep(60)", "sys.stdin.read()")
@@ -154,6 +158,7 @@ def test_what_helps_a_command_depends_on_what_stopped_it(number: int, cure: str)
     assert cure_beside_collector(OSError(number, "no")).startswith(cure)
 
 
+@guarantee(31)
 def test_a_lock_that_is_kept_lets_nobody_in_between_two_ledgers(tmp_path: Path) -> None:
     """One ledger is closed and the next is opened in its place; at the end of the block it is given back."""
     path = tmp_path / "lock"
@@ -229,6 +234,7 @@ def test_the_process_that_holds_a_lock_is_found_without_touching_it(tmp_path: Pa
         assert pid_holding(path) == second.pid
 
 
+@guarantee(47)
 @on_linux
 def test_no_other_process_of_the_same_number_holds_a_lock(tmp_path: Path) -> None:
     """The number is another container's, or was used again: whoever has it here is a stranger.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
 from m365watch.ledger.held import Adopted
@@ -85,6 +86,7 @@ def test_a_queued_batch_is_neither_delivered_nor_fetched_again(tmp_path: Path) -
     assert delivered == ([BlobState.DELIVERED], 0)
 
 
+@guarantee(14)
 def test_a_queued_batch_outlives_a_crash(tmp_path: Path) -> None:
     """Its output takes it from its queue; only for the other one is the blob fetched again."""
     before = opened(tmp_path)
@@ -169,6 +171,7 @@ def test_an_output_that_was_left_out_is_owed_the_blob(tmp_path: Path) -> None:
     assert end == [BlobState.DELIVERED]
 
 
+@guarantee(14)
 @pytest.mark.parametrize("lake_first", [True, False])
 def test_an_output_that_was_left_out_is_owed_the_blob_after_a_crash_too(
     tmp_path: Path, lake_first: bool
@@ -239,6 +242,7 @@ def test_identities_of_queued_batches_do_not_pile_up_in_memory(tmp_path: Path) -
     assert found == {0: {0}}
 
 
+@guarantee(1)
 def test_what_is_queued_after_another_output_was_recalled_is_not_fetched_for_it_again(tmp_path: Path) -> None:
     """The blob is due for the one that was left out alone; the other one has it on disk."""
     ledger = opened(tmp_path)
@@ -357,6 +361,7 @@ def test_a_blob_whose_batch_all_outputs_have_is_forgotten(tmp_path: Path) -> Non
     assert left == [{"one", "fresh"}, {"fresh"}]
 
 
+@guarantee(10)
 @pytest.mark.parametrize("is_merged", [True, False])
 def test_what_one_output_never_got_is_no_duplicate_for_it_while_others_know_it(
     tmp_path: Path, is_merged: bool

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from promises import guarantee
+
 from m365watch.ledger.again import PendingAgain
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.model import BlobRef, Receipt, Window
@@ -21,6 +23,7 @@ def deliver(ledger: SqliteLedger, name: str, letters: str) -> None:
         ledger.commit_delivered(batch.number, output, Receipt(), at=NOW)
 
 
+@guarantee(15)
 def test_an_expired_blob_is_lost_to_the_output_alone_that_lacks_its_record(
     tmp_path: Path,
 ) -> None:

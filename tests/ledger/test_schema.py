@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.copying import back_up, check_ledger, put_in
@@ -109,6 +110,7 @@ def part(key: int, *letters: str) -> BatchPart:
     )
 
 
+@guarantee(20)
 @pytest.mark.parametrize("version", OLD)
 def test_a_ledger_of_every_earlier_version_is_brought_up_with_all_it_knew(
     tmp_path: Path, version: int
@@ -194,6 +196,7 @@ for left, path in enumerate(sys.argv[1:], start=1):
 """For each ledger a process that upgrades it, and kills itself: before the first statement, the second ..."""
 
 
+@guarantee(20)
 @pytest.mark.parametrize("version", OLD)
 def test_an_upgrade_that_is_killed_at_any_statement_is_made_good(tmp_path: Path, version: int) -> None:
     """Each step is one transaction: a reopened ledger is of one version or the next, and goes on."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import LedgerUnusable
 from m365watch.ledger.database import suspicion_of, transaction
@@ -74,6 +75,7 @@ def test_a_sound_ledger_is_left_where_it_is(path: Path) -> None:
     assert names(path) == [LEDGER_FILE]
 
 
+@guarantee(19)
 @pytest.mark.parametrize("table", ["blob", "identity_page", "meta", "batch"])
 def test_damage_in_any_table_is_found(path: Path, table: str) -> None:
     """The file is kept as it is, under a name with the time."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
 from m365watch.ledger.account import kept_pieces
@@ -130,6 +131,7 @@ def test_a_record_that_another_blob_brought_is_a_duplicate(ledger: SqliteLedger)
     assert found.duplicates == {0: frozenset({0, 2}), 1: frozenset({0})}
 
 
+@guarantee(10)
 def test_a_record_without_id_is_never_a_duplicate(ledger: SqliteLedger) -> None:
     """Nothing tells two of them apart, so both go on."""
     one, two = known(ledger, 1, 2)
@@ -150,6 +152,7 @@ def test_duplicates_are_found_among_merged_identities_too(
     assert ledger.open_batch([part(two, "a", "c")], LAKE).duplicates == {0: frozenset({0})}
 
 
+@guarantee(10)
 def test_a_blob_fetched_again_after_a_crash_is_not_its_own_duplicate(tmp_path: Path) -> None:
     """The first output had the batch, the second had not: only the second gets it again, all of it."""
     before = opened(tmp_path, BOTH)
@@ -255,6 +258,7 @@ def test_one_body_of_a_blob_is_kept_in_quarantine_once(ledger: SqliteLedger) -> 
     assert rows == [(b"not a record",)]
 
 
+@guarantee(3)
 @pytest.mark.parametrize("verb", ["lost", "quarantined"])
 def test_every_blob_is_in_exactly_one_state(ledger: SqliteLedger, verb: str) -> None:
     """Listed is the sum of the others, in memory and in the file."""
@@ -284,6 +288,7 @@ def test_a_gap_is_counted_once_and_stays_in_sight(ledger: SqliteLedger) -> None:
     assert (ledger.feed_progress()[0].unlisted_s, read.unlisted_s) == (86_400, 86_400)
 
 
+@guarantee(3)
 def test_a_gap_that_grows_is_counted_to_its_end(ledger: SqliteLedger) -> None:
     """The 7-day edge moves on before the rest could be listed: what it passes is lost as well."""
     start = NOW - timedelta(days=9)
@@ -344,6 +349,7 @@ def test_what_is_older_than_the_horizon_is_forgotten_in_bounded_steps(
     assert ledger.open_batch([part(three, "a", "b")], LAKE).duplicates == {0: frozenset({1})}
 
 
+@guarantee(3)
 def test_the_name_of_what_is_in_quarantine_is_never_forgotten(
     ledger: SqliteLedger,
 ) -> None:
@@ -368,12 +374,14 @@ def test_the_name_of_what_is_in_quarantine_is_never_forgotten(
     assert ledger.open_batch([part(four, "a", "b")], LAKE).duplicates == {0: frozenset({1})}
 
 
+@guarantee(20)
 def test_a_second_process_is_told_who_holds_the_ledger(ledger: SqliteLedger, tmp_path: Path) -> None:
     """Two collectors on one ledger would deliver everything twice."""
     with pytest.raises(LedgerHeld, match=r"held by pid \d+ on "):
         opened(tmp_path)
 
 
+@guarantee(29)
 def test_a_reader_works_beside_the_collector_and_finds_only_what_is_committed(ledger: SqliteLedger) -> None:
     """`status` reads while `run` runs."""
     known(ledger, 1)
@@ -391,6 +399,7 @@ def test_no_ledger_yet_is_one_clear_line(tmp_path: Path) -> None:
         pass
 
 
+@guarantee(20)
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     """It is refused before anything is written."""
     opened(tmp_path).close()
@@ -402,6 +411,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+@guarantee(20)
 def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path: Path) -> None:
     """It may be somebody's only copy, so it is not touched."""
     (tmp_path / LEDGER_FILE).write_bytes(b"not a database at all, really" * 100)
@@ -410,6 +420,7 @@ def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+@guarantee(28)
 def test_a_full_disk_changes_nothing_and_can_be_repeated(ledger: SqliteLedger) -> None:
     """The verb did not happen; the same call succeeds once there is room."""
     (one,) = known(ledger, 1)

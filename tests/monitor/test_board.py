@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.cli.diagnostics import configure_diagnostics
@@ -106,6 +107,7 @@ def test_a_taker_that_fails_gets_the_same_lines_again() -> None:
     assert taker.texts == ["a", "b"]
 
 
+@guarantee(30)
 def test_a_failing_taker_makes_no_notice_and_delays_no_other() -> None:
     """Else every failure would be a line, and every line a failure."""
     failing, other = FakeTaker(failures=1_000), FakeTaker()
@@ -122,6 +124,7 @@ def test_a_failing_taker_makes_no_notice_and_delays_no_other() -> None:
     assert len(failing.calls) <= 60 + REST_TRIES_MAX
 
 
+@guarantee(30)
 def test_the_oldest_lines_make_room_and_are_counted() -> None:
     """Memory is bounded, and a gap is told in front of what comes after it."""
     taker = FakeTaker(failures=1)
@@ -147,6 +150,7 @@ def test_the_oldest_lines_make_room_and_are_counted() -> None:
     assert taker.taken[0].level == "warning"
 
 
+@guarantee(30)
 def test_a_line_repeated_within_a_minute_is_counted() -> None:
     """A hundred equal lines are two: the first, and how many came after it."""
     taker = FakeTaker()
@@ -166,6 +170,7 @@ def test_a_line_repeated_within_a_minute_is_counted() -> None:
     assert taker.texts == ["again", "other", "again (said 99 more times within a minute)", "again"]
 
 
+@guarantee(30)
 def test_a_board_is_never_silent_for_long() -> None:
     """An alert on silence means a dead collector, also where outputs report no figures."""
     taker = FakeTaker()
@@ -186,6 +191,7 @@ def test_a_board_is_never_silent_for_long() -> None:
     assert max(b - a for a, b in pairwise(taker.calls)) <= HEARTBEAT_S + 2
 
 
+@guarantee(30)
 def test_a_period_that_is_shortened_holds_from_then_on() -> None:
     """Whoever looks for silence goes by the configuration as it is now."""
     taker = FakeTaker()
@@ -291,6 +297,7 @@ def test_what_no_taker_took_by_the_end_is_counted(answers_after_s: float) -> Non
     assert line["log_level"] == "warning"
 
 
+@guarantee(30)
 def test_a_taker_that_hangs_does_not_keep_the_run_from_ending() -> None:
     """Notices are best effort."""
     taker = FakeTaker(answers_after_s=10_000.0)
@@ -353,6 +360,7 @@ def test_only_outputs_that_take_notices_get_any(*, told: bool) -> None:
     assert len(takers) == (2 if told else 1)
 
 
+@guarantee(31)
 def test_a_taker_of_the_next_posting_goes_on_where_it_was() -> None:
     """A collector that is built anew tells nobody anything twice; one that is new begins there."""
     lake, other = FakeTaker(name="lake"), FakeTaker(name="other")

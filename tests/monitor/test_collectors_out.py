@@ -14,6 +14,7 @@ import pytest
 import structlog
 from deltalake import DeltaTable
 from patience import PATIENCE_S
+from promises import guarantee
 
 from m365watch import __version__
 from m365watch.app import Collector
@@ -114,6 +115,7 @@ def test_a_lake_without_notices_answers_with_no_rows(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT count(*) FROM audit") == [(3,)]
 
 
+@guarantee(43)
 def test_who_may_see_one_tenant_sees_no_notices(tmp_path: Path) -> None:
     """A notice may name any tenant of the collector."""
     write(tmp_path, notice())
@@ -136,6 +138,7 @@ def test_upkeep_merges_small_files_of_notices(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT count(*) FROM collectors_out") == [(FILES_PER_MERGE_MIN + 1,)]
 
 
+@guarantee(30)
 def test_notices_that_fail_do_not_touch_the_records(tmp_path: Path) -> None:
     """The other table is no business of `audit`, whose batches go on being one commit each."""
     delivery = Delivery(tmp_path, app_id="test", where="output lake", clock=SystemClock())
@@ -316,6 +319,7 @@ def lines_of(lake: Path) -> list[tuple[object, ...]]:
     return ask(lake, "SELECT level, input_name, service_name, module_name, msg FROM collectors_out")
 
 
+@guarantee(30)
 def test_a_run_whose_connections_are_closed_can_be_found(tmp_path: Path) -> None:
     """Microsoft hangs up on a listing again and again: the query of the product page finds it."""
     secret = run(tmp_path, HANGING_UP)
@@ -329,6 +333,7 @@ def test_a_run_whose_connections_are_closed_can_be_found(tmp_path: Path) -> None
     assert [line[0] for line in lines if "started" in str(line[-1])] == ["info"]
 
 
+@guarantee(30)
 def test_an_output_whose_receiver_hangs_up_can_be_found(tmp_path: Path) -> None:
     """The same query finds it; the line names the output, and no feed."""
     run(tmp_path, Scenario(), hanging_up=OutputClosed("the peer closed it", where="output files"))
@@ -351,6 +356,7 @@ def test_an_output_that_cannot_start_is_told_to_the_others(tmp_path: Path) -> No
     assert str(line[-1]).startswith("SetupError [CODE:0110] reason: output files: the disk is read-only")
 
 
+@guarantee(30)
 def test_a_good_run_has_nothing_to_complain_of(tmp_path: Path) -> None:
     """No warning, no error; two lines at most of a feed, and of the run what it always says."""
     run(tmp_path, Scenario())

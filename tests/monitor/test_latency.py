@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from promises import guarantee
 
 from m365watch.model import (
     Batch,
@@ -147,6 +148,7 @@ def test_recent_figures_leave_old_days_out() -> None:
     assert series.ever.count == 10
 
 
+@guarantee(9)
 def test_series_are_bounded() -> None:
     """Ever new workloads end up together, and the whole fits into the ledger's memory."""
     book = LatencyBook()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch import __version__
 from m365watch.config.settings import (
@@ -96,6 +97,7 @@ def test_a_line_has_the_names_of_the_feed_that_it_names(
     assert SPEAKER.input_of(text) == names
 
 
+@guarantee(24)
 def test_what_looks_like_a_secret_is_blotted_out() -> None:
     """A second fence behind the errors, which hold no secret to begin with."""
     token = "eyJhbGciOiJub25lIn0.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
@@ -120,6 +122,7 @@ def test_a_line_stays_a_line_and_short() -> None:
     assert len(text) == MSG_CHARACTERS_MAX
 
 
+@guarantee(24)
 def test_the_secrets_of_a_configuration_are_found_wherever_they_are() -> None:
     """Nested in sections and lists; a very short one would blot out half of every line."""
     tenant = TenantSettings(
@@ -141,6 +144,7 @@ def test_the_secrets_of_a_configuration_are_found_wherever_they_are() -> None:
     }
 
 
+@guarantee(24)
 def test_a_line_of_a_key_is_a_secret_like_the_whole_of_it() -> None:
     """So are the password of a certificate, and what App Service tells its processes."""
     key = "-----BEGIN PRIVATE KEY-----\nAAAABBBB\nCCCCDDDD\n-----END PRIVATE KEY-----\n"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
+from promises import guarantee
 
 from m365watch.model import BlobRef, ContentType, Feed, TenantId
 from m365watch.monitor import vocabulary
@@ -99,6 +100,7 @@ def test_the_lines_of_a_day_are_bounded() -> None:
     assert len(next_day) == 1
 
 
+@guarantee(9)
 def test_the_vocabulary_is_bounded() -> None:
     """Names beyond the bound are counted as left out; memory and the ledger's body stop growing."""
     words = Vocabulary(FEED.tenant_id)
@@ -131,6 +133,7 @@ def test_a_body_of_others_is_an_empty_vocabulary(body: str | None) -> None:
     assert (list(words), words.since) == ([], None)
 
 
+@guarantee(9)
 @pytest.mark.parametrize(
     "odd",
     [

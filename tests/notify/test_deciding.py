@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.targets import Wishes
 from m365watch.detect.extension import Severity
@@ -75,6 +76,7 @@ def test_an_alert_that_is_opened_again_is_told() -> None:
     assert decide(was_closed, closed(GROWN), Wishes(), now_ms=NOW) is None
 
 
+@guarantee(35)
 @pytest.mark.parametrize("manner", [*Manner])
 @pytest.mark.parametrize("state", [AlertState.OPEN, AlertState.CLOSED])
 @pytest.mark.parametrize("wishes", [Wishes(), Wishes(tells_states=False, update_interval_s=None)])
@@ -133,6 +135,7 @@ def test_the_worst_come_alone_and_the_rest_in_a_digest() -> None:
     assert choose(Waiting(0, 0, 7), [], wishes, now_ms=NOW) == (Move.DIGEST, 0)
 
 
+@guarantee(41)
 def test_what_is_critical_waits_for_no_minute_to_pass() -> None:
     """As many again may be told of those; then they wait too, and the last turn is a digest."""
     wishes = Wishes(rate_per_minute=3, digest_after=5)
@@ -156,6 +159,7 @@ def test_what_comes_after_a_silence_is_gathered() -> None:
     assert choose(Waiting(1, 1, 0, 1, NOW), [], wishes, now_ms=NOW) == (Move.ALONE, 0)
 
 
+@guarantee(41)
 def test_the_rate_is_never_exceeded() -> None:
     """In no span of a minute, whatever waits."""
     for rate, digest_after, waiting in product((1, 2, 5), (1, 3, 50), (1, 4, 60)):

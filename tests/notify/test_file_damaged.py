@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.clock import Clock
@@ -62,6 +63,7 @@ async def first_run(site: Site) -> None:
     assert soc.tidings == [("new", "1")]
 
 
+@guarantee(41)
 def test_what_came_while_the_file_was_garbage_is_told_once_it_is_moved_away(tmp_path: Path) -> None:
     """In the same run, and it is said once what to do."""
 
@@ -93,6 +95,7 @@ def test_what_came_while_the_file_was_garbage_is_told_once_it_is_moved_away(tmp_
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_what_came_while_the_file_was_garbage_is_told_once_a_copy_is_put_back(tmp_path: Path) -> None:
     """And nothing that the copy knows to have been told."""
 
@@ -117,6 +120,7 @@ def test_what_came_while_the_file_was_garbage_is_told_once_a_copy_is_put_back(tm
     at(tmp_path, use)
 
 
+@guarantee(41)
 @pytest.mark.parametrize("table", ["told", "outgoing"])
 def test_damage_that_comes_in_a_run_holds_up_the_telling_until_the_file_is_moved_away(
     tmp_path: Path, table: str
@@ -170,6 +174,7 @@ def test_a_file_that_is_moved_away_in_a_run_is_made_anew(tmp_path: Path) -> None
     at(tmp_path, use)
 
 
+@guarantee(41)
 @pytest.mark.parametrize("harm", [Path.unlink, Path.write_bytes])
 def test_what_changed_before_the_file_was_lost_is_told_by_the_next_run(
     tmp_path: Path, harm: Callable[..., object]

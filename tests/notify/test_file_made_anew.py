@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import OutputUnavailable
 from m365watch.notify.changes import Changes
@@ -30,6 +31,7 @@ def failing_once(real: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+@guarantee(41)
 @pytest.mark.parametrize(
     ("owner", "verb"), [(NotificationStore, "take"), (Changes, "begin"), (Changes, "list_all")]
 )

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.detect.extension import Severity
 from m365watch.detect.kept import AlertState
@@ -114,6 +115,7 @@ def test_slack_gets_blocks_that_say_what_happened() -> None:
     assert "`m365watch alerts show 00000000` on soc-1" in texts
 
 
+@guarantee(41)
 def test_nothing_of_a_record_is_markup_in_slack() -> None:
     """All of it stands in plain texts; the one line that cannot has no character that begins anything."""
     payload = slack_payload(new_of(make_hostile()), collector="c")
@@ -155,6 +157,7 @@ def test_teams_gets_an_adaptive_card_in_a_workflows_envelope() -> None:
     assert "ann@contoso.example" in texts_in(card)
 
 
+@guarantee(41)
 def test_nothing_of_a_record_is_markdown_in_teams() -> None:
     """There are text runs alone: texts and facts would be read as Markdown."""
     payload = teams_payload(new_of(make_hostile()), collector="c")
@@ -261,6 +264,7 @@ class _Tags(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
+@guarantee(41)
 def test_nothing_of_a_record_is_a_header_or_a_tag_of_a_mail() -> None:
     """No Bcc can be smuggled in by a line break, no script, link or picture by a bracket."""
     hostile = make_alert(entities=(("user", HOSTILE),), explanation=HOSTILE, title=f"T{HOSTILE}")
@@ -314,6 +318,7 @@ def parameters_of(line: str) -> dict[str, str]:
     return {name: re.sub(r"\\(.)", r"\1", value) for name, value in pairs}
 
 
+@guarantee(41)
 def test_nothing_of_a_record_ends_a_value_or_a_line_of_syslog() -> None:
     """Quotation marks, brackets and backslashes are escaped; line breaks are blanks."""
     line = line_of(new_of(make_hostile()))
@@ -335,6 +340,7 @@ def test_cef_has_its_header_and_keys() -> None:
     assert " suser=ann@contoso.example src=203.0.113.9 " in fields[6]
 
 
+@guarantee(41)
 def test_nothing_of_a_record_begins_another_key_of_cef() -> None:
     """Equals signs in values and pipes in the header are escaped."""
     hostile = make_alert(title="T|0|9|suser=eve", explanation="x src=10.0.0.1 act=none\nCEF:0|a")

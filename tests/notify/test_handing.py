@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.clock import SystemClock, system_random
 from m365watch.config.settings import ConsoleSettings, FilesSettings, OutputSettings, SyslogSettings
@@ -112,6 +113,7 @@ class Site:
         return [json.loads(line)["alert"]["id"].lstrip("0") for line in lines]
 
 
+@guarantee(41)
 @pytest.mark.parametrize("crashes", [BEFORE_SENDING, MID_WRITE, BEFORE_SETTLING, AFTER_SETTLING])
 def test_every_alert_is_in_the_files_exactly_once(tmp_path: Path, crashes: str) -> None:
     """Wherever the collector dies: before, in and after the output's write, and after its own."""

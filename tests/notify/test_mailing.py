@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock
@@ -63,6 +64,7 @@ def test_a_mail_arrives_over_verified_tls_with_a_login(security: str, tmp_path: 
     assert mail.get_content_type() == "multipart/alternative"
 
 
+@guarantee(41)
 def test_no_hostile_value_adds_a_recipient_or_a_header() -> None:
     """As the server reads the mail, not as we wrote it."""
     with MailServer() as server:
@@ -175,6 +177,7 @@ def say(listening: socket.socket, answers: list[bytes]) -> None:
             connection.recv(4096)
 
 
+@guarantee(26)
 def test_a_login_that_is_answered_with_nonsense_is_tried_again() -> None:
     """What the server asks for is no Base64: one line, and no defect."""
     answers = [b"220 hello\r\n", b"250-mail.example\r\n250 AUTH PLAIN\r\n", b"334 x\r\n"]

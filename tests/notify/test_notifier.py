@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.detect.extension import Severity
@@ -65,6 +66,7 @@ def test_what_no_target_wants_is_told_nobody(tmp_path: Path) -> None:
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_a_target_that_is_away_holds_up_no_other_and_loses_nothing(tmp_path: Path) -> None:
     """It is tried less and less often, told once, and gets everything when it is back."""
 
@@ -113,6 +115,7 @@ def test_a_target_that_asks_for_time_gets_it(tmp_path: Path) -> None:
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_a_notification_that_is_refused_is_kept_aside(tmp_path: Path) -> None:
     """After a few tries, so that the next one has its turn; it can be tried again by hand."""
 

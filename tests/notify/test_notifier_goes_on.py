@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import OutputUnusable, Unavailable, Unreachable
@@ -56,6 +57,7 @@ def is_one_defect(lines: Lines, where: str) -> bool:
     return level == "error" and says
 
 
+@guarantee(41)
 @pytest.mark.parametrize("verb", ["progress", "outgoing", "waiting", "begin_alone", "settle"])
 def test_a_target_is_told_after_a_defect_of_its_turn(
     tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
@@ -226,6 +228,7 @@ def test_a_file_in_which_what_was_told_cannot_be_noted_is_told_from_by_nobody(
         NotificationStore(path, survives_power_cuts=False)
 
 
+@guarantee(41)
 @pytest.mark.parametrize(
     ("owner", "verb"), [(Changes, "take"), (NotificationStore, "take"), (Changes, "forget")]
 )

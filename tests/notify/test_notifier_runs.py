@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.targets import Wishes
@@ -22,6 +23,7 @@ from notifier_site import HOUR_S, MINUTE_S, Site, at
 from notify_scene import START_MS, Detections, Receiver, make_alert, notifier_of, target_named
 
 
+@guarantee(41)
 def test_a_target_hears_nothing_of_what_was_there_before_it(tmp_path: Path) -> None:
     """Nobody is woken by last month's alerts because a channel was added."""
 
@@ -69,6 +71,7 @@ def test_what_came_while_no_collector_ran_is_told_by_the_next(tmp_path: Path) ->
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_an_alert_that_becomes_another_stays_one_thread(tmp_path: Path) -> None:
     """A record that came late moves its start, and with it its id: it is the same incident."""
 
@@ -164,6 +167,7 @@ def test_the_figures_say_how_each_target_stands(tmp_path: Path) -> None:
     at(tmp_path, use)
 
 
+@guarantee(37)
 def test_a_file_of_detections_that_was_made_anew_wakes_nobody_twice(tmp_path: Path) -> None:
     """What was told stays told; what nobody was told of the time of the targets is told now."""
 
@@ -219,6 +223,7 @@ def test_a_target_that_fails_in_a_way_nobody_foresaw_is_tried_again(tmp_path: Pa
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path) -> None:
     """More alerts than may wait: the least severe are counted, by severity and title."""
 
@@ -245,6 +250,7 @@ def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path)
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_one_file_of_notifications_serves_every_run(tmp_path: Path) -> None:
     """A repeat after a crash has the key of the first try; a receiver that knows keys tells it."""
 
@@ -293,6 +299,7 @@ def test_nobody_is_told_that_a_person_was_erased(tmp_path: Path) -> None:
     at(tmp_path, use)
 
 
+@guarantee(37)
 def test_an_old_alert_of_a_file_that_was_made_anew_wakes_nobody(tmp_path: Path) -> None:
     """It ended before the target was one, by more than the service serves."""
 
@@ -381,6 +388,7 @@ def test_the_end_of_a_run_waits_for_no_target_that_is_away(tmp_path: Path) -> No
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_the_worst_of_a_first_batch_is_told_first(tmp_path: Path) -> None:
     """Though it came last, and the rate would have been spent on the others."""
 

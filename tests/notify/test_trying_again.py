@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from promises import guarantee
 
 from m365watch.detect.kept import AlertState
 from m365watch.notify.looking import ASIDE_SHOWN_MAX, list_aside, read_standings, try_again
@@ -51,6 +52,7 @@ def test_what_was_refused_and_is_known_nowhere_else_holds_up_nobody(tmp_path: Pa
     at(tmp_path, use)
 
 
+@guarantee(41)
 def test_a_digest_that_was_refused_is_told_again_whole(tmp_path: Path) -> None:
     """Alert by alert where they are known still, and counted where they are not."""
 
@@ -84,6 +86,7 @@ def test_a_digest_that_was_refused_is_told_again_whole(tmp_path: Path) -> None:
     at(tmp_path, use)
 
 
+@guarantee(41)
 @pytest.mark.parametrize("state", [None, AlertState.ACKNOWLEDGED])
 def test_an_alert_that_changes_before_its_turn_comes_again_is_told(
     tmp_path: Path, state: AlertState | None

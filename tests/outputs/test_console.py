@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.settings import ConsoleSettings
 from m365watch.errors import OutputUnavailable, OutputUnusable
@@ -20,6 +21,7 @@ from output_places import ConsolePlace
 SETTINGS = ConsoleSettings(name="console")
 
 
+@guarantee(12)
 class TestConsole(OutputContract):
     """Every promise of an output, at least once."""
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from devo_places import DevoPlace, make_devo, records_of, split_line
@@ -32,6 +33,7 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     return Papers(tmp_path_factory.mktemp("papers"))
 
 
+@guarantee(12)
 class TestDevo(OutputContract):
     @pytest.fixture
     def place(self, papers: Papers) -> Iterator[OutputPlace]:
@@ -90,6 +92,7 @@ def test_devo_fields_stand_before_the_closing_brace(papers: Papers) -> None:
     assert msgspec.json.decode(added)["@devo_pulling_id"] == "1655983326290"
 
 
+@guarantee(22)
 def test_a_record_with_a_line_break_or_too_long_is_refused_by_name(papers: Papers) -> None:
     """Its neighbours arrive; a line at the limit does as well."""
     head_bytes = len(b"<14>2026-11-17 09:30:00.000 collector-1 cloud.office365.management.exchange: \n")
@@ -110,6 +113,7 @@ def test_a_record_with_a_line_break_or_too_long_is_refused_by_name(papers: Paper
     ]
 
 
+@guarantee(22)
 def test_a_table_that_devo_lacks_gets_the_fallback_and_is_told_once(papers: Papers) -> None:
     """So that nothing ends in unknown.unknown; an override_tag and a table made known stay."""
     tables = [
@@ -177,6 +181,7 @@ CUTS = {
 }
 
 
+@guarantee(21)
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_connection_that_is_cut_anywhere_loses_nothing(papers: Papers, cut: str) -> None:
     """What was not released is sent again, from its first line."""
@@ -197,6 +202,7 @@ def test_a_connection_that_is_cut_anywhere_loses_nothing(papers: Papers, cut: st
     assert receipt.refused == ()
 
 
+@guarantee(21)
 def test_a_cut_between_members_loses_nothing(papers: Papers) -> None:
     """Each member was whole, and all of the chunk is sent again."""
     batch = make_simple_batch(1, RECORDS, output="devo")

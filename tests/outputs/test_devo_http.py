@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from background_loop import BackgroundLoop
@@ -128,6 +129,7 @@ def _fits(received: Received) -> bool:
     return len(body_of(received)) <= 20_000
 
 
+@guarantee(12)
 class TestDevoHttp(OutputContract):
     """Every promise of an output, at least once."""
 
@@ -191,6 +193,7 @@ def test_a_body_that_is_too_large_there_is_halved() -> None:
     assert records_of(taken) == make_records(40)
 
 
+@guarantee(21)
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_any_success_is_the_acknowledgement(status: int) -> None:
     """Devo answers 200 to posts and 204 to single lines."""
@@ -199,6 +202,7 @@ def test_any_success_is_the_acknowledgement(status: int) -> None:
     assert (receipt, len(requests)) == (Receipt(), 1)
 
 
+@guarantee(21)
 @pytest.mark.parametrize(
     ("status", "says"),
     [
@@ -237,6 +241,7 @@ def test_a_busy_endpoint_is_left_alone_as_long_as_it_asks(status: int) -> None:
     assert (asked.after_s, silent.after_s) == (17, None)
 
 
+@guarantee(21)
 @pytest.mark.parametrize(
     ("fault", "says"),
     [(Fault.RESET, "broken"), (Fault.STALL, "no answer in time"), (Fault.CUT, "cut short")],
@@ -253,6 +258,7 @@ def test_a_post_without_a_whole_answer_is_not_acknowledged(fault: Fault, says: s
     assert says in str(error)
 
 
+@guarantee(21)
 @pytest.mark.parametrize("place", ["body", "header", "nowhere"])
 def test_the_token_is_in_no_error(place: str) -> None:
     """Not even where the endpoint, or what stands before it, says the address back."""
@@ -270,6 +276,7 @@ def test_the_token_is_in_no_error(place: str) -> None:
     assert TOKEN not in f"{error} {error!r} {''.join(traceback.format_exception(error))}"
 
 
+@guarantee(21)
 def test_the_token_is_in_no_error_about_an_answer_that_is_not_http() -> None:
     """The client library names the address in its own error, which goes no further."""
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import CompressionSettings, TagSettings
@@ -136,6 +137,7 @@ def test_a_host_cannot_end_the_header() -> None:
     assert header("my.app", datetime(2026, 11, 17, tzinfo=UTC)).split(b" ")[2] == b"my_host_"
 
 
+@guarantee(22)
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_no_record_changes_where_a_line_ends(records: list[bytes]) -> None:
     """Whatever bytes a record has: it is one line, or refused, and its neighbours are theirs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from devo.sender import DevoSenderException, Sender, SenderConfigSSL
+from promises import guarantee
 
 from devo_places import make_devo, split_line
 from m365watch.config.settings import CompressionSettings
@@ -57,6 +58,7 @@ def send_sdk(sender: Any, records: list[bytes], *, compressed: bool) -> None:
             sender.send(tag=TABLE, msg=record.decode(), date=DATE, hostname=HOST)
 
 
+@guarantee(22)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_the_lines_are_those_of_devos_own_sender(papers: Papers, compressed: bool) -> None:
     """Byte for byte, plain and in gzip members, over the same connection of TLS."""

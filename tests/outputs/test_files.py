@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from promises import guarantee
 
 import files_scene
 from files_scene import EXCHANGE, deliver, open_archive, run_to_its_end
@@ -32,6 +33,7 @@ clock = files_scene.clock
 directory = files_scene.directory
 
 
+@guarantee(9, 12, 14)
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 class TestFiles(OutputContract):
     """Every promise of an output, exactly once and in order, with every compression."""
@@ -42,6 +44,7 @@ class TestFiles(OutputContract):
         return FilesPlace(tmp_path / "records", compression=compression)
 
 
+@guarantee(13)
 def test_what_grows_has_no_published_name(directory: Path, clock: SteppingClock) -> None:
     """No pattern for NDJSON files finds a file that may still change."""
     archive = open_archive(files_settings(directory), clock)
@@ -135,6 +138,7 @@ def test_a_busy_table_is_not_cut_into_small_files(directory: Path, clock: Steppi
     archive.release()
 
 
+@guarantee(13)
 def test_a_published_file_never_changes_again(directory: Path, clock: SteppingClock) -> None:
     """What a reader took from a committed file stays true, whatever happens later."""
     settings = files_settings(directory)
@@ -244,6 +248,7 @@ def test_the_tables_unused_for_longest_make_room(directory: Path, clock: Steppin
     archive.release()
 
 
+@guarantee(13)
 def test_nobody_else_can_read_the_records(directory: Path) -> None:
     """Audit records are for the owner and the group, whatever the umask allows."""
     run_to_its_end(files_settings(directory), numbers=range(1, 2))
@@ -252,6 +257,7 @@ def test_nobody_else_can_read_the_records(directory: Path) -> None:
     assert set(modes) == {0}
 
 
+@guarantee(26)
 @given(st.text())
 @example(".")
 @example("..")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from promises import guarantee
 
 from m365watch.errors import OutputUnavailable
 from m365watch.model import Batch
@@ -26,6 +27,7 @@ from output_places import (
 )
 
 
+@guarantee(13)
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_a_death_at_any_file_operation_loses_and_repeats_nothing(tmp_path: Path, compression: str) -> None:
     """Each operation of a run is its last one once; the runs after it end at the truth."""

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import files_scene
@@ -104,6 +105,7 @@ def test_a_file_keeps_its_format_when_the_setting_changes(directory: Path, clock
     assert len(records_by_folder(directory)[EXCHANGE]) == 10
 
 
+@guarantee(13)
 def test_a_shipper_may_take_published_files_away(directory: Path, clock: SteppingClock) -> None:
     """A file that is gone was read; the next start does not miss it."""
     settings = files_settings(directory)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import OutputUnavailable, OutputUnusable
 from m365watch.model import Batch
@@ -60,6 +61,7 @@ def test_batches_outlive_the_queue_in_their_order(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in (tmp_path / "devo").iterdir()) == [".batch", ".batch"]
 
 
+@guarantee(14)
 def test_a_queue_is_bounded(tmp_path: Path) -> None:
     """One batch always has room, however large; a removed one makes room again."""
     queue = queue_in(tmp_path, bytes_max=100)
@@ -72,6 +74,7 @@ def test_a_queue_is_bounded(tmp_path: Path) -> None:
     assert queue.put(batch(2))
 
 
+@guarantee(14)
 def test_the_batches_of_a_queue_count_together(tmp_path: Path) -> None:
     """However small each is beside the bound."""
     alone = queue_in(tmp_path / "alone")
@@ -97,6 +100,7 @@ def test_a_damaged_file_is_no_batch(tmp_path: Path, damage: str) -> None:
     assert queue.get(1) is None
 
 
+@guarantee(14)
 def test_files_are_their_owners_alone(tmp_path: Path) -> None:
     """They hold audit records in the clear."""
     queue = queue_in(tmp_path)

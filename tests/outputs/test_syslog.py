@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.clock import SystemClock, system_random
@@ -47,6 +48,7 @@ class TestTcp(OutputContract):
             yield SyslogPlace(server, settings_for(server.port, transport="tcp", framing=request.param))
 
 
+@guarantee(12)
 class TestTls(OutputContract):
     """The same with certificates on both sides, and the format that is closest to Devo's."""
 
@@ -167,6 +169,7 @@ def test_what_the_collector_says_itself_goes_the_same_way(transport: str) -> Non
     ]
 
 
+@guarantee(21)
 @pytest.mark.parametrize("framing", ["newline", "octet-counting"])
 def test_a_broken_connection_costs_repeats_and_nothing_else(framing: str) -> None:
     """What the receiver had not read when it broke comes again over the next connection."""

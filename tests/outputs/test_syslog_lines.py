@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.settings import SyslogSettings
 from m365watch.model import RefusedRecord
@@ -107,6 +108,7 @@ def test_what_makes_no_line_is_refused_with_the_reason() -> None:
     ]
 
 
+@guarantee(22)
 @pytest.mark.parametrize(
     "text", ["a\nb", "a\r\nb", "\x00\x0b\x0c\x1b\x7f\u2028", "\n<14>1 - - - - - - forged"]
 )

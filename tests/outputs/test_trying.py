@@ -17,6 +17,7 @@ import pytest
 import structlog
 from deltalake import DeltaTable
 from ports import kept_port
+from promises import guarantee
 
 from devo_places import devo_settings
 from m365watch.clock import SystemClock
@@ -95,6 +96,7 @@ def test_folders_that_are_not_there_yet_are_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@guarantee(29)
 def test_a_lake_is_read_and_left_as_it_is(tmp_path: Path) -> None:
     """Its version, and how many files it has."""
     OpenTable(tmp_path, AUDIT_TABLE)
@@ -127,6 +129,7 @@ def lake_of_all_tables(folder: Path) -> Path:
     return folder
 
 
+@guarantee(29)
 @pytest.mark.parametrize("shape", TABLES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("kind", ["log", "cut short", "gone"])
 def test_every_damaged_table_of_a_lake_is_a_step_with_its_cure(
@@ -167,6 +170,7 @@ def test_what_a_power_cut_tore_is_a_note_with_who_mends_it(tmp_path: Path, shape
     assert [step.verdict for step in tried(LakeSettings("lake", tmp_path))] == [OK]
 
 
+@guarantee(29)
 def test_each_of_several_damaged_tables_is_told(tmp_path: Path) -> None:
     """One hides no other; and a table with other columns, or with hidden rows, is told as such."""
     lake = lake_of_all_tables(tmp_path)
@@ -223,6 +227,7 @@ def test_a_place_that_is_no_directory_is_found(tmp_path: Path, kind: str) -> Non
     assert "another `directory`" in str(step.fix)
 
 
+@guarantee(29)
 def test_devo_is_shaken_hands_with_and_gets_no_line(papers: Papers) -> None:
     """TLS with the client certificate, the verdict on it, and an end in order."""
     with papers.serve() as server:

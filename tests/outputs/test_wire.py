@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import uvloop
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import wire_scene
@@ -33,6 +34,7 @@ papers = wire_scene.papers
 free_port = wire_scene.free_port
 
 
+@guarantee(21)
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("secured", [True, False])
 def test_what_was_delivered_has_arrived_once_and_in_order(
@@ -88,6 +90,7 @@ def test_a_delivery_counts_once_enough_was_taken_after_it(papers: Papers) -> Non
         assert asyncio.run(run()) == (True, False)
 
 
+@guarantee(21)
 def test_what_the_peer_took_and_did_not_read_is_sent_again(papers: Papers) -> None:
     """A peer that stops reading and dies within the retention costs nothing."""
     chunks = make_chunks(6)
@@ -170,6 +173,7 @@ def test_a_peer_that_takes_nothing_for_too_long_is_left(papers: Papers) -> None:
     assert set(server.lines) == set(lines_in(chunks))
 
 
+@guarantee(21)
 def test_a_flush_proves_what_was_read(papers: Papers) -> None:
     """The peer's end in answer to the own one is proof, long before the retention is over."""
     chunks = make_chunks(30)
@@ -188,6 +192,7 @@ def test_a_flush_proves_what_was_read(papers: Papers) -> None:
     assert server.connections[0].ended
 
 
+@guarantee(21)
 def test_a_flush_that_proves_nothing_sends_again(papers: Papers) -> None:
     """A reset in answer to the own end says that not all was read."""
     chunks = make_chunks(5)
@@ -206,6 +211,7 @@ def test_a_flush_that_proves_nothing_sends_again(papers: Papers) -> None:
     assert [connection.parser.lines for connection in server.connections] == [lines_in(chunks)] * 2
 
 
+@guarantee(21)
 def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
     """A peer may end its side without having read: only with everything taken is its end a proof."""
     chunks = make_chunks(30)
@@ -230,6 +236,7 @@ def test_an_end_that_is_no_answer_proves_nothing(papers: Papers) -> None:
     assert server.connections[1].parser.lines == lines_in(chunks)
 
 
+@guarantee(21)
 def test_the_bare_end_of_a_connection_is_no_proof_in_tls(papers: Papers) -> None:
     """A receiver that died leaves one as well: the retention runs on, and nothing is repeated."""
     chunks = make_chunks(5)

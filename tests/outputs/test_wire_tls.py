@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.settings import Secret, TlsSettings
@@ -83,6 +84,7 @@ def warnings_at_start(port: int, tls: TlsSettings | None, *, address: str = "loc
     return warnings_in(lines)
 
 
+@guarantee(23)
 def test_a_server_of_another_authority_is_refused(papers: Papers, stranger: Authority) -> None:
     """There is no unverified way; the text says which file to look at."""
     with DevoServer(server_tls(stranger, clients=papers.authority.chain)) as server:
@@ -100,6 +102,7 @@ def test_a_server_whose_certificate_has_expired_is_refused(papers: Papers) -> No
         assert "a certificate of the server's chain has expired" in trouble_at_start(server.port, papers.tls)
 
 
+@guarantee(23)
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1"])
 def test_a_server_with_another_name_is_refused_and_its_names_are_told(papers: Papers, address: str) -> None:
     """So that a person sees whether the address or the certificate is wrong."""
@@ -110,6 +113,7 @@ def test_a_server_with_another_name_is_refused_and_its_names_are_told(papers: Pa
     assert f"is for another name: it has collector.example, 192.0.2.1, not {address}" in text
 
 
+@guarantee(23)
 def test_another_name_is_taken_only_where_that_is_set_and_told_at_every_start(papers: Papers) -> None:
     """The chain is verified all the same."""
     other = papers.authority.issue("server", names=["collector.example"])
@@ -122,6 +126,7 @@ def test_another_name_is_taken_only_where_that_is_set_and_told_at_every_start(pa
     ] * 2
 
 
+@guarantee(23)
 def test_without_names_the_chain_still_has_to_be_right(papers: Papers, stranger: Authority) -> None:
     """`verify_hostname: false` is no way around the authority."""
     with DevoServer(server_tls(stranger, clients=papers.authority.chain)) as server:

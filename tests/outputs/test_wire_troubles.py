@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 import wire_scene
@@ -34,6 +35,7 @@ papers = wire_scene.papers
 free_port = wire_scene.free_port
 
 
+@guarantee(21)
 @pytest.mark.parametrize("by_reset", [True, False])
 def test_a_peer_that_closes_after_so_many_bytes_every_time_gets_everything(
     papers: Papers, by_reset: bool
@@ -68,6 +70,7 @@ def test_a_peer_that_never_takes_a_chunk_is_given_up(papers: Papers) -> None:
     assert "the connection broke" in str(errors[0])
 
 
+@guarantee(21)
 def test_nothing_is_repeated_beyond_the_retention(papers: Papers) -> None:
     """After a break only the retention comes again, and what the systems held on the way."""
     chunks = make_chunks(300, chunk_bytes=100_000)
@@ -432,6 +435,7 @@ def test_close_ends_what_is_open_with_an_error(papers: Papers) -> None:
         asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
+@guarantee(21)
 @pytest.mark.parametrize("seed", range(12))
 def test_cuts_at_random_places_lose_nothing(papers: Papers, seed: int) -> None:
     """Wherever connections are cut, every line arrives, and repeats come only with breaks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from promises import guarantee
 
 from m365watch.entra.kinds import CredentialKind
 from m365watch.entra.refusals import PASSING_FIX, REFUSALS, Refusal, token_refusal
@@ -50,6 +51,7 @@ def tokens_refused(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Checke
     return asyncio.run(main())
 
 
+@guarantee(25)
 @pytest.mark.parametrize("code", CONTRACT)
 def test_every_code_of_the_contract_has_a_cure(code: int, tokens_refused: dict[int, Checked]) -> None:
     """The line names the code, and the hint is the code's own, or for a passing failure to wait."""
@@ -66,6 +68,7 @@ def test_every_code_that_the_collector_knows_can_be_simulated() -> None:
     assert {refusal.code for refusal in REFUSALS} - set(aadsts_codes()) == set()
 
 
+@guarantee(25)
 @pytest.mark.parametrize("kind", CredentialKind)
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal.code))
 def test_a_cure_names_the_credential_in_use_and_no_other(refusal: Refusal, kind: CredentialKind) -> None:

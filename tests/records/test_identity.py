@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 
 from m365watch.model import Header, TenantId
 from m365watch.records.identity import IDENTITY_BYTES, IdentityMaker, minute_prefix
@@ -31,6 +32,7 @@ def test_the_same_five_fields_make_the_same_identity() -> None:
     assert identity(header()) == identity(header(Workload="OneDrive"))
 
 
+@guarantee(10)
 @pytest.mark.parametrize(
     "changes",
     [{"Id": "b"}, {"CreationTime": "2026-11-17T09:03:12"}, {"Operation": "FileDeleted"}, {"RecordType": 7}],
@@ -40,6 +42,7 @@ def test_another_field_makes_another_record(changes: dict[str, str | int]) -> No
     assert identity(header(**changes)) != identity(header())
 
 
+@guarantee(10)
 def test_two_tenants_never_share_an_identity() -> None:
     """Nobody vouches for an Id beyond its tenant."""
     assert identity(header()) != identity(header(), tenant=OTHER_TENANT)

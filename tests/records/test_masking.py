@@ -13,6 +13,7 @@ import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.clock import thread_cpu_s
 from m365watch.config.settings import ANY_TEXT, MaskSettings
@@ -176,6 +177,7 @@ RULES = st.lists(
 )
 
 
+@guarantee(11)
 @given(RECORDS, RULES, st.randoms(use_true_random=False))
 def test_what_rules_name_is_masked_and_every_other_byte_stays(
     value: tuple[tuple[str, object], ...], masks: list[MaskSettings], chance: random.Random
@@ -190,6 +192,7 @@ def test_what_rules_name_is_masked_and_every_other_byte_stays(
     json.loads(found.records[0], strict=False)
 
 
+@guarantee(11)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\uUserId05 1n', max_size=60).map(str.encode))
 def test_bytes_that_are_no_record_are_masked_or_refused_and_never_passed_on_with_a_named_value(
     body: bytes,
@@ -356,6 +359,7 @@ def test_a_blob_without_the_keys_comes_back_as_it_is() -> None:
     assert masker(USER, HOSTS).mask(split, wide=False) is split
 
 
+@guarantee(11)
 def test_typed_columns_show_the_masked_value_and_identities_the_served_one() -> None:
     """A column would tell what the record no longer says; a new rule must not make known records new."""
     record = b'{"Id":"1","CreationTime":"2026-11-24T11:00:00","UserId":"eve","ClientIP":"192.0.2.1"}'
@@ -387,6 +391,7 @@ HOSTILE = "a." * 5_000
 SLOW = MaskSettings(("Subject",), "***", (r"([a-z]+\.)+x",))
 
 
+@guarantee(11)
 def test_a_pattern_that_takes_too_long_costs_the_value_and_no_time() -> None:
     """Text made to keep a pattern busy is masked whole."""
     found = masker(SLOW).mask(split_of(b'{"Subject":"%s"}' % HOSTILE.encode()), wide=False)

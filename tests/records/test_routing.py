@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 
 from m365watch.model import Header
 from m365watch.records.routing import Router, fill_tag, table_of
 
 
+@guarantee(26)
 @pytest.mark.parametrize(
     ("workload", "table"),
     [

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promises import guarantee
 
 from m365watch.model import WideHeader
 from m365watch.records.split import split_blob
@@ -20,6 +21,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@guarantee(9)
 @given(st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=6), max_size=6), st.sampled_from([None, 1]))
 def test_every_record_comes_out_verbatim(values: list[dict[str, object]], indent: int | None) -> None:
     """Joined again, the records are the blob; in a pretty-printed one, line breaks became spaces."""
@@ -32,6 +34,7 @@ def test_every_record_comes_out_verbatim(values: list[dict[str, object]], indent
     assert len(found.headers) == len(values)
 
 
+@guarantee(9)
 @given(st.binary(max_size=200) | st.text(alphabet='[]{}",:\\ntru0 \n').map(str.encode))
 def test_whatever_the_body_says_nothing_is_raised_and_nothing_vanishes(body: bytes) -> None:
     """A record, a fragment or the array's own punctuation: every other byte is in one of them."""
@@ -43,6 +46,7 @@ def test_whatever_the_body_says_nothing_is_raised_and_nothing_vanishes(body: byt
     assert len(found.records) == len(found.headers)
 
 
+@guarantee(9)
 @pytest.mark.parametrize(
     "record",
     [
@@ -62,6 +66,7 @@ def test_what_fast_decoders_refuse_still_comes_out_verbatim(record: bytes) -> No
     assert found.fragments == []
 
 
+@guarantee(9)
 def test_a_byte_order_mark_is_not_part_of_the_first_record() -> None:
     """Some proxies add one."""
     assert split_blob(b"\xef\xbb\xbf[" + RECORD + b"]", wide=False).records == [RECORD]
@@ -99,6 +104,7 @@ def test_a_body_without_its_end_is_not_complete(body: bytes) -> None:
     assert not split_blob(body, wide=False).complete
 
 
+@guarantee(9)
 @pytest.mark.parametrize(("tail", "left"), [(b"", b""), (b",", b","), (b", \n", b",")])
 def test_a_cut_between_two_records_is_named(tail: bytes, left: bytes) -> None:
     """Nothing broken is left there to see, and yet records are missing behind it."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.entra.session import Answer
 from m365watch.errors import (
@@ -60,6 +61,7 @@ def test_an_unknown_record_type_goes_by_its_workload(record_type: int | str | No
     assert types == [ContentType.EXCHANGE, ContentType.SHAREPOINT, ContentType.GENERAL, ContentType.GENERAL]
 
 
+@guarantee(24)
 @pytest.mark.parametrize(
     "link",
     [

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, AT_MS, hides, make_alert, make_match
 from halting_scene import Halting, desk_of, disable, outcomes
@@ -95,6 +96,7 @@ def test_what_was_refused_was_not_done(
     assert len(journal.to_undo(plan.alert_id)) == left
 
 
+@guarantee(40)
 def test_what_may_have_been_taken_back_is_not_taken_back_again(tmp_path: Path) -> None:
     """The inbox rule would be there twice."""
     plan = plan_response(make_alert("remove_inbox_rule", user=ANN), [make_match(hides(".."))])
@@ -112,6 +114,7 @@ def test_what_may_have_been_taken_back_is_not_taken_back_again(tmp_path: Path) -
     assert [call.method for call in graph.changed] == ["DELETE", "POST"]
 
 
+@guarantee(40)
 def test_what_is_back_already_is_not_changed(tmp_path: Path) -> None:
     """A person has enabled the account meanwhile."""
     plan, journal, graph = disable(), Journal(tmp_path), Halting(None)

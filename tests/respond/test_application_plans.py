@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 
 from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.respond.desk import Came
@@ -253,6 +254,7 @@ BEFORE = {
 """What has always read mail."""
 
 
+@guarantee(39)
 def test_an_application_that_reads_mail_as_none_did_may_be_the_house_s_own(tmp_path: Path) -> None:
     """A stolen secret makes the same records; the alert that joins both, and the reading's own, ask."""
     reads = {"shape": "mail_read", "after": "2h", "ClientAppId": APP}
@@ -282,6 +284,7 @@ BAD = "ff8d92dc-3d82-41d6-bcbd-b9174d163620"
 """Of the list of those that intruders are known to use."""
 
 
+@guarantee(39)
 def test_only_the_application_that_was_used_is_disabled_unasked(tmp_path: Path) -> None:
     """Beside it the same person asked in vain for one that others may work with."""
     refused = changed(
@@ -407,6 +410,7 @@ def test_both_grants_of_a_long_consent_are_taken(tmp_path: Path) -> None:
     assert [len(value) for _, value in removal.wanted] == [64, 64]
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "text",
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 
 from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.detect.kept import AlertState
@@ -76,6 +77,7 @@ def test_services_are_no_accounts(tmp_path: Path) -> None:
     assert [step.title for step in plan.steps if BEA in step.title] != []
 
 
+@guarantee(39)
 def test_what_carries_the_directory_over_is_not_locked_out_unasked(tmp_path: Path) -> None:
     """Without it nothing is synchronised any more; whoever has its secret has the server."""
     bridge = "Sync_DC1_0123456789ab@contoso.onmicrosoft.com"

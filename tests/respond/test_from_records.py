@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from verdicts import KnownNetworks
 
 from detected import plan_from, steps, titles
@@ -184,6 +185,7 @@ def test_an_application_that_was_opened_is_closed_and_keeps_its_owners(tmp_path:
     assert removals(plan, "remove_owner") == []
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "app", [OUTLOOK, "04b07795-8ddb-461a-bbee-02f9e1bf7b46", "00000005-0000-0FF1-CE00-000000000000"]
 )
@@ -205,6 +207,7 @@ def test_what_is_microsoft_s_own_is_left_alone(tmp_path: Path, app: str) -> None
     ]
 
 
+@guarantee(39)
 def test_one_s_own_application_is_by_hand_and_last(tmp_path: Path) -> None:
     """An intruder who gives the collector a secret must not have it disabled by its own alert."""
     record = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 
 from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.detect.knowledge import Knowledge
@@ -31,6 +32,7 @@ def plan(folder: Path, rule: str, *records: dict[str, Any]) -> Plan:
     return plan_from(folder, f"devo_indicator_{rule}", *records, knowledge=LISTED)
 
 
+@guarantee(38)
 def test_who_set_a_forwarding_is_not_blocked_but_the_forwarding_stopped(tmp_path: Path) -> None:
     """The administrator sat in the office; it is the domain that is on the list."""
     found = plan(tmp_path, "forwarding", FORWARDS)
@@ -112,6 +114,7 @@ def test_a_name_that_was_refused_is_given_up_by_no_rule(tmp_path: Path) -> None:
     ]
 
 
+@guarantee(38)
 def test_a_record_with_two_of_the_list_makes_an_alert_for_each(tmp_path: Path) -> None:
     """The forwarding is stopped by the one, and the address blocked by the other: that one alone."""
     rules = rules_of("devo_indicator_seen", "devo_indicator_forwarding")
@@ -139,6 +142,7 @@ def test_only_the_address_of_the_list_is_blocked(tmp_path: Path) -> None:
     )
 
 
+@guarantee(38)
 def test_whose_password_was_only_tried_is_not_locked_out(tmp_path: Path) -> None:
     """Anybody can try anybody's."""
     found = plan(tmp_path, "tried", {"shape": "failed"})
@@ -219,6 +223,7 @@ def service(operation: str, **more: Any) -> dict[str, Any]:
     return head | {"Operation": operation} | more
 
 
+@guarantee(38)
 @pytest.mark.parametrize(
     ("rule", "record", "command"),
     [

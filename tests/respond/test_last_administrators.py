@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, make_alert, make_match
 from m365watch.clock import SystemClock
@@ -21,6 +22,7 @@ from m365watch.respond.steps import GraphCall
 from responding_scene import ADMIN, ASSIGNMENTS, EVE, GLOBAL, Scene, in_scene, make_administrators
 
 
+@guarantee(39)
 @pytest.mark.parametrize("word", ["disable_account", "remove_role"])
 @pytest.mark.parametrize("says", [None, True])
 def test_the_last_administrator_is_not_locked_out_unawares(
@@ -45,6 +47,7 @@ def test_the_last_administrator_is_not_locked_out_unawares(
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_of_the_administrators_whom_a_plan_locks_out_none_is_left(tmp_path: Path) -> None:
     """Where it names all of them, the one would be the intruder's own: somebody else has to be there."""
 
@@ -99,6 +102,7 @@ LEAVES = {
 }
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     ("members", "role", "came"),
     [
@@ -180,6 +184,7 @@ class Stale:
         return [{"id": f"a-{account}", "principalId": account, "roleDefinitionId": GLOBAL}]
 
 
+@guarantee(39)
 def test_the_last_role_stays_where_graph_is_slow_to_tell(tmp_path: Path) -> None:
     """Two lose it within a second: the second is told of the first as if it were still there."""
     graph = Stale("ann", "eve")
@@ -217,6 +222,7 @@ def test_nobody_asks_about_administrators_where_the_account_is_none(tmp_path: Pa
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_where_administrators_cannot_be_read_nobody_is_locked_out(tmp_path: Path) -> None:
     """One clear line says which permission is missing, and what to say who is sure."""
 

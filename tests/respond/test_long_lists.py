@@ -10,6 +10,7 @@ from typing import cast
 import msgspec
 import pytest
 from multidict import CIMultiDict
+from promises import guarantee
 
 from alerts import ANN, APP
 from m365watch.entra.session import Answer, Session
@@ -72,6 +73,7 @@ def test_a_list_is_read_over_all_its_pages(last: int) -> None:
     assert server.asked == [FIRST, second]
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "pages",
     [{FIRST: things(5)}, {FIRST: things(4, f"{FIRST}?$skiptoken=2"), f"{FIRST}?$skiptoken=2": things(1)}],
@@ -96,6 +98,7 @@ def test_a_list_without_an_end_is_refused() -> None:
     assert len(server.asked) == PAGES_MAX
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "link",
     [
@@ -114,6 +117,7 @@ def test_no_token_follows_a_next_page_to_another_host(link: str) -> None:
     assert server.asked == [FIRST]
 
 
+@guarantee(39)
 def test_of_what_is_more_than_is_looked_at_nothing_is_taken(tmp_path: Path) -> None:
     """Five thousand consents were a thousand to `--apply`, which said that all was done.
 

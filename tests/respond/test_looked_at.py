@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from detected import plan_from, steps
 from m365watch.detect.knowledge import Knowledge
@@ -137,6 +138,7 @@ def hides(folder: Path, **does: str) -> Plan:
     )
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     ("does", "actions", "is_meant"),
     [
@@ -270,6 +272,7 @@ EDIT = "<Type>Edit</Type><MembersCanShareApplied>False</MembersCanShareApplied>"
 TWIN = {"TargetUserOrGroupName": "SharingLinks.1a52bbc5-1502-4cd9-b6fa-1bf.AnonymousEdit.36cf4e3f"}
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     ("record", "links", "deeds"),
     [

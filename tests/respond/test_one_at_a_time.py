@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, make_alert, make_match
 from m365watch.cli.failures import exit_code_of
@@ -52,6 +53,7 @@ def somebody_responding(folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@guarantee(40)
 @pytest.mark.parametrize("verb", ["--apply", "--undo"])
 def test_while_somebody_responds_a_second_one_is_told_who_and_does_nothing(tmp_path: Path, verb: str) -> None:
     """Each saw the other's administrator enabled, and both went."""
@@ -81,6 +83,7 @@ def test_while_somebody_responds_a_second_one_is_told_who_and_does_nothing(tmp_p
     in_scene(tmp_path, test)
 
 
+@guarantee(40)
 def test_who_was_killed_at_it_leaves_nothing_behind(tmp_path: Path) -> None:
     """Whatever the file still says: nobody removes anything by hand."""
     with somebody_responding(tmp_path) as other:
@@ -127,6 +130,7 @@ async def carried_out(folder: Path, plan: Plan, graph: Stale, clock: FakeClock) 
     return told.came
 
 
+@guarantee(39)
 @pytest.mark.parametrize("first", ["disable_account", "remove_role"])
 @pytest.mark.parametrize("second", ["disable_account", "remove_role"])
 @pytest.mark.parametrize(
@@ -151,6 +155,7 @@ def test_whom_another_process_has_just_locked_out_is_not_one_that_is_left(
     asyncio.run(test())
 
 
+@guarantee(39)
 def test_who_was_let_in_again_counts_as_one_that_is_left(tmp_path: Path) -> None:
     """What was taken back is no lock-out; what may have been is one."""
 

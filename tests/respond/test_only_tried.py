@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 
 from alerts import ANN, make_alert
 from detected import detect, plan_from, plan_of, rules_of
@@ -39,6 +40,7 @@ def sprayed(tmp_path: Path) -> Plan:
     return plan_from(tmp_path, "i02_password_spray", *tries)
 
 
+@guarantee(38)
 def test_a_spray_is_stopped_and_looked_at_before_anybody_is_locked_out(tmp_path: Path) -> None:
     """Thirty people lost their sessions unasked, and the block of the address was step 61."""
     plan = sprayed(tmp_path)
@@ -155,6 +157,7 @@ def test_an_address_that_is_none_is_asked_for_by_no_command(address: str) -> Non
     assert step.title.startswith("See whose password, of the accounts that were tried, was right since ")
 
 
+@guarantee(38)
 @pytest.mark.parametrize(
     ("rule", "tries"),
     [

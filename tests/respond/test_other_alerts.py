@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, APP, hides, make_alert, make_match
 from halting_scene import Halting, desk_of, disable
@@ -23,6 +24,7 @@ PRINCIPAL = f"/servicePrincipals(appId='{APP}')"
 ANN_ID = "1b6f0c11-2222-4aaa-8bbb-0123456789ab"
 
 
+@guarantee(40)
 def test_what_another_alert_wants_gone_is_not_put_back(tmp_path: Path) -> None:
     """Two alerts about one rule are usual: the second finds it gone, and the first is taken back."""
 
@@ -120,6 +122,7 @@ def test_a_thing_that_was_picked_is_not_all_of_its_list(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@guarantee(40)
 def test_what_another_alert_wants_shut_is_not_opened_unasked(tmp_path: Path) -> None:
     """The second alert found the account disabled, and had nothing to do."""
     first, second, journal, graph = disable(), disable("b" * 32), Journal(tmp_path), Halting(None)

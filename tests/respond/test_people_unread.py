@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, APP
 from m365watch.config.clouds import CLOUDS
@@ -51,6 +52,7 @@ def refused_for_want_of_names(told: Told) -> bool:
     return "may not be read" in told.error.what and "User.Read.All" in told.error.fix
 
 
+@guarantee(38)
 @pytest.mark.parametrize("word", ["remove_owner", "remove_group_member"])
 def test_an_owner_goes_with_the_permissions_that_the_step_names(tmp_path: Path, word: str) -> None:
     """The step named too few, and the intruder stayed owner."""
@@ -65,6 +67,7 @@ def test_an_owner_goes_with_the_permissions_that_the_step_names(tmp_path: Path, 
     in_scene(tmp_path, test, roles=needed)
 
 
+@guarantee(38)
 @pytest.mark.parametrize("word", ["remove_owner", "remove_group_member"])
 def test_owners_that_may_not_be_read_are_not_taken_for_gone(tmp_path: Path, word: str) -> None:
     """Nothing is removed, and what is missing is said."""
@@ -94,6 +97,7 @@ def give_role_to_group(scene: Scene) -> Plan:
     return scene.plan("remove_role", fields=GIVEN_TO_GROUP)
 
 
+@guarantee(38)
 def test_a_group_loses_its_role_with_the_permissions_that_the_step_names(tmp_path: Path) -> None:
     """Whether another administrator is left, the names of accounts tell."""
     needed = plan("remove_role", fields=GIVEN_TO_GROUP).permissions
@@ -104,6 +108,7 @@ def test_a_group_loses_its_role_with_the_permissions_that_the_step_names(tmp_pat
     in_scene(tmp_path, test, roles=needed)
 
 
+@guarantee(39)
 def test_administrators_without_names_are_not_taken_for_none(tmp_path: Path) -> None:
     """That no other is enabled was not true, and led to --even-last-administrator."""
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from promises import guarantee
 from verdicts import packs
 
 from alerts import ANN, APP, make_alert, make_match
@@ -17,6 +18,7 @@ from plan_scene import BOB, EVE, FIELDS, FRED, FULL, one_record, plan
 from test_quoting import HOSTILE
 
 
+@guarantee(38)
 def test_every_word_of_the_packs_has_a_step() -> None:
     """A rule that names a way to contain is not left alone with it."""
     words = {word for rule in packs().rules for word in rule.extension.contain}
@@ -40,6 +42,7 @@ def test_every_word_says_what_to_do_where_all_is_known(word: str) -> None:
         )
 
 
+@guarantee(38)
 @pytest.mark.parametrize("word", sorted(BUILDERS))
 def test_no_word_is_dropped_in_silence_where_nothing_is_known(word: str) -> None:
     """An alert without a name gives a step that says so, and no command with a hole in it."""
@@ -50,6 +53,7 @@ def test_no_word_is_dropped_in_silence_where_nothing_is_known(word: str) -> None
     assert all(step.operations == () for step in steps)
 
 
+@guarantee(38)
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_hostile_value_never_leaves_its_string(value: str) -> None:
     """Outside of strings and comments PowerShell sees the same, whatever the values are."""
@@ -65,6 +69,7 @@ def test_a_hostile_value_never_leaves_its_string(value: str) -> None:
                 assert "ceo" not in call.path.replace("%2Fceo", "").replace("%20ceo", "")
 
 
+@guarantee(26)
 @pytest.mark.parametrize(
     "url", ["https://[x/personal/a/Documents/b.docx", "https://a]b/", "https://a.\u2100/b"]
 )
@@ -218,6 +223,7 @@ def test_the_outsider_s_organisation_is_shut_out_and_never_one_s_own() -> None:
     assert unknown.powershell == ()
 
 
+@guarantee(38)
 @pytest.mark.parametrize(
     "sender", ["help@contoso.onmicrosoft.com", "help@contoso.de", "eve_evil.example#EXT#@contoso.example"]
 )

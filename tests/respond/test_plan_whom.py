@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from promises import guarantee
 from verdicts import packs
 
 from alerts import ANN, APP, make_alert, make_match
@@ -149,6 +150,7 @@ def test_a_service_is_no_account() -> None:
     assert found.notes == ("neither the rule nor the alert names what could be contained",)
 
 
+@guarantee(38)
 @pytest.mark.parametrize("word", sorted(BUILDERS))
 def test_no_step_says_no_more_than_its_word(word: str) -> None:
     """Of whatever an alert lacks, the step says what to look for."""

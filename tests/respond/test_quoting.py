@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from promises import guarantee
 from yarl import URL
 
 from m365watch.respond.quoting import (
@@ -66,12 +67,14 @@ def read_powershell(text: str) -> str:
     return read
 
 
+@guarantee(38)
 @pytest.mark.parametrize("value", HOSTILE)
 def test_powershell_reads_the_value_and_nothing_else(value: str) -> None:
     """Whatever stands in a record stays one string, and the same one."""
     assert read_powershell(powershell(value)) == value
 
 
+@guarantee(38)
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_path_has_the_value_as_one_segment(value: str) -> None:
     """No value climbs, adds a query or splits a path, also after the address is made normal."""
@@ -95,6 +98,7 @@ def test_odata_has_the_value_as_one_string(value: str) -> None:
     assert literal == "'" + value.replace("'", "''") + "'"
 
 
+@guarantee(38)
 @pytest.mark.parametrize("value", UNUSABLE)
 def test_what_cannot_be_shown_whole_is_in_no_command(value: str) -> None:
     """It would be another thing's name once it is mended."""
@@ -121,6 +125,7 @@ def test_a_share_is_named_as_graph_wants_it() -> None:
         share_id("file:///etc/passwd")
 
 
+@guarantee(38)
 @pytest.mark.parametrize(
     "url", ["https://[x/personal/a/b.docx", "https://a]b/", "https://a.\u2100/b", "https://a:b/c"]
 )

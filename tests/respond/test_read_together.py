@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 
 from detected import detect, plan_from, plan_of, rules_of, steps, titles
 from m365watch.detect.kept import AlertState
@@ -67,6 +68,7 @@ def test_what_a_later_record_undid_is_not_asked_for(tmp_path: Path) -> None:
     assert goes(joined(tmp_path, HIDES, changed), WORD, tenant) == ["r1"]
 
 
+@guarantee(39)
 def test_a_name_that_another_alert_saw_given_up_may_be_its_owner_s(tmp_path: Path) -> None:
     """The intruder has only to take the owner's name and action, and to rename his five minutes later."""
     made = rule("New", 60, Name="Newsletter", DeleteMessage="True")
@@ -91,6 +93,7 @@ BACK = rule("Set", 66, Identity="Meetings", Name="Newsletter")
 TRAIL = Tenant({}, found("evil", "Newsletter", actions={"delete": True} | sends(THIEF)))
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     ("of", "beside"),
     [
@@ -170,6 +173,7 @@ def test_a_rule_that_only_a_closed_alert_tells_of_is_left_alone(tmp_path: Path) 
     assert told(looked_at(plan, WORD, tenant).deeds) == [("own", False), ("evil", True)]
 
 
+@guarantee(39)
 def test_a_doubt_of_one_alert_is_one_of_the_plan(tmp_path: Path) -> None:
     """Which rule the number is, no record tells; and it was not there before, for one of them made it."""
     changed = rule("Set", 62, Identity="..", Name="..", ForwardTo=THIEF)
@@ -197,6 +201,7 @@ OWN = found("own", "..", actions={"delete": True}, conditions={"senderContains":
 EVIL = found("evil", "..", actions={"delete": True})
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "second",
     [
@@ -261,6 +266,7 @@ def lure(folder: Path, **told_of: str) -> Plan:
     return plan_from(folder, "b03_inbox_rule_with_odd_name_or_lure", record)
 
 
+@guarantee(39)
 @pytest.mark.parametrize(
     "told_of", [{"ForwardTo": "bea"}, {"ApplyCategory": "Bills"}, {"StopProcessingRules": "True"}]
 )

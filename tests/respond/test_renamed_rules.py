@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from alerts import make_alert, make_match
 from detected import plan_from, steps, titles
@@ -231,6 +232,7 @@ def test_what_was_renamed_in_another_mailbox_says_nothing_of_this_one(tmp_path: 
     }
 
 
+@guarantee(39)
 @pytest.mark.parametrize("changes", [{}, {"MarkAsRead": "True"}])
 def test_an_identity_in_other_letters_is_the_same_rule(tmp_path: Path, changes: dict[str, str]) -> None:
     """Exchange takes it in either case: the owner's of these letters went in a step of its own."""

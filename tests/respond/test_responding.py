@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, APP, hides
 from m365watch.respond.desk import Came
@@ -55,6 +56,7 @@ def test_the_named_rule_goes_and_comes_back_as_it_was(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 @pytest.mark.parametrize(("says", "left"), [(None, ["a", "b"]), (False, ["a", "b"]), (True, [])])
 def test_what_the_alert_does_not_name_a_person_picks(
     tmp_path: Path, says: bool | None, left: list[str]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, APP, hides, make_alert, make_match
 from m365watch.clock import SystemClock
@@ -67,6 +68,7 @@ def test_what_is_taken_back_is_named_with_its_account(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_a_no_changes_nothing(tmp_path: Path) -> None:
     """And nothing is written down."""
 
@@ -96,6 +98,7 @@ def test_a_missing_permission_is_one_step_s_failure_with_its_cure(tmp_path: Path
     in_scene(tmp_path, test, roles=needed)
 
 
+@guarantee(40)
 def test_who_did_what_is_written_down_and_no_secret(tmp_path: Path) -> None:
     """The file is its owner's alone; a deed stands there before it is done, and its end after."""
 
@@ -134,6 +137,7 @@ class DeafGraph:
         return []
 
 
+@guarantee(40)
 def test_what_may_have_been_done_can_be_taken_back_and_says_so(tmp_path: Path) -> None:
     """A lost answer is no proof that nothing happened; nor is a journal whose last line is cut."""
     plan = plan_response(make_alert("disable_account", user=ANN))
@@ -153,6 +157,7 @@ def test_what_may_have_been_done_can_be_taken_back_and_says_so(tmp_path: Path) -
     assert asyncio.run(desk.undo(left)).came is Came.PICK
 
 
+@guarantee(40)
 def test_nothing_is_done_that_cannot_be_written_down(tmp_path: Path) -> None:
     """A change that nobody knows of is worse than none."""
     plan = plan_response(make_alert("disable_account", user=ANN))
@@ -164,6 +169,7 @@ def test_nothing_is_done_that_cannot_be_written_down(tmp_path: Path) -> None:
     assert graph.changed == []
 
 
+@guarantee(39)
 def test_without_an_application_it_says_what_to_give(tmp_path: Path) -> None:
     """The application that collects is never used for it."""
 
@@ -176,6 +182,7 @@ def test_without_an_application_it_says_what_to_give(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@guarantee(38)
 @pytest.mark.parametrize(
     "word", ["disable_account", "remove_inbox_rule", "remove_oauth_grant", "remove_role"]
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from detected import plan_from
 from m365watch.respond.spared import ask_for_spared
@@ -39,6 +40,7 @@ def unasked(plan: Plan, account: str) -> list[str]:
     ]
 
 
+@guarantee(39)
 @pytest.mark.parametrize("spared", [BREAKGLASS, BREAKGLASS.upper()])
 def test_an_emergency_account_is_locked_out_by_nobody_but_a_person(tmp_path: Path, spared: str) -> None:
     """With two administrators --yes disabled it, and only the other was left."""
@@ -64,6 +66,7 @@ def test_whoever_is_not_on_the_list_is_locked_out_as_before(tmp_path: Path) -> N
     assert unasked(plan, EVE)
 
 
+@guarantee(39)
 def test_a_role_that_a_spared_account_was_given_is_taken_by_a_yes(tmp_path: Path) -> None:
     """Without it the way in for an emergency is none."""
     plan = plan_from(tmp_path, "i16_privileged_role", given_role(EVE, BREAKGLASS), spared=[BREAKGLASS])
@@ -71,6 +74,7 @@ def test_a_role_that_a_spared_account_was_given_is_taken_by_a_yes(tmp_path: Path
     assert [one.asks_always for one in plan.steps if one.word == "remove_role"] == [True]
 
 
+@guarantee(39)
 @pytest.mark.parametrize("spared", [[], [BREAKGLASS]])
 def test_a_spared_account_may_have_its_role_by_a_group(spared: list[str]) -> None:
     """Nobody looked who is in the group that lost the role, and --yes took it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN
 from m365watch.cli import respond_apply
@@ -71,6 +72,7 @@ def state_of(scene: Scene) -> str:
     return repr((scene.directory.users, scene.directory.lists))
 
 
+@guarantee(39)
 @pytest.mark.parametrize("planned", DONE_TO)
 @pytest.mark.parametrize("by", ["id", "name"])
 @pytest.mark.parametrize("listed", ["id", "name"])
@@ -153,6 +155,7 @@ def test_whoever_is_not_on_the_list_is_locked_out_by_the_id_as_before(tmp_path: 
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_where_graph_does_not_tell_whose_id_it_is_a_person_is_asked(tmp_path: Path) -> None:
     """A permission is missing: nobody knows that it is not one of them."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN
 from detected import plan_from, steps
@@ -51,6 +52,7 @@ def test_a_rule_is_found_in_whichever_case_it_was_typed(tmp_path: Path, identity
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 @pytest.mark.parametrize("other", [DELETES, {"sequence": 2, "actions": {"markAsRead": True}}])
 def test_of_two_that_differ_in_their_case_alone_a_person_picks(tmp_path: Path, other: dict[str, Any]) -> None:
     """Which of them Exchange took no record tells, also where one of them is spelt as it was typed."""
@@ -66,6 +68,7 @@ def test_of_two_that_differ_in_their_case_alone_a_person_picks(tmp_path: Path, o
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_a_name_that_a_record_gave_is_the_rule_s_letter_by_letter(tmp_path: Path) -> None:
     """The owner's is called alike, and went by --yes were it compared in either case."""
 

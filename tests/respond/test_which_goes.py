@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN, APP, hides
 from detected import plan_from
@@ -88,6 +89,7 @@ def test_of_two_groups_of_one_name_a_person_picks(tmp_path: Path) -> None:
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 @pytest.mark.parametrize("word", ["disable_application", "remove_oauth_grant"])
 def test_what_the_tenant_knows_as_microsoft_s_is_left_alone(tmp_path: Path, word: str) -> None:
     """Not every id of theirs is known beforehand: a service principal says whose it is."""
@@ -105,6 +107,7 @@ def test_what_the_tenant_knows_as_microsoft_s_is_left_alone(tmp_path: Path, word
     in_scene(tmp_path, test)
 
 
+@guarantee(39)
 def test_one_s_own_application_is_left_alone_whatever_id_names_it(tmp_path: Path) -> None:
     """A record may name the object, and the plan then cannot know."""
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from alerts import ANN
 from halting_scene import Halting, desk_of, disable, outcomes
@@ -50,6 +51,7 @@ def size_of_first_line(folder: Path) -> int:
     return len((folder / "once" / FILE_NAME).read_bytes().splitlines(keepends=True)[0])
 
 
+@guarantee(40)
 def test_half_a_line_is_none_and_nothing_is_done(tmp_path: Path) -> None:
     """A short write passed as success: the account was disabled, and nobody could take it back."""
     graph = Halting(None)
@@ -62,6 +64,7 @@ def test_half_a_line_is_none_and_nothing_is_done(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).read_bytes() == b""
 
 
+@guarantee(40)
 def test_what_was_done_is_never_told_as_not_done(tmp_path: Path) -> None:
     """Of the line that says what came of it, the same was said: "nothing is done". It can be taken back."""
     graph = Halting(None)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from patience import PATIENCE_S
 from ports import kept_port
+from promises import guarantee
 
 from served_board import (
     COMMAND,
@@ -57,6 +58,7 @@ def opened(stranger: ServedBoard) -> ServedBoard:
     return stranger
 
 
+@guarantee(42)
 @pytest.mark.parametrize("path", [*SHOWS, "/metrics", "/live"])
 def test_whoever_only_reaches_the_port_is_shown_nothing(stranger: ServedBoard, path: str) -> None:
     """Not from this machine either; probes are answered, and say nothing of anybody."""
@@ -77,6 +79,7 @@ def test_a_browser_is_led_to_the_page_that_asks_for_the_link(stranger: ServedBoa
     assert page.headers["referrer-policy"] == "no-referrer"
 
 
+@guarantee(42)
 def test_a_link_opens_the_board_once(stranger: ServedBoard, served: ServedBoard) -> None:
     """The address that it leads to is clean; the cookie is for no script and no other site's requests."""
     code = stranger.code()
@@ -153,6 +156,7 @@ def test_no_link_is_made_where_people_sign_in(config: Path) -> None:
     assert not done.stdout
 
 
+@guarantee(42)
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_another_site_loads_no_more_than_the_shell_of_a_page(opened: ServedBoard, site: str) -> None:
     """A link in a mail works; panels, the API, exports and whatever a page of theirs embeds do not."""
@@ -182,6 +186,7 @@ def test_a_request_that_says_nothing_of_its_site_needs_a_token(opened: ServedBoa
     assert opened.ask("/api/v1/overview/figures", token | WITHIN_ELSEWHERE).status == 403
 
 
+@guarantee(42)
 def test_sql_is_asked_by_post_alone(opened: ServedBoard) -> None:
     """A link with SQL in it fills the editor; nothing runs by it."""
     sql = quote("SELECT 4711 * 3 AS product")

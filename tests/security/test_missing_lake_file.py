@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 LIMIT_S = 300
 COLLECT = (sys.executable, "-m", "m365watch.cli.main")
@@ -101,6 +102,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         simulator.wait(LIMIT_S)
 
 
+@guarantee(15)
 def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
     whole = site.call("audit").stdout
     assert "the ledger and the files of the lake" in whole
@@ -136,6 +138,7 @@ def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
     assert "lake_files_missing" not in site.call("status", "--metrics").stdout
 
 
+@guarantee(15)
 def test_a_repair_brings_each_record_back_once_and_to_the_lake_alone(site: Site) -> None:
     copied = site.in_copy()
     assert site.in_lake() == copied
@@ -163,6 +166,7 @@ def test_a_repair_brings_each_record_back_once_and_to_the_lake_alone(site: Site)
     site.call("audit")
 
 
+@guarantee(15)
 def test_what_the_feed_serves_no_more_is_reported_until_a_recovery_has_brought_it(site: Site) -> None:
     today = datetime.now(UTC).date()
     period = ["--from", f"{today - timedelta(days=11)}", "--to", f"{today - timedelta(days=9)}"]

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from promises import guarantee
 
 from board_client import Listener, Reply, Session, listening, served_board
 
@@ -141,12 +142,14 @@ NEW_INPUTS = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("name", NEW_INPUTS)
 def test_a_new_input_takes_no_secret_of_the_machine(it: Attacked, name: str) -> None:
     """The variable, file or identity of another input is not taken along to the attacker's host."""
     _refused(it, write("inputs", "evil", input_with(it, NEW_INPUTS[name])))
 
 
+@guarantee(44)
 @pytest.mark.parametrize(
     "credential",
     ['client_secret: "${M365_SECRET}"', "client_secret_file: secret", "client_secret_file: ./secret2"],
@@ -163,6 +166,7 @@ KEPT = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("name", KEPT)
 def test_a_stored_secret_goes_to_no_other_host(it: Attacked, name: str) -> None:
     """The secret stays as the page shows it, and the host is another one."""
@@ -200,6 +204,7 @@ OUTPUTS = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_an_output_takes_no_secret_of_the_machine(it: Attacked, name: str) -> None:
     """Neither as what it sends, nor as a name that a page shows."""
@@ -251,6 +256,7 @@ INSIDE = {
 }
 
 
+@guarantee(44)
 @pytest.mark.parametrize("name", INSIDE)
 def test_a_preflight_goes_to_no_address_inside_that_the_file_does_not_name(it: Attacked, name: str) -> None:
     """Neither to a service of this machine, nor to one of its network, however the address is written."""
@@ -275,6 +281,7 @@ def upload(it: Attacked, name: str, text: str, files: dict[str, bytes]) -> Reply
     return it.session.post("/collectors/upload", asked)
 
 
+@guarantee(44)
 def test_an_uploaded_certificate_belongs_to_its_destination(it: Attacked) -> None:
     """It is its owner's alone; another cloud, application or key has no use of it, a second tenant has."""
     certificate, key = certificate_and_key()

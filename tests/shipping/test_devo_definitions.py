@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from verdicts import packs
 
 from linq_syntax import Call, Literal, Where, calls_in, expressions_of, parse
@@ -89,6 +90,7 @@ def test_the_words_name_columns_of_the_query() -> None:
     assert named > 100
 
 
+@guarantee(36)
 @pytest.mark.parametrize(
     "value",
     [

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from expand import Case, Expectation, case_files, load_cases
+from promises import guarantee
 from verdicts import knowledge_of, library_of, packs
 
 from linq_run import World, rows_of
@@ -54,6 +55,7 @@ def parsed(text: str) -> Query:
     return parse(text)
 
 
+@guarantee(36)
 def test_every_rule_is_exported_or_named_with_a_reason() -> None:
     """No rule that makes alerts goes missing between the two lists."""
     export = exported()
@@ -69,6 +71,7 @@ def test_a_query_is_linq(one: Exported) -> None:
     assert parsed(one.definition.query).table.startswith(UNION_TABLE)
 
 
+@guarantee(36)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_query_finds_what_its_rule_finds(path: Path) -> None:
     """On each case, hit or near miss, the exported query has rows where the rule has alerts."""

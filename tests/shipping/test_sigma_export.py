@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from expand import Case, case_files, load_cases
+from promises import guarantee
 from sigma.collection import SigmaCollection
 from verdicts import knowledge_of, library_of, packs
 
@@ -85,6 +86,7 @@ def test_the_rules_are_read_again_as_they_were(again: Library) -> None:
         assert rule.extension.group_by == before.extension.group_by
 
 
+@guarantee(36)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_rule_that_is_read_again_gives_the_same_alerts(path: Path, again: Library) -> None:
     """On each case of a detection: the same alerts, ids and all."""

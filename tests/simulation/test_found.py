@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 
 from judged_seeds import Verdicts
 
@@ -12,6 +13,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
     return Verdicts(tmp_path_factory)
 
 
+@guarantee(1)
 def test_a_record_of_a_batch_that_all_outputs_were_left_out_of_stays_known(verdicts: Verdicts) -> None:
     """Seed 142: the lake got a record twice.
 
@@ -21,6 +23,7 @@ def test_a_record_of_a_batch_that_all_outputs_were_left_out_of_stays_known(verdi
     assert verdicts.broken([142]) == []
 
 
+@guarantee(10)
 @pytest.mark.parametrize("seed", [10, 141, 148, 151, 157, 179])
 def test_a_blob_is_delivered_only_where_all_its_records_are(verdicts: Verdicts, seed: int) -> None:
     """Seeds 10, 141, 148 and others: the first copies of a delivered blob's records were not at every output.

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from judged_seeds import Verdicts
 from mutants.forks import SECONDS_MAX, first_broken
@@ -24,6 +25,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
     return Verdicts(tmp_path_factory)
 
 
+@guarantee(1)
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_every_mutant_is_caught(name: str, verdicts: Verdicts) -> None:
     """At its hint or within 50 seeds, in none of which the collector without the bug breaks a promise."""

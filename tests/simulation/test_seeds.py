@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from promises import guarantee
 
 from judged_seeds import Verdicts
 from m365watch.testing.simulation import simulate_plan
@@ -90,6 +91,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
     return Verdicts(tmp_path_factory)
 
 
+@guarantee(1, 32)
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_no_seed_breaks_a_promise(first: int, verdicts: Verdicts) -> None:
     """Whatever is wrong in the world, and whenever the collector crashes, every promise holds."""

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from promises import guarantee
 
 from caller import START, Caller, Reply, calling, in_loop
 from m365watch.config.settings import CertificateSettings, Cloud, ManagedIdentitySettings, Secret
@@ -141,6 +142,7 @@ async def test_an_identity_that_gives_tokens_by_itself_exchanges_no_code() -> No
             )
 
 
+@guarantee(25)
 @pytest.mark.parametrize("form", ["admin", "code"])
 @in_loop
 async def test_a_token_of_another_tenant_is_not_believed(form: str) -> None:

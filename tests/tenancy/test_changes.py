@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import Settings
@@ -88,6 +89,7 @@ def test_what_stays_as_it_was_changes_nothing() -> None:
     assert unchanged.needs_restart == ()
 
 
+@guarantee(31)
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
@@ -130,6 +132,7 @@ def test_what_a_collector_has_from_its_beginning_builds_it_anew_and_is_named(
     assert changed.settings == settings_of(new)
 
 
+@guarantee(31)
 def test_another_ledger_needs_a_restart_and_is_named() -> None:
     """The run keeps its own, also where it is built anew; a tenant beside it is taken up all the same."""
 
@@ -148,6 +151,7 @@ def test_another_ledger_needs_a_restart_and_is_named() -> None:
         assert moved.settings.state_directory == old.state_directory
 
 
+@guarantee(31)
 def test_a_tag_that_no_running_output_knows_builds_the_collector_anew() -> None:
     """Or its records would go under the fallback's tag."""
 
@@ -229,6 +233,7 @@ def test_what_the_detections_go_by_is_taken_up() -> None:
     assert with_tenant.text == f"tenants: added {THREE}; detections: {keys}"
 
 
+@guarantee(31)
 def test_detections_that_are_switched_off_build_the_collector_anew() -> None:
     """With all that the section says; in words that is one thing."""
 

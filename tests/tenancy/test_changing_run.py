@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.errors import ConsentMissing, Defect, PermissionMissing
@@ -37,6 +38,7 @@ def test_a_tenant_that_is_added_is_collected_and_the_others_notice_nothing(tmp_p
     assert before == after > 0
 
 
+@guarantee(31)
 def test_a_tenant_that_is_removed_is_left_alone_and_comes_back_where_it_was(tmp_path: Path) -> None:
     """Not one request more; what came meanwhile is collected afterwards, and nothing twice."""
 
@@ -140,6 +142,7 @@ def test_a_feed_that_goes_takes_its_trouble_along(tmp_path: Path) -> None:
     assert run(tmp_path, use) == (1, 0, None)
 
 
+@guarantee(32)
 def test_a_tenant_whose_consent_is_revoked_stops_alone(tmp_path: Path) -> None:
     """It is asked every five minutes and no more often, however much waits; the others go on."""
 
@@ -167,6 +170,7 @@ def test_a_tenant_whose_consent_is_revoked_stops_alone(tmp_path: Path) -> None:
     assert (code, waiting) == ("consent_missing", 3_000)
 
 
+@guarantee(32)
 def test_a_tenant_whose_consent_is_back_goes_on_alone(tmp_path: Path) -> None:
     """Within five minutes, with all that waited; nobody restarts anything."""
 
@@ -221,6 +225,7 @@ def test_another_error_that_needs_a_person_holds_no_blob(tmp_path: Path) -> None
     assert len(run(tmp_path, use)) == 3
 
 
+@guarantee(31)
 def test_no_blob_is_in_two_states_however_often_tenants_come_and_go(tmp_path: Path) -> None:
     """Every seven seconds, while content comes and outputs are slow: each record arrives once."""
 

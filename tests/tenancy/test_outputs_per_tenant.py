@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.errors import OutputUnavailable
 from m365watch.ledger.sqlite import SqliteLedger
@@ -63,6 +64,7 @@ def test_an_output_that_is_away_holds_up_its_own_tenants_alone(tmp_path: Path) -
     assert lacking == ["a"]
 
 
+@guarantee(32)
 @pytest.mark.parametrize("down", ["a", "b"])
 def test_a_restart_goes_on_with_what_each_output_lacks(tmp_path: Path, down: str) -> None:
     """From its queue on disk or by fetching again: nothing is missing, nothing twice, nothing astray."""
@@ -108,6 +110,7 @@ def test_a_blob_that_has_grown_brings_all_of_it_to_its_tenants_only_output(tmp_p
     assert (again.duplicates, again.has_rests, left) == ({}, False, [])
 
 
+@guarantee(32)
 def test_after_a_crash_a_blob_is_fetched_for_none_but_its_tenants_outputs(tmp_path: Path) -> None:
     """Where one has it queued, the other of its two lacks it, and the third does not come in."""
     three = ("a", "b", "c")

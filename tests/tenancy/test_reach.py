@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from promises import guarantee
 
 from m365watch.config.load import parse_settings
 from m365watch.config.settings import TenantSettings
@@ -53,6 +54,7 @@ def reach() -> Reach:
     )
 
 
+@guarantee(31)
 def test_what_keeps_its_settings_is_the_very_same() -> None:
     """A tenant that comes beside it, or goes, is no reason to ask for a new token."""
 
@@ -101,6 +103,7 @@ def test_other_credentials_are_another_way_to_all_feeds_of_the_tenant() -> None:
     run_jumping(main())
 
 
+@guarantee(31)
 def test_a_limit_that_changes_forgets_no_request() -> None:
     """The service counts over any minute, whoever read his configuration again in it."""
 

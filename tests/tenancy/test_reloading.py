@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.load import parse_settings
@@ -133,6 +134,7 @@ def test_a_saved_file_is_taken_up(tmp_path: Path) -> None:
     assert lines == [("info", f"the configuration is taken up; {text}") for text in texts]
 
 
+@guarantee(31)
 def test_a_broken_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
     """Each mistake in a line of its own, once; kept for `status` until the file is mended."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from promises import guarantee
 
 from m365watch.ledger.tried import TriedInVain
 from m365watch.model import ContentType, Feed, GraphContent, TenantId
@@ -32,6 +33,7 @@ def only(says: LedgerSays) -> TenantStanding:
     return standing
 
 
+@guarantee(32)
 @pytest.mark.parametrize(
     ("row", "state"),
     [
@@ -111,6 +113,7 @@ def test_a_feed_that_was_never_listed_leaves_the_lag_open() -> None:
     assert (standing.state, standing.lag_s) == (TenantState.NEW, None)
 
 
+@guarantee(32)
 def test_the_worst_tenant_comes_first_and_of_two_alike_the_one_further_behind() -> None:
     """So that the first lines are worth reading."""
     inputs = dict.fromkeys((EXCHANGE, OTHER), "office365")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from promises import guarantee
 
 from m365watch.tenancy.watching import LOOK_EVERY_S, MISSING_S, FileWatch
 from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
@@ -89,6 +90,7 @@ def test_a_link_that_is_turned_is_a_change(tmp_path: Path) -> None:
     assert watching(tmp_path, use, named="linked.yaml")
 
 
+@guarantee(31)
 def test_a_file_that_is_still_being_written_is_waited_for(tmp_path: Path) -> None:
     """Half a file is never read; the whole one is told once it lies still."""
 

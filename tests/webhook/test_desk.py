@@ -9,6 +9,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from promises import guarantee
+
 from m365watch.completeness.auditor import Audited
 from m365watch.errors import Throttled
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -75,6 +77,7 @@ async def working(house: House) -> AsyncIterator[House]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+@guarantee(7)
 def test_notified_content_is_known_as_a_poll_would_know_it(tmp_path: Path) -> None:
     """One narrow listing; the poll that comes later finds nothing new, and coverage is polling's alone."""
 
@@ -133,6 +136,7 @@ def test_a_burst_is_one_look_and_a_scattered_one_few(tmp_path: Path) -> None:
     run_jumping(main())
 
 
+@guarantee(7)
 def test_what_the_listing_does_not_show_yet_is_looked_for_again_and_then_left(tmp_path: Path) -> None:
     """A few seconds later it may be there; what never comes, because nobody has it, is no loss."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.config.listening import WebhookSettings
@@ -115,6 +116,7 @@ def run(
     asyncio.run(main())
 
 
+@guarantee(7)
 def test_a_validation_and_a_notification_are_taken() -> None:
     """Each with HTTP 200, the only answer that counts at Microsoft; the address in it is not kept."""
 
@@ -132,6 +134,7 @@ def test_a_validation_and_a_notification_are_taken() -> None:
     run(test)
 
 
+@guarantee(7)
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -177,6 +180,7 @@ def test_what_is_not_in_order_gets_a_status_and_nothing_else(sent: bytes, status
     run(test)
 
 
+@guarantee(7)
 def test_a_body_without_an_end_is_cut_off_at_its_bound() -> None:
     """Chunked, so that no length gives it away."""
 
@@ -201,6 +205,7 @@ def test_a_head_without_an_end_is_cut_off_at_its_bound() -> None:
     run(test)
 
 
+@guarantee(7)
 def test_who_dawdles_is_cut_off_and_holds_nobody_up() -> None:
     """Byte by byte, or nothing at all: the connection ends in time, and others are served meanwhile."""
 
@@ -219,6 +224,7 @@ def test_who_dawdles_is_cut_off_and_holds_nobody_up() -> None:
     run(test, limits=replace(receiving.LIMITS, head_s=2.0))
 
 
+@guarantee(7)
 def test_more_connections_than_the_limit_keep_no_call_out() -> None:
     """The oldest that has sent no request makes room, whoever it is."""
 

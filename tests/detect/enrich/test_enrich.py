@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from promises import guarantee
 from tables_made import ANONYMOUS, ASN, CITY, make_table
 from verdicts import packs
 
@@ -180,6 +181,7 @@ def test_a_list_that_changes_is_read_again(tmp_path: Path, clock: HandClock) -> 
     assert "203.0.113.7" not in tor
 
 
+@guarantee(36)
 def test_a_change_reaches_addresses_that_were_asked_before(
     tables: tuple[Path, ...], tmp_path: Path, clock: HandClock
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_change_reaches_addresses_that_were_asked_before(
     assert enrichment.locate("203.0.113.7") == Whereabouts("AR", tor=True)
 
 
+@guarantee(36)
 def test_a_file_that_is_gone_or_broken_leaves_what_was(tmp_path: Path, clock: HandClock) -> None:
     """The trouble is told with the file's name; rules go on with the version before."""
     path = write(tmp_path / "tor.txt", "203.0.113.7\n")
@@ -212,6 +215,7 @@ def test_a_file_that_is_gone_or_broken_leaves_what_was(tmp_path: Path, clock: Ha
     assert knowledge.files_read() == knowledge.files_unread() == {table, path}
 
 
+@guarantee(36)
 def test_a_table_that_is_cut_short_while_it_is_open_ends_nothing(tmp_path: Path, clock: HandClock) -> None:
     """A new table is copied over the old one: look-ups in between find nothing, and the process lives."""
     path = make_table(tmp_path / "city.mmdb", CITY, kind="GeoLite2-City")
@@ -233,6 +237,7 @@ def test_answers_are_remembered_up_to_a_bound(tables: tuple[Path, ...], clock: H
     assert len(enrichment._remembered) == 1
 
 
+@guarantee(36)
 def test_nothing_is_read_before_a_rule_asks(tmp_path: Path, clock: HandClock) -> None:
     """A list costs nothing until a record needs it."""
     path = write(tmp_path / "tor.txt", "203.0.113.7\n")
@@ -267,6 +272,7 @@ def test_people_and_indicators_come_from_files_and_settings(tmp_path: Path, cloc
     assert knowledge_with(clock).is_plain
 
 
+@guarantee(36)
 def test_a_rule_says_what_it_lacks(tables: tuple[Path, ...], tmp_path: Path, clock: HandClock) -> None:
     """Without a file the rules that want it are named; with it they are not."""
     library = packs()

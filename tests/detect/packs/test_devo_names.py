@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 from verdicts import packs
 
 SUPPORTED = (
@@ -58,6 +59,7 @@ SUPPORTED = (
 """All but SecOpsPhishingEmailRansomDistributionCampaign: this feed has no message trace."""
 
 
+@guarantee(33)
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_an_alert_of_devo_is_found_under_its_name(name: str) -> None:
     """In any case of letters, and it is one that alerts."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from expand import written
+from promises import guarantee
 from verdicts import knowledge_of, packs
 
 from m365watch.detect.alert import Alert
@@ -68,6 +69,7 @@ def test_the_gravest_of_grave_ones_comes_first() -> None:
     assert gravest_first(granted)[0] == "RoleManagement.ReadWrite.Directory"
 
 
+@guarantee(33)
 @pytest.mark.parametrize(
     ("detection", "record"),
     [
@@ -115,6 +117,7 @@ def test_evidence_of_a_consent_says_the_gravest_permissions() -> None:
     assert "[[Id:" not in told
 
 
+@guarantee(33)
 def test_of_many_roles_the_one_over_all_is_told() -> None:
     """It came last, and was the one that "and 1 more" stood for."""
     given = [

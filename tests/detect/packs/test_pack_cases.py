@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from expand import case_files, load_cases
 from nearness import near_misses_of
+from promises import guarantee
 from verdicts import alerts_of, faults_of, library_of, packs
 
 from m365watch.detect.cases import find_alerts, with_sources
@@ -21,6 +22,7 @@ def library() -> Library:
     return packs()
 
 
+@guarantee(33)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_detection_finds_its_hits_and_leaves_the_near_misses(path: Path) -> None:
     """A hit gives an alert with user, severity and what happened, a near miss none; every rule has a hit."""
@@ -35,6 +37,7 @@ _CHANGES = {1: "False", 8: "Failure", 18: "Failed"}
 """What a refusal is called in the records of changes, by record type."""
 
 
+@guarantee(33)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_hit_under_another_operation_is_none(path: Path) -> None:
     """Every rule knows the operations that it is about, so that most records cost it nothing."""
@@ -47,6 +50,7 @@ def test_a_hit_under_another_operation_is_none(path: Path) -> None:
             assert [alert.explanation for alert in alerts_of(file, renamed)] == [], case.name
 
 
+@guarantee(33)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_change_that_was_refused_is_no_hit(path: Path) -> None:
     """What an administrator was not allowed to do has not happened."""
@@ -69,6 +73,7 @@ def test_every_rule_of_the_packs_can_be_read(library: Library) -> None:
     assert [str(mistake) for mistake in library.mistakes] == []
 
 
+@guarantee(33)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_every_rule_has_two_near_misses(path: Path) -> None:
     """And a hit, which is asked for above. What a near miss says it is one of is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from promises import guarantee
 from weeks import FALSE_A_DAY_MAX, FIRST_AT, TECHNIQUES, is_of_attacks, watch_weeks
 
 from m365watch.detect.alert import Alert, AlertId
@@ -11,6 +12,7 @@ from m365watch.simulator.attacks.attack import Attack
 from m365watch.simulator.attacks.campaign import STORIES
 
 
+@guarantee(33)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_story_is_found_among_few_false_alerts(seed: int) -> None:
     """An alert names a user of each story and what was done to them; false ones are few.

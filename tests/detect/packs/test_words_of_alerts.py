@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from expand import case_files, load_cases, written
+from promises import guarantee
 from verdicts import alerts_of, knowledge_of, packs
 
 from m365watch.detect.alert import Alert
@@ -21,6 +22,7 @@ NOBODY = "urn:spo:anon"
 """How SharePoint calls whoever comes by a link for anyone."""
 
 
+@guarantee(33)
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_an_explanation_says_who_whom_and_from_where(path: Path) -> None:
     """Of each kind that the alert names, and of the addresses that its records have, one at least."""
@@ -53,6 +55,7 @@ OF_NOBODY = ("s01_link_used_from_new_country", "s01_link_used_through_tor")
 """Rules whose records name a user who is nobody."""
 
 
+@guarantee(33)
 def test_an_explanation_has_a_place_for_every_kind_of_entity() -> None:
     """Records of the cases may happen to have one name in two places, or lack an address that others have."""
     lacking = set()
