@@ -42,6 +42,7 @@ def test_every_mutant_is_caught(name: str, verdicts: Verdicts) -> None:
     assert verdicts.broken([caught]) == []
 
 
+@pytest.mark.slow
 def test_the_collector_as_shipped_passes_the_same_seeds(verdicts: Verdicts) -> None:
     """A simulation that accuses everybody would catch every mutant."""
     assert verdicts.broken(range(SEEDS)) == []

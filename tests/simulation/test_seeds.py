@@ -17,7 +17,10 @@ from m365watch.testing.simulation.seeds import Verdict
 from m365watch.testing.simulation.ways import Way
 
 SEEDS = 300
-CHUNK = 25
+CHUNK = 24
+QUICK_SEEDS = range(12)
+"""At the desk; the others take minutes."""
+SLOW_SEEDS = [range(first, first + CHUNK) for first in range(QUICK_SEEDS.stop, SEEDS, CHUNK)]
 STRIKES_MIN = {
     Fault.LATE: 25,
     Fault.INCIDENT: 10,
@@ -92,12 +95,20 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
 
 
 @guarantee(1, 32)
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_no_seed_breaks_a_promise(first: int, verdicts: Verdicts) -> None:
+@pytest.mark.parametrize(
+    "seeds", [QUICK_SEEDS, *(pytest.param(seeds, marks=pytest.mark.slow) for seeds in SLOW_SEEDS)]
+)
+def test_no_seed_breaks_a_promise(seeds: range, verdicts: Verdicts) -> None:
     """Whatever is wrong in the world, and whenever the collector crashes, every promise holds."""
-    assert verdicts.broken(range(first, first + CHUNK)) == []
+    assert verdicts.broken(seeds) == []
 
 
+def test_every_seed_is_judged_once() -> None:
+    """Quick or slow."""
+    assert [seed for seeds in (QUICK_SEEDS, *SLOW_SEEDS) for seed in seeds] == list(range(SEEDS))
+
+
+@pytest.mark.slow
 def test_every_fault_takes_effect_often_enough(verdicts: Verdicts) -> None:
     """A fault that strikes nobody proves nothing, and nobody would see it."""
     found = verdicts.on(range(SEEDS))
@@ -108,6 +119,7 @@ def test_every_fault_takes_effect_often_enough(verdicts: Verdicts) -> None:
     assert {name: halves[name] for name, least in HALVES_MIN.items() if halves[name] < least} == {}
 
 
+@pytest.mark.slow
 def test_every_way_through_the_ledger_is_taken_often_enough(verdicts: Verdicts) -> None:
     """Identities that never leave memory, and a ledger that never has to learn, would prove nothing."""
     taken = Counter(way for one in verdicts.on(range(SEEDS)) for way in one.ways)
@@ -115,6 +127,7 @@ def test_every_way_through_the_ledger_is_taken_often_enough(verdicts: Verdicts) 
     assert {way: taken[way.value] for way in Way if taken[way.value] < WAYS_MIN[way]} == {}
 
 
+@pytest.mark.slow
 def test_a_body_of_forty_megabytes_passes_alone(tmp_path: Path) -> None:
     """It is larger than all that may be in flight, and is delivered all the same, whatever else is wrong.
 
