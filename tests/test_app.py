@@ -90,6 +90,7 @@ def run(
 # Ends.
 
 
+@pytest.mark.slow
 def test_a_run_that_had_everything_is_done(tmp_path: Path) -> None:
     """Exit code 0, nothing to say, and every record at every output; the figures agree."""
 

@@ -116,6 +116,7 @@ def count_alerts(settings: Settings) -> int:
 
 
 @guarantee(37)
+@pytest.mark.slow
 def test_every_record_of_a_run_goes_past_the_rules(tmp_path: Path) -> None:
     """Beside the lake, which nobody had to name them under; the new alerts are told, a few by name."""
 
@@ -154,6 +155,7 @@ def test_detections_that_are_switched_on_later_begin_with_what_comes(tmp_path: P
     assert at_site(tmp_path, use) == ([0, 0, 0], 0, [], False)
 
 
+@pytest.mark.slow
 def test_a_lost_ledger_makes_no_alert_twice(tmp_path: Path) -> None:
     """What is fetched anew counts once, and nobody is warned of copies that nobody gets."""
 
@@ -191,6 +193,7 @@ def test_a_file_of_detections_that_cannot_be_used_is_told_at_start(tmp_path: Pat
 
 
 @guarantee(36)
+@pytest.mark.slow
 def test_a_rule_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
     """The others work."""
 
@@ -262,6 +265,7 @@ def test_a_run_tells_of_exceptions_that_can_never_hold(tmp_path: Path) -> None:
 
 
 @guarantee(37)
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["lost", "damaged", "emptied", "with the ledger"])
 def test_a_run_makes_a_lost_file_anew(tmp_path: Path, how: str) -> None:
     """The same alerts, in their states; what was damaged is kept, and nothing is told twice."""

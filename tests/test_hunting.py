@@ -88,6 +88,7 @@ def alerts_of_the_run(config: Path) -> list[Alert]:
 
 
 @guarantee(8)
+@pytest.mark.slow
 def test_a_look_back_leaves_the_detections_as_they_are(config: Path) -> None:
     """Nothing that it finds is kept, neither here nor in the lake."""
     folder = settings_of(config).state_directory
@@ -117,6 +118,7 @@ def test_a_look_back_gives_the_alerts_of_the_run(config: Path) -> None:
     assert found["total"] == len(expected)
 
 
+@pytest.mark.slow
 def test_a_rule_that_no_run_had_is_tried_on_what_came_before_it(config: Path, tmp_path: Path) -> None:
     """A file by its path, a rule of the packs by any of its names; only their alerts are shown."""
     (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
@@ -130,6 +132,7 @@ def test_a_rule_that_no_run_had_is_tried_on_what_came_before_it(config: Path, tm
     assert packed["records"] == mine["records"] > 500
 
 
+@pytest.mark.slow
 def test_risk_can_be_hunted_by_its_number(config: Path, tmp_path: Path) -> None:
     """All rules in force count for it, and their own alerts are not shown; where it is off, that is said."""
     document = json.loads(config.read_text(encoding="utf-8"))
@@ -154,6 +157,7 @@ def test_risk_can_be_hunted_by_its_number(config: Path, tmp_path: Path) -> None:
     assert "detections.risk_points is 0" in " ".join(refused.stderr.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_a_period_is_half_open_and_narrows_what_is_looked_at(config: Path, tmp_path: Path) -> None:
     """By CreationTime."""
     (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
@@ -206,6 +210,7 @@ def test_what_cannot_be_hunted_is_told(config: Path, arguments: tuple[str, ...],
     assert told in " ".join(done.stderr.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_who_finds_nothing_for_exceptions_alone_is_told(config: Path, tmp_path: Path) -> None:
     """Matches and no alert would else look like a rule that is broken."""
     (tmp_path / "mine.yml").write_text(RULE, encoding="utf-8")
@@ -241,6 +246,7 @@ def test_without_a_lake_there_is_nothing_to_look_at(config: Path, tmp_path: Path
     assert "no output is a lake" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_what_is_tried_takes_the_place_of_the_rule_in_force(config: Path, tmp_path: Path) -> None:
     """The file that is in force, its folder, or a copy that was changed: what is named is what is asked."""
     import json

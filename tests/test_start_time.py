@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
 
 from m365watch.app import Collector
@@ -53,6 +54,7 @@ class Restarts:
         return self._running.tenants[0].truth().judge(self._output.disk.records)
 
 
+@pytest.mark.slow
 def test_an_earlier_start_time_reads_the_added_range_and_repeats_nothing(tmp_path: Path) -> None:
     """Later, earlier, gone: after each change what is new arrives once, and at the end all is there once."""
 

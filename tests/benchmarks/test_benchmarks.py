@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from patience import PATIENCE_S
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +26,7 @@ def run_quickly(*options: str) -> tuple[int, dict[str, Any]]:
     return finished.returncode, json.loads(finished.stdout)
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_and_counts_every_contender_asked_for() -> None:
     """Each contender has delivered all 2,000 records once, or there would be no figures."""
     code, report = run_quickly("collector", "--only", "plain", "--only", "files")
@@ -37,6 +41,7 @@ def test_a_quick_run_measures_and_counts_every_contender_asked_for() -> None:
     assert report["judgements"] == []
 
 
+@pytest.mark.slow
 def test_records_of_several_tenants_are_counted_with_each_step() -> None:
     """A step's tenants have all the records between them, and its line says what it costs to have more."""
     _, report = run_quickly("tenants")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.detection import (
     PLACED,
     RESIDUAL,
@@ -17,6 +19,7 @@ from m365watch.detect.knowledge import NOTHING_KNOWN
 from m365watch.detect.library import load_packs
 
 
+@pytest.mark.slow
 def test_all_ways_find_the_same_records() -> None:
     """A way that finds less would be fast for the wrong reason."""
     library = make_rules()
@@ -32,6 +35,7 @@ def test_all_ways_find_the_same_records() -> None:
     assert {one.records for one in figures} == {12_000}
 
 
+@pytest.mark.slow
 def test_a_table_of_places_gives_the_packs_more_to_keep() -> None:
     """What it costs to know where addresses are is measured on records whose addresses it has."""
     blobs, packs = make_blobs(3_000), load_packs()

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_every_sender_is_measured_and_its_records_are_counted() -> None:
     """Each has delivered every record once, or there would be no figures; so few are not judged."""
     finished = subprocess.run(

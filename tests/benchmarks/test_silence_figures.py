@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from benchmarks.silence import FIRST, HOLE_H, MORNING, first_alarm, is_busy, raised, without
 from m365watch.completeness.rhythm import WEEK_H
 from m365watch.model import ContentType, Feed, TenantId
@@ -17,6 +19,7 @@ STEADY: Mapping[Feed, Mapping[int, int]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_hole_is_counted_from_its_first_hour() -> None:
     """And only an alarm that falls into it counts."""
     found_after_h = first_alarm(without(STEADY, [EXCHANGE], HOLE), HOLE)
@@ -26,6 +29,7 @@ def test_a_hole_is_counted_from_its_first_hour() -> None:
     assert first_alarm(STEADY, HOLE) is None
 
 
+@pytest.mark.slow
 def test_an_alarm_outside_of_a_hole_is_a_false_one() -> None:
     """It is counted once, however many hours it lasts."""
     alarms, quiet = raised(without(STEADY, [EXCHANGE], HOLE))

@@ -101,6 +101,7 @@ def expected(ip: str, instants: Iterable[datetime]) -> list[tuple[int, str]]:
     return [(int(at.timestamp()), ip) for at in sorted(instants, reverse=True)][:100]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COUNTED)
 def test_what_was_counted_tells_the_records_of_something_rare(
     case: str, lake: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deltalake import DeltaTable
 from patience import PATIENCE_S
 
@@ -21,6 +22,8 @@ from m365watch.config.load import load_settings
 from m365watch.reloading import Reload
 from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["_browser"]
 LOOK_S = 0.05
@@ -90,6 +93,7 @@ async def can_be_read(tab: Tab) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
     """Typed, judged, tried, held against what came in between, put in, collected, undone by one click."""
 
@@ -144,6 +148,7 @@ def test_a_tenant_is_added_and_its_records_arrive(tmp_path: Path) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.slow
 def test_an_open_page_goes_with_what_becomes_of_the_file(tmp_path: Path) -> None:
     """Refused, and taken up again: the page says so by itself, although no record and no alert has come."""
 
@@ -163,6 +168,7 @@ def test_an_open_page_goes_with_what_becomes_of_the_file(tmp_path: Path) -> None
     asyncio.run(act())
 
 
+@pytest.mark.slow
 def test_a_certificate_is_uploaded_from_the_editor(tmp_path: Path) -> None:
     """The text names the file that the state directory has, and the file is its owner's alone."""
     file = tmp_path / "m365watch.yaml"

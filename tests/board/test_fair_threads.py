@@ -61,6 +61,7 @@ def test_nobody_takes_every_place_of_the_pages(collected: Path) -> None:
 
 
 @guarantee(47)
+@pytest.mark.slow
 def test_nobody_takes_every_place_of_sql(collected: Path) -> None:
     """Four questions of one analyst made everybody else's `SELECT 1` wait for a minute."""
 
@@ -100,6 +101,7 @@ def test_who_asks_the_same_waits_in_their_own_place(collected: Path) -> None:
 
 
 @guarantee(47)
+@pytest.mark.slow
 def test_two_slow_people_keep_no_third_waiting(collected: Path) -> None:
     """Theirs had every place of the pages for 20 s, and of SQL for 30 s."""
 

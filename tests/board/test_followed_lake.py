@@ -363,6 +363,7 @@ def test_a_state_directory_that_is_another_counts_with_a_restart(place: Place) -
 
 
 @guarantee(47)
+@pytest.mark.slow
 def test_the_served_board_follows_with_pages_trail_and_rollups(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ class Suspicious(HTMLParser):
 
 
 @guarantee(45)
+@pytest.mark.slow
 def test_no_vector_is_anything_but_text_at_any_address(infested: Sources) -> None:
     """On pages no element and no attribute comes of it, in exports no formula, in documents no page."""
     board = board_of(infested)

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from promises import guarantee
 
 from browsing import (
@@ -45,6 +46,7 @@ def keep_picture(name: str, picture: bytes) -> None:
 
 
 @guarantee(45)
+@pytest.mark.slow
 def test_every_page_can_be_read_by_everybody(in_browser: InBrowser, collected: Path) -> None:
     """At both widths and in both themes: contrast, names, focus, no column out of sight, and no complaint."""
     axe = AXE.read_text()
@@ -90,6 +92,7 @@ CUT = """
 """Values of which nothing is left, and names of a usual length that are cut."""
 
 
+@pytest.mark.slow
 def test_a_chart_is_brushed_to_a_time(in_browser: InBrowser) -> None:
     """Dragging over a chart leads to a URL with that time; the value that is clicked narrows it further."""
 
@@ -122,6 +125,7 @@ document.querySelector("#help .keys + h2").getBoundingClientRect().top
 """
 
 
+@pytest.mark.slow
 def test_the_keyboard_leads_everywhere(in_browser: InBrowser) -> None:
     """Help, theme, time, pages and filters are reached without a pointer."""
 
@@ -166,6 +170,7 @@ def test_the_keyboard_leads_everywhere(in_browser: InBrowser) -> None:
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_no_key_of_the_page_acts_behind_a_dialog(in_browser: InBrowser) -> None:
     """The reason that somebody types is not lost by an x, and the change looked at not by a g and a digit."""
     keys = ("x", "r", "t", "[", "g", "1")
@@ -192,6 +197,7 @@ def test_no_key_of_the_page_acts_behind_a_dialog(in_browser: InBrowser) -> None:
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_x_takes_filters_out_and_leaves_what_the_page_is_about(in_browser: InBrowser) -> None:
     """The editor of an input stays that input's; without a filter, what is typed into it stays too."""
     about = "instance=inputs.office365"
@@ -210,6 +216,7 @@ def test_x_takes_filters_out_and_leaves_what_the_page_is_about(in_browser: InBro
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_a_panel_whose_answer_does_not_come_says_so_and_comes_back(in_browser: InBrowser) -> None:
     """No grey lines for ever: why, a way to try again, and what was there before stays in sight."""
     says = "(document.querySelector('#panel-people .why')?.innerText ?? '')"
@@ -243,6 +250,7 @@ OPEN_PAGES = 8
 """More than the six connections that a browser has to a host."""
 
 
+@pytest.mark.slow
 def test_many_pages_are_open_at_once(collected: Path) -> None:
     """They share the connection by which they are told what is new; where its page goes, another has one."""
 
@@ -263,6 +271,7 @@ def test_many_pages_are_open_at_once(collected: Path) -> None:
         do(act)
 
 
+@pytest.mark.slow
 def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> None:
     """One session has four connections for news; a fifth page is told, and asks again."""
 
@@ -283,6 +292,7 @@ def test_a_page_that_there_is_no_room_for_asks_by_itself(collected: Path) -> Non
         do(act)
 
 
+@pytest.mark.slow
 def test_new_alerts_are_told_by_a_toast(in_browser: InBrowser) -> None:
     """By the name of the one that came; by their number after a time in which nobody could be told."""
     told = (
@@ -309,6 +319,7 @@ def test_new_alerts_are_told_by_a_toast(in_browser: InBrowser) -> None:
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_a_refused_connection_for_news_is_tried_again(in_browser: InBrowser) -> None:
     """A proxy's 502 while the board was begun anew ended all news until the page was loaded again."""
 
@@ -356,6 +367,7 @@ def test_a_table_is_sorted_by_its_headings(in_browser: InBrowser) -> None:
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_what_is_loaded_anew_stays_as_somebody_left_it(in_browser: InBrowser) -> None:
     """A table's order, where it was scrolled to, and the keyboard's place: news come every half minute."""
     panel = "document.querySelector('#panel-rules')"
@@ -387,6 +399,7 @@ def test_what_is_loaded_anew_stays_as_somebody_left_it(in_browser: InBrowser) ->
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_a_first_look_is_small(in_browser: InBrowser) -> None:
     """Everything that a browser fetches for the overview, as it comes over the wire."""
 

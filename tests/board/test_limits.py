@@ -90,6 +90,7 @@ def test_work_ends_with_the_browser_that_it_is_for() -> None:
     assert ended == ["cancelled"]
 
 
+@pytest.mark.slow
 def test_whoever_goes_away_leaves_no_error_behind(collected: Path) -> None:
     """What becomes of a query that nobody waits for is nobody's news, and its traceback is in no log."""
 

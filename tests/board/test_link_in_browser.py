@@ -6,15 +6,20 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, InBrowser, Shown, _browser, in_browser, served
 from chromium import chromium
 from collected_week import CLOCK
 from m365watch.board.open_links import OpenLinks, link_to
 from m365watch.config.load import load_settings
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["_browser", "in_browser"]
 
 
+@pytest.mark.slow
 def test_a_link_leads_to_its_page_and_leaves_a_clean_address(collected: Path) -> None:
     """The code is not in the history; a second browser is told what to do, and can paste another link."""
     links = OpenLinks(load_settings(collected, environment={}, for_reading=True).state_directory)
@@ -47,6 +52,7 @@ def test_a_link_leads_to_its_page_and_leaves_a_clean_address(collected: Path) ->
     asyncio.run(act())
 
 
+@pytest.mark.slow
 def test_sql_runs_when_somebody_says_so(in_browser: InBrowser) -> None:
     """A link fills the editor; Run answers, and the address has the SQL, to be kept and to be exported."""
 

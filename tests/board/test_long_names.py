@@ -68,6 +68,7 @@ def long_named(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "m365watch.json"
 
 
+@pytest.mark.slow
 def test_no_name_makes_a_page_wider_than_the_window(long_named: Path) -> None:
     """At both widths; and of tables side by side none is cut off by the next one, where there is room.
 

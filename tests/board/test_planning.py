@@ -125,6 +125,7 @@ def plainly(name: str, rows: list[Row]) -> list[Row]:
 
 
 @guarantee(45)
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [*VIEWS, "user", "ip"])
 def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]) -> None:
     """For every query of every page, whatever the view is narrowed to; a rollup is only quicker."""
@@ -148,6 +149,7 @@ def test_rollups_answer_as_the_records_do(asked: str, readers: list[FactsReader]
     asyncio.run(compare())
 
 
+@pytest.mark.slow
 def test_minutes_of_an_hour_are_counted_as_the_records_are(readers: list[FactsReader]) -> None:
     """What counts by hours cannot say what was in the second half of one."""
     records, rolled, _ = readers

@@ -54,6 +54,7 @@ def counted(lake: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_appends_are_added(tmp_path: Path) -> None:
     """What was counted is not counted again, and what came since is; the files that this replaces go."""
     append(tmp_path, 1)
@@ -71,6 +72,7 @@ def test_appends_are_added(tmp_path: Path) -> None:
     assert len(list(kept.folder.glob("*.parquet"))) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_a_little_more_is_counted_by_itself(tmp_path: Path) -> None:
     """A large day is not counted again for a few records; parts of a size become one."""
     append(tmp_path, 1, count=900)
@@ -91,6 +93,7 @@ def test_a_little_more_is_counted_by_itself(tmp_path: Path) -> None:
 
 
 @guarantee(45)
+@pytest.mark.slow
 def test_a_merged_day_is_counted_anew(tmp_path: Path) -> None:
     """A rollup of files that are no more does not count, and is made again."""
     append(tmp_path, 1)
@@ -153,6 +156,7 @@ def test_a_week_that_is_over_is_added_up(tmp_path: Path) -> None:
     assert not week.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_week_of_another_format_is_added_up_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its days were counted by then is not what they are counted by now."""
     append(tmp_path, 1)
@@ -175,6 +179,7 @@ def test_a_week_of_another_format_is_added_up_anew(tmp_path: Path, monkeypatch: 
     assert new.is_of(days_kept(tmp_path, monday_of(day)))
 
 
+@pytest.mark.slow
 def test_of_this_week_those_days_are_added_up_that_are_over(tmp_path: Path) -> None:
     """The last of them once it has rested: late records come one by one, and each would cost a sum."""
     monday = date(2026, 11, 16)
@@ -217,6 +222,7 @@ def test_a_note_is_read_again_once_it_is_another(tmp_path: Path) -> None:
     assert read_day(tmp_path, day) is None
 
 
+@pytest.mark.slow
 def test_a_torn_note_counts_for_nothing(tmp_path: Path) -> None:
     """After a power cut the day is counted from its records."""
     append(tmp_path, 1)

@@ -48,6 +48,7 @@ def known_of(sources: Sources) -> set[str]:
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_nothing_of_another_tenant_is_at_any_address(sources: Sources, strange: Board) -> None:
     """Pages, panels, documents and exports, asked for by name, by id and by the other tenant."""
     known = known_of(sources)

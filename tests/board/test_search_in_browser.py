@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from browsing import AXE, VIOLATIONS, InBrowser, Shown, _browser, in_browser
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["_browser", "in_browser"]
 OLDER = """
@@ -29,6 +33,7 @@ def typed(text: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_search_by_the_keyboard(in_browser: InBrowser) -> None:
     """A completion is chosen by keys, older parts are added, a row opens its record, the search is kept."""
 
@@ -77,6 +82,7 @@ READ = """
 """
 
 
+@pytest.mark.slow
 def test_a_record_that_is_opened_in_a_search_can_be_read(in_browser: InBrowser) -> None:
     """Its fields are lines of the page, not of a box of some lines; on a phone each hit is a card."""
 

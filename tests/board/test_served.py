@@ -23,6 +23,8 @@ from m365watch.board.open_links import OpenLinks
 from m365watch.config.load import load_settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = PATIENCE_S
 
 
@@ -51,6 +53,7 @@ async def page_at(port: int, path: str, config: Path) -> str:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["signal", "stdin"])
 def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) -> None:
     """It says where it is, serves, ends with 0, and beside a collector ends with it."""
@@ -78,6 +81,7 @@ def test_the_command_serves_until_it_is_stopped(collected: Path, ending: str) ->
 
 
 @guarantee(47)
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules threads so")
 def test_a_board_by_itself_gives_way_once_a_collector_runs(collected: Path, tmp_path: Path) -> None:
     """And not before: who has the machine to themselves waits for nobody."""
@@ -115,6 +119,7 @@ def test_a_board_by_itself_gives_way_once_a_collector_runs(collected: Path, tmp_
         lock.release()
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(collected: Path) -> None:
     """Where it cannot listen, it says so, and what to do."""
 

@@ -343,6 +343,7 @@ def test_strangers_at_the_same_address_lock_nobody_out(door: Door) -> None:
     asyncio.run(act())
 
 
+@pytest.mark.slow
 def test_sessions_are_bounded() -> None:
     """Neither one person nor all together can fill the memory."""
     sessions = Sessions(SessionTimes(9, 9), stamp_of=lambda _: "s")

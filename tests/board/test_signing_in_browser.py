@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from ports import kept_port
 
 from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, _browser
@@ -27,6 +28,7 @@ document.querySelector(".door-form button").click();
 """
 
 
+@pytest.mark.slow
 def test_somebody_signs_in_sees_what_they_wanted_and_signs_out(collected: Path, tmp_path: Path) -> None:
     """At both widths, in both themes nothing is in anybody's way; what they did is in the lake at the end."""
     document = json.loads(collected.read_text()) | {"board": {"sign_in": True}}

@@ -104,6 +104,7 @@ def test_a_field_of_the_record_is_told_from_a_column(board: Board) -> None:
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:
     """Neither by the table, nor by an alias, nor by what the table itself was made of."""
     tables = ("audit", "exchange", "alerts", '"cloud.office365.management"')
@@ -114,6 +115,7 @@ def test_a_strangers_sql_sees_no_record(sources: Sources) -> None:
         assert bool(told.rows[0][0]) is seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["SELECT path FROM board_trail", 'SELECT n FROM (SELECT count(*) AS n FROM "BOARD_TRAIL") AS a']
 )
@@ -127,6 +129,7 @@ def test_what_people_did_is_told_to_administrators(sources: Sources, text: str) 
 
 
 @guarantee(18)
+@pytest.mark.slow
 def test_bombs_are_stopped(sources: Sources) -> None:
     """One that would never end, one that would take all memory."""
     endless = "SELECT count(*) FROM range(100000000000000) AS a (i) WHERE hash(i) = 1"
@@ -196,6 +199,7 @@ def test_only_analysts_ask_sql(sources: Sources) -> None:
     assert "/sql" not in asyncio.run(ask(viewer, "/search")).text
 
 
+@pytest.mark.slow
 def test_an_answer_is_exported(board: Board) -> None:
     """As rows for a spreadsheet and as lines of JSON, formulas made harmless in the one alone."""
     text = "SELECT '=1' AS a, 2 AS b, NULL AS c UNION ALL SELECT 'x', 3, NULL ORDER BY b"

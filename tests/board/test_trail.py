@@ -211,6 +211,7 @@ def test_what_somebody_types_is_no_deed_before_it_is_asked(sources: Sources) -> 
 
 
 @guarantee(43, 46)
+@pytest.mark.slow
 def test_a_line_is_durable_and_comes_to_the_lake_once(tmp_path: Path) -> None:
     """Whatever is brought again, also after a crash between the lake and the file, is there once."""
     state, lake = tmp_path / "state", tmp_path / "lake"
@@ -414,6 +415,7 @@ class AlwaysThem:
         return self.access
 
 
+@pytest.mark.slow
 def test_lines_go_to_the_lake_that_there_is_by_now(tmp_path: Path) -> None:
     """What was noted before goes to the lake before it; none is left out where the new one counts further."""
     state, old, new = tmp_path / "state", tmp_path / "old", tmp_path / "new"

@@ -58,6 +58,7 @@ def test_what_the_api_lets_take_along_stands_among_the_exports(sources: Sources,
 
 
 @guarantee(46)
+@pytest.mark.slow
 def test_the_end_of_a_long_question_is_told(sources: Sources) -> None:
     """SQL has up to 8,000 characters and may say at its end what it asks for; no other text hides it."""
     trail = Memory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from promises import guarantee
 
 from browsing import AXE, FEWER_ROWS, VIOLATIONS, InBrowser, Shown, _browser, in_browser
@@ -12,6 +13,8 @@ from collected_week import TRUTH
 from m365watch.detect.desk import AlertsAsked, find_alert, list_alerts, set_states
 from m365watch.detect.kept import AlertState
 from m365watch.detect.output import FILE_NAME
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["_browser", "in_browser"]
 CLICKS_MAX = 4
@@ -49,6 +52,7 @@ class Analyst:
 
 
 @guarantee(45)
+@pytest.mark.slow
 def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: Path) -> None:
     """From the overview to a record of the intruder's, at its victim: alert, person, record.
 
@@ -80,6 +84,7 @@ def test_the_takeover_is_found_in_four_clicks(in_browser: InBrowser, collected: 
     in_browser(act)
 
 
+@pytest.mark.slow
 def test_alerts_are_worked_on_by_keys(in_browser: InBrowser, collected: Path) -> None:
     """Two are selected and closed with a reason; x selects here; a board started anew is no hindrance."""
 
@@ -128,6 +133,7 @@ def _changed(path: Path) -> list[str]:
     return [one.alert.id for one in list_alerts(path, AlertsAsked(states=states))]
 
 
+@pytest.mark.slow
 def test_an_investigation_can_be_read_by_everybody(in_browser: InBrowser, collected: Path) -> None:
     """With somebody named: contrast, names and sideways scrolling, at both widths and in both themes."""
     attacks = json.loads((collected.parent / TRUTH).read_bytes())

@@ -88,6 +88,7 @@ def shown(sources: Sources, access: Access, contents: set[str], *, only: str = "
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_no_subject_and_no_name_of_a_file_reaches_who_must_not_see_them(sources: Sources) -> None:
     """Pages, panels, documents and exports, whatever they will be; others see them there."""
     contents = contents_of(sources)
@@ -128,6 +129,7 @@ def told_by_programs(sources: Sources, access: Access, kept: KeptAlert) -> dict[
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_no_operation_answers_with_what_it_withholds_elsewhere(sources: Sources) -> None:
     """A change of an alert answers with the alert, and so may whatever else will be done over the API."""
     found = asyncio.run(sources.list_alerts(view_of("range=90d")))
@@ -223,6 +225,7 @@ def test_who_must_not_see_contents_still_sees_who_did_what(sources: Sources) -> 
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_no_search_tells_what_is_in_a_text(sources: Sources) -> None:
     """Who cannot see a subject cannot find it either."""
     subject = max(sorted(contents_of(sources)), key=len).lower()
@@ -330,6 +333,7 @@ def test_what_is_shown_anyway_is_found_without_a_text_being_rewritten(kind: str)
     assert [one.sql for one in asked_about(view) if "raw" in one.columns(view)] == []
 
 
+@pytest.mark.slow
 def test_a_session_is_found_in_all_fields_that_are_shown(sources: Sources) -> None:
     """By its id in a record's own field, in the token's and in the device's: nobody finds more."""
     values = asyncio.run(sources.ask(view_of("range=30d"), trails.values([])))
@@ -364,6 +368,7 @@ def test_what_was_done_in_a_mailbox_is_found(sources: Sources) -> None:
 
 
 @guarantee(43)
+@pytest.mark.slow
 def test_nothing_withheld_is_found_by_asking_for_it_under_another_name(sources: Sources) -> None:
     """A subject is no session, a word of it is no mailbox, and what stands for it is found nowhere either."""
     subjects = sorted(contents_of(sources), key=len)[-20:]
@@ -385,6 +390,7 @@ def test_no_text_is_looked_for_in_what_is_withheld(sources: Sources, panel: str)
     assert "You see no contents of records" in answer.text
 
 
+@pytest.mark.slow
 def test_what_is_withheld_does_not_read_as_if_it_were_not_there(sources: Sources) -> None:
     """A column that says something to others says "withheld", and neither "none" nor "not said"."""
     urls = [f"/panel/{page.name}/{panel.name}?range=30d" for page in PAGES for panel in page.panels]

@@ -214,6 +214,7 @@ def test_the_commands_below_an_alert_can_be_pasted(config: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_below_a_closed_alert_stands_how_it_is_opened_again(config: Path) -> None:
     """To acknowledge it would be refused."""
     call(config, "close", "aaaa1111", "--reason", "a drill", "--by", "eve")
@@ -225,6 +226,7 @@ def test_below_a_closed_alert_stands_how_it_is_opened_again(config: Path) -> Non
 
 
 @guarantee(35)
+@pytest.mark.slow
 def test_an_alert_is_acknowledged_closed_and_opened_again(config: Path) -> None:
     """With who, when and why; an alert that is closed leaves the list."""
     assert call(config, "ack", "aaaa1111").exit_code == 0
@@ -262,6 +264,7 @@ def test_an_alert_is_shown_with_those_of_the_same_records(config: Path) -> None:
     assert set(related[0]) == {"id", "severity", "detection", "title", "first_seen_at"}
 
 
+@pytest.mark.slow
 def test_what_another_has_in_hand_is_not_taken_over_without_a_word(config: Path) -> None:
     """And what another has closed is not opened by an acknowledgement: that is asked for by its name."""
     call(config, "ack", "aaaa1111", "--by", "ann")
@@ -376,6 +379,7 @@ m365watch: {group_by: [Workload]}
 """
 
 
+@pytest.mark.slow
 def test_the_records_of_an_alert_are_shown_from_the_lake(tmp_path: Path) -> None:
     """Those of a real run: every one, and verbatim where that is asked for."""
     (tmp_path / "rules").mkdir()

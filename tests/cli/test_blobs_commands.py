@@ -217,6 +217,7 @@ def test_a_piece_that_is_not_there_is_a_mistake_of_the_caller(config: Path) -> N
     assert "no piece 7" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ledger")
 @pytest.mark.parametrize(
     ("arguments", "exit_code"),
@@ -258,6 +259,7 @@ def test_an_option_that_would_not_count_before_a_command_is_refused(config: Path
     assert "--json goes behind list" in refused.stderr
 
 
+@pytest.mark.slow
 def test_quarantine_retry_puts_blobs_back_once_the_collector_has_stopped(
     config: Path, ledger: SqliteLedger
 ) -> None:

@@ -124,6 +124,7 @@ def test_a_missing_configuration_exits_with_2_and_no_traceback(tmp_path: Path) -
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_every_mistake_of_a_configuration_is_told_in_one_run(tmp_path: Path) -> None:
     """One line each, exit code 2."""
     wrong = json.loads(json.dumps(FILLED_IN))
@@ -140,6 +141,7 @@ def test_every_mistake_of_a_configuration_is_told_in_one_run(tmp_path: Path) -> 
     assert ended.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["status", "blobs", "quarantine", "retry"])
 def test_asking_before_the_first_run_says_what_to_do(config: Path, command: str) -> None:
     """There is no ledger yet: one line and a hint, exit code 1."""
@@ -169,6 +171,7 @@ def run_against_a_tenant(
     return asyncio.run(simulate_and_run())
 
 
+@pytest.mark.slow
 def test_run_once_ends_with_the_account_of_every_blob(tmp_path: Path) -> None:
     """The completeness line on stderr, the document on stdout."""
     ended = run_against_a_tenant(tmp_path, "--json", change=lambda _document: None)
@@ -180,6 +183,7 @@ def test_run_once_ends_with_the_account_of_every_blob(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_second_run_accounts_for_itself_first(tmp_path: Path) -> None:
     """Nothing was new in it; what earlier runs collected is labelled as such."""
     ended = run_against_a_tenant(tmp_path, "--json", change=lambda _document: None, times=2)
@@ -191,6 +195,7 @@ def test_a_second_run_accounts_for_itself_first(tmp_path: Path) -> None:
     assert document["this_run"]["records"]["delivered"] == 0 < document["totals"]["records"]["delivered"]
 
 
+@pytest.mark.slow
 def test_records_on_the_console_have_stdout_to_themselves(tmp_path: Path) -> None:
     """Each line is a record; the document of --json goes to stderr."""
 
@@ -219,6 +224,7 @@ def test_a_wrong_secret_is_one_clear_line(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_version_names_the_parts(tmp_path: Path) -> None:
     """What a report of a fault needs, for people and for programs."""
     told = m365watch("version", cwd=tmp_path).stdout
@@ -228,6 +234,7 @@ def test_version_names_the_parts(tmp_path: Path) -> None:
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path) -> None:
     """Exit code 1 in both cases."""
     spoil = (

@@ -404,6 +404,7 @@ def test_a_demo_that_finds_otherwise_than_readme_says_is_seen() -> None:
     assert not_in_readme([*attacks[:-9], unseen, *others[1:]]) == ["10 of 10"]
 
 
+@pytest.mark.slow
 def test_the_whole_demo_ends_with_a_perfect_account(tmp_path: Path) -> None:
     """From the tenant to SQL on the lake, in a folder with a space, without a terminal."""
     folder = tmp_path / "my demo"

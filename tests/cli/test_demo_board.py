@@ -120,6 +120,7 @@ def test_another_port_is_taken_where_something_listens_at_the_usual_one() -> Non
     assert port not in {0, taken}
 
 
+@pytest.mark.slow
 def test_a_demo_that_goes_on_has_its_board_meanwhile_and_reads_its_file_again(tmp_path: Path) -> None:
     """What is paused on a page is paused; one signal ends collecting and board, and the account is told."""
     sizes = ["--days", "1", "--records-per-day", "300", "--keep-running"]
@@ -187,6 +188,7 @@ def opened(address: str, code: str) -> Callable[[str], str]:
     return fetch
 
 
+@pytest.mark.slow
 def test_a_document_and_a_board_are_not_had_together() -> None:
     """Exit code 2, before anything begins."""
     command = [sys.executable, "-m", "m365watch.cli.main", "demo", "--board", "--json"]

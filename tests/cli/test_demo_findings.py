@@ -46,6 +46,7 @@ def findings(organisation: Organisation, tmp_path_factory: pytest.TempPathFactor
     return ask(LakeReader(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_demo_shows_who_attacked_from_where(
     organisation: Organisation, findings: list[Finding], columns: int

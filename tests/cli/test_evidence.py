@@ -7,11 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from m365watch.cli.evidence import find_evidence
 from m365watch.instants import ms_of
 from m365watch.lake.writer import AuditWriter
 from m365watch.testing.batches import make_batch, make_part
 from test_alerts_commands import FORWARD
+
+pytestmark = pytest.mark.slow
 
 SILENT_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
 

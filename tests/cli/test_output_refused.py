@@ -35,6 +35,7 @@ def start(words: list[str], *, stdout: int, stderr: int = PIPE) -> CompletedProc
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_output_on_a_full_disk_is_told_once(words: list[str]) -> None:
     """Python wrote it once more at its end, said so again, and left with a code of its own, 120."""
@@ -66,6 +67,7 @@ def test_an_output_that_nobody_reads_any_more_ends_without_a_word(words: list[st
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_what_is_told_changes_no_exit_code() -> None:
     """Nothing can be said there; that a command has failed is still known by its code."""
     full = os.open(FULL, os.O_WRONLY)

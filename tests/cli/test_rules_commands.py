@@ -130,6 +130,7 @@ def test_a_correlation_says_what_it_waits_for_and_how_long() -> None:
     assert "grouped by" in shown
 
 
+@pytest.mark.slow
 def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
     """With the file, the rule and the key; the exit code says so to a pipeline."""
     assert call("validate", place / "rules").exit_code == 0
@@ -291,6 +292,7 @@ def test_the_rule_of_the_risk_alert_is_said_not_to_be_exported() -> None:
     assert "not exported: RISK Several signs of an intrusion on one entity: the points of risk" in told(done)
 
 
+@pytest.mark.slow
 def test_cases_say_whether_a_rule_does_as_it_claims(place: Path) -> None:
     """Exit code 0 where all hold; 1 and the reason where one does not."""
     good = call("test", place / "cases.yml", "--rules", place / "rules")
@@ -328,6 +330,7 @@ def test_what_is_hidden_in_a_folder_of_cases_is_no_case(place: Path) -> None:
     assert call("test", place / "cases", "--rules", place / "rules").exit_code == 0
 
 
+@pytest.mark.slow
 def test_mistakes_of_other_rules_are_no_part_of_a_test(place: Path) -> None:
     """They are counted; where the rule of a case is not there, one of them may be why."""
     (place / "rules" / "other.yml").write_text(RULE.replace("level: high", "level: huge"), encoding="utf-8")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -74,6 +75,7 @@ def run(folder: Path, use: Callable[[Ward], Awaitable[Result]]) -> tuple[Result,
 
 
 @guarantee(6)
+@pytest.mark.slow
 def test_a_silence_is_told_once_and_its_end_once(tmp_path: Path) -> None:
     """With a stable code; a restart in the middle tells it no second time."""
 
@@ -91,6 +93,7 @@ def test_a_silence_is_told_once_and_its_end_once(tmp_path: Path) -> None:
     assert lines[1][1].startswith(f"{EXCHANGE}: content again")
 
 
+@pytest.mark.slow
 def test_the_notice_has_its_code(tmp_path: Path) -> None:
     """By which it is found among the notices at Devo."""
 
@@ -109,6 +112,7 @@ def test_the_notice_has_its_code(tmp_path: Path) -> None:
 
 
 @guarantee(6)
+@pytest.mark.slow
 def test_a_feed_with_an_error_of_its_own_raises_no_alarm(tmp_path: Path) -> None:
     """Its error has been told; once that has passed, the silence is news."""
 
@@ -122,6 +126,7 @@ def test_a_feed_with_an_error_of_its_own_raises_no_alarm(tmp_path: Path) -> None
     assert lines == []
 
 
+@pytest.mark.slow
 def test_what_was_not_listed_raises_no_alarm(tmp_path: Path) -> None:
     """A feed that is not caught up says nothing about what there is."""
 
@@ -143,6 +148,7 @@ def test_nothing_is_told_while_too_little_is_known(tmp_path: Path) -> None:
     assert run(tmp_path, use)[1] == []
 
 
+@pytest.mark.slow
 def test_gaps_names_the_silence_with_its_reason(tmp_path: Path) -> None:
     """Afterwards too, and without a collector that had learned anything."""
 

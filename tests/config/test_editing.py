@@ -214,6 +214,7 @@ def yaml_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @guarantee(31)
+@pytest.mark.slow
 @given(yaml_texts())
 def test_nothing_but_the_tenant_is_new(made: tuple[str, list[str]]) -> None:
     """However it is written: take the new tenant and its punctuation out, and the old text is left."""

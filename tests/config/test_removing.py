@@ -137,6 +137,7 @@ def test_a_mistake_names_a_few_of_many_tenants() -> None:
 
 
 @guarantee(31)
+@pytest.mark.slow
 @given(yaml_texts(), st.integers(0, 3))
 def test_what_was_added_can_be_taken_out_again(made: tuple[str, list[str]], place: int) -> None:
     """In any style: nothing but a tenant and its punctuation goes, or the text is left to a person."""

@@ -108,6 +108,7 @@ def test_any_document_gives_settings_or_mistakes(document: object) -> None:
     judge(lambda: read(document))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_any_change_of_a_good_document_gives_settings_or_mistakes(draw: st.DataObject) -> None:

@@ -94,6 +94,7 @@ def of_kind(kind: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in documents if one["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_helm_finds_no_fault_with_the_chart(helm: Path) -> None:
     """`helm lint`, warnings included."""
     done = subprocess.run(
@@ -140,6 +141,7 @@ def test_a_pod_has_no_rights_that_it_does_not_need(helm: Path, values: str) -> N
         assert container["livenessProbe"]["exec"]["command"][:3] == ["m365watch", "status", "--alive"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", VALUES)
 def test_the_configuration_of_each_worker_is_right(helm: Path, values: str, tmp_path: Path) -> None:
     """What is not said of state and lake lies in the volume; a named output takes the lake's place."""

@@ -199,6 +199,7 @@ def test_what_a_file_said_while_another_process_was_at_work_counts_here(asker: A
     assert asker.found_of(1) == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_lacks_what_was_known_here_ends(asker: Asker) -> None:
     """The file was there a moment ago, when it was started; what was never there it need not know."""
     asker.vips.unlink()

@@ -253,6 +253,7 @@ def test_any_order_and_any_crash_give_the_same_alerts(
     assert plain([kept.alert for kept in engine.state.alerts.list()]) == plain(expected)
 
 
+@pytest.mark.slow
 def test_the_histories_reach_every_kind(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The property above would hold as well of rules that never fire."""
     rules = load_rules(tmp_path_factory.getbasetemp())
@@ -296,6 +297,7 @@ def test_what_was_closed_is_open_by_the_same_records_in_any_order(
 
 
 @guarantee(35)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_told_adds_up_to_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Whoever follows the changes knows every alert: none twice as new, none that is gone."""
@@ -341,6 +343,7 @@ Batches of one record find most, and cost as much as all others together.
 
 
 @guarantee(34)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(len(CUTS)))
 def test_more_than_an_hour_has_room_for_gives_the_same_alerts_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, seed: int, monkeypatch: pytest.MonkeyPatch

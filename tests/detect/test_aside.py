@@ -138,6 +138,7 @@ def test_a_child_is_started_when_much_is_expected(tmp_path: Path) -> None:
 
 
 @guarantee(34)
+@pytest.mark.slow
 def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Alert], Figures]) -> None:
     """Of every batch, from the first on, and it counts the same."""
     engine = make_aside(tmp_path)
@@ -151,6 +152,7 @@ def test_another_process_finds_the_same(tmp_path: Path, expected: tuple[list[Ale
 
 
 @guarantee(34)
+@pytest.mark.slow
 def test_a_batch_of_many_pieces_is_looked_at_whole(tmp_path: Path) -> None:
     """What was read of the first ones is gone when the last ones are there."""
     rules = load_good(tmp_path, rule_text({"s": {"Operation": "A"}, "condition": "s"})).rules
@@ -205,6 +207,7 @@ def test_a_collector_with_a_thousand_open_files_hears_its_child(tmp_path: Path) 
 
 
 @guarantee(37)
+@pytest.mark.slow
 def test_a_child_that_is_killed_is_done_without(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:
@@ -219,6 +222,7 @@ def test_a_child_that_is_killed_is_done_without(
     assert read_standing(engine.state.path) == DetectionStanding(records, told)
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_twice_is_started_again_twice(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:
@@ -292,6 +296,7 @@ def test_a_child_that_ends_within_a_batch_loses_nothing(
     assert engine.child is None
 
 
+@pytest.mark.slow
 def test_an_engine_here_goes_on_where_the_child_was_let_go_of(
     tmp_path: Path, expected: tuple[list[Alert], Figures]
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_file_of_cases_says_what_is_wrong_with_it(tmp_path: Path, text: str, r
 
 
 @guarantee(26)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [

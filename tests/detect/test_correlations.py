@@ -268,6 +268,7 @@ def test_evidence_is_bounded_and_the_count_is_not(tmp_path: Path) -> None:
     assert (alert.count, len(alert.evidence), alert.evidence[0]) == (400, 50, "record-0")
 
 
+@pytest.mark.slow
 def test_an_order_among_very_many_is_bounded_work(tmp_path: Path) -> None:
     """A user with ten thousand of the one and one of the other costs no minutes."""
     library = load_good(tmp_path, ONE, TWO, joint("temporal_ordered", rules=["one", "two"], timespan="1d"))

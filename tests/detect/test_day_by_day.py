@@ -135,6 +135,7 @@ def live(
 
 
 @guarantee(34)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_two_months_day_by_day_give_what_all_at_once_gives(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int

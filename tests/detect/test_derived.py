@@ -271,6 +271,7 @@ def test_a_derived_field_reads_only_what_it_says_it_needs(name: str) -> None:
     assert asked <= set(needs_of(f"m365.{name}"))
 
 
+@pytest.mark.slow
 def test_what_is_derived_reads_no_field_beyond_those_it_names() -> None:
     """A record is decoded no further than these: another field would be missing, and remembered as such."""
     at = datetime(2026, 11, 3, 10, tzinfo=UTC)

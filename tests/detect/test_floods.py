@@ -136,6 +136,7 @@ def run(path: Path, rules: Sequence[Rule], records: Sequence[bytes]) -> Counter[
 
 
 @guarantee(34)
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_hides_nothing_from_the_packs(tmp_path: Path, packs: Sequence[Rule], flood: str) -> None:
     """Every alert that all records together give, a run gives as well: newest first and oldest first."""

@@ -116,6 +116,7 @@ def site(tmp_path: Path) -> Site:
 
 
 @guarantee(37)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_lost_file_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Rules of every kind, records in any order, alerts in any state, and a crash now and then."""
@@ -144,6 +145,7 @@ def test_a_lost_file_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFacto
 
 
 @guarantee(37)
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_new_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What comes later gives what it would have given: no memory is lost."""
     rules = load_rules(tmp_path_factory.getbasetemp())

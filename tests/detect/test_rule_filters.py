@@ -123,6 +123,7 @@ def test_a_filter_of_the_user_is_about_a_rule_of_the_packs(tmp_path: Path) -> No
     assert after.condition != before.condition
 
 
+@pytest.mark.slow
 def test_a_file_that_is_tried_alone_may_name_rules_of_the_packs(tmp_path: Path) -> None:
     """As it will be read by a run; only its own rules count."""
     path = tmp_path / "mine.yml"

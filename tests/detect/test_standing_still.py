@@ -60,6 +60,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @guarantee(37)
+@pytest.mark.slow
 @pytest.mark.parametrize("pipe_bytes", [4_096, 1 << 20], ids=["told", "asked"])
 def test_a_child_that_is_stopped_is_done_without(
     tmp_path: Path, expected: list[str], monkeypatch: pytest.MonkeyPatch, pipe_bytes: int

@@ -46,6 +46,7 @@ def look_back(place: Site) -> list[KeptAlert]:
 
 
 @guarantee(34, 37)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_record_without_a_readable_time_counts_the_same_everywhere(
     tmp_path_factory: pytest.TempPathFactory, seed: int

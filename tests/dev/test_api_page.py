@@ -78,6 +78,7 @@ def lacks_of(shown: object, found: object, where: str = "") -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="its commands are curl's")
 def test_the_commands_of_the_page_answer_what_it_shows(collected: Path, tmp_path: Path) -> None:
     """From the first line to the last, in one shell; every key that is shown is there."""

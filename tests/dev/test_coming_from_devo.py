@@ -294,6 +294,7 @@ def test_each_query_of_devo_names_tables_and_columns_that_are_there(linq: str) -
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_comparison_of_ids_names_what_each_side_lacks(lake: Path) -> None:
     """The block is run by a shell, on an answer of Devo's with one Id more and one Id fewer."""
     [block] = [block for block in blocks("sh") if "comm " in block]
@@ -312,6 +313,7 @@ def test_the_comparison_of_ids_names_what_each_side_lacks(lake: Path) -> None:
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_over_to_m365watch_as_the_page_says(place: Place) -> None:
     """Devo, added to the lake, gets what is fetched from then on; the same file alone gets all."""
 

@@ -85,6 +85,7 @@ def all_texts() -> str:
 
 
 @guarantee(29)
+@pytest.mark.slow
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_what_an_operator_sees_is_what_the_code_says(quoted: str) -> None:
     """Word for word, so that it is found by a search in the page; a code's own words follow it."""

@@ -125,18 +125,21 @@ def follow_with_the_demo(name: str, folder: Path, commands: Path) -> None:
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_for_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From the copied value to a service of systemd's, and from one secret to the next."""
     follow("secret.md", tmp_path, commands)
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_for_a_certificate_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """From a new key to a service of systemd's, and from one certificate to the next."""
     follow("certificate.md", tmp_path, commands)
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_without_a_secret_leads_to_records(tmp_path: Path, commands: Path) -> None:
     """By the identity of a virtual machine, of a pod, and by another issuer's token."""
     follow("federated.md", tmp_path, commands, variables=attrgetter("identity_variables"))
@@ -150,6 +153,7 @@ def test_an_identity_of_app_service_does_as_that_of_a_machine(tmp_path: Path, co
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, commands: Path) -> None:
     """Three that nobody has consented in at first; they come, stay away, revoke and leave."""
     others = {
@@ -161,6 +165,7 @@ def test_the_tutorial_for_many_tenants_leads_to_records_of_all(tmp_path: Path, c
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_from_devos_collector_leads_over(tmp_path: Path, commands: Path) -> None:
     """The same file, side by side with the same Ids on both sides, and Devo filled by it alone."""
 
@@ -175,6 +180,7 @@ def test_the_tutorial_from_devos_collector_leads_over(tmp_path: Path, commands: 
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, commands: Path) -> None:
     """It comes while the service runs, gets an input and an output of its own, revokes and leaves."""
     nine = {
@@ -195,6 +201,7 @@ def test_the_tutorial_for_the_tenth_tenant_leaves_nine_alone(tmp_path: Path, com
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_the_tutorial_for_a_night_goes_from_the_alert_to_the_handover(tmp_path: Path, commands: Path) -> None:
     """On the demo's tenant: looked into, contained, hunted for, taken back, closed, and excepted."""
     follow_with_the_demo("alert-at-night.md", tmp_path, commands)

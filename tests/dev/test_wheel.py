@@ -27,6 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_release_has_its_sbom_and_the_document_of_its_api(built: Path) -> None:
     sbom = json.loads((built / "sbom.cdx.json").read_text())
     openapi = json.loads((built / "openapi.json").read_text())
@@ -59,6 +60,7 @@ def test_the_source_distribution_can_be_tested_and_has_nothing_of_a_machine(buil
     ] == []
 
 
+@pytest.mark.slow
 def test_the_source_distribution_passes_the_checks_of_its_papers(built: Path, tmp_path: Path) -> None:
     """Every file that a paper links, and that the checks read, was packed along."""
     [source] = built.glob("*.tar.gz")

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from promises import guarantee
 
 from commands import Ended, Scene, collecting, command, ended, scene_in
@@ -43,6 +44,7 @@ async def audited(scene: Scene, *options: str) -> tuple[int, dict[str, Any]]:
 
 
 @guarantee(6)
+@pytest.mark.slow
 def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_path: Path) -> None:
     """Without a collector the command fetches it itself; every output ends with every record once."""
 
@@ -63,6 +65,7 @@ def test_a_blob_that_the_ledger_lost_is_found_repaired_and_delivered_once(tmp_pa
 
 
 @guarantee(6)
+@pytest.mark.slow
 def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None:
     """A ledger that knows no blob at all, with outputs that have nothing."""
 
@@ -80,6 +83,7 @@ def test_records_that_never_arrived_arrive_by_the_repair(tmp_path: Path) -> None
 
 
 @guarantee(15)
+@pytest.mark.slow
 def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path) -> None:
     """They said "0 lost, 0 missing" of a lake that lacked a batch, whose records no query found."""
 
@@ -101,6 +105,7 @@ def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path
 
 
 @guarantee(6)
+@pytest.mark.slow
 def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     """It is asked, repairs what is missing, and the command sees it delivered; status then shows it."""
 
@@ -123,6 +128,7 @@ def test_a_running_collector_makes_the_audit_itself(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) -> None:
     """Each has its own answer, for the days that it asked for, after those before it."""
 
@@ -141,6 +147,7 @@ def test_several_commands_may_ask_a_running_collector_at_once(tmp_path: Path) ->
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_is_told_once_and_is_no_result(tmp_path: Path) -> None:
     """One reason and one hint, whatever the number of feeds; no table and no sums."""
 

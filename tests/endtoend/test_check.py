@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
 from promises import guarantee
 
@@ -80,6 +81,7 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_it_delivers_and_commits_nothing(tmp_path: Path) -> None:
     """Every byte of ledger, outputs and queues stays; no blob is fetched, and nothing subscribed."""
 
@@ -99,6 +101,7 @@ def test_it_delivers_and_commits_nothing(tmp_path: Path) -> None:
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_it_works_beside_a_run_and_disturbs_nothing(tmp_path: Path) -> None:
     """While the run is held, no byte changes of what it writes; let go, it goes on and ends in order."""
 

@@ -35,6 +35,7 @@ async def run_once(folder: Path, *, umask: int) -> None:
 
 
 @guarantee(13)
+@pytest.mark.slow
 @pytest.mark.parametrize(("umask", "at_most"), [(0, 0o750), (0o077, 0o700)])
 def test_nobody_else_can_read_the_lake(tmp_path: Path, umask: int, at_most: int) -> None:
     """Records, commits, alerts, notices and locks, also in a folder from before; a stricter umask stays."""

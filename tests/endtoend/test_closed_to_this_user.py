@@ -209,6 +209,7 @@ CASES: dict[str, tuple[list[str], Said]] = {
 
 
 @guarantee(29)
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_closed_is_one_line_and_loses_nothing(house: House, case: str) -> None:
     """With who it is closed to and the documented exit code; `check --json` ends in its document."""

@@ -24,6 +24,8 @@ from m365watch.simulator.truth import Verdict
 from m365watch.testing.devo_server import Faults
 from place import LAKE
 
+pytestmark = pytest.mark.slow
+
 BUSY_S = 2.0
 """How long a collector that is to be killed gets at most, from its first line on."""
 GZIP: dict[str, Any] = {"threshold_for_using_gzip_in_transport_layer": -1.0}
@@ -84,6 +86,7 @@ def cut_some(number: int) -> Faults:
 
 
 @guarantee(21)
+@pytest.mark.slow
 @pytest.mark.parametrize(("compressed", "cut"), [(True, False), (False, True)], ids=["gzip", "cut"])
 def test_a_killed_collector_repeats_what_was_unacknowledged_and_nothing_else(
     tmp_path: Path, *, compressed: bool, cut: bool
@@ -118,6 +121,7 @@ def test_a_killed_collector_repeats_what_was_unacknowledged_and_nothing_else(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_what_devo_lacks_waits_on_disk_and_is_not_fetched_again(tmp_path: Path) -> None:
     """Devo is away from the start, with Devo's own waits between two tries.
 
@@ -162,6 +166,7 @@ async def check_told_as_queued(scene: DevoScene) -> None:
     assert [one["missing_outputs"] for one in queued] == [["devo"]] * blobs
 
 
+@pytest.mark.slow
 def test_what_finds_the_queue_full_is_fetched_again_for_devo_alone(tmp_path: Path) -> None:
     """Devo is away and its queue is full: it is left out, and has everything once after it came back.
 
@@ -193,6 +198,7 @@ def test_what_finds_the_queue_full_is_fetched_again_for_devo_alone(tmp_path: Pat
 
 
 @guarantee(21)
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
 def test_a_stop_under_way_loses_and_repeats_nothing(tmp_path: Path, *, compressed: bool) -> None:
     """SIGTERM in the middle of sending: exit code 0 in good time, and each record once."""

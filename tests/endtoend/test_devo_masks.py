@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deltalake import DeltaTable
 from promises import guarantee
 
@@ -25,6 +26,8 @@ from m365watch.simulator.organisation import Organisation
 from m365watch.simulator.scenario import Answer, Behaviour, Call, Rule, Scenario
 from m365watch.simulator.server import SimulationSettings
 from place import FILES, LAKE, records_in_files
+
+pytestmark = pytest.mark.slow
 
 ODD = Scenario(
     behaviour=Behaviour(duplicates=False),
@@ -121,6 +124,7 @@ async def run_without_devo(scene: DevoScene) -> Ended:
 
 
 @guarantee(11)
+@pytest.mark.slow
 def test_what_is_masked_is_nowhere(tmp_path: Path) -> None:
     """Not at Devo, in the lake's columns, files, on the console, in a queue, in what rules keep, in a line.
 
@@ -164,6 +168,7 @@ def check_quarantine(scene: DevoScene) -> None:
 
 
 @guarantee(11)
+@pytest.mark.slow
 def test_detected_values_are_masked_unless_that_is_switched_off_by_name(tmp_path: Path) -> None:
     """`dlp` masks what its rules found; with `obfuscate_detected_values` off it arrives."""
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from commands import FLAWLESS, Ended, command
@@ -80,6 +81,7 @@ def check_notices(notices: list[Received]) -> None:
     assert {one["collector_name"] for one in told} == {"simulated"}
 
 
+@pytest.mark.slow
 def test_a_run_fills_devos_tables_and_the_lake(tmp_path: Path) -> None:
     """Every record is at both, each under its table; what is added for Devo stands before the closing brace.
 
@@ -148,6 +150,7 @@ async def check_both_have_all(scene: DevoScene, *arguments: str) -> None:
     assert scene.scene.truth.judge([line.encode() for line in ran.out.splitlines()]) == FLAWLESS
 
 
+@pytest.mark.slow
 def test_devos_own_configuration_works_as_it_stands(tmp_path: Path) -> None:
     """YAML in `config`, certificates in `certs` beside it, Devo and the console as outputs."""
 
@@ -175,6 +178,7 @@ def test_devos_own_configuration_works_as_it_stands(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_the_files_of_devos_collector_server_work_as_they_stand(tmp_path: Path) -> None:
     """`job_config.json` and `collector_config.json`, with the keys that the server writes."""
 
@@ -205,6 +209,7 @@ def test_the_files_of_devos_collector_server_work_as_they_stand(tmp_path: Path) 
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_wrong_authority_stops_only_its_output(tmp_path: Path) -> None:
     """Of two outputs with certificates of their own, the one that trusts another authority is named.
 

@@ -155,6 +155,7 @@ def kill_again_and_again(folder: Path, served: Served, *, seed: int) -> Counter[
 
 
 @guarantee(13, 16)
+@pytest.mark.slow
 def test_thirty_kills_at_full_speed_cost_nothing(served: Served, tmp_path: Path) -> None:
     """Whatever they meet: each record is once in files and once in the lake, byte for byte."""
     met = kill_again_and_again(tmp_path, served, seed=1)
@@ -175,6 +176,7 @@ def test_many_kills_at_full_speed_cost_nothing(seed: int, served: Served, tmp_pa
 
 
 @guarantee(12, 28)
+@pytest.mark.slow
 def test_stops_at_full_speed_are_orderly_and_cost_nothing(served: Served, tmp_path: Path) -> None:
     """SIGTERM at any moment: over in good time, with 0 once it had started; nothing is lost or doubled."""
 

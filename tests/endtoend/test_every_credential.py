@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deltalake import DeltaTable
 from promises import guarantee
 from shifted import DAY, python_path
@@ -24,6 +25,8 @@ from m365watch.simulator.machine import IDENTITY_HEADER
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch.testing.applications import ApplicationCertificate, write_private
 from place import BOTH, Place
+
+pytestmark = pytest.mark.slow
 
 PASSWORD = "correct-horse-battery"
 TOKEN_STARTS = ("eyJhbGci", "eyJ0eXAi")
@@ -208,6 +211,7 @@ def assert_nowhere(secrets: Iterable[str], said: Mapping[str, str]) -> None:
 
 
 @guarantee(24)
+@pytest.mark.slow
 def test_every_kind_collects_its_tenant_and_tells_no_secret(tmp_path: Path) -> None:
     """Log, state, lake, files, notices, `status` and `why` of a run of all hold none of the secrets."""
 
@@ -247,6 +251,7 @@ def test_every_kind_collects_its_tenant_and_tells_no_secret(tmp_path: Path) -> N
 
 
 @guarantee(24)
+@pytest.mark.slow
 def test_credentials_that_all_fail_are_named_and_tell_no_secret(tmp_path: Path) -> None:
     """Exit code 1, one line a feed that names each credential and its cure, and none of what was sent."""
 
@@ -276,6 +281,7 @@ def test_credentials_that_all_fail_are_named_and_tell_no_secret(tmp_path: Path) 
 
 
 @guarantee(24)
+@pytest.mark.slow
 def test_app_service_gives_the_token_of_its_identity(tmp_path: Path) -> None:
     """Where the environment names App Service's endpoint, that is asked in place of IMDS."""
 

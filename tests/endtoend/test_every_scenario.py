@@ -228,6 +228,7 @@ def test_a_subscription_that_is_disabled_is_started_again(tmp_path: Path) -> Non
     assert judged(place, end.truth) == {"files": FLAWLESS, "lake": FLAWLESS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSUBSCRIBED)
 def test_a_subscription_that_goes_again_and_again_costs_patience_only(name: str, tmp_path: Path) -> None:
     """A run that may not start it yet says so with exit code 1; a later one has every record."""

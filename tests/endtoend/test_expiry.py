@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from promises import guarantee
 
 from commands import Ended, command
@@ -41,6 +42,7 @@ def collect(
 
 
 @guarantee(25)
+@pytest.mark.slow
 def test_a_secret_that_ends_soon_is_told_everywhere(tmp_path: Path) -> None:
     """In the log, the notices, `status` and `why`; over a restart once, and Graph is asked once."""
     (run, again, document, why), report = collect(
@@ -71,6 +73,7 @@ def test_a_secret_that_ends_soon_is_told_everywhere(tmp_path: Path) -> None:
     assert report["requests"]["application"] == 1
 
 
+@pytest.mark.slow
 def test_that_graph_does_not_permit_it_is_no_trouble(tmp_path: Path) -> None:
     """Told once as information; the run is as good as ever."""
     (run, page), report = collect(tmp_path, None, ("status",))

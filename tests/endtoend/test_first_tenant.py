@@ -88,6 +88,7 @@ async def newcomer(folder: Path, scenario: str = NO_CONSENT) -> AsyncIterator[Ne
         yield Newcomer(folder, running)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["admin", "code"])
 def test_three_commands_lead_from_nothing_to_every_record(tmp_path: Path, form: str) -> None:
     """The tenant is found by consent, written where it belongs, and collected whole."""

@@ -32,6 +32,7 @@ def document_for(emulator: Emulator) -> dict[str, Any]:
 
 
 @guarantee(1, 24)
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", [OLD, NEW], ids=["v1", "v2"])
 def test_another_service_is_collected_without_loss(manner: Manner, tmp_path: Path) -> None:
     """Other ids, pages, timings, headers and faults: missing 0, duplicates 0, altered 0."""

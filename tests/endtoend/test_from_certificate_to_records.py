@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from commands import Scene, command
 from m365watch.clock import SystemClock
 from m365watch.simulator.identities import derive_identities
@@ -18,6 +20,7 @@ def read(path: str) -> bytes:
     return Path(path).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_created_certificate_collects_as_it_is_configured(tmp_path: Path) -> None:
     """The keys that the command tells go into the configuration, and `show` finds the certificate there."""
     password = tmp_path / "pw"

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from commands import LIMIT_S, scene_in
 
 SHOW = """
@@ -18,6 +20,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_server_s_library_is_no_part_of_collecting(tmp_path: Path) -> None:
     """The simulator is served by aiohttp; importing it took an eighth of a second of every start."""
 

@@ -109,9 +109,9 @@ def commit(folder: Path, outputs: Mapping[str, Any], kill: Kill) -> None:
     ("name", "output"),
     [
         ("files", files("none")),
-        ("files", files("gzip")),
-        ("files", files("zstd")),
-        ("lake", LAKE),
+        pytest.param("files", files("gzip"), marks=pytest.mark.slow),
+        pytest.param("files", files("zstd"), marks=pytest.mark.slow),
+        pytest.param("lake", LAKE, marks=pytest.mark.slow),
     ],
     ids=["none", "gzip", "zstd", "lake"],
 )
@@ -126,6 +126,7 @@ def test_a_kill_around_a_write_is_made_good(name: str, output: dict[str, Any], t
     commit(tmp_path, {name: output}, kill)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durable", [False, True], ids=["unwritten", "written"])
 @pytest.mark.parametrize("last", ["files", "lake"])
 def test_a_kill_between_two_commits_is_made_good(last: str, durable: bool, tmp_path: Path) -> None:

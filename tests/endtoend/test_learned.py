@@ -6,11 +6,13 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from commands import Ended, command, scene_in
 
 
+@pytest.mark.slow
 def test_what_a_run_learned_outlives_it(tmp_path: Path) -> None:
     """Latency of every step in the document and the metrics, and the names that came, with their blobs."""
 

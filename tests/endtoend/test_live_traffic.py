@@ -38,6 +38,7 @@ async def run_for_hours(place: Place, running: RunningSimulator, clock: HurriedC
     return await run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "bad-day", "late-appearance"])
 def test_what_two_tenants_publish_meanwhile_arrives(name: str, tmp_path: Path) -> None:
     """Three hours of live traffic beside the backfill, then a last look: each record once."""

@@ -142,6 +142,7 @@ def test_a_harmed_ledger_loses_and_doubles_nothing(
     run(tmp_path, use)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["without-id", "lone-surrogate", "nan"])
 def test_odd_records_do_not_double_either(tmp_path: Path, scenario: str) -> None:
     """Those without Id are never taken for duplicates elsewhere; here their very bytes tell."""
@@ -156,6 +157,7 @@ def test_odd_records_do_not_double_either(tmp_path: Path, scenario: str) -> None
 
 
 @guarantee(19)
+@pytest.mark.slow
 def test_what_only_one_output_holds_the_other_gets(tmp_path: Path) -> None:
     """The lake's records are no reason to keep them from files that lack them."""
 
@@ -169,6 +171,7 @@ def test_what_only_one_output_holds_the_other_gets(tmp_path: Path) -> None:
 
 
 @guarantee(19)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "durable", "others_committed"),
     [("files", True, True), ("files", False, True), ("lake", True, False), ("lake", False, True)],
@@ -189,6 +192,7 @@ def test_a_kill_in_the_middle_and_a_lost_ledger_lose_and_double_nothing(
 
 
 @guarantee(17)
+@pytest.mark.slow
 def test_what_was_erased_does_not_come_back_to_the_lake(tmp_path: Path) -> None:
     """Microsoft lists it again for a new ledger, and the lake has it no more: its marks tell."""
 
@@ -220,6 +224,7 @@ class DyingFiles(FilesOutput):
 
 
 @guarantee(19)
+@pytest.mark.slow
 def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
     """Half of what the outputs hold is not enough to go on with."""
 
@@ -259,6 +264,7 @@ def put_back(scene: Scene, copy: Path) -> None:
 
 
 @guarantee(19)
+@pytest.mark.slow
 def test_an_older_ledger_that_is_put_back_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The outputs are ahead of it by whole feeds and by later blobs."""
 
@@ -276,6 +282,7 @@ def test_an_older_ledger_that_is_put_back_loses_and_doubles_nothing(tmp_path: Pa
 
 
 @guarantee(19)
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["files", "lake"])
 def test_a_copy_of_a_ledger_with_an_open_batch_is_put_back(tmp_path: Path, output: str) -> None:
     """One output had the batch, the other got its blobs later, in another batch that the copy lacks."""
@@ -293,6 +300,7 @@ def test_a_copy_of_a_ledger_with_an_open_batch_is_put_back(tmp_path: Path, outpu
 
 
 @guarantee(19)
+@pytest.mark.slow
 def test_a_copy_without_any_later_batch_is_put_back(tmp_path: Path) -> None:
     """A batch of the copy is not settled by its number: its blobs may have gone another way, or none."""
 

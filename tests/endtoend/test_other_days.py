@@ -15,6 +15,7 @@ from patience import PATIENCE_S
 from tools.days import DAYS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day", ["year-end", "auckland"])
 def test_the_demo_finds_every_attack_on_another_day(day: str, tmp_path: Path) -> None:
     """Over midnight and the end of a year, and where a clock is set back while the demo runs."""

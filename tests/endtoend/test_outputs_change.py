@@ -25,6 +25,8 @@ from m365watch.simulator.server import RunningSimulator, SimulationSettings, sim
 from m365watch.simulator.truth import Verdict
 from place import LAKE, Place, assert_discreet
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("office365", "office365_2", "office365_3")
 AT_ONCE = {"rotate_megabytes": 1, "rotate_secs": 1}
 FILES = {"type": "files", "config": {"directory": "out", **AT_ONCE}}
@@ -127,6 +129,7 @@ async def held_by(lock: Path, pid: int) -> AsyncIterator[None]:
 
 
 @guarantee(31)
+@pytest.mark.slow
 def test_outputs_come_and_go_without_a_restart(tmp_path: Path) -> None:
     """Added, broken, changed, removed, in one process: each has what came while it was there, once."""
 
@@ -176,6 +179,7 @@ def test_outputs_come_and_go_without_a_restart(tmp_path: Path) -> None:
 
 
 @guarantee(31)
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["what is in flight is finished first", "goes on; tenants"])
 def test_a_kill_in_the_change_of_outputs_is_made_good(words: str, tmp_path: Path) -> None:
     """Before the old collector has ended, and as the new one begins: nothing is lost, and nothing doubled."""

@@ -15,10 +15,13 @@ from small_disk import small_disk
 from commands import Ended, command, ended, scene_in, start, start_afresh
 from place import BOTH, FILES, LAKE, records_in_lake
 
+pytestmark = pytest.mark.slow
+
 LIVE_RECORDS_MAX = 30
 """What the tenant may publish between a run's last listing and the simulator's end."""
 
 
+@pytest.mark.slow
 def test_two_commands_bring_a_tenant_into_the_lake(tmp_path: Path) -> None:
     """`simulate` in one process, `run`, `status` and `query` in others, as a newcomer does it."""
 
@@ -56,6 +59,7 @@ def texts_served(url: str) -> set[bytes]:
 
 
 @guarantee(28)
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_the_middle_is_orderly_and_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """In good time, with exit code 0; what was left is collected by the next run."""
@@ -84,6 +88,7 @@ def test_a_stop_in_the_middle_is_orderly_and_loses_nothing(number: signal.Signal
 
 
 @guarantee(29)
+@pytest.mark.slow
 def test_others_may_look_while_it_runs_but_not_collect(tmp_path: Path) -> None:
     """`status` and `query` answer beside it; a second collector leaves with 4 and one line."""
 
@@ -112,6 +117,7 @@ def test_others_may_look_while_it_runs_but_not_collect(tmp_path: Path) -> None:
     assert len(second.complaints) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("credentials", "says"),
     [
@@ -142,6 +148,7 @@ def test_wrong_credentials_are_told_in_one_line(
     assert credentials.get("client_secret", says) not in wrong.err.replace(says, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state", "out", "lake"])
 def test_a_directory_that_cannot_be_written_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     """Exit code 1 before anything begins; once the obstacle is gone everything is there."""
@@ -173,6 +180,7 @@ DISKS = {
 
 
 @guarantee(28)
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     """`--once` is patient for a while, then leaves with 1; once there is room everything is there."""
 

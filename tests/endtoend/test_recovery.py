@@ -96,6 +96,7 @@ def graph_scenario(**behaviour: Any) -> Scenario:
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_a_hole_beyond_the_week_is_filled_once(tmp_path: Path) -> None:
     """What the feed brought is left out, what is older arrives, and a second recovery adds nothing."""
@@ -117,6 +118,7 @@ async def test_a_hole_beyond_the_week_is_filled_once(tmp_path: Path) -> None:
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_what_was_recovered_first_is_left_out_of_the_feed(tmp_path: Path) -> None:
     """The identity is the same, so the order of the two sources is of no account."""
@@ -128,6 +130,7 @@ async def test_what_was_recovered_first_is_left_out_of_the_feed(tmp_path: Path) 
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_faults_of_graph_cost_no_record(tmp_path: Path) -> None:
     """Throttling, time-outs, resets, refused tokens: asked again, with patience."""
@@ -144,6 +147,7 @@ async def test_faults_of_graph_cost_no_record(tmp_path: Path) -> None:
         assert scene.running.report["faults"]
 
 
+@pytest.mark.slow
 @hurried
 async def test_a_query_that_finds_too_much_is_halved(tmp_path: Path) -> None:
     """Graph hands out so many records a query; shorter spans have fewer."""
@@ -156,6 +160,7 @@ async def test_a_query_that_finds_too_much_is_halved(tmp_path: Path) -> None:
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_a_stopped_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
     """The queries that were made and the pages that were read are not asked for again."""
@@ -178,6 +183,7 @@ async def test_a_stopped_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_a_run_delivers_what_a_stopped_recovery_kept(tmp_path: Path) -> None:
     """A blob that is known ends in one state, whoever brings it there."""
@@ -195,6 +201,7 @@ async def test_a_run_delivers_what_a_stopped_recovery_kept(tmp_path: Path) -> No
 
 
 @guarantee(8)
+@pytest.mark.slow
 @hurried
 async def test_the_lake_knows_what_the_ledger_has_forgotten(tmp_path: Path) -> None:
     """After 15 days it knows no record; those in the lake are left out all the same."""
@@ -262,6 +269,7 @@ def test_mistakes_of_the_call_are_told_in_a_line(tmp_path: Path) -> None:
 
 
 @guarantee(17)
+@pytest.mark.slow
 @hurried
 async def test_what_was_erased_is_not_recovered_though_the_ledger_has_forgotten(tmp_path: Path) -> None:
     """Microsoft still finds it, and the lake has it no more: its marks tell, whatever output asks."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from forked import Forked
 from patience import PATIENCE_S
 from promises import guarantee
@@ -23,6 +24,8 @@ from m365watch.clock import SystemClock
 from m365watch.simulator.identities import derive_identities
 from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from place import LAKE, Place, assert_discreet
+
+pytestmark = pytest.mark.slow
 
 AGAIN = "correct what is named; the file is read again once it is saved"
 NAMES = ("office365", "office365_2", "office365_3")
@@ -99,6 +102,7 @@ async def said_until(process: Forked, words: str) -> str:
 
 
 @guarantee(31)
+@pytest.mark.slow
 def test_tenants_come_and_go_without_a_restart(tmp_path: Path) -> None:
     """By the file alone, and by SIGHUP; a broken file changes nothing; each record arrives once."""
 
@@ -142,6 +146,7 @@ def test_tenants_come_and_go_without_a_restart(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_a_run_in_order(tmp_path: Path) -> None:
     """SIGHUP means that there; nobody is left with a collector that runs on unseen."""
 

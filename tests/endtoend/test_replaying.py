@@ -90,6 +90,7 @@ def held(one: Replay) -> list[bytes]:
 
 
 @guarantee(8)
+@pytest.mark.slow
 def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
     """Byte for byte, into a folder of the replay's own; the same command does not do it twice."""
     one = replays.replay()
@@ -245,6 +246,7 @@ def test_the_order_is_that_of_time(replays: Replays) -> None:
     assert all(one.end <= after.start for one, after in pairwise(spans))
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for_is_delivered(replays: Replays) -> None:
     """By service, by table in full or in part, by period."""
     half = Window(replays.period.start, replays.period.end - timedelta(days=3))

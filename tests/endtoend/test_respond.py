@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from promises import guarantee
 
 from commands import command
@@ -62,6 +63,7 @@ def keep_alert(state: Path, tenant: str) -> None:
 
 
 @guarantee(39, 40)
+@pytest.mark.slow
 def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:
     """Without a terminal it refuses to ask; --yes does it, the journal tells it, --undo takes it back."""
 

@@ -97,6 +97,7 @@ async def send(output: Output, batches: Sequence[Batch]) -> None:
 
 
 @guarantee(22)
+@pytest.mark.slow
 def test_a_hundred_thousand_records_reach_rsyslog_over_tls(peer: Rsyslog, authority: Authority) -> None:
     """None is missing, none is there twice, and each is byte for byte what it was, behind Devo's header."""
     settings = DevoSettings(
@@ -118,6 +119,7 @@ def test_a_hundred_thousand_records_reach_rsyslog_over_tls(peer: Rsyslog, author
 
 
 @guarantee(22)
+@pytest.mark.slow
 def test_what_a_collector_collects_reaches_rsyslog(
     peer: Rsyslog, authority: Authority, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
 from promises import guarantee
 
@@ -35,6 +36,7 @@ def wait_for_write(log: Path, *, writes: int) -> bool:
 
 
 @guarantee(20)
+@pytest.mark.slow
 def test_a_stop_during_a_commit_leaves_a_whole_ledger(tmp_path: Path) -> None:
     """Each time it ends in order, the ledger is sound, and in the end each record is there once."""
     path = tmp_path / "state" / LEDGER_FILE

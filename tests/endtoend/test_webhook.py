@@ -11,6 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ports import kept_port
 from promises import guarantee
 
@@ -118,6 +119,7 @@ def has_delivered(collector: Collector, count: int) -> bool:
     return delivered(collector) >= count
 
 
+@pytest.mark.slow
 @hurried
 async def test_content_arrives_within_seconds_of_its_notification(tmp_path: Path) -> None:
     """All that came out has arrived before the next poll, which is an hour away; and once."""
@@ -138,6 +140,7 @@ async def test_content_arrives_within_seconds_of_its_notification(tmp_path: Path
 
 
 @guarantee(7)
+@pytest.mark.slow
 @hurried
 async def test_what_becomes_of_notifications_changes_nothing_in_the_end(tmp_path: Path) -> None:
     """Lost, doubled, late: polling makes up for it, and nothing arrives twice."""
@@ -149,6 +152,7 @@ async def test_what_becomes_of_notifications_changes_nothing_in_the_end(tmp_path
 
 
 @guarantee(7)
+@pytest.mark.slow
 @hurried
 async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None:
     """One line, no webhook at Microsoft, and every record all the same."""
@@ -162,6 +166,7 @@ async def test_a_port_that_is_taken_leaves_polling_alone(tmp_path: Path) -> None
 
 
 @guarantee(7)
+@pytest.mark.slow
 @hurried
 async def test_a_webhook_that_microsoft_cannot_reach_leaves_polling_alone(tmp_path: Path) -> None:
     """AF20021: the subscription is started without; `once` never asks for a webhook."""

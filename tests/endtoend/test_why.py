@@ -200,6 +200,7 @@ def lose_end(folder: Path) -> None:
     max((folder / "lake" / "audit" / "_delta_log").glob("*.json")).write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lose", "text"),
     [

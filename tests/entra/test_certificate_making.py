@@ -49,6 +49,7 @@ def test_a_certificate_is_signed_by_its_own_key_and_for_clients_alone() -> None:
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [2048, 4096])
 def test_the_key_has_the_size_asked(bits: int) -> None:
     """The key itself, not only the certificate's word for it."""

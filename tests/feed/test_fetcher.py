@@ -267,6 +267,7 @@ def test_expired_content_is_lost_at_once(tmp_path: Path) -> None:
 
 
 @guarantee(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", [UNKNOWN, INVALID, EMPTY])
 def test_unknown_content_is_lost_only_when_it_has_expired(tmp_path: Path, reason: str) -> None:
     """The service has been seen to deny its own blob for a while; one without a body may get it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -139,6 +140,7 @@ def test_a_feed_that_is_refused_is_left_alone_for_a_while(tmp_path: Path) -> Non
 
 
 @guarantee(4)
+@pytest.mark.slow
 def test_an_outage_of_the_network_is_told_once_and_lengthens_no_wait(tmp_path: Path) -> None:
     """However many blobs wait, and for how long: when a poll succeeds again they are fetched at once."""
 

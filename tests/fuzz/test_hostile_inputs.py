@@ -14,6 +14,8 @@ from promises import guarantee
 
 from fuzz_names import NAMES
 
+pytestmark = pytest.mark.slow
+
 INPUTS = 40
 COSTS_MAX = 4
 """What takes longer is tried with fewer."""
@@ -30,12 +32,14 @@ def hunts() -> dict[str, Any]:
     return {one["target"]: one for one in json.loads(ran.stdout)}
 
 
+@pytest.mark.slow
 def test_every_target_is_named() -> None:
     """So that none is left out here."""
     assert sorted(hunts()) == sorted(NAMES)
 
 
 @guarantee(26)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hostile_input_ends_as_it_may(name: str) -> None:
     """In a value or an error of ours, within time and memory in proportion to its length."""

@@ -228,6 +228,7 @@ def test_without_a_lake_nothing_is_kept_for_one(place: Place) -> None:
     assert place.state.lake_due.list(after=0, most=10) == []
 
 
+@pytest.mark.slow
 def test_an_alert_is_joined_with_its_records(place: Place) -> None:
     """By the ids that it names."""
     place.raise_alert(alert_of(1))

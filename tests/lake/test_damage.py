@@ -98,6 +98,7 @@ def test_a_damaged_file_is_one_line(lake: Path, kind: str) -> None:
     assert keep_rollups(lake) == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_rollup_is_a_problem_until_it_is_removed_and_made_anew(lake: Path) -> None:
     """Found by the fuzzer: pages failed by it and said to look at the check, which had nothing to say."""
     fill(lake, 2, "2026-11-24")
@@ -130,6 +131,7 @@ def problems_of(lake: Path) -> list[str]:
     return check_lake(lake, reads_all=True, progress=silently).problems
 
 
+@pytest.mark.slow
 def test_every_file_of_a_week_of_rollups_is_looked_at(lake: Path) -> None:
     """A page that needs one that is damaged is dead until it is made anew: the check must name it."""
     fill(lake, 2, "2026-11-24")
@@ -220,6 +222,7 @@ def test_what_a_power_cut_tore_is_told_with_the_run_that_mends_it(lake: Path) ->
 
 
 @guarantee(29)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut short", "zeros", "gone"])
 def test_a_query_names_the_file_of_records_that_is_damaged(lake: Path, kind: str) -> None:
     """And not the query, as if fewer rows would help."""
@@ -268,6 +271,7 @@ def test_a_record_that_is_no_text_any_more_is_read_back_as_it_is() -> None:
     assert [*by_tenant(rows)] == [("t1", [b"{\xff}"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [ALERT_TABLE, NOTICE_TABLE, TRAIL_TABLE], ids=lambda shape: shape.name)
 def test_a_damaged_table_matters_to_those_alone_who_ask_for_it(lake: Path, shape: TableShape) -> None:
     """And its cure is its own: the lake is not given up for it."""
@@ -291,6 +295,7 @@ def test_a_damaged_table_matters_to_those_alone_who_ask_for_it(lake: Path, shape
     assert problems_of(lake) == [f"{named}: is damaged: {back_fix(shape.name)}"]
 
 
+@pytest.mark.slow
 def test_what_is_no_part_of_a_damaged_audit_can_be_asked(lake: Path) -> None:
     """Every name that is not that of another table is a part of it."""
     OpenTable(lake, ALERT_TABLE)

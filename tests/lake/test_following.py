@@ -194,6 +194,7 @@ def test_a_merge_that_nothing_counts_on_has_lost_nothing(tmp_path: Path) -> None
 
 
 @guarantee(15)
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["a batch", "a merge"])
 def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str) -> None:
     """It would be without the batch for good, and a check then finds nothing wrong."""

@@ -138,6 +138,7 @@ def fail(descriptor: int) -> None:
 
 
 @guarantee(12)
+@pytest.mark.slow
 def test_every_acknowledged_batch_is_there_after_a_power_cut(disk: Disk) -> None:
     """Around checkpoints too: the first, and one that takes the place of another."""
     writer = AuditWriter(disk.lake, app_id=APP_ID)

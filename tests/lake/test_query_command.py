@@ -78,6 +78,7 @@ def test_a_table_fits_and_cuts_only_what_is_long(lake: Path) -> None:
     assert "…" in result.stdout
 
 
+@pytest.mark.slow
 def test_no_address_and_no_id_is_broken_in_80_columns(lake: Path) -> None:
     """Where the columns do not hold whole words side by side, each row is a block."""
     few = ask(lake, "SELECT id, user_id FROM audit ORDER BY id LIMIT 1", columns=80).stdout
@@ -162,6 +163,7 @@ def test_what_was_left_out_is_told(lake: Path) -> None:
     assert result.stderr == "only the first 2 rows are shown; --limit N shows more\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenant", [TENANT.upper(), TENANT[:8]])
 def test_a_tenant_is_all_that_is_asked(lake: Path, tenant: str) -> None:
     """--tenant holds whatever the SQL says, and a part of an id will do."""
@@ -181,6 +183,7 @@ def test_a_tenant_that_nobody_knows_is_a_mistake(lake: Path, tenant: str) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_tenant_of_the_configuration_may_have_nothing_yet(lake: Path, tmp_path: Path) -> None:
     """Its id is no slip; one that has left is known by what the lake has of it."""
     new = "22222222-2222-2222-2222-222222222222"
@@ -201,6 +204,7 @@ def test_a_tenant_of_the_configuration_may_have_nothing_yet(lake: Path, tmp_path
     assert [count(new), count("2222-2222"), count(TENANT[:8])] == ["0", "0", "5"]
 
 
+@pytest.mark.slow
 def test_of_an_empty_lake_no_tenant_is_refused(tmp_path: Path) -> None:
     """What is said is that nothing has arrived."""
     result = ask(tmp_path, "--tenant", TENANT, "SELECT id FROM audit")
@@ -247,6 +251,7 @@ def test_json_holds_what_it_has_no_type_for() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_values_are_exact_in_json_and_csv(lake: Path) -> None:
     """A number that JSON's readers would round is written as text; maps are objects, spans are readable."""
     sql = (

@@ -38,6 +38,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_a_table_is_found_by_devos_name_and_by_a_short_one(lake: Path) -> None:
     """The alias is the last part of the name, Devo's own tables first; any table of Devo's may be empty."""
     counts = {
@@ -100,6 +101,7 @@ def test_the_record_itself_can_be_searched_and_taken_apart(lake: Path) -> None:
     assert LakeReader(lake).query(sql).rows == [(make_record(7).decode(), "user7@contoso.example", "50")]
 
 
+@pytest.mark.slow
 def test_one_odd_record_need_not_spoil_a_query(lake: Path) -> None:
     """A lone surrogate is no JSON to DuckDB: the arrow fails with advice, `field` answers null."""
     reader = LakeReader(lake)
@@ -151,6 +153,7 @@ def test_devos_names_want_quotes(lake: Path) -> None:
         LakeReader(lake).query("SELECT * FROM cloud.office365.management.exchange")
 
 
+@pytest.mark.slow
 def test_a_query_sees_the_newest_commit_while_a_run_goes_on(tmp_path: Path) -> None:
     """The writer holds nothing that a reader needs."""
 

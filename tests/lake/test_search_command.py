@@ -64,6 +64,7 @@ def test_records_are_printed_as_they_were_sent(lake: Path) -> None:
     assert result.stdout_bytes.splitlines() == [make_record(number) for number in (4, 3, 2)]
 
 
+@pytest.mark.slow
 def test_the_period_and_the_tenant_count(lake: Path) -> None:
     """Nothing of another time, and nothing of another tenant; a tenant that nobody knows is a mistake."""
     stranger = ask(lake, "--tenant", "00000000-0000-4000-8000-000000000000")

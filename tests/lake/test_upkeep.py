@@ -157,6 +157,7 @@ def test_two_never_run_at_once(tmp_path: Path) -> None:
     assert keep_up(tmp_path, clock=SystemClock()) == 1
 
 
+@pytest.mark.slow
 def test_it_is_due_after_so_many_commits(tmp_path: Path, due_lake: Path) -> None:
     """Told from two small files; not due again right after it was done."""
     before = [is_due(tmp_path), is_due(due_lake), is_due(due_lake, commits_min=COMMITS_UNTIL_HURRY)]
@@ -211,6 +212,7 @@ def test_a_failure_is_one_line(tmp_path: Path, table: str | None) -> None:
 
 
 @guarantee(16)
+@pytest.mark.slow
 def test_appends_and_merges_at_once_lose_nothing(due_lake: Path) -> None:
     """An append wins without waiting; a merge that comes second is committed on top of it."""
     writer = AuditWriter(due_lake, app_id="test")

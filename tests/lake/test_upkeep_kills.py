@@ -92,6 +92,7 @@ def test_a_killed_compaction_changes_no_row(lake: Path, full: tuple[Path, list[b
 
 
 @guarantee(16)
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02])
 def test_a_killed_vacuum_takes_nothing_that_is_named(
     lake: Path, full: tuple[Path, list[bytes]], after_s: float
@@ -117,6 +118,7 @@ def test_a_killed_vacuum_takes_nothing_that_is_named(
 
 
 @guarantee(16)
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 3, 6, 10, 15, 25, 40])
 def test_a_killed_erasure_is_finished_and_counted_once(
     lake: Path, full: tuple[Path, list[bytes]], moment: int
@@ -140,6 +142,7 @@ def test_a_killed_erasure_is_finished_and_counted_once(
 
 
 @guarantee(17)
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 3, 6, 8, 9, 10, 12, 15, 25, 40])
 def test_whenever_an_erasure_is_killed_its_records_are_known(
     lake: Path, full: tuple[Path, list[bytes]], moment: int
@@ -161,6 +164,7 @@ def known_among(lake: Path, records: list[bytes]) -> set[int]:
     return LakeWitness(lake).places_known(TenantId(TENANT), records, headers_of(records))
 
 
+@pytest.mark.slow
 def test_an_erasure_killed_again_and_again_gets_there(lake: Path, full: tuple[Path, list[bytes]]) -> None:
     """With a merge of the collector's in between: what was counted stays counted, and nothing twice."""
     others = sorted(record for record in full[1] if field_of(record, "UserId") != ANNA)
@@ -187,6 +191,7 @@ def test_half_a_line_of_the_note_counts_for_nothing(lake: Path) -> None:
 
 
 @guarantee(16)
+@pytest.mark.slow
 def test_queries_and_batches_go_on_beside_all_of_it(lake: Path, full: tuple[Path, list[bytes]]) -> None:
     """While each verb runs in a process, every query answers and every batch gets in."""
     writer = AuditWriter(lake, app_id=APP_ID)

@@ -157,6 +157,7 @@ def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
 
 
 @guarantee(15)
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ASKING, ids=lambda words: words[0])
 @pytest.mark.parametrize("version", [3, LAST])
 def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: int) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
@@ -427,6 +428,7 @@ class Histories(Judged):
 
 
 @guarantee(1)
+@pytest.mark.slow
 def test_whatever_happens_the_ledger_says_what_a_plain_one_says() -> None:
     """Its verbs in any order, broken off anywhere, with crashes: nothing is lost, and nothing doubled."""
     run_state_machine_as_test(

@@ -197,6 +197,7 @@ for left, path in enumerate(sys.argv[1:], start=1):
 
 
 @guarantee(20)
+@pytest.mark.slow
 @pytest.mark.parametrize("version", OLD)
 def test_an_upgrade_that_is_killed_at_any_statement_is_made_good(tmp_path: Path, version: int) -> None:
     """Each step is one transaction: a reopened ledger is of one version or the next, and goes on."""

@@ -85,6 +85,7 @@ def _structlog_as_before() -> Iterator[None]:
 # The table.
 
 
+@pytest.mark.slow
 def test_a_notice_is_a_row_under_both_names(tmp_path: Path) -> None:
     """Every key has its column; Devo's name and the short one are the same table."""
     write(tmp_path, notice(msg="half a surrogate \ud800 stays writable"), notice(level="error"))
@@ -107,6 +108,7 @@ def test_a_notice_is_a_row_under_both_names(tmp_path: Path) -> None:
         assert rows[1][-1] == "half a surrogate ? stays writable"
 
 
+@pytest.mark.slow
 def test_a_lake_without_notices_answers_with_no_rows(tmp_path: Path) -> None:
     """A query does not depend on whether anything has been said yet."""
     AuditWriter(tmp_path, app_id="test").append(make_simple_batch(1, make_records(3), output="lake"))
@@ -123,6 +125,7 @@ def test_who_may_see_one_tenant_sees_no_notices(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT count(*) FROM collectors_out", [TENANT]) == [(0,)]
 
 
+@pytest.mark.slow
 def test_upkeep_merges_small_files_of_notices(tmp_path: Path) -> None:
     """A file for every few seconds would be 17,000 a day."""
     AuditWriter(tmp_path, app_id="test").append(make_simple_batch(1, make_records(3), output="lake"))
@@ -160,6 +163,7 @@ def test_notices_that_fail_do_not_touch_the_records(tmp_path: Path) -> None:
     assert DeltaTable(tmp_path / "audit").version() == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_made_where_a_lake_has_moved_away(tmp_path: Path) -> None:
     """A folder of it would stand where it is put back, or is looked for: notices and records wait for it."""
     lake, away = tmp_path / "lake", tmp_path / "away"
@@ -320,6 +324,7 @@ def lines_of(lake: Path) -> list[tuple[object, ...]]:
 
 
 @guarantee(30)
+@pytest.mark.slow
 def test_a_run_whose_connections_are_closed_can_be_found(tmp_path: Path) -> None:
     """Microsoft hangs up on a listing again and again: the query of the product page finds it."""
     secret = run(tmp_path, HANGING_UP)
@@ -334,6 +339,7 @@ def test_a_run_whose_connections_are_closed_can_be_found(tmp_path: Path) -> None
 
 
 @guarantee(30)
+@pytest.mark.slow
 def test_an_output_whose_receiver_hangs_up_can_be_found(tmp_path: Path) -> None:
     """The same query finds it; the line names the output, and no feed."""
     run(tmp_path, Scenario(), hanging_up=OutputClosed("the peer closed it", where="output files"))

@@ -70,6 +70,7 @@ def _structlog_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.mark.slow
 def test_every_class_of_errors_has_a_row() -> None:
     """A new error is placed before it is raised; so is a code that only lines carry."""
     codes = {row.code for row in ROWS}

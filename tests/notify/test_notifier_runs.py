@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
@@ -224,6 +225,7 @@ def test_a_target_that_fails_in_a_way_nobody_foresaw_is_tried_again(tmp_path: Pa
 
 
 @guarantee(41)
+@pytest.mark.slow
 def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path) -> None:
     """More alerts than may wait: the least severe are counted, by severity and title."""
 

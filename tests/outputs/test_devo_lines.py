@@ -47,6 +47,7 @@ def test_fields_stand_before_the_closing_brace(kind: str) -> None:
     assert add_fields(record, FIELDS) == expected
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.text(), st.none() | st.integers() | st.text() | st.lists(st.dictionaries(st.text(), st.text()))

@@ -28,6 +28,7 @@ from output_places import (
 
 
 @guarantee(13)
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 def test_a_death_at_any_file_operation_loses_and_repeats_nothing(tmp_path: Path, compression: str) -> None:
     """Each operation of a run is its last one once; the runs after it end at the truth."""

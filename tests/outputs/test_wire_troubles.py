@@ -71,6 +71,7 @@ def test_a_peer_that_never_takes_a_chunk_is_given_up(papers: Papers) -> None:
 
 
 @guarantee(21)
+@pytest.mark.slow
 def test_nothing_is_repeated_beyond_the_retention(papers: Papers) -> None:
     """After a break only the retention comes again, and what the systems held on the way."""
     chunks = make_chunks(300, chunk_bytes=100_000)

@@ -178,6 +178,7 @@ RULES = st.lists(
 
 
 @guarantee(11)
+@pytest.mark.slow
 @given(RECORDS, RULES, st.randoms(use_true_random=False))
 def test_what_rules_name_is_masked_and_every_other_byte_stays(
     value: tuple[tuple[str, object], ...], masks: list[MaskSettings], chance: random.Random
@@ -276,6 +277,7 @@ def test_json_in_a_string_that_was_cut_short_is_masked_whole(text: bytes, expect
     assert masked(b'{"Value":' + text + b"}", rule) == b'{"Value":' + expected + b"}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [900, 1_000, 100_000])
 @pytest.mark.parametrize("rule", [USER, MaskSettings(("d",), "***", ("eve",))])
 def test_depth_is_no_hiding_place(depth: int, rule: MaskSettings) -> None:

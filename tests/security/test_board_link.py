@@ -80,6 +80,7 @@ def test_a_browser_is_led_to_the_page_that_asks_for_the_link(stranger: ServedBoa
 
 
 @guarantee(42)
+@pytest.mark.slow
 def test_a_link_opens_the_board_once(stranger: ServedBoard, served: ServedBoard) -> None:
     """The address that it leads to is clean; the cookie is for no script and no other site's requests."""
     code = stranger.code()
@@ -101,6 +102,7 @@ def test_a_link_opens_the_board_once(stranger: ServedBoard, served: ServedBoard)
     assert stranger.exchange(stranger.code(), next="//elsewhere.example/").headers["location"] == "/"
 
 
+@pytest.mark.slow
 def test_a_code_is_written_nowhere(served: ServedBoard, opened: ServedBoard) -> None:
     """No log, no file of the state, no list of processes; what is kept of it is its owner's alone."""
     code = opened.code()
@@ -118,6 +120,7 @@ def test_a_code_is_written_nowhere(served: ServedBoard, opened: ServedBoard) -> 
     assert code not in Path(f"/proc/{served.pid}/cmdline").read_text()
 
 
+@pytest.mark.slow
 def test_a_link_is_printed_to_whoever_starts_the_board_by_hand(config: Path) -> None:
     """Into a pipe as on a terminal; and it opens that board."""
     with (
@@ -141,6 +144,7 @@ def test_a_link_is_printed_to_whoever_starts_the_board_by_hand(config: Path) -> 
     assert LINK.search(line), line
 
 
+@pytest.mark.slow
 def test_no_link_is_made_where_people_sign_in(config: Path) -> None:
     """It would let somebody in whom nobody named; the error says what to do."""
     settings = json.loads(config.read_text()) | {"board": {"sign_in": True}}
@@ -157,6 +161,7 @@ def test_no_link_is_made_where_people_sign_in(config: Path) -> None:
 
 
 @guarantee(42)
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_another_site_loads_no_more_than_the_shell_of_a_page(opened: ServedBoard, site: str) -> None:
     """A link in a mail works; panels, the API, exports and whatever a page of theirs embeds do not."""
@@ -175,6 +180,7 @@ def test_another_site_loads_no_more_than_the_shell_of_a_page(opened: ServedBoard
         assert opened.ask(path, link, method="POST").status == 403, path
 
 
+@pytest.mark.slow
 def test_a_request_that_says_nothing_of_its_site_needs_a_token(opened: ServedBoard) -> None:
     """A cookie counts from browsers alone, which say where a request comes from."""
     for path in SHOWS:
@@ -187,6 +193,7 @@ def test_a_request_that_says_nothing_of_its_site_needs_a_token(opened: ServedBoa
 
 
 @guarantee(42)
+@pytest.mark.slow
 def test_sql_is_asked_by_post_alone(opened: ServedBoard) -> None:
     """A link with SQL in it fills the editor; nothing runs by it."""
     sql = quote("SELECT 4711 * 3 AS product")
@@ -203,6 +210,7 @@ def test_sql_is_asked_by_post_alone(opened: ServedBoard) -> None:
     assert (answer.status, "14133" in answer.text) == (200, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sql",
     [

@@ -14,6 +14,8 @@ from patience import PATIENCE_S
 
 from served_board import COMMAND, OWN_PAGE, TYPED, ServedBoard, board_of, collected_day
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "four plain words here"
 OF_ANN, OF_SOMEBODY = "127.0.0.7", "127.0.0.66"
 

@@ -49,6 +49,7 @@ def pour(one: Served, begin: bytes, part: bytes) -> int:
     return sent
 
 
+@pytest.mark.slow
 def test_heads_without_end_cost_no_memory(one: Served) -> None:
     """Many headers, one header, a URL, trailers behind a body: the server stays as small as it was."""
     port = f"Host: 127.0.0.1:{one.port}\r\n".encode()
@@ -68,6 +69,7 @@ def test_heads_without_end_cost_no_memory(one: Served) -> None:
     assert one.answers()
 
 
+@pytest.mark.slow
 def test_half_open_connections_keep_nobody_out(few_files: Served) -> None:
     """More of them than the process may have files, again and again: others are answered all the while."""
     with ExitStack() as held:
@@ -83,6 +85,7 @@ def test_half_open_connections_keep_nobody_out(few_files: Served) -> None:
     assert few_files.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_request_has_ten_seconds(one: Served) -> None:
     """Byte by byte, a head or a body: the connection ends, and meanwhile others are answered."""
     host = f"Host: 127.0.0.1:{one.port}\r\n".encode()
@@ -94,6 +97,7 @@ def test_a_request_has_ten_seconds(one: Served) -> None:
             assert ended_within_s(peer, send=b"x", most_s=HELD_S_MAX) < HELD_S_MAX
 
 
+@pytest.mark.slow
 def test_who_says_nothing_is_let_go(one: Served) -> None:
     """A connection without a request has the time of a head, and no more."""
     with one.connect(timeout_s=HELD_S_MAX) as peer:
@@ -103,6 +107,7 @@ def test_who_says_nothing_is_let_go(one: Served) -> None:
         assert time.monotonic() - begun_s < HELD_S_MAX
 
 
+@pytest.mark.slow
 def test_who_does_not_take_the_answer_is_let_go(tmp_path: Path) -> None:
     """Answers that nobody reads end with their connection, rather than to fill memory and places."""
     with served("board", tmp_path) as one, socket.socket() as peer:

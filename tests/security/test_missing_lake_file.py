@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from promises import guarantee
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 300
 COLLECT = (sys.executable, "-m", "m365watch.cli.main")
 ENVIRONMENT = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}

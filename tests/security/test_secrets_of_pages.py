@@ -344,6 +344,7 @@ def test_a_typed_secret_goes_where_the_page_says(it: Attacked) -> None:
     assert it.leaked() == []
 
 
+@pytest.mark.slow
 def test_an_input_is_edited_beside_its_secret(it: Attacked) -> None:
     """With the destinations that it was stored with the reference stays, and is tried there."""
     at = it.ours.url

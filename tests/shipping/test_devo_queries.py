@@ -72,6 +72,7 @@ def test_a_query_is_linq(one: Exported) -> None:
 
 
 @guarantee(36)
+@pytest.mark.slow
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_a_query_finds_what_its_rule_finds(path: Path) -> None:
     """On each case, hit or near miss, the exported query has rows where the rule has alerts."""
@@ -128,6 +129,7 @@ def test_two_countries_within_an_hour_are_travel() -> None:
             assert not rows_there(query, case, knowledge), case.name
 
 
+@pytest.mark.slow
 def test_a_spray_is_found_unless_a_boundary_of_its_period_cuts_it() -> None:
     """The rule finds it whenever it begins; the query wherever all of it lies in one period."""
     file = load_cases(next(path for path in case_files() if path.stem == "i02"))
@@ -261,6 +263,7 @@ def row_of(record: bytes, table: str) -> Iterator[dict[str, Any]]:
     yield {"eventdate": at, "message": text, "rawMessage": text, **{one: told.get(one) for one in columns}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_what_was_never_seen_is_found_on_the_day_after(path: Path) -> None:
     """Where a tenant is watched for as long as the rule learns, the query finds what the rule finds."""

@@ -24,6 +24,7 @@ def test_a_record_of_a_batch_that_all_outputs_were_left_out_of_stays_known(verdi
 
 
 @guarantee(10)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, 141, 148, 151, 157, 179])
 def test_a_blob_is_delivered_only_where_all_its_records_are(verdicts: Verdicts, seed: int) -> None:
     """Seeds 10, 141, 148 and others: the first copies of a delivered blob's records were not at every output.
@@ -34,6 +35,7 @@ def test_a_blob_is_delivered_only_where_all_its_records_are(verdicts: Verdicts, 
     assert verdicts.broken([seed]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [125, 407])
 def test_a_gap_is_counted_to_its_end(verdicts: Verdicts, seed: int) -> None:
     """Seeds 125 and 407: content was never listed and not counted as lost.
@@ -44,6 +46,7 @@ def test_a_gap_is_counted_to_its_end(verdicts: Verdicts, seed: int) -> None:
     assert verdicts.broken([seed]) == []
 
 
+@pytest.mark.slow
 def test_what_is_queued_for_one_output_is_not_fetched_again_for_it(verdicts: Verdicts) -> None:
     """Seed 732: the wire got a record twice without a break.
 
@@ -61,6 +64,7 @@ def test_a_blob_that_a_start_ends_stays_ended(verdicts: Verdicts) -> None:
     assert verdicts.broken([169]) == []
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_batch_that_files_have_in_part_reaches_them(verdicts: Verdicts) -> None:
     """Seed 46: files lacked four records of a delivered blob.
 

@@ -400,6 +400,7 @@ def test_content_that_came_after_the_listing_of_its_instant_cannot_be_known(
     assert ("was served and is missing" in court.verdict()) is not ahead
 
 
+@pytest.mark.slow
 def test_a_seed_has_the_same_history_every_time(tmp_path: Path) -> None:
     """Otherwise the command that repeats it would be worth nothing."""
     from m365watch.testing.simulation import simulate_seed

@@ -48,6 +48,7 @@ def test_the_collector_as_shipped_passes_the_same_seeds(verdicts: Verdicts) -> N
     assert verdicts.broken(range(SEEDS)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cursor_past_a_failed_blob", None])
 def test_a_mutant_can_be_looked_at(name: str | None) -> None:
     """By a command that ends with 1 where a promise is broken, as the collector's own does with 0."""

@@ -268,6 +268,7 @@ def test_too_few_users_are_refused() -> None:
         Organisation(1, TENANT, users=11)
 
 
+@pytest.mark.slow
 def test_a_core_makes_ten_thousand_records_a_second() -> None:
     """A week of history must not be what a demo waits for; an idle core makes 75,000."""
     busy = Organisation(1, TENANT, records_per_day=100_000)

@@ -134,6 +134,7 @@ def test_it_speaks_to_a_person(simulated: Simulate) -> None:
     assert "hint: --write-config" in errors
 
 
+@pytest.mark.slow
 def test_it_leaves_the_truth_behind(simulated: Simulate, tmp_path: Path) -> None:
     """--truth: the records served and the attacks in them, as NDJSON."""
     running = simulated("--json", "--truth", str(tmp_path / "truth"))

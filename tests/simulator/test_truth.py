@@ -14,6 +14,7 @@ from m365watch.simulator.truth import Truth
 from m365watch.testing.clock import FakeClock
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_plain_collector_finds_the_whole_truth() -> None:
     """What can be listed and fetched, deduplicated, is exactly what `served` promises."""
@@ -65,6 +66,7 @@ async def test_a_frozen_tenant_has_everything_at_the_start() -> None:
     assert len(before.texts) >= 165 * 4 * 5
 
 
+@pytest.mark.slow
 @in_loop
 async def test_a_frozen_tenant_is_all_there_for_who_lists_whole_seconds() -> None:
     """What came out within its first second was left out by a run at once, and the next one had it."""

@@ -13,6 +13,7 @@ from m365watch.simulator.attacks.campaign import STORIES
 
 
 @guarantee(33)
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_story_is_found_among_few_false_alerts(seed: int) -> None:
     """An alert names a user of each story and what was done to them; false ones are few.
