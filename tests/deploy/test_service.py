@@ -114,8 +114,8 @@ def test_the_image_s_base_has_a_digest() -> None:
 
 
 @pytest.mark.parametrize("tool", ["docker", "podman"])
-def test_a_release_names_its_base_by_digest(tool: str, tmp_path: Path) -> None:
-    """`./dev release` asks what the tag is now, and builds on that."""
+def test_the_image_names_its_base_by_digest(tool: str, tmp_path: Path) -> None:
+    """`./dev image` asks what the tag is now, and builds on that."""
     base = f"debian@sha256:{'b' * 64}"
     program = tmp_path / tool
     program.write_text(
@@ -126,7 +126,7 @@ def test_a_release_names_its_base_by_digest(tool: str, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(str(shutil.which(name)))
 
     ran = subprocess.run(
-        [ROOT / "dev", "release", "--tag", "m365watch"],
+        [ROOT / "dev", "image", "--tag", "m365watch"],
         env={"PATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         check=True,
