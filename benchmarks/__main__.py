@@ -26,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for given, option, name in ((options.only, "--only", "collector"), (options.page, "--page", "board")):
         if given and options.names != [name]:
             parser.error(f"{option} goes with one benchmark: ./dev bench {name} {option} {given[0]!r}")
+    if options.against and options.names not in (["collector"], ["small"], ["start"]):
+        parser.error("--against goes with collector, small or start, one of them at a time")
+    if options.against and not (options.against / "src" / "m365watch").is_dir():
+        parser.error(f"--against: no src/m365watch in {options.against}")
     if options.write or len(options.names) != 1:
-        for option in ("records", "only", "page", "seconds"):
+        for option in ("records", "only", "page", "seconds", "against"):
             if getattr(options, option) != parser.get_default(option):
                 parser.error(
                     f"--{option} goes with one benchmark that is not written down: it changes the figure"
@@ -101,6 +105,12 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         choices=[contender.name for contender in CONTENDERS],
         help="collector: of the contenders only these",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="collector, small, start: the product of another checkout takes turns with ours",
     )
     parser.add_argument("--lake", type=Path, metavar="FOLDER", help="board: where its lake is, or is made")
     parser.add_argument("--page", action="append", default=[], metavar="NAME", help="board: only these pages")

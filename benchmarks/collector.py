@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.contenders import CONTENDERS, Contender, Tree, product
 from benchmarks.figures import (
     JUDGED_RECORDS,
     REQUIREMENTS,
@@ -30,7 +30,7 @@ from benchmarks.figures import (
 )
 from benchmarks.measuring import CommandFailed, Cost, run_measured
 from benchmarks.outcome import Line, Outcome, asked_of, missed_of, shown
-from benchmarks.service import Service, service_running
+from benchmarks.service import BLOB_RECORDS, Service, service_running
 
 _PEERS = {"files": ("plain", "tenzir"), "lake": ("plain",), "lake, detections": ("lake",)}
 """Beside whom a contender's speed is shown."""
@@ -50,27 +50,47 @@ class Report:
     judgements: list[Judgement] = field(default_factory=list)
 
 
-def compare(*, records: int, runs: int, only: Sequence[str], console: Console) -> Outcome:
+def compare(
+    *,
+    records: int,
+    runs: int,
+    only: Sequence[str],
+    console: Console,
+    blob_records: int = BLOB_RECORDS,
+    against: Tree | None = None,
+) -> Outcome:
     """Every contender that is here, or of them `only` some; few records are judged by nobody.
+
+    The collector of another checkout, `against`, takes its turn after each of ours. The required figures
+    are those of blobs of the usual length.
 
     Raises: CommandFailed: one failed, or did not deliver every record once.
     """
     report = Report()
     wanted = [contender for contender in CONTENDERS if not only or contender.name in only]
+    peers = dict(_PEERS)
+    if against is not None:
+        theirs = dict(zip((one.name for one in product()), product(against), strict=True))
+        wanted = [each for one in wanted for each in (one, theirs.get(one.name)) if each is not None]
+        peers |= {name: (*_PEERS[name], other.name) for name, other in theirs.items()}
     present = [contender for contender in wanted if contender.is_here]
     missing = [contender.name for contender in wanted if not contender.is_here]
     is_judged = records >= JUDGED_RECORDS
-    with service_running(records) as service:
+    requirements = REQUIREMENTS if blob_records == BLOB_RECORDS else ()
+    with service_running(records, blob_records=blob_records) as service:
         report.services.append(tell(service, console))
         report.rows += measure(present, service, runs=runs, warm_ups=1 if is_judged else 0)
     show_rows(report.rows, console, missing=missing)
     if not is_judged:
         console.print(f"fewer than {JUDGED_RECORDS:,} records: no figure is judged")
     else:
-        report.judgements = judge(report.rows, REQUIREMENTS)
+        report.judgements = judge(report.rows, requirements)
         show_judgements(report.judgements, console)
     passed = all(judgement.passed for judgement in report.judgements)
-    return Outcome(lines_of(report.rows, REQUIREMENTS, peers=_PEERS), passed, asdict(report))
+    lines = lines_of(report.rows, requirements, peers=peers)
+    for line in lines if against else ():
+        console.print(f"{line.case}: {line.speed}" + (f", {line.ratio}" if line.ratio else ""))
+    return Outcome(lines, passed, asdict(report))
 
 
 def lines_of(

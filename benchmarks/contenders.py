@@ -32,6 +32,29 @@ _TENZIR = next(
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """The product of a checkout: this one, or another that it is compared with."""
+
+    checkout: Path | None = None
+
+    def named(self, name: str) -> str:
+        """A contender of it."""
+        return f"{name} of {self.checkout.name}" if self.checkout else name
+
+    def command(self, *words: str) -> Command:
+        """`m365watch` with these words, by the checkout's own libraries if it has its `.venv`."""
+        if self.checkout is None:
+            return Command([sys.executable, "-c", _COLLECTOR, *words])
+        own = self.checkout / ".venv" / "bin" / "python"
+        interpreter = str(own if own.exists() else sys.executable)
+        environment = {"PYTHONPATH": str(self.checkout / "src")}
+        return Command([interpreter, "-P", "-c", _COLLECTOR, *words], environment=environment)
+
+
+OWN = Tree()
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """What a contender has left on disk."""
 
@@ -68,7 +91,9 @@ def _tuned(inputs: dict[str, Any], directory: Path) -> Command:
     return Command([*plain.arguments, "--tuned"], stdin=plain.stdin)
 
 
-def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any], Path], Command]:
+def _collector(
+    output: str, *, detects: bool = False, tree: Tree = OWN
+) -> Callable[[dict[str, Any], Path], Command]:
     """The product as it is: `m365watch run --once` with one output, ledger and dedup on."""
 
     def command(inputs: dict[str, Any], directory: Path) -> Command:
@@ -78,7 +103,7 @@ def _collector(output: str, *, detects: bool = False) -> Callable[[dict[str, Any
         detections = {"enabled": detects}
         document = {"inputs": inputs, "outputs": outputs, "detections": detections}
         path.write_text(json.dumps(document))
-        return Command([sys.executable, "-c", _COLLECTOR, "run", "--config", str(path), "--once", "--quiet"])
+        return tree.command("run", "--config", str(path), "--once", "--quiet")
 
     return command
 
@@ -157,11 +182,18 @@ def _count_rows(directory: Path) -> Delivered:
     return Delivered(len(ids), pc.count_distinct(ids).as_py())
 
 
+def product(tree: Tree = OWN) -> tuple[Contender, ...]:
+    """The collector of a checkout, with each output that is measured."""
+    return (
+        Contender(tree.named("files"), _collector("files", tree=tree), _count_lines),
+        Contender(tree.named("lake"), _collector("lake", tree=tree), _count_rows),
+        Contender(tree.named("lake, detections"), _collector("lake", detects=True, tree=tree), _count_rows),
+    )
+
+
 CONTENDERS = (
     Contender("plain", _plain, _count_lines),
     Contender("tuned", _tuned, _count_lines),
-    Contender("files", _collector("files"), _count_lines),
-    Contender("lake", _collector("lake"), _count_rows),
-    Contender("lake, detections", _collector("lake", detects=True), _count_rows),
+    *product(),
     Contender("tenzir", _tenzir, _count_lines, is_here=_TENZIR is not None),
 )

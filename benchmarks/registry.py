@@ -5,11 +5,15 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.figures import JUDGED_RECORDS
+from benchmarks.figures import JUDGED_RECORDS, RECORDS
 from benchmarks.outcome import Outcome
+
+if TYPE_CHECKING:
+    from benchmarks.contenders import Tree
 
 _QUICK_RECORDS = 2_000
 
@@ -32,7 +36,39 @@ def _records(options: Namespace, judged: int = JUDGED_RECORDS) -> int:
 def _collector(options: Namespace, console: Console) -> Outcome:
     from benchmarks.collector import compare
 
-    return compare(records=_records(options), runs=options.runs, only=options.only, console=console)
+    return compare(
+        records=_records(options, RECORDS),
+        runs=options.runs,
+        only=options.only,
+        console=console,
+        against=_against(options),
+    )
+
+
+def _small(options: Namespace, console: Console) -> Outcome:
+    from benchmarks.collector import compare
+
+    return compare(
+        records=_records(options, RECORDS),
+        runs=options.runs,
+        only=["plain", "files", "lake", "lake, detections"],
+        console=console,
+        blob_records=5,
+        against=_against(options),
+    )
+
+
+def _start(options: Namespace, console: Console) -> Outcome:
+    from benchmarks.start import STARTS, measure_starts
+
+    starts = 1 if options.quick else STARTS * options.runs
+    return measure_starts(starts=starts, against=_against(options), console=console)
+
+
+def _against(options: Namespace) -> Tree | None:
+    from benchmarks.contenders import Tree
+
+    return Tree(options.against.resolve()) if options.against else None
 
 
 def _growth(options: Namespace, console: Console) -> Outcome:
@@ -102,7 +138,9 @@ def _board(options: Namespace, console: Console) -> Outcome:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    "collector": Benchmark("whole runs beside a plain downloader and Tenzir", 3, _collector),
+    "collector": Benchmark("whole runs beside a plain downloader and Tenzir", 15, _collector),
+    "small": Benchmark("whole runs with blobs of 5 records in place of 100", 60, _small),
+    "start": Benchmark("`run` until its first request, and `--help`", 1, _start),
     "growth": Benchmark("whole runs of 100,000 to 10,000,000 records", 9, _growth),
     "tenants": Benchmark("as many records from 1 to 500 tenants", 4, _tenants),
     "lag": Benchmark("500 tenants in one process, one throttled and one poisoned", 7, _lag),

@@ -63,12 +63,15 @@ class Service:
 
 
 @contextlib.contextmanager
-def service_running(records: int, *, tenants: int = 1, digests: Path | None = None) -> Iterator[Service]:
+def service_running(
+    records: int, *, tenants: int = 1, blob_records: int = BLOB_RECORDS, digests: Path | None = None
+) -> Iterator[Service]:
     """The service with `records` records of so many tenants, ready; it ends with the block.
 
     With `digests`, that file gets the digest of every record that it serves, in no order.
     """
     command = [sys.executable, "-m", "benchmarks.service", str(records), "--tenants", str(tenants)]
+    command += ["--blob-records", str(blob_records)]
     if digests is not None:
         command += ["--digests", str(digests)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -156,7 +159,7 @@ def _model(record: SimulatedRecord) -> _Model | None:
     return _Model(record.content_type, record.body.startswith(found[0], first), pieces)
 
 
-async def _serve(records: int, tenants: int, digests: Path | None) -> None:
+async def _serve(records: int, tenants: int, blob_records: int, digests: Path | None) -> None:
     """Answer until the standard input ends; every subscription is enabled beforehand.
 
     The records of many tenants lie in as much less time: a blob is cut from what came out in an hour, and
@@ -173,7 +176,7 @@ async def _serve(records: int, tenants: int, digests: Path | None) -> None:
 
     settings = SimulationSettings(
         tenants=identities,
-        blob_records=BLOB_RECORDS,
+        blob_records=blob_records,
         scenario=Scenario(behaviour=Behaviour(cut_blobs=False, duplicates=False)),
         live=False,
         precompress=True,
@@ -217,9 +220,10 @@ def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("records", type=int)
     parser.add_argument("--tenants", type=int, default=1)
+    parser.add_argument("--blob-records", type=int, default=BLOB_RECORDS)
     parser.add_argument("--digests", type=Path)
     options = parser.parse_args()
-    asyncio.run(_serve(options.records, options.tenants, options.digests))
+    asyncio.run(_serve(options.records, options.tenants, options.blob_records, options.digests))
 
 
 if __name__ == "__main__":
