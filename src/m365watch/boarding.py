@@ -216,7 +216,8 @@ async def serve_board(
     sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
     sources.count_sessions = lambda: door.sessions.count(clock.now().timestamp())
     board = Board(sources, gate=gate, listening=listening, entrance=door, trail=trail, ending=stop)
-    _report_confinement()
+    if lake is not None:
+        _report_confinement()
     config = _serving_of(board, listening, settings.board)
     server = _Server(config, listener_of(listening), partial(_tell_of, door, tell, show_link))
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))

@@ -27,6 +27,8 @@ VERBS = (
     "weeks",
     "days",
     "bench",
+    "structure",
+    "entered",
     "soak",
     "docs",
     "lock",

@@ -50,7 +50,11 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "read beside the lake": (lake.parent / "beside").read_bytes,
     "read /etc/passwd": Path("/etc/passwd").read_bytes,
     "list /": lambda: list(Path("/").iterdir()),
+    "cut a file short": lambda: os.truncate(lake / "file", 0),
     "socket": socket.socket,
+    "send a datagram": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(
+        b"x", "/dev/log"
+    ),
     "fork": os.fork,
     "execve": lambda: os.execv("/bin/true", ["true"]),
     "ptrace": lambda: call(PTRACE[platform.machine()], 0, 0, 0, 0),

@@ -9,7 +9,7 @@ from m365watch.clock import Clock
 from m365watch.errors import ClockWrong
 
 OFF_MAX = timedelta(seconds=60)
-"""A clock that is off by more is wrong. NTP keeps one right to a second, `Date` has whole seconds, and servers
+"""A clock that is off by more is wrong. NTP keeps one right to a second, `Date` has whole seconds, servers
 may differ by a few; `check` tells of 5 s already, and fails from 5 minutes on."""
 _WHOLE_SECOND = timedelta(seconds=1)
 _UNITS = ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes"))

@@ -38,13 +38,16 @@ _READ_BY_LIBRARIES = (
 """What the process and its libraries read beside the lake: limits of memory, number of cores, time zones."""
 
 _DENIED = {
-    # Network.
+    # Network; of a pair of datagram sockets, which needs no `connect`, the sending.
     "socket": (41, 198),
     "connect": (42, 203),
     "accept": (43, 202),
     "accept4": (288, 242),
     "bind": (49, 200),
     "listen": (50, 201),
+    "sendto": (44, 206),
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # Programs and processes.
     "execve": (59, 221),
     "execveat": (322, 281),
@@ -77,7 +80,8 @@ _DENIED = {
     "semget": (64, 190),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
-    # Owners, permissions, times and attributes of files, which Landlock leaves to a file's owner.
+    # What Landlock leaves to a file's owner: permissions, times, attributes, and before ABI 3 the size.
+    "truncate": (76, 45),
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -150,8 +154,10 @@ class Confinement:
     def text(self) -> str:
         """What holds and what is missing, on one line."""
         missing = ", ".join(name for name, is_there in self._features() if not is_there)
-        text = f"the kernel confines SQL queries: {self.held}"
-        text = text if self.held else "the kernel does not confine SQL queries"
+        held = self.held
+        text = (
+            f"the kernel confines SQL queries: {held}" if held else "the kernel does not confine SQL queries"
+        )
         return f"{text}; missing: {missing}" if missing else text
 
     def _features(self) -> list[tuple[str, bool]]:
@@ -215,9 +221,9 @@ def _become_owner_of(lake: Path) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Drop all: effective, permitted, inheritable, and with them the ambient ones.
+    """Drop all of them; a service whose filter refuses the call has none.
 
-    Raises: OSError: refused, and there are some. A filter of a service may refuse the call, and have none.
+    Raises: OSError: the call is refused, and there are some.
     """
     header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION, 0))
     held = ctypes.create_string_buffer(24)
@@ -253,7 +259,7 @@ def _restrict_files(lake: Path, abi: int) -> None:
 
 
 def _has_seccomp() -> bool:
-    """A kernel with filters looks for the one that is not there; an older one, or none of ours, does not."""
+    """Whether the kernel takes a filter: it then misses the one that is not given."""
     try:
         _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER)
     except OSError as refusal:

@@ -452,7 +452,7 @@ def main() -> None:
     try:
         confine(lake)
     except OSError as failure:
-        why = f"its process cannot be confined to it: {failure.strerror}"
+        why = f"the SQL process cannot be confined to it: {failure.strerror}"
         _tell(Verdict(unreadable=why, cure=_CONFINE_FIX), sys.stdout.buffer)
         return
     try:
