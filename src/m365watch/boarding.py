@@ -216,10 +216,9 @@ async def serve_board(
     sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
     sources.count_sessions = lambda: door.sessions.count(clock.now().timestamp())
     board = Board(sources, gate=gate, listening=listening, entrance=door, trail=trail, ending=stop)
-    if lake is not None:
-        _report_confinement()
     config = _serving_of(board, listening, settings.board)
-    server = _Server(config, listener_of(listening), partial(_tell_of, door, tell, show_link))
+    started = partial(_tell_of, door, tell, show_link, has_lake=lake is not None)
+    server = _Server(config, listener_of(listening), started)
     renewing = asyncio.create_task(renew_certificate(config, settings.board, clock))
     following = asyncio.create_task(_follow_configuration(sources, settings.path, clock))
     turning = asyncio.create_task(_follow_lake(sources, readers.open, clock))
@@ -244,15 +243,21 @@ async def serve_board(
 def _report_confinement() -> None:
     found = probe()
     (_log.info if found.is_complete else _log.warning)(f"board: {found.text}")
-    if is_root():
+    if is_root() and not found.is_complete:
         _log.warning("board: runs as root; run it as the owner of the lake")
 
 
 def _tell_of(
-    door: Entrance | LinkEntrance, tell: Callable[[], None], show_link: Callable[[str], None] | None
+    door: Entrance | LinkEntrance,
+    tell: Callable[[], None],
+    show_link: Callable[[str], None] | None,
+    *,
+    has_lake: bool,
 ) -> None:
-    """Say that the board listens, and how it is opened."""
+    """Say that the board listens, what confines its SQL queries, and how it is opened."""
     tell()
+    if has_lake:
+        _report_confinement()
     if isinstance(door, LinkEntrance):
         if show_link is not None:
             show_link(door.new_link())

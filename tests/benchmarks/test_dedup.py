@@ -12,4 +12,3 @@ def test_the_measured_store_is_exact_and_every_figure_is_taken() -> None:
     assert figures.found_again == 100
     assert min(figures.filling_per_s, figures.in_order_per_s, figures.late_per_s) > 0
     assert figures.disk_bytes / figures.ids > 16
-    assert figures.memory_bytes > 0

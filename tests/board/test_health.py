@@ -43,6 +43,7 @@ from m365watch.errors import LakeMissing, OutputUnusable
 from m365watch.expiry.ends import CredentialEnd, CredentialKind, Judged
 from m365watch.expiry.words import life_text
 from m365watch.inspection import feeds_of, read_latency, read_status
+from m365watch.lake import confinement
 from m365watch.lake.commits import commit_path
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -170,6 +171,18 @@ def test_missing_files_of_the_lake_stand_there_with_their_fix(troubled: Sources)
     assert "m365watch lake repair --output lake" in str(said.note)
     assert said.tone == "critical"
     assert states[0][1] == "files missing"
+
+
+def test_health_says_what_confines_sql(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tile names what holds; where the kernel lacks some of it, that is among the issues."""
+    shape = asyncio.run(health.figures(view_of(), sources))
+    assert isinstance(shape, Tiles)
+    [tile] = [one for one in shape.tiles if one.label == "SQL confinement"]
+    assert tile.note == confinement.probe().held
+
+    monkeypatch.setattr(confinement, "_LANDLOCK_CREATE", 999)
+    rows = asyncio.run(health_needs.needs(view_of(), sources)).rows
+    assert [one.tone for one in rows if "missing: Landlock" in one.text] == ["low"]
 
 
 def test_where_nothing_is_wrong_nothing_is_told(sources: Sources) -> None:

@@ -316,4 +316,4 @@ def test_no_proxy_keeps_back_what_comes_bit_by_bit(sources: Sources) -> None:
     ]
 
     assert [(one.status, one.headers.get("x-accel-buffering")) for one in answers] == [(200, "no")] * 3
-    assert builders == ["answers.py"]
+    assert len(builders) == 1

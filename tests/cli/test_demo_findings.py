@@ -65,6 +65,7 @@ def names_shown(attack: Attack) -> list[str]:
     return [name for kind in ASKED_FOR.get(attack.story, ()) for name in attack.entities[kind]]
 
 
+@pytest.mark.slow
 def test_rules_that_forward_outside_come_first(findings: list[Finding]) -> None:
     """And each says what it matches, what it does and where to."""
     [rules] = [finding for finding in findings if finding.question.name == "inbox-rules"]
@@ -78,6 +79,7 @@ def test_rules_that_forward_outside_come_first(findings: list[Finding]) -> None:
     assert "rule: .  matches: invoice;payment;bank;Rechnung  does: delete" in first
 
 
+@pytest.mark.slow
 def test_tables_have_the_names_that_a_query_knows(findings: list[Finding]) -> None:
     """What is read there can be typed after FROM."""
     names = [str(row[0]) for row in findings[0].answer.rows]

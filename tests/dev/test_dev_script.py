@@ -31,8 +31,9 @@ VERBS = (
     "entered",
     "soak",
     "docs",
-    "lock",
     "release",
+    "image",
+    "lock",
 )
 
 

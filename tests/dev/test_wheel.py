@@ -37,6 +37,7 @@ def test_a_release_has_its_sbom_and_the_document_of_its_api(built: Path) -> None
 
 
 @guarantee(27)
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_package(built: Path) -> None:
     """Scenarios, the mark of typed packages and whatever else is not Python come along."""
     [wheel] = built.glob("*.whl")
@@ -48,6 +49,7 @@ def test_the_wheel_holds_every_file_of_the_package(built: Path) -> None:
     assert list_package_files() - packed == set()
 
 
+@pytest.mark.slow
 def test_the_source_distribution_can_be_tested_and_has_nothing_of_a_machine(built: Path) -> None:
     """Tests, locks and papers are in it; environments, caches and secrets are not."""
     [source] = built.glob("*.tar.gz")

@@ -104,6 +104,7 @@ def test_every_record_of_the_period_is_delivered_once(replays: Replays) -> None:
     assert Counter(held(one)) == Counter(replays.lake)
 
 
+@pytest.mark.slow
 def test_a_replay_that_begins_anew_delivers_all_again(replays: Replays) -> None:
     """What the earlier one had written is gone, so that nothing is there twice."""
     one = replays.replay(content_types=frozenset({ContentType.SHAREPOINT}))

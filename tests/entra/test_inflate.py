@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_at_the_bound() -> None:
     """A small body that would fill the memory is not inflated further than the bound."""
     bomb = gzip.compress(bytes(50 << 20))
 
-    with pytest.raises(BadAnswer, match="larger than 1048576 bytes"):
+    with pytest.raises(BadAnswer, match="larger than 1,048,576 bytes"):
         inflated(bomb)
 
 

@@ -66,6 +66,7 @@ def test_what_must_not_be_is_a_finding(kind: str) -> None:
     assert replay(target, b"good").finding is None
 
 
+@pytest.mark.slow
 def test_a_finding_is_made_small_and_found_once() -> None:
     """Of many inputs that show the same, one is told, with little more than what it takes."""
     found = hunt(target_of(raises), seed=1, bounds=Bounds(inputs=400), corpus=None, on_round=lambda _: None)

@@ -97,6 +97,30 @@ def test_what_is_missing_is_said(found: Confinement, is_complete: bool, text: st
     assert text in found.text
 
 
+@pytest.mark.skipif(not probe().seccomp, reason="this kernel lacks seccomp")
+def test_an_older_kernel_confines_by_what_it_has(tmp_path: Path) -> None:
+    """Without Landlock files are within reach, as for the user, and all else is not."""
+    program = (
+        "import runpy, sys; from m365watch.lake import confinement; confinement._LANDLOCK_CREATE = 999;"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    )
+    lake = tmp_path / "lake"
+    (lake / "table").mkdir(parents=True)
+    for folder in (lake, lake / "table"):
+        (folder / "file").write_bytes(b"x")
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(SCRIPT), str(lake)],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+
+    outcomes = json.loads(ran.stdout)
+    assert outcomes["read /etc/passwd"] == "done"
+    assert {outcomes[name] for name in ("socket", "fork", "execve", "signal the parent")} == {"EPERM"}
+
+
 def test_an_error_is_cut_before_it_crosses_the_pipe(tmp_path: Path) -> None:
     """A record of a megabyte that an error repeats does not become an error of a megabyte."""
     (tmp_path / "audit").mkdir()

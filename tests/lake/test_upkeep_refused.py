@@ -36,7 +36,8 @@ CHANGING = {
     "erase": ["--user", ANNA, "--yes"],
 }
 """Each command of `lake` that replaces or removes, and with what it does."""
-LOOKING = {"check"}
+LOOKING = {"check", "repair"}
+"""`repair` changes the ledger alone."""
 ASKING = [
     ["query", "SELECT 1"],
     ["search"],

@@ -21,6 +21,7 @@ from m365watch.config.settings import (
     CertificateSettings,
     DetectionSettings,
     FederatedSettings,
+    LakeSettings,
     ManagedIdentitySettings,
     Secret,
     SecretSettings,
@@ -28,6 +29,7 @@ from m365watch.config.settings import (
 )
 from m365watch.errors import SettingsRefused
 from m365watch.expiry.standing import known_now
+from m365watch.lake import confinement
 from m365watch.lake.schema import AUDIT
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
@@ -37,6 +39,7 @@ from m365watch.preflight.machine import (
     GIBIBYTE,
     MEBIBYTE,
     check_configuration,
+    check_confinement,
     check_disks,
     check_permissions,
     check_state,
@@ -200,6 +203,20 @@ def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
     assert queue_bytes_needed(alone) == 10 * MEBIBYTE
     assert queue_bytes_needed(replace(alone, detections=DetectionSettings())) == 0
     assert free_bytes(tmp_path) > 0
+
+
+def test_what_the_kernel_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older kernel knows no such call; without a lake nobody asks SQL."""
+    settings = settings_in(tmp_path)
+    lake = LakeSettings(name="lake", directory=tmp_path / "lake")
+    monkeypatch.setattr(confinement, "_LANDLOCK_CREATE", 999)
+
+    told = check_confinement(replace(settings, outputs=(lake,)))[0]
+
+    assert told.verdict == NOTE
+    assert "missing: Landlock" in str(told.seen)
+    assert "Linux 5.13" in str(told.fix)
+    assert check_confinement(replace(settings, outputs=())) == []
 
 
 def test_places_that_others_can_change_are_told(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ STRIKES_MIN = {
     Fault.ERRORS: 15,
     Fault.RESETS: 17,
     Fault.SKEW: 20,
-    Fault.LEAPS: 20,
+    Fault.LEAPS: 8,
     Fault.ASLEEP: 11,
     Fault.AWAY: 18,
     Fault.DAYS: 39,
@@ -81,7 +81,7 @@ WAYS_MIN = {
     Way.ADOPTED_QUEUE: 11,
     Way.ADOPTION_CUT: 15,
     Way.LEFT_OUT_AS_HELD: 28,
-    Way.HELD_FORGOTTEN: 5,
+    Way.HELD_FORGOTTEN: 2,
     Way.COPIED: 22,
 }
 """In how many of the seeds the ledger comes by each of its ways at least."""

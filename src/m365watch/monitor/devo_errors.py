@@ -180,6 +180,7 @@ ROWS = (
         "the collector stood still too long: content became older than the service lists",
         "keep the collector running; `m365watch recover` brings it back",
     ),
+    DevoRow("query_gone", _STATE, 242, "Graph does not know an audit log query any more", _ITSELF),
     DevoRow(
         "clock_wrong",
         _STATE,
@@ -187,7 +188,6 @@ ROWS = (
         "this machine's clock is off by more than a minute",
         "set the clock right, with NTP",
     ),
-    DevoRow("query_gone", _STATE, 242, "Graph does not know an audit log query any more", _ITSELF),
     DevoRow("error", _PULL, 300, "anything else", _READ),
     DevoRow(
         "content_lost",
@@ -253,18 +253,18 @@ ROWS = (
     ),
     DevoRow("bad_answer", _API, 412, "the answer was something else, or cut short", _ITSELF),
     DevoRow(
-        "answer_too_large",
-        _API,
-        415,
-        "the answer is larger than the collector accepts",
-        "raise `globals.answer_megabytes_max`",
-    ),
-    DevoRow(
         "unreachable",
         _API,
         413,
         "there is no way to the service's host: name, proxy, connection or TLS",
         "nothing where it passes; else see to what the text names: `m365watch check` tries each step",
+    ),
+    DevoRow(
+        "answer_too_large",
+        _API,
+        415,
+        "the answer is larger than the collector accepts",
+        "raise `globals.answer_megabytes_max`",
     ),
     DevoRow(
         "throttled",

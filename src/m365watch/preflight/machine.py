@@ -92,7 +92,7 @@ def check_confinement(settings: Settings) -> list[Checked]:
         if found.is_complete
         else odd(Check.PERMISSIONS, found.text, fix=CONFINEMENT_FIX)
     ]
-    if is_root():
+    if is_root() and not found.is_complete:
         steps.append(odd(Check.PERMISSIONS, "this runs as root", fix="run it as the owner of the lake"))
     return steps
 

@@ -182,7 +182,7 @@ class RunningSimulator:
 
 @asynccontextmanager
 async def simulator_running(
-    settings: SimulationSettings, *, clock: Clock, port: int = 0
+    settings: SimulationSettings, *, clock: Clock, port: int = 0, date_clock: Clock | None = None
 ) -> AsyncIterator[RunningSimulator]:
     """The simulator, answering on loopback until the block ends; port 0 picks a free one.
 
@@ -197,6 +197,8 @@ async def simulator_running(
         if settings.precompress:
             _make_history(tenants, clock.now())
         running, application, webhooks = _assemble(tenants, settings, issuer=issuer, clock=clock)
+        ahead = timedelta(seconds=_behaviour(settings).clock_ahead_s)
+        application.on_response_prepare.append(_dated(date_clock or clock, ahead))
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - it was set up
@@ -239,9 +241,6 @@ def _assemble(
     openid = OpenId(tenants, gate, base_url=url, seed=settings.seed)
     webhooks = WebhookCalls(tenants, gate)
     application = web.Application()
-    application.on_response_prepare.append(
-        _dated(clock, timedelta(seconds=_behaviour(settings).clock_ahead_s))
-    )
     application.add_routes(
         [
             *Service(tenants, gate, webhooks).routes(),
@@ -258,7 +257,7 @@ def _assemble(
 def _dated(
     clock: Clock, ahead: timedelta
 ) -> Callable[[web.Request, web.StreamResponse], Coroutine[None, None, None]]:
-    """Gives every answer a `Date` that is `ahead` of the tenant's time."""
+    """Gives every answer a `Date` that is `ahead` of the clock."""
 
     async def date(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Date"] = format_datetime(clock.now() + ahead, usegmt=True)

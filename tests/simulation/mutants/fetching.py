@@ -104,7 +104,7 @@ MUTANTS = (
             Patch(
                 _TRIES,
                 "        if loss_reason(error) != EXPIRED and self._known.ref.expires_at > "
-                "self._means.clock.now():\n",
+                "self._access.clock.now():\n",
                 "        if loss_reason(error) == 'nothing at all':\n",
             ),
         ),

@@ -128,7 +128,7 @@ async def _ends_tile(view: View, sources: Sources) -> Tile:
 def _confinement_tile() -> Tile:
     """What the kernel keeps from a query, which runs as the user of the board."""
     found = probe()
-    if is_root():
+    if is_root() and not found.is_complete:
         return Tile("SQL confinement", "as root", found.held or "none", tone="medium")
     return Tile(
         "SQL confinement",

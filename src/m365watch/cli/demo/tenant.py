@@ -71,8 +71,9 @@ async def serve(plan: TenantPlan) -> None:
         records_per_day=plan.records_per_day,
         scenario=load_scenario(RESPONDING),
     )
-    clock = QuickClock(SystemClock())
-    async with simulator_running(settings, clock=clock) as running:
+    machine = SystemClock()
+    clock = QuickClock(machine)
+    async with simulator_running(settings, clock=clock, date_clock=machine) as running:
         now = clock.now()
         since = now - timedelta(days=max(plan.days - 1, 1))
         attacks = _attacks_of(running, since=since, until=now - PUBLISHED)
