@@ -39,10 +39,10 @@ from benchmarks.figures import Judgement
 from benchmarks.measuring import Command, Cost, run_measured
 from benchmarks.outcome import Line, Outcome, missed_of
 from benchmarks.service import service_running
-from m365watch.board.open_links import OpenLinks
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.panels import Page
-from m365watch.cli.giving_way import give_way
+from m365watch.board.access.one_time_links import OpenLinks
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.pages.page_types import Page
+from m365watch.cli.board.giving_way import give_way
 from m365watch.lake.schema import AUDIT
 
 RECORDS = 20_000_000
@@ -172,7 +172,7 @@ def _make_rollups(lake: Path, report: BoardReport, console: Console) -> None:
 
 
 def _keeping(lake: Path, *, days_max: int = 400) -> Command:
-    keep = "from pathlib import Path; from m365watch.lake.rollups.keeping import keep_rollups"
+    keep = "from pathlib import Path; from m365watch.lake.rollups.rollup_builder import keep_rollups"
     return Command([sys.executable, "-c", f"{keep}; keep_rollups(Path({str(lake)!r}), days_max={days_max})"])
 
 

@@ -21,16 +21,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m365watch.lake.columns import tabulate
-from m365watch.lake.files import ROWS_PER_CHUNK
-from m365watch.lake.parquet import FRESH, MERGED, Part, write_part
+from m365watch.common.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId
+from m365watch.lake.delta.table_files import ROWS_PER_CHUNK
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, PARTITION
-from m365watch.lake.writer import OpenTable
-from m365watch.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId
+from m365watch.lake.writer.parquet_files import FRESH, MERGED, Part, write_part
+from m365watch.lake.writer.record_columns import tabulate
+from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.records.routing import Router
 from m365watch.records.split import split_blob
-from m365watch.simulator.model import SimulatedRecord
-from m365watch.simulator.organisation import Organisation
+from m365watch_simulator.model import SimulatedRecord
+from m365watch_simulator.organisation import Organisation
 
 DAYS = 30
 LAST_DAY = date(2026, 11, 27)

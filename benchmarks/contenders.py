@@ -15,8 +15,8 @@ import msgspec
 
 from benchmarks.downloader import FETCHES, list_days
 from benchmarks.measuring import Command
-from m365watch.clock import SystemClock
-from m365watch.model import ContentType
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import ContentType
 
 _COLLECTOR = "import sys; from m365watch.cli.main import main; sys.exit(main())"
 _LISTINGS = 4

@@ -19,20 +19,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.service import DIGEST_BYTES, StampedRecords, digest
-from m365watch.app import Collector
-from m365watch.cli.collecting import collect
-from m365watch.cli.diagnostics import configure_diagnostics
-from m365watch.cli.live import Nothing
-from m365watch.cli.loop import run_in_loop
-from m365watch.cli.terminal import LineFormat
-from m365watch.clock import system_random
-from m365watch.config.load import load_settings
-from m365watch.model import ContentType
-from m365watch.simulator.copies import identity
-from m365watch.simulator.identities import TenantIdentity
-from m365watch.simulator.model import SimulatedRecord
-from m365watch.simulator.scenario import Answer, Behaviour, Call, Rule, Scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.cli.event_loop import run_in_loop
+from m365watch.cli.run_collecting import collect
+from m365watch.cli.terminal.console import LineFormat
+from m365watch.cli.terminal.live import Nothing
+from m365watch.cli.terminal.log_output import configure_diagnostics
+from m365watch.common.clock import system_random
+from m365watch.common.model import ContentType
+from m365watch.config.loader import load_settings
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.copies import identity
+from m365watch_simulator.identities import TenantIdentity
+from m365watch_simulator.model import SimulatedRecord
+from m365watch_simulator.scenario import Answer, Behaviour, Call, Rule, Scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 DAY = timedelta(hours=24)
 MORNING = datetime(2026, 11, 17, tzinfo=UTC)

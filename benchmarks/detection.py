@@ -33,8 +33,12 @@ from rich.table import Table
 from benchmarks.figures import Judgement
 from benchmarks.outcome import Line, Outcome, missed_of, shown
 from benchmarks.parts import write_into_lake
-from m365watch.detect.compile import Predicate, compile_condition
-from m365watch.detect.condition import (
+from m365watch.common.model import ContentType
+from m365watch.detection.engine.detection_engine import Engine
+from m365watch.detection.engine.record_batch import Portion
+from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge, Whereabouts
+from m365watch.detection.fields.record_view import View
+from m365watch.detection.rules.condition import (
     Condition,
     ContainsOneOf,
     Every,
@@ -46,18 +50,14 @@ from m365watch.detect.condition import (
     Test,
     Wildcard,
 )
-from m365watch.detect.engine import Engine
-from m365watch.detect.fields import View
-from m365watch.detect.knowledge import NOTHING_KNOWN, Knowledge, Whereabouts
-from m365watch.detect.library import Library, load_library, load_packs
-from m365watch.detect.portions import Portion
-from m365watch.detect.rule import Rule
-from m365watch.detect.state import DetectionState
-from m365watch.model import ContentType
+from m365watch.detection.rules.condition_compiler import Predicate, compile_condition
+from m365watch.detection.rules.rule import Rule
+from m365watch.detection.rules.rule_library import Library, load_library, load_packs
+from m365watch.detection.store.detection_store import DetectionState
 from m365watch.records.split import split_blob
-from m365watch.simulator.model import SimulatedRecord
-from m365watch.simulator.network import PLACES
-from m365watch.simulator.organisation import Organisation
+from m365watch_simulator.model import SimulatedRecord
+from m365watch_simulator.network import PLACES
+from m365watch_simulator.organisation import Organisation
 
 USERS = 500
 RECORDS_PER_DAY = 80_000

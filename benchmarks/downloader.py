@@ -21,8 +21,8 @@ import msgspec
 import uvloop
 from isal import isal_zlib
 
-from m365watch.clock import SystemClock
-from m365watch.model import ContentType
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import ContentType
 
 FETCHES = 24
 _LISTED = timedelta(days=6, hours=23)

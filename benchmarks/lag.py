@@ -29,15 +29,15 @@ from rich.console import Console
 from benchmarks.figures import Judgement, show_judgements
 from benchmarks.measuring import CommandFailed
 from benchmarks.outcome import Line, Outcome, asked_of, missed_of, shown
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
-from m365watch.errors import LedgerUnusable
-from m365watch.inspection import read_tenants
-from m365watch.simulator.faults import FaultPlan
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.scenario import Scenario
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.tenancy.standing import TenantState
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import LedgerUnusable
+from m365watch.config.loader import load_settings
+from m365watch.health.collector_status import read_tenants
+from m365watch.health.tenant_status import TenantState
+from m365watch_simulator.faults import FaultPlan
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.scenario import Scenario
+from m365watch_simulator.server import SimulationSettings, simulator_running
 
 TENANTS = 500
 SECONDS = 150.0

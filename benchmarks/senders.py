@@ -35,14 +35,14 @@ from benchmarks.figures import JUDGED_RECORDS, Requirement, Row, cpu_us, judge, 
 from benchmarks.measuring import Cost
 from benchmarks.outcome import Outcome
 from benchmarks.service import StampedRecords
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import CompressionSettings, DevoSettings, TlsSettings
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
-from m365watch.outputs.devo import DevoOutput
-from m365watch.outputs.port import OPEN_BYTES_MAX
-from m365watch.pipeline import BATCH_BYTES
-from m365watch.testing.certificates import Authority
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
+from m365watch.config.models.settings import CompressionSettings, DevoSettings, TlsSettings
+from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.outputs.devo.output import DevoOutput
+from m365watch.pipeline.batcher import BATCH_BYTES
+from m365watch.registry.outputs import OPEN_BYTES_MAX
+from m365watch_testing.certificates import Authority
 
 SENDERS_REQUIRED = (
     Requirement("ours: records/s", speed, "ours", at_least=150_000),

@@ -24,14 +24,14 @@ from typing import Any
 
 import msgspec
 
-from m365watch.clock import SystemClock
-from m365watch.model import ContentType
-from m365watch.simulator.blobs import Blob
-from m365watch.simulator.identities import TenantIdentity, derive_identities
-from m365watch.simulator.model import SimulatedRecord
-from m365watch.simulator.organisation import Organisation
-from m365watch.simulator.scenario import Behaviour, Scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import ContentType
+from m365watch_simulator.blobs import Blob
+from m365watch_simulator.identities import TenantIdentity, derive_identities
+from m365watch_simulator.model import SimulatedRecord
+from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.scenario import Behaviour, Scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 BLOB_RECORDS = 100
 DIGEST_BYTES = 16

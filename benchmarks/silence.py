@@ -18,16 +18,16 @@ from rich.console import Console
 
 from benchmarks.figures import Judgement
 from benchmarks.outcome import Line, Outcome, missed_of
-from m365watch.completeness.rhythm import WEEK_H, Rhythm
-from m365watch.completeness.silence import JUDGED_H, FeedPast, Silence, judge_and_learn
-from m365watch.model import ContentType, Feed, TenantId
-from m365watch.simulator.blobs import BlobMaker
-from m365watch.simulator.faults import FaultPlan
-from m365watch.simulator.lateness import Calendar
-from m365watch.simulator.model import RecordSource, SimulatedRecord
-from m365watch.simulator.organisation import Organisation
-from m365watch.simulator.publication import History, Publication
-from m365watch.simulator.scenario import Scenario
+from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.health.completeness.silence import JUDGED_H, FeedPast, Silence, judge_and_learn
+from m365watch.health.completeness.silence_detection import WEEK_H, Rhythm
+from m365watch_simulator.blobs import BlobMaker
+from m365watch_simulator.faults import FaultPlan
+from m365watch_simulator.lateness import Calendar
+from m365watch_simulator.model import RecordSource, SimulatedRecord
+from m365watch_simulator.organisation import Organisation
+from m365watch_simulator.publication import History, Publication
+from m365watch_simulator.scenario import Scenario
 
 MONDAY = datetime(2026, 10, 5, tzinfo=UTC)
 FIRST = int(MONDAY.timestamp()) // 3600

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.outcome import Line, one_table
 from benchmarks.registry import BENCHMARKS
-from m365watch.clock import SystemClock
+from m365watch.common.clock import SystemClock
 
 _FIGURES, _TABLE = "figures.json", "figures.md"
 _WIDTH = 400

@@ -22,8 +22,8 @@ PERSON = "user7@contoso.example"
 
 def fill(lake: Path, records: int) -> None:
     """Records of forty persons, two tables and ten days, in batches, about 900 bytes each."""
-    from m365watch.lake.writer import AuditWriter
-    from m365watch.testing.batches import make_batch, make_part
+    from m365watch.lake.writer.table_writer import AuditWriter
+    from m365watch_testing.batches import make_batch, make_part
 
     writer = AuditWriter(lake, app_id="m365watch/lake/benchmark")
     first = datetime.now(UTC) - timedelta(days=DAYS - 1)
@@ -51,15 +51,15 @@ def a_record(n: int, day: str) -> bytes:
 
 def look_after(verb: str, lake: Path) -> None:
     """One verb, as its command does it."""
-    from m365watch.clock import SystemClock
-    from m365watch.config.retention import RetentionSettings, TableRetention
-    from m365watch.lake.checking import check_lake
-    from m365watch.lake.erasing_note import Asked
-    from m365watch.lake.erasure import Erasure
-    from m365watch.lake.files import silently
-    from m365watch.lake.merging import compact
-    from m365watch.lake.retention import retain
-    from m365watch.lake.vacuuming import vacuum
+    from m365watch.common.clock import SystemClock
+    from m365watch.config.models.retention import RetentionSettings, TableRetention
+    from m365watch.lake.delta.table_files import silently
+    from m365watch.lake.erasure.erasure_journal import Asked
+    from m365watch.lake.erasure.record_erasure import Erasure
+    from m365watch.lake.maintenance.compaction import compact
+    from m365watch.lake.maintenance.integrity_check import check_lake
+    from m365watch.lake.maintenance.retention import retain
+    from m365watch.lake.maintenance.vacuum import vacuum
 
     clock = SystemClock()
     if verb == "compact":

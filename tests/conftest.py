@@ -15,8 +15,8 @@ from quick import choose_cases
 from spending import Spending
 
 if TYPE_CHECKING:
-    from m365watch.board.serving import Board
-    from m365watch.board.sources import Sources
+    from m365watch.board.app.application import Board
+    from m365watch.board.query.data_sources import Sources
 
 # Nothing that is judged by the wall: on a busy machine an example takes as long as it takes. Nor by luck:
 # each run has the same examples, and others come with `--hypothesis-profile=others`.

@@ -10,19 +10,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from m365watch.delivery import QueuedOutput
-from m365watch.errors import CollectorError, OutputUnavailable
-from m365watch.feed.tries import FetchedBlob
+from m365watch.common.errors import CollectorError, OutputUnavailable
+from m365watch.common.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
+from m365watch.common.progress import FeedProgress
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
-from m365watch.monitor.cycles import PullCycles
-from m365watch.outputs.port import Output
-from m365watch.outputs.queue import BatchQueue
-from m365watch.pipeline import LINGER_S, Pipeline
-from m365watch.progress import FeedProgress
+from m365watch.pipeline.batcher import LINGER_S, Pipeline
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.records.split import split_blob
-from m365watch.testing.batches import make_record
-from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
+from m365watch.registry.outputs import Output
+from m365watch.sources.management_api.fetch_attempts import FetchedBlob
+from m365watch.sources.pull_cycles import PullCycles
+from m365watch_testing.batches import make_record
+from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
 
 Result = TypeVar("Result")
 P = ParamSpec("P")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_FOR_TESTS = ("m365watch.simulator", "m365watch.testing")
+_FOR_TESTS = ("m365watch_simulator", "m365watch_testing")
 _OF_OTHERS = (
     "encodings.idna",
     "pyarrow.dataset",

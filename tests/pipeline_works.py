@@ -9,26 +9,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from m365watch.delivery import QueuedOutput
-from m365watch.feed.tries import FetchedBlob
+from m365watch.common.model import BlobRef, BlobState, ContentType, Feed, KnownBlob, TenantId, Window
+from m365watch.common.progress import FeedProgress
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import (
-    BlobRef,
-    BlobState,
-    ContentType,
-    Feed,
-    KnownBlob,
-    TenantId,
-    Window,
-)
-from m365watch.monitor.cycles import PullCycles
-from m365watch.outputs.queue import BatchQueue
-from m365watch.pipeline import BatchBounds, Pipeline
-from m365watch.progress import FeedProgress
+from m365watch.pipeline.batcher import BatchBounds, Pipeline
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.records.split import split_blob
 from m365watch.records.treatment import Treatment
-from m365watch.testing.loop import CallsInLine, LoopClock, run_jumping
-from m365watch.testing.outputs import FakeOutput
+from m365watch.sources.management_api.fetch_attempts import FetchedBlob
+from m365watch.sources.pull_cycles import PullCycles
+from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
+from m365watch_testing.outputs import FakeOutput
 
 Result = TypeVar("Result")
 P = ParamSpec("P")

@@ -12,16 +12,7 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.adoption import AdoptionParts, adopt
-from m365watch.config.settings import DETECTIONS
-from m365watch.ledger.account import kept_pieces
-from m365watch.ledger.bounds import HORIZON
-from m365watch.ledger.held import Adopted
-from m365watch.ledger.port import OpenedBatch
-from m365watch.ledger.reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerThread
-from m365watch.model import (
+from m365watch.common.model import (
     Batch,
     BatchPart,
     BlobKey,
@@ -34,13 +25,22 @@ from m365watch.model import (
     TenantId,
     Window,
 )
-from m365watch.outputs.port import HeldPiece, MarkedPiece
-from m365watch.outputs.queue import BatchQueue
+from m365watch.config.models.settings import DETECTIONS
+from m365watch.ledger.limits import HORIZON
+from m365watch.ledger.quarantine import kept_pieces
+from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.reconciliation_store import Adopted
+from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.thread import LedgerThread
+from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.marks import MarkMaker
 from m365watch.records.split import split_blob
-from m365watch.testing.clock import FakeClock
-from m365watch.testing.outputs import FakeOutput
+from m365watch.registry.outputs import HeldPiece, MarkedPiece
+from m365watch.registry.port import OpenedBatch
+from m365watch.runtime.ledger_reconciliation import AdoptionParts, adopt
+from m365watch_testing.clock import FakeClock
+from m365watch_testing.outputs import FakeOutput
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ONE, TWO = (TenantId(f"{digit * 8}-1111-1111-1111-111111111111") for digit in "12")

@@ -15,21 +15,21 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.app import Collector, Outcome
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import OutputSettings, Settings
-from m365watch.errors import LedgerHeld, LedgerUnusable, OutputUnavailable, OutputUnusable
-from m365watch.feed.troubles import Trouble
-from m365watch.inspection import read_status, waiting_blobs
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import LedgerHeld, LedgerUnusable, OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, ContentType, Receipt
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import OutputSettings, Settings
+from m365watch.health.collector_status import read_status, waiting_blobs
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import Batch, ContentType, Receipt
-from m365watch.outputs.console import ConsoleOutput
-from m365watch.outputs.files import FilesOutput
-from m365watch.simulator.scenario import Scenario, load_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Verdict
-from m365watch.testing.outputs import FakeOutput
+from m365watch.outputs.console.console_output import ConsoleOutput
+from m365watch.outputs.files.files_output import FilesOutput
+from m365watch.runtime.collector import Collector, Outcome
+from m365watch.sources.feed_errors import Trouble
+from m365watch_simulator.scenario import Scenario, load_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Verdict
+from m365watch_testing.outputs import FakeOutput
 
 Result = TypeVar("Result")
 
@@ -164,7 +164,7 @@ def test_an_output_that_fails_is_the_runs_problem(tmp_path: Path) -> None:
 
 def test_once_gives_an_output_up_after_its_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk that stays full ends the run, said once."""
-    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector.PATIENCE_ONCE_S", 0.05)
 
     async def use(site: Site) -> Outcome:
         site.outputs["lake"].disk.is_full = True
@@ -181,7 +181,7 @@ def test_a_defect_in_an_output_fails_the_run_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named without its words, the ledger is let go, and the next run makes good."""
-    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector.PATIENCE_ONCE_S", 0.05)
 
     class Defective(FakeOutput):
         async def deliver(self, batch: Batch) -> Receipt:
@@ -376,7 +376,7 @@ def test_what_was_fetched_is_delivered_before_a_stop_ends(tmp_path: Path) -> Non
 
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that hangs is left; what it lacks stays known and comes with the next run."""
-    monkeypatch.setattr("m365watch.collection.STOP_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector_run.STOP_S", 0.05)
 
     async def use(site: Site) -> tuple[Outcome, int, Verdict]:
         running = await begun(site)
@@ -419,7 +419,7 @@ def test_an_output_that_waits_is_told_at_a_stop_and_fails_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without `--once` that is stopped ends well; its present trouble is in the outcome."""
-    monkeypatch.setattr("m365watch.collection.STOP_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector_run.STOP_S", 0.05)
     full = OutputUnavailable("the disk is full", where="output lake", after_s=60.0)
 
     async def use(site: Site) -> Outcome:
@@ -439,7 +439,7 @@ def test_what_waits_for_an_output_that_is_removed_waits_until_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said at every start; whoever removes the folder gives it up."""
-    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector.PATIENCE_ONCE_S", 0.05)
 
     async def use(site: Site) -> tuple[list[int], list[str]]:
         files = site.outputs["files"]
@@ -482,7 +482,7 @@ def test_a_queue_that_this_ledger_never_numbered_is_refused_and_left_alone(tmp_p
 @guarantee(14)
 def test_what_waits_in_a_queue_outlives_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wire cannot be asked what it has, but its queue can: that is delivered, and not fetched again."""
-    monkeypatch.setattr("m365watch.app.PATIENCE_ONCE_S", 0.05)
+    monkeypatch.setattr("m365watch.runtime.collector.PATIENCE_ONCE_S", 0.05)
     queue = tmp_path / "state" / "queues" / "lake"
 
     async def use(site: Site) -> tuple[list[int], int, list[str]]:

@@ -11,11 +11,11 @@ from delivery_house import DOWN, AwayWire, FakeWire, House, P, T, run
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.delivery import BATCHES_WAITING_MAX
-from m365watch.model import Batch, Receipt
-from m365watch.testing.batches import make_record, make_records
-from m365watch.testing.loop import CallsInLine
-from m365watch.testing.outputs import FakeDisk, FakeOutput
+from m365watch.common.model import Batch, Receipt
+from m365watch.pipeline.output_lane import BATCHES_WAITING_MAX
+from m365watch_testing.batches import make_record, make_records
+from m365watch_testing.loop import CallsInLine
+from m365watch_testing.outputs import FakeDisk, FakeOutput
 
 
 @guarantee(14)

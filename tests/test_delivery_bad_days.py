@@ -14,15 +14,15 @@ from delivery_house import DOWN, FakeWire, House, P, T, run
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.errors import OutputUnavailable
-from m365watch.model import Batch, Receipt
-from m365watch.outputs.port import Output
-from m365watch.pipeline import LINGER_S
-from m365watch.progress import FeedProgress
+from m365watch.common.errors import OutputUnavailable
+from m365watch.common.model import Batch, Receipt
+from m365watch.common.progress import FeedProgress
+from m365watch.pipeline.batcher import LINGER_S
 from m365watch.records.split import split_blob
-from m365watch.testing.batches import make_record, make_records
-from m365watch.testing.loop import CallsInLine
-from m365watch.testing.outputs import FakeDisk, FakeOutput
+from m365watch.registry.outputs import Output
+from m365watch_testing.batches import make_record, make_records
+from m365watch_testing.loop import CallsInLine
+from m365watch_testing.outputs import FakeDisk, FakeOutput
 
 
 @guarantee(1)

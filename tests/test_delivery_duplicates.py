@@ -9,9 +9,9 @@ import pytest
 from delivery_house import FakeWire, House, run
 from promises import guarantee
 
-from m365watch.pipeline import LINGER_S
-from m365watch.testing.batches import make_records
-from m365watch.testing.outputs import FakeDisk, FakeOutput
+from m365watch.pipeline.batcher import LINGER_S
+from m365watch_testing.batches import make_records
+from m365watch_testing.outputs import FakeDisk, FakeOutput
 
 
 @guarantee(10)

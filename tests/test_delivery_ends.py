@@ -8,10 +8,10 @@ from pathlib import Path
 from delivery_house import AwayWire, FakeWire, House, run
 from structlog.testing import capture_logs
 
-from m365watch.errors import OutputUnusable
-from m365watch.progress import OutputProgress
-from m365watch.testing.batches import make_record, make_records
-from m365watch.testing.outputs import FakeOutput
+from m365watch.common.errors import OutputUnusable
+from m365watch.common.progress import OutputProgress
+from m365watch_testing.batches import make_record, make_records
+from m365watch_testing.outputs import FakeOutput
 
 
 def test_an_outputs_error_is_in_the_ledger_until_it_has_passed(tmp_path: Path) -> None:

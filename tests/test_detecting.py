@@ -17,25 +17,25 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-import m365watch.notifying
-from m365watch.app import Collector, Outcome
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import DETECTIONS, DetectionSettings, EnrichSettings, Settings
-from m365watch.detect import desk
-from m365watch.detect.alert_teller import TOLD_MAX
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.state import DetectionState
-from m365watch.detecting import OwnRules, mistakes_of, rebuild_by_hand
-from m365watch.errors import LedgerHeld, OutputUnusable
-from m365watch.inspection import read_status
-from m365watch.lake.reader import LakeReader
+import m365watch.notifications.factory
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import LedgerHeld, OutputUnusable
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import DETECTIONS, DetectionSettings, EnrichSettings, Settings
+from m365watch.detection.alert_store_rebuild_rebuilding import Rebuilt
+from m365watch.detection.alerts import triage as desk
+from m365watch.detection.alerts.alert_logger import TOLD_MAX
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.factory import OwnRules, mistakes_of, rebuild_by_hand
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.health.collector_status import read_status
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.ledger.lock import LedgerLock
-from m365watch.notify.rows import FILE_NAME as NOTIFICATIONS
-from m365watch.notify.store import NotificationStore
-from m365watch.rebuilding import Rebuilt
-from m365watch.reloading import Reload
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS
+from m365watch.notifications.outbox import NotificationStore
+from m365watch.runtime.collector import Collector, Outcome
+from m365watch.runtime.config_reload import Reload
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 Result = TypeVar("Result")
 
@@ -461,7 +461,7 @@ def test_a_run_takes_up_what_else_its_detections_go_by(
 ) -> None:
     """Other rules, what they may know, and who is told; a file that needs no restart for any of them."""
     # Targets gather what is new for a moment first, and that never passes on a clock that stands still.
-    monkeypatch.setattr(m365watch.notifying, "FINISH_S", 0.05)
+    monkeypatch.setattr(m365watch.notifications.factory, "FINISH_S", 0.05)
     soc = {"type": "webhook", "webhook_url": "https://127.0.0.1:9/soc"}
     targets: list[dict[str, Any]] = [{"soc": soc}, {"soc": soc, "duty": soc}, {"duty": soc}]
     more: dict[str, Any] = {"rules_directories": ["rules", "more"], "accepted_domains": ["contoso.example"]}

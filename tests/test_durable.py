@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.durable import PRIVATE, put_file, sync_folder
+from m365watch.common.atomic_files import PRIVATE, put_file, sync_folder
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from aiohttp import ClientSession, web
 from patience import PATIENCE_S
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from m365watch import http_listener
-from m365watch.http_listener import HEAD_BYTES_MAX, SPARE, Limits, Listener
-from m365watch.testing.certificates import Authority
+from m365watch.http import bounded_listener as http_listener
+from m365watch.http.bounded_listener import HEAD_BYTES_MAX, SPARE, Limits, Listener
+from m365watch_testing.certificates import Authority
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"

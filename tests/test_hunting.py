@@ -16,17 +16,17 @@ from promises import guarantee
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from m365watch.app import Collector
 from m365watch.cli.hunt_view import hunt_page
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import load_settings
-from m365watch.config.settings import Settings
-from m365watch.detect.alert import Alert
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.state import DetectionState
-from m365watch.hunting import HuntOutcome
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.loader import load_settings
+from m365watch.config.models.settings import Settings
+from m365watch.detection.alerts.alert import Alert
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.retro_hunt import HuntOutcome
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import SimulationSettings, simulator_running
 
 RULE = """\
 title: A rule of one's own

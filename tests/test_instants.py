@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.instants import EPOCH, instant_of_ms, instant_of_us, ms_of, us_of
+from m365watch.common.timestamps import EPOCH, instant_of_ms, instant_of_us, ms_of, us_of
 
 instants = st.datetimes(datetime(1601, 1, 1), datetime(9_999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 

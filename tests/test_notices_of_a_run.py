@@ -12,14 +12,14 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.app import Collector
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import Settings
-from m365watch.monitor.notices import Notice
-from m365watch.reloading import Reload
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.testing.outputs import FakeOutput
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.collector_events import Notice
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import Settings
+from m365watch.runtime.collector import Collector
+from m365watch.runtime.config_reload import Reload
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_testing.outputs import FakeOutput
 
 NEW = "what-nobody-is-to-read"
 

@@ -10,21 +10,16 @@ from pipeline_works import FEED, Works, drain, run, sizes
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.config.settings import MaskSettings
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.model import (
-    BlobState,
-    ContentType,
-    Feed,
-    TenantId,
-)
-from m365watch.outputs.port import MANY_RECORDS
-from m365watch.pipeline import BATCH_BYTES, LINGER_S, BatchBounds
-from m365watch.progress import FeedProgress
-from m365watch.records.masking import Masker
+from m365watch.common.model import BlobState, ContentType, Feed, TenantId
+from m365watch.common.progress import FeedProgress
+from m365watch.config.models.settings import MaskSettings
+from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.pipeline.batcher import BATCH_BYTES, LINGER_S, BatchBounds
+from m365watch.records.masking_masking import Masker
 from m365watch.records.treatment import Treatment
-from m365watch.testing.batches import make_record, make_records
-from m365watch.testing.outputs import FakeOutput
+from m365watch.registry.outputs import MANY_RECORDS
+from m365watch_testing.batches import make_record, make_records
+from m365watch_testing.outputs import FakeOutput
 
 FOREIGN_FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)
 

@@ -12,16 +12,12 @@ from pipeline_works import KeepingCalls, P, T, Works, drain, run, sizes
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.delivery import BATCHES_WAITING_MAX
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import (
-    Batch,
-    BlobState,
-    Receipt,
-)
-from m365watch.pipeline import LINGER_S
-from m365watch.testing.batches import make_record, make_records
-from m365watch.testing.outputs import FakeDisk, FakeOutput
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, BlobState, Receipt
+from m365watch.pipeline.batcher import LINGER_S
+from m365watch.pipeline.output_lane import BATCHES_WAITING_MAX
+from m365watch_testing.batches import make_record, make_records
+from m365watch_testing.outputs import FakeDisk, FakeOutput
 
 FULL = OutputUnavailable("the disk is full", where="output lake")
 

@@ -13,17 +13,17 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-import m365watch.tenancy.watching
-from m365watch.clock import SystemClock, system_random
-from m365watch.collection import Outcome
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import OutputSettings, Settings
-from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable, SettingsRefused
-from m365watch.reloading import Reload
-from m365watch.renewing import RenewingCollector
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Verdict
-from m365watch.testing.outputs import FakeOutput
+import m365watch.runtime.config_reload_watching
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable, SettingsRefused
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import OutputSettings, Settings
+from m365watch.runtime.collector_run import Outcome
+from m365watch.runtime.config_reload import Reload
+from m365watch.runtime.supervisor import RenewingCollector
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Verdict
+from m365watch_testing.outputs import FakeOutput
 
 Result = TypeVar("Result")
 Document = dict[str, Any]
@@ -246,7 +246,7 @@ def test_a_saved_file_is_read_while_outputs_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As while the run collects, where it watches its configuration."""
-    monkeypatch.setattr(m365watch.tenancy.watching, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(m365watch.runtime.config_reload_watching, "LOOK_EVERY_S", 0.02)
 
     async def use(site: Site) -> None:
         site.file.write_text("first")

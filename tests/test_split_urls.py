@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from m365watch.urls import NO_URL, split_url
+from m365watch.common.urls import NO_URL, split_url
 
 NO_ADDRESSES = (
     "http://[",

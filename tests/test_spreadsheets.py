@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from m365watch.spreadsheets import without_formula
+from m365watch.common.csv_export import without_formula
 
 
 @pytest.mark.parametrize(

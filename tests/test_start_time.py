@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-from m365watch.app import Collector
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.model import Service
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Verdict
-from m365watch.testing.outputs import FakeOutput
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.model import Service
+from m365watch.config.loader import parse_settings
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Verdict
+from m365watch_testing.outputs import FakeOutput
 
 OUTPUTS = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
 

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 from patience import PATIENCE_S
 
-from m365watch.app import Collector
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import OutputSettings
-from m365watch.errors import CollectorError, CredentialsRefused, LedgerHeld, OutputUnavailable, OutputUnusable
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import (
+    CollectorError,
+    CredentialsRefused,
+    LedgerHeld,
+    OutputUnavailable,
+    OutputUnusable,
+)
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import OutputSettings
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.testing.outputs import FakeOutput
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_testing.outputs import FakeOutput
 
 OUTPUTS = {name: {"type": "files", "config": {"directory": name}} for name in ("one", "two")}
 UNUSABLE = OutputUnusable("the certificate has expired", fix="get a new one", where="output one")

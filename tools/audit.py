@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from packaging.requirements import Requirement
 
-from m365watch.clock import SystemClock
+from m365watch.common.clock import SystemClock
 from tools.licences import is_allowed
 from tools.sbom import ROOT, installed_metadata, render_sbom
 from tools.vulnerabilities import (

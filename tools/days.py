@@ -57,7 +57,7 @@ DAYS = {
 COMMANDS = {
     "test": ["-m", "pytest", "-q"],
     "demo": ["-m", "m365watch.cli.main", "demo", "--no-board"],
-    "weeks": ["tests/detect/packs/weeks.py", "--to-now"],
+    "weeks": ["tests/detection/packs/weeks.py", "--to-now"],
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from m365watch.detect.library import load_packs
-from m365watch.detect.rule import Rule
-from m365watch.detect.tactics import TACTICS
+from m365watch.detection.rules.rule import Rule
+from m365watch.detection.rules.rule_library import load_packs
+from m365watch.detection.rules.tactics import TACTICS
 
 HEAD = """\
 # Detections

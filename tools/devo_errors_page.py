@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.monitor.devo_errors import (
+from m365watch.health.devo_error_codes import (
     CONNECTION_CLOSED,
     LIMITS_FORMAT,
     LIMITS_TYPE,

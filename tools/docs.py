@@ -19,7 +19,6 @@ from tools import (
     figures_quoted,
     guarantees_page,
     rule_keys_page,
-    structure,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +32,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/guarantees.md": guarantees_page.render,
     "docs/reference/rules.md": rule_keys_page.render,
     "docs/reference/settings.md": render_reference,
-    "docs/reference/structure.svg": structure.render,
 }
 """Each generated page, and what gives its text."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from m365watch.entra.refusals import REFUSALS, Refusal
-from m365watch.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
-from m365watch.feed.codes import CODES
+from m365watch.auth.refusals import REFUSALS, Refusal
+from m365watch.common.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
+from m365watch.sources.management_api.codes import CODES
 
 HEAD = """\
 # Errors

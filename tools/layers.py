@@ -1,40 +1,41 @@
-"""The layers of the package: what may import what. Held by tests/architecture, drawn by `structure`."""
+"""The packages in order: each imports from itself and from those before it; tests/architecture holds that."""
 
 from __future__ import annotations
 
 LAYERS = (
-    {"__init__", "instants", "model", "errors", "clock", "progress", "defects", "durable"}
-    | {"own_thread", "missing_files", "plain", "spreadsheets", "urls", "base64url", "http_listener"},
-    {"config", "records", "ledger", "feed.windows"},
-    {"entra", "feed", "outputs", "lake", "detect", "monitor", "simulator"},
-    {"delivery", "adoption", "completeness", "devo_alerts", "expiry", "tenancy", "respond"}
-    | {"shipping", "notify"},
-    {"pipeline", "recovery", "replay", "announcements", "reach", "webhook"},
-    {"collection"},
-    {
-        "app",
-        "detecting",
-        "hunting",
-        "lasting",
-        "notifying",
-        "opening",
-        "outputting",
-        "reloading",
-        "rebuilding",
-        "recovering",
-        "renewing",
-        "repairing",
-        "replaying",
-        "inspection",
-        "lost_alerts",
-        "metrics",
-        "diagnosis",
-        "preflight",
-        "traces",
-        "elsewhere",
-        "keeping",
-        "testing",
-    },
-    {"cli", "board", "boarding", "__main__"},
+    "common",
+    "storage",
+    "http",
+    "registry",
+    "config",
+    "auth",
+    "records",
+    "ledger",
+    "lake",
+    "outputs",
+    "sources",
+    "pipeline",
+    "detection",
+    "notifications",
+    "response",
+    "health",
+    "runtime",
+    "board",
+    "cli",
 )
-"""Each layer imports from those before it and from its own."""
+COMPANIONS = ("m365watch_simulator", "m365watch_testing")
+"""They import `m365watch`, and it imports none of them, but for the commands of `USES_COMPANION`."""
+USES_COMPANION = ("cli.demo.tenant_process", "cli.simulate")
+UPWARD = {
+    ("common", "config"),
+    ("config", "outputs"),
+    ("detection", "health"),
+    ("detection", "runtime"),
+    ("http", "config"),
+    ("lake", "detection"),
+    ("ledger", "sources"),
+    ("registry", "config"),
+    ("sources", "health"),
+    ("storage", "ledger"),
+}
+"""What still imports from a later package: each pair goes with the split or merge that it waits for."""

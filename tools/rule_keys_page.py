@@ -10,10 +10,10 @@ from dataclasses import MISSING, fields
 from itertools import pairwise
 from typing import Any
 
-from m365watch.detect import extension
-from m365watch.detect.derived import changes
-from m365watch.detect.derived.catalogue import CATALOGUE
-from m365watch.detect.extension import Extension, Kind
+from m365watch.detection.fields import property_changes as changes
+from m365watch.detection.fields.field_catalog import CATALOGUE
+from m365watch.detection.rules import extension
+from m365watch.detection.rules.extension import Extension, Kind
 from tools.errors_page import table
 
 HEAD = """\

@@ -25,17 +25,18 @@ _NOT_OURS = {
 
 
 @cache
-def list_modules() -> dict[str, ast.Module]:
-    """Every module of the package, parsed, by its dotted name below the package: feed.windows."""
+def list_modules(package: str = "m365watch") -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its dotted name below it: `common.clock`."""
+    root = ROOT / "src" / package
     # The million nodes stay. Looked through again and again for garbage, also in tests that come later in
     # this process, they took more time than all that is done with them.
     gc.disable()
     try:
         return {
-            ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(
+            ".".join(path.relative_to(root).with_suffix("").parts): ast.parse(
                 path.read_text(encoding="utf-8")
             )
-            for path in sorted(PACKAGE.rglob("*.py"))
+            for path in sorted(root.rglob("*.py"))
         }
     finally:
         gc.freeze()

@@ -4,65 +4,53 @@ from __future__ import annotations
 
 import ast
 
-from promises import guarantee
-
 from sources import list_modules
-from tools.layers import LAYERS
+from tools.layers import COMPANIONS, LAYERS, UPWARD, USES_COMPANION
 
-LEAF_MAY_IMPORT = {
-    "values",
-    "model",
-    "errors",
-    "clock",
-    "urls",
-    "base64url",
-    "http_listener",
-    "simulator",
-} | {"__init__"}
-"""The simulator leans on nothing of the collector, so that it cannot share the collector's mistakes."""
 ON_THE_NETWORK = {"aiohttp", "http", "httptools", "smtplib", "socket", "ssl", "urllib.request", "yarl"}
 """What opens connections, or is of use to nobody else."""
 
 
-def test_every_room_has_its_layer() -> None:
-    """A new room is given one place before it is used."""
-    placed = set[str]().union(*LAYERS)
-
-    assert len(placed) == sum(len(layer) for layer in LAYERS)
-    assert {room_of(name) for name in list_modules()} <= placed
+def test_every_package_has_its_layer() -> None:
+    assert {package_of(name) for name in list_modules()} - {"__init__", "__main__"} == set(LAYERS)
 
 
 def test_imports_point_one_way() -> None:
-    """No module imports from a layer above its own."""
+    """No module imports from a package after its own, but for what is listed until it goes."""
+    upward = {
+        (package_of(name), package_of(imported)): f"{name} imports {imported}"
+        for name, tree in list_modules().items()
+        if package_of(name) in LAYERS
+        for imported in imports_of(tree)
+        if package_of(imported) in LAYERS
+        if LAYERS.index(package_of(imported)) > LAYERS.index(package_of(name))
+    }
+
+    assert {pair: text for pair, text in upward.items() if pair not in UPWARD} == {}
+    assert UPWARD - upward.keys() == set()
+
+
+def test_the_product_does_without_its_companions() -> None:
     assert [
         f"{name} imports {imported}"
         for name, tree in list_modules().items()
-        for imported in imports_of(tree)
-        if layer_of(imported) > layer_of(name)
+        if name not in USES_COMPANION
+        for imported in names_imported(tree)
+        if imported.partition(".")[0] in COMPANIONS
     ] == []
 
 
-def test_no_two_rooms_import_each_other() -> None:
-    """Inside a layer, too, there is a before and an after: no circle of rooms."""
-    edges: dict[str, set[str]] = {}
-    for name, tree in list_modules().items():
-        edges.setdefault(room_of(name), set()).update(room_of(imported) for imported in imports_of(tree))
-
-    assert find_circle({room: rooms - {room} for room, rooms in edges.items()}) is None
-
-
-def test_the_simulator_leans_on_nothing() -> None:
-    """The simulated tenant knows values, errors and time, and nothing of how they are collected."""
+def test_the_simulator_shares_nothing_that_collects() -> None:
+    """It cannot share the collector's mistakes: of the product it has values, time and the listener."""
     assert [
         f"{name} imports {imported}"
-        for name, tree in list_modules().items()
-        if room_of(name) == "simulator"
+        for name, tree in list_modules("m365watch_simulator").items()
         for imported in imports_of(tree)
-        if room_of(imported) not in LEAF_MAY_IMPORT
+        if package_of(imported) not in {"common", "__init__"} and imported != "http.bounded_listener"
     ] == []
 
 
-def test_addresses_are_taken_apart_in_one_place() -> None:
+def test_urls_are_taken_apart_in_one_place() -> None:
     """Python's own functions raise over addresses that anybody can write, and callers forget it."""
     assert [
         name
@@ -70,40 +58,28 @@ def test_addresses_are_taken_apart_in_one_place() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom | ast.Import)
         if {one.name for one in node.names} & {"urlsplit", "urlparse", "urllib.parse"}
-    ] == ["urls"]
+    ] == ["common.urls"]
 
 
-@guarantee(36)
 def test_rules_ask_nobody_on_the_network() -> None:
-    """What is known of addresses and people comes out of files: no room of theirs can open a connection."""
+    """What is known of addresses and people comes out of files: detection cannot open a connection."""
     assert [
         f"{name} imports {imported}"
         for name, tree in list_modules().items()
-        if room_of(name) == "detect"
+        if package_of(name) == "detection"
         for imported in [*imports_of(tree), *names_imported(tree)]
-        if room_of(imported) in {"entra", "feed"} or ON_THE_NETWORK & {imported, imported.partition(".")[0]}
+        if package_of(imported) in {"auth", "sources"}
+        or ON_THE_NETWORK & {imported, imported.partition(".")[0]}
     ] == []
 
 
-def test_a_circle_is_found() -> None:
-    """The search that guards the rooms finds a circle where there is one."""
-    assert find_circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
-    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
-
-
-def room_of(module: str) -> str:
-    """The room a module lies in; a pure module of a later room may be placed by its own name."""
-    return module if any(module in layer for layer in LAYERS) else module.partition(".")[0]
-
-
-def layer_of(module: str) -> int:
-    """The number of the module's layer; the last where it has none, which another test reports."""
-    room = room_of(module)
-    return next((number for number, layer in enumerate(LAYERS) if room in layer), len(LAYERS))
+def package_of(module: str) -> str:
+    """The package directly below `m365watch` that a module lies in."""
+    return module.partition(".")[0]
 
 
 def imports_of(tree: ast.Module) -> list[str]:
-    """The package's modules that a module imports anywhere in its text."""
+    """The product's modules that a module imports anywhere in its text."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -121,26 +97,3 @@ def names_imported(tree: ast.Module) -> list[str]:
     """What a module imports of others' packages, and how they call it."""
     plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     return [*plain, *[node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]]
-
-
-def find_circle(edges: dict[str, set[str]]) -> list[str] | None:
-    """A way from a room back to itself, or None."""
-    for start in sorted(edges):
-        path = path_back(edges, start)
-        if path:
-            return path
-    return None
-
-
-def path_back(edges: dict[str, set[str]], start: str) -> list[str] | None:
-    """The shortest way that leads from `start` to `start`."""
-    ways, seen = [[start]], set[str]()
-    while ways:
-        way = ways.pop(0)
-        for room in sorted(edges.get(way[-1], ())):
-            if room == start:
-                return [*way, room]
-            if room not in seen:
-                seen.add(room)
-                ways.append([*way, room])
-    return None

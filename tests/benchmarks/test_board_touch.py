@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.board import settings_of
 from benchmarks.contenders import CONTENDERS, state_of
-from m365watch.config.load import load_settings
+from m365watch.config.loader import load_settings
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CREDENTIALS = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "x"}

@@ -15,8 +15,8 @@ from benchmarks.detection import (
     run_sql,
     without_residual,
 )
-from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import load_packs
+from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
+from m365watch.detection.rules.rule_library import load_packs
 
 
 @pytest.mark.slow

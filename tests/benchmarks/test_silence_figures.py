@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from benchmarks.silence import FIRST, HOLE_H, MORNING, first_alarm, is_busy, raised, without
-from m365watch.completeness.rhythm import WEEK_H
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.health.completeness.silence_detection import WEEK_H
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 EXCHANGE, DLP = Feed(TENANT, ContentType.EXCHANGE), Feed(TENANT, ContentType.DLP)

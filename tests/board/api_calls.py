@@ -13,14 +13,14 @@ import jsonschema_rs
 import msgspec
 
 from asking import Answer, ask, board_of
-from m365watch.board.access import Access
+from m365watch.board.access.api_tokens import TokenFile, TokenWanted
+from m365watch.board.access.roles import Access
+from m365watch.board.access.scopes import Scope
+from m365watch.board.access.token_gate import TokenGate
 from m365watch.board.api.registry import api_document
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.board.token_file import TokenFile, TokenWanted
-from m365watch.board.token_gate import TokenGate
-from m365watch.clock import SystemClock
+from m365watch.board.app.application import Board
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.clock import SystemClock
 
 NOBODYS_TENANT = "00000000-0000-4000-8000-000000000000"
 

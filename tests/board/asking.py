@@ -17,17 +17,17 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Message
 
 from collected_week import CLOCK
-from m365watch.board.access import LOCAL_USER, Access, Gate, Role
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.link_entrance import LinkEntrance
-from m365watch.board.rendering import Templates
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board, Listening
-from m365watch.board.signing_in import Entrance
-from m365watch.board.sources import Sources
-from m365watch.board.trail import Trail
-from m365watch.board.view import View, read_view
-from m365watch.config.load import load_settings
+from m365watch.board.access.audit_recorder import Trail
+from m365watch.board.access.link_sign_in import LinkEntrance
+from m365watch.board.access.login_routes import Entrance
+from m365watch.board.access.roles import LOCAL_USER, Access, Gate, Role
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.app.security_middleware import TOKEN_HEADER
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import View, read_view
+from m365watch.board.widgets.template_renderer import Templates
+from m365watch.config.loader import load_settings
 
 PORT = 8365
 HOST = f"127.0.0.1:{PORT}"

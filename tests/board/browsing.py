@@ -18,11 +18,11 @@ from ports import kept_port
 
 from chromium import Chromium, Tab, chromium, find_chromium
 from collected_week import CLOCK
-from m365watch.board.open_links import OpenLinks
-from m365watch.board.serving import Listening
-from m365watch.boarding import serve_board
-from m365watch.clock import Clock
-from m365watch.config.load import load_settings
+from m365watch.board.access.one_time_links import OpenLinks
+from m365watch.board.app.application import Listening
+from m365watch.board.factory import serve_board
+from m365watch.common.clock import Clock
+from m365watch.config.loader import load_settings
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 WIDTHS = (1280, 390)

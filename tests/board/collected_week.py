@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from m365watch.app import Collector
-from m365watch.clock import system_random
-from m365watch.config.load import load_settings
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.testing.clock import ShiftedClock
+from m365watch.common.clock import system_random
+from m365watch.config.loader import load_settings
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_testing.clock import ShiftedClock
 
 COLLECTED_AT = datetime(2026, 11, 30, 13, 20, tzinfo=UTC)
 """When the collector ran: the same instant on every machine, and so the same records and alerts."""

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from asking import Answer, ask, board_of, sources_of
-from m365watch.board.access import Access, Role
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.app.security_middleware import TOKEN_HEADER
 
 SECRET = "Tr0ub4dor&3-not-for-browsers"
 TENANT = "5df5e41b-0640-4fdb-bf01-49691be8e735"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 from asking import EVERYTHING, view_of
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.queries import trails
-from m365watch.board.sources import Sources
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.sql import entity_queries as trails
 
 
 def told_of(sources: Sources, *, has_alerts: bool = True) -> dict[str, dict[str, str]]:

@@ -11,13 +11,13 @@ from urllib.parse import urlencode
 from argon2 import PasswordHasher
 
 from asking import Answer, ask
-from m365watch.board.passwords import Passwords
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
-from m365watch.board.sessions import FILE_NAME, Sessions, SessionTimes
-from m365watch.board.signing_in import Entrance
-from m365watch.board.users import User, Users, new_stamp
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.local_users import User, Users, new_stamp
+from m365watch.board.access.login_routes import Entrance
+from m365watch.board.access.passwords import Passwords
+from m365watch.board.access.sessions import FILE_NAME, Sessions, SessionTimes
+from m365watch.board.app.application import Board
+from m365watch.board.app.security_middleware import TOKEN_HEADER
+from m365watch_testing.clock import FakeClock
 
 PASSWORD = "four plain words here"
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

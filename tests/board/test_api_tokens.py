@@ -14,15 +14,15 @@ from starlette.requests import HTTPConnection
 from typer.testing import CliRunner, Result
 
 from asking import OpenGate
-from m365watch.board.access import Role
+from m365watch.board.access.api_tokens import TokenFile, TokenWanted
+from m365watch.board.access.roles import Role
+from m365watch.board.access.scopes import Scope
+from m365watch.board.access.token_gate import TokenGate
 from m365watch.board.api.pace import AT_ONCE, PER_SECOND, TOKENS_MAX, Pace
-from m365watch.board.scopes import Scope
-from m365watch.board.token_file import TokenFile, TokenWanted
-from m365watch.board.token_gate import TokenGate
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.errors import NeedsOperator
-from m365watch.testing.clock import FakeClock
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import NeedsOperator
+from m365watch_testing.clock import FakeClock
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from asking import view_of
-from m365watch.board.marks import Mark
 from m365watch.board.pages.applications import _consent, _consented, _role_of, _target
-from m365watch.detect.severity import Severity
+from m365watch.board.widgets.change_flags import Mark
+from m365watch.detection.rules.severity import Severity
 
 PERMISSIONS = (
     "[[Id: 1, Scope: User.Read, CreatedDateTime: ]] => [[Id: 1, ConsentType: AllPrincipals, Scope: Mail.Read"

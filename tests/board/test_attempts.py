@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.board.attempts import PER_ADDRESS_MAX, PERIOD_S, Attempts, block_of
-from m365watch.board.known_addresses import KnownAddresses
-from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords
+from m365watch.board.access.known_addresses import KnownAddresses
+from m365watch.board.access.login_throttle import PER_ADDRESS_MAX, PERIOD_S, Attempts, block_of
+from m365watch.board.access.passwords import WAITING_MAX, Crowded, Passwords
 from signing import PASSWORD, QUICK
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.bars import bars_of
-from m365watch.board.shapes import Lane
+from m365watch.board.widgets.bars import bars_of
+from m365watch.board.widgets.widget_types import Lane
 
 
 def test_a_bar_stands_where_its_step_is() -> None:

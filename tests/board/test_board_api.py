@@ -15,19 +15,19 @@ from promises import guarantee
 
 from api_calls import NOBODYS_TENANT, Door, mistakes_of
 from asking import EVERYTHING, ask, document_of, sources_of, view_of
-from m365watch.board.access import Role
-from m365watch.board.api.alerts import LIMIT_MAX, Place, part_of
-from m365watch.board.api.operations import Operation
-from m365watch.board.api.problems import KINDS, MEDIA_TYPE
+from m365watch.board.access.roles import Role
+from m365watch.board.access.scopes import Scope
+from m365watch.board.api.alert_operations import LIMIT_MAX, Place, part_of
+from m365watch.board.api.operation import Operation
+from m365watch.board.api.problem_details import KINDS, MEDIA_TYPE
 from m365watch.board.api.registry import api_document, operations
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.board.view import OPTIONS
-from m365watch.detect.desk import set_states
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.output import FILE_NAME
+from m365watch.board.app.application import Board
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.query_context import OPTIONS
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
 
 GUARDED = [one for one in operations() if not one.is_open]
 READING = [one for one in GUARDED if one.method == "GET"]

@@ -14,14 +14,14 @@ from promises import guarantee
 
 from api_calls import Door
 from asking import ask, board_of, document_of
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.config.settings import Secret
-from m365watch.config.targets import SlackTarget, Wishes
-from m365watch.errors import LakeUnusable
-from m365watch.notify.rows import FILE_NAME
+from m365watch.board.access.scopes import Scope
+from m365watch.board.app.application import Board
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.common.errors import LakeUnusable
+from m365watch.config.models.settings import Secret
+from m365watch.config.models.targets import SlackTarget, Wishes
+from m365watch.notifications.notification_database import FILE_NAME
 
 
 class BrokenLake:

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from asking import view_of
-from m365watch.board import lake_reader
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.planning import Source, plan_source
-from m365watch.board.queries import activity
-from m365watch.board.view import View
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query import fact_queries as lake_reader
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Source, plan_source
+from m365watch.board.query.sql import activity_queries as activity
 from m365watch.lake.rollups.facts import ACTIVITY, RECORDS
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import TENANT, make_batch, make_part, make_record
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import TENANT, make_batch, make_part, make_record
 
 SPAN = "from=2026-11-10T00:00Z&to=2026-11-13T00:00Z"
 FIRST = datetime(2026, 11, 10, tzinfo=UTC)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asking import view_of
-from m365watch.board.cells import rows_of
-from m365watch.board.shapes import Cell, Grid, Heading
+from m365watch.board.widgets.cells import rows_of
+from m365watch.board.widgets.widget_types import Cell, Grid, Heading
 
 CASES = {
     "a text": (Cell("short"), Heading("A"), '<td><span class="plain">short</span></td>'),

@@ -16,12 +16,12 @@ from patience import PATIENCE_S
 from browsing import AXE, VIOLATIONS, _browser, shown
 from chromium import Tab
 from configured import YAML
-from m365watch.app import Collector
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import load_settings
-from m365watch.reloading import Reload
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.loader import load_settings
+from m365watch.runtime.collector import Collector
+from m365watch.runtime.config_reload import Reload
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 
 pytestmark = pytest.mark.slow
 

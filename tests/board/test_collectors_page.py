@@ -29,17 +29,17 @@ from configured import (
     undo,
     write,
 )
-from m365watch.board.access import Access, Role
-from m365watch.board.configuring.effects import OUTPUTS_COUNT
-from m365watch.board.configuring.history import FOLDER
-from m365watch.board.configuring.parameters import OUTPUTS, template_of
-from m365watch.board.configuring.trying import Busy, TrialAsked, Trials
-from m365watch.board.rendering import Templates
-from m365watch.clock import SystemClock
-from m365watch.diagnosis.findings import Verdict
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.config_editor.change_history import FOLDER
+from m365watch.board.config_editor.effects import OUTPUTS_COUNT
+from m365watch.board.config_editor.parameters import OUTPUTS, template_of
+from m365watch.board.config_editor.preflight import Busy, TrialAsked, Trials
+from m365watch.board.widgets.template_renderer import Templates
+from m365watch.common.clock import SystemClock
+from m365watch.health.config_status import MEMORY, ConfigurationNote
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.preflight.report import Check, Checked, Group, Place
-from m365watch.tenancy.note import MEMORY, ConfigurationNote
+from m365watch.registry.checks import Verdict
+from m365watch.registry.report import Check, Checked, Group, Place
 from test_trail import Memory
 
 

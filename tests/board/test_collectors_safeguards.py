@@ -25,12 +25,12 @@ from configured import (
     undo,
     write,
 )
-from m365watch.board.access import Access, Role
-from m365watch.board.configuring.parameters import template_of
-from m365watch.board.configuring.safeguards import Proposed, refusals
-from m365watch.board.configuring.uploads import Uploads
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.config_editor.key_uploads import Uploads
+from m365watch.board.config_editor.parameters import template_of
+from m365watch.board.config_editor.safeguards import Proposed, refusals
+from m365watch.common.errors import Defect
 from m365watch.config.sensitive_keys import sensitive_keys
-from m365watch.errors import Defect
 from test_trail import Memory
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from asking import view_of
-from m365watch.board.lake_reader import Row
-from m365watch.board.pages import comparison
-from m365watch.board.queries import trails
-from m365watch.board.shapes import Grid, Several
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
+from m365watch.board.pages import period_comparison as comparison
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.widgets.widget_types import Grid, Several
 
 MOST = trails.VALUES_MAX
 

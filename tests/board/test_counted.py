@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from asking import view_of
-from m365watch.board.counted import AT_ONCE_MAX, _course, list_compared, list_values
-from m365watch.board.queries import trails
-from m365watch.board.sources import Sources
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.entity_counts import AT_ONCE_MAX, _course, list_compared, list_values
+from m365watch.board.query.sql import entity_queries as trails
 
 
 @pytest.mark.parametrize("at_once", [AT_ONCE_MAX, 0])

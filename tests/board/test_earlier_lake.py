@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from asking import ask, board_of, sources_of, view_of
-from m365watch.board.access import Access, Role
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import overview, search
 from m365watch.board.pages.alert import evidence
-from m365watch.board.pages.registry import PAGES, page_named
-from m365watch.board.shapes import Hits, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.clock import SystemClock
+from m365watch.board.pages.page_registry import PAGES, page_named
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.query_context import View
+from m365watch.board.widgets.widget_types import Hits, Tiles
+from m365watch.common.clock import SystemClock
+from m365watch.health.config_status import MEMORY, ConfigurationNote, EarlierLake
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import OpenTable
+from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.tenancy.note import MEMORY, ConfigurationNote, EarlierLake
 
 MONTH = view_of("range=30d")
 MOVED_S = MONTH.now.timestamp() - 600

@@ -10,11 +10,11 @@ import duckdb
 import pytest
 
 from asking import view_of
+from m365watch.board.access.redaction import _INSTEAD, EMPTIED
 from m365watch.board.pages import exchange
-from m365watch.board.queries.exchange import COUNTS, FORWARDING, IS_FORWARDING
-from m365watch.board.shapes import Grid
-from m365watch.board.sources import Sources
-from m365watch.board.telling import (
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.sql.exchange_queries import COUNTS, FORWARDING, IS_FORWARDING
+from m365watch.board.widgets.record_text import (
     Setting,
     change_words,
     field_of,
@@ -23,8 +23,8 @@ from m365watch.board.telling import (
     text_of,
     with_before,
 )
-from m365watch.board.withholding import _INSTEAD, EMPTIED
-from m365watch.detect.knowledge import Knowledge
+from m365watch.board.widgets.widget_types import Grid
+from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.records.headers import object_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from m365watch.board.fetch_metadata import Verdict, decide
+from m365watch.board.access.fetch_metadata import Verdict, decide
 
 ALLOW, NO_COOKIE, REFUSE = Verdict.ALLOW, Verdict.NO_COOKIE, Verdict.REFUSE
 LINK = ("navigate", "document")

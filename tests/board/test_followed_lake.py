@@ -22,30 +22,30 @@ from promises import guarantee
 from rights import why_kept
 from structlog.testing import capture_logs
 
-import m365watch.boarding
-import m365watch.tenancy.watching
+import m365watch.board.factory
+import m365watch.runtime.config_reload_watching
 from asking import sources_of, view_of
 from collected_week import CLOCK
-from m365watch.board.emptiness import no_records
-from m365watch.board.hits_reader import asked_of
-from m365watch.board.lake_following import follow_lake
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.queries.activity import TOTAL
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Listening
-from m365watch.board.sources import Sources
-from m365watch.board.token_file import TokenFile, TokenWanted
-from m365watch.boarding import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
-from m365watch.config.load import load_settings
-from m365watch.lake.filters.finding import Finder
-from m365watch.lake.filters.reading import read_filter
-from m365watch.lake.lost_commits import LAKE_GONE, Standing
-from m365watch.lake.rollups.notes import FOLDER, NOTE, files_by_day
+from m365watch.board.access.api_tokens import TokenFile, TokenWanted
+from m365watch.board.access.scopes import Scope
+from m365watch.board.app.application import Listening
+from m365watch.board.factory import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
+from m365watch.board.factory_lake_following import follow_lake
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.search_queries import asked_of
+from m365watch.board.query.sql.activity_queries import TOTAL
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.config.loader import load_settings
+from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked, list_deeds
+from m365watch.lake.delta.lost_commits import LAKE_GONE, Standing
+from m365watch.lake.rollups.rollup_manifest import FOLDER, NOTE, files_by_day
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
-from m365watch.lake.trail_reading import DeedsAsked, list_deeds
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
-from m365watch.testing.clock import FakeClock
+from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.record_search import Finder
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
+from m365watch_testing.clock import FakeClock
 
 VIEW = view_of("range=30d")
 MONTH = DeedsAsked(start=VIEW.now.replace(year=2020), end=VIEW.now.replace(year=VIEW.now.year + 1))
@@ -140,7 +140,7 @@ CLOSED = """
 import sys
 from pathlib import Path
 from rights import give_up_rights
-from m365watch.lake.files import id_of_commits, is_another
+from m365watch.lake.delta.table_files import id_of_commits, is_another
 give_up_rights()
 table = Path(sys.argv[1])
 print(is_another(table, id_of_commits(table), 0))
@@ -368,9 +368,9 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a restart, as `board` and `run --board` serve it."""
-    monkeypatch.setattr(m365watch.tenancy.watching, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(m365watch.boarding, "LAKE_EVERY_S", 0.05)
-    monkeypatch.setattr(m365watch.boarding, "ROLLUPS_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.runtime.config_reload_watching, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.board.factory, "LAKE_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.board.factory, "ROLLUPS_EVERY_S", 0.05)
     settings = load_settings(place.file, environment={}, for_reading=True)
     moved = place.folder / "moved"
     before = list_deeds(place.lake, place.folder / "nothing", MONTH)  # of other tests' boards

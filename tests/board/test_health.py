@@ -17,41 +17,38 @@ from deltalake import DeltaTable
 from promises import guarantee
 
 from asking import ask, ask_sql, board_of, document_of, view_of
-from m365watch.board import ledger_reader
-from m365watch.board.access import Access, Role
-from m365watch.board.emptiness import no_records
-from m365watch.board.exporting import csv_of
-from m365watch.board.instances import Instances
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.live import tell_news
-from m365watch.board.pages import (
-    collectors,
-    health,
-    health_delivery,
-    health_detecting,
-    health_hours,
-    health_needs,
-    overview,
-)
-from m365watch.board.pages.health_words import days_words
-from m365watch.board.shapes import Chart, Empty, Grid, Heat, Ranking, Tiles
-from m365watch.board.sources import Sources
-from m365watch.config.settings import LakeSettings, Secret
-from m365watch.config.targets import SlackTarget, Wishes
-from m365watch.detect.output import FILE_NAME as ALERTS_FILE
-from m365watch.errors import LakeMissing, OutputUnusable
-from m365watch.expiry.ends import CredentialEnd, CredentialKind, Judged
-from m365watch.expiry.words import life_text
-from m365watch.inspection import feeds_of, read_latency, read_status
-from m365watch.lake import confinement
-from m365watch.lake.commits import commit_path
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.exports import csv_of
+from m365watch.board.app.live_updates import tell_news
+from m365watch.board.pages import collectors, overview
+from m365watch.board.pages.health import delivery_health as health_delivery
+from m365watch.board.pages.health import detection_health as health_detecting
+from m365watch.board.pages.health import feed_health as health
+from m365watch.board.pages.health import hourly_completeness as health_hours
+from m365watch.board.pages.health import issues as health_needs
+from m365watch.board.pages.health.health_cells import days_words
+from m365watch.board.query import ledger_queries as ledger_reader
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.instances import Instances
+from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Ranking, Tiles
+from m365watch.common.errors import LakeMissing, OutputUnusable
+from m365watch.common.missing_files import MissingFiles, body_of, memory_name
+from m365watch.common.model import BlobRef, Feed, Window
+from m365watch.config.models.settings import LakeSettings, Secret
+from m365watch.config.models.targets import SlackTarget, Wishes
+from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
+from m365watch.health.collector_status import feeds_of, read_latency, read_status
+from m365watch.health.expiry.credential_expiry import CredentialEnd, CredentialKind, Judged
+from m365watch.health.expiry.expiry_text import life_text
+from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.missing_files import MissingFiles, body_of, memory_name
-from m365watch.model import BlobRef, Feed, Window
-from m365watch.monitor.latency import Step
-from m365watch.monitor.throttling import MEMORY, ThrottlingBook
-from m365watch.notify.rows import FILE_NAME, NotificationFile
+from m365watch.notifications.notification_database import FILE_NAME, NotificationFile
+from m365watch.pipeline.latency import Step
+from m365watch.sources.throttling import MEMORY, ThrottlingBook
 
 HOUR = timedelta(hours=1)
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))

@@ -20,9 +20,9 @@ from promises import guarantee
 
 from asking import ask, board_of, sources_of
 from every_address import every_answer
-from m365watch.board.sources import Sources
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.board.query.data_sources import Sources
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
 
 VECTORS = (
     "<script>alert(1)</script>",

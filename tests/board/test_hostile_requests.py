@@ -12,12 +12,12 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from configured import Configured
-from m365watch.board.serving import Board
-from m365watch.board.session_gate import SessionGate
-from m365watch.board.sessions import Sessions, SessionTimes
-from m365watch.detect.evidence_words import details_of, failure_of
+from m365watch.board.access.session_gate import SessionGate
+from m365watch.board.access.sessions import Sessions, SessionTimes
+from m365watch.board.app.application import Board
+from m365watch.detection.alerts.alert_text import details_of, failure_of
 from m365watch.records.headers import object_of
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 
 NESTED = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
 

@@ -25,10 +25,10 @@ from browsing import (
 )
 from chromium import ANSWER_S, LOOK_S
 from collected_week import CLOCK
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.time_range import read_range
-from m365watch.detect.desk import AlertsAsked, list_alerts
-from m365watch.detect.output import FILE_NAME
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.time_range import read_range
+from m365watch.detection.alerts.triage import AlertsAsked, list_alerts
+from m365watch.detection.detection_output import FILE_NAME
 
 __all__ = ["_browser", "in_browser"]
 PICTURES = os.environ.get("M365WATCH_PICTURES", "")

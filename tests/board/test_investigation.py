@@ -18,8 +18,12 @@ from promises import guarantee
 
 from asking import EVERYTHING, sources_of, view_of
 from collected_week import CLOCK, TRUTH
-from m365watch.board.access import Access, Role
-from m365watch.board.counted import (
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.pages import investigation as investigate
+from m365watch.board.pages import period_comparison as comparison
+from m365watch.board.pages import sign_in_firsts
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.entity_counts import (
     AT_ONCE_MAX,
     bound_of,
     count_all,
@@ -29,17 +33,15 @@ from m365watch.board.counted import (
     list_values,
     list_whole,
 )
-from m365watch.board.pages import comparison, investigate, sign_in_firsts
-from m365watch.board.pivots import field_url, pivot_url
-from m365watch.board.planning import Query
-from m365watch.board.queries import trails
-from m365watch.board.shapes import Grid, Lanes, Records, Several, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.time_range import TimeRange
-from m365watch.board.view import View
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.time_range import TimeRange
+from m365watch.board.widgets.entity_links import field_url, pivot_url
+from m365watch.board.widgets.widget_types import Grid, Lanes, Records, Several, Tiles
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 PANELS = [one.name for one in investigate.PAGE.panels]

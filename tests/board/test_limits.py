@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from asking import view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import AT_ONCE_MAX, FactsReader
-from m365watch.board.leaving import Left, while_there
-from m365watch.board.planning import Query
-from m365watch.errors import QueryStopped
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.responses_leaving import Left, while_there
+from m365watch.board.query.fact_queries import AT_ONCE_MAX, FactsReader
+from m365watch.board.query.query_planner import Query
+from m365watch.common.errors import QueryStopped
 
 ENDLESS = "SELECT sum(one.range * other.range) FROM range(100_000_000) one, range({number}) other"
 GREEDY = Query("SELECT list(range ORDER BY range DESC) FROM range(50_000_000)")

@@ -11,8 +11,8 @@ import pytest
 from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, InBrowser, Shown, _browser, in_browser, served
 from chromium import chromium
 from collected_week import CLOCK
-from m365watch.board.open_links import OpenLinks, link_to
-from m365watch.config.load import load_settings
+from m365watch.board.access.one_time_links import OpenLinks, link_to
+from m365watch.config.loader import load_settings
 
 pytestmark = pytest.mark.slow
 

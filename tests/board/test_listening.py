@@ -17,10 +17,9 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import ask, board_of
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sources import Sources
-from m365watch.board.users import Users
-from m365watch.boarding import (
+from m365watch.board.access.local_users import Users
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.factory import (
     CERTIFICATE_EVERY_S,
     open_entrance,
     plan_listening,
@@ -28,12 +27,13 @@ from m365watch.boarding import (
     renew_certificate,
     tls_of,
 )
-from m365watch.config.listening import BoardSettings
-from m365watch.config.load import load_settings
-from m365watch.config.settings import Settings
-from m365watch.errors import NeedsOperator, SettingsRefused
-from m365watch.testing.certificates import Authority
-from m365watch.testing.clock import FakeClock
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.errors import NeedsOperator, SettingsRefused
+from m365watch.config.loader import load_settings
+from m365watch.config.models.listeners_listening import BoardSettings
+from m365watch.config.models.settings import Settings
+from m365watch_testing.certificates import Authority
+from m365watch_testing.clock import FakeClock
 from signing import user_named
 from test_trail import Memory
 

@@ -19,12 +19,13 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 import m365watch.board
-import m365watch.board.status_memory
+import m365watch.board.query.status_memory
 from asking import OpenGate, ask, view_of
 from configured import Configured
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.live import (
+from m365watch.board.access.redaction import SeenAlert
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.app.live_updates import (
     AGAIN_S,
     EACH_MAX,
     LOOK_EVERY_S,
@@ -35,23 +36,22 @@ from m365watch.board.live import (
     tell_once,
     until,
 )
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import View
+from m365watch.board.query.status_memory import KEPT_S, StatusMemory
 from m365watch.board.server_lines import SERVER, told_as_ours
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sources import Sources
-from m365watch.board.status_memory import KEPT_S, StatusMemory
-from m365watch.board.view import View
-from m365watch.board.withholding import SeenAlert
-from m365watch.clock import SystemClock
-from m365watch.config.settings import Settings
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.errors import OutputUnusable
-from m365watch.inspection import read_status
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import OutputUnusable
+from m365watch.common.progress import RunProgress
+from m365watch.config.models.settings import Settings
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.health.collector_status import read_status
+from m365watch.health.config_status import MEMORY, ConfigurationNote
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.progress import RunProgress
-from m365watch.tenancy.note import MEMORY, ConfigurationNote
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 
 
 class Hurried(SystemClock):
@@ -184,7 +184,7 @@ def test_pages_that_are_open_together_have_one_look(
         reads.append(settings)
         return read_status(settings, now=now)
 
-    monkeypatch.setattr(m365watch.board.status_memory, "read_status", read)
+    monkeypatch.setattr(m365watch.board.query.status_memory, "read_status", read)
     clock = FakeClock()
     own = replace(sources, clock=clock, _status=StatusMemory())
     nobody = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))

@@ -15,9 +15,9 @@ import pytest
 from deltalake import DeltaTable
 
 from browsing import WIDTHS, _browser, shown
-from m365watch.board.pages.registry import PAGES
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
 from test_hostile_names import KEPT
 
 __all__ = ["_browser"]

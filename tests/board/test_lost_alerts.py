@@ -13,11 +13,11 @@ from urllib.parse import unquote
 import pytest
 
 from asking import ask, board_of, document_of, sources_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.sources import Sources
-from m365watch.config.settings import LakeSettings
-from m365watch.detect.output import FILE_NAME
-from m365watch.errors import OutputUnusable
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.errors import OutputUnusable
+from m365watch.config.models.settings import LakeSettings
+from m365watch.detection.detection_output import FILE_NAME
 
 GONE = "The file of detections is gone"
 NEVER = "no run has had its detections on"

@@ -11,7 +11,14 @@ import duckdb
 import pytest
 
 from asking import view_of
-from m365watch.board.marks import (
+from m365watch.board.access.redaction import _INSTEAD
+from m365watch.board.pages import applications, exchange
+from m365watch.board.pages.page_types import Loader
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.sql import application_queries as applications_queries
+from m365watch.board.query.sql import exchange_queries
+from m365watch.board.query.sql.aggregates import Changes
+from m365watch.board.widgets.change_flags import (
     AWAY,
     Told,
     marks_of_mail,
@@ -20,15 +27,8 @@ from m365watch.board.marks import (
     marks_of_scopes,
     ranked,
 )
-from m365watch.board.pages import applications, exchange
-from m365watch.board.panels import Loader
-from m365watch.board.queries import applications as applications_queries
-from m365watch.board.queries import exchange as exchange_queries
-from m365watch.board.queries.counting import Changes
-from m365watch.board.shapes import Cell, Grid, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.withholding import _INSTEAD
-from m365watch.lake.rollups.marked import MARKED
+from m365watch.board.widgets.widget_types import Cell, Grid, Tiles
+from m365watch.lake.rollups.flag_conditions import MARKED
 
 ANN = "ann@contoso.example"
 

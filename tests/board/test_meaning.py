@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from asking import ask, view_of
-from m365watch.board.emptiness import good_news, no_records
-from m365watch.board.meaning import meant
-from m365watch.board.narrowing import is_one_of
-from m365watch.board.planning import Query
-from m365watch.board.queries import activity
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.board.words import (
+from m365watch.board.app.application import Board
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.dimension_filters import is_one_of
+from m365watch.board.query.filter_values_meaning import meant
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.widgets.empty_states import good_news, no_records
+from m365watch.board.widgets.labels import (
     brief,
     brief_entities,
     dlp_words,

@@ -11,20 +11,20 @@ import pytest
 
 import triage_scene
 from asking import ask, board_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import alert, alerts
-from m365watch.board.pivots import entity_ways
-from m365watch.board.rendering import Templates
-from m365watch.board.shapes import Case, Listing, Matrix, Queue, Records
-from m365watch.board.sources import Sources
-from m365watch.detect.alert import AlertId
-from m365watch.detect.condition import Every, Like, Never
-from m365watch.detect.condition import Test as Asked
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.ranking import rank_alerts
-from m365watch.detect.rule import Rule
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.widgets.entity_links import entity_ways
+from m365watch.board.widgets.field_highlight import Light, lights_of, lines_of, lit_paths
+from m365watch.board.widgets.template_renderer import Templates
+from m365watch.board.widgets.widget_types import Case, Listing, Matrix, Queue, Records
+from m365watch.detection.alerts.alert import AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.alerts.stored_alert_ranking import rank_alerts
+from m365watch.detection.rules.condition import Every, Like, Never
+from m365watch.detection.rules.condition import Test as Asked
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.rules.rule import Rule
 from triage_scene import EVERY, VIEWER, AlwaysGate, queue_of
 
 kept = triage_scene.kept

@@ -13,13 +13,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from asking import board_of
-from m365watch.board.link_entrance import LinkEntrance
-from m365watch.board.open_links import LIFETIME, PENDING_MAX, OpenLinks, link_to
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sessions import Sessions, SessionTimes
-from m365watch.board.sources import Sources
-from m365watch.errors import NeedsOperator
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.link_sign_in import LinkEntrance
+from m365watch.board.access.one_time_links import LIFETIME, PENDING_MAX, OpenLinks, link_to
+from m365watch.board.access.sessions import Sessions, SessionTimes
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.errors import NeedsOperator
+from m365watch_testing.clock import FakeClock
 from signing import NOW, Browser
 
 LISTENING = Listening("127.0.0.1", 8365)

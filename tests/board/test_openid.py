@@ -17,18 +17,25 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import Answer, board_of
-from m365watch.board.access import Access, Role
-from m365watch.board.entra_refusals import refusal_of
-from m365watch.board.id_token import Expected, TokenWrong, access_in, has_too_many_groups, judge, read_keys
-from m365watch.board.openid import OpenIdSignIn
-from m365watch.board.signing_in import Entrance
-from m365watch.board.sources import Sources
-from m365watch.clock import SystemClock
-from m365watch.config.listening import EntraSignInSettings, GrantSettings
-from m365watch.config.settings import NetworkSettings, Secret
-from m365watch.entra.session import open_session
-from m365watch.simulator.openid import OpenId
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.board.access.entra_refusals import refusal_of
+from m365watch.board.access.id_token import (
+    Expected,
+    TokenWrong,
+    access_in,
+    has_too_many_groups,
+    judge,
+    read_keys,
+)
+from m365watch.board.access.login_routes import Entrance
+from m365watch.board.access.openid_connect import OpenIdSignIn
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.clock import SystemClock
+from m365watch.config.models.listeners_listening import EntraSignInSettings, GrantSettings
+from m365watch.config.models.settings import NetworkSettings, Secret
+from m365watch.http.session import open_session
+from m365watch_simulator.openid import OpenId
+from m365watch_simulator.server import SimulationSettings, simulator_running
 from signing import Browser, entrance_in
 
 GROUP = "bbbbbbbb-0000-4000-8000-00000000000b"

@@ -7,7 +7,8 @@ import re
 import duckdb
 import pytest
 
-from m365watch.board.queries import exchange, sharepoint
+from m365watch.board.query.sql import exchange_queries as exchange
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
 
 PATTERNS = {
     exchange.IS_RULE: "inboxrule|sweeprule",

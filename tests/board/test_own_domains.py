@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from asking import sources_of, view_of
-from m365watch.board.own_domains import LASTS_S, own_domains
 from m365watch.board.pages import exchange, exchange_visits
-from m365watch.board.queries import visits
-from m365watch.board.shapes import Grid, Several
-from m365watch.board.sources import Sources
-from m365watch.errors import QueryStopped
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import TENANT, make_batch, make_part
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.internal_domains import LASTS_S, own_domains
+from m365watch.board.query.sql import visits
+from m365watch.board.widgets.widget_types import Grid, Several
+from m365watch.common.errors import QueryStopped
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import TENANT, make_batch, make_part
 
 NOW = view_of().now
 

@@ -11,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api_calls import Door
 from asking import ask, board_of, sources_of, view_of
-from m365watch.board.own_figures import Queries, kind_of
-from m365watch.board.queries.activity import TOTAL
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.errors import LakeUnusable, QueryStopped
+from m365watch.board.access.scopes import Scope
+from m365watch.board.app.application import Board
+from m365watch.board.app.request_metrics import Queries, kind_of
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.sql.activity_queries import TOTAL
+from m365watch.common.errors import LakeUnusable, QueryStopped
 from signing import Browser, entrance_in, user_named
 
 Samples = dict[tuple[str, ...], float]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-import m365watch.board.resting
+import m365watch.board.query.query_throttle
 from asking import ask, board_of
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.sources import Sources
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 
@@ -33,7 +33,7 @@ def test_a_page_waits_for_no_name_while_the_collector_wants_the_cores(
         async with asyncio.timeout(PATIENCE_S):
             return (await ask(board_of(resting), f"/overview?tenant={TENANT}")).text
 
-    monkeypatch.setattr(m365watch.board.resting, "REST_MAX_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(m365watch.board.query.query_throttle, "REST_MAX_S", 2 * PATIENCE_S)
     with closing(FactsReader(collected.parent / "lake", turn=never)) as facts:
         resting = replace(sources, facts=facts)
         assert TENANT in asyncio.run(act())

@@ -17,18 +17,18 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, document_of, sources_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
 from m365watch.board.pages import alert, overview
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.planning import Query
-from m365watch.board.queries import activity
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid, Ranking, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.errors import QueryStopped
-from m365watch.lake.lost_commits import Standing
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.widgets.widget_types import Grid, Ranking, Tiles
+from m365watch.common.errors import QueryStopped
+from m365watch.lake.delta.lost_commits import Standing
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {

@@ -8,17 +8,24 @@ from dataclasses import replace
 import pytest
 
 from asking import ask, board_of, view_of
-from m365watch.board.countries import country_words
-from m365watch.board.journeys import alerts_by_pair, far_apart, how_often, list_journeys, worst_first
-from m365watch.board.outline import HEIGHT, NORTH, WIDTH, place_on
-from m365watch.board.pages import sign_in_places, sign_ins
-from m365watch.board.places import UNKNOWN, locate, travellers
-from m365watch.board.queries import sign_ins as queries
-from m365watch.board.shapes import Grid, Several, WorldMap
-from m365watch.board.sources import Sources
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.knowledge import Whereabouts
-from m365watch.detect.severity import Severity
+from m365watch.board.pages import sign_in_map as sign_in_places
+from m365watch.board.pages import sign_ins
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.geolocation import UNKNOWN, locate, travellers
+from m365watch.board.query.impossible_travel import (
+    alerts_by_pair,
+    far_apart,
+    how_often,
+    list_journeys,
+    worst_first,
+)
+from m365watch.board.query.sql import sign_in_queries as queries
+from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.map_outline import HEIGHT, NORTH, WIDTH, place_on
+from m365watch.board.widgets.widget_types import Grid, Several, WorldMap
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.fields.enrichment_context import Whereabouts
+from m365watch.detection.rules.severity import Severity
 
 ABOUT_EVE = Alert(
     id=AlertId("1"),

@@ -15,26 +15,32 @@ from promises import guarantee
 
 from asking import view_of
 from collected_week import CLOCK
-from m365watch.board import lake_reader
-from m365watch.board.lake_reader import FactsReader, Row, newest_first
-from m365watch.board.planning import LOOKED_FOR_MAX, Query, Sieve, Snapshot, joined, picked_days, plan_source
-from m365watch.board.queries import (
-    activity,
-    applications,
-    domains,
-    exchange,
-    sharepoint,
-    sign_ins,
-    threats,
-    trails,
-    visits,
+from m365watch.board.query import domains
+from m365watch.board.query import fact_queries as lake_reader
+from m365watch.board.query.fact_queries import FactsReader, Row, newest_first
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import (
+    LOOKED_FOR_MAX,
+    Query,
+    Sieve,
+    Snapshot,
+    joined,
+    picked_days,
+    plan_source,
 )
-from m365watch.board.queries.counting import Changes, added
-from m365watch.board.time_range import TimeRange
-from m365watch.board.view import View
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.query.sql import application_queries as applications
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.sql import exchange_queries as exchange
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.query.sql import sign_in_queries as sign_ins
+from m365watch.board.query.sql import threat_queries as threats
+from m365watch.board.query.sql import visits
+from m365watch.board.query.sql.aggregates import Changes, added
+from m365watch.board.query.time_range import TimeRange
 from m365watch.lake.rollups.facts import ACTIVITY, CHANGES, HOUR_S, IS_NAMING, SIGN_INS, TRACES
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.rollups.notes import (
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.rollups.rollup_manifest import (
     FOLDER,
     FORMAT,
     NOTE,

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from asking import sources_of, view_of
-from m365watch.board.access import Access, Role
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import exchange_visits, file_places, sign_in_firsts
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.queries import sharepoint
-from m365watch.board.shapes import Chart, Grid, Ranking, Several, WorldMap
-from m365watch.board.sources import Sources
-from m365watch.detect.knowledge import Whereabouts
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.widgets.widget_types import Chart, Grid, Ranking, Several, WorldMap
+from m365watch.detection.fields.enrichment_context import Whereabouts
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "board.md").read_text(encoding="utf-8")
 EVERYTHING = view_of("range=30d")

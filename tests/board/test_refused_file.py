@@ -13,14 +13,14 @@ from promises import guarantee
 
 from asking import view_of
 from configured import YAML, Configured, write
-from m365watch.board.access import Access, Role
-from m365watch.board.pages.health_needs import needs
-from m365watch.clock import SystemClock
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.pages.health.issues import needs
+from m365watch.common.clock import SystemClock
+from m365watch.health.config_status import MEMORY, ConfigurationNote, places_of
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import OpenTable
+from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.outputs.lake import app_id_of
-from m365watch.tenancy.note import MEMORY, ConfigurationNote, places_of
+from m365watch.outputs.lake.lake_output import app_id_of
 
 WHY = "the ledger has delivered batch 32 here, but the lake ends with batch 0"
 CURE = "rename the output in the configuration"

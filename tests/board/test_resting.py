@@ -15,16 +15,25 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import view_of
-from m365watch.board import resting
-from m365watch.board.access import Access, Role
-from m365watch.board.hits_reader import asked_of
-from m365watch.board.lake_reader import LIMIT_S, FactsReader
-from m365watch.board.queries.activity import TOTAL
-from m365watch.board.resting import BURST_S, CALM_S, LOOK_S, OWED_MAX_S, REST_MAX_S, SHARE, Rests, Turn
-from m365watch.board.working import Work
-from m365watch.clock import thread_work
-from m365watch.errors import QueryStopped
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query import query_throttle as resting
+from m365watch.board.query.cpu_usage import Work
+from m365watch.board.query.fact_queries import LIMIT_S, FactsReader
+from m365watch.board.query.query_throttle import (
+    BURST_S,
+    CALM_S,
+    LOOK_S,
+    OWED_MAX_S,
+    REST_MAX_S,
+    SHARE,
+    Rests,
+    Turn,
+)
+from m365watch.board.query.search_queries import asked_of
+from m365watch.board.query.sql.activity_queries import TOTAL
+from m365watch.common.clock import thread_work
+from m365watch.common.errors import QueryStopped
+from m365watch_testing.clock import FakeClock
 
 
 class Machine:

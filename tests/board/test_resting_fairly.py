@@ -9,17 +9,9 @@ from typing import Any
 import pytest
 from promises import guarantee
 
-from m365watch.board.resting import (
-    BURST_S,
-    LOOK_S,
-    OWED_MAX_S,
-    REST_MAX_S,
-    SHARE,
-    SLOW,
-    Rests,
-)
-from m365watch.board.working import Work
-from m365watch.testing.clock import FakeClock
+from m365watch.board.query.cpu_usage import Work
+from m365watch.board.query.query_throttle import BURST_S, LOOK_S, OWED_MAX_S, REST_MAX_S, SHARE, SLOW, Rests
+from m365watch_testing.clock import FakeClock
 
 STEP_S = 0.05
 TIME_S = 120.0

@@ -10,10 +10,11 @@ import duckdb
 import pytest
 from promises import guarantee
 
-from m365watch.lake.rollups import keeping, notes
+from m365watch.lake.rollups import rollup_builder as keeping
+from m365watch.lake.rollups import rollup_manifest as notes
 from m365watch.lake.rollups.facts import ACTIVITY, KEPT, Rollup, Slice
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.rollups.notes import (
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.rollups.rollup_manifest import (
     FOLDER,
     FORMAT,
     NOTE,
@@ -26,8 +27,8 @@ from m365watch.lake.rollups.notes import (
     read_week,
 )
 from m365watch.lake.schema import AUDIT
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part, make_record, make_records
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part, make_record, make_records
 
 
 def append(lake: Path, number: int, count: int = 50) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from m365watch.board.sources import Sources
-from m365watch.testing.clock import FakeClock
+from m365watch.board.query.data_sources import Sources
+from m365watch_testing.clock import FakeClock
 from rules import RULE_ID, load_good, rule_text
 
 

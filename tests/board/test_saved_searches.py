@@ -16,12 +16,12 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import Answer, ask, board_of, document_of
-from m365watch.board.access import Access, Role
-from m365watch.board.saved_searches import OF_ONE_MAX, SavedSearches, TooMany
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
-from m365watch.errors import NeedsOperator
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.app.security_middleware import TOKEN_HEADER
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.saved_searches import OF_ONE_MAX, SavedSearches, TooMany
+from m365watch.common.errors import NeedsOperator
 
 ANN = Access("ann", Role.ANALYST, tenants=frozenset({"t1", "t2"}))
 BOB = Access("bob", Role.VIEWER, tenants=frozenset({"t1"}))

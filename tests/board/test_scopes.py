@@ -13,10 +13,10 @@ from promises import guarantee
 
 from asking import ask, board_of, document_of, view_of
 from every_address import every_answer
-from m365watch.board.access import Access, Role
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
-from m365watch.board.sources import Sources
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.app.security_middleware import TOKEN_HEADER
+from m365watch.board.query.data_sources import Sources
 from test_withheld import OnlyGate
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))

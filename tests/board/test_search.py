@@ -20,18 +20,19 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, Answer, ask, ask_sql, board_of, document_of, sources_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.completing import complete
-from m365watch.board.counted import bound_of
-from m365watch.board.exporting import csv_line
-from m365watch.board.hits_reader import HitsReader
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.app.exports import csv_line
 from m365watch.board.pages import search
-from m365watch.board.queries import activity, trails
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Hits
-from m365watch.board.sources import Sources
-from m365watch.board.tenant_names import name_tenants
-from m365watch.lake.filters.finding import Hit
+from m365watch.board.query.completion import complete
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.entity_counts import bound_of
+from m365watch.board.query.search_queries import HitsReader
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.tenant_names import name_tenants
+from m365watch.board.widgets.widget_types import Hits
+from m365watch.lake.search.record_search import Hit
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 

@@ -13,8 +13,12 @@ import pytest
 from promises import guarantee
 
 from asking import HOST, ask, view_of
-from m365watch.board.exporting import csv_of
-from m365watch.board.instances import (
+from m365watch.board.app.application import Board
+from m365watch.board.app.exports import csv_of
+from m365watch.board.app.security_middleware import TOKEN_HEADER
+from m365watch.board.factory import read_listen
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.widgets.instances import (
     Act,
     Editor,
     Instance,
@@ -24,11 +28,8 @@ from m365watch.board.instances import (
     ServiceShown,
     Trial,
 )
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.rendering import Templates
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
-from m365watch.board.shapes import (
+from m365watch.board.widgets.template_renderer import Templates
+from m365watch.board.widgets.widget_types import (
     Case,
     Cell,
     Chart,
@@ -67,9 +68,8 @@ from m365watch.board.shapes import (
     Way,
     WorldMap,
 )
-from m365watch.boarding import read_listen
-from m365watch.config.listening import BoardSettings
-from m365watch.errors import NeedsOperator
+from m365watch.common.errors import NeedsOperator
+from m365watch.config.models.listeners_listening import BoardSettings
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</script>&lt;javascript:x"""
 PLACES = [

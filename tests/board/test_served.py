@@ -19,8 +19,8 @@ from patience import PATIENCE_S
 from ports import kept_port
 from promises import guarantee
 
-from m365watch.board.open_links import OpenLinks
-from m365watch.config.load import load_settings
+from m365watch.board.access.one_time_links import OpenLinks
+from m365watch.config.loader import load_settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 
 pytestmark = pytest.mark.slow

@@ -14,22 +14,22 @@ from uuid import UUID
 import pytest
 
 from asking import ask, view_of
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.marks import alerts_by_record, list_changes
-from m365watch.board.name_memory import NameMemory
+from m365watch.board.app.application import Board
 from m365watch.board.pages.sharepoint import activity, figures, shared_by, sharing, sites
-from m365watch.board.planning import Query
-from m365watch.board.queries import sharepoint
-from m365watch.board.queries.counting import COUNT, added
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Chart, Grid, Several, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.spelling import spell_sites
-from m365watch.board.words import short
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part, make_record
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names_spelling import spell_sites
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.name_memory import NameMemory
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.query.sql.aggregates import COUNT, added
+from m365watch.board.widgets.change_flags import alerts_by_record, list_changes
+from m365watch.board.widgets.labels import short
+from m365watch.board.widgets.widget_types import Chart, Grid, Several, Tiles
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part, make_record
 
 
 def shared(target: str, kind: str, operation: str = "SharingSet") -> tuple[str, str]:

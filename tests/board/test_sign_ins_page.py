@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from asking import view_of
-from m365watch.board.lake_reader import FactsReader, Row
 from m365watch.board.pages import overview, sign_in_firsts, sign_ins
-from m365watch.board.queries.sign_ins import ACCOUNTS
-from m365watch.board.shapes import Tiles
-from m365watch.board.sources import Sources
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader, Row
+from m365watch.board.query.sql.sign_in_queries import ACCOUNTS
+from m365watch.board.widgets.widget_types import Tiles
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import AuditWriter, OpenTable
-from m365watch.testing.batches import make_batch, make_part, make_record
+from m365watch.lake.writer.table_writer import AuditWriter, OpenTable
+from m365watch_testing.batches import make_batch, make_part, make_record
 
 
 def test_overview_counts_the_failed_sign_ins_that_its_link_shows(sources: Sources) -> None:

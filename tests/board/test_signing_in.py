@@ -12,17 +12,24 @@ from msgspec.structs import replace
 from promises import guarantee
 
 from asking import board_of
-from m365watch.board.access import Access, Role
-from m365watch.board.attempts import KNOWN_S, PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S
-from m365watch.board.passwords import WAITING_MAX, Crowded, Passwords, fault_of
-from m365watch.board.serving import Board, Listening
-from m365watch.board.session_gate import BY_ITSELF_HEADER
-from m365watch.board.sessions import EACH_MAX, FILE_NAME, SESSIONS_MAX, Sessions, SessionTimes, house_of
-from m365watch.board.signing_in import safe_back
-from m365watch.board.sources import Sources
-from m365watch.board.users import Users, new_stamp
-from m365watch.errors import NeedsOperator
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.local_users import Users, new_stamp
+from m365watch.board.access.login_routes import safe_back
+from m365watch.board.access.login_throttle import KNOWN_S, PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S
+from m365watch.board.access.passwords import WAITING_MAX, Crowded, Passwords, fault_of
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.access.session_gate import BY_ITSELF_HEADER
+from m365watch.board.access.sessions import (
+    EACH_MAX,
+    FILE_NAME,
+    SESSIONS_MAX,
+    Sessions,
+    SessionTimes,
+    house_of,
+)
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.errors import NeedsOperator
+from m365watch_testing.clock import FakeClock
 from signing import IDLE_S, LIFE_S, PASSWORD, QUICK, Browser, entrance_in, user_named
 
 

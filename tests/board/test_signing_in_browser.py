@@ -11,13 +11,13 @@ from ports import kept_port
 
 from browsing import AXE, THEMES, VIOLATIONS, WIDTHS, _browser
 from chromium import chromium
-from m365watch.board.users import Users
-from m365watch.boarding import plan_listening, serve_board
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part, make_records
+from m365watch.board.access.local_users import Users
+from m365watch.board.factory import plan_listening, serve_board
+from m365watch.common.clock import SystemClock
+from m365watch.config.loader import load_settings
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part, make_records
 from signing import PASSWORD, user_named
 
 __all__ = ["_browser"]

@@ -18,14 +18,14 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, ask, ask_api_sql, ask_sql, board_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
 from m365watch.board.pages import sql
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid
-from m365watch.board.sources import Sources
-from m365watch.config.settings import LakeSettings
-from m365watch.errors import QueryRefused, QueryStopped
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.widgets.widget_types import Grid
+from m365watch.common.errors import QueryRefused, QueryStopped
+from m365watch.config.models.settings import LakeSettings
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from asking import ask, board_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.completing import list_values
-from m365watch.board.meaning import meant
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import alerts
-from m365watch.board.pages.health_hours import rows_of
-from m365watch.board.pages.health_words import feed_words, names_of
-from m365watch.board.shapes import Queue
-from m365watch.board.sources import Sources
-from m365watch.board.tenant_names import distinct, name_tenants
-from m365watch.completeness.hours import FeedHours, HourStanding, HourState
-from m365watch.model import ContentType, Feed, TenantId
+from m365watch.board.pages.health.health_cells import feed_words, names_of
+from m365watch.board.pages.health.hourly_completeness import rows_of
+from m365watch.board.query.completion import list_values
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.filter_values_meaning import meant
+from m365watch.board.query.tenant_names import distinct, name_tenants
+from m365watch.board.widgets.widget_types import Queue
+from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.health.completeness.hour_status import FeedHours, HourStanding, HourState
 
 KINDS = ("Audit.Exchange", "DLP.All")
 SECOND = TenantId("99999999-9999-4999-8999-999999999999")

@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from m365watch.board.queries import trails
-from m365watch.board.queries.counting import most_by, most_by_pairs
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.sql.aggregates import most_by, most_by_pairs
 
 _SUMS = {"number": "CAST(sum(n) AS BIGINT)"}
 

@@ -15,22 +15,22 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from asking import ask, board_of, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.journal import TrailJournal
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.pages import trail as trail_page
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Grid, Several
-from m365watch.board.sources import Sources
-from m365watch.board.trail import KeptTrail, NoTrail
-from m365watch.config.settings import LakeSettings
-from m365watch.detect.desk import set_states
-from m365watch.detect.kept import AlertState
-from m365watch.detect.output import FILE_NAME
-from m365watch.instants import us_of
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.trail import Deed
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.audit_journal import TrailJournal
+from m365watch.board.access.audit_recorder import KeptTrail, NoTrail
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.pages import audit_trail as trail_page
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.widgets.widget_types import Grid, Several
+from m365watch.common.timestamps import us_of
+from m365watch.config.models.settings import LakeSettings
+from m365watch.detection.alerts.stored_alert import AlertState
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.lake.audit_trail_table import Deed
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)

@@ -10,13 +10,13 @@ import pytest
 from promises import guarantee
 
 from asking import view_of
-from m365watch.board.journal import TrailJournal
-from m365watch.board.pages import health_needs
-from m365watch.board.pages import trail as trail_page
-from m365watch.board.shapes import Grid, Several
-from m365watch.board.sources import Sources
-from m365watch.board.trail import KeptTrail
-from m365watch.testing.clock import FakeClock
+from m365watch.board.access.audit_journal import TrailJournal
+from m365watch.board.access.audit_recorder import KeptTrail
+from m365watch.board.pages import audit_trail as trail_page
+from m365watch.board.pages.health import issues as health_needs
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.widgets.widget_types import Grid, Several
+from m365watch_testing.clock import FakeClock
 from test_trail import deed
 
 

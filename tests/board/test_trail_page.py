@@ -13,11 +13,11 @@ from promises import guarantee
 
 from asking import ask, board_of
 from collected_week import CLOCK
-from m365watch.board.access import Access, Role
-from m365watch.board.journal import TrailJournal
-from m365watch.board.pages.trail import url_of
-from m365watch.board.sources import Sources
-from m365watch.lake.trail import Deed
+from m365watch.board.access.audit_journal import TrailJournal
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.pages.audit_trail import url_of
+from m365watch.board.query.data_sources import Sources
+from m365watch.lake.audit_trail_table import Deed
 from triage_scene import AlwaysGate
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)

@@ -13,20 +13,20 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from asking import ask, ask_api_sql, ask_sql, board_of
-from m365watch.board.access import Access, Role
-from m365watch.board.acting import AT_ONCE_MAX
+from m365watch.board.access.audit_journal import LINE_MAX, TrailJournal
+from m365watch.board.access.audit_recorder import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, NoTrail, tell
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.access.scopes import Scope as ScopeOfToken
 from m365watch.board.api.registry import operations, takes_along
-from m365watch.board.journal import LINE_MAX, TrailJournal
-from m365watch.board.pages import trail as trail_page
-from m365watch.board.pages.registry import PAGES
+from m365watch.board.app.alert_actions import AT_ONCE_MAX
+from m365watch.board.app.security_middleware import ACCESS
+from m365watch.board.pages import audit_trail as trail_page
+from m365watch.board.pages.audit_trail import ASKED_SHOWN_MAX
+from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.pages.sql import SQL_MAX
-from m365watch.board.pages.trail import ASKED_SHOWN_MAX
-from m365watch.board.scopes import Scope as ScopeOfToken
-from m365watch.board.security import ACCESS
-from m365watch.board.sources import Sources
-from m365watch.board.trail import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, NoTrail, tell
-from m365watch.lake.reader import LakeReader
-from m365watch.testing.clock import FakeClock
+from m365watch.board.query.data_sources import Sources
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
 from test_trail import Memory, deed
 

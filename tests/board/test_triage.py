@@ -20,25 +20,25 @@ from promises import guarantee
 import triage_scene
 from asking import Answer, ask, board_of, view_of
 from collected_week import CLOCK
-from m365watch.board.access import Access, Role
-from m365watch.board.alerts_meant import list_meant
-from m365watch.board.lake_reader import Row
+from m365watch.board.access.redaction import SeenAlert
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.app.security_middleware import TOKEN_HEADER
 from m365watch.board.pages import alert, alerts, overview
-from m365watch.board.planning import Query
-from m365watch.board.queries.trails import BY_ID
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.serving import Board
-from m365watch.board.shapes import Chart, Grid, Listing, Several, Tile, Tiles
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.board.withholding import SeenAlert
-from m365watch.detect.alert import AlertId
-from m365watch.detect.desk import set_states
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.output import FILE_NAME
-from m365watch.errors import QueryStopped
-from m365watch.respond.journal import Journal, Line
+from m365watch.board.query.alert_selection import list_meant
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql.entity_queries import BY_ID
+from m365watch.board.widgets.widget_types import Chart, Grid, Listing, Several, Tile, Tiles
+from m365watch.common.errors import QueryStopped
+from m365watch.detection.alerts.alert import AlertId
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.extension import Severity
+from m365watch.response.journal import Journal, Line
 from triage_scene import EVERY, VIEWER, AlwaysGate, queue_of
 
 kept = triage_scene.kept

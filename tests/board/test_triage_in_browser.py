@@ -10,9 +10,9 @@ from promises import guarantee
 
 from browsing import AXE, FEWER_ROWS, VIOLATIONS, InBrowser, Shown, _browser, in_browser
 from collected_week import TRUTH
-from m365watch.detect.desk import AlertsAsked, find_alert, list_alerts, set_states
-from m365watch.detect.kept import AlertState
-from m365watch.detect.output import FILE_NAME
+from m365watch.detection.alerts.stored_alert import AlertState
+from m365watch.detection.alerts.triage import AlertsAsked, find_alert, list_alerts, set_states
+from m365watch.detection.detection_output import FILE_NAME
 
 pytestmark = pytest.mark.slow
 

@@ -15,13 +15,20 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from asking import ask, view_of
-from m365watch.board.access import Access, Role
-from m365watch.board.narrowing import DIMENSIONS, NEGATED, NUMBERS, OUTCOMES, VALUES_MAX, plain_name
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.serving import Board
-from m365watch.board.time_range import HOUR_S, POINTS_MAX, PRESETS
-from m365watch.board.view import UNDER
-from m365watch.board.words import change_words
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.dimension_filters import (
+    DIMENSIONS,
+    NEGATED,
+    NUMBERS,
+    OUTCOMES,
+    VALUES_MAX,
+    plain_name,
+)
+from m365watch.board.query.query_context import UNDER
+from m365watch.board.query.time_range import HOUR_S, POINTS_MAX, PRESETS
+from m365watch.board.widgets.labels import change_words
 
 NOW = datetime(2026, 11, 24, 9, 17, 31, tzinfo=UTC)
 TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=40)

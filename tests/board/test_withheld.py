@@ -19,23 +19,23 @@ from starlette.requests import HTTPConnection
 
 from asking import EVERYTHING, ask, board_of, view_of
 from every_address import every_answer
-from m365watch.board.access import Access, Role
+from m365watch.board.access.redaction import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES, alert_for
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.api.registry import operations
-from m365watch.board.counted import bound_of, names_of
+from m365watch.board.app.security_middleware import TOKEN_HEADER
 from m365watch.board.pages import search
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.planning import Query
-from m365watch.board.queries import trails
-from m365watch.board.security import TOKEN_HEADER
-from m365watch.board.shapes import Hits
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.board.withholding import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES, alert_for
-from m365watch.detect.alert import Alert
-from m365watch.detect.desk import set_states
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.output import FILE_NAME
-from m365watch.detect.rule import Rule
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.entity_counts import bound_of, names_of
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.widgets.widget_types import Hits
+from m365watch.detection.alerts.alert import Alert
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.rule import Rule
 
 BLIND = Access("bob", Role.ADMIN, tenants=None, sees_contents=False)
 CONTENTS = {"subject", "sourcefilename", "filename", "itemname", "destinationfilename", "messagename"}

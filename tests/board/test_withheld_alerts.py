@@ -13,20 +13,20 @@ import pytest
 from promises import guarantee
 
 from asking import ask, board_of, document_of, view_of
+from m365watch.board.access.redaction import NOT_LOADED
 from m365watch.board.pages import alert as alert_page
-from m365watch.board.shapes import Case
-from m365watch.board.sources import Sources
-from m365watch.board.withholding import NOT_LOADED
-from m365watch.detect.engine import Engine
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.output import FILE_NAME
-from m365watch.detect.portions import Portion
-from m365watch.detect.risk import RISK_RULE_ID, make_risk_rule
-from m365watch.detect.rule import Rule
-from m365watch.detect.state import DetectionState
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.widgets.widget_types import Case
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.correlation.risk_score import RISK_RULE_ID, make_risk_rule
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.engine.detection_engine import Engine
+from m365watch.detection.engine.record_batch import Portion
+from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
+from m365watch.detection.rules.rule import Rule
+from m365watch.detection.store.detection_store import DetectionState
 from m365watch.records.headers import headers_of
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 from rules import TENANT, load_good, record, rule_text
 from test_withheld import BLIND, OnlyGate
 

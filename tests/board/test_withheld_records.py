@@ -13,8 +13,8 @@ import duckdb
 import pytest
 from promises import guarantee
 
-from m365watch.board.withholding import _INSTEAD, EMPTIED
-from m365watch.simulator.organisation import Organisation
+from m365watch.board.access.redaction import _INSTEAD, EMPTIED
+from m365watch_simulator.organisation import Organisation
 
 START = datetime(2026, 11, 9, tzinfo=UTC)
 MARK = "Zyxw"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.board.working import FIND_S, Collector, granted_cores, worked_s
+from m365watch.board.query.cpu_usage import FIND_S, Collector, granted_cores, worked_s
 from m365watch.ledger.lock import LOCK_FILE
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts so")
 
@@ -151,7 +151,7 @@ def test_a_collector_with_a_quota_has_so_many_cores(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On however large a machine it is; a changed quota is seen within a minute."""
-    monkeypatch.setattr("m365watch.board.working.GROUPS", tmp_path)
+    monkeypatch.setattr("m365watch.board.query.cpu_usage.GROUPS", tmp_path)
     for version in (tmp_path, tmp_path / "cpu"):
         version.mkdir(exist_ok=True)
     begin("input()", first=HOLD.format(str(tmp_path)))

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from asking import view_of
-from m365watch.board.access import Access, Role
+from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import alerts
-from m365watch.board.shapes import Queue
-from m365watch.board.sources import Sources
-from m365watch.detect.desk import set_states
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.output import FILE_NAME
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.widgets.widget_types import Queue
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
 
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
 EVERY = "range=30d"

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from m365watch.auth.certificates.generation import make_certificate, parse_subject
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.entra.certificate_making import (
-    make_certificate,
-    parse_subject,
-)
+from m365watch.common.clock import SystemClock
 
 NOW = SystemClock().now()
 SECRET = "only-the-owner-knows"

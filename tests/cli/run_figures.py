@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from m365watch.collection import Outcome
-from m365watch.errors import CollectorError
-from m365watch.ledger.account import KeptPiece, NamedBlob
-from m365watch.ledger.port import WaitingBlob
-from m365watch.model import BlobState, ContentType, Feed, TenantId
-from m365watch.progress import FeedProgress, RunProgress
+from m365watch.common.errors import CollectorError
+from m365watch.common.model import BlobState, ContentType, Feed, TenantId
+from m365watch.common.progress import FeedProgress, RunProgress
+from m365watch.ledger.quarantine import KeptPiece, NamedBlob
+from m365watch.registry.port import WaitingBlob
+from m365watch.runtime.collector_run import Outcome
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TENANT = TenantId("8b1f6a70-3a0e-4c1b-9f43-8f6f7c2d3e10")

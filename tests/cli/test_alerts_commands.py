@@ -16,17 +16,17 @@ import pytest
 from promises import guarantee
 from typer.testing import CliRunner, Result
 
-from m365watch.app import Collector
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import load_settings
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.state import TROUBLE, DetectionState
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.loader import load_settings
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import TROUBLE, DetectionState
 from m365watch.lake.schema import ALERTS
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import SimulationSettings, simulator_running
 
 TENANT = "22222222-2222-2222-2222-222222222222"
 NOW_MS = round(SystemClock().now().timestamp() * 1000)

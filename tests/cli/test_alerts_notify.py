@@ -15,18 +15,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.config.targets import Wishes
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.state import DetectionState
-from m365watch.errors import OutputUnusable
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import OutputUnusable
+from m365watch.config.models.targets import Wishes
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.notify.rows import FILE_NAME
-from m365watch.notify.store import NotificationStore
-from m365watch.notify.tidings import Standing
-from m365watch.testing.loopback import LoopbackServer, Received, Reply
+from m365watch.notifications.notification import Standing
+from m365watch.notifications.notification_database import FILE_NAME
+from m365watch.notifications.outbox import NotificationStore
+from m365watch_testing.loopback import LoopbackServer, Received, Reply
 
 TENANT = "22222222-2222-2222-2222-222222222222"
 NOW_MS = round(SystemClock().now().timestamp() * 1000)

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from m365watch.detect.alert import AlertId
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.state import DetectionState
-from m365watch.respond.journal import FILE_NAME, Journal, Line
+from m365watch.detection.alerts.alert import AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.response.journal import FILE_NAME, Journal, Line
 from test_alerts_commands import (
     FORWARD,
     _shell_of_its_own,  # noqa: F401 - for every test here

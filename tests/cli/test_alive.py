@@ -11,10 +11,10 @@ import pytest
 from promises import guarantee
 from typer.testing import CliRunner
 
-from m365watch.cli.alive import alive_line
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
+from m365watch.cli.status.alive import alive_line
+from m365watch.common.clock import SystemClock
+from m365watch.config.loader import load_settings
 from m365watch.ledger.sqlite import SqliteLedger
 from run_figures import NOW, TENANT, feed_progress
 

@@ -19,11 +19,11 @@ from typer.testing import CliRunner, Result
 
 from m365watch.cli.blobs_view import readable
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
-from m365watch.lake.writer import AuditWriter
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.config.loader import load_settings
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 from one_feed import write_one_feed
 
 OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")

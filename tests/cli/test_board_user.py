@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from m365watch.board.users import Users
+from m365watch.board.access.local_users import Users
 from m365watch.cli.program import app
 
 PASSWORD = "four plain words here\n"

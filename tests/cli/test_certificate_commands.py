@@ -25,11 +25,9 @@ from certificate_calls import (
     show,
     write,
 )
+from m365watch.auth.certificates.generation import certificate_pem
 from m365watch.cli.main import command_line
 from m365watch.cli.new_certificate import prefix_of
-from m365watch.entra.certificate_making import (
-    certificate_pem,
-)
 
 folder = certificate_calls.folder
 

@@ -24,17 +24,17 @@ from certificate_calls import (
     show,
     write,
 )
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import CertificateSettings, Secret, Settings
-from m365watch.entra.certificate_files import NamedCertificate, examine, named_in
-from m365watch.entra.certificate_making import (
+from m365watch.auth.certificates.generation import (
     certificate_pem,
     key_pem,
     make_certificate,
     parse_subject,
     pfx_bytes,
 )
-from m365watch.testing.certificates import Authority
+from m365watch.auth.certificates.inspection import NamedCertificate, examine, named_in
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import CertificateSettings, Secret, Settings
+from m365watch_testing.certificates import Authority
 
 folder = certificate_calls.folder
 

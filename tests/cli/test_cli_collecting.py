@@ -11,11 +11,11 @@ import pytest
 import structlog
 from promises import guarantee
 
-from m365watch.cli.collecting import account_lines, collect, show_outcome
-from m365watch.cli.diagnostics import configure_diagnostics
-from m365watch.cli.live import Nothing, Reports
-from m365watch.cli.terminal import LineFormat
-from m365watch.errors import LedgerHeld
+from m365watch.cli.run_collecting import account_lines, collect, show_outcome
+from m365watch.cli.terminal.console import LineFormat
+from m365watch.cli.terminal.live import Nothing, Reports
+from m365watch.cli.terminal.log_output import configure_diagnostics
+from m365watch.common.errors import LedgerHeld
 from run_figures import WAITING, FakeClock, FakeCollector, feed_progress, outcome, run_progress
 
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from m365watch.cli.demo.folder import write_private
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.server import SimulationSettings, simulator_running
 
 COMMANDS = ("demo", "run", "status", "blobs", "quarantine", "retry", "query", "simulate", "version")
 FILLED_IN = {
@@ -237,9 +237,8 @@ def test_version_names_the_parts(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_unforeseen_error_shows_its_traceback_with_debug_only(tmp_path: Path) -> None:
     """Exit code 1 in both cases."""
-    spoil = (
-        "import sys; sys.modules['m365watch.config.load'] = None; from m365watch.cli.main import main; main()"
-    )
+    spoil = "import sys; sys.modules['m365watch.config.loader'] = None; "
+    spoil += "from m365watch.cli.main import main; main()"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", spoil, *arguments]

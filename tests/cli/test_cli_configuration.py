@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from m365watch.cli.configuration import choose_pair, find_config, read_settings, state_of
 from m365watch.cli.program import app
-from m365watch.config.load import parse_settings
-from m365watch.entra.proxies import proxy_for
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import parse_settings
+from m365watch.http.proxies import proxy_for
 
 INPUTS = {
     "office365": {

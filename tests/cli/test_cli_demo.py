@@ -18,12 +18,9 @@ import pytest
 from patience import PATIENCE_S
 from rich.console import Console
 
-from m365watch.cli.demo.account import invocation, print_account, print_next_commands, shortcomings
-from m365watch.cli.demo.attacks import JudgedAttack, attacks_document, attacks_view, judge_attacks
+from m365watch.cli.demo.attack_results import JudgedAttack, attacks_document, attacks_view, judge_attacks
 from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
-from m365watch.cli.demo.findings import QUESTIONS, Finding, findings_document
-from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
-from m365watch.cli.demo.play import (
+from m365watch.cli.demo.demo_run import (
     Course,
     Played,
     PlayPlan,
@@ -32,18 +29,21 @@ from m365watch.cli.demo.play import (
     live_records,
     while_it_runs,
 )
+from m365watch.cli.demo.demo_summary import invocation, print_account, print_next_commands, shortcomings
+from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
 from m365watch.cli.demo.process import tenant_running
-from m365watch.cli.demo.tenant import StagedAttack, TenantPlan
-from m365watch.cli.live import Nothing
-from m365watch.clock import SystemClock
-from m365watch.detect.alert import Alert, make_alert_id
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.library import load_packs
-from m365watch.errors import LedgerHeld, NeedsOperator
-from m365watch.lake.reader import QueryAnswer
-from m365watch.model import ContentType
-from m365watch.reloading import Reload
+from m365watch.cli.demo.sample_queries import QUESTIONS, Finding, findings_document
+from m365watch.cli.demo.tenant_process import StagedAttack, TenantPlan
+from m365watch.cli.terminal.live import Nothing
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import LedgerHeld, NeedsOperator
+from m365watch.common.model import ContentType
+from m365watch.detection.alerts.alert import Alert, make_alert_id
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.rules.rule_library import load_packs
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
+from m365watch.runtime.config_reload import Reload
 from run_figures import NOW, WAITING, FakeCollector, feed_progress, outcome, run_progress
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -452,7 +452,7 @@ def test_a_demo_whose_course_meets_a_defect_ends_with_it(
     def fail(_: object) -> bool:
         raise RuntimeError("nobody has thought of it")
 
-    monkeypatch.setattr("m365watch.cli.demo.play.is_complete", fail)
+    monkeypatch.setattr("m365watch.cli.demo.demo_run.is_complete", fail)
     plan = PlayPlan(TenantPlan(seed=1, days=1, records_per_day=1), tmp_path / "c.json", keep_running=False)
     course = Course(plan, console=Console(file=StringIO()))
     monkeypatch.setattr(course, "_view", Nothing())

@@ -6,19 +6,19 @@ from datetime import timedelta
 from pathlib import Path
 
 from m365watch.cli.audit_view import audit_document
-from m365watch.cli.documents import (
+from m365watch.cli.gaps_view import gaps_document
+from m365watch.cli.terminal.json_output import (
     as_json,
     blobs_document,
     outcome_document,
     quarantine_document,
     status_document,
 )
-from m365watch.cli.gaps_view import gaps_document
-from m365watch.completeness.account import Counts, FeedAudit
-from m365watch.completeness.gaps import Gap, GapsFound
-from m365watch.ledger.account import BlobsFound, PiecesFound
-from m365watch.model import BlobRef, Window
-from m365watch.progress import OutputProgress
+from m365watch.common.model import BlobRef, Window
+from m365watch.common.progress import OutputProgress
+from m365watch.health.completeness.content_gaps import Gap, GapsFound
+from m365watch.health.completeness.feed_audit import Counts, FeedAudit
+from m365watch.ledger.quarantine import BlobsFound, PiecesFound
 from run_figures import BLOB, NOW, PIECE, WAITING, feed_progress, outcome, run_progress
 
 AUDIT = FeedAudit(

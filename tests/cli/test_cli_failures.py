@@ -10,10 +10,10 @@ import pytest
 import structlog
 from promises import guarantee
 
-from m365watch.cli.diagnostics import configure_diagnostics, level_of
-from m365watch.cli.failures import exit_code_of, hide_tracebacks, lines_of
-from m365watch.cli.terminal import LineFormat
-from m365watch.errors import (
+from m365watch.cli.terminal.console import LineFormat
+from m365watch.cli.terminal.error_output import exit_code_of, hide_tracebacks, lines_of
+from m365watch.cli.terminal.log_output import configure_diagnostics, level_of
+from m365watch.common.errors import (
     AccessRefused,
     CollectorError,
     LedgerHeld,
@@ -21,7 +21,7 @@ from m365watch.errors import (
     SettingsRefused,
     Unavailable,
 )
-from m365watch.plain import plain
+from m365watch.common.plain import plain
 
 
 @guarantee(29)

@@ -29,7 +29,14 @@ SCRIPT = [sys.executable, "-c", "import sys; from m365watch.cli.main import main
 @guarantee(29)
 @pytest.mark.parametrize("start", [SCRIPT, [sys.executable, "-m", "m365watch"]], ids=["script", "module"])
 @pytest.mark.parametrize(
-    "name", ["typer", "m365watch.cli.program", "m365watch.errors", "m365watch.cli.status", "pydantic"]
+    "name",
+    [
+        "typer",
+        "m365watch.cli.program",
+        "m365watch.common.errors",
+        "m365watch.cli.status.status_report",
+        "pydantic",
+    ],
 )
 def test_an_interrupt_ends_it_with_130_and_without_a_traceback(
     tmp_path: Path, start: list[str], name: str

@@ -5,7 +5,7 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from m365watch.cli.render import (
+from m365watch.cli.terminal.formatting import (
     QUOTED_LENGTH_MAX,
     completeness_line,
     moment,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.cli.starts import warnings_of_starts
-from m365watch.config.load import parse_settings
+from m365watch.cli.terminal.starts import warnings_of_starts
+from m365watch.config.loader import parse_settings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 KEY = "inputs.office365.services.exchange.start_time_in_utc"

@@ -10,9 +10,9 @@ from rich.console import Console, RenderableType
 
 from m365watch.cli.audit_view import audit_page, error_lines, is_unlisted
 from m365watch.cli.gaps_view import gaps_page
-from m365watch.completeness.account import Counts, FeedAudit
-from m365watch.completeness.gaps import Gap, GapsFound
-from m365watch.model import ContentType, Feed, TenantId, Window
+from m365watch.common.model import ContentType, Feed, TenantId, Window
+from m365watch.health.completeness.content_gaps import Gap, GapsFound
+from m365watch.health.completeness.feed_audit import Counts, FeedAudit
 
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.AZURE_ACTIVE_DIRECTORY)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from m365watch.cli.configuration_view import configuration_document, configuration_lines
-from m365watch.tenancy.note import ConfigurationNote
+from m365watch.cli.status.report_sections import configuration_document, configuration_lines
+from m365watch.health.config_status import ConfigurationNote
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 CURE = "rename the output in the configuration and name another directory"

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
-from m365watch.config.clouds import CLOUDS
+from m365watch.config.models.clouds import CLOUDS
 
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"

@@ -20,14 +20,14 @@ from patience import PATIENCE_S
 from promises import guarantee
 from rich.console import Console
 
-from m365watch.cli.demo.account import print_no_board
-from m365watch.cli.demo.attacks import JudgedAttack
-from m365watch.cli.demo.command import choose_board
-from m365watch.cli.demo.showing import TAKEOVER, listen_somewhere, path_to
-from m365watch.cli.demo.tenant import StagedAttack
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.errors import NeedsOperator
+from m365watch.cli.demo.attack_results import JudgedAttack
+from m365watch.cli.demo.demo_board import TAKEOVER, listen_somewhere, path_to
+from m365watch.cli.demo.demo_command import choose_board
+from m365watch.cli.demo.demo_summary import print_no_board
+from m365watch.cli.demo.tenant_process import StagedAttack
+from m365watch.common.errors import NeedsOperator
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.rules.extension import Severity
 from run_figures import NOW
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.cli.evidence import find_evidence
-from m365watch.instants import ms_of
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.cli.alerts.evidence import find_evidence
+from m365watch.common.timestamps import ms_of
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
 from test_alerts_commands import FORWARD
 
 pytestmark = pytest.mark.slow

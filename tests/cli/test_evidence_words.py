@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from m365watch.detect.evidence_words import PAIRS_MAX, VALUE_MAX, details_of, failure_of
+from m365watch.detection.alerts.alert_text import PAIRS_MAX, VALUE_MAX, details_of, failure_of
 
 
 def raw(**fields: Any) -> str:

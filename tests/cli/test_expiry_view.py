@@ -8,11 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console, Group
 
-from m365watch.cli.expiry_view import credential_lines, credentials_document
-from m365watch.expiry.ends import CredentialEnd, CredentialKind, Source
-from m365watch.expiry.memory import KnownApplication
-from m365watch.metrics import metrics_text
-from m365watch.monitor.latency import LatencyBook
+from m365watch.cli.status.expiry_view import credential_lines, credentials_document
+from m365watch.health.expiry.credential_expiry import CredentialEnd, CredentialKind, Source
+from m365watch.health.expiry.expiry_store import KnownApplication
+from m365watch.health.metrics import metrics_text
+from m365watch.pipeline.latency import LatencyBook
 from run_figures import NOW, TENANT, run_progress
 
 DAY = timedelta(days=1)

@@ -13,7 +13,7 @@ from promises import guarantee
 
 PROGRAM = """
 import json, os, sys, threading
-from m365watch.cli.giving_way import give_way
+from m365watch.cli.board.giving_way import give_way
 
 done, told = threading.Event(), []
 def wait():
@@ -42,7 +42,7 @@ def test_every_thread_gives_way_whenever_it_was_started() -> None:
 
 BETWEEN = """
 import json, os, sys, threading
-from m365watch.cli import giving_way
+from m365watch.cli.board import giving_way
 
 asked, begun, done, told = threading.Event(), threading.Event(), threading.Event(), []
 def late():
@@ -69,8 +69,8 @@ json.dump(told, sys.stdout)
 GROUP_OF_SESSION = """
 import ctypes, json, os, sys
 from pathlib import Path
-from m365watch.cli.giving_way import give_way, open_autogroup
-from m365watch.lake.confinement import forbid_dumps
+from m365watch.cli.board.giving_way import give_way, open_autogroup
+from m365watch.lake.sql_sandbox.confinement import forbid_dumps
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which a change of user takes

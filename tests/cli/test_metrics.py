@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from m365watch.metrics import metrics_text
-from m365watch.model import BlobKey, BlobRef, Header, KnownBlob
-from m365watch.monitor.latency import BOUNDS_S, LatencyBook
-from m365watch.notify.looking import TargetFigures
-from m365watch.progress import OutputProgress
+from m365watch.common.model import BlobKey, BlobRef, Header, KnownBlob
+from m365watch.common.progress import OutputProgress
+from m365watch.health.metrics import metrics_text
+from m365watch.notifications.channel_status import TargetFigures
+from m365watch.pipeline.latency import BOUNDS_S, LatencyBook
 from run_figures import EXCHANGE, NOW, TENANT, feed_progress, run_progress
 
 NASTY = 'Ex"change\\\n{} é \x07'

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from m365watch.cli.recover import KEPT, warn_of_age
 from m365watch.cli.recover_view import outcome_page
-from m365watch.model import Window
-from m365watch.recovering import RecoveryOutcome, ServiceRecovered
+from m365watch.common.model import Window
+from m365watch.runtime.recovery_run import RecoveryOutcome, ServiceRecovered
 from run_figures import EXCHANGE
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

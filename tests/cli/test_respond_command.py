@@ -13,13 +13,13 @@ from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
-from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.desk import set_states
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.output import FILE_NAME
-from m365watch.detect.state import DetectionState
-from m365watch.respond.journal import Journal, Line
+from m365watch.detection.alerts.alert import Alert, AlertId, Match
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.triage import set_states
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.response.journal import Journal, Line
 from one_feed import write_one_feed
 
 TENANT = "22222222-2222-2222-2222-222222222222"

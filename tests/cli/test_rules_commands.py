@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
-from m365watch.cli.rules_view import MISTAKES_SHOWN_MAX
+from m365watch.cli.rules.rules_view import MISTAKES_SHOWN_MAX
 
 RULE = """\
 title: Mail sent by a robot

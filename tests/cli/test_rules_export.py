@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
-from m365watch.detect.library import load_library
+from m365watch.detection.rules.rule_library import load_library
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.detect.output import FILE_NAME
+from m365watch.common.clock import SystemClock
+from m365watch.detection.detection_output import FILE_NAME
 from m365watch.ledger.sqlite import SqliteLedger
 
 TENANT = "22222222-2222-2222-2222-222222222222"

@@ -13,13 +13,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
-from m365watch.cli.status import print_documents, print_pages
-from m365watch.cli.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX, Standing, status_page
-from m365watch.ledger.port import WaitingBlob
-from m365watch.model import BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
-from m365watch.monitor.latency import LatencyBook
-from m365watch.progress import FeedProgress
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.cli.status.status_report import print_documents, print_pages
+from m365watch.cli.status.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX, Standing, status_page
+from m365watch.common.model import BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
+from m365watch.common.progress import FeedProgress
+from m365watch.pipeline.latency import LatencyBook
+from m365watch.registry.port import WaitingBlob
+from m365watch_testing.batches import make_batch, make_part
 from run_figures import EXCHANGE, NOW, TENANT, WAITING, FakeClock, feed_progress, run_progress
 
 OTHER = Feed(TenantId("11112222-0000-0000-0000-000000000000"), ContentType.EXCHANGE)

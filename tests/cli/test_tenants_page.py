@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from m365watch.cli.program import app
 from m365watch.cli.tenants import choose_tenants
 from m365watch.cli.tenants_view import GROUPS_SHOWN_MAX, TenantsFound, tenants_page
-from m365watch.clock import SystemClock
-from m365watch.errors import ConsentMissing
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import ConsentMissing
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.common.progress import FeedProgress
+from m365watch.health.tenant_status import LedgerSays, TenantStanding, TenantState, judge_tenants
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.progress import FeedProgress
-from m365watch.tenancy.standing import LedgerSays, TenantStanding, TenantState, judge_tenants
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECONDS_MAX = 3.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.failures import exit_code_of
 from m365watch.cli.program import app
-from m365watch.errors import SettingsRefused
+from m365watch.cli.terminal.error_output import exit_code_of
+from m365watch.common.errors import SettingsRefused
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"
 TWO = "0a1b2c3d-0000-4000-8000-00000000000b"

@@ -13,10 +13,10 @@ import pytest
 
 from m365watch.cli.query import RowFormat, show_answer
 from m365watch.cli.search import search
-from m365watch.cli.terminal import escaped
-from m365watch.lake.reader import QueryAnswer
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_record, make_simple_batch
+from m365watch.cli.terminal.console import escaped
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_record, make_simple_batch
 
 HOSTILE = "\x1b[2J\x1b]0;mine\x07 \x9b2J \u202egro.elpmaxe\u2066 \rroot \x7f \U000e0041"
 ANSWER = QueryAnswer(("who", HOSTILE), ("VARCHAR", "VARCHAR"), [("åse", f"a\n{HOSTILE}\tb")], truncated=False)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import typer
 
-from m365watch.cli.asking import confirm, require_yes
+from m365watch.cli.terminal.prompts import confirm, require_yes
 
 
 @pytest.mark.parametrize(

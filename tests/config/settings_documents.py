@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import SecretSettings, Settings, TenantSettings
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import SecretSettings, Settings, TenantSettings
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 OTHER_TENANT = "0a1b2c3d-0000-4000-8000-00000000000b"

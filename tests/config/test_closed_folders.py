@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.cli.failures import hide_tracebacks
-from m365watch.config.authorities import check_authorities
+from m365watch.cli.terminal.error_output import hide_tracebacks
+from m365watch.common.errors import LedgerUnusable
+from m365watch.common.file_access import is_file, is_folder, is_there, list_below, why_closed
 from m365watch.config.document import Unreadable, read_text
-from m365watch.config.files import is_file, is_folder, is_there, list_below, why_closed
-from m365watch.config.settings import DetectionSettings
-from m365watch.detect.library import PACKS_DIRECTORY, load_library
-from m365watch.detecting import list_unread, load_exceptions, load_rules
-from m365watch.errors import LedgerUnusable
-from m365watch.ledger.reading import require_ledger
-from m365watch.preflight.machine import nearest_folder, why_unwritable
+from m365watch.config.models.settings import DetectionSettings
+from m365watch.detection.factory import list_unread, load_exceptions, load_rules
+from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
+from m365watch.health.checks.machine_checks import nearest_folder, why_unwritable
+from m365watch.http.tls import check_authorities
+from m365watch.ledger.queries_reading import require_ledger
 
 NOBODY = 65_534
 CLOSED = f"a folder above it is closed to user {NOBODY}, who runs this"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from m365watch.config.document import Unreadable
-from m365watch.config.kept_secrets import MARK, with_secrets, without_secrets
+from m365watch.config.editor.redaction import MARK, with_secrets, without_secrets
 
 ENTRA = "abc8Q~" + "x" * 34
 SECTION = f"""\

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from m365watch.config.document import Pairs, Unreadable, parse_document
-from m365watch.config.placing import put_section, section_text, set_switch, take_section
+from m365watch.config.editor.sections import put_section, section_text, set_switch, take_section
 
 YAML = """\
 # ours

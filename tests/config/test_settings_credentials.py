@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from promises import guarantee
 
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import (
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import (
     CertificateSettings,
     CredentialSettings,
     FederatedSettings,
@@ -18,9 +18,9 @@ from m365watch.config.settings import (
     ManagedIdentitySettings,
     SecretSettings,
 )
-from m365watch.simulator.federation import Issuer
-from m365watch.testing.applications import ApplicationCertificate, write_private
-from m365watch.testing.clock import START
+from m365watch_simulator.federation import Issuer
+from m365watch_testing.applications import ApplicationCertificate, write_private
+from m365watch_testing.clock import START
 from settings_documents import (
     APPLICATION,
     OTHER_TENANT,

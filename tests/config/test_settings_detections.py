@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from m365watch.config.load import load_server_settings, parse_settings
-from m365watch.config.settings import DetectionSettings
-from m365watch.detect.library import list_packs
+from m365watch.config.loader import load_server_settings, parse_settings
+from m365watch.config.models.settings import DetectionSettings
+from m365watch.detection.rules.rule_library import list_packs
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
 CONSOLE = {"screen": {"type": "console"}}

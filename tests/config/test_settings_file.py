@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.load import example_settings, load_settings
-from m365watch.config.settings import LakeSettings, Settings
-from m365watch.errors import SettingsRefused
-from m365watch.model import Service
-from m365watch.plain import plain
+from m365watch.common.errors import SettingsRefused
+from m365watch.common.model import Service
+from m365watch.common.plain import plain
+from m365watch.config.loader import example_settings, load_settings
+from m365watch.config.models.settings import LakeSettings, Settings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, secret_of
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.config.settings import TenantSettings
-from m365watch.model import Service
+from m365watch.common.model import Service
+from m365watch.config.models.settings import TenantSettings
 from settings_documents import filled_in, mistakes_of, settings_of
 
 OWN_CLOUD = {"login_url": "http://127.0.0.1:1", "management_url": "http://127.0.0.1:2"}

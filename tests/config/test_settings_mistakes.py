@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from promises import guarantee
 
-from m365watch.config.outputs import OUTPUT_TYPES_WANTED
+from m365watch.config.models.lake import OUTPUT_TYPES_WANTED
 from settings_documents import (
     APPLICATION,
     OTHER_TENANT,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from promises import guarantee
 
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import (
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import (
     UNSET_NETWORK,
     DevoHttpSettings,
     NetworkSettings,
@@ -17,7 +17,7 @@ from m365watch.config.settings import (
     Secret,
     Settings,
 )
-from m365watch.testing.certificates import Authority
+from m365watch_testing.certificates import Authority
 from settings_documents import PLACE, Document, filled_in, mistakes_of, settings_of
 
 AT = "globals.network"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from m365watch.config.load import parse_settings
-from m365watch.config.notifications import TARGET_TYPES, NotificationKeys
-from m365watch.config.settings import LakeSettings
-from m365watch.config.targets import (
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.notifications import TARGET_TYPES, NotificationKeys
+from m365watch.config.models.settings import LakeSettings
+from m365watch.config.models.targets import (
     EmailTarget,
     OutputTarget,
     PagerDutyTarget,
@@ -19,7 +19,7 @@ from m365watch.config.targets import (
     TargetSettings,
     WebhookTarget,
 )
-from m365watch.monitor.secrets import list_secrets
+from m365watch.health.secrets import list_secrets
 from settings_documents import OTHER_TENANT, TENANT, Document, filled_in, mistakes_of, settings_of
 
 URL = "https://hooks.example/services/made-up-secret?sig=made-up"

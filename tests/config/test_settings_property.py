@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.config.credentials import Credentials
-from m365watch.config.inputs import DlpSection, InputSection, MaskSection, Services
-from m365watch.config.load import load_server_settings, load_settings, parse_settings
-from m365watch.config.outputs import ConsoleOutput, FilesConfig
-from m365watch.config.overall import Globals
-from m365watch.config.schema import ConfigurationFile
-from m365watch.config.settings import Settings
-from m365watch.config.wires import DevoHttpConfig, DevoPlatformConfig, SyslogConfig
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import load_server_settings, load_settings, parse_settings
+from m365watch.config.models.credentials import Credentials
+from m365watch.config.models.globals import Globals
+from m365watch.config.models.inputs import DlpSection, InputSection, MaskSection, Services
+from m365watch.config.models.lake import ConsoleOutput, FilesConfig
+from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.settings import Settings
+from m365watch.outputs.network.wires import DevoHttpConfig, DevoPlatformConfig, SyslogConfig
 from settings_documents import OTHER_TENANT, SECRET, filled_in
 
 SECTIONS = (

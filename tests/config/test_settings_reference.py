@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.kinds import Section
-from m365watch.config.load import example_settings
+from m365watch.config.loader import example_settings
+from m365watch.config.models.base import Section
+from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.reference import render_reference, words_below
-from m365watch.config.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import (
+from m365watch.common.model import Service
+from m365watch.config.models.settings import (
     ConsoleSettings,
     DetectionSettings,
     FilesSettings,
@@ -15,7 +16,6 @@ from m365watch.config.settings import (
     Settings,
     TenantSettings,
 )
-from m365watch.model import Service
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 LOCAL = {"login_url": "http://127.0.0.1:8401/", "management_url": "http://localhost:8401"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import SecretSettings, Settings
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import SecretSettings, Settings
 
 GUID = "22222222-2222-2222-2222-222222222222"
 OTHER = "33333333-3333-3333-3333-333333333333"

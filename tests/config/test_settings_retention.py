@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from m365watch.config.retention import RetentionSettings, TableRetention
-from m365watch.config.settings import (
-    LakeSettings,
-)
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.config.models.settings import LakeSettings
 from settings_documents import filled_in, settings_of
 
 EXCHANGE = "cloud.office365.management.exchange"

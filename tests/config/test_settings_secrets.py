@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.config.load import parse_settings
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import parse_settings
 from settings_documents import SECRET, Document, filled_in, mistakes_of, secret_of, settings_of
 
 AT = "inputs.office365.credentials"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.load import load_server_settings
-from m365watch.config.settings import ConsoleSettings, DevoSettings, Settings, SyslogSettings
-from m365watch.errors import SettingsRefused
+from m365watch.common.errors import SettingsRefused
+from m365watch.config.loader import load_server_settings
+from m365watch.config.models.settings import ConsoleSettings, DevoSettings, Settings, SyslogSettings
 from settings_documents import Document, filled_in, secret_of
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"

@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 
 import wire_documents
-from m365watch.config.settings import (
-    SyslogSettings,
-    TlsSettings,
-    WireSettings,
-)
+from m365watch.config.models.settings import SyslogSettings, TlsSettings, WireSettings
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 from wire_documents import DEVO, mistakes_with, output_of, settings_with
 

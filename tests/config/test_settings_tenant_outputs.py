@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.tenancy.changes import excluded_outputs
+from m365watch.runtime.config_changes import excluded_outputs
 from settings_documents import OTHER_TENANT, Document, filled_in, mistakes_of, settings_of
 
 NO_OUTPUT = "is no output that is switched on"

@@ -9,7 +9,7 @@ import pytest
 from promises import guarantee
 
 import wire_documents
-from m365watch.config.settings import (
+from m365watch.config.models.settings import (
     CompressionSettings,
     DevoHttpSettings,
     DevoSettings,

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.settings import (
-    OutputSettings,
-    Settings,
-)
+from m365watch.config.models.settings import OutputSettings, Settings
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
 EU = "collector-eu.devo.io"

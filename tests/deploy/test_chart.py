@@ -15,7 +15,7 @@ from promises import guarantee
 
 from helm_program import need_helm
 from m365watch import __version__
-from m365watch.config.load import load_settings
+from m365watch.config.loader import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/m365watch"

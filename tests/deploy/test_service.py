@@ -18,7 +18,7 @@ from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
-from m365watch.config.load import load_settings
+from m365watch.config.loader import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "deploy/m365watch.service"

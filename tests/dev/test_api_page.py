@@ -20,14 +20,14 @@ from shifted import DAY
 
 from api_calls import ClosedGate
 from collected_week import CLOCK
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.scopes import Scope
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sources import Sources
-from m365watch.board.token_file import TokenFile
-from m365watch.board.token_gate import TokenGate
-from m365watch.config.load import load_settings
-from m365watch.config.settings import Settings
+from m365watch.board.access.api_tokens import TokenFile
+from m365watch.board.access.scopes import Scope
+from m365watch.board.access.token_gate import TokenGate
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.config.loader import load_settings
+from m365watch.config.models.settings import Settings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

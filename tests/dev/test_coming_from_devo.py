@@ -21,22 +21,22 @@ from promises import guarantee
 from shifted import DAY
 from typer.main import get_command
 
-from m365watch.app import Collector
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.load import load_server_settings, load_settings, parse_settings
-from m365watch.config.settings import DevoSettings, LakeSettings, Settings
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.errors import SettingsRefused
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.writer import AuditWriter
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import SettingsRefused
+from m365watch.common.model import Service
+from m365watch.config.loader import load_server_settings, load_settings, parse_settings
+from m365watch.config.models.settings import DevoSettings, LakeSettings, Settings
+from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import Service
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.testing.batches import make_batch, make_part
-from m365watch.testing.certificates import Authority
-from m365watch.testing.devo_server import DevoServer, server_tls
+from m365watch.runtime.collector import Collector
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_testing.batches import make_batch, make_part
+from m365watch_testing.certificates import Authority
+from m365watch_testing.devo_server import DevoServer, server_tls
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "coming-from-devo.md").read_text(encoding="utf-8")
 ENVIRONMENT = {"M365_SECRET": "made up"}

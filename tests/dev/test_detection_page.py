@@ -10,11 +10,11 @@ from typer.main import get_command
 from verdicts import packs
 
 from m365watch.cli.program import app
-from m365watch.config.load import parse_settings
-from m365watch.detect.exceptions import list_unknown
-from m365watch.detect.exceptions_file import read_exceptions
-from m365watch.detect.library import load_packs
-from m365watch.detect.output import FILE_NAME
+from m365watch.config.loader import parse_settings
+from m365watch.detection.alerts.alert_exceptions import list_unknown
+from m365watch.detection.alerts.exceptions_file import read_exceptions
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.rule_library import load_packs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")

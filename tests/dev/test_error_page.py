@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from m365watch import errors
-from m365watch.errors import CollectorError
+from m365watch.common import errors
+from m365watch.common.errors import CollectorError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 BRANCHES = CollectorError.__subclasses__()
@@ -47,7 +47,7 @@ def test_errors_that_cross_rooms_are_in_one_place() -> None:
         if kind.__module__.startswith("m365watch.") and not kind.__name__.startswith("_")
     ]
 
-    assert {kind.__module__ for kind in found} == {"m365watch.errors"}
+    assert {kind.__module__ for kind in found} == {"m365watch.common.errors"}
 
 
 def kinds_below(kind: type[CollectorError]) -> Iterator[type[CollectorError]]:

@@ -13,16 +13,16 @@ import pytest
 import structlog
 from promises import guarantee
 
-from m365watch import errors
 from m365watch.cli.commands import PLACES
-from m365watch.collection import STOP_S
-from m365watch.errors import CollectorError, LedgerUnusable
-from m365watch.feed.polling import BACKOFF_S_MAX, OPERATOR_WAIT_S
-from m365watch.feed.tries import RETRY_WAITS_S
-from m365watch.ledger.soundness import DamageGuard
+from m365watch.common import errors
+from m365watch.common.errors import CollectorError, LedgerUnusable
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.thread import PATIENCE_ONCE_S
-from m365watch.testing.clock import START, FakeClock
+from m365watch.runtime.collector_run import STOP_S
+from m365watch.sources.management_api.fetch_attempts import RETRY_WAITS_S
+from m365watch.sources.poll_loop import BACKOFF_S_MAX, OPERATOR_WAIT_S
+from m365watch.storage.damage import DamageGuard
+from m365watch_testing.clock import START, FakeClock
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "failure-modes.md").read_text(encoding="utf-8")

@@ -12,14 +12,14 @@ import yaml
 from typer.main import get_command
 
 from m365watch.cli.program import app
-from m365watch.config.load import parse_settings
-from m365watch.config.notifications import TARGET_TYPES
-from m365watch.config.resolve_notifications import SIGNING_CHARACTERS_MIN
-from m365watch.config.targets import PagerDutyTarget, SlackTarget, TargetSettings, WebhookTarget
-from m365watch.notify.document import document_of
-from m365watch.notify.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
-from m365watch.notify.tidings import Tiding
-from m365watch.notify.trial import make_test
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.notifications import TARGET_TYPES
+from m365watch.config.models.resolve_notifications import SIGNING_CHARACTERS_MIN
+from m365watch.config.models.targets import PagerDutyTarget, SlackTarget, TargetSettings, WebhookTarget
+from m365watch.notifications.channel_check import make_test
+from m365watch.notifications.channels.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from m365watch.notifications.notification import Tiding
+from m365watch.notifications.notification_document import document_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
 GUID = "11111111-2222-4333-8444-555555555555"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from m365watch.config.load import parse_settings
-from m365watch.config.outputs import OUTPUT_TYPES
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.lake import OUTPUT_TYPES
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.outputs.queue import QUEUES_FOLDER
-from m365watch.testing.certificates import Authority
+from m365watch.pipeline.disk_queue import QUEUES_FOLDER
+from m365watch_testing.certificates import Authority
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from m365watch.detect.extension import Kind
-from m365watch.detect.extension_text import parse_extension
+from m365watch.detection.rules.extension import Kind
+from m365watch.detection.rules.extension_text import parse_extension
 from rules import load_good, rule_text
 from tools.rule_keys_page import EXAMPLES, render
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from m365watch.config.credentials import Credentials
-from m365watch.config.load import parse_settings
-from m365watch.simulator.federation import Issuer
-from m365watch.testing.applications import ApplicationCertificate, write_private
-from m365watch.testing.clock import START
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.credentials import Credentials
+from m365watch_simulator.federation import Issuer
+from m365watch_testing.applications import ApplicationCertificate, write_private
+from m365watch_testing.clock import START
 
 PAGE = (Path(__file__).parents[2] / "docs" / "secrets.md").read_text(encoding="utf-8")
 BLOCKS = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "..." not in block]

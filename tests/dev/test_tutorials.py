@@ -18,8 +18,8 @@ import pytest
 from promises import guarantee
 
 import tutorial_commands
-from m365watch.entra.refusals import REFUSALS
-from m365watch.feed.codes import AUDIT_OFF_CAUSE
+from m365watch.auth.refusals import REFUSALS
+from m365watch.sources.management_api.codes import AUDIT_OFF_CAUSE
 from tutorial_checkout import Checkout
 from tutorial_devo import DevoMachine
 from tutorial_machine import OWN, Machine, machine_at
@@ -67,7 +67,7 @@ sudo systemctl start m365watch
 """
 """What somebody did who has nine tenants."""
 WORKED_OUT_ELSEWHERE = ("3600 s behind the server's", "the server's certificate was not accepted")
-"""Beginnings that tests/preflight shows."""
+"""Beginnings that tests/health shows."""
 
 
 @pytest.fixture(scope="module")

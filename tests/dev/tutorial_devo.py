@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from m365watch.testing.certificates import Authority
-from m365watch.testing.devo_server import DevoServer, server_tls
+from m365watch_testing.certificates import Authority
+from m365watch_testing.devo_server import DevoServer, server_tls
 from tutorial_machine import Machine
 from tutorial_pages import Fence
 

@@ -29,10 +29,10 @@ from patience import PATIENCE_S
 from shifted import DAY
 
 import tutorial_commands
-from m365watch.clock import SystemClock
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.scenario import parse_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.scenario import parse_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from tutorial_pages import Click, Fence, Names, differing_line, parts_of
 from tutorial_portal import Portal
 

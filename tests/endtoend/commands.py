@@ -16,10 +16,10 @@ from typing import Any
 from forked import PIPE, Forked, fork
 from patience import PATIENCE_S
 
-from m365watch.clock import SystemClock
-from m365watch.simulator.scenario import Behaviour, Scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Truth, Verdict
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.scenario import Behaviour, Scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Truth, Verdict
 from place import BOTH, Place, assert_discreet
 
 LIMIT_S = PATIENCE_S

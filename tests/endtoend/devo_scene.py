@@ -18,15 +18,15 @@ from patience import PATIENCE_S
 from ports import kept_port
 
 from commands import Ended, Scene, start
-from m365watch.clock import SystemClock
-from m365watch.ledger.reading import ledger_for_reading
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import Batch, ContentType
+from m365watch.ledger.queries_reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import Batch, ContentType
-from m365watch.outputs.queue import BatchQueue
-from m365watch.simulator.scenario import Answer, Call, Rule, Scenario
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.testing.certificates import Authority
-from m365watch.testing.devo_server import DevoServer, Faults, server_tls
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_testing.certificates import Authority
+from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from place import LAKE, Place
 
 AUDIT = "cloud.office365."

@@ -16,14 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from m365watch import app, collection
-from m365watch.clock import system_random
-from m365watch.config.settings import OutputSettings
+from m365watch.common.clock import system_random
+from m365watch.common.model import Batch, Receipt
+from m365watch.config.models.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import Batch, Receipt
-from m365watch.outputs.port import Output, Prepares
-from m365watch.pipeline import BatchBounds
-from m365watch.testing.clock import ShiftedClock
+from m365watch.pipeline.batcher import BatchBounds
+from m365watch.registry.outputs import Output, Prepares
+from m365watch.runtime import collector as app
+from m365watch.runtime import collector_run as collection
+from m365watch_testing.clock import ShiftedClock
 from place import Place
 
 BATCH_BYTES = 4 * 1024 * 1024

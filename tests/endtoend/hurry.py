@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from patience import PATIENCE_S
 
-from m365watch.testing.clock import START
+from m365watch_testing.clock import START
 
 T = TypeVar("T")
 

@@ -13,15 +13,15 @@ from typing import Any
 import zstandard
 from deltalake import DeltaTable
 
-from m365watch.app import Collector
-from m365watch.clock import Clock, SystemClock, system_random
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import Settings
-from m365watch.lake.erasing_note import Asked
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import silently
-from m365watch.lake.persons import Person
+from m365watch.common.clock import Clock, SystemClock, system_random
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import Settings
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.erasure.erasure_journal import Asked
+from m365watch.lake.erasure.person_matching import Person
+from m365watch.lake.erasure.record_erasure import Erasure
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.runtime.collector import Collector
 
 FILES = {"type": "files", "config": {"directory": "out"}}
 LAKE = {"type": "lake", "config": {"directory": "lake"}}

@@ -17,7 +17,7 @@ import pytest
 from patience import PATIENCE_S
 from ports import datagram_port
 
-from m365watch.testing.certificates import Authority
+from m365watch_testing.certificates import Authority
 
 CLIENT = "m365watch-client"
 """The one name that the server takes a client certificate of."""

@@ -146,7 +146,7 @@ class Speedway:
 
     async def keep_lake(self) -> Forked:
         """The lake's upkeep, as the collector starts it once enough has been written."""
-        return await fork("m365watch.lake.upkeep", str(self.folder / "lake"))
+        return await fork("m365watch.lake.maintenance.maintenance_worker", str(self.folder / "lake"))
 
     def in_files(self) -> list[bytes]:
         """The digests of the lines under published names."""

@@ -18,7 +18,7 @@ import pytest
 from promises import guarantee
 
 from commands import Ended, Scene, collecting, command, ended, scene_in
-from m365watch.lake.commits import commit_path
+from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 

@@ -14,8 +14,8 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from commands import Ended, collecting, command, ended, scene_in
-from m365watch.clock import SystemClock
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.server import SimulationSettings, simulator_running
 from place import FILES, assert_discreet
 
 

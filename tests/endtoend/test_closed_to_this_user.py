@@ -17,8 +17,8 @@ from promises import guarantee
 from rights import why_kept
 
 from commands import LIMIT_S, Ended, Scene, ended, scene_in
-from m365watch.clock import SystemClock
-from m365watch.testing.applications import ApplicationCertificate, write_private
+from m365watch.common.clock import SystemClock
+from m365watch_testing.applications import ApplicationCertificate, write_private
 
 OTHER = 65_534
 RULE = """\

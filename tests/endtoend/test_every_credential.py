@@ -19,11 +19,11 @@ from promises import guarantee
 from shifted import DAY, python_path
 
 from commands import LIMIT_S, Ended
-from m365watch.clock import SystemClock
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.machine import IDENTITY_HEADER
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.testing.applications import ApplicationCertificate, write_private
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.machine import IDENTITY_HEADER
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_testing.applications import ApplicationCertificate, write_private
 from place import BOTH, Place
 
 pytestmark = pytest.mark.slow

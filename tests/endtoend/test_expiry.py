@@ -11,10 +11,10 @@ import pytest
 from promises import guarantee
 
 from commands import Ended, command
-from m365watch.clock import SystemClock
-from m365watch.lake.reader import LakeReader
-from m365watch.simulator.scenario import Scenario, load_scenario
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch_simulator.scenario import Scenario, load_scenario
+from m365watch_simulator.server import SimulationSettings, simulator_running
 from place import LAKE, assert_discreet
 
 

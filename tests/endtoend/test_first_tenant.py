@@ -17,12 +17,12 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import LIMIT_S, Ended, command, ended
-from m365watch.cli.failures import exit_code_of, lines_of
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.errors import CollectorError
-from m365watch.simulator.scenario import parse_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.cli.terminal.error_output import exit_code_of, lines_of
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import CollectorError
+from m365watch_simulator.scenario import parse_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from place import records_in_lake
 
 NO_CONSENT = "behaviour: {consented: false}"

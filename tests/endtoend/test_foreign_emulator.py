@@ -15,7 +15,7 @@ from emulator.content import make_store
 from emulator.faults import Fault
 from emulator.server import CLIENT, NEW, OLD, SECRET, TENANT, Emulator, Manner, emulator_running
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
-from m365watch.collection import Outcome
+from m365watch.runtime.collector_run import Outcome
 from place import BOTH, Place, assert_discreet
 
 FLAWLESS = {"missing": 0, "duplicates": 0, "altered": 0}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from commands import Scene, command
-from m365watch.clock import SystemClock
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.server import SimulationSettings, simulator_running
 from place import Place
 
 

@@ -43,7 +43,7 @@ def test_a_server_s_library_is_no_part_of_collecting(tmp_path: Path) -> None:
 
 def test_what_masks_is_loaded_only_where_something_is_masked() -> None:
     """The library for its patterns took 8 ms of every start."""
-    show = "import sys, m365watch.app, m365watch.config.load; print('regex' in sys.modules)"
+    show = "import sys, m365watch.runtime.collector, m365watch.config.loader; print('regex' in sys.modules)"
 
     run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
 

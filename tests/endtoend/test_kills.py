@@ -14,11 +14,11 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from doomed import Moment
-from m365watch.model import ContentType
-from m365watch.simulator.scenario import Answer, Call, Rule, Scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Truth, Verdict
-from m365watch.testing.clock import START, ShiftedClock
+from m365watch.common.model import ContentType
+from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Truth, Verdict
+from m365watch_testing.clock import START, ShiftedClock
 from place import LAKE, Place
 
 DOOMED = Path(__file__).with_name("doomed.py")

@@ -18,14 +18,14 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from doomed import Moment
-from m365watch.clock import SystemClock
-from m365watch.config.settings import FilesSettings
-from m365watch.ledger.copying import back_up, put_in
+from m365watch.common.clock import SystemClock
+from m365watch.config.models.settings import FilesSettings
+from m365watch.ledger.backup import back_up, put_in
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.outputs.files import FilesOutput
-from m365watch.simulator.scenario import Scenario, load_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Verdict
+from m365watch.outputs.files.files_output import FilesOutput
+from m365watch_simulator.scenario import Scenario, load_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Verdict
 from place import BOTH, LAKE, Place, erase_first_person, records_in_lake
 
 FLAWLESS = Verdict([], [], [])

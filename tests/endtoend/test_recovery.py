@@ -18,14 +18,14 @@ from promises import guarantee
 
 from commands import command
 from hurry import HurriedClock, run_hurried
-from m365watch.clock import system_random
-from m365watch.errors import SettingsRefused
+from m365watch.common.clock import system_random
+from m365watch.common.errors import SettingsRefused
+from m365watch.common.model import Service, Window
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import Service, Window
-from m365watch.recovering import Recovery, RecoveryAsked, RecoveryOutcome
-from m365watch.simulator.scenario import Scenario, parse_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
-from m365watch.simulator.truth import Verdict
+from m365watch.runtime.recovery_run import Recovery, RecoveryAsked, RecoveryOutcome
+from m365watch_simulator.scenario import Scenario, parse_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch_simulator.truth import Verdict
 from place import BOTH, FILES, LAKE, Place, erase_first_person, records_in_lake
 
 DAYS = 10

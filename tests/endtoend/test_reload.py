@@ -20,9 +20,9 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from commands import Ended, command, ended, start
-from m365watch.clock import SystemClock
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from place import LAKE, Place, assert_discreet
 
 pytestmark = pytest.mark.slow

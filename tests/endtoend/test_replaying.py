@@ -20,13 +20,13 @@ from promises import guarantee
 
 from commands import command
 from hurry import HurriedClock, run_hurried
-from m365watch.clock import system_random
-from m365watch.errors import LedgerHeld, SettingsRefused
-from m365watch.lake.scan import LakeScan, ScanAsked
+from m365watch.common.clock import system_random
+from m365watch.common.errors import LedgerHeld, SettingsRefused
+from m365watch.common.model import ContentType, Window
+from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import ContentType, Window
-from m365watch.replaying import Replay, ReplayOutcome, find_tenants
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.runtime.replay_run import Replay, ReplayOutcome, find_tenants
+from m365watch_simulator.server import SimulationSettings, simulator_running
 from place import BOTH, LAKE, Place, records_in_files, records_in_lake
 
 FILES_TOO = {"files2": {"type": "files", "config": {"directory": "again", "compression": "none"}}, **BOTH}

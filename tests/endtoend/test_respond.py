@@ -12,15 +12,15 @@ import pytest
 from promises import guarantee
 
 from commands import command
-from m365watch.clock import SystemClock
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.output import FILE_NAME
-from m365watch.detect.state import DetectionState
-from m365watch.respond.turn import turn_held
-from m365watch.simulator.scenario import parse_scenario
-from m365watch.simulator.server import SimulationSettings, simulator_running
+from m365watch.common.clock import SystemClock
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.response.execution.turn import turn_held
+from m365watch_simulator.scenario import parse_scenario
+from m365watch_simulator.server import SimulationSettings, simulator_running
 
 ANN = "ann@contoso.example"
 ROLES = [

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.app import Collector, Outcome
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import DevoSettings, SyslogSettings, TlsSettings
-from m365watch.errors import CollectorError, OutputUnusable
-from m365watch.model import Batch
-from m365watch.outputs.devo import DevoOutput
-from m365watch.outputs.port import Output
-from m365watch.outputs.syslog import SyslogOutput
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.simulator.truth import Truth
-from m365watch.testing.batches import make_batch, make_part, make_record
-from m365watch.testing.certificates import Authority
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import CollectorError, OutputUnusable
+from m365watch.common.model import Batch
+from m365watch.config.models.settings import DevoSettings, SyslogSettings, TlsSettings
+from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.syslog.output import SyslogOutput
+from m365watch.registry.outputs import Output
+from m365watch.runtime.collector import Collector, Outcome
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.truth import Truth
+from m365watch_testing.batches import make_batch, make_part, make_record
+from m365watch_testing.certificates import Authority
 from place import Place
 from rsyslog_peer import CLIENT, Rsyslog, need_rsyslog
 

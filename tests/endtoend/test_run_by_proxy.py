@@ -15,8 +15,8 @@ import pytest
 from promises import guarantee
 
 from commands import Scene, scene_in
-from m365watch.testing.certificates import Authority
-from m365watch.testing.proxy import ConnectProxy
+from m365watch_testing.certificates import Authority
+from m365watch_testing.proxy import ConnectProxy
 from place import FILES, assert_discreet
 
 LOGIN, MANAGE = "login.service.example", "manage.service.example"

@@ -17,12 +17,12 @@ from promises import guarantee
 
 from commands import Ended, command
 from hurry import PATIENCE_HURRIED_S, HurriedClock, run_hurried
-from m365watch.clock import SystemClock
-from m365watch.collection import Outcome
+from m365watch.common.clock import SystemClock
 from m365watch.records.routing import UNION_TABLE
-from m365watch.simulator.announcements import SERVICES, Announcements
-from m365watch.simulator.scenario import parse_scenario
-from m365watch.simulator.server import RunningSimulator, SimulationSettings, simulator_running
+from m365watch.runtime.collector_run import Outcome
+from m365watch_simulator.announcements import SERVICES, Announcements
+from m365watch_simulator.scenario import parse_scenario
+from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from place import FILES, Place, records_in_files
 
 

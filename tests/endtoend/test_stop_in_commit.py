@@ -12,7 +12,7 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from commands import Ended, ended, scene_in, start
-from m365watch.ledger.copying import check_ledger
+from m365watch.ledger.backup import check_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE
 
 ROUNDS = 3

@@ -15,12 +15,19 @@ from multidict import CIMultiDict
 
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed, check_line
 from fuzz_values import json_text, value
-from m365watch.announcements import answers as announced
-from m365watch.announcements.urls import Kind
-from m365watch.board.id_token import Expected, TokenWrong, judge, read_keys
-from m365watch.board.openid import NotSignedIn, OpenIdSignIn
-from m365watch.config.listening import EntraSignInSettings
-from m365watch.config.settings import (
+from m365watch.auth.app_registration import read_registration
+from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
+from m365watch.auth.consent.code_exchange import tenant_of
+from m365watch.auth.consent.redirects import ForeignAnswer, read_redirect
+from m365watch.auth.credentials.managed_identity import IdentityTokens
+from m365watch.auth.factory import ClientSecret
+from m365watch.auth.tokens import TokenSource
+from m365watch.board.access.id_token import Expected, TokenWrong, judge, read_keys
+from m365watch.board.access.openid_connect import NotSignedIn, OpenIdSignIn
+from m365watch.common.errors import CollectorError
+from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.config.models.listeners_listening import EntraSignInSettings
+from m365watch.config.models.settings import (
     UNSET_NETWORK,
     Cloud,
     DevoHttpSettings,
@@ -29,25 +36,18 @@ from m365watch.config.settings import (
     SecretSettings,
     TenantSettings,
 )
-from m365watch.devo_alerts.api import DevoAlerts
-from m365watch.entra.connection import Connection
-from m365watch.entra.consent import ConsentAttempt, ConsentForm
-from m365watch.entra.credentials import ClientSecret
-from m365watch.entra.exchange import tenant_of
-from m365watch.entra.managed_identity import IdentityTokens
-from m365watch.entra.redirects import ForeignAnswer, read_redirect
-from m365watch.entra.session import Answer, Session
-from m365watch.entra.tokens import TokenSource
-from m365watch.entra.transport import ExchangeFailed
-from m365watch.errors import CollectorError
-from m365watch.expiry.graph import read_registration
-from m365watch.feed import answers as fed
-from m365watch.feed.urls import Urls
-from m365watch.model import ContentType, Feed, TenantId
-from m365watch.outputs.devo_http.endpoint import Endpoint
-from m365watch.recovery import answers as found
-from m365watch.respond.graph import GraphClient
-from m365watch.testing.clock import START, FakeClock
+from m365watch.health.devo_alerts import DevoAlerts
+from m365watch.http.aiohttp_transport import Connection
+from m365watch.http.session import Answer, Session
+from m365watch.http.transport import ExchangeFailed
+from m365watch.outputs.devo_http.devo_http_output import Endpoint
+from m365watch.response.execution.graph_client import GraphClient
+from m365watch.sources.audit_search import audit_search_client as found
+from m365watch.sources.management_api import responses as fed
+from m365watch.sources.management_api.urls import Urls
+from m365watch.sources.service_health import service_health_client as announced
+from m365watch.sources.service_health.urls import Kind
+from m365watch_testing.clock import START, FakeClock
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
 FEED = Feed(TENANT, ContentType.EXCHANGE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from m365watch.errors import CollectorError, SettingsRefused
+from m365watch.common.errors import CollectorError, SettingsRefused
 
 Attempt = Callable[[bytes], object]
 """Takes an input and ends; what it raises is a finding."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from m365watch.model import Header
-from m365watch.simulator.organisation import Organisation
+from m365watch.common.model import Header
+from m365watch_simulator.organisation import Organisation
 
 _KINDS_MAX = 24
 

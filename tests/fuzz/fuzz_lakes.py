@@ -28,35 +28,35 @@ from fuzz_records import simulated_records
 from fuzz_requests import CSRF, Call, OneGate, ask_soundly, call_of, csrf_token
 from fuzz_trials import _resident_bytes
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
-from m365watch.board.access import Access, Role
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.narrowing import unread_narrowing
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.planning import Query
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sources import Sources
-from m365watch.board.view import OPTIONS, View, read_view
-from m365watch.clock import SystemClock
-from m365watch.config.load import load_settings
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.output import FILE_NAME
-from m365watch.detect.state import DetectionState
-from m365watch.lake.checking import check_lake
-from m365watch.lake.files import silently
-from m365watch.lake.filters.finding import Finder
-from m365watch.lake.filters.reading import read_filter
-from m365watch.lake.holding import list_records
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.sandbox import READING_BYTES, Question, Verdict, _confine, answer
-from m365watch.lake.writer import WRITE_FAILURES
-from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
-from m365watch.outputs.lake import LakeOutput
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.dimension_filters import unread_narrowing
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import OPTIONS, View, read_view
+from m365watch.board.query.query_planner import Query
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
+from m365watch.config.loader import load_settings
+from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.detection_output import FILE_NAME
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.rollups.rollup_builder import keep_rollups
+from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.record_search import Finder
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.sql_sandbox.sandbox_process import READING_BYTES, Question, Verdict, _confine, answer
+from m365watch.lake.stored_records import list_records
+from m365watch.lake.writer.table_writer import WRITE_FAILURES
+from m365watch.outputs.lake.lake_output import LakeOutput
 from m365watch.records.split import split_blob
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 
 OURS = TenantId("6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f")
 THEIRS = TenantId("0a1b2c3d-0000-4000-8000-00000000000b")
@@ -195,7 +195,7 @@ def _ask_board(lake: Path, loop: Loop) -> None:
 
 
 def _search(lake: Path) -> None:
-    from m365watch.board.hits_reader import asked_of
+    from m365watch.board.query.search_queries import asked_of
 
     asked = asked_of(_view(), read_filter("a"))
     with closing(Finder(lake)) as finder, allowed():

@@ -10,9 +10,9 @@ import msgspec
 
 from fuzz_contract import Attempt, Target, check_line
 from fuzz_values import TEXTS
-from m365watch.detect.alert import Alert, AlertId, Match
-from m365watch.detect.extension import Severity
-from m365watch.respond.plan import BUILDERS, plan_response
+from m365watch.detection.alerts.alert import Alert, AlertId, Match
+from m365watch.detection.rules.extension import Severity
+from m365watch.response.plans.planner import BUILDERS, plan_response
 
 _AT_MS = 1_795_730_400_000
 _ENTITIES = {

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Loop, Target, allowed, check_line
 from fuzz_lakes import OURS, alert_of
-from m365watch.config.settings import NetworkSettings, Secret
-from m365watch.config.targets import (
+from m365watch.config.models.settings import NetworkSettings, Secret
+from m365watch.config.models.targets import (
     EmailTarget,
     PagerDutyTarget,
     SlackTarget,
@@ -22,13 +22,13 @@ from m365watch.config.targets import (
     WebhookTarget,
     Wishes,
 )
-from m365watch.entra.session import Answer, Session
-from m365watch.notify.mailing import MailSender
-from m365watch.notify.posting import PostSender, PostTarget
-from m365watch.notify.rows import Outgoing
-from m365watch.notify.sender import Sent
-from m365watch.notify.tidings import Notification, Standing, Tiding, make_notification
-from m365watch.testing.clock import FakeClock
+from m365watch.http.session import Answer, Session
+from m365watch.notifications.channel_port import Sent
+from m365watch.notifications.channels.mail import MailSender
+from m365watch.notifications.channels.webhook import PostSender, PostTarget
+from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
+from m365watch.notifications.notification_database import Outgoing
+from m365watch_testing.clock import FakeClock
 
 _URL = Secret("https://hook.example/x?sig=a%2Fb")
 _TARGETS: tuple[PostTarget, ...] = (

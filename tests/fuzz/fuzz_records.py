@@ -14,19 +14,28 @@ from random import Random
 
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed
 from fuzz_values import json_text
-from m365watch.config.settings import MaskSettings, SyslogSettings
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.entra.inflate import inflate
-from m365watch.lake.columns import tabulate
-from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, Header, RefusedRecord, TenantId
-from m365watch.outputs.devo.framing import devo_header
+from m365watch.common.model import (
+    Batch,
+    BatchPart,
+    BlobKey,
+    ContentType,
+    Feed,
+    Header,
+    RefusedRecord,
+    TenantId,
+)
+from m365watch.config.models.settings import MaskSettings, SyslogSettings
+from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.http.client import inflate
+from m365watch.lake.writer.record_columns import tabulate
+from m365watch.outputs.devo.line_format_framing import devo_header
 from m365watch.outputs.devo.lines import Framing, HeaderOf, LineMaker
 from m365watch.outputs.devo.tags import Tags
-from m365watch.outputs.syslog.lines import rfc3164_header, rfc5424_header
+from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.identity import IdentityMaker
-from m365watch.records.masking import Masker
+from m365watch.records.masking_masking import Masker
 from m365watch.records.split import SplitBlob, split_blob
-from m365watch.testing.syslog_parser import SyslogParser
+from m365watch_testing.syslog_parser import SyslogParser
 
 TENANT = TenantId("6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f")
 FEED = Feed(TENANT, ContentType.EXCHANGE)
@@ -179,7 +188,7 @@ _DEVO = re.compile(rb"<14>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} collector [A-Za-
 
 
 def _prepare_lines(_: Path) -> Attempt:
-    from m365watch.config.settings import TagSettings
+    from m365watch.config.models.settings import TagSettings
 
     forms: list[tuple[HeaderOf, re.Pattern[bytes]]] = [
         (rfc5424_header(_SYSLOG), _RFC5424),
@@ -216,8 +225,8 @@ def _check_lines(sent: bytes, form: re.Pattern[bytes], batch: Batch, refused: li
 
 
 def _prepare_shown(_: Path) -> Attempt:
-    from m365watch.board.telling import text_of
-    from m365watch.detect.evidence_words import details_of, failure_of
+    from m365watch.board.widgets.record_text import text_of
+    from m365watch.detection.alerts.alert_text import details_of, failure_of
     from m365watch.records.headers import object_of
 
     def attempt(given: bytes) -> None:

@@ -17,25 +17,25 @@ from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Broken, Loop, Target
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
-from m365watch.board.access import Access, Role
-from m365watch.board.pages.registry import PAGES
-from m365watch.board.serving import Board, Listening
-from m365watch.board.sessions import Sessions, SessionTimes
-from m365watch.board.signing_in import Entrance
-from m365watch.board.sources import Sources
-from m365watch.board.token_file import TokenFile
-from m365watch.board.token_gate import TokenGate
-from m365watch.board.users import Users
-from m365watch.clock import SystemClock
-from m365watch.config.listening import WebhookSettings
-from m365watch.config.load import load_settings
-from m365watch.config.settings import Cloud, Secret
-from m365watch.entra.consent import ConsentAttempt, ConsentForm
-from m365watch.entra.redirect_server import RedirectServer, _parse_head, _read_head
-from m365watch.http_listener import HEAD_BYTES_MAX
-from m365watch.model import TenantId
-from m365watch.testing.clock import FakeClock
-from m365watch.webhook.server import WebhookServer
+from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
+from m365watch.auth.consent.redirect_server_redirect_server import RedirectServer, _parse_head, _read_head
+from m365watch.board.access.api_tokens import TokenFile
+from m365watch.board.access.local_users import Users
+from m365watch.board.access.login_routes import Entrance
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.access.sessions import Sessions, SessionTimes
+from m365watch.board.access.token_gate import TokenGate
+from m365watch.board.app.application import Board, Listening
+from m365watch.board.pages.page_registry import PAGES
+from m365watch.board.query.data_sources import Sources
+from m365watch.common.clock import SystemClock
+from m365watch.common.model import TenantId
+from m365watch.config.loader import load_settings
+from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.settings import Cloud, Secret
+from m365watch.http.bounded_listener import HEAD_BYTES_MAX
+from m365watch.sources.management_api.webhook.server import WebhookServer
+from m365watch_testing.clock import FakeClock
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 AUTH_ID = "an-auth-id-that-nobody-guesses"

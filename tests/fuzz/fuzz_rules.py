@@ -13,13 +13,13 @@ from fuzz_contract import Attempt, Target, allowed, check_line
 from fuzz_records import simulated_records
 from fuzz_settings import laughing
 from fuzz_values import changed
-from m365watch.detect.cases import find_alerts
-from m365watch.detect.knowledge import NOTHING_KNOWN
-from m365watch.detect.library import PACKS_DIRECTORY, load_library
-from m365watch.errors import FilterRefused
-from m365watch.lake.filters.conditions import condition_of
-from m365watch.lake.filters.fields import FIELDS
-from m365watch.lake.filters.reading import read_filter
+from m365watch.common.errors import FilterRefused
+from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
+from m365watch.detection.rule_test_cases import find_alerts
+from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
+from m365watch.lake.search.filter_fields import FIELDS
+from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.filter_sql import condition_of
 
 TENANT = "6b0d8a4e-2f3c-4b5d-8e7f-0a1b2c3d4e5f"
 _KEYS = (
@@ -136,7 +136,7 @@ def _prepare_filter(_: Path) -> Attempt:
     import duckdb
 
     from fuzz_records import batch_of, blobs
-    from m365watch.lake.columns import tabulate
+    from m365watch.lake.writer.record_columns import tabulate
 
     connection = duckdb.connect(":memory:", config={"threads": 1})
     connection.register("arrived", tabulate(batch_of(blobs()[0])))

@@ -17,24 +17,24 @@ from fuzz_contract import Attempt, Target, allowed, check_line
 from fuzz_rules import rule_files
 from fuzz_settings import TENANT, laughing
 from fuzz_values import changed, json_text, value
-from m365watch import inspection
-from m365watch.board.access import Access, Role
-from m365watch.board.rendering import Templates
-from m365watch.board.saved_searches import SavedSearches
-from m365watch.board.view import read_view
-from m365watch.completeness.keeping import memory_name
-from m365watch.config.load import example_settings, load_settings
-from m365watch.config.settings import Settings
-from m365watch.detect import desk
-from m365watch.detect.cases import read_cases, run_cases
-from m365watch.detect.library import load_library
-from m365watch.detect.state import DetectionState
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.query_context import read_view
+from m365watch.board.query.saved_searches import SavedSearches
+from m365watch.board.widgets.template_renderer import Templates
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.config.loader import example_settings, load_settings
+from m365watch.config.models.settings import Settings
+from m365watch.detection.alerts import triage as desk
+from m365watch.detection.rule_test_cases import read_cases, run_cases
+from m365watch.detection.rules.rule_library import load_library
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.health import collector_status as inspection
+from m365watch.health.completeness.feed_audit_keeping import memory_name
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.notify.rows import NotificationFile
-from m365watch.outputs.queue import records_in_file
-from m365watch.simulator.scenario import parse_scenario, scenario_names
-from m365watch.testing.clock import START
+from m365watch.notifications.notification_database import NotificationFile
+from m365watch.pipeline.disk_queue import records_in_file
+from m365watch_simulator.scenario import parse_scenario, scenario_names
+from m365watch_testing.clock import START
 
 _FEED = Feed(TenantId(TENANT), ContentType.EXCHANGE)
 _MEMORIES = (
@@ -246,7 +246,7 @@ def _prepare_cases(folder: Path) -> Attempt:
 def scenarios() -> list[bytes]:
     from importlib.resources import files as resources
 
-    folder = resources("m365watch.simulator") / "scenarios"
+    folder = resources("m365watch_simulator") / "scenarios"
     return [(folder / f"{name}.yaml").read_bytes() for name in scenario_names()[::4]]
 
 

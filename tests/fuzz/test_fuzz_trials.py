@@ -10,7 +10,7 @@ from promises import guarantee
 
 from fuzz_contract import Broken, Target, allowed, check_line
 from fuzz_hunt import MADE_MIN, Bounds, Source, hunt, replay
-from m365watch.errors import NeedsOperator
+from m365watch.common.errors import NeedsOperator
 
 
 def raises(given: bytes) -> None:

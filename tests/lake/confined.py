@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from m365watch.lake.confinement import confine
+from m365watch.lake.sql_sandbox.confinement import confine
 
 lake = Path(sys.argv[1])
 parent = os.getppid()

@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 
 from keeping_lake import ANNA, FixedClock, RetentionSettings, TableRetention
-from m365watch.lake.erasing_note import Asked
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import hold_lake
-from m365watch.lake.merging import compact
-from m365watch.lake.retention import retain
-from m365watch.lake.vacuuming import vacuum
+from m365watch.lake.delta.table_files import hold_lake
+from m365watch.lake.erasure.erasure_journal import Asked
+from m365watch.lake.erasure.record_erasure import Erasure
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.retention import retain
+from m365watch.lake.maintenance.vacuum import vacuum
 
 RETENTION = RetentionSettings(days=2, tables=(TableRetention("cloud.office365.management.exchange", days=1),))
 ASKED = Asked(names=(ANNA,))

@@ -8,10 +8,10 @@ from pathlib import Path
 from uuid import UUID
 
 from lake_place import WRITER_ID
-from m365watch.config.retention import RetentionSettings, TableRetention
-from m365watch.lake.writer import AuditWriter
-from m365watch.outputs.lake import app_id_of
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch.outputs.lake.lake_output import app_id_of
+from m365watch_testing.batches import make_batch, make_part
 
 TODAY = date(2026, 11, 24)
 EXCHANGE = "cloud.office365.management.exchange"

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from deltalake import DeltaTable
 
-from m365watch.clock import SystemClock
-from m365watch.outputs.lake import LakeOutput
-from m365watch.outputs.port import Output
+from m365watch.common.clock import SystemClock
+from m365watch.outputs.lake.lake_output import LakeOutput
+from m365watch.registry.outputs import Output
 
 WRITER_ID = "collector-1"
 

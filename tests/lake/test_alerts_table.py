@@ -13,27 +13,27 @@ import pytest
 from promises import guarantee
 
 from lake_place import synced_name
-from m365watch.config.retention import RetentionSettings, TableRetention
-from m365watch.detect import shelving
-from m365watch.detect.alert import Alert, AlertId, make_alert_id
-from m365watch.detect.due import Due, day_of
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.shelving import Shelving
-from m365watch.detect.state import DetectionState
-from m365watch.errors import LakeUnusable, OutputUnavailable
-from m365watch.lake.alerts import AlertShelf, read_alerts
-from m365watch.lake.commits import commit_path
-from m365watch.lake.erasing_note import Asked
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import hold_lake, list_files, missing_batch, open_table, silently
-from m365watch.lake.merging import compact
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.retention import retain
+from m365watch.common.errors import LakeUnusable, OutputUnavailable
+from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.detection.alerts import lake_sync as shelving
+from m365watch.detection.alerts.alert import Alert, AlertId, make_alert_id
+from m365watch.detection.alerts.lake_sync import Shelving
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.detection.store.lake_outbox import Due, day_of
+from m365watch.lake.delta.table_files import hold_lake, list_files, missing_batch, open_table, silently
+from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.erasure.erasure_journal import Asked
+from m365watch.lake.erasure.record_erasure import Erasure
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.retention import retain
 from m365watch.lake.schema import ALERT_TABLE, ALERTS
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part
-from m365watch.testing.clock import FakeClock
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.alert_table import AlertShelf, read_alerts
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part
+from m365watch_testing.clock import FakeClock
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"

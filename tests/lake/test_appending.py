@@ -13,17 +13,22 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from promises import guarantee
 
 from lake_place import WRITER_ID, records_of
-from m365watch.clock import SystemClock
-from m365watch.errors import OutputUnavailable
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, commits_of, make_checkpoint
-from m365watch.lake.delivery import Delivery
-from m365watch.lake.following import list_lost_batches
-from m365watch.lake.merging import FILES_PER_MERGE_MIN
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import OutputUnavailable
+from m365watch.common.model import Batch
+from m365watch.lake.delta.missing_commits import list_lost_batches
+from m365watch.lake.delta.transaction_log import (
+    COMMITS_PER_CHECKPOINT,
+    commit_path,
+    commits_of,
+    make_checkpoint,
+)
+from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN
+from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.upkeep import keep_up
-from m365watch.lake.writer import WRITE_FAILURES, AuditWriter, OpenTable
-from m365watch.model import Batch
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.writer.batch_delivery import Delivery
+from m365watch.lake.writer.table_writer import WRITE_FAILURES, AuditWriter, OpenTable
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 

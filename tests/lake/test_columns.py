@@ -10,11 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.lake.columns import ROWS_AT_ONCE, header_columns, header_columns_apart, plain_address, tabulate
+from m365watch.common.model import Header, WideHeader
 from m365watch.lake.schema import AUDIT_SCHEMA
-from m365watch.model import Header, WideHeader
+from m365watch.lake.writer.record_columns import (
+    ROWS_AT_ONCE,
+    header_columns,
+    header_columns_apart,
+    plain_address,
+    tabulate,
+)
 from m365watch.records.split import split_blob
-from m365watch.testing.batches import RECEIVED_AT, TENANT, make_batch, make_part, make_simple_batch
+from m365watch_testing.batches import RECEIVED_AT, TENANT, make_batch, make_part, make_simple_batch
 
 
 def row_of(record: bytes, header: Header | None = None) -> dict[str, object]:

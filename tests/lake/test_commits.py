@@ -18,8 +18,8 @@ import pytest
 from promises import guarantee
 
 from lake_place import WRITER_ID, LakePlace, records_of
-from m365watch.errors import OutputUnusable
-from m365watch.lake.commits import (
+from m365watch.common.errors import OutputUnusable
+from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
     TORN_SUFFIX,
     last_checkpoint,
@@ -27,8 +27,8 @@ from m365watch.lake.commits import (
     set_torn_aside,
     sync_found,
 )
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 TORN: list[Callable[[bytes], bytes]] = [

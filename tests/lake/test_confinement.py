@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from m365watch.lake.confinement import _ARCHITECTURES, _DENIED, Confinement, _plan_filter, probe
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.sandbox import Question
+from m365watch.lake.sql_sandbox.confinement import _ARCHITECTURES, _DENIED, Confinement, _plan_filter, probe
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.sql_sandbox.sandbox_process import Question
 
 SCRIPT = Path(__file__).with_name("confined.py")
 DONE = {
@@ -135,7 +135,7 @@ def test_an_error_is_cut_before_it_crosses_the_pipe(tmp_path: Path) -> None:
     )
 
     ran = subprocess.run(
-        [sys.executable, "-m", "m365watch.lake.sandbox"],
+        [sys.executable, "-m", "m365watch.lake.sql_sandbox.sandbox_process"],
         input=msgspec.json.encode(question),
         capture_output=True,
         check=True,

@@ -16,25 +16,25 @@ from promises import guarantee
 from starlette.datastructures import QueryParams
 
 from lake_place import LakePlace
-from m365watch.board.access import Access, Role
-from m365watch.board.hits_reader import asked_of
-from m365watch.board.lake_reader import FactsReader
-from m365watch.board.planning import Query
-from m365watch.board.view import read_view
-from m365watch.errors import LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
-from m365watch.lake.checking import check_lake
-from m365watch.lake.files import open_table, silently
-from m365watch.lake.filters.finding import Finder
-from m365watch.lake.filters.reading import read_filter
-from m365watch.lake.holding import by_tenant
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.rollups.keeping import keep_rollups
-from m365watch.lake.scan import LakeScan, ScanAsked
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.fact_queries import FactsReader
+from m365watch.board.query.query_context import read_view
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.search_queries import asked_of
+from m365watch.common.errors import LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
+from m365watch.common.model import Window
+from m365watch.lake.delta.table_files import open_table, silently
+from m365watch.lake.integrity_errors import BACK_FIX, NEWER_FIX, back_fix, torn_fix
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.record_scan import LakeScan, ScanAsked
+from m365watch.lake.rollups.rollup_builder import keep_rollups
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, NOTICE_TABLE, TABLES, TRAIL_TABLE, TableShape
-from m365watch.lake.unsound import BACK_FIX, NEWER_FIX, back_fix, torn_fix
-from m365watch.lake.writer import OpenTable
-from m365watch.model import Window
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.record_search import Finder
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.stored_records import by_tenant
+from m365watch.lake.writer.table_writer import OpenTable
+from m365watch_testing.batches import make_records, make_simple_batch
 
 VIEW = read_view(
     QueryParams("from=2026-11-17T00:00Z&to=2026-11-18T00:00Z"),

@@ -11,16 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.due import Due, day_of
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.lake.alerts import AlertShelf
-from m365watch.lake.reader import LakeReader
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.lake_outbox import Due, day_of
 from m365watch.lake.schema import ENTITY, TABLES, TableShape
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import TENANT, make_batch, make_part
-from m365watch.testing.clock import FakeClock
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.alert_table import AlertShelf
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import TENANT, make_batch, make_part
+from m365watch_testing.clock import FakeClock
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)

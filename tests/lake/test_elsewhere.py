@@ -17,26 +17,26 @@ import zstandard
 from promises import guarantee
 
 from keeping_lake import ANNA, TODAY, a_record
-from m365watch.board.journal import TrailJournal
-from m365watch.config.load import parse_settings
-from m365watch.config.settings import LakeSettings, Settings
-from m365watch.config.targets import Wishes
-from m365watch.detect.alert import Alert, AlertId
-from m365watch.detect.extension import Severity
-from m365watch.detect.state import DetectionState
-from m365watch.elsewhere import Elsewhere, search_elsewhere
-from m365watch.keeping import choose_lake
-from m365watch.lake.files import Progress, silently
-from m365watch.lake.persons import Person
-from m365watch.lake.trail import Deed
-from m365watch.ledger.copying import back_up
-from m365watch.ledger.soundness import set_aside
+from m365watch.board.access.audit_journal import TrailJournal
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.config.loader import parse_settings
+from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.targets import Wishes
+from m365watch.detection.alerts.alert import Alert, AlertId
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.lake.audit_trail_table import Deed
+from m365watch.lake.delta.table_files import Progress, silently
+from m365watch.lake.erasure.person_matching import Person
+from m365watch.ledger.backup import back_up
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.notify.store import NotificationStore
-from m365watch.notify.tidings import Standing
-from m365watch.outputs.queue import BatchQueue
-from m365watch.testing.batches import TENANT, make_batch, make_part
+from m365watch.notifications.notification import Standing
+from m365watch.notifications.outbox import NotificationStore
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch.runtime.lake_maintenance import choose_lake
+from m365watch.runtime.personal_data_search import Elsewhere, search_elsewhere
+from m365watch.storage.damage import set_aside
+from m365watch_testing.batches import TENANT, make_batch, make_part
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HERS, OTHERS = a_record(6, day=TODAY), a_record(7, day=TODAY)

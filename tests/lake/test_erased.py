@@ -21,19 +21,19 @@ from keeping_lake import (
     write,
 )
 from lake_place import WRITER_ID, records_of
-from m365watch.lake.erased import KEPT, MarkBook, drop_old_marks, read_erased
-from m365watch.lake.erasing_note import Asked
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import silently
+from m365watch.common.model import TenantId
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.erasure.erasure_journal import Asked
+from m365watch.lake.erasure.record_erasure import Erasure
+from m365watch.lake.erasure.tombstones import KEPT, MarkBook, drop_old_marks, read_erased
 from m365watch.lake.known import LakeWitness
-from m365watch.lake.retention import retain
-from m365watch.lake.upkeep import keep_up
-from m365watch.lake.writer import AuditWriter
-from m365watch.model import TenantId
-from m365watch.outputs.lake import LakeOutput
-from m365watch.outputs.port import MarkedPiece
+from m365watch.lake.maintenance.maintenance_worker import keep_up
+from m365watch.lake.maintenance.retention import retain
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch.outputs.lake.lake_output import LakeOutput
 from m365watch.records.headers import headers_of
-from m365watch.testing.batches import TENANT
+from m365watch.registry.outputs import MarkedPiece
+from m365watch_testing.batches import TENANT
 
 NOW = FixedClock().now()
 HERS = TenantId(TENANT)

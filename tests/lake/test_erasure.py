@@ -15,13 +15,13 @@ from promises import guarantee
 
 from keeping_lake import ANNA, APP_ID, TODAY, FixedClock, a_record, field_of, fill_days, write
 from lake_place import records_of
-from m365watch.errors import ErasureOpen
-from m365watch.lake.erasing_note import Asked, open_note
-from m365watch.lake.erasure import Erased, Erasure
-from m365watch.lake.files import silently
-from m365watch.lake.merging import compact
-from m365watch.lake.persons import PERSON_FIELDS, Person, name_mistake
-from m365watch.lake.writer import AuditWriter
+from m365watch.common.errors import ErasureOpen
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.erasure.erasure_journal import Asked, open_note
+from m365watch.lake.erasure.person_matching import PERSON_FIELDS, Person, name_mistake
+from m365watch.lake.erasure.record_erasure import Erased, Erasure
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.writer.table_writer import AuditWriter
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lake.md").read_text()
 ID = "9f2c1d00-1111-4222-8333-abcdefabcdef"

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.errors import FilterRefused
-from m365watch.lake.columns import plain_address, tabulate
-from m365watch.lake.filters.conditions import condition_of
-from m365watch.lake.filters.fields import FIELDS
-from m365watch.lake.filters.networks import in_network
-from m365watch.lake.filters.reading import DEPTH_MAX, LENGTH_MAX, TERMS_MAX, read_filter
-from m365watch.testing.batches import make_batch, make_part
+from m365watch.common.errors import FilterRefused
+from m365watch.lake.search.filter_fields import FIELDS
+from m365watch.lake.search.filter_parser import DEPTH_MAX, LENGTH_MAX, TERMS_MAX, read_filter
+from m365watch.lake.search.filter_sql import condition_of
+from m365watch.lake.search.networks import in_network
+from m365watch.lake.writer.record_columns import plain_address, tabulate
+from m365watch_testing.batches import make_batch, make_part
 
 
 def record(number: int, **fields: object) -> bytes:

@@ -11,19 +11,19 @@ from promises import guarantee
 
 from keeping_lake import FixedClock
 from lake_place import WRITER_ID, LakePlace, records_of
-from m365watch.clock import SystemClock
-from m365watch.errors import LakeUnusable, OutputUnusable
-from m365watch.lake import following
-from m365watch.lake.checking import check_lake
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, last_checkpoint
-from m365watch.lake.files import hold_lake, silently
-from m365watch.lake.merging import compact
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import LakeUnusable, OutputUnusable
+from m365watch.lake.delta import missing_commits as following
+from m365watch.lake.delta.table_files import hold_lake, silently
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, last_checkpoint
+from m365watch.lake.integrity_errors import BACK_FIX
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.maintenance.integrity_check_trying import try_table
+from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.trying import try_table
-from m365watch.lake.unsound import BACK_FIX
-from m365watch.lake.upkeep import keep_up
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 OTHER_ID = "m365watch/lake/collector-2"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.lake.known import LakeWitness
-from m365watch.lake.writer import AuditWriter
-from m365watch.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.records.split import split_blob
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

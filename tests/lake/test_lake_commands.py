@@ -28,18 +28,18 @@ from keeping_lake import (
     write,
 )
 from lake_place import records_of
-from m365watch.cli.failures import exit_code_of
 from m365watch.cli.program import app
-from m365watch.detect.output import FILE_NAME as DETECTIONS_FILE
-from m365watch.detect.state import DetectionState
-from m365watch.errors import LakeHeld, LakeMissing, LakeUnusable, OutputUnavailable, SettingsRefused
-from m365watch.lake.erasing_note import Asked, open_note
-from m365watch.lake.files import WAIT_FOR_LAKE_S, hold_lake
-from m365watch.lake.writer import AuditWriter
+from m365watch.cli.terminal.error_output import exit_code_of
+from m365watch.common.errors import LakeHeld, LakeMissing, LakeUnusable, OutputUnavailable, SettingsRefused
+from m365watch.common.model import BlobRef, ContentType, Feed, Receipt, Window
+from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.lake.delta.table_files import WAIT_FOR_LAKE_S, hold_lake
+from m365watch.lake.erasure.erasure_journal import Asked, open_note
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, Receipt, Window
-from m365watch.outputs.queue import BatchQueue
-from m365watch.testing.batches import TENANT, make_batch, make_part
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch_testing.batches import TENANT, make_batch, make_part
 
 NAMES = frozenset({"lake", "devo"})
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -13,19 +13,25 @@ from promises import guarantee
 
 from keeping_lake import FixedClock
 from lake_place import WRITER_ID, LakePlace, records_of
-from m365watch.errors import CollectorError, LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
-from m365watch.lake.checking import check_lake
-from m365watch.lake.files import hold_lake, open_table, require_lake, silently
-from m365watch.lake.lost_commits import BATCHES_OF_YOUNG_MAX, are_commits_lost
-from m365watch.lake.merging import compact
-from m365watch.lake.notices import NoticeWriter
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.scan import LakeScan, ScanAsked
+from m365watch.common.errors import (
+    CollectorError,
+    LakeUnusable,
+    OutputUnavailable,
+    OutputUnusable,
+    QueryStopped,
+)
+from m365watch.common.model import Batch, Window
+from m365watch.lake.delta.lost_commits import BATCHES_OF_YOUNG_MAX, are_commits_lost
+from m365watch.lake.delta.table_files import hold_lake, open_table, require_lake, silently
+from m365watch.lake.integrity_errors import BACK_FIX
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE
-from m365watch.lake.unsound import BACK_FIX
-from m365watch.lake.writer import AuditWriter, write_batch
-from m365watch.model import Batch, Window
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.event_table import NoticeWriter
+from m365watch.lake.writer.table_writer import AuditWriter, write_batch
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 GONE = "audit/_delta_log has no commit, but files of records lie beside it"

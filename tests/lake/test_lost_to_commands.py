@@ -15,22 +15,22 @@ from typer.testing import CliRunner, Result
 
 from lake_place import WRITER_ID, LakePlace
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.output import FILE_NAME as ALERTS_FILE
-from m365watch.detect.shelving import Shelving
-from m365watch.detect.state import DetectionState
-from m365watch.errors import LakeMissing, LakeUnusable, OutputUnusable
-from m365watch.lake.alerts import AlertShelf, read_alerts
-from m365watch.lake.commits import commit_path
-from m365watch.lake.lost_commits import LAKE_GONE
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import LakeMissing, LakeUnusable, OutputUnusable
+from m365watch.detection.alerts.lake_sync import Shelving
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.lake.delta.lost_commits import LAKE_GONE
+from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.integrity_errors import BACK_FIX, LAKE_BACK
+from m365watch.lake.maintenance.integrity_check_trying import try_table
 from m365watch.lake.schema import ALERTS, AUDIT_TABLE, NOTICE_TABLE
-from m365watch.lake.trying import try_table
-from m365watch.lake.unsound import BACK_FIX, LAKE_BACK
-from m365watch.lake.writer import AuditWriter
+from m365watch.lake.writer.alert_table import AlertShelf, read_alerts
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.outputs.lake import app_id_of
-from m365watch.testing.batches import TENANT, make_records, make_simple_batch
+from m365watch.outputs.lake.lake_output import app_id_of
+from m365watch_testing.batches import TENANT, make_records, make_simple_batch
 from test_alerts_table import NOON, alert_of
 
 NO_COMMIT = "audit/_delta_log has no commit, but files of records lie beside it"

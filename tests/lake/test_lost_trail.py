@@ -7,19 +7,19 @@ from pathlib import Path
 
 from promises import guarantee
 
-from m365watch.clock import SystemClock
-from m365watch.lake.checking import check_lake
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
-from m365watch.lake.files import missing_batch, silently
-from m365watch.lake.lost_commits import Standing, standing_of
-from m365watch.lake.notices import NoticeWriter
+from m365watch.common.clock import SystemClock
+from m365watch.common.collector_events import Notice
+from m365watch.common.speaker import Speaker
+from m365watch.lake.audit_trail_table import Deed, TrailWriter
+from m365watch.lake.delta.lost_commits import Standing, standing_of
+from m365watch.lake.delta.table_files import missing_batch, silently
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
+from m365watch.lake.integrity_errors import back_fix
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, COLLECTORS_OUT, TRAIL_TABLE
-from m365watch.lake.trail import Deed, TrailWriter
-from m365watch.lake.unsound import back_fix
-from m365watch.lake.upkeep import keep_up
-from m365watch.lake.writer import OpenTable
-from m365watch.monitor.notices import Notice
-from m365watch.monitor.speaker import Speaker
+from m365watch.lake.writer.event_table import NoticeWriter
+from m365watch.lake.writer.table_writer import OpenTable
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 APP_ID = "m365watch/board_trail/one/1"

@@ -11,8 +11,8 @@ import pytest
 from promises import guarantee
 
 from lake_place import LakePlace
-from m365watch.errors import OutputUnusable
-from m365watch.testing.output_contract import OutputContract
+from m365watch.common.errors import OutputUnusable
+from m365watch_testing.output_contract import OutputContract
 
 
 @guarantee(9, 12, 14)
@@ -61,7 +61,8 @@ def test_to_load_the_libraries_beforehand_touches_nothing(tmp_path: Path) -> Non
 
 def test_the_libraries_are_loaded_only_when_opened() -> None:
     """Files can be written where the lake's libraries are not installed."""
-    code = "import m365watch.outputs.lake, sys; print({'pyarrow', 'deltalake', 'duckdb'} & set(sys.modules))"
+    loaded = "{'pyarrow', 'deltalake', 'duckdb'} & set(sys.modules)"
+    code = f"import m365watch.outputs.lake.lake_output, sys; print({loaded})"
 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

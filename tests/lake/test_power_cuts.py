@@ -18,17 +18,17 @@ from promises import guarantee
 
 from keeping_lake import FixedClock, RetentionSettings
 from lake_place import WRITER_ID, records_of, synced_name
-from m365watch.durable import sync_folder
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
-from m365watch.lake.erasing_note import Asked
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import silently
-from m365watch.lake.merging import compact
-from m365watch.lake.persons import Person
-from m365watch.lake.retention import retain
-from m365watch.lake.vacuuming import vacuum
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.common.atomic_files import sync_folder
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT
+from m365watch.lake.erasure.erasure_journal import Asked
+from m365watch.lake.erasure.person_matching import Person
+from m365watch.lake.erasure.record_erasure import Erasure
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.retention import retain
+from m365watch.lake.maintenance.vacuum import vacuum
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 DISK_BYTES = 48 << 20

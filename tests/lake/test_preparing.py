@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lake_place import LakePlace, file_size_limit, records_of
-from m365watch.errors import OutputUnavailable
-from m365watch.model import Batch
-from m365watch.outputs.lake import LakeOutput
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.common.errors import OutputUnavailable
+from m365watch.common.model import Batch
+from m365watch.outputs.lake.lake_output import LakeOutput
+from m365watch_testing.batches import make_records, make_simple_batch
 
 
 def batch_of(number: int, count: int = 3) -> Batch:

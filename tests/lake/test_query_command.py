@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from m365watch.cli.query import query
 from m365watch.cli.rows import csv_text, json_text
-from m365watch.errors import LakeMissing, SettingsRefused
-from m365watch.lake.reader import QueryAnswer
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
+from m365watch.common.errors import LakeMissing, SettingsRefused
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import TENANT, make_record, make_records, make_simple_batch
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command()(query)

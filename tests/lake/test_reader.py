@@ -12,11 +12,11 @@ import pytest
 from deltalake import write_deltalake
 
 from lake_place import LakePlace
-from m365watch.errors import LakeMissing, QueryRefused, QueryStopped
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.tables import UNION, plan_views
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
+from m365watch.common.errors import LakeMissing, QueryRefused, QueryStopped
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.views import UNION, plan_views
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 
 ODD_RECORDS = [
     b'{"Id":"1","Operation":"Odd","ObjectId":"\\ud800"}',

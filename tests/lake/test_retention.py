@@ -24,15 +24,22 @@ from keeping_lake import (
     write,
 )
 from lake_place import LakePlace, records_of
-from m365watch.config.retention import RetentionSettings, TableRetention
-from m365watch.lake.delivery import Delivery
-from m365watch.lake.files import list_files, silently
-from m365watch.lake.notices import NoticeWriter
-from m365watch.lake.retention import Retained, Share, is_retention_due, plan_by_age, plan_by_size, retain
-from m365watch.lake.upkeep import keep_up
-from m365watch.lake.writer import AuditWriter
-from m365watch.monitor.notices import Notice
-from m365watch.monitor.speaker import Speaker
+from m365watch.common.collector_events import Notice
+from m365watch.common.speaker import Speaker
+from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.lake.delta.table_files import list_files, silently
+from m365watch.lake.maintenance.maintenance_worker import keep_up
+from m365watch.lake.maintenance.retention import (
+    Retained,
+    Share,
+    is_retention_due,
+    plan_by_age,
+    plan_by_size,
+    retain,
+)
+from m365watch.lake.writer.batch_delivery import Delivery
+from m365watch.lake.writer.event_table import NoticeWriter
+from m365watch.lake.writer.table_writer import AuditWriter
 
 DAYS = 6
 SHARES = st.lists(

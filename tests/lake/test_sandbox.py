@@ -12,10 +12,10 @@ import pytest
 from promises import guarantee
 
 from lake_place import LakePlace, rows_of
-from m365watch.errors import QueryRefused, QueryStopped
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.sandbox import Refused, _one_line, only_select
-from m365watch.testing.batches import TENANT, make_records, make_simple_batch
+from m365watch.common.errors import QueryRefused, QueryStopped
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.sql_sandbox.sandbox_process import Refused, _one_line, only_select
+from m365watch_testing.batches import TENANT, make_records, make_simple_batch
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_memory_bomb_is_stopped(lake: Path, kind: str) -> None:
 
 PARSED = """
 import io, resource, sys
-from m365watch.lake.sandbox import Question, answer
+from m365watch.lake.sql_sandbox.sandbox_process import Question, answer
 limits = {"limit_s": 1.0, "memory_bytes": 64 << 20, "rows_max": 1}
 asked = Question(directory=sys.argv[1], sql="COPY audit TO 'x'", tenants=None, sees_trail=True, **limits)
 answer(asked, sink := io.BytesIO())

@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.search import search
-from m365watch.errors import LakeMissing
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
+from m365watch.common.errors import LakeMissing
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import TENANT, make_record, make_records, make_simple_batch
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command()(search)

@@ -11,11 +11,16 @@ import pytest
 from promises import guarantee
 
 from lake_place import WRITER_ID, synced_name
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT, TORN_SUFFIX, commit_path, set_torn_aside
+from m365watch.common.model import Batch
+from m365watch.lake.delta.transaction_log import (
+    COMMITS_PER_CHECKPOINT,
+    TORN_SUFFIX,
+    commit_path,
+    set_torn_aside,
+)
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import AuditWriter, OpenTable, write_batch
-from m365watch.model import Batch
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.writer.table_writer import AuditWriter, OpenTable, write_batch
+from m365watch_testing.batches import make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from lake_place import records_of
-from m365watch.clock import SystemClock
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
-from m365watch.lake.files import LakeFile
-from m365watch.lake.merging import (
+from m365watch.common.clock import SystemClock
+from m365watch.lake.delta.table_files import LakeFile
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT
+from m365watch.lake.maintenance.compaction import (
     FILES_PER_MERGE_MAX,
     FILES_PER_MERGE_MIN,
     MERGE_BYTES_MAX,
@@ -29,9 +29,15 @@ from m365watch.lake.merging import (
     TIERS_BYTES,
     plan_merges,
 )
-from m365watch.lake.upkeep import COMMITS_PER_UPKEEP, COMMITS_UNTIL_HURRY, Upkeep, is_due, keep_up
-from m365watch.lake.writer import AuditWriter
-from m365watch.testing.batches import make_records, make_simple_batch
+from m365watch.lake.maintenance.maintenance_worker import (
+    COMMITS_PER_UPKEEP,
+    COMMITS_UNTIL_HURRY,
+    Upkeep,
+    is_due,
+    keep_up,
+)
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch_testing.batches import make_records, make_simple_batch
 
 BATCHES = COMMITS_PER_UPKEEP + COMMITS_PER_CHECKPOINT
 DAYS = st.dates(date(2026, 11, 1), date(2026, 11, 3))
@@ -203,7 +209,7 @@ def test_a_failure_is_one_line(tmp_path: Path, table: str | None) -> None:
         commits.mkdir(parents=True)
         (commits / f"{0:020}.json").write_text(table)
 
-    command = [sys.executable, "-m", "m365watch.lake.upkeep", str(tmp_path)]
+    command = [sys.executable, "-m", "m365watch.lake.maintenance.maintenance_worker", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run.returncode == 1

@@ -17,18 +17,18 @@ from promises import guarantee
 from doomed_upkeep import ASKED, KILLED, Doom, work
 from keeping_lake import ANNA, APP_ID, TODAY, FixedClock, a_record, field_of, fill_days, write
 from lake_place import records_of
-from m365watch.lake.checking import check_lake
-from m365watch.lake.erasing_note import open_note, unfinished
-from m365watch.lake.erasure import Erasure
-from m365watch.lake.files import silently
+from m365watch.common.model import TenantId
+from m365watch.lake.delta.table_files import silently
+from m365watch.lake.erasure.erasure_journal import open_note, unfinished
+from m365watch.lake.erasure.record_erasure import Erasure
 from m365watch.lake.known import LakeWitness
-from m365watch.lake.merging import compact
-from m365watch.lake.reader import LakeReader
-from m365watch.lake.vacuuming import vacuum
-from m365watch.lake.writer import AuditWriter
-from m365watch.model import TenantId
+from m365watch.lake.maintenance.compaction import compact
+from m365watch.lake.maintenance.integrity_check import check_lake
+from m365watch.lake.maintenance.vacuum import vacuum
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.records.headers import headers_of
-from m365watch.testing.batches import TENANT
+from m365watch_testing.batches import TENANT
 
 HERE = Path(__file__).parent
 DAYS = 5

@@ -19,14 +19,14 @@ from keeping_lake import ANNA, APP_ID, BATCHES_A_DAY, fill_days
 from lake_place import WRITER_ID, records_of
 from m365watch.cli.lake import lake
 from m365watch.cli.program import app
-from m365watch.clock import SystemClock
-from m365watch.errors import LakeUnusable
-from m365watch.lake.commits import commit_path
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import LakeUnusable
+from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.integrity_errors import BACK_FIX
+from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.steps import behind
-from m365watch.lake.unsound import BACK_FIX
-from m365watch.lake.upkeep import keep_up
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.testing.batches import TENANT
+from m365watch_testing.batches import TENANT
 
 LAST = 2 * BATCHES_A_DAY
 CHANGING = {
@@ -205,7 +205,13 @@ def test_a_running_collector_s_upkeep_is_put_off(
 def test_the_child_is_told_what_is_acknowledged(place: Path) -> None:
     """It has no ledger."""
     empty(commit_path(place / "lake" / "audit", LAST))
-    command = [sys.executable, "-m", "m365watch.lake.upkeep", str(place / "lake"), "{}"]
+    command = [
+        sys.executable,
+        "-m",
+        "m365watch.lake.maintenance.maintenance_worker",
+        str(place / "lake"),
+        "{}",
+    ]
 
     run = subprocess.run([*command, json.dumps({APP_ID: LAST})], capture_output=True, text=True, check=False)
 

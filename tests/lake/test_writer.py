@@ -15,16 +15,16 @@ from deltalake import DeltaTable, write_deltalake
 from promises import guarantee
 
 from lake_place import WRITER_ID, LakePlace, file_size_limit, records_of, rows_of
-from m365watch.clock import SystemClock
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.lake.columns import tabulate
-from m365watch.lake.commits import COMMITS_PER_CHECKPOINT
-from m365watch.lake.parquet import FRESH, MERGED, Part, write_part
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT
 from m365watch.lake.schema import AUDIT_TABLE
-from m365watch.lake.writer import AuditWriter
-from m365watch.model import Batch
-from m365watch.outputs.lake import LakeOutput
-from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
+from m365watch.lake.writer.parquet_files import FRESH, MERGED, Part, write_part
+from m365watch.lake.writer.record_columns import tabulate
+from m365watch.lake.writer.table_writer import AuditWriter
+from m365watch.outputs.lake.lake_output import LakeOutput
+from m365watch_testing.batches import make_batch, make_part, make_records, make_simple_batch
 
 APP_ID = f"m365watch/lake/{WRITER_ID}"
 

@@ -16,19 +16,11 @@ from typing import ParamSpec, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from m365watch.errors import LedgerUnusable
-from m365watch.ledger.bounds import LedgerBounds
-from m365watch.ledger.front_filter import FilterSizes
+from m365watch.common.errors import LedgerUnusable
+from m365watch.common.model import BlobKey, BlobRef, ContentType, Feed, KnownBlob, RefusedRecord, TenantId
+from m365watch.ledger.bloom_filter import FilterSizes
+from m365watch.ledger.limits import LedgerBounds
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import (
-    BlobKey,
-    BlobRef,
-    ContentType,
-    Feed,
-    KnownBlob,
-    RefusedRecord,
-    TenantId,
-)
 from plain_ledger import Body, PlainLedger
 
 P = ParamSpec("P")

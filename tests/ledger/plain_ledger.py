@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from m365watch.ledger.bounds import HORIZON
-from m365watch.model import BlobKey, BlobRef, BlobState, Feed, Window
+from m365watch.common.model import BlobKey, BlobRef, BlobState, Feed, Window
+from m365watch.ledger.limits import HORIZON
 
 HOUR = timedelta(hours=1)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.errors import LedgerHeld, LedgerUnusable
-from m365watch.ledger.copying import LedgerCheck, back_up, check_ledger, put_in
+from m365watch.common.errors import LedgerHeld, LedgerUnusable
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.ledger.backup import LedgerCheck, back_up, check_ledger, put_in
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.errors import LedgerUnusable
-from m365watch.ledger.database import open_database
-from m365watch.ledger.durability import Durability
+from m365watch.common.errors import LedgerUnusable
+from m365watch.common.model import BlobState, Receipt
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.model import BlobState, Receipt
+from m365watch.storage.durability import Durability
+from m365watch.storage.sqlite import open_database
 from test_open_batches import FEED, NOW, OUTPUTS, known, opened, part, states
 
 

@@ -15,12 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
-from m365watch.ledger.database import open_database, transaction
-from m365watch.ledger.front_filter import FilterSizes, FrontFilter
+from m365watch.common.model import (
+    BatchPart,
+    BlobKey,
+    BlobRef,
+    ContentType,
+    Feed,
+    Header,
+    Receipt,
+    TenantId,
+    Window,
+)
+from m365watch.ledger.bloom_filter import FilterSizes, FrontFilter
+from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.ledger.stored import StoredIdentities
-from m365watch.model import BatchPart, BlobKey, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
+from m365watch.storage.sqlite import open_database, transaction
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

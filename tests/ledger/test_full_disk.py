@@ -12,18 +12,18 @@ import pytest
 from promises import guarantee
 from small_disk import small_disk
 
-from m365watch.errors import LedgerUnavailable
-from m365watch.ledger.copying import check_ledger
-from m365watch.ledger.database import open_database, transaction
+from m365watch.common.errors import LedgerUnavailable
+from m365watch.ledger.backup import check_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.storage.sqlite import open_database, transaction
 
 FILLED = '''
 import resource, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from m365watch.errors import LedgerUnavailable
+from m365watch.common.errors import LedgerUnavailable
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import BatchPart, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
+from m365watch.common.model import BatchPart, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("1" * 36), ContentType.EXCHANGE)

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.board.access import Access, Role
-from m365watch.board.saved_searches import SavedSearches
-from m365watch.completeness.keeping import last_audit, memory_name
-from m365watch.completeness.requests import order_of
-from m365watch.detect import desk
-from m365watch.detect.state import DetectionState
-from m365watch.errors import CollectorError, LedgerUnusable, NeedsOperator, OutputUnusable
-from m365watch.ledger.reading import feed_progress, ledger_for_reading
+from m365watch.board.access.roles import Access, Role
+from m365watch.board.query.saved_searches import SavedSearches
+from m365watch.common.errors import CollectorError, LedgerUnusable, NeedsOperator, OutputUnusable
+from m365watch.common.model import ContentType, Feed, TenantId, Window
+from m365watch.detection.alerts import triage as desk
+from m365watch.detection.store.detection_store import DetectionState
+from m365watch.health.completeness.audit_requests import order_of
+from m365watch.health.completeness.feed_audit_keeping import last_audit, memory_name
+from m365watch.health.config_status import MEMORY, configuration_note
+from m365watch.ledger.queries_reading import feed_progress, ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import ContentType, Feed, TenantId, Window
-from m365watch.notify.rows import NotificationFile
-from m365watch.tenancy.note import MEMORY, configuration_note
-from m365watch.testing.clock import START
+from m365watch.notifications.notification_database import NotificationFile
+from m365watch_testing.clock import START
 
 ANN = Access("ann", Role.ADMIN, tenants=None)
 FEED = Feed(TenantId("0a1b2c3d-0000-4000-8000-00000000000a"), ContentType.EXCHANGE)

@@ -9,7 +9,7 @@ from concurrent.futures import wait
 import pytest
 from patience import PATIENCE_S
 
-from m365watch.ledger.grouping import GROUP_MAX, GroupedThread, SettledLater
+from m365watch.ledger.writer_thread import GROUP_MAX, GroupedThread, SettledLater
 
 
 class Disk:

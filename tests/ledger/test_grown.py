@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import (
+from m365watch.common.model import (
     BatchPart,
     BlobRef,
     ContentType,
@@ -20,6 +19,7 @@ from m365watch.model import (
     TenantId,
     Window,
 )
+from m365watch.ledger.sqlite import SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

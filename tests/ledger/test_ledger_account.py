@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.ledger.account import BlobsAsked, BlobsFound, PiecesFound, kept_pieces, named_blobs, piece_body
-from m365watch.ledger.reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import (
+from m365watch.common.model import (
     BatchPart,
     BlobRef,
     BlobState,
@@ -24,6 +21,16 @@ from m365watch.model import (
     TenantId,
     Window,
 )
+from m365watch.ledger.quarantine import (
+    BlobsAsked,
+    BlobsFound,
+    PiecesFound,
+    kept_pieces,
+    named_blobs,
+    piece_body,
+)
+from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.sqlite import SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

@@ -27,7 +27,7 @@ from ledger_runs import (
     record_of,
     refs,
 )
-from m365watch.model import (
+from m365watch.common.model import (
     BatchPart,
     BlobKey,
     BlobRef,

@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
-from m365watch.ledger.held import Adopted
-from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import (
+from m365watch.common.model import (
     BatchPart,
     BlobRef,
     BlobState,
@@ -25,6 +21,10 @@ from m365watch.model import (
     TenantId,
     Window,
 )
+from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
+from m365watch.ledger.reconciliation_store import Adopted
+from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

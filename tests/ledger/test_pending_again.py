@@ -7,9 +7,9 @@ from pathlib import Path
 
 from promises import guarantee
 
-from m365watch.ledger.again import PendingAgain
+from m365watch.common.model import BlobRef, Receipt, Window
+from m365watch.ledger.redelivery import PendingAgain
 from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.model import BlobRef, Receipt, Window
 from test_grown import FEED, NOW, OUTPUTS, due, part
 
 

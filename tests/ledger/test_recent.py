@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.ledger.recent import OWNER_BYTES, RecentIdentities
-from m365watch.model import BlobKey
+from m365watch.common.model import BlobKey
+from m365watch.ledger.identity_pages import OWNER_BYTES, RecentIdentities
 
 UNIVERSE = [bytes([number]) * 16 for number in range(40)]
 BLOBS = st.integers(1, 5).map(BlobKey)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.errors import LedgerUnusable
-from m365watch.ledger.database import suspicion_of, transaction
-from m365watch.ledger.soundness import DamageGuard
+from m365watch.common.errors import LedgerUnusable
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.stored import StoredIdentities
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.testing.clock import FakeClock
+from m365watch.storage.damage import DamageGuard
+from m365watch.storage.sqlite import suspicion_of, transaction
+from m365watch_testing.clock import FakeClock
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
-from m365watch.ledger.account import kept_pieces
-from m365watch.ledger.bounds import HORIZON, LedgerBounds
-from m365watch.ledger.reading import feed_progress, ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.model import (
+from m365watch.common.errors import LedgerHeld, LedgerUnavailable, LedgerUnusable
+from m365watch.common.model import (
     BatchPart,
     BlobRef,
     ContentType,
@@ -27,6 +23,10 @@ from m365watch.model import (
     TenantId,
     Window,
 )
+from m365watch.ledger.limits import HORIZON, LedgerBounds
+from m365watch.ledger.quarantine import kept_pieces
+from m365watch.ledger.queries_reading import feed_progress, ledger_for_reading
+from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.ledger.database import open_database, transaction
 from m365watch.ledger.stored import PAGE_COUNT, ROW_BYTES, StoredIdentities, fill_pages
+from m365watch.storage.sqlite import open_database, transaction
 
 CREATE = "CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL)"
 LOTS = st.lists(st.integers(0, 400), min_size=1, max_size=300, unique=True)

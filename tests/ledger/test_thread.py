@@ -10,9 +10,9 @@ from typing import TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from m365watch.errors import LedgerUnavailable, LedgerUnusable
+from m365watch.common.errors import LedgerUnavailable, LedgerUnusable
 from m365watch.ledger.thread import LedgerThread, settled_later
-from m365watch.testing.clock import FakeClock
+from m365watch_testing.clock import FakeClock
 
 Result = TypeVar("Result")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from m365watch.outputs.files.archive import Archive
-from m365watch.testing.batches import make_batch, make_part, make_records
+from m365watch_testing.batches import make_batch, make_part, make_records
 from output_places import SteppingClock, files_settings, records_by_folder
 
 KILLED = 9

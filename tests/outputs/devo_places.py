@@ -6,11 +6,11 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any
 
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import DevoSettings
-from m365watch.outputs.devo import DevoOutput
-from m365watch.outputs.port import Output
-from m365watch.testing.devo_server import DevoServer
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.models.settings import DevoSettings
+from m365watch.outputs.devo.output import DevoOutput
+from m365watch.registry.outputs import Output
+from m365watch_testing.devo_server import DevoServer
 from wire_places import QUICK, Papers
 
 LINE = re.compile(

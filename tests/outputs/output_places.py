@@ -14,11 +14,11 @@ from pathlib import Path
 
 import zstandard
 
-from m365watch.clock import SystemClock
-from m365watch.config.settings import ConsoleSettings, FilesSettings
-from m365watch.outputs.console import ConsoleOutput
-from m365watch.outputs.files import FilesOutput
-from m365watch.outputs.port import Output
+from m365watch.common.clock import SystemClock
+from m365watch.config.models.settings import ConsoleSettings, FilesSettings
+from m365watch.outputs.console.console_output import ConsoleOutput
+from m365watch.outputs.files.files_output import FilesOutput
+from m365watch.registry.outputs import Output
 
 MEBIBYTE = 1 << 20
 _PATIENCE_S = 120.0

@@ -10,13 +10,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import SyslogSettings, TlsSettings, WireSettings
-from m365watch.outputs.port import Output
-from m365watch.outputs.syslog import SyslogOutput
-from m365watch.outputs.syslog.output import _Wire
-from m365watch.testing.batches import make_record
-from m365watch.testing.devo_server import DevoServer
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.models.settings import SyslogSettings, TlsSettings, WireSettings
+from m365watch.outputs.syslog.output import SyslogOutput, _Wire
+from m365watch.registry.outputs import Output
+from m365watch_testing.batches import make_record
+from m365watch_testing.devo_server import DevoServer
 
 LINE_BYTES_MAX = 4_000
 HEADERS = {

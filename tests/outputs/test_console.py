@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.config.settings import ConsoleSettings
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.outputs.console import ConsoleOutput
-from m365watch.testing.batches import make_records, make_simple_batch
-from m365watch.testing.output_contract import OutputContract
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.config.models.settings import ConsoleSettings
+from m365watch.outputs.console.console_output import ConsoleOutput
+from m365watch_testing.batches import make_records, make_simple_batch
+from m365watch_testing.output_contract import OutputContract
 from output_places import ConsolePlace
 
 SETTINGS = ConsoleSettings(name="console")

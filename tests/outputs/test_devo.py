@@ -14,14 +14,14 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from devo_places import DevoPlace, make_devo, records_of, split_line
-from m365watch.config.settings import CompressionSettings, TagSettings
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt
-from m365watch.outputs.devo import DevoOutput
-from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
-from m365watch.testing.clock import FakeClock
-from m365watch.testing.devo_server import DevoServer, Faults, server_tls
-from m365watch.testing.output_contract import OutputContract, OutputPlace
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, Receipt
+from m365watch.config.models.settings import CompressionSettings, TagSettings
+from m365watch.outputs.devo.output import DevoOutput
+from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
+from m365watch_testing.clock import FakeClock
+from m365watch_testing.devo_server import DevoServer, Faults, server_tls
+from m365watch_testing.output_contract import OutputContract, OutputPlace
 from wire_places import LONG, QUICK, Papers, until, warnings_in
 
 ALWAYS = CompressionSettings(threshold=-1.0, buffer_bytes=4_000)

@@ -17,17 +17,16 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from background_loop import BackgroundLoop
-from m365watch.clock import SystemClock
-from m365watch.config.settings import DevoHttpSettings, Secret
-from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, Receipt
+from m365watch.config.models.settings import DevoHttpSettings, Secret
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.outputs.devo_http import DevoHttpOutput
-from m365watch.outputs.devo_http.output import REQUESTS_AT_ONCE_MAX
-from m365watch.outputs.port import Output
-from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
-from m365watch.testing.loopback import Fault, LoopbackServer, Received, Reply
-from m365watch.testing.output_contract import OutputContract
+from m365watch.outputs.devo_http.output import REQUESTS_AT_ONCE_MAX, DevoHttpOutput
+from m365watch.registry.outputs import Output
+from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
+from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
+from m365watch_testing.output_contract import OutputContract
 
 T = TypeVar("T")
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -10,9 +10,9 @@ from devo.sender import DevoSenderException, Sender, SenderConfigSSL
 from promises import guarantee
 
 from devo_places import make_devo, split_line
-from m365watch.config.settings import CompressionSettings
-from m365watch.testing.batches import make_records, make_simple_batch
-from m365watch.testing.devo_server import DevoServer, Faults
+from m365watch.config.models.settings import CompressionSettings
+from m365watch_testing.batches import make_records, make_simple_batch
+from m365watch_testing.devo_server import DevoServer, Faults
 from wire_places import Papers
 
 TABLE = "cloud.office365.management.exchange"

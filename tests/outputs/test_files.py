@@ -14,12 +14,12 @@ from promises import guarantee
 
 import files_scene
 from files_scene import EXCHANGE, deliver, open_archive, run_to_its_end
-from m365watch.outputs.files import FilesOutput
 from m365watch.outputs.files.archive import OPEN_FILES_MAX
-from m365watch.outputs.files.layout import folder_of
+from m365watch.outputs.files.file_layout import folder_of
+from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.records.split import split_blob
-from m365watch.testing.batches import make_batch, make_part, make_records, make_simple_batch
-from m365watch.testing.output_contract import OutputContract
+from m365watch_testing.batches import make_batch, make_part, make_records, make_simple_batch
+from m365watch_testing.output_contract import OutputContract
 from output_places import (
     FilesPlace,
     SteppingClock,

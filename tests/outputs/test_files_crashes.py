@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from promises import guarantee
 
-from m365watch.errors import OutputUnavailable
-from m365watch.model import Batch
+from m365watch.common.errors import OutputUnavailable
+from m365watch.common.model import Batch
 from m365watch.outputs.files.archive import Archive
-from m365watch.testing.batches import make_batch, make_part, make_records
+from m365watch_testing.batches import make_batch, make_part, make_records
 from output_places import (
     SteppingClock,
     file_size_limit,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch
-from m365watch.outputs.queue import BatchQueue
-from m365watch.testing.batches import make_part, make_records
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch
+from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch_testing.batches import make_part, make_records
 
 ROOM = 1024 * 1024
 

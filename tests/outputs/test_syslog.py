@@ -15,24 +15,23 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import SyslogSettings, TagSettings, TlsSettings
-from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt
-from m365watch.outputs.syslog import SyslogOutput
-from m365watch.outputs.syslog.datagrams import (
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, Receipt
+from m365watch.config.models.settings import SyslogSettings, TagSettings, TlsSettings
+from m365watch.outputs.syslog.output import SyslogOutput, _Datagrams
+from m365watch.outputs.syslog.udp_sender import (
     BURST_DATAGRAMS,
     DATAGRAM_BYTES_MAX,
     PAUSE_S,
     RESOLVED_S,
     DatagramSender,
 )
-from m365watch.outputs.syslog.output import _Datagrams
-from m365watch.testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
-from m365watch.testing.certificates import Authority
-from m365watch.testing.clock import FakeClock
-from m365watch.testing.devo_server import DevoServer, Faults, server_tls
-from m365watch.testing.output_contract import OutputContract
+from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
+from m365watch_testing.certificates import Authority
+from m365watch_testing.clock import FakeClock
+from m365watch_testing.devo_server import DevoServer, Faults, server_tls
+from m365watch_testing.output_contract import OutputContract
 from syslog_places import WIRE, DatagramPlace, DatagramReceiver, SyslogPlace, records_of, settings_for
 
 WIRES = [("rfc5424", "newline"), ("rfc5424", "octet-counting"), ("rfc3164", "newline"), ("devo", "newline")]

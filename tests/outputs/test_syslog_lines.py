@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 import pytest
 from promises import guarantee
 
-from m365watch.config.settings import SyslogSettings
-from m365watch.model import RefusedRecord
+from m365watch.common.model import RefusedRecord
+from m365watch.config.models.settings import SyslogSettings
 from m365watch.outputs.devo.lines import Framing, LineMaker, Source
-from m365watch.outputs.syslog.lines import rfc3164_header, rfc5424_header
+from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.split import split_blob
-from m365watch.testing.batches import make_simple_batch
+from m365watch_testing.batches import make_simple_batch
 
 SETTINGS = SyslogSettings(name="syslog", address="127.0.0.1", port=514, host="collector.example")
 EXCHANGE = "cloud.office365.management.exchange"

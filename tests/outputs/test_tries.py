@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from m365watch.outputs.tries import PAUSE_FIRST_S, PAUSE_MAX_S, Tries
+from m365watch.common.backoff import PAUSE_FIRST_S, PAUSE_MAX_S, Tries
 
 
 def pauses(tries: Tries, count: int, *, after_s: float | None = None) -> list[float | None]:

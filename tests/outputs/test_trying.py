@@ -20,8 +20,8 @@ from ports import kept_port
 from promises import guarantee
 
 from devo_places import devo_settings
-from m365watch.clock import SystemClock
-from m365watch.config.settings import (
+from m365watch.common.clock import SystemClock
+from m365watch.config.models.settings import (
     ConsoleSettings,
     DevoHttpSettings,
     FilesSettings,
@@ -30,10 +30,10 @@ from m365watch.config.settings import (
     Secret,
     SyslogSettings,
 )
-from m365watch.diagnosis.findings import Verdict
-from m365watch.entra.session import open_session
-from m365watch.lake import trying as trying_lakes
-from m365watch.lake.parquet import FRESH, write_part
+from m365watch.health.checks.output_checks import OutputMeans, check_output
+from m365watch.http.session import open_session
+from m365watch.lake.integrity_errors import Cause, back_fix
+from m365watch.lake.maintenance import integrity_check_trying as trying_lakes
 from m365watch.lake.schema import (
     ALERT_TABLE,
     AUDIT,
@@ -43,13 +43,13 @@ from m365watch.lake.schema import (
     TRAIL_TABLE,
     TableShape,
 )
-from m365watch.lake.unsound import Cause, back_fix
-from m365watch.lake.writer import OpenTable
+from m365watch.lake.writer.parquet_files import FRESH, write_part
+from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.outputs.lake import app_id_of
-from m365watch.preflight.outputs import OutputMeans, check_output
-from m365watch.preflight.report import Check, Checked
-from m365watch.testing.loopback import LoopbackServer, Received, Reply
+from m365watch.outputs.lake.lake_output import app_id_of
+from m365watch.registry.checks import Verdict
+from m365watch.registry.report import Check, Checked
+from m365watch_testing.loopback import LoopbackServer, Received, Reply
 from wire_places import QUICK, Papers
 
 OK, NOTE, BROKEN = Verdict.OK, Verdict.NOTE, Verdict.BROKEN

@@ -13,10 +13,10 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 import wire_scene
-from m365watch.errors import OutputUnavailable
-from m365watch.outputs.wire.connection import Connection
-from m365watch.outputs.wire.work import PROOF_BYTES
-from m365watch.testing.devo_server import DevoServer, Faults
+from m365watch.common.errors import OutputUnavailable
+from m365watch.outputs.network.send_queue import PROOF_BYTES
+from m365watch.outputs.network.tcp_connection import Connection
+from m365watch_testing.devo_server import DevoServer, Faults
 from wire_places import (
     LONG,
     QUICK,
@@ -262,7 +262,7 @@ def test_a_defect_in_a_connection_does_not_keep_it_away(
     papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told, and the lane begins anew; what was under way is sent again."""
-    monkeypatch.setattr("m365watch.outputs.wire.lane._DEFECT_PAUSE_S", 0.1)
+    monkeypatch.setattr("m365watch.outputs.network.sender_connection._DEFECT_PAUSE_S", 0.1)
     chunks = make_chunks(5)
 
     async def run() -> None:

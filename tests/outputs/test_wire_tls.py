@@ -14,11 +14,11 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.config.settings import Secret, TlsSettings
-from m365watch.errors import CollectorError, OutputUnavailable, OutputUnusable
-from m365watch.outputs.wire.tls import make_context
-from m365watch.testing.certificates import Authority
-from m365watch.testing.devo_server import DevoServer, Faults, server_tls
+from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
+from m365watch.config.models.settings import Secret, TlsSettings
+from m365watch.outputs.network.tls import make_context
+from m365watch_testing.certificates import Authority
+from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in
 
 EXPIRED = timedelta(days=-1_000)

@@ -14,9 +14,9 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 import wire_scene
-from m365watch.errors import OutputClosed, OutputUnavailable
-from m365watch.outputs.wire.condition import Condition
-from m365watch.testing.devo_server import DevoServer, Faults
+from m365watch.common.errors import OutputClosed, OutputUnavailable
+from m365watch.outputs.network.connection_status import Condition
+from m365watch_testing.devo_server import DevoServer, Faults
 from wire_places import (
     LONG,
     QUICK,

@@ -12,11 +12,11 @@ from typing import Any
 
 from patience import PATIENCE_S
 
-from m365watch.clock import SystemClock, system_random
-from m365watch.config.settings import TlsSettings, WireSettings
-from m365watch.outputs.wire import WireSender
-from m365watch.testing.certificates import Authority
-from m365watch.testing.devo_server import DevoServer, Faults, server_tls
+from m365watch.common.clock import SystemClock, system_random
+from m365watch.config.models.settings import TlsSettings, WireSettings
+from m365watch.outputs.network.sender import WireSender
+from m365watch_testing.certificates import Authority
+from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 
 QUICK = WireSettings(
     connecting_retries=3,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from ports import kept_port
 
-from m365watch.testing.devo_server import Faults
+from m365watch_testing.devo_server import Faults
 from wire_places import (
     Papers,
 )

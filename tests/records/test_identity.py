@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from promises import guarantee
 
-from m365watch.model import Header, TenantId
+from m365watch.common.model import Header, TenantId
 from m365watch.records.identity import IDENTITY_BYTES, IdentityMaker, minute_prefix
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

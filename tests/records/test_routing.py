@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from promises import guarantee
 
-from m365watch.model import Header
+from m365watch.common.model import Header
 from m365watch.records.routing import Router, fill_tag, table_of
 
 

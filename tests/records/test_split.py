@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.model import WideHeader
+from m365watch.common.model import WideHeader
 from m365watch.records.split import split_blob
 
 RECORD = b'{"Id":"a","RecordType":6,"CreationTime":"2026-11-17T09:00:00","Operation":"FileAccessed"}'

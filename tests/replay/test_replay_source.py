@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from promises import guarantee
 
-from m365watch.errors import ContentLost
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.replay.source import LakeApi, content_id_of, span_of
+from m365watch.common.errors import ContentLost
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.sources.lake_replay import LakeApi, content_id_of, span_of
 
 TENANT = TenantId("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from m365watch.testing.simulation.scratch import judge_seed
-from m365watch.testing.simulation.seeds import Verdict
+from m365watch_testing.simulation.scratch import judge_seed
+from m365watch_testing.simulation.seeds import Verdict
 
 PATIENCE_S = 300.0
 

@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
-from m365watch.testing.clock import START
-from m365watch.testing.simulation.content import Content, Element, Tenants
-from m365watch.testing.simulation.faults import Plan, make_plan
-from m365watch.testing.simulation.judge import Account, BlobRow, Judge, name_of
-from m365watch.testing.simulation.stores import Store
-from m365watch.testing.simulation.world import BlobName, World
+from m365watch_testing.clock import START
+from m365watch_testing.simulation.content import Content, Element, Tenants
+from m365watch_testing.simulation.faults import Plan, make_plan
+from m365watch_testing.simulation.judge import Account, BlobRow, Judge, name_of
+from m365watch_testing.simulation.stores import Store
+from m365watch_testing.simulation.world import BlobName, World
 
 DELIVERED, QUARANTINED, LOST = 1, 2, 3
 LATER = START + timedelta(days=2)
@@ -403,6 +403,6 @@ def test_content_that_came_after_the_listing_of_its_instant_cannot_be_known(
 @pytest.mark.slow
 def test_a_seed_has_the_same_history_every_time(tmp_path: Path) -> None:
     """Otherwise the command that repeats it would be worth nothing."""
-    from m365watch.testing.simulation import simulate_seed
+    from m365watch_testing.simulation.seeds import simulate_seed
 
     assert simulate_seed(7, tmp_path / "a") == simulate_seed(7, tmp_path / "b")

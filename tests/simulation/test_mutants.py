@@ -53,7 +53,7 @@ def test_the_collector_as_shipped_passes_the_same_seeds(verdicts: Verdicts) -> N
 def test_a_mutant_can_be_looked_at(name: str | None) -> None:
     """By a command that ends with 1 where a promise is broken, as the collector's own does with 0."""
     seed = str(MUTANTS["cursor_past_a_failed_blob"].hint)
-    words = ("mutants.child", "--mutant", name) if name else ("m365watch.testing.simulation",)
+    words = ("mutants.child", "--mutant", name) if name else ("m365watch_testing.simulation",)
     command = [sys.executable, "-m", *words, "--seed", seed, "--json"]
     told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
 

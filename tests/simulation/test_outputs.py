@@ -12,16 +12,16 @@ from random import Random
 
 import pytest
 
-from m365watch.outputs.port import HeldPiece, MarkedPiece, Output
 from m365watch.records.headers import headers_of
 from m365watch.records.marks import MarkMaker
-from m365watch.testing.batches import TENANT, make_record, make_records, make_simple_batch
-from m365watch.testing.clock import START
-from m365watch.testing.output_contract import OutputContract
-from m365watch.testing.simulation.faults import Fault, make_plan
-from m365watch.testing.simulation.outputs import FilesLike, LakeLike, WireLike, make_outputs
-from m365watch.testing.simulation.stores import Sent, Store, torn
-from m365watch.testing.simulation.world import World
+from m365watch.registry.outputs import HeldPiece, MarkedPiece, Output
+from m365watch_testing.batches import TENANT, make_record, make_records, make_simple_batch
+from m365watch_testing.clock import START
+from m365watch_testing.output_contract import OutputContract
+from m365watch_testing.simulation.faults import Fault, make_plan
+from m365watch_testing.simulation.outputs import FilesLike, LakeLike, WireLike, make_outputs
+from m365watch_testing.simulation.stores import Sent, Store, torn
+from m365watch_testing.simulation.world import World
 
 REFUSED = make_record(7, note="refused")
 

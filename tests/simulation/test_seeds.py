@@ -11,10 +11,9 @@ import pytest
 from promises import guarantee
 
 from judged_seeds import Verdicts
-from m365watch.testing.simulation import simulate_plan
-from m365watch.testing.simulation.faults import Fault, make_plan
-from m365watch.testing.simulation.seeds import Verdict
-from m365watch.testing.simulation.ways import Way
+from m365watch_testing.simulation.faults import Fault, make_plan
+from m365watch_testing.simulation.seeds import Verdict, simulate_plan
+from m365watch_testing.simulation.ways import Way
 
 SEEDS = 300
 CHUNK = 24

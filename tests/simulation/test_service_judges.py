@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from m365watch.model import BlobKey
-from m365watch.testing.simulation.content import TENANTS, Tenants
-from m365watch.testing.simulation.faults import make_plan
-from m365watch.testing.simulation.held import HeldBytes
-from m365watch.testing.simulation.loop import SimulatedLoop
-from m365watch.testing.simulation.service import FETCHES_MAX, LOGIN, MANAGEMENT, PUBLISHER, SimulatedService
-from m365watch.testing.simulation.world import World
+from m365watch.common.model import BlobKey
+from m365watch_testing.simulation.content import TENANTS, Tenants
+from m365watch_testing.simulation.faults import make_plan
+from m365watch_testing.simulation.held import HeldBytes
+from m365watch_testing.simulation.loop import SimulatedLoop
+from m365watch_testing.simulation.service import FETCHES_MAX, LOGIN, MANAGEMENT, PUBLISHER, SimulatedService
+from m365watch_testing.simulation.world import World
 
 LIMIT = 5
 FEED = f"{MANAGEMENT}/api/v1.0/{TENANTS[0]}/activity/feed"

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from typer.testing import CliRunner
 
 from caller import START, Caller, calling
-from m365watch import base64url
+from m365watch.auth.certificates.certificate import load_certificate, load_private_key
 from m365watch.cli.program import app
-from m365watch.entra.certificate import load_certificate, load_private_key
-from m365watch.simulator.identities import TenantIdentity
+from m365watch.common import base64url
+from m365watch_simulator.identities import TenantIdentity
 
 
 @pytest.mark.parametrize("from_pfx", [False, True])

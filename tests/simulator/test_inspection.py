@@ -7,10 +7,10 @@ import time
 import pytest
 
 from caller import EXCHANGE, START, Caller, SmallSource, calling, in_loop
-from m365watch.errors import NeedsOperator
-from m365watch.simulator.identities import derive_identities
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.testing.clock import FakeClock
+from m365watch.common.errors import NeedsOperator
+from m365watch_simulator.identities import derive_identities
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_testing.clock import FakeClock
 
 
 @in_loop

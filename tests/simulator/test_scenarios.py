@@ -5,11 +5,11 @@ from importlib.resources import files
 
 import pytest
 
-from m365watch.errors import SettingsRefused
-from m365watch.simulator.aadsts import aadsts_codes
-from m365watch.simulator.scenario import Answer, load_scenario, parse_scenario, scenario_names
+from m365watch.common.errors import SettingsRefused
+from m365watch_simulator.aadsts import aadsts_codes
+from m365watch_simulator.scenario import Answer, load_scenario, parse_scenario, scenario_names
 
-FOLDER = files("m365watch.simulator") / "scenarios"
+FOLDER = files("m365watch_simulator") / "scenarios"
 IN_CONTRACT = [
     "html-500", "html-503", "af50000", "af429-as-403", "af429-as-429", "retry-after", "unauthorized",
     "truncated", "empty-body", "empty-array", "bom", "error-object-200", "garbage-content-uri",

@@ -17,17 +17,17 @@ import typer
 from patience import PATIENCE_S
 from typer.testing import CliRunner
 
+from m365watch.auth.certificates.certificate import thumbprints_of
+from m365watch.auth.credentials.client_certificate import claims_for, sign
+from m365watch.auth.credentials.key_pair import KeyPair
+from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.cli.simulate import simulate
-from m365watch.clock import SystemClock
-from m365watch.config.load import parse_settings
-from m365watch.entra.assertion import claims_for, sign
-from m365watch.entra.certificate import thumbprints_of
-from m365watch.entra.credentials import ASSERTION_TYPE
-from m365watch.entra.key_pair import KeyPair
-from m365watch.errors import NeedsOperator
-from m365watch.simulator.identities import read_certificate
-from m365watch.simulator.scenario import scenario_names
-from m365watch.testing.applications import ApplicationCertificate
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import NeedsOperator
+from m365watch.config.loader import parse_settings
+from m365watch_simulator.identities import read_certificate
+from m365watch_simulator.scenario import scenario_names
+from m365watch_testing.applications import ApplicationCertificate
 
 START = "from m365watch.cli.simulate import simulate; import typer; typer.run(simulate)"
 RUNNER = CliRunner()

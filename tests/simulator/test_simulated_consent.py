@@ -11,15 +11,15 @@ import pytest
 from promises import guarantee
 
 from caller import START, Caller, Reply, calling, in_loop
-from m365watch.config.settings import CertificateSettings, Cloud, ManagedIdentitySettings, Secret
-from m365watch.entra.consent import ConsentAttempt, ConsentForm
-from m365watch.entra.credentials import ClientSecret, make_credentials
-from m365watch.entra.exchange import find_tenant
-from m365watch.entra.redirects import Redirect, read_redirect
-from m365watch.entra.session import open_session
-from m365watch.errors import BadAnswer, ConsentRefused, CredentialsRefused
-from m365watch.simulator.identities import derive_identities
-from m365watch.testing.applications import ApplicationCertificate, write_private
+from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
+from m365watch.auth.consent.code_exchange import find_tenant
+from m365watch.auth.consent.redirects import Redirect, read_redirect
+from m365watch.auth.factory import ClientSecret, make_credentials
+from m365watch.common.errors import BadAnswer, ConsentRefused, CredentialsRefused
+from m365watch.config.models.settings import CertificateSettings, Cloud, ManagedIdentitySettings, Secret
+from m365watch.http.session import open_session
+from m365watch_simulator.identities import derive_identities
+from m365watch_testing.applications import ApplicationCertificate, write_private
 
 BACK = "http://localhost:8400/consent"
 UNKNOWN = "behaviour: {consented: false}"

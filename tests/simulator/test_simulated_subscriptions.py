@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from caller import EXCHANGE, START, calling, in_loop
-from m365watch.model import ContentType
+from m365watch.common.model import ContentType
 
 DAY = timedelta(days=1)
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from caller import EXCHANGE, START, Caller, SmallSource, calling, in_loop
-from m365watch.model import ContentType
-from m365watch.simulator.copies import identity
-from m365watch.simulator.scenario import load_scenario
-from m365watch.simulator.server import SimulationSettings, simulator_running
-from m365watch.simulator.truth import Truth
-from m365watch.testing.clock import FakeClock
+from m365watch.common.model import ContentType
+from m365watch_simulator.copies import identity
+from m365watch_simulator.scenario import load_scenario
+from m365watch_simulator.server import SimulationSettings, simulator_running
+from m365watch_simulator.truth import Truth
+from m365watch_testing.clock import FakeClock
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 
-from m365watch.testing.devo_server import DevoServer
+from m365watch_testing.devo_server import DevoServer
 
 
 def test_what_was_sent_before_is_waited_for() -> None:

@@ -9,15 +9,15 @@ from datetime import timedelta
 
 import pytest
 
-from m365watch.errors import ContentLost, NotSubscribed, Unavailable, WindowRefused
-from m365watch.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.outputs.port import Output
-from m365watch.testing.api import Ask, FakeApi
-from m365watch.testing.batches import make_record
-from m365watch.testing.clock import START
-from m365watch.testing.loop import Deadlock, LoopClock, run_jumping
-from m365watch.testing.output_contract import OutputContract
-from m365watch.testing.outputs import FakeDisk, FakeOutput
+from m365watch.common.errors import ContentLost, NotSubscribed, Unavailable, WindowRefused
+from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.registry.outputs import Output
+from m365watch_testing.api import Ask, FakeApi
+from m365watch_testing.batches import make_record
+from m365watch_testing.clock import START
+from m365watch_testing.loop import Deadlock, LoopClock, run_jumping
+from m365watch_testing.output_contract import OutputContract
+from m365watch_testing.outputs import FakeDisk, FakeOutput
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 EXCHANGE = ContentType.EXCHANGE

@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 AHEAD_S = "M365WATCH_TESTS_CLOCK_AHEAD_S"
-CLOCK = "m365watch.clock"
+CLOCK = "m365watch.common.clock"
 
 
 class ClockFinder:

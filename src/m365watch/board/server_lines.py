@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from m365watch.defects import defect_of
+from m365watch.common.error_boundary import defect_of
 
 SERVER = "uvicorn.error"
 """The name under which the server logs all that is no request."""

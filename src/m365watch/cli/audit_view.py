@@ -10,14 +10,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, audit_summary, counts_document, instant, missing_document
-from m365watch.cli.render import content_name, count, moment, quoted, whole_line
-from m365watch.completeness.account import Counts, FeedAudit, total_of
-from m365watch.missing_files import MissingFiles, fix_of, missing_line
-from m365watch.plain import plain
+from m365watch.cli.terminal.formatting import content_name, count, moment, quoted, whole_line
+from m365watch.cli.terminal.json_output import (
+    SCHEMA,
+    audit_summary,
+    counts_document,
+    instant,
+    missing_document,
+)
+from m365watch.common.missing_files import MissingFiles, fix_of, missing_line
+from m365watch.common.plain import plain
+from m365watch.health.completeness.feed_audit import Counts, FeedAudit, total_of
 
 if TYPE_CHECKING:
-    from m365watch.model import Feed, TenantId
+    from m365watch.common.model import Feed, TenantId
 
 HOURS_SHOWN_MAX = 12
 """Hours with something amiss that are named; JSON has all of them."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
-from m365watch.model import BlobState
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.common.model import BlobState
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Settings
+    from m365watch.config.models.settings import Settings
 
 FEEDS_NAMED_MAX = 10
 """Feeds that a mistake in --feed names, of those there are."""
@@ -58,11 +58,11 @@ def blobs(
     delivered or lost is forgotten 15 days after it was created; the counts of `status` stay.
     """
     from m365watch.cli.blobs_view import blobs_page
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.documents import blobs_document
-    from m365watch.clock import SystemClock
-    from m365watch.inspection import find_blobs
-    from m365watch.ledger.account import BlobsAsked
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.cli.terminal.json_output import blobs_document
+    from m365watch.common.clock import SystemClock
+    from m365watch.health.collector_status import find_blobs
+    from m365watch.ledger.quarantine import BlobsAsked
 
     asked = BlobsAsked(frozenset(state or NOT_DELIVERED), feed_part=feed, count_max=limit)
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
@@ -91,9 +91,9 @@ def retry(
 
     Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong.
     """
-    from m365watch.cli.documents import done_document
-    from m365watch.cli.render import count
-    from m365watch.inspection import hasten_waiting
+    from m365watch.cli.terminal.formatting import count
+    from m365watch.cli.terminal.json_output import done_document
+    from m365watch.health.collector_status import hasten_waiting
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     require_feed(settings, feed)
@@ -110,7 +110,7 @@ def require_feed(settings: Settings, feed_part: str) -> None:
 
     Raises: typer.BadParameter: there is none.
     """
-    from m365watch.inspection import feeds_named
+    from m365watch.health.collector_status import feeds_named
 
     if not feed_part:
         return

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from m365watch.cli.render import count, cure_of, moment, quoted, whole_line
-from m365watch.model import BlobState
-from m365watch.plain import plain
+from m365watch.cli.terminal.formatting import count, cure_of, moment, quoted, whole_line
+from m365watch.common.model import BlobState
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.ledger.account import BlobsFound, KeptPiece, NamedBlob, PiecesFound
+    from m365watch.ledger.quarantine import BlobsFound, KeptPiece, NamedBlob, PiecesFound
 
 _STYLES = {BlobState.WAITING: "yellow", BlobState.QUARANTINED: "red", BlobState.LOST: "bold red"}
 

@@ -17,11 +17,11 @@ from m365watch.cli.configuration import (
     JsonOption,
     read_settings,
 )
-from m365watch.cli.terminal import stderr_console, stdout_console, write_line
+from m365watch.cli.terminal.console import stderr_console, stdout_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Secret
-    from m365watch.entra.certificate_files import NamedCertificate
+    from m365watch.auth.certificates.inspection import NamedCertificate
+    from m365watch.config.models.settings import Secret
 
 STEM = "m365watch"
 DAYS_MAX = 3_650
@@ -136,11 +136,11 @@ def create(
 
     Exit codes: 0 done; 1 failed, for example because a file is there already; 2 the call is wrong.
     """
+    from m365watch.auth.certificates.generation import parse_subject
     from m365watch.cli.certificate_view import created_document, created_page
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.new_certificate import MakingAsked, create_files, prefix_of
-    from m365watch.clock import SystemClock
-    from m365watch.entra.certificate_making import parse_subject
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
 
     try:
         subject = parse_subject(name)
@@ -187,11 +187,11 @@ def show(
     Exit codes: 0 all can be used; 1 one cannot: it expired, cannot be read, or is not the key's;
     2 the configuration or the call is wrong.
     """
+    from m365watch.auth.certificates.inspection import examine
     from m365watch.cli.certificate_view import examined_document, examined_page, list_manifest
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.clock import SystemClock
-    from m365watch.entra.certificate_files import examine
-    from m365watch.plain import plain
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
+    from m365watch.common.plain import plain
 
     if manifest and as_json:
         raise typer.BadParameter("give --manifest or --json: the document of --json has the manifest in it")
@@ -220,7 +220,7 @@ def show(
 def _named_by_hand(
     file: Path, *, key: Path | None, password_file: Path | None, others: tuple[Path | None, ...]
 ) -> NamedCertificate:
-    from m365watch.entra.certificate_files import NamedCertificate
+    from m365watch.auth.certificates.inspection import NamedCertificate
 
     if any(others):
         raise typer.BadParameter("give either a FILE or a configuration")
@@ -233,7 +233,7 @@ def _named_by_hand(
 def _named_in_configuration(
     config: Path | None, *, job: Path | None, collector: Path | None, by_hand: tuple[Path | None, ...]
 ) -> list[NamedCertificate]:
-    from m365watch.entra.certificate_files import named_in
+    from m365watch.auth.certificates.inspection import named_in
 
     if any(by_hand):
         raise typer.BadParameter("--key and --password-file go with a FILE; a configuration names its own")
@@ -248,8 +248,8 @@ def _named_in_configuration(
 
 def _read_password(file: Path | None) -> Secret | None:
     """The password in `file`; raises typer.BadParameter where there is none, or others can read it."""
-    from m365watch.config.secrets import read_secret_file
-    from m365watch.config.settings import Secret
+    from m365watch.config.models.settings import Secret
+    from m365watch.config.secrets_secrets import read_secret_file
 
     if file is None:
         return None

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.failures import EXIT_FAILED, EXIT_USAGE
-from m365watch.cli.terminal import LineFormat, write_line
-from m365watch.errors import SettingsRefused
+from m365watch.cli.terminal.console import LineFormat, write_line
+from m365watch.cli.terminal.error_output import EXIT_FAILED, EXIT_USAGE
+from m365watch.common.errors import SettingsRefused
 
 if TYPE_CHECKING:
     from m365watch.cli.check_view import Page
-    from m365watch.config.settings import Settings, TenantSettings
-    from m365watch.preflight.report import Preflight
+    from m365watch.config.models.settings import Settings, TenantSettings
+    from m365watch.registry.report import Preflight
 
 ANSWER_S = 30.0
 """How long one answer of a server may take, unless --timeout says otherwise."""
@@ -66,9 +66,9 @@ def check(
     Exit codes: 0 nothing is broken, whatever the notes say; 1 a step is; 2 the configuration is wrong.
     """
     from m365watch.cli.check_view import Page
-    from m365watch.cli.diagnostics import configure_diagnostics
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.preflight.course import refused
+    from m365watch.cli.event_loop import run_in_loop
+    from m365watch.cli.terminal.log_output import configure_diagnostics
+    from m365watch.health.checks.course import refused
 
     # What outputs tell of themselves stands in their steps.
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.CRITICAL, colour=False)
@@ -90,8 +90,8 @@ def check(
 def _show_end(preflight: Preflight, *, path: Path | None, as_json: bool) -> int:
     """Print the sums, or the document; the exit code."""
     from m365watch.cli.check_view import check_document, summary_line
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.clock import SystemClock
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
 
     exit_code = EXIT_USAGE if preflight.is_refused else EXIT_FAILED if preflight.is_broken else 0
     if as_json:
@@ -107,7 +107,7 @@ def _wanted(settings: Settings, parts: Sequence[str]) -> list[TenantSettings]:
 
     Raises: typer.BadParameter: one of `parts` is in no tenant's id.
     """
-    from m365watch.preflight.course import tenants_named
+    from m365watch.health.checks.course import tenants_named
 
     found, strange = tenants_named(settings, parts)
     if strange:
@@ -121,11 +121,11 @@ async def _check(
     settings: Settings, tenants: Sequence[TenantSettings], page: Page, *, limit_s: float
 ) -> Preflight:
     """The whole preflight, shown as it comes."""
-    from m365watch.cli.starts import warnings_of_starts
-    from m365watch.clock import SystemClock, system_random
-    from m365watch.entra.session import open_session
-    from m365watch.preflight.course import Means, Progress, check_all
-    from m365watch.preflight.report import Preflight
+    from m365watch.cli.terminal.starts import warnings_of_starts
+    from m365watch.common.clock import SystemClock, system_random
+    from m365watch.health.checks.course import Means, Progress, check_all
+    from m365watch.http.session import open_session
+    from m365watch.registry.report import Preflight
 
     clock = SystemClock()
     warnings = (*settings.warnings, *warnings_of_starts(settings, now=clock.now()))

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count, quoted
-from m365watch.cli.terminal import stderr_terminal, stdout_console
+from m365watch.cli.terminal.console import stderr_terminal, stdout_console
+from m365watch.cli.terminal.formatting import count, quoted
+from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.cli.why_view import VERDICT_STYLES
-from m365watch.diagnosis.findings import Verdict
-from m365watch.preflight.report import Checked, Group, Place, Preflight
+from m365watch.registry.checks import Verdict
+from m365watch.registry.report import Checked, Group, Place, Preflight
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from m365watch.clock import Clock
-    from m365watch.preflight.course import Progress
+    from m365watch.common.clock import Clock
+    from m365watch.health.checks.course import Progress
 
 LOOK_EVERY_S = 0.2
 SEEN_LENGTH_MAX = 600

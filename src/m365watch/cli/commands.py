@@ -11,26 +11,26 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from m365watch.cli.failures import hide_tracebacks
-from m365watch.plain import plain
+from m365watch.cli.terminal.error_output import hide_tracebacks
+from m365watch.common.plain import plain
 
 PLACES = {
-    "demo": "m365watch.cli.demo.command:demo",
+    "demo": "m365watch.cli.demo.demo_command:demo",
     "init": "m365watch.cli.init:init",
     "consent": "m365watch.cli.consent:consent",
     "run": "m365watch.cli.run:run",
-    "status": "m365watch.cli.status:status",
+    "status": "m365watch.cli.status.status_report:status",
     "tenants": "m365watch.cli.tenants:tenants",
-    "audit": "m365watch.cli.audit:audit",
+    "audit": "m365watch.cli.verify:audit",
     "gaps": "m365watch.cli.gaps:gaps",
     "blobs": "m365watch.cli.blobs:blobs",
     "retry": "m365watch.cli.blobs:retry",
     "query": "m365watch.cli.query:query",
     "search": "m365watch.cli.search:search",
-    "drift": "m365watch.cli.drift:drift",
-    "board": "m365watch.cli.board:board",
-    "alerts": "m365watch.cli.alerts:alerts",
-    "rules": "m365watch.cli.rules:rules",
+    "drift": "m365watch.cli.feeds:drift",
+    "board": "m365watch.cli.board.board_server:board",
+    "alerts": "m365watch.cli.alerts.alert_triage:alerts",
+    "rules": "m365watch.cli.rules.rule_library:rules",
     "hunt": "m365watch.cli.hunt:hunt",
     "enrich": "m365watch.cli.enrich:enrich",
     "check": "m365watch.cli.check:check",

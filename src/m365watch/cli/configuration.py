@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from m365watch.cli.chosen import (
+from m365watch.cli.options import (
     CONFIG_FOLDER,
     CONFIG_VARIABLE,
     choose_pair,

@@ -26,21 +26,21 @@ from m365watch.cli.consent_options import (
     parse_redirect,
     read_config,
 )
-from m365watch.cli.editing import command_line, require_somebody, write_tenant
 from m365watch.cli.other_commands import is_there
-from m365watch.cli.terminal import write_line
-from m365watch.urls import split_url
+from m365watch.cli.tenants_editing import command_line, require_somebody, write_tenant
+from m365watch.cli.terminal.console import write_line
+from m365watch.common.urls import split_url
 
 if TYPE_CHECKING:
-    from m365watch.config.replacing import FileText
-    from m365watch.config.settings import TenantSettings
-    from m365watch.entra.consent import ConsentAttempt
-    from m365watch.entra.redirects import Redirect
-    from m365watch.entra.session import Session
-    from m365watch.model import TenantId
+    from m365watch.auth.consent.authorization_request import ConsentAttempt
+    from m365watch.auth.consent.redirects import Redirect
+    from m365watch.common.model import TenantId
+    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.models.settings import TenantSettings
+    from m365watch.http.session import Session
 
 ANYBODY = "common"
-"""No tenant in particular: `m365watch.entra.consent.ANY_TENANT`, which is not imported for a page of help."""
+"""No tenant in particular: ANY_TENANT of `authorization_request`, which help does not import."""
 
 consent = typer.Typer(
     help=(
@@ -94,7 +94,7 @@ def show_urls(
 
     Exit codes: 0 printed; 1 FILE cannot be written; 2 the configuration or the call is wrong.
     """
-    from m365watch.entra.consent import ConsentAttempt, ConsentForm
+    from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
 
     known, clouds = _application_and_clouds(config, input_name, client_id=client_id, cloud=cloud)
     forms = list(ConsentForm) if form is None else [parse_form(form)]
@@ -157,8 +157,8 @@ def serve(
     Exit codes: 0 the tenant is in FILE; 1 nobody consented, or you said no; 2 the configuration or the
     call is wrong.
     """
-    from m365watch.entra.consent import ConsentAttempt
-    from m365watch.entra.redirect_server import listen_on_loopback
+    from m365watch.auth.consent.authorization_request import ConsentAttempt
+    from m365watch.auth.consent.redirect_server_redirect_server import listen_on_loopback
 
     if not no_write:
         require_somebody(yes=yes, instead="add --yes to write the tenant, or --no-write to only see it")
@@ -214,7 +214,7 @@ def exchange(
 
     Exit codes: 0 the tenant is in FILE; 1 refused, or you said no; 2 the configuration or the call is wrong.
     """
-    from m365watch.entra.consent import ConsentAttempt
+    from m365watch.auth.consent.authorization_request import ConsentAttempt
 
     if not no_write:
         require_somebody(yes=yes, instead="add --yes to write the tenant, or --no-write to only see it")
@@ -253,10 +253,10 @@ def _application_and_clouds(
 
 
 def _read_application(file: FileText, input_name: str | None, *, for_reading: bool = False) -> TenantSettings:
-    from m365watch.config.application import read_application
-    from m365watch.entra.proxies import check_proxies
-    from m365watch.entra.tls import check_bundle_variable
-    from m365watch.errors import SettingsRefused
+    from m365watch.common.errors import SettingsRefused
+    from m365watch.config.editor.tenants import read_application
+    from m365watch.http.proxies import check_proxies
+    from m365watch.http.tls_tls import check_bundle_variable
 
     application = read_application(file, input_name, environment=os.environ, for_reading=for_reading)
     if not application.client_id:
@@ -271,9 +271,9 @@ def _read_application(file: FileText, input_name: str | None, *, for_reading: bo
 
 
 def _keep(path: Path, attempt: ConsentAttempt, config: Path | None) -> None:
-    from m365watch.entra.consent import write_attempt
-    from m365watch.entra.new_files import NewFile, write_new_files
-    from m365watch.errors import NeedsOperator
+    from m365watch.auth.consent.authorization_request import write_attempt
+    from m365watch.common.errors import NeedsOperator
+    from m365watch.common.new_files import NewFile, write_new_files
 
     try:
         write_new_files([NewFile(path, write_attempt(attempt).encode())])
@@ -285,7 +285,7 @@ def _keep(path: Path, attempt: ConsentAttempt, config: Path | None) -> None:
 
 def _kept_attempt(path: Path, application: TenantSettings) -> ConsentAttempt:
     """The attempt of the file, if it is one of this application; raises typer.BadParameter."""
-    from m365watch.entra.consent import read_attempt
+    from m365watch.auth.consent.authorization_request import read_attempt
 
     try:
         return read_attempt(_private_text(path), cloud=application.cloud, client_id=application.client_id)
@@ -297,7 +297,7 @@ def _kept_attempt(path: Path, application: TenantSettings) -> ConsentAttempt:
 
 def _private_text(path: Path) -> str:
     """What the file holds; raises ValueError where others can read it."""
-    from m365watch.config.files import read_small_file
+    from m365watch.common.file_access import read_small_file
 
     content, mode = read_small_file(path, bytes_max=65_536)
     if mode & 0o077:
@@ -325,9 +325,9 @@ def _announce(attempt: ConsentAttempt, *, timeout_s: float, opens: bool, as_json
 def _wait_for_answer(
     attempt: ConsentAttempt, application: TenantSettings, listener: Any, *, timeout_s: float
 ) -> TenantId:
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.entra.redirect_server import RedirectServer
-    from m365watch.entra.session import open_session
+    from m365watch.auth.consent.redirect_server_redirect_server import RedirectServer
+    from m365watch.cli.event_loop import run_in_loop
+    from m365watch.http.session import open_session
 
     def warn() -> None:
         sys.stderr.write("warning: an answer to another question was refused; still waiting\n")
@@ -348,9 +348,9 @@ def _wait_for_answer(
 async def _find_tenant(
     redirect: Redirect, attempt: ConsentAttempt, application: TenantSettings, session: Session
 ) -> TenantId:
-    from m365watch.clock import SystemClock
-    from m365watch.entra.credentials import make_credentials
-    from m365watch.entra.exchange import find_tenant
+    from m365watch.auth.consent.code_exchange import find_tenant
+    from m365watch.auth.factory import make_credentials
+    from m365watch.common.clock import SystemClock
 
     clock = SystemClock()
     credentials = make_credentials(
@@ -389,10 +389,10 @@ def _answer_given(redirect: str | None, code: str | None) -> tuple[str, str]:
 def _exchange_by_hand(
     address: str, query: str, attempt: ConsentAttempt, application: TenantSettings
 ) -> TenantId:
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.entra.redirects import ForeignAnswer, read_redirect
-    from m365watch.entra.session import open_session
-    from m365watch.errors import ConsentRefused
+    from m365watch.auth.consent.redirects import ForeignAnswer, read_redirect
+    from m365watch.cli.event_loop import run_in_loop
+    from m365watch.common.errors import ConsentRefused
+    from m365watch.http.session import open_session
 
     if address and address != attempt.redirect_uri:
         raise typer.BadParameter(
@@ -434,6 +434,6 @@ def _url_document(attempt: ConsentAttempt) -> dict[str, Any]:
 
 
 def _print_json(**document: Any) -> None:
-    from m365watch.cli.documents import SCHEMA, as_json
+    from m365watch.cli.terminal.json_output import SCHEMA, as_json
 
     write_line(as_json({"schema": SCHEMA, **document}))

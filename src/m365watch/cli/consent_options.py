@@ -11,9 +11,9 @@ import typer
 from m365watch.cli.configuration import CONFIG_VARIABLE, find_config
 
 if TYPE_CHECKING:
-    from m365watch.config.replacing import FileText
-    from m365watch.config.settings import Cloud
-    from m365watch.entra.consent import ConsentForm
+    from m365watch.auth.consent.authorization_request import ConsentForm
+    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.models.settings import Cloud
 
 InputOption = Annotated[
     str | None,
@@ -52,7 +52,7 @@ def read_config(config: Path | None) -> FileText:
 
     Raises: typer.BadParameter: none is named; SettingsRefused: it cannot be read.
     """
-    from m365watch.config.replacing import read_whole
+    from m365watch.config.config_file_replacing import read_whole
 
     named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     if named is None:
@@ -62,7 +62,7 @@ def read_config(config: Path | None) -> FileText:
 
 def parse_form(text: str) -> ConsentForm:
     """The form of that name; raises typer.BadParameter."""
-    from m365watch.entra.consent import ConsentForm
+    from m365watch.auth.consent.authorization_request import ConsentForm
 
     try:
         return ConsentForm(text)
@@ -81,8 +81,8 @@ def parse_authority(text: str) -> str:
 
 def parse_redirect(text: str | None, *, is_served: bool = False) -> str:
     """The redirect URI, or the usual one; raises typer.BadParameter for what Entra or we cannot use."""
-    from m365watch.entra.consent import LOOPBACK_HOSTS, REDIRECT_URI, parse_redirect_uri
-    from m365watch.urls import split_url
+    from m365watch.auth.consent.authorization_request import LOOPBACK_HOSTS, REDIRECT_URI, parse_redirect_uri
+    from m365watch.common.urls import split_url
 
     try:
         uri = parse_redirect_uri(text or REDIRECT_URI)
@@ -99,7 +99,7 @@ def parse_redirect(text: str | None, *, is_served: bool = False) -> str:
 
 def parse_clouds(text: str) -> list[Cloud]:
     """The cloud of that name, or all of them; raises typer.BadParameter."""
-    from m365watch.config.clouds import CLOUDS
+    from m365watch.config.models.clouds import CLOUDS
 
     if text == "all":
         return list(CLOUDS.values())
@@ -110,7 +110,7 @@ def parse_clouds(text: str) -> list[Cloud]:
 
 def parse_client_id(text: str) -> str:
     """The application's GUID in lower case; raises typer.BadParameter."""
-    from m365watch.config.values import parse_guid
+    from m365watch.config.models.values import parse_guid
 
     try:
         return parse_guid(text)

@@ -10,12 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count
-from m365watch.monitor.known_names import known_names
-from m365watch.monitor.names import Kind, Sighting
-from m365watch.monitor.vocabulary import Vocabulary
-from m365watch.plain import plain
+from m365watch.cli.terminal.formatting import count
+from m365watch.cli.terminal.json_output import SCHEMA, instant
+from m365watch.common.plain import plain
+from m365watch.pipeline.names import Kind, Sighting
+from m365watch.pipeline.schema_drift import known_names
+from m365watch.pipeline.vocabulary import Vocabulary
 
 Shown = Sequence[tuple[Vocabulary, Sighting]]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
-from m365watch.cli.failures import EXIT_FAILED
-from m365watch.cli.terminal import stderr_console, stdout_console, write_line
-from m365watch.plain import plain
+from m365watch.cli.terminal.console import stderr_console, stdout_console, write_line
+from m365watch.cli.terminal.error_output import EXIT_FAILED
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from m365watch.detect.enrich.telling import Told
+    from m365watch.detection.enrichment.entity_facts import Told
 
 CommandValue = Annotated[
     str, typer.Argument(metavar="VALUE", help="An address, a user, a domain, a hash or an application id.")
@@ -34,11 +34,11 @@ def enrich(
     That is what the tables and lists of `detections.enrich` say, and the settings. A file that cannot be read
     is told on stderr. Exit codes: 0 something is known; 1 nothing is; 2 the configuration is wrong.
     """
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.rules import settings_of
-    from m365watch.detect.enrich.making import troubles_of
-    from m365watch.detect.enrich.telling import tell_of
-    from m365watch.detecting import knowledge_of
+    from m365watch.cli.rules.rule_library import settings_of
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.detection.enrichment.context_loader import troubles_of
+    from m365watch.detection.enrichment.entity_facts import tell_of
+    from m365watch.detection.factory import knowledge_of
 
     knowledge = knowledge_of(settings_of(config, job, collector_file))
     told = tell_of(value, knowledge)
@@ -71,7 +71,7 @@ def _page(told: Told) -> RenderableType:
 
 
 def _document(told: Told, troubles: list[str]) -> dict[str, Any]:
-    from m365watch.cli.documents import SCHEMA
+    from m365watch.cli.terminal.json_output import SCHEMA
 
     return {
         "schema": SCHEMA,

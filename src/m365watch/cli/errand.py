@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, TypeVar
 
-from m365watch.app import Collector
-from m365watch.cli.diagnostics import configure_diagnostics, level_of
-from m365watch.cli.loop import run_in_loop
+from m365watch.cli.event_loop import run_in_loop
 from m365watch.cli.signals import StopSignals
-from m365watch.cli.terminal import LineFormat, stderr_console
+from m365watch.cli.terminal.console import LineFormat, stderr_console
+from m365watch.cli.terminal.log_output import configure_diagnostics, level_of
+from m365watch.runtime.collector import Collector
 
 Outcome_co = TypeVar("Outcome_co", covariant=True)
 

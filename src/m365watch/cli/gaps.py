@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal.console import stdout_console, write_line
 
 
 def gaps(
@@ -27,10 +27,10 @@ def gaps(
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.gaps_view import gaps_document, gaps_page
-    from m365watch.clock import SystemClock
-    from m365watch.inspection import read_gaps
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
+    from m365watch.health.collector_status import read_gaps
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     now = SystemClock().now()

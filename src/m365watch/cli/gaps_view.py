@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import content_name, count, moment, quoted, span, whole_line
+from m365watch.cli.terminal.formatting import content_name, count, moment, quoted, span, whole_line
+from m365watch.cli.terminal.json_output import SCHEMA, instant
 
 if TYPE_CHECKING:
-    from m365watch.completeness.gaps import Gap, GapsFound
+    from m365watch.health.completeness.content_gaps import Gap, GapsFound
 
 KNOWN_MIN = 0.99
 """A feed of which fewer hours of the week are known is still being learned."""

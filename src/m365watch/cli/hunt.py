@@ -12,17 +12,17 @@ import typer
 from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.periods import parse_period
-from m365watch.cli.rules_named import no_such_rule
-from m365watch.cli.terminal import stdout_console, write_line
-from m365watch.cli.unreadable import look_at_lake, tell_unreadable, warn
-from m365watch.config.files import is_there
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.cli.terminal.input_warnings import look_at_lake, tell_unreadable, warn
+from m365watch.cli.terminal.rules_named import no_such_rule
+from m365watch.common.file_access import is_there
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Settings
-    from m365watch.detect.library import Library
-    from m365watch.detect.rule import Rule
-    from m365watch.hunting import HuntAsked
-    from m365watch.model import Window
+    from m365watch.common.model import Window
+    from m365watch.config.models.settings import Settings
+    from m365watch.detection.retro_hunt import HuntAsked
+    from m365watch.detection.rules.rule import Rule
+    from m365watch.detection.rules.rule_library import Library
 
 DAYS_BACK = 7
 
@@ -60,11 +60,11 @@ def hunt(
     Exit codes: 0 done, whatever was found; 1 failed; 2 there is no such rule, or the configuration or the
     period is wrong.
     """
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.hunt_view import hunt_document, hunt_page
     from m365watch.cli.lake_view import ProgressLine
-    from m365watch.clock import SystemClock
-    from m365watch.hunting import hunt as look_back
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
+    from m365watch.detection.retro_hunt import hunt as look_back
 
     clock = SystemClock()
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
@@ -81,7 +81,7 @@ def hunt(
 
 
 def _period(start: str, end: str, *, now: datetime) -> Window:
-    from m365watch.hunting import HUNT_MAX
+    from m365watch.detection.retro_hunt import HUNT_MAX
 
     last = end or f"{now:%Y-%m-%dT%H:%M:%SZ}"
     try:
@@ -99,10 +99,10 @@ def _period(start: str, end: str, *, now: datetime) -> Window:
 
 
 def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
-    from m365watch.detect.cases import with_sources
-    from m365watch.detecting import knowledge_of, list_vain, load_exceptions
-    from m365watch.errors import SettingsRefused
-    from m365watch.hunting import HuntAsked
+    from m365watch.common.errors import SettingsRefused
+    from m365watch.detection.factory import knowledge_of, list_vain, load_exceptions
+    from m365watch.detection.retro_hunt import HuntAsked
+    from m365watch.detection.rule_test_cases import with_sources
 
     if settings.lake_directory is None:
         fix = "add an output of type lake; only what is in a lake can be looked at again"
@@ -129,7 +129,7 @@ def _asked(settings: Settings, names: list[str], period: Window) -> HuntAsked:
 
 def _library(settings: Settings, paths: list[Path]) -> Library:
     """The rules in force and those at the paths; what is wrong with one is told."""
-    from m365watch.detecting import load_rules
+    from m365watch.detection.factory import load_rules
 
     library = load_rules(settings.detections, tried=paths)
     for mistake in library.mistakes:
@@ -139,7 +139,7 @@ def _library(settings: Settings, paths: list[Path]) -> Library:
 
 def _chosen(settings: Settings, library: Library, names: list[str]) -> list[Rule]:
     """The rules that are named; all where none is."""
-    from m365watch.detect.library import names_of_files
+    from m365watch.detection.rules.rule_library import names_of_files
 
     if not names:
         return list(library.rules)

@@ -9,15 +9,21 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from m365watch.cli.alerts_view import ID_SHOWN, STYLES, alert_document, has_several_tenants, tenant_shown
-from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import count
-from m365watch.plain import plain
+from m365watch.cli.alerts.alert_details import (
+    ID_SHOWN,
+    STYLES,
+    alert_document,
+    has_several_tenants,
+    tenant_shown,
+)
+from m365watch.cli.terminal.formatting import count
+from m365watch.cli.terminal.json_output import SCHEMA, instant
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.detect.kept import KeptAlert
-    from m365watch.hunting import HuntOutcome
-    from m365watch.model import Window
+    from m365watch.common.model import Window
+    from m365watch.detection.alerts.stored_alert import KeptAlert
+    from m365watch.detection.retro_hunt import HuntOutcome
 
 
 def hunt_page(outcome: HuntOutcome, *, limit: int) -> RenderableType:

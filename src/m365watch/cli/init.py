@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from m365watch.cli.asking import confirm, require_yes
 from m365watch.cli.configuration import JsonOption
-from m365watch.cli.editing import command_line
 from m365watch.cli.init_options import (
     CertificateOption,
     CertificatePasswordFileOption,
@@ -36,7 +34,9 @@ from m365watch.cli.init_options import (
     TenantOption,
     YesOption,
 )
-from m365watch.cli.terminal import write_line
+from m365watch.cli.tenants_editing import command_line
+from m365watch.cli.terminal.console import write_line
+from m365watch.cli.terminal.prompts import confirm, require_yes
 
 if TYPE_CHECKING:
     from m365watch.cli.init_answers import Collected, Given
@@ -139,8 +139,8 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
 
 def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     """Write what was answered, once it is known to load; the secret first, since the file names it."""
-    from m365watch.config.authoring import write_configuration
-    from m365watch.entra.new_files import NewFile, write_new_files
+    from m365watch.common.new_files import NewFile, write_new_files
+    from m365watch.config.template import write_configuration
 
     text = write_configuration(collected.answers)
     is_to_come = collected.certificate_prefix is not None or collected.secret is not None
@@ -162,9 +162,9 @@ def _require_loads(out: Path, text: str, *, reads_secrets: bool) -> None:
 
     Raises: SettingsRefused: with every mistake; nothing is written.
     """
-    from m365watch.config.application import check_text, with_tenant
-    from m365watch.config.authoring import TENANT_PLACEHOLDER
-    from m365watch.config.replacing import FileText
+    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.editor.tenants import check_text, with_tenant
+    from m365watch.config.template import TENANT_PLACEHOLDER
 
     file = FileText(out.absolute(), b"", text)
     if TENANT_PLACEHOLDER in text:
@@ -191,9 +191,9 @@ def _let_consent(out: Path, collected: Collected) -> bool:
 
 def _run(*words: str) -> int:
     """The exit code of a command of ours; what keeps it from its end is told, and no end of this one."""
-    from m365watch.cli.failures import exit_code_of, show_failure
     from m365watch.cli.other_commands import run_command
-    from m365watch.errors import CollectorError
+    from m365watch.cli.terminal.error_output import exit_code_of, show_failure
+    from m365watch.common.errors import CollectorError
 
     try:
         return run_command(*words)
@@ -229,8 +229,8 @@ def _tell(
 ) -> None:
     commands = _next_commands(out, has_tenant=has_tenant, works=code == 0)
     if as_json:
-        from m365watch.cli.documents import SCHEMA
-        from m365watch.cli.documents import as_json as to_json
+        from m365watch.cli.terminal.json_output import SCHEMA
+        from m365watch.cli.terminal.json_output import as_json as to_json
 
         document: dict[str, Any] = {
             "schema": SCHEMA,

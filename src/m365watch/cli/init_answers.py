@@ -9,13 +9,13 @@ from pathlib import Path
 
 import typer
 
-from m365watch.cli.asking import a_file, a_text, ask, ask_choice, ask_secret, require_yes
-from m365watch.config.authoring import Answers
-from m365watch.config.clouds import CLOUDS, parse_base_url
+from m365watch.cli.terminal.prompts import a_file, a_text, ask, ask_choice, ask_secret, require_yes
+from m365watch.common.model import Service
 from m365watch.config.keyrings import is_reference
-from m365watch.config.mistakes import SECRET_KEYS
-from m365watch.config.values import parse_guid, parse_instant, parse_tenant_id
-from m365watch.model import Service
+from m365watch.config.models.clouds import CLOUDS, parse_base_url
+from m365watch.config.models.values import parse_guid, parse_instant, parse_tenant_id
+from m365watch.config.template import Answers
+from m365watch.config.validation_report import SECRET_KEYS
 
 CUSTOM = "custom"
 OUTPUTS = ("lake", "files", "console", "devo_platform", "devo_http", "syslog")

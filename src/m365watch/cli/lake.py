@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.asking import require_yes
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
-from m365watch.cli.failures import EXIT_FAILED
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.cli.terminal.error_output import EXIT_FAILED
+from m365watch.cli.terminal.prompts import require_yes
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import LakeSettings, Settings
-    from m365watch.lake.erasing_note import Asked
+    from m365watch.config.models.settings import LakeSettings, Settings
+    from m365watch.lake.erasure.erasure_journal import Asked
 
 KEEP_HOURS = 168
 """How long `vacuum` keeps a file that was replaced, unless told otherwise: as long as Delta Lake itself."""
@@ -39,7 +39,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 def _settings_of(
     config: Path | None, job: Path | None, collector: Path | None, output: str | None
 ) -> tuple[Settings, LakeSettings]:
-    from m365watch.keeping import choose_lake
+    from m365watch.runtime.lake_maintenance import choose_lake
 
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
     return settings, choose_lake(settings, output)
@@ -49,7 +49,7 @@ def _lake_of(
     config: Path | None, job: Path | None, collector: Path | None, output: str | None
 ) -> tuple[Settings, LakeSettings]:
     """The same, for who works with it. Raises: LakeUnusable: it is gone."""
-    from m365watch.inspection import refuse_lost_lake
+    from m365watch.health.collector_status import refuse_lost_lake
 
     settings, chosen = _settings_of(config, job, collector, output)
     refuse_lost_lake(settings, chosen.directory)
@@ -75,9 +75,9 @@ def retain(
     retention; 4 other upkeep is at work.
     """
     from m365watch.cli.lake_view import ProgressLine, retained_document, retained_page
-    from m365watch.clock import SystemClock
-    from m365watch.errors import SettingsRefused
-    from m365watch.keeping import retain_lake
+    from m365watch.common.clock import SystemClock
+    from m365watch.common.errors import SettingsRefused
+    from m365watch.runtime.lake_maintenance import retain_lake
 
     settings, chosen = _lake_of(config, job, collector_file, output)
     if not chosen.retention.is_set:
@@ -114,8 +114,8 @@ def compact(
     Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 other upkeep is at work.
     """
     from m365watch.cli.lake_view import ProgressLine, compacted_document, compacted_page
-    from m365watch.clock import SystemClock
-    from m365watch.keeping import compact_lake
+    from m365watch.common.clock import SystemClock
+    from m365watch.runtime.lake_maintenance import compact_lake
 
     settings, chosen = _lake_of(config, job, collector_file, output)
     clock = SystemClock()
@@ -155,9 +155,9 @@ def vacuum(
     Exit codes: 0 done; 1 failed; 2 usage, or the configuration is wrong; 4 other upkeep is at work.
     """
     from m365watch.cli.lake_view import ProgressLine, vacuumed_document, vacuumed_page
-    from m365watch.clock import SystemClock
-    from m365watch.keeping import vacuum_lake
-    from m365watch.lake.vacuuming import SAFE_HOURS_MIN
+    from m365watch.common.clock import SystemClock
+    from m365watch.lake.maintenance.vacuum import SAFE_HOURS_MIN
+    from m365watch.runtime.lake_maintenance import vacuum_lake
 
     if keep_hours < SAFE_HOURS_MIN and not unsafe:
         raise typer.BadParameter(
@@ -197,8 +197,8 @@ def check(
     Exit codes: 0 nothing found; 1 something was found, or the check failed; 2 the configuration is wrong.
     """
     from m365watch.cli.lake_view import ProgressLine, checked_document, checked_page
-    from m365watch.clock import SystemClock
-    from m365watch.keeping import check_whole_lake
+    from m365watch.common.clock import SystemClock
+    from m365watch.runtime.lake_maintenance import check_whole_lake
 
     settings, chosen = _settings_of(config, job, collector_file, output)
     with ProgressLine(SystemClock()) as progress:
@@ -235,8 +235,8 @@ def repair(
     configuration is wrong; 4 a collector is running, or other upkeep is at work.
     """
     from m365watch.cli.lake_view import repaired_document, repaired_page
-    from m365watch.clock import SystemClock, system_random
-    from m365watch.repairing import repair_lake
+    from m365watch.common.clock import SystemClock, system_random
+    from m365watch.runtime.lake_repair import repair_lake
 
     settings, chosen = _lake_of(config, job, collector_file, output)
     found = repair_lake(
@@ -312,14 +312,14 @@ def erase(
 
 
 def _asked_before(chosen: LakeSettings) -> Asked | None:
-    from m365watch.keeping import asked_before
+    from m365watch.runtime.lake_maintenance import asked_before
 
     return asked_before(chosen)
 
 
 def _asked(names: list[str], *, start: str | None, end: str | None, mentions: bool) -> Asked:
-    from m365watch.lake.erasing_note import Asked
-    from m365watch.lake.persons import Person, name_mistake
+    from m365watch.lake.erasure.erasure_journal import Asked
+    from m365watch.lake.erasure.person_matching import Person, name_mistake
 
     mistake = name_mistake(names)
     if mistake is not None:
@@ -336,7 +336,7 @@ def _asked(names: list[str], *, start: str | None, end: str | None, mentions: bo
 
 
 def _instant(text: str | None, *, option: str) -> datetime | None:
-    from m365watch.config.values import parse_instant
+    from m365watch.config.models.values import parse_instant
 
     if text is None:
         return None
@@ -350,9 +350,9 @@ def _instant(text: str | None, *, option: str) -> datetime | None:
 
 def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
     from m365watch.cli.lake_view import ProgressLine, found_document, found_page
-    from m365watch.cli.terminal import stderr_console
-    from m365watch.clock import SystemClock
-    from m365watch.keeping import look_for
+    from m365watch.cli.terminal.console import stderr_console
+    from m365watch.common.clock import SystemClock
+    from m365watch.runtime.lake_maintenance import look_for
 
     clock = SystemClock()
     with ProgressLine(clock) as progress:
@@ -365,10 +365,10 @@ def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bo
 
 
 def _erase(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool) -> None:
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.lake_view import ProgressLine, erased_page
-    from m365watch.clock import SystemClock
-    from m365watch.keeping import erase as erase_from
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
+    from m365watch.runtime.lake_maintenance import erase as erase_from
 
     clock = SystemClock()
     with ProgressLine(clock) as progress:

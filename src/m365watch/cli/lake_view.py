@@ -14,19 +14,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import as_json, missing_document
-from m365watch.cli.render import count, whole_line
-from m365watch.clock import Clock
-from m365watch.missing_files import recovery_of
-from m365watch.plain import plain
+from m365watch.cli.terminal.formatting import count, whole_line
+from m365watch.cli.terminal.json_output import as_json, missing_document
+from m365watch.common.clock import Clock
+from m365watch.common.missing_files import recovery_of
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.keeping import Looked
-    from m365watch.lake.checking import Checked
-    from m365watch.lake.merging import Compacted
-    from m365watch.lake.retention import Retained
-    from m365watch.lake.vacuuming import Vacuumed
-    from m365watch.repairing import Repaired
+    from m365watch.lake.maintenance.compaction import Compacted
+    from m365watch.lake.maintenance.integrity_check import Checked
+    from m365watch.lake.maintenance.retention import Retained
+    from m365watch.lake.maintenance.vacuum import Vacuumed
+    from m365watch.runtime.lake_maintenance import Looked
+    from m365watch.runtime.lake_repair import Repaired
 
 SCHEMA = 1
 LINES_MAX = 40

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
-from m365watch.cli.terminal import stderr_console, write_line
-from m365watch.plain import plain
+from m365watch.cli.terminal.console import stderr_console, write_line
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.ledger.copying import LedgerCheck
+    from m365watch.ledger.backup import LedgerCheck
 
 
 ledger = typer.Typer(
@@ -38,7 +38,7 @@ def backup(
     The copy is checked before it gets its name, and can be read by its owner alone: pieces in quarantine
     are in it. A copy of that name is replaced, any other file is not.
     """
-    from m365watch.inspection import back_up_ledger
+    from m365watch.health.collector_status import back_up_ledger
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     with _bar("copied") as on_pages:
@@ -69,9 +69,9 @@ def restore(
     Exit codes: 0 done; 1 failed, and the ledger is as it was; 2 the configuration is wrong; 4 a collector
     is running.
     """
-    from m365watch.cli.documents import instant
-    from m365watch.cli.render import moment
-    from m365watch.inspection import restore_ledger
+    from m365watch.cli.terminal.formatting import moment
+    from m365watch.cli.terminal.json_output import instant
+    from m365watch.health.collector_status import restore_ledger
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     with _bar("put back") as on_pages:
@@ -104,7 +104,7 @@ def check(
 
     Exit codes: 0 sound; 1 damaged, or it cannot be read; 2 the configuration is wrong.
     """
-    from m365watch.inspection import check_ledger_of
+    from m365watch.health.collector_status import check_ledger_of
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     with _spinner("reading the ledger") as on_step:
@@ -133,7 +133,7 @@ def _show_check(found: LedgerCheck, *, is_copy: bool = False) -> None:
 
 
 def _check_document(found: LedgerCheck) -> dict[str, Any]:
-    from m365watch.cli.documents import instant
+    from m365watch.cli.terminal.json_output import instant
 
     return {
         "schema": 1,
@@ -149,13 +149,13 @@ def _check_document(found: LedgerCheck) -> dict[str, Any]:
 
 
 def _write_document(document: dict[str, Any]) -> None:
-    from m365watch.cli.documents import as_json
+    from m365watch.cli.terminal.json_output import as_json
 
     write_line(as_json(document))
 
 
 def _contents(found: LedgerCheck) -> str:
-    from m365watch.cli.render import count, moment
+    from m365watch.cli.terminal.formatting import count, moment
 
     return (
         f"{count(found.blobs, 'blob')}, {count(found.identities, 'identity', 'identities')}, "

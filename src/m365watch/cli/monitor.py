@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal.console import stdout_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Secret, Settings
-    from m365watch.devo_alerts.api import Outcome
-    from m365watch.devo_alerts.definitions import Definition
+    from m365watch.config.models.settings import Secret, Settings
+    from m365watch.detection.export.devo_alert_definitions import Definition
+    from m365watch.health.devo_alerts import Outcome
 
 API_VARIABLE = "DEVO_ALERTS_API"
 TOKEN_VARIABLE = "DEVO_ALERTS_TOKEN"
@@ -75,7 +75,7 @@ def monitor(
     Exit codes: 0 done; 1 Devo could not be reached, or refused; 2 the configuration or the call is wrong.
     """
     from m365watch.cli.monitor_view import monitor_document, monitor_page
-    from m365watch.devo_alerts.collector import collector_alerts
+    from m365watch.health.collector import collector_alerts
 
     if apply and remove:
         raise typer.BadParameter("give --apply or --remove")
@@ -106,7 +106,7 @@ def region_api(settings: Settings) -> str | None:
 
     Source: collector-us.devo.io and api-us.devo.com stand for one region in Devo's pages.
     """
-    from m365watch.config.settings import DevoHttpSettings, DevoSettings
+    from m365watch.config.models.settings import DevoHttpSettings, DevoSettings
 
     for output in settings.outputs:
         address = ""
@@ -126,7 +126,7 @@ def api_root(given: str | None) -> str:
 
     Raises: typer.BadParameter where nothing says it, or a token would go out in the clear.
     """
-    from m365watch.config.clouds import parse_base_url
+    from m365watch.config.models.clouds import parse_base_url
 
     if not given:
         raise typer.BadParameter(
@@ -141,9 +141,9 @@ def api_root(given: str | None) -> str:
 def _carry_out(
     definitions: list[Definition], settings: Settings, *, root: str, token: Secret, removes: bool
 ) -> list[Outcome]:
-    from m365watch.cli.loop import run_in_loop
-    from m365watch.devo_alerts.api import DevoAlerts
-    from m365watch.entra.session import open_session
+    from m365watch.cli.event_loop import run_in_loop
+    from m365watch.health.devo_alerts import DevoAlerts
+    from m365watch.http.session import open_session
 
     async def carry_out() -> list[Outcome]:
         async with open_session(settings.network) as session:
@@ -156,8 +156,8 @@ def _carry_out(
 
 
 def _read_token(file: Path | None) -> Secret:
-    from m365watch.config.secrets import read_secret_file
-    from m365watch.config.settings import Secret
+    from m365watch.config.models.settings import Secret
+    from m365watch.config.secrets_secrets import read_secret_file
 
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE, "").strip()
@@ -174,6 +174,6 @@ def _read_token(file: Path | None) -> Secret:
 
 
 def _to_json(document: dict[str, object]) -> str:
-    from m365watch.cli.documents import as_json
+    from m365watch.cli.terminal.json_output import as_json
 
     return as_json(document)

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA
-from m365watch.cli.render import count, whole_line
-from m365watch.devo_alerts.definitions import PRIORITY_MAX
+from m365watch.cli.terminal.formatting import count, whole_line
+from m365watch.cli.terminal.json_output import SCHEMA
+from m365watch.detection.export.devo_alert_definitions import PRIORITY_MAX
 
 if TYPE_CHECKING:
-    from m365watch.devo_alerts.api import Outcome
-    from m365watch.devo_alerts.definitions import Definition
+    from m365watch.detection.export.devo_alert_definitions import Definition
+    from m365watch.health.devo_alerts import Outcome
 
 HOUR_MS = 3_600_000
 _MARKS = {"created": "green", "updated": "green", "unchanged": "dim", "removed": "yellow", "absent": "dim"}

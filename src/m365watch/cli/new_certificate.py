@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-from m365watch.config.settings import Secret
-from m365watch.entra.certificate_making import certificate_pem, key_pem, make_certificate, pfx_bytes
-from m365watch.entra.key_credential import manifest_of
-from m365watch.entra.new_files import PUBLIC, NewFile, require_free, write_new_files
+from m365watch.auth.certificates.generation import certificate_pem, key_pem, make_certificate, pfx_bytes
+from m365watch.auth.certificates.key_credential import manifest_of
+from m365watch.common.new_files import PUBLIC, NewFile, require_free, write_new_files
+from m365watch.config.models.settings import Secret
 
 _SUFFIXES = (".cer", ".key", ".pfx", ".pem", ".crt")
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.model import Service
+from m365watch.common.model import Service
 
 if TYPE_CHECKING:
-    from m365watch.model import Window
+    from m365watch.common.model import Window
 
 FromOption = Annotated[
     str,
@@ -46,7 +46,7 @@ def parse_period(start: str, end: str, *, now: datetime) -> Window:
 
     Raises: typer.BadParameter: an instant is none, the period is empty, or it ends after `now`.
     """
-    from m365watch.model import Window
+    from m365watch.common.model import Window
 
     period = Window(_instant(start, "--from"), _instant(end, "--to"))
     if period.start >= period.end:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from m365watch.cli.commands import CommandGroup
-from m365watch.cli.failures import exit_code_of, show_failure
-from m365watch.cli.terminal import take_any_text
-from m365watch.errors import CollectorError
+from m365watch.cli.terminal.console import take_any_text
+from m365watch.cli.terminal.error_output import exit_code_of, show_failure
+from m365watch.common.errors import CollectorError
 
 app = typer.Typer(
     name="m365watch",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.asking import require_yes
 from m365watch.cli.blobs import FeedOption, LimitOption, require_feed, say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.cli.terminal.prompts import require_yes
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Settings
+    from m365watch.config.models.settings import Settings
 
 
 quarantine = typer.Typer(
@@ -120,10 +120,10 @@ def retry_blobs(
     Exit codes: 0 done; 1 failed; 2 the configuration or the call is wrong; 4 a collector is running: stop it
     first.
     """
-    from m365watch.cli.documents import done_document
-    from m365watch.cli.render import count
-    from m365watch.inspection import count_meant, retry_quarantined
-    from m365watch.ledger.changing import PiecesAsked
+    from m365watch.cli.terminal.formatting import count
+    from m365watch.cli.terminal.json_output import done_document
+    from m365watch.health.collector_status import count_meant, retry_quarantined
+    from m365watch.ledger.quarantine_changing import PiecesAsked
 
     _require_choice(numbers, feed=feed, everything=everything)
     settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
@@ -160,10 +160,10 @@ def drop(
 
     Exit codes: 0 done; 1 failed, or you said no; 2 the configuration or the call is wrong.
     """
-    from m365watch.cli.documents import done_document
-    from m365watch.cli.render import count
-    from m365watch.inspection import count_meant, drop_quarantined
-    from m365watch.ledger.changing import PiecesAsked
+    from m365watch.cli.terminal.formatting import count
+    from m365watch.cli.terminal.json_output import done_document
+    from m365watch.health.collector_status import count_meant, drop_quarantined
+    from m365watch.ledger.quarantine_changing import PiecesAsked
 
     _require_choice(numbers, feed=feed, everything=everything)
     settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
@@ -209,10 +209,10 @@ def _refuse_options_before_command(context: typer.Context) -> None:
 
 def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
     from m365watch.cli.blobs_view import pieces_page
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.documents import quarantine_document
-    from m365watch.clock import SystemClock
-    from m365watch.inspection import find_pieces
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.cli.terminal.json_output import quarantine_document
+    from m365watch.common.clock import SystemClock
+    from m365watch.health.collector_status import find_pieces
 
     require_feed(settings, feed)
     found = find_pieces(settings, feed_part=feed, count_max=limit)
@@ -225,7 +225,7 @@ def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
 
 def _show(settings: Settings, number: int) -> None:
     from m365watch.cli.blobs_view import readable
-    from m365watch.inspection import read_piece
+    from m365watch.health.collector_status import read_piece
 
     body = read_piece(settings, number)
     if body is None:

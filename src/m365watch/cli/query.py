@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.failures import EXIT_USAGE, show_failure
 from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
-from m365watch.cli.unreadable import look_at_lake, warn_of_missing
-from m365watch.errors import QueryRefused, SettingsRefused
+from m365watch.cli.terminal.error_output import EXIT_USAGE, show_failure
+from m365watch.cli.terminal.input_warnings import look_at_lake, warn_of_missing
+from m365watch.common.errors import QueryRefused, SettingsRefused
 
 if TYPE_CHECKING:
-    from m365watch.lake.reader import QueryAnswer
+    from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 
 
 class RowFormat(StrEnum):
@@ -59,7 +59,7 @@ def query(
     alerts (what the detections have found) and collectors_out (what the collectors say of themselves).
     `SHOW TABLES` and `DESCRIBE audit` list them and their columns.
     """
-    from m365watch.lake.reader import LakeReader
+    from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 
     text = sys.stdin.read() if sql == "-" else sql
     meant = lake_meant(lake, config, job=job, collector=collector_file)
@@ -104,7 +104,7 @@ def lake_meant(
 def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:
     """The rows on stdout; on stderr, whether there are more."""
     from m365watch.cli.rows import csv_text, json_text, rows_view, whole_table
-    from m365watch.cli.terminal import stdout_console, write_text
+    from m365watch.cli.terminal.console import stdout_console, write_text
 
     texts = {RowFormat.TABLE: whole_table, RowFormat.CSV: csv_text, RowFormat.JSON: json_text}
     console = stdout_console()

@@ -17,11 +17,11 @@ from m365watch.cli.periods import (
     parse_period,
     parse_services,
 )
-from m365watch.cli.terminal import stdout_console, write_line
+from m365watch.cli.terminal.console import stdout_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.model import Window
-    from m365watch.recovering import RecoveryOutcome
+    from m365watch.common.model import Window
+    from m365watch.runtime.recovery_run import RecoveryOutcome
 
 KEPT = timedelta(days=180)
 """How long Microsoft keeps records in its standard form; with E5, or an add-on, for a year or longer."""
@@ -63,8 +63,8 @@ def recover(
     configuration or the call is wrong; 3 some of it waits for an output; 4 a collector is running.
     """
     from m365watch.cli.errand import run_errand
-    from m365watch.clock import SystemClock, system_random
-    from m365watch.recovering import Recovery, RecoveryAsked
+    from m365watch.common.clock import SystemClock, system_random
+    from m365watch.runtime.recovery_run import Recovery, RecoveryAsked
 
     clock = SystemClock()
     period = parse_period(start, end, now=clock.now())
@@ -91,8 +91,8 @@ def warn_of_age(period: Window, *, now: datetime) -> None:
 
 
 def _show(outcome: RecoveryOutcome, *, as_json: bool) -> None:
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.recover_view import outcome_document, outcome_page
+    from m365watch.cli.terminal.json_output import as_json as to_json
 
     if as_json:
         write_line(to_json(outcome_document(outcome)))

@@ -8,12 +8,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA
-from m365watch.cli.render import content_name, count, whole_line
-from m365watch.plain import plain
+from m365watch.cli.terminal.formatting import content_name, count, whole_line
+from m365watch.cli.terminal.json_output import SCHEMA
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
-    from m365watch.recovering import RecoveryOutcome, ServiceRecovered
+    from m365watch.runtime.recovery_run import RecoveryOutcome, ServiceRecovered
 
 _FIGURES = ("found", "had", "new", "waiting", "pieces")
 

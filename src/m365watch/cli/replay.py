@@ -16,14 +16,14 @@ from m365watch.cli.periods import (
     parse_period,
     parse_services,
 )
-from m365watch.cli.unreadable import look_at_lake
+from m365watch.cli.terminal.input_warnings import look_at_lake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from m365watch.config.settings import Settings
-    from m365watch.model import FeedContent
-    from m365watch.replaying import ReplayOutcome
+    from m365watch.common.model import FeedContent
+    from m365watch.config.models.settings import Settings
+    from m365watch.runtime.replay_run import ReplayOutcome
 
 
 def replay(
@@ -64,9 +64,9 @@ def replay(
     configuration or the call is wrong; 3 some of it waits for the output; 4 the same replay is running.
     """
     from m365watch.cli.errand import run_errand
-    from m365watch.clock import SystemClock, system_random
-    from m365watch.lake.scan import Clock, ScanAsked
-    from m365watch.replaying import Replay, find_tenants
+    from m365watch.common.clock import SystemClock, system_random
+    from m365watch.lake.record_scan import Clock, ScanAsked
+    from m365watch.runtime.replay_run import Replay, find_tenants
 
     period = parse_period(start, end, now=SystemClock().now())
     settings = _settings_of(config, job, collector_file)
@@ -97,7 +97,7 @@ def _settings_of(config: Path | None, job: Path | None, collector: Path | None) 
 
 
 def _content_types(service: list[str] | None) -> frozenset[FeedContent]:
-    from m365watch.model import Service
+    from m365watch.common.model import Service
 
     types = [one.content for one in parse_services(service, of_audit=False) or tuple(Service)]
     return frozenset(one for one in types if one is not None)
@@ -105,7 +105,7 @@ def _content_types(service: list[str] | None) -> frozenset[FeedContent]:
 
 def outcome_document(outcome: ReplayOutcome) -> dict[str, Any]:
     """What `replay --json` prints."""
-    from m365watch.cli.documents import SCHEMA
+    from m365watch.cli.terminal.json_output import SCHEMA
 
     return {
         "schema": SCHEMA,
@@ -122,9 +122,9 @@ def outcome_document(outcome: ReplayOutcome) -> dict[str, Any]:
 
 def _show(outcome: ReplayOutcome, *, as_json: bool, stdout_is_free: bool) -> None:
     """What came of it: the document on stdout, unless records went there; else a line on stderr."""
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.render import count
-    from m365watch.plain import plain
+    from m365watch.cli.terminal.formatting import count
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.plain import plain
 
     if as_json:
         sink = sys.stdout if stdout_is_free else sys.stderr

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.asking import confirm
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import write_line
-from m365watch.plain import plain
+from m365watch.cli.terminal.console import write_line
+from m365watch.cli.terminal.prompts import confirm
+from m365watch.common.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from m365watch.cli.respond_apply import Result
-    from m365watch.config.settings import Settings
-    from m365watch.detect.alert import Alert
-    from m365watch.detect.kept import KeptAlert
-    from m365watch.respond.reading import Recalled
-    from m365watch.respond.steps import Plan
+    from m365watch.config.models.settings import Settings
+    from m365watch.detection.alerts.alert import Alert
+    from m365watch.detection.alerts.stored_alert import KeptAlert
+    from m365watch.response.plans.alert_records import Recalled
+    from m365watch.response.steps.step import Plan
 
 
 StepOption = Annotated[
@@ -70,7 +70,7 @@ def respond(
     can be read; 2 the configuration or the call is wrong, or there is no such alert; 4 another process is at
     --apply or --undo, and nothing was done.
     """
-    from m365watch.respond.reading import recall
+    from m365watch.response.plans.alert_records import recall
 
     _check_options(applies=applies, undoes=undoes, yes=yes, as_json=as_json)
     if not applies:
@@ -92,8 +92,8 @@ def respond(
 
 
 def _find(settings: Settings, given: str) -> KeptAlert:
-    from m365watch.detect.desk import NoSuchAlert, find_alert
-    from m365watch.lost_alerts import file_of_alerts
+    from m365watch.detection.alert_store_rebuild import file_of_alerts
+    from m365watch.detection.alerts.triage import NoSuchAlert, find_alert
 
     try:
         return find_alert(file_of_alerts(settings), given)
@@ -102,10 +102,10 @@ def _find(settings: Settings, given: str) -> KeptAlert:
 
 
 def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
-    from m365watch.detecting import load_rules
-    from m365watch.respond.plan import plan_recalled
-    from m365watch.respond.steps import cloud_of
-    from m365watch.respond.way import own_apps
+    from m365watch.detection.factory import load_rules
+    from m365watch.response.execution.way import own_apps
+    from m365watch.response.plans.planner import plan_recalled
+    from m365watch.response.steps.step import cloud_of
 
     rules = load_rules(settings.detections).by_id()
     return plan_recalled(
@@ -162,7 +162,7 @@ def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
     from m365watch.cli.respond_apply import apply_plan
     from m365watch.cli.respond_view import once_more, yours
-    from m365watch.respond.desk import Came
+    from m365watch.response.execution.response_executor import Came
 
     results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
     done = {one.number for one in results if one.told.came in {Came.DONE, Came.UNWRITTEN}}
@@ -179,10 +179,10 @@ def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, eve
 def _undo(settings: Settings, given: str, *, yes: bool) -> int:
     """Also of an alert that is forgotten, or cannot be read: what was done for it is written down apart."""
     from m365watch.cli.respond_apply import undo_plan
-    from m365watch.detect.desk import ID_DIGITS_MIN
-    from m365watch.errors import OutputUnusable
-    from m365watch.respond.journal import Journal
-    from m365watch.respond.steps import Plan
+    from m365watch.common.errors import OutputUnusable
+    from m365watch.detection.alerts.triage import ID_DIGITS_MIN
+    from m365watch.response.journal import Journal
+    from m365watch.response.steps.step import Plan
 
     formerly: Sequence[str] = ()
     try:
@@ -200,17 +200,17 @@ def _undo(settings: Settings, given: str, *, yes: bool) -> int:
 
 
 def _code(results: Sequence[Result]) -> int:
-    from m365watch.respond.desk import Came
+    from m365watch.response.execution.response_executor import Came
 
     left = {Came.ASKS, Came.FAILED, Came.MISSING, Came.PICK, Came.REFUSED, Came.UNSEEN, Came.UNWRITTEN}
     return int(any(one.told.came in left for one in results))
 
 
 def _show(settings: Settings, plan: Plan, alert: Alert, *, as_json: bool) -> None:
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.respond_view import plan_document, plan_lines, write_plan
-    from m365watch.respond.journal import Journal
-    from m365watch.respond.steps import cloud_of
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.response.journal import Journal
+    from m365watch.response.steps.step import cloud_of
 
     cloud = cloud_of(settings, plan.tenant)
     deeds = Journal(settings.state_directory).list_deeds(alert.id, *alert.formerly)

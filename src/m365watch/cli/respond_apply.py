@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import typer
 
-from m365watch.cli.asking import confirm
-from m365watch.cli.loop import run_in_loop
+from m365watch.cli.event_loop import run_in_loop
+from m365watch.cli.terminal.prompts import confirm
 from m365watch.cli.this_user import this_user
-from m365watch.clock import SystemClock
-from m365watch.config.settings import Settings
-from m365watch.errors import NeedsOperator
-from m365watch.plain import plain
-from m365watch.respond.alike import spans
-from m365watch.respond.desk import Ask, Came, Desk, Told
-from m365watch.respond.journal import Journal
-from m365watch.respond.spared import spare_by_both_names
-from m365watch.respond.steps import Plan, Step
-from m365watch.respond.turn import turn_held
-from m365watch.respond.way import open_graph, own_apps
+from m365watch.common.clock import SystemClock
+from m365watch.common.errors import NeedsOperator
+from m365watch.common.plain import plain
+from m365watch.config.models.settings import Settings
+from m365watch.response.execution.response_executor import Ask, Came, Desk, Told
+from m365watch.response.execution.turn import turn_held
+from m365watch.response.execution.way import open_graph, own_apps
+from m365watch.response.journal import Journal
+from m365watch.response.plans.alike import spans
+from m365watch.response.plans.emergency_accounts import spare_by_both_names
+from m365watch.response.steps.step import Plan, Step
 
 Say = Callable[[str], None]
 _STOPPED = "stopped: nothing more is done while it cannot be written down"

@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.lake.sql_values import is_number, jsonable, text_of
-from m365watch.plain import plain
-from m365watch.spreadsheets import csv_lines
+from m365watch.common.csv_export import csv_lines
+from m365watch.common.plain import plain
+from m365watch.lake.sql_sandbox.sql_values import is_number, jsonable, text_of
 
 if TYPE_CHECKING:
-    from m365watch.lake.reader import QueryAnswer
+    from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 
 COLUMN_WIDTH_MIN = 16
 """Where longer texts would get fewer columns than this, each row becomes a block of lines."""

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
-from m365watch.cli.failures import EXIT_USAGE, show_failure
 from m365watch.cli.periods import parse_period
 from m365watch.cli.query import RowFormat, lake_meant, show_answer
 from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
-from m365watch.errors import FilterRefused
+from m365watch.cli.terminal.error_output import EXIT_USAGE, show_failure
+from m365watch.common.errors import FilterRefused
 
 if TYPE_CHECKING:
-    from m365watch.lake.files import Progress
-    from m365watch.lake.filters.conditions import Condition
-    from m365watch.lake.filters.finding import Asked, Finder, Hit
-    from m365watch.lake.reader import QueryAnswer
-    from m365watch.model import Window
+    from m365watch.common.model import Window
+    from m365watch.lake.delta.table_files import Progress
+    from m365watch.lake.search.filter_sql import Condition
+    from m365watch.lake.search.record_search import Asked, Finder, Hit
+    from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 
 DAYS_BACK = 7
 CONTEXT_MAX = 60
@@ -90,11 +90,11 @@ def search(
 
     Exit codes: 0 done, whatever was found; 1 failed; 2 the filter or the period is wrong.
     """
-    from m365watch.clock import SystemClock
-    from m365watch.lake.files import require_lake
-    from m365watch.lake.filters.finding import Asked
-    from m365watch.lake.filters.parts import Span
-    from m365watch.lake.reader import LakeReader
+    from m365watch.common.clock import SystemClock
+    from m365watch.lake.delta.table_files import require_lake
+    from m365watch.lake.search.parts import Span
+    from m365watch.lake.search.record_search import Asked
+    from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 
     condition = _condition(" ".join(words or []))
     period = _period(start, end, now=SystemClock().now())
@@ -111,8 +111,8 @@ def search(
 def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) -> None:
     """The hits on stdout; on stderr, how many there are of how many records."""
     from m365watch.cli.lake_view import ProgressLine
-    from m365watch.clock import SystemClock
-    from m365watch.lake.filters.finding import Finder
+    from m365watch.common.clock import SystemClock
+    from m365watch.lake.search.record_search import Finder
 
     with ProgressLine(SystemClock()) as progress:
         hits, count, searched = _find(Finder(directory), asked, limit, progress)
@@ -124,9 +124,9 @@ def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) ->
 
 def _condition(text: str) -> Condition:
     """What the filter says; one that cannot be read is shown with the place, and ends the command."""
-    from m365watch.lake.filters.conditions import condition_of
-    from m365watch.lake.filters.reading import read_filter
-    from m365watch.plain import plain
+    from m365watch.common.plain import plain
+    from m365watch.lake.search.filter_parser import read_filter
+    from m365watch.lake.search.filter_sql import condition_of
 
     try:
         return condition_of(read_filter(text))
@@ -164,7 +164,7 @@ def _find(finder: Finder, asked: Asked, limit: int, progress: Progress) -> tuple
 
 def _print_raw(directory: Path, asked: Asked, limit: int) -> None:
     """The records themselves, byte for byte."""
-    from m365watch.lake.filters.finding import Finder
+    from m365watch.lake.search.record_search import Finder
 
     finder, left = Finder(directory), limit
     try:
@@ -187,7 +187,7 @@ def _print_raw(directory: Path, asked: Asked, limit: int) -> None:
 
 def _write_records(records: list[bytes]) -> None:
     """A line each: the very bytes, but for a terminal, which would obey some of them."""
-    from m365watch.cli.terminal import write_line
+    from m365watch.cli.terminal.console import write_line
 
     if sys.stdout.isatty():
         for record in records:
@@ -199,7 +199,7 @@ def _write_records(records: list[bytes]) -> None:
 
 def _answer(hits: list[Hit], *, is_wide: bool) -> QueryAnswer:
     """The hits as rows."""
-    from m365watch.lake.reader import QueryAnswer
+    from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 
     columns = _COLUMNS | (_FURTHER if is_wide else {})
     rows: list[tuple[object, ...]] = []

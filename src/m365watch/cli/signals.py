@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
-from m365watch.cli.diagnostics import tell
+from m365watch.cli.terminal.log_output import tell
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"

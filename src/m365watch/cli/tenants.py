@@ -15,11 +15,11 @@ from m365watch.cli.configuration import (
     arguments_for,
     read_settings,
 )
-from m365watch.cli.terminal import stdout_console, write_line
-from m365watch.tenancy.standing import TenantState
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.health.tenant_status import TenantState
 
 if TYPE_CHECKING:
-    from m365watch.tenancy.standing import TenantStanding
+    from m365watch.health.tenant_status import TenantStanding
 
 tenants = typer.Typer(
     help=(
@@ -76,10 +76,10 @@ def show_or_go_on(
     if context.invoked_subcommand is not None:
         context.obj = config
         return
-    from m365watch.cli.documents import as_json as to_json
     from m365watch.cli.tenants_view import TenantsFound, tenants_document, tenants_page
-    from m365watch.clock import SystemClock
-    from m365watch.inspection import read_configuration, read_tenants, who_collects
+    from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.common.clock import SystemClock
+    from m365watch.health.collector_status import read_configuration, read_tenants, who_collects
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     now = SystemClock().now()
@@ -121,8 +121,8 @@ def remove(
     or the call is wrong.
     """
     from m365watch.cli.consent_options import read_config
-    from m365watch.cli.editing import require_somebody, write_without_tenant
-    from m365watch.config.values import is_guid
+    from m365watch.cli.tenants_editing import require_somebody, write_without_tenant
+    from m365watch.config.models.values import is_guid
 
     if not is_guid(tenant.strip()):
         raise typer.BadParameter(f'"{tenant}" is not a GUID')

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from m365watch.lake.reader import LakeReader
+    from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 
 KeptTenantsOption = Annotated[
     list[str] | None,

@@ -13,12 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.configuration_view import configuration_document, configuration_lines
-from m365watch.cli.documents import SCHEMA, blob_counts, instant
-from m365watch.cli.render import count, figure_cell, quoted, span, totals_of, whole_line
-from m365watch.plain import plain
-from m365watch.tenancy.note import ConfigurationNote
-from m365watch.tenancy.standing import TenantStanding, TenantState
+from m365watch.cli.status.report_sections import configuration_document, configuration_lines
+from m365watch.cli.terminal.formatting import count, figure_cell, quoted, span, totals_of, whole_line
+from m365watch.cli.terminal.json_output import SCHEMA, blob_counts, instant
+from m365watch.common.plain import plain
+from m365watch.health.config_status import ConfigurationNote
+from m365watch.health.tenant_status import TenantStanding, TenantState
 
 GROUPS_SHOWN_MAX = 8
 """Kinds of trouble that are told with their cures below the table."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from m365watch import __version__
-from m365watch.cli.terminal import write_line
+from m365watch.cli.terminal.console import write_line
 
 _PARTS = ("deltalake", "duckdb", "httptools", "msgspec", "pyarrow", "uvloop")
 

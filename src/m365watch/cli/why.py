@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.terminal import stdout_console, write_line
-from m365watch.model import Service
+from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.common.model import Service
 
 if TYPE_CHECKING:
-    from m365watch.config.settings import Settings
-    from m365watch.diagnosis.findings import Diagnosis
+    from m365watch.config.models.settings import Settings
+    from m365watch.registry.checks import Diagnosis
 
 ANSWER_S = 30.0
 """How long one answer of a server may take."""
@@ -45,10 +45,10 @@ def why(
 
     Exit codes: 0 nothing is broken; 1 a step is; 2 the configuration is wrong.
     """
-    from m365watch.cli.documents import as_json as to_json
-    from m365watch.cli.loop import run_in_loop
+    from m365watch.cli.event_loop import run_in_loop
+    from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.cli.why_view import why_document, why_page
-    from m365watch.clock import SystemClock
+    from m365watch.common.clock import SystemClock
 
     settings = read_settings(config, job=job, collector=collector_file)
     diagnoses = run_in_loop(_examine(settings, service=service, tenant_part=tenant.lower()))
@@ -64,11 +64,11 @@ async def _examine(settings: Settings, *, service: Service | None, tenant_part: 
 
     Raises: typer.BadParameter: no tenant of the configuration is meant.
     """
-    from m365watch.clock import SystemClock, system_random
-    from m365watch.diagnosis.examination import Means, examine
-    from m365watch.entra.session import open_session
-    from m365watch.feed.budget import RequestBudget
-    from m365watch.reach import reach_tenant
+    from m365watch.common.clock import SystemClock, system_random
+    from m365watch.health.checks.check_engine import Means, examine
+    from m365watch.http.session import open_session
+    from m365watch.sources.factory import reach_tenant
+    from m365watch.sources.management_api.request_budget import RequestBudget
 
     tenants = [one for one in settings.tenants if tenant_part in one.tenant_id]
     if not tenants:

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.documents import SCHEMA, instant
-from m365watch.cli.render import quoted
-from m365watch.diagnosis.findings import Diagnosis, Finding, Verdict
+from m365watch.cli.terminal.formatting import quoted
+from m365watch.cli.terminal.json_output import SCHEMA, instant
+from m365watch.registry.checks import Diagnosis, Finding, Verdict
 
 VERDICT_STYLES = {
     Verdict.OK: "green",

@@ -1,1 +1,1 @@
-
+"""The configuration: models, loader, secrets, Devo compatibility, editor, generated reference."""

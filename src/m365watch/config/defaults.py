@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.config.settings import ANY_TEXT, MaskSettings
-from m365watch.model import Service
+from m365watch.common.model import Service
+from m365watch.config.models.settings import ANY_TEXT, MaskSettings
 
 COLLECTING = tuple(service for service in Service if service.content)
 """The services that collect something of their own."""

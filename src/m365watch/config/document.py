@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NoReturn
 
-from m365watch.config.files import why_closed, why_unread
+from m365watch.common.file_access import why_closed, why_unread
 
 TEXT_BYTES_MAX = 1_048_576
 """The largest configuration that is read: about 2,000 tenants."""

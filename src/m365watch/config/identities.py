@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from m365watch.config.mistakes import Report
-from m365watch.config.secrets import RESPONSE
+from m365watch.common.urls import split_url
+from m365watch.config.models.settings import IMDS_URL, IdentityEndpoint, Secret
+from m365watch.config.secrets_secrets import RESPONSE
 from m365watch.config.sections import Document, section_at
-from m365watch.config.settings import IMDS_URL, IdentityEndpoint, Secret
-from m365watch.urls import split_url
+from m365watch.config.validation_report import Report
 
 APP_SERVICE_VARIABLES = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 """Set by App Service, Functions and Container Apps."""

@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from m365watch.config.credentials import Credentials
-from m365watch.config.exposure import FileGuard
-from m365watch.config.files import read_with_status
-from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.pem import PEM_CERTIFICATE, PEM_KEY, PFX
-from m365watch.config.places import Places
-from m365watch.config.secrets import RESPONSE, UNREAD
+from m365watch.common.file_access import read_with_status
+from m365watch.config.config_file import Places
+from m365watch.config.models.credentials import Credentials
+from m365watch.config.secrets import FileGuard
+from m365watch.config.secrets_secrets import RESPONSE, UNREAD
 from m365watch.config.sections import Document, section_at, texts_at
+from m365watch.config.validation_report import KeyPath, Report
+from m365watch.http.pem import PEM_CERTIFICATE, PEM_KEY, PFX
 
 PROOFS = (
     "client_secret",

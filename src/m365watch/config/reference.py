@@ -12,14 +12,14 @@ from typing import NamedTuple, get_origin
 
 from pydantic.fields import FieldInfo
 
-from m365watch.config.clouds import CLOUDS
-from m365watch.config.inputs import DlpSection, HealthSection, InputSection, ServiceSection
-from m365watch.config.kinds import NO_EFFECT, Output, Section
-from m365watch.config.load import example_settings
-from m365watch.config.network import InputNetworkSection, NetworkSection
-from m365watch.config.notifications import NotificationKeys
-from m365watch.config.outputs import OUTPUT_TYPES, LakeOutput
-from m365watch.config.schema import ConfigurationFile
+from m365watch.config.loader import example_settings
+from m365watch.config.models.base import NO_EFFECT, Output, Section
+from m365watch.config.models.clouds import CLOUDS
+from m365watch.config.models.inputs import DlpSection, HealthSection, InputSection, ServiceSection
+from m365watch.config.models.lake import OUTPUT_TYPES, LakeOutput
+from m365watch.config.models.network import InputNetworkSection, NetworkSection
+from m365watch.config.models.notifications import NotificationKeys
+from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.wanted import sections_in
 
 _HEAD = """\

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from m365watch.config.board import resolve_board
-from m365watch.config.clouds import CLOUDS, is_microsofts
+from m365watch.common.model import Service, TenantId
+from m365watch.config.config_file import folder_of
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING, MICROSOFTS_REQUESTS_PER_MINUTE
-from m365watch.config.detections import is_on, resolve_detections
-from m365watch.config.inputs import (
+from m365watch.config.models.clouds import CLOUDS, is_microsofts
+from m365watch.config.models.detections import is_on, resolve_detections
+from m365watch.config.models.globals import GlobalOverrides
+from m365watch.config.models.inputs import (
     CloudSection,
     HealthSection,
     InputSection,
@@ -18,18 +20,14 @@ from m365watch.config.inputs import (
     Services,
     ServiceSection,
 )
-from m365watch.config.masks import masks_of
-from m365watch.config.mistakes import Report
-from m365watch.config.outputs import LakeConfig, LakeOutput
-from m365watch.config.overall import GlobalOverrides
-from m365watch.config.places import folder_of
-from m365watch.config.resolve_credentials import resolve_credentials
-from m365watch.config.resolve_network import overlaid, resolve_network
-from m365watch.config.resolve_notifications import resolve_notifications
-from m365watch.config.resolve_outputs import MEBIBYTE_BYTES, absolute, resolve_output
-from m365watch.config.schema import ConfigurationFile
-from m365watch.config.secrets import NOTIFICATIONS
-from m365watch.config.settings import (
+from m365watch.config.models.lake import LakeConfig, LakeOutput
+from m365watch.config.models.listeners import resolve_board
+from m365watch.config.models.masks import masks_of
+from m365watch.config.models.resolve_credentials import resolve_credentials
+from m365watch.config.models.resolve_network import overlaid, resolve_network
+from m365watch.config.models.resolve_notifications import resolve_notifications
+from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.settings import (
     Cloud,
     DevoHttpSettings,
     DevoSettings,
@@ -41,8 +39,10 @@ from m365watch.config.settings import (
     SyslogSettings,
     TenantSettings,
 )
-from m365watch.config.webhook import resolve_webhook
-from m365watch.model import Service, TenantId
+from m365watch.config.models.webhook import resolve_webhook
+from m365watch.config.secrets_secrets import NOTIFICATIONS
+from m365watch.config.validation_report import Report
+from m365watch.outputs.network.network_config import MEBIBYTE_BYTES, absolute, resolve_output
 
 
 def resolve(

@@ -14,12 +14,12 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 
 from m365watch.config.document import parse_document, plain_values
-from m365watch.config.inputs import InputSection
-from m365watch.config.kinds import DESTINATION, FOLDER, MACHINE_IDENTITY, Section
-from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.outputs import OUTPUT_TYPES
+from m365watch.config.models.base import DESTINATION, FOLDER, MACHINE_IDENTITY, Section
+from m365watch.config.models.inputs import InputSection
+from m365watch.config.models.lake import OUTPUT_TYPES
 from m365watch.config.sections import Document, section_at
 from m365watch.config.spellings import settle_spellings
+from m365watch.config.validation_report import KeyPath, Report
 from m365watch.config.wanted import sections_in
 
 Key = tuple[str, ...]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from m365watch.config.document import Pairs
-from m365watch.config.mistakes import Origin, Report
-from m365watch.config.outputs import OUTPUT_TYPES
+from m365watch.config.models.lake import OUTPUT_TYPES
+from m365watch.config.validation_report import Origin, Report
 
 _JOB_KEYS = {"inputs", "global_overrides"}
 _UNKNOWN = "is not a key that this collector knows here, and was ignored"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from m365watch.config.mistakes import KeyPath, Report
-from m365watch.config.outputs import OUTPUT_TYPES
+from m365watch.config.models.lake import OUTPUT_TYPES
 from m365watch.config.sections import Document, section_at
+from m365watch.config.validation_report import KeyPath, Report
 from m365watch.config.wanted import keys_beside
 
 _OF_OUTPUTS = {

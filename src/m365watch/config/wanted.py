@@ -6,9 +6,9 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from m365watch.config.kinds import MOSTLY_NEEDED, Section
-from m365watch.config.mistakes import KeyPath
-from m365watch.config.schema import ConfigurationFile
+from m365watch.config.models.base import MOSTLY_NEEDED, Section
+from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.validation_report import KeyPath
 
 _OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
 

@@ -1,0 +1,1 @@
+"""Delta tables: written, maintained, erased from, searched and queried."""

@@ -12,12 +12,12 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from m365watch.errors import LedgerUnavailable
-from m365watch.lake.columns import read_instants
-from m365watch.lake.erased import ErasedRecords, read_erased
+from m365watch.common.errors import LedgerUnavailable
+from m365watch.common.model import Header, TenantId
+from m365watch.lake.erasure.tombstones import ErasedRecords, read_erased
 from m365watch.lake.schema import AUDIT, PARTITION
-from m365watch.lake.writer import WRITE_FAILURES, plain_reason
-from m365watch.model import Header, TenantId
+from m365watch.lake.writer.record_columns import read_instants
+from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
 from m365watch.records.split import split_blob
 
 _DAY = timedelta(days=1)

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from m365watch.lake.files import LakeFile, list_files
+from m365watch.common.missing_files import NAMED_MAX, MissingFiles
+from m365watch.lake.delta.table_files import LakeFile, list_files
 from m365watch.lake.schema import AUDIT
-from m365watch.missing_files import NAMED_MAX, MissingFiles
 
 
 def find_missing(lake: Path, *, now: datetime) -> MissingFiles | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.lake.unsound import Cause
+from m365watch.lake.integrity_errors import Cause
 
 
 def behind(last_batch: int, found: int) -> Cause:

@@ -1,1 +1,1 @@
-
+"""What is known, delivered, quarantined and lost."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from m365watch.model import BlobKey
+from m365watch.common.model import BlobKey
 
 # The service creates content at milliseconds, so that the microseconds between two are free.
 _KNOW_REST = (

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
-from m365watch.durable import FULL
-from m365watch.errors import LedgerHeld, LedgerUnusable
+from m365watch.common.atomic_files import FULL
+from m365watch.common.errors import LedgerHeld, LedgerUnusable
 
 LOCK_FILE = "ledger.lock"
 _NAMED = re.compile(r"pid ([1-9][0-9]{0,9}) on ")

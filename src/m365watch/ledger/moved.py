@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m365watch.model import BatchPart, BlobKey
+from m365watch.common.model import BatchPart, BlobKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from m365watch.ledger.identities import Findings, duplicate_count
+from m365watch.common.model import BatchPart, BlobKey, Feed
+from m365watch.ledger.identity_store import Findings, duplicate_count
 from m365watch.ledger.routes import Routes
 from m365watch.ledger.schema import IS_OPEN
-from m365watch.model import BatchPart, BlobKey, Feed
 
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
 

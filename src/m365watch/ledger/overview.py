@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from m365watch.ledger.reading import instant
-from m365watch.model import Feed
+from m365watch.common.model import Feed
+from m365watch.ledger.queries_reading import instant
 
 _SUMS = (
     "SELECT total(state IN (1, 4, 5) OR (finished_s IS NULL AND missing IS NOT NULL)),"

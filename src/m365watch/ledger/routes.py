@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from m365watch.model import TenantId
+from m365watch.common.model import TenantId
 
 
 class Routes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from m365watch.errors import LedgerUnusable
+from m365watch.common.errors import LedgerUnusable
 from m365watch.ledger.stored import fill_pages
 
 SCHEMA_VERSION = 7

@@ -12,26 +12,26 @@ from pathlib import Path
 
 import xxhash
 
-from m365watch.errors import LedgerUnusable
-from m365watch.instants import instant_of_us, us_of
-from m365watch.ledger import reading
-from m365watch.ledger.again import Carrier, PendingAgain, carriers_of, make_pending
-from m365watch.ledger.bounds import IN_EARNEST, LedgerBounds
-from m365watch.ledger.coverage import add_gap, cover, take_back
-from m365watch.ledger.database import directory_unusable, failures_named, open_database, transaction
-from m365watch.ledger.durability import Durability
-from m365watch.ledger.feeds import KnownFeeds
-from m365watch.ledger.forgetting import forget_blobs, oldest_needed
-from m365watch.ledger.front_filter import FilterSizes
+from m365watch.common.errors import LedgerUnusable
+from m365watch.common.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
+from m365watch.common.progress import FeedProgress, OutputProgress
+from m365watch.common.timestamps import instant_of_us, us_of
+from m365watch.ledger import queries_reading as reading
+from m365watch.ledger.bloom_filter import FilterSizes
+from m365watch.ledger.feed_table import KnownFeeds
 from m365watch.ledger.grown import know_rests
-from m365watch.ledger.held import HeldStore
-from m365watch.ledger.identities import IdentityStore, pack
+from m365watch.ledger.identity_store import IdentityStore, pack
+from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
-from m365watch.ledger.port import OpenedBatch, OutputPosition, WaitingBlob
+from m365watch.ledger.reconciliation_store import HeldStore
+from m365watch.ledger.redelivery import Carrier, PendingAgain, carriers_of, make_pending
 from m365watch.ledger.routes import Routes
-from m365watch.model import BatchPart, BlobKey, BlobRef, Feed, KnownBlob, Receipt, Window
-from m365watch.progress import FeedProgress, OutputProgress
+from m365watch.ledger.sqlite_ledger import add_gap, cover, take_back
+from m365watch.ledger.sqlite_ledger_forgetting import forget_blobs, oldest_needed
+from m365watch.registry.port import OpenedBatch, OutputPosition, WaitingBlob
+from m365watch.storage.durability import Durability
+from m365watch.storage.sqlite import directory_unusable, failures_named, open_database, transaction
 
 LEDGER_FILE = "ledger.sqlite"
 _DAY_US, _MICROSECOND = 86_400_000_000, timedelta(microseconds=1)

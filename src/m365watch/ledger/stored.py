@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import ceil
 
-from m365watch.ledger.recent import OWNER_BYTES
+from m365watch.ledger.identity_pages import OWNER_BYTES
 from m365watch.records.identity import IDENTITY_BYTES
 
 ROW_BYTES = IDENTITY_BYTES + OWNER_BYTES

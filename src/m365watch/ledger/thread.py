@@ -9,9 +9,9 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import structlog
 
-from m365watch.clock import Clock
-from m365watch.errors import LedgerUnavailable
-from m365watch.ledger.grouping import GroupedThread, SettledLater
+from m365watch.common.clock import Clock
+from m365watch.common.errors import LedgerUnavailable
+from m365watch.ledger.writer_thread import GroupedThread, SettledLater
 
 P = ParamSpec("P")
 T = TypeVar("T")

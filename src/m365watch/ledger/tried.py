@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from m365watch.ledger.reading import feed_of
-from m365watch.model import Feed
+from m365watch.common.model import Feed
+from m365watch.ledger.queries_reading import feed_of
 
 # The bare column beside max() is that of the row with the maximum: so it is written of SQLite.
 _TRIED = (

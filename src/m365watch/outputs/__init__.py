@@ -1,1 +1,1 @@
-
+"""Where records go: a folder for each kind."""

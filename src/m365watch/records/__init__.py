@@ -1,1 +1,1 @@
-
+"""Blobs split into records, and their headers, identity, masks and tables."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from m365watch.model import Header, WideHeader
+from m365watch.common.model import Header, WideHeader
 
 _BRIEF_HEADERS = msgspec.json.Decoder(list[Header])
 _WIDE_HEADERS = msgspec.json.Decoder(list[WideHeader])

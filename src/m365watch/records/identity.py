@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import xxhash
 
-from m365watch.model import Header, TenantId
+from m365watch.common.model import Header, TenantId
 
 IDENTITY_BYTES = 16
 _FIRST_DAY = dt.date(2000, 1, 1).toordinal()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from m365watch.model import Header, TenantId
+from m365watch.common.model import Header, TenantId
 
 MARK_BYTES = 16
 KEY_BYTES = 32

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m365watch.records.json_text import (
+from m365watch.records.json_scanner import (
     SPACE,
     STRING,
     Span,
@@ -23,7 +23,7 @@ from m365watch.records.json_text import (
     decode_string,
     replace_spans,
 )
-from m365watch.records.mask_rules import PatternTime, Place, Rule
+from m365watch.records.masking import PatternTime, Place, Rule
 
 _KEY = re.compile(f"{SPACE}({STRING}){SPACE}:{SPACE}", re.DOTALL)
 

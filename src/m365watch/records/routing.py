@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from m365watch.config.wire_values import TABLE_PREFIX
-from m365watch.model import Header
+from m365watch.common.model import Header
+from m365watch.config.models.wire_values import TABLE_PREFIX
 
 UNION_TABLE = "cloud.office365.management"
 """Devo's union of all tables below it; it has columns of its own, which are those of service health."""

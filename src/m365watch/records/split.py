@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from m365watch.model import Header
+from m365watch.common.model import Header
 from m365watch.records.headers import header_of_object, read_headers
-from m365watch.records.json_text import TOLERANT, after_space
+from m365watch.records.json_scanner import TOLERANT, after_space
 from m365watch.records.views import Views
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

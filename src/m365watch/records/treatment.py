@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from m365watch.records.masking import Masker
+    from m365watch.records.masking_masking import Masker
 
 
 @dataclass(frozen=True, slots=True)

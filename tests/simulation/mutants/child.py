@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from m365watch.testing.simulating import parser_of_simulate, seeds_asked_for
+from m365watch_testing.simulating import parser_of_simulate, seeds_asked_for
 from mutants.patching import StalePatch, install
 from mutants.table import MUTANTS, SEEDS
 
 if TYPE_CHECKING:
-    from m365watch.testing.simulation.seeds import Verdict
+    from m365watch_testing.simulation.seeds import Verdict
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
         parser.error("a mutant runs its seeds one after the other")
     seeds = seeds_asked_for(asked, default=SEEDS)
     verdicts = judge_mutant(asked.mutant, seeds, is_control=asked.control, goes_on=asked.all)
-    from m365watch.testing.simulation.__main__ import tell
+    from m365watch_testing.simulation.__main__ import tell
 
     tell(verdicts, is_alone=len(seeds) == 1, as_json=asked.json)
     return int(any(verdict.broken for verdict in verdicts))
@@ -44,7 +44,7 @@ def judge_mutant(
     patches = mutant.lacks if is_control else (*mutant.lacks, *mutant.patches)
     finder = install(patches, mutant=name)
     # Only now: what is to be patched must not have been imported before.
-    from m365watch.testing.simulation.scratch import judge_seed
+    from m365watch_testing.simulation.scratch import judge_seed
 
     verdicts = []
     for seed in seeds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants.patching import Mutant, Patch
 
-_DELIVERY = "m365watch.delivery"
+_DELIVERY = "m365watch.pipeline.output_lane"
 _TOLD = (
     "        opened = self._batches._batches.get(number)\n"
     "        if opened is None or output not in opened.waiting_for:\n            return\n"

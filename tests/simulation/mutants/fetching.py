@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants.patching import Mutant, Patch
 
-_TRIES = "m365watch.feed.tries"
+_TRIES = "m365watch.sources.management_api.fetch_attempts"
 _HANDED_ON = (
     "self._means.on_fetched(FetchedBlob(self._known, SplitBlob([], []), self._means.clock.now(),"
     " self.held_bytes))"
@@ -68,7 +68,7 @@ MUTANTS = (
         "and not judged",
         (
             Patch(
-                "m365watch.feed.answers",
+                "m365watch.sources.management_api.responses",
                 "    if said is None and success:\n",
                 "    if success:\n",
             ),
@@ -128,7 +128,7 @@ MUTANTS = (
         "fetches begin however much is in memory; seen in most collectors",
         (
             Patch(
-                "m365watch.feed.flight",
+                "m365watch.sources.management_api.in_flight_limit",
                 "        return self._held == 0 or self._held + size_bytes <= self._bytes_max\n",
                 "        return size_bytes > 0\n",
             ),
@@ -140,7 +140,7 @@ MUTANTS = (
         "requests go out as fast as they can; seen wherever nobody counts them",
         (
             Patch(
-                "m365watch.feed.budget",
+                "m365watch.sources.management_api.request_budget",
                 "        if self._per_minute is None:\n            return 0.0\n",
                 "        if self._per_minute != 0:\n            return 0.0\n",
             ),

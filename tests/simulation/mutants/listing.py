@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from mutants.patching import Mutant, Patch
 
-_API = "m365watch.feed.api"
-_POLLER = "m365watch.feed.poller"
+_API = "m365watch.sources.management_api.management_api_client"
+_POLLER = "m365watch.sources.management_api.feed_poller"
 _NO_SECOND_LOOK = Patch(
     _POLLER,
     "            if relisted_at <= now < due_at:\n",
     "            if now >= relisted_at:\n",
 )
 """Collectors with one point in time to go on from never list anything again."""
-_NO_LOOK_BACK = Patch("m365watch.feed.windows", "_floor(newest - lookback)", "_floor(newest)")
+_NO_LOOK_BACK = Patch(
+    "m365watch.sources.management_api.listing_windows", "_floor(newest - lookback)", "_floor(newest)"
+)
 """Nor do they begin before it."""
 _BAD_PAGE = "            except (Throttled, Unavailable, BadAnswer) as error:\n                tries += 1\n"
 
@@ -43,7 +45,7 @@ MUTANTS = (
         "the next page is asked for where the answer says, token and all; seen in most collectors",
         (
             Patch(
-                "m365watch.feed.urls",
+                "m365watch.sources.management_api.urls",
                 '        return self._url(f"subscriptions/content?{asked}&{self._publisher}")\n',
                 '        return URL(f"{next_page_uri.strip()}&{self._publisher}", encoded=True)\n',
             ),
@@ -70,12 +72,12 @@ MUTANTS = (
         "seen in collectors that keep one point in time",
         (
             Patch(
-                "m365watch.feed.windows",
+                "m365watch.sources.management_api.listing_windows",
                 "    live = [Window(live_start, end)]\n",
                 "    live = [Window(live_start + timedelta(seconds=bool(coverage)), end)]\n",
             ),
             Patch(
-                "m365watch.ledger.coverage",
+                "m365watch.ledger.sqlite_ledger",
                 "    spans.append((start_s, end_s))\n",
                 "    spans.append((start_s - 1, end_s))\n",
             ),
@@ -112,7 +114,7 @@ MUTANTS = (
         "windows are listed without their last second, because somebody took the end for a part of them",
         (
             Patch(
-                "m365watch.feed.urls",
+                "m365watch.sources.management_api.urls",
                 "_whole_seconds(window.end + _LAST_INSTANT_OF_SECOND)",
                 "_whole_seconds(window.end - timedelta(seconds=1))",
             ),
@@ -185,7 +187,7 @@ MUTANTS = (
         "seen in several collectors after a lost state",
         (
             Patch(
-                "m365watch.feed.windows",
+                "m365watch.sources.management_api.listing_windows",
                 "    holes = _without([Window(start, live_start)], coverage)\n",
                 "    before = [Window(coverage[0].start, live_start)] if coverage else []\n"
                 "    holes = _without(before, coverage)\n",

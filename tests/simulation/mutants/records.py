@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants.patching import Mutant, Patch
 
 _IDENTITY = "m365watch.records.identity"
-_PIPELINE = "m365watch.pipeline"
+_PIPELINE = "m365watch.pipeline.batcher"
 
 MUTANTS = (
     Mutant(
@@ -26,7 +26,7 @@ MUTANTS = (
         "seen in integrations that remember the newest CreationTime",
         (
             Patch(
-                "m365watch.feed.tries",
+                "m365watch.sources.management_api.fetch_attempts",
                 "        return FetchedBlob(self._known, split, received_at, self.held_bytes)\n",
                 '        seen = globals().setdefault("_NEWEST", {})\n'
                 '        newest = seen.get(ref.feed, "")\n'
@@ -116,7 +116,7 @@ MUTANTS = (
         "seen where ids are kept before they are delivered",
         (
             Patch(
-                "m365watch.ledger.identities",
+                "m365watch.ledger.identity_store",
                 "if identity in seen or (owner is not None and owner != part.blob):",
                 "if identity in seen or owner is not None:",
             ),

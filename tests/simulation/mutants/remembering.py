@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mutants.patching import Mutant, Patch
 
-_ADOPTION = "m365watch.adoption"
-_FILTER = "m365watch.ledger.front_filter"
-_FORGETTING = "m365watch.ledger.forgetting"
-_HELD = "m365watch.ledger.held"
-_IDENTITIES = "m365watch.ledger.identities"
+_ADOPTION = "m365watch.runtime.ledger_reconciliation"
+_FILTER = "m365watch.ledger.bloom_filter"
+_FORGETTING = "m365watch.ledger.sqlite_ledger_forgetting"
+_HELD = "m365watch.ledger.reconciliation_store"
+_IDENTITIES = "m365watch.ledger.identity_store"
 _SQLITE = "m365watch.ledger.sqlite"
 _UNHURRIED = Patch(
     _FILTER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from math import ceil
 
-from m365watch.clock import Clock
+from m365watch.common.clock import Clock
 
 PER_SECOND = 10.0
 AT_ONCE = 60

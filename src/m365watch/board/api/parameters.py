@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from m365watch.board.api.problems import PARAMETER_WRONG, Refused
-from m365watch.board.narrowing import NEGATED, NOT, OUTCOMES, VALUES_MAX, is_no_network
-from m365watch.board.time_range import PRESET, PRESETS, SPAN_MAX_S
-from m365watch.board.view import MENTIONS, OPTIONS
+from m365watch.board.api.problem_details import PARAMETER_WRONG, Refused
+from m365watch.board.query.dimension_filters import NEGATED, NOT, OUTCOMES, VALUES_MAX, is_no_network
+from m365watch.board.query.query_context import MENTIONS, OPTIONS
+from m365watch.board.query.time_range import PRESET, PRESETS, SPAN_MAX_S
 
 TEXT_MAX = 300
 VALUE_SHOWN_MAX = 60

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from m365watch.board.access import Role
-from m365watch.board.answers import bit_by_bit
-from m365watch.board.api.operations import BASE, Call, Operation
+from m365watch.board.access.roles import Role
+from m365watch.board.access.scopes import Scope
+from m365watch.board.api.operation import BASE, Call, Operation
 from m365watch.board.api.parameters import NARROWING, TIME, option, whole
-from m365watch.board.exporting import raw_lines
-from m365watch.board.filter_words import in_records_words
-from m365watch.board.scopes import Scope
-from m365watch.lake.filters.reading import read_filter
+from m365watch.board.app.exports import raw_lines
+from m365watch.board.app.responses import bit_by_bit
+from m365watch.board.query.filter_values import in_records_words
+from m365watch.lake.search.filter_parser import read_filter
 
 LIMIT, LIMIT_MAX = 1_000, 100_000
 MEDIA_TYPE = "application/x-ndjson"

@@ -6,13 +6,13 @@ import re
 from functools import cache
 from typing import Any
 
-from m365watch.board.api.alerts import alert_operations
-from m365watch.board.api.document import document_of
-from m365watch.board.api.operations import Operation
-from m365watch.board.api.panels import panel_operations
+from m365watch.board.access.scopes import Scope
+from m365watch.board.api.alert_operations import alert_operations
+from m365watch.board.api.health_operations import standing_operations
+from m365watch.board.api.openapi import document_of
+from m365watch.board.api.operation import Operation
+from m365watch.board.api.panel_operations import panel_operations
 from m365watch.board.api.records import RECORDS
-from m365watch.board.api.standing import standing_operations
-from m365watch.board.scopes import Scope
 
 
 @cache

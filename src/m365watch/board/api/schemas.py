@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from m365watch.board.api.problems import Problem
-from m365watch.board.shapes import Chart, Empty, Grid, Listing, Ranking, Several, Shape, Tiles
+from m365watch.board.api.problem_details import Problem
+from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Listing, Ranking, Several, Shape, Tiles
 
 TEMPLATE = "#/components/schemas/{name}"
 _PARTS = (Chart, Ranking, Grid, Tiles, Listing)

@@ -7,37 +7,37 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from m365watch.board.access import Role
-from m365watch.board.app_names import name_applications, name_entities
-from m365watch.board.attack import tactic_words
-from m365watch.board.earlier_lake import words_of_earlier
-from m365watch.board.lake_reader import Row
-from m365watch.board.lit import Light, lights_of, lines_of, lit_paths
-from m365watch.board.narrowing import Narrowing
+from m365watch.board.access.redaction import told_lines
+from m365watch.board.access.roles import Role
 from m365watch.board.pages.alerts import OFF, PATH, instant, waiting_of
-from m365watch.board.panels import Page, Panel
-from m365watch.board.pivots import around, entity_ways, field_url
-from m365watch.board.queries import trails
-from m365watch.board.shapes import Case, Empty, Listing, Records, RecordShown, Said, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.tenant_names import name_tenants
-from m365watch.board.time_range import DAY_S, HOUR_S, TimeRange
-from m365watch.board.view import View
-from m365watch.board.withholding import told_lines
-from m365watch.board.words import application_words, workload_words
-from m365watch.config.settings import Cloud
-from m365watch.detect.alert import Alert
-from m365watch.detect.evidence_words import details_of, failure_of
-from m365watch.detect.extension_text import PERIOD_S_MAX
-from m365watch.detect.finding import PERIOD_KINDS, reach_s
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.rule import Rule
-from m365watch.errors import JournalUnreadable
-from m365watch.instants import ms_of
-from m365watch.respond.alike import others_of, runs
-from m365watch.respond.connecting import commands, connections
-from m365watch.respond.journal import named
-from m365watch.respond.steps import Step, cloud_of
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.dimension_filters import Narrowing
+from m365watch.board.query.display_names import name_applications, name_entities
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.tenant_names import name_tenants
+from m365watch.board.query.time_range import DAY_S, HOUR_S, TimeRange
+from m365watch.board.widgets.attack_matrix import tactic_words
+from m365watch.board.widgets.entity_links import around, entity_ways, field_url
+from m365watch.board.widgets.field_highlight import Light, lights_of, lines_of, lit_paths
+from m365watch.board.widgets.labels import application_words, workload_words
+from m365watch.board.widgets.previous_lake import words_of_earlier
+from m365watch.board.widgets.widget_types import Case, Empty, Listing, Records, RecordShown, Said, Shape
+from m365watch.common.errors import JournalUnreadable
+from m365watch.common.timestamps import ms_of
+from m365watch.config.models.settings import Cloud
+from m365watch.detection.alerts.alert import Alert
+from m365watch.detection.alerts.alert_text import details_of, failure_of
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.correlation.episode_finder import PERIOD_KINDS, reach_s
+from m365watch.detection.rules.extension_text import PERIOD_S_MAX
+from m365watch.detection.rules.rule import Rule
+from m365watch.response.journal import named
+from m365watch.response.plans.alike import others_of, runs
+from m365watch.response.plans.powershell import commands, connections
+from m365watch.response.steps.step import Step, cloud_of
 
 _DAYS_S = 8 * DAY_S
 """Longer than any rule of the packs joins what belongs together."""

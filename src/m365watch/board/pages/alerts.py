@@ -6,12 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.board.alerts_meant import list_meant
-from m365watch.board.app_names import name_entities
-from m365watch.board.attack import matrix_of, technique_words, techniques_of
-from m365watch.board.panels import Page, Panel
-from m365watch.board.pivots import entity_ways
-from m365watch.board.shapes import (
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.alert_selection import list_meant
+from m365watch.board.query.data_sources import ACTIVE, WAITING, Sources
+from m365watch.board.query.display_names import name_entities
+from m365watch.board.query.query_context import View
+from m365watch.board.query.tenant_names import Names, names_among
+from m365watch.board.widgets.attack_matrix import matrix_of, technique_words, techniques_of
+from m365watch.board.widgets.entity_links import entity_ways
+from m365watch.board.widgets.labels import counted
+from m365watch.board.widgets.widget_types import (
     Cell,
     Choice,
     Empty,
@@ -25,14 +29,10 @@ from m365watch.board.shapes import (
     Waiting,
     Way,
 )
-from m365watch.board.sources import ACTIVE, WAITING, Sources
-from m365watch.board.tenant_names import Names, names_among
-from m365watch.board.view import View
-from m365watch.board.words import counted
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import AlertState, KeptAlert
-from m365watch.detect.ranking import closed_of, rank_alerts
-from m365watch.instants import instant_of_ms
+from m365watch.common.timestamps import instant_of_ms
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
+from m365watch.detection.alerts.stored_alert_ranking import closed_of, rank_alerts
+from m365watch.detection.rules.extension import Severity
 
 PATH = "/alerts"
 SHOWN_MAX = 100

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from m365watch.board.change_tables import change_table
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.marks import (
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import application_queries as applications
+from m365watch.board.query.sql.aggregates import Changes
+from m365watch.board.widgets.change_flags import (
     Told,
     count_changes,
     marks_of_directory,
@@ -19,12 +21,11 @@ from m365watch.board.marks import (
     marks_of_scopes,
     tiles_of,
 )
-from m365watch.board.panels import Page, Panel
-from m365watch.board.queries import applications
-from m365watch.board.queries.counting import Changes
-from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.telling import (
+from m365watch.board.widgets.change_tables import change_table
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.labels import counted
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import (
     Setting,
     change_words,
     deed,
@@ -34,8 +35,7 @@ from m365watch.board.telling import (
     settings_of,
     text_of,
 )
-from m365watch.board.view import View
-from m365watch.board.words import counted
+from m365watch.board.widgets.widget_types import Cell, Grid, Ranked, Ranking, Shape
 from m365watch.records.headers import object_of
 
 _SCOPE = re.compile(r"Scope: ([^,\]]*)")

@@ -8,31 +8,31 @@ from typing import NamedTuple
 
 import msgspec
 
-from m365watch.board.access import Role
-from m365watch.board.configuring.changes import Change, Kind, Remove, Switch, Undo
-from m365watch.board.configuring.desk import Current
-from m365watch.board.configuring.effects import OUTPUTS_COUNT
-from m365watch.board.configuring.history import PastChange, list_past
-from m365watch.board.configuring.reading import Refused, Standing, read_current, read_standing
-from m365watch.board.configuring.standing import InputText, OutputText, inputs_of, outputs_of
-from m365watch.board.instances import Act, Instance, Instances, Past, PastShown, ServiceShown, Trial
-from m365watch.board.ledger_reader import list_outputs, see_collector, sees_every_tenant
-from m365watch.board.pages.health_words import sentence
-from m365watch.board.panels import Page, Panel
-from m365watch.board.shapes import Empty, Shape, Tile, Tiles, Way
-from m365watch.board.sources import Sources
-from m365watch.board.time_range import instant_text
-from m365watch.board.view import View
-from m365watch.board.words import counted, span_words
+from m365watch.board.access.roles import Role
+from m365watch.board.config_editor.change_history import PastChange, list_past
+from m365watch.board.config_editor.config_changes import Change, Kind, Remove, Switch, Undo
+from m365watch.board.config_editor.config_file import Current
+from m365watch.board.config_editor.config_instances import InputText, OutputText, inputs_of, outputs_of
+from m365watch.board.config_editor.config_status import Refused, Standing, read_current, read_standing
+from m365watch.board.config_editor.effects import OUTPUTS_COUNT
+from m365watch.board.pages.health.health_cells import sentence
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.ledger_queries import list_outputs, see_collector, sees_every_tenant
+from m365watch.board.query.query_context import View
+from m365watch.board.query.time_range import instant_text
+from m365watch.board.widgets.instances import Act, Instance, Instances, Past, PastShown, ServiceShown, Trial
+from m365watch.board.widgets.labels import counted, span_words
+from m365watch.board.widgets.widget_types import Empty, Shape, Tile, Tiles, Way
+from m365watch.common.errors import SettingsRefused
+from m365watch.common.missing_files import fix_of
+from m365watch.common.model import Feed, Service
+from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.config.document import Unreadable
-from m365watch.config.kept_secrets import MARK
-from m365watch.errors import SettingsRefused
-from m365watch.feed.answers import CONTENT_LIFE
-from m365watch.missing_files import fix_of
-from m365watch.model import Feed, Service
-from m365watch.progress import FeedProgress, OutputProgress
-from m365watch.tenancy.note import places_of
-from m365watch.tenancy.standing import TenantStanding, TenantState
+from m365watch.config.editor.redaction import MARK
+from m365watch.health.config_status import places_of
+from m365watch.health.tenant_status import TenantStanding, TenantState
+from m365watch.sources.management_api.responses import CONTENT_LIFE
 
 TENANTS_NAMED_MAX = 3
 PAST_SHOWN_MAX = 30

@@ -7,13 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from m365watch.board.app_names import name_applications
-from m365watch.board.change_tables import change_table
-from m365watch.board.countries import country_words
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import good_news, no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.marks import (
+from m365watch.board.access.redaction import EMPTIED
+from m365watch.board.pages import exchange_visits
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import name_applications
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.internal_domains import own_domains
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import exchange_queries as exchange
+from m365watch.board.query.sql.aggregates import Changes
+from m365watch.board.widgets.change_flags import (
     Mark,
     Told,
     count_changes,
@@ -22,15 +26,12 @@ from m365watch.board.marks import (
     panel_url,
     tiles_of,
 )
-from m365watch.board.own_domains import own_domains
-from m365watch.board.pages import exchange_visits
-from m365watch.board.panels import Page, Panel
-from m365watch.board.queries import exchange
-from m365watch.board.queries.counting import Changes
-from m365watch.board.series import chart_of, colours_of
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
-from m365watch.board.sources import Sources
-from m365watch.board.telling import (
+from m365watch.board.widgets.change_tables import change_table
+from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.empty_states import good_news, no_records
+from m365watch.board.widgets.labels import counted, short, user_type_words
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import (
     Setting,
     address,
     change_words,
@@ -45,11 +46,10 @@ from m365watch.board.telling import (
     settings_of,
     with_before,
 )
-from m365watch.board.view import View
-from m365watch.board.withholding import EMPTIED
-from m365watch.board.words import counted, short, user_type_words
-from m365watch.detect.knowledge import Knowledge
-from m365watch.detect.severity import Severity
+from m365watch.board.widgets.time_series import chart_of, colours_of
+from m365watch.board.widgets.widget_types import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
+from m365watch.detection.fields.enrichment_context import Knowledge
+from m365watch.detection.rules.severity import Severity
 from m365watch.records.headers import object_of
 
 _BY = (("operation", "operation"), ("usertype", "user type"))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from m365watch.board.emptiness import good_news, no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.own_domains import listed_for_sql, own_domains
-from m365watch.board.queries import visits
-from m365watch.board.series import chart_of
-from m365watch.board.shapes import Cell, Grid, Heading, Ranked, Ranking, Several, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.telling import instant, number, operation, person
-from m365watch.board.view import View
-from m365watch.board.words import counted, operation_words
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.internal_domains import listed_for_sql, own_domains
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import visits
+from m365watch.board.widgets.empty_states import good_news, no_records
+from m365watch.board.widgets.labels import counted, operation_words
+from m365watch.board.widgets.record_text import instant, number, operation, person
+from m365watch.board.widgets.time_series import chart_of
+from m365watch.board.widgets.widget_types import Cell, Grid, Heading, Ranked, Ranking, Several, Shape
 
 _LOGONS = {"0": "Owner", "1": "Administrator", "2": "Delegate"}
 _COLOURS = {"0": "c1", "1": "high", "2": "medium"}

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from m365watch.board.emptiness import no_records
-from m365watch.board.journeys import placed
-from m365watch.board.places import place_words
-from m365watch.board.queries import sharepoint
-from m365watch.board.shapes import Empty, Ranked, Ranking, Shape, Spot, WorldMap
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.board.words import counted
-from m365watch.detect.knowledge import Whereabouts
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.geolocation import place_words
+from m365watch.board.query.impossible_travel import placed
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.labels import counted
+from m365watch.board.widgets.widget_types import Empty, Ranked, Ranking, Shape, Spot, WorldMap
+from m365watch.detection.fields.enrichment_context import Whereabouts
 
 SPOTS_MAX = 400
 RANKED_MAX = 8

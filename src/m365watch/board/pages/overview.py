@@ -8,19 +8,34 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from m365watch.board.alerts_meant import list_meant
-from m365watch.board.app_names import name_entities
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import no_records, no_records_beside
-from m365watch.board.ledger_reader import CollectorSeen, see_collector
 from m365watch.board.pages.alerts import queue_url
-from m365watch.board.pages.health_words import counted_cell, feed_words, names_of, no_ledger
-from m365watch.board.panels import Page, Panel
-from m365watch.board.pivots import entity_ways
-from m365watch.board.planning import Query
-from m365watch.board.queries import activity, sign_ins
-from m365watch.board.series import chart_of, sparks_of
-from m365watch.board.shapes import (
+from m365watch.board.pages.health.health_cells import counted_cell, feed_words, names_of, no_ledger
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.alert_selection import list_meant
+from m365watch.board.query.data_sources import WAITING, Sources
+from m365watch.board.query.display_names import name_entities
+from m365watch.board.query.ledger_queries import CollectorSeen, see_collector
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.query.sql import sign_in_queries as sign_ins
+from m365watch.board.query.tenant_names import Names
+from m365watch.board.query.time_range import HOUR_S
+from m365watch.board.widgets.empty_states import no_records, no_records_beside
+from m365watch.board.widgets.entity_links import entity_ways
+from m365watch.board.widgets.labels import (
+    change_words,
+    record_type_words,
+    short,
+    span_words,
+    user_type_words,
+    workload_colour,
+    workload_words,
+)
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import number
+from m365watch.board.widgets.time_series import chart_of, sparks_of
+from m365watch.board.widgets.widget_types import (
     Cell,
     Empty,
     Grid,
@@ -31,26 +46,12 @@ from m365watch.board.shapes import (
     Shape,
     Tile,
 )
-from m365watch.board.sources import WAITING, Sources
-from m365watch.board.telling import number
-from m365watch.board.tenant_names import Names
-from m365watch.board.time_range import HOUR_S
-from m365watch.board.view import View
-from m365watch.board.words import (
-    change_words,
-    record_type_words,
-    short,
-    span_words,
-    user_type_words,
-    workload_colour,
-    workload_words,
-)
-from m365watch.detect.alert import Alert
-from m365watch.detect.extension import Severity
-from m365watch.detect.kept import KeptAlert
-from m365watch.detect.ranking import closed_of, rank_alerts
-from m365watch.errors import CollectorError
-from m365watch.progress import FeedProgress
+from m365watch.common.errors import CollectorError
+from m365watch.common.progress import FeedProgress
+from m365watch.detection.alerts.alert import Alert
+from m365watch.detection.alerts.stored_alert import KeptAlert
+from m365watch.detection.alerts.stored_alert_ranking import closed_of, rank_alerts
+from m365watch.detection.rules.extension import Severity
 
 BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type"))
 SLOTS = ("c1", "c2", "c3", "c4", "c5", "c6", "c7")

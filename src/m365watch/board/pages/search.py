@@ -7,26 +7,37 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from m365watch.board.app_names import name_applications
-from m365watch.board.earlier_lake import words_of_earlier
-from m365watch.board.emptiness import no_records
-from m365watch.board.filter_words import in_records_words
-from m365watch.board.hits_reader import PartFound
-from m365watch.board.panels import Page, Panel
-from m365watch.board.pivots import field_url
-from m365watch.board.queries import activity
-from m365watch.board.series import steps_of
-from m365watch.board.shapes import Cell, Chart, Empty, Heading, HitRow, Hits, Line, Passage, Refused, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.board.withholding import EMPTIED
-from m365watch.board.words import workload_words
-from m365watch.errors import FilterRefused
-from m365watch.lake.filters.conditions import condition_of, leaves_of, text_pattern
-from m365watch.lake.filters.fields import Kind
-from m365watch.lake.filters.finding import Hit
-from m365watch.lake.filters.reading import read_filter
-from m365watch.lake.filters.terms import Match, Term
+from m365watch.board.access.redaction import EMPTIED
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import name_applications
+from m365watch.board.query.filter_values import in_records_words
+from m365watch.board.query.query_context import View
+from m365watch.board.query.search_queries import PartFound
+from m365watch.board.query.sql import activity_queries as activity
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.entity_links import field_url
+from m365watch.board.widgets.labels import workload_words
+from m365watch.board.widgets.previous_lake import words_of_earlier
+from m365watch.board.widgets.time_series import steps_of
+from m365watch.board.widgets.widget_types import (
+    Cell,
+    Chart,
+    Empty,
+    Heading,
+    HitRow,
+    Hits,
+    Line,
+    Passage,
+    Refused,
+    Shape,
+)
+from m365watch.common.errors import FilterRefused
+from m365watch.lake.search.filter_fields import Kind
+from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.filter_sql import condition_of, leaves_of, text_pattern
+from m365watch.lake.search.record_search import Hit
+from m365watch.lake.search.terms import Match, Term
 
 ROWS_SHOWN = 200
 """Rows of one search; the others are counted."""

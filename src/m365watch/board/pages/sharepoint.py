@@ -5,31 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from m365watch.board.change_tables import change_table
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import good_news, no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.marks import Told, marks_of_guard, marks_of_sharing
 from m365watch.board.pages import file_places
-from m365watch.board.panels import Page, Panel
-from m365watch.board.queries import sharepoint
-from m365watch.board.queries.counting import added
-from m365watch.board.series import chart_of, colours_of, sparks_of
-from m365watch.board.shapes import (
-    Cell,
-    Grid,
-    Heading,
-    Ranked,
-    Ranking,
-    Several,
-    Shape,
-    Tile,
-)
-from m365watch.board.sources import Sources
-from m365watch.board.spelling import spell_sites
-from m365watch.board.telling import change_words, deed, field_of, number, opening, settings_of
-from m365watch.board.view import View
-from m365watch.board.words import counted, program_words, right_words, short
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names_spelling import spell_sites
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.query.sql.aggregates import added
+from m365watch.board.widgets.change_flags import Told, marks_of_guard, marks_of_sharing
+from m365watch.board.widgets.change_tables import change_table
+from m365watch.board.widgets.empty_states import good_news, no_records
+from m365watch.board.widgets.labels import counted, program_words, right_words, short
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import change_words, deed, field_of, number, opening, settings_of
+from m365watch.board.widgets.time_series import chart_of, colours_of, sparks_of
+from m365watch.board.widgets.widget_types import Cell, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
 from m365watch.records.headers import object_of
 
 _EASILY_NARROWED = frozenset({"tenant_id", "workload", "outcome"})

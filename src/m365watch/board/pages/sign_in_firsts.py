@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from m365watch.board.countries import country_words
-from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.places import UNKNOWN, operator_words
-from m365watch.board.queries import sign_ins
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.telling import address as address_cell
-from m365watch.board.telling import instant, number, person
-from m365watch.board.time_range import TimeRange
-from m365watch.board.view import View
-from m365watch.board.words import program_words, system_words
-from m365watch.detect.knowledge import Enrichment
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.geolocation import UNKNOWN, operator_words
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import sign_in_queries as sign_ins
+from m365watch.board.query.time_range import TimeRange
+from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.labels import program_words, system_words
+from m365watch.board.widgets.record_text import address as address_cell
+from m365watch.board.widgets.record_text import instant, number, person
+from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Shape
+from m365watch.detection.fields.enrichment_context import Enrichment
 
 LEARNED_S = 14 * 86_400
 """How long before the view somebody's networks and devices count as known."""

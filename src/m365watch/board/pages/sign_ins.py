@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 
-from m365watch.board.app_names import name_applications
-from m365watch.board.countries import country_words
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import good_news, no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.pages import sign_in_firsts, sign_in_places
-from m365watch.board.panels import Page, Panel
-from m365watch.board.places import Tally, locate, travellers
-from m365watch.board.queries import sign_ins
-from m365watch.board.series import chart_of
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Ranked, Ranking, Several, Shape, Tile
-from m365watch.board.sources import Sources
-from m365watch.board.telling import instant, number
-from m365watch.board.view import View
-from m365watch.board.words import counted, short, system_words
+from m365watch.board.pages import sign_in_firsts
+from m365watch.board.pages import sign_in_map as sign_in_places
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import name_applications
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.geolocation import Tally, locate, travellers
+from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import sign_in_queries as sign_ins
+from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.empty_states import good_news, no_records
+from m365watch.board.widgets.labels import counted, short, system_words
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import instant, number
+from m365watch.board.widgets.time_series import chart_of
+from m365watch.board.widgets.widget_types import (
+    Cell,
+    Empty,
+    Grid,
+    Heading,
+    Ranked,
+    Ranking,
+    Several,
+    Shape,
+    Tile,
+)
 
 _PLACE_HEADINGS = (
     Heading("Sign-ins", numeric=True),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from m365watch.board.access import Role
-from m365watch.board.emptiness import no_records
-from m365watch.board.panels import Page, Panel
-from m365watch.board.pivots import pivot_url
-from m365watch.board.shapes import Cell, Empty, Grid, Heading, Shape
-from m365watch.board.sources import Sources
-from m365watch.board.view import View
-from m365watch.board.words import counted, visible
-from m365watch.lake.reader import QueryAnswer
-from m365watch.lake.sql_values import is_number, jsonable, text_of
+from m365watch.board.access.roles import Role
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.query_context import View
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.entity_links import pivot_url
+from m365watch.board.widgets.labels import counted, visible
+from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Shape
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
+from m365watch.lake.sql_sandbox.sql_values import is_number, jsonable, text_of
 
 ROWS_SHOWN = 1_000
 CELL_MAX = 2_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from m365watch.board.shapes import Empty
-from m365watch.board.view import View
+from m365watch.board.query.query_context import View
+from m365watch.board.widgets.widget_types import Empty
 
 ABOUT = ("user", "ip", "app", "operation")
 """What narrows a view to something that can be investigated, beside what is mentioned."""

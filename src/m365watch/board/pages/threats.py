@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from m365watch.board.earlier_lake import figures_here
-from m365watch.board.emptiness import no_records
-from m365watch.board.lake_reader import Row
-from m365watch.board.panels import Page, Panel
-from m365watch.board.planning import Query
-from m365watch.board.queries import threats
-from m365watch.board.queries.counting import added
-from m365watch.board.shapes import Cell, Grid, Ranked, Ranking, Several, Shape, Tile, headings_of
-from m365watch.board.sources import Sources
-from m365watch.board.telling import (
+from m365watch.board.access.redaction import EMPTIED
+from m365watch.board.pages.page_types import Page, Panel
+from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.fact_queries import Row
+from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
+from m365watch.board.query.sql import threat_queries as threats
+from m365watch.board.query.sql.aggregates import added
+from m365watch.board.widgets.empty_states import no_records
+from m365watch.board.widgets.labels import dlp_words, short, workload_words
+from m365watch.board.widgets.previous_lake import figures_here
+from m365watch.board.widgets.record_text import (
     address,
     change_words,
     deed,
@@ -28,10 +30,17 @@ from m365watch.board.telling import (
     settings_of,
     text_of,
 )
-from m365watch.board.view import View
-from m365watch.board.withholding import EMPTIED
-from m365watch.board.words import dlp_words, short, workload_words
-from m365watch.detect.spellings import CLICK_ACTIONS
+from m365watch.board.widgets.widget_types import (
+    Cell,
+    Grid,
+    Ranked,
+    Ranking,
+    Several,
+    Shape,
+    Tile,
+    headings_of,
+)
+from m365watch.detection.rules.value_aliases import CLICK_ACTIONS
 from m365watch.records.headers import object_of
 
 _SEVERITIES = frozenset({"informational", "low", "medium", "high", "critical"})

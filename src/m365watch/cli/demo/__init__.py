@@ -1,1 +1,0 @@
-"""`m365watch demo`: the whole path on a simulated tenant, without credentials."""

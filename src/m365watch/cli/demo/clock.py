@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from m365watch.clock import Clock
+from m365watch.common.clock import Clock
 
 DELAY = timedelta(hours=1)
 SPEED = 150

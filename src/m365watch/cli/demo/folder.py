@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from m365watch.errors import LedgerHeld, NeedsOperator
+from m365watch.common.errors import LedgerHeld, NeedsOperator
 from m365watch.ledger.lock import LedgerLock
 
 CONFIG_NAME = "config.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from m365watch.cli.demo.tenant import Introduction, TenantPlan
-from m365watch.errors import NeedsOperator
+from m365watch.cli.demo.tenant_process import Introduction, TenantPlan
+from m365watch.common.errors import NeedsOperator
 
 START_S_MAX = 15.0
 _END_S_MAX = 2.0
@@ -28,7 +28,7 @@ async def tenant_running(plan: TenantPlan, *, output_path: Path) -> AsyncIterato
     """
     with output_path.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "m365watch.cli.demo.tenant"),
+            *(sys.executable, "-m", "m365watch.cli.demo.tenant_process"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from m365watch.lake.rollups.marked import MARKED
+from m365watch.lake.rollups.flag_conditions import MARKED
 
 HOUR_S = 3_600
 DAY_S = 86_400

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from m365watch.model import Batch, BlobKey, RefusedRecord
-from m365watch.outputs.devo.fields import add_fields, list_fields
+from m365watch.common.model import Batch, BlobKey, RefusedRecord
+from m365watch.outputs.devo.line_format import add_fields, list_fields
 
 HeaderOf = Callable[[str, datetime], bytes]
 """What stands before a record of a table that was received at an instant."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from m365watch.clock import Clock, Random
-from m365watch.config.settings import DevoSettings
-from m365watch.errors import CollectorError
-from m365watch.model import Batch, Receipt, RefusedRecord
-from m365watch.outputs.devo.compression import Gauge, list_compressed, make_compress
-from m365watch.outputs.devo.framing import devo_header, join_chunks
+from m365watch.common.clock import Clock, Random
+from m365watch.common.errors import CollectorError
+from m365watch.common.model import Batch, Receipt, RefusedRecord
+from m365watch.config.models.settings import DevoSettings
+from m365watch.outputs.devo.devo_output import Gauge, list_compressed, make_compress
+from m365watch.outputs.devo.line_format_framing import devo_header, join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker
 from m365watch.outputs.devo.tags import Tags
-from m365watch.outputs.port import OPEN_BYTES_MAX
-from m365watch.outputs.wire import WireSender
-from m365watch.outputs.wire.statistics import Now, Statistics
+from m365watch.outputs.network.sender import WireSender
+from m365watch.outputs.network.sender_statistics import Now, Statistics
+from m365watch.registry.outputs import OPEN_BYTES_MAX
 
 
 class DevoOutput:

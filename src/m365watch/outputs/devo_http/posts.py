@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from m365watch.model import Batch, BlobKey, RefusedRecord
-from m365watch.outputs.devo.fields import add_fields, list_fields
+from m365watch.common.model import Batch, BlobKey, RefusedRecord
+from m365watch.outputs.devo.line_format import add_fields, list_fields
 from m365watch.outputs.devo.tags import Tags
 
 

@@ -13,14 +13,13 @@ from datetime import datetime
 
 import msgspec
 
-from m365watch.clock import Clock
-from m365watch.config.settings import FilesSettings
-from m365watch.durable import sync_folder
-from m365watch.errors import OutputUnavailable, OutputUnusable
-from m365watch.model import Batch, Receipt, RefusedRecord
+from m365watch.common.atomic_files import sync_folder
+from m365watch.common.clock import Clock
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.model import Batch, Receipt, RefusedRecord
+from m365watch.config.models.settings import FilesSettings
 from m365watch.outputs.files.compression import make_pack
-from m365watch.outputs.files.holding import list_records, take_over
-from m365watch.outputs.files.layout import (
+from m365watch.outputs.files.file_layout import (
     FILE_MODE,
     FOLDER_MODE,
     FileKey,
@@ -28,6 +27,7 @@ from m365watch.outputs.files.layout import (
     make_key,
     publish,
 )
+from m365watch.outputs.files.file_recovery import list_records, take_over
 from m365watch.outputs.files.lines import (
     is_line_each,
     list_lines,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from m365watch.model import Batch, RefusedRecord
-from m365watch.outputs.files.layout import folder_of
+from m365watch.common.model import Batch, RefusedRecord
+from m365watch.outputs.files.file_layout import folder_of
 
 _LINE_BREAK = ord("\n")
 

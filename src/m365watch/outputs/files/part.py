@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from m365watch.outputs.files.layout import FILE_MODE, FileKey, cut_file
+from m365watch.outputs.files.file_layout import FILE_MODE, FileKey, cut_file
 
 
 @dataclass(slots=True)

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from m365watch.durable import size_of, sync_folder
-from m365watch.errors import OutputUnusable
-from m365watch.outputs.files.layout import (
-    FileKey,
-    cut_file,
-    parse_part_name,
-    parse_published_name,
-)
+from m365watch.common.atomic_files import size_of, sync_folder
+from m365watch.common.errors import OutputUnusable
+from m365watch.outputs.files.file_layout import FileKey, cut_file, parse_part_name, parse_published_name
 from m365watch.outputs.files.undo import UndoNote, read_undo, remove_undo
 
 _log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from m365watch.durable import put_file
-from m365watch.outputs.files.layout import FILE_MODE, parse_published_name
+from m365watch.common.atomic_files import put_file
+from m365watch.outputs.files.file_layout import FILE_MODE, parse_published_name
 
 _NAME = ".parts/undo.json"
 _log = structlog.get_logger(__name__)

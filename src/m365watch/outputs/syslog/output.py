@@ -7,16 +7,16 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from m365watch.clock import Clock, Random
-from m365watch.config.settings import SyslogSettings
-from m365watch.errors import CollectorError
-from m365watch.model import Batch, Receipt, RefusedRecord
-from m365watch.outputs.devo.framing import join_chunks
+from m365watch.common.clock import Clock, Random
+from m365watch.common.errors import CollectorError
+from m365watch.common.model import Batch, Receipt, RefusedRecord
+from m365watch.config.models.settings import SyslogSettings
+from m365watch.outputs.devo.line_format_framing import join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker, Source
-from m365watch.outputs.syslog.datagrams import DATAGRAM_BYTES_MAX, DatagramSender
-from m365watch.outputs.syslog.lines import make_header
-from m365watch.outputs.wire import WireSender
-from m365watch.outputs.wire.statistics import Now, Statistics
+from m365watch.outputs.network.sender import WireSender
+from m365watch.outputs.network.sender_statistics import Now, Statistics
+from m365watch.outputs.syslog.syslog_output import make_header
+from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
 
 _BATCHES_AT_ONCE_MAX = 64
 """What one delivery waits for is the retention, in which others, small ones above all, can be sent."""

@@ -1,0 +1,1 @@
+"""Credentials, tokens, consent, certificates, and the Microsoft Graph client."""

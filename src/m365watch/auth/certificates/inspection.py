@@ -1,0 +1,196 @@
+"""The certificates that somebody names, on the command line or in a configuration, read and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from m365watch.auth.certificates.certificate import (
+    CertificateUnreadable,
+    LoadedCertificate,
+    PasswordNeeded,
+    key_belongs,
+    load_certificate,
+    load_private_key,
+)
+from m365watch.auth.certificates.certificate_findings import (
+    Examination,
+    KeyFinding,
+    Use,
+    faults_of,
+    warnings_of,
+)
+from m365watch.common.file_access import read_small_file
+from m365watch.config.credential_validation import FILE_BYTES_MAX
+from m365watch.config.models.settings import (
+    CertificateSettings,
+    DevoSettings,
+    Secret,
+    Settings,
+    SyslogSettings,
+    TlsSettings,
+)
+
+_PEM_KEY = b"PRIVATE KEY-----"
+_KEY_SUFFIXES = (".key", ".pem")
+"""Of the file beside a certificate in which its key is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCertificate:
+    """A certificate and its key, as they are named."""
+
+    file: Path
+    use: Use = Use.CREDENTIAL
+    users: tuple[str, ...] = ()
+    key_file: Path | None = None
+    key_text: Secret | None = None
+    password: Secret | None = None
+    is_configured: bool = False
+    """Whether a configuration names it: then its key has to be there, and no other is looked for."""
+
+
+def named_in(settings: Settings) -> tuple[NamedCertificate, ...]:
+    """Every certificate that the configuration names: of its inputs first, then of its outputs."""
+    users: dict[CertificateSettings, dict[str, None]] = {}
+    for tenant in settings.tenants:
+        for one in tenant.credentials:
+            if isinstance(one, CertificateSettings):
+                users.setdefault(one, {})[f"input {tenant.input_name}"] = None
+    credentials = [
+        NamedCertificate(
+            one.certificate,
+            users=tuple(names),
+            key_file=one.key,
+            key_text=one.key_text,
+            password=one.password,
+            is_configured=True,
+        )
+        for one, names in users.items()
+    ]
+    wires = [one for one in settings.outputs if isinstance(one, DevoSettings | SyslogSettings)]
+    return (*credentials, *(found for one in wires if one.tls for found in _of_output(one.name, one.tls)))
+
+
+def examine(named: NamedCertificate, *, now: datetime) -> list[Examination]:
+    """What is found of `named`: one certificate, or every one of an authority's file."""
+    try:
+        content, mode = _read(named.file)
+        loaded = _load_public(content, named)
+    except CertificateUnreadable as error:
+        return [Examination(named.file, named.use, named.users, faults=(f"it {_with_cure(error, named)}",))]
+    if named.use is Use.AUTHORITY:
+        return [_judge(named, one, None, now=now) for one in (loaded.certificate, *loaded.others)]
+    key, finding = _find_key(named, content, mode, loaded)
+    certificate = _own_of(loaded, key)
+    if finding is not None and key is not None:
+        finding = replace(finding, belongs=key_belongs(key, certificate))
+    return [_judge(named, certificate, finding, now=now)]
+
+
+def _of_output(name: str, tls: TlsSettings) -> Iterator[NamedCertificate]:
+    users = (f"output {name}",)
+    if tls.cert is not None:
+        yield NamedCertificate(
+            tls.cert, Use.CLIENT, users, key_file=tls.key, password=tls.key_password, is_configured=True
+        )
+    if tls.chain is not None:
+        yield NamedCertificate(tls.chain, Use.AUTHORITY, users, is_configured=True)
+
+
+def _judge(
+    named: NamedCertificate, certificate: x509.Certificate, key: KeyFinding | None, *, now: datetime
+) -> Examination:
+    faults = faults_of(certificate, key, use=named.use, now=now)
+    if named.is_configured and named.use is not Use.AUTHORITY and key is None:
+        faults.append("it has no private key: name the key's file as private_key_file")
+    warnings = warnings_of(certificate, key, use=named.use, now=now)
+    return Examination(named.file, named.use, named.users, certificate, key, tuple(faults), tuple(warnings))
+
+
+def _load_public(content: bytes, named: NamedCertificate) -> LoadedCertificate:
+    return load_certificate(content, _password(named), reads_key=False)
+
+
+def _own_of(loaded: LoadedCertificate, key: PrivateKeyTypes | None) -> x509.Certificate:
+    """The certificate of the file that `key` belongs to; where it belongs to none, the first."""
+    every = (loaded.certificate, *loaded.others)
+    return next((one for one in every if key is not None and key_belongs(key, one)), loaded.certificate)
+
+
+def _find_key(
+    named: NamedCertificate, content: bytes, mode: int, loaded: LoadedCertificate
+) -> tuple[PrivateKeyTypes | None, KeyFinding | None]:
+    """The private key, and where it is; no finding where there is none to be seen."""
+    if named.key_file is not None:
+        return _load_key(named, named.key_file)
+    if named.key_text is not None:
+        text = named.key_text.reveal().encode()
+        return _try_key(named, text, KeyFinding("the configuration's private key"))
+    inside = KeyFinding(str(named.file), file=named.file, mode=mode)
+    if loaded.key is not None:
+        return loaded.key, inside
+    if _PEM_KEY in content:
+        return _try_key(named, content, inside)
+    if named.is_configured:
+        return None, None
+    beside = _key_beside(named.file)
+    return (None, None) if beside is None else _load_key(named, beside)
+
+
+def _key_beside(file: Path) -> Path | None:
+    """A file with a key in it that has the certificate's name but for the suffix."""
+    for path in (file.with_suffix(suffix) for suffix in _KEY_SUFFIXES):
+        with suppress(CertificateUnreadable):
+            if path != file and _PEM_KEY in _read(path)[0]:
+                return path
+    return None
+
+
+def _load_key(named: NamedCertificate, path: Path) -> tuple[PrivateKeyTypes | None, KeyFinding]:
+    try:
+        content, mode = _read(path)
+    except CertificateUnreadable as error:
+        return None, KeyFinding(str(path), lack=str(error), file=path)
+    return _try_key(named, content, KeyFinding(str(path), file=path, mode=mode))
+
+
+def _try_key(
+    named: NamedCertificate, content: bytes, finding: KeyFinding
+) -> tuple[PrivateKeyTypes | None, KeyFinding]:
+    try:
+        return load_private_key(content, _password(named)), finding
+    except CertificateUnreadable as error:
+        is_only_locked = isinstance(error, PasswordNeeded) and not named.is_configured
+        return None, replace(finding, lack=_with_cure(error, named), is_only_locked=is_only_locked)
+
+
+def _with_cure(error: CertificateUnreadable, named: NamedCertificate) -> str:
+    if not isinstance(error, PasswordNeeded):
+        return str(error)
+    if not named.is_configured:
+        return f"{error}; give it with --password-file"
+    return f"{error}; set {'key_password' if named.use is Use.CLIENT else 'certificate_password_file'}"
+
+
+def _password(named: NamedCertificate) -> bytes | None:
+    return None if named.password is None else named.password.reveal().encode()
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """The file's content and mode; raises CertificateUnreadable where it is no small, readable file."""
+    try:
+        content, mode = read_small_file(path, bytes_max=FILE_BYTES_MAX)
+    except FileNotFoundError:
+        raise CertificateUnreadable("is not there") from None
+    except ValueError as error:
+        raise CertificateUnreadable(str(error)) from None
+    if len(content) > FILE_BYTES_MAX:
+        raise CertificateUnreadable(f"is larger than {FILE_BYTES_MAX:,} bytes, and so no certificate or key")
+    return content, mode

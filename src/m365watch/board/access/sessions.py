@@ -1,0 +1,195 @@
+"""Who is signed in: random ids of which the board keeps the hashes, each with two limits of time.
+
+They are in a file of the state directory, so that they outlast a restart and end everywhere at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from m365watch.board.access.roles import Access, Role
+
+FILE_NAME = "board-sessions.sqlite"
+SESSIONS_MAX = 5_000
+EACH_MAX = 20
+"""Sessions of one person; the one that was used longest ago gives way."""
+USED_EVERY_S = 30.0
+"""How often a use is written down: a session may end that much early, and never late."""
+_ID_BYTES = 32
+_BUSY_S = 5.0
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, name TEXT NOT NULL, rights TEXT NOT NULL,"
+    " stamp TEXT NOT NULL, house TEXT NOT NULL, opened_at REAL NOT NULL, used_at REAL NOT NULL) STRICT;"
+    "CREATE INDEX IF NOT EXISTS session_use ON session (used_at);"
+    "CREATE INDEX IF NOT EXISTS session_name ON session (name, used_at);"
+)
+_log = structlog.get_logger(__name__)
+
+
+class _Rights(msgspec.Struct, frozen=True):
+    """What is kept of an access."""
+
+    role: int
+    tenants: list[str] | None
+    sees_contents: bool
+
+    def access(self, name: str, session: str) -> Access:
+        """The access that it is."""
+        tenants = None if self.tenants is None else frozenset(self.tenants)
+        return Access(name, Role(self.role), tenants, sees_contents=self.sees_contents, session=session)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """How long a session lasts."""
+
+    idle_s: float
+    """After its last use."""
+    life_s: float
+    """After its beginning, however much it is used."""
+
+
+class Sessions:
+    """The sessions of one state directory. A file that fails lets nobody in, and is complained of."""
+
+    def __init__(
+        self,
+        times: SessionTimes,
+        *,
+        stamp_of: Callable[[str], str | None],
+        path: Path | None = None,
+        house: str = "",
+    ) -> None:
+        """A session is over after its times, and once the user's stamp (`stamp_of` their name) is another.
+
+        `house` says what rights were given by: sessions that began under other grants are over. Without
+        `path`, or where that cannot be used, they end with this process.
+        """
+        self._times = times
+        self._stamp_of = stamp_of
+        self._house = house
+        self._path = path
+        self._file = _opened(path)
+
+    def open(self, access: Access, *, stamp: str, now_s: float) -> str:
+        """A new session; what comes back is for the browser alone."""
+        drawn = secrets.token_urlsafe(_ID_BYTES)
+        tenants = None if access.tenants is None else sorted(access.tenants)
+        rights = msgspec.json.encode(_Rights(int(access.role), tenants, access.sees_contents)).decode()
+        row = (_hashed(drawn), access.name, rights, stamp, self._house, now_s, now_s)
+        try:
+            self._put(row, now_s)
+        except sqlite3.Error as error:
+            self._give_up(error)
+            self._put(row, now_s)
+        return drawn
+
+    def _put(self, row: tuple[str, str, str, str, str, float, float], now_s: float) -> None:
+        with self._file:
+            self._make_room(row[1], now_s)
+            self._file.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _make_room(self, name: str, now_s: float) -> None:
+        """Forget what is over, and what was used longest ago where there are too many."""
+        over = "DELETE FROM session WHERE used_at <= ? OR opened_at <= ?"
+        self._file.execute(over, (now_s - self._times.idle_s, now_s - self._times.life_s))
+        for condition, given, most in (("name = ?", (name,), EACH_MAX), ("true", (), SESSIONS_MAX)):
+            self._file.execute(
+                f"DELETE FROM session WHERE key IN (SELECT key FROM session WHERE {condition}"  # noqa: S608
+                " ORDER BY used_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                (*given, most - 1),
+            )
+
+    def find(self, drawn: str, *, now_s: float, is_use: bool = True) -> Access | None:
+        """Whose session it is; None where it is none, or none any more. A use puts off its end."""
+        key = _hashed(drawn)
+        try:
+            row = self._file.execute(
+                "SELECT name, rights, stamp, house, opened_at, used_at FROM session WHERE key = ?", (key,)
+            ).fetchone()
+            if row is None:
+                return None
+            name, rights, stamp, house, opened_at_s, used_at_s = row
+            idle_s, lasted_s = now_s - used_at_s, now_s - opened_at_s
+            is_over = idle_s >= self._times.idle_s or lasted_s >= self._times.life_s
+            if is_over or house != self._house or (stamp and self._stamp_of(name) != stamp):
+                self._forget(key)
+                return None
+            if is_use and idle_s >= min(USED_EVERY_S, self._times.idle_s / 2):
+                with self._file:
+                    self._file.execute("UPDATE session SET used_at = ? WHERE key = ?", (now_s, key))
+            return msgspec.json.decode(rights, type=_Rights).access(name, key[:16])
+        except (sqlite3.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
+            _log.error(f"board: sessions cannot be read: {error}; nobody is let in by one")
+            return None
+
+    def count(self, now_s: float) -> int:
+        """How many are open: in time, and not of before other grants."""
+        within = (now_s - self._times.idle_s, now_s - self._times.life_s, self._house)
+        try:
+            [number] = self._file.execute(
+                "SELECT count(*) FROM session WHERE used_at > ? AND opened_at > ? AND house = ?", within
+            ).fetchone()
+        except sqlite3.Error:
+            return 0  # whoever comes with one is told, and so is the log
+        return int(number)
+
+    def close(self, drawn: str) -> None:
+        """End it, if there is one."""
+        self._forget(_hashed(drawn))
+
+    def shut(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _forget(self, key: str) -> None:
+        try:
+            with self._file:
+                self._file.execute("DELETE FROM session WHERE key = ?", (key,))
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Go on without the file, and with nobody signed in: none that has ended may come back from it."""
+        _log.error(
+            f"board: sessions cannot be written: {error}; all of them are over, and end with this process"
+        )
+        self._file.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        self._file = _opened(None)
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    """The file, its owner's alone; one in memory where there is none, or where it cannot be used."""
+    try:
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        file = sqlite3.connect(path or ":memory:", timeout=_BUSY_S, check_same_thread=False)
+        file.execute("PRAGMA synchronous = FULL")
+        file.executescript(_TABLE)
+    except (OSError, sqlite3.Error) as error:
+        _log.error(f"board: sessions cannot be kept in {FILE_NAME}: {error}; they end with this process")
+        return _opened(None)
+    return file
+
+
+def house_of(*given: object) -> str:
+    """A word that is another one when what rights are given by is."""
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
+
+
+def _hashed(drawn: str) -> str:
+    return hashlib.sha256(drawn.encode()).hexdigest()

@@ -1,1 +1,0 @@
-"""The collector's configuration, seen and changed from the board."""

@@ -1,0 +1,40 @@
+"""Every key of the configuration file; the words below a key are its text on the reference page.
+
+A field's title is what its key wants, as the object of "give ...": mistakes and the reference
+page both use it.
+"""
+
+# Annotations stay objects here (`kinds.Section` says why).
+
+from pydantic import Field
+
+from m365watch.config.models.base import DEFAULTS, OBJECT, Name, Section
+from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.globals import GlobalOverrides, Globals
+from m365watch.config.models.inputs import InputSection
+from m365watch.config.models.lake import OutputSection
+from m365watch.config.models.listeners import BoardSection
+
+
+class ConfigurationFile(Section):
+    """The whole file."""
+
+    globals: Globals = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """What holds for the whole collector."""
+
+    global_overrides: GlobalOverrides = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """What a job overrides of `globals`, as on Devo's collector server."""
+
+    inputs: dict[Name, InputSection] = Field(title="an object of inputs, each under a name of its own")
+    """What is collected: each input is one application and its tenants."""
+
+    outputs: dict[Name, OutputSection] = Field(
+        default={}, title="an object of outputs, each under a name of its own"
+    )
+    """Where records go: each output gets every record. Left out: one lake in the folder `lake`."""
+
+    detections: DetectionsSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """The rules that every record goes past, and that make alerts of what they find."""
+
+    board: BoardSection | None = Field(default=None, title=OBJECT)
+    """Where the analyst's pages are served, and who may see what; left out, to this machine alone."""

@@ -1,1 +1,0 @@
-"""Intruders found: rules over records, alerts out of what matched."""

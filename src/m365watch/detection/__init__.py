@@ -1,0 +1,1 @@
+"""Rules over records, correlations, alerts, enrichment, export and the packs."""

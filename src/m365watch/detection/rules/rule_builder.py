@@ -1,0 +1,209 @@
+"""Rules made of what was read: translated, with what they refer to in whatever file, and filters applied.
+
+A rule with a mistake is left out, with whatever joins it, and the others work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from m365watch.detection.engine.rule_matcher import operations_of
+from m365watch.detection.rules.condition import Condition, Every, Some, list_fields, with_unless
+from m365watch.detection.rules.condition_compiler import compile_condition
+from m365watch.detection.rules.drafts import Draft, Reading, all_faults
+from m365watch.detection.rules.extension import Severity
+from m365watch.detection.rules.rule import Rule
+from m365watch.detection.rules.sigma_filters import apply_filter
+from m365watch.detection.rules.validation.diagnostics import Fault
+from m365watch.detection.rules.validation.field_names import is_unknown, no_such_field
+from m365watch.detection.rules.validation.joins import proofread_joins
+from m365watch.detection.rules.validation.misread import MISREAD
+from m365watch.detection.rules.validation.pysigma_errors import fault_of
+
+RULES_MAX = 20_000
+
+
+def make_rules(reading: Reading) -> list[Rule]:
+    """The rules of all drafts, each referred to by whatever file."""
+    drafts: dict[str, Draft] = {}
+    names: dict[str, str] = {}
+    for draft in reading.drafts[:RULES_MAX]:
+        other = drafts.get(draft.id)
+        if other is not None and draft.outranks(other):
+            draft.lists = {**other.lists, **draft.lists}
+        elif other is not None:
+            told = f"{draft.id} is also that of a rule in {other.path}; give one of them an id of its own"
+            reading.complain_of(draft.written, Fault(("id",), told))
+            continue
+        drafts[draft.id] = draft
+        names[draft.id] = draft.id
+        if draft.parsed.name:
+            names.setdefault(draft.parsed.name, draft.id)
+    for written in tuple(reading.broken):
+        reading.complain_of(written, *reading.lost_references(written, names))
+    rules: dict[str, Rule] = {}
+    for draft in drafts.values():
+        rule = _make_rule(draft, names, reading)
+        if rule is not None:
+            rules[rule.id] = rule
+    rules = _drop_never_holding(rules, drafts, names, reading)
+    for written, one in reading.filters:
+        rules = apply_filter(one, rules, names)
+        known = [name for name, rule_id in names.items() if rule_id in rules]
+        reading.complain_of(written, *reading.lost_references(written, known))
+    return _silence_sources(_drop_dangling(rules, drafts, reading), drafts)
+
+
+def _make_rule(draft: Draft, names: Mapping[str, str], reading: Reading) -> Rule | None:
+    try:
+        rule = _translate(draft, names)
+        for condition in (rule.condition, *rule.selections.values()):
+            if condition is not None:
+                compile_condition(condition)
+        faults = _unknown_fields(rule)
+        if rule.condition is not None and _is_of_two_operations(rule.condition):
+            told = "no record is of two operations; join them by `or`, or write one list"
+            faults.append(Fault(("detection", "condition"), told))
+    except MISREAD as error:
+        faults = [fault_of(error)]
+    if not faults:
+        return rule
+    lost = reading.lost_references(draft.written, names)
+    reading.complain_of(draft.written, *(lost or all_faults(draft.written, draft.lists, faults)))
+    reading.broken.append(draft.written)
+    return None
+
+
+def _is_of_two_operations(condition: Condition) -> bool:
+    """Whether it asks of one record to be of several operations at once."""
+    if isinstance(condition, Some):
+        return all(map(_is_of_two_operations, condition.parts))
+    if not isinstance(condition, Every):
+        return False
+    known = [names for part in condition.parts if (names := operations_of(part)) is not None]
+    # A list that has no names yet will have some.
+    is_none = all(known) and bool(known) and not frozenset.intersection(*known)
+    return is_none or any(map(_is_of_two_operations, condition.parts))
+
+
+def _unknown_fields(rule: Rule) -> list[Fault]:
+    conditions: list[Condition] = [rule.condition] if rule.condition is not None else []
+    conditions += rule.selections.values()
+    faults = [
+        no_such_field(name, ("detection",))
+        for name in sorted({name for one in conditions for name in list_fields(one) or ()})
+        if is_unknown(name)
+    ]
+    if rule.correlation is not None:
+        summed = set(rule.correlation.fields) - set(rule.correlation.aliases)
+        where = ("correlation", "condition", "field")
+        faults += [no_such_field(name, where) for name in sorted(summed) if is_unknown(name)]
+    return faults
+
+
+def _translate(draft: Draft, names: Mapping[str, str]) -> Rule:
+    from sigma.correlations import SigmaCorrelationRule
+
+    from m365watch.detection.rules import sigma_parser as sigma
+    from m365watch.detection.rules.sigma_correlation import convert_correlation
+
+    def find(reference: str) -> str:
+        if reference not in names:
+            raise sigma.Untranslatable(f"there is no rule {reference}")
+        return names[reference]
+
+    parsed = draft.parsed
+    if isinstance(parsed, SigmaCorrelationRule):
+        return replace(_describe(draft), correlation=convert_correlation(parsed, find=find))
+    unless = sigma.expand_parts(draft.extension.without, lists=draft.lists)
+    selections = sigma.convert_selections(parsed, lists=draft.lists)
+    return replace(
+        _describe(draft),
+        service=sigma.check_product(parsed),
+        condition=with_unless(sigma.convert_condition(parsed, lists=draft.lists), unless),
+        selections={name: with_unless(one, unless) for name, one in selections.items()},
+    )
+
+
+def _describe(draft: Draft) -> Rule:
+    """The rule without its condition."""
+    parsed = draft.parsed
+    tags = [tag for tag in parsed.tags if tag.namespace == "attack"]
+    techniques = [tag.name.upper() for tag in tags if tag.name[:1].lower() == "t" and tag.name[1:2].isdigit()]
+    return Rule(
+        id=draft.id,
+        title=parsed.title,
+        severity=Severity(str(parsed.level)) if parsed.level else Severity.MEDIUM,
+        path=draft.path,
+        name=parsed.name or "",
+        status=str(parsed.status) if parsed.status else "test",
+        description=parsed.description or "",
+        author=parsed.author or "",
+        date=str(parsed.date or ""),
+        techniques=tuple(techniques),
+        tactics=tuple(tag.name for tag in tags if tag.name.upper() not in techniques),
+        references=tuple(str(one) for one in parsed.references or ()),
+        false_positives=tuple(str(one) for one in parsed.falsepositives or ()),
+        extension=draft.extension,
+    )
+
+
+def _drop_never_holding(
+    rules: dict[str, Rule], drafts: Mapping[str, Draft], names: Mapping[str, str], reading: Reading
+) -> dict[str, Rule]:
+    """Without the correlations that can never hold with the rules that they join."""
+    kept = dict(rules)
+    for rule in rules.values():
+        draft = drafts[rule.id]
+        named = [one.reference for one in getattr(draft.parsed, "rules", None) or ()]
+        if faults := [*proofread_joins(rule, [(one, names[one]) for one in named], rules)]:
+            reading.complain_of(draft.written, *faults)
+            reading.broken.append(draft.written)
+            del kept[rule.id]
+    return kept
+
+
+def _drop_dangling(rules: dict[str, Rule], drafts: Mapping[str, Draft], reading: Reading) -> dict[str, Rule]:
+    """Without the correlations whose sources were left out, or that lead back to themselves."""
+    while True:
+        broken = [
+            rule
+            for rule in rules.values()
+            if rule.correlation
+            and (any(source not in rules for source in rule.correlation.sources) or _is_circle(rule, rules))
+        ]
+        if not broken:
+            return rules
+        for rule in broken:
+            told = "a rule that it joins is left out, or joins it; mend that one, or join others"
+            reading.complain_of(drafts[rule.id].written, Fault(("correlation", "rules"), told))
+            del rules[rule.id]
+
+
+def _is_circle(rule: Rule, rules: Mapping[str, Rule]) -> bool:
+    seen: set[str] = set()
+    left = list(rule.correlation.sources if rule.correlation else ())
+    while left:
+        source = left.pop()
+        if source == rule.id:
+            return True
+        if source not in seen:
+            seen.add(source)
+            inner = rules[source].correlation if source in rules else None
+            left += inner.sources if inner else ()
+    return False
+
+
+def _silence_sources(rules: dict[str, Rule], drafts: Mapping[str, Draft]) -> list[Rule]:
+    """Building blocks make no alerts, nor do rules that a correlation joins, unless it says `generate`."""
+    silent: set[str] = set()
+    loud: set[str] = set()
+    for rule in rules.values():
+        if rule.correlation is not None:
+            generates = getattr(drafts[rule.id].parsed, "generate", False)
+            (loud if generates else silent).update(rule.correlation.sources)
+    return [
+        replace(rule, alerts=False) if rule.extension.building_block or rule.id in silent - loud else rule
+        for rule in rules.values()
+    ]

@@ -1,0 +1,96 @@
+"""What becomes of a file of detections that is damaged or gone: set aside, and made anew from elsewhere."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from m365watch.common.clock import Clock
+from m365watch.common.errors import OutputUnusable
+from m365watch.detection.rules.rule import Rule
+from m365watch.detection.store.detection_database_opening import is_empty
+from m365watch.storage.damage import find_damage, set_aside, within
+from m365watch.storage.sqlite import is_damage, suspicion_of
+from m365watch.storage.still import connect_to_read
+
+CHECK_S = 1.0
+"""How long a start may look for damage."""
+_log = structlog.get_logger(__name__)
+
+_connect = partial(sqlite3.connect, isolation_level=None)
+
+
+class RebuildStopped(Exception):
+    """Somebody wants to stop; what was done stays done."""
+
+
+class Rebuilder(Protocol):
+    """Makes the file anew."""
+
+    is_waited_for: bool
+    """Whether the output opens when that is done; else its first batch waits."""
+
+    def is_needed(self, *, was_damaged: bool, last_batch: int) -> bool:
+        """Whether there was a file, there is none now, and there is something to make it of."""
+        ...
+
+    def run(self, rules: Sequence[Rule], is_stopping: Callable[[], bool]) -> None:
+        """Make it and put it in its place.
+
+        Raises: RebuildStopped; OutputUnavailable: it goes on where it was with the next try.
+        """
+        ...
+
+
+def set_aside_if_damaged(path: Path, *, clock: Clock) -> bool:
+    """Give a file that SQLite finds damaged another name, with one line; whether it was.
+
+    All of it is looked through where a run met damage, else for `CHECK_S` seconds.
+    Raises: OutputUnusable: it cannot be looked at or moved.
+    """
+    if not path.is_file():
+        return False
+    suspicion = suspicion_of(path)
+    try:
+        problem = _damage_of(path, clock, to_the_end=suspicion.exists(), connect=_connect)
+        if problem:
+            kept = set_aside(path, at=clock.now())
+            _log.error(f"the file of detections was damaged ({problem}); it is kept as {kept}")
+        suspicion.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputUnusable(
+            f"the file of detections cannot be looked at ({error.strerror or error})",
+            fix="let this user read and write the state directory",
+            where=str(path),
+        ) from error
+    return bool(problem)
+
+
+def damage_of(path: Path, *, clock: Clock) -> str:
+    """What a start would find wrong with the file that is there; empty for nothing. It stays as it is."""
+    return _damage_of(path, clock, to_the_end=False, connect=connect_to_read)
+
+
+def _damage_of(
+    path: Path, clock: Clock, *, to_the_end: bool, connect: Callable[[Path], sqlite3.Connection]
+) -> str:
+    """What is wrong with it, in SQLite's words; empty for nothing that was found."""
+    if is_empty(path):
+        return "it is empty"
+    try:
+        with closing(connect(path)) as database:
+            if to_the_end:
+                return "; ".join(find_damage(database, thorough=True)[:1])
+            with within(database, CHECK_S, clock):
+                return "; ".join(find_damage(database)[:1])
+    except sqlite3.Error as error:
+        if is_damage(error):
+            return str(error)
+        # Interrupted: too large for a start. Whatever else it is, opening it meets it and says so.
+        return ""

@@ -1,1 +1,0 @@
-"""Alerts that Devo itself raises: their definitions, and the API that keeps them."""

@@ -1,0 +1,1 @@
+"""Checks, completeness, expiry, metrics and events of the collector itself."""

@@ -1,0 +1,1 @@
+"""The HTTP client, the bounded listener around every server, TLS, proxies."""

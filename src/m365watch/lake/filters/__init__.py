@@ -1,1 +1,0 @@
-"""The filter language: what is typed becomes terms, a condition of SQL, and the records that fulfil it."""

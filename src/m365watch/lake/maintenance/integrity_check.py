@@ -1,0 +1,245 @@
+"""Whether the lake is what its log says: every file there, whole, with its rows, and every batch known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from m365watch.common.atomic_files import size_of
+from m365watch.lake.delta.lost_commits import Standing, standing_of
+from m365watch.lake.delta.missing_commits import list_lost_batches
+from m365watch.lake.delta.table_files import ROWS_PER_CHUNK, KnownFile, Progress, hides_rows, list_known_files
+from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.erasure.erasure_journal import unfinished
+from m365watch.lake.integrity_errors import (
+    back_fix,
+    cause_of_loss,
+    list_commit_faults,
+    refusal_of,
+    torn_fix,
+    torn_off,
+    why_newer,
+)
+from m365watch.lake.rollups.rollup_manifest_checking import rollup_problems
+from m365watch.lake.schema import ALERTS, AUDIT, PARTITION, TABLES, TableShape
+from m365watch.lake.steps import behind
+from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
+
+_BACK = "put the file back from a backup"
+PROBLEMS_MAX = 1000
+"""More are counted and not named."""
+
+
+@dataclass
+class CheckedTable:
+    """What was looked at in one table."""
+
+    table: str
+    version: int
+    files: int = 0
+    records: int = 0
+    size_bytes: int = 0
+    unnamed_files: int = 0
+    """Files on disk that the newest version does not name: replaced ones, until a vacuum."""
+    unnamed_bytes: int = 0
+
+
+@dataclass
+class Checked:
+    """What was found."""
+
+    tables: list[CheckedTable] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """One line each: what is wrong, and what to do."""
+    problem_count: int = 0
+
+    def add(self, problem: str) -> None:
+        """Count a problem, and name it while there is room."""
+        self.problem_count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger says of the lake's output."""
+
+    app_id: str
+    last_batch: int
+    """The last batch that the ledger knows to be in the lake; read before the lake."""
+    newest_batch: int
+    """The last number that it ever gave; read after the lake."""
+
+
+def last_batch_of(lake: Path, app_id: str) -> int | None:
+    """The number of the output's last batch in the lake, 0 for none; None where its log cannot be read."""
+    if standing_of(lake / AUDIT) is not Standing.THERE:
+        return 0
+    try:
+        return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+    except WRITE_FAILURES:
+        return None
+
+
+def check_account(found: Checked, account: Account, *, in_lake: int) -> None:
+    """Compare the lake's last batch with the ledger's."""
+    if in_lake < account.last_batch:
+        cause = behind(account.last_batch, in_lake)
+        found.add(f"{cause.what}: {cause.fix}")
+    if in_lake > account.newest_batch:
+        found.add(
+            f"the lake ends with batch {in_lake}, but the ledger has numbered none after"
+            f" {account.newest_batch}: put back the state directory that belongs to this lake"
+        )
+
+
+def check_alerts(found: Checked, lake: Path, app_id: str, *, brought: int) -> None:
+    """Look whether table `alerts` has the change of that number, which the file of detections knows there.
+
+    An older one with a whole log is none that was lost: some changes leave nothing to be written.
+    """
+    table = lake / ALERTS
+    if not brought or standing_of(table) is not Standing.THERE:
+        return
+    with suppress(*WRITE_FAILURES):  # Of a log that cannot be read is told already.
+        opened = DeltaTable(table)
+        commit = commit_path(table, opened.version())
+        if (opened.transaction_version(app_id) or 0) < brought and not size_of(commit):
+            found.add(
+                f"{commit.relative_to(lake)}: is empty, and what it brought there is missing:"
+                " the next start of `m365watch run` brings all alerts there again"
+            )
+
+
+def check_lake(lake: Path, *, reads_all: bool, progress: Progress, is_acknowledged: bool = False) -> Checked:
+    """Look at every file that the newest version names, and at the rollups; with `reads_all`, at every row.
+
+    `is_acknowledged` says that the ledger has delivered a batch to `audit`.
+    Works beside a running collector. One file's footer, or one chunk of its rows, is in memory at a time.
+
+    Raises: LakeUnusable; any of WRITE_FAILURES: the log itself cannot be read.
+    """
+    found = Checked()
+    for shape in TABLES:
+        is_filled = is_acknowledged and shape.name == AUDIT
+        standing = standing_of(lake / shape.name, is_acknowledged=is_filled)
+        if standing is Standing.LOST:
+            cause = cause_of_loss(lake / shape.name)
+            found.add(f"{cause.what}: {cause.fix}")
+        elif standing is Standing.THERE:
+            _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
+    for problem in rollup_problems(lake, lambda path: _problem_of_rollup(path, reads_all=reads_all)):
+        found.add(problem)
+    note = unfinished(lake)
+    if note is not None:
+        found.add(
+            f"an erasure that began at {note.opened.started_at:%Y-%m-%d %H:%M:%SZ} was interrupted:"
+            " finish it with `m365watch lake erase --resume`"
+        )
+    return found
+
+
+def _check_table(
+    directory: Path, shape: TableShape, found: Checked, *, reads_all: bool, progress: Progress
+) -> None:
+    table = _open(directory, found)
+    if table is None:
+        return
+    checked = CheckedTable(shape.name, table.version())
+    if hides_rows(table):
+        found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
+    for path, reason in list_lost_batches(directory, table.version()):
+        found.add(f"{shape.name}/{path}: {reason}: {_back(shape.name)}")
+    known = sorted(list_known_files(table), key=lambda one: one.file.path)
+    for place, one in enumerate(known):
+        progress(f"checking {shape.name}", place, len(known))
+        for problem in _problems_of(directory, one, reads_all=reads_all):
+            found.add(f"{shape.name}/{one.file.path}: {problem}: {_back(shape.name)}")
+        checked.files += 1
+        checked.records += one.rows or 0
+        checked.size_bytes += one.file.size_bytes
+    named = {one.file.path for one in known}
+    for stray in directory.glob(f"{PARTITION}=*/*.parquet"):
+        if stray.relative_to(directory).as_posix() not in named:
+            checked.unnamed_files += 1
+            checked.unnamed_bytes += size_of(stray)
+    found.tables.append(checked)
+
+
+def _open(directory: Path, found: Checked) -> DeltaTable | None:
+    """The table; None where its log cannot be read, and each file of it that is at fault is a problem then.
+
+    Raises: any of WRITE_FAILURES: the system refused.
+    """
+    try:
+        return DeltaTable(directory)
+    except WRITE_FAILURES as failure:
+        if refusal_of(directory, failure) is not None:
+            raise
+        newer = why_newer(directory, failure)
+        if newer is not None:
+            found.add(f"{newer.what}: {newer.fix}")
+            return None
+        torn = torn_off(directory)
+        if torn:
+            found.add(f"a power cut has torn {directory.name}/{torn}: {torn_fix(directory.name)}")
+            return None
+        faults = list(list_commit_faults(directory))
+        for path, reason in faults:
+            found.add(f"{directory.name}/{path}: {reason}: {_back(directory.name)}")
+        if not faults:
+            raise
+        return None
+
+
+def _back(table: str) -> str:
+    return _BACK if table == AUDIT else back_fix(table)
+
+
+def list_file_faults(directory: Path, table: DeltaTable) -> Iterator[tuple[str, str]]:
+    """Each file of the table that is missing or not whole, and how it is; looks at the end of each."""
+    for one in sorted(list_known_files(table), key=lambda one: one.file.path):
+        for problem in _problems_of(directory, one, reads_all=False):
+            yield one.file.path, problem
+
+
+def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Iterator[str]:
+    path = directory / known.file.path
+    if not known.file.path.startswith(f"{PARTITION}={known.file.day.isoformat()}/"):
+        yield f"lies in another folder than that of its day, {known.file.day}"
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes != known.file.size_bytes:
+            yield f"has {size_bytes:,} bytes where the table names {known.file.size_bytes:,}"
+            return
+        rows = _count_rows(path, reads_all=reads_all)
+    except FileNotFoundError:
+        yield "is missing"
+    except (OSError, pa.ArrowException) as failure:
+        yield f"cannot be read ({plain_reason(failure)})"
+    else:
+        if known.rows is not None and rows != known.rows:
+            yield f"has {rows:,} records where the table names {known.rows:,}"
+
+
+def _problem_of_rollup(path: Path, *, reads_all: bool) -> str:
+    try:
+        _count_rows(path, reads_all=reads_all)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, pa.ArrowException) as failure:
+        return f"cannot be read ({plain_reason(failure)})"
+    return ""
+
+
+def _count_rows(path: Path, *, reads_all: bool) -> int:
+    with pq.ParquetFile(path, memory_map=True) as source:
+        if not reads_all:
+            return int(source.metadata.num_rows)
+        return sum(rows.num_rows for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False))

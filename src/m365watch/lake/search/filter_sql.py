@@ -1,0 +1,175 @@
+"""Terms become a condition of SQL on rows of `audit`; what somebody typed is bound, never written in."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from m365watch.common.errors import FilterRefused
+from m365watch.lake.search.filter_fields import Field, Kind
+from m365watch.lake.search.mentions import mention_sql
+from m365watch.lake.search.networks import in_network
+from m365watch.lake.search.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.writer.record_columns import plain_address
+
+_OUTCOMES = frozenset({"ok", "failed"})
+_RESULT = "lower(coalesce(result, ''))"
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_NUMBER_MAX = 2**31 - 1
+NUL = "\x00"
+_MADE_OF = {"object": "coalesce(object_id, '')", "session": "lower(coalesce(session_id, ''))"}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on rows of `audit`."""
+
+    sql: str = "true"
+    bound: dict[str, str | int] = field(default_factory=dict)
+    reads_raw: bool = False
+    """Whether the records' own texts have to be read for it."""
+    words: tuple[Wanted, ...] = ()
+    """What is looked for in these texts, to be shown where it stands."""
+
+
+def condition_of(term: Term | None) -> Condition:
+    """The condition that `term` says.
+
+    Raises: FilterRefused: a value is not what its field has.
+    """
+    if term is None:
+        return Condition()
+    writer = _Writer({})
+    sql = writer.sql(term)
+    return Condition(sql, writer.bound, any(map(_reads_raw, leaves_of(term))), tuple(_words(term)))
+
+
+@dataclass(slots=True)
+class _Writer:
+    """The values that have been bound so far."""
+
+    bound: dict[str, str | int]
+
+    def sql(self, term: Term) -> str:
+        match term:
+            case Every(terms):
+                return f"({' AND '.join(map(self.sql, terms))})"
+            case Some(terms):
+                return f"({' OR '.join(map(self.sql, terms))})"
+            case Not(inner):
+                return f"(NOT coalesce({self.sql(inner)}, false))"
+            case Holds(words):
+                return f"regexp_matches(raw, {self._bind(text_pattern(words))})"
+            case About(name, value):
+                return mention_sql(name, value=self._bind(_clean(value.text).lower()), made=_MADE_OF)
+            case Match(of, values, within):
+                return f"({' OR '.join(self._one(of, value, within=within) for value in values)})"
+
+    def _bind(self, value: str | int) -> str:
+        name = f"filter_{len(self.bound)}"
+        self.bound[name] = value
+        return f"${name}"
+
+    def _one(self, of: Field, value: Wanted, *, within: bool) -> str:
+        if of.kind is Kind.NUMBER:
+            return self._number(of, value)
+        if value.text == "*" and not value.is_quoted:
+            return f"({of.sql} <> '')"
+        if within:
+            return f"regexp_matches({of.sql}, {self._bind('(?is)' + _glob(value))})"
+        if of.kind is Kind.RESULT:
+            wanted = of.sql if value.text.lower() in _OUTCOMES and not value.is_quoted else _RESULT
+            return self._whole(wanted, value)
+        if of.kind is Kind.ADDRESS:
+            return self._address(of, value)
+        if of.kind is Kind.PERSON and "@" not in value.text:
+            return f"({self._whole(of.sql, value)} OR {self._whole(_before_at(of.sql), value)})"
+        return self._whole(of.sql, value)
+
+    def _whole(self, sql: str, value: Wanted) -> str:
+        """The whole text, in which `*` may stand for anything."""
+        if value.has_wildcard:
+            return f"regexp_full_match({sql}, {self._bind('(?is)' + _glob(value))})"
+        return f"{sql} = lower({self._bind(_clean(value.text))})"
+
+    def _number(self, of: Field, value: Wanted) -> str:
+        if value.text == "*" and not value.is_quoted:
+            return f"({of.sql} IS NOT NULL)"
+        is_number = value.text.isascii() and value.text.isdigit() and len(value.text) < 11
+        if not is_number or int(value.text) > _NUMBER_MAX:
+            example = 2 if of.name == "usertype" else 15
+            raise FilterRefused(
+                f"{of.name} is a whole number", at=value.at, fix=f"write {of.name}:{example}, say"
+            )
+        return f"coalesce({of.sql} = {self._bind(int(value.text))}, false)"
+
+    def _address(self, of: Field, value: Wanted) -> str:
+        if "/" in value.text:
+            try:
+                return in_network(of.sql, ipaddress.ip_network(value.text, strict=False))
+            except ValueError:
+                raise FilterRefused(
+                    "this is no network", at=value.at, fix="write it as 10.0.0.0/8 or 2001:db8::/32"
+                ) from None
+        if value.has_wildcard:
+            return self._whole(of.sql, value)
+        plain = plain_address(value.text) or value.text
+        return self._whole(of.sql, Wanted(plain, value.at, is_quoted=True))
+
+
+def text_pattern(words: Wanted) -> str:
+    """A pattern of RE2 for words in a record: as typed, and as JSON may write them, in any case."""
+    forms = dict.fromkeys(
+        (words.text, _in_json(words.text, ascii_only=False), _in_json(words.text, ascii_only=True))
+    )
+    patterns = [_glob(Wanted(one, 0, words.is_quoted), any_run='[^"]*') for one in forms]
+    return f"(?is)(?:{'|'.join(patterns)})"
+
+
+def _in_json(text: str, *, ascii_only: bool) -> str:
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+
+
+def _glob(value: Wanted, *, any_run: str = ".*") -> str:
+    """The text as a pattern of RE2."""
+    parts = value.text.split("*") if value.has_wildcard else [value.text]
+    return any_run.join(_SPECIAL.sub(r"\\\g<0>", _clean(part)) for part in parts)
+
+
+def _clean(text: str) -> str:
+    """What a column can hold: no lone surrogate, which is no text at all."""
+    return text.encode("utf-8", "replace").decode().replace(NUL, "\\x00")
+
+
+def _before_at(sql: str) -> str:
+    return f"split_part({sql}, '@', 1)"
+
+
+def leaves_of(term: Term) -> Iterator[Match | Holds | About]:
+    """Every test that the term makes."""
+    match term:
+        case Every(terms) | Some(terms):
+            for one in terms:
+                yield from leaves_of(one)
+        case Not(inner):
+            yield from leaves_of(inner)
+        case Match() | Holds() | About():
+            yield term
+
+
+def _reads_raw(leaf: Match | Holds | About) -> bool:
+    return not isinstance(leaf, Match) or leaf.field.reads_raw
+
+
+def _words(term: Term) -> Sequence[Wanted]:
+    """The words that a record has to hold, and none that it must not."""
+    match term:
+        case Every(terms) | Some(terms):
+            return [words for one in terms for words in _words(one)]
+        case Holds(words):
+            return [words]
+        case _:
+            return []

@@ -1,0 +1,1 @@
+"""Alerts sent to notification channels, through an outbox."""

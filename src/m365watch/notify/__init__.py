@@ -1,1 +1,0 @@
-"""Who is told of alerts: what is told, when, in which form, and what became of it."""

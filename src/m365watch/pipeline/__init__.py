@@ -1,0 +1,1 @@
+"""From fetched records to acknowledged batches."""

@@ -1,1 +1,0 @@
-"""Recovery from a second source: Microsoft Graph's audit log queries."""

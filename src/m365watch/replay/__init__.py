@@ -1,1 +1,0 @@
-"""Records of the lake delivered again."""

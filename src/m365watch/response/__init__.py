@@ -1,0 +1,1 @@
+"""Containment plans for an alert, their execution and journal."""

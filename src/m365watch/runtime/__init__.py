@@ -1,0 +1,1 @@
+"""Puts the packages together: a run, its tenants, reload, recovery and replay."""

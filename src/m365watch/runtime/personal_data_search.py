@@ -1,0 +1,273 @@
+"""What outside a lake may still hold a person's records, place by place.
+
+What m365watch itself filled and can read is searched, wherever in a record a name stands and whenever the
+record is from; everything else is named. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from m365watch.common.errors import LakeUnusable, LedgerUnusable
+from m365watch.config.models.settings import (
+    ConsoleSettings,
+    DevoHttpSettings,
+    DevoSettings,
+    FilesSettings,
+    LakeSettings,
+    OutputSettings,
+    Settings,
+    SyslogSettings,
+)
+from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
+from m365watch.lake.audit_trail_table_trail_reading import WAITING_GLOB, count_deeds
+from m365watch.lake.delta.table_files import Progress
+from m365watch.lake.erasure.person_matching import Person
+from m365watch.lake.schema import BOARD_TRAIL
+from m365watch.ledger.queries import quarantined_bodies
+from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.notifications.channels.record_output import folder_for_alerts
+from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
+from m365watch.pipeline.disk_queue import QUEUES_FOLDER, records_in_file
+from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
+from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
+from m365watch.runtime.replay_run import replays_beside
+from m365watch.runtime.traces import (
+    Traces,
+    in_detections,
+    in_ledger_copy,
+    in_lines,
+    in_notifications,
+    in_page,
+    in_queue_file,
+    is_database,
+)
+from m365watch.sources.page_spool import FOLDER as PAGES_FOLDER
+
+_DETECTIONS = Path(DETECTIONS_FILE).stem
+_NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem
+_COMPANIONS = ("-wal", "-shm", "-journal")
+_AT_DEVO = "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What outside the lake may hold a person's records, of one place."""
+
+    place: str
+    kind: str
+    searched: bool
+    """Whether all of it could be searched."""
+    records: int | None
+    """How many records, or kept pieces, name the person; None where nobody looked."""
+    says: str
+    """What it means, and what to do."""
+    files: tuple[Traces, ...] = ()
+    """The files there that name the person, or that cannot be read in full."""
+
+
+def search_elsewhere(
+    settings: Settings, besides: LakeSettings, person: Person, *, progress: Progress
+) -> list[Elsewhere]:
+    """Every place but the lake `besides`, which was searched already."""
+    state = settings.state_directory
+    found = [_in_quarantine(state, person)]
+    found += [_in_copy(path, person) for path in _ledger_copies(state)]
+    found.append(_other_copies())
+    found.append(_in_trail(besides.directory, person))
+    found += _in_detection_files(state, person)
+    found += _in_queues(state, person, progress)
+    if (pages := state / PAGES_FOLDER).is_dir():
+        says = "fetched by `recover` and not final; erase once more when the next run has delivered them"
+        found.append(_in_folder(pages, "recovered", says, in_page, person, progress))
+    for replay in _folders_in(state / REPLAYS_FOLDER):
+        found.append(_in_replay(replay, person, progress))
+    for output in settings.outputs:
+        if output.name != besides.name:
+            found += _at_output(output, person, progress)
+    return found
+
+
+def _in_quarantine(state: Path, person: Person) -> Elsewhere:
+    path = state / LEDGER_FILE
+    says = "look at them with `m365watch quarantine`; they are kept in the ledger until they are dropped"
+    try:
+        with ledger_for_reading(path) as connection:
+            count = sum(person.is_mentioned(body) for body in quarantined_bodies(connection))
+    except LedgerUnusable as error:
+        return Elsewhere(str(path), "quarantine", searched=False, records=None, says=error.what)
+    return Elsewhere(str(path), "quarantine", searched=True, records=count, says=says if count else "none")
+
+
+def _ledger_copies(state: Path) -> list[Path]:
+    """Ledgers that were set aside or replaced, and backups that lie beside them."""
+    return [
+        path
+        for path in sorted(state.glob("*"))
+        if path.is_file()
+        and path.name != LEDGER_FILE
+        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board-", "searches"))
+        and not path.name.endswith(_COMPANIONS)
+        and (path.suffix == ".sqlite" or is_database(path))
+    ]
+
+
+def _in_copy(path: Path, person: Person) -> Elsewhere:
+    traces = in_ledger_copy(path, person)
+    says = "quarantined pieces in a ledger no longer in use; remove the file, and any -wal beside it"
+    return _told(str(path), "ledger_copy", says, [traces])
+
+
+def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
+    """The file of detections, others that were set aside, and what was done about alerts."""
+    for path in sorted(state.glob(f"{_DETECTIONS}*.sqlite")):
+        if path.name == DETECTIONS_FILE:
+            says = "what the alerts say is erased with the records of the lake; erase once more"
+            yield _told(str(path), "detections", says, [in_detections(path, person)])
+        else:
+            says = "detections that are in use no more; remove the file, and any -wal beside it"
+            yield _told(str(path), "detections_copy", says, [in_detections(path, person)])
+    if (told := state / NOTIFICATIONS_FILE).exists():
+        says = "alerts that somebody is told of are erased with the records of the lake; erase once more"
+        yield _told(str(told), "notifications", says, [in_notifications(told, person)])
+    for waiting in sorted(state.glob(WAITING_GLOB)):
+        says = "who looked at what on the board; the trail is kept as long as the lake keeps its records"
+        yield _told(str(waiting), "board_trail", says, [in_lines(waiting, person)])
+    if (journal := state / RESPONSES_FILE).exists():
+        says = "who did what about which alert; nothing is erased there: take the lines out"
+        yield _told(str(journal), "responses", says, [in_lines(journal, person)])
+
+
+def _in_trail(lake: Path, person: Person) -> Elsewhere:
+    """Who looked at the person on the board, and what the person looked at: it is not erased."""
+    place, says = (
+        str(lake / BOARD_TRAIL),
+        "who has looked, kept as long as the lake keeps its records; see docs/lake.md",
+    )
+    try:
+        count = count_deeds(lake, person.is_mentioned)
+    except LakeUnusable as error:
+        return Elsewhere(place, BOARD_TRAIL, searched=False, records=None, says=error.what)
+    return Elsewhere(place, BOARD_TRAIL, searched=True, records=count, says=says if count else "none")
+
+
+def _other_copies() -> Elsewhere:
+    says = "searched only beside the ledger; they hold what was in quarantine: remove those from before"
+    place = "copies that `m365watch ledger backup` wrote"
+    return Elsewhere(place, "backups", searched=False, records=None, says=says)
+
+
+def _in_queues(state: Path, person: Person, progress: Progress) -> Iterator[Elsewhere]:
+    for folder in _folders_in(state / QUEUES_FOLDER):
+        says = f"waiting for output {folder.name}; erase once more when they were delivered"
+        yield _in_folder(folder, "queue", says, in_queue_file, person, progress)
+
+
+def count_waiting(settings: Settings, lake: LakeSettings, person: Person) -> int:
+    """How many records of the person wait in the queue of `lake` itself, and are in it before long."""
+    folder = settings.state_directory / QUEUES_FOLDER / lake.name
+    return sum(
+        person.is_in(record) for path in _files_below(folder) for record in records_in_file(path) or ()
+    )
+
+
+def _in_replay(folder: Path, person: Person, progress: Progress) -> Elsewhere:
+    """The ledger and the queues of a replay's own."""
+    traces = [in_ledger_copy(path, person) for path in (folder / LEDGER_FILE,) if path.exists()]
+    for queue in _folders_in(folder / QUEUES_FOLDER):
+        traces += _search(queue, in_queue_file, person, progress)
+    says = "what a replay has in quarantine or has still to deliver; at its end the folder can be removed"
+    return _told(str(folder), "replay", says, traces)
+
+
+def _at_output(output: OutputSettings, person: Person, progress: Progress) -> Iterator[Elsewhere]:
+    kind, place, says = "console", "standard output", "what was printed is with whoever read it"
+    match output:
+        case FilesSettings():
+            yield from _in_files(output, person, progress)
+            return
+        case LakeSettings():
+            kind, place = "lake", str(output.directory)
+            says = f"not searched: erase there as well, with --output {output.name}"
+        case DevoSettings():
+            kind, place, says = "devo_platform", output.address, _AT_DEVO
+        case DevoHttpSettings():
+            kind, place, says = "devo_http", output.endpoint, _AT_DEVO
+        case SyslogSettings():
+            kind, place = "syslog", output.address
+            says = "not searched: what was sent is with the receiver; erase it there"
+        case ConsoleSettings():
+            pass
+    yield Elsewhere(f"output {output.name}: {place}", kind, searched=False, records=None, says=says)
+
+
+def _in_files(output: FilesSettings, person: Person, progress: Progress) -> Iterator[Elsewhere]:
+    says = "nothing is erased there: take the lines or the files out, and look in what was copied from there"
+    yield _in_folder(
+        output.directory, "files", says, in_lines, person, progress, name=f"output {output.name}: "
+    )
+    alerts = folder_for_alerts(output.directory)
+    if alerts.is_dir():
+        says = "alerts that were told here; take the lines or the files out, and look in what was copied"
+        yield _in_folder(alerts, "files", says, in_lines, person, progress, name=f"output {output.name}: ")
+    for folder in _folders_in(replays_beside(output.directory)):
+        says = "written by a replay; remove the folder, and look in what was copied from there"
+        yield _in_folder(folder, "replayed_files", says, in_lines, person, progress)
+
+
+def _in_folder(
+    folder: Path,
+    kind: str,
+    says: str,
+    look: Callable[[Path, Person], Traces],
+    person: Person,
+    progress: Progress,
+    *,
+    name: str = "",
+) -> Elsewhere:
+    return _told(f"{name}{folder}", kind, says, _search(folder, look, person, progress))
+
+
+def _search(
+    folder: Path, look: Callable[[Path, Person], Traces], person: Person, progress: Progress
+) -> list[Traces]:
+    traces = []
+    for done, path in enumerate(_files_below(folder), start=1):
+        progress(f"searching {folder}", done, 0)
+        traces.append(look(path, person))
+    return traces
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file, what is hidden first: what a collector publishes meanwhile is met twice, not never."""
+    for is_hidden in (True, False):
+        try:
+            there = sorted(os.scandir(folder), key=lambda one: one.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for one in there:
+            if one.name.startswith(".") is not is_hidden:
+                continue
+            if one.is_dir(follow_symlinks=False):
+                yield from _files_below(Path(one.path))
+            elif one.is_file(follow_symlinks=False):
+                yield Path(one.path)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _told(place: str, kind: str, says: str, traces: Iterable[Traces]) -> Elsewhere:
+    """A place that was searched: what was found, and what could not be read of it."""
+    worth = tuple(one for one in traces if one.records or not one.is_whole)
+    found = sum(one.records for one in worth)
+    unreadable = sum(not one.is_whole for one in worth)
+    words = [says] if found else [] if unreadable else ["none"]
+    if unreadable:
+        words.append(f"not all of {unreadable} of its files can be read")
+    return Elsewhere(place, kind, searched=not unreadable, records=found, says="; ".join(words), files=worth)

@@ -1,1 +1,0 @@
-"""The attacks that are woven into the organisation's days, each with its ground truth."""

@@ -1,1 +1,0 @@
-"""The shapes of the records, one module for each kind of workload."""

@@ -1,0 +1,1 @@
+"""Webhook mode: notifications make content known early; polling stays the truth."""

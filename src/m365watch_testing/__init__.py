@@ -1,0 +1,1 @@
+"""Contract suites, fakes and the simulation, for other people's outputs too."""

@@ -1,0 +1,451 @@
+"""Rules are loaded as they are, and every mistake is told in one line with its file and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from promises import guarantee
+from verdicts import packs
+
+from library_rules import DETECTION
+from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library, load_packs
+from rules import RULE_ID, alerts_of, load_good, load_text, record, rule_text
+
+
+@guarantee(36)
+@pytest.mark.parametrize(
+    ("keys", "at", "told"),
+    [
+        (
+            {"m365watch": {"quite": "1h"}},
+            "quite",
+            "m365watch.quite: is no key that is known here; did you mean quiet?",
+        ),
+        (
+            {"m365watch": {"quiet": "soon"}},
+            "quiet",
+            "m365watch.quiet: is no span such as 90s, 5m, 24h, 7d or 2w",
+        ),
+        ({"m365watch": {"quiet": "91d"}}, "quiet", "m365watch.quiet: is longer than 90 days"),
+        ({"m365watch": {"risk": 101}}, "risk", "m365watch.risk: is too large; give at most 100"),
+        ({"m365watch": {"raise": [{"to": "critical"}]}}, "to", "m365watch.raise.0.when: is missing"),
+        (
+            {"m365watch": {"raise": [{"to": "critical", "when": "t"}]}},
+            "when",
+            "m365watch.raise.0.when: there is no selection t; the rule has s",
+        ),
+        (
+            {"m365watch": {"kind": "several"}},
+            "m365watch",
+            "m365watch: says kind several, and lacks the key several with its numbers",
+        ),
+        ({"m365watch": {"kind": "always"}}, "kind", "m365watch.kind: is not known; give 'each', 'several'"),
+        ({"m365watch": ["x"]}, "m365watch", "m365watch: is no map of keys and values"),
+        (
+            {"m365watch": {"contain": ["revoke_session"]}},
+            "contain",
+            "m365watch.contain: revoke_session is no step that is known; did you mean revoke_sessions?",
+        ),
+        (
+            {"m365watch": {"contain": ["nuke_it"]}},
+            "contain",
+            "nuke_it is no step that is known; write a step of your own as a sentence: Call the help desk",
+        ),
+        (
+            {"m365watch": {"entity": {"user": "m365.who"}}},
+            "user",
+            "m365watch.entity.user: m365.who is no derived field",
+        ),
+        (
+            {"m365watch": {"without": {"Subject": "x"}}},
+            "Subject",
+            "m365watch.without.Subject: no selection asks whether Subject `contains` something",
+        ),
+        (
+            {"m365watch": {"explanation": "{who} did"}},
+            "explanation",
+            "m365watch.explanation: {who} is neither an entity nor a field",
+        ),
+        ({"id": "1"}, "id", "id: is no UUID; give one of your own"),
+        (
+            {"level": "bad"},
+            "level",
+            "level: bad is not known; give informational, low, medium, high or critical",
+        ),
+        ({"status": "bad"}, "status", "status: bad is not known; give stable, test, "),
+        ({"date": "2026-13-45"}, "date", "date: is no date; write it as 2026-11-30"),
+        ({"tags": ["attack.t1078", "phishing"]}, "- phishing", "tags.1: phishing has no namespace"),
+        ({"references": "x"}, "references", "references: is no list"),
+        ({"related": [{"id": "x"}]}, "related", "related: "),
+        ({"logsource": {"product": "windows"}}, "product", "logsource.product: windows is not m365"),
+        (
+            {"logsource": {"product": "m365", "service": "exchnage"}},
+            "service",
+            "logsource.service: exchnage is none of this feed; did you mean exchange?",
+        ),
+        (
+            {"logsource": {"product": "m365", "service": "nonexist"}},
+            "service",
+            "give one of audit, azureactivedirectory",
+        ),
+        ({"logsource": ["m365"]}, "logsource", "logsource: is no map"),
+        ({"detection": {"s": {"Operation": "x"}}}, "detection", "detection.condition: is missing; say which"),
+        ({"detection": {"condition": "s"}}, "detection", "detection: has no selection; give at least one"),
+        (
+            {"detection": {"s": {"Operation": "x"}, "condition": "t"}},
+            "condition",
+            "there is no selection t; the rule has s",
+        ),
+        (
+            {"detection": {"s": {"Operation": "x"}, "condition": "s and and"}},
+            "condition",
+            "detection.condition: `s and and` is not understood",
+        ),
+        (
+            {"detection": {"s": {"Operation|foo": "x"}, "condition": "s"}},
+            "Operation|foo",
+            "there is no modifier foo",
+        ),
+        (
+            {"detection": {"s": {"Operation|startwith": "x"}, "condition": "s"}},
+            "Operation|startwith",
+            "there is no modifier startwith; did you mean startswith?",
+        ),
+        (
+            {"detection": {"s": {"Operation|re": ["a", "b("]}, "condition": "s"}},
+            "- b(",
+            "detection.s.Operation|re.1: the regular expression 'b(' cannot be used: missing ); mend it",
+        ),
+        (
+            {"detection": {"s": {"OperationCount|gt": "many"}, "condition": "s"}},
+            "OperationCount",
+            "detection.s.OperationCount|gt: gt does not go with 'many'; give a number",
+        ),
+        (
+            {"detection": {"s": {"ObjectId|contains": ["a", None]}, "condition": "s"}},
+            "- null",
+            "detection.s.ObjectId|contains.1: contains does not go with null; give a text, or",
+        ),
+        (
+            {"detection": {"s": {"Operation|utf16le": "x"}, "condition": "s"}},
+            "Operation|utf16le",
+            "there is no modifier utf16le; it is called wide",
+        ),
+        (
+            {"detection": {"s": {"Operation|expand": "%none%"}, "condition": "s"}},
+            "Operation",
+            "detection.s.Operation|expand: there is no list none",
+        ),
+        (
+            {"detection": {"s": {"m365.countri": "x"}, "condition": "s"}},
+            "m365.countri",
+            "m365.countri is no derived field; did you mean m365.country?",
+        ),
+        ({"detection": {"s": {}, "condition": "s"}}, "s: {}", "detection.s: is empty"),
+        (
+            {"m365watch": {"entity": {"usr": "UserId"}}},
+            "usr",
+            "m365watch.entity.usr: is no kind of entity; did you mean user?",
+        ),
+        (
+            {"m365watch": {"first_seen": {"key": ["UserId"], "period": "14d", "learn": "30d"}}},
+            "learn",
+            "m365watch.first_seen.learn: is longer than the period",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_key(
+    tmp_path: Path, keys: dict[str, Any], at: str, told: str
+) -> None:
+    """The rule is left out; whoever wrote it reads where, what and what to do."""
+    text = rule_text(DETECTION, **keys)
+    library = load_text(tmp_path, text)
+    line = next(
+        n
+        for n, one in enumerate(text.splitlines(), 1)
+        if one.strip().lstrip("- ").startswith(at.lstrip("- "))
+    )
+
+    assert library.rules == ()
+    [mistake] = library.mistakes
+    assert str(mistake).startswith(f"rules/mine.yml:{line} (A rule): ")
+    assert told in str(mistake)
+    assert "\n" not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"timespan": "400d"}, "correlation.timespan: is longer than 90 days"),
+        ({"condition": {"gte": -3}}, "correlation.condition.gte: -3 is no count"),
+    ],
+)
+def test_a_correlation_that_holds_always_or_never_is_told(
+    tmp_path: Path, keys: dict[str, Any], told: str
+) -> None:
+    """Nothing is kept for so long, and everything is more than that."""
+    usual = {"type": "event_count", "rules": ["one"], "timespan": "5m", "condition": {"gte": 3}}
+    joint = {"title": "N", "level": "high", "correlation": usual | keys}
+    library = load_text(tmp_path, rule_text(DETECTION, name="one") + "---\n" + yaml.safe_dump(joint))
+
+    assert [told in str(one) for one in library.mistakes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [", "mine.yml:2: is no YAML: "),
+        ("- a\n- b\n", "is no map of keys and values"),
+        ("5", "is no map of keys and values"),
+        ("a: &a [x]\nb: *c\n", "is no YAML"),
+        ("!!python/object/apply:os.system [true]", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_rule_is_told(tmp_path: Path, text: str, line: str) -> None:
+    """Whatever stands in the file, loading goes on with the next."""
+    library = load_text(tmp_path, text)
+
+    assert library.rules == ()
+    assert line in str(library.mistakes[0])
+
+
+def test_every_mistake_of_a_rule_is_told_at_once(tmp_path: Path) -> None:
+    """Nobody has to mend one to hear of the next, wherever in the rule they stand."""
+    detection = {
+        "s": {"Operation|re": "a(", "UserId|foo": "x"},
+        "t": {"m365.nothing": "x"},
+        "condition": "s and u",
+    }
+    extension = {"quiet": "x", "risk": 500, "oops": 1}
+    library = load_text(tmp_path, rule_text(detection, id="1", level="bad", m365watch=extension))
+
+    keys = [mistake.text.partition(": ")[0] for mistake in library.mistakes]
+    assert sorted(keys) == [
+        "detection.condition",
+        "detection.s.Operation|re",
+        "detection.s.UserId|foo",
+        "detection.t.m365.nothing",
+        "id",
+        "level",
+        "m365watch.oops",
+        "m365watch.quiet",
+        "m365watch.risk",
+    ]
+    assert [mistake.line for mistake in library.mistakes] == sorted(one.line for one in library.mistakes)
+
+
+def test_every_rule_that_a_correlation_lacks_is_told(tmp_path: Path) -> None:
+    """Also beside other mistakes; one that is there, and has a mistake, is not called missing."""
+    correlation = {
+        "title": "Many",
+        "level": "bad",
+        "correlation": {
+            "type": "event_count",
+            "rules": ["nobody", "mine", "noone"],
+            "timespan": "5x",
+            "condition": {"gte": 3},
+        },
+    }
+    library = load_text(
+        tmp_path, yaml.safe_dump(correlation), rule_text(DETECTION, name="mine", status="bad")
+    )
+
+    assert [mistake.text for mistake in library.mistakes if ".rules" in mistake.text] == [
+        "correlation.rules.0: there is no rule nobody; name one by its name or id",
+        "correlation.rules.1: mine has mistakes of its own and is left out; mend it first",
+        "correlation.rules.2: there is no rule noone; name one by its name or id",
+    ]
+    assert {mistake.text.partition(":")[0] for mistake in library.mistakes} >= {
+        "level",
+        "correlation.timespan",
+    }
+
+
+@guarantee(36)
+def test_a_bad_rule_leaves_its_neighbours_in_force(tmp_path: Path) -> None:
+    """One mistake costs one rule."""
+    good = rule_text(DETECTION)
+    bad = rule_text(DETECTION, title="Bad", id="5f1c6c0e-7d0b-4a51-9a4e-000000000002", level="x")
+    library = load_text(tmp_path, bad, good)
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    assert [mistake.rule for mistake in library.mistakes] == ["Bad"]
+
+
+def test_two_rules_of_one_id_are_told(tmp_path: Path) -> None:
+    """The first of them counts."""
+    library = load_text(tmp_path, rule_text(DETECTION), rule_text(DETECTION, title="Other"))
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    assert f"id: {RULE_ID} is also that of a rule in rules/mine.yml" in library.mistakes[0].text
+
+
+def test_a_place_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A directory that was mistyped would otherwise be a silent detector."""
+    [mistake] = load_library([tmp_path / "nowhere"]).mistakes
+
+    assert mistake.text == "there is no such file or directory"
+
+
+def test_a_correlation_without_its_rule_is_told(tmp_path: Path) -> None:
+    """It could never hold."""
+    correlation = {
+        "title": "Many",
+        "correlation": {
+            "type": "event_count",
+            "rules": ["nobody"],
+            "group-by": ["UserId"],
+            "timespan": "5m",
+            "condition": {"gte": 3},
+        },
+    }
+    library = load_text(tmp_path, yaml.safe_dump(correlation))
+
+    assert library.rules == ()
+    assert library.mistakes[0].text.startswith("correlation.rules.0: there is no rule nobody")
+
+
+def test_correlations_that_join_each_other_are_told(tmp_path: Path) -> None:
+    """A circle has no beginning."""
+
+    def joins(name: str, other: str) -> str:
+        return yaml.safe_dump(
+            {
+                "title": name,
+                "name": name,
+                "correlation": {
+                    "type": "event_count",
+                    "rules": [other],
+                    "group-by": ["UserId"],
+                    "timespan": "5m",
+                    "condition": {"gte": 3},
+                },
+            }
+        )
+
+    library = load_text(tmp_path, joins("one", "two"), joins("two", "one"))
+
+    assert library.rules == ()
+    assert len(library.mistakes) == 2
+
+
+def test_a_copy_of_a_rule_of_the_packs_takes_its_place(tmp_path: Path) -> None:
+    """So its knobs are turned: same id, other numbers; it reads the lists of the pack that it is from."""
+    source = PACKS_DIRECTORY / "core" / "b02_inbox_rule_hides_mail.yml"
+    (tmp_path / "mine").mkdir()
+    turned = source.read_text(encoding="utf-8").replace("level: high", "level: low")
+    (tmp_path / "mine" / "b02.yml").write_text(turned, encoding="utf-8")
+
+    library = load_packs(directories=[tmp_path / "mine"])
+
+    assert [str(one) for one in library.mistakes] == []
+    assert [(str(rule.severity), rule.path) for rule in library.find("B02")] == [("low", "mine/b02.yml")]
+    assert len(library.rules) == len(packs().rules)
+
+
+def test_a_key_that_is_written_twice_is_told(tmp_path: Path) -> None:
+    """YAML would let the second one count, and nobody would miss the first; the rules beside it go on."""
+    text = rule_text(DETECTION, title="Double").replace("level: medium", "level: medium\nlevel: low")
+    good = rule_text(DETECTION, id="5f1c6c0e-7d0b-4a51-9a4e-000000000002")
+    library = load_text(tmp_path, text, good)
+    line = text.splitlines().index("level: low") + 1
+
+    assert [rule.title for rule in library.rules] == ["A rule"]
+    [mistake] = library.mistakes
+    assert str(mistake).startswith(f"rules/mine.yml:{line} (Double): ")
+    assert mistake.text == f"the key level stands in line {line - 1} already; keep one of them"
+
+
+def test_the_same_key_in_two_maps_is_no_mistake(tmp_path: Path) -> None:
+    """Each selection has its own Operation, and an anchor may be used again."""
+    detection = {"a": {"Operation": "x"}, "b": {"Operation": "y"}, "condition": "a or b"}
+
+    assert load_good(tmp_path, rule_text(detection)).rules
+
+
+def laughs(key: str) -> str:
+    """A kilobyte of YAML that unfolds to a billion values below `key`."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    return "\n".join([*lines, f"{key}: *a8", ""])
+
+
+@guarantee(26)
+@pytest.mark.parametrize("key", ["title", "detection", "m365watch", "<<"])
+def test_aliases_that_unfold_to_gigabytes_are_refused(tmp_path: Path, key: str) -> None:
+    """At once, with the line; the rule beside it is in force."""
+    good = rule_text({"s": {"Operation": "One"}, "condition": "s"})
+    library = load_text(tmp_path, laughs(key))
+    (tmp_path / "rules" / "other.yml").write_text(good)
+
+    (mistake,) = library.mistakes
+    assert "aliases (*name) unfold to more than 100,000 values here" in str(mistake)
+    assert mistake.line
+    assert len(load_library([tmp_path / "rules"]).rules) == 1
+
+
+def test_an_alias_inside_of_what_it_names_is_refused(tmp_path: Path) -> None:
+    """It would have no end."""
+    (mistake,) = load_text(tmp_path, "title: &a [x, *a]\n").mistakes
+
+    assert str(mistake).startswith("rules/mine.yml:1: is no YAML: an alias (*name) stands inside")
+
+
+def test_aliases_that_spare_writing_are_read(tmp_path: Path) -> None:
+    """As in many rules: a list that two selections share."""
+    shared = "x: &names [One, Two]\n"
+    text = rule_text({"s": {"Operation": "LIST"}, "condition": "s"}).replace("LIST", "*names")
+
+    assert load_good(tmp_path, shared + text).rules
+
+
+@guarantee(26)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: A\nlogsource: {product: m365}\ndetection: {s: {X: a}, condition: 2}\n",
+        "title: A\ncorrelation: {type: event_count, rules: [{x: 1}], timespan: 1h, condition: {gte: 1}}\n",
+        "title: A\nlogsource: {product: m365}\nfilter: {rules: [[]], s: {X: a}, condition: not s}\n",
+    ],
+)
+def test_a_value_of_another_kind_costs_its_own_rule_alone(tmp_path: Path, text: str) -> None:
+    """Found by the fuzzer: a number for a condition stopped the loading of all rules."""
+    good = rule_text({"s": {"Operation": "One"}, "condition": "s"})
+    library = load_text(tmp_path, text, good)
+
+    assert len(library.rules) == 1
+    assert library.mistakes
+    assert all("mine.yml:" in str(one) and " (A): " in str(one) for one in library.mistakes)
+
+
+def test_a_title_moves_no_terminal_s_cursor(tmp_path: Path) -> None:
+    """Found by the fuzzer: a mistake named its rule as it stands there."""
+    mistakes = load_text(tmp_path, 'title: "a\\e[2Jb\\0"\n').mistakes
+
+    assert mistakes
+    assert all(str(mistake).isprintable() for mistake in mistakes)
+
+
+@guarantee(26)
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "a\\b.c", "é"])
+def test_a_field_of_any_name_can_be_asked_for(tmp_path: Path, name: str) -> None:
+    """Found by the fuzzer: a name that JSON writes with escapes stopped the detections."""
+    library = load_good(tmp_path, rule_text({"s": {name: "One"}, "condition": "s"}))
+    top, _, inner = name.partition(".")
+    fields: dict[str, Any] = {top: {inner: "One"} if inner else "One"}
+
+    assert alerts_of(library, [record(**fields)])
+    assert not alerts_of(library, [record(Other="One")])
+
+
+@pytest.mark.parametrize(("key", "value"), [("id", 7), ("title", ["x"] * 1_000), ("level", 5), ("name", {})])
+def test_a_key_that_is_no_text_is_told_in_one_short_line(tmp_path: Path, key: str, value: object) -> None:
+    """Neither in words about Python nor with all that stands in its place."""
+    text = rule_text({"s": {"Operation": "X"}, "condition": "s"}, **{key: value})
+    [mistake] = load_text(tmp_path, text).mistakes
+
+    assert f" {key}: " in f" {mistake.text}"
+    assert len(str(mistake)) < 150
