@@ -105,6 +105,7 @@ def run(
     [
         (b"GET / HTTP/1.1\r\nHost: here\r\n" + b"A: b\r\n" * 100 + b"\r\n", 200),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 300 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: here\r\n" + b"A: b\r\n" * 300 + b"\r\n" + GET, 431),
         (b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: %b\r\n" % (n, b"x" * 4000) for n in range(20)), 431),
         (b"GET /" + b"x" * (HEAD_BYTES_MAX + 8192), 431),
         (b"no http at all", 400),

@@ -273,6 +273,9 @@ class _Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers += 1
         self._parsed_bytes += len(name) + len(value)
+        # Here, because a request behind it in the same slice is counted anew.
+        if self._headers > _HEADERS_MAX or self._parsed_bytes > self._limits.head_bytes:
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
     def on_headers_complete(self) -> None:
         path = self._target.partition(b"?")[0].decode("latin-1")
@@ -334,8 +337,7 @@ class _Connection(asyncio.Protocol):
         if self._phase is _Phase.HEAD or (self._phase is _Phase.BODY and not self._body_bytes):
             self._unparsed_bytes += len(part)
         if (
-            self._headers > _HEADERS_MAX
-            or self._parsed_bytes > self._limits.head_bytes
+            self._parsed_bytes > self._limits.head_bytes
             or self._unparsed_bytes > self._limits.head_bytes + _SLICE_BYTES
         ):
             self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
