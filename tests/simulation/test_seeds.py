@@ -43,7 +43,7 @@ STRIKES_MIN = {
     Fault.ERRORS: 15,
     Fault.RESETS: 17,
     Fault.SKEW: 20,
-    Fault.LEAPS: 8,
+    Fault.LEAPS: 20,
     Fault.ASLEEP: 11,
     Fault.AWAY: 18,
     Fault.DAYS: 39,

@@ -88,7 +88,7 @@ _CHANCES = {
     Fault.THROTTLED: 0.4,
     Fault.NARROW: 0.4,
     Fault.ERASED: 0.75,
-    Fault.LEAPS: 0.1,
+    Fault.LEAPS: 0.4,
 }
 _ALWAYS_ON = frozenset({Fault.PAGES_EXPIRE, Fault.PAGES_REPEAT, Fault.THROTTLED})
 """What strikes a part of the requests, and does so as long as the scripted lives last."""

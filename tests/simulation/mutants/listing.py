@@ -9,7 +9,7 @@ _POLLER = "m365watch.sources.management_api.feed_poller"
 _NO_SECOND_LOOK = Patch(
     _POLLER,
     "            if relisted_at <= now < due_at:\n",
-    "            if now >= relisted_at:\n",
+    "            if due_at:\n",
 )
 """Collectors with one point in time to go on from never list anything again."""
 _NO_LOOK_BACK = Patch(
@@ -164,7 +164,7 @@ MUTANTS = (
                 "                    raise\n                break\n",
             ),
         ),
-        hint=29,
+        hint=89,
         lacks=(_NO_SECOND_LOOK,),
     ),
     Mutant(
@@ -178,7 +178,7 @@ MUTANTS = (
                 "break\n",
             ),
         ),
-        hint=15,
+        hint=104,
         lacks=(_NO_LOOK_BACK, _NO_SECOND_LOOK),
     ),
     Mutant(
