@@ -25,7 +25,7 @@ def takes_long(given: bytes) -> None:
 
 def takes_much(given: bytes) -> None:
     if given == b"x":
-        bytearray(64 << 20)
+        bytearray(512 << 20)  # more than this process has freed, and would be given again
 
 
 def ends_the_process(given: bytes) -> None:

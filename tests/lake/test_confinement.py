@@ -101,8 +101,8 @@ def test_what_is_missing_is_said(found: Confinement, is_complete: bool, text: st
 def test_an_older_kernel_confines_by_what_it_has(tmp_path: Path) -> None:
     """Without Landlock files are within reach, as for the user, and all else is not."""
     program = (
-        "import runpy, sys; from m365watch.lake import confinement; confinement._LANDLOCK_CREATE = 999;"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+        "import runpy, sys; from m365watch.lake.sql_sandbox import confinement;"
+        "confinement._LANDLOCK_CREATE = 999; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
     )
     lake = tmp_path / "lake"
     (lake / "table").mkdir(parents=True)
