@@ -5,5 +5,5 @@ NAMES = (
     "filter", "http", "answers", "tokens", "redirects", "webhook", "returns",
     "board", "files", "memories", "queues", "cases", "scenarios",
     "damaged", "sandbox", "panels", "receivers", "mail", "searches",
-    "plans", "simulator",
+    "plans", "simulator", "heads", "sections",
 )  # fmt: skip

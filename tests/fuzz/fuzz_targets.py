@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fuzz_answers
+import fuzz_heads
 import fuzz_lakes
 import fuzz_plans
 import fuzz_receivers
 import fuzz_records
 import fuzz_requests
 import fuzz_rules
+import fuzz_sections
 import fuzz_settings
 import fuzz_simulator
 import fuzz_states
@@ -25,4 +27,6 @@ TARGETS: tuple[Target, ...] = (
     *fuzz_receivers.TARGETS,
     *fuzz_plans.TARGETS,
     *fuzz_simulator.TARGETS,
+    *fuzz_heads.TARGETS,
+    *fuzz_sections.TARGETS,
 )
