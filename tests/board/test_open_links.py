@@ -6,10 +6,10 @@ import asyncio
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from shifted import now
 from structlog.testing import capture_logs
 
 from asking import board_of
@@ -85,7 +85,7 @@ def test_a_state_that_takes_nothing_leaves_the_one_link_that_is_printed(sources:
     assert asyncio.run(act()) == [303, 503]
     assert all("run it as the user that may write" in one["event"] for one in lines)
     with pytest.raises(NeedsOperator, match=r"board-links\.sqlite: links that open the board cannot be kept"):
-        OpenLinks(Path("/proc/self/state")).create(datetime.now(UTC))
+        OpenLinks(Path("/proc/self/state")).create(now())
 
 
 def test_a_session_begins_with_a_link_and_ends_with_a_sign_out(tmp_path: Path, sources: Sources) -> None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from patience import PATIENCE_S
 from ports import kept_port
 from promises import guarantee
+from shifted import now
 
 from m365watch.board.access.one_time_links import OpenLinks
 from m365watch.config.loader import load_settings
@@ -46,7 +46,7 @@ async def page_at(port: int, path: str, config: Path) -> str:
     async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession(cookie_jar=jar, headers=own) as session:
         while True:
             try:
-                form = {"code": links.create(datetime.now(UTC)), "next": path}
+                form = {"code": links.create(now()), "next": path}
                 async with session.post(f"{url}/open", data=form) as answer:
                     return await answer.text()
             except aiohttp.ClientConnectionError:

@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from promises import guarantee
+from shifted import now
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +171,7 @@ def test_a_repair_brings_each_record_back_once_and_to_the_lake_alone(site: Site)
 
 @guarantee(15)
 def test_what_the_feed_serves_no_more_is_reported_until_a_recovery_has_brought_it(site: Site) -> None:
-    today = datetime.now(UTC).date()
+    today = now().date()
     period = ["--from", f"{today - timedelta(days=11)}", "--to", f"{today - timedelta(days=9)}"]
     site.call("recover", *period)
     copied = site.in_copy()

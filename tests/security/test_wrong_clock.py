@@ -19,7 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import shifted
 from patience import PATIENCE_S
+from shifted import AHEAD_S
 
 COMMAND = (sys.executable, "-m", "m365watch.cli.main")
 SHIFTED_CLOCK = Path(__file__).parents[2] / "tools/shifted_clock"
@@ -37,7 +39,7 @@ class Site:
         """What a command prints on a machine whose clock is ahead."""
         environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
         if ahead_s:
-            environment |= {"PYTHONPATH": str(SHIFTED_CLOCK), "M365WATCH_TESTS_CLOCK_AHEAD_S": str(ahead_s)}
+            environment |= {"PYTHONPATH": str(SHIFTED_CLOCK), AHEAD_S: str(shifted.ahead_s() + ahead_s)}
         ended = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
