@@ -19,11 +19,12 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import LedgerHeld, LedgerUnusable, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, ContentType, Receipt
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import OutputSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.health.collector_status import read_status, waiting_blobs
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.outputs.console.console_output import ConsoleOutput
 from m365watch.outputs.files.files_output import FilesOutput
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch.sources.feed_errors import Trouble
 from m365watch_simulator.scenario import Scenario, load_scenario

@@ -17,7 +17,8 @@ import m365watch.runtime.config_reload_watching
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable, SettingsRefused
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import OutputSettings, Settings
+from m365watch.config.models.settings import Settings
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector_run import Outcome
 from m365watch.runtime.config_reload import Reload
 from m365watch.runtime.supervisor import RenewingCollector

@@ -19,8 +19,8 @@ from m365watch.common.errors import (
     OutputUnusable,
 )
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import OutputSettings
 from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector
 from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.outputs import FakeOutput

@@ -31,10 +31,8 @@ UPWARD = {
     ("config", "outputs"),
     ("detection", "health"),
     ("detection", "runtime"),
-    ("http", "config"),
     ("lake", "detection"),
     ("ledger", "sources"),
-    ("registry", "config"),
     ("sources", "health"),
     ("storage", "ledger"),
 }

@@ -10,9 +10,9 @@ import pytest
 from yarl import URL
 
 from m365watch.common.errors import CollectorError
-from m365watch.config.models.settings import NetworkSettings
 from m365watch.http.proxies import proxy_for
 from m365watch.http.session import Answer, Session, open_session
+from m365watch.http.settings import NetworkSettings
 from raw_server import LOOPS, certificate, run
 
 Result = TypeVar("Result")

@@ -17,8 +17,9 @@ from promises import guarantee
 from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
 from m365watch.common.clock import system_random
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
+from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import Secret, TenantSettings
+from m365watch.config.models.settings import TenantSettings
 from m365watch.http.session import Session
 from m365watch.http.transport import RawAnswer
 from m365watch.registry.ports import Webhook

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from m365watch.auth.credentials.key_pair import KeyFiles, read_pair
 from m365watch.common.errors import CredentialsRefused
-from m365watch.config.models.settings import CertificateSettings, Secret
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import CertificateSettings
 from m365watch_testing.applications import ApplicationCertificate, rsa_key, write_private
 from m365watch_testing.clock import START
 

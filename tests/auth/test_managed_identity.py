@@ -18,7 +18,8 @@ from m365watch.auth.credentials.managed_identity import (
 )
 from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, CredentialsRefused, Throttled, Unavailable
-from m365watch.config.models.settings import IdentityEndpoint, ManagedIdentitySettings, Secret
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import IdentityEndpoint, ManagedIdentitySettings
 from m365watch.http.proxies import proxy_for
 from m365watch.http.session import open_session
 from m365watch_testing.clock import FakeClock

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.pool import ConnectionPool
 from m365watch.http.proxies import proxy_for
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.transport import ExchangeFailed, RawAnswer
 from raw_server import LOOPS, OK, Loop, RawServer, Say, certificate, run, server_tls
 

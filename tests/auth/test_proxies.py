@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from m365watch.common.errors import SettingsRefused
-from m365watch.config.models.settings import UNSET_NETWORK
 from m365watch.http.proxies import check_proxies, proxy_for
+from m365watch.http.settings import UNSET_NETWORK
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from m365watch.auth.rotation import Applications, CredentialFailed, Rotation
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.errors import CollectorError, ConsentMissing, CredentialsRefused, Throttled, Unavailable
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import Cloud, Secret, SecretSettings, TenantSettings
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud, SecretSettings, TenantSettings
 from m365watch.http.session import open_session
 from m365watch_testing.clock import FakeClock
 from m365watch_testing.loopback import LoopbackServer, Received, Reply

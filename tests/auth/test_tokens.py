@@ -21,7 +21,8 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import Cloud, Secret
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud
 from m365watch.http.session import open_session
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply

@@ -19,7 +19,7 @@ from m365watch.board.app.application import Board
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.common.errors import LakeUnusable
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import SlackTarget, Wishes
 from m365watch.notifications.notification_database import FILE_NAME
 

@@ -32,13 +32,14 @@ from configured import (
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.config_editor.change_history import FOLDER
 from m365watch.board.config_editor.effects import OUTPUTS_COUNT
-from m365watch.board.config_editor.parameters import OUTPUTS, template_of
+from m365watch.board.config_editor.parameters import template_of
 from m365watch.board.config_editor.preflight import Busy, TrialAsked, Trials
 from m365watch.board.widgets.template_renderer import Templates
 from m365watch.common.clock import SystemClock
 from m365watch.health.config_status import MEMORY, ConfigurationNote
 from m365watch.ledger.sqlite import SqliteLedger
 from m365watch.registry.checks import Verdict
+from m365watch.registry.output_specs import OUTPUTS
 from m365watch.registry.report import Check, Checked, Group, Place
 from test_trail import Memory
 
@@ -328,7 +329,7 @@ def test_mistakes_that_were_there_before_are_no_hindrance(it: Configured) -> Non
     assert "it was so before" in judged["notes"][-1]
 
 
-@pytest.mark.parametrize("type_", OUTPUTS)
+@pytest.mark.parametrize("type_", [spec.type for spec in OUTPUTS.specs])
 def test_a_template_is_right_once_it_is_filled_in(it: Configured, type_: str) -> None:
     """What it lacks are values, and the files of a certificate."""
     name, text = template_of("outputs", type_)

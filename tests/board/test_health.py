@@ -36,7 +36,7 @@ from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Ranki
 from m365watch.common.errors import LakeMissing, OutputUnusable
 from m365watch.common.missing_files import MissingFiles, body_of, memory_name
 from m365watch.common.model import BlobRef, Feed, Window
-from m365watch.config.models.settings import LakeSettings, Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import SlackTarget, Wishes
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.health.collector_status import feeds_of, read_latency, read_status
@@ -47,6 +47,7 @@ from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import FILE_NAME, NotificationFile
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.latency import Step
 from m365watch.sources.throttling import MEMORY, ThrottlingBook
 

@@ -16,8 +16,8 @@ from asking import ask, board_of, document_of, sources_of, view_of
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.errors import OutputUnusable
-from m365watch.config.models.settings import LakeSettings
 from m365watch.detection.detection_output import FILE_NAME
+from m365watch.outputs.lake.spec import LakeSettings
 
 GONE = "The file of detections is gone"
 NEVER = "no run has had its detections on"

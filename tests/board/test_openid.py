@@ -31,9 +31,10 @@ from m365watch.board.access.openid_connect import OpenIdSignIn
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
+from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import EntraSignInSettings, GrantSettings
-from m365watch.config.models.settings import NetworkSettings, Secret
 from m365watch.http.session import open_session
+from m365watch.http.settings import NetworkSettings
 from m365watch_simulator.openid import OpenId
 from m365watch_simulator.server import SimulationSettings, simulator_running
 from signing import Browser, entrance_in

@@ -25,7 +25,7 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.widgets.widget_types import Grid
 from m365watch.common.errors import QueryRefused, QueryStopped
-from m365watch.config.models.settings import LakeSettings
+from m365watch.outputs.lake.spec import LakeSettings
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)

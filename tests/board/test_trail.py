@@ -24,12 +24,12 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.widgets.widget_types import Grid, Several
 from m365watch.common.timestamps import us_of
-from m365watch.config.models.settings import LakeSettings
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.alerts.triage import set_states
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.lake.audit_trail_table import Deed
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
 

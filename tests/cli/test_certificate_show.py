@@ -32,8 +32,9 @@ from m365watch.auth.certificates.generation import (
     pfx_bytes,
 )
 from m365watch.auth.certificates.inspection import NamedCertificate, examine, named_in
+from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import CertificateSettings, Secret, Settings
+from m365watch.config.models.settings import CertificateSettings, Settings
 from m365watch_testing.certificates import Authority
 
 folder = certificate_calls.folder

@@ -20,8 +20,9 @@ from m365watch.cli.program import app
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_settings
 from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import LakeSettings, SecretSettings
+from m365watch.config.models.settings import SecretSettings
 from m365watch.config.template import Answers, write_configuration
+from m365watch.outputs.lake.spec import LakeSettings
 
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"

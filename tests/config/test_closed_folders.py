@@ -15,12 +15,19 @@ from promises import guarantee
 
 from m365watch.cli.terminal.error_output import hide_tracebacks
 from m365watch.common.errors import LedgerUnusable
-from m365watch.common.file_access import is_file, is_folder, is_there, list_below, why_closed
+from m365watch.common.file_access import (
+    is_file,
+    is_folder,
+    is_there,
+    list_below,
+    nearest_folder,
+    why_closed,
+    why_unwritable,
+)
 from m365watch.config.document import Unreadable, read_text
 from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.factory import list_unread, load_exceptions, load_rules
 from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
-from m365watch.health.checks.machine_checks import nearest_folder, why_unwritable
 from m365watch.http.tls import check_authorities
 from m365watch.ledger.queries_reading import require_ledger
 

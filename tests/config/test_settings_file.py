@@ -13,7 +13,8 @@ from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service
 from m365watch.common.plain import plain
 from m365watch.config.loader import example_settings, load_settings
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
+from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, secret_of
 
 

@@ -8,15 +8,11 @@ from typing import Any
 import pytest
 from promises import guarantee
 
+from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import (
-    UNSET_NETWORK,
-    DevoHttpSettings,
-    NetworkSettings,
-    ProxySettings,
-    Secret,
-    Settings,
-)
+from m365watch.config.models.settings import Settings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch_testing.certificates import Authority
 from settings_documents import PLACE, Document, filled_in, mistakes_of, settings_of
 

@@ -9,7 +9,6 @@ import pytest
 
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.notifications import TARGET_TYPES, NotificationKeys
-from m365watch.config.models.settings import LakeSettings
 from m365watch.config.models.targets import (
     EmailTarget,
     OutputTarget,
@@ -20,6 +19,7 @@ from m365watch.config.models.targets import (
     WebhookTarget,
 )
 from m365watch.health.secrets import list_secrets
+from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import OTHER_TENANT, TENANT, Document, filled_in, mistakes_of, settings_of
 
 URL = "https://hooks.example/services/made-up-secret?sig=made-up"

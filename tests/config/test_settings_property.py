@@ -17,10 +17,13 @@ from m365watch.config.loader import load_server_settings, load_settings, parse_s
 from m365watch.config.models.credentials import Credentials
 from m365watch.config.models.globals import Globals
 from m365watch.config.models.inputs import DlpSection, InputSection, MaskSection, Services
-from m365watch.config.models.lake import ConsoleOutput, FilesConfig
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import Settings
-from m365watch.outputs.network.wires import DevoHttpConfig, DevoPlatformConfig, SyslogConfig
+from m365watch.outputs.console.spec import ConsoleSection
+from m365watch.outputs.devo.spec import DevoConfig
+from m365watch.outputs.devo_http.spec import DevoHttpConfig
+from m365watch.outputs.files.spec import FilesConfig
+from m365watch.outputs.syslog.spec import SyslogConfig
 from settings_documents import OTHER_TENANT, SECRET, filled_in
 
 SECTIONS = (
@@ -32,8 +35,8 @@ SECTIONS = (
     DlpSection,
     MaskSection,
     FilesConfig,
-    ConsoleOutput,
-    DevoPlatformConfig,
+    ConsoleSection,
+    DevoConfig,
     DevoHttpConfig,
     SyslogConfig,
 )

@@ -8,14 +8,10 @@ from pathlib import Path
 import pytest
 
 from m365watch.common.model import Service
-from m365watch.config.models.settings import (
-    ConsoleSettings,
-    DetectionSettings,
-    FilesSettings,
-    LakeSettings,
-    Settings,
-    TenantSettings,
-)
+from m365watch.config.models.settings import DetectionSettings, Settings, TenantSettings
+from m365watch.outputs.console.spec import ConsoleSettings
+from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 LOCAL = {"login_url": "http://127.0.0.1:8401/", "management_url": "http://localhost:8401"}

@@ -6,7 +6,7 @@ import pytest
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.models.retention import RetentionSettings, TableRetention
-from m365watch.config.models.settings import LakeSettings
+from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import filled_in, settings_of
 
 EXCHANGE = "cloud.office365.management.exchange"

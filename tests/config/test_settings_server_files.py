@@ -9,7 +9,10 @@ import pytest
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_server_settings
-from m365watch.config.models.settings import ConsoleSettings, DevoSettings, Settings, SyslogSettings
+from m365watch.config.models.settings import Settings
+from m365watch.outputs.console.spec import ConsoleSettings
+from m365watch.outputs.devo.spec import DevoSettings
+from m365watch.outputs.syslog.spec import SyslogSettings
 from settings_documents import Document, filled_in, secret_of
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import wire_documents
-from m365watch.config.models.settings import SyslogSettings, TlsSettings, WireSettings
+from m365watch.http.settings import TlsSettings
+from m365watch.outputs.network.settings import WireSettings
+from m365watch.outputs.syslog.spec import SyslogSettings
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 from wire_documents import DEVO, mistakes_with, output_of, settings_with
 

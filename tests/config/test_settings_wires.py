@@ -9,14 +9,10 @@ import pytest
 from promises import guarantee
 
 import wire_documents
-from m365watch.config.models.settings import (
-    CompressionSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    TagSettings,
-    TlsSettings,
-    WireSettings,
-)
+from m365watch.http.settings import TlsSettings
+from m365watch.outputs.devo.spec import CompressionSettings, DevoSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSettings
+from m365watch.outputs.network.settings import TagSettings, WireSettings
 from settings_documents import Document
 from wire_documents import DEVO, EU, mistakes_with, output_of, settings_with
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.models.settings import OutputSettings, Settings
+from m365watch.config.models.settings import Settings
+from m365watch.registry.output_specs import OutputSettings
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
 EU = "collector-eu.devo.io"

@@ -26,12 +26,14 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service
 from m365watch.config.loader import load_server_settings, load_settings, parse_settings
-from m365watch.config.models.settings import DevoSettings, LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.devo.spec import DevoSettings
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.collector import Collector
 from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.batches import make_batch, make_part

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.lake import OUTPUT_TYPES
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER
+from m365watch.registry.output_specs import OUTPUTS
 from m365watch_testing.certificates import Authority
 
 PAGE = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_each_example_is_taken_without_a_warning(folder: Path, text: str) -> Non
     assert [output.name for output in settings.outputs] == [*outputs]
 
 
-@pytest.mark.parametrize("kind", sorted({str(kind) for kind in OUTPUT_TYPES} - {"stdout"}))
+@pytest.mark.parametrize("kind", sorted({*OUTPUTS.by_name} - {"stdout"}))
 def test_every_type_stands_in_the_first_table(kind: str) -> None:
     """Each with what it promises; `stdout` is another name for the console."""
     names = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", PAGE, re.MULTILINE)))

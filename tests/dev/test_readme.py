@@ -11,7 +11,7 @@ from m365watch.cli.demo.sample_queries import QUESTIONS
 from m365watch.cli.program import app
 from m365watch.common.model import Service
 from m365watch.config.loader import load_settings
-from m365watch.config.models.settings import LakeSettings
+from m365watch.outputs.lake.spec import LakeSettings
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 GUID = "11111111-2222-4333-8444-555555555555"

@@ -41,7 +41,7 @@ NOT_RUN = {
 """What no tutorial can try here, and why: nothing is left out in silence."""
 RUN_AT_LEAST = {
     "adding-a-rule.md": 9,
-    "adding-an-output.md": 15,
+    "adding-an-output.md": 10,
     "alert-at-night.md": 20,
     "certificate.md": 24,
     "coming-from-devo.md": 17,

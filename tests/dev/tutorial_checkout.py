@@ -52,6 +52,7 @@ class Checkout(Machine):
             case Fence(kind="python"):
                 path = self.folder / block.title
                 assert not path.exists()
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text.partition("\n")[2])
             case Fence(kind="diff"):
                 self._change_code(block)

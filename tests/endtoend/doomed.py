@@ -18,9 +18,9 @@ from typing import Literal
 
 from m365watch.common.clock import system_random
 from m365watch.common.model import Batch, Receipt
-from m365watch.config.models.settings import OutputSettings
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.pipeline.batcher import BatchBounds
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output, Prepares
 from m365watch.runtime import collector as app
 from m365watch.runtime import collector_run as collection

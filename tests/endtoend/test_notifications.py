@@ -18,19 +18,22 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.config.models.settings import DetectionSettings, Secret, Settings, SyslogSettings, TlsSettings
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.models.targets import SyslogTarget, WebhookTarget, Wishes
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.rules.extension import Severity
+from m365watch.http.settings import TlsSettings
 from m365watch.notifications.channels.syslog import LineSender
 from m365watch.notifications.factory import unknown_rules
 from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS
 from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch_simulator.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority

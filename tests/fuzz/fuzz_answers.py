@@ -26,21 +26,16 @@ from m365watch.board.access.id_token import Expected, TokenWrong, judge, read_ke
 from m365watch.board.access.openid_connect import NotSignedIn, OpenIdSignIn
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import EntraSignInSettings
-from m365watch.config.models.settings import (
-    UNSET_NETWORK,
-    Cloud,
-    DevoHttpSettings,
-    ManagedIdentitySettings,
-    Secret,
-    SecretSettings,
-    TenantSettings,
-)
+from m365watch.config.models.settings import Cloud, ManagedIdentitySettings, SecretSettings, TenantSettings
 from m365watch.health.devo_alerts import DevoAlerts
 from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.session import Answer, Session
+from m365watch.http.settings import UNSET_NETWORK
 from m365watch.http.transport import ExchangeFailed
 from m365watch.outputs.devo_http.devo_http_output import Endpoint
+from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.response.execution.graph_client import GraphClient
 from m365watch.sources.audit_search import audit_search_client as found
 from m365watch.sources.management_api import responses as fed

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Loop, Target, allowed, check_line
 from fuzz_lakes import OURS, alert_of
-from m365watch.config.models.settings import NetworkSettings, Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import (
     EmailTarget,
     PagerDutyTarget,
@@ -23,6 +23,7 @@ from m365watch.config.models.targets import (
     Wishes,
 )
 from m365watch.http.session import Answer, Session
+from m365watch.http.settings import NetworkSettings
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.mail import MailSender
 from m365watch.notifications.channels.webhook import PostSender, PostTarget

@@ -24,13 +24,14 @@ from m365watch.common.model import (
     RefusedRecord,
     TenantId,
 )
-from m365watch.config.models.settings import MaskSettings, SyslogSettings
+from m365watch.config.models.settings import MaskSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.http.client import inflate
 from m365watch.lake.writer.record_columns import tabulate
 from m365watch.outputs.devo.line_format_framing import devo_header
 from m365watch.outputs.devo.lines import Framing, HeaderOf, LineMaker
 from m365watch.outputs.devo.tags import Tags
+from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking_masking import Masker
@@ -188,7 +189,7 @@ _DEVO = re.compile(rb"<14>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} collector [A-Za-
 
 
 def _prepare_lines(_: Path) -> Attempt:
-    from m365watch.config.models.settings import TagSettings
+    from m365watch.outputs.network.settings import TagSettings
 
     forms: list[tuple[HeaderOf, re.Pattern[bytes]]] = [
         (rfc5424_header(_SYSLOG), _RFC5424),

@@ -30,9 +30,10 @@ from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import TenantId
+from m365watch.common.secret import Secret
 from m365watch.config.loader import load_settings
 from m365watch.config.models.listeners_listening import WebhookSettings
-from m365watch.config.models.settings import Cloud, Secret
+from m365watch.config.models.settings import Cloud
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX
 from m365watch.sources.management_api.webhook.server import WebhookServer
 from m365watch_testing.clock import FakeClock

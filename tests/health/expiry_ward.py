@@ -9,11 +9,11 @@ from pathlib import Path
 from m365watch.auth.registration import RegisteredSecret, Registration, Standing
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import TenantId
+from m365watch.common.secret import Secret
 from m365watch.config.models.settings import (
     CertificateSettings,
     Cloud,
     CredentialSettings,
-    Secret,
     SecretSettings,
     TenantSettings,
 )

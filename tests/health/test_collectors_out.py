@@ -25,7 +25,6 @@ from m365watch.common.errors import OutputClosed, OutputUnavailable, OutputUnusa
 from m365watch.common.model import ContentType
 from m365watch.common.speaker import Speaker, collector_image
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import OutputSettings
 from m365watch.health.devo_error_codes import CONNECTION_CLOSED
 from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN
 from m365watch.lake.maintenance.maintenance_worker import keep_up
@@ -34,6 +33,7 @@ from m365watch.lake.writer.batch_delivery import Delivery
 from m365watch.lake.writer.event_table import NoticeWriter
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.outputs.lake.lake_output import LakeOutput
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector
 from m365watch.sources.management_api.management_api_client import PAGE_TRIES

@@ -18,13 +18,8 @@ from m365watch.auth.certificates.certificate import load_certificate, thumbprint
 from m365watch.auth.registration import RegisteredCertificate, Registration, Standing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError, CredentialsRefused, Unavailable
-from m365watch.config.models.settings import (
-    Cloud,
-    FederatedSettings,
-    ManagedIdentitySettings,
-    Secret,
-    SecretSettings,
-)
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud, FederatedSettings, ManagedIdentitySettings, SecretSettings
 from m365watch.health.expiry import watch
 from m365watch.health.expiry.credential_expiry import Source
 from m365watch.health.expiry.expiry_store_standing import known_now

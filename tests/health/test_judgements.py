@@ -12,7 +12,8 @@ import pytest
 from m365watch.common.errors import Unavailable
 from m365watch.common.model import ContentType, Feed, Service, TenantId
 from m365watch.common.progress import FeedProgress, OutputProgress
-from m365watch.config.models.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud, SecretSettings, ServiceSettings, TenantSettings
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks import reachable
 from m365watch.health.checks.tenant_checks import Served, judge_served, judge_subscriptions

@@ -17,14 +17,14 @@ import pytest
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import SettingsRefused
+from m365watch.common.file_access import why_unwritable
+from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import (
     CertificateSettings,
     DetectionSettings,
     FederatedSettings,
-    LakeSettings,
     ManagedIdentitySettings,
-    Secret,
     SecretSettings,
     Settings,
 )
@@ -40,13 +40,13 @@ from m365watch.health.checks.machine_checks import (
     check_state,
     free_bytes,
     queue_bytes_needed,
-    why_unwritable,
 )
 from m365watch.health.expiry.expiry_store_standing import known_now
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.registry.report import Check, all_skipped
 from m365watch_testing.certificates import Authority
 from preflight_scene import BROKEN, NOTE, OK, SKIPPED

@@ -14,13 +14,13 @@ from promises import guarantee
 from m365watch import __version__
 from m365watch.common.collector_events import MSG_CHARACTERS_MAX, Notice, plain_msg
 from m365watch.common.model import ContentType, Feed, TenantId
+from m365watch.common.secret import Secret
 from m365watch.common.speaker import InputName, Speaker, collector_image
 from m365watch.config.models.settings import (
     CertificateSettings,
     Cloud,
     IdentityEndpoint,
     ManagedIdentitySettings,
-    Secret,
     SecretSettings,
     TenantSettings,
 )

@@ -18,9 +18,9 @@ from m365watch.auth.registration import Registration, Standing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NotSubscribed
 from m365watch.common.model import ContentType, Service
+from m365watch.common.secret import Secret
 from m365watch.config.models.settings import (
     CertificateSettings,
-    Secret,
     SecretSettings,
     ServiceSettings,
     TenantSettings,

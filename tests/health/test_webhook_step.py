@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ports import kept_port
 
+from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import WebhookSettings
-from m365watch.config.models.settings import Secret, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.health.checks.webhook import check_webhook
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.registry.checks import Verdict

@@ -20,7 +20,7 @@ from keeping_lake import ANNA, TODAY, a_record
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.config.models.targets import Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.rules.extension import Severity
@@ -32,6 +32,7 @@ from m365watch.ledger.backup import back_up
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.runtime.lake_maintenance import choose_lake
 from m365watch.runtime.personal_data_search import Elsewhere, search_elsewhere

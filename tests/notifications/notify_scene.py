@@ -10,7 +10,7 @@ from typing import Any
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import TargetSettings, WebhookTarget, Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert

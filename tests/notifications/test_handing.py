@@ -13,15 +13,18 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.config.models.settings import ConsoleSettings, FilesSettings, OutputSettings, SyslogSettings
 from m365watch.config.models.targets import OutputTarget, Wishes
 from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.record_output import RecordSender, settings_for_alerts
+from m365watch.notifications.channels.record_output import RecordSender
 from m365watch.notifications.channels.records import TABLE
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.factory import make_output
+from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 from notify_scene import START_MS, make_alert, new_of
 
@@ -149,7 +152,7 @@ def test_files_take_alerts_after_the_file_of_notifications_was_lost(tmp_path: Pa
 
 def test_the_folder_of_the_records_stays_the_records_own(tmp_path: Path) -> None:
     """Two writers in one would undo each other's files."""
-    made = settings_for_alerts(files(tmp_path))
+    made = files(tmp_path).for_alerts("copy-alerts", TABLE)
 
     assert isinstance(made, FilesSettings)
     assert made.directory == tmp_path / "records-alerts"
@@ -157,7 +160,7 @@ def test_the_folder_of_the_records_stays_the_records_own(tmp_path: Path) -> None
 
 def test_an_output_that_renames_unknown_tables_knows_this_one() -> None:
     """Devo's lines would otherwise go to the fallback."""
-    made = settings_for_alerts(SyslogSettings("relay", "h", 514, format="devo"))
+    made = SyslogSettings("relay", "h", 514, format="devo").for_alerts("relay-alerts", TABLE)
 
     assert isinstance(made, SyslogSettings)
     assert TABLE in made.tags.known_tables

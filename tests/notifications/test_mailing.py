@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NotificationsRefused, Unavailable
-from m365watch.config.models.settings import NetworkSettings, Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import EmailTarget, Wishes
+from m365watch.http.settings import NetworkSettings
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.mail import MailSender
 from m365watch.notifications.notification_database import Outgoing

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from m365watch.common.errors import BadAnswer, NotificationsRefused, Throttled, Unavailable
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.config.models.targets import PagerDutyTarget, SlackTarget, TeamsTarget, WebhookTarget, Wishes
 from m365watch.http.session import open_session
 from m365watch.notifications.channel_port import Sent

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import Unreachable
-from m365watch.config.models.settings import SyslogSettings
 from m365watch.config.models.targets import SyslogTarget, Wishes
 from m365watch.notifications.channels.syslog import LineSender
 from m365watch.notifications.notification_database import Outgoing
+from m365watch.outputs.syslog.spec import SyslogSettings
 from notify_scene import make_alert, new_of
 
 

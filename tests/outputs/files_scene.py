@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.config.models.settings import FilesSettings
 from m365watch.outputs.files.archive import Archive
+from m365watch.outputs.files.spec import FilesSettings
 from m365watch_testing.batches import make_records, make_simple_batch
 from output_places import (
     SteppingClock,

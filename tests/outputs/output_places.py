@@ -15,9 +15,10 @@ from pathlib import Path
 import zstandard
 
 from m365watch.common.clock import SystemClock
-from m365watch.config.models.settings import ConsoleSettings, FilesSettings
 from m365watch.outputs.console.console_output import ConsoleOutput
+from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.files.files_output import FilesOutput
+from m365watch.outputs.files.spec import FilesSettings
 from m365watch.registry.outputs import Output
 
 MEBIBYTE = 1 << 20

@@ -12,8 +12,8 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
-from m365watch.config.models.settings import ConsoleSettings
 from m365watch.outputs.console.console_output import ConsoleOutput
+from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.output_contract import OutputContract
 from output_places import ConsolePlace

@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 from devo_places import DevoPlace, make_devo, records_of, split_line
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
-from m365watch.config.models.settings import CompressionSettings, TagSettings
 from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.devo.spec import CompressionSettings
+from m365watch.outputs.network.settings import TagSettings
 from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 from m365watch_testing.clock import FakeClock
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls

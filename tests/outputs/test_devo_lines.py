@@ -12,12 +12,13 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.model import RefusedRecord
-from m365watch.config.models.settings import CompressionSettings, TagSettings
 from m365watch.outputs.devo.devo_output import Gauge, list_compressed, make_compress
 from m365watch.outputs.devo.line_format import add_fields, list_fields
 from m365watch.outputs.devo.line_format_framing import devo_header, join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker
+from m365watch.outputs.devo.spec import CompressionSettings
 from m365watch.outputs.devo.tags import Tags, is_tag
+from m365watch.outputs.network.settings import TagSettings
 from m365watch.records.routing import UNION_TABLE
 from m365watch_testing.batches import make_part, make_simple_batch
 from m365watch_testing.syslog_parser import SyslogParser

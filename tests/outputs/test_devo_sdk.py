@@ -10,7 +10,7 @@ from devo.sender import DevoSenderException, Sender, SenderConfigSSL
 from promises import guarantee
 
 from devo_places import make_devo, split_line
-from m365watch.config.models.settings import CompressionSettings
+from m365watch.outputs.devo.spec import CompressionSettings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.devo_server import DevoServer, Faults
 from wire_places import Papers

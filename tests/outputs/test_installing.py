@@ -13,7 +13,7 @@ from promises import guarantee
 
 from devo_stand_in import PATH, TOKEN, DevoStandIn
 from m365watch.common.errors import AlertsRefused, BadAnswer, Throttled, Unavailable
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.detection.export.devo_alert_definitions import Definition, Each, Low
 from m365watch.health.devo_alerts import DevoAlerts, Outcome
 from m365watch.http.session import open_session

@@ -18,8 +18,10 @@ from structlog.testing import capture_logs
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
-from m365watch.config.models.settings import SyslogSettings, TagSettings, TlsSettings
+from m365watch.http.settings import TlsSettings
+from m365watch.outputs.network.settings import TagSettings
 from m365watch.outputs.syslog.output import SyslogOutput, _Datagrams
+from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.udp_sender import (
     BURST_DATAGRAMS,
     DATAGRAM_BYTES_MAX,

@@ -15,7 +15,8 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
-from m365watch.config.models.settings import Secret, TlsSettings
+from m365watch.common.secret import Secret
+from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.tls import make_context
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls

@@ -13,8 +13,9 @@ from typing import Any
 from patience import PATIENCE_S
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.config.models.settings import TlsSettings, WireSettings
+from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.sender import WireSender
+from m365watch.outputs.network.settings import WireSettings
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlencode
 
+import pytest
 from patience import PATIENCE_S
 from ports import kept_port
 
@@ -111,11 +114,20 @@ def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subpro
     )
 
 
-def collected_day(folder: Path) -> Path:
-    """The configuration of a simulated tenant of which a day was collected."""
-    sizes = ("--days", "1", "--records-per-day", "300", "--no-board")
-    done = run("demo", "--directory", str(folder / "demo"), *sizes)
-    assert done.returncode == 0, done.stderr
+def collected_day(folder: Path, factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a simulated tenant of which a day was collected.
+
+    Of the processes of a run of tests the first collects it, and all have a copy of that.
+    """
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "collected_day"
+    with shared.with_suffix(".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "config.json").exists():
+            sizes = ("--days", "1", "--records-per-day", "300", "--no-board")
+            done = run("demo", "--directory", str(shared), *sizes)
+            assert done.returncode == 0, done.stderr
+    shutil.copytree(shared, folder / "demo")
     return folder / "demo" / "config.json"
 
 

@@ -35,7 +35,7 @@ SLOW_S = 2.0
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration of a day that was collected."""
-    return collected_day(tmp_path_factory.mktemp("link"))
+    return collected_day(tmp_path_factory.mktemp("link"), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

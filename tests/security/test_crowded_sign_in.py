@@ -21,9 +21,9 @@ OF_ANN, OF_SOMEBODY = "127.0.0.7", "127.0.0.66"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board to which ann and vera sign in."""
-    file = collected_day(tmp_path)
+    file = collected_day(tmp_path, tmp_path_factory)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"board": {"sign_in": True}}))
     for name in ("ann", "vera"):
         command = [*COMMAND, "board", "user", "add", name, "--password-stdin", "--config", str(file)]

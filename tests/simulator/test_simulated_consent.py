@@ -16,7 +16,8 @@ from m365watch.auth.consent.code_exchange import find_tenant
 from m365watch.auth.consent.redirects import Redirect, read_redirect
 from m365watch.auth.factory import ClientSecret, make_credentials
 from m365watch.common.errors import BadAnswer, ConsentRefused, CredentialsRefused
-from m365watch.config.models.settings import CertificateSettings, Cloud, ManagedIdentitySettings, Secret
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import CertificateSettings, Cloud, ManagedIdentitySettings
 from m365watch.http.session import open_session
 from m365watch_simulator.identities import derive_identities
 from m365watch_testing.applications import ApplicationCertificate, write_private

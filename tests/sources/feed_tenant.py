@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from m365watch.common.model import ContentType, Feed, TenantId
-from m365watch.config.models.settings import Cloud, Secret, SecretSettings, TenantSettings
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud, SecretSettings, TenantSettings
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
 PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"

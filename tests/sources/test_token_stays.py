@@ -16,7 +16,8 @@ from m365watch.auth.factory import ClientSecret
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError
-from m365watch.config.models.settings import Cloud, Secret
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud
 from m365watch.http.session import Session
 from m365watch.http.transport import RawAnswer
 from m365watch.sources.audit_search.queries import AuditQueries

@@ -13,7 +13,7 @@ from promises import guarantee
 from feed_tenant import TENANT
 from m365watch.common.errors import CollectorError, Throttled, Unavailable, WebhookRefused
 from m365watch.common.model import BlobRef, ContentType, Window
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.registry.ports import Webhook
 from m365watch.sources.management_api.management_api_client import webhook_body
 from m365watch.sources.management_api.responses import ListedSubscription

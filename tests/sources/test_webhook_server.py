@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import ContentType, TenantId
+from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import WebhookSettings
-from m365watch.config.models.settings import Secret
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX, Limits
 from m365watch.http.bounded_listener_reading import BODY_BYTES_MAX
 from m365watch.sources.management_api.webhook import server as receiving

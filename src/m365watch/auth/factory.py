@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from m365watch.common.clock import Clock
+from m365watch.common.secret import Secret
 from m365watch.config.models.settings import (
     CertificateSettings,
     CredentialSettings,
     FederatedSettings,
     ManagedIdentitySettings,
-    Secret,
     SecretSettings,
 )
 from m365watch.config.secrets import FileGuard

@@ -10,8 +10,9 @@ from m365watch.auth.factory import Credential, make_credentials
 from m365watch.auth.refusals import code_of, is_known
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, CredentialsRefused, NeedsOperator, RetryLater, Unavailable
-from m365watch.config.models.settings import UNSET_NETWORK, CredentialSettings, TenantSettings
+from m365watch.config.models.settings import CredentialSettings, TenantSettings
 from m365watch.http.session import Session
+from m365watch.http.settings import UNSET_NETWORK
 
 _log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from m365watch.cli.terminal.console import stderr_console, stdout_console, write
 
 if TYPE_CHECKING:
     from m365watch.auth.certificates.inspection import NamedCertificate
-    from m365watch.config.models.settings import Secret
+    from m365watch.common.secret import Secret
 
 STEM = "m365watch"
 DAYS_MAX = 3_650
@@ -248,7 +248,7 @@ def _named_in_configuration(
 
 def _read_password(file: Path | None) -> Secret | None:
     """The password in `file`; raises typer.BadParameter where there is none, or others can read it."""
-    from m365watch.config.models.settings import Secret
+    from m365watch.common.secret import Secret
     from m365watch.config.secrets_secrets import read_secret_file
 
     if file is None:

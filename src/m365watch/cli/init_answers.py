@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -14,19 +15,13 @@ from m365watch.common.model import Service
 from m365watch.config.keyrings import is_reference
 from m365watch.config.models.clouds import CLOUDS, parse_base_url
 from m365watch.config.models.values import parse_guid, parse_instant, parse_tenant_id
+from m365watch.config.sensitive_keys import sensitive_keys
 from m365watch.config.template import Answers
 from m365watch.config.validation_report import SECRET_KEYS
+from m365watch.registry.output_specs import LAKE, OUTPUTS, OutputSpec
 
 CUSTOM = "custom"
-OUTPUTS = ("lake", "files", "console", "devo_platform", "devo_http", "syslog")
-_ALSO_CALLED = {"devo": "devo_platform", "devo-http": "devo_http", "relay": "devo_platform"}
 _SERVICES = [str(service) for service in Service if service.value != "uri_retry"]
-_WANTED = {
-    "devo_platform": ("address", "port", "chain", "cert", "key"),
-    "devo_http": ("endpoint", "domain", "token_file"),
-    "syslog": ("address", "port", "transport"),
-}
-_USUAL = {"port": "443", "transport": "tls"}
 _FLAGS = {
     "certificate_file": "--certificate",
     "private_key_file": "--private-key",
@@ -35,8 +30,6 @@ _FLAGS = {
     "client_secret_file": "--secret-file",
 }
 """Which flag a key of a credential is given by."""
-_PATHS = frozenset({"chain", "cert", "key", "token_file", "directory"})
-"""Options that name a file, which the configuration has relative to its own folder."""
 
 
 @dataclass(slots=True)
@@ -237,14 +230,14 @@ def _instant(text: str) -> str:
 def _output(given: Given, *, asks: bool) -> str:
     if given.output is not None:
         return _checked(given.output, _output_type, "--output")
-    return ask_choice("where records go", OUTPUTS, default="lake") if asks else "lake"
+    return ask_choice("where records go", [one.type for one in OUTPUTS.specs], default=LAKE) if asks else LAKE
 
 
 def _output_type(text: str) -> str:
-    meant = _ALSO_CALLED.get(text, text)
-    if meant not in OUTPUTS:
-        raise ValueError(f"is none; give one of {', '.join(OUTPUTS)}")
-    return meant
+    found = OUTPUTS.by_name.get("devo_platform" if text == "devo" else text.replace("-", "_"))
+    if found is None:
+        raise ValueError(f"is none; give one of {', '.join(one.type for one in OUTPUTS.specs)}")
+    return found.type
 
 
 def _options(given: Given, output: str, *, asks: bool) -> dict[str, str]:
@@ -257,19 +250,29 @@ def _options(given: Given, output: str, *, asks: bool) -> dict[str, str]:
             # Others on the machine see what a command is called with, and so does the shell's history.
             raise typer.BadParameter(f"--output-option: {key} is a secret; give {key}_file=FILE in its place")
         options[key] = value
-    for key in _WANTED.get(output, ()):
-        if key in options or (key == "transport" and not asks):
+    spec = OUTPUTS.by_name[output]
+    for key, usual in spec.prompts.items():
+        if key in options or not (asks or _is_required(spec, key)):
             continue
         if not asks:
             raise _missing(f"--output-option {key}=...", f"{output} needs it")
-        options[key] = ask(f"{output}: {key}", a_file if key in _PATHS else a_text, default=_USUAL.get(key))
+        options[key] = ask(f"{output}: {key}", a_file if _names_file(key) else a_text, default=usual)
     return {key: _from_here(value, key, given.out) for key, value in options.items()}
+
+
+def _is_required(spec: OutputSpec[Any], key: str) -> bool:
+    config = spec.section.model_fields["config"].annotation
+    return bool(config and config.model_fields[key.removesuffix("_file")].is_required())
+
+
+def _names_file(key: str) -> bool:
+    """Whether an option or a credential's key is the path of a file."""
+    return key.endswith("_file") or any(path[-1] == key for path in sensitive_keys("outputs").files)
 
 
 def _from_here(value: str, key: str, out: Path) -> str:
     """A path as the configuration has it: relative to its folder where it lies below that."""
-    is_path = key in _PATHS or key.endswith("_file")
-    if not is_path or key == "directory":
+    if not _names_file(key):
         return value
     path, folder = Path(value).absolute(), out.absolute().parent
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -15,8 +15,9 @@ from m365watch.cli.terminal.error_output import EXIT_FAILED
 from m365watch.cli.terminal.prompts import require_yes
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import LakeSettings, Settings
+    from m365watch.config.models.settings import Settings
     from m365watch.lake.erasure.erasure_journal import Asked
+    from m365watch.outputs.lake.spec import LakeSettings
 
 KEEP_HOURS = 168
 """How long `vacuum` keeps a file that was replaced, unless told otherwise: as long as Delta Lake itself."""

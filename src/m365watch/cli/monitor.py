@@ -13,7 +13,8 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal.console import stdout_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import Secret, Settings
+    from m365watch.common.secret import Secret
+    from m365watch.config.models.settings import Settings
     from m365watch.detection.export.devo_alert_definitions import Definition
     from m365watch.health.devo_alerts import Outcome
 
@@ -106,7 +107,8 @@ def region_api(settings: Settings) -> str | None:
 
     Source: collector-us.devo.io and api-us.devo.com stand for one region in Devo's pages.
     """
-    from m365watch.config.models.settings import DevoHttpSettings, DevoSettings
+    from m365watch.outputs.devo.spec import DevoSettings
+    from m365watch.outputs.devo_http.spec import DevoHttpSettings
 
     for output in settings.outputs:
         address = ""
@@ -156,7 +158,7 @@ def _carry_out(
 
 
 def _read_token(file: Path | None) -> Secret:
-    from m365watch.config.models.settings import Secret
+    from m365watch.common.secret import Secret
     from m365watch.config.secrets_secrets import read_secret_file
 
     if file is None:

@@ -12,7 +12,7 @@ from cryptography import x509
 from m365watch.auth.certificates.generation import certificate_pem, key_pem, make_certificate, pfx_bytes
 from m365watch.auth.certificates.key_credential import manifest_of
 from m365watch.common.new_files import PUBLIC, NewFile, require_free, write_new_files
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 
 _SUFFIXES = (".cer", ".key", ".pfx", ".pem", ".crt")
 

@@ -49,7 +49,6 @@ def read_settings(
 
 def _check_ways(settings: Settings) -> None:
     """Refuse an environment by which a server of the configuration cannot be reached."""
-    from m365watch.config.models.settings import DevoHttpSettings
     from m365watch.http.proxies import check_proxies
     from m365watch.http.tls_tls import check_bundle_variable
 
@@ -58,8 +57,7 @@ def _check_ways(settings: Settings) -> None:
         for tenant in settings.tenants
         for url in (tenant.cloud.login_url, tenant.cloud.management_url)
     ]
-    outputs = [one for one in settings.outputs if isinstance(one, DevoHttpSettings)]
-    addresses += [(output.endpoint, output.network) for output in outputs]
+    addresses += [route for output in settings.outputs if (route := output.http_route)]
     check_proxies(addresses)
     if any(url.startswith("https:") and network.ca_bundle is None for url, network in addresses):
         check_bundle_variable(os.environ)
@@ -152,9 +150,7 @@ def state_of(settings: Settings, *, no_save_state: bool) -> Iterator[Settings]:
 
 def refuse_bound(settings: Settings) -> None:
     """Raises: SettingsRefused: an output tells by the state what it holds, and the state is not kept."""
-    from m365watch.config.models.settings import FilesSettings, LakeSettings
-
-    bound = [output.name for output in settings.outputs if isinstance(output, LakeSettings | FilesSettings)]
+    bound = [output.name for output in settings.outputs if output.folder is not None]
     if bound:
         mistake = f"--no-save-state: outputs.{bound[0]} cannot do without the state; leave the flag out"
         raise SettingsRefused([mistake], where=str(settings.path))
@@ -169,6 +165,4 @@ def _misnamed(what: str) -> BadParameter:
 
 def writes_records(settings: Settings) -> bool:
     """Whether an output writes records on stdout, so that nothing else may."""
-    from m365watch.config.models.settings import ConsoleSettings
-
-    return any(isinstance(output, ConsoleSettings) for output in settings.outputs)
+    return any(output.uses_stdout for output in settings.outputs)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+import tempfile
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import NamedTuple
+
+from m365watch.common.atomic_files import FULL
+from m365watch.common.errors import OutputUnusable
 
 NO_FILE = "there is no such file"
 NO_TEXT = "\ufffd"
@@ -163,6 +167,45 @@ def why_closed(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return ""
+
+
+class Unwritable(NamedTuple):
+    """What keeps a file from being made in a folder."""
+
+    why: str
+    fix: str
+
+
+def why_unwritable(folder: Path) -> Unwritable | None:
+    """Why no file can be made in `folder`, or where it will be made; None if one can. Nothing is left."""
+    place = nearest_folder(folder)
+    fix = f"let this user write to {place}"
+    if closed := why_closed(folder):
+        return Unwritable(closed, fix)
+    if not is_folder(place):
+        return Unwritable(f"{place} is no directory", fix)
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"m365watch")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        fix = f"make room on the disk of {place}" if error.errno in FULL else fix
+        return Unwritable((error.strerror or "unknown").lower(), fix)
+    return None
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path itself, or the nearest above it that is there."""
+    return next((one for one in (path, *path.parents) if is_there(one)), path)
+
+
+def require_writable(directory: Path) -> None:
+    """Raises: OutputUnusable: no file can be made in an output's directory."""
+    failure = why_unwritable(directory)
+    if failure is not None:
+        fix = f"{failure.fix}, or set another `directory`"
+        raise OutputUnusable(f"{directory} cannot be written: {failure.why}", fix=fix)
 
 
 def _seen(path: Path) -> os.stat_result | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def is_of_a_process(path: Path) -> bool:
 def folder_of(path: Path) -> Path:
     """Where relative paths start that stand in the file; where it comes by a pipe, the working directory."""
     return Path.cwd() if is_of_a_process(path) else path.parent
+
+
+def absolute(folder: Path, path: Path) -> Path:
+    """The path, relative ones starting at `folder`."""
+    return Path(os.path.normpath(folder / path))
 
 
 @dataclass(frozen=True, slots=True)

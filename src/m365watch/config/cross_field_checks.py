@@ -7,23 +7,21 @@ run as every other mistake; what is not there, or of the wrong kind, they leave 
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
 
 from m365watch.common.model import Service
+from m365watch.config.config_file import absolute
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING
+from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.values import is_guid
 from m365watch.config.normalization import is_off
 from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.validation_report import KeyPath, Report
+from m365watch.registry.output_specs import LAKE
 
 _DEFAULT_INPUT = "office365"
-_DEFAULT_OUTPUT = "lake"
-_SYSLOG_TYPES = {"syslog", "in_house_relay", "sidecar"}
-_TLS_KEYS = {"chain", "cert", "key", "key_password", "key_password_file", "verify_hostname"}
-_DEFAULT_DIRECTORIES = {"lake": "lake", "files": "records"}
 
 
 def check_agreement(document: Document, *, folder: Path, report: Report) -> None:
@@ -37,11 +35,11 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
         _check_graph(name, section_at(inputs, name), report)
     _check_ids(inputs, report)
     _check_tenants(inputs, report)
-    _check_outputs(inputs, [*section_at(document, "outputs")] or [_DEFAULT_OUTPUT], report)
+    _check_outputs(inputs, [*section_at(document, "outputs")] or [LAKE], report)
     _check_directories(document, folder, report)
     _check_state(document, report)
     for name in section_at(document, "outputs"):
-        _check_client_certificate(name, section_at(document, "outputs", name), report)
+        _check_options(name, section_at(document, "outputs", name), report)
 
 
 def enabled_services(input_section: Document) -> list[Service]:
@@ -136,7 +134,7 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
     """Refuse outputs that would write into each other's folder, or into the collector's state."""
     outputs = section_at(document, "outputs")
     places = {
-        ("outputs", name, "config", "directory"): _absolute(folder, directory)
+        ("outputs", name, "config", "directory"): absolute(folder, Path(directory))
         for name in outputs
         if (directory := _output_directory(section_at(outputs, name))) is not None
     }
@@ -146,31 +144,24 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
                 other_path, f"is in the folder of {report.show(path)}, or around it; give a folder apart"
             )
     persistence = section_at(document, "globals", "persistence", "config")
-    state = _absolute(folder, persistence.get("directory_name") or "state")
+    state = absolute(folder, Path(str(persistence.get("directory_name") or "state")))
     for path, place in places.items():
         # The state may lie around an output's folder, for an output never looks outside its own.
         if state.is_relative_to(place):
             report.refuse(path, "holds the collector's state as well; give a folder apart")
-    if not outputs and state.is_relative_to(_absolute(folder, _DEFAULT_DIRECTORIES[_DEFAULT_OUTPUT])):
+    if not outputs and state.is_relative_to(absolute(folder, Path(LAKE))):
         report.refuse(
             ("globals", "persistence", "config", "directory_name"),
             "lies in the lake that is written without outputs; give a folder apart",
         )
 
 
-def _check_client_certificate(name: str, output: Document, report: Report) -> None:
-    """Refuse half of a client's certificate, and keys of TLS where nothing is encrypted."""
-    config = section_at(output, "config")
-    path: KeyPath = ("outputs", name, "config")
-    if str(output.get("type")) not in _SYSLOG_TYPES:
-        return
-    if config.get("transport") != "tls":
-        for key in sorted(_TLS_KEYS & {*config} - {key for key in config if config[key] is None}):
-            report.refuse((*path, key), "is for transport tls only; set the transport, or remove the key")
-        return
-    for one, other in (("cert", "key"), ("key", "cert")):
-        if config.get(one) is not None and config.get(other) is None:
-            report.refuse((*path, other), f"is missing; {one} needs it")
+def _check_options(name: str, output: Document, report: Report) -> None:
+    """Refuse what the output's kind says does not go together."""
+    section = output_sections().get(str(output.get("type")))
+    options = section_at(output, "config")
+    for path, why in section.disagreements(options, ("outputs", name, "config")) if section else ():
+        report.refuse(path, why)
 
 
 def _check_state(document: Document, report: Report) -> None:
@@ -178,7 +169,7 @@ def _check_state(document: Document, report: Report) -> None:
     if section_at(document, "globals", "persistence").get("type") != "memory":
         return
     outputs = section_at(document, "outputs")
-    bound = [name for name in outputs if str(section_at(outputs, name).get("type")) in _DEFAULT_DIRECTORIES]
+    bound = [name for name in outputs if _output_directory(section_at(outputs, name)) is not None]
     if bound or not outputs:
         which = report.show(("outputs", bound[0])) if bound else "the lake that is written without outputs"
         report.refuse(
@@ -188,10 +179,8 @@ def _check_state(document: Document, report: Report) -> None:
 
 
 def _output_directory(output: Document) -> str | None:
-    default = _DEFAULT_DIRECTORIES.get(str(output.get("type")))
+    """The folder that the output writes to; None where its kind has none."""
+    section = output_sections().get(str(output.get("type")))
+    default = section.default_directory() if section else None
     directory = section_at(output, "config").get("directory")
     return directory if default and isinstance(directory, str) else default
-
-
-def _absolute(folder: Path, directory: object) -> Path:
-    return Path(os.path.normpath(folder / str(directory)))

@@ -16,6 +16,9 @@ MICROSOFTS_REQUESTS_PER_MINUTE = 2_000
 Source: Management Activity API reference, "API throttling".
 """
 
+MEBIBYTE_BYTES = 1_048_576
+"""A megabyte where it measures memory, a queue or a request."""
+
 IMAGE_VARIABLE = "COLLECTOR_IMAGE"
 """The variable in which Devo's containers have the name of their image."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from m365watch.common.secret import Secret
 from m365watch.common.urls import split_url
-from m365watch.config.models.settings import IMDS_URL, IdentityEndpoint, Secret
+from m365watch.config.models.settings import IMDS_URL, IdentityEndpoint
 from m365watch.config.secrets_secrets import RESPONSE
 from m365watch.config.sections import Document, section_at
 from m365watch.config.validation_report import Report

@@ -13,14 +13,15 @@ from typing import NamedTuple, get_origin
 from pydantic.fields import FieldInfo
 
 from m365watch.config.loader import example_settings
-from m365watch.config.models.base import NO_EFFECT, Output, Section
+from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.models.inputs import DlpSection, HealthSection, InputSection, ServiceSection
-from m365watch.config.models.lake import OUTPUT_TYPES, LakeOutput
 from m365watch.config.models.network import InputNetworkSection, NetworkSection
 from m365watch.config.models.notifications import NotificationKeys
-from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.outputs import OutputSection, output_sections
+from m365watch.config.models.schema import configuration_file
 from m365watch.config.wanted import sections_in
+from m365watch.registry.output_specs import LAKE
 
 _HEAD = """\
 # Settings
@@ -83,7 +84,7 @@ _ENVIRONMENT = """\
 def render_reference() -> str:
     """The page `docs/reference/settings.md`, in Markdown."""
     parts = [_HEAD, f"```yaml\n{example_settings()}```\n"]
-    parts += [_render_section(path, section) for path, section in _list_sections("", ConfigurationFile)]
+    parts += [_render_section(path, section) for path, section in _list_sections("", configuration_file())]
     return "\n".join([*parts, _render_clouds(), _SERVER, _ENVIRONMENT])
 
 
@@ -113,7 +114,7 @@ def _inner_path(path: str, name: str, field: FieldInfo) -> str:
 def _render_section(path: str, section: type[Section]) -> str:
     kind = (
         section.model_fields["type"].title
-        if issubclass(section, Output | NotificationKeys) and "type" in section.model_fields
+        if issubclass(section, OutputSection | NotificationKeys) and "type" in section.model_fields
         else None
     )
     of_kind = f", type {kind}" if kind else ""
@@ -142,7 +143,8 @@ class KeyRow(NamedTuple):
 
 def keys_below(kind: str, type_: str) -> list[KeyRow]:
     """The keys of one input or, of that type, one output, but for those without effect."""
-    section = OUTPUT_TYPES.get(type_, LakeOutput) if kind == "outputs" else InputSection
+    outputs = output_sections()
+    section = outputs.get(type_, outputs[LAKE]) if kind == "outputs" else InputSection
     rows = []
     for path, inner in _list_sections("", section):
         words = words_below(inner)

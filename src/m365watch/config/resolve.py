@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from m365watch.common.model import Service, TenantId
-from m365watch.config.config_file import folder_of
-from m365watch.config.defaults import BY_DEFAULT, COLLECTING, MICROSOFTS_REQUESTS_PER_MINUTE
+from m365watch.config.config_file import absolute, folder_of
+from m365watch.config.defaults import BY_DEFAULT, COLLECTING, MEBIBYTE_BYTES, MICROSOFTS_REQUESTS_PER_MINUTE
 from m365watch.config.models.clouds import CLOUDS, is_microsofts
 from m365watch.config.models.detections import is_on, resolve_detections
 from m365watch.config.models.globals import GlobalOverrides
@@ -20,29 +20,25 @@ from m365watch.config.models.inputs import (
     Services,
     ServiceSection,
 )
-from m365watch.config.models.lake import LakeConfig, LakeOutput
 from m365watch.config.models.listeners import resolve_board
 from m365watch.config.models.masks import masks_of
+from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.resolve_credentials import resolve_credentials
 from m365watch.config.models.resolve_network import overlaid, resolve_network
 from m365watch.config.models.resolve_notifications import resolve_notifications
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import (
     Cloud,
-    DevoHttpSettings,
-    DevoSettings,
     IdentityEndpoint,
-    NetworkSettings,
-    OutputSettings,
     ServiceSettings,
     Settings,
-    SyslogSettings,
     TenantSettings,
 )
 from m365watch.config.models.webhook import resolve_webhook
 from m365watch.config.secrets_secrets import NOTIFICATIONS
 from m365watch.config.validation_report import Report
-from m365watch.outputs.network.network_config import MEBIBYTE_BYTES, absolute, resolve_output
+from m365watch.http.settings import NetworkSettings
+from m365watch.registry.output_specs import LAKE, OutputSettings
 
 
 def resolve(
@@ -52,7 +48,7 @@ def resolve(
 
     `endpoint` is where this machine's managed identity is asked for tokens.
     """
-    outputs = file.outputs or {"lake": LakeOutput(type="lake", config=LakeConfig())}
+    outputs = file.outputs or {LAKE: output_sections()[LAKE].model_validate({"type": LAKE})}
     overall = overridden(file)
     persistence = file.globals.persistence
     network = resolve_network(file.globals.network)
@@ -62,13 +58,12 @@ def resolve(
         for tenant in _resolve_input(name, section, endpoint)
     )
     resolved = tuple(
-        with_network(
-            with_overrides(resolve_output(name, output, folder=folder_of(path), overall=overall), tenants),
-            network,
-        )
+        with_override_tags(
+            output.resolve(name, folder=folder_of(path), overall=overall), tenants
+        ).with_network(network)
         for name, output in outputs.items()
     )
-    has_lake = any(isinstance(output, LakeOutput) for output in outputs.values())
+    has_lake = any(output.type == LAKE for output in resolved)
     if file.detections.notifications and not is_on(file.detections, has_lake=has_lake):
         report.warn(NOTIFICATIONS, "the detections are off, so that nobody is told anything; switch them on")
     return Settings(
@@ -98,13 +93,12 @@ def resolve(
     )
 
 
-def with_overrides(output: OutputSettings, tenants: Sequence[TenantSettings]) -> OutputSettings:
+def with_override_tags(output: OutputSettings, tenants: Sequence[TenantSettings]) -> OutputSettings:
     """The output, told every `override_tag`: Devo is taken to have the tables that somebody names."""
-    if not isinstance(output, DevoSettings | DevoHttpSettings | SyslogSettings):
-        return output
     services = [service for tenant in tenants for service in tenant.services]
-    overrides = dict.fromkeys(service.override_tag for service in services if service.override_tag)
-    return replace(output, tags=replace(output.tags, overrides=tuple(overrides)))
+    return output.with_override_tags(
+        tuple(dict.fromkeys(service.override_tag for service in services if service.override_tag))
+    )
 
 
 def _network_of(section: InputSection, file: ConfigurationFile, network: NetworkSettings) -> NetworkSettings:
@@ -112,11 +106,6 @@ def _network_of(section: InputSection, file: ConfigurationFile, network: Network
     if section.network is None:
         return network
     return resolve_network(overlaid(file.globals.network, section.network))
-
-
-def with_network(output: OutputSettings, network: NetworkSettings) -> OutputSettings:
-    """The output, told how servers are reached if it speaks HTTP; a wire has keys of its own for that."""
-    return replace(output, network=network) if isinstance(output, DevoHttpSettings) else output
 
 
 def overridden(file: ConfigurationFile) -> GlobalOverrides:

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from m365watch.config.document import parse_document, plain_values
 from m365watch.config.models.base import DESTINATION, FOLDER, MACHINE_IDENTITY, Section
 from m365watch.config.models.inputs import InputSection
-from m365watch.config.models.lake import OUTPUT_TYPES
+from m365watch.config.models.outputs import output_sections
 from m365watch.config.sections import Document, section_at
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.validation_report import KeyPath, Report
@@ -53,10 +53,14 @@ def key_of(path: KeyPath) -> Key:
     return tuple(part for part in path if isinstance(part, str))
 
 
-@lru_cache(maxsize=2)
 def sensitive_keys(kind: str) -> SensitiveKeys:
     """The sensitive keys of `inputs` or of `outputs`."""
-    roots = [InputSection] if kind == "inputs" else list(dict.fromkeys(OUTPUT_TYPES.values()))
+    roots = (InputSection,) if kind == "inputs" else tuple(dict.fromkeys(output_sections().values()))
+    return _keys_of(roots, of_outputs=kind != "inputs")
+
+
+@lru_cache(maxsize=4)
+def _keys_of(roots: tuple[type[Section], ...], *, of_outputs: bool) -> SensitiveKeys:
     fields = [one for root in roots for one in _fields_below(root, ())]
     paths = {key: field for key, field in fields if _holds_path(field.annotation)}
     folders = frozenset(key for key, field in paths.items() if FOLDER in field.metadata)
@@ -69,7 +73,7 @@ def sensitive_keys(kind: str) -> SensitiveKeys:
         files=frozenset(paths) - folders,
         folders=folders,
         identities=frozenset(key for key, field in fields if MACHINE_IDENTITY in field.metadata),
-        destinations=destinations if kind == "inputs" else destinations | {_OUTPUT_TYPE: None},
+        destinations=destinations | {_OUTPUT_TYPE: None} if of_outputs else destinations,
     )
 
 

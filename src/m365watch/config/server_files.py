@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from m365watch.config.document import Pairs
-from m365watch.config.models.lake import OUTPUT_TYPES
 from m365watch.config.validation_report import Origin, Report
+from m365watch.registry.output_specs import OUTPUTS
 
 _JOB_KEYS = {"inputs", "global_overrides"}
 _UNKNOWN = "is not a key that this collector knows here, and was ignored"
@@ -83,7 +83,7 @@ def _name_outputs(loggers: object, file: str, report: Report) -> object:
     counts: dict[str, int] = {}
     for place, logger in enumerate(loggers):
         pairs = logger if isinstance(logger, Pairs) else ()
-        kinds = [str(value) for key, value in pairs if key == "type" and str(value) in OUTPUT_TYPES]
+        kinds = [str(value) for key, value in pairs if key == "type" and str(value) in OUTPUTS.by_name]
         kind = kinds[0] if kinds else "output"
         number = counts[kind] = counts.get(kind, -1) + 1
         name = f"{kind}_{number}"

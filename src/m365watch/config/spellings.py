@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.config.models.lake import OUTPUT_TYPES
+from m365watch.config.models.outputs import output_sections
 from m365watch.config.sections import Document, section_at
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.config.wanted import keys_beside
@@ -43,13 +43,13 @@ def settle_spellings(document: Document, report: Report) -> None:
 
 def _settle_type(output: Document) -> None:
     kind = output.get("type")
-    if isinstance(kind, str) and (meant := kind.strip().lower().replace("-", "_")) in OUTPUT_TYPES:
+    if isinstance(kind, str) and (meant := kind.strip().lower().replace("-", "_")) in output_sections():
         output["type"] = meant
 
 
 def _class_of(output: Document) -> str:
     kind = output.get("type")
-    section = OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
+    section = output_sections().get(kind) if isinstance(kind, str) else None
     return section.__name__ if section else ""
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from m365watch.registry.output_specs import LAKE, OUTPUTS
+
 TENANT_PLACEHOLDER = "<tenant>"
 """Stands for a tenant that is not known before its administrator has consented."""
 PROOF_KEYS = (
@@ -28,14 +30,6 @@ _ABOUT_PROOFS = {
     "client_secret_file": "the secret's value; only its owner may read it",
     "client_secret_expires_at": "as Entra shows it; warned of weeks ahead",
 }
-_ABOUT_OUTPUTS = {
-    "lake": "Delta tables that `m365watch query` and any other engine reads",
-    "files": "NDJSON, one folder per table",
-    "console": "each record on standard output",
-    "devo_platform": "Devo, by syslog over TLS",
-    "devo_http": "Devo, by its HTTP endpoint",
-    "syslog": "any syslog receiver",
-}
 _CUSTOM_CLOUD = ("login_url", "management_url", "graph_url")
 
 
@@ -53,7 +47,7 @@ class Answers:
     """A name, or the addresses of a cloud of one's own."""
     services: tuple[str, ...] = ()
     """Empty: all of them."""
-    output: str = "lake"
+    output: str = LAKE
     output_options: Mapping[str, str] = field(default_factory=dict)
     input_name: str = "office365"
 
@@ -120,7 +114,7 @@ def _services(services: tuple[str, ...]) -> list[str]:
 def _output(answers: Answers) -> list[str]:
     name = answers.output
     lines = [
-        f"  {name}:                              # {_ABOUT_OUTPUTS.get(name, name)}",
+        f"  {name}:                              # {OUTPUTS.by_name[name].summary}",
         f"    type: {name}",
     ]
     if answers.output_options:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from m365watch.config.models.lake import OUTPUT_TYPES_WANTED
 from m365watch.config.models.notifications import TARGET_TYPES_WANTED
-from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.outputs import output_types_wanted
+from m365watch.config.models.schema import ConfigurationFile, configuration_file
 from m365watch.config.secrets_secrets import NOTIFICATIONS
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.config.wanted import filled_in_at, keys_beside, wanted_at
@@ -34,7 +34,7 @@ _REASONS = {
 def read_schema(document: object, report: Report) -> ConfigurationFile | None:
     """The file that the document stands for; None if there are mistakes, which are in `report`."""
     try:
-        file = ConfigurationFile.model_validate(document)
+        file = configuration_file().model_validate(document)
     except ValidationError as error:
         _refuse_all(document, error.errors(include_url=False), report)
         return None
@@ -103,7 +103,7 @@ def _unknown_key(marked: KeyPath, near: str | None) -> str:
 
 def _refuse_type(path: KeyPath, given: object, report: Report) -> None:
     """Refuse an output, or a target of notifications, whose type is none."""
-    kind, wanted = ("output", OUTPUT_TYPES_WANTED)
+    kind, wanted = ("output", output_types_wanted())
     if path[:2] == NOTIFICATIONS:
         kind, wanted = ("target of notifications", TARGET_TYPES_WANTED)
     if not isinstance(given, dict):

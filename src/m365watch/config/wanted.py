@@ -7,7 +7,7 @@ from typing import get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from m365watch.config.models.base import MOSTLY_NEEDED, Section
-from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.schema import configuration_file
 from m365watch.config.validation_report import KeyPath
 
 _OR_CONSENT = ", or let `m365watch consent serve` find the tenant and write it here"
@@ -49,7 +49,7 @@ def sections_in(annotation: object) -> list[type[Section]]:
 
 def _walk(path: KeyPath) -> tuple[FieldInfo | None, list[type[Section]]]:
     field: FieldInfo | None = None
-    sections: list[type[Section]] = [ConfigurationFile]
+    sections: list[type[Section]] = [configuration_file()]
     name_is_free = False
     for part in path:
         if isinstance(part, int) or name_is_free:

@@ -16,8 +16,9 @@ from m365watch.common.clock import Clock, SystemClock
 from m365watch.common.errors import CollectorError, LakeMissing, SettingsRefused
 from m365watch.common.file_access import NO_FILE, closed_to, is_there, why_closed, why_unread
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, LakeSettings, Settings
+from m365watch.config.models.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.config_changes import excluded_outputs
 
 if TYPE_CHECKING:

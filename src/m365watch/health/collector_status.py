@@ -14,7 +14,7 @@ from m365watch.common.errors import LakeUnusable, LedgerUnusable
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import BlobRef, BlobState, Feed
 from m365watch.common.progress import RunProgress
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.health.completeness.audit_requests import PROGRESS_NAME
 from m365watch.health.completeness.content_gaps import GapsFound, find_gaps
 from m365watch.health.completeness.feed_audit import FeedAudit
@@ -48,6 +48,7 @@ from m365watch.ledger.queries_reading import (
 from m365watch.ledger.queries_reading import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.tried import tried_in_vain
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline import latency, vocabulary
 from m365watch.pipeline.latency import LatencyBook
 from m365watch.pipeline.vocabulary import Vocabulary

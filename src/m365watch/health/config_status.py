@@ -7,14 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from m365watch.config.models.settings import (
-    ConsoleSettings,
-    DevoHttpSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Settings,
-)
+from m365watch.config.models.settings import Settings
 from m365watch.config.validation_report import hide_secrets
 from m365watch.ledger.queries_reading import remembered
 
@@ -74,7 +67,7 @@ class ConfigurationNote(msgspec.Struct):
 
 def places_of(settings: Settings) -> dict[str, str]:
     """Where each output of the settings writes, by its name, in words."""
-    return {one.name: hide_secrets(_place_of(one)) for one in settings.outputs}
+    return {one.name: hide_secrets(one.place) for one in settings.outputs}
 
 
 def earlier_lakes(
@@ -88,20 +81,6 @@ def earlier_lakes(
     left = [EarlierLake(place.removeprefix(_LAKE), now_s) for place in places if place.startswith(_LAKE)]
     found = {one.directory: one for one in (*before.earlier, *left) if one.directory not in present}
     return sorted(found.values(), key=lambda one: one.until_s)[-LAKES_MAX:]
-
-
-def _place_of(output: OutputSettings) -> str:
-    match output:
-        case LakeSettings():
-            return f"{_LAKE}{output.directory}"
-        case FilesSettings():
-            return f"files in {output.directory}"
-        case ConsoleSettings():
-            return "standard output"
-        case DevoHttpSettings():
-            return output.endpoint
-        case _:
-            return f"{output.address}:{output.port}"
 
 
 def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:

@@ -17,7 +17,7 @@ from yarl import URL
 from m365watch.common.errors import AlertsRefused, BadAnswer, RetryLater, Throttled, Unavailable
 
 if TYPE_CHECKING:
-    from m365watch.config.models.settings import Secret
+    from m365watch.common.secret import Secret
     from m365watch.detection.export.devo_alert_definitions import Definition
     from m365watch.http.session import Answer, Session
 

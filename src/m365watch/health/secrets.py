@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 
 CHARACTERS_MIN = 6
 """A shorter secret is part of too many words to be blotted out."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from m365watch.common.collector_events import Notice
-from m365watch.config.models.settings import DevoHttpSettings, DevoSettings, OutputSettings, SyslogSettings
+from m365watch.registry.output_specs import OutputSettings
 
 
 @runtime_checkable
@@ -57,10 +57,6 @@ def takers_among(outputs: Iterable[tuple[OutputSettings, object]]) -> list[Notic
     for settings, output in outputs:
         if isinstance(output, NoticeTaker):
             takers.append(output)
-        elif isinstance(output, TagTaker) and _is_told(settings):
+        elif isinstance(output, TagTaker) and settings.sends_events:
             takers.append(TaggedNotices(output))
     return takers
-
-
-def _is_told(settings: OutputSettings) -> bool:
-    return isinstance(settings, DevoSettings | DevoHttpSettings | SyslogSettings) and settings.sends_notices

@@ -13,9 +13,9 @@ import httptools
 from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
-from m365watch.config.models.settings import NetworkSettings
 from m365watch.http.aiohttp_transport import HEAD_BYTES_MAX, Connection
 from m365watch.http.origin import Origin, tunnel_request
+from m365watch.http.settings import NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure
 
 _NEXT_ADDRESS_S = 0.25

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from yarl import URL
 
 from m365watch import __version__
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.proxies import proxy_for
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 
 AGENT = f"m365watch/{__version__}"
 _ALWAYS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": AGENT}

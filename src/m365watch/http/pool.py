@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.aiohttp_transport_opening import open_connection
 from m365watch.http.origin import Origin
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.tls_tls import make_context
 from m365watch.http.transport import ExchangeFailed, Failure, RawAnswer
 

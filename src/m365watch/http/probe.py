@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from m365watch.common.text import one_line
-from m365watch.config.models.settings import NetworkSettings
 from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.aiohttp_transport_opening import open_connection
 from m365watch.http.origin import Origin
+from m365watch.http.settings import NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure
 
 BODY_BYTES_MAX = 4 << 20

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from yarl import URL
 
 from m365watch.common.errors import SettingsRefused
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
 
 _FIX = "give http://host:port"
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from yarl import URL
 
 from m365watch.common.errors import RetryLater
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.client import inflate
 from m365watch.http.pool import ConnectionPool
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure, Looks, RawAnswer, Transport
 
 if TYPE_CHECKING:

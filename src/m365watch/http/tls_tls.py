@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m365watch.common.errors import SettingsRefused
-from m365watch.config.models.settings import NetworkSettings
+from m365watch.http.settings import NetworkSettings
 from m365watch.http.tls import check_authorities, trust_authorities
 
 BUNDLE_VARIABLE = "SSL_CERT_FILE"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from m365watch.common.clock import Clock, Random
-from m365watch.config.models.settings import DetectionSettings, OutputSettings, Settings
+from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.models.targets import (
     EmailTarget,
     OutputTarget,
@@ -23,6 +23,7 @@ from m365watch.config.models.targets import (
     WebhookTarget,
 )
 from m365watch.http.session import Session
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from m365watch.common.model import BlobRef, ContentType, TenantId, Window
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from m365watch.common.errors import CollectorError, NeedsOperator
 from m365watch.registry.checks import Finding, Verdict
 
 
@@ -137,3 +138,15 @@ def all_skipped(checks: Iterable[Check], waits_for: Check) -> list[Checked]:
 def first_broken(steps: Sequence[Checked]) -> Check | None:
     """The first step that is broken."""
     return next((step.check for step in steps if step.verdict is Verdict.BROKEN), None)
+
+
+AWAY_FIX = (
+    "see that the receiver is up and that this machine may reach it; a run starts all the same, and keeps "
+    "what it cannot send in the output's queue"
+)
+
+
+def failed_output(name: str, error: CollectorError) -> Checked:
+    """The output of that name cannot be used, or not now."""
+    fix = error.fix if isinstance(error, NeedsOperator) else AWAY_FIX
+    return bad(Check.OUTPUT, error.what, fix=fix, subject=name)

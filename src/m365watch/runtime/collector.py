@@ -19,7 +19,7 @@ from m365watch.common.errors import CollectorError
 from m365watch.common.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.common.progress import RunProgress
 from m365watch.common.speaker import speaker_of
-from m365watch.config.models.settings import OutputSettings, Settings, TenantSettings
+from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.detection.factory import make_detections
 from m365watch.health.completeness.audit_scheduler import AuditProgress, audit_feeds
 from m365watch.health.completeness.auditor import Auditor, AuditOrder
@@ -42,6 +42,7 @@ from m365watch.pipeline.disk_queue import QUEUES_FOLDER
 from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.pipeline.output_startup import Opening, preload, queues_of
 from m365watch.records.identity import IdentityMaker
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import MayBeAway, Output, TellsRecords
 from m365watch.runtime.collector_run import (
     AuditRun,

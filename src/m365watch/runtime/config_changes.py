@@ -6,16 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from m365watch.common.model import Feed, TenantId
-from m365watch.config.models.settings import (
-    DetectionSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    OutputSettings,
-    ServiceSettings,
-    Settings,
-    SyslogSettings,
-    TenantSettings,
-)
+from m365watch.config.models.settings import DetectionSettings, ServiceSettings, Settings, TenantSettings
 
 _Reaching = tuple[TenantSettings, ServiceSettings]
 """How a feed is collected: its tenant without services, and its service."""
@@ -137,7 +128,7 @@ def _new_tags(tenant: TenantSettings, service: ServiceSettings, running: Setting
     return [
         f"inputs.{tenant.input_name}.override_tag is new to the output {output.name}"
         for output in running.outputs
-        if isinstance(output, _TAGGED) and tag is not None and tag not in output.tags.overrides
+        if tag is not None and output.override_tags is not None and tag not in output.override_tags
     ]
 
 
@@ -153,9 +144,6 @@ def _filters_changed(new: _Reaching, old: _Reaching) -> list[str]:
     ]
 
 
-_TAGGED = DevoSettings | DevoHttpSettings | SyslogSettings
-
-
 def _keys_changed(keys: Mapping[str, str], old: Settings, new: Settings) -> list[str]:
     return [
         f"{key} is another one" for field, key in keys.items() if getattr(old, field) != getattr(new, field)
@@ -163,8 +151,8 @@ def _keys_changed(keys: Mapping[str, str], old: Settings, new: Settings) -> list
 
 
 def _outputs_changed(old: Settings, new: Settings) -> list[str]:
-    before = {output.name: _without_tags(output) for output in old.outputs}
-    after = {output.name: _without_tags(output) for output in new.outputs}
+    before = {output.name: output.with_override_tags(()) for output in old.outputs}
+    after = {output.name: output.with_override_tags(()) for output in new.outputs}
     found = [f"outputs.{name} is new" for name in after if name not in before]
     found += [f"outputs.{name} is gone" for name in before if name not in after]
     return found + [
@@ -172,13 +160,6 @@ def _outputs_changed(old: Settings, new: Settings) -> list[str]:
         for name, output in after.items()
         if name in before and before[name] != output
     ]
-
-
-def _without_tags(output: OutputSettings) -> OutputSettings:
-    """The output without what it is told of the inputs."""
-    if isinstance(output, _TAGGED):
-        return replace(output, tags=replace(output.tags, overrides=()))
-    return output
 
 
 def _ids(feeds: Iterable[Feed]) -> list[TenantId]:

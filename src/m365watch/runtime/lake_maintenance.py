@@ -25,7 +25,7 @@ from m365watch.common.errors import (
     SettingsRefused,
 )
 from m365watch.common.timestamps import ms_of
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.detection.alerts.lake_sync import number_brought
 from m365watch.detection.alerts.triage import opened
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
@@ -67,6 +67,7 @@ from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.notifications.notification_erasure import count_told, forget_told
 from m365watch.outputs.lake.lake_output import app_id_of
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.personal_data_search import Elsewhere, count_waiting, search_elsewhere
 
 REPORTS_FOLDER = "erasures"

@@ -15,7 +15,7 @@ from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import LakeUnusable
 from m365watch.common.missing_files import MissingFiles, body_of, joined, memory_name, missing_of
 from m365watch.common.timestamps import instant_of_us
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.lake.delta.table_files import replace_files
 from m365watch.lake.missing_files import list_missing, sum_up
 from m365watch.lake.schema import AUDIT
@@ -24,6 +24,7 @@ from m365watch.ledger.queries_reading import require_ledger
 from m365watch.ledger.redelivery import Carrier, PendingAgain
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.factory import make_output
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.records.identity import IdentityMaker
 from m365watch.runtime.config_changes import excluded_outputs
 from m365watch.runtime.lake_maintenance import holding_lake

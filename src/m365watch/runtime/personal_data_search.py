@@ -12,16 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.common.errors import LakeUnusable, LedgerUnusable
-from m365watch.config.models.settings import (
-    ConsoleSettings,
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Settings,
-    SyslogSettings,
-)
+from m365watch.config.models.settings import Settings
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
 from m365watch.lake.audit_trail_table_trail_reading import WAITING_GLOB, count_deeds
 from m365watch.lake.delta.table_files import Progress
@@ -30,9 +21,10 @@ from m365watch.lake.schema import BOARD_TRAIL
 from m365watch.ledger.queries import quarantined_bodies
 from m365watch.ledger.queries_reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.notifications.channels.record_output import folder_for_alerts
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, records_in_file
+from m365watch.registry.output_specs import LAKE, OutputSettings
 from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
 from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
 from m365watch.runtime.replay_run import replays_beside
@@ -51,7 +43,6 @@ from m365watch.sources.page_spool import FOLDER as PAGES_FOLDER
 _DETECTIONS = Path(DETECTIONS_FILE).stem
 _NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem
 _COMPANIONS = ("-wal", "-shm", "-journal")
-_AT_DEVO = "not searched: what was sent stays there for as long as Devo keeps it; ask Devo to delete it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,38 +176,17 @@ def _in_replay(folder: Path, person: Person, progress: Progress) -> Elsewhere:
 
 
 def _at_output(output: OutputSettings, person: Person, progress: Progress) -> Iterator[Elsewhere]:
-    kind, place, says = "console", "standard output", "what was printed is with whoever read it"
-    match output:
-        case FilesSettings():
-            yield from _in_files(output, person, progress)
-            return
-        case LakeSettings():
-            kind, place = "lake", str(output.directory)
-            says = f"not searched: erase there as well, with --output {output.name}"
-        case DevoSettings():
-            kind, place, says = "devo_platform", output.address, _AT_DEVO
-        case DevoHttpSettings():
-            kind, place, says = "devo_http", output.endpoint, _AT_DEVO
-        case SyslogSettings():
-            kind, place = "syslog", output.address
-            says = "not searched: what was sent is with the receiver; erase it there"
-        case ConsoleSettings():
-            pass
-    yield Elsewhere(f"output {output.name}: {place}", kind, searched=False, records=None, says=says)
-
-
-def _in_files(output: FilesSettings, person: Person, progress: Progress) -> Iterator[Elsewhere]:
-    says = "nothing is erased there: take the lines or the files out, and look in what was copied from there"
-    yield _in_folder(
-        output.directory, "files", says, in_lines, person, progress, name=f"output {output.name}: "
-    )
-    alerts = folder_for_alerts(output.directory)
-    if alerts.is_dir():
-        says = "alerts that were told here; take the lines or the files out, and look in what was copied"
-        yield _in_folder(alerts, "files", says, in_lines, person, progress, name=f"output {output.name}: ")
-    for folder in _folders_in(replays_beside(output.directory)):
-        says = "written by a replay; remove the folder, and look in what was copied from there"
-        yield _in_folder(folder, "replayed_files", says, in_lines, person, progress)
+    name = f"output {output.name}: "
+    for held in output.personal_data:
+        if held.folder is not None:
+            yield _in_folder(held.folder, output.type, held.advice, in_lines, person, progress, name=name)
+        else:
+            place = f"{name}{held.place}"
+            yield Elsewhere(place, output.type, searched=False, records=None, says=held.advice)
+    if output.folder is not None and output.type != LAKE:
+        for folder in _folders_in(replays_beside(output.folder)):
+            says = "written by a replay; remove the folder, and look in what was copied from there"
+            yield _in_folder(folder, f"replayed_{output.type}", says, in_lines, person, progress)
 
 
 def _in_folder(

@@ -12,13 +12,14 @@ from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.missing_files import memory_name, read_missing
 from m365watch.common.model import ContentType, Feed, Service, TenantId, Window
-from m365watch.config.models.settings import LakeSettings, Settings, TenantSettings
+from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.http.session import Session
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.quarantine_changing import forget_memory
 from m365watch.ledger.queries_reading import ledger_for_reading
 from m365watch.ledger.recovered import RecoveredSums, recovered_sums, wanted_bodies
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
 from m365watch.sources.audit_search.tenant import RecoveryMeans, TenantRecovery, Witness

@@ -14,21 +14,16 @@ from pathlib import Path
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import LakeMissing, SettingsRefused
 from m365watch.common.model import Feed, TenantId
-from m365watch.config.models.settings import (
-    ConsoleSettings,
-    DetectionSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Settings,
-)
+from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.models.values import is_guid
 from m365watch.http.session import Session
 from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.queries_reading import ledger_for_reading, remembered
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.records.treatment import Treatment
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
 from m365watch.sources.factory import ReachedFeed
@@ -94,8 +89,8 @@ class Replay:
         name = f"{output}-{_digest(asked, output)}"
         self._state = settings.state_directory / FOLDER / name
         self.directory = _own_directory(target, name)
-        if isinstance(target, FilesSettings) and self.directory is not None:
-            target = replace(target, directory=self.directory)
+        if self.directory is not None:
+            target = target.into(self.directory)
         self._settings = replace(
             settings,
             outputs=(target,),
@@ -103,7 +98,7 @@ class Replay:
             # The records went past the rules when they came; `hunt` has them go past others.
             detections=DetectionSettings(),
         )
-        self.writes_records = isinstance(target, ConsoleSettings)
+        self.writes_records = target.uses_stdout
         """Whether the output has stdout to itself."""
         self.collector = Collector(self._settings, clock=clock, random=random)
 
@@ -297,15 +292,13 @@ def _tenants_of(settings: Settings, output: str) -> frozenset[TenantId] | None:
 
 
 def _own_directory(target: OutputSettings, name: str) -> Path | None:
-    """Where a replay writes files: beside the output's own directory, which the collector has locked."""
-    if not isinstance(target, FilesSettings):
-        return None
-    return replays_beside(target.directory) / name
+    """Where a replay writes files: beside the output's own folder, which the collector has locked."""
+    return None if target.folder is None else replays_beside(target.folder) / name
 
 
-def replays_beside(directory: Path) -> Path:
-    """Where replays write for a files output of that directory, each in a folder of its own."""
-    return directory.with_name(f"{directory.name}{_FILES_SUFFIX}")
+def replays_beside(folder: Path) -> Path:
+    """Where replays write for an output with that folder, each in a folder of its own."""
+    return folder.with_name(f"{folder.name}{_FILES_SUFFIX}")
 
 
 def _digest(asked: ScanAsked, output: str) -> str:

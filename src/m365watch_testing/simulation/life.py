@@ -16,7 +16,8 @@ import structlog
 
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, Service
-from m365watch.config.models.settings import Cloud, Secret, SecretSettings, ServiceSettings, TenantSettings
+from m365watch.common.secret import Secret
+from m365watch.config.models.settings import Cloud, SecretSettings, ServiceSettings, TenantSettings
 from m365watch.http.session import BODY_BYTES_MAX, Session
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread

@@ -78,7 +78,7 @@ MUTANTS = (
                 "                if number < 0:\n",
             ),
         ),
-        hint=13,
+        hint=16,
     ),
     Mutant(
         "refused_record_dropped",

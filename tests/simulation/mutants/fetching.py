@@ -95,7 +95,7 @@ MUTANTS = (
                 "        if (doubt := _doubt(split)) and not split.records:\n",
             ),
         ),
-        hint=15,
+        hint=25,
     ),
     Mutant(
         "denied_once_as_lost",
@@ -108,7 +108,7 @@ MUTANTS = (
                 "        if loss_reason(error) == 'nothing at all':\n",
             ),
         ),
-        hint=13,
+        hint=14,
     ),
     Mutant(
         "guess_never_corrected",
@@ -121,7 +121,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        hint=295,
+        hint=45,
     ),
     Mutant(
         "flight_unbounded",

@@ -148,7 +148,7 @@ MUTANTS = (
                 "        for gap in unreachable_spans([], now, margin=self._margin):\n",
             ),
         ),
-        hint=19,
+        hint=29,
     ),
     Mutant(
         "refused_token_ends_the_listing",

@@ -27,15 +27,10 @@ from m365watch.auth.certificates.certificate_findings import (
     warnings_of,
 )
 from m365watch.common.file_access import read_small_file
+from m365watch.common.secret import Secret
 from m365watch.config.credential_validation import FILE_BYTES_MAX
-from m365watch.config.models.settings import (
-    CertificateSettings,
-    DevoSettings,
-    Secret,
-    Settings,
-    SyslogSettings,
-    TlsSettings,
-)
+from m365watch.config.models.settings import CertificateSettings, Settings
+from m365watch.http.settings import TlsSettings
 
 _PEM_KEY = b"PRIVATE KEY-----"
 _KEY_SUFFIXES = (".key", ".pem")
@@ -74,8 +69,8 @@ def named_in(settings: Settings) -> tuple[NamedCertificate, ...]:
         )
         for one, names in users.items()
     ]
-    wires = [one for one in settings.outputs if isinstance(one, DevoSettings | SyslogSettings)]
-    return (*credentials, *(found for one in wires if one.tls for found in _of_output(one.name, one.tls)))
+    secured = [(one.name, one.secured_by) for one in settings.outputs]
+    return (*credentials, *(found for name, tls in secured if tls for found in _of_output(name, tls)))
 
 
 def examine(named: NamedCertificate, *, now: datetime) -> list[Examination]:

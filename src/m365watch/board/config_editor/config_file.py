@@ -42,12 +42,12 @@ from m365watch.config.editor.sections import has_section, put_section, section_t
 from m365watch.config.editor.spots import locate
 from m365watch.config.editor.tenants import check_text
 from m365watch.config.editor.tenants_editing import show_difference
-from m365watch.config.models.settings import LakeSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.sensitive_keys import SECTION_SUFFIX, read_section, sensitive_keys
 from m365watch.config.validation_report import KeyPath, show_path
-from m365watch.health.checks.output_checks import require_in_step
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.outputs.lake.spec import LakeSettings, require_in_step
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from m365watch.registry.output_specs import OUTPUTS
+
 INPUT = """\
 type: office365
 credentials:
@@ -17,48 +19,6 @@ services:                             # only these
   dlp:
 # outputs: [lake]                     # only these; left out, all of them
 """
-OUTPUTS = {
-    "lake": """\
-type: lake
-config:
-  directory: lake                     # below the configuration's folder
-  retention:
-    days: 365                         # left out, records stay for ever
-""",
-    "files": """\
-type: files
-config:
-  directory: records                  # below the configuration's folder
-  compression: zstd                   # or gzip, none
-""",
-    "devo_platform": """\
-type: devo_platform
-config:
-  address: "<collector-xx.devo.io>"   # of your region
-  port: 443
-  chain: "<upload it>"                # the authority's certificates, in PEM
-  cert: "<upload it>"
-  key: "<upload it>"
-""",
-    "devo_http": """\
-type: devo_http
-config:
-  endpoint: "<https://http-xx.devo.io>"
-  domain: "<your domain>"
-  token: "<token>"
-""",
-    "syslog": """\
-type: syslog
-config:
-  address: "<host>"
-  port: 6514
-  transport: tls                      # or tcp, udp
-  format: rfc5424                     # or rfc3164, devo
-""",
-    "console": """\
-type: console
-""",
-}
 INPUT_KIND = "office365"
 
 
@@ -66,5 +26,5 @@ def template_of(kind: str, type_: str) -> tuple[str, str]:
     """The name and the text that a new instance begins with; of an unknown type, the first one's."""
     if kind == "inputs":
         return INPUT_KIND, INPUT
-    name = type_ if type_ in OUTPUTS else next(iter(OUTPUTS))
-    return name, OUTPUTS[name]
+    spec = OUTPUTS.by_name.get(type_, OUTPUTS.specs[0])
+    return spec.type, spec.template

@@ -32,6 +32,7 @@ from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import MARK
 from m365watch.health.config_status import places_of
 from m365watch.health.tenant_status import TenantStanding, TenantState
+from m365watch.registry.output_specs import OUTPUTS
 from m365watch.sources.management_api.responses import CONTENT_LIFE
 
 TENANTS_NAMED_MAX = 3
@@ -308,7 +309,7 @@ async def outputs(view: View, sources: Sources) -> Shape:
     rows = [_output_row(view, one, states[one.name], is_last=on == [one.name]) for one in found]
     if not found:
         rows = [_default_lake(view, states["lake"])]
-    types = ("lake", "files", "devo_platform", "devo_http", "syslog", "console")
+    types = [spec.type for spec in OUTPUTS.specs]
     new = [Way(f"New {one}", view.url("/instance", instance="outputs", template=one)) for one in types]
     return Instances(rows, current.base, new, _left_out(places, run), note=OUTPUTS_COUNT)
 

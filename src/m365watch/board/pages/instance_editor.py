@@ -11,7 +11,7 @@ from m365watch.board.config_editor.config_file import Current
 from m365watch.board.config_editor.config_instances import outputs_of
 from m365watch.board.config_editor.config_status import Refused, read_current
 from m365watch.board.config_editor.effects import OUTPUTS_COUNT
-from m365watch.board.config_editor.parameters import OUTPUTS, template_of
+from m365watch.board.config_editor.parameters import template_of
 from m365watch.board.pages.collectors import NOT_FOR_SOME
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
@@ -22,6 +22,7 @@ from m365watch.board.widgets.widget_types import Empty, Listing, Said, Shape, Wa
 from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import without_secrets
 from m365watch.config.editor.sections import has_section
+from m365watch.registry.output_specs import OUTPUTS
 
 _KINDS = ("inputs", "outputs")
 
@@ -65,7 +66,7 @@ def _new(view: View, sources: Sources, current: Current, kind: str) -> Editor:
         past = find_past(sources.settings.state_directory, int(number[:9]))
         if past is not None and past.path[0] == kind and past.before is not None:
             chosen, text = past.path[-1], past.before
-    types = OUTPUTS if kind == "outputs" else ()
+    types = [spec.type for spec in OUTPUTS.specs] if kind == "outputs" else []
     ways = [Way(one, view.url("/instance", instance=kind, template=one, past="")) for one in types]
     name = _free_name(current, kind, chosen)
     back = view.url("/collectors", instance="", template="", past="")

@@ -45,8 +45,8 @@ def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
 
 def warn_of_lakes(settings: Settings) -> None:
     """Say which lake of the configuration is not whole, before an answer that goes by the ledger alone."""
-    from m365watch.config.models.settings import LakeSettings
     from m365watch.health.collector_status import fault_of_lake
+    from m365watch.outputs.lake.spec import LakeSettings
 
     for output in settings.outputs:
         if isinstance(output, LakeSettings):

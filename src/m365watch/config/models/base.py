@@ -117,13 +117,6 @@ ON_OFF = "true or false"
 OBJECT = "an object of options"
 
 
-class Output(Section):
-    """What every output takes."""
-
-    enabled: Switch = Field(default=True, title=ON_OFF)
-    """Whether the output gets records; one that is switched off is not read further."""
-
-
 def by_type(sections: Mapping[object, type[Section]]) -> Discriminator:
     """Chooses the section by the key `type`, among choices that are tagged `|` and the section's name."""
 

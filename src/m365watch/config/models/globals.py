@@ -2,6 +2,7 @@
 
 # Annotations stay objects here (`kinds.Section` says why).
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +23,7 @@ from m365watch.config.models.base import (
 )
 from m365watch.config.models.network import NetworkSection
 from m365watch.config.models.webhook import WebhookSection
+from m365watch.config.validation_report import KeyPath
 
 
 class PersistenceConfig(Section):
@@ -132,3 +134,16 @@ class Globals(GlobalOverrides):
 
     webhook: WebhookSection | None = Field(default=None, title=OBJECT)
     """Where Microsoft may tell of new content; left out, the collector polls and listens nowhere."""
+
+
+QUICK_LEVEL_MAX = 6
+"""Up to here lines are compressed at one and the same level, the quickest."""
+
+
+def compression_oddities(section: Section, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Says where a level of compression asks for more than it gets; `path` is that of its key."""
+    key = str(path[-1])
+    level = getattr(section, key)
+    if key in section.model_fields_set and level is not None and 1 < level <= QUICK_LEVEL_MAX:
+        slow = QUICK_LEVEL_MAX + 1
+        yield path, f"{level} is treated as 1; from {slow} on lines are compressed harder, and slower"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from m365watch.config.models.settings import NetworkSettings, Secret
+from m365watch.common.secret import Secret
+from m365watch.http.settings import NetworkSettings
 
 
 @dataclass(frozen=True, slots=True)

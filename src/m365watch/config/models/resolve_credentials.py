@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from m365watch.common.secret import Secret, secret_of
 from m365watch.config.models.credentials import Credentials, ProofKeys, ResponseCredentials
 from m365watch.config.models.settings import (
     CertificateSettings,
@@ -14,9 +15,7 @@ from m365watch.config.models.settings import (
     FederatedSettings,
     IdentityEndpoint,
     ManagedIdentitySettings,
-    Secret,
     SecretSettings,
-    secret_of,
 )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from m365watch.common.secret import secret_of
 from m365watch.config.config_file import Places
 from m365watch.config.models.network import DIRECTLY, NetworkSection
-from m365watch.config.models.settings import NetworkSettings, ProxySettings, secret_of
 from m365watch.config.sections import NETWORK_OF_ALL, Document, networks_in, section_at
 from m365watch.config.validation_report import KeyPath, Report
+from m365watch.http.settings import NetworkSettings, ProxySettings
 
 _OF_PROXY = {"proxy_username", "proxy_password", "proxy_password_file"}
 """Keys that belong to one proxy, and are never told to another."""

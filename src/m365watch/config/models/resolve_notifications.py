@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 from collections.abc import Mapping, Sequence
 
+from m365watch.common.secret import Secret, secret_of
 from m365watch.config.keyrings import is_reference
 from m365watch.config.models.notifications import (
     EmailNotification,
@@ -17,15 +18,6 @@ from m365watch.config.models.notifications import (
     TeamsNotification,
     WebhookNotification,
     parse_webhook_url,
-)
-from m365watch.config.models.settings import (
-    NetworkSettings,
-    OutputSettings,
-    Secret,
-    SyslogSettings,
-    TlsSettings,
-    WireSettings,
-    secret_of,
 )
 from m365watch.config.models.targets import (
     EmailTarget,
@@ -41,7 +33,10 @@ from m365watch.config.models.targets import (
 from m365watch.config.secrets_secrets import NOTIFICATIONS, UNREAD
 from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.validation_report import KeyPath, Report
-from m365watch.outputs.network.network_config import own_host
+from m365watch.http.settings import NetworkSettings, TlsSettings
+from m365watch.outputs.network.settings import WireSettings, own_host
+from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.registry.output_specs import OutputSettings
 
 SIGNING_CHARACTERS_MIN = 16
 """A shorter secret could be guessed from one signed post."""

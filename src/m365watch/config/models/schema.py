@@ -6,18 +6,25 @@ page both use it.
 
 # Annotations stay objects here (`kinds.Section` says why).
 
-from pydantic import Field
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field, create_model
 
 from m365watch.config.models.base import DEFAULTS, OBJECT, Name, Section
 from m365watch.config.models.detections import DetectionsSection
 from m365watch.config.models.globals import GlobalOverrides, Globals
 from m365watch.config.models.inputs import InputSection
-from m365watch.config.models.lake import OutputSection
 from m365watch.config.models.listeners import BoardSection
+from m365watch.config.models.outputs import OutputSection, any_output
+from m365watch.registry.output_specs import OUTPUTS, OutputSpec
 
 
 class ConfigurationFile(Section):
     """The whole file."""
+
+    # `configuration_file` puts the registered kinds in the place of what all have in common.
 
     globals: Globals = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What holds for the whole collector."""
@@ -38,3 +45,16 @@ class ConfigurationFile(Section):
 
     board: BoardSection | None = Field(default=None, title=OBJECT)
     """Where the analyst's pages are served, and who may see what; left out, to this machine alone."""
+
+
+def configuration_file() -> type[ConfigurationFile]:
+    """The whole file, with every registered kind of output."""
+    return _with_outputs(OUTPUTS.specs)
+
+
+@lru_cache(maxsize=4)
+def _with_outputs(_: Sequence[OutputSpec[Any]]) -> type[ConfigurationFile]:
+    outputs = ConfigurationFile.model_fields["outputs"]
+    choice: Any = dict[Name, any_output()]  # type: ignore[misc]  # made at run time
+    kept: Any = Field(default={}, title=outputs.title)
+    return create_model("ConfigurationFile", __base__=ConfigurationFile, outputs=(choice, kept))

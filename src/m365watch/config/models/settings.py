@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m365watch.common.model import Service, TenantId
-from m365watch.config.models.retention import RetentionSettings
+from m365watch.common.secret import Secret
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
+from m365watch.registry.output_specs import LAKE, OutputSettings
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from m365watch.config.models.listeners_listening import BoardSettings, WebhookSettings
     from m365watch.config.models.targets import TargetSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A secret that no `repr`, log line or traceback shows."""
-
-    _value: str = field(repr=False)
-
-    def reveal(self) -> str:
-        """The secret itself, for the one call that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        """Stars, whatever the secret."""
-        return "Secret(***)"
-
-
-def secret_of(given: SecretStr | None) -> Secret | None:
-    """The secret of a section of the configuration, where it has one."""
-    return None if given is None else Secret(given.get_secret_value())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +30,6 @@ class Cloud:
     """Microsoft Graph; empty where a cloud of one's own names none."""
     token_endpoint: str | None = None
     """v1 or v2; None: v2, and v1 where there is no v2."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProxySettings:
-    """A proxy that the configuration names."""
-
-    url: str
-    """http or https, host and port; nothing else."""
-    username: str | None = None
-    password: Secret | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """How servers are reached; the defaults are those of a configuration that says nothing of it."""
-
-    proxy: ProxySettings | None = None
-    asks_environment: bool = True
-    """Whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY hold where there is no `proxy`."""
-    no_proxy: tuple[str, ...] = ()
-    """Hosts and domains in lower case; "*" for all."""
-    ca_bundle: Path | None = None
-    """A file or a folder; None: the system's authorities, or those of SSL_CERT_FILE."""
-    bind_addresses: tuple[str, ...] = ()
-    """One of each kind at most; empty: the system chooses."""
-    connect_timeout_s: float = 30.0
-    """From the name to the end of the handshake."""
-    read_timeout_s: float = 60.0
-    """How long an answer may bring no byte."""
-    tls_minimum: str = "1.2"
-    """1.2 or 1.3."""
-
-
-UNSET_NETWORK = NetworkSettings()
-"""What holds where nobody said anything."""
 
 
 ANY_TEXT = "(?s).+"
@@ -218,166 +163,6 @@ class TenantSettings:
     """The outputs that its records go to; empty: all."""
 
 
-@dataclass(frozen=True, slots=True)
-class LakeSettings:
-    """Output `lake`: Delta tables below `directory`."""
-
-    name: str
-    directory: Path
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class FilesSettings:
-    """Output `files`: NDJSON, one folder per table below `directory`."""
-
-    name: str
-    directory: Path
-    compression: str
-    """none, gzip or zstd."""
-    rotate_bytes: int
-    rotate_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ConsoleSettings:
-    """Output `console`: verbatim records on standard output, one a line."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """How a connection is secured; there is no unverified way but `verify_hostname`."""
-
-    chain: Path | None
-    """The CA certificates to trust; None: those of the system."""
-    cert: Path | None
-    """The client's certificate; `key` comes with it."""
-    key: Path | None
-    key_password: Secret | None = None
-    verify_hostname: bool = True
-    """Whether the server's certificate has to name the address; the chain is verified in any case."""
-
-
-@dataclass(frozen=True, slots=True)
-class WireSettings:
-    """How a sender without acknowledgement behaves; the defaults are those of Devo's SDK."""
-
-    connections: int = 1
-    connecting_retries: int = 5
-    connecting_wait_first_s: float = 2.0
-    connecting_wait_max_s: float = 60.0
-    sending_timeout_s: float = 5.0
-    """How long the peer may take nothing at all before the connection counts as broken."""
-    sending_retries: int = 5
-    sending_wait_first_s: float = 2.0
-    sending_wait_max_s: float = 60.0
-    retention_bytes: int = 16 * 1024 * 1024
-    retention_s: float = 10.0
-    """What was sent is kept, to be sent again after a break, until it has been with the peer's system
-    for this long or until `retention_bytes` more were taken after it."""
-    line_bytes_max: int = 1024 * 1024
-    """A line beyond this goes to quarantine."""
-    idle_s: float = 60.0
-    """A connection without traffic is closed in order after this long."""
-    stats_period_s: float = 300.0
-    """How often the sender reports its figures."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompressionSettings:
-    """Devo's compression of the transport; the defaults are those of its SDK."""
-
-    threshold: float = 1.1
-    """Below 0: always; above 1: never; else from this fullness of the queue on (mean of the last 1,000)."""
-    level: int = 6
-    """1 to 9."""
-    buffer_bytes: int = 51_200
-    """How much is compressed at once, as one gzip member."""
-
-
-@dataclass(frozen=True, slots=True)
-class TagSettings:
-    """Which tags an output of Devo's may use."""
-
-    fallback_tag: str = "cloud.office365.other"
-    """The tag of records whose Workload has no table at Devo."""
-    known_tables: tuple[str, ...] = ()
-    """Tables to know beside those that are built in."""
-    overrides: tuple[str, ...] = ()
-    """Every `override_tag` of the inputs: what it says is used as it is, placeholders filled in."""
-
-
-@dataclass(frozen=True, slots=True)
-class DevoSettings:
-    """Output `devo_platform`: syslog over TLS with a client certificate."""
-
-    name: str
-    address: str
-    port: int
-    tls: TlsSettings
-    host: str
-    """The host of each line; the machine's name unless set."""
-    wire: WireSettings = field(default_factory=WireSettings)
-    compression: CompressionSettings = field(default_factory=CompressionSettings)
-    tags: TagSettings = field(default_factory=TagSettings)
-    adds_devo_fields: bool = True
-    """Whether `@devo_pulling_id` and `@devo_environment` are added to each record."""
-    sends_notices: bool = True
-    """Whether the collector's own events go to `devo.collectors.out`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DevoHttpSettings:
-    """Output `devo_http`: Devo's HTTP endpoint with a token."""
-
-    name: str
-    endpoint: str
-    """https, without a trailing slash; http for loopback hosts only."""
-    domain: str
-    token: Secret
-    host: str
-    compresses: bool = True
-    request_bytes_max: int = 32 * 1024 * 1024
-    """The endpoint's limit, before compression."""
-    timeout_s: float = 30.0
-    tags: TagSettings = field(default_factory=TagSettings)
-    adds_devo_fields: bool = True
-    sends_notices: bool = True
-    network: NetworkSettings = UNSET_NETWORK
-
-
-@dataclass(frozen=True, slots=True)
-class SyslogSettings:
-    """Output `syslog`: RFC 5424 or RFC 3164 over TCP, TLS or UDP."""
-
-    name: str
-    address: str
-    port: int
-    transport: str = "tcp"
-    """tcp, tls or udp."""
-    format: str = "rfc5424"
-    """rfc5424, rfc3164 or devo (the line of `devo_platform`, for Devo's in-house relay)."""
-    framing: str = "newline"
-    """newline or octet-counting; UDP has one line a datagram."""
-    tls: TlsSettings | None = None
-    host: str = "-"
-    app_name: str = "m365watch"
-    """The APP-NAME of RFC 5424 and the TAG of RFC 3164; {table} stands for the record's table."""
-    facility: int = 1
-    severity: int = 6
-    wire: WireSettings = field(default_factory=WireSettings)
-    tags: TagSettings = field(default_factory=TagSettings)
-    adds_devo_fields: bool = False
-    sends_notices: bool = False
-
-
-OutputSettings = (
-    LakeSettings | FilesSettings | ConsoleSettings | DevoSettings | DevoHttpSettings | SyslogSettings
-)
-
-
 DETECTIONS = "detections"
 """The name under which the ledger knows how far the detections are; no output may have it."""
 
@@ -471,6 +256,6 @@ class Settings:
     def lake_directory(self) -> Path | None:
         """Where `query` reads; None if no output is a lake."""
         for output in self.outputs:
-            if isinstance(output, LakeSettings):
-                return output.directory
+            if output.type == LAKE:
+                return output.folder
         return None

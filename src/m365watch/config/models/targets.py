@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m365watch.config.models.settings import (
-    UNSET_NETWORK,
-    NetworkSettings,
-    OutputSettings,
-    Secret,
-    SyslogSettings,
-)
+from m365watch.common.secret import Secret
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
+from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.registry.output_specs import OutputSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, LedgerUnusable
 from m365watch.common.model import ContentType, Feed, Service, Window
 from m365watch.common.progress import FeedProgress
-from m365watch.config.models.settings import LakeSettings, ServiceSettings, Settings, TenantSettings
+from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks import reachable
 from m365watch.health.checks.access_checks import Api
@@ -27,6 +27,7 @@ from m365watch.health.checks.network_checks import Seen, Way, judge_proxy, look,
 from m365watch.health.checks.tenant_checks import Served, judge_audit, judge_served, judge_subscriptions
 from m365watch.health.collector_status import fault_of_lake
 from m365watch.http.session import Session
+from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.registry.checks import Diagnosis, Finding, Step, Verdict, broken, joined, ok
 from m365watch.sources.factory import ReachedTenant
 from m365watch.sources.service_health.urls import Kind

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 from m365watch.auth.registration import Registration
@@ -24,7 +25,7 @@ from m365watch.health.checks.machine_checks import (
 )
 from m365watch.health.checks.network import Network, ways_of
 from m365watch.health.checks.notifications import check_notifications
-from m365watch.health.checks.output_checks import OutputMeans, check_output, joined_steps
+from m365watch.health.checks.output_checks import check_context, check_output
 from m365watch.health.checks.response_checks import ResponseMeans
 from m365watch.health.checks.tenant import TenantMeans, check_tenant
 from m365watch.health.checks.webhook import check_webhook
@@ -147,13 +148,19 @@ def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
 async def _outputs(means: Means, progress: Progress) -> Group:
     settings = means.settings
     ledger = settings.state_directory / LEDGER_FILE if settings.keeps_state else None
-    trying = OutputMeans(means.clock, means.session, means.limit_s, ledger, settings.collector_name)
+    context = check_context(
+        means.clock,
+        means.session,
+        limit_s=means.limit_s,
+        ledger=ledger,
+        collector=settings.collector_name,
+    )
     told = NotifyingMeans(means.session, refuse_to_make, means.clock, means.random)
     found = asyncio.gather(
-        *(check_output(trying, one) for one in means.settings.outputs),
+        *(check_output(context, one) for one in means.settings.outputs),
         check_notifications(means.settings, told, limit_s=means.limit_s),
     )
-    return Group(Place.OUTPUTS, steps=joined_steps(await _told(progress, "the outputs", found)))
+    return Group(Place.OUTPUTS, steps=tuple(chain.from_iterable(await _told(progress, "the outputs", found))))
 
 
 async def _tenant(

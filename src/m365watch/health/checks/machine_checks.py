@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-from m365watch.common.atomic_files import FULL
 from m365watch.common.errors import LedgerUnusable
-from m365watch.common.file_access import is_folder, is_there, why_closed
-from m365watch.config.models.settings import (
-    DETECTIONS,
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    LakeSettings,
-    OutputSettings,
-    Settings,
-    SyslogSettings,
-)
+from m365watch.common.file_access import is_there, nearest_folder, why_unwritable
+from m365watch.config.models.settings import DETECTIONS, Settings
 from m365watch.lake.sql_sandbox.confinement import CONFINEMENT_FIX, is_root, probe
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.queries_reading import ledger_for_reading
 from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER
+from m365watch.registry.output_specs import LAKE
 from m365watch.registry.report import Check, Checked, bad, good, odd
 
 MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
@@ -76,15 +64,15 @@ def check_permissions(settings: Settings) -> list[Checked]:
             f"others can read records in {lake}",
             fix=f"run: chmod o-rwx {shlex.quote(str(lake))}",
         )
-        for lake in (one.directory for one in settings.outputs if isinstance(one, LakeSettings))
-        if _is_open_to_others(lake)
+        for lake in (one.folder for one in settings.outputs if one.type == LAKE)
+        if lake is not None and _is_open_to_others(lake)
     ]
     return told or [good(Check.PERMISSIONS, "others can change neither configuration nor state")]
 
 
 def check_confinement(settings: Settings) -> list[Checked]:
     """What the kernel offers to confine SQL queries, where there is a lake."""
-    if not any(isinstance(one, LakeSettings) for one in settings.outputs):
+    if settings.lake_directory is None:
         return []
     found = probe()
     steps = [
@@ -140,37 +128,6 @@ def check_state(settings: Settings) -> Checked:
     return good(Check.STATE, seen)
 
 
-class Unwritable(NamedTuple):
-    """What keeps a file from being made in a folder."""
-
-    why: str
-    fix: str
-
-
-def why_unwritable(folder: Path) -> Unwritable | None:
-    """Why no file can be made in `folder`, or where it will be made; None if one can. Nothing is left."""
-    place = nearest_folder(folder)
-    fix = f"let this user write to {place}"
-    if closed := why_closed(folder):
-        return Unwritable(closed, fix)
-    if not is_folder(place):
-        return Unwritable(f"{place} is no directory", fix)
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"m365watch")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        fix = f"make room on the disk of {place}" if error.errno in FULL else fix
-        return Unwritable((error.strerror or "unknown").lower(), fix)
-    return None
-
-
-def nearest_folder(path: Path) -> Path:
-    """The path itself, or the nearest above it that is there."""
-    return next((one for one in (path, *path.parents) if is_there(one)), path)
-
-
 @dataclass(slots=True)
 class _Disk:
     """What is to be written on one file system."""
@@ -189,11 +146,7 @@ def _disks(settings: Settings) -> list[_Disk]:
     uses: list[tuple[str, Path, int]] = []
     if settings.keeps_state:
         uses.append(("state", settings.state_directory, queue_bytes_needed(settings)))
-    uses += [
-        (f"output {one.name}", one.directory, 0)
-        for one in settings.outputs
-        if isinstance(one, LakeSettings | FilesSettings)
-    ]
+    uses += [(f"output {one.name}", one.folder, 0) for one in settings.outputs if one.folder is not None]
     disks: dict[int, _Disk] = {}
     for use, path, need_bytes in uses:
         folder = nearest_folder(path)
@@ -218,16 +171,14 @@ def _judge_disk(disk: _Disk, free: int) -> Checked:
 
 def queue_bytes_needed(settings: Settings) -> int:
     """What the outputs' queues may still take: one that stands alone and is no wire has none."""
-    queued = settings.outputs if len(settings.outputs) > 1 else tuple(filter(_is_wire, settings.outputs))
+    queued = (
+        settings.outputs
+        if len(settings.outputs) > 1
+        else [one for one in settings.outputs if one.waits_on_disk]
+    )
     names = [*(one.name for one in queued), *([DETECTIONS] if settings.detections.enabled else [])]
     folder = settings.state_directory / QUEUES_FOLDER
     return sum(max(0, settings.queue_bytes_max - _bytes_in(folder / name)) for name in names)
-
-
-def _is_wire(output: OutputSettings) -> bool:
-    """Whether every batch of it waits on disk."""
-    is_kept = isinstance(output, SyslogSettings) and output.transport != "udp"
-    return is_kept or isinstance(output, DevoSettings | DevoHttpSettings)
 
 
 def _bytes_in(folder: Path) -> int:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from m365watch.common.clock import Clock
-from m365watch.config.models.settings import NetworkSettings, TenantSettings
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.checks.access_checks import Api, apis_of
 from m365watch.health.checks.network_checks import Seen, Way, judge_proxy, look, look_up, way_to
 from m365watch.health.checks.reachable import judge_clock
 from m365watch.http.session import Session
+from m365watch.http.settings import NetworkSettings
 from m365watch.registry.checks import Verdict
 from m365watch.registry.report import Check, Checked, checked, skipped
 

@@ -11,10 +11,10 @@ from yarl import URL
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
-from m365watch.config.models.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.health.checks.reachable import CA_FIX, judge_failure
 from m365watch.http.proxies import is_loopback, proxy_for
 from m365watch.http.session import Session
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure
 from m365watch.registry.checks import Finding, Step, broken, ok
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from m365watch.auth.factory import read_again
 from m365watch.common.file_access import read_small_file
+from m365watch.common.secret import Secret
 from m365watch.config.models.settings import (
     CertificateSettings,
     CredentialSettings,
     FederatedSettings,
     ManagedIdentitySettings,
-    Secret,
     SecretSettings,
 )
 from m365watch.health.expiry.credential_expiry import CredentialEnd, CredentialKind, Source

@@ -7,47 +7,21 @@ what it has: so a file gets every record exactly once, and a wire whatever it pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
-from m365watch.config.models.settings import (
-    DevoHttpSettings,
-    DevoSettings,
-    FilesSettings,
-    OutputSettings,
-    SyslogSettings,
-)
 from m365watch.config.models.targets import OutputTarget
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.records import TABLE, record_of
 from m365watch.notifications.notification_database import Outgoing
 from m365watch.records.headers import read_headers
+from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output, TellsRecords
 
 RECORDS_AT_ONCE = 200
-FOLDER_SUFFIX = "-alerts"
-"""What the folder of an output of type `files` is called after, for its alerts."""
-
-
-def settings_for_alerts(output: OutputSettings) -> OutputSettings:
-    """The output that alerts go to: the same receiver, which need not know the table beforehand."""
-    name = f"{output.name}{FOLDER_SUFFIX}"
-    match output:
-        case FilesSettings():
-            return replace(output, name=name, directory=folder_for_alerts(output.directory))
-        case DevoSettings() | DevoHttpSettings() | SyslogSettings():
-            tags = replace(output.tags, known_tables=(*output.tags.known_tables, TABLE))
-            return replace(output, name=name, tags=tags)
-        case _:
-            return replace(output, name=name)
-
-
-def folder_for_alerts(directory: Path) -> Path:
-    """The folder beside that of an output's records."""
-    return directory.with_name(f"{directory.name}{FOLDER_SUFFIX}")
+NAME_SUFFIX = "-alerts"
+"""What the second output is called after, of which the name of the first is the beginning."""
 
 
 class RecordSender:
@@ -64,7 +38,7 @@ class RecordSender:
         clock: Clock,
     ) -> None:
         """`build` makes outputs; nothing is touched before `open`."""
-        self._settings = settings_for_alerts(target.output)
+        self._settings = target.output.for_alerts(f"{target.output.name}{NAME_SUFFIX}", TABLE)
         self._build = build
         self._made: Output | None = None
         self._collector = collector
@@ -94,7 +68,7 @@ class RecordSender:
 
     async def look(self) -> str:
         """The output itself is tried by whoever tries the outputs."""
-        return f"output {self._settings.name.removesuffix(FOLDER_SUFFIX)}, which is tried with the outputs"
+        return f"output {self._settings.name.removesuffix(NAME_SUFFIX)}, which is tried with the outputs"
 
     async def close(self) -> None:
         """Leave in order."""

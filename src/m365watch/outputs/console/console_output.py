@@ -14,7 +14,7 @@ import threading
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.config.models.settings import ConsoleSettings
+from m365watch.outputs.console.spec import ConsoleSettings
 
 _LOOK_AFTER_MS = 200
 _LINE_BREAK = ord("\n")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from isal import isal_zlib
 
-from m365watch.config.models.settings import CompressionSettings
 from m365watch.outputs.devo.line_format_framing import CHUNK_BYTES, join_chunks
+from m365watch.outputs.devo.spec import CompressionSettings
 
 _LOOKS = 1000
 _WINDOW_BITS = 31  # 15 for the largest window, 16 more for a gzip header

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.config.models.settings import DevoSettings
 from m365watch.outputs.devo.devo_output import Gauge, list_compressed, make_compress
 from m365watch.outputs.devo.line_format_framing import devo_header, join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker
+from m365watch.outputs.devo.spec import DevoSettings
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.network.sender import WireSender
 from m365watch.outputs.network.sender_statistics import Now, Statistics

@@ -6,9 +6,9 @@ import re
 
 import structlog
 
-from m365watch.config.models.settings import TagSettings
 from m365watch.config.models.values import TAG_LEVEL
 from m365watch.config.models.wire_values import TABLE_PREFIX
+from m365watch.outputs.network.settings import TagSettings
 
 TAG_CHARACTERS_MAX = 1024
 """Source: Devo's Collector SDK 1.8.0."""

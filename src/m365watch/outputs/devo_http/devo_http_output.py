@@ -18,9 +18,9 @@ from m365watch.common.errors import (
     RetryLater,
 )
 from m365watch.common.text import one_line
-from m365watch.config.models.settings import DevoHttpSettings
 from m365watch.http.retry_after import retry_after_s
 from m365watch.http.session import Answer, Session
+from m365watch.outputs.devo_http.spec import DevoHttpSettings
 
 _GZIP_LEVEL = 1
 _GZIP = 31

@@ -11,11 +11,11 @@ from m365watch import __version__
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.config.models.settings import DevoHttpSettings
 from m365watch.http.session import Session, open_session
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.devo_http.devo_http_output import Endpoint
 from m365watch.outputs.devo_http.posts import Delivery, Post, plan_posts
+from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.outputs.network.connection_status import Condition
 
 REQUESTS_AT_ONCE_MAX = 4

@@ -17,7 +17,6 @@ from m365watch.common.atomic_files import sync_folder
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.config.models.settings import FilesSettings
 from m365watch.outputs.files.compression import make_pack
 from m365watch.outputs.files.file_layout import (
     FILE_MODE,
@@ -36,6 +35,7 @@ from m365watch.outputs.files.lines import (
 )
 from m365watch.outputs.files.part import Part
 from m365watch.outputs.files.recovery import cut_back
+from m365watch.outputs.files.spec import FilesSettings
 from m365watch.outputs.files.undo import UndoNote, write_undo
 
 OPEN_FILES_MAX = 64

@@ -15,8 +15,8 @@ from m365watch.common.error_boundary import GoingOn
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.model import Batch, Receipt
 from m365watch.common.worker_thread import OwnThread
-from m365watch.config.models.settings import FilesSettings
 from m365watch.outputs.files.archive import Archive
+from m365watch.outputs.files.spec import FilesSettings
 from m365watch.registry.outputs import HeldPiece
 
 QUIET_S = 3.0

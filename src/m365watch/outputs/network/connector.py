@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from m365watch.common.errors import OutputUnusable
-from m365watch.config.models.settings import TlsSettings
+from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.connection_errors import (
     ConnectFailed,
     Why,

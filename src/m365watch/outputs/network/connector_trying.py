@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from m365watch.config.models.settings import TlsSettings, WireSettings
+from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.connection_errors import ConnectFailed
 from m365watch.outputs.network.connector import Target, check_address, connect
+from m365watch.outputs.network.settings import WireSettings
 from m365watch.outputs.network.tls import make_context, read_end, read_own_end
 
 

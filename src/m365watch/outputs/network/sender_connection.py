@@ -15,10 +15,10 @@ import structlog
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.error_boundary import defect_of
-from m365watch.config.models.settings import WireSettings
 from m365watch.outputs.network.connection_errors import Broken, ConnectFailed, Why
 from m365watch.outputs.network.connection_status import Condition
 from m365watch.outputs.network.send_queue import Chunk, Unkept, Work
+from m365watch.outputs.network.settings import WireSettings
 from m365watch.outputs.network.tcp_connection import Connection
 
 _LOOK_AFTER_S = 0.005

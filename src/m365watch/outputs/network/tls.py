@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from m365watch.common.errors import OutputUnusable
-from m365watch.config.models.settings import TlsSettings
+from m365watch.http.settings import TlsSettings
 
 
 def make_context(tls: TlsSettings, *, where: str, checks_name: bool | None = None) -> ssl.SSLContext:

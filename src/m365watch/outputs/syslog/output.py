@@ -10,11 +10,11 @@ import structlog
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.config.models.settings import SyslogSettings
 from m365watch.outputs.devo.line_format_framing import join_chunks
 from m365watch.outputs.devo.lines import Framing, LineMaker, Source
 from m365watch.outputs.network.sender import WireSender
 from m365watch.outputs.network.sender_statistics import Now, Statistics
+from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import make_header
 from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
 

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from m365watch.config.models.settings import SyslogSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.outputs.devo import line_format_framing as framing
 from m365watch.outputs.devo.lines import HeaderOf
 from m365watch.outputs.devo.tags import Tags
+from m365watch.outputs.syslog.spec import SyslogSettings
 
 NIL = "-"
 """How syslog says nothing."""

@@ -26,8 +26,8 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import BlobRef, ContentType, Feed
+from m365watch.common.secret import Secret
 from m365watch.common.text import one_line
-from m365watch.config.models.settings import Secret
 from m365watch.http.retry_after import retry_after_s
 from m365watch.http.session import Answer
 from m365watch.sources.management_api.codes import (

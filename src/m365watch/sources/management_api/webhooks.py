@@ -16,7 +16,7 @@ import structlog
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, WebhookRefused
 from m365watch.common.model import ContentType, Feed
-from m365watch.config.models.settings import Secret
+from m365watch.common.secret import Secret
 from m365watch.registry.ports import Api, Webhook
 from m365watch.sources.management_api.responses import ListedSubscription
 from m365watch.sources.management_api.subscriptions import COOLDOWN_S, FRESH_S, SubscriptionKeeper

@@ -1,0 +1,87 @@
+"""Output `console`: each record on standard output."""
+
+# Annotations stay objects here (`config.models.base.Section` says why).
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from m365watch.config.models.base import DEFAULTS, NO_EFFECT, OBJECT, Section
+from m365watch.config.models.globals import GlobalOverrides
+from m365watch.config.models.outputs import OutputSection
+from m365watch.registry.output_specs import (
+    BuildContext,
+    CheckContext,
+    OutputSettings,
+    OutputSpec,
+    PersonalData,
+)
+from m365watch.registry.outputs import Output
+from m365watch.registry.report import Check, Checked, good
+
+
+class ConsoleConfig(Section):
+    """Options of an output of type `console`."""
+
+    destination: Annotated[str | None, NO_EFFECT] = Field(default=None, title="a text")
+    """Records always go to standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings(OutputSettings):
+    """Verbatim records on standard output, one a line."""
+
+    type: ClassVar[str] = "console"
+
+    @property
+    def place(self) -> str:
+        """That of the process."""
+        return "standard output"
+
+    @property
+    def uses_stdout(self) -> bool:
+        """Each record is a line there."""
+        return True
+
+    @property
+    def personal_data(self) -> Sequence[PersonalData]:
+        """Nothing is kept here."""
+        return (PersonalData(self.place, "what was printed is with whoever read it"),)
+
+
+class ConsoleSection(OutputSection):
+    """The records themselves on standard output, one a line."""
+
+    type: Literal["console", "stdout"] = Field(title="console or stdout")
+    """The kind of output."""
+
+    config: ConsoleConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """The options of the output."""
+
+    def resolve(self, name: str, *, folder: Path, overall: GlobalOverrides) -> ConsoleSettings:  # noqa: ARG002
+        """There is nothing to set."""
+        return ConsoleSettings(name)
+
+
+def _build(settings: ConsoleSettings, _: BuildContext) -> Output:
+    from m365watch.outputs.console.console_output import ConsoleOutput
+
+    return ConsoleOutput(settings)
+
+
+async def _check(settings: ConsoleSettings, _: CheckContext) -> Sequence[Checked]:
+    return [good(Check.OUTPUT, "the standard output of `m365watch run`", subject=settings.name)]
+
+
+SPEC = OutputSpec(
+    type="console",
+    aliases=("stdout",),
+    summary="each record on standard output",
+    section=ConsoleSection,
+    build=_build,
+    check=_check,
+    template="type: console\n",
+)
