@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from m365watch.http import bounded_listener as http_listener
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX, SPARE, Limits, Listener
+from m365watch_simulator.server import is_idle
 from m365watch_testing.certificates import Authority
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -34,7 +35,9 @@ class Place:
 
     def __init__(self, limits: Limits, context: ssl.SSLContext | None) -> None:
         self.refused: list[HTTPStatus] = []
-        self.listener = Listener("test", limits, context=context, on_refused=self.refused.append)
+        self.listener = Listener(
+            "test", limits, context=context, on_refused=self.refused.append, is_idle=is_idle
+        )
         self.go = asyncio.Event()
         self.waiting = 0
         self.port = 0
@@ -198,7 +201,26 @@ def test_who_has_sent_no_request_makes_room() -> None:
     run(test, replace(LIMITS, connections=3, head_s=PATIENCE_S))
 
 
-@pytest.mark.parametrize("bound", [Limits(connections=3), Limits(per_address=3)])
+BOUNDS = pytest.mark.parametrize("bound", [Limits(connections=3), Limits(per_address=3)])
+
+
+@BOUNDS
+def test_who_waits_after_an_answer_makes_room(bound: Limits) -> None:
+    """One that has read its answer goes before another is refused; one that is being answered stays."""
+
+    async def test(place: Place) -> None:
+        busy, _ = await place.connect(b"GET /wait HTTP/1.1\r\nHost: here\r\n\r\n")
+        await place.until_waiting(1)
+        for _ in range(40):
+            assert await place.status(GET) == 200
+        assert place.listener.count <= 3
+        place.go.set()
+        assert await status_of(busy) == 200
+
+    run(test, bound)
+
+
+@BOUNDS
 def test_probes_are_answered_when_all_places_are_taken(bound: Limits) -> None:
     """By requests that wait for their answers; whoever asks anything else is told to come again."""
 

@@ -202,7 +202,8 @@ async def simulator_running(
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - it was set up
-        server = await Listener("simulator", _LIMITS).serve(runner.server, sock=listener)
+        bounded = Listener("simulator", _LIMITS, is_idle=is_idle)
+        server = await bounded.serve(runner.server, sock=listener)
         meanwhile = [
             asyncio.create_task(_make_history_meanwhile(tenants, clock.now())),
             asyncio.create_task(webhooks.run()),
@@ -217,6 +218,12 @@ async def simulator_running(
             await webhooks.close()
             server.close()
             await runner.cleanup()
+
+
+def is_idle(handler: web.RequestHandler[Any]) -> bool:
+    """Whether the connection waits for a request."""
+    waiter = handler._waiter  # noqa: SLF001 - aiohttp tells it nowhere else
+    return waiter is not None and not waiter.done()
 
 
 def _listen(port: int) -> socket.socket:

@@ -31,17 +31,21 @@ class Served(NamedTuple):
     probe: bytes
     status: int
 
-    def connect(self, *, timeout_s: float = 10.0) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+    def connect(self, *, timeout_s: float = 10.0, address: str = "127.0.0.1") -> socket.socket:
+        """A connection to the port, from that address of the loopback."""
+        return socket.create_connection(
+            ("127.0.0.1", self.port), timeout=timeout_s, source_address=(address, 0)
+        )
 
-    def answers(self, *, timeout_s: float = 10.0) -> bool:
-        """Whether the probe is answered in time."""
+    def answers(self, request: bytes | None = None, *, timeout_s: float = 10.0) -> bool:
+        """Whether the probe is answered in time, or another request in any way but that it comes again."""
         try:
             with self.connect(timeout_s=timeout_s) as peer:
-                peer.sendall(self.probe)
-                return status_of(peer) == self.status
+                peer.sendall(request or self.probe)
+                status = status_of(peer)
         except OSError:
             return False
+        return status == self.status if request is None else status not in {0, 503}
 
     @property
     def rss_bytes(self) -> int:

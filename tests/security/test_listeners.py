@@ -86,6 +86,27 @@ def test_half_open_connections_keep_nobody_out(few_files: Served) -> None:
 
 
 @pytest.mark.slow
+def test_idle_connections_keep_nobody_out(few_files: Served) -> None:
+    """More of them than there are places, each asking again and again: probes and users are answered."""
+    request = few_files.probe.replace(b"Connection: close\r\n", b"")
+    with ExitStack() as held:
+        peers = []
+        for number in range(FILES_MAX // 2 + 88):
+            peer = held.enter_context(few_files.connect(address=f"127.0.0.{1 + number % 6}"))
+            with suppress(OSError):
+                peer.sendall(request)
+                peer.recv(4096)
+            peers.append(peer)
+        for _ in range(3):
+            assert few_files.answers()
+            assert few_files.answers(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            for peer in peers:
+                with suppress(OSError):
+                    peer.sendall(request)
+    assert few_files.process.poll() is None
+
+
+@pytest.mark.slow
 def test_a_request_has_ten_seconds(one: Served) -> None:
     """Byte by byte, a head or a body: the connection ends, and meanwhile others are answered."""
     host = f"Host: 127.0.0.1:{one.port}\r\n".encode()

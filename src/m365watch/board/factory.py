@@ -334,7 +334,11 @@ def listener_of(listening: Listening) -> Listener:
         probes=frozenset({"/healthz", "/readyz"}),
         lasting=frozenset({"/live"}),
     )
-    return Listener("board", limits)
+    return Listener("board", limits, is_idle=_is_idle)
+
+
+def _is_idle(protocol: HttpToolsProtocol) -> bool:
+    return protocol.cycle is None or protocol.cycle.response_complete
 
 
 class _Server(uvicorn.Server):

@@ -13,12 +13,13 @@ from m365watch.common.error_boundary import defect_of
 
 SERVER = "uvicorn.error"
 """The name under which the server logs all that is no request."""
-_AT_THE_END = ("Cancel ",)
+_UNTOLD = ("Cancel ", "Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+"""What belongs to every end, and what anybody can make the server say as often as they like."""
 _log = structlog.get_logger(__name__)
 
 
 class ServerLines(logging.Handler):
-    """Tells an error of the server as one line, and nothing of what belongs to every end."""
+    """Tells an error of the server as one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it, or leave it out."""
@@ -28,7 +29,7 @@ class ServerLines(logging.Handler):
         if isinstance(error, Exception):
             defect = defect_of(error, where="board")
             _log.error(str(defect), code=defect.code)
-        elif not record.getMessage().startswith(_AT_THE_END):
+        elif not record.getMessage().startswith(_UNTOLD):
             _log.log(record.levelno, f"board: {record.getMessage()}")
 
 

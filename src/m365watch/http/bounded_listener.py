@@ -75,15 +75,17 @@ class Listener:
         *,
         context: ssl.SSLContext | None = None,
         on_refused: Callable[[HTTPStatus], None] = lambda _: None,
+        is_idle: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         """`name` is for the log; with `context` every connection speaks TLS.
 
+        A connection gives way to a new one while `is_idle` says that the server's protocol owes no response.
         The process's limit of open files is raised as far as it goes, and `connections` fitted to it.
         """
         self.limits = limits
         self.context = context
         self.connections_max = min(limits.connections, _raise_open_files() // 2)
-        self.on_refused = on_refused
+        self.on_refused, self.is_idle = on_refused, is_idle
         self._name = name
         self._open: dict[_Connection, None] = {}
         self._spare: dict[_Connection, None] = {}
@@ -104,7 +106,7 @@ class Listener:
         return await loop.create_server(lambda: self.protocol(make), backlog=BACKLOG, **where)
 
     def admit(self, one: _Connection) -> bool:
-        """Give the connection a place, perhaps of one that has not sent a whole request yet."""
+        """Give the connection a place, perhaps of one that waits for a request."""
         if self._make_room(one):
             self._open[one] = None
             return True
@@ -137,7 +139,7 @@ class Listener:
             self._warned_s = now_s
             _log.warning(
                 f"{self._name}: {len(among)} connections are open, which is the limit;"
-                " new ones take the place of those that have not sent a request"
+                " new ones take the place of those that owe no response"
             )
         return _drop_waiting(among)
 
@@ -146,7 +148,7 @@ class Listener:
 
 
 def _drop_waiting(among: dict[_Connection, None]) -> bool:
-    """End the oldest connection that has no whole request; False if there is none."""
+    """End the oldest connection that waits for a request; False if there is none."""
     oldest = next((one for one in among if one.is_waiting), None)
     if oldest is None:
         return False
@@ -183,6 +185,7 @@ class _Connection(asyncio.Protocol):
         self._securing: asyncio.Task[None] | None = None
         self._early = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        """None after what is no request; the server itself says so."""
         self._phase, self._refusal = _Phase.HEAD, HTTPStatus.OK
         self._target = b""
         self._has_sent = self._is_ending = False
@@ -197,8 +200,12 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has sent no whole request, or not all of the next one."""
-        return self._phase is not _Phase.WHOLE
+        """Whether it has not sent all of its first or next request, and has read the responses before."""
+        return self._phase is not _Phase.WHOLE or (
+            self._inner is not None
+            and self._listener.is_idle(self._inner)
+            and not (self._transport or self._raw).get_write_buffer_size()
+        )
 
     # What asyncio calls.
 
@@ -332,8 +339,10 @@ class _Connection(asyncio.Protocol):
         else:
             try:
                 self._parser.feed_data(part)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                self._parser = None  # what comes now is no request; the server itself says so
+            except httptools.HttpParserUpgrade:
+                pass  # no server here knows another protocol: it answers, and the next request follows
+            except httptools.HttpParserError:
+                self._parser = None
         if self._phase is _Phase.HEAD or (self._phase is _Phase.BODY and not self._body_bytes):
             self._unparsed_bytes += len(part)
         if (
