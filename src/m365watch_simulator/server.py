@@ -220,7 +220,7 @@ async def simulator_running(
             await runner.cleanup()
 
 
-def is_idle(handler: web.RequestHandler[Any]) -> bool:
+def is_idle(handler: web.RequestHandler) -> bool:
     """Whether the connection waits for a request."""
     waiter = handler._waiter  # noqa: SLF001 - aiohttp tells it nowhere else
     return waiter is not None and not waiter.done()

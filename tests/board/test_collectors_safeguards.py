@@ -215,12 +215,13 @@ def test_the_trail_keeps_the_difference_of_what_was_tried(it: Configured) -> Non
     """Also of what was refused; secrets in stars."""
     trail = Memory()
     it.board = board_of(it.sources, gate=it.gate, trail=trail)
-    it.post("/collectors/try", REFUSED["variable"])
+    for path in ("/collectors/try", "/collectors/apply"):
+        it.post(path, REFUSED["variable"])
 
-    [told] = [one for one in trail.deeds if one.path == "/collectors/try"]
-    assert told.status == 422
-    assert "+" in told.says
-    assert "https://evil.example" in told.says
+        [told] = [one for one in trail.deeds if one.path == path]
+        assert told.status == 422
+        assert "+" in told.says
+        assert "https://evil.example" in told.says
 
 
 @guarantee(44)

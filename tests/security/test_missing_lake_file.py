@@ -117,9 +117,10 @@ def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
     assert f"{name}" in said
     assert "lake repair" in said
 
-    page = site.call("status").stdout
+    page, query = site.call("status").stdout, site.call("query", "SELECT raw FROM audit", exit_code=1).stderr
     assert name in page
-    assert "lake repair" in page
+    assert name in query
+    assert all("lake repair" in one for one in (page, query))
     document = json.loads(site.call("status", "--json").stdout)
     (lake,) = [one for one in document["outputs"] if one["name"] == "lake"]
     assert lake["lake_files_missing"]["files"] == 1

@@ -249,6 +249,10 @@ INSIDE = {
     "proxy": ("inputs", 'network: {{proxy: "127.0.0.1:{0}"}}\n'),
     "address as a number": ("outputs", 'type: syslog\nconfig: {{address: "2130706433", port: {0}}}\n'),
     "name": ("outputs", "type: syslog\nconfig: {{url: localhost, port: {0}}}\n"),
+    "port as a fraction": ("outputs", "type: syslog\nconfig: {{address: localhost, port: {0}.0}}\n"),
+    "port as a text": ("outputs", 'type: syslog\nconfig: {{address: localhost, port: "+{0} "}}\n'),
+    "translated address": ("outputs", 'type: syslog\nconfig: {{address: "64:ff9b::7f00:1", port: {0}}}\n'),
+    "address of a tunnel": ("outputs", 'type: syslog\nconfig: {{address: "2002:7f00:1::", port: {0}}}\n'),
     "mapped address": ("outputs", 'type: syslog\nconfig: {{address: "::ffff:127.0.0.1", port: {0}}}\n'),
     "instance metadata": (
         "outputs",

@@ -69,7 +69,17 @@ def test_the_time_is_uncertain_from_a_jump_to_the_next_answer() -> None:
     assert clock.is_current
 
 
-@pytest.mark.parametrize("date", [None, "", "yesterday", "Tue, 17 Nov 99999 09:00:00 GMT"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "yesterday",
+        "Tue, 17 Nov 99999 09:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+    ],
+)
 def test_without_its_date_an_answer_leaves_the_clock_as_it_is(date: str | None) -> None:
     clock = ServiceClock(FakeClock())
     clock.compare(date, took_s=0.0)

@@ -90,6 +90,7 @@ class Configuring:
             return asked
         access, sources = access_of(request), self._sources
         try:
+            await self._judged(request, asked, "a change that was refused")
             past = await asyncio.to_thread(
                 sources.desk.apply,
                 sources.settings,
@@ -113,15 +114,9 @@ class Configuring:
         asked = await self._asked(request, TrialAsked)
         if isinstance(asked, Response):
             return asked
-        sources, what = self._sources, asked.of or "everything"
-        tell(request.scope, f"preflight of {what}")
+        what = asked.of or "everything"
         try:
-            judged = None
-            if asked.change is not None:
-                judged = await asyncio.to_thread(
-                    sources.desk.judge, sources.settings, asked.change, asked.base
-                )
-                tell(request.scope, f"preflight of {what}\n{judged.difference}".rstrip())
+            judged = await self._judged(request, asked, f"preflight of {what}")
             told = await self._trials.begin(asked, judged)
         except ChangedMeanwhile as error:
             return _changed(error)
@@ -151,6 +146,16 @@ class Configuring:
         keys = ", ".join(sorted(asked.files))
         tell(request.scope, f"uploaded {keys} for {change.kind.removesuffix('s')} {change.name}")
         return given({"text": text})
+
+    async def _judged(self, request: Request, asked: Asked | TrialAsked, what: str) -> Judged | None:
+        """What the change comes to, if there is one; the trail keeps `what` with its difference."""
+        tell(request.scope, what)
+        if asked.change is None:
+            return None
+        desk, settings = self._sources.desk, self._sources.settings
+        judged = await asyncio.to_thread(desk.judge, settings, asked.change, asked.base)
+        tell(request.scope, f"{what}\n{judged.difference}".rstrip())
+        return judged
 
     def _hide(self, words: str) -> str:
         """The words without what variables of the file hold."""

@@ -6,7 +6,10 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
+from pydantic import TypeAdapter, ValidationError
+
 from m365watch.common.urls import split_url
+from m365watch.config.models.base import Whole
 from m365watch.config.models.network import DIRECTLY
 from m365watch.config.sections import NETWORK_OF_ALL, Document, section_at
 from m365watch.config.sensitive_keys import destinations_of, key_of
@@ -14,6 +17,10 @@ from m365watch.config.spellings import settle_spellings
 from m365watch.config.validation_report import Report, show_path
 
 Address = tuple[str, int]
+_PORT: TypeAdapter[int] = TypeAdapter(Whole)
+"""Reads a port as the configuration's own model does, however it is spelled."""
+_WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+"""Networks whose addresses end with an IPv4 address."""
 _PORTS = {"http": 80, "https": 443}
 _ONLY_NAMED = frozenset({"audience", "assertion_audience"})
 """URLs that stand in tokens; nothing connects to them."""
@@ -49,15 +56,23 @@ def _addresses_of_file(document: Document) -> Iterator[Address]:
 
 def _addresses(kind: str, section: Document) -> Iterator[tuple[tuple[str, ...], Address]]:
     destinations = destinations_of(kind, section)
-    port = destinations.get(("config", "port"), "")
+    default = destinations.get(("config", "port"))
+    port = _port_of(section_at(section, "config").get("port", default))
     for path, value in destinations.items():
         key = key_of(path)
-        if key[-1] == "address" and port.isdecimal():
-            yield key, (value.lower(), int(port))
+        if key[-1] == "address" and port:
+            yield key, (value.strip().lower(), port)
         elif key[-1] not in _ONLY_NAMED and ("://" in value or key[-1] == "proxy"):
             found = _address_of_url(value)
             if found is not None:
                 yield key, found
+
+
+def _port_of(value: object) -> int:
+    try:
+        return _PORT.validate_python(value)
+    except ValidationError:
+        return 0
 
 
 def _address_of_url(text: str) -> Address | None:
@@ -76,8 +91,18 @@ def _inner_address(address: Address) -> str:
         return ""  # nothing will connect there either
     for *_, place in found:
         shown = str(place[0])
-        ip = ipaddress.ip_address(shown.partition("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
+        ip = _innermost(ipaddress.ip_address(shown.partition("%")[0]))
         if not ip.is_global or ip.is_multicast:
             return shown
     return ""
+
+
+def _innermost(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if any(ip in network for network in _WITH_IPV4):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip

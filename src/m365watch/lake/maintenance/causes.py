@@ -19,11 +19,12 @@ from m365watch.lake.integrity_errors import (
     cause_of_loss,
     refusal_of,
 )
-from m365watch.lake.maintenance.integrity_check import list_file_faults
-from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.maintenance.integrity_check import MISSING, list_file_faults
+from m365watch.lake.schema import AUDIT, TABLES, TableShape
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason, system_number_of
 
 LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
+_REPAIR_FIX = "put it back from a copy; without one, stop the collector and run `m365watch lake repair`"
 
 
 def cause_of(lake: Path, failure: BaseException) -> Cause:
@@ -52,7 +53,9 @@ def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | Non
                 opened = DeltaTable(table)
                 lost = list_lost_batches(table, opened.version())
                 for path, reason in chain(list_file_faults(table, opened), lost):
-                    return Cause(f"{shape.name}/{path} {reason}", back_fix(shape.name))
+                    can_repair = shape.name == AUDIT and reason == MISSING
+                    fix = _REPAIR_FIX if can_repair else back_fix(shape.name)
+                    return Cause(f"{shape.name}/{path} {reason}", fix)
         except WRITE_FAILURES as failure:
             return cause_in_commits(table, failure)
     return None

@@ -32,6 +32,8 @@ from m365watch.lake.steps import behind
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
 
 _BACK = "put the file back from a backup"
+MISSING = "is missing"
+"""What is wrong with a file that is named and not there."""
 PROBLEMS_MAX = 1000
 """More are counted and not named."""
 
@@ -220,7 +222,7 @@ def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Itera
             return
         rows = _count_rows(path, reads_all=reads_all)
     except FileNotFoundError:
-        yield "is missing"
+        yield MISSING
     except (OSError, pa.ArrowException) as failure:
         yield f"cannot be read ({plain_reason(failure)})"
     else:
@@ -232,7 +234,7 @@ def _problem_of_rollup(path: Path, *, reads_all: bool) -> str:
     try:
         _count_rows(path, reads_all=reads_all)
     except FileNotFoundError:
-        return "is missing"
+        return MISSING
     except (OSError, pa.ArrowException) as failure:
         return f"cannot be read ({plain_reason(failure)})"
     return ""

@@ -11,6 +11,8 @@ from m365watch.common.errors import ClockWrong
 OFF_MAX = timedelta(seconds=60)
 """A clock that is off by more is wrong. NTP keeps one right to a second, `Date` has whole seconds, servers
 may differ by a few; `check` tells of 5 s already, and fails from 5 minutes on."""
+_YEARS = range(2020, 2200)
+"""What a service's clock can say; any other `Date` is a mistake, or an attempt to stop the collector."""
 _WHOLE_SECOND = timedelta(seconds=1)
 _UNITS = ((timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes"))
 
@@ -52,6 +54,8 @@ class ServiceClock:
             there = parsedate_to_datetime(date or "")
             most = self._clock.now() - (there if there.tzinfo else there.replace(tzinfo=UTC))
         except (ValueError, TypeError, OverflowError):
+            return
+        if there.year not in _YEARS:
             return
         self.knows_service = True
         # The service wrote it at some time between the request and now.
