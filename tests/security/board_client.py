@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from urllib.parse import urlencode
 
 from patience import PATIENCE_S
 
-from served_board import OWN_PAGE, board_of
+from served_board import OWN_PAGE, PASSWORD, TYPED
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class Reply:
 
 @dataclass
 class Session:
-    """An administrator's session: cookies, the page's token, and every answer that came."""
+    """Somebody's session: cookies, the page's token, and every answer that came."""
 
     port: int
+    address: str = "127.0.0.1"
+    """Where it comes from."""
     cookies: dict[str, str] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
     token: str = ""
@@ -43,7 +45,9 @@ class Session:
         given = dict(headers or OWN_PAGE)
         if self.cookies:
             given["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection = HTTPConnection(
+            "127.0.0.1", self.port, timeout=PATIENCE_S, source_address=(self.address, 0)
+        )
         try:
             connection.request(method, path, body.encode() or None, given)
             answer = connection.getresponse()
@@ -62,6 +66,13 @@ class Session:
         headers = OWN_PAGE | {"content-type": "application/json", "x-csrf-token": self.token}
         return self.ask("POST", path, json.dumps(document), headers)
 
+    def take_token(self) -> None:
+        """Load a page, which has the token in it."""
+        shown = self.ask("GET", "/overview", headers=TYPED).text
+        found = re.search(r'name="csrf-token" content="([0-9a-f]+)"', shown)
+        assert found, shown
+        self.token = found[1]
+
     def base(self) -> str:
         """Names the text of the file that the page shows."""
         shown = self.ask("GET", "/panel/collectors/inputs").text
@@ -70,14 +81,17 @@ class Session:
         return found[1]
 
 
-@contextmanager
-def served_board(config: Path, environment: Mapping[str, str]) -> Iterator[Session]:
-    """The board of a configuration, with the session of an administrator."""
-    with board_of(config, environment) as board:
-        board.exchange(board.code())
-        session = Session(board.port, board.cookies)
-        session.token = board.csrf()["x-csrf-token"]
-        yield session
+def signed_in(port: int, name: str, *, address: str = "127.0.0.1") -> Session:
+    """The session of somebody whom `add_user` has added."""
+    session = Session(port, address)
+    shown = session.ask("GET", "/sign-in", headers=TYPED).text
+    found = re.search(r'name="token" value="([0-9a-f]+)"', shown)
+    assert found, shown
+    fields = {"name": name, "password": PASSWORD, "next": "/", "token": found[1]}
+    form = OWN_PAGE | {"content-type": "application/x-www-form-urlencoded"}
+    reply = session.ask("POST", "/sign-in", urlencode(fields), form)
+    assert reply.status == 303, reply
+    return session
 
 
 @dataclass

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,22 @@ class Served(NamedTuple):
             return False
         return status == self.status if request is None else status not in {0, 503}
 
+    def secured(self, *, timeout_s: float = 10.0, after_s: float = 0.0) -> ssl.SSLSocket:
+        """A connection that speaks TLS, with whatever certificate; its first byte is sent after a while."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        peer = self.connect(timeout_s=timeout_s)
+        time.sleep(after_s)
+        return context.wrap_socket(peer)
+
+    def speaks_tls(self) -> bool:
+        """Whether a handshake comes to its end, that does not begin with the connection."""
+        try:
+            self.secured(after_s=0.2).close()
+        except OSError:
+            return False
+        return True
+
     @property
     def rss_bytes(self) -> int:
         """What the process holds in memory."""
@@ -83,16 +100,26 @@ def ended_within_s(peer: socket.socket, *, send: bytes, most_s: float) -> float:
 
 
 @contextmanager
-def served(kind: str, folder: Path, *, files_max: int | None = None) -> Iterator[Served]:
-    """The board, the simulator, or a collector with a webhook, until the block ends."""
+def served(
+    kind: str, folder: Path, *, files_max: int | None = None, board: Mapping[str, object] | None = None
+) -> Iterator[Served]:
+    """The board, the simulator, a collector with a webhook, or a wait for consent, until the block ends.
+
+    `board` is the section of the configuration for it.
+    """
     with ExitStack() as ends:
         port = ends.enter_context(kept_port())
         if kind == "board":
-            arguments = ["board", "-c", write_config(folder), "--listen", f"127.0.0.1:{port}"]
+            config = write_config(folder, **({"board": board} if board else {}))
+            arguments = ["board", "-c", config, "--listen", f"127.0.0.1:{port}"]
             probe, status = _get("/healthz", port), 200
         elif kind == "simulator":
             arguments = ["simulate", "--port", str(port), "--days", "1", "--records-per-day", "10"]
             probe, status = _get("/simulator/report", port), 200
+        elif kind == "consent":
+            waits = ["consent", "serve", "--no-write", "--port", str(port)]
+            arguments = [*waits, "-c", write_config(folder)]
+            probe, status = _get("/nothing", port), 404
         else:
             file = folder / "m365watch.json"
             simulator = ends.enter_context(_simulator(file))
@@ -113,7 +140,7 @@ def served(kind: str, folder: Path, *, files_max: int | None = None) -> Iterator
             probe, status = head.encode(), 401
         process = ends.enter_context(_running(arguments, folder, files_max=files_max))
         one = Served(process, port, probe, status)
-        _await(one.answers, process)
+        _await(one.speaks_tls if "certificate_file" in (board or {}) else one.answers, process)
         yield one
 
 

@@ -22,6 +22,7 @@ from patience import PATIENCE_S
 from ports import kept_port
 
 COMMAND = (sys.executable, "-m", "m365watch.cli.main")
+PASSWORD = "four plain words here"
 LINK = re.compile(r"http://127\.0\.0\.1:\d+/open(\?\S+)?#(?P<code>\S+)")
 OWN_PAGE = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
 """What a browser says of a request that a page of the board makes."""
@@ -102,16 +103,26 @@ class ServedBoard:
         return {"x-csrf-token": found[1]}
 
 
-def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, environment: Mapping[str, str] | None = None, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """One command of the product, to its end."""
     return subprocess.run(
         [*COMMAND, *arguments],
         env=os.environ | dict(environment or {}),
+        input=typed,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def add_user(config: Path, name: str, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    """Let somebody sign in with `PASSWORD`."""
+    words = ("board", "user", "add", name, *options, "--password-stdin", "--config", str(config))
+    done = run(*words, environment=environment, typed=PASSWORD)
+    assert done.returncode == 0, done.stderr
 
 
 def collected_day(folder: Path, factory: pytest.TempPathFactory) -> Path:

@@ -211,6 +211,16 @@ def test_sql_is_asked_by_post_alone(opened: ServedBoard) -> None:
 
 
 @pytest.mark.slow
+def test_an_export_holds_no_formula_behind_a_sign_that_nobody_sees(opened: ServedBoard) -> None:
+    """A spreadsheet leaves out U+FEFF, and would calculate what comes next."""
+    form = OWN_PAGE | {"content-type": "application/x-www-form-urlencoded"} | opened.csrf()
+    body = urlencode({"sql": "SELECT '\ufeff=1+1' AS plain"})
+    answer = opened.ask("/export/sql/answer.csv", form, method="POST", body=body)
+
+    assert answer.text.splitlines() == ["plain", "'\ufeff=1+1"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sql",
     [

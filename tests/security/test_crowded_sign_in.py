@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlencode
@@ -12,11 +11,10 @@ from urllib.parse import urlencode
 import pytest
 from patience import PATIENCE_S
 
-from served_board import COMMAND, OWN_PAGE, TYPED, ServedBoard, board_of, collected_day
+from served_board import OWN_PAGE, PASSWORD, TYPED, ServedBoard, add_user, board_of, collected_day
 
 pytestmark = pytest.mark.slow
 
-PASSWORD = "four plain words here"
 OF_ANN, OF_SOMEBODY = "127.0.0.7", "127.0.0.66"
 
 
@@ -26,9 +24,7 @@ def config(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = collected_day(tmp_path, tmp_path_factory)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"board": {"sign_in": True}}))
     for name in ("ann", "vera"):
-        command = [*COMMAND, "board", "user", "add", name, "--password-stdin", "--config", str(file)]
-        done = subprocess.run(command, input=PASSWORD, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        add_user(file, name)
     return file
 
 

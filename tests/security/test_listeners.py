@@ -17,6 +17,7 @@ KINDS = ("board", "simulator", "webhook")
 GROWTH_BYTES_MAX = 50 << 20
 SENT_BYTES_MAX = 200 << 20
 """Four times the growth that is allowed: a server that keeps what it gets is seen."""
+FEW_FILES = 200
 HELD_S_MAX = 20.0
 """The 10 s of a request's head or body, on a machine that is busy."""
 
@@ -142,3 +143,21 @@ def test_who_does_not_take_the_answer_is_let_go(tmp_path: Path) -> None:
                 sent += 43_000
         assert one.rss_bytes - before < GROWTH_BYTES_MAX
         assert one.answers()
+
+
+@pytest.mark.slow
+def test_nobody_keeps_the_browser_out_that_consent_waits_for(tmp_path: Path) -> None:
+    """Heads without end cost no memory there either, and half-open connections end or give way."""
+    with served("consent", tmp_path, files_max=FEW_FILES) as one, ExitStack() as held:
+        begin = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\n".encode()
+        before = one.rss_bytes
+        pour(one, begin + b"X-Long: ", b"x" * 65_536)
+        pour(one, begin, b"X-Filler: " + b"x" * 1000 + b"\r\n")
+        assert one.rss_bytes - before < GROWTH_BYTES_MAX
+
+        for _ in range(FEW_FILES + 26):
+            peer = held.enter_context(one.connect())
+            with suppress(OSError):
+                peer.sendall(begin)
+        assert one.answers()
+        assert ended_within_s(peer, send=b"x", most_s=HELD_S_MAX) < HELD_S_MAX

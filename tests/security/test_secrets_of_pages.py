@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from promises import guarantee
 from shifted import now
 
-from board_client import Listener, Reply, Session, listening, served_board
+from board_client import Listener, Reply, Session, listening, signed_in
+from served_board import add_user, board_of
 
 OF_THE_MACHINE = "Variable~of-the-machine-7f3a"
 IN_A_FILE = "File~of-the-machine-91c2"
@@ -32,6 +34,7 @@ MARK = "<kept secret>"
 def config_of(ours: str, theirs: str) -> str:
     """Two applications, each with a destination of its own; the second one is the attacker's."""
     return f"""\
+board: {{sign_in: true}}
 inputs:
   ours:
     type: office365
@@ -104,7 +107,11 @@ def it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
             "M365_OTHER": OF_THE_OTHER,
             "M365_TOKEN": OF_THE_MACHINE,
         }
-        with served_board(config, given) as session:
+        add_user(config, "root", "--role", "admin", environment=given)
+        add_user(config, "blind", "--role", "admin", "--no-contents", environment=given)
+        with board_of(config, given) as board:
+            session = signed_in(board.port, "root")
+            session.take_token()
             yield Attacked(session, theirs, ours, config)
 
 
@@ -269,14 +276,57 @@ def test_a_preflight_goes_to_no_address_inside_that_the_file_does_not_name(it: A
     credentials = (
         f'credentials: {{tenant_id: "{TENANT[:-1]}9", client_id: "{CLIENT}", client_secret: typed}}\n'
     )
-    with listening() as inside:
-        typed = (credentials if kind == "inputs" else "") + text.format(inside.port)
-        change = write(kind, "office365" if kind == "inputs" else "inside", typed)
-        tried = it.session.post(
-            "/collectors/try", {"change": change, "base": it.session.base(), "of": f"{kind}.{change['name']}"}
-        )
+    before = it.config.read_text()
+    # Without the secrets of responses, which refuse a new cloud or proxy before anybody looks where it leads.
+    it.config.write_text(re.sub(r"detections:\n.*\n", "", before))
+    try:
+        with listening() as inside:
+            typed = (credentials if kind == "inputs" else "") + text.format(inside.port)
+            change = write(kind, "office365" if kind == "inputs" else "inside", typed)
+            asked = {"change": change, "base": it.session.base(), "of": f"{kind}.{change['name']}"}
+            tried = it.session.post("/collectors/try", asked)
+    finally:
+        it.config.write_text(before)
 
-        assert (tried.status, inside.heard, inside.connections) == (422, [], 0)
+    assert (tried.status, inside.heard, inside.connections) == (422, [], 0)
+    assert "an internal address that the file does not name" in tried.text
+
+
+def test_who_does_not_see_contents_changes_no_output(it: Attacked) -> None:
+    """An administrator whose role withholds contents could have an output of their own receive them."""
+    blind = signed_in(it.session.port, "blind")
+    blind.take_token()
+    output = write(
+        "outputs", "more", f"type: syslog\nconfig: {{address: 127.0.0.1, port: {it.theirs.port}}}\n"
+    )
+    asked = {"change": output, "base": it.session.base()}
+    before = it.config.read_text()
+
+    assert it.session.post("/collectors/review", asked).document["can"] is True
+    assert [blind.post(f"/collectors/{way}", asked).status for way in ("review", "try", "apply")] == [403] * 3
+    assert it.config.read_text() == before
+    asked["change"] = write("inputs", "more", input_with(it, 'client_secret: "typed"'))
+    assert blind.post("/collectors/review", asked).status == 200
+
+
+def test_the_trail_keeps_the_difference_of_what_was_tried(it: Attacked) -> None:
+    """Refused or not, and without the secret."""
+    typed = "Typed~into-a-page-2d77"
+    refused = f"{it.theirs.url}/refused"
+    for url, credential in (
+        (it.theirs.url, f'client_secret: "{typed}"'),
+        (refused, 'client_secret: "${M365_SECRET}"'),
+    ):
+        change = write("inputs", "tried", input_with(it, credential, host=url))
+        it.session.post(
+            "/collectors/try", {"change": change, "base": it.session.base(), "of": "inputs.tried"}
+        )
+    trail = it.session.ask("GET", "/export/trail/deeds.csv").text
+
+    for url in (it.theirs.url, refused):
+        assert f'+    cloud: {{login_url: ""{url}"",' in trail
+    assert typed in "".join(it.theirs.heard)
+    assert typed not in trail
 
 
 def upload(it: Attacked, name: str, text: str, files: dict[str, bytes]) -> Reply:

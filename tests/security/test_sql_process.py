@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from patience import PATIENCE_S
 
 from raw_http import COMMAND, served
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = "SELECT count(*) FROM range(100000000000) AS one(number) WHERE number % 7 = 8"
+MORE_THREADS_MAX = 1000
+"""How many threads a query may start beyond all of the machine's; most users may have many times that."""
 LOOK_INTO = """
 import ctypes, platform, struct, sys
 libc, pid = ctypes.CDLL(None), int(sys.argv[1])
@@ -39,6 +45,21 @@ def threads_of(pid: int) -> Iterator[dict[str, str]]:
             yield {name: value.strip() for name, _, value in lines}
 
 
+def limits_of(pid: int, name: str) -> list[str]:
+    """The soft and the hard one."""
+    limits = Path(f"/proc/{pid}/limits").read_text(encoding="utf-8")
+    [line] = [line for line in limits.splitlines() if line.startswith(name)]
+    return line.removeprefix(name).split()[:2]
+
+
+def has_landlock() -> bool:
+    """Whether the kernel says a version of it."""
+    create_ruleset, version = 444, 1
+    if sys.platform != "linux":
+        return False
+    return int(ctypes.CDLL(None).syscall(create_ruleset, None, 0, version)) > 0
+
+
 def children_of(pid: int) -> Iterator[int]:
     """Its child processes."""
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -58,53 +79,77 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-def test_the_process_of_sql_has_no_privileges(lake: Path) -> None:
-    """While a query runs, each thread of its process has a filter, no new privileges and no capability."""
+@contextmanager
+def running(lake: Path, **more: Any) -> Iterator[int]:
+    """The process of a query that runs: it has several threads."""
     process = subprocess.Popen(
-        [*COMMAND, "query", "--lake", str(lake), ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, "query", "--lake", str(lake), ENDLESS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
     )
     try:
-        until_s, seen = time.monotonic() + PATIENCE_S, list[dict[str, str]]()
-        while len(seen) < 2 or seen[0]["Seccomp"] != "2":  # a query that runs has threads
+        until_s, child, seen = time.monotonic() + PATIENCE_S, 0, list[dict[str, str]]()
+        while len(seen) < 2 or seen[0]["Seccomp"] != "2":
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until_s, seen
             for child in children_of(process.pid):
                 seen = list(threads_of(child))
             time.sleep(0.05)
+        yield child
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_the_process_of_sql_has_no_privileges(lake: Path) -> None:
+    """While a query runs, each thread of its process has a filter, no new privileges and no capability."""
+    with running(lake) as child:
+        seen = list(threads_of(child))
         assert {thread["Seccomp"] for thread in seen} == {"2"}
         assert {thread["NoNewPrivs"] for thread in seen} == {"1"}
         names = ("CapEff", "CapPrm", "CapInh", "CapAmb")
         assert {int(thread[name], 16) for thread in seen for name in names} == {0}
-    finally:
-        process.terminate()
-        process.communicate()
+
+
+def test_the_process_of_sql_cannot_start_threads_without_end(lake: Path) -> None:
+    """Its limit is near what the machine has, and it cannot be raised again."""
+    with running(lake) as child:
+        present = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[2])
+        [soft, hard] = limits_of(child, "Max processes")
+        assert soft == hard
+        assert int(hard) < present + MORE_THREADS_MAX
 
 
 def test_the_process_of_sql_holds_no_credential(lake: Path) -> None:
     """Neither the environment of the command nor a file that it has open reaches the process."""
-    with (lake.parent / "secret").open("wb") as secret:
-        process = subprocess.Popen(
-            [*COMMAND, "query", "--lake", str(lake), ENDLESS],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=[secret.fileno()],
-            env=os.environ | {"M365_SECRET": "hunter2"},
-        )
-    try:
-        until_s, seen = time.monotonic() + PATIENCE_S, list[dict[str, str]]()
-        while len(seen) < 2:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until_s
-            for child in children_of(process.pid):
-                seen = list(threads_of(child))
-            time.sleep(0.05)
+    with (
+        (lake.parent / "secret").open("wb") as secret,
+        running(lake, pass_fds=[secret.fileno()], env=os.environ | {"M365_SECRET": "hunter2"}) as child,
+    ):
         if os.geteuid() == 0:  # others may not see what a process holds that cannot be dumped
             assert b"hunter2" not in Path(f"/proc/{child}/environ").read_bytes()
             assert not [one for one in Path(f"/proc/{child}/fd").iterdir() if "secret" in str(one.readlink())]
         assert status_of_look_into(child) == 3
-    finally:
-        process.terminate()
-        process.communicate()
+
+
+@pytest.mark.skipif(not has_landlock(), reason="this kernel lacks Landlock")
+def test_the_process_of_sql_reads_no_file_outside_the_lake(lake: Path) -> None:
+    """A link in a table leads it to no other file of its user, whatever library opens it."""
+    write_deltalake(str(lake / "board_trail"), pa.table({"says": ["of this machine"]}))
+    command = [*COMMAND, "query", "--lake", str(lake), "SELECT says FROM board_trail"]
+
+    def ask() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+
+    inside = ask()
+    [file] = (lake / "board_trail").glob("*.parquet")
+    file.symlink_to(file.rename(lake.parent / "elsewhere"))
+    outside = ask()
+
+    assert "of this machine" in inside.stdout
+    assert (outside.returncode, outside.stdout) == (1, "")
+    assert "Permission denied" in outside.stderr
 
 
 def test_an_error_of_a_record_s_size_is_cut(lake: Path) -> None:
@@ -153,9 +198,7 @@ def test_the_board_says_so_when_it_starts(tmp_path: Path) -> None:
 def test_board_and_collector_leave_no_dump(kind: str, tmp_path: Path) -> None:
     """Nothing in their memory reaches a core file, and no process of the same user reads it."""
     with served(kind, tmp_path) as one:
-        limits = Path(f"/proc/{one.process.pid}/limits").read_text(encoding="utf-8")
-        [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-        assert line.split()[4] == "0"
+        assert limits_of(one.process.pid, "Max core file size")[0] == "0"
         assert status_of_look_into(one.process.pid) == 3
 
 
