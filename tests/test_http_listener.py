@@ -263,6 +263,15 @@ def test_responses_without_an_end_leave_half_of_the_places() -> None:
     run(test, replace(LIMITS, connections=4))
 
 
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's own, and that of clients who trust it."""
+    authority = Authority(folder)
+    files = authority.issue("localhost", names=["localhost"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    return context, ssl.create_default_context(cafile=authority.chain)
+
+
 @LOOPS
 def test_who_does_not_read_the_answer_loses_it(
     monkeypatch: pytest.MonkeyPatch, loop: Callable[[], asyncio.AbstractEventLoop]
@@ -292,11 +301,7 @@ def test_tls_is_spoken_before_anything_is_counted(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Requests behind the handshake are bounded as others are; plain text gets no answer."""
-    authority = Authority(tmp_path)
-    files = authority.issue("localhost", names=["localhost"])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.cert, files.key)
-    trusted = ssl.create_default_context(cafile=authority.chain)
+    context, trusted = contexts(tmp_path)
 
     async def test(place: Place) -> None:
         for sent in (b"", b"\x16\x03\x01\x02\x00\x01", GET):
@@ -314,8 +319,13 @@ def test_tls_is_spoken_before_anything_is_counted(
     run(test, replace(LIMITS, head_s=2.0), context, loop)
 
 
-def test_uvicorn_answers_behind_it() -> None:
+@LOOPS
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_uvicorn_answers_behind_it(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop], *, is_secure: bool
+) -> None:
     """The protocol of the board: keep-alive, bodies, and a client that goes away."""
+    context, trusted = contexts(tmp_path)
 
     async def application(
         _scope: object, receive: Callable[[], Awaitable[dict[str, object]]], send: object
@@ -335,16 +345,19 @@ def test_uvicorn_answers_behind_it() -> None:
         config = uvicorn.Config(application, lifespan="off", log_config=None)
         config.load()
         state = uvicorn.Server(config).server_state
-        server = await Listener("test", LIMITS).serve(
+        server = await Listener("test", LIMITS, context=context if is_secure else None).serve(
             lambda: HttpToolsProtocol(config, state, {}), host="127.0.0.1", port=0
         )
         port = server.sockets[0].getsockname()[1]
         async with asyncio.timeout(PATIENCE_S), ClientSession() as session:
+            scheme = "https" if is_secure else "http"
             for size in (0, 10, 300_000, 5):
-                async with session.post(f"http://127.0.0.1:{port}/", data=b"x" * size) as response:
+                url = f"{scheme}://localhost:{port}/"
+                async with session.post(url, data=b"x" * size, ssl=trusted) as response:
                     assert len(await response.read()) == size
         while state.connections:
             await asyncio.sleep(0.01)
         server.close()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())

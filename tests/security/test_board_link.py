@@ -59,7 +59,7 @@ def opened(stranger: ServedBoard) -> ServedBoard:
 
 
 @guarantee(42)
-@pytest.mark.parametrize("path", [*SHOWS, "/metrics", "/live"])
+@pytest.mark.parametrize("path", [*SHOWS, "/metrics", "/live", "/sign-in", "/sign-in/entra"])
 def test_whoever_only_reaches_the_port_is_shown_nothing(stranger: ServedBoard, path: str) -> None:
     """Not from this machine either; probes are answered, and say nothing of anybody."""
     for headers in ({}, TYPED, OWN_PAGE):

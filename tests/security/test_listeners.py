@@ -100,7 +100,7 @@ def test_idle_connections_keep_nobody_out(few_files: Served) -> None:
             peers.append(peer)
         for _ in range(3):
             assert few_files.answers()
-            assert few_files.answers(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert few_files.answers(b"GET /open HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             for peer in peers:
                 with suppress(OSError):
                     peer.sendall(request)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import resource
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -40,6 +42,8 @@ _ENDING_S = 1.0
 """How long a refusal may take to be sent."""
 _WARN_EVERY_S = 60.0
 _FILES_WANTED = 16_384
+_FILES_EACH = 3
+"""For each connection: its socket, a file that it is answered with, and the rest of the process's."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -54,7 +58,7 @@ class Limits:
     """From the connection, or from the first byte of a later request, to the end of the headers."""
     body_s: float = 10.0
     connections: int = 512
-    """At most; fewer where the process may open less than twice as many files."""
+    """At most; fewer where the process may open less than `_FILES_EACH` times as many files."""
     per_address: int | None = 128
     """Of one IPv4 address or IPv6 network of 64 bits; None: only `connections` counts."""
     proxies: tuple[Network, ...] = ()
@@ -84,7 +88,7 @@ class Listener:
         """
         self.limits = limits
         self.context = context
-        self.connections_max = min(limits.connections, _raise_open_files() // 2)
+        self.connections_max = min(limits.connections, _raise_open_files() // _FILES_EACH)
         self.on_refused, self.is_idle = on_refused, is_idle
         self._name = name
         self._open: dict[_Connection, None] = {}
@@ -123,7 +127,8 @@ class Listener:
 
     def has_room_for_lasting(self) -> bool:
         """Whether one more response may stay open."""
-        return sum(one.is_lasting for one in self._open) < self.connections_max // 2
+        lasting = sum(one.is_lasting and not one.is_waiting for one in self._open)
+        return lasting < self.connections_max // 2
 
     def _make_room(self, one: _Connection) -> bool:
         most = self.limits.per_address
@@ -179,11 +184,9 @@ class _Connection(asyncio.Protocol):
         self.is_spare = self.is_lasting = False
         self._listener, self._limits, self._make = listener, listener.limits, make
         self._loop = asyncio.get_running_loop()
-        self._raw: asyncio.Transport
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._inner: asyncio.Protocol | None = None
         self._securing: asyncio.Task[None] | None = None
-        self._early = b""
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         """None after what is no request; the server itself says so."""
         self._phase, self._refusal = _Phase.HEAD, HTTPStatus.OK
@@ -204,30 +207,30 @@ class _Connection(asyncio.Protocol):
         return self._phase is not _Phase.WHOLE or (
             self._inner is not None
             and self._listener.is_idle(self._inner)
-            and not (self._transport or self._raw).get_write_buffer_size()
+            and not self._transport.get_write_buffer_size()
         )
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)
-        self._raw = transport
-        self.address = _network_of(transport.get_extra_info("peername"))
-        if not self._listener.admit(self):
-            self.abort()
-            return
-        self._set_timer(self._limits.head_s)
+        self._transport = transport = cast(asyncio.Transport, transport)
+        if self._securing is None:
+            self.address = _network_of(transport.get_extra_info("peername"))
+            if not self._listener.admit(self):
+                self.abort()
+                return
+            self._set_timer(self._limits.head_s)
+            if self._listener.context is not None:
+                self._securing = self._loop.create_task(
+                    self._secure(self._listener.context, _taken(transport))
+                )
+                return
         # Any byte that the client does not take counts, so that no close waits for it for ever.
-        transport.set_write_buffer_limits(high=0)
-        if self._listener.context is None:
-            self._begin(transport)
-        else:
-            self._securing = self._loop.create_task(self._secure(self._listener.context))
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._inner = self._make()
+        self._inner.connection_made(transport)
 
     def data_received(self, received: bytes) -> None:
-        if self._transport is None:
-            self._early += received
-            return
         self._begun = 0
         for start in range(0, len(received), _SLICE_BYTES):
             part = received[start : start + _SLICE_BYTES]
@@ -261,7 +264,7 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End it at once, without an answer."""
         self._end()
-        self._raw.abort()
+        self._transport.abort()
         if self._securing is not None:
             self._securing.cancel()
 
@@ -303,25 +306,11 @@ class _Connection(asyncio.Protocol):
 
     # What they come to.
 
-    def _begin(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._inner = self._make()
-        self._inner.connection_made(transport)
-        if self._early:
-            early, self._early = self._early, b""
-            self.data_received(early)
-
-    async def _secure(self, context: ssl.SSLContext) -> None:
-        transport = None
-        # What it raises: the client speaks no TLS, or has gone.
-        with suppress(OSError, EOFError):
-            transport = await self._loop.start_tls(self._raw, self, context, server_side=True)
-        self._securing = None
-        if transport is None or transport.is_closing():
-            self.abort()
-            return
-        transport.set_write_buffer_limits(high=0)
-        self._begin(transport)
+    async def _secure(self, context: ssl.SSLContext, taken: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: self, taken, ssl=context)
+        except (OSError, EOFError):
+            self._end()  # the client speaks no TLS, or has gone
 
     def _enter_head(self) -> None:
         if self._phase is _Phase.WHOLE:
@@ -356,31 +345,28 @@ class _Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(after_s, self._time_out)
 
     def _time_out(self) -> None:
-        if self._transport is None or not self._has_sent:
+        if not self._has_sent:
             self.abort()
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        assert self._transport is not None  # noqa: S101 - it was read from
         self._end()
         self._listener.on_refused(status)
         line = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         self._transport.write(line.encode("ascii"))
         self._transport.close()
-        self._timer = self._loop.call_later(_ENDING_S, self._raw.abort)
+        self._timer = self._loop.call_later(_ENDING_S, self._transport.abort)
 
     def _watch_sending(self) -> None:
         """End the connection unless the client goes on reading."""
-        transport = self._transport or self._raw
-        self._unsent_bytes = transport.get_write_buffer_size()
+        self._unsent_bytes = self._transport.get_write_buffer_size()
         _cancel(self._sending)
         self._sending = self._loop.call_later(_SENDING_S, self._check_sending)
 
     def _check_sending(self) -> None:
-        transport = self._transport or self._raw
-        if transport.get_write_buffer_size() > self._unsent_bytes - _SENDING_BYTES_MIN:
-            self._raw.abort()
+        if self._transport.get_write_buffer_size() > self._unsent_bytes - _SENDING_BYTES_MIN:
+            self._transport.abort()
         else:
             self._watch_sending()
 
@@ -394,6 +380,18 @@ class _Connection(asyncio.Protocol):
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
+
+
+def _taken(transport: asyncio.Transport) -> socket.socket:
+    """The transport's connection, for another one.
+
+    `start_tls` on the same one would lose a handshake that comes at once, which uvloop reads before.
+    """
+    taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    taken.setblocking(False)
+    transport.set_protocol(asyncio.Protocol())
+    transport.abort()
+    return taken
 
 
 def _network_of(peer: object) -> str:

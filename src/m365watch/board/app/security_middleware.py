@@ -146,7 +146,7 @@ class Guarded:
         scope[ACCESS] = access
         if access is None:
             # The API tells whoever has no token so itself, as a document.
-            is_let = _is_for_everybody(scope["path"]) or is_of_the_api(scope["path"])
+            is_let = _is_for_everybody(scope["path"], self._door) or is_of_the_api(scope["path"])
             return None if is_let else _first_sign_in(scope, headers, self._door)
         is_door = scope["path"] in {SIGN_IN, OPEN}
         if scope["method"] in SAFE_METHODS or is_door or access.is_token:
@@ -181,9 +181,10 @@ def access_or_none(connection: HTTPConnection) -> Access | None:
     return access
 
 
-def _is_for_everybody(path: str) -> bool:
+def _is_for_everybody(path: str, door: str) -> bool:
     """What is answered before anybody has signed in; everything else, whatever it will be, is not."""
-    return path in PROBED or path.startswith("/static/") or is_of_sign_in(path)
+    is_at_door = is_of_sign_in(path) and (path == OPEN) is (door == OPEN)
+    return path in PROBED or path.startswith("/static/") or is_at_door
 
 
 def _first_sign_in(scope: Scope, headers: Headers, door: str) -> Response:
