@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from m365watch.auth.refusals import REFUSALS, Refusal
 from m365watch.common.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
+from m365watch.registry.credential_specs import CREDENTIALS
 from m365watch.sources.management_api.codes import CODES
 
 HEAD = """\
@@ -79,7 +80,9 @@ def render_entra() -> str:
 
 def cures(known: Refusal) -> str:
     """What to do about a code: in general, and where a kind of credential needs something else."""
-    return "; ".join([known.fix, *(f"with `{kind}`: {fix}" for kind, fix in known.fixes.items())])
+    general = known.fix_for("")
+    fixes = ((spec.key, spec.fixes.get(known.code, general)) for spec in CREDENTIALS.specs)
+    return "; ".join([general, *(f"with `{key}`: {fix}" for key, fix in fixes if fix != general)])
 
 
 def table(titles: list[str], rows: list[list[str]]) -> str:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import ast
 
-from sources import list_modules
+from sources import ROOT, list_modules
 
+PACKAGES = ("m365watch", "m365watch_simulator", "m365watch_testing")
 TIME_CALLS = {
     "time.time",
     "time.time_ns",
     "time.monotonic",
     "time.monotonic_ns",
     "time.sleep",
-    "datetime.now",
-    "datetime.utcnow",
-    "datetime.today",
-    "date.today",
 }
+DAY_CALLS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 
 
 def test_only_the_clock_reads_time() -> None:
     """Whoever wants to know the time is handed a Clock."""
     assert [
-        f"{name} calls {call}"
-        for name, tree in list_modules().items()
-        if name != "common.clock"
+        f"{package}.{name} calls {call}"
+        for package in PACKAGES
+        for name, tree in list_modules(package).items()
+        if (package, name) != ("m365watch", "common.clock")
         for call in calls_in(tree)
-        if ".".join(call.split(".")[-2:]) in TIME_CALLS
+        if without_module(call) in TIME_CALLS | DAY_CALLS
+    ] == []
+
+
+def test_tests_read_the_day_where_it_is_shifted() -> None:
+    """On the machine's own day a test would pass while the product lives on another."""
+    tests = ROOT / "tests"
+    assert [
+        f"{path.relative_to(tests)} calls {call}"
+        for path in sorted(tests.rglob("*.py"))
+        if path.name != "shifted.py" and any(call in path.read_text() for call in DAY_CALLS)
+        for call in calls_in(ast.parse(path.read_text()))
+        if without_module(call) in DAY_CALLS
     ] == []
 
 
@@ -56,8 +67,9 @@ def test_the_simulator_draws_from_a_seed() -> None:
     """The module's own functions share one unseeded source: only `random.Random(seed)` is used."""
     assert [
         f"{name} calls {call}"
-        for name, tree in list_modules().items()
-        if name.startswith(("simulator.", "testing.simulation.")) and imports_random(tree)
+        for package in ("m365watch_simulator", "m365watch_testing")
+        for name, tree in list_modules(package).items()
+        if imports_random(tree)
         for call in calls_in(tree)
         if call.startswith("random.") and call != "random.Random"
     ] == []
@@ -66,6 +78,11 @@ def test_the_simulator_draws_from_a_seed() -> None:
 def calls_in(tree: ast.Module) -> list[str]:
     """The dotted names that a module calls, as written."""
     return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def without_module(call: str) -> str:
+    """`datetime.now` of `datetime.datetime.now`."""
+    return ".".join(call.split(".")[-2:])
 
 
 def imports_random(tree: ast.Module) -> bool:

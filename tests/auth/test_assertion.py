@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from m365watch.auth.credentials.client_certificate import CertificateAssertion
-from m365watch.config.models.settings import CertificateSettings
+from m365watch.auth.credentials.certificate.certificate_assertion import CertificateAssertion
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START, FakeClock
+from m365watch_testing.credentials import certificate
 
 OWN = ApplicationCertificate(START - timedelta(days=1))
 TENANT = "41463f53-8812-40f4-890f-865bf6e35190"
@@ -29,8 +29,8 @@ V2 = f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
 
 def assertion_for(folder: Path, token_url: str, audience: str | None = None) -> tuple[Any, Any, bytes, bytes]:
     """Header, claims, what is signed, and the signature."""
-    given = CertificateSettings(
-        certificate=write_private(folder / "cert", OWN.pem),
+    given = certificate(
+        write_private(folder / "cert", OWN.pem),
         key=write_private(folder / "key", OWN.key_pem()),
         audience=audience,
     )

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.auth.credentials.federated import FederatedToken
+from m365watch.auth.credentials.federated_token.federated_token import FederatedToken
 from m365watch.common.errors import CredentialsRefused
-from m365watch.config.models.settings import FederatedSettings
 from m365watch_simulator.federation import Issuer
 from m365watch_testing.clock import START, FakeClock
+from m365watch_testing.credentials import federated_token
 
 ISSUER = Issuer("http://127.0.0.1:1")
 
 
 def proof_of(path: Path) -> Mapping[str, str]:
-    token = FederatedToken("app", FederatedSettings(path), clock=FakeClock())
+    token = FederatedToken("app", federated_token(path), clock=FakeClock())
     return asyncio.run(token.proof("https://login.example/t/oauth2/v2.0/token"))
 
 

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.auth.credentials.key_pair import KeyFiles, read_pair
+from m365watch.auth.credentials.certificate.key_pair import KeyFiles, read_pair
+from m365watch.auth.credentials.certificate.spec import CertificateSettings
 from m365watch.common.errors import CredentialsRefused
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import CertificateSettings
 from m365watch_testing.applications import ApplicationCertificate, rsa_key, write_private
 from m365watch_testing.clock import START
+from m365watch_testing.credentials import certificate as certificate_settings
 
 PASSWORD = "correct-horse-battery"
 DAY = timedelta(days=1)
@@ -28,11 +28,10 @@ STRANGER = ApplicationCertificate(START - DAY, key=rsa_key(1))
 
 
 def settings(folder: Path, certificate: bytes, key: bytes | None = None, **more: str) -> CertificateSettings:
-    return CertificateSettings(
-        certificate=write_private(folder / "cert", certificate),
+    return certificate_settings(
+        write_private(folder / "cert", certificate),
         key=None if key is None else write_private(folder / "key", key),
-        key_text=Secret(more["key_text"]) if "key_text" in more else None,
-        password=Secret(more["password"]) if "password" in more else None,
+        **more,
     )
 
 

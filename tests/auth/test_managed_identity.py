@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from promises import guarantee
 
-from m365watch.auth.credentials.managed_identity import (
+from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint
+from m365watch.auth.credentials.managed_identity.identity_tokens import (
     APP_SERVICE_VERSION,
     IMDS_VERSION,
     TRIES,
@@ -19,10 +20,10 @@ from m365watch.auth.credentials.managed_identity import (
 from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, CredentialsRefused, Throttled, Unavailable
 from m365watch.common.secret import Secret
-from m365watch.config.models.settings import IdentityEndpoint, ManagedIdentitySettings
 from m365watch.http.proxies import proxy_for
 from m365watch.http.session import open_session
 from m365watch_testing.clock import FakeClock
+from m365watch_testing.credentials import managed_identity
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
 
 Result = TypeVar("Result")
@@ -48,7 +49,7 @@ def run(
             header = settings.get("header")
             endpoint = IdentityEndpoint(server.url + path, Secret(str(header)) if header else None)
             client_id = settings.get("client_id")
-            given = ManagedIdentitySettings(str(client_id) if client_id else None, endpoint)
+            given = managed_identity(str(client_id) if client_id else None, endpoint=endpoint)
             return await use(IdentityTokens(given, session=session, clock=clock), clock), server.received
 
     def answer(_: Received) -> Reply:
@@ -138,7 +139,7 @@ def test_an_endpoint_that_is_not_there_asks_the_right_question() -> None:
     async def main() -> None:
         async with open_session(stall_s=2) as session:
             endpoint = IdentityEndpoint("http://127.0.0.1:9")
-            given = ManagedIdentitySettings(endpoint=endpoint)
+            given = managed_identity(endpoint=endpoint)
             tokens = IdentityTokens(given, session=session, clock=FakeClock(jumps=True))
             with pytest.raises(Unavailable, match="is this a machine of Azure's"):
                 await tokens.token(AUDIENCE)
@@ -190,7 +191,7 @@ def test_each_cloud_has_its_own_audience_for_vouching(cloud: str, audience: str)
 
     async def main() -> list[Received]:
         async with LoopbackServer(lambda _: GOOD) as server, open_session() as session:
-            given = ManagedIdentitySettings(endpoint=IdentityEndpoint(server.url), vouches=True)
+            given = managed_identity(endpoint=IdentityEndpoint(server.url))
             [made] = make_credentials("app", [given], session=session, clock=FakeClock(), cloud=cloud)
             assert isinstance(made, IdentityAssertion)
             await made.proof("https://l/x/oauth2/token")

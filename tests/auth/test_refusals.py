@@ -51,7 +51,7 @@ def test_each_code_becomes_its_error(refusal: Refusal) -> None:
     error = refusal_of({"error": "invalid_client", "error_codes": [refusal.code]})
 
     assert type(error) is refusal.becomes
-    assert isinstance(error, NeedsOperator) == bool(refusal.fix)
+    assert isinstance(error, NeedsOperator) == bool(refusal.fix_for(""))
     assert f"AADSTS{refusal.code}: {refusal.cause}" in str(error)
 
 

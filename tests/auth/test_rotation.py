@@ -13,15 +13,16 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.auth.factory import ClientSecret, Credential
+from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.rotation import Applications, CredentialFailed, Rotation
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.errors import CollectorError, ConsentMissing, CredentialsRefused, Throttled, Unavailable
 from m365watch.common.model import TenantId
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import Cloud, SecretSettings, TenantSettings
+from m365watch.config.models.settings import Cloud, TenantSettings
 from m365watch.http.session import open_session
+from m365watch.registry.credential_specs import Credential
 from m365watch_testing.clock import FakeClock
+from m365watch_testing.credentials import client_secret
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
 
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ SETTINGS = TenantSettings(
     input_id="1",
     tenant_id=TenantId("0a1b2c3d-0000-4000-8000-00000000000a"),
     client_id="app",
-    credentials=(SecretSettings(Secret("s3cr3t")),),
+    credentials=(client_secret("s3cr3t"),),
     cloud=Cloud("test", "https://l", "https://m", "a"),
     publisher_id="p",
     services=(),
@@ -96,7 +97,7 @@ class Direct:
 
 
 def secret(name: str) -> ClientSecret:
-    return ClientSecret("app", Secret(f"{name}-s3cr3t"), name=name)
+    return ClientSecret("app", client_secret(f"{name}-s3cr3t", name=name))
 
 
 BOTH = (secret("first"), secret("second"))
@@ -204,7 +205,7 @@ def test_where_none_works_the_error_names_each() -> None:
 
 def test_the_cure_names_the_key_that_the_credential_stands_under() -> None:
     """What `second` has is not mended at the first."""
-    second = ClientSecret("app", Secret("late-s3cr3t"), name="second.client_secret")
+    second = ClientSecret("app", client_secret("late-s3cr3t", name="second.client_secret"))
     error, _, _ = run(Entra(first=EXPIRED, late=WRONG), fail, (secret("first"), second))
 
     assert isinstance(error, CredentialsRefused)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from promises import guarantee
 
-from m365watch.auth.factory import ClientSecret
+from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.tokens import LIFE_S_MAX, PAUSE_S, TokenSource
 from m365watch.common.errors import (
     BadAnswer,
@@ -21,10 +21,10 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import TenantId
-from m365watch.common.secret import Secret
 from m365watch.config.models.settings import Cloud
 from m365watch.http.session import open_session
 from m365watch_testing.clock import START, FakeClock
+from m365watch_testing.credentials import client_secret
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
 
 Result = TypeVar("Result")
@@ -67,7 +67,7 @@ def run(
         clock = FakeClock()
         async with LoopbackServer(entra) as server, open_session(stall_s=2) as session:
             cloud = Cloud("test", server.url, server.url, AUDIENCE)
-            credential = ClientSecret("app", Secret(SECRET))
+            credential = ClientSecret("app", client_secret(SECRET))
             source = TokenSource(session, cloud, tenant_id=TENANT, credentials=[credential], clock=clock)
             return await use(source, clock), server.received
 
@@ -88,7 +88,7 @@ def failure_of(*replies: Reply) -> CollectorError:
 def test_a_secret_that_was_exchanged_in_its_file_is_sent_without_a_restart(tmp_path: Path) -> None:
     """And while somebody writes the file, or it is gone, the one that was there last."""
     file = tmp_path / "secret"
-    credential = ClientSecret("app", Secret("first"), file=file)
+    credential = ClientSecret("app", client_secret("first", file=file))
     sent = []
     for content in ("first\n", "second\n", "", None, "third"):
         if content is None:

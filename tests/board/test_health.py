@@ -40,7 +40,7 @@ from m365watch.common.secret import Secret
 from m365watch.config.models.targets import SlackTarget, Wishes
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.health.collector_status import feeds_of, read_latency, read_status
-from m365watch.health.expiry.credential_expiry import CredentialEnd, CredentialKind, Judged
+from m365watch.health.expiry.credential_expiry import Judged
 from m365watch.health.expiry.expiry_text import life_text
 from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.lake.sql_sandbox import confinement
@@ -49,6 +49,7 @@ from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import FILE_NAME, NotificationFile
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.latency import Step
+from m365watch.registry.credential_specs import CredentialEnd
 from m365watch.sources.throttling import MEMORY, ThrottlingBook
 
 HOUR = timedelta(hours=1)
@@ -278,7 +279,7 @@ def test_a_credential_is_named_by_the_input_whose_it_is(sources: Sources) -> Non
 def test_a_credentials_days_are_those_of_the_sentence_beside_them() -> None:
     """179 days and 20 hours are 179 days in both."""
     left = timedelta(days=179, hours=20)
-    judged = Judged(1, CredentialEnd(CredentialKind.SECRET), datetime(2027, 5, 1, tzinfo=UTC), left, None, 0)
+    judged = Judged(1, CredentialEnd("client_secret"), datetime(2027, 5, 1, tzinfo=UTC), left, None, 0)
 
     assert health_delivery._left_cell(judged).text == "179 d"
     assert (days_words(179.83), days_words(1.6), days_words(0.4)) == ("179 d", "38 h", "10 h")

@@ -32,10 +32,11 @@ from m365watch.auth.certificates.generation import (
     pfx_bytes,
 )
 from m365watch.auth.certificates.inspection import NamedCertificate, examine, named_in
-from m365watch.common.secret import Secret
+from m365watch.auth.credentials.certificate.spec import CertificateSettings
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import CertificateSettings, Settings
+from m365watch.config.models.settings import Settings
 from m365watch_testing.certificates import Authority
+from m365watch_testing.credentials import certificate as certificate_settings
 
 folder = certificate_calls.folder
 
@@ -223,7 +224,7 @@ def settings_with(*credentials: CertificateSettings) -> Settings:
 
 def test_the_certificate_of_many_tenants_is_looked_at_once(folder: Path) -> None:
     """An application has one, whatever the number of its tenants; two for a rotation are two."""
-    first, second = (CertificateSettings(folder / name) for name in ("a.pfx", "b.pfx"))
+    first, second = (certificate_settings(folder / name) for name in ("a.pfx", "b.pfx"))
 
     named = named_in(settings_with(first, second))
 
@@ -254,11 +255,11 @@ def test_a_configured_certificate_needs_the_key_that_is_configured(
     write(folder / "a.key", key_pem(MADE.key, None))
     write(folder / "locked.key", key_pem(MADE.key, SECRET.encode()))
     settings = settings_with(
-        CertificateSettings(
+        certificate_settings(
             folder / "a.cer",
             key=folder / key["key"] if "key" in key else None,
-            key_text=Secret(key["key_text"]) if "key_text" in key else None,
-            password=Secret(key["password"]) if "password" in key else None,
+            key_text=key.get("key_text"),
+            password=key.get("password"),
         )
     )
 

@@ -9,20 +9,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console, Group
 
 from m365watch.cli.status.expiry_view import credential_lines, credentials_document
-from m365watch.health.expiry.credential_expiry import CredentialEnd, CredentialKind, Source
 from m365watch.health.expiry.expiry_store import KnownApplication
 from m365watch.health.metrics import metrics_text
 from m365watch.pipeline.latency import LatencyBook
+from m365watch.registry.credential_specs import CredentialEnd, Source
 from run_figures import NOW, TENANT, run_progress
 
 DAY = timedelta(days=1)
 CLIENT = "0a1b2c3d-0000-4000-8000-000000000001"
 CURE = "create a new client secret in Entra and put its value into inputs.office365.credentials"
-NEAR = CredentialEnd(CredentialKind.SECRET, Source.CONFIGURATION, (NOW + 13 * DAY,))
-ENDED = CredentialEnd(CredentialKind.SECRET, Source.GRAPH, (NOW - 3 * DAY,), mark="00")
-FAR = CredentialEnd(CredentialKind.CERTIFICATE, Source.CERTIFICATE, (NOW + 300 * DAY,))
-UNKNOWN = CredentialEnd(CredentialKind.SECRET, note="Graph does not permit the question", mark="00")
-MANAGED = CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED)
+NEAR = CredentialEnd("client_secret", Source.CONFIGURATION, (NOW + 13 * DAY,))
+ENDED = CredentialEnd("client_secret", Source.GRAPH, (NOW - 3 * DAY,), mark="00")
+FAR = CredentialEnd("certificate", Source.CERTIFICATE, (NOW + 300 * DAY,))
+UNKNOWN = CredentialEnd("client_secret", note="Graph does not permit the question", mark="00")
+MANAGED = CredentialEnd("managed_identity", Source.RENEWED)
 
 
 def application(*ends: CredentialEnd, tenants: tuple[str, ...] = (TENANT,)) -> KnownApplication:
@@ -59,7 +59,7 @@ def test_what_has_expired_says_what_that_means() -> None:
 def test_a_page_of_many_applications_stays_short() -> None:
     """The soonest end first, and a line for the rest."""
     many = [
-        application(CredentialEnd(CredentialKind.SECRET, Source.CONFIGURATION, (NOW + days * DAY,)))
+        application(CredentialEnd("client_secret", Source.CONFIGURATION, (NOW + days * DAY,)))
         for days in range(29, 0, -1)
     ]
 

@@ -16,11 +16,11 @@ from patience import PATIENCE_S
 from promises import guarantee
 from typer.testing import CliRunner, Result
 
+from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.cli.program import app
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_settings
 from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import SecretSettings
 from m365watch.config.template import Answers, write_configuration
 from m365watch.outputs.lake.spec import LakeSettings
 
@@ -63,8 +63,8 @@ def test_flags_alone_make_a_configuration_that_loads(folder: Path) -> None:
     assert [str(one.service) for one in settings.tenants[0].services] == ["exchange"]
     assert settings.warnings == ()
     (credential,) = settings.tenants[0].credentials
-    assert isinstance(credential, SecretSettings)
-    assert credential.secret.reveal() == SECRET
+    assert isinstance(credential, ClientSecretSettings)
+    assert credential.client_secret.get_secret_value() == SECRET
     assert isinstance(settings.outputs[0], LakeSettings)
     assert path.stat().st_mode & 0o777 == 0o600
     assert SECRET not in path.read_text() + ended.output
@@ -204,9 +204,9 @@ def test_every_credential_can_be_named(folder: Path) -> None:
     assert kinds == [
         "CertificateSettings",
         "CertificateSettings",
-        "FederatedSettings",
+        "FederatedTokenSettings",
         "ManagedIdentitySettings",
-        "SecretSettings",
+        "ClientSecretSettings",
     ]
     assert (folder / "m365watch.key").stat().st_mode & 0o777 == 0o600
 

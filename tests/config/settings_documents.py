@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import SecretSettings, Settings, TenantSettings
+from m365watch.config.models.settings import Settings, TenantSettings
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 OTHER_TENANT = "0a1b2c3d-0000-4000-8000-00000000000b"
@@ -30,8 +31,8 @@ def filled_in(**changes: object) -> Document:
 def secret_of(tenant: TenantSettings) -> str:
     """The client secret, which is the tenant's only credential."""
     (credential,) = tenant.credentials
-    assert isinstance(credential, SecretSettings)
-    return credential.secret.reveal()
+    assert isinstance(credential, ClientSecretSettings)
+    return credential.client_secret.get_secret_value()
 
 
 def settings_of(

@@ -9,18 +9,15 @@ from typing import Any
 import pytest
 from promises import guarantee
 
+from m365watch.auth.credentials.certificate.spec import CertificateSettings
+from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
+from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import (
-    CertificateSettings,
-    CredentialSettings,
-    FederatedSettings,
-    IdentityEndpoint,
-    ManagedIdentitySettings,
-    SecretSettings,
-)
+from m365watch.config.models.credentials import CredentialSettings
 from m365watch_simulator.federation import Issuer
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START
+from m365watch_testing.credentials import certificate, federated_token, managed_identity
 from settings_documents import (
     APPLICATION,
     OTHER_TENANT,
@@ -79,14 +76,13 @@ def test_a_certificate_has_its_key_beside_it_in_it_or_in_the_environment(folder:
     [text] = found(folder, environment, certificate_file="cert.pem", private_key="${K}")
     assert all(isinstance(one, CertificateSettings) for one in (beside, within, pfx, text))
     assert isinstance(text, CertificateSettings)
-    assert text.key_text is not None
+    assert text.private_key is not None
     assert isinstance(pfx, CertificateSettings)
-    assert pfx.password is not None
 
-    assert beside == CertificateSettings(folder / "cert.pem", folder / "key.pem")
-    assert within == CertificateSettings(folder / "both.pem")
-    assert pfx.password.reveal() == "pass"
-    assert text.key_text.reveal() == KEY
+    assert beside == certificate(folder / "cert.pem", key=folder / "key.pem")
+    assert within == certificate(folder / "both.pem")
+    assert pfx.password == b"pass"
+    assert text.private_key.get_secret_value() == KEY
     assert "PRIVATE" not in repr(text)
 
 
@@ -95,8 +91,8 @@ def test_a_key_in_the_environment_may_have_its_line_breaks(folder: Path) -> None
     [text] = found(folder, {"K": KEY}, certificate_file="cert.pem", private_key="${K}")
 
     assert isinstance(text, CertificateSettings)
-    assert text.key_text is not None
-    assert text.key_text.reveal() == KEY
+    assert text.private_key is not None
+    assert text.private_key.get_secret_value() == KEY
 
 
 def test_several_credentials_are_tried_in_one_order(folder: Path) -> None:
@@ -120,12 +116,16 @@ def test_several_credentials_are_tried_in_one_order(folder: Path) -> None:
         "second.certificate_file",
         "second.client_secret",
     ]
-    assert given[1] == FederatedSettings(folder / "token")
+    assert given[1] == federated_token(folder / "token")
     assert isinstance(given[2], CertificateSettings)
     assert isinstance(given[4], CertificateSettings)
-    assert isinstance(given[3], SecretSettings)
-    assert given[2].audience == given[4].audience == "https://login.windows.net/{tenant}/oauth2/token"
-    assert given[3].expires_at == datetime(2027, 1, 31, tzinfo=UTC)
+    assert isinstance(given[3], ClientSecretSettings)
+    assert (
+        given[2].assertion_audience
+        == given[4].assertion_audience
+        == "https://login.windows.net/{tenant}/oauth2/token"
+    )
+    assert given[3].client_secret_expires_at == datetime(2027, 1, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,10 @@ def test_a_managed_identity_reads_by_itself_or_vouches(
     folder: Path, keys: dict[str, Any], client_id: str | None, vouches: bool
 ) -> None:
     """`client_id` is an application's, and the identity then stands for it."""
-    assert found(folder, **keys) == [ManagedIdentitySettings(client_id, vouches=vouches)]
+    [tenant] = settings_of(proving(**keys), path=folder / "c.json").tenants
+
+    assert tenant.credentials == (managed_identity(client_id),)
+    assert bool(tenant.client_id) == vouches
 
 
 @pytest.mark.parametrize(
@@ -230,11 +233,11 @@ def test_no_stranger_is_asked_for_an_identity(folder: Path, environment: dict[st
         ),
         (
             {"managed_identity": True, "client_secret_expires_at": "2027-01-01"},
-            "client_secret_expires_at: is about a client_secret, and there is none; remove the key",
+            "client_secret_expires_at: belongs to a client secret; give client_secret, or remove the key",
         ),
         (
             {"client_secret": SECRET, "assertion_audience": "https://login.windows.net/x"},
-            "assertion_audience: is for a certificate, and there is none; remove the key",
+            "assertion_audience: belongs to a certificate; give certificate_file, or remove the key",
         ),
         (
             {"certificate_file": "both.pem", "assertion_audience": "login.windows.net"},
@@ -317,9 +320,7 @@ def test_who_only_reads_needs_no_file(tmp_path: Path) -> None:
     settings = parse_settings(document, path=tmp_path / "c.json", environment=environment, for_reading=True)
 
     assert len(settings.tenants[0].credentials) == 5
-    assert settings.tenants[0].credentials[0] == ManagedIdentitySettings(
-        endpoint=IdentityEndpoint(), vouches=True
-    )
+    assert settings.tenants[0].credentials[0] == managed_identity()
 
 
 def test_an_endpoint_can_be_chosen(folder: Path) -> None:

@@ -14,7 +14,7 @@ from promises import guarantee
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_server_settings, load_settings, parse_settings
-from m365watch.config.models.credentials import Credentials
+from m365watch.config.models.credentials import Credentials, with_kinds
 from m365watch.config.models.globals import Globals
 from m365watch.config.models.inputs import DlpSection, InputSection, MaskSection, Services
 from m365watch.config.models.schema import ConfigurationFile
@@ -30,7 +30,7 @@ SECTIONS = (
     ConfigurationFile,
     Globals,
     InputSection,
-    Credentials,
+    with_kinds(Credentials),
     Services,
     DlpSection,
     MaskSection,

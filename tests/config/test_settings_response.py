@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import SecretSettings, Settings
+from m365watch.config.models.settings import Settings
 
 GUID = "22222222-2222-2222-2222-222222222222"
 OTHER = "33333333-3333-3333-3333-333333333333"
@@ -36,8 +37,8 @@ def test_the_application_that_responds_has_credentials_of_its_own(tmp_path: Path
     assert response is not None
     assert response.client_id == OTHER
     [secret] = response.credentials
-    assert isinstance(secret, SecretSettings)
-    assert secret.secret.reveal() == "another-one"
+    assert isinstance(secret, ClientSecretSettings)
+    assert secret.client_secret.get_secret_value() == "another-one"
     assert settings_with(tmp_path, {}).detections.response is None
 
 

@@ -19,8 +19,8 @@ from m365watch.auth.app_registration import read_registration
 from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
 from m365watch.auth.consent.code_exchange import tenant_of
 from m365watch.auth.consent.redirects import ForeignAnswer, read_redirect
-from m365watch.auth.credentials.managed_identity import IdentityTokens
-from m365watch.auth.factory import ClientSecret
+from m365watch.auth.credentials.client_secret.spec import ClientSecret
+from m365watch.auth.credentials.managed_identity.identity_tokens import IdentityTokens
 from m365watch.auth.tokens import TokenSource
 from m365watch.board.access.id_token import Expected, TokenWrong, judge, read_keys
 from m365watch.board.access.openid_connect import NotSignedIn, OpenIdSignIn
@@ -28,7 +28,7 @@ from m365watch.common.errors import CollectorError
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import EntraSignInSettings
-from m365watch.config.models.settings import Cloud, ManagedIdentitySettings, SecretSettings, TenantSettings
+from m365watch.config.models.settings import Cloud, TenantSettings
 from m365watch.health.devo_alerts import DevoAlerts
 from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.session import Answer, Session
@@ -43,6 +43,7 @@ from m365watch.sources.management_api.urls import Urls
 from m365watch.sources.service_health import service_health_client as announced
 from m365watch.sources.service_health.urls import Kind
 from m365watch_testing.clock import START, FakeClock
+from m365watch_testing.credentials import client_secret, managed_identity
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
 FEED = Feed(TENANT, ContentType.EXCHANGE)
@@ -50,7 +51,7 @@ HOST = "https://server.example"
 CLOUD = Cloud("test", HOST, HOST, HOST)
 SETTINGS = TenantSettings(
     input_name="office365", input_id="1", tenant_id=TENANT, client_id="app",
-    credentials=(SecretSettings(Secret("made~up.secret-value")),), cloud=CLOUD, publisher_id="p", services=(),
+    credentials=(client_secret("made~up.secret-value"),), cloud=CLOUD, publisher_id="p", services=(),
     requests_per_minute=None, lookback_s=7_200,
 )  # fmt: skip
 _BODY_BYTES_MAX = 1 << 20
@@ -136,7 +137,7 @@ def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
     devo = DevoHttpSettings("devo", HOST, "domain", token, "host")
 
     def ask_token() -> Awaitable[object]:
-        proof = ClientSecret("app", Secret("made~up.secret-value"))
+        proof = ClientSecret("app", client_secret("made~up.secret-value"))
         return TokenSource(session, CLOUD, tenant_id=TENANT, credentials=[proof], clock=clock).current()
 
     def ask_graph() -> Awaitable[object]:
@@ -149,7 +150,7 @@ def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
         lambda: read_registration(session, SETTINGS, tokens=_Tokens(), clock=clock),
         lambda: DevoAlerts(session, root=f"{HOST}/alerts", token=token).find("m365"),
         lambda: Endpoint(devo, session, clock=clock).post("my.app", b"x"),
-        lambda: IdentityTokens(ManagedIdentitySettings(), session=session, clock=clock).token("x"),
+        lambda: IdentityTokens(managed_identity(), session=session, clock=clock).token("x"),
         lambda: _sign_in(session, clock),
     ]
 

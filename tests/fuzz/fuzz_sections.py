@@ -7,10 +7,12 @@ from pathlib import Path
 from random import Random
 
 import yaml
+from pydantic import SecretStr
 
 from fuzz_contract import Attempt, Broken, Target, allowed, check_line
 from fuzz_settings import known_keys
 from fuzz_values import changed
+from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
 from m365watch.board.config_editor.config_changes import Write, changed_text
 from m365watch.board.config_editor.key_uploads import Uploads
 from m365watch.board.config_editor.safeguards import Proposed, refusals
@@ -21,7 +23,7 @@ from m365watch.config.editor.sections import has_section, section_text
 from m365watch.config.keyrings import is_reference
 from m365watch.config.loader import load_settings
 from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import ManagedIdentitySettings, Settings, TenantSettings
+from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.http.settings import NetworkSettings
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 
@@ -84,8 +86,9 @@ Went = set[tuple[str, str, tuple[object, ...]]]
 
 def _found_in(value: object, folder: Path) -> Iterator[str]:
     """The secrets of the machine in a part of the settings. Raises: Broken: one stands in the open."""
-    if isinstance(value, Secret):
-        yield from (one for one in SECRETS if one in value.reveal())
+    if isinstance(value, Secret | SecretStr):
+        text = value.reveal() if isinstance(value, Secret) else value.get_secret_value()
+        yield from (one for one in SECRETS if one in text)
     elif isinstance(value, str):
         if any(one in value for one in SECRETS):
             raise Broken("a secret stands where everybody reads it")
@@ -98,8 +101,8 @@ def _found_in(value: object, folder: Path) -> Iterator[str]:
         for one in value:
             yield from _found_in(one, folder)
     else:
-        for name in getattr(type(value), "__slots__", ()):
-            yield from _found_in(getattr(value, name), folder)
+        for name in getattr(type(value), "model_fields", getattr(type(value), "__slots__", ())):
+            yield from _found_in(getattr(value, name, None), folder)
 
 
 def _way(network: NetworkSettings) -> tuple[object, ...]:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.auth.registration import RegisteredSecret, Registration, Standing
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import TenantId
-from m365watch.common.secret import Secret
+from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.settings import (
-    CertificateSettings,
     Cloud,
-    CredentialSettings,
-    SecretSettings,
     TenantSettings,
 )
 from m365watch.health.expiry.expiry_store import KnownApplication, known_applications
@@ -22,6 +20,7 @@ from m365watch.health.expiry.watch import ExpiryWatch
 from m365watch.ledger.queries_reading import ledger_for_reading
 from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch_testing.clock import START, FakeClock
+from m365watch_testing.credentials import client_secret
 from m365watch_testing.loop import CallsInLine
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
@@ -39,7 +38,7 @@ def tenant_of(
         input_id="1",
         tenant_id=TenantId(tenant_id),
         client_id=CLIENT,
-        credentials=credentials or (SecretSettings(Secret(SECRET)),),
+        credentials=credentials or (secret(),),
         cloud=cloud,
         publisher_id=publisher_id,
         services=(),
@@ -48,12 +47,8 @@ def tenant_of(
     )
 
 
-def secret(ends_at: datetime | None = None, *, value: str = SECRET) -> SecretSettings:
-    return SecretSettings(Secret(value), ends_at)
-
-
-def certificate(file: Path) -> CertificateSettings:
-    return CertificateSettings(file)
+def secret(ends_at: datetime | None = None, *, value: str = SECRET) -> ClientSecretSettings:
+    return client_secret(value, expires_at=ends_at)
 
 
 def listed(*ends_at: datetime, hint: str = SECRET[:3]) -> Registration:

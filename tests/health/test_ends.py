@@ -8,23 +8,17 @@ import pytest
 from promises import guarantee
 
 from expiry_ward import DAY
-from m365watch.health.expiry.credential_expiry import (
-    ENDED,
-    CredentialEnd,
-    CredentialKind,
-    Source,
-    judge,
-    threshold_of,
-)
+from m365watch.health.expiry.credential_expiry import ENDED, judge, threshold_of
+from m365watch.registry.credential_specs import CredentialEnd, Source
 from m365watch_testing.clock import START
 
 
 def end_in(*spans: timedelta) -> CredentialEnd:
     ends = tuple(START + span for span in spans)
-    return CredentialEnd(CredentialKind.SECRET, Source.CONFIGURATION if ends else Source.UNKNOWN, ends)
+    return CredentialEnd("client_secret", Source.CONFIGURATION if ends else Source.UNKNOWN, ends)
 
 
-MANAGED = CredentialEnd(CredentialKind.MANAGED_IDENTITY, Source.RENEWED)
+MANAGED = CredentialEnd("managed_identity", Source.RENEWED)
 
 
 @guarantee(25)

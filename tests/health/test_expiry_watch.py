@@ -12,21 +12,21 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from expiry_ward import CLIENT, DAY, SECRET, TENANT, Ward, certificate, listed, secret, tenant_of
+from expiry_ward import CLIENT, DAY, SECRET, TENANT, Ward, listed, secret, tenant_of
 from m365watch.auth.app_registration import ROLES
 from m365watch.auth.certificates.certificate import load_certificate, thumbprints_of
 from m365watch.auth.registration import RegisteredCertificate, Registration, Standing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError, CredentialsRefused, Unavailable
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import Cloud, FederatedSettings, ManagedIdentitySettings, SecretSettings
+from m365watch.config.models.settings import Cloud
 from m365watch.health.expiry import watch
-from m365watch.health.expiry.credential_expiry import Source
-from m365watch.health.expiry.expiry_store_standing import known_now
+from m365watch.health.expiry.expiry_store import known_now
 from m365watch.health.expiry.watch import TENANTS_ASKED_MAX
 from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.registry.credential_specs import Source
 from m365watch_testing.certificates import Authority
 from m365watch_testing.clock import START
+from m365watch_testing.credentials import certificate, client_secret, federated_token, managed_identity
 
 HOUR = timedelta(hours=1)
 CURE = "create a new client secret in Entra and put its value into inputs.office365.credentials.client_secret"
@@ -209,9 +209,7 @@ def test_a_secret_in_a_file_is_the_one_that_is_there_now(tmp_path: Path) -> None
     async def use(ward: Ward) -> None:
         file.write_text("first one\n")
         ward.graph.answer = listed(START + 5 * DAY, hint="fir")
-        ward.start(
-            tenant_of(SecretSettings(Secret("first one"), file=file, name="second.client_secret_file"))
-        )
+        ward.start(tenant_of(client_secret("first one", file=file, name="second.client_secret_file")))
         await ward.watch.look()
         file.write_text("new one\n")
         ward.graph.answer = listed(START + 700 * DAY, hint="new")
@@ -358,7 +356,7 @@ def test_what_others_renew_needs_no_watch(tmp_path: Path) -> None:
     """A federated token and a managed identity never end here."""
 
     async def use(ward: Ward) -> None:
-        ward.start(tenant_of(FederatedSettings(tmp_path / "token"), ManagedIdentitySettings()))
+        ward.start(tenant_of(federated_token(tmp_path / "token"), managed_identity()))
         await ward.look_after(DAY)
         assert [one.source for one in ward.remembered()[0].credentials] == [Source.RENEWED] * 2
 

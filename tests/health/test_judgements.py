@@ -12,13 +12,13 @@ import pytest
 from m365watch.common.errors import Unavailable
 from m365watch.common.model import ContentType, Feed, Service, TenantId
 from m365watch.common.progress import FeedProgress, OutputProgress
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import Cloud, SecretSettings, ServiceSettings, TenantSettings
+from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks import reachable
 from m365watch.health.checks.tenant_checks import Served, judge_served, judge_subscriptions
 from m365watch.ledger.overview import Overview
 from m365watch.registry.checks import Step, Verdict
+from m365watch_testing.credentials import client_secret
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TENANT_ID = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
@@ -28,7 +28,7 @@ TENANT = TenantSettings(
     input_id="1",
     tenant_id=TENANT_ID,
     client_id="app",
-    credentials=(SecretSettings(Secret("secret")),),
+    credentials=(client_secret("secret"),),
     cloud=Cloud("test", "https://login", "https://manage", "https://manage"),
     publisher_id="",
     services=(EXCHANGE,),

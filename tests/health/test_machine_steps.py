@@ -18,14 +18,9 @@ import pytest
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.file_access import why_unwritable
-from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import (
-    CertificateSettings,
     DetectionSettings,
-    FederatedSettings,
-    ManagedIdentitySettings,
-    SecretSettings,
     Settings,
 )
 from m365watch.health.checks.course import refused
@@ -41,7 +36,7 @@ from m365watch.health.checks.machine_checks import (
     free_bytes,
     queue_bytes_needed,
 )
-from m365watch.health.expiry.expiry_store_standing import known_now
+from m365watch.health.expiry.expiry_store import known_now
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.schema import SCHEMA_VERSION
@@ -49,6 +44,7 @@ from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.registry.report import Check, all_skipped
 from m365watch_testing.certificates import Authority
+from m365watch_testing.credentials import certificate, client_secret, federated_token, managed_identity
 from preflight_scene import BROKEN, NOTE, OK, SKIPPED
 
 SCHEMAS = Path(__file__).parents[1] / "ledger/schemas"
@@ -308,7 +304,7 @@ def test_a_secrets_life_is_known_where_somebody_said_it(
 ) -> None:
     """A note from 30 days before its end on."""
     ends_at = None if days is None else NOW + timedelta(days=days)
-    secret = SecretSettings(Secret("a-secret"), expires_at=ends_at)
+    secret = client_secret("a-secret", expires_at=ends_at)
     tenant = replace(settings_in(tmp_path).tenants[0], credentials=(secret,))
     [step] = check_lives(tenant, known_now(tenant, tmp_path / LEDGER_FILE), NOW)
 
@@ -324,11 +320,11 @@ def test_a_certificates_life_is_in_its_file(tmp_path: Path) -> None:
     tenant = replace(
         settings_in(tmp_path).tenants[0],
         credentials=(
-            CertificateSettings(issued.cert, key=issued.key),
-            CertificateSettings(broken, password=Secret("s3cret-pass"), name="second.certificate_file"),
-            CertificateSettings(tmp_path / "absent.pem"),
-            FederatedSettings(tmp_path / "token"),
-            ManagedIdentitySettings(),
+            certificate(issued.cert, key=issued.key),
+            certificate(broken, password="s3cret-pass", name="second.certificate_file"),
+            certificate(tmp_path / "absent.pem"),
+            federated_token(tmp_path / "token"),
+            managed_identity(),
         ),
     )
     steps = check_lives(tenant, known_now(tenant, tmp_path / LEDGER_FILE), SystemClock().now())

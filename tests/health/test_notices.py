@@ -12,20 +12,18 @@ import pytest
 from promises import guarantee
 
 from m365watch import __version__
+from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint
 from m365watch.common.collector_events import MSG_CHARACTERS_MAX, Notice, plain_msg
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
 from m365watch.common.speaker import InputName, Speaker, collector_image
 from m365watch.config.models.settings import (
-    CertificateSettings,
     Cloud,
-    IdentityEndpoint,
-    ManagedIdentitySettings,
-    SecretSettings,
     TenantSettings,
 )
 from m365watch.health.secrets import list_secrets
 from m365watch.health.takers import TaggedNotices
+from m365watch_testing.credentials import certificate, client_secret, managed_identity
 
 TENANT = TenantId("3f0c1c52-0000-4000-8000-000000000001")
 FEED = Feed(TENANT, ContentType.EXCHANGE)
@@ -130,7 +128,7 @@ def test_the_secrets_of_a_configuration_are_found_wherever_they_are() -> None:
         input_id="1",
         tenant_id=TENANT,
         client_id="c",
-        credentials=(SecretSettings(Secret("swordfish")),),
+        credentials=(client_secret("swordfish"),),
         cloud=Cloud("local", "", "", ""),
         publisher_id="p",
         services=(),
@@ -149,8 +147,8 @@ def test_a_line_of_a_key_is_a_secret_like_the_whole_of_it() -> None:
     """So are the password of a certificate, and what App Service tells its processes."""
     key = "-----BEGIN PRIVATE KEY-----\nAAAABBBB\nCCCCDDDD\n-----END PRIVATE KEY-----\n"
     credentials = (
-        CertificateSettings(Path("c"), key_text=Secret(key), password=Secret("opensesame")),
-        ManagedIdentitySettings(endpoint=IdentityEndpoint("http://localhost", Secret("headertext"))),
+        certificate(Path("c"), key_text=key, password="opensesame"),
+        managed_identity(endpoint=IdentityEndpoint("http://localhost", Secret("headertext"))),
     )
 
     assert list_secrets(credentials) == {key, "AAAABBBB", "CCCCDDDD", "opensesame", "headertext"}

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from promises import guarantee
 
-from m365watch.auth.aadsts_errors import CredentialKind
 from m365watch.auth.refusals import PASSING_FIX, REFUSALS, Refusal, token_refusal
 from m365watch.common.errors import CredentialsRefused
+from m365watch.registry.credential_specs import CREDENTIALS
 from m365watch.registry.report import Check, Checked
 from m365watch_simulator.aadsts import aadsts_codes
 from m365watch_simulator.faults import FaultPlan
@@ -22,10 +22,11 @@ CONTRACT = (
     *(90033, 90011, 53003, 700229, 7000229),
 )
 """The codes of api-contract 1.7, 1.9 and 5.10."""
-_SIGNED = {CredentialKind.CERTIFICATE, CredentialKind.FEDERATED, CredentialKind.MANAGED_IDENTITY}
-_OF_OTHERS = {CredentialKind.FEDERATED, CredentialKind.MANAGED_IDENTITY}
-MET_BY: dict[int, set[CredentialKind]] = {
-    **{code: {CredentialKind.SECRET} for code in (7000215, 7000222)},
+KEYS = [spec.key for spec in CREDENTIALS.specs]
+_SIGNED = {"certificate_file", "federated_token_file", "managed_identity"}
+_OF_OTHERS = {"federated_token_file", "managed_identity"}
+MET_BY: dict[int, set[str]] = {
+    **{code: {"client_secret"} for code in (7000215, 7000222)},
     **dict.fromkeys((50012, 50013, 50027, 700024, 700027, 700030), _SIGNED),
     **dict.fromkeys((70021, 700211, 700212, 700213, 700229), _OF_OTHERS),
 }
@@ -60,7 +61,7 @@ def test_every_code_of_the_contract_has_a_cure(code: int, tokens_refused: dict[i
 
     assert step.verdict is BROKEN
     assert step.seen.startswith(f"AADSTS{code}: {known.cause}")
-    assert step.fix == (known.fix_for(CredentialKind.SECRET) or PASSING_FIX)
+    assert step.fix == (known.fix_for("client_secret") or PASSING_FIX)
 
 
 def test_every_code_that_the_collector_knows_can_be_simulated() -> None:
@@ -69,32 +70,32 @@ def test_every_code_that_the_collector_knows_can_be_simulated() -> None:
 
 
 @guarantee(25)
-@pytest.mark.parametrize("kind", CredentialKind)
+@pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal.code))
-def test_a_cure_names_the_credential_in_use_and_no_other(refusal: Refusal, kind: CredentialKind) -> None:
+def test_a_cure_names_the_credential_in_use_and_no_other(refusal: Refusal, kind: str) -> None:
     """Who has a certificate is not told to renew a secret."""
-    if kind not in MET_BY.get(refusal.code, set(CredentialKind)) or not refusal.fix:
+    if kind not in MET_BY.get(refusal.code, set(KEYS)) or not refusal.fix_for(kind):
         return
     said = {"error": "invalid_client", "error_codes": [refusal.code]}
     error = token_refusal(said, where="here", hide=(), name=kind)
 
     assert isinstance(error, CredentialsRefused)
     assert error.fix == refusal.fix_for(kind)
-    assert [other for other in CredentialKind if other is not kind and f".{other}" in error.fix] == []
+    assert [other for other in KEYS if other != kind and f".{other}" in error.fix] == []
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (7000215, CredentialKind.SECRET),
-        (7000222, CredentialKind.SECRET),
-        (700027, CredentialKind.CERTIFICATE),
-        (700027, CredentialKind.FEDERATED),
-        (700213, CredentialKind.FEDERATED),
-        (700213, CredentialKind.MANAGED_IDENTITY),
+        (7000215, "client_secret"),
+        (7000222, "client_secret"),
+        (700027, "certificate_file"),
+        (700027, "federated_token_file"),
+        (700213, "federated_token_file"),
+        (700213, "managed_identity"),
     ],
 )
-def test_a_refused_credential_is_named_by_its_key(code: int, kind: CredentialKind) -> None:
+def test_a_refused_credential_is_named_by_its_key(code: int, kind: str) -> None:
     """So that nobody has to look the key up."""
     known = {refusal.code: refusal for refusal in REFUSALS}[code]
 

@@ -20,8 +20,6 @@ from m365watch.common.errors import NotSubscribed
 from m365watch.common.model import ContentType, Service
 from m365watch.common.secret import Secret
 from m365watch.config.models.settings import (
-    CertificateSettings,
-    SecretSettings,
     ServiceSettings,
     TenantSettings,
 )
@@ -30,13 +28,14 @@ from m365watch.health.checks.credentials import Registrations
 from m365watch.health.checks.reachable import judge_roles
 from m365watch.health.checks.tenant import judge_listing, judge_subscription, judge_token
 from m365watch.health.checks.tenant_checks import Served
-from m365watch.health.expiry.expiry_store_standing import known_now
+from m365watch.health.expiry.expiry_store import known_now
 from m365watch.registry.report import Check, Group
 from m365watch.sources.management_api.responses import ListedSubscription, parse_subscription_list
 from m365watch_simulator.identities import derive_identities
 from m365watch_simulator.scenario import Behaviour, Scenario
 from m365watch_simulator.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority
+from m365watch_testing.credentials import certificate, client_secret
 from preflight_scene import (
     BROKEN,
     NOTE,
@@ -237,11 +236,11 @@ def test_two_credentials_are_tried_each_by_itself(tmp_path: Path) -> None:
     async def main(*, is_first_wrong: bool, is_second_wrong: bool) -> Group:
         async with simulating() as running:
             settings = settings_of(tmp_path, running)
-            right = Secret(running.tenants[0].identity.client_secret)
-            wrong = Secret("quite-another")
+            right = running.tenants[0].identity.client_secret
+            wrong = "quite-another"
             pair = (
-                SecretSettings(wrong if is_first_wrong else right),
-                SecretSettings(wrong if is_second_wrong else right, name="second.client_secret"),
+                client_secret(wrong if is_first_wrong else right),
+                client_secret(wrong if is_second_wrong else right, name="second.client_secret"),
             )
             tenant = replace(settings.tenants[0], credentials=pair)
             return tenant_group(await groups_of(replace(settings, tenants=(tenant,))))
@@ -272,7 +271,7 @@ def test_a_certificate_is_tried_like_a_secret(tmp_path: Path) -> None:
             settings = settings_of(tmp_path, running)
             groups = []
             for files in (known, strange):
-                proof = CertificateSettings(files.cert, key=files.key)
+                proof = certificate(files.cert, key=files.key)
                 tenant = replace(settings.tenants[0], credentials=(proof,))
                 groups.append(tenant_group(await groups_of(replace(settings, tenants=(tenant,)))))
             return groups
@@ -297,7 +296,7 @@ def test_a_key_of_another_certificate_is_told_before_a_token_is_asked_for(
         authority.issue("app", key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
         for _ in range(2)
     )
-    mixed = CertificateSettings(one.cert, key=other.key)
+    mixed = certificate(one.cert, key=other.key)
 
     async def main() -> list[Group]:
         async with simulating() as running:

@@ -136,7 +136,7 @@ def test_init_asks_for_its_options_and_writes_it(tmp_path: Path) -> None:
         out=tmp_path / "m365watch.yaml",
         tenants=["5df5e41b-0640-4fdb-bf01-49691be8e735"],
         client_id="cde3d36d-c36a-4df6-abb3-607d29e179a4",
-        files={"client_secret_file": str(secret)},
+        proof={"client_secret_file": str(secret)},
         output="bag",
         output_options=[f"office={OFFICE}"],
     )

@@ -14,13 +14,15 @@ from caller import START, Caller, Reply, calling, in_loop
 from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
 from m365watch.auth.consent.code_exchange import find_tenant
 from m365watch.auth.consent.redirects import Redirect, read_redirect
-from m365watch.auth.factory import ClientSecret, make_credentials
+from m365watch.auth.credentials.client_secret.spec import ClientSecret
+from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, ConsentRefused, CredentialsRefused
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import CertificateSettings, Cloud, ManagedIdentitySettings
+from m365watch.config.models.settings import Cloud
 from m365watch.http.session import open_session
 from m365watch_simulator.identities import derive_identities
 from m365watch_testing.applications import ApplicationCertificate, write_private
+from m365watch_testing.credentials import certificate as certificate_settings
+from m365watch_testing.credentials import client_secret, managed_identity
 
 BACK = "http://localhost:8400/consent"
 UNKNOWN = "behaviour: {consented: false}"
@@ -49,7 +51,7 @@ async def redeem(caller: Caller, attempt: ConsentAttempt, brought: str, **change
 async def find(caller: Caller, attempt: ConsentAttempt, redirect: Redirect, *secrets: str) -> str:
     """The tenant that the product finds; each secret is a credential of its own."""
     known = secrets or (caller.identity.client_secret,)
-    credentials = [ClientSecret(caller.identity.client_id, Secret(one)) for one in known]
+    credentials = [ClientSecret(caller.identity.client_id, client_secret(one)) for one in known]
     async with open_session() as session:
         return await find_tenant(redirect, attempt, session, credentials=credentials, clock=caller.clock)
 
@@ -124,7 +126,7 @@ async def test_a_certificate_finds_the_tenant_as_a_secret_does(form: str, tmp_pa
         attempt = attempt_of(caller, form)
         said = await open_page(caller, attempt)
         credentials = make_credentials(
-            identity.client_id, [CertificateSettings(file)], session=session, clock=caller.clock
+            identity.client_id, [certificate_settings(file)], session=session, clock=caller.clock
         )
         redirect = Redirect(said.get("tenant", ""), said.get("code", ""))
         found = await find_tenant(redirect, attempt, session, credentials=credentials, clock=caller.clock)
@@ -135,7 +137,7 @@ async def test_a_certificate_finds_the_tenant_as_a_secret_does(form: str, tmp_pa
 async def test_an_identity_that_gives_tokens_by_itself_exchanges_no_code() -> None:
     """It proves nothing that could go along with a code; the line names the form that needs none."""
     async with calling(signed_in=False) as caller, open_session() as session:
-        credentials = make_credentials("", [ManagedIdentitySettings()], session=session, clock=caller.clock)
+        credentials = make_credentials("", [managed_identity()], session=session, clock=caller.clock)
         attempt = attempt_of(caller, "code")
         with pytest.raises(ConsentRefused, match="exchanges no code; use the form admin"):
             await find_tenant(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from m365watch.common.model import ContentType, Feed, TenantId
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import Cloud, SecretSettings, TenantSettings
+from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch_testing.credentials import client_secret
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")
 PUBLISHER = "46b472a7-c68e-4adf-8ade-3db49497518e"
@@ -18,7 +18,7 @@ def tenant_at(url: str) -> TenantSettings:
         input_id="1",
         tenant_id=TENANT,
         client_id="app",
-        credentials=(SecretSettings(Secret("secret")),),
+        credentials=(client_secret("secret"),),
         cloud=Cloud("test", url, url, url),
         publisher_id=PUBLISHER,
         services=(),

@@ -12,11 +12,10 @@ import pytest
 from promises import guarantee
 
 from feed_tenant import FEED, PUBLISHER, TENANT, Tokens, tenant_at
-from m365watch.auth.factory import ClientSecret
+from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError
-from m365watch.common.secret import Secret
 from m365watch.config.models.settings import Cloud
 from m365watch.http.session import Session
 from m365watch.http.transport import RawAnswer
@@ -27,6 +26,7 @@ from m365watch.sources.management_api.management_api_client import ManagementApi
 from m365watch.sources.management_api.request_budget import RequestBudget
 from m365watch.sources.management_api.subscriptions import SubscriptionKeeper
 from m365watch_testing.clock import FakeClock
+from m365watch_testing.credentials import client_secret
 from m365watch_testing.loop import run_jumping
 from m365watch_testing.recording import RecordingTransport, SentRequest, raw_answer
 from scripted import Even, House, house_in
@@ -159,7 +159,7 @@ def collect_from(hostile: str, folder: Path) -> tuple[list[SentRequest], list[st
 def tokens_over(session: Session, clock: Clock) -> TokenSource:
     """The tenant's own tokens, asked for with a secret."""
     cloud = Cloud("worldwide", LOGIN, MANAGE, MANAGE, GRAPH)
-    credentials = [ClientSecret("app", Secret("s3cr3t"))]
+    credentials = [ClientSecret("app", client_secret("s3cr3t"))]
     return TokenSource(session, cloud, tenant_id=TENANT, credentials=credentials, clock=clock)
 
 

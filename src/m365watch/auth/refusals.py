@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from m365watch.auth.aadsts_errors import CredentialKind, kind_named
 from m365watch.common.errors import (
     BadAnswer,
     CollectorError,
@@ -20,8 +19,7 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.text import one_line
-
-Fixes = Mapping[CredentialKind, str]
+from m365watch.registry.credential_specs import CREDENTIALS, spec_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +29,24 @@ class Refusal:
     code: int
     cause: str
     fix: str = ""
-    """One imperative sentence without its full stop; empty where waiting is all there is to do."""
+    """One imperative sentence without its full stop; empty where waiting is all there is to do, and of codes
+    about credentials, whose kinds say it."""
     becomes: type[CredentialsRefused | Throttled | Unavailable] = CredentialsRefused
-    fixes: Fixes = field(default_factory=dict)
-    """The cure where it is another one for a kind of credential than `fix`."""
 
     def fix_for(self, name: str) -> str:
         """What to do about it where the credential under the key `name` was used; "" for any."""
-        kind = kind_named(name)
-        if kind is None:
-            return self.fix
-        return self.fixes.get(kind, self.fix).replace(f"credentials.{kind}", f"credentials.{name}")
+        used = spec_named(name)
+        if used is not None and self.code in used.fixes:
+            return used.fixes[self.code].replace(f"credentials.{used.key}", f"credentials.{name}")
+        of_others = (spec.fixes[self.code] for spec in CREDENTIALS.specs if self.code in spec.fixes)
+        return self.fix or next(of_others, "")
 
 
-_CERTIFICATE, _FEDERATED, _MANAGED = (
-    CredentialKind.CERTIFICATE,
-    CredentialKind.FEDERATED,
-    CredentialKind.MANAGED_IDENTITY,
-)
-_NEW_SECRET = "create a new client secret in Entra and put its value into credentials.client_secret"
-_SECRET_VALUE = "put the secret's value (not its id) into credentials.client_secret"
 _TENANT = "correct credentials.tenant_id, and set `cloud` to the one the tenant lives in"
 _CONSENT = "correct credentials.client_id, or let the tenant's administrator consent: `m365watch consent`"
 _RESOURCE = (
     "grant the application a permission of Office 365 Management APIs and admin consent, "
     "and set `cloud` to the one the tenant lives in"
-)
-_UPLOAD = (
-    "upload the certificate of credentials.certificate_file to the application in Entra, "
-    "or name one that is uploaded, and the key that belongs to it"
 )
 _POLICY = "exempt the application from the Conditional Access policy, or run where the policy allows it"
 _BUG = "report this: the request for a token is not as Entra wants it"
@@ -67,44 +54,21 @@ _CONSENT_AGAIN = "start `m365watch consent serve` again and open the address tha
 _CLOUD = "set `cloud` to the one the tenant lives in"
 _AUDIENCE = "correct cloud.audience: one resource, as https://host"
 _CLOCK = "set this machine's clock right"
-_ISSUER = (
-    "make the application's federated credential in Entra name the issuer, subject and audience of the token "
-    "in credentials.federated_token_file"
-)
-_FRESH = "see to it that the issuer keeps the token in credentials.federated_token_file fresh"
-_APP_TOKEN = "put a token of an application, not of a user, into credentials.federated_token_file"
-_IDENTITY = (
-    "give the application in Entra a federated credential for the managed identity that "
-    "credentials.managed_identity names"
-)
 _NOT_PUBLIC = "switch `Allow public client flows` off for the application in Entra, under Authentication"
-_NO_CREDENTIAL = (
-    "set credentials.client_secret, credentials.certificate_file or credentials.federated_token_file"
-)
-_NO_JWT = "have the issuer write a JSON Web Token, and nothing else, into credentials.federated_token_file"
 PASSING_FIX = "wait some minutes and try again; where it lasts, look at Microsoft's service health"
 """What a person can do about a failure of Entra's own."""
 
 REFUSALS = (
-    Refusal(
-        50012, "the client assertion does not fit the token endpoint", _CLOUD, fixes={_FEDERATED: _ISSUER}
-    ),
-    Refusal(
-        50013,
-        "the client assertion's signature is not valid",
-        _UPLOAD,
-        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
-    ),
-    Refusal(
-        50027, "the client assertion is not valid", _UPLOAD, fixes={_FEDERATED: _NO_JWT, _MANAGED: _IDENTITY}
-    ),
+    Refusal(50012, "the client assertion does not fit the token endpoint", _CLOUD),
+    Refusal(50013, "the client assertion's signature is not valid"),
+    Refusal(50027, "the client assertion is not valid"),
     Refusal(53003, "a Conditional Access policy blocks the application", _POLICY),
     Refusal(54005, "the authorization code was used already", _CONSENT_AGAIN),
     Refusal(65001, "nobody has consented to the application", _CONSENT, becomes=ConsentMissing),
     Refusal(70000, "the authorization code is not valid", _CONSENT_AGAIN),
     Refusal(70008, "the authorization code has expired", _CONSENT_AGAIN),
     Refusal(70011, "the scope is not valid", _AUDIENCE),
-    Refusal(70021, "no federated credential fits the token", _ISSUER, fixes={_MANAGED: _IDENTITY}),
+    Refusal(70021, "no federated credential fits the token"),
     Refusal(90002, "the tenant was not found", _TENANT),
     Refusal(90006, "Entra has a passing failure", becomes=Unavailable),
     Refusal(90011, "the client id is ambiguous", _CONSENT),
@@ -129,26 +93,14 @@ REFUSALS = (
         650057, "the application has not asked for the Management API", _RESOURCE, becomes=ConsentMissing
     ),
     Refusal(700016, "the application was not found in the tenant", _CONSENT, becomes=ConsentMissing),
-    Refusal(700024, "the client assertion is outside its time", _CLOCK, fixes={_FEDERATED: _FRESH}),
+    Refusal(700024, "the client assertion is outside its time", _CLOCK),
     Refusal(700025, "the application is public and may not send a credential", _NOT_PUBLIC),
-    Refusal(
-        700027,
-        "the certificate is not registered on the application",
-        _UPLOAD,
-        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
-    ),
-    Refusal(
-        700030,
-        "the certificate's subject is not authorised",
-        _UPLOAD,
-        fixes={_FEDERATED: _ISSUER, _MANAGED: _IDENTITY},
-    ),
-    Refusal(700211, "no federated credential has the token's issuer", _ISSUER, fixes={_MANAGED: _IDENTITY}),
-    Refusal(700212, "no federated credential has the token's audience", _ISSUER, fixes={_MANAGED: _IDENTITY}),
-    Refusal(700213, "no federated credential has the token's subject", _ISSUER, fixes={_MANAGED: _IDENTITY}),
-    Refusal(
-        700229, "only an application's own token may stand for it", _APP_TOKEN, fixes={_MANAGED: _IDENTITY}
-    ),
+    Refusal(700027, "the certificate is not registered on the application"),
+    Refusal(700030, "the certificate's subject is not authorised"),
+    Refusal(700211, "no federated credential has the token's issuer"),
+    Refusal(700212, "no federated credential has the token's audience"),
+    Refusal(700213, "no federated credential has the token's subject"),
+    Refusal(700229, "only an application's own token may stand for it"),
     Refusal(900023, "the tenant id is neither a GUID nor a domain of Entra", _TENANT),
     Refusal(900144, "a field is missing in the request", _BUG),
     Refusal(900382, "the application belongs to another cloud", _CLOUD),
@@ -160,20 +112,10 @@ REFUSALS = (
         "enable the enterprise application in Entra",
         becomes=ConsentMissing,
     ),
-    Refusal(7000215, "the client secret is wrong", _SECRET_VALUE),
-    Refusal(
-        7000218,
-        "no credential was sent",
-        _NO_CREDENTIAL,
-        fixes={
-            CredentialKind.SECRET: "set credentials.client_secret",
-            _CERTIFICATE: "name a certificate and its key in credentials.certificate_file",
-            _FEDERATED: _FRESH,
-            _MANAGED: "see that this machine's identity of credentials.managed_identity gives a token",
-        },
-    ),
+    Refusal(7000215, "the client secret is wrong"),
+    Refusal(7000218, "no credential was sent", "set credentials.client_secret, or another credential"),
     Refusal(7000229, "the tenant has no enterprise application for it", _CONSENT, becomes=ConsentMissing),
-    Refusal(7000222, "the client secret has expired", _NEW_SECRET),
+    Refusal(7000222, "the client secret has expired"),
 )
 """Every code that has been met or documented for this grant."""
 

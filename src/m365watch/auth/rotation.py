@@ -6,37 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from m365watch.auth.factory import Credential, make_credentials
+from m365watch.auth.factory import make_credentials
 from m365watch.auth.refusals import code_of, is_known
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, CredentialsRefused, NeedsOperator, RetryLater, Unavailable
-from m365watch.config.models.settings import CredentialSettings, TenantSettings
+from m365watch.config.models.credentials import CredentialSettings
+from m365watch.config.models.settings import TenantSettings
 from m365watch.http.session import Session
 from m365watch.http.settings import UNSET_NETWORK
+from m365watch.registry.credential_specs import CREDENTIALS, Credential
 
 _log = structlog.get_logger(__name__)
-
-OF_CREDENTIALS = frozenset(
-    {
-        50_012,
-        50_013,
-        50_027,
-        70_021,
-        700_024,
-        700_027,
-        700_030,
-        700_211,
-        700_212,
-        700_213,
-        700_229,
-        7_000_215,
-        7_000_218,
-        7_000_222,
-    }
-)
-"""The codes of Entra's that are about the credential, so that another one may do: api-contract 1.7, and the
-three by which it refuses a federated token (its issuer, its audience, its subject)."""
-
 
 _SECOND = "second."
 
@@ -53,12 +33,13 @@ class CredentialFailed(Exception):
 def is_of_credential(said: Mapping[str, object]) -> bool:
     """Whether a refusal of the token endpoint is about the credential and nothing else.
 
-    An unknown code counts if OAuth's own word for it says so.
+    It is if some kind of credential has a fix of its own for it; an unknown code counts if OAuth's own word
+    for it says so.
     """
     code = code_of(said)
-    if code is not None and (code in OF_CREDENTIALS or is_known(code)):
-        return code in OF_CREDENTIALS
-    return said.get("error") == "invalid_client"
+    if any(code in spec.fixes for spec in CREDENTIALS.specs):
+        return True
+    return (code is None or not is_known(code)) and said.get("error") == "invalid_client"
 
 
 class Rotation:

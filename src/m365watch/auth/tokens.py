@@ -14,7 +14,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 from yarl import URL
 
-from m365watch.auth.factory import Credential, Proof, TokenGiver
 from m365watch.auth.refusals import is_refusal, token_refusal
 from m365watch.auth.rotation import CredentialFailed, Rotation, is_of_credential
 from m365watch.common.clock import Clock
@@ -23,6 +22,7 @@ from m365watch.common.model import TenantId
 from m365watch.config.models.settings import Cloud
 from m365watch.http.retry_after import retry_after_s
 from m365watch.http.session import Answer, Session
+from m365watch.registry.credential_specs import Credential, Proof, TokenGiver
 
 MARGIN_S = 300.0
 """A token is renewed this long before its end, or a tenth of its life before where that is later."""

@@ -18,6 +18,7 @@ from m365watch.cli.init_options import (
     ClientIdOption,
     CloudOption,
     CreateCertificateOption,
+    CredentialOption,
     FederatedTokenFileOption,
     GraphUrlOption,
     LoginUrlOption,
@@ -59,6 +60,7 @@ def init(
     managed_identity: ManagedIdentityOption = None,
     secret_file: SecretFileOption = None,
     secret_expires_at: SecretExpiresAtOption = None,
+    credential: CredentialOption = None,
     service: ServiceOption = None,
     output: OutputOption = None,
     output_option: OutputOptionOption = None,
@@ -76,12 +78,14 @@ def init(
     """
     from m365watch.cli.init_answers import Given, collect_answers
 
-    files = _named(
+    proof = _named(
         certificate_file=certificate,
         private_key_file=private_key,
         certificate_password_file=certificate_password_file,
         federated_token_file=federated_token_file,
+        managed_identity=managed_identity,
         client_secret_file=secret_file,
+        client_secret_expires_at=secret_expires_at,
     )
     given = Given(
         out=out,
@@ -89,9 +93,8 @@ def init(
         client_id=client_id,
         cloud=cloud,
         addresses=_named(login_url=login_url, management_url=management_url, graph_url=graph_url),
-        files=files,
-        secret_expires_at=secret_expires_at,
-        managed_identity=managed_identity,
+        proof=proof,
+        proof_options=credential or [],
         creates_certificate=create_certificate,
         services=service or [],
         output=output,
@@ -110,7 +113,7 @@ def _go_on(out: Path, collected: Collected, *, asks: bool, no_check: bool, as_js
     consented = asks and _let_consent(out, collected)
     has_tenant = consented or bool(collected.answers.tenants)
     # A new certificate is not known to Entra yet, unless that has just been seen.
-    is_known = consented or collected.certificate_prefix is None
+    is_known = consented or collected.proof.certificate_prefix is None
     code, checked = _try(out, as_json=as_json) if has_tenant and is_known and not no_check else (None, None)
     _tell(out, collected, code, checked, has_tenant=has_tenant, as_json=as_json)
     return code or 0
@@ -143,13 +146,13 @@ def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     from m365watch.config.template import write_configuration
 
     text = write_configuration(collected.answers)
-    is_to_come = collected.certificate_prefix is not None or collected.secret is not None
+    is_to_come = collected.proof.certificate_prefix is not None or collected.proof.secret is not None
     _require_loads(given.out, text, reads_secrets=not is_to_come)
-    if collected.certificate_prefix is not None:
-        _make_certificate(collected.certificate_prefix, as_json=as_json)
-    if collected.secret is not None:
-        path = given.out.absolute().parent / collected.answers.proof["client_secret_file"]
-        write_new_files([NewFile(path, f"{collected.secret}\n".encode())], replaces=True)
+    if collected.proof.certificate_prefix is not None:
+        _make_certificate(collected.proof.certificate_prefix, as_json=as_json)
+    if collected.proof.secret is not None:
+        path = Path(collected.proof.secret_file).absolute()
+        write_new_files([NewFile(path, f"{collected.proof.secret}\n".encode())], replaces=True)
         sys.stderr.write(f"the secret is in {path}, which only you may read\n")
     write_new_files([NewFile(given.out, text.encode())], replaces=True)
     sys.stderr.write(f"{given.out} is written\n")
@@ -182,7 +185,7 @@ def _make_certificate(prefix: str, *, as_json: bool) -> None:
 
 def _let_consent(out: Path, collected: Collected) -> bool:
     """Whether the tenant's administrator has just consented, and the tenant is in the file."""
-    prefix = collected.certificate_prefix
+    prefix = collected.proof.certificate_prefix
     where = "" if prefix is None else f" (upload {prefix}.cer to the application first)"
     if not confirm(f"Let the tenant's administrator consent now?{where}"):
         return False
@@ -242,8 +245,8 @@ def _tell(
         }
         write_line(to_json(document))
         return
-    if collected.certificate_prefix is not None:
-        certificate = shlex.quote(f"{collected.certificate_prefix}.cer")
+    if collected.proof.certificate_prefix is not None:
+        certificate = shlex.quote(f"{collected.proof.certificate_prefix}.cer")
         sys.stderr.write(f"upload {certificate} to the application in Entra before you go on\n")
     if not has_tenant:
         sys.stderr.write("the tenant is still to come: let its administrator consent\n")

@@ -14,10 +14,12 @@ from m365watch.cli.terminal.prompts import a_file, a_text, ask, ask_choice, ask_
 from m365watch.common.model import Service
 from m365watch.config.keyrings import is_reference
 from m365watch.config.models.clouds import CLOUDS, parse_base_url
-from m365watch.config.models.values import parse_guid, parse_instant, parse_tenant_id
+from m365watch.config.models.credentials import section_of
+from m365watch.config.models.values import parse_guid, parse_tenant_id
 from m365watch.config.sensitive_keys import sensitive_keys
 from m365watch.config.template import Answers
 from m365watch.config.validation_report import SECRET_KEYS
+from m365watch.registry.credential_specs import CERTIFICATE, CREDENTIALS, CredentialSpec, Prompt
 from m365watch.registry.output_specs import LAKE, OUTPUTS, OutputSpec
 
 CUSTOM = "custom"
@@ -27,9 +29,11 @@ _FLAGS = {
     "private_key_file": "--private-key",
     "certificate_password_file": "--certificate-password-file",
     "federated_token_file": "--federated-token-file",
+    "managed_identity": "--managed-identity",
     "client_secret_file": "--secret-file",
+    "client_secret_expires_at": "--secret-expires-at",
 }
-"""Which flag a key of a credential is given by."""
+"""Which flag a key of a credential is given by that has one of its own."""
 
 
 @dataclass(slots=True)
@@ -42,25 +46,35 @@ class Given:
     cloud: str | None = None
     addresses: dict[str, str] = field(default_factory=dict)
     """login_url, management_url and graph_url of a cloud of one's own."""
-    files: dict[str, str] = field(default_factory=dict)
-    """Of `PROOF_KEYS`, those that name a file."""
-    secret_expires_at: str | None = None
-    managed_identity: str | None = None
+    proof: dict[str, str] = field(default_factory=dict)
+    """Keys of a credential that have flags of their own."""
+    proof_options: list[str] = field(default_factory=list)
+    """Other keys of a credential, each as KEY=VALUE."""
     creates_certificate: bool = False
     services: list[str] = field(default_factory=list)
     output: str | None = None
     output_options: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The answers, and what has to be made before they hold."""
+@dataclass(slots=True)
+class Proof:
+    """A credential's keys, and what has to be made before they hold."""
 
-    answers: Answers
+    spec: CredentialSpec[Any]
+    keys: dict[str, str] = field(default_factory=dict)
     secret: str | None = field(default=None, repr=False)
-    """To be written into the file that `client_secret_file` names."""
+    """To be written into `secret_file`."""
+    secret_file: str = ""
     certificate_prefix: str | None = None
     """Where a certificate is to be created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The answers, and the credential among them."""
+
+    answers: Answers
+    proof: Proof
 
 
 def collect_answers(given: Given, *, asks: bool) -> Collected:
@@ -69,20 +83,20 @@ def collect_answers(given: Given, *, asks: bool) -> Collected:
     Raises: typer.BadParameter: a flag's value will not do, or is missing where nobody can be asked.
     """
     cloud = _cloud(given, asks=asks)
-    proof, secret, prefix = _proof(given, asks=asks)
-    client_id = _client_id(given, asks=asks, may_lack="managed_identity" in proof)
+    proof = _proof(given, asks=asks)
+    client_id = _client_id(given, asks=asks, may_lack=section_of(proof.spec).is_own_identity())
     tenants = _tenants(given, asks=asks)
     output = _output(given, asks=asks)
     answers = Answers(
         client_id=client_id,
-        proof={key: _from_here(value, key, given.out) for key, value in proof.items()},
+        proof={key: _from_here(value, key, given.out) for key, value in proof.keys.items()},
         tenants=tenants,
         cloud=cloud,
         services=tuple(_checked(one, _service, "--service") for one in given.services),
         output=output,
         output_options=_options(given, output, asks=asks),
     )
-    return Collected(answers, secret, prefix)
+    return Collected(answers, proof)
 
 
 def _checked(text: str, check: Callable[[str], str], flag: str) -> str:
@@ -140,91 +154,70 @@ def _service(text: str) -> str:
     return text
 
 
-def _proof(given: Given, *, asks: bool) -> tuple[dict[str, str], str | None, str | None]:
-    """The credential's keys, a secret to be written, and where a certificate is to be created."""
-    kinds = {
-        "certificate": given.creates_certificate or "certificate_file" in given.files,
-        "federated": "federated_token_file" in given.files,
-        "managed": given.managed_identity is not None,
-        "secret": "client_secret_file" in given.files,
-    }
-    chosen = [kind for kind, is_given in kinds.items() if is_given]
+def _proof(given: Given, *, asks: bool) -> Proof:
+    """The credential of the flags, or the one that somebody names who is asked.
+
+    A key that belongs to another credential is left to the configuration's own checks.
+    """
+    flags = given.proof | _pairs(given.proof_options, "--credential")
+    made = CERTIFICATE if given.creates_certificate else None
+    chosen = [s for s in CREDENTIALS.specs if s.type == made or not flags.keys().isdisjoint(s.names)]
     if len(chosen) > 1:
-        raise typer.BadParameter(f"give one credential, not {' and '.join(chosen)}")
-    if not chosen and not asks:
+        raise typer.BadParameter(f"give one credential, not {' and '.join(spec.type for spec in chosen)}")
+    if made:
+        return _created(given)
+    if chosen:
+        prompts = {prompt.key: prompt for spec in CREDENTIALS.specs for prompt in spec.prompts}
+        checked = {
+            key: _checked(text, _check_of(key, prompts.get(key)), _FLAGS.get(key, f"--credential {key}"))
+            for key, text in flags.items()
+        }
+        return Proof(chosen[0], checked)
+    if not asks:
         what = (
             "one of --certificate, --create-certificate, --federated-token-file, --managed-identity, "
-            "--secret-file"
+            "--secret-file, --credential"
         )
         raise _missing("a credential", what)
-    if not chosen:
-        return _ask_proof(given)
-    if given.managed_identity is not None:
-        return (
-            {"managed_identity": _checked(given.managed_identity, _identity, "--managed-identity")},
-            None,
-            None,
-        )
-    if given.creates_certificate:
-        return _created(given)
-    proof = {key: _checked(path, a_file, _FLAGS[key]) for key, path in given.files.items()}
-    if given.secret_expires_at is not None:
-        proof["client_secret_expires_at"] = _checked(given.secret_expires_at, _instant, "--secret-expires-at")
-    return proof, None, None
+    return _ask_proof(given)
 
 
-def _ask_proof(given: Given) -> tuple[dict[str, str], str | None, str | None]:
+def _ask_proof(given: Given) -> Proof:
     kind = ask_choice(
         "credential: a certificate is the safest that every tenant allows",
-        ("certificate", "federated", "managed", "secret"),
-        default="certificate",
+        [spec.aliases[0] if spec.aliases else spec.type for spec in CREDENTIALS.specs],
+        default=CERTIFICATE,
     )
-    match kind:
-        case "federated":
-            usual = os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
-            return (
-                {"federated_token_file": ask("file with the issuer's token", a_text, default=usual)},
-                None,
-                None,
-            )
-        case "managed":
-            question = "client ID of a user-assigned identity; empty for the system's own"
-            return {"managed_identity": ask(question, _identity, default="true")}, None, None
-        case "secret":
-            path = given.out.with_name(f"{given.out.stem}.secret")
-            if path.exists():
-                require_yes(f"{path} is there already. Replace it?")
-            secret = ask_secret("value of the client secret")
-            ends = ask("when it ends, as Entra shows it beside the secret", _instant, default="")
-            end = {"client_secret_expires_at": ends} if ends else {}
-            return {"client_secret_file": str(path)} | end, secret, None
-        case _:
-            found = ask("file of the certificate; empty to have one made", a_file, default="")
-            if not found:
+    proof = Proof(CREDENTIALS.by_name[kind])
+    for prompt in proof.spec.prompts:
+        if prompt.is_typed:
+            proof.secret_file = proof.keys[prompt.key] = _secret_file(given.out)
+            proof.secret = ask_secret(prompt.question)
+        elif prompt.question:
+            usual = os.environ.get(prompt.variable, prompt.usual)
+            answer = ask(prompt.question, _check_of(prompt.key, prompt), default=usual)
+            if not answer and prompt.key in proof.spec.names:
                 return _created(given)
-            key = ask("file of its private key; empty where it is in the same file", a_file, default="")
-            return {"certificate_file": found} | ({"private_key_file": key} if key else {}), None, None
+            proof.keys |= {prompt.key: answer} if answer else {}
+    return proof
 
 
-def _created(given: Given) -> tuple[dict[str, str], None, str]:
+def _secret_file(out: Path) -> str:
+    """Where a secret that is typed will lie."""
+    path = out.with_name(f"{out.stem}.secret")
+    if path.exists():
+        require_yes(f"{path} is there already. Replace it?")
+    return str(path)
+
+
+def _check_of(key: str, prompt: Prompt | None) -> Callable[[str], str]:
+    return (prompt and prompt.check) or (a_file if _names_file(key) else a_text)
+
+
+def _created(given: Given) -> Proof:
     prefix = str(given.out.with_name("m365watch"))
-    return {"certificate_file": f"{prefix}.cer", "private_key_file": f"{prefix}.key"}, None, prefix
-
-
-def _identity(text: str) -> str:
-    if text.lower() in {"true", "system", ""}:
-        return "true"
-    try:
-        return parse_guid(text)
-    except ValueError:
-        raise ValueError('is neither "system" nor the client ID of an identity, a GUID') from None
-
-
-def _instant(text: str) -> str:
-    try:
-        return f"{parse_instant(text):%Y-%m-%dT%H:%M:%SZ}"
-    except ValueError as error:
-        raise ValueError(f"{error}; give a date such as 2027-11-17") from None
+    keys = {"certificate_file": f"{prefix}.cer", "private_key_file": f"{prefix}.key"}
+    return Proof(CREDENTIALS.by_name[CERTIFICATE], keys, certificate_prefix=prefix)
 
 
 def _output(given: Given, *, asks: bool) -> str:
@@ -241,15 +234,7 @@ def _output_type(text: str) -> str:
 
 
 def _options(given: Given, output: str, *, asks: bool) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for text in given.output_options:
-        key, mark, value = text.partition("=")
-        if not mark or not key.isidentifier():
-            raise typer.BadParameter(f'--output-option: "{key}" has no value; give KEY=VALUE')
-        if key in SECRET_KEYS and not (value.startswith("${") or is_reference(value)):
-            # Others on the machine see what a command is called with, and so does the shell's history.
-            raise typer.BadParameter(f"--output-option: {key} is a secret; give {key}_file=FILE in its place")
-        options[key] = value
+    options = _pairs(given.output_options, "--output-option")
     spec = OUTPUTS.by_name[output]
     for key, usual in spec.prompts.items():
         if key in options or not (asks or _is_required(spec, key)):
@@ -258,6 +243,20 @@ def _options(given: Given, output: str, *, asks: bool) -> dict[str, str]:
             raise _missing(f"--output-option {key}=...", f"{output} needs it")
         options[key] = ask(f"{output}: {key}", a_file if _names_file(key) else a_text, default=usual)
     return {key: _from_here(value, key, given.out) for key, value in options.items()}
+
+
+def _pairs(texts: list[str], flag: str) -> dict[str, str]:
+    """Each KEY=VALUE of the flag; no secret."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key.isidentifier():
+            raise typer.BadParameter(f'{flag}: "{key}" has no value; give KEY=VALUE')
+        if key in SECRET_KEYS and not (value.startswith("${") or is_reference(value)):
+            # Others on the machine see what a command is called with, and so does the shell's history.
+            raise typer.BadParameter(f"{flag}: {key} is a secret; give {key}_file=FILE in its place")
+        pairs[key] = value
+    return pairs
 
 
 def _is_required(spec: OutputSpec[Any], key: str) -> bool:

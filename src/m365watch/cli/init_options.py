@@ -62,6 +62,10 @@ SecretExpiresAtOption = Annotated[
     str | None,
     typer.Option("--secret-expires-at", metavar="T", help="When it ends, as Entra shows: 2027-11-17."),
 ]
+CredentialOption = Annotated[
+    list[str] | None,
+    typer.Option("--credential", metavar="KEY=VALUE", help="Any key of a credential; may be repeated."),
+]
 ServiceOption = Annotated[
     list[str] | None,
     typer.Option("--service", metavar="S", help="Only this service; may be repeated."),

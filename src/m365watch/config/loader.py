@@ -8,12 +8,12 @@ from pathlib import Path
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.config_file import Places, one_place
+from m365watch.config.credential_checks import check_credentials
 from m365watch.config.credential_validation import find_certificates
 from m365watch.config.cross_field_checks import check_agreement
 from m365watch.config.defaults import IMAGE_VARIABLE
 from m365watch.config.devo_compatibility import refuse_redis, set_aside_illegal
 from m365watch.config.document import HOW_TO_BEGIN, Pairs, Unreadable, parse_document, read_text
-from m365watch.config.identities import identity_endpoint
 from m365watch.config.models.detections import check_detections
 from m365watch.config.models.listeners import check_board
 from m365watch.config.models.resolve_network import check_networks
@@ -21,7 +21,6 @@ from m365watch.config.models.resolve_notifications import check_notifications
 from m365watch.config.models.settings import Settings
 from m365watch.config.models.webhook import check_webhook
 from m365watch.config.normalization import set_aside, tidy_document
-from m365watch.config.proofs import check_proofs
 from m365watch.config.resolve import resolve
 from m365watch.config.secrets import guard_for
 from m365watch.config.secrets_secrets import allows_readable_secrets, fill_in_secrets, warn_of_inline_secrets
@@ -29,6 +28,7 @@ from m365watch.config.server_files import join_documents
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.validation import read_schema
 from m365watch.config.validation_report import Report, show_value
+from m365watch.registry.credential_specs import other_keys
 
 
 def load_settings(
@@ -126,8 +126,7 @@ def _settle(
     warn_of_inline_secrets(tidied, places=places, report=report)
     guard = guard_for(environment, allows_readable=allows_readable_secrets(tidied, report))
     fill_in_secrets(tidied, places=places, guard=guard, report=report, reads=reads, reads_board=reads_board)
-    check_proofs(tidied, places=places, guard=guard, report=report, reads=reads)
-    endpoint = identity_endpoint(tidied, environment=environment, report=report, reads=reads)
+    check_credentials(tidied, places=places, guard=guard, environment=environment, report=report, reads=reads)
     find_certificates(tidied, folder=places.folder, report=report)
     check_webhook(tidied, places=places, guard=guard, report=report, reads=reads)
     check_board(tidied, places=places, guard=guard, report=report, reads=reads_board)
@@ -139,12 +138,13 @@ def _settle(
     if file is None or report.mistakes:
         raise SettingsRefused(report.lines(), where=str(places))
     image = environment.get(IMAGE_VARIABLE) or None
-    return resolve(file, path=places.path, image=image, endpoint=endpoint, report=report)
+    of_credentials = environment if reads else {}
+    return resolve(file, path=places.path, image=image, environment=of_credentials, report=report)
 
 
 def example_settings() -> str:
     """A short commented configuration, in YAML, that runs once its two ids are filled in."""
-    return _EXAMPLE
+    return _EXAMPLE.replace("<others>", other_keys())
 
 
 def _read_document(path: Path) -> object:
@@ -165,7 +165,7 @@ inputs:
     credentials:
       tenant_id: "<tenant>"              # the tenant's GUID, or a list of GUIDs
       client_id: "<application>"         # of the app registration in Entra
-      client_secret: ${M365_SECRET}      # or certificate_file, federated_token_file, managed_identity
+      client_secret: ${M365_SECRET}      # or <others>
     services:                            # leave out for all five
       azure_active_directory:
       exchange: {start_time_in_utc: "2026-11-17T00:00:00Z"}

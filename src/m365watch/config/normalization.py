@@ -35,7 +35,7 @@ _LENT = (
 )
 """What to do outside the unit, where the variable is not to be set by hand."""
 
-_FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate", "federated_token")}
+_FOR_SECRETS = SECRET_KEYS | {f"{key}_file" for key in (*SECRET_KEYS, "certificate")}
 """Secrets, and the files they lie in: whoever sends nothing needs neither."""
 _PLACEHOLDER = re.compile(r"\s*(?:<[^<>]*>|\.\.\.|\u2026)\s*")
 _PLACEHOLDER_WITHIN = re.compile(r"<[A-Za-z][^<>]*>")
@@ -152,7 +152,8 @@ class _Tidying:
             return text
         self._report.hidden.add(path)
         fills = self._fills_board if path[:1] == ("board",) else self._fills_secrets
-        if not fills and not _FOR_SECRETS.isdisjoint(path[-1:]):
+        is_of_credential = "credentials" in path and str(path[-1]).endswith("_file")
+        if not fills and (is_of_credential or not _FOR_SECRETS.isdisjoint(path[-1:])):
             return text
         missing = [name for name in VARIABLE.findall(text) if not self._environment.get(name)]
         if missing:

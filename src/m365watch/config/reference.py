@@ -15,12 +15,12 @@ from pydantic.fields import FieldInfo
 from m365watch.config.loader import example_settings
 from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.inputs import DlpSection, HealthSection, InputSection, ServiceSection
+from m365watch.config.models.inputs import DlpSection, HealthSection, ServiceSection
 from m365watch.config.models.network import InputNetworkSection, NetworkSection
 from m365watch.config.models.notifications import NotificationKeys
 from m365watch.config.models.outputs import OutputSection, output_sections
 from m365watch.config.models.schema import configuration_file
-from m365watch.config.wanted import sections_in
+from m365watch.config.wanted import input_section, sections_in
 from m365watch.registry.output_specs import LAKE
 
 _HEAD = """\
@@ -144,7 +144,7 @@ class KeyRow(NamedTuple):
 def keys_below(kind: str, type_: str) -> list[KeyRow]:
     """The keys of one input or, of that type, one output, but for those without effect."""
     outputs = output_sections()
-    section = outputs.get(type_, outputs[LAKE]) if kind == "outputs" else InputSection
+    section = outputs.get(type_, outputs[LAKE]) if kind == "outputs" else input_section()
     rows = []
     for path, inner in _list_sections("", section):
         words = words_below(inner)
@@ -161,7 +161,11 @@ def words_below(section: type[Section]) -> dict[str, str]:
     """The words below each key of `section`, those of its bases included, each in one line."""
     words: dict[str, str] = {}
     for base in reversed(section.__mro__):
-        if issubclass(base, Section):
+        if "made_of" in vars(base):
+            # It has no text of its own.
+            for part in vars(base)["made_of"]:
+                words |= words_below(part)
+        elif issubclass(base, Section):
             [body] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
             words.update(_words_in(body))
     return words

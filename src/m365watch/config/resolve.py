@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from m365watch.common.model import Service, TenantId
 from m365watch.config.config_file import absolute, folder_of
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING, MEBIBYTE_BYTES, MICROSOFTS_REQUESTS_PER_MINUTE
 from m365watch.config.models.clouds import CLOUDS, is_microsofts
+from m365watch.config.models.credentials import resolve_credentials
 from m365watch.config.models.detections import is_on, resolve_detections
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.inputs import (
@@ -23,13 +24,11 @@ from m365watch.config.models.inputs import (
 from m365watch.config.models.listeners import resolve_board
 from m365watch.config.models.masks import masks_of
 from m365watch.config.models.outputs import output_sections
-from m365watch.config.models.resolve_credentials import resolve_credentials
 from m365watch.config.models.resolve_network import overlaid, resolve_network
 from m365watch.config.models.resolve_notifications import resolve_notifications
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import (
     Cloud,
-    IdentityEndpoint,
     ServiceSettings,
     Settings,
     TenantSettings,
@@ -42,11 +41,16 @@ from m365watch.registry.output_specs import LAKE, OutputSettings
 
 
 def resolve(
-    file: ConfigurationFile, *, path: Path, image: str | None, endpoint: IdentityEndpoint, report: Report
+    file: ConfigurationFile,
+    *,
+    path: Path,
+    image: str | None,
+    environment: Mapping[str, str],
+    report: Report,
 ) -> Settings:
     """The settings that the file stands for; `path` is where it is, absolute, `image` COLLECTOR_IMAGE.
 
-    `endpoint` is where this machine's managed identity is asked for tokens.
+    `environment` is what credentials may need of it: empty for commands that send nothing.
     """
     outputs = file.outputs or {LAKE: output_sections()[LAKE].model_validate({"type": LAKE})}
     overall = overridden(file)
@@ -55,7 +59,7 @@ def resolve(
     tenants = tuple(
         replace(tenant, network=_network_of(section, file, network))
         for name, section in file.inputs.items()
-        for tenant in _resolve_input(name, section, endpoint)
+        for tenant in _resolve_input(name, section, environment)
     )
     resolved = tuple(
         with_override_tags(
@@ -87,7 +91,7 @@ def resolve(
         detections=resolve_detections(
             file.detections,
             has_lake=has_lake,
-            endpoint=endpoint,
+            environment=environment,
             targets=resolve_notifications(file.detections.notifications, outputs=resolved, network=network),
         ),
     )
@@ -133,9 +137,9 @@ def _tightest(section: InputSection | ServiceSection) -> int | None:
     return max(1, int(min(rates))) if rates else None
 
 
-def _resolve_input(name: str, section: InputSection, endpoint: IdentityEndpoint) -> list[TenantSettings]:
+def _resolve_input(name: str, section: InputSection, environment: Mapping[str, str]) -> list[TenantSettings]:
     cloud = replace(_resolve_cloud(section.cloud), token_endpoint=section.token_endpoint)
-    credentials = resolve_credentials(section.credentials, endpoint)
+    credentials = resolve_credentials(section.credentials, environment)
     return [
         TenantSettings(
             input_name=name,

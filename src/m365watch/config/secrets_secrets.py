@@ -23,10 +23,8 @@ NOTIFICATIONS = ("detections", "notifications")
 _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
 """Stands for a secret that could not be, or was not to be, read."""
-_READ_AGAIN = "client_secret"
 _LOOKS_LIKE_ID = "looks like the secret's ID; Entra wants its value"
-"""Its file is read here, and again whenever a token is asked for."""
-_READ_ANEW = "private_key"
+READ_ANEW = "private_key"
 """Its file is not read here, but when the key is used, and again when it changes."""
 
 
@@ -50,7 +48,7 @@ def fill_in_secrets(
         for key in sorted(SECRET_KEYS):
             if is_reference(section.get(key)):
                 _fill_in_from_keyring(section, (*path, key), report, reads=does_read)
-            if key != _READ_ANEW and section.get(f"{key}_file") is not None:
+            if key != READ_ANEW and section.get(f"{key}_file") is not None:
                 _fill_in(
                     section, (*path, key), _Files(places.folder_of(path), guard, reads=does_read), report
                 )
@@ -135,8 +133,7 @@ def _fill_in(section: Document, path: KeyPath, files: _Files, report: Report) ->
     file_path: KeyPath = (*path[:-1], f"{key}_file")
     if files.reads and isinstance(file, str) and file_path not in report.mistakes:
         place = Path(os.path.normpath(files.folder / file))
-        if key == _READ_AGAIN:
-            section[f"{key}_file"] = str(place)
+        section[f"{key}_file"] = str(place)
         try:
             section[key], warning = read_guarded_secret(place, files.guard)
         except ValueError as error:

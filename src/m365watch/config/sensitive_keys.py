@@ -14,13 +14,12 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 
 from m365watch.config.document import parse_document, plain_values
-from m365watch.config.models.base import DESTINATION, FOLDER, MACHINE_IDENTITY, Section
-from m365watch.config.models.inputs import InputSection
+from m365watch.config.models.base import DESTINATION, FOLDER, MACHINE_IDENTITY, UPLOAD, Section
 from m365watch.config.models.outputs import output_sections
 from m365watch.config.sections import Document, section_at
 from m365watch.config.spellings import settle_spellings
 from m365watch.config.validation_report import KeyPath, Report
-from m365watch.config.wanted import sections_in
+from m365watch.config.wanted import input_section, sections_in
 
 Key = tuple[str, ...]
 """A key's path in its section, without places in lists: ("credentials", "client_secret")."""
@@ -37,6 +36,8 @@ class SensitiveKeys:
     """Their value is the path of a file that is read."""
     folders: frozenset[Key]
     """Their value is the path of a folder that records are written to."""
+    uploads: tuple[Key, ...]
+    """Files that a page offers to upload, each once."""
     identities: frozenset[Key]
     """They send a token of this machine."""
     destinations: dict[Key, object]
@@ -55,14 +56,14 @@ def key_of(path: KeyPath) -> Key:
 
 def sensitive_keys(kind: str) -> SensitiveKeys:
     """The sensitive keys of `inputs` or of `outputs`."""
-    roots = (InputSection,) if kind == "inputs" else tuple(dict.fromkeys(output_sections().values()))
+    roots = (input_section(),) if kind == "inputs" else tuple(dict.fromkeys(output_sections().values()))
     return _keys_of(roots, of_outputs=kind != "inputs")
 
 
 @lru_cache(maxsize=4)
 def _keys_of(roots: tuple[type[Section], ...], *, of_outputs: bool) -> SensitiveKeys:
     fields = [one for root in roots for one in _fields_below(root, ())]
-    paths = {key: field for key, field in fields if _holds_path(field.annotation)}
+    paths = {key: field for key, field in fields if holds_path(field.annotation)}
     folders = frozenset(key for key, field in paths.items() if FOLDER in field.metadata)
     destinations = {
         key: None if field.is_required() else field.default
@@ -72,6 +73,7 @@ def _keys_of(roots: tuple[type[Section], ...], *, of_outputs: bool) -> Sensitive
     return SensitiveKeys(
         files=frozenset(paths) - folders,
         folders=folders,
+        uploads=tuple(dict.fromkeys(key for key, field in fields if UPLOAD in field.metadata)),
         identities=frozenset(key for key, field in fields if MACHINE_IDENTITY in field.metadata),
         destinations=destinations | {_OUTPUT_TYPE: None} if of_outputs else destinations,
     )
@@ -119,5 +121,6 @@ def _fields_below(section: type[Section], path: Key) -> Iterator[tuple[Key, Fiel
             yield from _fields_below(inner, (*path, name))
 
 
-def _holds_path(annotation: object) -> bool:
-    return annotation is Path or any(_holds_path(inner) for inner in get_args(annotation))
+def holds_path(annotation: object) -> bool:
+    """Whether the value is a path, or has some in it."""
+    return annotation is Path or any(holds_path(inner) for inner in get_args(annotation))

@@ -6,30 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from m365watch.registry.credential_specs import CREDENTIALS
 from m365watch.registry.output_specs import LAKE, OUTPUTS
 
 TENANT_PLACEHOLDER = "<tenant>"
 """Stands for a tenant that is not known before its administrator has consented."""
-PROOF_KEYS = (
-    "certificate_file",
-    "private_key_file",
-    "certificate_password_file",
-    "federated_token_file",
-    "managed_identity",
-    "client_secret_file",
-    "client_secret_expires_at",
-)
-"""What an application can prove itself with, in the order in which it is written."""
-
-_ABOUT_PROOFS = {
-    "certificate_file": "registered on the application; its key never leaves this machine",
-    "private_key_file": "in PEM; only its owner may read it",
-    "certificate_password_file": "of the key or the PFX; only its owner may read it",
-    "federated_token_file": "another issuer's token, which that issuer keeps fresh",
-    "managed_identity": "the identity that Azure gives this machine",
-    "client_secret_file": "the secret's value; only its owner may read it",
-    "client_secret_expires_at": "as Entra shows it; warned of weeks ahead",
-}
 _CUSTOM_CLOUD = ("login_url", "management_url", "graph_url")
 
 
@@ -40,7 +21,7 @@ class Answers:
     client_id: str
     """Empty for a managed identity that reads by itself."""
     proof: Mapping[str, str]
-    """Of `PROOF_KEYS`, with its value: a path, `true` or a GUID."""
+    """The keys of one credential, with their values, in the order in which they are written."""
     tenants: tuple[str, ...] = ()
     """Empty: the placeholder."""
     cloud: str | Mapping[str, str] = "worldwide"
@@ -90,11 +71,10 @@ def _credentials(answers: Answers) -> list[str]:
         lines += ["      tenant_id:", *(f"        - {_quoted(tenant)}" for tenant in tenants)]
     if answers.client_id:
         lines.append(f"      client_id: {_quoted(answers.client_id)}   # of the app registration in Entra")
-    for key in PROOF_KEYS:
-        if key in answers.proof:
-            value = answers.proof[key]
-            written = value if value == "true" else _quoted(value)
-            lines.append(f"      {key}: {written}   # {_ABOUT_PROOFS[key]}")
+    comments = {prompt.key: prompt.about for spec in CREDENTIALS.specs for prompt in spec.prompts}
+    for key, value in answers.proof.items():
+        written = value if value == "true" else _quoted(value)
+        lines.append(f"      {key}: {written}" + (f"   # {comments[key]}" if key in comments else ""))
     return lines
 
 

@@ -40,6 +40,11 @@ def keys_beside(path: KeyPath) -> list[str]:
     return [name for section in _walk(path[:-1])[1] for name in section.model_fields]
 
 
+def input_section() -> type[Section]:
+    """The section of one input, with every registered kind of credential."""
+    return sections_in(configuration_file().model_fields["inputs"].annotation)[0]
+
+
 def sections_in(annotation: object) -> list[type[Section]]:
     """The sections that a field may hold, whatever lists, choices and marks are around them."""
     if isinstance(annotation, type) and issubclass(annotation, Section):

@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from m365watch.common.progress import FeedProgress, OutputProgress, RunProgress
-from m365watch.health.expiry.credential_expiry import Judged, Source, judge
+from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_store import KnownApplication
 from m365watch.pipeline.latency import BOUNDS_S, Histogram, Series, SeriesKey
+from m365watch.registry.credential_specs import Source
 
 if TYPE_CHECKING:
     from m365watch.notifications.channel_status import TargetFigures
@@ -149,7 +150,7 @@ def _credential_lines(applications: Sequence[KnownApplication], now: datetime) -
             {
                 "tenant": tenant,
                 "input": one.input_name,
-                "kind": str(judged.end.kind),
+                "kind": judged.end.kind,
                 "credential": str(judged.number),
             },
             judged,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
+from pydantic import BaseModel, SecretStr
+
 from m365watch.common.secret import Secret
 
 CHARACTERS_MIN = 6
@@ -17,10 +19,14 @@ def list_secrets(settings: object) -> frozenset[str]:
 
 
 def _reveal(value: object) -> Iterator[str]:
-    if isinstance(value, Secret):
-        yield value.reveal()
+    if isinstance(value, Secret | SecretStr):
+        text = value.reveal() if isinstance(value, Secret) else value.get_secret_value()
+        yield text
         # A private key has many lines, each of which tells a part of it.
-        yield from (line for line in value.reveal().split("\n")[1:] if not line.startswith("-----"))
+        yield from (line for line in text.split("\n")[1:] if not line.startswith("-----"))
+    elif isinstance(value, BaseModel):
+        for part in vars(value).values():
+            yield from _reveal(part)
     elif is_dataclass(value):
         for field in fields(value):
             yield from _reveal(getattr(value, field.name))

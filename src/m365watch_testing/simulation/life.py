@@ -16,8 +16,7 @@ import structlog
 
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, Service
-from m365watch.common.secret import Secret
-from m365watch.config.models.settings import Cloud, SecretSettings, ServiceSettings, TenantSettings
+from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
 from m365watch.http.session import BODY_BYTES_MAX, Session
 from m365watch.ledger.sqlite import LEDGER_FILE
 from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
@@ -31,6 +30,7 @@ from m365watch.sources.factory import KeptAnnouncements, reach_feeds
 from m365watch.sources.feed_errors import Troubles
 from m365watch.sources.page_spool import KeptPages
 from m365watch.sources.pull_cycles import PullCycles
+from m365watch_testing.credentials import client_secret
 from m365watch_testing.simulation.archive import Archive
 from m365watch_testing.simulation.faults import Fault, Life
 from m365watch_testing.simulation.loop import Crash, Endless, SimulatedLoop
@@ -307,7 +307,7 @@ def _tenants(place: Place) -> list[TenantSettings]:
             input_id="1",
             tenant_id=tenant_id,
             client_id="app",
-            credentials=(SecretSettings(Secret("secret")),),
+            credentials=(client_secret("secret"),),
             cloud=Cloud("simulated", LOGIN, MANAGEMENT, MANAGEMENT),
             publisher_id=PUBLISHER,
             services=tuple(

@@ -26,10 +26,10 @@ from m365watch.auth.certificates.certificate_findings import (
     faults_of,
     warnings_of,
 )
+from m365watch.auth.credentials.certificate.spec import FILE_BYTES_MAX, CertificateSettings
 from m365watch.common.file_access import read_small_file
-from m365watch.common.secret import Secret
-from m365watch.config.credential_validation import FILE_BYTES_MAX
-from m365watch.config.models.settings import CertificateSettings, Settings
+from m365watch.common.secret import Secret, secret_of
+from m365watch.config.models.settings import Settings
 from m365watch.http.settings import TlsSettings
 
 _PEM_KEY = b"PRIVATE KEY-----"
@@ -60,11 +60,11 @@ def named_in(settings: Settings) -> tuple[NamedCertificate, ...]:
                 users.setdefault(one, {})[f"input {tenant.input_name}"] = None
     credentials = [
         NamedCertificate(
-            one.certificate,
+            one.certificate_file,
             users=tuple(names),
-            key_file=one.key,
-            key_text=one.key_text,
-            password=one.password,
+            key_file=one.private_key_file,
+            key_text=secret_of(one.private_key),
+            password=secret_of(one.certificate_password),
             is_configured=True,
         )
         for one, names in users.items()

@@ -15,7 +15,6 @@ from yarl import URL
 
 from m365watch.auth.consent.authorization_request import ConsentAttempt
 from m365watch.auth.consent.redirects import Redirect
-from m365watch.auth.factory import Credential, Proof, TokenGiver
 from m365watch.auth.refusals import is_refusal, token_refusal
 from m365watch.auth.tokens import FORM, TokenSource
 from m365watch.common import base64url
@@ -24,6 +23,7 @@ from m365watch.common.errors import BadAnswer, CollectorError, ConsentRefused, C
 from m365watch.common.model import TenantId
 from m365watch.config.models.values import is_guid
 from m365watch.http.session import Answer, Session
+from m365watch.registry.credential_specs import Credential, Proof, TokenGiver
 
 SETTLING_S = 60.0
 """How long a consent may take to arrive everywhere in Entra."""

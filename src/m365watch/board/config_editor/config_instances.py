@@ -10,16 +10,9 @@ from m365watch.common.model import Service
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING
 from m365watch.config.document import parse_document, plain_values
 from m365watch.config.validation_report import hide_secrets
+from m365watch.registry.credential_specs import by_upkeep
 
 Values = Mapping[str, object]
-_PROOFS = {
-    "managed_identity": "managed identity",
-    "federated_token_file": "another issuer's token",
-    "certificate_file": "certificate",
-    "private_key": "certificate",
-    "client_secret": "secret",
-    "client_secret_file": "secret from a file",
-}
 _CHARACTERS_MAX = 80
 
 
@@ -71,7 +64,7 @@ def _document_of(text: str, suffix: str) -> Values:
 
 def _input(name: str, section: Values) -> InputText:
     credentials = _object(section.get("credentials"))
-    proof = next((words for key, words in _PROOFS.items() if credentials.get(key)), "none yet")
+    given = [spec.label for spec in by_upkeep() if any(credentials.get(name) for name in spec.names)]
     cloud = section.get("cloud")
     host = _object(cloud).get("management_url") or _object(cloud).get("name")
     return InputText(
@@ -79,7 +72,7 @@ def _input(name: str, section: Values) -> InputText:
         _is_on(section),
         _texts(credentials.get("tenant_id")),
         _shown(credentials.get("client_id")),
-        proof,
+        next(iter(given), "none yet"),
         _shown(host or cloud or "worldwide"),
         _texts(section.get("outputs")),
         _services(_object(section.get("services"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from m365watch.registry.credential_specs import other_keys
 from m365watch.registry.output_specs import OUTPUTS
 
 INPUT = """\
@@ -9,7 +10,7 @@ type: office365
 credentials:
   tenant_id: "<tenant>"               # the tenant's GUID, or a list of them
   client_id: "<application>"          # of the app registration in Entra
-  client_secret: "<secret>"           # its value; or upload certificate_file and private_key_file
+  client_secret: "<secret>"           # its value; or <others>
 cloud: worldwide                      # or gcc, gcc-high, dod, china
 services:                             # only these
   azure_active_directory:
@@ -25,6 +26,6 @@ INPUT_KIND = "office365"
 def template_of(kind: str, type_: str) -> tuple[str, str]:
     """The name and the text that a new instance begins with; of an unknown type, the first one's."""
     if kind == "inputs":
-        return INPUT_KIND, INPUT
+        return INPUT_KIND, INPUT.replace("<others>", other_keys())
     spec = OUTPUTS.by_name.get(type_, OUTPUTS.specs[0])
     return spec.type, spec.template

@@ -22,6 +22,7 @@ from m365watch.board.widgets.widget_types import Empty, Listing, Said, Shape, Wa
 from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import without_secrets
 from m365watch.config.editor.sections import has_section
+from m365watch.config.sensitive_keys import sensitive_keys
 from m365watch.registry.output_specs import OUTPUTS
 
 _KINDS = ("inputs", "outputs")
@@ -38,7 +39,8 @@ async def editor(view: View, sources: Sources) -> Shape:
     note = OUTPUTS_COUNT if kind == "outputs" else ""
     try:
         shown = _existing(view, current, kind, name) if name else _new(view, sources, current, kind)
-        return replace(shown, note=note)
+        uploads = [".".join(key) for key in sensitive_keys(kind).uploads if "second" not in key]
+        return replace(shown, note=note, uploads=uploads)
     except Unreadable as error:
         return Editor(kind, name, "", "", empty=Empty(str(error)))
 

@@ -87,6 +87,8 @@ class Editor:
     back: str = "/collectors"
     note: str = ""
     """When it counts, where that is not at once."""
+    uploads: Sequence[str] = ()
+    """The keys whose files can be uploaded."""
     empty: Empty | None = None
 
 

@@ -11,8 +11,9 @@ from rich.text import Text
 from m365watch.cli.terminal.formatting import whole_line
 from m365watch.cli.terminal.json_output import instant
 from m365watch.common.plain import plain
-from m365watch.health.expiry.credential_expiry import Judged, Source, judge
+from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_text import cure_of, expiry_text, place_of, standing_text, unknown_cure
+from m365watch.registry.credential_specs import Source
 
 if TYPE_CHECKING:
     from m365watch.health.expiry.expiry_store import KnownApplication
@@ -54,7 +55,7 @@ def credentials_document(applications: Sequence[KnownApplication], *, now: datet
             "client_id": application.client_id,
             "tenants": application.tenants,
             "credential": judged.number,
-            "kind": str(judged.end.kind),
+            "kind": judged.end.kind,
             "expires_at": instant(judged.ends_at),
             "certain": len(judged.end.ends) == 1,
             "days_left": None if judged.days_left is None else round(judged.days_left, 2),

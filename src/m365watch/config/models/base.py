@@ -3,9 +3,10 @@
 # Annotations stay objects here (`kinds.Section` says why).
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,46 +16,32 @@ from pydantic import (
     Discriminator,
     Field,
     SecretStr,
+    create_model,
     model_validator,
 )
 
+from m365watch.common.errors import Defect
 from m365watch.config.models import values
 from m365watch.config.models.clouds import parse_base_url
+from m365watch.config.validation_report import SECRET_KEYS
 
 
-class NoEffect:
-    """Marks a key of Devo's that is read and checked, but changes nothing in this version."""
+class Mark:
+    """Says more of a key than its type does."""
 
 
-NO_EFFECT = NoEffect()
-
-
-class MostlyNeeded:
-    """Marks a key that may be left out in a rare case, so that no mistake advises to remove it."""
-
-
-MOSTLY_NEEDED = MostlyNeeded()
-
-
-class Destination:
-    """Marks a key that decides which server a secret beside it reaches."""
-
-
-DESTINATION = Destination()
-
-
-class MachineIdentity:
-    """Marks a key that sends a token of this machine, though it holds no secret itself."""
-
-
-MACHINE_IDENTITY = MachineIdentity()
-
-
-class Folder:
-    """Marks a path to which records are written; no secret is read from there."""
-
-
-FOLDER = Folder()
+NO_EFFECT = Mark()
+"""A key of Devo's that is read and checked, but changes nothing in this version."""
+MOSTLY_NEEDED = Mark()
+"""A key that may be left out in a rare case, so that no mistake advises to remove it."""
+DESTINATION = Mark()
+"""A key that decides which server a secret beside it reaches."""
+MACHINE_IDENTITY = Mark()
+"""A key that sends a token of this machine, though it holds no secret itself."""
+FOLDER = Mark()
+"""A path to which records are written; no secret is read from there."""
+UPLOAD = Mark()
+"""The path of a file that a page offers to upload."""
 
 
 class Section(BaseModel):
@@ -66,6 +53,9 @@ class Section(BaseModel):
     # A section is built once it is read, for most are in no file.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
+    made_of: ClassVar[tuple[type["Section"], ...]] = ()
+    """Of one that was made at run time: the sections that have the words below its own keys."""
+
     @model_validator(mode="before")
     @classmethod
     def _leave_out_nulls(cls, given: object) -> object:
@@ -75,10 +65,37 @@ class Section(BaseModel):
         return {k: v for k, v in given.items() if v is not None or k not in cls.model_fields}
 
 
-def of_text(parse: Callable[[str], object]) -> Callable[[object], object]:
-    """A validator that hands texts to `parse` and refuses everything else."""
+S = TypeVar("S", bound=Section)
+
+
+def remade(section: type[S], *parts: type[Section], **fields: Any) -> type[S]:
+    """`section` with more keys, which are those of `parts`."""
+    made = create_model(section.__name__, __base__=section, __module__=section.__module__, **fields)
+    made.made_of = parts
+    return made
+
+
+def retyped(section: type[S], **annotations: Any) -> type[S]:
+    """`section` where some keys want something else."""
+    return remade(
+        section, **{key: (one, copy(section.model_fields[key])) for key, one in annotations.items()}
+    )
+
+
+def require_secret_names(section: Any) -> None:
+    """Raises Defect where messages would show a secret of the section; what is none has no keys."""
+    for key, field in getattr(section, "model_fields", {}).items():
+        if "SecretStr" in str(field.annotation) and key not in SECRET_KEYS:
+            fix = f"call the key one of {', '.join(sorted(SECRET_KEYS))}"
+            raise Defect(f"{section.__name__}: messages would show the secret of {key}", fix=fix)
+
+
+def of_text(parse: Callable[[str], object], parsed: type = str) -> Callable[[object], object]:
+    """A validator that hands texts to `parse`, lets what is `parsed` already pass, and refuses all else."""
 
     def parse_text(value: object) -> object:
+        if parsed is not str and isinstance(value, parsed):
+            return value
         if not isinstance(value, str):
             raise ValueError("is not text")  # noqa: TRY004 - pydantic collects ValueError only
         return parse(value)
@@ -103,8 +120,8 @@ TenantGuids = Annotated[
     Field(min_length=1),
 ]
 Names = Annotated[tuple[Name, ...], BeforeValidator(listed)]
-Instant = Annotated[datetime, BeforeValidator(of_text(values.parse_instant))]
-FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path))]
+Instant = Annotated[datetime, BeforeValidator(of_text(values.parse_instant, datetime))]
+FilePath = Annotated[Path, BeforeValidator(of_text(values.parse_path, Path))]
 FolderPath = Annotated[FilePath, FOLDER]
 PeriodSecs = Annotated[int, BeforeValidator(of_text(values.parse_period_s))]
 BaseUrl = Annotated[str, AfterValidator(parse_base_url)]
@@ -114,6 +131,7 @@ DEFAULTS: Any = {}
 """The default of a key with options: each of them left out. It is to be validated like what a file has."""
 
 ON_OFF = "true or false"
+OWN_FILE = "the path of a file that only its owner may read"
 OBJECT = "an object of options"
 
 

@@ -4,6 +4,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -20,11 +21,10 @@ from m365watch.config.models.base import (
     Whole,
     listed,
 )
-from m365watch.config.models.credentials import ResponseCredentials
+from m365watch.config.models.credentials import ResponseCredentials, resolve_credentials
 from m365watch.config.models.enrichment import EnrichSection, place_files, resolve_enrichment
 from m365watch.config.models.notifications import NotificationSection
-from m365watch.config.models.resolve_credentials import resolve_credentials
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, IdentityEndpoint, ResponseSettings
+from m365watch.config.models.settings import DETECTIONS, DetectionSettings, ResponseSettings
 from m365watch.config.models.targets import TargetSettings
 from m365watch.config.models.values import parse_domain, parse_label
 from m365watch.config.sections import Document, section_at
@@ -147,7 +147,7 @@ def resolve_detections(
     section: DetectionsSection,
     *,
     has_lake: bool,
-    endpoint: IdentityEndpoint,
+    environment: Mapping[str, str],
     targets: tuple[TargetSettings, ...] = (),
 ) -> DetectionSettings:
     """What the detections are told to do."""
@@ -163,6 +163,6 @@ def resolve_detections(
         spared_accounts=frozenset(section.spared_accounts),
         response=None
         if given is None
-        else ResponseSettings(given.client_id or "", resolve_credentials(given, endpoint)),
+        else ResponseSettings(given.client_id or "", resolve_credentials(given, environment)),
         targets=targets,
     )

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Union
 from pydantic import Field, Tag
 
 from m365watch.common.errors import Defect
-from m365watch.config.models.base import ON_OFF, Section, Switch, by_type
+from m365watch.config.models.base import ON_OFF, Section, Switch, by_type, require_secret_names
 from m365watch.config.models.globals import GlobalOverrides
-from m365watch.config.validation_report import SECRET_KEYS, KeyPath
+from m365watch.config.validation_report import KeyPath
 from m365watch.registry.output_specs import OUTPUTS, OutputSettings, OutputSpec
 
 
@@ -66,11 +66,7 @@ def section_of(spec: OutputSpec[Any]) -> type[OutputSection]:
     section = spec.section
     if not issubclass(section, OutputSection):
         raise Defect(f"{section.__name__} is no OutputSection", fix="derive it from OutputSection")
-    options = getattr(section.model_fields["config"].annotation, "model_fields", {})
-    for key, option in options.items():
-        if "SecretStr" in str(option.annotation) and key not in SECRET_KEYS:
-            fix = f"call the key one of {', '.join(sorted(SECRET_KEYS))}"
-            raise Defect(f"{section.__name__}: messages would show the secret of {key}", fix=fix)
+    require_secret_names(section.model_fields["config"].annotation)
     return section
 
 

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import Field
 
-from m365watch.config.models.base import DEFAULTS, OBJECT, Name, Section
-from m365watch.config.models.detections import DetectionsSection
+from m365watch.config.models.base import DEFAULTS, OBJECT, Name, Section, retyped
+from m365watch.config.models.credentials import Credentials, ResponseCredentials, with_kinds
+from m365watch.config.models.detections import DetectionsSection, ResponseSection
 from m365watch.config.models.globals import GlobalOverrides, Globals
 from m365watch.config.models.inputs import InputSection
 from m365watch.config.models.listeners import BoardSection
 from m365watch.config.models.outputs import OutputSection, any_output
+from m365watch.registry.credential_specs import CREDENTIALS, CredentialSpec
 from m365watch.registry.output_specs import OUTPUTS, OutputSpec
 
 
@@ -48,13 +50,16 @@ class ConfigurationFile(Section):
 
 
 def configuration_file() -> type[ConfigurationFile]:
-    """The whole file, with every registered kind of output."""
-    return _with_outputs(OUTPUTS.specs)
+    """The whole file, with every registered kind of output and credential."""
+    return _with_kinds(OUTPUTS.specs, CREDENTIALS.specs)
 
 
 @lru_cache(maxsize=4)
-def _with_outputs(_: Sequence[OutputSpec[Any]]) -> type[ConfigurationFile]:
-    outputs = ConfigurationFile.model_fields["outputs"]
-    choice: Any = dict[Name, any_output()]  # type: ignore[misc]  # made at run time
-    kept: Any = Field(default={}, title=outputs.title)
-    return create_model("ConfigurationFile", __base__=ConfigurationFile, outputs=(choice, kept))
+def _with_kinds(_: Sequence[OutputSpec[Any]], __: Sequence[CredentialSpec[Any]]) -> type[ConfigurationFile]:
+    response = retyped(ResponseSection, credentials=with_kinds(ResponseCredentials) | None)
+    return retyped(
+        ConfigurationFile,
+        inputs=dict[Name, retyped(InputSection, credentials=with_kinds(Credentials))],  # type: ignore[misc]
+        outputs=dict[Name, any_output()],  # type: ignore[misc]
+        detections=retyped(DetectionsSection, response=response),
+    )

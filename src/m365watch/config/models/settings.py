@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m365watch.common.model import Service, TenantId
-from m365watch.common.secret import Secret
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.registry.output_specs import LAKE, OutputSettings
 
 if TYPE_CHECKING:
+    from m365watch.config.models.credentials import CredentialSettings
     from m365watch.config.models.listeners_listening import BoardSettings, WebhookSettings
     from m365watch.config.models.targets import TargetSettings
 
@@ -65,76 +65,6 @@ class ServiceSettings:
     """The service's own limit inside its tenant's budget; None: it shares that budget only."""
     announcements: tuple[str, ...] = ()
     """Of `service_health`: overviews, issues, messages; empty for every other service."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSettings:
-    """The application's own password."""
-
-    secret: Secret
-    expires_at: datetime | None = None
-    """`client_secret_expires_at`; None: nobody said."""
-    file: Path | None = None
-    """`client_secret_file`, which is read again whenever a token is asked for; None: the secret stays."""
-    name: str = "client_secret"
-    """The key below `credentials` that it stands under."""
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateSettings:
-    """A certificate that is registered on the application, and its key; read when it is used."""
-
-    certificate: Path
-    """PEM or DER, or PFX with the key in it."""
-    key: Path | None = None
-    """PEM; None: it is in the certificate's file, or `key_text`."""
-    key_text: Secret | None = None
-    """The key itself as PEM, from the environment."""
-    password: Secret | None = None
-    """Of the key, or of the PFX."""
-    audience: str | None = None
-    """`assertion_audience`, with {tenant} in it; None: the token endpoint that is called."""
-    name: str = "certificate_file"
-    """The key below `credentials` that it stands under."""
-
-
-@dataclass(frozen=True, slots=True)
-class FederatedSettings:
-    """Another issuer's token, in a file that this issuer keeps fresh."""
-
-    token_file: Path
-    name: str = "federated_token_file"
-    """The key below `credentials` that it stands under."""
-
-
-IMDS_URL = "http://169.254.169.254"
-"""Azure's Instance Metadata Service: link-local, and plain http by its nature."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityEndpoint:
-    """Where a machine gives out the tokens of its managed identity."""
-
-    url: str = IMDS_URL
-    """Of IMDS without its path; of App Service whole."""
-    header: Secret | None = None
-    """App Service's own secret, which shows that a request comes from inside; None: this is IMDS."""
-
-
-@dataclass(frozen=True, slots=True)
-class ManagedIdentitySettings:
-    """The identity that Azure gives this machine."""
-
-    client_id: str | None = None
-    """Of a user-assigned identity; None: the system's own."""
-    endpoint: IdentityEndpoint = IdentityEndpoint()
-    vouches: bool = False
-    """Whether its token stands for another application; otherwise the identity itself reads."""
-    name: str = "managed_identity"
-    """The key below `credentials` that it stands under."""
-
-
-CredentialSettings = SecretSettings | CertificateSettings | FederatedSettings | ManagedIdentitySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from m365watch.config.models.settings import ServiceSettings, Settings, TenantSe
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks import reachable
 from m365watch.health.checks.access_checks import Api
-from m365watch.health.checks.credential_checks import judge_token
+from m365watch.health.checks.credentials import judge_token
 from m365watch.health.checks.ledger_view import LedgerView, view_ledger
 from m365watch.health.checks.network_checks import Seen, Way, judge_proxy, look, look_up, way_to
 from m365watch.health.checks.tenant_checks import Served, judge_audit, judge_served, judge_subscriptions

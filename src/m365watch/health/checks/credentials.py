@@ -10,20 +10,24 @@ from datetime import datetime
 from m365watch.auth.registration import Registration, Standing
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, CredentialsRefused
-from m365watch.config.models.settings import CertificateSettings, TenantSettings
+from m365watch.config.models.credentials import CredentialSettings
+from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.health.checks.reachable import cure_of
-from m365watch.health.expiry.credential_expiry import CredentialKind, Judged, judge
-from m365watch.health.expiry.expiry_store import KnownApplication
+from m365watch.health.expiry.credential_ends import (
+    ends_without_answer,
+    is_unasked,
+    registered_ends,
+    why_not_listed,
+)
+from m365watch.health.expiry.credential_expiry import Judged, judge
+from m365watch.health.expiry.expiry_store import KnownApplication, known_now
 from m365watch.health.expiry.expiry_text import cure_of as life_fix
-from m365watch.health.expiry.expiry_text import life_text, unknown_cure
-from m365watch.health.expiry.present import is_unasked
-from m365watch.health.expiry.registered import ends_without_answer, registered_ends, why_not_listed
-from m365watch.registry.checks import Verdict
+from m365watch.health.expiry.expiry_text import expiry_text, life_text, spec_of, unknown_cure
+from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.registry.checks import Finding, Step, Verdict, note, ok
+from m365watch.registry.credential_specs import spec_named
 from m365watch.registry.report import Check, Checked, bad, good, odd, skipped
 from m365watch.sources.factory import ReachedTenant
-
-_STALE = "correct client_secret_expires_at, or remove it: it is still that of an older secret"
-_READABLE = "name a certificate that this user may read, and its password"
 
 Reach = Callable[[TenantSettings], ReachedTenant]
 Ask = Callable[[TenantSettings], Awaitable[Registration]]
@@ -41,43 +45,29 @@ class Tried:
     """The tenant with that credential alone; as it was where none works."""
 
 
-class KeyPairs:
-    """Whether certificates and their keys belong together, which takes no network to see.
+class Faults:
+    """Why credentials cannot work, as far as files tell it, which takes no network to see.
 
-    Each pair is read once, however many tenants it is for.
+    Each is looked at once, however many tenants it is for.
     """
 
     def __init__(self) -> None:
         """Nothing is read yet."""
-        self._found: dict[CertificateSettings, CredentialsRefused | None] = {}
+        self._found: dict[CredentialSettings, CredentialsRefused | None] = {}
 
     def faults_of(self, tenant: TenantSettings) -> dict[str, CredentialsRefused]:
-        """Why a certificate of the tenant's cannot sign, by its name below `credentials`. Reads files."""
-        certificates = [one for one in tenant.credentials if isinstance(one, CertificateSettings)]
-        found = ((one.name, self._fault_of(one)) for one in certificates)
+        """Why a credential of the tenant's cannot work, by its name below `credentials`. Reads files."""
+        for one in tenant.credentials:
+            if one not in self._found:
+                self._found[one] = one.fault()
+        found = ((one.name, self._found[one]) for one in tenant.credentials)
         return {name: fault for name, fault in found if fault is not None}
-
-    def _fault_of(self, certificate: CertificateSettings) -> CredentialsRefused | None:
-        if certificate not in self._found:
-            self._found[certificate] = _read_fault(certificate)
-        return self._found[certificate]
-
-
-def _read_fault(certificate: CertificateSettings) -> CredentialsRefused | None:
-    # The library takes a while to import, and most applications have a secret.
-    from m365watch.auth.credentials.key_pair import read_pair
-
-    try:
-        read_pair(certificate)
-    except CredentialsRefused as fault:
-        return fault
-    return None
 
 
 def with_faults(
     lives: Sequence[Checked], faults: Mapping[str, CredentialsRefused], tenant: TenantSettings
 ) -> list[Checked]:
-    """The same lives, with what keeps a certificate from signing in the place of how long it would live.
+    """The same lives, with what keeps a credential from working in the place of how long it would live.
 
     Where another credential of the tenant's is left to be tried, that is odd and not broken.
     """
@@ -137,8 +127,8 @@ class Registrations:
 
 
 def _judge_life(name: str, known: KnownApplication, life: Judged) -> Checked:
-    if life.ends_at is None and life.end.kind is CredentialKind.CERTIFICATE:
-        return bad(Check.CREDENTIAL, life.end.note, fix=_READABLE, subject=name)
+    if life.ends_at is None and (fix := spec_of(life).unreadable_fix):
+        return bad(Check.CREDENTIAL, life.end.note, fix=fix, subject=name)
     seen = life_text(life)
     if life.threshold is None:
         cure = unknown_cure(known, life) if life.ends_at is None else ""
@@ -154,11 +144,19 @@ def believe_entra(lives: Sequence[Checked], tokens: Sequence[Checked]) -> list[C
     """
     taken = {step.subject for step in tokens if step.verdict is Verdict.OK}
     return [
-        odd(life.check, f"{life.seen}, and yet Entra takes it", fix=_STALE, subject=life.subject)
+        odd(
+            life.check, f"{life.seen}, and yet Entra takes it", fix=_stale(life.subject), subject=life.subject
+        )
         if life.verdict is Verdict.BROKEN and life.subject in taken
         else life
         for life in lives
     ]
+
+
+def _stale(name: str) -> str:
+    spec = spec_named(name)
+    what = spec.known_by if spec else "its end"
+    return f"correct {what}, or remove it: it is still that of an older credential"
 
 
 async def try_credentials(tenant: TenantSettings, reach: Reach, faulty: Collection[str] = ()) -> Tried:
@@ -195,3 +193,13 @@ def _judge_outcome(name: str, got: str | CollectorError | None, *, is_needed: bo
         return good(Check.TOKEN, "Entra gave a token", subject=name)
     make = bad if is_needed else odd
     return make(Check.TOKEN, got.what, fix=cure_of(got), subject=name)
+
+
+def judge_token(settings: Settings, tenant: TenantSettings, now: datetime) -> Finding:
+    """That Entra gave a token, and whether a credential of the application expires soon; reads files."""
+    known = known_now(tenant, settings.state_directory / LEDGER_FILE)
+    near = [one for one in judge(known.credentials, now) if one.threshold is not None]
+    if not near:
+        return ok(Step.TOKEN, "Entra gave one")
+    soonest = min(near, key=lambda one: one.days_left or 0.0)
+    return note(Step.TOKEN, f"Entra gave one; {expiry_text(known, soonest)}", fix=life_fix(known, soonest))

@@ -15,7 +15,7 @@ from m365watch.common.text import one_line
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.health.checks.access_checks import Api, apis_of
 from m365watch.health.checks.credentials import (
-    KeyPairs,
+    Faults,
     Reach,
     Registrations,
     Tried,
@@ -36,7 +36,7 @@ from m365watch.health.checks.reachable import (
 )
 from m365watch.health.checks.response_checks import ResponseMeans, check_response
 from m365watch.health.checks.tenant_checks import Served, judge_audit
-from m365watch.health.expiry.expiry_store_standing import known_now
+from m365watch.health.expiry.expiry_store import known_now
 from m365watch.registry.checks import Step, Verdict, note
 from m365watch.registry.report import (
     Check,
@@ -77,7 +77,7 @@ class TenantMeans:
     """Where a collector keeps what Graph told it of credentials; it may not be there."""
     limit_s: float
     """How long one answer may take."""
-    pairs: KeyPairs = field(default_factory=KeyPairs)
+    faults: Faults = field(default_factory=Faults)
     response: ResponseMeans | None = None
     """The application that responds, if there is one."""
 
@@ -94,7 +94,7 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
     now = means.clock.now()
     finding, _ = judge_settings(tenant, None, now)
     known = await asyncio.to_thread(known_now, tenant, means.ledger)
-    faults = await asyncio.to_thread(means.pairs.faults_of, tenant)
+    faults = await asyncio.to_thread(means.faults.faults_of, tenant)
     steps = [checked(finding), *with_faults(check_lives(tenant, known, now), faults, tenant)]
     stopped = means.network.stopped_at(tenant.cloud.login_url, tenant.network)
     if stopped is not None:

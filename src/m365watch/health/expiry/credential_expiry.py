@@ -5,57 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-import msgspec
+from m365watch.registry.credential_specs import CredentialEnd, Source
 
 DAYS_AHEAD = (30, 14, 7, 1)
 """So many days before its end a credential is warned of."""
 ENDED = 0
 """The threshold of a credential that has ended."""
 _DAY = timedelta(days=1)
-
-
-class CredentialKind(StrEnum):
-    """What an application proves itself with."""
-
-    SECRET = "client_secret"
-    CERTIFICATE = "certificate"
-    FEDERATED = "federated_token"
-    MANAGED_IDENTITY = "managed_identity"
-
-
-class Source(StrEnum):
-    """Where an end is known from."""
-
-    CONFIGURATION = "configuration"
-    """`client_secret_expires_at`."""
-    CERTIFICATE = "certificate"
-    """The certificate itself."""
-    GRAPH = "graph"
-    """What Entra keeps of the application, as Graph tells it."""
-    RENEWED = "renewed"
-    """Nobody has to know: others renew it before it ends."""
-    UNKNOWN = "unknown"
-
-
-class CredentialEnd(msgspec.Struct, frozen=True):
-    """What is known of one credential's end."""
-
-    kind: CredentialKind
-    source: Source = Source.UNKNOWN
-    ends: tuple[datetime, ...] = ()
-    """When it may end, the soonest first: one instant where that is certain, none where nobody knows."""
-    note: str = ""
-    """Why nothing is known, or why it is not certain."""
-    key: str = ""
-    """The key below `credentials` that it stands under."""
-    mark: str = ""
-    """Tells another credential in its place from the same one; no part of it."""
-
-    def ends_at(self, now: datetime) -> datetime | None:
-        """Its end: where several are possible, the soonest that has not passed, for it works until then."""
-        return next((one for one in self.ends if one > now), self.ends[-1] if self.ends else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,22 @@
 """What the ledger remembers of the ends of credentials: for `status`, and for the next run.
 
-Nothing of a credential is in it but the instant of its end, its kind, and a mark (`present.py`).
+Nothing of a credential is in it but the instant of its end, its kind, and a mark (`credential_ends.py`).
 """
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
-from m365watch.health.expiry.credential_expiry import CredentialEnd
-from m365watch.ledger.queries_reading import remembered
+from m365watch.common.errors import LedgerUnusable
+from m365watch.config.models.settings import TenantSettings
+from m365watch.health.expiry.credential_ends import present_ends, with_answers
+from m365watch.ledger.queries_reading import ledger_for_reading, remembered
+from m365watch.registry.credential_specs import CREDENTIALS, CredentialEnd
 
 MEMORY = "expiry"
 """Under which name."""
@@ -57,9 +62,11 @@ def body_of(applications: list[KnownApplication]) -> str:
 def applications_of(body: str | None) -> list[KnownApplication]:
     """What `body_of` made the text of; nothing for None, and for what another version wrote otherwise."""
     try:
-        return msgspec.json.decode(body or '{"applications":[]}', type=_Memory).applications
+        found = msgspec.json.decode(body or '{"applications":[]}', type=_Memory).applications
     except (msgspec.DecodeError, ValueError, RecursionError):
         return []
+    # A kind of another package may be gone.
+    return [one for one in found if {end.kind for end in one.credentials} <= CREDENTIALS.by_name.keys()]
 
 
 def known_applications(connection: sqlite3.Connection) -> list[KnownApplication]:
@@ -71,3 +78,26 @@ def seed_of(connection: sqlite3.Connection) -> int:
     """The ledger's secret seed, which keys the marks."""
     row = connection.execute("SELECT value FROM meta WHERE name = 'identity_seed'").fetchone()
     return int(row[0]) if row else 0
+
+
+def known_now(tenant: TenantSettings, ledger: Path) -> KnownApplication:
+    """What settings and files say, with what a collector was last told by Graph; nobody is asked.
+
+    Where there is no ledger, or one of another version, the settings and files alone speak.
+    """
+    seed, before = 0, None
+    with suppress(LedgerUnusable), ledger_for_reading(ledger) as connection:
+        seed = seed_of(connection)
+        before = next((one for one in known_applications(connection) if _is_about(one, tenant)), None)
+    ends = present_ends(tenant.credentials, seed=seed, has_graph=bool(tenant.cloud.graph_url))
+    return KnownApplication(
+        tenant.input_name,
+        tenant.client_id,
+        [tenant.tenant_id],
+        with_answers(ends, before.credentials if before else ()),
+        asked_at=before.asked_at if before else None,
+    )
+
+
+def _is_about(known: KnownApplication, tenant: TenantSettings) -> bool:
+    return known.client_id == tenant.client_id and tenant.tenant_id in known.tenants

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from m365watch.health.expiry.credential_expiry import ENDED, CredentialKind, Judged, Source
+from m365watch.health.expiry.credential_expiry import ENDED, Judged
 from m365watch.health.expiry.expiry_store import KnownApplication
+from m365watch.registry.credential_specs import CREDENTIALS, CredentialSpec, Source
 
-NAMES = {
-    CredentialKind.SECRET: "client secret",
-    CredentialKind.CERTIFICATE: "certificate",
-    CredentialKind.FEDERATED: "federated token",
-    CredentialKind.MANAGED_IDENTITY: "managed identity",
-}
-_SOURCES = {
-    Source.CONFIGURATION: "by client_secret_expires_at",
-    Source.CERTIFICATE: "by the certificate itself",
-    Source.GRAPH: "by Graph",
-    Source.UNKNOWN: "",
-}
-_RENEWED = {
-    CredentialKind.FEDERATED: "renewed by its issuer",
-    CredentialKind.MANAGED_IDENTITY: "renewed by Azure",
-}
 _HOURS_BELOW = timedelta(days=2)
 _MINUTES_BELOW = timedelta(hours=2)
+
+
+def spec_of(judged: Judged) -> CredentialSpec[Any]:
+    """The kind of the credential."""
+    return CREDENTIALS.by_name[judged.end.kind]
 
 
 def place_of(known: KnownApplication) -> str:
@@ -49,12 +40,7 @@ def expiry_text(known: KnownApplication, judged: Judged) -> str:
 def cure_of(known: KnownApplication, judged: Judged) -> str:
     """What to do about it: one sentence without its full stop."""
     place = f"inputs.{known.input_name}.credentials{'.' if judged.end.key else ''}{judged.end.key}"
-    if judged.end.kind is CredentialKind.CERTIFICATE:
-        return (
-            f"make a new one with `m365watch certificate create`, upload it to the application in Entra, "
-            f"and name it in {place}"
-        )
-    return f"create a new client secret in Entra and put its value into {place}"
+    return spec_of(judged).renew.format(place=place)
 
 
 def warning_line(known: KnownApplication, judged: Judged) -> str:
@@ -78,12 +64,9 @@ def unknown_line(known: KnownApplication, judged: Judged) -> str:
 
 def unknown_cure(known: KnownApplication, judged: Judged) -> str:
     """What makes an end known; empty where the reason says it."""
-    if judged.end.kind is not CredentialKind.SECRET:
-        return ""
-    place = "".join(f".{part}" for part in judged.end.key.split(".")[:-1])
-    return (
-        f"set client_secret_expires_at in inputs.{known.input_name}.credentials{place} to be warned in time"
-    )
+    within = "".join(f".{part}" for part in judged.end.key.split(".")[:-1])
+    place = f"inputs.{known.input_name}.credentials{within}"
+    return spec_of(judged).unknown_fix.format(place=place)
 
 
 def standing_text(known: KnownApplication, judged: Judged) -> str:
@@ -94,17 +77,18 @@ def standing_text(known: KnownApplication, judged: Judged) -> str:
 def life_text(judged: Judged) -> str:
     """The same where what it is about is named already: `expires at 2027-05-01 09:00 UTC, in ...`."""
     if judged.end.source is Source.RENEWED:
-        return _RENEWED[judged.end.kind]
+        return f"renewed by {spec_of(judged).renewed_by}"
     if judged.ends_at is None:
         return f"it is not known when it expires: {judged.end.note}"
     verb = "expired" if judged.threshold == ENDED else "expires"
-    known_by = "; ".join(part for part in (_SOURCES[judged.end.source], judged.end.note) if part)
+    by = "Graph" if judged.end.source is Source.GRAPH else spec_of(judged).known_by
+    known_by = "; ".join(part for part in (f"by {by}" if by else "", judged.end.note) if part)
     return f"{verb} {_when(judged)} ({known_by})"
 
 
 def _name(known: KnownApplication, judged: Judged) -> str:
     """The kind of the credential, with its number where there are several."""
-    name = NAMES[judged.end.kind]
+    name = spec_of(judged).label
     count = len(known.credentials)
     return name if count == 1 else f"{name} (credential {judged.number} of {count})"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import structlog
@@ -15,14 +16,23 @@ from m365watch.auth.registration import Registration, Standing
 from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, LedgerUnavailable, NeedsOperator
-from m365watch.config.models.settings import TenantSettings
-from m365watch.health.expiry.credential_expiry import ENDED, CredentialEnd, Judged, Source, judge
-from m365watch.health.expiry.expiry_monitor import Application, list_applications
+from m365watch.common.model import TenantId
+from m365watch.config.models.credentials import CredentialSettings
+from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch.health.expiry.credential_ends import (
+    UNANSWERED,
+    ends_without_answer,
+    is_unasked,
+    present_ends,
+    registered_ends,
+    why_not_listed,
+    with_answers,
+)
+from m365watch.health.expiry.credential_expiry import ENDED, Judged, judge
 from m365watch.health.expiry.expiry_store import MEMORY, KnownApplication, Told, applications_of, body_of
 from m365watch.health.expiry.expiry_text import passed_line, unknown_line, warning_line
-from m365watch.health.expiry.present import UNANSWERED, is_unasked, present_ends, reads_files, with_answers
-from m365watch.health.expiry.registered import ends_without_answer, registered_ends, why_not_listed
 from m365watch.ledger.thread import LedgerCalls
+from m365watch.registry.credential_specs import CredentialEnd, Source
 from m365watch.registry.port import Ledger
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +49,61 @@ CODE = "credential_expires"
 """The `code` of the line about a credential that ends."""
 
 AskGraph = Callable[[TenantSettings], Awaitable[Registration]]
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application, and the tenants that it reads with the same credentials."""
+
+    tenants: tuple[TenantSettings, ...]
+    """At least one; in the order of the configuration."""
+
+    @property
+    def input_name(self) -> str:
+        """The first input that names it."""
+        return self.tenants[0].input_name
+
+    @property
+    def client_id(self) -> str:
+        """Its id in Entra."""
+        return self.tenants[0].client_id
+
+    @property
+    def credentials(self) -> tuple[CredentialSettings, ...]:
+        """What it may prove itself with."""
+        return self.tenants[0].credentials
+
+    @property
+    def tenant_ids(self) -> list[TenantId]:
+        """The tenants, each once."""
+        return list(dict.fromkeys(tenant.tenant_id for tenant in self.tenants))
+
+    @property
+    def needs_asking(self) -> bool:
+        """Whether Graph alone can know the end of one of its secrets, and there is a Graph to ask."""
+        return bool(self.tenants[0].cloud.graph_url and self.client_id) and any(
+            one.asks_graph for one in self.credentials
+        )
+
+    def to_ask(self, *, first: str, count_max: int) -> list[TenantSettings]:
+        """The tenants in which the application may be registered, the likeliest first.
+
+        That is the tenant `first`, where it was found before, then the one that the requests are counted for.
+        """
+        by_id = {tenant.tenant_id: tenant for tenant in reversed(self.tenants)}
+        ordered = sorted(
+            map(by_id.__getitem__, self.tenant_ids),
+            key=lambda one: (one.tenant_id != first, one.tenant_id != one.publisher_id),
+        )
+        return ordered[:count_max]
+
+
+def list_applications(tenants: Iterable[TenantSettings]) -> list[Application]:
+    """The applications of `tenants`, in their order."""
+    found: dict[tuple[str, Cloud, tuple[CredentialSettings, ...]], list[TenantSettings]] = {}
+    for tenant in tenants:
+        found.setdefault((tenant.client_id, tenant.cloud, tenant.credentials), []).append(tenant)
+    return [Application(tuple(group)) for group in found.values()]
 
 
 @dataclass(slots=True)
@@ -168,10 +233,7 @@ class ExpiryWatch:
         credentials = watched.application.credentials
         has_graph = bool(watched.application.tenants[0].cloud.graph_url)
         seed = self._ledger.identity_seed
-        if reads_files(credentials):
-            present = await asyncio.to_thread(present_ends, credentials, seed=seed, has_graph=has_graph)
-        else:
-            present = present_ends(credentials, seed=seed, has_graph=has_graph)
+        present = await _looked_up(credentials, partial(present_ends, seed=seed, has_graph=has_graph))
         watched.known.credentials = with_answers(present, watched.known.credentials)
 
     def _is_due(self, watched: _Watched) -> bool:
@@ -210,10 +272,9 @@ class ExpiryWatch:
     async def _answered(self, watched: _Watched, registration: Registration) -> list[CredentialEnd]:
         """The ends of an application's credentials, as its registration has them."""
         now, credentials = self._clock.now(), watched.application.credentials
-        if reads_files(credentials):
-            known = watched.known.credentials
-            return await asyncio.to_thread(registered_ends, credentials, known, registration, now)
-        return registered_ends(credentials, watched.known.credentials, registration, now)
+        known = watched.known.credentials
+        look = partial(registered_ends, present=known, registration=registration, now=now)
+        return await _looked_up(credentials, look)
 
     def _tell_all(self, watched: _Watched) -> None:
         """Tell what is new about an application's credentials."""
@@ -243,3 +304,13 @@ class ExpiryWatch:
             say = _log.error if judged.stops_collecting else _log.warning
             say(warning_line(watched.known, judged), code=CODE)
         return Told(judged.threshold, judged.ends_at)
+
+
+async def _looked_up(
+    credentials: Sequence[CredentialSettings],
+    look: Callable[[Sequence[CredentialSettings]], list[CredentialEnd]],
+) -> list[CredentialEnd]:
+    """What `look` sees of the credentials; off the event loop where it has files to read."""
+    if any(one.reads_files for one in credentials):
+        return await asyncio.to_thread(look, credentials)
+    return look(credentials)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from m365watch.common.secret import secret_of
-from m365watch.config.models.base import DESTINATION, FilePath, Number, Section, Whole
+from m365watch.config.models.base import DESTINATION, UPLOAD, FilePath, Number, Section, Whole
 from m365watch.config.models.globals import GlobalOverrides, compression_oddities
 from m365watch.config.models.outputs import OutputSection
 from m365watch.config.models.wire_values import parse_transport_type
@@ -73,13 +73,13 @@ class CompressionKeys(Section):
 class CertificateKeys(Section):
     """The client's certificate and the authority's."""
 
-    chain: Annotated[FilePath, DESTINATION] = Field(title=PEM)
+    chain: Annotated[FilePath, DESTINATION, UPLOAD] = Field(title=PEM)
     """The certificates of the authority that the server's certificate has to come from; also `chain_loc`."""
 
-    cert: FilePath = Field(title=PEM)
+    cert: Annotated[FilePath, UPLOAD] = Field(title=PEM)
     """The client's certificate; also `cert_loc`."""
 
-    key: FilePath = Field(title=PEM)
+    key: Annotated[FilePath, UPLOAD] = Field(title=PEM)
     """The client's private key, which others should not be able to read; also `key_loc`."""
 
 

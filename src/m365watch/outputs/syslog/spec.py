@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.common.secret import secret_of
-from m365watch.config.models.base import DESTINATION, NO_EFFECT, FilePath, Section
+from m365watch.config.models.base import DESTINATION, NO_EFFECT, UPLOAD, FilePath, Section
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
 from m365watch.config.models.wire_values import (
@@ -99,13 +99,13 @@ class LineKeys(AddressKeys):
 class OptionalCertificateKeys(Section):
     """The certificates of `transport: tls`."""
 
-    chain: Annotated[FilePath | None, DESTINATION] = Field(default=None, title=PEM)
+    chain: Annotated[FilePath | None, DESTINATION, UPLOAD] = Field(default=None, title=PEM)
     """The authority's certificates for `transport: tls`; left out, those that the system trusts."""
 
-    cert: FilePath | None = Field(default=None, title=PEM)
+    cert: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
     """The client's certificate for `transport: tls`, if the server asks for one; `key` comes with it."""
 
-    key: FilePath | None = Field(default=None, title=PEM)
+    key: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
     """The client's private key for `transport: tls`."""
 
 

@@ -29,10 +29,11 @@ from m365watch.board.widgets.labels import span_words, workload_words
 from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Ranked, Ranking, Shape
 from m365watch.common.progress import OutputProgress
 from m365watch.config.models.settings import DETECTIONS, Settings
-from m365watch.health.expiry.credential_expiry import Judged, Source, judge
+from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_store import KnownApplication
-from m365watch.health.expiry.expiry_text import NAMES, cure_of, life_text, unknown_cure
+from m365watch.health.expiry.expiry_text import cure_of, life_text, spec_of, unknown_cure
 from m365watch.pipeline.latency import BOUNDS_S, Histogram, SeriesKey, Step
+from m365watch.registry.credential_specs import Source
 
 ROWS_MAX = 50
 WORKLOADS_MAX = 10
@@ -205,7 +206,7 @@ def _credential_row(known: KnownApplication, one: Judged) -> list[Cell]:
     if one.end.source is Source.UNKNOWN:
         cure = unknown_cure(known, one)
     return [
-        Cell(f"{NAMES[one.end.kind]} of {known.input_name}"),
+        Cell(f"{spec_of(one).label} of {known.input_name}"),
         _left_cell(one),
         Cell(f"{sentence(life_text(one))} {sentence(cure.replace('`', ''))}".strip()),
     ]

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from m365watch.auth.credentials.federated_token.spec import FederatedTokenSettings
 from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.common import base64url
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CredentialsRefused
 from m365watch.common.file_access import read_small_file
-from m365watch.config.models.settings import FederatedSettings
 
 TOKEN_BYTES_MAX = 65_536
 
@@ -29,11 +29,11 @@ _FIX = "see that its issuer keeps credentials.federated_token_file fresh, and th
 class FederatedToken:
     """Reads the file for each proof: its issuer exchanges it every hour or so."""
 
-    def __init__(self, client_id: str, settings: FederatedSettings, *, clock: Clock) -> None:
+    def __init__(self, client_id: str, settings: FederatedTokenSettings, *, clock: Clock) -> None:
         """Nothing is read yet."""
         self.client_id = client_id
         self.name = settings.name
-        self._file = settings.token_file
+        self._file = settings.federated_token_file
         self._clock = clock
 
     async def proof(self, token_url: str) -> Mapping[str, str]:  # noqa: ARG002 - its audience is fixed

@@ -22,13 +22,12 @@ from m365watch.auth.certificates.certificate import (
     load_private_key,
     thumbprints_of,
 )
+from m365watch.auth.credentials.certificate.spec import FILE_BYTES_MAX, CertificateSettings
 from m365watch.common.errors import CredentialsRefused
 from m365watch.common.file_access import read_small_file
-from m365watch.config.models.settings import CertificateSettings
 
 RSA_BITS_MIN = 2_048
 """Source: api-contract 1.5."""
-FILE_BYTES_MAX = 1_048_576
 
 _log = structlog.get_logger(__name__)
 _NEW = "make another with m365watch certificate create, upload it to the application, and name its files"
@@ -65,7 +64,7 @@ class KeyFiles:
 
         Raises: CredentialsRefused: there is none, or it cannot be used; the text names the file and why.
         """
-        path = self._settings.certificate
+        path = self._settings.certificate_file
         with self._lock:
             stamp = self._stamp_now()
             if self._pair is None or stamp != self._stamp:
@@ -82,7 +81,7 @@ class KeyFiles:
 
     def _stamp_now(self) -> _Stamp:
         """What changes when a file is written anew or exchanged."""
-        paths = (self._settings.certificate, self._settings.key)
+        paths = (self._settings.certificate_file, self._settings.private_key_file)
         return tuple(_stamp_of(path) for path in paths if path is not None)
 
 
@@ -91,10 +90,9 @@ def read_pair(settings: CertificateSettings) -> KeyPair:
 
     Raises: CredentialsRefused: it cannot be read, is too short, not RSA, or not a pair.
     """
-    path = settings.certificate
-    password = settings.password.reveal().encode() if settings.password else None
-    inline = settings.key_text.reveal().encode() if settings.key_text else None
-    has_own_key = settings.key is not None or inline is not None
+    path, key_file, password = settings.certificate_file, settings.private_key_file, settings.password
+    inline = settings.private_key.get_secret_value().encode() if settings.private_key else None
+    has_own_key = key_file is not None or inline is not None
     content = _read(path)
     try:
         loaded = load_certificate(content, password, reads_key=not has_own_key)
@@ -103,9 +101,9 @@ def read_pair(settings: CertificateSettings) -> KeyPair:
     key = loaded.key
     where = str(path)
     if has_own_key:
-        where = str(settings.key) if settings.key is not None else "credentials.private_key"
+        where = str(key_file) if key_file is not None else "credentials.private_key"
         try:
-            text = _read(settings.key) if settings.key is not None else inline or b""
+            text = _read(key_file) if key_file is not None else inline or b""
             key = load_private_key(text, password)
         except CertificateUnreadable as error:
             raise _unreadable(where, error) from None

@@ -16,11 +16,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from m365watch.auth.credentials.key_pair import KeyFiles, KeyPair
+from m365watch.auth.credentials.certificate.key_pair import KeyFiles, KeyPair
+from m365watch.auth.credentials.certificate.spec import CertificateSettings
 from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.common import base64url
 from m365watch.common.clock import Clock
-from m365watch.config.models.settings import CertificateSettings
 
 LIFE = timedelta(minutes=10)
 """How long an assertion is good for: Entra's page says 5 to 10 minutes."""
@@ -39,7 +39,7 @@ class CertificateAssertion:
         """The files are read when the first proof is asked for."""
         self.client_id = client_id
         self.name = settings.name
-        self._audience = settings.audience
+        self._audience = settings.assertion_audience
         self._files = KeyFiles(settings)
         self._clock = clock
 

@@ -17,11 +17,11 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
+from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
 from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CredentialsRefused, RetryLater, Throttled, Unavailable
 from m365watch.common.text import one_line
-from m365watch.config.models.settings import ManagedIdentitySettings
 from m365watch.http.retry_after import retry_after_s
 from m365watch.http.session import Answer, Session
 
@@ -78,8 +78,8 @@ class IdentityTokens:
     async def _send(self, audience: str) -> Answer:
         endpoint = self._settings.endpoint
         query = {"resource": audience}
-        if self._settings.client_id is not None:
-            query["client_id"] = self._settings.client_id
+        if isinstance(self._settings.managed_identity, str):
+            query["client_id"] = self._settings.managed_identity
         if endpoint.header is not None:
             url = f"{endpoint.url}?{urlencode({'api-version': APP_SERVICE_VERSION, **query})}"
             headers = {"X-IDENTITY-HEADER": endpoint.header.reveal()}

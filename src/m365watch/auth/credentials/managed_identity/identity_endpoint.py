@@ -9,45 +9,30 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from m365watch.common.secret import Secret
 from m365watch.common.urls import split_url
-from m365watch.config.models.settings import IMDS_URL, IdentityEndpoint
-from m365watch.config.secrets_secrets import RESPONSE
-from m365watch.config.sections import Document, section_at
-from m365watch.config.validation_report import Report
 
 APP_SERVICE_VARIABLES = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
 """Set by App Service, Functions and Container Apps."""
 OVERRIDE_VARIABLE = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
 """Another place for IMDS, as Azure's own libraries know it; here for loopback only."""
+IMDS_URL = "http://169.254.169.254"
+"""Azure's Instance Metadata Service: link-local, and plain http by its nature."""
 
 
-def identity_endpoint(
-    document: Document, *, environment: Mapping[str, str], report: Report, reads: bool
-) -> IdentityEndpoint:
-    """Where the environment says that tokens are given out; what it says wrongly is in `report`.
+@dataclass(frozen=True, slots=True)
+class IdentityEndpoint:
+    """Where a machine gives out the tokens of its managed identity."""
 
-    It is looked at only if some input uses a managed identity, and if `reads` is true.
-    """
-    paths = (*(("inputs", name, "credentials") for name in section_at(document, "inputs")), RESPONSE)
-    where = next((path for path in paths if _uses_identity(document, path)), None)
-    if where is None or not reads:
-        return IdentityEndpoint()
-    try:
-        return _endpoint(environment)
-    except ValueError as error:
-        report.refuse((*where, "managed_identity"), str(error))
-        return IdentityEndpoint()
+    url: str = IMDS_URL
+    """Of IMDS without its path; of App Service whole."""
+    header: Secret | None = None
+    """App Service's own secret, which shows that a request comes from inside; None: this is IMDS."""
 
 
-def _uses_identity(document: Document, path: tuple[str, ...]) -> bool:
-    credentials = section_at(document, *path)
-    given = [section.get("managed_identity") for section in (credentials, section_at(credentials, "second"))]
-    return any(one not in (None, False, "false") for one in given)
-
-
-def _endpoint(environment: Mapping[str, str]) -> IdentityEndpoint:
+def find_endpoint(environment: Mapping[str, str]) -> IdentityEndpoint:
     """App Service's where both its variables are set, else IMDS.
 
     Raises:
