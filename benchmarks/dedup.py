@@ -25,7 +25,7 @@ from benchmarks.outcome import Line, Outcome, asked_of, missed_of
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import BatchPart, BlobKey, ContentType, Feed, Receipt, TenantId, Window
 from m365watch.ledger.bloom_filter import FilterSizes
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.records.identity import IDENTITY_BYTES
 
 IDS = 50_000_000

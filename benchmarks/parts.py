@@ -24,13 +24,13 @@ from m365watch.common.clock import SystemClock, thread_cpu_s
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, Receipt, TenantId, Window
 from m365watch.config.models.settings import MaskSettings
 from m365watch.ledger.bloom_filter import FilterSizes
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.outputs.files.spec import FilesSettings
 from m365watch.outputs.lake.lake_output import LakeOutput
 from m365watch.pipeline.batcher import BATCH_BYTES
 from m365watch.records.identity import IDENTITY_BYTES, IdentityMaker
-from m365watch.records.masking_masking import Masker
+from m365watch.records.masking import Masker
 from m365watch.records.routing import Router
 from m365watch.records.split import split_blob
 from m365watch.registry.outputs import Output

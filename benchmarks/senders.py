@@ -39,7 +39,7 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.devo.devo_output import DevoOutput
 from m365watch.outputs.devo.spec import CompressionSettings, DevoSettings
 from m365watch.pipeline.batcher import BATCH_BYTES
 from m365watch.registry.outputs import OPEN_BYTES_MAX

@@ -19,8 +19,14 @@ from rich.console import Console
 from benchmarks.figures import Judgement
 from benchmarks.outcome import Line, Outcome, missed_of
 from m365watch.common.model import ContentType, Feed, TenantId
-from m365watch.health.completeness.silence import JUDGED_H, FeedPast, Silence, judge_and_learn
-from m365watch.health.completeness.silence_detection import WEEK_H, Rhythm
+from m365watch.health.completeness.silence_detection import (
+    JUDGED_H,
+    WEEK_H,
+    FeedPast,
+    Rhythm,
+    Silence,
+    judge_and_learn,
+)
 from m365watch_simulator.blobs import BlobMaker
 from m365watch_simulator.faults import FaultPlan
 from m365watch_simulator.lateness import Calendar

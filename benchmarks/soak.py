@@ -35,8 +35,8 @@ from benchmarks.day import MORNING, PAIR_BYTES, DayClock
 from benchmarks.figures import Judgement, show_judgements
 from benchmarks.service import DIGEST_BYTES, digest
 from m365watch.common.errors import LedgerUnusable
-from m365watch.ledger.queries_reading import feed_progress, ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.queries import feed_progress, ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch_simulator.copies import identity
 
 RECORDS = 2_000_000

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 from m365watch.common.errors import CollectorError, OutputUnavailable
 from m365watch.common.model import Batch, BlobRef, ContentType, Feed, KnownBlob, Receipt, TenantId, Window
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.pipeline.batcher import LINGER_S, Pipeline
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.pipeline.output_lane import QueuedOutput

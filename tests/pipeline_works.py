@@ -11,12 +11,12 @@ from typing import ParamSpec, TypeVar
 
 from m365watch.common.model import BlobRef, BlobState, ContentType, Feed, KnownBlob, TenantId, Window
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.pipeline.batcher import BatchBounds, Pipeline
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.pipeline.output_lane import QueuedOutput
+from m365watch.records.routing import Treatment
 from m365watch.records.split import split_blob
-from m365watch.records.treatment import Treatment
 from m365watch.sources.management_api.fetch_attempts import FetchedBlob
 from m365watch.sources.pull_cycles import PullCycles
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping

@@ -28,16 +28,15 @@ from m365watch.common.model import (
 from m365watch.config.models.settings import DETECTIONS
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.quarantine import kept_pieces
-from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.reconciliation_store import Adopted
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerThread
 from m365watch.pipeline.disk_queue import BatchQueue
-from m365watch.records.identity import IdentityMaker
-from m365watch.records.marks import MarkMaker
+from m365watch.records.identity import IdentityMaker, MarkMaker
 from m365watch.records.split import split_blob
 from m365watch.registry.outputs import HeldPiece, MarkedPiece
-from m365watch.registry.port import OpenedBatch
+from m365watch.registry.ports import OpenedBatch
 from m365watch.runtime.ledger_reconciliation import AdoptionParts, adopt
 from m365watch_testing.clock import FakeClock
 from m365watch_testing.outputs import FakeOutput

@@ -21,7 +21,7 @@ from m365watch.common.model import Batch, ContentType, Receipt
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
 from m365watch.health.collector_status import read_status, waiting_blobs
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.console.console_output import ConsoleOutput
 from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.registry.output_specs import OutputSettings

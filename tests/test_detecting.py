@@ -22,7 +22,7 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import LedgerHeld, OutputUnusable
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import DETECTIONS, DetectionSettings, EnrichSettings, Settings
-from m365watch.detection.alert_store_rebuild_rebuilding import Rebuilt
+from m365watch.detection.alert_store_rebuild import Rebuilt
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert_logger import TOLD_MAX
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert

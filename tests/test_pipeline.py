@@ -15,8 +15,8 @@ from m365watch.common.progress import FeedProgress
 from m365watch.config.models.settings import MaskSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.pipeline.batcher import BATCH_BYTES, LINGER_S, BatchBounds
-from m365watch.records.masking_masking import Masker
-from m365watch.records.treatment import Treatment
+from m365watch.records.masking import Masker
+from m365watch.records.routing import Treatment
 from m365watch.registry.outputs import MANY_RECORDS
 from m365watch_testing.batches import make_record, make_records
 from m365watch_testing.outputs import FakeOutput

@@ -13,7 +13,7 @@ from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
-import m365watch.runtime.config_reload_watching
+import m365watch.runtime.config_reload
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable, SettingsRefused
 from m365watch.config.loader import parse_settings
@@ -247,7 +247,7 @@ def test_a_saved_file_is_read_while_outputs_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As while the run collects, where it watches its configuration."""
-    monkeypatch.setattr(m365watch.runtime.config_reload_watching, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(m365watch.runtime.config_reload, "LOOK_EVERY_S", 0.02)
 
     async def use(site: Site) -> None:
         site.file.write_text("first")

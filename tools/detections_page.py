@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from m365watch.detection.rules.rule import Rule
+from m365watch.detection.rules.rule import TACTICS, Rule
 from m365watch.detection.rules.rule_library import load_packs
-from m365watch.detection.rules.tactics import TACTICS
 
 HEAD = """\
 # Detections

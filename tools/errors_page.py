@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from m365watch.auth.refusals import REFUSALS, Refusal
 from m365watch.common.errors import CollectorError, ContentLost, NeedsOperator, Quarantined, RetryLater
 from m365watch.registry.credential_specs import CREDENTIALS
-from m365watch.sources.management_api.codes import CODES
+from m365watch.sources.management_api.responses import CODES
 
 HEAD = """\
 # Errors

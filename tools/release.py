@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from m365watch.board.api.registry import api_document
+from m365watch.board.api.api_routes import api_document
 from tools.sbom import ROOT, render_sbom
 
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from m365watch.auth.credentials.certificate.spec import CertificateSettings
 from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.auth.credentials.federated_token.spec import FederatedTokenSettings
-from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint
 from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
+from m365watch.config.credential_validation import IdentityEndpoint
 
 
 def client_secret(

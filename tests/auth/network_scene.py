@@ -10,8 +10,8 @@ import pytest
 from yarl import URL
 
 from m365watch.common.errors import CollectorError
+from m365watch.http.client import Answer, Session, open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.session import Answer, Session, open_session
 from m365watch.http.settings import NetworkSettings
 from raw_server import LOOPS, certificate, run
 

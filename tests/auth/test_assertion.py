@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from m365watch.auth.credentials.certificate.certificate_assertion import CertificateAssertion
+from m365watch.auth.credentials.client_certificate import CertificateAssertion
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.credentials import certificate

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from m365watch.auth.certificates.certificate_findings import (
+from m365watch.auth.certificates.inspection import (
     KeyFinding,
     Use,
     days_left,

@@ -19,12 +19,13 @@ from m365watch.auth.certificates.certificate import (
 )
 from m365watch.auth.certificates.generation import (
     certificate_pem,
+    key_credential,
     key_pem,
     make_certificate,
+    manifest_of,
     parse_subject,
     pfx_bytes,
 )
-from m365watch.auth.certificates.key_credential import key_credential, manifest_of
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, 987654, tzinfo=UTC)
 MADE = make_certificate(parse_subject("collector"), bits=2048, days=90, now=NOW)

@@ -20,12 +20,12 @@ from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import TenantSettings
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.transport import RawAnswer
 from m365watch.registry.ports import Webhook
 from m365watch.sources.factory import reach_queries, reach_tenant
 from m365watch.sources.management_api.request_budget import RequestBudget
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health.service_health_client import Kind
 from m365watch_testing.applications import ApplicationCertificate, write_private
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.recording import RecordingTransport, SentRequest, raw_answer

@@ -6,8 +6,7 @@ import pytest
 from promises import guarantee
 from yarl import URL
 
-from m365watch.http.aiohttp_transport import HEAD_BYTES_MAX, INFORMATIONAL_MAX
-from m365watch.http.pool import ConnectionPool
+from m365watch.http.aiohttp_transport import HEAD_BYTES_MAX, INFORMATIONAL_MAX, ConnectionPool
 from m365watch.http.transport import ExchangeFailed, Failure, RawAnswer
 from raw_server import LOOPS, OK, Loop, RawServer, Say, run
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.auth.credentials.certificate.key_pair import KeyFiles, read_pair
 from m365watch.auth.credentials.certificate.spec import CertificateSettings
+from m365watch.auth.credentials.client_certificate import KeyFiles, read_pair
 from m365watch.common.errors import CredentialsRefused
 from m365watch_testing.applications import ApplicationCertificate, rsa_key, write_private
 from m365watch_testing.clock import START

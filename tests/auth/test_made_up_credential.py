@@ -34,12 +34,12 @@ from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.settings import Settings
 from m365watch.config.reference import keys_below, render_reference
 from m365watch.config.template import write_configuration
+from m365watch.health.event_log import list_secrets
 from m365watch.health.expiry.watch import ExpiryWatch
-from m365watch.health.secrets import list_secrets
-from m365watch.http.session import open_session
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.http.client import open_session
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.registry.checks import Check
 from m365watch.registry.credential_specs import CREDENTIALS
-from m365watch.registry.report import Check
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.loop import CallsInLine
 from m365watch_testing.loopback import LoopbackServer, Received, Reply

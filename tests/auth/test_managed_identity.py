@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from promises import guarantee
 
-from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint
 from m365watch.auth.credentials.managed_identity.identity_tokens import (
     APP_SERVICE_VERSION,
     IMDS_VERSION,
@@ -20,8 +19,9 @@ from m365watch.auth.credentials.managed_identity.identity_tokens import (
 from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, CredentialsRefused, Throttled, Unavailable
 from m365watch.common.secret import Secret
+from m365watch.config.credential_validation import IdentityEndpoint
+from m365watch.http.client import open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.session import open_session
 from m365watch_testing.clock import FakeClock
 from m365watch_testing.credentials import managed_identity
 from m365watch_testing.loopback import LoopbackServer, Received, Reply

@@ -16,10 +16,10 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError
 from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
+from m365watch.http.client import Answer, open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.session import Answer, open_session
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
-from m365watch.outputs.devo_http.output import DevoHttpOutput
+from m365watch.outputs.devo_http.devo_http_output import DevoHttpOutput
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.sources.factory import reach_queries, reach_tenant
 from m365watch.sources.management_api.request_budget import RequestBudget

@@ -12,9 +12,9 @@ from promises import guarantee
 
 import network_scene
 from m365watch.common.errors import SettingsRefused
-from m365watch.http.session import Answer, open_session
+from m365watch.http.client import Answer, open_session
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
-from m365watch.http.tls_tls import BUNDLE_VARIABLE, check_bundle_variable, make_context
+from m365watch.http.tls import BUNDLE_VARIABLE, check_bundle_variable, make_context
 from m365watch_testing.certificates import Authority
 from network_scene import (
     _bare_environment,  # noqa: F401 - for every test here

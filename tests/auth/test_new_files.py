@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
+from m365watch.common.atomic_files import PUBLIC, NewFile, require_free, write_new_files
 from m365watch.common.errors import NeedsOperator
-from m365watch.common.new_files import PUBLIC, NewFile, require_free, write_new_files
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from m365watch.http.pool import ConnectionPool
+from m365watch.http.aiohttp_transport import ConnectionPool
 from m365watch.http.proxies import proxy_for
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.transport import ExchangeFailed, RawAnswer

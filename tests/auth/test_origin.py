@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from m365watch import __version__
-from m365watch.http.origin import Origin
+from m365watch.http.aiohttp_transport import Origin
 from m365watch.http.proxies import proxy_for
 
 

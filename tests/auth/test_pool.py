@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from yarl import URL
 
-from m365watch.http.pool import ConnectionPool
+from m365watch.http.aiohttp_transport import ConnectionPool
 from m365watch.http.transport import ExchangeFailed, Failure, RawAnswer
 from raw_server import LOOPS, OK, Loop, RawServer, Say, run
 

@@ -13,9 +13,8 @@ import pytest
 from patience import PATIENCE_S
 from promises import guarantee
 
-from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
-from m365watch.auth.consent.redirect_server_redirect_server import RedirectServer, listen_on_loopback
-from m365watch.auth.consent.redirects import Redirect
+from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm, Redirect
+from m365watch.auth.consent.redirect_server import RedirectServer, listen_on_loopback
 from m365watch.common.errors import ConsentRefused, CredentialsRefused, NeedsOperator
 from m365watch.common.model import TenantId
 from m365watch.config.models.clouds import CLOUDS

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import guarantee
 
-from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
-from m365watch.auth.consent.redirects import ForeignAnswer, Redirect, read_redirect
+from m365watch.auth.consent.authorization_request import (
+    ConsentAttempt,
+    ConsentForm,
+    ForeignAnswer,
+    Redirect,
+    read_redirect,
+)
 from m365watch.common.errors import ConsentRefused
 from m365watch.config.models.clouds import CLOUDS
 

@@ -18,8 +18,8 @@ from promises import guarantee
 from yarl import URL
 
 from m365watch.common.errors import BadAnswer, CollectorError, ConnectionClosed, Unavailable
+from m365watch.http.client import Answer, open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.session import Answer, open_session
 from m365watch_testing.clock import START
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
 

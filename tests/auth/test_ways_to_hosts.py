@@ -14,13 +14,11 @@ from yarl import URL
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.secret import Secret
-from m365watch.health.checks.network import Network
-from m365watch.health.checks.network_checks import Way, way_to
+from m365watch.health.checks.network_checks import Network, Way, way_to
+from m365watch.http.client import open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.session import open_session
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
-from m365watch.registry.checks import Verdict
-from m365watch.registry.report import Check, Checked
+from m365watch.registry.checks import Check, Checked, Verdict
 from m365watch_testing.certificates import Authority, CertificateFiles
 from raw_server import OK as OK_ANSWER
 from raw_server import RawServer, Say, certificate, server_tls

@@ -13,11 +13,9 @@ import jsonschema_rs
 import msgspec
 
 from asking import Answer, ask, board_of
-from m365watch.board.access.api_tokens import TokenFile, TokenWanted
-from m365watch.board.access.roles import Access
-from m365watch.board.access.scopes import Scope
-from m365watch.board.access.token_gate import TokenGate
-from m365watch.board.api.registry import api_document
+from m365watch.board.access.api_tokens import TokenFile, TokenGate, TokenWanted
+from m365watch.board.access.roles import Access, Scope
+from m365watch.board.api.api_routes import api_document
 from m365watch.board.app.application import Board
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock

@@ -25,9 +25,8 @@ from schemathesis.specs.openapi.checks import (
 
 from api_calls import Door
 from asking import HOST, ask, sources_of
-from m365watch.board.access.roles import Role
-from m365watch.board.access.scopes import Scope
-from m365watch.board.api.registry import api_document, operations
+from m365watch.board.access.roles import Role, Scope
+from m365watch.board.api.api_routes import api_document, operations
 
 
 def without_security(document: dict[str, Any]) -> dict[str, Any]:

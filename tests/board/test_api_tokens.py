@@ -14,11 +14,9 @@ from starlette.requests import HTTPConnection
 from typer.testing import CliRunner, Result
 
 from asking import OpenGate
-from m365watch.board.access.api_tokens import TokenFile, TokenWanted
-from m365watch.board.access.roles import Role
-from m365watch.board.access.scopes import Scope
-from m365watch.board.access.token_gate import TokenGate
-from m365watch.board.api.pace import AT_ONCE, PER_SECOND, TOKENS_MAX, Pace
+from m365watch.board.access.api_tokens import TokenFile, TokenGate, TokenWanted
+from m365watch.board.access.roles import Role, Scope
+from m365watch.board.api.api_routes import AT_ONCE, PER_SECOND, TOKENS_MAX, Pace
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NeedsOperator

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from asking import EVERYTHING, ask, board_of, view_of
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import exchange, search
+from m365watch.board.query.caches import LASTS_S, NameMemory
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.display_names import name_applications
-from m365watch.board.query.name_memory import LASTS_S, NameMemory
 from m365watch.board.query.query_planner import Query
 from m365watch.board.widgets.widget_types import Grid, Hits, Several
 from m365watch.lake.rollups.facts import CHANGES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from m365watch.board.widgets.bars import bars_of
+from m365watch.board.widgets.template_renderer import bars_of
 from m365watch.board.widgets.widget_types import Lane
 
 

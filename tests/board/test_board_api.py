@@ -15,12 +15,11 @@ from promises import guarantee
 
 from api_calls import NOBODYS_TENANT, Door, mistakes_of
 from asking import EVERYTHING, ask, document_of, sources_of, view_of
-from m365watch.board.access.roles import Role
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Role, Scope
 from m365watch.board.api.alert_operations import LIMIT_MAX, Place, part_of
+from m365watch.board.api.api_routes import api_document, operations
 from m365watch.board.api.operation import Operation
 from m365watch.board.api.problem_details import KINDS, MEDIA_TYPE
-from m365watch.board.api.registry import api_document, operations
 from m365watch.board.app.application import Board
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.query.data_sources import Sources

@@ -14,7 +14,7 @@ from promises import guarantee
 
 from api_calls import Door
 from asking import ask, board_of, document_of
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Board
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader

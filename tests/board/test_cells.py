@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asking import view_of
-from m365watch.board.widgets.cells import rows_of
+from m365watch.board.widgets.template_renderer import rows_of
 from m365watch.board.widgets.widget_types import Cell, Grid, Heading
 
 CASES = {

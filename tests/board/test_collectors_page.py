@@ -31,16 +31,15 @@ from configured import (
 )
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.config_editor.change_history import FOLDER
-from m365watch.board.config_editor.effects import OUTPUTS_COUNT
-from m365watch.board.config_editor.parameters import template_of
+from m365watch.board.config_editor.config_changes import OUTPUTS_COUNT
+from m365watch.board.config_editor.config_instances import template_of
 from m365watch.board.config_editor.preflight import Busy, TrialAsked, Trials
 from m365watch.board.widgets.template_renderer import Templates
 from m365watch.common.clock import SystemClock
 from m365watch.health.config_status import MEMORY, ConfigurationNote
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.registry.checks import Verdict
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.registry.checks import Check, Checked, Group, Place, Verdict
 from m365watch.registry.output_specs import OUTPUTS
-from m365watch.registry.report import Check, Checked, Group, Place
 from test_trail import Memory
 
 

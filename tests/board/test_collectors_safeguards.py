@@ -26,9 +26,9 @@ from configured import (
     write,
 )
 from m365watch.board.access.roles import Access, Role
+from m365watch.board.config_editor.change_validation import Proposed, refusals
+from m365watch.board.config_editor.config_instances import template_of
 from m365watch.board.config_editor.key_uploads import Uploads
-from m365watch.board.config_editor.parameters import template_of
-from m365watch.board.config_editor.safeguards import Proposed, refusals
 from m365watch.common.errors import Defect
 from m365watch.config.sensitive_keys import sensitive_keys
 from test_trail import Memory

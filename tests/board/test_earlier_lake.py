@@ -24,7 +24,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.health.config_status import MEMORY, ConfigurationNote, EarlierLake
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer.table_writer import OpenTable
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 
 MONTH = view_of("range=30d")
 MOVED_S = MONTH.now.timestamp() - 600

@@ -15,8 +15,7 @@ import pytest
 from promises import guarantee
 
 from asking import view_of
-from m365watch.board.access.roles import Access, Role
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Access, Role, Scope
 from m365watch.board.query.fact_queries import AT_ONCE_MAX, FactsReader
 from m365watch.board.query.fair_thread_pool import FairThreads
 from test_limits import BRIEF, endless

@@ -23,22 +23,27 @@ from rights import why_kept
 from structlog.testing import capture_logs
 
 import m365watch.board.factory
-import m365watch.runtime.config_reload_watching
+import m365watch.runtime.config_reload
 from asking import sources_of, view_of
 from collected_week import CLOCK
 from m365watch.board.access.api_tokens import TokenFile, TokenWanted
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Listening
-from m365watch.board.factory import LAKE_EVERY_S, _follow_configuration, _follow_lake, serve_board
-from m365watch.board.factory_lake_following import follow_lake
+from m365watch.board.factory import (
+    LAKE_EVERY_S,
+    _follow_configuration,
+    _follow_lake,
+    follow_lake,
+    serve_board,
+)
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.query.search_queries import asked_of
 from m365watch.board.query.sql.activity_queries import TOTAL
 from m365watch.board.widgets.empty_states import no_records
 from m365watch.config.loader import load_settings
-from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked, list_deeds
-from m365watch.lake.delta.lost_commits import LAKE_GONE, Standing
+from m365watch.lake.audit_trail_table import DeedsAsked, list_deeds
+from m365watch.lake.delta.missing_commits import LAKE_GONE, Standing
 from m365watch.lake.rollups.rollup_manifest import FOLDER, NOTE, files_by_day
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch.lake.search.filter_parser import read_filter
@@ -368,7 +373,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a restart, as `board` and `run --board` serve it."""
-    monkeypatch.setattr(m365watch.runtime.config_reload_watching, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(m365watch.runtime.config_reload, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(m365watch.board.factory, "LAKE_EVERY_S", 0.05)
     monkeypatch.setattr(m365watch.board.factory, "ROLLUPS_EVERY_S", 0.05)
     settings = load_settings(place.file, environment={}, for_reading=True)

@@ -31,8 +31,7 @@ from m365watch.board.query import ledger_queries as ledger_reader
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.widgets.empty_states import no_records
-from m365watch.board.widgets.instances import Instances
-from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Ranking, Tiles
+from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Instances, Ranking, Tiles
 from m365watch.common.errors import LakeMissing, OutputUnusable
 from m365watch.common.missing_files import MissingFiles, body_of, memory_name
 from m365watch.common.model import BlobRef, Feed, Window
@@ -45,7 +44,7 @@ from m365watch.health.expiry.expiry_text import life_text
 from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.lock import hold_ledger
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import FILE_NAME, NotificationFile
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.latency import Step

@@ -12,8 +12,7 @@ from promises import guarantee
 from starlette.requests import HTTPConnection
 
 from configured import Configured
-from m365watch.board.access.session_gate import SessionGate
-from m365watch.board.access.sessions import Sessions, SessionTimes
+from m365watch.board.access.sessions import SessionGate, Sessions, SessionTimes
 from m365watch.board.app.application import Board
 from m365watch.detection.alerts.alert_text import details_of, failure_of
 from m365watch.records.headers import object_of

@@ -21,7 +21,7 @@ from collected_week import CLOCK, TRUTH
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.pages import investigation as investigate
 from m365watch.board.pages import period_comparison as comparison
-from m365watch.board.pages import sign_in_firsts
+from m365watch.board.pages import sign_ins
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.entity_counts import (
     AT_ONCE_MAX,
@@ -469,7 +469,7 @@ def test_what_is_all_new_is_shown_where_the_lake_has_that_other_time(sources: So
     later = f"operation={operation}&from={begun_s}&to={2 * begun_s - first_s}"
     alone = asyncio.run(comparison.compare(view_of(later), sources))
     unknown = asyncio.run(comparison.compare(view_of(f"operation={operation}&range=90d"), sources))
-    networks = asyncio.run(sign_in_firsts.networks(view_of("range=90d"), sources))
+    networks = asyncio.run(sign_ins.networks(view_of("range=90d"), sources))
 
     assert isinstance(alone, Several)
     grids = [one for one in alone.parts if isinstance(one, Grid)]

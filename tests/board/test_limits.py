@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from asking import view_of
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.app.responses_leaving import Left, while_there
+from m365watch.board.app.responses import Left, while_there
 from m365watch.board.query.fact_queries import AT_ONCE_MAX, FactsReader
 from m365watch.board.query.query_planner import Query
 from m365watch.common.errors import QueryStopped

@@ -19,7 +19,7 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 import m365watch.board
-import m365watch.board.query.status_memory
+import m365watch.board.query.caches
 from asking import OpenGate, ask, view_of
 from configured import Configured
 from m365watch.board.access.redaction import SeenAlert
@@ -36,11 +36,11 @@ from m365watch.board.app.live_updates import (
     tell_once,
     until,
 )
+from m365watch.board.factory import SERVER, told_as_ours
+from m365watch.board.query.caches import STATUS_KEPT_S, StatusMemory
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.query.query_context import View
-from m365watch.board.query.status_memory import KEPT_S, StatusMemory
-from m365watch.board.server_lines import SERVER, told_as_ours
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.progress import RunProgress
@@ -50,7 +50,7 @@ from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.rules.extension import Severity
 from m365watch.health.collector_status import read_status
 from m365watch.health.config_status import MEMORY, ConfigurationNote
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch_testing.clock import FakeClock
 
 
@@ -183,7 +183,7 @@ def test_pages_that_are_open_together_have_one_look(
         reads.append(settings)
         return read_status(settings, now=now)
 
-    monkeypatch.setattr(m365watch.board.query.status_memory, "read_status", read)
+    monkeypatch.setattr(m365watch.board.query.caches, "read_status", read)
     clock = FakeClock()
     own = replace(sources, clock=clock, _status=StatusMemory())
     nobody = Access("bob", Role.VIEWER, frozenset({"00000000-0000-4000-8000-000000000000"}))
@@ -194,7 +194,7 @@ def test_pages_that_are_open_together_have_one_look(
     told = [parsed(news)["feeds"] for [news] in asyncio.run(look())]
     assert (told[0] > 0, told[1] > 0, told[2], len(reads)) == (True, True, 0, 1)
 
-    asyncio.run(clock.advance(KEPT_S))
+    asyncio.run(clock.advance(STATUS_KEPT_S))
     asyncio.run(look())
     assert len(reads) == 2
 

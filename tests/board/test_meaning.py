@@ -11,7 +11,7 @@ from asking import ask, view_of
 from m365watch.board.app.application import Board
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import is_one_of
-from m365watch.board.query.filter_values_meaning import meant
+from m365watch.board.query.filter_values import meant
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql import activity_queries as activity
 from m365watch.board.widgets.empty_states import good_news, no_records

@@ -19,8 +19,7 @@ from m365watch.board.widgets.field_highlight import Light, lights_of, lines_of, 
 from m365watch.board.widgets.template_renderer import Templates
 from m365watch.board.widgets.widget_types import Case, Listing, Matrix, Queue, Records
 from m365watch.detection.alerts.alert import AlertId
-from m365watch.detection.alerts.stored_alert import KeptAlert
-from m365watch.detection.alerts.stored_alert_ranking import rank_alerts
+from m365watch.detection.alerts.stored_alert import KeptAlert, rank_alerts
 from m365watch.detection.rules.condition import Every, Like, Never
 from m365watch.detection.rules.condition import Test as Asked
 from m365watch.detection.rules.extension import Severity

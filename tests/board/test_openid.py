@@ -17,7 +17,6 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from asking import Answer, board_of
-from m365watch.board.access.entra_refusals import refusal_of
 from m365watch.board.access.id_token import (
     Expected,
     TokenWrong,
@@ -27,13 +26,13 @@ from m365watch.board.access.id_token import (
     read_keys,
 )
 from m365watch.board.access.login_routes import Entrance
-from m365watch.board.access.openid_connect import OpenIdSignIn
+from m365watch.board.access.openid_connect import OpenIdSignIn, refusal_of
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
 from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import EntraSignInSettings, GrantSettings
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch.http.settings import NetworkSettings
 from m365watch_simulator.openid import OpenId
 from m365watch_simulator.server import SimulationSettings, simulator_running

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from asking import sources_of, view_of
-from m365watch.board.pages import exchange, exchange_visits
+from m365watch.board.pages import exchange
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.internal_domains import LASTS_S, own_domains
-from m365watch.board.query.sql import visits
+from m365watch.board.query.sql import exchange_queries
 from m365watch.board.widgets.widget_types import Grid, Several
 from m365watch.common.errors import QueryStopped
 from m365watch.lake.rollups.rollup_builder import keep_rollups
@@ -90,7 +90,7 @@ def visited(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def people(sources: Sources, query: str = "range=24h") -> set[str]:
-    shape = asyncio.run(exchange_visits.outsiders(view_of(query, now=NOW), sources))
+    shape = asyncio.run(exchange.outsiders(view_of(query, now=NOW), sources))
     assert isinstance(shape, Several)
     return {row[0].text for part in shape.parts if isinstance(part, Grid) for row in part.rows}
 
@@ -114,7 +114,7 @@ def test_whose_a_domain_is_does_not_hang_on_the_view(visited: Sources) -> None:
 
 def test_colleagues_leave_room_for_outsiders(collected: Path, tmp_path: Path) -> None:
     """However many of them work in each other's mailboxes."""
-    busy = [visit(f"c{number}@second.example") for number in range(visits.PAIRS_MAX)] * 2
+    busy = [visit(f"c{number}@second.example") for number in range(exchange_queries.PAIRS_MAX)] * 2
     sources = lake_of(tmp_path, collected, (*busy, at_home("bob@second.example"), visit("eve@other.example")))
 
     assert people(sources) == {"eve@other.example"}

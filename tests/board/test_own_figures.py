@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api_calls import Door
 from asking import ask, board_of, sources_of, view_of
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Board
 from m365watch.board.app.request_metrics import Queries, kind_of
 from m365watch.board.query.data_sources import Sources

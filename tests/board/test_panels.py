@@ -28,7 +28,7 @@ from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql import activity_queries as activity
 from m365watch.board.widgets.widget_types import Grid, Ranking, Tiles
 from m365watch.common.errors import QueryStopped
-from m365watch.lake.delta.lost_commits import Standing
+from m365watch.lake.delta.missing_commits import Standing
 
 PANELS = [(page.name, panel.name) for page in PAGES for panel in page.panels]
 MAY_BE_EMPTY = {

@@ -20,7 +20,7 @@ from m365watch.board.query.impossible_travel import (
     worst_first,
 )
 from m365watch.board.query.sql import sign_in_queries as queries
-from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.labels import country_words
 from m365watch.board.widgets.map_outline import HEIGHT, NORTH, WIDTH, place_on
 from m365watch.board.widgets.widget_types import Grid, Several, WorldMap
 from m365watch.detection.alerts.alert import Alert, AlertId

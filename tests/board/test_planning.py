@@ -15,8 +15,8 @@ from promises import guarantee
 
 from asking import view_of
 from collected_week import CLOCK
-from m365watch.board.query import domains
 from m365watch.board.query import fact_queries as lake_reader
+from m365watch.board.query import internal_domains
 from m365watch.board.query.fact_queries import FactsReader, Row, newest_first
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_planner import (
@@ -31,11 +31,11 @@ from m365watch.board.query.query_planner import (
 from m365watch.board.query.sql import activity_queries as activity
 from m365watch.board.query.sql import application_queries as applications
 from m365watch.board.query.sql import entity_queries as trails
+from m365watch.board.query.sql import exchange_queries
 from m365watch.board.query.sql import exchange_queries as exchange
 from m365watch.board.query.sql import sharepoint_queries as sharepoint
 from m365watch.board.query.sql import sign_in_queries as sign_ins
 from m365watch.board.query.sql import threat_queries as threats
-from m365watch.board.query.sql import visits
 from m365watch.board.query.sql.aggregates import Changes, added
 from m365watch.board.query.time_range import TimeRange
 from m365watch.lake.rollups.facts import ACTIVITY, CHANGES, HOUR_S, IS_NAMING, SIGN_INS, TRACES
@@ -54,7 +54,17 @@ from m365watch.lake.rollups.rollup_manifest import (
     tags_of,
 )
 
-MODULES = (activity, applications, domains, exchange, sharepoint, sign_ins, threats, trails, visits)
+MODULES = (
+    activity,
+    applications,
+    internal_domains,
+    exchange,
+    sharepoint,
+    sign_ins,
+    threats,
+    trails,
+    exchange_queries,
+)
 MADE = {
     **{f"top {one}": query for one, query in sharepoint.TOPS.items()},
     **{f"over {one}": activity.over_time(one) for one in ("workload", "record_type", "user_type")},

@@ -15,10 +15,10 @@ import pytest
 
 from asking import sources_of, view_of
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.pages import exchange_visits, file_places, sign_in_firsts
+from m365watch.board.pages import exchange, sharepoint, sign_ins
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.query.data_sources import Sources
-from m365watch.board.query.sql import sharepoint_queries as sharepoint
+from m365watch.board.query.sql import sharepoint_queries
 from m365watch.board.widgets.widget_types import Chart, Grid, Ranking, Several, WorldMap
 from m365watch.detection.fields.enrichment_context import Whereabouts
 from m365watch.lake.rollups.rollup_builder import keep_rollups
@@ -105,9 +105,9 @@ def visited(collected: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("visited")
     shutil.copy(collected, folder / "m365watch.json")
     visits = [{"Workload": "Exchange", "CreationTime": ago(3), **one} for one in (*BY_OUTSIDERS, *BY_OTHERS)]
-    later, sign_ins = ([signed_in(*one) for one in some] for some in (LATER, SIGN_INS))
+    later, arrivals = ([signed_in(*one) for one in some] for some in (LATER, SIGN_INS))
     writer = AuditWriter(folder / "lake", app_id="visits")
-    for number, some in enumerate((later, [*visits, *sign_ins]), start=1):
+    for number, some in enumerate((later, [*visits, *arrivals]), start=1):
         records = [{"Id": f"{number} {place}", **one} for place, one in enumerate(some)]
         bodies = [json.dumps(one, separators=(",", ":")).encode() for one in records]
         writer.append(make_batch(number, [make_part(bodies, outputs=["lake"])]))
@@ -129,7 +129,7 @@ def test_outsiders_are_told_by_operation_and_person(
         keep_rollups(lake)
     view = view_of("range=24h", Access("bob", Role.VIEWER, tenants=None, sees_contents=sees_contents))
 
-    shape = asyncio.run(exchange_visits.outsiders(view, visited))
+    shape = asyncio.run(exchange.outsiders(view, visited))
 
     assert isinstance(shape, Several)
     operations, people = shape.parts
@@ -147,7 +147,7 @@ def test_outsiders_are_told_by_operation_and_person(
 
 def test_sign_ins_to_mailboxes_are_told_by_who_came(visited: Sources) -> None:
     """Owners, administrators and delegates apart."""
-    shape = asyncio.run(exchange_visits.logins(view_of("range=24h"), visited))
+    shape = asyncio.run(exchange.logins(view_of("range=24h"), visited))
 
     assert isinstance(shape, Chart)
     assert {one.name: sum(one.values) for one in shape.lines} == {
@@ -159,9 +159,9 @@ def test_sign_ins_to_mailboxes_are_told_by_who_came(visited: Sources) -> None:
 
 def test_work_with_files_is_on_the_map(sources: Sources) -> None:
     """Every record whose address has a place is in a spot; without a table it is said what to do."""
-    shape = asyncio.run(file_places.world(EVERYTHING, replace(sources, places=Atlas())))
-    towns = asyncio.run(file_places.towns(EVERYTHING, replace(sources, places=Atlas())))
-    rows = asyncio.run(sources.ask(EVERYTHING, sharepoint.PLACES))
+    shape = asyncio.run(sharepoint.world(EVERYTHING, replace(sources, places=Atlas())))
+    towns = asyncio.run(sharepoint.towns(EVERYTHING, replace(sources, places=Atlas())))
+    rows = asyncio.run(sources.ask(EVERYTHING, sharepoint_queries.PLACES))
 
     assert isinstance(shape, WorldMap)
     assert isinstance(towns, Ranking)
@@ -169,7 +169,7 @@ def test_work_with_files_is_on_the_map(sources: Sources) -> None:
     told = [int(one.says.split(": ")[1].split()[0].replace(",", "")) for one in shape.spots]
     assert sum(told) == sum(row[1] for row in rows) > 0
     assert {one.says.partition(":")[0] for one in shape.spots} == {"Bremen, Germany", "Porto Velho, Brazil"}
-    assert asyncio.run(file_places.world(EVERYTHING, sources)).empty == file_places.NO_PLACES
+    assert asyncio.run(sharepoint.world(EVERYTHING, sources)).empty == sharepoint.NO_PLACES
 
 
 def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
@@ -179,10 +179,10 @@ def test_what_is_new_of_somebody_known_is_told(visited: Sources) -> None:
     """
     view, located = view_of("range=6h"), replace(visited, places=Atlas())
 
-    devices = asyncio.run(sign_in_firsts.devices(view, visited))
-    networks = asyncio.run(sign_in_firsts.networks(view, located))
-    unlocated = asyncio.run(sign_in_firsts.networks(view, visited))
-    from_the_beginning = asyncio.run(sign_in_firsts.devices(view_of("range=7d"), visited))
+    devices = asyncio.run(sign_ins.devices(view, visited))
+    networks = asyncio.run(sign_ins.networks(view, located))
+    unlocated = asyncio.run(sign_ins.networks(view, visited))
+    from_the_beginning = asyncio.run(sign_ins.devices(view_of("range=7d"), visited))
 
     assert isinstance(devices, Grid)
     assert isinstance(networks, Grid)
@@ -201,7 +201,7 @@ def test_a_country_is_new_if_its_person_never_came_from_it() -> None:
     """It is told of each person by themselves, and of the operator too."""
     arrived = [("ann@x", "192.0.2.1", 10), ("ann@x", "203.0.113.1", 90), ("bob@x", "203.0.113.1", 5)]
 
-    countries, operators = sign_in_firsts.firsts_of(arrived, Atlas())
+    countries, operators = sign_ins.firsts_of(arrived, Atlas())
 
     assert countries == {("ann@x", "DE"): 10, ("ann@x", "BR"): 90, ("bob@x", "BR"): 5}
     assert operators["ann@x", "Example Hosting (AS64501)"] == 90

@@ -19,7 +19,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.health.config_status import MEMORY, ConfigurationNote, places_of
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer.table_writer import OpenTable
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.lake_output import app_id_of
 
 WHY = "the ledger has delivered batch 32 here, but the lake ends with batch 0"

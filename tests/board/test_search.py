@@ -26,11 +26,11 @@ from m365watch.board.app.exports import csv_line
 from m365watch.board.pages import search
 from m365watch.board.query.completion import complete
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import name_tenants
 from m365watch.board.query.entity_counts import bound_of
 from m365watch.board.query.search_queries import HitsReader
 from m365watch.board.query.sql import activity_queries as activity
 from m365watch.board.query.sql import entity_queries as trails
-from m365watch.board.query.tenant_names import name_tenants
 from m365watch.board.widgets.widget_types import Hits
 from m365watch.lake.search.record_search import Hit
 

@@ -18,22 +18,14 @@ from m365watch.board.app.exports import csv_of
 from m365watch.board.app.security_middleware import TOKEN_HEADER
 from m365watch.board.factory import read_listen
 from m365watch.board.pages.page_registry import PAGES
-from m365watch.board.widgets.instances import (
-    Act,
-    Editor,
-    Instance,
-    Instances,
-    Past,
-    PastShown,
-    ServiceShown,
-    Trial,
-)
 from m365watch.board.widgets.template_renderer import Templates
 from m365watch.board.widgets.widget_types import (
+    Act,
     Case,
     Cell,
     Chart,
     Choice,
+    Editor,
     Empty,
     Grid,
     Heading,
@@ -42,6 +34,8 @@ from m365watch.board.widgets.widget_types import (
     HeatRow,
     HitRow,
     Hits,
+    Instance,
+    Instances,
     Lane,
     Lanes,
     Line,
@@ -50,6 +44,8 @@ from m365watch.board.widgets.widget_types import (
     Matrix,
     Met,
     Passage,
+    Past,
+    PastShown,
     Queue,
     Ranked,
     Ranking,
@@ -58,12 +54,14 @@ from m365watch.board.widgets.widget_types import (
     RecordShown,
     Refused,
     Said,
+    ServiceShown,
     Several,
     Shape,
     Spot,
     Tile,
     Tiles,
     Track,
+    Trial,
     Waiting,
     Way,
     WorldMap,

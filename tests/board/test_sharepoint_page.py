@@ -16,10 +16,10 @@ import pytest
 from asking import ask, view_of
 from m365watch.board.app.application import Board
 from m365watch.board.pages.sharepoint import activity, figures, shared_by, sharing, sites
+from m365watch.board.query.caches import NameMemory
 from m365watch.board.query.data_sources import Sources
-from m365watch.board.query.display_names_spelling import spell_sites
+from m365watch.board.query.display_names import spell_sites
 from m365watch.board.query.fact_queries import FactsReader
-from m365watch.board.query.name_memory import NameMemory
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql import sharepoint_queries as sharepoint
 from m365watch.board.query.sql.aggregates import COUNT, added

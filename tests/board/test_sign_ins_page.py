@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asking import view_of
-from m365watch.board.pages import overview, sign_in_firsts, sign_ins
+from m365watch.board.pages import overview, sign_ins
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader, Row
 from m365watch.board.query.sql.sign_in_queries import ACCOUNTS
@@ -36,7 +36,7 @@ def test_without_any_record_nobodys_networks_are_asked_about(sources: Sources, t
     bare = replace(sources, facts=FactsReader(tmp_path / "lake"))
     shapes = [
         asyncio.run(load(view_of("range=7d"), bare))
-        for load in (sign_in_firsts.networks, sign_in_firsts.devices, sign_ins.outcomes)
+        for load in (sign_ins.networks, sign_ins.devices, sign_ins.outcomes)
     ]
     assert bare.facts is not None
     bare.facts.close()

@@ -17,8 +17,8 @@ from m365watch.board.access.login_routes import safe_back
 from m365watch.board.access.login_throttle import KNOWN_S, PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S
 from m365watch.board.access.passwords import WAITING_MAX, Crowded, Passwords, fault_of
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.access.session_gate import BY_ITSELF_HEADER
 from m365watch.board.access.sessions import (
+    BY_ITSELF_HEADER,
     EACH_MAX,
     FILE_NAME,
     SESSIONS_MAX,

@@ -14,8 +14,8 @@ from m365watch.board.pages.health.health_cells import feed_words, names_of
 from m365watch.board.pages.health.hourly_completeness import rows_of
 from m365watch.board.query.completion import list_values
 from m365watch.board.query.data_sources import Sources
-from m365watch.board.query.filter_values_meaning import meant
-from m365watch.board.query.tenant_names import distinct, name_tenants
+from m365watch.board.query.display_names import distinct, name_tenants
+from m365watch.board.query.filter_values import meant
 from m365watch.board.widgets.widget_types import Queue
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.health.completeness.hour_status import FeedHours, HourStanding, HourState

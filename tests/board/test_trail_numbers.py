@@ -13,7 +13,7 @@ from promises import guarantee
 
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.common.timestamps import us_of
-from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked, list_deeds
+from m365watch.lake.audit_trail_table import DeedsAsked, list_deeds
 from test_trail import NOW, deed
 from test_trail_shipping import DAY, Killed, Lake, kill, refuse
 

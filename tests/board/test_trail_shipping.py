@@ -16,8 +16,7 @@ from structlog.testing import capture_logs
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.board.access.audit_recorder import SHIP_EVERY_S, KeptTrail
 from m365watch.board.factory import open_trail
-from m365watch.lake.audit_trail_table import Deed
-from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked, list_deeds
+from m365watch.lake.audit_trail_table import Deed, DeedsAsked, list_deeds
 from m365watch.lake.schema import AUDIT, TRAIL_TABLE
 from m365watch_testing.clock import FakeClock
 from test_listening import settings_with

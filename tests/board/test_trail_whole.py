@@ -16,8 +16,8 @@ from asking import ask, ask_api_sql, ask_sql, board_of
 from m365watch.board.access.audit_journal import LINE_MAX, TrailJournal
 from m365watch.board.access.audit_recorder import PATH_MAX, QUERY_MAX, SAYS_MAX, URL_MAX, Noted, NoTrail, tell
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.access.scopes import Scope as ScopeOfToken
-from m365watch.board.api.registry import operations, takes_along
+from m365watch.board.access.roles import Scope as ScopeOfToken
+from m365watch.board.api.api_routes import operations, takes_along
 from m365watch.board.app.alert_actions import AT_ONCE_MAX
 from m365watch.board.app.security_middleware import ACCESS
 from m365watch.board.pages import audit_trail as trail_page

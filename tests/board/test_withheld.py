@@ -21,7 +21,7 @@ from asking import EVERYTHING, ask, board_of, view_of
 from every_address import every_answer
 from m365watch.board.access.redaction import _OBJECT, _RAW, EMPTIED, SHOWN_ENTITIES, alert_for
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.api.registry import operations
+from m365watch.board.api.api_routes import operations
 from m365watch.board.app.security_middleware import TOKEN_HEADER
 from m365watch.board.pages import search
 from m365watch.board.pages.page_registry import PAGES

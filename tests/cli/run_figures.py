@@ -10,7 +10,7 @@ from m365watch.common.errors import CollectorError
 from m365watch.common.model import BlobState, ContentType, Feed, TenantId
 from m365watch.common.progress import FeedProgress, RunProgress
 from m365watch.ledger.quarantine import KeptPiece, NamedBlob
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 from m365watch.runtime.collector_run import Outcome
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -24,7 +24,7 @@ from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import TROUBLE, DetectionState
 from m365watch.lake.schema import ALERTS
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.runtime.collector import Collector
 from m365watch_simulator.server import SimulationSettings, simulator_running
 

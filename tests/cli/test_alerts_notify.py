@@ -22,7 +22,7 @@ from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.notification_database import FILE_NAME
 from m365watch.notifications.outbox import NotificationStore

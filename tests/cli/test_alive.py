@@ -15,7 +15,7 @@ from m365watch.cli.program import app
 from m365watch.cli.status.alive import alive_line
 from m365watch.common.clock import SystemClock
 from m365watch.config.loader import load_settings
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from run_figures import NOW, TENANT, feed_progress
 
 QUARTER = timedelta(minutes=15)

@@ -23,7 +23,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.config.loader import load_settings
 from m365watch.lake.writer.table_writer import AuditWriter
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from one_feed import write_one_feed
 
 OPERATING = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")

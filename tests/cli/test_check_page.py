@@ -8,9 +8,19 @@ import pytest
 
 from m365watch.cli.check_view import Page, summary_line
 from m365watch.common.errors import SettingsRefused
-from m365watch.health.checks.course import Progress, refused
-from m365watch.registry.checks import Verdict
-from m365watch.registry.report import Check, Checked, Group, Place, Preflight, bad, good, odd, skipped
+from m365watch.health.checks.check_engine import Progress, refused
+from m365watch.registry.checks import (
+    Check,
+    Checked,
+    Group,
+    Place,
+    Preflight,
+    Verdict,
+    bad,
+    good,
+    odd,
+    skipped,
+)
 
 TOKEN = bad(Check.TOKEN, "AADSTS7000222: expired", fix="create another", subject="client_secret")
 ROLES = skipped(Check.ROLES, Check.TOKEN)

@@ -13,7 +13,7 @@ from promises import guarantee
 
 from m365watch.cli.run_collecting import account_lines, collect, show_outcome
 from m365watch.cli.terminal.console import LineFormat
-from m365watch.cli.terminal.live import Nothing, Reports
+from m365watch.cli.terminal.live_progress import Nothing, Reports
 from m365watch.cli.terminal.log_output import configure_diagnostics
 from m365watch.common.errors import LedgerHeld
 from run_figures import WAITING, FakeClock, FakeCollector, feed_progress, outcome, run_progress

@@ -17,7 +17,7 @@ from promises import guarantee
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from m365watch.cli.demo.folder import write_private
+from m365watch.cli.demo.demo_command import write_private
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch_simulator.server import SimulationSettings, simulator_running

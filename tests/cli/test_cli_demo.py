@@ -19,7 +19,7 @@ from patience import PATIENCE_S
 from rich.console import Console
 
 from m365watch.cli.demo.attack_results import JudgedAttack, attacks_document, attacks_view, judge_attacks
-from m365watch.cli.demo.clock import DELAY, SPEED, QuickClock
+from m365watch.cli.demo.demo_command import MARKER, demo_folder, write_private
 from m365watch.cli.demo.demo_run import (
     Course,
     Played,
@@ -30,11 +30,16 @@ from m365watch.cli.demo.demo_run import (
     while_it_runs,
 )
 from m365watch.cli.demo.demo_summary import invocation, print_account, print_next_commands, shortcomings
-from m365watch.cli.demo.folder import MARKER, demo_folder, write_private
-from m365watch.cli.demo.process import tenant_running
 from m365watch.cli.demo.sample_queries import QUESTIONS, Finding, findings_document
-from m365watch.cli.demo.tenant_process import StagedAttack, TenantPlan
-from m365watch.cli.terminal.live import Nothing
+from m365watch.cli.demo.tenant_process import (
+    DELAY,
+    SPEED,
+    QuickClock,
+    StagedAttack,
+    TenantPlan,
+    tenant_running,
+)
+from m365watch.cli.terminal.live_progress import Nothing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LedgerHeld, NeedsOperator
 from m365watch.common.model import ContentType

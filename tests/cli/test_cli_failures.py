@@ -21,7 +21,7 @@ from m365watch.common.errors import (
     SettingsRefused,
     Unavailable,
 )
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 
 @guarantee(29)

@@ -6,8 +6,15 @@ import io
 import pytest
 from rich.console import Console
 
-from m365watch.cli.terminal.live import Nothing, Reports, report_line, view_for
-from m365watch.cli.terminal.live_progress import Bars, Speed, rows_to_show
+from m365watch.cli.terminal.live_progress import (
+    Bars,
+    Nothing,
+    Reports,
+    Speed,
+    report_line,
+    rows_to_show,
+    view_for,
+)
 from m365watch.common.model import ContentType
 from m365watch.common.progress import RunProgress
 from run_figures import EXCHANGE, FakeClock, feed_progress, outcome, run_progress

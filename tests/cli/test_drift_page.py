@@ -9,7 +9,7 @@ from rich.console import Console
 
 from m365watch.cli.drift_view import drift_page
 from m365watch.common.model import BlobRef, ContentType, Feed, Header, TenantId
-from m365watch.pipeline.vocabulary import Vocabulary
+from m365watch.pipeline.schema_drift import Vocabulary
 
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.SHAREPOINT)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

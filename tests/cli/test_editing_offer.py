@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from m365watch.cli.tenants_editing import write_tenant
 from m365watch.common.errors import SettingsRefused
-from m365watch.config.config_file_replacing import read_whole
+from m365watch.config.config_file import read_whole
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"
 TWO = "0a1b2c3d-0000-4000-8000-00000000000b"

@@ -16,7 +16,7 @@ from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.config.loader import load_settings
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from one_feed import write_one_feed
 
 FEED = Feed(TenantId("22222222-2222-2222-2222-222222222222"), ContentType.EXCHANGE)

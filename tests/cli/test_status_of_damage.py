@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.detection.detection_output import FILE_NAME
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 
 TENANT = "22222222-2222-2222-2222-222222222222"
 

@@ -18,7 +18,7 @@ from m365watch.cli.status.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX
 from m365watch.common.model import BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
 from m365watch.common.progress import FeedProgress
 from m365watch.pipeline.latency import LatencyBook
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 from m365watch_testing.batches import make_batch, make_part
 from run_figures import EXCHANGE, NOW, TENANT, WAITING, FakeClock, feed_progress, run_progress
 

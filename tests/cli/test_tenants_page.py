@@ -20,7 +20,7 @@ from m365watch.common.errors import ConsentMissing
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.common.progress import FeedProgress
 from m365watch.health.tenant_status import LedgerSays, TenantStanding, TenantState, judge_tenants
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECONDS_MAX = 3.0

@@ -29,7 +29,7 @@ from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.factory import list_unread, load_exceptions, load_rules
 from m365watch.detection.rules.rule_library import PACKS_DIRECTORY, load_library
 from m365watch.http.tls import check_authorities
-from m365watch.ledger.queries_reading import require_ledger
+from m365watch.ledger.queries import require_ledger
 
 NOBODY = 65_534
 CLOSED = f"a folder above it is closed to user {NOBODY}, who runs this"

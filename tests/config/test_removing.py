@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from m365watch.config.document import Unreadable
-from m365watch.config.editor.tenants_editing import add_tenant
-from m365watch.config.editor.tenants_removing import remove_tenant
+from m365watch.config.editor.tenants import add_tenant, remove_tenant
 from test_editing import ONE, THREE, TWO, comments_by_tenant, tenants_of, without_tenants, yaml_texts
 
 HEAD = "inputs:\n  a:\n    credentials:\n      client_id: x\n"

@@ -9,7 +9,7 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.errors import NeedsOperator, SettingsRefused
-from m365watch.config.config_file_replacing import read_whole, replace_whole
+from m365watch.config.config_file import read_whole, replace_whole
 from m365watch.config.editor.tenants import check_text, read_application, with_tenant
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"

@@ -13,9 +13,7 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.file_access import denied, read_with_status
-from m365watch.config.keyrings import read_keyring
-from m365watch.config.secrets import FileGuard, guard_for
-from m365watch.config.secrets_secrets import read_guarded_secret
+from m365watch.config.secrets import FileGuard, guard_for, read_guarded_secret, read_keyring
 from settings_documents import SECRET, filled_in, mistakes_of, secret_of, settings_of
 
 AT = "inputs.office365.credentials.client_secret"

@@ -11,7 +11,7 @@ import pytest
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.loader import example_settings, load_settings
 from m365watch.config.models.settings import Settings
 from m365watch.outputs.lake.spec import LakeSettings

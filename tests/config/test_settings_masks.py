@@ -9,7 +9,7 @@ import pytest
 from m365watch.common.model import Service
 from m365watch.config.defaults import DETECTED_VALUES
 from m365watch.config.models.settings import MaskSettings, ServiceSettings
-from m365watch.records.masking_masking import Masker
+from m365watch.records.masking import Masker
 from m365watch.records.split import split_blob
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 

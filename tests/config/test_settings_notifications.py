@@ -18,7 +18,7 @@ from m365watch.config.models.targets import (
     TargetSettings,
     WebhookTarget,
 )
-from m365watch.health.secrets import list_secrets
+from m365watch.health.event_log import list_secrets
 from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import OTHER_TENANT, TENANT, Document, filled_in, mistakes_of, settings_of
 

@@ -10,7 +10,7 @@ from m365watch.config.loader import example_settings
 from m365watch.config.models.base import Section
 from m365watch.config.models.schema import configuration_file
 from m365watch.config.reference import render_reference, words_below
-from m365watch.config.wanted import sections_in
+from m365watch.config.validation import sections_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 

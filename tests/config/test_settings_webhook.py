@@ -10,7 +10,7 @@ import pytest
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.listeners_listening import WebhookSettings
-from m365watch.health.secrets import list_secrets
+from m365watch.health.event_log import list_secrets
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
 AUTH_ID = "an-auth-id-that-nobody-guesses"

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from m365watch.config.models.settings import DetectionSettings, EnrichSettings
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.alerts.stored_alert import KeptAlert
-from m365watch.detection.alerts.triage_standing import read_standing
+from m365watch.detection.alerts.triage import read_standing
 from m365watch.detection.engine.detection_engine import HOUR_MATCHES_MAX, Engine
 from m365watch.detection.engine.engine_port import Detects
 from m365watch.detection.engine.engine_process import QUIET_LOOKS, AsideEngine, Child, ChildLost

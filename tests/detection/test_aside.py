@@ -24,25 +24,25 @@ from verdicts import packs
 from m365watch.common.errors import OutputUnavailable
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.alert_exceptions import Exceptions
-from m365watch.detection.alerts.triage_standing import DetectionStanding, read_standing
+from m365watch.detection.alerts.triage import DetectionStanding, read_standing
 from m365watch.detection.correlation.risk_score import make_risk_rule
-from m365watch.detection.engine.candidates import Kind
 from m365watch.detection.engine.detection_engine import Engine
-from m365watch.detection.engine.engine_port import Detects
+from m365watch.detection.engine.engine_port import Detects, Figures
 from m365watch.detection.engine.engine_process import (
     PIECE_RECORDS,
     QUIET_LOOKS,
+    STEADY_S,
+    WAITS_S,
     AsideEngine,
     Child,
     ChildLost,
     KindNumbers,
+    Restarts,
     part_of,
 )
 from m365watch.detection.engine.engine_worker import Piece, Take, Told, write_frame
-from m365watch.detection.engine.figures import Figures
 from m365watch.detection.engine.record_batch import Portion
-from m365watch.detection.engine.restarts import STEADY_S, WAITS_S, Restarts
-from m365watch.detection.engine.rule_matcher import kinds_of
+from m365watch.detection.engine.rule_matcher import Kind, kinds_of
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.detection_store import DetectionState

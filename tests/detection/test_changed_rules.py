@@ -10,10 +10,9 @@ from patience import PATIENCE_S
 from promises import guarantee
 
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS
-from m365watch.detection.detection_output import FILE_NAME, DetectionOutput
+from m365watch.detection.detection_output import CHANGES_LOOK_EVERY_S as LOOK_AT_FILES_S
+from m365watch.detection.detection_output import FILE_NAME, DetectionOutput, RulesRead, Surroundings
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.detection.surroundings import LOOK_EVERY_S as LOOK_AT_FILES_S
-from m365watch.detection.surroundings import RulesRead, Surroundings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.clock import FakeClock
 from rules import load_good, rule_text

@@ -18,7 +18,13 @@ from promises import guarantee
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
 from m365watch.detection.alerts.stored_alert import News
-from m365watch.detection.detection_output import FILE_NAME, LOOK_EVERY_S, REBUILD_AGAIN_S, DetectionOutput
+from m365watch.detection.detection_output import (
+    FILE_NAME,
+    LOOK_EVERY_S,
+    REBUILD_AGAIN_S,
+    DetectionOutput,
+    Surroundings,
+)
 from m365watch.detection.engine.detection_engine import Engine
 from m365watch.detection.engine.engine_port import MakesEngine
 from m365watch.detection.engine.lazy_decoder import decode_record
@@ -29,7 +35,6 @@ from m365watch.detection.fields.record_view import View
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.database_recovery import RebuildStopped, set_aside_if_damaged
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.detection.surroundings import Surroundings
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import TENANT, make_records, make_simple_batch
 from m365watch_testing.clock import FakeClock

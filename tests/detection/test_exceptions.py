@@ -11,7 +11,7 @@ from promises import guarantee
 
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.alerts.exceptions_file import read_exceptions
-from m365watch.detection.alerts.reconciler_excepting import BY, close_excepted
+from m365watch.detection.alerts.reconciler import BY, close_excepted
 from m365watch.detection.alerts.stored_alert import AlertState, News
 from m365watch.detection.correlation.risk_score import make_risk_rule
 from m365watch.detection.engine.detection_engine import Engine

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from verdicts import packs
 
-from m365watch.detection.engine.never_told import told_by
 from m365watch.detection.engine.purposes import plan_uses
+from m365watch.detection.engine.rule_pruning import told_by
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN
 from m365watch.detection.fields.field_catalog import CATALOGUE
 from m365watch.detection.fields.operations import normalise_operation

@@ -15,12 +15,11 @@ from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS
-from m365watch.detection.detection_output import FILE_NAME, DetectionOutput
+from m365watch.detection.detection_output import FILE_NAME, DetectionOutput, RulesRead, Surroundings
 from m365watch.detection.engine.detection_engine import Engine
 from m365watch.detection.engine.engine_port import MakesEngine
 from m365watch.detection.engine.unit_of_work import Change
 from m365watch.detection.store.lake_outbox import Due
-from m365watch.detection.surroundings import RulesRead, Surroundings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.clock import FakeClock
 from test_detections_output import everything

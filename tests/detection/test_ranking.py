@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.detection.alerts.alert import Alert, AlertId
-from m365watch.detection.alerts.stored_alert_ranking import rank_alerts
+from m365watch.detection.alerts.stored_alert import rank_alerts
 from m365watch.detection.rules.severity import Severity
 
 

@@ -13,7 +13,7 @@ from promises import guarantee
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.config.models.retention import RetentionSettings, TableRetention
-from m365watch.detection.alert_store_rebuild_rebuilding import Rebuild, RebuildAsked, Rebuilt, is_rebuilding
+from m365watch.detection.alert_store_rebuild import Rebuild, RebuildAsked, Rebuilt, is_rebuilding
 from m365watch.detection.alerts.lake_sync import Shelving
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.alerts.triage import AlertsAsked, list_alerts, read_figures
@@ -21,9 +21,8 @@ from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.engine.detection_engine import Engine
 from m365watch.detection.engine.record_batch import Portion
 from m365watch.detection.rules.rule import Rule
-from m365watch.detection.store.database_recovery import RebuildStopped
+from m365watch.detection.store.database_recovery import RebuildStopped, partial_of
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.detection.store.rebuilt import partial_of
 from m365watch.lake.delta.table_files import silently
 from m365watch.lake.maintenance.retention import retain
 from m365watch.lake.writer.alert_table import AlertShelf

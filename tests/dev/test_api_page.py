@@ -20,9 +20,8 @@ from shifted import DAY
 
 from api_calls import ClosedGate
 from collected_week import CLOCK
-from m365watch.board.access.api_tokens import TokenFile
-from m365watch.board.access.scopes import Scope
-from m365watch.board.access.token_gate import TokenGate
+from m365watch.board.access.api_tokens import TokenFile, TokenGate
+from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Board, Listening
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from verdicts import packs
 
-from m365watch.detection.rules.tactics import TACTICS
+from m365watch.detection.rules.rule import TACTICS
 from tools import detections_page
 
 

@@ -30,7 +30,7 @@ from m365watch.config.models.settings import Settings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.lake.writer.table_writer import AuditWriter
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.devo.spec import DevoSettings
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
 from m365watch.outputs.lake.spec import LakeSettings

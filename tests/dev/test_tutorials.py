@@ -19,7 +19,7 @@ from promises import guarantee
 
 import tutorial_commands
 from m365watch.auth.refusals import REFUSALS
-from m365watch.sources.management_api.codes import AUDIT_OFF_CAUSE
+from m365watch.sources.management_api.responses import AUDIT_OFF_CAUSE
 from tutorial_checkout import Checkout
 from tutorial_devo import DevoMachine
 from tutorial_machine import OWN, Machine, machine_at

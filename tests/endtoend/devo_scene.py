@@ -20,8 +20,8 @@ from ports import kept_port
 from commands import Ended, Scene, start
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import Batch, ContentType
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch_simulator.scenario import Answer, Call, Rule, Scenario
 from m365watch_simulator.server import SimulationSettings, simulator_running

@@ -18,7 +18,7 @@ from typing import Literal
 
 from m365watch.common.clock import system_random
 from m365watch.common.model import Batch, Receipt
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.pipeline.batcher import BatchBounds
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output, Prepares

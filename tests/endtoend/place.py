@@ -20,7 +20,7 @@ from m365watch.lake.delta.table_files import silently
 from m365watch.lake.erasure.erasure_journal import Asked
 from m365watch.lake.erasure.person_matching import Person
 from m365watch.lake.erasure.record_erasure import Erasure
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.runtime.collector import Collector
 
 FILES = {"type": "files", "config": {"directory": "out"}}

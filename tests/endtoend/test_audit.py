@@ -19,7 +19,7 @@ from promises import guarantee
 
 from commands import Ended, Scene, collecting, command, ended, scene_in
 from m365watch.lake.delta.transaction_log import commit_path
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 
 
 def forget(scene: Scene, count: int) -> None:

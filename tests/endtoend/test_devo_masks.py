@@ -19,7 +19,7 @@ from promises import guarantee
 from commands import Ended, ended
 from devo_scene import DevoScene, devo_scene_in, until
 from m365watch.common.model import ContentType
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch_simulator.identities import TenantIdentity
 from m365watch_simulator.model import SimulatedRecord
 from m365watch_simulator.organisation import Organisation

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from doomed import Moment
 from m365watch.common.clock import SystemClock
 from m365watch.ledger.backup import back_up, put_in
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.files.files_output import FilesOutput
 from m365watch.outputs.files.spec import FilesSettings
 from m365watch_simulator.scenario import Scenario, load_scenario

@@ -21,7 +21,7 @@ from hurry import HurriedClock, run_hurried
 from m365watch.common.clock import system_random
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service, Window
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.runtime.recovery_run import Recovery, RecoveryAsked, RecoveryOutcome
 from m365watch_simulator.scenario import Scenario, parse_scenario
 from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running

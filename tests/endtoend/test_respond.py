@@ -18,7 +18,7 @@ from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.response.execution.turn import turn_held
+from m365watch.response.execution.response_executor import turn_held
 from m365watch_simulator.scenario import parse_scenario
 from m365watch_simulator.server import SimulationSettings, simulator_running
 

@@ -14,10 +14,10 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError, OutputUnusable
 from m365watch.common.model import Batch
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.devo.devo_output import DevoOutput
 from m365watch.outputs.devo.spec import DevoSettings
-from m365watch.outputs.syslog.output import SyslogOutput
 from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.syslog_output import SyslogOutput
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch_simulator.server import SimulationSettings, simulator_running

@@ -13,7 +13,7 @@ from promises import guarantee
 
 from commands import Ended, ended, scene_in, start
 from m365watch.ledger.backup import check_ledger
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 
 ROUNDS = 3
 

@@ -16,9 +16,13 @@ from multidict import CIMultiDict
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed, check_line
 from fuzz_values import json_text, value
 from m365watch.auth.app_registration import read_registration
-from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
+from m365watch.auth.consent.authorization_request import (
+    ConsentAttempt,
+    ConsentForm,
+    ForeignAnswer,
+    read_redirect,
+)
 from m365watch.auth.consent.code_exchange import tenant_of
-from m365watch.auth.consent.redirects import ForeignAnswer, read_redirect
 from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.credentials.managed_identity.identity_tokens import IdentityTokens
 from m365watch.auth.tokens import TokenSource
@@ -31,7 +35,7 @@ from m365watch.config.models.listeners_listening import EntraSignInSettings
 from m365watch.config.models.settings import Cloud, TenantSettings
 from m365watch.health.devo_alerts import DevoAlerts
 from m365watch.http.aiohttp_transport import Connection
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.http.settings import UNSET_NETWORK
 from m365watch.http.transport import ExchangeFailed
 from m365watch.outputs.devo_http.devo_http_output import Endpoint
@@ -39,9 +43,9 @@ from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.response.execution.graph_client import GraphClient
 from m365watch.sources.audit_search import audit_search_client as found
 from m365watch.sources.management_api import responses as fed
-from m365watch.sources.management_api.urls import Urls
+from m365watch.sources.management_api.management_api_client import Urls
 from m365watch.sources.service_health import service_health_client as announced
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health.service_health_client import Kind
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.credentials import client_secret, managed_identity
 

@@ -22,7 +22,7 @@ from m365watch.config.models.targets import (
     WebhookTarget,
     Wishes,
 )
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.http.settings import NetworkSettings
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.mail import MailSender

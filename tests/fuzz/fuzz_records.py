@@ -28,13 +28,12 @@ from m365watch.config.models.settings import MaskSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.http.client import inflate
 from m365watch.lake.writer.record_columns import tabulate
-from m365watch.outputs.devo.line_format_framing import devo_header
-from m365watch.outputs.devo.lines import Framing, HeaderOf, LineMaker
+from m365watch.outputs.devo.line_format import Framing, HeaderOf, LineMaker, devo_header
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.identity import IdentityMaker
-from m365watch.records.masking_masking import Masker
+from m365watch.records.masking import Masker
 from m365watch.records.split import SplitBlob, split_blob
 from m365watch_testing.syslog_parser import SyslogParser
 

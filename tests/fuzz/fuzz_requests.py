@@ -18,13 +18,12 @@ from structlog.testing import capture_logs
 from fuzz_contract import Attempt, Broken, Loop, Target
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
 from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
-from m365watch.auth.consent.redirect_server_redirect_server import RedirectServer, _parse_head, _read_head
-from m365watch.board.access.api_tokens import TokenFile
+from m365watch.auth.consent.redirect_server import RedirectServer, _parse_head, _read_head
+from m365watch.board.access.api_tokens import TokenFile, TokenGate
 from m365watch.board.access.local_users import Users
 from m365watch.board.access.login_routes import Entrance
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.access.sessions import Sessions, SessionTimes
-from m365watch.board.access.token_gate import TokenGate
 from m365watch.board.app.application import Board, Listening
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.query.data_sources import Sources
@@ -35,7 +34,7 @@ from m365watch.config.loader import load_settings
 from m365watch.config.models.listeners_listening import WebhookSettings
 from m365watch.config.models.settings import Cloud
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX
-from m365watch.sources.management_api.webhook.server import WebhookServer
+from m365watch.sources.management_api.webhook.webhook_server import WebhookServer
 from m365watch_testing.clock import FakeClock
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

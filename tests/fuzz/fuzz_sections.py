@@ -13,17 +13,17 @@ from fuzz_contract import Attempt, Broken, Target, allowed, check_line
 from fuzz_settings import known_keys
 from fuzz_values import changed
 from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
+from m365watch.board.config_editor.change_validation import Proposed, refusals
 from m365watch.board.config_editor.config_changes import Write, changed_text
 from m365watch.board.config_editor.key_uploads import Uploads
-from m365watch.board.config_editor.safeguards import Proposed, refusals
 from m365watch.common.secret import Secret
 from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import MARK, scalars, without_secrets
 from m365watch.config.editor.sections import has_section, section_text
-from m365watch.config.keyrings import is_reference
 from m365watch.config.loader import load_settings
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.models.settings import Settings, TenantSettings
+from m365watch.config.secrets import is_reference
 from m365watch.http.settings import NetworkSettings
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 

@@ -19,8 +19,8 @@ from m365watch.board.access.local_users import Users
 from m365watch.config.loader import example_settings, load_settings
 from m365watch.detection.alerts.alert_exceptions import Part
 from m365watch.detection.alerts.exceptions_file import read_exceptions
-from m365watch.detection.enrichment.lines import parse_listed
-from m365watch.detection.enrichment.tables import open_table
+from m365watch.detection.enrichment.geoip import open_table
+from m365watch.detection.enrichment.watchlists import parse_listed
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
 APPLICATION = "99999999-8888-4777-8666-555555555555"

@@ -29,8 +29,8 @@ from m365watch.detection.rule_test_cases import read_cases, run_cases
 from m365watch.detection.rules.rule_library import load_library
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.health import collector_status as inspection
-from m365watch.health.completeness.feed_audit_keeping import memory_name
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.health.completeness.feed_audit import memory_name
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import NotificationFile
 from m365watch.pipeline.disk_queue import records_in_file
 from m365watch_simulator.scenario import parse_scenario, scenario_names

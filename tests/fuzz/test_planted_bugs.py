@@ -10,14 +10,14 @@ import fuzz_sections
 from fuzz_contract import Target
 from fuzz_hunt import Source
 from fuzz_trials import try_inputs
-from m365watch.board.config_editor import safeguards
+from m365watch.board.config_editor import change_validation
 from m365watch.config.validation_report import KeyPath
 from m365watch.http import bounded_listener
 
-_why_not = safeguards._Judging._why_not
+_why_not = change_validation._Judging._why_not
 
 
-def without_variables(judging: safeguards._Judging, path: KeyPath, value: object) -> str | None:
+def without_variables(judging: change_validation._Judging, path: KeyPath, value: object) -> str | None:
     return None if "${" in str(value) else _why_not(judging, path, value)
 
 
@@ -32,16 +32,21 @@ BUGS: dict[str, tuple[Target, object, str, object]] = {
         lambda one, status: one.abort,
     ),
     "places that are kept": (HEADS, bounded_listener.Listener, "release", lambda listener, one: None),
-    "secrets that move": (SECTIONS, safeguards._Judging, "_why_not_kept", lambda judging: None),
+    "secrets that move": (SECTIONS, change_validation._Judging, "_why_not_kept", lambda judging: None),
     "files of the machine": (
         SECTIONS,
-        safeguards._Judging,
+        change_validation._Judging,
         "_why_not_file",
         lambda judging, path, text: None,
     ),
-    "entries of the keyring": (SECTIONS, safeguards, "is_reference", lambda text: False),
-    "variables": (SECTIONS, safeguards._Judging, "_why_not", without_variables),
-    "clouds for others": (SECTIONS, safeguards, "_reached_by_others", lambda kind, new, document: iter(())),
+    "entries of the keyring": (SECTIONS, change_validation, "is_reference", lambda text: False),
+    "variables": (SECTIONS, change_validation._Judging, "_why_not", without_variables),
+    "clouds for others": (
+        SECTIONS,
+        change_validation,
+        "_reached_by_others",
+        lambda kind, new, document: iter(()),
+    ),
 }
 
 

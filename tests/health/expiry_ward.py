@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from m365watch.auth.app_registration import RegisteredSecret, Registration, Standing
 from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
-from m365watch.auth.registration import RegisteredSecret, Registration, Standing
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import TenantId
 from m365watch.config.models.credentials import CredentialSettings
@@ -17,8 +17,8 @@ from m365watch.config.models.settings import (
 )
 from m365watch.health.expiry.expiry_store import KnownApplication, known_applications
 from m365watch.health.expiry.watch import ExpiryWatch
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.credentials import client_secret
 from m365watch_testing.loop import CallsInLine

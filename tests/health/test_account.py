@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from m365watch.common.model import BlobRef, BlobState, ContentType, Feed, TenantId, Window
-from m365watch.health.completeness.feed_audit import FINAL, Counts, FeedAudit, Tally, settled, total_of
-from m365watch.health.completeness.feed_audit_keeping import audit_of, body_of
+from m365watch.health.completeness.feed_audit import (
+    FINAL,
+    Counts,
+    FeedAudit,
+    Tally,
+    audit_of,
+    body_of,
+    settled,
+    total_of,
+)
 from m365watch.ledger.blob_states import Absent
 
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

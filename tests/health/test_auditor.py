@@ -35,7 +35,7 @@ from m365watch.health.completeness.auditor import (
 )
 from m365watch.health.completeness.feed_audit import Counts, FeedAudit
 from m365watch.ledger.blob_states import Absent, read_states
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch_testing.api import Ask, FakeApi
 from m365watch_testing.clock import START
 from m365watch_testing.loop import LoopClock, run_jumping

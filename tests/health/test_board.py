@@ -16,11 +16,9 @@ from structlog.testing import capture_logs
 
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.log_output import configure_diagnostics
-from m365watch.common.collector_events import Notice
+from m365watch.common.collector_events import Notice, Speaker
 from m365watch.common.errors import OutputUnavailable
-from m365watch.common.speaker import Speaker
-from m365watch.health.event_log import HEARTBEAT_S, REST_TRIES_MAX, NoticeBoard
-from m365watch.health.takers import takers_among
+from m365watch.health.event_log import HEARTBEAT_S, REST_TRIES_MAX, NoticeBoard, takers_among
 from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.outputs.syslog.spec import SyslogSettings

@@ -11,8 +11,8 @@ from pathlib import Path
 from m365watch.cli.check_view import check_document
 from m365watch.cli.terminal.json_output import as_json
 from m365watch.common.clock import SystemClock
-from m365watch.health.checks.course import tenants_named
-from m365watch.registry.report import Check, Group, Place, Preflight
+from m365watch.health.checks.check_engine import tenants_named
+from m365watch.registry.checks import Check, Group, Place, Preflight
 from m365watch_simulator.faults import FaultPlan
 from m365watch_simulator.identities import derive_identities
 from m365watch_simulator.scenario import Scenario

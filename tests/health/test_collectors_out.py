@@ -20,10 +20,9 @@ from m365watch import __version__
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.log_output import configure_diagnostics
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.common.collector_events import Notice
+from m365watch.common.collector_events import Notice, Speaker, collector_image
 from m365watch.common.errors import OutputClosed, OutputUnavailable, OutputUnusable
 from m365watch.common.model import ContentType
-from m365watch.common.speaker import Speaker, collector_image
 from m365watch.config.loader import parse_settings
 from m365watch.health.devo_error_codes import CONNECTION_CLOSED
 from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN

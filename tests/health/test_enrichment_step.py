@@ -7,7 +7,7 @@ from pathlib import Path
 from m365watch.common.clock import SystemClock
 from m365watch.config.models.settings import DetectionSettings, EnrichSettings, Settings
 from m365watch.detection.enrichment.context_loader import make_knowledge
-from m365watch.health.checks.enrichment import check_enrichment
+from m365watch.health.checks.detection_checks import check_enrichment
 from m365watch.registry.checks import Verdict
 
 

@@ -13,16 +13,15 @@ from promises import guarantee
 from structlog.testing import capture_logs
 
 from expiry_ward import CLIENT, DAY, SECRET, TENANT, Ward, listed, secret, tenant_of
-from m365watch.auth.app_registration import ROLES
+from m365watch.auth.app_registration import ROLES, RegisteredCertificate, Registration, Standing
 from m365watch.auth.certificates.certificate import load_certificate, thumbprints_of
-from m365watch.auth.registration import RegisteredCertificate, Registration, Standing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError, CredentialsRefused, Unavailable
 from m365watch.config.models.settings import Cloud
 from m365watch.health.expiry import watch
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.health.expiry.watch import TENANTS_ASKED_MAX
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.registry.credential_specs import Source
 from m365watch_testing.certificates import Authority
 from m365watch_testing.clock import START

@@ -16,8 +16,8 @@ from m365watch.health.completeness.hour_status import (
     find_hours,
     judge_hours,
 )
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 
 NOW_H = 500_000
 NOW = datetime.fromtimestamp(NOW_H * 3_600 + 1_800, UTC)

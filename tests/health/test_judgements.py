@@ -13,10 +13,10 @@ from m365watch.common.errors import Unavailable
 from m365watch.common.model import ContentType, Feed, Service, TenantId
 from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
+from m365watch.health.checks import access_checks
 from m365watch.health.checks import delivery_checks as collected
-from m365watch.health.checks import reachable
 from m365watch.health.checks.tenant_checks import Served, judge_served, judge_subscriptions
-from m365watch.ledger.overview import Overview
+from m365watch.ledger.queries import Overview
 from m365watch.registry.checks import Step, Verdict
 from m365watch_testing.credentials import client_secret
 
@@ -58,15 +58,15 @@ def feed(**figures: object) -> FeedProgress:
 )
 def test_a_clock_may_be_off_by_five_minutes(said: str | None, verdict: Verdict) -> None:
     """What cannot be read is no reason to stop."""
-    assert reachable.judge_clock(said, NOW).verdict is verdict
+    assert access_checks.judge_clock(said, NOW).verdict is verdict
 
 
 @pytest.mark.parametrize("token", ["", "opaque", "a.b", "a.%%%.c", "a.W10.c", "a.e30=x.c", "a.-.c"])
 def test_a_token_that_cannot_be_looked_into_breaks_nothing(token: str) -> None:
     """It belongs to the service, which may take it all the same."""
-    findings = reachable.judge_claims(reachable.claims_of(token), TENANT, [EXCHANGE])
+    findings = access_checks.judge_claims(access_checks.claims_of(token), TENANT, [EXCHANGE])
 
-    assert Verdict.BROKEN not in {one.verdict for one in findings} or reachable.claims_of(token) == {}
+    assert Verdict.BROKEN not in {one.verdict for one in findings} or access_checks.claims_of(token) == {}
 
 
 def test_claims_are_read_without_padding() -> None:
@@ -74,12 +74,12 @@ def test_claims_are_read_without_padding() -> None:
     for extra in range(4):
         claims = {"tid": TENANT_ID, "x": "y" * extra}
         text = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-        assert reachable.claims_of(f"h.{text}.s") == claims
+        assert access_checks.claims_of(f"h.{text}.s") == claims
 
 
 def test_hostile_roles_stay_printable_and_short() -> None:
     """They end up on a terminal."""
-    finding = reachable.judge_roles(["\x1b[31m" + "x" * 9_999] * 50, [EXCHANGE])
+    finding = access_checks.judge_roles(["\x1b[31m" + "x" * 9_999] * 50, [EXCHANGE])
 
     assert finding.verdict is Verdict.BROKEN
     assert finding.seen.isprintable()
@@ -100,7 +100,7 @@ def test_the_cure_of_a_broken_connection_goes_by_its_cause() -> None:
         "no credential works: credentials.certificate_file: the certificate x expired; "
         "credentials.managed_identity: the managed identity's endpoint: no connection": "machine of Azure's",
     }
-    cures = {cause: reachable.judge_failure(Step.TLS, Unavailable(cause)).fix or "" for cause in causes}
+    cures = {cause: access_checks.judge_failure(Step.TLS, Unavailable(cause)).fix or "" for cause in causes}
 
     assert [cause for cause, word in causes.items() if word not in cures[cause]] == []
 

@@ -23,7 +23,7 @@ from m365watch.config.models.settings import (
     DetectionSettings,
     Settings,
 )
-from m365watch.health.checks.course import refused
+from m365watch.health.checks.check_engine import refused
 from m365watch.health.checks.credentials import check_lives
 from m365watch.health.checks.machine_checks import (
     GIBIBYTE,
@@ -40,9 +40,9 @@ from m365watch.health.expiry.expiry_store import known_now
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.registry.report import Check, all_skipped
+from m365watch.registry.checks import Check, all_skipped
 from m365watch_testing.certificates import Authority
 from m365watch_testing.credentials import certificate, client_secret, federated_token, managed_identity
 from preflight_scene import BROKEN, NOTE, OK, SKIPPED

@@ -12,17 +12,22 @@ import pytest
 from promises import guarantee
 
 from m365watch import __version__
-from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint
-from m365watch.common.collector_events import MSG_CHARACTERS_MAX, Notice, plain_msg
+from m365watch.common.collector_events import (
+    MSG_CHARACTERS_MAX,
+    InputName,
+    Notice,
+    Speaker,
+    collector_image,
+    plain_msg,
+)
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
-from m365watch.common.speaker import InputName, Speaker, collector_image
+from m365watch.config.credential_validation import IdentityEndpoint
 from m365watch.config.models.settings import (
     Cloud,
     TenantSettings,
 )
-from m365watch.health.secrets import list_secrets
-from m365watch.health.takers import TaggedNotices
+from m365watch.health.event_log import TaggedNotices, list_secrets
 from m365watch_testing.credentials import certificate, client_secret, managed_identity
 
 TENANT = TenantId("3f0c1c52-0000-4000-8000-000000000001")

@@ -9,8 +9,8 @@ from promises import guarantee
 
 from m365watch.auth.refusals import PASSING_FIX, REFUSALS, Refusal, token_refusal
 from m365watch.common.errors import CredentialsRefused
+from m365watch.registry.checks import Check, Checked
 from m365watch.registry.credential_specs import CREDENTIALS
-from m365watch.registry.report import Check, Checked
 from m365watch_simulator.aadsts import aadsts_codes
 from m365watch_simulator.faults import FaultPlan
 from m365watch_simulator.scenario import Scenario

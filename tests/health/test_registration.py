@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from expiry_ward import DAY, SECRET
-from m365watch.auth.registration import Registration, parse_application
+from m365watch.auth.app_registration import Registration, parse_application
 from m365watch.common.errors import BadAnswer
 from m365watch_testing.clock import START
 

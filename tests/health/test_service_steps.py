@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from m365watch.auth.registration import Registration, Standing
+from m365watch.auth.app_registration import Registration, Standing
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NotSubscribed
 from m365watch.common.model import ContentType, Service
@@ -23,13 +23,11 @@ from m365watch.config.models.settings import (
     ServiceSettings,
     TenantSettings,
 )
-from m365watch.health.checks.access_checks import NEEDS, Api, apis_of, missing_roles
+from m365watch.health.checks.access_checks import NEEDS, Api, apis_of, judge_roles, missing_roles
 from m365watch.health.checks.credentials import Registrations
-from m365watch.health.checks.reachable import judge_roles
-from m365watch.health.checks.tenant import judge_listing, judge_subscription, judge_token
-from m365watch.health.checks.tenant_checks import Served
+from m365watch.health.checks.tenant_checks import Served, judge_listing, judge_subscription, judge_token
 from m365watch.health.expiry.expiry_store import known_now
-from m365watch.registry.report import Check, Group
+from m365watch.registry.checks import Check, Group
 from m365watch.sources.management_api.responses import ListedSubscription, parse_subscription_list
 from m365watch_simulator.identities import derive_identities
 from m365watch_simulator.scenario import Behaviour, Scenario

@@ -10,20 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m365watch.common.model import ContentType, Feed, TenantId
-from m365watch.health.completeness.silence import (
-    LEARN_AFTER_H,
-    FeedPast,
-    Reason,
-    Silence,
-    find_silences,
-    judge_and_learn,
-)
 from m365watch.health.completeness.silence_detection import (
     DAY_H,
+    LEARN_AFTER_H,
     WEEK_H,
     WEEKS_MAX,
+    FeedPast,
+    Reason,
     Rhythm,
+    Silence,
     Usual,
+    find_silences,
+    judge_and_learn,
     rhythm_body,
     rhythm_of,
 )

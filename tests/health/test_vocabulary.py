@@ -10,10 +10,8 @@ import structlog
 from promises import guarantee
 
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId
-from m365watch.pipeline import vocabulary
-from m365watch.pipeline.names import Kind
-from m365watch.pipeline.schema_drift import known_names
-from m365watch.pipeline.vocabulary import LEARNING, LOOKS, NOTICES_A_DAY, Vocabulary
+from m365watch.pipeline import schema_drift
+from m365watch.pipeline.schema_drift import LEARNING, LOOKS, NOTICES_A_DAY, Kind, Vocabulary, known_names
 from m365watch.records.split import split_blob
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -29,7 +27,7 @@ def note(
     ref = BlobRef(FEED, content_id, now, now + timedelta(days=7))
     with structlog.testing.capture_logs() as told:
         words.note(ref, split.headers, split.records, now)
-    return [str(line["event"]) for line in told if line.get("code") == vocabulary.CODE]
+    return [str(line["event"]) for line in told if line.get("code") == schema_drift.CODE]
 
 
 def record(record_type: object = 2, operation: str = "Send", **fields: object) -> dict[str, object]:
@@ -104,14 +102,14 @@ def test_the_lines_of_a_day_are_bounded() -> None:
 def test_the_vocabulary_is_bounded() -> None:
     """Names beyond the bound are counted as left out; memory and the ledger's body stop growing."""
     words = Vocabulary(FEED.tenant_id)
-    for start in range(0, 2 * vocabulary.PAIRS_MAX, 1_000):
+    for start in range(0, 2 * schema_drift.PAIRS_MAX, 1_000):
         note(words, *(record(operation=f"{number}" + "o" * 300) for number in range(start, start + 1_000)))
 
-    assert len(list(words)) == vocabulary.NAMES_MAX
+    assert len(list(words)) == schema_drift.NAMES_MAX
     assert words.left_out > 0
     assert len(words.body()) < 1_000_000
     kept = [len(one) for one in vars(words).values() if isinstance(one, dict)]
-    assert sorted(kept) == [vocabulary.NAMES_MAX, vocabulary.PAIRS_MAX]
+    assert sorted(kept) == [schema_drift.NAMES_MAX, schema_drift.PAIRS_MAX]
 
 
 def test_it_is_the_same_after_a_restart() -> None:
@@ -150,7 +148,7 @@ def test_no_record_is_too_odd(odd: dict[str, object]) -> None:
     note(words, record())
 
     assert all(line.isprintable() for line in note(words, odd, now=LATER))
-    assert all(len(one.name) <= vocabulary.NAME_LENGTH_MAX for one in words)
+    assert all(len(one.name) <= schema_drift.NAME_LENGTH_MAX for one in words)
 
 
 def test_known_names_are_told_from_others() -> None:

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.health.completeness.content_gaps import GapsFound, find_gaps
 from m365watch.health.completeness.silence_monitor import SilenceWatch
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
 
 Result = TypeVar("Result")

@@ -29,7 +29,7 @@ from m365watch.lake.audit_trail_table import Deed
 from m365watch.lake.delta.table_files import Progress, silently
 from m365watch.lake.erasure.person_matching import Person
 from m365watch.ledger.backup import back_up
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.outbox import NotificationStore
 from m365watch.outputs.lake.spec import LakeSettings

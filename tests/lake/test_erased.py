@@ -26,9 +26,9 @@ from m365watch.lake.delta.table_files import silently
 from m365watch.lake.erasure.erasure_journal import Asked
 from m365watch.lake.erasure.record_erasure import Erasure
 from m365watch.lake.erasure.tombstones import KEPT, MarkBook, drop_old_marks, read_erased
-from m365watch.lake.known import LakeWitness
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.maintenance.retention import retain
+from m365watch.lake.stored_records import LakeWitness
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.outputs.lake.lake_output import LakeOutput
 from m365watch.records.headers import headers_of

@@ -15,8 +15,7 @@ from promises import guarantee
 from m365watch.common.errors import FilterRefused
 from m365watch.lake.search.filter_fields import FIELDS
 from m365watch.lake.search.filter_parser import DEPTH_MAX, LENGTH_MAX, TERMS_MAX, read_filter
-from m365watch.lake.search.filter_sql import condition_of
-from m365watch.lake.search.networks import in_network
+from m365watch.lake.search.filter_sql import condition_of, in_network
 from m365watch.lake.writer.record_columns import plain_address, tabulate
 from m365watch_testing.batches import make_batch, make_part
 

@@ -18,8 +18,7 @@ from m365watch.lake.delta.table_files import hold_lake, silently
 from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, last_checkpoint
 from m365watch.lake.integrity_errors import BACK_FIX
 from m365watch.lake.maintenance.compaction import compact
-from m365watch.lake.maintenance.integrity_check import check_lake
-from m365watch.lake.maintenance.integrity_check_trying import try_table
+from m365watch.lake.maintenance.integrity_check import check_lake, try_table
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer.table_writer import AuditWriter

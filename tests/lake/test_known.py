@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
-from m365watch.lake.known import LakeWitness
+from m365watch.lake.stored_records import LakeWitness
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.records.split import split_blob
 

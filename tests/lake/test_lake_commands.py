@@ -37,7 +37,7 @@ from m365watch.detection.store.detection_store import DetectionState
 from m365watch.lake.delta.table_files import WAIT_FOR_LAKE_S, hold_lake
 from m365watch.lake.erasure.erasure_journal import Asked, open_note
 from m365watch.lake.writer.table_writer import AuditWriter
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch_testing.batches import TENANT, make_batch, make_part
 

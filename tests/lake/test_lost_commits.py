@@ -21,7 +21,7 @@ from m365watch.common.errors import (
     QueryStopped,
 )
 from m365watch.common.model import Batch, Window
-from m365watch.lake.delta.lost_commits import BATCHES_OF_YOUNG_MAX, are_commits_lost
+from m365watch.lake.delta.missing_commits import BATCHES_OF_YOUNG_MAX, are_commits_lost
 from m365watch.lake.delta.table_files import hold_lake, open_table, require_lake, silently
 from m365watch.lake.integrity_errors import BACK_FIX
 from m365watch.lake.maintenance.compaction import compact

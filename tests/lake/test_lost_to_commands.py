@@ -21,14 +21,14 @@ from m365watch.detection.alerts.lake_sync import Shelving
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.lake.delta.lost_commits import LAKE_GONE
+from m365watch.lake.delta.missing_commits import LAKE_GONE
 from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.lake.integrity_errors import BACK_FIX, LAKE_BACK
-from m365watch.lake.maintenance.integrity_check_trying import try_table
+from m365watch.lake.maintenance.integrity_check import try_table
 from m365watch.lake.schema import ALERTS, AUDIT_TABLE, NOTICE_TABLE
 from m365watch.lake.writer.alert_table import AlertShelf, read_alerts
 from m365watch.lake.writer.table_writer import AuditWriter
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.lake_output import app_id_of
 from m365watch_testing.batches import TENANT, make_records, make_simple_batch
 from test_alerts_table import NOON, alert_of

@@ -8,10 +8,9 @@ from pathlib import Path
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock
-from m365watch.common.collector_events import Notice
-from m365watch.common.speaker import Speaker
+from m365watch.common.collector_events import Notice, Speaker
 from m365watch.lake.audit_trail_table import Deed, TrailWriter
-from m365watch.lake.delta.lost_commits import Standing, standing_of
+from m365watch.lake.delta.missing_commits import Standing, standing_of
 from m365watch.lake.delta.table_files import missing_batch, silently
 from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
 from m365watch.lake.integrity_errors import back_fix

@@ -11,7 +11,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 if "keep" in sys.argv:
-    from m365watch.lake.writer.memory import keep_freed_memory
+    from m365watch.lake.writer.batch_delivery import keep_freed_memory
     keep_freed_memory()
 
 def faults():

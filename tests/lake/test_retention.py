@@ -24,8 +24,7 @@ from keeping_lake import (
     write,
 )
 from lake_place import LakePlace, records_of
-from m365watch.common.collector_events import Notice
-from m365watch.common.speaker import Speaker
+from m365watch.common.collector_events import Notice, Speaker
 from m365watch.config.models.retention import RetentionSettings, TableRetention
 from m365watch.lake.delta.table_files import list_files, silently
 from m365watch.lake.maintenance.maintenance_worker import keep_up

@@ -21,11 +21,11 @@ from m365watch.common.model import TenantId
 from m365watch.lake.delta.table_files import silently
 from m365watch.lake.erasure.erasure_journal import open_note, unfinished
 from m365watch.lake.erasure.record_erasure import Erasure
-from m365watch.lake.known import LakeWitness
 from m365watch.lake.maintenance.compaction import compact
 from m365watch.lake.maintenance.integrity_check import check_lake
 from m365watch.lake.maintenance.vacuum import vacuum
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.stored_records import LakeWitness
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.records.headers import headers_of
 from m365watch_testing.batches import TENANT

@@ -22,10 +22,9 @@ from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable
 from m365watch.lake.delta.transaction_log import commit_path
-from m365watch.lake.integrity_errors import BACK_FIX
+from m365watch.lake.integrity_errors import BACK_FIX, behind
 from m365watch.lake.maintenance.maintenance_worker import keep_up
-from m365watch.lake.steps import behind
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch_testing.batches import TENANT
 
 LAST = 2 * BATCHES_A_DAY

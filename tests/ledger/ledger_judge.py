@@ -14,7 +14,7 @@ from ledger_runs import (
 )
 from m365watch.common.model import BlobRef, BlobState, Feed
 from m365watch.ledger.quarantine import BlobsAsked, named_blobs
-from m365watch.ledger.queries_reading import feed_progress
+from m365watch.ledger.queries import feed_progress
 from plain_ledger import PlainBlob
 
 FINAL = {BlobState.DELIVERED, BlobState.QUARANTINED, BlobState.LOST}

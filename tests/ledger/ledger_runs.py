@@ -20,7 +20,7 @@ from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobKey, BlobRef, ContentType, Feed, KnownBlob, RefusedRecord, TenantId
 from m365watch.ledger.bloom_filter import FilterSizes
 from m365watch.ledger.limits import LedgerBounds
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from plain_ledger import Body, PlainLedger
 
 P = ParamSpec("P")

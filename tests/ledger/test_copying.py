@@ -16,7 +16,7 @@ from m365watch.common.errors import LedgerHeld, LedgerUnusable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.ledger.backup import LedgerCheck, back_up, check_ledger, put_in
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

@@ -13,9 +13,8 @@ import pytest
 
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobState, Receipt
-from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.storage.durability import Durability
-from m365watch.storage.sqlite import open_database
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
+from m365watch.storage.sqlite import Durability, open_database
 from test_open_batches import FEED, NOW, OUTPUTS, known, opened, part, states
 
 

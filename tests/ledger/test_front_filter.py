@@ -27,9 +27,9 @@ from m365watch.common.model import (
     Window,
 )
 from m365watch.ledger.bloom_filter import FilterSizes, FrontFilter
+from m365watch.ledger.identity_pages import StoredIdentities
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.stored import StoredIdentities
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.storage.sqlite import open_database, transaction
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

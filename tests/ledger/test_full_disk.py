@@ -14,7 +14,7 @@ from small_disk import small_disk
 
 from m365watch.common.errors import LedgerUnavailable
 from m365watch.ledger.backup import check_ledger
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.storage.sqlite import open_database, transaction
 
 FILLED = '''
@@ -22,7 +22,7 @@ import resource, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from m365watch.common.errors import LedgerUnavailable
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.common.model import BatchPart, BlobRef, ContentType, Feed, Header, Receipt, TenantId, Window
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -17,10 +17,10 @@ from m365watch.common.model import ContentType, Feed, TenantId, Window
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.health.completeness.audit_requests import order_of
-from m365watch.health.completeness.feed_audit_keeping import last_audit, memory_name
+from m365watch.health.completeness.feed_audit import last_audit, memory_name
 from m365watch.health.config_status import MEMORY, configuration_note
-from m365watch.ledger.queries_reading import feed_progress, ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.queries import feed_progress, ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import NotificationFile
 from m365watch_testing.clock import START
 

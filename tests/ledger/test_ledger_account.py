@@ -29,8 +29,8 @@ from m365watch.ledger.quarantine import (
     named_blobs,
     piece_body,
 )
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

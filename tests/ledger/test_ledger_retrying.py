@@ -10,8 +10,8 @@ from promises import guarantee
 
 from m365watch.common.errors import LedgerHeld, LedgerUnusable
 from m365watch.common.model import BlobRef, ContentType, Feed, Receipt, TenantId, Window
-from m365watch.ledger.quarantine_retrying import PutBack, put_back
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.quarantine import PutBack, put_back
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch_testing.batches import make_part, make_record
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

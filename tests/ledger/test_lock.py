@@ -23,7 +23,7 @@ from m365watch.common.errors import LedgerHeld
 from m365watch.config.loader import example_settings, load_settings
 from m365watch.health.collector_status import is_collector_running
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, cure_beside_collector, holder_of, pid_holding
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 
 HOLDER = """
 import sys, time

@@ -24,7 +24,7 @@ from m365watch.common.model import (
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.reconciliation_store import Adopted
 from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

@@ -9,7 +9,7 @@ from promises import guarantee
 
 from m365watch.common.model import BlobRef, Receipt, Window
 from m365watch.ledger.redelivery import PendingAgain
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from test_grown import FEED, NOW, OUTPUTS, due, part
 
 

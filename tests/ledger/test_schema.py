@@ -18,9 +18,9 @@ from promises import guarantee
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BatchPart, BlobKey, ContentType, Feed, Header, TenantId
 from m365watch.ledger.backup import back_up, check_ledger, put_in
-from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 SCHEMAS = Path(__file__).with_name("schemas")
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -176,7 +176,7 @@ def statements_of(version: int, folder: Path) -> int:
 
 DOOMED = """
 import os, signal, sqlite3, sys
-from m365watch.ledger.queries_reading import ledger_for_reading
+from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.schema import migrate
 def upgrade(path, left):
     connection = sqlite3.connect(path, isolation_level=None)

@@ -12,8 +12,8 @@ from promises import guarantee
 
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.ledger.stored import StoredIdentities
+from m365watch.ledger.identity_pages import StoredIdentities
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.storage.damage import DamageGuard
 from m365watch.storage.sqlite import suspicion_of, transaction
 from m365watch_testing.clock import FakeClock

@@ -25,8 +25,8 @@ from m365watch.common.model import (
 )
 from m365watch.ledger.limits import HORIZON, LedgerBounds
 from m365watch.ledger.quarantine import kept_pieces
-from m365watch.ledger.queries_reading import feed_progress, ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.queries import feed_progress, ledger_for_reading
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)

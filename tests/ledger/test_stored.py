@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.ledger.stored import PAGE_COUNT, ROW_BYTES, StoredIdentities, fill_pages
+from m365watch.ledger.identity_pages import PAGE_COUNT, ROW_BYTES, StoredIdentities, fill_pages
 from m365watch.storage.sqlite import open_database, transaction
 
 CREATE = "CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL)"

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from m365watch.common.errors import LedgerUnavailable, LedgerUnusable
-from m365watch.ledger.thread import LedgerThread, settled_later
+from m365watch.ledger.writer_thread import LedgerThread, settled_later
 from m365watch_testing.clock import FakeClock
 
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ import pytest
 from m365watch.common.errors import BadAnswer, NotificationsRefused, Throttled, Unavailable
 from m365watch.common.secret import Secret
 from m365watch.config.models.targets import PagerDutyTarget, SlackTarget, TeamsTarget, WebhookTarget, Wishes
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.webhook import PostSender, PostTarget
 from m365watch.notifications.notification_database import Outgoing

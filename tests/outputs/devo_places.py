@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.devo.devo_output import DevoOutput
 from m365watch.outputs.devo.spec import DevoSettings
 from m365watch.registry.outputs import Output
 from m365watch_testing.devo_server import DevoServer

@@ -16,8 +16,8 @@ from m365watch.config.models.base import DESTINATION, FilePath, FolderPath, Secr
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
 from m365watch.http.settings import NetworkSettings
+from m365watch.registry.checks import Check, Checked, good
 from m365watch.registry.output_specs import BuildContext, CheckContext, OutputSettings, OutputSpec
-from m365watch.registry.report import Check, Checked, good
 
 
 class MailbagConfig(Section):

@@ -13,8 +13,8 @@ from typing import Self
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.settings import WireSettings
-from m365watch.outputs.syslog.output import SyslogOutput, _Wire
 from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.syslog_output import SyslogOutput, _Wire
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import make_record
 from m365watch_testing.devo_server import DevoServer

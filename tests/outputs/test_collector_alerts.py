@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from m365watch.detection.export.devo_alert_definitions import Low
-from m365watch.health.collector import collector_alerts
+from m365watch.health.devo_alerts import collector_alerts
 
 EVERY = timedelta(minutes=5)
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from devo_places import DevoPlace, make_devo, records_of, split_line
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
-from m365watch.outputs.devo.output import DevoOutput
+from m365watch.outputs.devo.devo_output import DevoOutput
 from m365watch.outputs.devo.spec import CompressionSettings
 from m365watch.outputs.network.settings import TagSettings
 from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch

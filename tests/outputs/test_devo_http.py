@@ -22,7 +22,7 @@ from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnu
 from m365watch.common.model import Batch, Receipt
 from m365watch.common.secret import Secret
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.outputs.devo_http.output import REQUESTS_AT_ONCE_MAX, DevoHttpOutput
+from m365watch.outputs.devo_http.devo_http_output import REQUESTS_AT_ONCE_MAX, DevoHttpOutput
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch

@@ -13,9 +13,14 @@ from structlog.testing import capture_logs
 
 from m365watch.common.model import RefusedRecord
 from m365watch.outputs.devo.devo_output import Gauge, list_compressed, make_compress
-from m365watch.outputs.devo.line_format import add_fields, list_fields
-from m365watch.outputs.devo.line_format_framing import devo_header, join_chunks
-from m365watch.outputs.devo.lines import Framing, LineMaker
+from m365watch.outputs.devo.line_format import (
+    Framing,
+    LineMaker,
+    add_fields,
+    devo_header,
+    join_chunks,
+    list_fields,
+)
 from m365watch.outputs.devo.spec import CompressionSettings
 from m365watch.outputs.devo.tags import Tags, is_tag
 from m365watch.outputs.network.settings import TagSettings

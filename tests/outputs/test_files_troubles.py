@@ -16,8 +16,7 @@ from files_scene import EXCHANGE, deliver, open_archive, run_to_its_end
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.outputs.files import file_layout as layout
-from m365watch.outputs.files.archive import Archive
-from m365watch.outputs.files.compression import PIECES_MAX
+from m365watch.outputs.files.archive import PIECES_MAX, Archive
 from m365watch.outputs.files.files_output import FilesOutput
 from m365watch_testing.batches import make_batch, make_part, make_records, make_simple_batch
 from output_places import (

@@ -16,7 +16,7 @@ from m365watch.common.errors import AlertsRefused, BadAnswer, Throttled, Unavail
 from m365watch.common.secret import Secret
 from m365watch.detection.export.devo_alert_definitions import Definition, Each, Low
 from m365watch.health.devo_alerts import DevoAlerts, Outcome
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
 
 T = TypeVar("T")

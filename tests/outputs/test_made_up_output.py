@@ -27,7 +27,7 @@ from m365watch.config.template import write_configuration
 from m365watch.health.checks.machine_checks import check_disks, queue_bytes_needed
 from m365watch.health.checks.output_checks import check_context, check_output
 from m365watch.health.config_status import places_of
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch.lake.erasure.person_matching import Person
 from m365watch.outputs.factory import make_output
 from m365watch.outputs.lake.spec import LakeSettings

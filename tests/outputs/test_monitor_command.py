@@ -18,7 +18,7 @@ from devo_stand_in import TOKEN, DevoStandIn
 from m365watch.cli.monitor import region_api
 from m365watch.cli.program import app
 from m365watch.config.loader import load_settings
-from m365watch.health.collector import collector_alerts
+from m365watch.health.devo_alerts import collector_alerts
 from m365watch_testing.loopback import LoopbackServer
 
 

@@ -20,8 +20,8 @@ from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnu
 from m365watch.common.model import Batch, Receipt
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.settings import TagSettings
-from m365watch.outputs.syslog.output import SyslogOutput, _Datagrams
 from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.syslog_output import SyslogOutput, _Datagrams
 from m365watch.outputs.syslog.udp_sender import (
     BURST_DATAGRAMS,
     DATAGRAM_BYTES_MAX,

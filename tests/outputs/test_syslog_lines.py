@@ -11,7 +11,7 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.model import RefusedRecord
-from m365watch.outputs.devo.lines import Framing, LineMaker, Source
+from m365watch.outputs.devo.line_format import Framing, LineMaker, Source
 from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.split import split_blob

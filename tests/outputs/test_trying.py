@@ -23,9 +23,9 @@ from devo_places import devo_settings
 from m365watch.common.clock import SystemClock
 from m365watch.common.secret import Secret
 from m365watch.health.checks.output_checks import check_context, check_output
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch.lake.integrity_errors import Cause, back_fix
-from m365watch.lake.maintenance import integrity_check_trying as trying_lakes
+from m365watch.lake.maintenance import integrity_check as trying_lakes
 from m365watch.lake.schema import (
     ALERT_TABLE,
     AUDIT,
@@ -37,16 +37,15 @@ from m365watch.lake.schema import (
 )
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.table_writer import OpenTable
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.outputs.files.spec import FilesSettings
 from m365watch.outputs.lake.lake_output import app_id_of
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.outputs.syslog.spec import SyslogSettings
-from m365watch.registry.checks import Verdict
+from m365watch.registry.checks import Check, Checked, Verdict
 from m365watch.registry.output_specs import OutputSettings
-from m365watch.registry.report import Check, Checked
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
 from wire_places import QUICK, Papers
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.secret import Secret
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.network.tls import make_context
+from m365watch.outputs.network.connector import make_context
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in

@@ -19,7 +19,7 @@ from m365watch.common.clock import thread_cpu_s
 from m365watch.common.model import TenantId, WideHeader
 from m365watch.config.models.settings import ANY_TEXT, MaskSettings
 from m365watch.records.identity import IdentityMaker
-from m365watch.records.masking_masking import Masker
+from m365watch.records.masking import Masker
 from m365watch.records.split import SplitBlob, split_blob
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

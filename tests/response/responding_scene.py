@@ -14,8 +14,8 @@ from alerts import ANN, make_alert, make_match
 from m365watch.common.clock import SystemClock
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
+from m365watch.response.execution.graph_client import open_graph
 from m365watch.response.execution.response_executor import Ask, Desk, Told
-from m365watch.response.execution.way import open_graph
 from m365watch.response.journal import Journal
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import Plan

@@ -21,7 +21,7 @@ from alerts import ANN, hides
 from halting_scene import Halting, desk_of
 from m365watch.cli.respond_apply import apply_plan, undo_plan
 from m365watch.common.errors import Unavailable
-from m365watch.http.session import Answer
+from m365watch.http.client import Answer
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.journal import Journal
 from m365watch.response.steps.step import GraphCall

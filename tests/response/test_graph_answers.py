@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from m365watch.common.errors import BadAnswer, NeedsOperator
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.response.execution.graph_client import GraphClient
 from m365watch_testing.clock import FakeClock
 

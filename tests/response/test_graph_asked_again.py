@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from halting_scene import Halting, desk_of, disable, outcomes
 from m365watch.common.errors import CollectorError, Unavailable
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.response.execution.graph_client import GraphClient
 from m365watch.response.journal import Journal
 from m365watch.response.steps.step import GraphCall

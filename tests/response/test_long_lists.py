@@ -14,7 +14,7 @@ from promises import guarantee
 
 from alerts import ANN, APP
 from m365watch.common.errors import BadAnswer, CollectorError, ListTooLong
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.response.execution.graph_client import PAGES_MAX, GraphClient
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.execution.step_actions import FOUND_MAX, Document

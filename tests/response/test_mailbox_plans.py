@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN, make_alert
-from m365watch.response.plans.histories import History
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.plans.previous_values import OF_CMDLET
+from m365watch.response.plans.record_timeline import History
 from m365watch.response.steps.step import Remove, Step
 from planning import Record, cmdlet, lines_of, steps_of
 

@@ -10,8 +10,8 @@ import pytest
 from alerts import ANN, make_alert
 from m365watch.cli.respond_view import ALIKE_MIN, once_more, plan_document, plan_lines, yours
 from m365watch.config.models.clouds import CLOUDS
-from m365watch.response.plans.alike import spans
 from m365watch.response.plans.planner import plan_response
+from m365watch.response.plans.step_order import spans
 from m365watch.response.steps.step import Plan, Step
 from test_only_tried import SPRAYED, sprayed
 

@@ -20,9 +20,8 @@ from m365watch.cli.respond_apply import apply_plan, undo_plan
 from m365watch.cli.terminal.error_output import exit_code_of
 from m365watch.common.errors import NeedsOperator, ResponseHeld
 from m365watch.detection.alerts.alert import AlertId
-from m365watch.response.execution.response_executor import Came, Desk
+from m365watch.response.execution.response_executor import LOCK_FILE, Came, Desk, turn_held
 from m365watch.response.execution.step_actions import Document
-from m365watch.response.execution.turn import LOCK_FILE, turn_held
 from m365watch.response.journal import Journal
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import GraphCall, Plan
@@ -33,7 +32,7 @@ from test_last_administrators import Stale
 HOLDER = """
 import sys, time
 from pathlib import Path
-from m365watch.response.execution.turn import turn_held
+from m365watch.response.execution.response_executor import turn_held
 with turn_held(Path(sys.argv[1]), by="bob", alert="abcd1234"):
     print("held", flush=True)
     time.sleep(60)

@@ -15,9 +15,9 @@ from alerts import ANN, APP, hides, make_alert, make_match
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NeedsOperator, PermissionMissing, Unavailable
 from m365watch.config.models.settings import DetectionSettings
+from m365watch.response.execution.graph_client import open_graph
 from m365watch.response.execution.response_executor import Came, Desk
 from m365watch.response.execution.step_actions import Document
-from m365watch.response.execution.way import open_graph
 from m365watch.response.journal import FILE_NAME, Journal
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import LEAVES, GraphCall

@@ -14,8 +14,8 @@ import pytest
 from alerts import ANN, APP, hides
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NothingThere
+from m365watch.response.execution.graph_client import open_graph
 from m365watch.response.execution.response_executor import Came, Desk, Told
-from m365watch.response.execution.way import open_graph
 from m365watch.response.journal import Journal
 from m365watch.response.steps.step import Plan
 from m365watch_simulator.refusals import Refusal, graph_refusal

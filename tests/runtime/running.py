@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.pipeline.output_lane import QueuedOutput
-from m365watch.records.treatment import Treatment
+from m365watch.records.routing import Treatment
 from m365watch.runtime.collector_run import CollectorRun, RunParts
 from m365watch.sources.factory import ReachedFeed
 from m365watch.sources.feed_errors import Troubles

@@ -11,7 +11,7 @@ from promises import guarantee
 
 from m365watch.common.errors import OutputUnavailable
 from m365watch.common.model import BatchPart, BlobRef, Header, KnownBlob, Receipt, Window
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch_testing.clock import START
 from running import ONE, PERIOD_S, THREE, TWO, Site, feed, run
 

@@ -12,10 +12,10 @@ from promises import guarantee
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import TenantSettings
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.transport import RawAnswer
 from m365watch.sources.factory import KeptAnnouncements, Reach
-from m365watch.sources.management_api.limited import LimitedBudget
+from m365watch.sources.management_api.request_budget import LimitedBudget
 from m365watch.sources.page_spool import KeptPages
 from m365watch_testing.loop import LoopClock, run_jumping
 from running import Even

@@ -16,12 +16,11 @@ from m365watch.common.errors import CollectorError, LedgerUnavailable, SettingsR
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
 from m365watch.health.config_status import ConfigurationNote, configuration_note
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.config_changes import Change
-from m365watch.runtime.config_reload import Reload, Reloader
-from m365watch.runtime.config_reload_watching import LOOK_EVERY_S
+from m365watch.runtime.config_reload import LOOK_EVERY_S, Reload, Reloader
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
 
 Result = TypeVar("Result")

@@ -10,7 +10,7 @@ from promises import guarantee
 from m365watch.common.model import ContentType, Feed, GraphContent, TenantId
 from m365watch.common.progress import FeedProgress
 from m365watch.health.tenant_status import LATE_S, LedgerSays, TenantStanding, TenantState, judge_tenants
-from m365watch.ledger.tried import TriedInVain
+from m365watch.ledger.queries import TriedInVain
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ONE, TWO = (TenantId(f"{number}1111111-1111-1111-1111-111111111111") for number in (1, 2))

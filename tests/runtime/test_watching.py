@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from promises import guarantee
 
-from m365watch.runtime.config_reload_watching import LOOK_EVERY_S, MISSING_S, FileWatch
+from m365watch.runtime.config_reload import LOOK_EVERY_S, MISSING_S, FileWatch
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
 
 Result = TypeVar("Result")

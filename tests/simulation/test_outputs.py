@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from m365watch.records.headers import headers_of
-from m365watch.records.marks import MarkMaker
+from m365watch.records.identity import MarkMaker
 from m365watch.registry.outputs import HeldPiece, MarkedPiece, Output
 from m365watch_testing.batches import TENANT, make_record, make_records, make_simple_batch
 from m365watch_testing.clock import START

@@ -18,8 +18,7 @@ from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from m365watch.auth.certificates.certificate import thumbprints_of
-from m365watch.auth.credentials.certificate.certificate_assertion import claims_for, sign
-from m365watch.auth.credentials.certificate.key_pair import KeyPair
+from m365watch.auth.credentials.client_certificate import KeyPair, claims_for, sign
 from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.cli.simulate import simulate
 from m365watch.common.clock import SystemClock

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from m365watch.common.errors import AccessRefused, Unavailable
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 from m365watch_testing.loop import run_jumping
 from scripted import (
     Fetching,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.sources.feed_errors import Trouble, Troubles
 from m365watch.sources.management_api.blob_fetcher import BlobFetcher
 from m365watch.sources.management_api.feed_poller import FeedPoller

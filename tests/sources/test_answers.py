@@ -19,9 +19,11 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import ContentType, Feed
-from m365watch.http.session import Answer
-from m365watch.sources.management_api.codes import CODES, EMPTY, AfCode
+from m365watch.http.client import Answer
 from m365watch.sources.management_api.responses import (
+    CODES,
+    EMPTY,
+    AfCode,
     Call,
     ListedPage,
     check_blob,

@@ -28,17 +28,17 @@ from m365watch.common.errors import (
     WindowRefused,
 )
 from m365watch.common.model import BlobRef, ContentType, Window
-from m365watch.http.session import BODY_BYTES_MAX, Session, open_session
+from m365watch.http.client import BODY_BYTES_MAX, Session, open_session
 from m365watch.http.transport import RawAnswer
 from m365watch.registry.ports import Api
 from m365watch.sources.management_api.management_api_client import (
     JITTER,
+    NAMED_MAX,
     PAGE_TRIES,
     PAGE_WAIT_S_MAX,
     ManagementApi,
 )
 from m365watch.sources.management_api.request_budget import RequestBudget
-from m365watch.sources.management_api.unreadable import NAMED_MAX
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
 

@@ -14,12 +14,12 @@ from promises import guarantee
 from m365watch.common.errors import Throttled
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.health.completeness.auditor import Audited
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.sources.management_api.webhook.known import known_contents
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.sources.management_api.webhook.notification_worker import (
     PENDING_MAX,
     WINDOWS_MAX,
     NotificationDesk,
+    known_contents,
     plan_looks,
 )
 from m365watch.sources.management_api.webhook.payloads import Notifications, Notified

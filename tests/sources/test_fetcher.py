@@ -21,14 +21,14 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.records.split import Fragment
-from m365watch.registry.port import WaitingBlob
-from m365watch.sources.management_api.codes import EMPTY, EXPIRED, INVALID, UNKNOWN
+from m365watch.registry.ports import WaitingBlob
 from m365watch.sources.management_api.fetch_attempts import (
     QUARANTINE_TRIES,
     QUICK_TRIES,
     RETRY_WAITS_S,
     THROTTLED_TRIES,
 )
+from m365watch.sources.management_api.responses import EMPTY, EXPIRED, INVALID, UNKNOWN
 from m365watch_testing.api import Ask
 from m365watch_testing.clock import START
 from scripted import (

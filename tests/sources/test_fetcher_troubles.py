@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from fetcher_scene import DAY_S, DOWN, REFUSED, run, wait_idle, waiting
 from m365watch.common.errors import LedgerUnusable, Throttled, Unreachable
 from m365watch.common.model import BlobRef
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 from m365watch.sources.management_api.blob_fetcher import HOLD_S
 from m365watch.sources.management_api.fetch_attempts import FETCHES_MAX, QUICK_TRIES
 from m365watch_testing.api import Ask, FakeApi

@@ -21,12 +21,17 @@ from m365watch.common.errors import (
     WindowRefused,
 )
 from m365watch.common.model import Feed, GraphContent, TenantId
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.http.transport import RawAnswer
 from m365watch.sources.management_api.request_budget import RequestBudget
-from m365watch.sources.service_health.graph import Announcements
-from m365watch.sources.service_health.service_health_client import ROLES, parse_page, refusal
-from m365watch.sources.service_health.urls import AnnouncementUrls, Kind
+from m365watch.sources.service_health.service_health_client import (
+    ROLES,
+    Announcements,
+    AnnouncementUrls,
+    Kind,
+    parse_page,
+    refusal,
+)
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.recording import RecordingTransport, SentRequest, raw_answer
 

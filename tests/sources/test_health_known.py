@@ -12,7 +12,7 @@ from m365watch.common.model import TenantId
 from m365watch.records.split import split_blob
 from m365watch.sources.service_health.announcement_changes import Known, News, Told, find_news, known_of
 from m365watch.sources.service_health.announcement_records import parse_instant
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health.service_health_client import Kind
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 AT = datetime(2026, 11, 17, 9, tzinfo=UTC)

@@ -24,18 +24,16 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import BlobRef, ContentType, Feed, GraphContent, TenantId, Window
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.recovered import wanted_bodies
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.queries import ledger_for_reading, wanted_bodies
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.sources.feed_errors import Trouble, Troubles
 from m365watch.sources.page_spool import KeptPages
 from m365watch.sources.poll_loop import OPERATOR_WAIT_S, PollMeans, PollSettings
 from m365watch.sources.pull_cycles import PullCycles
-from m365watch.sources.service_health import poller as health
-from m365watch.sources.service_health.health_poller import HealthApi
-from m365watch.sources.service_health.poller import HealthMeans, HealthPoller, cut
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health import health_poller as health
+from m365watch.sources.service_health.health_poller import HealthApi, HealthMeans, HealthPoller, cut
+from m365watch.sources.service_health.service_health_client import Kind
 from m365watch_testing.clock import START
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
 

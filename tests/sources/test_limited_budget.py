@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from m365watch.sources.management_api.limited import LimitedBudget
+from m365watch.sources.management_api.request_budget import LimitedBudget
 from m365watch_testing.clock import FakeClock
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from m365watch.common.model import ContentType, TenantId
-from m365watch.http.bounded_listener_reading import Request
+from m365watch.http.bounded_listener import Request
 from m365watch.sources.management_api.webhook.payloads import Notified, parse_notifications, tenant_of
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")

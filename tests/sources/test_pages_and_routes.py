@@ -19,19 +19,19 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import ContentType, Feed, Header, TenantId, Window
-from m365watch.http.session import Answer
+from m365watch.http.client import Answer
 from m365watch.records.split import split_blob
 from m365watch.sources.audit_search.audit_search_client import (
     Asked,
+    GraphUrls,
     QueryStatus,
+    is_query_id,
+    next_query_of,
     parse_page,
     parse_query,
     refusal,
 )
-from m365watch.sources.audit_search.routes import content_type_of
-from m365watch.sources.audit_search.tenant import cut_page
-from m365watch.sources.audit_search.tenant_recovery import halves_of, plan_course
-from m365watch.sources.audit_search.urls import GraphUrls, is_query_id, next_query_of
+from m365watch.sources.audit_search.tenant_recovery import content_type_of, cut_page, halves_of, plan_course
 from m365watch.sources.page_spool import KeptPages, recovered_ref
 from m365watch_simulator.organisation import Organisation
 

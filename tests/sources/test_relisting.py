@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from m365watch.common.model import TenantId, Window
-from m365watch.sources.management_api.feed_poller_relisting import (
+from m365watch.sources.management_api.feed_poller import (
     CATCH_UP,
     LIVE,
     in_background,

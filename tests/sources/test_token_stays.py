@@ -17,10 +17,9 @@ from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError
 from m365watch.config.models.settings import Cloud
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.transport import RawAnswer
-from m365watch.sources.audit_search.queries import AuditQueries
-from m365watch.sources.audit_search.urls import GraphUrls
+from m365watch.sources.audit_search.audit_search_client import AuditQueries, GraphUrls
 from m365watch.sources.management_api.fetch_attempts import TenantAccess
 from m365watch.sources.management_api.management_api_client import ManagementApi
 from m365watch.sources.management_api.request_budget import RequestBudget

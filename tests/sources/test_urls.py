@@ -11,7 +11,11 @@ from promises import guarantee
 from feed_tenant import PUBLISHER, TENANT, tenant_at
 from m365watch.common.errors import BadAnswer, ContentLost
 from m365watch.common.model import ContentType, Window
-from m365watch.sources.management_api.urls import CONTENT_ID_LENGTH_MAX, NEXT_PAGE_LENGTH_MAX, Urls
+from m365watch.sources.management_api.management_api_client import (
+    CONTENT_ID_LENGTH_MAX,
+    NEXT_PAGE_LENGTH_MAX,
+    Urls,
+)
 from m365watch_testing.clock import START
 
 HOST = "https://manage.office.com"

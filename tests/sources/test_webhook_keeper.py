@@ -17,8 +17,13 @@ from m365watch.common.secret import Secret
 from m365watch.registry.ports import Webhook
 from m365watch.sources.management_api.management_api_client import webhook_body
 from m365watch.sources.management_api.responses import ListedSubscription
-from m365watch.sources.management_api.subscriptions import COOLDOWN_S
-from m365watch.sources.management_api.webhooks import LIFE, WebhookAsk, WebhookKeeper, lack_of
+from m365watch.sources.management_api.subscriptions import (
+    COOLDOWN_S,
+    LIFE,
+    WebhookAsk,
+    WebhookKeeper,
+    lack_of,
+)
 from m365watch_testing.clock import START, FakeClock
 
 EXCHANGE = ContentType.EXCHANGE

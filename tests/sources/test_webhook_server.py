@@ -20,11 +20,10 @@ from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import ContentType, TenantId
 from m365watch.common.secret import Secret
 from m365watch.config.models.listeners_listening import WebhookSettings
-from m365watch.http.bounded_listener import HEAD_BYTES_MAX, Limits
-from m365watch.http.bounded_listener_reading import BODY_BYTES_MAX
-from m365watch.sources.management_api.webhook import server as receiving
+from m365watch.http.bounded_listener import BODY_BYTES_MAX, HEAD_BYTES_MAX, Limits
+from m365watch.sources.management_api.webhook import webhook_server as receiving
 from m365watch.sources.management_api.webhook.payloads import Notifications
-from m365watch.sources.management_api.webhook.server import WebhookServer
+from m365watch.sources.management_api.webhook.webhook_server import WebhookServer
 from m365watch_testing.certificates import Authority
 from m365watch_testing.clock import FakeClock
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from m365watch.common.clock import Clock
 from m365watch.config.models.credentials import CredentialSettings
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.registry.credential_specs import CREDENTIALS, Credential, CredentialContext
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

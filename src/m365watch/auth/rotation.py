@@ -12,7 +12,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, CredentialsRefused, NeedsOperator, RetryLater, Unavailable
 from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.settings import TenantSettings
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.settings import UNSET_NETWORK
 from m365watch.registry.credential_specs import CREDENTIALS, Credential
 

@@ -20,8 +20,8 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError, RetryLater, Throttled, Unavailable
 from m365watch.common.model import TenantId
 from m365watch.config.models.settings import Cloud
+from m365watch.http.client import Answer, Session
 from m365watch.http.retry_after import retry_after_s
-from m365watch.http.session import Answer, Session
 from m365watch.registry.credential_specs import Credential, Proof, TokenGiver
 
 MARGIN_S = 300.0

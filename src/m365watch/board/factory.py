@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from m365watch.board.access.api_tokens import TokenFile
+from m365watch.board.access.api_tokens import TokenFile, TokenGate
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.board.access.audit_recorder import CLOSED, KeptTrail, NoTrail
 from m365watch.board.access.known_addresses import FILE_NAME as KNOWN_FILE
@@ -31,27 +33,84 @@ from m365watch.board.access.openid_connect import OpenIdSignIn
 from m365watch.board.access.roles import Gate
 from m365watch.board.access.sessions import FILE_NAME as SESSIONS_FILE
 from m365watch.board.access.sessions import Sessions, SessionTimes, house_of
-from m365watch.board.access.token_gate import TokenGate
 from m365watch.board.app.application import Board, Listening
 from m365watch.board.app.request_metrics import Queries
-from m365watch.board.factory_lake_following import follow_lake
 from m365watch.board.query.cpu_usage import Collector
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.query.query_throttle import Rests
-from m365watch.board.server_lines import told_as_ours
 from m365watch.common.clock import Clock, thread_work
-from m365watch.common.error_boundary import GoingOn
-from m365watch.common.errors import NeedsOperator
+from m365watch.common.error_boundary import GoingOn, defect_of
+from m365watch.common.errors import LakeUnusable, NeedsOperator
 from m365watch.config.models.listeners_listening import BoardSettings
 from m365watch.config.models.settings import Settings
 from m365watch.detection.factory import knowledge_of
 from m365watch.http.bounded_listener import BACKLOG, Limits, Listener
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
+from m365watch.lake.delta.table_files import list_files, open_table
 from m365watch.lake.rollups.rollup_builder import keep_rollups
-from m365watch.lake.schema import AUDIT
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.lake.sql_sandbox.confinement import is_root, probe
-from m365watch.runtime.config_reload_watching import FileWatch
+from m365watch.runtime.config_reload import FileWatch
+
+
+async def follow_lake(sources: Sources, open_reader: Callable[[Path], FactsReader]) -> None:
+    """Have the pages show the lake that the settings name, if they show another one.
+
+    While the one that they show is there, the other has to hold records first: a collector that cannot use
+    it goes on with the one that it had. One that is taken out is shown as before.
+    """
+    wanted, facts = sources.settings.lake_directory, sources.facts
+    if wanted is None or wanted == sources.lake:
+        return
+    if facts is not None and facts.is_there and not await asyncio.to_thread(_holds_records, wanted):
+        return
+    sources.turn_to(open_reader(wanted))
+
+
+def _holds_records(lake: Path) -> bool:
+    try:
+        table = open_table(lake, AUDIT_TABLE)
+        return table is not None and bool(list_files(table))
+    except (LakeUnusable, OSError):  # of another user's, of a disk that is gone, of a name that none can have
+        return False
+
+
+SERVER = "uvicorn.error"
+"""The name under which the server logs all that is no request."""
+_UNTOLD = ("Cancel ", "Invalid HTTP request", "Unsupported upgrade", "No supported WebSocket")
+"""What belongs to every end, and what anybody can make the server say as often as they like."""
+_log = structlog.get_logger(__name__)
+
+
+class ServerLines(logging.Handler):
+    """Tells an error of the server as one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it, or leave it out."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError) or isinstance(record.msg, OSError):
+            return  # the board ends; or it cannot listen, which is told with what to do
+        if isinstance(error, Exception):
+            defect = defect_of(error, where="board")
+            _log.error(str(defect), code=defect.code)
+        elif not record.getMessage().startswith(_UNTOLD):
+            _log.log(record.levelno, f"board: {record.getMessage()}")
+
+
+@contextmanager
+def told_as_ours() -> Iterator[None]:
+    """While entered, what the server logs as a warning or worse is told by `ServerLines`."""
+    logger, lines = logging.getLogger(SERVER), ServerLines(logging.WARNING)
+    before = logger.propagate
+    logger.addHandler(lines)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.propagate = before
+
 
 EXAMPLE = "127.0.0.1:8365"
 ROLLUPS_EVERY_S = 30.0
@@ -60,7 +119,6 @@ LAKE_EVERY_S = 5.0
 """Between two looks whether the configuration names another lake, and whether that holds records."""
 END_S = 1
 """How long open connections may take at the end."""
-_log = structlog.get_logger(__name__)
 
 
 def read_listen(text: str, board: BoardSettings | None = None) -> Listening:

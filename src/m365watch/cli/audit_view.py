@@ -19,7 +19,7 @@ from m365watch.cli.terminal.json_output import (
     missing_document,
 )
 from m365watch.common.missing_files import MissingFiles, fix_of, missing_line
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.health.completeness.feed_audit import Counts, FeedAudit, total_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import count, cure_of, moment, quoted, whole_line
 from m365watch.common.model import BlobState
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.ledger.quarantine import BlobsFound, KeptPiece, NamedBlob, PiecesFound

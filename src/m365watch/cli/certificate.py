@@ -191,7 +191,7 @@ def show(
     from m365watch.cli.certificate_view import examined_document, examined_page, list_manifest
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
-    from m365watch.common.plain import plain
+    from m365watch.common.text import plain
 
     if manifest and as_json:
         raise typer.BadParameter("give --manifest or --json: the document of --json has the manifest in it")
@@ -249,7 +249,7 @@ def _named_in_configuration(
 def _read_password(file: Path | None) -> Secret | None:
     """The password in `file`; raises typer.BadParameter where there is none, or others can read it."""
     from m365watch.common.secret import Secret
-    from m365watch.config.secrets_secrets import read_secret_file
+    from m365watch.config.secrets import read_secret_file
 
     if file is None:
         return None

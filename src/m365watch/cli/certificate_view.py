@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from m365watch.auth.certificates.certificate import thumbprints_of
-from m365watch.auth.certificates.certificate_findings import Examination, KeyFinding, Use, days_left, kind_of
-from m365watch.auth.certificates.key_credential import key_credential, manifest_of
+from m365watch.auth.certificates.generation import key_credential, manifest_of
+from m365watch.auth.certificates.inspection import Examination, KeyFinding, Use, days_left, kind_of
 from m365watch.cli.new_certificate import CreatedCertificate
 from m365watch.cli.terminal.formatting import count, moment, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 _WIDTH = 11
 """Of the names in front of what they name."""

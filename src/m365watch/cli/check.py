@@ -20,7 +20,7 @@ from m365watch.common.errors import SettingsRefused
 if TYPE_CHECKING:
     from m365watch.cli.check_view import Page
     from m365watch.config.models.settings import Settings, TenantSettings
-    from m365watch.registry.report import Preflight
+    from m365watch.registry.checks import Preflight
 
 ANSWER_S = 30.0
 """How long one answer of a server may take, unless --timeout says otherwise."""
@@ -68,7 +68,7 @@ def check(
     from m365watch.cli.check_view import Page
     from m365watch.cli.event_loop import run_in_loop
     from m365watch.cli.terminal.log_output import configure_diagnostics
-    from m365watch.health.checks.course import refused
+    from m365watch.health.checks.check_engine import refused
 
     # What outputs tell of themselves stands in their steps.
     configure_diagnostics(line_format=LineFormat.TEXT, level=logging.CRITICAL, colour=False)
@@ -107,7 +107,7 @@ def _wanted(settings: Settings, parts: Sequence[str]) -> list[TenantSettings]:
 
     Raises: typer.BadParameter: one of `parts` is in no tenant's id.
     """
-    from m365watch.health.checks.course import tenants_named
+    from m365watch.health.checks.check_engine import tenants_named
 
     found, strange = tenants_named(settings, parts)
     if strange:
@@ -123,9 +123,9 @@ async def _check(
     """The whole preflight, shown as it comes."""
     from m365watch.cli.terminal.starts import warnings_of_starts
     from m365watch.common.clock import SystemClock, system_random
-    from m365watch.health.checks.course import Means, Progress, check_all
-    from m365watch.http.session import open_session
-    from m365watch.registry.report import Preflight
+    from m365watch.health.checks.check_engine import Means, Progress, check_all
+    from m365watch.http.client import open_session
+    from m365watch.registry.checks import Preflight
 
     clock = SystemClock()
     warnings = (*settings.warnings, *warnings_of_starts(settings, now=clock.now()))

@@ -16,14 +16,13 @@ from m365watch.cli.terminal.console import stderr_terminal, stdout_console
 from m365watch.cli.terminal.formatting import count, quoted
 from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.cli.why_view import VERDICT_STYLES
-from m365watch.registry.checks import Verdict
-from m365watch.registry.report import Checked, Group, Place, Preflight
+from m365watch.registry.checks import Checked, Group, Place, Preflight, Verdict
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from m365watch.common.clock import Clock
-    from m365watch.health.checks.course import Progress
+    from m365watch.health.checks.check_engine import Progress
 
 LOOK_EVERY_S = 0.2
 SEEN_LENGTH_MAX = 600

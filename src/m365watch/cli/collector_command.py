@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from m365watch.cli.options import configuration_files, read_settings, refuse_bound, state_of, writes_records
 from m365watch.cli.terminal.console import LineFormat, stderr_terminal
 from m365watch.cli.terminal.log_output import configure_diagnostics, level_of
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.cli.run_collecting import Collecting, Ending
-    from m365watch.cli.terminal.live import View
+    from m365watch.cli.terminal.live_progress import View
     from m365watch.cli.terminal.log_output import Told
     from m365watch.config.models.settings import Settings
     from m365watch.runtime.collector import Collector
@@ -45,7 +45,7 @@ def run_as_asked(asked: Asked) -> int:
 
     Raises: CollectorError: it could not begin, or not go on.
     """
-    from m365watch.cli.terminal.live import view_for
+    from m365watch.cli.terminal.live_progress import view_for
     from m365watch.cli.terminal.log_output import Told
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.runtime.collector import Collector

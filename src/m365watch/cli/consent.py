@@ -26,18 +26,17 @@ from m365watch.cli.consent_options import (
     parse_redirect,
     read_config,
 )
-from m365watch.cli.other_commands import is_there
+from m365watch.cli.program import is_there
 from m365watch.cli.tenants_editing import command_line, require_somebody, write_tenant
 from m365watch.cli.terminal.console import write_line
 from m365watch.common.urls import split_url
 
 if TYPE_CHECKING:
-    from m365watch.auth.consent.authorization_request import ConsentAttempt
-    from m365watch.auth.consent.redirects import Redirect
+    from m365watch.auth.consent.authorization_request import ConsentAttempt, Redirect
     from m365watch.common.model import TenantId
-    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.config_file import FileText
     from m365watch.config.models.settings import TenantSettings
-    from m365watch.http.session import Session
+    from m365watch.http.client import Session
 
 ANYBODY = "common"
 """No tenant in particular: ANY_TENANT of `authorization_request`, which help does not import."""
@@ -158,7 +157,7 @@ def serve(
     call is wrong.
     """
     from m365watch.auth.consent.authorization_request import ConsentAttempt
-    from m365watch.auth.consent.redirect_server_redirect_server import listen_on_loopback
+    from m365watch.auth.consent.redirect_server import listen_on_loopback
 
     if not no_write:
         require_somebody(yes=yes, instead="add --yes to write the tenant, or --no-write to only see it")
@@ -256,7 +255,7 @@ def _read_application(file: FileText, input_name: str | None, *, for_reading: bo
     from m365watch.common.errors import SettingsRefused
     from m365watch.config.editor.tenants import read_application
     from m365watch.http.proxies import check_proxies
-    from m365watch.http.tls_tls import check_bundle_variable
+    from m365watch.http.tls import check_bundle_variable
 
     application = read_application(file, input_name, environment=os.environ, for_reading=for_reading)
     if not application.client_id:
@@ -272,8 +271,8 @@ def _read_application(file: FileText, input_name: str | None, *, for_reading: bo
 
 def _keep(path: Path, attempt: ConsentAttempt, config: Path | None) -> None:
     from m365watch.auth.consent.authorization_request import write_attempt
+    from m365watch.common.atomic_files import NewFile, write_new_files
     from m365watch.common.errors import NeedsOperator
-    from m365watch.common.new_files import NewFile, write_new_files
 
     try:
         write_new_files([NewFile(path, write_attempt(attempt).encode())])
@@ -325,9 +324,9 @@ def _announce(attempt: ConsentAttempt, *, timeout_s: float, opens: bool, as_json
 def _wait_for_answer(
     attempt: ConsentAttempt, application: TenantSettings, listener: Any, *, timeout_s: float
 ) -> TenantId:
-    from m365watch.auth.consent.redirect_server_redirect_server import RedirectServer
+    from m365watch.auth.consent.redirect_server import RedirectServer
     from m365watch.cli.event_loop import run_in_loop
-    from m365watch.http.session import open_session
+    from m365watch.http.client import open_session
 
     def warn() -> None:
         sys.stderr.write("warning: an answer to another question was refused; still waiting\n")
@@ -389,10 +388,10 @@ def _answer_given(redirect: str | None, code: str | None) -> tuple[str, str]:
 def _exchange_by_hand(
     address: str, query: str, attempt: ConsentAttempt, application: TenantSettings
 ) -> TenantId:
-    from m365watch.auth.consent.redirects import ForeignAnswer, read_redirect
+    from m365watch.auth.consent.authorization_request import ForeignAnswer, read_redirect
     from m365watch.cli.event_loop import run_in_loop
     from m365watch.common.errors import ConsentRefused
-    from m365watch.http.session import open_session
+    from m365watch.http.client import open_session
 
     if address and address != attempt.redirect_uri:
         raise typer.BadParameter(

@@ -12,7 +12,7 @@ from m365watch.cli.configuration import CONFIG_VARIABLE, find_config
 
 if TYPE_CHECKING:
     from m365watch.auth.consent.authorization_request import ConsentForm
-    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.config_file import FileText
     from m365watch.config.models.settings import Cloud
 
 InputOption = Annotated[
@@ -52,7 +52,7 @@ def read_config(config: Path | None) -> FileText:
 
     Raises: typer.BadParameter: none is named; SettingsRefused: it cannot be read.
     """
-    from m365watch.config.config_file_replacing import read_whole
+    from m365watch.config.config_file import read_whole
 
     named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     if named is None:

@@ -12,10 +12,8 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import count
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.common.plain import plain
-from m365watch.pipeline.names import Kind, Sighting
-from m365watch.pipeline.schema_drift import known_names
-from m365watch.pipeline.vocabulary import Vocabulary
+from m365watch.common.text import plain
+from m365watch.pipeline.schema_drift import Kind, Sighting, Vocabulary, known_names
 
 Shown = Sequence[tuple[Vocabulary, Sighting]]
 

@@ -9,7 +9,7 @@ import typer
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal.console import stderr_console, stdout_console, write_line
 from m365watch.cli.terminal.error_output import EXIT_FAILED
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, TypeVar
 
-from m365watch.cli.event_loop import run_in_loop
-from m365watch.cli.signals import StopSignals
+from m365watch.cli.event_loop import StopSignals, run_in_loop
 from m365watch.cli.terminal.console import LineFormat, stderr_console
 from m365watch.cli.terminal.log_output import configure_diagnostics, level_of
 from m365watch.runtime.collector import Collector

@@ -11,8 +11,7 @@ from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal.console import stdout_console, write_line
 
 if TYPE_CHECKING:
-    from m365watch.pipeline.names import Sighting
-    from m365watch.pipeline.vocabulary import Vocabulary
+    from m365watch.pipeline.schema_drift import Sighting, Vocabulary
 
 
 def drift(

@@ -13,8 +13,8 @@ from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal.console import stdout_console, write_line
+from m365watch.cli.terminal.error_output import no_such_rule
 from m365watch.cli.terminal.input_warnings import look_at_lake, tell_unreadable, warn
-from m365watch.cli.terminal.rules_named import no_such_rule
 from m365watch.common.file_access import is_there
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from m365watch.cli.alerts.alert_details import (
 )
 from m365watch.cli.terminal.formatting import count
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.common.model import Window

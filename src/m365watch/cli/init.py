@@ -142,7 +142,7 @@ def _require_free(out: Path, *, asks: bool, yes: bool) -> None:
 
 def _write(given: Given, collected: Collected, *, as_json: bool) -> None:
     """Write what was answered, once it is known to load; the secret first, since the file names it."""
-    from m365watch.common.new_files import NewFile, write_new_files
+    from m365watch.common.atomic_files import NewFile, write_new_files
     from m365watch.config.template import write_configuration
 
     text = write_configuration(collected.answers)
@@ -165,7 +165,7 @@ def _require_loads(out: Path, text: str, *, reads_secrets: bool) -> None:
 
     Raises: SettingsRefused: with every mistake; nothing is written.
     """
-    from m365watch.config.config_file_replacing import FileText
+    from m365watch.config.config_file import FileText
     from m365watch.config.editor.tenants import check_text, with_tenant
     from m365watch.config.template import TENANT_PLACEHOLDER
 
@@ -177,7 +177,7 @@ def _require_loads(out: Path, text: str, *, reads_secrets: bool) -> None:
 
 def _make_certificate(prefix: str, *, as_json: bool) -> None:
     """Have the command make it, which tells what to do with it; with `as_json` that is not in the answer."""
-    from m365watch.cli.other_commands import answer_of, run_command
+    from m365watch.cli.program import answer_of, run_command
 
     run = answer_of if as_json else run_command
     run("certificate", "create", "--out", prefix)
@@ -194,7 +194,7 @@ def _let_consent(out: Path, collected: Collected) -> bool:
 
 def _run(*words: str) -> int:
     """The exit code of a command of ours; what keeps it from its end is told, and no end of this one."""
-    from m365watch.cli.other_commands import run_command
+    from m365watch.cli.program import run_command
     from m365watch.cli.terminal.error_output import exit_code_of, show_failure
     from m365watch.common.errors import CollectorError
 
@@ -207,7 +207,7 @@ def _run(*words: str) -> int:
 
 def _try(out: Path, *, as_json: bool) -> tuple[int, Any]:
     """Run the preflight: its exit code, and with `as_json` its document where it has one."""
-    from m365watch.cli.other_commands import answer_of, is_there
+    from m365watch.cli.program import answer_of, is_there
 
     words = (
         ("check", "--config", str(out)) if is_there("check") else ("run", "--config", str(out), "--validate")

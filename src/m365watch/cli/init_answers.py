@@ -12,10 +12,10 @@ import typer
 
 from m365watch.cli.terminal.prompts import a_file, a_text, ask, ask_choice, ask_secret, require_yes
 from m365watch.common.model import Service
-from m365watch.config.keyrings import is_reference
 from m365watch.config.models.clouds import CLOUDS, parse_base_url
 from m365watch.config.models.credentials import section_of
 from m365watch.config.models.values import parse_guid, parse_tenant_id
+from m365watch.config.secrets import is_reference
 from m365watch.config.sensitive_keys import sensitive_keys
 from m365watch.config.template import Answers
 from m365watch.config.validation_report import SECRET_KEYS

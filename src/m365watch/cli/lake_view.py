@@ -18,7 +18,7 @@ from m365watch.cli.terminal.formatting import count, whole_line
 from m365watch.cli.terminal.json_output import as_json, missing_document
 from m365watch.common.clock import Clock
 from m365watch.common.missing_files import recovery_of
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.lake.maintenance.compaction import Compacted

@@ -11,7 +11,7 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.terminal.console import stderr_console, write_line
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.ledger.backup import LedgerCheck

@@ -76,7 +76,7 @@ def monitor(
     Exit codes: 0 done; 1 Devo could not be reached, or refused; 2 the configuration or the call is wrong.
     """
     from m365watch.cli.monitor_view import monitor_document, monitor_page
-    from m365watch.health.collector import collector_alerts
+    from m365watch.health.devo_alerts import collector_alerts
 
     if apply and remove:
         raise typer.BadParameter("give --apply or --remove")
@@ -145,7 +145,7 @@ def _carry_out(
 ) -> list[Outcome]:
     from m365watch.cli.event_loop import run_in_loop
     from m365watch.health.devo_alerts import DevoAlerts
-    from m365watch.http.session import open_session
+    from m365watch.http.client import open_session
 
     async def carry_out() -> list[Outcome]:
         async with open_session(settings.network) as session:
@@ -159,7 +159,7 @@ def _carry_out(
 
 def _read_token(file: Path | None) -> Secret:
     from m365watch.common.secret import Secret
-    from m365watch.config.secrets_secrets import read_secret_file
+    from m365watch.config.secrets import read_secret_file
 
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE, "").strip()

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from cryptography import x509
 
-from m365watch.auth.certificates.generation import certificate_pem, key_pem, make_certificate, pfx_bytes
-from m365watch.auth.certificates.key_credential import manifest_of
-from m365watch.common.new_files import PUBLIC, NewFile, require_free, write_new_files
+from m365watch.auth.certificates.generation import (
+    certificate_pem,
+    key_pem,
+    make_certificate,
+    manifest_of,
+    pfx_bytes,
+)
+from m365watch.common.atomic_files import PUBLIC, NewFile, require_free, write_new_files
 from m365watch.common.secret import Secret
 
 _SUFFIXES = (".cer", ".key", ".pfx", ".pem", ".crt")

@@ -50,7 +50,7 @@ def read_settings(
 def _check_ways(settings: Settings) -> None:
     """Refuse an environment by which a server of the configuration cannot be reached."""
     from m365watch.http.proxies import check_proxies
-    from m365watch.http.tls_tls import check_bundle_variable
+    from m365watch.http.tls import check_bundle_variable
 
     addresses = [
         (url, tenant.network)

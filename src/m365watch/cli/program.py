@@ -2,15 +2,156 @@
 
 from __future__ import annotations
 
+import io
+import json
+import platform
 import sys
-from typing import Annotated
+from collections import UserDict
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from m365watch.cli.commands import CommandGroup
-from m365watch.cli.terminal.console import take_any_text
-from m365watch.cli.terminal.error_output import exit_code_of, show_failure
+from m365watch import __version__
+from m365watch.cli.terminal.console import take_any_text, write_line
+from m365watch.cli.terminal.error_output import exit_code_of, hide_tracebacks, show_failure
 from m365watch.common.errors import CollectorError
+from m365watch.common.text import plain
+
+PLACES = {
+    "demo": "m365watch.cli.demo.demo_command:demo",
+    "init": "m365watch.cli.init:init",
+    "consent": "m365watch.cli.consent:consent",
+    "run": "m365watch.cli.run:run",
+    "status": "m365watch.cli.status.status_report:status",
+    "tenants": "m365watch.cli.tenants:tenants",
+    "audit": "m365watch.cli.verify:audit",
+    "gaps": "m365watch.cli.gaps:gaps",
+    "blobs": "m365watch.cli.blobs:blobs",
+    "retry": "m365watch.cli.blobs:retry",
+    "query": "m365watch.cli.query:query",
+    "search": "m365watch.cli.search:search",
+    "drift": "m365watch.cli.feeds:drift",
+    "board": "m365watch.cli.board.board_server:board",
+    "alerts": "m365watch.cli.alerts.alert_triage:alerts",
+    "rules": "m365watch.cli.rules.rule_library:rules",
+    "hunt": "m365watch.cli.hunt:hunt",
+    "enrich": "m365watch.cli.enrich:enrich",
+    "check": "m365watch.cli.check:check",
+    "why": "m365watch.cli.why:why",
+    "respond": "m365watch.cli.respond:respond",
+    "monitor": "m365watch.cli.monitor:monitor",
+    "recover": "m365watch.cli.recover:recover",
+    "replay": "m365watch.cli.replay:replay",
+    "certificate": "m365watch.cli.certificate:certificate",
+    "simulate": "m365watch.cli.simulate:simulate",
+    "version": "m365watch.cli.program:show_version",
+    "quarantine": "m365watch.cli.quarantine:quarantine",
+    "ledger": "m365watch.cli.ledger:ledger",
+    "lake": "m365watch.cli.lake:lake",
+}
+"""In the order of `m365watch --help`; a place is a module and the function or the typer app in it."""
+
+
+class Commands(UserDict[str, Any]):
+    """The commands by name; one that is looked up is imported, and made out of its place."""
+
+    def __getitem__(self, name: str) -> Any:
+        """The command of that name; raises KeyError where there is none."""
+        found = self.data[name]
+        if isinstance(found, str):
+            found = self.data[name] = _command_at(found, name=name)
+        return found
+
+
+class CommandGroup(TyperGroup):
+    """All commands of `PLACES`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        """`attributes` are those that typer gives any group."""
+        super().__init__(**attributes | {"commands": Commands(PLACES)})
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Run the command line; from here on no error shows a traceback but for `--debug`."""
+        # Not before: typer puts its own hook in place when it is called.
+        hide_tracebacks(sys.argv[1:])
+        return super().main(*arguments, **named)
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command that is named; what is wrong with a value of it is said in a sentence."""
+        try:
+            return super().invoke(context)
+        except typer.BadParameter as error:
+            if not error.message:
+                # One that is missing: typer has the sentence for it.
+                raise
+            # What checks the values for typer begins with its own name for the kind of mistake.
+            said = plain(str(error).removeprefix("Value error, "))
+            hint = error.param_hint
+            raise typer.BadParameter(said, ctx=error.ctx, param=error.param, param_hint=hint) from None
+
+
+def _command_at(place: str, *, name: str) -> Any:
+    module, _, word = place.partition(":")
+    found = getattr(import_module(module), word)
+    around = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name)(found)
+    return get_group(around).commands[name]
+
+
+def is_there(name: str) -> bool:
+    """Whether there is a command of that name."""
+    return name in PLACES
+
+
+def run_command(name: str, *arguments: str) -> int:
+    """Run the command, and answer the exit code that it would leave with.
+
+    Raises: CollectorError, as the command itself does.
+    """
+    left = Commands(PLACES)[name].main(
+        args=list(arguments), prog_name=f"m365watch {name}", standalone_mode=False
+    )
+    return left if isinstance(left, int) else 0
+
+
+def answer_of(name: str, *arguments: str) -> tuple[int, str]:
+    """The same, and what the command would have printed as its answer."""
+    with redirect_stdout(io.StringIO()) as printed:
+        code = run_command(name, *arguments)
+    return code, printed.getvalue()
+
+
+_PARTS = ("deltalake", "duckdb", "httptools", "msgspec", "pyarrow", "uvloop")
+
+
+def show_version(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show the version, Python's, and those of the parts that matter in a report of a fault."""
+    parts = {name: _version_of(name) for name in _PARTS}
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = f"{platform.system()} {platform.machine()}"
+    if as_json:
+        write_line(json.dumps({"m365watch": __version__, "python": python, "system": system, "parts": parts}))
+        return
+    write_line(f"m365watch {__version__} ({python}, {system})")
+    write_line(", ".join(f"{name} {number or 'missing'}" for name, number in parts.items()))
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
 
 app = typer.Typer(
     name="m365watch",
@@ -40,8 +181,6 @@ def show_help(
     if debug:
         sys.excepthook = sys.__excepthook__
     if version:
-        from m365watch.cli.version import show_version
-
         show_version()
         raise typer.Exit
     if context.invoked_subcommand is None:

@@ -123,7 +123,7 @@ def retry_blobs(
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import done_document
     from m365watch.health.collector_status import count_meant, retry_quarantined
-    from m365watch.ledger.quarantine_changing import PiecesAsked
+    from m365watch.ledger.quarantine import PiecesAsked
 
     _require_choice(numbers, feed=feed, everything=everything)
     settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)
@@ -163,7 +163,7 @@ def drop(
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import done_document
     from m365watch.health.collector_status import count_meant, drop_quarantined
-    from m365watch.ledger.quarantine_changing import PiecesAsked
+    from m365watch.ledger.quarantine import PiecesAsked
 
     _require_choice(numbers, feed=feed, everything=everything)
     settings = read_settings(config or context.obj, job=job, collector=collector_file, for_reading=True)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import content_name, count, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.runtime.recovery_run import RecoveryOutcome, ServiceRecovered

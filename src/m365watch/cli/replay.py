@@ -124,7 +124,7 @@ def _show(outcome: ReplayOutcome, *, as_json: bool, stdout_is_free: bool) -> Non
     """What came of it: the document on stdout, unless records went there; else a line on stderr."""
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import as_json as to_json
-    from m365watch.common.plain import plain
+    from m365watch.common.text import plain
 
     if as_json:
         sink = sys.stdout if stdout_is_free else sys.stderr

@@ -10,7 +10,7 @@ import typer
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
 from m365watch.cli.terminal.console import write_line
 from m365watch.cli.terminal.prompts import confirm
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ def _find(settings: Settings, given: str) -> KeptAlert:
 
 def _plan(settings: Settings, alert: Alert, recalled: Recalled) -> Plan:
     from m365watch.detection.factory import load_rules
-    from m365watch.response.execution.way import own_apps
+    from m365watch.response.execution.graph_client import own_apps
     from m365watch.response.plans.planner import plan_recalled
     from m365watch.response.steps.step import cloud_of
 

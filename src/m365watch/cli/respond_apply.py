@@ -14,14 +14,13 @@ from m365watch.cli.terminal.prompts import confirm
 from m365watch.cli.this_user import this_user
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NeedsOperator
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.models.settings import Settings
-from m365watch.response.execution.response_executor import Ask, Came, Desk, Told
-from m365watch.response.execution.turn import turn_held
-from m365watch.response.execution.way import open_graph, own_apps
+from m365watch.response.execution.graph_client import open_graph, own_apps
+from m365watch.response.execution.response_executor import Ask, Came, Desk, Told, turn_held
 from m365watch.response.journal import Journal
-from m365watch.response.plans.alike import spans
 from m365watch.response.plans.emergency_accounts import spare_by_both_names
+from m365watch.response.plans.step_order import spans
 from m365watch.response.steps.step import Plan, Step
 
 Say = Callable[[str], None]

@@ -9,13 +9,12 @@ from typing import Any
 
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.models.settings import Cloud
 from m365watch.response.journal import Line, named
-from m365watch.response.plans.alike import others_of, runs, spans
 from m365watch.response.plans.powershell import commands, connections
 from m365watch.response.plans.step_approval import SEE, is_for_some
-from m365watch.response.plans.step_order import how_ordered
+from m365watch.response.plans.step_order import how_ordered, others_of, runs, spans
 from m365watch.response.steps.step import Plan, Step
 
 ALIKE_MIN = 6

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.common.csv_export import csv_lines
-from m365watch.common.plain import plain
-from m365watch.lake.sql_sandbox.sql_values import is_number, jsonable, text_of
+from m365watch.common.text import plain
+from m365watch.lake.sql_sandbox.sandbox_client import is_number, jsonable, text_of
 
 if TYPE_CHECKING:
     from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer

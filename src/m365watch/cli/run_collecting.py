@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from m365watch.cli.signals import StopSignals
+from m365watch.cli.event_loop import StopSignals
 from m365watch.cli.terminal.formatting import completeness_line, count, sums_line, totals_of, waiting_line
 from m365watch.cli.terminal.log_output import Told, tell
 
 if TYPE_CHECKING:
-    from m365watch.cli.terminal.live import View
+    from m365watch.cli.terminal.live_progress import View
     from m365watch.common.progress import RunProgress
     from m365watch.runtime.collector_run import Outcome
 

@@ -92,8 +92,7 @@ def search(
     """
     from m365watch.common.clock import SystemClock
     from m365watch.lake.delta.table_files import require_lake
-    from m365watch.lake.search.parts import Span
-    from m365watch.lake.search.record_search import Asked
+    from m365watch.lake.search.record_search import Asked, Span
     from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 
     condition = _condition(" ".join(words or []))
@@ -124,7 +123,7 @@ def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) ->
 
 def _condition(text: str) -> Condition:
     """What the filter says; one that cannot be read is shown with the place, and ends the command."""
-    from m365watch.common.plain import plain
+    from m365watch.common.text import plain
     from m365watch.lake.search.filter_parser import read_filter
     from m365watch.lake.search.filter_sql import condition_of
 

@@ -147,8 +147,7 @@ class _Files(NamedTuple):
 def _serve(settings: SimulationSettings, files: _Files, *, port: int, as_json: bool) -> None:
     import asyncio
 
-    from m365watch.cli.event_loop import run_in_loop
-    from m365watch.cli.signals import StopSignals
+    from m365watch.cli.event_loop import StopSignals, run_in_loop
     from m365watch.cli.terminal.console import LineFormat
     from m365watch.cli.terminal.log_output import configure_diagnostics
     from m365watch.common.clock import SystemClock

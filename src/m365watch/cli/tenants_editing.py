@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from m365watch.cli.terminal.prompts import require_yes
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
-    from m365watch.config.config_file_replacing import FileText
-    from m365watch.config.editor.tenants_removing import Removal
+    from m365watch.config.config_file import FileText
+    from m365watch.config.editor.tenants import Removal
 
 
 def require_somebody(*, yes: bool, instead: str) -> None:
@@ -55,9 +55,8 @@ def write_without_tenant(file: FileText, input_name: str | None, tenant_id: str,
 
 
 def _write(file: FileText, text: str, *, yes: bool) -> None:
-    from m365watch.config.config_file_replacing import replace_whole
-    from m365watch.config.editor.tenants import check_text
-    from m365watch.config.editor.tenants_editing import show_difference
+    from m365watch.config.config_file import replace_whole
+    from m365watch.config.editor.tenants import check_text, show_difference
 
     check_text(file, text, environment=os.environ)
     difference = show_difference(file.text, text, name=str(file.path), suffix=file.suffix)

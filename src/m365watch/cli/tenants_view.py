@@ -16,7 +16,7 @@ from rich.text import Text
 from m365watch.cli.status.report_sections import configuration_document, configuration_lines
 from m365watch.cli.terminal.formatting import count, figure_cell, quoted, span, totals_of, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, blob_counts, instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.health.config_status import ConfigurationNote
 from m365watch.health.tenant_status import TenantStanding, TenantState
 

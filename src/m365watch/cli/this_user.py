@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 
 def this_user() -> str:

@@ -65,8 +65,8 @@ async def _examine(settings: Settings, *, service: Service | None, tenant_part: 
     Raises: typer.BadParameter: no tenant of the configuration is meant.
     """
     from m365watch.common.clock import SystemClock, system_random
-    from m365watch.health.checks.check_engine import Means, examine
-    from m365watch.http.session import open_session
+    from m365watch.health.checks.check_engine import DiagnosisMeans, examine
+    from m365watch.http.client import open_session
     from m365watch.sources.factory import reach_tenant
     from m365watch.sources.management_api.request_budget import RequestBudget
 
@@ -75,7 +75,7 @@ async def _examine(settings: Settings, *, service: Service | None, tenant_part: 
         raise typer.BadParameter("no tenant of the configuration has this in its id", param_hint="--tenant")
     clock, random = SystemClock(), system_random()
     async with open_session(stall_s=ANSWER_S, total_s=ANSWER_S) as session:
-        means = Means(
+        means = DiagnosisMeans(
             settings,
             session,
             clock,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich import console
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -42,7 +43,7 @@ def why_page(diagnoses: Sequence[Diagnosis]) -> RenderableType:
         ]
         if diagnosis.next:
             parts.append(Text(f"nothing is broken: {quoted(diagnosis.next)}", style="bold"))
-    return Group(*parts)
+    return console.Group(*parts)
 
 
 def _is_told(finding: Finding, diagnosis: Diagnosis) -> bool:

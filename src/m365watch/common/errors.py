@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 
 class CollectorError(Exception):

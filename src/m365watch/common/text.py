@@ -6,6 +6,12 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote_plus
 
+
+def plain(text: str) -> str:
+    """The text on one line: a blank for what is not shown, moves a cursor or turns writing."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
+
+
 LENGTH_MAX = 240
 """Characters of a service's own words that an error quotes."""
 

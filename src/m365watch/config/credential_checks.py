@@ -15,6 +15,7 @@ from typing import Any
 
 from m365watch.common.file_access import read_with_status
 from m365watch.config.config_file import Places
+from m365watch.config.document import Document, section_at, texts_at
 from m365watch.config.models.credentials import (
     OF_APPLICATION,
     CredentialFile,
@@ -23,9 +24,7 @@ from m365watch.config.models.credentials import (
     section_of,
     with_kinds,
 )
-from m365watch.config.secrets import FileGuard
-from m365watch.config.secrets_secrets import READ_ANEW, RESPONSE
-from m365watch.config.sections import Document, section_at, texts_at
+from m365watch.config.secrets import READ_ANEW, RESPONSE, FileGuard
 from m365watch.config.sensitive_keys import holds_path
 from m365watch.config.validation_report import SECRET_KEYS, KeyPath, Report
 from m365watch.registry.credential_specs import CREDENTIALS, CredentialSpec

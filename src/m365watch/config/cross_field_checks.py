@@ -14,10 +14,10 @@ from pathlib import Path
 from m365watch.common.model import Service
 from m365watch.config.config_file import absolute
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING
+from m365watch.config.document import Document, section_at, texts_at
 from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.values import is_guid
 from m365watch.config.normalization import is_off
-from m365watch.config.sections import Document, section_at, texts_at
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.registry.output_specs import LAKE
 

@@ -2,33 +2,232 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from m365watch.common.errors import SettingsRefused
-from m365watch.config.config_file import Places, one_place
+from m365watch.common.model import Service, TenantId
+from m365watch.config.config_file import Places, absolute, folder_of, one_place
 from m365watch.config.credential_checks import check_credentials
 from m365watch.config.credential_validation import find_certificates
 from m365watch.config.cross_field_checks import check_agreement
-from m365watch.config.defaults import IMAGE_VARIABLE
-from m365watch.config.devo_compatibility import refuse_redis, set_aside_illegal
+from m365watch.config.defaults import (
+    BY_DEFAULT,
+    COLLECTING,
+    IMAGE_VARIABLE,
+    MEBIBYTE_BYTES,
+    MICROSOFTS_REQUESTS_PER_MINUTE,
+)
+from m365watch.config.devo_compatibility import (
+    join_documents,
+    refuse_redis,
+    set_aside_illegal,
+    settle_spellings,
+)
 from m365watch.config.document import HOW_TO_BEGIN, Pairs, Unreadable, parse_document, read_text
-from m365watch.config.models.detections import check_detections
-from m365watch.config.models.listeners import check_board
-from m365watch.config.models.resolve_network import check_networks
-from m365watch.config.models.resolve_notifications import check_notifications
-from m365watch.config.models.settings import Settings
-from m365watch.config.models.webhook import check_webhook
+from m365watch.config.models.clouds import CLOUDS, is_microsofts
+from m365watch.config.models.credentials import resolve_credentials
+from m365watch.config.models.detections import check_detections, is_on, resolve_detections
+from m365watch.config.models.globals import GlobalOverrides
+from m365watch.config.models.inputs import (
+    CloudSection,
+    HealthSection,
+    InputSection,
+    NamedCloudSection,
+    Services,
+    ServiceSection,
+)
+from m365watch.config.models.listeners import check_board, resolve_board
+from m365watch.config.models.masks import masks_of
+from m365watch.config.models.outputs import output_sections
+from m365watch.config.models.resolve_network import check_networks, overlaid, resolve_network
+from m365watch.config.models.resolve_notifications import check_notifications, resolve_notifications
+from m365watch.config.models.schema import ConfigurationFile
+from m365watch.config.models.settings import (
+    Cloud,
+    ServiceSettings,
+    Settings,
+    TenantSettings,
+)
+from m365watch.config.models.webhook import check_webhook, resolve_webhook
 from m365watch.config.normalization import set_aside, tidy_document
-from m365watch.config.resolve import resolve
-from m365watch.config.secrets import guard_for
-from m365watch.config.secrets_secrets import allows_readable_secrets, fill_in_secrets, warn_of_inline_secrets
-from m365watch.config.server_files import join_documents
-from m365watch.config.spellings import settle_spellings
+from m365watch.config.secrets import (
+    NOTIFICATIONS,
+    allows_readable_secrets,
+    fill_in_secrets,
+    guard_for,
+    warn_of_inline_secrets,
+)
 from m365watch.config.validation import read_schema
 from m365watch.config.validation_report import Report, show_value
+from m365watch.http.settings import NetworkSettings
 from m365watch.registry.credential_specs import other_keys
+from m365watch.registry.output_specs import LAKE, OutputSettings
+
+
+def resolve(
+    file: ConfigurationFile,
+    *,
+    path: Path,
+    image: str | None,
+    environment: Mapping[str, str],
+    report: Report,
+) -> Settings:
+    """The settings that the file stands for; `path` is where it is, absolute, `image` COLLECTOR_IMAGE.
+
+    `environment` is what credentials may need of it: empty for commands that send nothing.
+    """
+    outputs = file.outputs or {LAKE: output_sections()[LAKE].model_validate({"type": LAKE})}
+    overall = overridden(file)
+    persistence = file.globals.persistence
+    network = resolve_network(file.globals.network)
+    tenants = tuple(
+        replace(tenant, network=_network_of(section, file, network))
+        for name, section in file.inputs.items()
+        for tenant in _resolve_input(name, section, environment)
+    )
+    resolved = tuple(
+        with_override_tags(
+            output.resolve(name, folder=folder_of(path), overall=overall), tenants
+        ).with_network(network)
+        for name, output in outputs.items()
+    )
+    has_lake = any(output.type == LAKE for output in resolved)
+    if file.detections.notifications and not is_on(file.detections, has_lake=has_lake):
+        report.warn(NOTIFICATIONS, "the detections are off, so that nobody is told anything; switch them on")
+    return Settings(
+        path=path,
+        collector_name=file.globals.name,
+        state_directory=absolute(folder_of(path), persistence.config.directory_name),
+        debug=overall.debug,
+        tenants=tenants,
+        outputs=resolved,
+        warnings=tuple(report.warnings),
+        job_id=file.globals.id,
+        queue_bytes_max=overall.queue_max_size_in_mb * MEBIBYTE_BYTES,
+        answer_bytes_max=file.globals.answer_megabytes_max * MEBIBYTE_BYTES,
+        stats_period_s=float(overall.sender_stats_period_in_sec),
+        collector_image=image,
+        keeps_state=persistence.type != "memory",
+        network=network,
+        watches_configuration=file.globals.watch_configuration,
+        webhook=resolve_webhook(file.globals.webhook),
+        board=resolve_board(file.board, network=network),
+        detections=resolve_detections(
+            file.detections,
+            has_lake=has_lake,
+            environment=environment,
+            targets=resolve_notifications(file.detections.notifications, outputs=resolved, network=network),
+        ),
+    )
+
+
+def with_override_tags(output: OutputSettings, tenants: Sequence[TenantSettings]) -> OutputSettings:
+    """The output, told every `override_tag`: Devo is taken to have the tables that somebody names."""
+    services = [service for tenant in tenants for service in tenant.services]
+    return output.with_override_tags(
+        tuple(dict.fromkeys(service.override_tag for service in services if service.override_tag))
+    )
+
+
+def _network_of(section: InputSection, file: ConfigurationFile, network: NetworkSettings) -> NetworkSettings:
+    """How an input's tenants are reached: by `network`, that of all, unless it has keys of its own."""
+    if section.network is None:
+        return network
+    return resolve_network(overlaid(file.globals.network, section.network))
+
+
+def overridden(file: ConfigurationFile) -> GlobalOverrides:
+    """The globals that a job may override, after it did."""
+    given = file.global_overrides.model_dump(include=file.global_overrides.model_fields_set)
+    return file.globals.model_copy(update=given)
+
+
+def requests_per_minute(section: InputSection, cloud: Cloud) -> int | None:
+    """The tightest of an input's limits, as whole requests a minute; None for no limit at all."""
+    if section.requests_per_second is None and not section.requests_limits:
+        return MICROSOFTS_REQUESTS_PER_MINUTE if is_microsofts(cloud) else None
+    return _tightest(section)
+
+
+def _tightest(section: InputSection | ServiceSection) -> int | None:
+    """The tightest limit that the section sets, as whole requests a minute; less than one counts as one."""
+    rates = [
+        60 * limit.number_of_requests / limit.period
+        for limit in section.requests_limits
+        if limit.number_of_requests >= 0
+    ]
+    if section.requests_per_second is not None:
+        rates.append(60 * section.requests_per_second)
+    return max(1, int(min(rates))) if rates else None
+
+
+def _resolve_input(name: str, section: InputSection, environment: Mapping[str, str]) -> list[TenantSettings]:
+    cloud = replace(_resolve_cloud(section.cloud), token_endpoint=section.token_endpoint)
+    credentials = resolve_credentials(section.credentials, environment)
+    return [
+        TenantSettings(
+            input_name=name,
+            input_id=section.id or name,
+            tenant_id=TenantId(tenant_id),
+            client_id=section.credentials.client_id or "",
+            credentials=credentials,
+            cloud=cloud,
+            publisher_id=section.publisher_identifier or tenant_id,
+            services=_resolve_services(section),
+            requests_per_minute=requests_per_minute(section, cloud),
+            lookback_s=float(section.lookback_secs),
+            environment=section.environment,
+            outputs=tuple(dict.fromkeys(section.outputs)),
+        )
+        for tenant_id in section.credentials.tenant_id
+    ]
+
+
+def _resolve_cloud(cloud: str | NamedCloudSection | CloudSection) -> Cloud:
+    if isinstance(cloud, str):
+        return CLOUDS[cloud]
+    if isinstance(cloud, NamedCloudSection):
+        known = CLOUDS[cloud.name]
+        return replace(
+            known,
+            login_url=cloud.login_url or known.login_url,
+            audience=cloud.audience or known.audience,
+        )
+    return Cloud(
+        name="custom",
+        login_url=cloud.login_url,
+        management_url=cloud.management_url,
+        audience=cloud.audience or cloud.management_url,
+        graph_url=cloud.graph_url or "",
+    )
+
+
+def _resolve_services(section: InputSection) -> tuple[ServiceSettings, ...]:
+    services = section.services
+    if services is None or not services.model_fields_set:
+        services = Services.model_validate(dict.fromkeys(BY_DEFAULT))
+    sections = [(service, getattr(services, service)) for service in COLLECTING]
+    return tuple(
+        _resolve_service(service, one, section)
+        for service, one in sections
+        if one is not None and one.enabled
+    )
+
+
+def _resolve_service(service: Service, section: ServiceSection, around: InputSection) -> ServiceSettings:
+    return ServiceSettings(
+        service=service,
+        start_at=section.start_time_in_utc,
+        override_tag=section.override_tag,
+        request_period_s=float(section.request_period_in_seconds),
+        bloom_filter_size=section.override_bloom_filter_size,
+        bloom_filter_buffer_size=section.override_bloom_filter_buffer_size,
+        masks=masks_of(around, section),
+        requests_per_minute=_tightest(section),
+        announcements=section.announcements if isinstance(section, HealthSection) else (),
+    )
 
 
 def load_settings(

@@ -11,12 +11,11 @@ import math
 import re
 from collections.abc import Mapping
 
-from m365watch.config.document import Pairs
+from m365watch.config.document import Document, Pairs, section_at
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.secrets import CREDENTIALS_VARIABLE
-from m365watch.config.sections import Document, section_at
+from m365watch.config.validation import filled_in_at, wanted_at
 from m365watch.config.validation_report import SECRET_KEYS, KeyPath, Report
-from m365watch.config.wanted import filled_in_at, wanted_at
 
 DEPTH_MAX = 20
 VALUES_MAX = 200_000

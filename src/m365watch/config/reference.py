@@ -20,7 +20,7 @@ from m365watch.config.models.network import InputNetworkSection, NetworkSection
 from m365watch.config.models.notifications import NotificationKeys
 from m365watch.config.models.outputs import OutputSection, output_sections
 from m365watch.config.models.schema import configuration_file
-from m365watch.config.wanted import input_section, sections_in
+from m365watch.config.validation import input_section, sections_in
 from m365watch.registry.output_specs import LAKE
 
 _HEAD = """\

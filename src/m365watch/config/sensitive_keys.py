@@ -13,13 +13,12 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from m365watch.config.document import parse_document, plain_values
+from m365watch.config.devo_compatibility import settle_spellings
+from m365watch.config.document import Document, parse_document, plain_values, section_at
 from m365watch.config.models.base import DESTINATION, FOLDER, MACHINE_IDENTITY, UPLOAD, Section
 from m365watch.config.models.outputs import output_sections
-from m365watch.config.sections import Document, section_at
-from m365watch.config.spellings import settle_spellings
+from m365watch.config.validation import input_section, sections_in
 from m365watch.config.validation_report import KeyPath, Report
-from m365watch.config.wanted import input_section, sections_in
 
 Key = tuple[str, ...]
 """A key's path in its section, without places in lists: ("credentials", "client_secret")."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from m365watch.config.document import section_at
 from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.globals import compression_oddities
 from m365watch.config.models.inputs import InputSection
 from m365watch.config.models.schema import ConfigurationFile
-from m365watch.config.sections import section_at
 from m365watch.config.validation_report import KeyPath, Report
 
 _OF_RECORDS = ("obfuscation_data", "override_tag")

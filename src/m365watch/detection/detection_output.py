@@ -11,8 +11,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -24,8 +26,8 @@ from m365watch.common.timestamps import ms_of
 from m365watch.common.worker_thread import OwnThread
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS
 from m365watch.detection.alerts.alert_exceptions import Exceptions
-from m365watch.detection.alerts.lake_sync import Shelving
-from m365watch.detection.alerts.reconciler_excepting import close_excepted
+from m365watch.detection.alerts.lake_sync import Shelf, Shelving
+from m365watch.detection.alerts.reconciler import close_excepted
 from m365watch.detection.correlation.risk_score import RISK_POINTS, risk_rules
 from m365watch.detection.engine.detection_engine import Engine
 from m365watch.detection.engine.engine_port import Detects, MakesEngine
@@ -35,8 +37,72 @@ from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowled
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.database_recovery import Rebuilder, RebuildStopped, set_aside_if_damaged
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.detection.surroundings import RuleFiles, RuleWatch, Surroundings
 from m365watch.records.headers import headers_of
+
+CHANGES_LOOK_EVERY_S = 3.0
+"""Between two looks at the files of rules. What differs in one and is the same in the next is a change."""
+
+
+class RulesRead(NamedTuple):
+    """What the user's files say, and the settings that name them."""
+
+    rules: Sequence[Rule]
+    """With those of the packs, and with all that correlations join."""
+    exceptions: Exceptions
+    knowledge: Knowledge = NOTHING_KNOWN
+    risk_points: int | None = None
+
+
+class RuleFiles(Protocol):
+    """The user's files of rules and exceptions, which may change while a run lasts."""
+
+    def look(self) -> str:
+        """What changes with the files, and with nothing else."""
+        ...
+
+    def read(self) -> RulesRead | None:
+        """What they say now; None where they have mistakes that they did not have: those are told then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run puts around the detections; a hunt and tests do without."""
+
+    shelves: Sequence[Shelf] = ()
+    """The lakes that the alerts are brought to."""
+    rebuilder: Rebuilder | None = None
+    """What makes the file anew where it was lost or damaged."""
+    rule_files: RuleFiles | None = None
+    """What is read again when it changes, or somebody asks; None: there is nothing to be read."""
+    watches_files: bool = True
+    """Whether changes are looked for; else they count when somebody asks."""
+
+
+class RuleWatch:
+    """Waits until the files have changed and lie still."""
+
+    def __init__(self, files: RuleFiles, clock: Clock) -> None:
+        """Changes count from now on; looks at the files."""
+        self._files = files
+        self._clock = clock
+        self._known = files.look()
+
+    def take_note(self) -> None:
+        """The files are read as they are now: changes count from here on."""
+        self._known = self._files.look()
+
+    async def changed(self) -> None:
+        """Return once the files are others than at the last time, and were the same in two looks."""
+        last = self._known
+        while True:
+            await self._clock.sleep(CHANGES_LOOK_EVERY_S)
+            now = await asyncio.to_thread(self._files.look)
+            if now == last != self._known:
+                self._known = now
+                return
+            last = now
+
 
 NOTHING_AROUND = Surroundings()
 _log = structlog.get_logger(__name__)

@@ -22,16 +22,15 @@ from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.config_changes import excluded_outputs
 
 if TYPE_CHECKING:
-    from m365watch.detection.alert_store_rebuild_rebuilding import LakeRebuilder, RebuildAsked, Rebuilt
+    from m365watch.detection.alert_store_rebuild import LakeRebuilder, RebuildAsked, Rebuilt
     from m365watch.detection.alerts.alert_exceptions import Exceptions
     from m365watch.detection.alerts.lake_sync import Shelf
-    from m365watch.detection.detection_output import DetectionOutput
+    from m365watch.detection.detection_output import DetectionOutput, RulesRead
     from m365watch.detection.engine.engine_port import Detects
     from m365watch.detection.fields.enrichment_context import Knowledge
     from m365watch.detection.rules.rule import Rule
     from m365watch.detection.rules.rule_library import Library
     from m365watch.detection.store.detection_store import DetectionState
-    from m365watch.detection.surroundings import RulesRead
 
 MISTAKES_TOLD_MAX = 20
 _log = structlog.get_logger(__name__)
@@ -154,8 +153,7 @@ def make_detections(
             rmtree(queues / DETECTIONS, ignore_errors=True)
         return None
     from m365watch.detection.alerts.alert_logger import AlertTeller
-    from m365watch.detection.detection_output import DetectionOutput
-    from m365watch.detection.surroundings import Surroundings
+    from m365watch.detection.detection_output import DetectionOutput, Surroundings
 
     own = OwnRules(detections, clock, current=current)
     output = DetectionOutput(
@@ -207,7 +205,7 @@ def lakes_of(settings: Settings) -> list[Path]:
 
 def make_rebuilder(settings: Settings, *, clock: Clock, once: bool) -> LakeRebuilder:
     """What makes the file of detections anew out of the lakes."""
-    from m365watch.detection.alert_store_rebuild_rebuilding import LakeRebuilder
+    from m365watch.detection.alert_store_rebuild import LakeRebuilder
     from m365watch.detection.detection_output import FILE_NAME
 
     return LakeRebuilder(
@@ -221,7 +219,7 @@ def make_rebuilder(settings: Settings, *, clock: Clock, once: bool) -> LakeRebui
 
 def rebuild_asked(settings: Settings, rules: Sequence[Rule]) -> RebuildAsked:
     """What the file of detections is made of: these rules, with all that correlations join."""
-    from m365watch.detection.alert_store_rebuild_rebuilding import RebuildAsked
+    from m365watch.detection.alert_store_rebuild import RebuildAsked
     from m365watch.detection.detection_output import FILE_NAME
 
     exceptions, _ = load_exceptions(settings.detections)
@@ -240,7 +238,7 @@ def rebuild_by_hand(settings: Settings, *, clock: Clock, progress: Callable[[int
 
     Raises: SettingsRefused: there is no lake. LedgerHeld: a collector runs. LakeMissing; OutputUnavailable.
     """
-    from m365watch.detection.alert_store_rebuild_rebuilding import Rebuild, lakes_present
+    from m365watch.detection.alert_store_rebuild import Rebuild, lakes_present
     from m365watch.detection.correlation.risk_score import risk_rules
     from m365watch.lake.schema import AUDIT
 
@@ -360,7 +358,7 @@ class OwnRules:
 
     def read(self) -> RulesRead | None:
         """What they say now; None, and a line for each, where they have mistakes that they did not have."""
-        from m365watch.detection.surroundings import RulesRead
+        from m365watch.detection.detection_output import RulesRead
 
         library = load_rules(self._settings)
         exceptions, lines = load_exceptions(self._settings)

@@ -17,8 +17,7 @@ from m365watch.common.progress import RunProgress
 from m365watch.config.models.settings import Settings
 from m365watch.health.completeness.audit_requests import PROGRESS_NAME
 from m365watch.health.completeness.content_gaps import GapsFound, find_gaps
-from m365watch.health.completeness.feed_audit import FeedAudit
-from m365watch.health.completeness.feed_audit_keeping import last_audit
+from m365watch.health.completeness.feed_audit import FeedAudit, last_audit
 from m365watch.health.completeness.hour_status import FeedHours, find_hours
 from m365watch.health.completeness.silence_monitor import silent_feeds
 from m365watch.health.config_status import ConfigurationNote, configuration_note
@@ -30,29 +29,34 @@ from m365watch.ledger.lock import LOCK_FILE, cure_beside_collector, holder_of
 from m365watch.ledger.quarantine import (
     BlobsAsked,
     BlobsFound,
+    PiecesAsked,
     PiecesFound,
+    PutBack,
+    count_pieces,
+    drop_pieces,
+    hasten,
     kept_pieces,
     named_blobs,
     piece_body,
+    put_back,
+    read_dropped,
 )
-from m365watch.ledger.quarantine_changing import PiecesAsked, count_pieces, drop_pieces, hasten, read_dropped
-from m365watch.ledger.quarantine_retrying import PutBack, put_back
-from m365watch.ledger.queries_reading import (
+from m365watch.ledger.queries import (
     feed_progress,
     last_batch,
     ledger_for_reading,
     output_progress,
     remembered,
     require_ledger,
+    tried_in_vain,
 )
-from m365watch.ledger.queries_reading import waiting_blobs as read_waiting_blobs
-from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.ledger.tried import tried_in_vain
+from m365watch.ledger.queries import waiting_blobs as read_waiting_blobs
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.pipeline import latency, vocabulary
+from m365watch.pipeline import latency, schema_drift
 from m365watch.pipeline.latency import LatencyBook
-from m365watch.pipeline.vocabulary import Vocabulary
-from m365watch.registry.port import WaitingBlob
+from m365watch.pipeline.schema_drift import Vocabulary
+from m365watch.registry.ports import WaitingBlob
 from m365watch.sources import throttling
 from m365watch.sources.throttling import ThrottlingBook
 
@@ -224,7 +228,7 @@ def read_vocabularies(settings: Settings) -> list[Vocabulary]:
     tenants = dict.fromkeys(tenant.tenant_id for tenant in settings.tenants)
     with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
         return [
-            Vocabulary.of_body(tenant_id, remembered(connection, vocabulary.MEMORY + tenant_id))
+            Vocabulary.of_body(tenant_id, remembered(connection, schema_drift.MEMORY + tenant_id))
             for tenant_id in tenants
         ]
 

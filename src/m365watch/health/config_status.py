@@ -9,7 +9,7 @@ import msgspec
 
 from m365watch.config.models.settings import Settings
 from m365watch.config.validation_report import hide_secrets
-from m365watch.ledger.queries_reading import remembered
+from m365watch.ledger.queries import remembered
 
 MEMORY = "configuration"
 """The name under which the ledger keeps it."""

@@ -9,19 +9,108 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import structlog
+from pydantic import BaseModel, SecretStr
 
 from m365watch.common.clock import Clock
-from m365watch.common.collector_events import LEVELS, Notice, plain_msg
-from m365watch.common.speaker import Speaker
-from m365watch.health.takers import NoticeTaker
+from m365watch.common.collector_events import LEVELS, Notice, Speaker, plain_msg
+from m365watch.common.secret import Secret
+from m365watch.registry.output_specs import OutputSettings
+
+CHARACTERS_MIN = 6
+"""A shorter secret is part of too many words to be blotted out."""
+
+
+def list_secrets(settings: object) -> frozenset[str]:
+    """Every secret anywhere in `settings`, revealed; the very short ones left out."""
+    return frozenset(text for text in _reveal(settings) if len(text) >= CHARACTERS_MIN)
+
+
+def _reveal(value: object) -> Iterator[str]:
+    if isinstance(value, Secret | SecretStr):
+        text = value.reveal() if isinstance(value, Secret) else value.get_secret_value()
+        yield text
+        # A private key has many lines, each of which tells a part of it.
+        yield from (line for line in text.split("\n")[1:] if not line.startswith("-----"))
+    elif isinstance(value, BaseModel):
+        for part in vars(value).values():
+            yield from _reveal(part)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _reveal(getattr(value, field.name))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _reveal(part)
+
+
+@runtime_checkable
+class NoticeTaker(Protocol):
+    """An output that takes the collector's notices."""
+
+    name: str
+    notices_every_s: float
+    """At most one call in so many seconds."""
+
+    async def write_notices(self, notices: Sequence[Notice]) -> None:
+        """Write `notices`, or raise an error of the collector's: they are offered again later."""
+        ...
+
+
+@runtime_checkable
+class TagTaker(Protocol):
+    """An output that takes any bytes under a tag of Devo's."""
+
+    name: str
+
+    async def write_tagged(self, tagged: Sequence[tuple[str, bytes]], /) -> None:
+        """Write each body under its tag, best effort."""
+        ...
+
+
+class TaggedNotices:
+    """A `NoticeTaker` over an output of Devo's."""
+
+    notices_every_s = 1.0
+
+    def __init__(self, output: TagTaker) -> None:
+        """`output` is the pipeline's own."""
+        self.name = output.name
+        self._output = output
+
+    async def write_notices(self, notices: Sequence[Notice]) -> None:
+        """Each notice as JSON under its tag."""
+        await self._output.write_tagged([(notice.tag, notice.as_json()) for notice in notices])
+
+
+def takers_among(outputs: Iterable[tuple[OutputSettings, object]]) -> list[NoticeTaker]:
+    """A taker for each of the outputs, each with its settings, that takes notices and is to have them.
+
+    The lake has a table of its own for them, others send them under a tag unless that is switched off.
+    """
+    takers: list[NoticeTaker] = []
+    for settings, output in outputs:
+        if isinstance(output, NoticeTaker):
+            takers.append(output)
+        elif isinstance(output, TagTaker) and settings.sends_events:
+            takers.append(TaggedNotices(output))
+    return takers
+
 
 NOTICES_MAX = 1_000
 """Notices that are kept for a reader; the oldest make room."""

@@ -16,7 +16,7 @@ from m365watch.common.errors import (
 )
 from m365watch.common.model import Feed, GraphContent, TenantId
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger.tried import TriedInVain
+from m365watch.ledger.queries import TriedInVain
 
 LATE_S = 3_600.0
 """A lag beyond this is no ordinary one: several polls were missed, or the backfill is still on."""

@@ -16,9 +16,7 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from m365watch.common.text import one_line
-from m365watch.http.aiohttp_transport import Connection
-from m365watch.http.aiohttp_transport_opening import open_connection
-from m365watch.http.origin import Origin
+from m365watch.http.aiohttp_transport import Connection, Origin, open_connection
 from m365watch.http.settings import NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure
 

@@ -10,11 +10,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from m365watch.common.atomic_files import size_of
-from m365watch.lake.delta.lost_commits import LAKE_GONE, are_commits_lost, said_of
+from m365watch.lake.delta.missing_commits import LAKE_GONE, are_commits_lost, said_of
 from m365watch.lake.delta.transaction_log import commits_of, is_whole, list_torn, read_commits
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer.table_writer import plain_reason, system_number_of
+
+_OF_FILES = (
+    duckdb.IOException,
+    duckdb.InvalidInputException,
+    duckdb.SerializationException,
+    duckdb.InternalException,
+)
+
+
+def is_of_a_file(error: duckdb.Error) -> bool:
+    """Whether the failure comes of a file that a query of ours reads, and not of the query.
+
+    What it says is not for anybody's eyes: it may quote a record.
+    """
+    return isinstance(error, _OF_FILES) or type(error) is duckdb.Error
+
 
 BACK_FIX = (
     "put it back from a copy of the lake; without one, rename the output and name another directory in the"
@@ -156,3 +174,23 @@ def _why_no_commit(path: Path) -> str:
     except (ValueError, RecursionError):
         return "is damaged" if body.strip(b"\0") else "holds zeros in place of a commit"
     return ""
+
+
+def behind(last_batch: int, found: int) -> Cause:
+    """The lake ends with batch `found`, before the last one that the ledger knows to be there."""
+    return Cause(
+        f"the ledger has delivered batch {last_batch} here, but the lake ends with batch {found}",
+        "put back the lake that belongs to this state directory,"
+        " or rename the output in the configuration and name another directory,"
+        " to fill a new lake from now on",
+    )
+
+
+def ahead(last_batch: int, found: int) -> Cause:
+    """The lake ends with batch `found`, which the ledger knows nothing of."""
+    return Cause(
+        f"the lake ends with batch {found}, but the ledger knows only of batch {last_batch}",
+        "put back the state directory that belongs to this lake,"
+        " or name another directory for the lake;"
+        " `m365watch ledger restore` with the present ledger's own file goes on with it",
+    )

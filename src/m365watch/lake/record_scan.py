@@ -27,7 +27,7 @@ from m365watch.common.model import (
 )
 from m365watch.common.timestamps import instant_of_us, us_of
 from m365watch.lake.delta.table_files import is_made, list_files, no_lake
-from m365watch.lake.maintenance.causes import cause_of
+from m365watch.lake.maintenance.integrity_check import cause_of
 from m365watch.lake.schema import AUDIT, PARTITION
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from m365watch.common.atomic_files import sync_file, sync_folder
 from m365watch.common.errors import LedgerUnusable
 from m365watch.ledger.lock import hold_ledger
-from m365watch.ledger.queries_reading import instant, ledger_for_reading, require_ledger, unreadable
+from m365watch.ledger.queries import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.reconciliation_store import mark_put_back
 from m365watch.ledger.schema import SCHEMA_VERSION, migrate
 from m365watch.storage.damage import aside_name, find_damage, set_aside, watched

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from m365watch.common.model import BlobRef, BlobState, Feed
 from m365watch.common.timestamps import us_of
-from m365watch.ledger.queries_reading import instant, ledger_for_reading
+from m365watch.ledger.queries import instant, ledger_for_reading
 
 HOUR_S = 3_600
 _STATES = tuple(BlobState)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from rbloom import Bloom
 
+from m365watch.ledger.identity_pages import StoredIdentities
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
-from m365watch.ledger.stored import StoredIdentities
 
 SIZE_MAX = 100_000_000
 """The most identities that a filter is made for beforehand: 100 MB. It still grows with the table."""

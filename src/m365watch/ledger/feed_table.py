@@ -7,7 +7,7 @@ from datetime import datetime
 
 from m365watch.common.model import BlobKey, Feed
 from m365watch.common.progress import FeedProgress
-from m365watch.ledger import queries_reading as reading
+from m365watch.ledger import queries as reading
 from m365watch.ledger.open_batches import Lot
 
 _KNOW = (

@@ -10,21 +10,110 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from math import ceil
 from typing import cast
 
-from m365watch.common.model import BatchPart, BlobKey
+from m365watch.common.model import BatchPart, BlobKey, TenantId
 from m365watch.ledger.bloom_filter import FilterSizes, FrontFilter
-from m365watch.ledger.identity_pages import OWNER_BYTES, RecentIdentities
+from m365watch.ledger.identity_pages import OWNER_BYTES, RecentIdentities, StoredIdentities
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
-from m365watch.ledger.moved import MovedIdentities, weigh
-from m365watch.ledger.routes import Routes
 from m365watch.ledger.schema import IS_OPEN
-from m365watch.ledger.stored import StoredIdentities
 from m365watch.records.identity import IDENTITY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What becomes of a part with duplicates of records that some output lacks."""
+
+    outputs: frozenset[str]
+    """Those that the part goes to now; what others lack of it is fetched again for them."""
+    moved: dict[int, bytes]
+    """The places of duplicates that are none for these outputs, with their identities."""
+
+
+def weigh(
+    part: BatchPart,
+    duplicates: dict[int, BlobKey],
+    lacking: dict[BlobKey, frozenset[str]],
+) -> Weighed:
+    """Decide on `part`, whose `duplicates` are places and the blobs that brought those records first.
+
+    `lacking` are the outputs that such a blob is neither at nor on its way to. A part goes only to outputs
+    that lack the same of them, to those that lack least first: so each record has one owner.
+    """
+    # A record whose first copy is missing where this part is not to go cannot be owned by it.
+    relied = {one for one in duplicates.values() if lacking.get(one, frozenset()) <= part.missing_outputs}
+    by_output = {
+        output: {one for one in relied if output in lacking.get(one, ())} for output in part.missing_outputs
+    }
+    if not any(by_output.values()):
+        return Weighed(part.missing_outputs, {})
+    least = by_output[min(by_output, key=lambda output: (len(by_output[output]), output))]
+    moved: dict[bytes, int] = {}
+    for place in sorted(duplicates):
+        identity = part.identities[place]
+        if identity is not None and duplicates[place] in least:
+            moved.setdefault(identity, place)
+    now = frozenset(output for output, lacked in by_output.items() if lacked == least)
+    return Weighed(now, {place: identity for identity, place in moved.items()})
+
+
+class MovedIdentities:
+    """Which blob owns a record in place of the one that brought it first; in the ledger's transactions."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """None before `load`."""
+        self._connection = connection
+        self._owners: dict[bytes, BlobKey] = {}
+
+    def load(self) -> None:
+        """Read them, at the ledger's opening, after batches that nobody has were undone."""
+        self._owners = dict(self._connection.execute("SELECT key, blob FROM moved ORDER BY batch"))
+
+    def amend(self, owners: dict[bytes, BlobKey]) -> None:
+        """Name the present owners in place of the first ones."""
+        if self._owners:
+            owners.update((one, self._owners[one]) for one in owners.keys() & self._owners.keys())
+
+    def write(self, batch: int, parts: Sequence[BatchPart], moved: dict[int, list[bytes]]) -> None:
+        """Make durable what `batch` has brought; the caller commits."""
+        self._connection.executemany(
+            "INSERT INTO moved VALUES (?, ?, ?)",
+            [(one, batch, parts[number].blob) for number, some in moved.items() for one in some],
+        )
+
+    def remember(self, parts: Sequence[BatchPart], moved: dict[int, list[bytes]]) -> None:
+        """The transaction with `write` is durable."""
+        for number, some in moved.items():
+            self._owners.update(dict.fromkeys(some, parts[number].blob))
+
+    def evict(self, before: BlobKey) -> None:
+        """Forget those of blobs older than `before`; the caller commits."""
+        old = [one for one, blob in self._owners.items() if blob < before]
+        for one in old:
+            del self._owners[one]
+        self._connection.executemany("DELETE FROM moved WHERE key = ?", [(one,) for one in old])
+
+
+class Routes:
+    """The outputs of each tenant."""
+
+    def __init__(self, outputs: frozenset[str]) -> None:
+        """All of `outputs` for every tenant."""
+        self._all = outputs
+        self._of: dict[TenantId, frozenset[str]] = {}
+
+    def exclude(self, excluded: Mapping[TenantId, frozenset[str]]) -> None:
+        """Bring the records of these tenants to all outputs but these from now on, those of others to all."""
+        self._of = {tenant_id: self._all - some for tenant_id, some in excluded.items()}
+
+    def of(self, tenant_id: TenantId) -> frozenset[str]:
+        """The outputs that the tenant's records go to."""
+        return self._of.get(tenant_id, self._all)
+
 
 _UNMERGED = f"""
 SELECT number, parts, length(identities) / {IDENTITY_BYTES}, rtrim(waiting_for) = queued

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from m365watch.ledger.stored import PAGE_COUNT
+from m365watch.ledger.identity_pages import PAGE_COUNT
 
 HORIZON = timedelta(days=15)
 """How long after its contentCreated a blob and its identities are remembered: the 7 days in

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from m365watch.common.model import BatchPart, BlobKey, Feed
-from m365watch.ledger.identity_store import Findings, duplicate_count
-from m365watch.ledger.routes import Routes
+from m365watch.ledger.identity_store import Findings, Routes, duplicate_count
 from m365watch.ledger.schema import IS_OPEN
 
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5

@@ -4,13 +4,193 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+import msgspec
+
+from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobState, Feed
-from m365watch.common.timestamps import instant_of_us
-from m365watch.ledger.queries_reading import feed_of, instant, instant_s
+from m365watch.common.timestamps import instant_of_us, us_of
+from m365watch.ledger.lock import hold_ledger
+from m365watch.ledger.queries import cure_of_version, feed_of, instant, instant_s, remembered, require_ledger
+from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.storage.sqlite import FAILURES, name_failure, open_database, transaction
+
+DROPPED = "quarantine/dropped"
+"""Under which name the ledger remembers what was dropped."""
+_BUSY_S = 10.0
+_CHOSEN = (
+    " FROM quarantine LEFT JOIN blob ON blob.key = quarantine.blob LEFT JOIN feed ON feed.id = blob.feed"
+    " WHERE instr(lower(ifnull(tenant_id || '/' || content_type, '')), lower(:feed))"
+    " AND (:numbers IS NULL OR quarantine.id IN (SELECT value FROM json_each(:numbers)))"
+)
+_COUNT = f"SELECT count(*), total(length(body)){_CHOSEN}"
+_DROP = f"DELETE FROM quarantine WHERE id IN (SELECT quarantine.id{_CHOSEN})"  # noqa: S608 - our own text
+_HASTEN = (
+    "UPDATE blob SET next_try_s = 0"
+    " WHERE state = 0 AND finished_s IS NULL AND attempts > 0 AND next_try_s > 0"
+    " AND feed IN (SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?)))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesAsked:
+    """Which pieces are meant."""
+
+    numbers: Sequence[int] = ()
+    """Empty: all."""
+    feed_part: str = ""
+    """Part of the feed's name (tenant/Audit.Exchange), in any case."""
+
+    def values(self) -> dict[str, object]:
+        """The parameters of a statement."""
+        return {
+            "feed": self.feed_part,
+            "numbers": json.dumps(list(self.numbers)) if self.numbers else None,
+        }
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """What was ever dropped from quarantine."""
+
+    pieces: int = 0
+    size_bytes: int = 0
+    last_at: datetime | None = None
+
+
+def count_pieces(path: Path, asked: PiecesAsked) -> tuple[int, int]:
+    """How many pieces are meant, and how many bytes they have.
+
+    Raises: LedgerUnusable, LedgerUnavailable.
+    """
+    with _changing(path) as connection:
+        pieces, size_bytes = connection.execute(_COUNT, asked.values()).fetchone()
+    return int(pieces), int(size_bytes)
+
+
+def drop_pieces(path: Path, asked: PiecesAsked, *, at: datetime) -> int:
+    """How many pieces were removed for good; their sum stays, in plain sight.
+
+    Raises: LedgerUnusable, LedgerUnavailable: nothing was removed.
+    """
+    with _changing(path) as connection, transaction(connection):
+        pieces, size_bytes = connection.execute(_COUNT, asked.values()).fetchone()
+        if not pieces:
+            return 0
+        before = read_dropped(connection)
+        sums = Dropped(before.pieces + pieces, before.size_bytes + int(size_bytes), at)
+        connection.execute(_DROP, asked.values())
+        connection.execute(
+            "INSERT OR REPLACE INTO memory VALUES (?, ?)", (DROPPED, msgspec.json.encode(sums).decode())
+        )
+    return int(pieces)
+
+
+def hasten(path: Path, *, feed_part: str) -> int:
+    """How many blobs that waited for their next try are due now.
+
+    Raises: LedgerUnusable, LedgerUnavailable.
+    """
+    with _changing(path) as connection, transaction(connection):
+        return connection.execute(_HASTEN, (feed_part,)).rowcount
+
+
+def forget_memory(path: Path, name: str) -> None:
+    """Keep nothing any more of what a part of the collector has learned under `name`.
+
+    Raises: LedgerUnusable, LedgerUnavailable.
+    """
+    with _changing(path) as connection, transaction(connection):
+        connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+
+
+def read_dropped(connection: sqlite3.Connection) -> Dropped:
+    """What was ever dropped."""
+    body = remembered(connection, DROPPED)
+    return Dropped() if body is None else msgspec.json.decode(body, type=Dropped)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that may write beside the collector's own, which waits for it and is waited for."""
+    require_ledger(path)
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise LedgerUnusable(
+                    f"the ledger has schema {version}, this version writes {SCHEMA_VERSION}",
+                    where=str(path),
+                    fix=cure_of_version(version),
+                )
+            connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+    except FAILURES as error:
+        raise name_failure(error, path) from error
+
+
+_FEEDS = "SELECT id FROM feed WHERE instr(lower(tenant_id || '/' || content_type), lower(?))"
+_PUT_BACK = (
+    "UPDATE blob SET state = 0, attempts = 0, next_try_s = 0, last_error = NULL, finished_s = NULL"
+    " WHERE feed = :feed AND state = 2 AND expires_us > :now AND records IS NULL"
+)
+_MEANT = (
+    " AND (:numbers IS NULL OR key IN"
+    " (SELECT blob FROM quarantine WHERE id IN (SELECT value FROM json_each(:numbers))))"
+)
+_COUNT_LEFT = "SELECT count(*) FROM blob WHERE feed = :feed AND state = 2"
+_UNCOUNT = "UPDATE feed SET blobs_quarantined = blobs_quarantined - ? WHERE id = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What came of putting blobs back."""
+
+    waiting: int
+    """Blobs that were quarantined and wait again."""
+    left: int
+    """Blobs that stay in quarantine: no longer served, or their records are in some output already."""
+
+
+def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int] = ()) -> PutBack:
+    """Let the quarantined blobs of the ledger at `path` wait again; with `feed_part` only of feeds so named.
+
+    With `numbers`, only the blobs of these pieces.
+
+    Two kinds are left alone. Of one that has expired there is nothing to fetch. One whose records had
+    reached some output, before a crash had it fetched again and something else came, would arrive twice
+    there. So no record of what is put back is in any output. The pieces that were kept of it stay.
+
+    Raises: LedgerHeld: a collector is running; LedgerUnusable: there is no ledger; LedgerUnavailable.
+    """
+    require_ledger(path)
+    lock = hold_ledger(path)
+    try:
+        with closing(open_database(path)) as connection:
+            asked = json.dumps(list(numbers)) if numbers else None
+            return _put_back(connection, feed_part, asked, now_us=us_of(now))
+    except FAILURES as error:
+        raise name_failure(error, path) from error
+    finally:
+        lock.release()
+
+
+def _put_back(connection: sqlite3.Connection, feed_part: str, numbers: str | None, *, now_us: int) -> PutBack:
+    waiting = left = 0
+    with transaction(connection):
+        for (feed,) in connection.execute(_FEEDS, (feed_part,)).fetchall():
+            values = {"feed": feed, "now": now_us, "numbers": numbers}
+            again = connection.execute(_PUT_BACK + _MEANT, values).rowcount
+            connection.execute(_UNCOUNT, (again, feed))
+            waiting += again
+            left += connection.execute(_COUNT_LEFT + _MEANT, values).fetchone()[0]
+    return PutBack(waiting, left)
+
 
 _STATES = tuple(BlobState)
 """In the order of the ledger's numbers for them."""

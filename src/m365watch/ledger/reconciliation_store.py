@@ -21,13 +21,12 @@ import xxhash
 
 from m365watch.common.model import BatchPart, BlobKey, Feed
 from m365watch.common.timestamps import us_of
-from m365watch.ledger import queries_reading as reading
+from m365watch.ledger import queries as reading
 from m365watch.ledger.feed_table import know_feed
 from m365watch.ledger.identity_store import Findings
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.schema import NUMBERS
-from m365watch.records.identity import IDENTITY_BYTES
-from m365watch.records.marks import MarkMaker
+from m365watch.records.identity import IDENTITY_BYTES, MarkMaker
 from m365watch.storage.sqlite import failures_named, transaction
 
 MEMORY = "adoption"

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from m365watch.common.timestamps import us_of
-from m365watch.ledger.identity_store import unpack
-from m365watch.ledger.queries_reading import feed_of
+from m365watch.ledger.identity_pages import ROW_BYTES
+from m365watch.ledger.identity_store import Routes, unpack
+from m365watch.ledger.queries import feed_of
 from m365watch.ledger.reconciliation_store import HeldStore
-from m365watch.ledger.routes import Routes
-from m365watch.ledger.stored import ROW_BYTES
 from m365watch.records.identity import IDENTITY_BYTES
 
 _REASON = "{output} has lost its records, and they are not served any more"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from m365watch.common.errors import LedgerUnusable
-from m365watch.ledger.stored import fill_pages
+from m365watch.ledger.identity_pages import fill_pages
 
 SCHEMA_VERSION = 7
 

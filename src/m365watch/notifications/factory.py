@@ -22,7 +22,7 @@ from m365watch.config.models.targets import (
     TeamsTarget,
     WebhookTarget,
 )
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 

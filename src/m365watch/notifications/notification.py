@@ -9,8 +9,7 @@ import msgspec
 
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.reopen_policy import BY as REOPENED_BY
-from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
-from m365watch.detection.alerts.stored_alert_ranking import rank_alerts
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert, rank_alerts
 from m365watch.detection.rules.extension import Severity
 
 

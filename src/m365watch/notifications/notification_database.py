@@ -20,8 +20,7 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.detection.alerts.alert import AlertId, clean_text
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.notification import GROWTH, Notification, Standing, Tiding, Told
-from m365watch.storage.sqlite import is_damage
-from m365watch.storage.still import connect_to_read
+from m365watch.storage.sqlite import connect_to_read, is_damage
 
 LOCKED_S = 5.0
 """How long a lock of somebody else is waited for: so long a run waits at its start, and at its end."""

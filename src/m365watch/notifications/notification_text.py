@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.detection.alerts.alert import Alert
-from m365watch.detection.alerts.alert_text_naming import list_kinds, who
+from m365watch.detection.alerts.alert_text import list_kinds, who
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.notifications.notification import Digest, Notification, Standing, Tiding
 

@@ -18,15 +18,14 @@ import structlog
 
 from m365watch.common.clock import Clock
 from m365watch.common.model import Batch, BatchPart, Feed
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.pipeline.output_lane import LaneMeans, OutputLane, QueuedOutput
 from m365watch.pipeline.run_observer import RunObserver
 from m365watch.records.identity import IdentityMaker
-from m365watch.records.routing import Router
+from m365watch.records.routing import Router, Treatment
 from m365watch.records.split import Fragment
-from m365watch.records.treatment import Treatment
 from m365watch.registry.outputs import MANY_RECORDS, Expects, Output
-from m365watch.registry.port import Ledger
+from m365watch.registry.ports import Ledger
 from m365watch.sources.management_api.fetch_attempts import FetchedBlob
 from m365watch.sources.pull_cycles import PullCycles
 

@@ -21,15 +21,114 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, NeedsOperator, OutputUnavailable, RetryLater
 from m365watch.common.model import Batch, Receipt
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.pipeline.disk_queue import BatchQueue
-from m365watch.pipeline.news import News
-from m365watch.pipeline.output_lane_waiting import Handed, Waiting
-from m365watch.pipeline.troubles import OutputTrouble
 from m365watch.registry.outputs import OPEN_BYTES_MAX, MayBeAway, Output, Prepares
-from m365watch.registry.port import Ledger
+from m365watch.registry.ports import Ledger
+
+
+class News:
+    """Lets tasks wait for the next change without missing one."""
+
+    def __init__(self) -> None:
+        """Nothing has changed yet."""
+        self.count = 0
+        """How many changes there were."""
+        self._told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something has changed."""
+        self.count += 1
+        self._told.set()
+
+    async def wait_after(self, count: int) -> None:
+        """Return once something has changed after `count`."""
+        while self.count <= count:
+            self._told.clear()
+            await self._told.wait()
+
 
 _log = structlog.get_logger(__name__)
+
+
+class OutputTrouble:
+    """One output's present error."""
+
+    def __init__(self, output: Output, *, ledger: Ledger, calls: LedgerCalls, clock: Clock) -> None:
+        """None yet, as far as anybody knows; the ledger may still hold one of an earlier run."""
+        self.text: str | None = None
+        """The error, in a full sentence; None if there is none."""
+        self._output = output
+        # Asked once: a look at a protocol takes 15 us, and a lane asks several times a batch.
+        self._away = output if isinstance(output, MayBeAway) else None
+        self._ledger = ledger
+        self._calls = calls
+        self._clock = clock
+        self._is_cleared = False
+
+    @property
+    def away(self) -> CollectorError | None:
+        """Why the receiver cannot be reached just now, where the output knows."""
+        return None if self._away is None else self._away.trouble
+
+    async def look(self) -> None:
+        """Note what the output knows by itself, long before a delivery fails for it."""
+        if self.away is not None:
+            await self.note(self.away)
+
+    async def note(self, error: CollectorError) -> None:
+        """The output cannot write because of `error`; one whose receiver may be away tells so itself."""
+        if self.text == str(error):
+            return
+        self.text = str(error)
+        if self._away is None:
+            tell = _log.error if isinstance(error, NeedsOperator) else _log.warning
+            tell(self.text, code=error.code)
+        await self._keep(error)
+
+    async def passed(self) -> None:
+        """The output has written."""
+        if self.text is not None and self._away is None:
+            _log.info(f"output {self._output.name}: goes on")
+        if self.text is not None or not self._is_cleared:
+            self.text = None
+            await self._keep(None)
+            self._is_cleared = True
+
+    async def _keep(self, error: CollectorError | None) -> None:
+        fix = error.fix if isinstance(error, NeedsOperator) else None
+        text = None if error is None else f"{error.where}: {error.what}" if error.where else error.what
+        await self._calls(
+            self._ledger.note_output_error, self._output.name, text, fix=fix, at=self._clock.now()
+        )
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A batch that the output has not acknowledged."""
+
+    number: int
+    batch: Batch | None
+    """None while it is on disk alone."""
+    is_kept: bool = False
+    """Whether it is on disk."""
+    is_settled: bool = False
+    """Whether it was acknowledged or left out: nothing more is to be done with it."""
+    was_handed_over: bool = False
+    """Whether the output may have some of it, and so has to get this very batch again, never another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A batch that the output is taking."""
+
+    one: Waiting
+    batch: Batch
+    size_bytes: int
+    """Of its records; 0 where the output takes one batch at a time, so that nobody needs to know."""
+    task: asyncio.Task[Receipt | None]
+    """Ends with None where the batch has nothing for the output: its place is all that it keeps."""
+
 
 BATCHES_WAITING_MAX = 2
 """Batches that wait in memory for one output; one more and whoever brings it waits too."""

@@ -10,8 +10,8 @@ import structlog
 
 from m365watch.common.worker_thread import OwnThread
 from m365watch.config.models.settings import DETECTIONS, Settings
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerThread
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerThread
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, BatchQueue, foreign_queue
 from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.registry.outputs import Output, Preloads

@@ -11,11 +11,11 @@ from datetime import datetime
 
 from m365watch.common.clock import Clock
 from m365watch.common.model import Batch, GraphContent, Header, KnownBlob, TenantId
-from m365watch.ledger.thread import LedgerCalls, settled_later
-from m365watch.pipeline import latency, vocabulary
+from m365watch.ledger.writer_thread import LedgerCalls, settled_later
+from m365watch.pipeline import latency, schema_drift
 from m365watch.pipeline.latency import LatencyBook
-from m365watch.pipeline.vocabulary import Vocabulary
-from m365watch.registry.port import Ledger
+from m365watch.pipeline.schema_drift import Vocabulary
+from m365watch.registry.ports import Ledger
 from m365watch.sources import throttling
 from m365watch.sources.throttling import ThrottlingBook
 
@@ -50,7 +50,7 @@ class RunObserver:
         """Learn from `tenants` as well, as far as `TENANTS_MAX` allows."""
         new = sorted(set(tenants) - self._vocabularies.keys())
         for tenant_id in new[: TENANTS_MAX - len(self._vocabularies)]:
-            body = await self._calls(settled_later(self._ledger.remembered), vocabulary.MEMORY + tenant_id)
+            body = await self._calls(settled_later(self._ledger.remembered), schema_drift.MEMORY + tenant_id)
             self._vocabularies[tenant_id] = Vocabulary.of_body(tenant_id, body)
 
     def note_fetched(
@@ -86,5 +86,5 @@ class RunObserver:
             if words.is_changed:
                 words.is_changed = False
                 await self._calls(
-                    settled_later(self._ledger.remember), vocabulary.MEMORY + tenant_id, words.body()
+                    settled_later(self._ledger.remember), schema_drift.MEMORY + tenant_id, words.body()
                 )

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from m365watch.common.model import Header
 from m365watch.config.models.wire_values import TABLE_PREFIX
+
+if TYPE_CHECKING:
+    from m365watch.records.masking import Masker
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What the settings ask for; by default nothing."""
+
+    override_tag: str | None = None
+    """The table of every record, in place of the one that its Workload names."""
+    environment: str | None = None
+    """Devo's `@devo_environment`."""
+    masker: Masker | None = None
+    """What masks the records, before any output sees them."""
+
 
 UNION_TABLE = "cloud.office365.management"
 """Devo's union of all tables below it; it has columns of its own, which are those of service health."""

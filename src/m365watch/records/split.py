@@ -9,6 +9,7 @@ understands is returned as a `Fragment`, so that its neighbours go on and nothin
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,7 +17,26 @@ import msgspec
 from m365watch.common.model import Header
 from m365watch.records.headers import header_of_object, read_headers
 from m365watch.records.json_scanner import TOLERANT, after_space
-from m365watch.records.views import Views
+
+
+class Views(list[bytes]):
+    """All records of one blob, each a view (`msgspec.Raw`), and the JSON array that they lie in.
+
+    A view has a length, a buffer and no line break inside, and nothing else of what bytes have.
+    """
+
+    __slots__ = ("body",)
+
+    def __init__(self, views: Iterable[bytes], body: bytes) -> None:
+        """`body` has the views as its elements, in their order."""
+        super().__init__(views)
+        self.body = body
+
+
+def body_of(records: list[bytes]) -> bytes:
+    """A JSON array of `records`: the blob's own body, if they are all that it has."""
+    return records.body if isinstance(records, Views) else b"[" + b",".join(records) + b"]"
+
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAW_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])

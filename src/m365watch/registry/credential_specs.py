@@ -12,7 +12,7 @@ import msgspec
 from pydantic import BaseModel
 
 from m365watch.common.clock import Clock
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.registry.kinds import Registry
 
 CERTIFICATE = "certificate"

@@ -12,12 +12,11 @@ from pydantic import BaseModel
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.settings import NetworkSettings, TlsSettings
-from m365watch.registry.checks import Finding
+from m365watch.registry.checks import Checked, Finding
 from m365watch.registry.kinds import Registry
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Checked
 
 LAKE = "lake"
 """The type of the output that everything else reads; there is one where the configuration names none."""

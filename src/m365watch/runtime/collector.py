@@ -12,29 +12,27 @@ from typing import TYPE_CHECKING
 import structlog
 
 from m365watch import __version__
-from m365watch.auth.registration import Registration
+from m365watch.auth.app_registration import Registration
 from m365watch.auth.rotation import Applications
 from m365watch.common.clock import Clock, Random
+from m365watch.common.collector_events import speaker_of
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import BlobRef, BlobState, Feed, TenantId
 from m365watch.common.progress import RunProgress
-from m365watch.common.speaker import speaker_of
 from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.detection.factory import make_detections
 from m365watch.health.completeness.audit_scheduler import AuditProgress, audit_feeds
 from m365watch.health.completeness.auditor import Auditor, AuditOrder
 from m365watch.health.completeness.feed_audit import FeedAudit
 from m365watch.health.devo_error_codes import devo_text
+from m365watch.health.event_log import list_secrets, takers_among
 from m365watch.health.expiry.watch import ExpiryWatch
-from m365watch.health.secrets import list_secrets
-from m365watch.health.takers import takers_among
-from m365watch.http.session import Session, open_session
+from m365watch.http.client import Session, open_session
 from m365watch.ledger.blob_states import Absent, read_states
 from m365watch.ledger.bloom_filter import FilterSizes
-from m365watch.ledger.queries_reading import ledger_for_reading, require_ledger
-from m365watch.ledger.recovered import wanted_bodies
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
-from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
+from m365watch.ledger.queries import ledger_for_reading, require_ledger, wanted_bodies
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.writer_thread import PATIENCE_ONCE_S, LedgerThread
 from m365watch.notifications.factory import Notifications, NotifyingMeans, notifying
 from m365watch.outputs.factory import make_output
 from m365watch.pipeline.batcher import pacing
@@ -61,10 +59,10 @@ from m365watch.sources.feed_errors import Trouble, Troubles
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight
 from m365watch.sources.page_spool import FOLDER as PAGES_FOLDER
 from m365watch.sources.page_spool import KeptPages
+from m365watch.sources.poll_loop import OtherSources
 from m365watch.sources.pull_cycles import PullCycles
-from m365watch.sources.service_health.poller import FOLDER as ANNOUNCED_FOLDER
-from m365watch.sources.service_health.poller import PREFIX as ANNOUNCED_PREFIX
-from m365watch.sources.source import OtherSources
+from m365watch.sources.service_health.health_poller import FOLDER as ANNOUNCED_FOLDER
+from m365watch.sources.service_health.health_poller import PREFIX as ANNOUNCED_PREFIX
 from m365watch.storage.damage import DamageGuard
 
 if TYPE_CHECKING:
@@ -302,8 +300,10 @@ class Collector:
     def _notification_desk(
         self, feeds: Mapping[Feed, ReachedFeed], run: CollectorRun, parts: RunParts
     ) -> NotificationDesk:
-        from m365watch.sources.management_api.webhook.known import known_contents
-        from m365watch.sources.management_api.webhook.notification_worker import NotificationDesk
+        from m365watch.sources.management_api.webhook.notification_worker import (
+            NotificationDesk,
+            known_contents,
+        )
 
         return NotificationDesk(
             audited_feeds(feeds),

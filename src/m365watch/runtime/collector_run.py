@@ -19,23 +19,22 @@ from m365watch.health.completeness.auditor import Audited, AuditOrder
 from m365watch.health.completeness.feed_audit import FeedAudit
 from m365watch.health.completeness.missing_files import MissingFilesWatch
 from m365watch.health.completeness.silence_monitor import SilenceWatch
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls, settled_later
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls, settled_later
 from m365watch.pipeline.batcher import BatchBounds, Pipeline, pacing
 from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.pipeline.run_observer import RunObserver
 from m365watch.registry.outputs import Output, Prepares, TakesViews
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 from m365watch.sources.factory import ReachedFeed
 from m365watch.sources.feed_errors import Troubles
 from m365watch.sources.management_api.blob_fetcher import BlobFetcher
 from m365watch.sources.management_api.feed_poller import FeedPoller
 from m365watch.sources.management_api.fetch_attempts import REFUSED, FetchedBlob
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight
-from m365watch.sources.poll_loop import OPERATOR_WAIT_S, Poller, PollMeans
+from m365watch.sources.poll_loop import OPERATOR_WAIT_S, OtherSources, Poller, PollMeans, SourceMeans
 from m365watch.sources.pull_cycles import PullCycles
-from m365watch.sources.service_health.poller import HealthPoller
-from m365watch.sources.source import OtherSources, SourceMeans
+from m365watch.sources.service_health.health_poller import HealthPoller
 
 _log = structlog.get_logger(__name__)
 

@@ -31,7 +31,7 @@ from m365watch.detection.alerts.triage import opened
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
 from m365watch.detection.store.detection_erasure import FAR_MS, Forgotten, Naming, find_named, forget_named
 from m365watch.health.collector_status import acknowledged_in
-from m365watch.lake.delta.lost_commits import Standing, standing_of
+from m365watch.lake.delta.missing_commits import Standing, standing_of
 from m365watch.lake.delta.table_files import (
     WAIT_FOR_LAKE_S,
     Progress,
@@ -46,11 +46,11 @@ from m365watch.lake.erasure.person_matching import Person
 from m365watch.lake.erasure.record_erasure import Erased, Erasure, Found, Verified
 from m365watch.lake.erasure.tombstones import FOLDER as MARKS_FOLDER
 from m365watch.lake.erasure.tombstones import KEPT, drop_old_marks
-from m365watch.lake.maintenance.causes import cause_of
 from m365watch.lake.maintenance.compaction import Compacted, compact
 from m365watch.lake.maintenance.integrity_check import (
     Account,
     Checked,
+    cause_of,
     check_account,
     check_alerts,
     check_lake,
@@ -61,9 +61,8 @@ from m365watch.lake.maintenance.vacuum import Vacuumed, vacuum
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.writer.alert_table import alerts_app_id
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
-from m365watch.ledger.queries import output_account
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.queries import ledger_for_reading, output_account
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.notifications.notification_erasure import count_told, forget_told
 from m365watch.outputs.lake.lake_output import app_id_of

@@ -20,9 +20,9 @@ from m365watch.lake.delta.table_files import replace_files
 from m365watch.lake.missing_files import list_missing, sum_up
 from m365watch.lake.schema import AUDIT
 from m365watch.ledger.limits import HORIZON
-from m365watch.ledger.queries_reading import require_ledger
+from m365watch.ledger.queries import require_ledger
 from m365watch.ledger.redelivery import Carrier, PendingAgain
-from m365watch.ledger.sqlite import LEDGER_FILE, SqliteLedger
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.factory import make_output
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.records.identity import IdentityMaker
@@ -30,7 +30,7 @@ from m365watch.runtime.config_changes import excluded_outputs
 from m365watch.runtime.lake_maintenance import holding_lake
 from m365watch.runtime.ledger_reconciliation import AdoptionParts, read_again
 from m365watch.sources.page_spool import PREFIX as RECOVERED
-from m365watch.sources.service_health.poller import PREFIX as ANNOUNCED
+from m365watch.sources.service_health.health_poller import PREFIX as ANNOUNCED
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -21,10 +21,9 @@ from m365watch.common.errors import OutputUnavailable
 from m365watch.common.model import Batch, BatchPart, TenantId
 from m365watch.config.models.settings import DETECTIONS
 from m365watch.ledger.reconciliation_store import Adopted, HeldStore, QueuedBlob
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.pipeline.disk_queue import BatchQueue
-from m365watch.records.identity import IdentityMaker
-from m365watch.records.marks import MarkMaker
+from m365watch.records.identity import IdentityMaker, MarkMaker
 from m365watch.records.split import split_blob
 from m365watch.registry.outputs import HeldPiece, Output, TellsErased, TellsRecords
 

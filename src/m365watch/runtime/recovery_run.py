@@ -13,19 +13,18 @@ from m365watch.common.errors import SettingsRefused
 from m365watch.common.missing_files import memory_name, read_missing
 from m365watch.common.model import ContentType, Feed, Service, TenantId, Window
 from m365watch.config.models.settings import Settings, TenantSettings
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.ledger.limits import HORIZON
-from m365watch.ledger.quarantine_changing import forget_memory
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.ledger.recovered import RecoveredSums, recovered_sums, wanted_bodies
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.quarantine import forget_memory
+from m365watch.ledger.queries import RecoveredSums, ledger_for_reading, recovered_sums, wanted_bodies
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
-from m365watch.sources.audit_search.tenant import RecoveryMeans, TenantRecovery, Witness
+from m365watch.sources.audit_search.tenant_recovery import RecoveryMeans, TenantRecovery, Witness
 from m365watch.sources.factory import ReachedFeed, reach_queries
 from m365watch.sources.page_spool import FOLDER, PREFIX, KeptPages, is_recovered
-from m365watch.sources.source import OtherSources, SourceMeans
+from m365watch.sources.poll_loop import OtherSources, SourceMeans
 
 _NOTHING = RecoveredSums(0, 0, 0, 0, 0)
 
@@ -267,7 +266,7 @@ def _witness(settings: Settings, output: str | None) -> Witness | None:
         raise SettingsRefused([mistake], where=str(settings.path), fix=fix)
     if not lakes:
         return None
-    from m365watch.lake.known import LakeWitness
+    from m365watch.lake.stored_records import LakeWitness
 
     return LakeWitness(lakes[0].directory)
 

@@ -16,13 +16,13 @@ from m365watch.common.errors import LakeMissing, SettingsRefused
 from m365watch.common.model import Feed, TenantId
 from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.models.values import is_guid
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
-from m365watch.ledger.queries_reading import ledger_for_reading, remembered
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.queries import ledger_for_reading, remembered
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.records.treatment import Treatment
+from m365watch.records.routing import Treatment
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
@@ -31,8 +31,7 @@ from m365watch.sources.lake_replay import COURSE, LakeApi, LakeSource, parse_cou
 from m365watch.sources.management_api.fetch_attempts import TenantAccess
 from m365watch.sources.management_api.service_clock import ServiceClock
 from m365watch.sources.management_api.subscriptions import SubscriptionKeeper
-from m365watch.sources.poll_loop import PollSettings
-from m365watch.sources.source import OtherSources, SourceMeans
+from m365watch.sources.poll_loop import OtherSources, PollSettings, SourceMeans
 
 FOLDER = "replays"
 """The folder of the replays' own ledgers and queues, in the state directory."""

@@ -7,14 +7,13 @@ from datetime import datetime
 
 from m365watch.auth.rotation import Applications
 from m365watch.common.clock import Clock
+from m365watch.common.collector_events import speaker_of
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress
-from m365watch.common.speaker import speaker_of
 from m365watch.config.models.listeners_listening import WebhookSettings
 from m365watch.config.models.settings import Settings
-from m365watch.health.event_log import NoticeBoard
-from m365watch.health.secrets import list_secrets
-from m365watch.http.session import Session
+from m365watch.health.event_log import NoticeBoard, list_secrets
+from m365watch.http.client import Session
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.sources.factory import Reach
 from m365watch.sources.pull_cycles import PullCycles

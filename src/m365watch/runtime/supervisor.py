@@ -19,7 +19,7 @@ from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, OutputUnusable, RetryLater
 from m365watch.common.progress import RunProgress
 from m365watch.config.models.settings import Settings
-from m365watch.http.session import open_session
+from m365watch.http.client import open_session
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
-from m365watch.auth.app_registration import read_registration
-from m365watch.auth.registration import Registration
+from m365watch.auth.app_registration import Registration, read_registration
 from m365watch.auth.rotation import Applications
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock, Random, thread_cpu_s
@@ -17,25 +16,19 @@ from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, GraphContent, Service, TenantId
 from m365watch.config.models.listeners_listening import WebhookSettings
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
-from m365watch.http.session import Session
-from m365watch.records.routing import UNION_TABLE
-from m365watch.records.treatment import Treatment
+from m365watch.http.client import Session
+from m365watch.records.routing import UNION_TABLE, Treatment
 from m365watch.registry.ports import Api
-from m365watch.sources.audit_search.queries import AuditQueries
-from m365watch.sources.audit_search.urls import GraphUrls
+from m365watch.sources.audit_search.audit_search_client import AuditQueries, GraphUrls
 from m365watch.sources.management_api.fetch_attempts import TenantAccess
-from m365watch.sources.management_api.limited import LimitedBudget
 from m365watch.sources.management_api.management_api_client import ManagementApi
-from m365watch.sources.management_api.request_budget import RequestBudget
+from m365watch.sources.management_api.request_budget import LimitedBudget, RequestBudget
 from m365watch.sources.management_api.service_clock import ServiceClock
-from m365watch.sources.management_api.subscriptions import SubscriptionKeeper
-from m365watch.sources.management_api.webhooks import WebhookAsk, WebhookKeeper
+from m365watch.sources.management_api.subscriptions import SubscriptionKeeper, WebhookAsk, WebhookKeeper
 from m365watch.sources.page_spool import KeptPages, KeptPagesApi
 from m365watch.sources.poll_loop import PollSettings
-from m365watch.sources.service_health.graph import Announcements
-from m365watch.sources.service_health.health_poller import HealthApi
-from m365watch.sources.service_health.poller import HealthMeans
-from m365watch.sources.service_health.urls import AnnouncementUrls, Kind
+from m365watch.sources.service_health.health_poller import HealthApi, HealthMeans
+from m365watch.sources.service_health.service_health_client import Announcements, AnnouncementUrls, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +325,7 @@ def _treatment(service: ServiceSettings, tenant: TenantSettings, *, override_tag
     if not service.masks:
         return Treatment(override_tag, tenant.environment)
     # What masks is loaded only where something is masked.
-    from m365watch.records.masking_masking import Masker
+    from m365watch.records.masking import Masker
 
     return Treatment(override_tag, tenant.environment, Masker(service.masks, spent_s=thread_cpu_s))
 

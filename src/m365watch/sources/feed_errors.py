@@ -10,8 +10,8 @@ import structlog
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, NeedsOperator, Unreachable
 from m365watch.common.model import Feed
-from m365watch.ledger.thread import LedgerCalls
-from m365watch.registry.port import Ledger
+from m365watch.ledger.writer_thread import LedgerCalls
+from m365watch.registry.ports import Ledger
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from m365watch.common.errors import ContentLost, OutputUnavailable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.common.timestamps import instant_of_us, us_of
 from m365watch.lake.record_scan import TooMany
-from m365watch.sources.source import SourceMeans
+from m365watch.sources.poll_loop import SourceMeans
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from m365watch.common.atomic_files import put_file
 from m365watch.common.errors import ContentLost, LedgerUnavailable
 from m365watch.common.model import BlobRef, ContentType, Feed, Window
 from m365watch.registry.ports import Api
-from m365watch.sources.management_api.codes import EXPIRED
+from m365watch.sources.management_api.responses import EXPIRED
 
 PREFIX = "graph:"
 """How the content id of a recovered blob begins."""

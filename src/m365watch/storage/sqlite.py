@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,6 +14,93 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from m365watch.common.errors import LedgerUnavailable, LedgerUnusable
 from m365watch.common.file_access import why_denied
 from m365watch.ledger.schema import migrate
+
+sync_content: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+"""As SQLite itself does it; not every system can leave out a file's times."""
+
+
+class Durability:
+    """Syncs the write-ahead log of a connection: all transactions before are durable then.
+
+    A log counts up to its first frame that is not whole, so that a power cut before the sync takes away the
+    last transactions and none from among them (https://sqlite.org/walformat.html, "The WAL File Format").
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, *, sync: Callable[[int], None] = sync_content
+    ) -> None:
+        """Leave transactions as they are, durable one by one, until `defer`; `path` is the database's."""
+        self._connection = connection
+        self._path = path
+        self._sync = sync
+        self._synced_changes = -1
+
+    def defer(self) -> Callable[[], None]:
+        """Let transactions from here on be durable with `settle` only, which is returned."""
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        return self.settle
+
+    def settle(self) -> None:
+        """Make durable what was committed since the last time; nothing where nothing was.
+
+        Raises: LedgerUnusable: what has happened since then may be lost.
+        """
+        changes = self._connection.total_changes
+        if changes == self._synced_changes:
+            return
+        try:
+            if self._synced_changes < 0:
+                self._sync_file(self._path.parent)  # The log's name, which is there from now on.
+            self._sync_file(Path(f"{self._path}-wal"))
+        except OSError as error:
+            raise LedgerUnusable(
+                f"the ledger's log cannot be brought to the disk ({error.strerror or error})",
+                where=str(self._path),
+                fix="look at the disk, then start `m365watch run` again: it goes on with what the disk has",
+            ) from error
+        self._synced_changes = changes
+
+    def _sync_file(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+_NO_ROOM = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that can only read, beside a process that may be writing. Raises: sqlite3.Error."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        return connect_still(path, error)
+    return connection
+
+
+def connect_still(path: Path, refused: sqlite3.Error) -> sqlite3.Connection:
+    """A connection to the file as it lies there, where that is all of it; short, for it sees no change.
+
+    Raises: sqlite3.Error: `refused`, which is why it could not be opened in the ordinary way.
+    """
+    code = getattr(refused, "sqlite_errorcode", 0) & 0xFF
+    if code not in _NO_ROOM or not path.is_file() or _has_journal(path):
+        raise refused
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+    )
+
+
+def _has_journal(path: Path) -> bool:
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
 
 P = ParamSpec("P")
 T = TypeVar("T")

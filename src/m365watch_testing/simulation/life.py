@@ -17,9 +17,9 @@ import structlog
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, Service
 from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
-from m365watch.http.session import BODY_BYTES_MAX, Session
-from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.ledger.thread import PATIENCE_ONCE_S, LedgerThread
+from m365watch.http.client import BODY_BYTES_MAX, Session
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
+from m365watch.ledger.writer_thread import PATIENCE_ONCE_S, LedgerThread
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, BatchQueue
 from m365watch.pipeline.output_startup import Opening
 from m365watch.records.identity import IdentityMaker

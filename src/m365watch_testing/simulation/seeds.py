@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch_testing.clock import START
 from m365watch_testing.simulation.archive import Archive
 from m365watch_testing.simulation.content import Tenants

@@ -11,7 +11,7 @@ from random import Random
 
 from m365watch.common.model import TenantId
 from m365watch.records.headers import headers_of
-from m365watch.records.marks import KEY_BYTES, MarkMaker
+from m365watch.records.identity import KEY_BYTES, MarkMaker
 
 MAKER = MarkMaker(b"k" * KEY_BYTES)
 """Makes the marks of what is erased."""

@@ -16,12 +16,10 @@ from m365watch.config.models.settings import DetectionSettings, EnrichSettings
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.enrichment.context_loader import make_knowledge, troubles_of
 from m365watch.detection.enrichment.entity_facts import tell_of, what_is_known
-from m365watch.detection.enrichment.geoip import REMEMBERED_MAX, Addresses
-from m365watch.detection.enrichment.lines import LINES_MAX, parse_listed
+from m365watch.detection.enrichment.geoip import REMEMBERED_MAX, Addresses, open_table, whereabouts_of
 from m365watch.detection.enrichment.missing_sources import all_lacks, lacks_of, rules_without
-from m365watch.detection.enrichment.tables import open_table, whereabouts_of
 from m365watch.detection.enrichment.watched_file import LOOKS_EVERY_S
-from m365watch.detection.enrichment.watchlists import Lists
+from m365watch.detection.enrichment.watchlists import LINES_MAX, Lists, parse_listed
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge, Whereabouts
 from m365watch.detection.fields.record_view import View
 from m365watch.detection.rules.extension import Severity

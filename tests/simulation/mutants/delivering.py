@@ -41,12 +41,12 @@ MUTANTS = (
                 "                task = asyncio.create_task(self._hand_over(batch))\n",
             ),
             Patch(
-                "m365watch.ledger.sqlite",
+                "m365watch.ledger.sqlite_ledger",
                 "        step = self._batches.step(Happening.ACKNOWLEDGED, number, output)\n",
                 f"{_TOLD}        step = self._batches.step(Happening.ACKNOWLEDGED, number, output)\n",
             ),
             Patch(
-                "m365watch.ledger.sqlite",
+                "m365watch.ledger.sqlite_ledger",
                 "        step = self._batches.step(happening, number, output)\n",
                 f"{_TOLD}        step = self._batches.step(happening, number, output)\n",
             ),
@@ -72,7 +72,7 @@ MUTANTS = (
         "seen wherever sink and state are two stores",
         (
             Patch(
-                "m365watch.ledger.sqlite",
+                "m365watch.ledger.sqlite_ledger",
                 "                if self.output_position(output).last_batch < number <= "
                 "durable.get(output, 0):\n",
                 "                if number < 0:\n",
@@ -86,7 +86,7 @@ MUTANTS = (
         "limits are its own",
         (
             Patch(
-                "m365watch.ledger.sqlite",
+                "m365watch.ledger.sqlite_ledger",
                 "                    for one in receipt.refused\n",
                 "                    for one in ()\n",
             ),

@@ -40,7 +40,7 @@ MUTANTS = (
         "seen in an adapter and in a downloader",
         (
             Patch(
-                "m365watch.ledger.sqlite",
+                "m365watch.ledger.sqlite_ledger",
                 "            (self._feeds.number(feed), now.timestamp(), count_max + len(besides)),\n "
                 "       )\n",
                 "            (self._feeds.number(feed), now.timestamp(), count_max + len(besides)),\n"

@@ -19,7 +19,7 @@ from mutants.child import judge_mutant
 
 SECONDS_MAX = 300
 """For one mutant, on a machine that has other things to do: it may also go round for ever."""
-_IMPORTED = ("m365watch.http.session", "m365watch.auth.tokens", "rbloom", "regex", "rich.console", "xxhash")
+_IMPORTED = ("m365watch.http.client", "m365watch.auth.tokens", "rbloom", "regex", "rich.console", "xxhash")
 """What a collector imports before the code that some mutant patches.
 `install` refuses what comes too early."""
 

@@ -45,7 +45,7 @@ MUTANTS = (
         "the next page is asked for where the answer says, token and all; seen in most collectors",
         (
             Patch(
-                "m365watch.sources.management_api.urls",
+                "m365watch.sources.management_api.management_api_client",
                 '        return self._url(f"subscriptions/content?{asked}&{self._publisher}")\n',
                 '        return URL(f"{next_page_uri.strip()}&{self._publisher}", encoded=True)\n',
             ),
@@ -114,7 +114,7 @@ MUTANTS = (
         "windows are listed without their last second, because somebody took the end for a part of them",
         (
             Patch(
-                "m365watch.sources.management_api.urls",
+                "m365watch.sources.management_api.management_api_client",
                 "_whole_seconds(window.end + _LAST_INSTANT_OF_SECOND)",
                 "_whole_seconds(window.end - timedelta(seconds=1))",
             ),

@@ -6,10 +6,10 @@ from mutants.patching import Mutant, Patch
 
 _ADOPTION = "m365watch.runtime.ledger_reconciliation"
 _FILTER = "m365watch.ledger.bloom_filter"
-_FORGETTING = "m365watch.ledger.sqlite_ledger_forgetting"
+_FORGETTING = "m365watch.ledger.sqlite_ledger"
 _HELD = "m365watch.ledger.reconciliation_store"
 _IDENTITIES = "m365watch.ledger.identity_store"
-_SQLITE = "m365watch.ledger.sqlite"
+_SQLITE = "m365watch.ledger.sqlite_ledger"
 _UNHURRIED = Patch(
     _FILTER,
     "            self.made += 1\n        return True\n",

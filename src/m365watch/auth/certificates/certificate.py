@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from m365watch.common import base64url
-from m365watch.http.pem import PEM_CERTIFICATE, PEM_KEY, PFX
+from m365watch.http.tls import PEM_CERTIFICATE, PEM_KEY, PFX
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _FAULTS = (ValueError, TypeError, UnsupportedAlgorithm)

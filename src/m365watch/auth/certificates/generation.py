@@ -5,9 +5,12 @@ Pure but for the key, which is drawn from the system's source of chance.
 
 from __future__ import annotations
 
+import base64
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -21,6 +24,37 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from m365watch.auth.certificates.certificate import thumbprints_of
+
+
+def manifest_of(certificates: Iterable[x509.Certificate]) -> dict[str, list[dict[str, str]]]:
+    """The manifest's part that makes `certificates` the application's own; nothing in it is secret."""
+    return {"keyCredentials": [key_credential(one) for one in certificates]}
+
+
+def key_credential(certificate: x509.Certificate) -> dict[str, str]:
+    """The one certificate; always the same for it, its `keyId` included."""
+    thumbprints = thumbprints_of(certificate)
+    return {
+        "customKeyIdentifier": _base64(thumbprints.sha1),
+        "displayName": certificate.subject.rfc4514_string(),
+        "endDateTime": _instant(certificate.not_valid_after_utc),
+        "key": _base64(certificate.public_bytes(Encoding.DER)),
+        "keyId": str(UUID(bytes=thumbprints.sha256[:16], version=4)),
+        "startDateTime": _instant(certificate.not_valid_before_utc),
+        "type": "AsymmetricX509Cert",
+        "usage": "Verify",
+    }
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
 
 BACKDATED = timedelta(minutes=5)
 """How long before now a certificate begins, so that a clock which is behind ours takes it at once."""

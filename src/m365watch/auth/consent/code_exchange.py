@@ -13,8 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from yarl import URL
 
-from m365watch.auth.consent.authorization_request import ConsentAttempt
-from m365watch.auth.consent.redirects import Redirect
+from m365watch.auth.consent.authorization_request import ConsentAttempt, Redirect
 from m365watch.auth.refusals import is_refusal, token_refusal
 from m365watch.auth.tokens import FORM, TokenSource
 from m365watch.common import base64url
@@ -22,7 +21,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError, ConsentRefused, CredentialsRefused, RetryLater
 from m365watch.common.model import TenantId
 from m365watch.config.models.values import is_guid
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.registry.credential_specs import Credential, Proof, TokenGiver
 
 SETTLING_S = 60.0

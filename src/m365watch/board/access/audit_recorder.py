@@ -14,10 +14,10 @@ import structlog
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from m365watch.board.access.api_tokens import is_of_the_api
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.board.access.fetch_metadata import SAFE_METHODS, SIGN_IN, is_of_sign_in
 from m365watch.board.access.roles import Access
-from m365watch.board.access.token_gate import is_of_the_api
 from m365watch.board.api.problem_details import TRAIL_CLOSED, problem_answer
 from m365watch.board.app.security_middleware import ACCESS
 from m365watch.board.query.time_range import PRESET

@@ -11,8 +11,7 @@ from m365watch.board.access.audit_recorder import tell
 from m365watch.board.access.login_routes import safe_back
 from m365watch.board.access.one_time_links import LIFETIME, OPEN, OpenLinks, hash_of, link_to, new_code
 from m365watch.board.access.roles import LOCAL_USER
-from m365watch.board.access.session_gate import SessionCookie, SessionGate, cookie_name
-from m365watch.board.access.sessions import Sessions
+from m365watch.board.access.sessions import SessionCookie, SessionGate, Sessions, cookie_name
 from m365watch.board.app.application import Listening
 from m365watch.board.app.form_fields import form_of
 from m365watch.board.widgets.template_renderer import Templates

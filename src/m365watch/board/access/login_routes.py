@@ -21,8 +21,7 @@ from m365watch.board.access.login_throttle import Attempts
 from m365watch.board.access.openid_connect import BACK, NotSignedIn, OpenIdSignIn
 from m365watch.board.access.passwords import Crowded, Passwords
 from m365watch.board.access.roles import Access
-from m365watch.board.access.session_gate import SessionCookie, SessionGate, cookie_name
-from m365watch.board.access.sessions import Sessions
+from m365watch.board.access.sessions import SessionCookie, SessionGate, Sessions, cookie_name
 from m365watch.board.app.form_fields import form_of
 from m365watch.board.app.security_middleware import Tokens
 from m365watch.board.widgets.template_renderer import Templates

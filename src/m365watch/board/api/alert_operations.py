@@ -11,8 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from m365watch.board.access.redaction import SeenAlert
-from m365watch.board.access.roles import Role
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Role, Scope
 from m365watch.board.api.operation import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import TIME, matching, one_of, text, whole
 from m365watch.board.api.problem_details import ALERT_CLOSED, BODY_WRONG, NOT_THERE, UNAVAILABLE, Refused

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from math import ceil
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,11 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from m365watch.board.access.api_tokens import bearer_of
 from m365watch.board.access.audit_recorder import tell
-from m365watch.board.access.roles import Access
-from m365watch.board.access.token_gate import bearer_of
+from m365watch.board.access.roles import Access, Scope
+from m365watch.board.api.alert_operations import alert_operations
+from m365watch.board.api.health_operations import standing_operations
+from m365watch.board.api.openapi import document_of
 from m365watch.board.api.operation import BASE, Call, Operation
-from m365watch.board.api.pace import Pace
+from m365watch.board.api.panel_operations import RECORDS, panel_operations
 from m365watch.board.api.parameters import read_values
 from m365watch.board.api.problem_details import (
     BODY_WRONG,
@@ -36,13 +42,70 @@ from m365watch.board.api.problem_details import (
     problem_answer,
     unavailable_answer,
 )
-from m365watch.board.api.registry import operations
 from m365watch.board.app.alert_actions import body_of
-from m365watch.board.app.responses_leaving import Left, while_there
+from m365watch.board.app.responses import Left, while_there
 from m365watch.board.app.security_middleware import access_or_none
 from m365watch.board.query.data_sources import Sources
+from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, FilterRefused, QueryRefused
+
+PER_SECOND = 10.0
+AT_ONCE = 60
+"""Permits that a token can save up."""
+TOKENS_MAX = 1_000
+"""Buckets that are kept; the one that was not used for longest gives way, and begins full."""
+
+
+class Pace:
+    """The buckets of all tokens."""
+
+    def __init__(self, clock: Clock, *, per_second: float = PER_SECOND, at_once: int = AT_ONCE) -> None:
+        """Every bucket is full."""
+        self._clock = clock
+        self._per_second = per_second
+        self._at_once = at_once
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, token: str) -> int:
+        """0 where the request may be made; otherwise in how many seconds it may."""
+        now_s = self._clock.monotonic_s()
+        left, since_s = self._buckets.pop(token, (float(self._at_once), now_s))
+        left = min(float(self._at_once), left + (now_s - since_s) * self._per_second)
+        is_let = left >= 1
+        self._buckets[token] = (left - 1 if is_let else left, now_s)
+        if len(self._buckets) > TOKENS_MAX:
+            self._buckets.popitem(last=False)
+        return 0 if is_let else ceil((1 - left) / self._per_second)
+
+    def __len__(self) -> int:
+        """How many buckets are kept."""
+        return len(self._buckets)
+
+
+@cache
+def operations() -> tuple[Operation, ...]:
+    """Each of them; a path that is written out stands before one with a name in its place."""
+    found = [*standing_operations(api_document), *alert_operations(), RECORDS, *panel_operations()]
+    return tuple(sorted(found, key=lambda one: "{" in one.path))
+
+
+@cache
+def _exports() -> re.Pattern[str]:
+    paths = (one.path for one in operations() if one.scope in {Scope.EXPORT, Scope.SQL})
+    return re.compile("|".join(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(one)) for one in paths))
+
+
+def takes_along(path: str) -> bool:
+    """Whether many records can be taken along at the path: a token needs a scope of its own for it."""
+    return _exports().fullmatch(path) is not None
+
+
+@cache
+def api_document() -> dict[str, Any]:
+    """The document that describes them."""
+    return document_of(operations())
+
 
 _log = structlog.get_logger(__name__)
 

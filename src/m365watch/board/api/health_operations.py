@@ -10,8 +10,7 @@ from typing import Annotated
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
-from m365watch.board.access.roles import Access
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Access, Scope
 from m365watch.board.api.operation import BASE, Call, Operation, schema_named
 from m365watch.board.api.parameters import one_of
 from m365watch.board.api.problem_details import KINDS

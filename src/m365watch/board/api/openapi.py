@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from m365watch import __version__
-from m365watch.board.access.scopes import SAYS
+from m365watch.board.access.roles import SAYS
 from m365watch.board.api import alert_operations as alerts
 from m365watch.board.api import health_operations as standing
 from m365watch.board.api import panel_operations as panels

@@ -11,8 +11,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from m365watch.board.access.roles import Access, Role
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Access, Role, Scope
 from m365watch.board.api.parameters import Parameter, Values, time_pairs
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.query_context import View, read_view

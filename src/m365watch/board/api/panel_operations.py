@@ -7,18 +7,55 @@ from typing import Annotated
 import msgspec
 from starlette.responses import Response
 
-from m365watch.board.access.roles import Role
-from m365watch.board.access.scopes import Scope
+from m365watch.board.access.roles import Role, Scope
 from m365watch.board.api.operation import BASE, Call, Operation, schema_named
-from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of
+from m365watch.board.api.parameters import NARROWING, TIME, matching, one_of, option, options_of, whole
 from m365watch.board.api.problem_details import NOT_THERE, PARAMETER_WRONG, ROLE_MISSING, Refused
 from m365watch.board.api.schemas import panel_document
-from m365watch.board.app.exports import csv_of
-from m365watch.board.app.responses import given
+from m365watch.board.app.exports import csv_of, raw_lines
+from m365watch.board.app.responses import bit_by_bit, given
 from m365watch.board.pages.page_registry import PAGES, page_named
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.pages.sql import SQL_MAX
+from m365watch.board.query.filter_values import in_records_words
 from m365watch.board.query.query_context import OPTIONS
+from m365watch.lake.search.filter_parser import read_filter
+
+LIMIT, LIMIT_MAX = 1_000, 100_000
+MEDIA_TYPE = "application/x-ndjson"
+
+
+async def _list(call: Call) -> Response:
+    most = int(call.one("limit", str(LIMIT)))
+    term = await in_records_words(call.view, call.sources, read_filter(call.one("q")))
+    found = call.sources.read_hits(call.view, term, most=most)
+    return bit_by_bit(raw_lines(found, what="answer"), media_type=MEDIA_TYPE)
+
+
+RECORDS = Operation(
+    name="records",
+    method="GET",
+    path=f"{BASE}/records",
+    title="Find records",
+    says=(
+        "Those of the time that the filter `q` holds for, the newest days first, each as Microsoft sent it,"
+        " one a line. Where reading ends early, the last line is an object with the key `error` alone."
+    ),
+    tag="Records",
+    answer=_list,
+    gives={"type": "string"},
+    media_type=MEDIA_TYPE,
+    scope=Scope.EXPORT,
+    role=Role.ANALYST,
+    shows_contents=True,
+    parameters=(
+        option("q"),
+        *TIME,
+        *NARROWING,
+        whole("limit", f"At most so many; left out, {LIMIT:,}.", 1, LIMIT_MAX),
+    ),
+)
+
 
 _WORDS = {
     name: tuple(dict.fromkeys(word for page in PAGES for word in page.choices.get(name, ())))

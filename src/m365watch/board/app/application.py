@@ -25,14 +25,12 @@ from starlette.staticfiles import StaticFiles
 from m365watch.board.access.audit_recorder import Noted, OnlyNoted, Trail
 from m365watch.board.access.fetch_metadata import SIGN_IN
 from m365watch.board.access.roles import Gate, Role
-from m365watch.board.api.api_routes import Api
-from m365watch.board.api.registry import takes_along
+from m365watch.board.api.api_routes import Api, takes_along
 from m365watch.board.app.alert_actions import change_states
 from m365watch.board.app.exports import csv_of, refuse_unread
 from m365watch.board.app.live_updates import Listeners, tell_news, tell_once, until
 from m365watch.board.app.request_metrics import Measured
-from m365watch.board.app.responses import bit_by_bit
-from m365watch.board.app.responses_leaving import Left, while_there
+from m365watch.board.app.responses import Left, bit_by_bit, while_there
 from m365watch.board.app.reverse_proxy import BehindProxy
 from m365watch.board.app.search_routes import SearchRoutes
 from m365watch.board.app.security_middleware import TOKEN_HEADER, Guarded, Tokens, access_of
@@ -41,10 +39,9 @@ from m365watch.board.pages.page_registry import PAGES, page_named, pages_shown
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import DIMENSIONS, NEGATED, NOT, plain_name
-from m365watch.board.query.display_names import name_applications
-from m365watch.board.query.filter_values_meaning import meant
+from m365watch.board.query.display_names import Names, name_applications, name_tenants
+from m365watch.board.query.filter_values import meant
 from m365watch.board.query.query_context import MENTIONS, UNREAD_SHOWN_MAX, View, misread, read_view
-from m365watch.board.query.tenant_names import Names, name_tenants
 from m365watch.board.widgets.entity_links import PATH as INVESTIGATION
 from m365watch.board.widgets.template_renderer import STATIC, Templates
 from m365watch.common.clock import Clock

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
-from m365watch.board.app.rows import rows_of
 from m365watch.board.query.query_context import View
 from m365watch.board.query.time_range import instant_text
 from m365watch.board.widgets.labels import visible
@@ -16,24 +15,50 @@ from m365watch.board.widgets.widget_types import (
     Chart,
     Configured,
     Drawn,
+    Editor,
     Grid,
     Heat,
     Hits,
+    Instances,
     Lanes,
     Listing,
     Matrix,
+    Past,
     Queue,
     Ranking,
     Records,
     Several,
     Shape,
     Tiles,
+    Trial,
     Waiting,
     WorldMap,
 )
 from m365watch.common.csv_export import csv_lines, without_formula
 from m365watch.common.errors import CollectorError
 from m365watch.lake.search.record_search import Hit
+
+
+def rows_of(shape: Instances | Editor | Past | Trial) -> Iterator[list[str]]:
+    """What the shape shows, the headings first."""
+    match shape:
+        case Instances(rows=instances):
+            yield ["kind", "name", "about", "state", "wrong", "cure", "services"]
+            for one in instances:
+                services = "; ".join(f"{service.name} {service.state}" for service in one.services)
+                yield [one.kind, one.name, one.about, one.state, one.says, one.fix, services]
+        case Editor(name=name, text=text):
+            yield ["name", "parameters"]
+            yield [name, text]
+        case Past(rows=past):
+            yield ["number", "when", "by", "what", "difference"]
+            for change in past:
+                difference = "\n".join(line for _, line in change.lines)
+                yield [str(change.number), change.at, change.by, change.what, difference]
+        case Trial(says=says):
+            yield ["preflight"]
+            yield [says]
+
 
 _ALERT = (
     *("alert", "severity", "title", "state", "about", "records"),

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from m365watch.board.access.api_tokens import METRICS
 from m365watch.board.access.fetch_metadata import PROBED, SAFE_METHODS, is_of_sign_in
-from m365watch.board.access.token_gate import METRICS
 from m365watch.common.clock import Clock
 from m365watch.common.errors import QueryStopped
 from m365watch.health.metrics import family_lines, histogram_lines

@@ -17,8 +17,7 @@ from m365watch.board.access.roles import Role
 from m365watch.board.app.alert_actions import body_of
 from m365watch.board.app.exports import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.app.form_fields import form_of
-from m365watch.board.app.responses import bit_by_bit, given, said
-from m365watch.board.app.responses_leaving import Left, while_there
+from m365watch.board.app.responses import Left, bit_by_bit, given, said, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of
 from m365watch.board.query.completion import complete, list_values
@@ -30,8 +29,7 @@ from m365watch.common.errors import CollectorError, FilterRefused
 from m365watch.detection.alerts.alert import clean_text
 from m365watch.lake.search.filter_parser import read_filter
 from m365watch.lake.search.record_search import Hit
-from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
-from m365watch.lake.sql_sandbox.sql_values import text_of
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer, text_of
 
 SQL_BYTES_MAX = 12 * SQL_MAX + 1_000
 """What it takes in a form: up to four bytes a character, three signs a byte."""

@@ -22,6 +22,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from m365watch.board.access.api_tokens import METRICS, is_of_the_api
 from m365watch.board.access.fetch_metadata import (
     PROBED,
     SAFE_METHODS,
@@ -33,7 +34,6 @@ from m365watch.board.access.fetch_metadata import (
 )
 from m365watch.board.access.one_time_links import OPEN
 from m365watch.board.access.roles import Access, Gate
-from m365watch.board.access.token_gate import METRICS, is_of_the_api
 from m365watch.board.api.problem_details import FORGERY_REFUSED, HOST_REFUSED, problem_answer
 from m365watch.common.urls import split_url
 

@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from m365watch.board.config_editor.change_history import PastChange, find_past, forget_past, keep_past
-from m365watch.board.config_editor.change_validation import Mistake, mistake_of, mistakes_in
+from m365watch.board.config_editor.change_validation import (
+    Mistake,
+    Proposed,
+    mistake_of,
+    mistakes_in,
+    refusals,
+    resolved,
+)
 from m365watch.board.config_editor.config_changes import (
     Change,
     Changed,
@@ -33,20 +40,18 @@ from m365watch.board.config_editor.config_changes import (
 )
 from m365watch.board.config_editor.internal_addresses import inner_addresses
 from m365watch.board.config_editor.key_uploads import Uploads, binding_of
-from m365watch.board.config_editor.safeguards import Proposed, refusals, resolved
 from m365watch.common.errors import NeedsOperator, OutputUnusable, SettingsRefused
-from m365watch.config.config_file_replacing import FileText, read_whole, replace_whole
+from m365watch.config.config_file import FileText, read_whole, replace_whole
 from m365watch.config.document import Unreadable, parse_document, plain_values
 from m365watch.config.editor.redaction import secret_paths
 from m365watch.config.editor.sections import has_section, put_section, section_text
-from m365watch.config.editor.spots import locate
-from m365watch.config.editor.tenants import check_text
-from m365watch.config.editor.tenants_editing import show_difference
+from m365watch.config.editor.tenants import check_text, show_difference
+from m365watch.config.editor.text_spans import locate
 from m365watch.config.models.settings import Settings
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.sensitive_keys import SECTION_SUFFIX, read_section, sensitive_keys
 from m365watch.config.validation_report import KeyPath, show_path
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.lake.spec import LakeSettings, require_in_step
 
 BASES_MAX = 32

@@ -17,9 +17,8 @@ from m365watch.board.access.roles import Role
 from m365watch.board.app.alert_actions import body_of
 from m365watch.board.app.responses import bit_by_bit, given, said
 from m365watch.board.app.security_middleware import access_of
-from m365watch.board.config_editor.config_changes import Change, Write
+from m365watch.board.config_editor.config_changes import Change, Write, words_of_effect
 from m365watch.board.config_editor.config_file import ChangedMeanwhile, Judged
-from m365watch.board.config_editor.effects import words_of_effect
 from m365watch.board.config_editor.preflight import Busy, TrialAsked, Trials
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.widgets.template_renderer import Templates

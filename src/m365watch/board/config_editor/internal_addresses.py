@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter, ValidationError
 
 from m365watch.common.urls import split_url
+from m365watch.config.devo_compatibility import settle_spellings
+from m365watch.config.document import NETWORK_OF_ALL, Document, section_at
 from m365watch.config.models.base import Whole
 from m365watch.config.models.network import DIRECTLY
-from m365watch.config.sections import NETWORK_OF_ALL, Document, section_at
 from m365watch.config.sensitive_keys import destinations_of, key_of
-from m365watch.config.spellings import settle_spellings
 from m365watch.config.validation_report import Report, show_path
 
 Address = tuple[str, int]

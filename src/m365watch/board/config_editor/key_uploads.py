@@ -16,7 +16,7 @@ from pathlib import Path
 
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.errors import NeedsOperator
-from m365watch.config.sections import Document, section_at
+from m365watch.config.document import Document, section_at
 from m365watch.config.sensitive_keys import destinations_of, key_of
 from m365watch.config.validation_report import KeyPath, show_path
 

@@ -17,10 +17,9 @@ from m365watch.common.clock import system_random
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.editor.tenants import check_text
 from m365watch.config.models.settings import Settings, TenantSettings
-from m365watch.health.checks.course import Means, Progress, check_all, refused
-from m365watch.http.session import open_session
-from m365watch.registry.checks import Verdict
-from m365watch.registry.report import Check, Group, Place, Preflight
+from m365watch.health.checks.check_engine import Means, Progress, check_all, refused
+from m365watch.http.client import open_session
+from m365watch.registry.checks import Check, Group, Place, Preflight, Verdict
 
 ANSWER_S = 20.0
 """How long one answer of a server may take."""

@@ -13,11 +13,10 @@ from m365watch.board.pages.alerts import OFF, PATH, instant, waiting_of
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import Narrowing
-from m365watch.board.query.display_names import name_applications, name_entities
+from m365watch.board.query.display_names import name_applications, name_entities, name_tenants
 from m365watch.board.query.fact_queries import Row
 from m365watch.board.query.query_context import View
 from m365watch.board.query.sql import entity_queries as trails
-from m365watch.board.query.tenant_names import name_tenants
 from m365watch.board.query.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.board.widgets.attack_matrix import tactic_words
 from m365watch.board.widgets.entity_links import around, entity_ways, field_url
@@ -35,8 +34,8 @@ from m365watch.detection.correlation.episode_finder import PERIOD_KINDS, reach_s
 from m365watch.detection.rules.extension_text import PERIOD_S_MAX
 from m365watch.detection.rules.rule import Rule
 from m365watch.response.journal import named
-from m365watch.response.plans.alike import others_of, runs
 from m365watch.response.plans.powershell import commands, connections
+from m365watch.response.plans.step_order import others_of, runs
 from m365watch.response.steps.step import Step, cloud_of
 
 _DAYS_S = 8 * DAY_S

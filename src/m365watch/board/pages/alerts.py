@@ -9,9 +9,8 @@ from dataclasses import replace
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.alert_selection import list_meant
 from m365watch.board.query.data_sources import ACTIVE, WAITING, Sources
-from m365watch.board.query.display_names import name_entities
+from m365watch.board.query.display_names import Names, name_entities, names_among
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import Names, names_among
 from m365watch.board.widgets.attack_matrix import matrix_of, technique_words, techniques_of
 from m365watch.board.widgets.entity_links import entity_ways
 from m365watch.board.widgets.labels import counted
@@ -30,8 +29,7 @@ from m365watch.board.widgets.widget_types import (
     Way,
 )
 from m365watch.common.timestamps import instant_of_ms
-from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
-from m365watch.detection.alerts.stored_alert_ranking import closed_of, rank_alerts
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert, closed_of, rank_alerts
 from m365watch.detection.rules.extension import Severity
 
 PATH = "/alerts"

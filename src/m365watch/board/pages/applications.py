@@ -15,13 +15,13 @@ from m365watch.board.query.sql import application_queries as applications
 from m365watch.board.query.sql.aggregates import Changes
 from m365watch.board.widgets.change_flags import (
     Told,
+    change_table,
     count_changes,
     marks_of_directory,
     marks_of_role,
     marks_of_scopes,
     tiles_of,
 )
-from m365watch.board.widgets.change_tables import change_table
 from m365watch.board.widgets.empty_states import no_records
 from m365watch.board.widgets.labels import counted
 from m365watch.board.widgets.previous_lake import figures_here

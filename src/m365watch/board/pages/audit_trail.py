@@ -15,8 +15,7 @@ from m365watch.board.query.query_context import View
 from m365watch.board.widgets.labels import counted
 from m365watch.board.widgets.previous_lake import words_of_earlier
 from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Several, Shape
-from m365watch.lake.audit_trail_table import Deed
-from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked
+from m365watch.lake.audit_trail_table import Deed, DeedsAsked
 
 SHOWN_MAX = 100
 _PANEL_PARTS = 3

@@ -10,20 +10,31 @@ import msgspec
 
 from m365watch.board.access.roles import Role
 from m365watch.board.config_editor.change_history import PastChange, list_past
-from m365watch.board.config_editor.config_changes import Change, Kind, Remove, Switch, Undo
+from m365watch.board.config_editor.config_changes import OUTPUTS_COUNT, Change, Kind, Remove, Switch, Undo
 from m365watch.board.config_editor.config_file import Current
 from m365watch.board.config_editor.config_instances import InputText, OutputText, inputs_of, outputs_of
 from m365watch.board.config_editor.config_status import Refused, Standing, read_current, read_standing
-from m365watch.board.config_editor.effects import OUTPUTS_COUNT
 from m365watch.board.pages.health.health_cells import sentence
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.ledger_queries import list_outputs, see_collector, sees_every_tenant
 from m365watch.board.query.query_context import View
 from m365watch.board.query.time_range import instant_text
-from m365watch.board.widgets.instances import Act, Instance, Instances, Past, PastShown, ServiceShown, Trial
 from m365watch.board.widgets.labels import counted, span_words
-from m365watch.board.widgets.widget_types import Empty, Shape, Tile, Tiles, Way
+from m365watch.board.widgets.widget_types import (
+    Act,
+    Empty,
+    Instance,
+    Instances,
+    Past,
+    PastShown,
+    ServiceShown,
+    Shape,
+    Tile,
+    Tiles,
+    Trial,
+    Way,
+)
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.missing_files import fix_of
 from m365watch.common.model import Feed, Service

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from m365watch.board.access.redaction import EMPTIED
-from m365watch.board.pages import exchange_visits
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.display_names import name_applications
 from m365watch.board.query.fact_queries import Row
-from m365watch.board.query.internal_domains import own_domains
+from m365watch.board.query.internal_domains import listed_for_sql, own_domains
 from m365watch.board.query.query_context import View
+from m365watch.board.query.sql import exchange_queries
 from m365watch.board.query.sql import exchange_queries as exchange
 from m365watch.board.query.sql.aggregates import Changes
 from m365watch.board.widgets.change_flags import (
     Mark,
     Told,
+    change_table,
     count_changes,
     marks_of_mail,
     marks_of_right,
     panel_url,
     tiles_of,
 )
-from m365watch.board.widgets.change_tables import change_table
-from m365watch.board.widgets.countries import country_words
 from m365watch.board.widgets.empty_states import good_news, no_records
-from m365watch.board.widgets.labels import counted, short, user_type_words
+from m365watch.board.widgets.labels import counted, country_words, operation_words, short, user_type_words
 from m365watch.board.widgets.previous_lake import figures_here
 from m365watch.board.widgets.record_text import (
     Setting,
@@ -51,6 +51,72 @@ from m365watch.board.widgets.widget_types import Cell, Grid, Heading, Ranked, Ra
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.rules.severity import Severity
 from m365watch.records.headers import object_of
+
+_KINDS_OF_LOGON = {"0": "Owner", "1": "Administrator", "2": "Delegate"}
+_COLOURS = {"0": "c1", "1": "high", "2": "medium"}
+OPERATIONS_MAX = 10
+PEOPLE_MAX = 100
+
+
+async def logins(view: View, sources: Sources) -> Shape:
+    """Sign-ins to mailboxes over time: by owners, delegates and administrators."""
+    rows = await sources.ask(view, exchange_queries.LOGINS)
+    return chart_of(
+        view.range,
+        rows,
+        colour=lambda kind: _COLOURS.get(kind, "c8"),
+        words=lambda kind: _KINDS_OF_LOGON.get(kind, f"kind {kind}" if kind else "not said"),
+        order=tuple(_KINDS_OF_LOGON),
+        empty=None if rows else await no_records(view, sources, of="sign-ins to mailboxes"),
+    )
+
+
+async def outsiders(view: View, sources: Sources) -> Shape:
+    """What people of other organisations did: partners who administer, and who was let into a mailbox."""
+    asked = (exchange_queries.OUTSIDE_CHANGES, exchange_queries.OUTSIDE_MAILBOXES)
+    own = listed_for_sql(await own_domains(view, sources))
+    of_changes, of_mailboxes = await asyncio.gather(*(sources.ask(view, one, own=own) for one in asked))
+    rows = sorted([*of_changes, *of_mailboxes], key=lambda row: (-row[4], -row[2], row[0], row[1]))
+    why = "Nobody from outside the organisation worked in Exchange, as far as records of this view say."
+    empty = None if rows else await good_news(view, sources, why, "A longer time may show more.")
+    return Several([_by_operation(rows), _by_person(rows)], empty=empty)
+
+
+def _by_operation(rows: list[Row]) -> Ranking:
+    times: dict[str, int] = defaultdict(int)
+    people: dict[str, set[str]] = defaultdict(set)
+    for who, name, count, *_ in rows:
+        times[name] += count
+        people[name].add(who)
+    ordered = sorted(times.items(), key=lambda one: (-one[1], one[0]))
+    ranked = [
+        Ranked(
+            operation_words(name) or "not said",
+            count,
+            ("operation", name) if name else None,
+            "medium",
+            note=counted(len(people[name]), "person", "people"),
+        )
+        for name, count in ordered[:OPERATIONS_MAX]
+    ]
+    return Ranking("By operation", ranked, sum(times.values()))
+
+
+def _by_person(rows: list[Row]) -> Grid:
+    headings = (
+        Heading("Who"),
+        Heading("Times", numeric=True),
+        Heading("In or on", numeric=True),
+        Heading("Operation"),
+        Heading("Last (UTC)"),
+    )
+    cells = [
+        [person(who), number(count), Cell(f"{things:,}", sorts=things), operation(name), instant(last)]
+        for who, name, count, things, last in rows[:PEOPLE_MAX]
+    ]
+    cut = f"the latest {PEOPLE_MAX} of {len(rows):,}" if len(rows) > PEOPLE_MAX else ""
+    return Grid(headings, cells, title="By person, the latest first", cut=cut)
+
 
 _BY = (("operation", "operation"), ("usertype", "user type"))
 _TILES = (
@@ -372,12 +438,12 @@ PAGE = Page(
         Panel(
             "outsiders",
             "From outside the organisation",
-            exchange_visits.outsiders,
+            outsiders,
             says="Cmdlets that Exchange says an outsider ran, and mailboxes; nobody of your own domains.",
             tall="rows",
         ),
         Panel("reading", "Mail being read", reading, tall="chart", is_live=True),
-        Panel("logins", "Sign-ins to mailboxes", exchange_visits.logins, width=8, tall="chart"),
+        Panel("logins", "Sign-ins to mailboxes", logins, width=8, tall="chart"),
         Panel("deleting", "Hard deletes", deleting, width=4, tall="chart"),
         Panel("read-with", "Mail read with, from and in what", read_with, tall="rows"),
         Panel("activity", "Everything in Exchange", activity, width=8, tall="chart"),

@@ -7,18 +7,16 @@ from functools import lru_cache
 
 from m365watch.board.access.roles import Role
 from m365watch.board.config_editor.change_history import find_past
+from m365watch.board.config_editor.config_changes import OUTPUTS_COUNT
 from m365watch.board.config_editor.config_file import Current
-from m365watch.board.config_editor.config_instances import outputs_of
+from m365watch.board.config_editor.config_instances import outputs_of, template_of
 from m365watch.board.config_editor.config_status import Refused, read_current
-from m365watch.board.config_editor.effects import OUTPUTS_COUNT
-from m365watch.board.config_editor.parameters import template_of
 from m365watch.board.pages.collectors import NOT_FOR_SOME
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.ledger_queries import sees_every_tenant
 from m365watch.board.query.query_context import View
-from m365watch.board.widgets.instances import Editor, Trial
-from m365watch.board.widgets.widget_types import Empty, Listing, Said, Shape, Way
+from m365watch.board.widgets.widget_types import Editor, Empty, Listing, Said, Shape, Trial, Way
 from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import without_secrets
 from m365watch.config.editor.sections import has_section

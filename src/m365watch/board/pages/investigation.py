@@ -11,10 +11,15 @@ from datetime import UTC, datetime
 from m365watch.board.pages.alert import name_apps_of, record_shown
 from m365watch.board.pages.alerts import about, instant
 from m365watch.board.pages.page_types import Page, Panel
-from m365watch.board.pages.period_comparison import AGAINST, compare
-from m365watch.board.pages.subject import UNSEEN, is_about_something, is_unseen, why_nothing
-from m365watch.board.query.alert_selection import list_meant
-from m365watch.board.query.alert_selection_marking import to_mark
+from m365watch.board.pages.period_comparison import (
+    AGAINST,
+    UNSEEN,
+    compare,
+    is_about_something,
+    is_unseen,
+    why_nothing,
+)
+from m365watch.board.query.alert_selection import list_meant, to_mark
 from m365watch.board.query.data_sources import ACTIVE, Sources
 from m365watch.board.query.display_names import name_applications
 from m365watch.board.query.entity_counts import (

@@ -13,13 +13,12 @@ from m365watch.board.pages.health.health_cells import counted_cell, feed_words, 
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.alert_selection import list_meant
 from m365watch.board.query.data_sources import WAITING, Sources
-from m365watch.board.query.display_names import name_entities
+from m365watch.board.query.display_names import Names, name_entities
 from m365watch.board.query.ledger_queries import CollectorSeen, see_collector
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql import activity_queries as activity
 from m365watch.board.query.sql import sign_in_queries as sign_ins
-from m365watch.board.query.tenant_names import Names
 from m365watch.board.query.time_range import HOUR_S
 from m365watch.board.widgets.empty_states import no_records, no_records_beside
 from m365watch.board.widgets.entity_links import entity_ways
@@ -49,8 +48,7 @@ from m365watch.board.widgets.widget_types import (
 from m365watch.common.errors import CollectorError
 from m365watch.common.progress import FeedProgress
 from m365watch.detection.alerts.alert import Alert
-from m365watch.detection.alerts.stored_alert import KeptAlert
-from m365watch.detection.alerts.stored_alert_ranking import closed_of, rank_alerts
+from m365watch.detection.alerts.stored_alert import KeptAlert, closed_of, rank_alerts
 from m365watch.detection.rules.extension import Severity
 
 BY = (("workload", "Workload"), ("type", "Record type"), ("usertype", "User type"))

@@ -34,10 +34,9 @@ from m365watch.board.widgets.widget_types import (
 )
 from m365watch.common.errors import FilterRefused
 from m365watch.lake.search.filter_fields import Kind
-from m365watch.lake.search.filter_parser import read_filter
+from m365watch.lake.search.filter_parser import Match, Term, read_filter
 from m365watch.lake.search.filter_sql import condition_of, leaves_of, text_pattern
 from m365watch.lake.search.record_search import Hit
-from m365watch.lake.search.terms import Match, Term
 
 ROWS_SHOWN = 200
 """Rows of one search; the others are counted."""

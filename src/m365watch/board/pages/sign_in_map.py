@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from m365watch.board.query.alert_selection_marking import to_mark
+from m365watch.board.query.alert_selection import to_mark
 from m365watch.board.query.data_sources import ACTIVE, Sources
 from m365watch.board.query.geolocation import Tally, place_words
 from m365watch.board.query.impossible_travel import (

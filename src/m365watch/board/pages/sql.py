@@ -13,8 +13,7 @@ from m365watch.board.widgets.empty_states import no_records
 from m365watch.board.widgets.entity_links import pivot_url
 from m365watch.board.widgets.labels import counted, visible
 from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Shape
-from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
-from m365watch.lake.sql_sandbox.sql_values import is_number, jsonable, text_of
+from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer, is_number, jsonable, text_of
 
 ROWS_SHOWN = 1_000
 CELL_MAX = 2_000

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from m365watch.board.query.caches import Key, RecordKind, keys_of
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import NOT, Narrowing, is_one_of
-from m365watch.board.query.evidence_memory import Key, RecordKind, keys_of
 from m365watch.board.query.query_context import View
 from m365watch.board.widgets.labels import counted
+from m365watch.common.errors import OutputUnusable
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.extension import Severity
+
+Found = TypeVar("Found")
+
+
+async def to_mark(alerts: Awaitable[Sequence[Found] | None]) -> Sequence[Found]:
+    """The alerts; none where their file is gone, damaged or being made anew.
+
+    That is said wherever alerts stand by themselves. Whoever looks at records or changes then sees these.
+    """
+    try:
+        return await alerts or ()
+    except OutputUnusable:
+        return ()
+
 
 _KINDS_OF = {"user": ("user", "actor", "mailbox"), "ip": ("address", "ip"), "app": ("app",)}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import DIMENSIONS, OUTCOMES
+from m365watch.board.query.display_names import name_tenants
 from m365watch.board.query.query_context import View
-from m365watch.board.query.sql.values import values_of
-from m365watch.board.query.tenant_names import name_tenants
+from m365watch.board.query.sql.activity_queries import values_of
 from m365watch.board.widgets.labels import (
     application_words,
     named_so,

@@ -14,16 +14,20 @@ from m365watch.board.access.redaction import NO_PLAN, SeenAlert, alert_for, deed
 from m365watch.board.access.roles import Role
 from m365watch.board.app.request_metrics import Requests
 from m365watch.board.config_editor.config_file import ConfigurationDesk
-from m365watch.board.query.caches import AlertMemory
-from m365watch.board.query.evidence_memory import EvidenceMemory, Key, RecordKind
+from m365watch.board.query.caches import (
+    AlertMemory,
+    EvidenceMemory,
+    Key,
+    NameMemory,
+    RecordKind,
+    StatusMemory,
+)
 from m365watch.board.query.fact_queries import FactsReader, Row
-from m365watch.board.query.name_memory import NameMemory
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.search_queries import NOTHING_FOUND, PartFound, asked_of, without_contents
 from m365watch.board.query.sql.entity_queries import KINDS
 from m365watch.board.query.sql_queries import LIMIT_S as SQL_LIMIT_S
-from m365watch.board.query.status_memory import StatusMemory
 from m365watch.board.query.time_range import DAY_S, HOUR_S, TimeRange
 from m365watch.common.clock import Clock
 from m365watch.common.errors import (
@@ -40,13 +44,14 @@ from m365watch.detection.alert_store_rebuild import loss_of_alerts
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.alerts.triage import (
     AlertsAsked,
+    DetectionStanding,
     NoSuchAlert,
     find_alert,
     find_related,
     list_history,
+    read_standing,
     set_states,
 )
-from m365watch.detection.alerts.triage_standing import DetectionStanding, read_standing
 from m365watch.detection.correlation.risk_score import RISK_RULE_ID, make_risk_rule
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.factory import bring_by_hand, files_of, load_rules
@@ -55,20 +60,19 @@ from m365watch.detection.rules.extension import Severity
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.rule_library import Library
 from m365watch.detection.store.alert_history import StateChange
-from m365watch.detection.store.rebuilt import rebuilt_percent
+from m365watch.detection.store.database_recovery import rebuilt_percent
 from m365watch.health.collector_status import fault_of_lake, has_had_records, read_status, read_tenants
 from m365watch.health.tenant_status import TenantStanding
-from m365watch.lake.audit_trail_table import Deed
-from m365watch.lake.audit_trail_table_trail_reading import DeedsAsked, list_deeds
-from m365watch.lake.delta.lost_commits import Standing
+from m365watch.lake.audit_trail_table import Deed, DeedsAsked, list_deeds
+from m365watch.lake.delta.missing_commits import Standing
 from m365watch.lake.integrity_errors import Cause, cause_of_loss
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.search.filter_parser import Term
 from m365watch.lake.search.record_search import Hit
-from m365watch.lake.search.terms import Term
 from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
-from m365watch.ledger.sqlite import LEDGER_FILE
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.channel_status import TargetFigures, WhoKnows, read_standings, who_knows
-from m365watch.response.execution.way import own_apps
+from m365watch.response.execution.graph_client import own_apps
 from m365watch.response.journal import Journal, Line
 from m365watch.response.plans.alert_records import recall
 from m365watch.response.plans.planner import plan_recalled

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from m365watch.detection.alerts.alert import TEXT_MAX, clean_text
-from m365watch.lake.search.networks import Network
+from m365watch.lake.search.filter_sql import Network
 
 DIMENSIONS = {
     "tenant": "tenant_id",

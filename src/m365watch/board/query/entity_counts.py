@@ -13,7 +13,7 @@ from m365watch.board.query.fact_queries import Row
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql import entity_queries as trails
-from m365watch.lake.search.mentions import ABOUT
+from m365watch.lake.search.filter_sql import ABOUT
 
 AT_ONCE_MAX = 20_000
 """Of so many records everything is told by one look; of more, each question has a smaller rollup."""

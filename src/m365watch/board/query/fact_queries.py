@@ -41,11 +41,10 @@ from m365watch.board.query.query_throttle import Turn, at_once, in_time
 from m365watch.board.query.search_queries import HitsReader
 from m365watch.board.query.sql_queries import SqlReader
 from m365watch.common.errors import LakeMissing, LakeUnusable, QueryStopped
-from m365watch.lake.damage import is_of_a_file
-from m365watch.lake.delta.lost_commits import LAKE_GONE, Standing, standing_of
+from m365watch.lake.delta.missing_commits import LAKE_GONE, Standing, standing_of
 from m365watch.lake.delta.table_files import commits_named, id_of_commits, is_another, list_files, open_table
 from m365watch.lake.delta.transaction_log import commits_of
-from m365watch.lake.integrity_errors import LAKE_BACK
+from m365watch.lake.integrity_errors import LAKE_BACK, is_of_a_file
 from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from m365watch.board.widgets.countries import country_words
+from m365watch.board.widgets.labels import country_words
 from m365watch.detection.fields.enrichment_context import Enrichment, Whereabouts
 
 UNKNOWN = "unknown"

@@ -13,11 +13,31 @@ from dataclasses import replace
 
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.dimension_filters import NOT_NARROWED
-from m365watch.board.query.domains import OWNERS
 from m365watch.board.query.query_context import View
+from m365watch.board.query.query_planner import Query
 from m365watch.board.query.time_range import read_range
 from m365watch.common.errors import CollectorError
 from m365watch.detection.fields.enrichment_context import Knowledge
+from m365watch.lake.rollups.facts import MAILBOXES
+
+OWNERS = Query(
+    "SELECT tenant_id, split_part(mailbox, '@', -1) AS name FROM facts WHERE contains(mailbox, '@')"
+    " GROUP BY ALL ORDER BY sum(n) DESC, 1, 2 LIMIT 5000",
+    of=MAILBOXES,
+)
+"""Tenant and domain of those whose mailbox it is, the most frequent first."""
+
+
+def is_own(name: str) -> str:
+    """SQL: whether the domain of a column's names, or one above it, is one of `$own`.
+
+    These are TENANT@DOMAIN; those without a tenant count in all of them.
+    """
+    return (
+        "len(list_filter(CAST($own AS VARCHAR[]), lambda one: split_part(one, '@', 1) IN ('', tenant_id)"
+        f" AND ends_with('.' || split_part({name}, '@', -1), '.' || split_part(one, '@', 2)))) > 0"
+    )
+
 
 LASTS_S = 3_600
 """How long the lake's word counts: a tenant hardly ever has a new domain."""

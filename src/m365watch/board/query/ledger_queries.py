@@ -37,7 +37,7 @@ from m365watch.health.completeness.hour_status import FeedHours
 from m365watch.health.expiry.expiry_store import KnownApplication
 from m365watch.ledger.quarantine import KeptPiece
 from m365watch.pipeline.latency import TOGETHER, Histogram, SeriesKey, recent
-from m365watch.registry.port import WaitingBlob
+from m365watch.registry.ports import WaitingBlob
 
 PIECES_READ_MAX = 200
 FEEDS_READ_MAX = 200

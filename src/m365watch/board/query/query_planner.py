@@ -32,7 +32,7 @@ from m365watch.lake.rollups.facts import (
 )
 from m365watch.lake.rollups.rollup_manifest import DayRollup, monday_of, read_day, read_week
 from m365watch.lake.schema import AUDIT
-from m365watch.lake.search.networks import in_network
+from m365watch.lake.search.filter_sql import in_network
 
 Spans = Sequence[tuple[int, int]]
 """Half-open spans of seconds."""

@@ -17,11 +17,9 @@ from m365watch.board.query.query_context import View
 from m365watch.board.query.query_throttle import Turn, at_once, in_time
 from m365watch.common.errors import FilterRefused, LakeUnusable
 from m365watch.lake.search.filter_fields import Kind, field_named
-from m365watch.lake.search.filter_sql import condition_of, leaves_of
-from m365watch.lake.search.mentions import ABOUT
-from m365watch.lake.search.parts import PART_RECORDS, Part, Span
-from m365watch.lake.search.record_search import Asked, Finder, Found, Hit, Stop
-from m365watch.lake.search.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.search.filter_parser import About, Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.search.filter_sql import ABOUT, condition_of, leaves_of
+from m365watch.lake.search.record_search import PART_RECORDS, Asked, Finder, Found, Hit, Part, Span, Stop
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time, one less of the same asker; one more is for whoever has none."""

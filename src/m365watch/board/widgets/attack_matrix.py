@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from m365watch.board.widgets.widget_types import Met
 from m365watch.detection.alerts.alert import Alert
-from m365watch.detection.rules.rule import Rule
+from m365watch.detection.rules.rule import TACTICS, Rule
 from m365watch.detection.rules.severity import Severity
-from m365watch.detection.rules.tactics import TACTICS
 
 _NAMES = {
     "T1020": ("exfiltration", "Automated exfiltration"),

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from m365watch.board.query.alert_selection_marking import to_mark
+from m365watch.board.query.alert_selection import to_mark
 from m365watch.board.query.data_sources import ACTIVE, Sources
 from m365watch.board.query.fact_queries import Row
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_planner import Sieve
 from m365watch.board.query.sql.aggregates import Changes, added, in_alerts
+from m365watch.board.widgets.empty_states import no_records
 from m365watch.board.widgets.labels import counted, short
 from m365watch.board.widgets.record_text import field_of, named_in
-from m365watch.board.widgets.widget_types import Cell, Tile
+from m365watch.board.widgets.widget_types import Cell, Grid, Tile, headings_of
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.rules.severity import Severity
 from m365watch.lake.rollups.flag_conditions import HIDING, WIDE_ROLES, WIDE_SCOPES
@@ -280,3 +281,26 @@ def _mark_cell(view: View, marks: Sequence[Mark], alert: Alert | None, severity:
     if alert is not None:
         words = f"{words}; in an alert" if words else alert.title
     return replace(Cell(words, tone=str(severity), sorts=severity.rank), url=url)
+
+
+async def change_table(
+    view: View,
+    sources: Sources,
+    changes: Changes,
+    names: Sequence[str],
+    tell: Callable[[list[Row]], Iterable[Told]],
+    *,
+    of: str,
+    then: str = "",
+) -> Grid:
+    """The changes as `tell` has them, under headings of these names; `then` is what else there is to say.
+
+    `names` have one more than the cells that are told: after time, change and person comes what stands out.
+    """
+    rows, alerts, cut = await list_changes(view, sources, changes)
+    return Grid(
+        headings_of(names),
+        ranked(view, tell(rows), alerts),
+        empty=None if rows else await no_records(view, sources, of=of),
+        cut=f"{cut} {then}".strip() if rows else "",
+    )

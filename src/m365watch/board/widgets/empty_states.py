@@ -9,7 +9,7 @@ from m365watch.board.query.dimension_filters import NOT, NOT_NARROWED, is_no_add
 from m365watch.board.query.display_names import name_applications
 from m365watch.board.query.query_context import View
 from m365watch.board.query.sql.activity_queries import TOTAL
-from m365watch.board.widgets.dimensions import dimension_words, value_words
+from m365watch.board.widgets.labels import dimension_words, value_words
 from m365watch.board.widgets.previous_lake import words_of_earlier
 from m365watch.board.widgets.widget_types import Empty
 

@@ -19,12 +19,11 @@ from m365watch.cli.terminal.blocks import Row, list_block, rows_block
 from m365watch.cli.terminal.formatting import count, moment, shortened_within, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.common.csv_export import csv_lines, without_formula
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.alert_document import document_of
-from m365watch.detection.alerts.alert_text import details_of, failure_of
-from m365watch.detection.alerts.alert_text_naming import who
+from m365watch.detection.alerts.alert_text import details_of, failure_of, who
 from m365watch.detection.alerts.reopen_policy import BY as REOPENED_BY
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.extension import Severity
@@ -32,7 +31,7 @@ from m365watch.response.journal import named
 
 if TYPE_CHECKING:
     from m365watch.cli.alerts.evidence import Evidence, EvidenceRecord
-    from m365watch.detection.alert_store_rebuild_rebuilding import Rebuilt
+    from m365watch.detection.alert_store_rebuild import Rebuilt
     from m365watch.detection.alerts.triage import AlertsFound
     from m365watch.notifications.channel_status import WhoKnows
     from m365watch.response.journal import Line

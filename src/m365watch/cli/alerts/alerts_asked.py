@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.tenants_meant import tenants_meant
-from m365watch.cli.terminal.rules_named import no_such_rule
+from m365watch.cli.terminal.error_output import no_such_rule
 from m365watch.common.timestamps import ms_of
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ async def _send_tests(settings: Settings, targets: Sequence[TargetSettings]) -> 
 
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.common.errors import CollectorError
-    from m365watch.http.session import open_session
+    from m365watch.http.client import open_session
     from m365watch.notifications.channel_check import send_test
     from m365watch.notifications.factory import NotifyingMeans, make_sender
     from m365watch.outputs.factory import refuse_to_make

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import count, moment, span, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.config.models.targets import TargetSettings
 from m365watch.notifications.channel_check import Trial, kind_of

@@ -98,7 +98,7 @@ async def _serve(
     give_way: Callable[[], None],
 ) -> None:
     from m365watch.board.factory import asks_to_sign_in, serve_board
-    from m365watch.cli.signals import StopSignals
+    from m365watch.cli.event_loop import StopSignals
     from m365watch.common.clock import SystemClock
     from m365watch.config.models.listeners_listening import BoardSettings
 

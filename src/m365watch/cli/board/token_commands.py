@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from m365watch.board.access.scopes import SAYS, Scope
+from m365watch.board.access.roles import SAYS, Scope
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.this_user import this_user
@@ -187,7 +187,7 @@ def _page(found: Sequence[KeptToken], now: datetime) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from m365watch.common.plain import plain
+    from m365watch.common.text import plain
 
     if not found:
         return Text("no tokens; make one: m365watch board token create NAME")

@@ -19,7 +19,7 @@ from rich.text import Text
 from m365watch.cli.board.beside import LISTEN, board_beside
 from m365watch.cli.demo.attack_results import JudgedAttack
 from m365watch.common.errors import NeedsOperator
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,7 @@ async def show_board(settings: Settings, judged: Sequence[JudgedAttack], *, cons
     require_board()
     from m365watch.board.app.application import Listening
     from m365watch.board.factory import serve_board
-    from m365watch.cli.signals import StopSignals
+    from m365watch.cli.event_loop import StopSignals
     from m365watch.common.clock import SystemClock
 
     stop = asyncio.Event()

@@ -2,22 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import os
+import shutil
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from m365watch.cli.board.board_packages import require_board
 from m365watch.cli.terminal.console import LineFormat, stderr_console, stdout_console, write_line
+from m365watch.common.errors import LedgerHeld, NeedsOperator
+from m365watch.ledger.lock import LedgerLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from m365watch.cli.demo.demo_run import Played
-    from m365watch.common.errors import NeedsOperator
+
+
+CONFIG_NAME = "config.json"
+MARKER = ".m365watch-demo"
+"""The file that tells a folder of ours; locked while a demo uses it."""
+
+
+@contextlib.contextmanager
+def demo_folder(directory: Path) -> Iterator[Path]:
+    """An empty folder at `directory`, held until the block ends.
+
+    Raises: NeedsOperator: it cannot be written, or holds something that no demo put there;
+    LedgerHeld: another demo is using it.
+    """
+    try:
+        _claim(directory)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        fix = "name a directory that can be written with --directory"
+        raise NeedsOperator(f"cannot be written: {reason}", where=str(directory), fix=fix) from None
+    lock = LedgerLock(directory / MARKER)
+    try:
+        lock.acquire()
+    except LedgerHeld as error:
+        fix = "let that demo end, or name another directory with --directory"
+        raise LedgerHeld(error.what, where=str(directory), fix=fix) from None
+    try:
+        _empty(directory)
+        yield directory
+    finally:
+        lock.release()
+
+
+def write_private(path: Path, document: dict[str, Any]) -> None:
+    """Write `document` as JSON that only its owner may read, since it holds a secret."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as text:
+        json.dump(document, text, indent=2)
+        text.write("\n")
+
+
+def _claim(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()) and not (directory / MARKER).is_file():
+        fix = "name a new directory with --directory"
+        raise NeedsOperator("is not empty and was not made by a demo", where=str(directory), fix=fix)
+    (directory / MARKER).touch(mode=0o600)
+
+
+def _empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.name == MARKER:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def demo(
@@ -60,7 +123,6 @@ def demo(
     Exit codes: 0 everything arrived; 1 something is missing, and why; 130 or 143 stopped before the end.
     """
     from m365watch.cli.demo.demo_run import PlayPlan, play
-    from m365watch.cli.demo.folder import CONFIG_NAME, demo_folder
     from m365watch.cli.demo.tenant_process import TenantPlan
     from m365watch.cli.event_loop import run_in_loop
     from m365watch.cli.terminal.log_output import configure_diagnostics

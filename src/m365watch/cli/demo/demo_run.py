@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.demo.attack_results import judge_so_far
-from m365watch.cli.demo.folder import write_private
-from m365watch.cli.demo.process import tenant_running
-from m365watch.cli.demo.tenant_process import StagedAttack, TenantPlan
+from m365watch.cli.demo.demo_command import write_private
+from m365watch.cli.demo.tenant_process import StagedAttack, TenantPlan, tenant_running
 from m365watch.cli.run_collecting import Collecting, Ending, collect
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.formatting import count, totals_of
-from m365watch.cli.terminal.live import Nothing, Reports, View
-from m365watch.cli.terminal.live_progress import Bars
+from m365watch.cli.terminal.live_progress import Bars, Nothing, Reports, View
 from m365watch.cli.terminal.log_output import configure_diagnostics
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from m365watch.cli.demo.attack_results import JudgedAttack, attacks_document, attacks_view
-from m365watch.cli.demo.folder import CONFIG_NAME
+from m365watch.cli.demo.demo_command import CONFIG_NAME
 from m365watch.cli.demo.sample_queries import Finding, finding_view, findings_document
 from m365watch.cli.terminal.formatting import Totals, completeness_line, count, totals_of, waiting_line
 from m365watch.cli.terminal.json_output import outcome_document
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.lake.views import UNION
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from m365watch.cli.rows import objects_of
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.lake.sql_sandbox.sandbox_client import LakeReader, QueryAnswer

@@ -10,9 +10,8 @@ import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
 from m365watch.cli.terminal.console import stderr_console, write_line
-from m365watch.cli.terminal.error_output import EXIT_FAILED
-from m365watch.cli.terminal.rules_named import no_such_rule
-from m365watch.common.plain import plain
+from m365watch.cli.terminal.error_output import EXIT_FAILED, no_such_rule
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.cli.rules.rules_export_view import Panels, Sheet

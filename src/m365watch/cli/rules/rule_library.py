@@ -21,11 +21,10 @@ from m365watch.cli.configuration import (
 )
 from m365watch.cli.rules.rule_export import export
 from m365watch.cli.terminal.console import stdout_console, write_line
-from m365watch.cli.terminal.error_output import EXIT_FAILED, EXIT_USAGE
+from m365watch.cli.terminal.error_output import EXIT_FAILED, EXIT_USAGE, no_such_rule
 from m365watch.cli.terminal.input_warnings import tell_unreadable
-from m365watch.cli.terminal.rules_named import no_such_rule
 from m365watch.common.file_access import closed_to
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.config.models.settings import DetectionSettings, Settings

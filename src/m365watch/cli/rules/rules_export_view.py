@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.cli.terminal.json_output import SCHEMA
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.detection.export.linq.activeboard import Panel
@@ -97,7 +97,7 @@ def write_sheets(directory: Path, sheets: Sequence[Sheet], panels: Panels) -> No
 
     Raises: NeedsOperator: one cannot be written.
     """
-    from m365watch.common.new_files import PUBLIC, NewFile, write_new_files
+    from m365watch.common.atomic_files import PUBLIC, NewFile, write_new_files
 
     files = [
         NewFile(directory / f"{file_stem(sheet.rule)}{suffix}", text.encode(), PUBLIC)

@@ -12,14 +12,14 @@ from rich.text import Text
 from m365watch.cli.terminal.blocks import list_block
 from m365watch.cli.terminal.formatting import count, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.rules.rule import Rule
 
 if TYPE_CHECKING:
     from m365watch.detection.rule_test_cases import Cases, Verdict
     from m365watch.detection.rules.rule_library import Library
-    from m365watch.detection.rules.validation.mistake import Mistake
+    from m365watch.detection.rules.validation.diagnostics import Mistake
 
 STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 MISTAKES_SHOWN_MAX = 10

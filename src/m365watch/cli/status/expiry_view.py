@@ -10,7 +10,7 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import whole_line
 from m365watch.cli.terminal.json_output import instant
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_text import cure_of, expiry_text, place_of, standing_text, unknown_cure
 from m365watch.registry.credential_specs import Source

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m365watch.cli.terminal.formatting import span
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.pipeline.latency import BOUNDS_S, Histogram, LatencyBook, SeriesKey, Step, recent
 
 ROWS_MAX = 12

@@ -29,8 +29,8 @@ from m365watch.cli.terminal.formatting import (
 from m365watch.common.errors import CollectorError, OutputUnusable
 from m365watch.common.missing_files import fix_of, missing_line
 from m365watch.common.model import Feed, TenantId
-from m365watch.common.plain import plain
 from m365watch.common.progress import FeedProgress, RunProgress
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.detection.alerts.triage import DetectionFigures
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from m365watch.health.expiry.expiry_store import KnownApplication
     from m365watch.notifications.channel_status import Standings
     from m365watch.pipeline.latency import LatencyBook
-    from m365watch.registry.port import WaitingBlob
+    from m365watch.registry.ports import WaitingBlob
 
 WIDE_COLUMNS = 118
 """From this width on every figure has a column; below it the rare ones have lines of their own."""

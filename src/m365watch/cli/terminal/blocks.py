@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 
 def list_block(title: str, lines: Iterable[str]) -> list[RenderableType]:

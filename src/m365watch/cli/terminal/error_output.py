@@ -13,7 +13,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
 
 from m365watch.common.atomic_files import FULL
 from m365watch.common.errors import (
@@ -25,8 +27,23 @@ from m365watch.common.errors import (
     RetryLater,
     SettingsRefused,
 )
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.health.devo_error_codes import row_of
+
+if TYPE_CHECKING:
+    from m365watch.config.models.settings import DetectionSettings
+
+
+def no_such_rule(name: str, settings: DetectionSettings) -> typer.BadParameter:
+    """What to raise where no rule in force has that name: of that about risk, why it is not in force."""
+    from m365watch.detection.rules.rule_library import Library
+
+    if settings.risk_points is None and Library().with_risk(1).find(name):
+        return typer.BadParameter(
+            f"{name} is off: detections.risk_points is 0, so that no rule adds up risk; give it points, as 50"
+        )
+    return typer.BadParameter(f"there is no rule {name}; `m365watch rules list --all` names all")
+
 
 P = ParamSpec("P")
 

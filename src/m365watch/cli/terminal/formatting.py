@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from m365watch.common.model import BlobState, Feed
-from m365watch.common.plain import plain
 from m365watch.common.progress import FeedProgress, RunProgress
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from m365watch.ledger.quarantine import NamedBlob
-    from m365watch.registry.port import WaitingBlob
+    from m365watch.registry.ports import WaitingBlob
 
 QUOTED_LENGTH_MAX = 300
 """Longer errors, which is to say pages of somebody's proxy, are cut where people read them; never in JSON."""

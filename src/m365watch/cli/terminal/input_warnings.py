@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 
 if TYPE_CHECKING:
     from m365watch.config.models.settings import DetectionSettings, Settings

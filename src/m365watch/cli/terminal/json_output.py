@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from m365watch.common.model import Feed
     from m365watch.health.completeness.feed_audit import Counts, FeedAudit
     from m365watch.ledger.quarantine import BlobsFound, KeptPiece, NamedBlob, PiecesFound
-    from m365watch.registry.port import WaitingBlob
+    from m365watch.registry.ports import WaitingBlob
     from m365watch.runtime.collector_run import Outcome
 
 SCHEMA = 1

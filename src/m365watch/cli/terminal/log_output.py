@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from m365watch.cli.terminal.console import LineFormat
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.health.devo_error_codes import devo_line
 
 _TOLD_MAX = 256

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.models.values import is_guid
 
 

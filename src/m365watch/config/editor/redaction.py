@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 
 from m365watch.config.document import Unreadable
-from m365watch.config.editor.spots import NULLS, Spot, locate
-from m365watch.config.editor.tenants_editing import SECRET_NAMES
-from m365watch.config.keyrings import is_reference
+from m365watch.config.editor.tenants import SECRET_NAMES
+from m365watch.config.editor.text_spans import NULLS, Spot, locate
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.normalization import is_placeholder
+from m365watch.config.secrets import is_reference
 from m365watch.config.validation_report import KeyPath, hide_secrets, show_path
 
 MARK = "<kept secret>"

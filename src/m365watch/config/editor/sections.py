@@ -12,8 +12,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from m365watch.config.document import Pairs, Unreadable, parse_document, plain_values
-from m365watch.config.editor.spots import NULLS, Spot, is_json, locate, reads_as_json
-from m365watch.config.editor.text_spans import last_end, line_end, line_start, member_cuts, past_comments
+from m365watch.config.editor.text_spans import (
+    NULLS,
+    Spot,
+    is_json,
+    last_end,
+    line_end,
+    line_start,
+    locate,
+    member_cuts,
+    past_comments,
+    reads_as_json,
+)
 
 Path = tuple[str, ...]
 """The keys from the top of the file to the section: ("inputs", "office365")."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Optional, TypeVar
 from pydantic import Field, SecretStr
 
 from m365watch.common.errors import CredentialsRefused, Defect
+from m365watch.config.document import Document
 from m365watch.config.models.base import (
     MACHINE_IDENTITY,
     MOSTLY_NEEDED,
@@ -24,7 +25,6 @@ from m365watch.config.models.base import (
     require_secret_names,
 )
 from m365watch.config.secrets import FileGuard
-from m365watch.config.sections import Document
 from m365watch.registry.credential_specs import (
     CREDENTIALS,
     CredentialEnd,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.config_file import Places
+from m365watch.config.document import Document, section_at
 from m365watch.config.models.base import (
     DEFAULTS,
     OBJECT,
@@ -27,7 +28,6 @@ from m365watch.config.models.notifications import NotificationSection
 from m365watch.config.models.settings import DETECTIONS, DetectionSettings, ResponseSettings
 from m365watch.config.models.targets import TargetSettings
 from m365watch.config.models.values import parse_domain, parse_label
-from m365watch.config.sections import Document, section_at
 from m365watch.config.validation_report import Report
 
 SECTION = "detections"

@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from m365watch.config.config_file import Places
+from m365watch.config.document import Document
 from m365watch.config.models.base import FilePath, Section, listed
 from m365watch.config.models.settings import EnrichSettings
 from m365watch.config.models.values import parse_label
-from m365watch.config.sections import Document
 
 KEY = "enrich"
 _PATHS = "a path, or a list of paths"

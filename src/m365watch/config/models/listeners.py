@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from m365watch.common.secret import Secret, secret_of
 from m365watch.common.urls import split_url
 from m365watch.config.config_file import Places
+from m365watch.config.document import BOARD, Document, section_at, texts_at
 from m365watch.config.models.base import (
     OBJECT,
     ON_OFF,
@@ -28,7 +29,6 @@ from m365watch.config.models.listeners_listening import BoardSettings, EntraSign
 from m365watch.config.models.served_files import settle_served_file
 from m365watch.config.models.webhook import parse_listen, split_listen
 from m365watch.config.secrets import FileGuard
-from m365watch.config.sections import BOARD, Document, section_at, texts_at
 from m365watch.config.validation_report import Report
 from m365watch.http.settings import NetworkSettings
 

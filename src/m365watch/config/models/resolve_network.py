@@ -7,8 +7,8 @@ from pathlib import Path
 
 from m365watch.common.secret import secret_of
 from m365watch.config.config_file import Places
+from m365watch.config.document import NETWORK_OF_ALL, Document, networks_in, section_at
 from m365watch.config.models.network import DIRECTLY, NetworkSection
-from m365watch.config.sections import NETWORK_OF_ALL, Document, networks_in, section_at
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.http.settings import NetworkSettings, ProxySettings
 

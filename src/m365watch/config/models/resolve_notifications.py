@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 
 from m365watch.common.secret import Secret, secret_of
-from m365watch.config.keyrings import is_reference
+from m365watch.config.document import Document, section_at, texts_at
 from m365watch.config.models.notifications import (
     EmailNotification,
     NotificationKeys,
@@ -30,8 +30,7 @@ from m365watch.config.models.targets import (
     WebhookTarget,
     Wishes,
 )
-from m365watch.config.secrets_secrets import NOTIFICATIONS, UNREAD
-from m365watch.config.sections import Document, section_at, texts_at
+from m365watch.config.secrets import NOTIFICATIONS, UNREAD, is_reference
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.http.settings import NetworkSettings, TlsSettings
 from m365watch.outputs.network.settings import WireSettings, own_host

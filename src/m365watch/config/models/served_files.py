@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from m365watch.common.file_access import read_with_status
+from m365watch.config.document import Document
 from m365watch.config.secrets import FileGuard
-from m365watch.config.sections import Document
 from m365watch.config.validation_report import KeyPath, Report
 
 _KEY_BYTES_MAX = 65_536

@@ -8,11 +8,11 @@ from pydantic import AfterValidator, Field
 
 from m365watch.common.secret import Secret, secret_of
 from m365watch.config.config_file import Places
+from m365watch.config.document import WEBHOOK, Document, section_at
 from m365watch.config.models.base import ON_OFF, BaseUrl, FilePath, SecretText, Section, Switch, Whole
 from m365watch.config.models.listeners_listening import WebhookSettings
 from m365watch.config.models.served_files import settle_served_file
 from m365watch.config.secrets import FileGuard
-from m365watch.config.sections import WEBHOOK, Document, section_at
 from m365watch.config.validation_report import Report
 
 AUTH_ID_CHARACTERS_MIN = 16

@@ -13,13 +13,12 @@ import msgspec
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.detection.alerts.alert import EVIDENCE_MAX, Alert, AlertId, Match, clean_text, make_alert_id
 from m365watch.detection.alerts.alert_exceptions import Exceptions, Part, Verdict
-from m365watch.detection.alerts.alert_text_naming import NAMED_MAX, notes_of, some_of
+from m365watch.detection.alerts.alert_text import NAMED_MAX, notes_of, some_of
 from m365watch.detection.alerts.stored_alert import GroupKey
-from m365watch.detection.correlation.alert_links import alert_of, links_of
+from m365watch.detection.correlation.alert_links import Inner, alert_of, links_of, start_of
 from m365watch.detection.correlation.distinct_mailboxes import counts_mailboxes, mailboxes_apart
 from m365watch.detection.correlation.episode import Episode
 from m365watch.detection.correlation.episode_finder import Moment, counting, find_episodes
-from m365watch.detection.correlation.inner import Inner, start_of
 from m365watch.detection.correlation.risk_score import (
     RISK_RULE_ID,
     TACTICS,

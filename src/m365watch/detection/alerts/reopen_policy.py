@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.severity import Severity
-from m365watch.detection.store.passing_on import COLUMNS, forget_left, pass_on, take_back
+from m365watch.detection.store.alert_history import COLUMNS, forget_left, pass_on, take_back
 
 BY = "m365watch"
 """Who has opened an alert again, as its history says."""

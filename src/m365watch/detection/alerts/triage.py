@@ -13,13 +13,12 @@ import msgspec
 
 from m365watch.common.errors import OutputUnusable
 from m365watch.detection.alerts.alert import Alert
-from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
-from m365watch.detection.alerts.stored_alert_ranking import closed_of, rank_alerts
+from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert, closed_of, rank_alerts
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.alert_history import StateChange
-from m365watch.detection.store.detection_database_opening import START_AGAIN, is_empty
-from m365watch.detection.store.detection_store import TROUBLE, DetectionState
-from m365watch.detection.store.rebuilt import rebuilt_percent
+from m365watch.detection.store.database_recovery import rebuilt_percent
+from m365watch.detection.store.detection_database import START_AGAIN, is_empty
+from m365watch.detection.store.detection_store import RECORDS, TROUBLE, DetectionState
 
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
@@ -230,3 +229,19 @@ def _find(state: DetectionState, given: str) -> KeptAlert:
     if not alike:
         raise NoSuchAlert(f"{given}: there is no such alert; `m365watch alerts list --state all` names all")
     return alike[0]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionStanding:
+    """What the engine has kept."""
+
+    records: int
+    """Records that were judged, each once, since collectors of this version have had the file."""
+    trouble: str
+    """Why the search for matches is slower than it should be; empty where it is not."""
+
+
+def read_standing(path: Path) -> DetectionStanding:
+    """How the file's detections stand. Raises: OutputUnusable: there is none, or it cannot be used."""
+    with opened(path) as state:
+        return DetectionStanding(int(state.read(RECORDS) or 0), state.read(TROUBLE))

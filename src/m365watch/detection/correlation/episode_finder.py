@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from m365watch.detection.alerts.alert import Match
-from m365watch.detection.correlation.chains import chain_episodes
-from m365watch.detection.correlation.episode import Episode
+from m365watch.detection.correlation.episode import Episode, are_trusted, chain_episodes
 from m365watch.detection.correlation.impossible_travel import travel_episodes
-from m365watch.detection.correlation.novelty import bucket_of, novel_episodes
 from m365watch.detection.correlation.period_rules import (
     SETTLED_S,
+    bucket_of,
     deviation_episodes,
     gradient_episodes,
     low_episodes,
+    novel_episodes,
     rolling_episodes,
 )
 from m365watch.detection.correlation.sliding_window import window_episodes
-from m365watch.detection.correlation.trust import are_trusted
 from m365watch.detection.engine.purposes import once_ms
 from m365watch.detection.rules.extension import Extension, Kind, Travel
 from m365watch.detection.rules.rule import Correlation, Joined, Rule

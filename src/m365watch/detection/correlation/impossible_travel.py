@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from math import asin, cos, radians, sin, sqrt
 
 from m365watch.detection.alerts.alert import Match
-from m365watch.detection.correlation.episode import Episode
-from m365watch.detection.correlation.trust import are_trusted
+from m365watch.detection.correlation.episode import Episode, are_trusted
 from m365watch.detection.rules.extension import Travel
 
 PLACE = "m365.place"

@@ -34,17 +34,14 @@ from m365watch.detection.correlation.episode_finder import (
     settled_ms,
     stretch_ms,
 )
-from m365watch.detection.correlation.novelty import DAY_MS
-from m365watch.detection.correlation.period_rules import SETTLED_S
+from m365watch.detection.correlation.period_rules import DAY_MS, SETTLED_S
 from m365watch.detection.correlation.sliding_window import LONGEST
-from m365watch.detection.engine.detection_engine_learning import learns, unsettled
-from m365watch.detection.engine.figures import Figures
+from m365watch.detection.engine.engine_port import Figures
 from m365watch.detection.engine.group_tallies import Tallies, may_alert
 from m365watch.detection.engine.match_extractor import Told
 from m365watch.detection.engine.purposes import group_of, list_sought
 from m365watch.detection.engine.record_batch import Incoming
-from m365watch.detection.engine.reevaluation import Rejoining
-from m365watch.detection.engine.reevaluation_pending import Pending
+from m365watch.detection.engine.reevaluation import Pending, Rejoining
 from m365watch.detection.engine.rule_matcher import Matcher
 from m365watch.detection.engine.unit_of_work import Change, Touched, Work
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge
@@ -61,6 +58,22 @@ from m365watch.detection.store.stored_episodes import (
     part_judged,
     read_neighbours,
 )
+
+
+def learns(rule: Rule) -> bool:
+    """Whether what the rule tells depends on since when the tenant is watched."""
+    return rule.extension.first_seen is not None or rule.extension.deviation is not None
+
+
+def unsettled(rule: Rule, *, since_ms: int, known_ms: int) -> tuple[int, int]:
+    """Where a group has matches, [from, to), that is judged anew once its tenant is watched since earlier."""
+    first_seen, deviation = rule.extension.first_seen, rule.extension.deviation
+    if first_seen is not None:
+        return since_ms + first_seen.learn * 1000, known_ms + first_seen.learn * 1000
+    assert deviation is not None  # noqa: S101 - only rules that learn are asked
+    # A period that falls behind those before it has no match of its own.
+    return since_ms, known_ms + (deviation.periods + 2) * deviation.period * 1000
+
 
 ALERTS_KEPT_MS = 90 * DAY_MS
 """How long an alert that is over is kept here; the lake keeps it longer."""

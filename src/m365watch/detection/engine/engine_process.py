@@ -14,7 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import compress
 from typing import cast
 
@@ -24,8 +25,8 @@ import structlog
 from m365watch.common.errors import OutputUnavailable
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS
 from m365watch.detection.alerts.alert_exceptions import Exceptions
-from m365watch.detection.engine.candidates import Kind
 from m365watch.detection.engine.detection_engine import Engine
+from m365watch.detection.engine.engine_port import Figures
 from m365watch.detection.engine.engine_worker import (
     PIPE_BYTES,
     Answer,
@@ -37,15 +38,62 @@ from m365watch.detection.engine.engine_worker import (
     read_frame,
     write_frame,
 )
-from m365watch.detection.engine.figures import Figures
 from m365watch.detection.engine.process_watchdog import Asked, Watch
 from m365watch.detection.engine.record_batch import Part, Portion
-from m365watch.detection.engine.restarts import Restarts
-from m365watch.detection.engine.rule_matcher import PLANS_MAX
+from m365watch.detection.engine.rule_matcher import PLANS_MAX, Kind
 from m365watch.detection.engine.unit_of_work import Change
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.detection_store import DetectionState
+
+WAITS_S = (30, 120, 600, 3_600)
+"""After the first end, the second and so on; after one more it stays ended."""
+STEADY_S = 3_600
+"""Who has run for so long before the end has made up for the ends before."""
+
+
+@dataclass(slots=True)
+class Restarts:
+    """The ends so far, and when the next start may be."""
+
+    waits_s: tuple[int, ...] = WAITS_S
+    ends: int = 0
+    began_at: datetime | None = None
+    not_before: datetime | None = None
+    is_over: bool = field(default=False)
+    """Whether it is not started again."""
+
+    def may_start(self, now: datetime) -> bool:
+        """Whether it may be started now."""
+        return not self.is_over and (self.not_before is None or now >= self.not_before)
+
+    def note_start(self, now: datetime) -> None:
+        """It runs."""
+        self.began_at, self.not_before = now, None
+
+    def note_end(self, now: datetime) -> None:
+        """It has ended by itself, or could not be started."""
+        if self.began_at is not None and now - self.began_at >= timedelta(seconds=STEADY_S):
+            self.ends = 0
+        self.began_at = None
+        self.ends += 1
+        if self.ends > len(self.waits_s):
+            self.is_over = True
+        else:
+            self.not_before = now + timedelta(seconds=self.waits_s[self.ends - 1])
+
+    def give_up(self) -> None:
+        """It cannot be started at all."""
+        self.ends, self.is_over = self.ends + 1, True
+
+    @property
+    def told(self) -> str:
+        """What comes next, for who reads that it has ended."""
+        if self.is_over:
+            times = "once" if self.ends == 1 else f"{self.ends} times"
+            return f"{times} now, and is started again with the collector or when rules are read again"
+        return f"and is started again when much is to be done after {self.not_before:%H:%M:%S}Z"
+
 
 BUSY_RECORDS = 2_000
 """A batch of so many records shows that another process is worth its memory."""

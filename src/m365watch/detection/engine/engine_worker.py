@@ -24,7 +24,7 @@ import msgspec
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.engine.detection_engine import Engine
-from m365watch.detection.engine.figures import Figures
+from m365watch.detection.engine.engine_port import Figures
 from m365watch.detection.engine.record_batch import Part
 from m365watch.detection.engine.unit_of_work import Change
 from m365watch.detection.fields.enrichment_context import Knowledge

@@ -15,7 +15,7 @@ from m365watch.detection.alerts.alert import Match
 from m365watch.detection.alerts.stored_alert import GroupKey
 from m365watch.detection.correlation.impossible_travel import between
 from m365watch.detection.correlation.numeric_values import read_number
-from m365watch.detection.correlation.risk_window import SIGNS_MIN
+from m365watch.detection.correlation.risk_score import SIGNS_MIN
 from m365watch.detection.engine.rule_pruning import may_be_fulfilled
 from m365watch.detection.rules.condition import Order
 from m365watch.detection.rules.extension import Kind, Travel

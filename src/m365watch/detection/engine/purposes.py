@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from m365watch.detection.correlation.impossible_travel import PLACE
-from m365watch.detection.correlation.novelty import bucket_of
+from m365watch.detection.correlation.period_rules import bucket_of
 from m365watch.detection.engine.match_consumers import Sought, Use
-from m365watch.detection.engine.never_told import told_by
-from m365watch.detection.engine.rule_pruning import list_promising
+from m365watch.detection.engine.rule_pruning import list_promising, told_by
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.fields.field_catalog import constant_fields
 from m365watch.detection.rules.containment import READS

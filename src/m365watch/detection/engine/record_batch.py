@@ -11,9 +11,8 @@ import msgspec
 
 from m365watch.common.model import Header
 from m365watch.common.timestamps import ms_of
-from m365watch.detection.engine.candidates import Kind
 from m365watch.detection.engine.lazy_decoder import Written
-from m365watch.detection.engine.rule_matcher import kinds_of
+from m365watch.detection.engine.rule_matcher import Kind, kinds_of
 from m365watch.detection.rules.condition_compiler import read_ms
 
 OLDEST = timedelta(days=14)

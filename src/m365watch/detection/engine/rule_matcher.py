@@ -3,25 +3,208 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, repeat
 from operator import attrgetter, itemgetter
+from typing import Any
+
+import msgspec
 
 from m365watch.common.model import Header
 from m365watch.detection.alerts.alert import Match
-from m365watch.detection.engine.candidates import KIND, Candidate, Kind, Left, told_by
-from m365watch.detection.engine.lazy_decoder import UNREADABLE, Written, decode_by
+from m365watch.detection.engine.field_predicates import OWN, Questions, can_be_asked
+from m365watch.detection.engine.lazy_decoder import UNREADABLE, Glance, Written, decode_by, decoder_of
 from m365watch.detection.engine.match_consumers import Sought
-from m365watch.detection.engine.match_extractor import Told, draw_alone, fulfil
-from m365watch.detection.engine.plans import Plan
-from m365watch.detection.engine.prefilter import Probes
-from m365watch.detection.engine.sightings import Sightings
+from m365watch.detection.engine.match_extractor import (
+    Drawing,
+    Fulfilled,
+    Sightings,
+    Told,
+    can_be_drawn,
+    draw_alone,
+    fulfil,
+)
+from m365watch.detection.engine.prefilter import Guard, Probes, find_guard, specialise
 from m365watch.detection.engine.value_cache import Memory, Remembered
 from m365watch.detection.fields.enrichment_context import NOTHING_KNOWN, Knowledge
-from m365watch.detection.fields.field_catalog import constant_fields
+from m365watch.detection.fields.field_catalog import constant_fields, needs_of
 from m365watch.detection.fields.operations import normalise_operation
 from m365watch.detection.fields.record_view import View
-from m365watch.detection.rules.condition import Condition, Every, Like, OneOf, Some, Test
+from m365watch.detection.rules.condition import (
+    Condition,
+    Every,
+    Like,
+    OneOf,
+    SameAs,
+    Some,
+    Test,
+    list_fields,
+    list_tests,
+)
+from m365watch.detection.rules.condition_compiler import Predicate, compile_condition
+
+Kind = tuple[str | None, int | str | None, str | None, int | str | None]
+"""What tells which rules can match: Operation, RecordType, Workload, UserType; None for what is unknown."""
+KIND = ("Operation", "RecordType", "Workload", "UserType")
+_KNOWN_FIELDS = {
+    "Operation": "Operation",
+    "m365.operation": "Operation",
+    "RecordType": "RecordType",
+    "Workload": "Workload",
+    "UserType": "UserType",
+    "m365.human": "UserType",
+}
+"""What is known of a record before it is decoded, and the field of its header that tells it."""
+
+
+def told_by(kind: Kind) -> dict[str, int | str]:
+    """The fields that records of the kind have."""
+    told = {name: value for name, value in zip(KIND, kind, strict=True) if value is not None}
+    if not isinstance(kind[-1], int):
+        told.pop("UserType", None)  # a user's type counts where it is plain
+    return told
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Left:
+    """What a rule still asks; one and the same wherever the same was told of it."""
+
+    rule: Fulfilled
+    condition: Condition | bool
+    """True where nothing is left to be asked, False where the rule is out."""
+    guard: Guard | None
+
+
+class Candidate:
+    """A rule, and what of its condition a kind of records answers."""
+
+    __slots__ = ("_asked", "_lefts", "_rule")
+
+    def __init__(self, rule: Fulfilled, *, constant: Collection[str]) -> None:
+        """The fields that are `constant` have the same value in every record."""
+        self._rule = rule
+        asked = [test for test in list_tests(rule.condition) if _is_told(test, constant)]
+        self._asked: dict[Test, tuple[str | None, Predicate]] = {
+            test: (
+                None if test.field in constant else _KNOWN_FIELDS[test.field or ""],
+                compile_condition(test),
+            )
+            for test in asked
+        }
+        self._lefts: dict[tuple[bool | None, ...], Left] = {}
+
+    def left_by(self, view: View) -> Left:
+        """What is left to be asked where this much is known."""
+        told = view.record
+        answers = tuple(
+            [holds(view) if name is None or name in told else None for name, holds in self._asked.values()]
+        )
+        left = self._lefts.get(answers)
+        if left is None:
+            known = dict(zip(self._asked, answers, strict=True))
+            condition = specialise(self._rule.condition, known.get)
+            guard = None if isinstance(condition, bool) else find_guard(condition)
+            left = self._lefts[answers] = Left(self._rule, condition, guard)
+        return left
+
+
+def _is_told(test: Test, constant: Collection[str]) -> bool:
+    return (test.field in constant or test.field in _KNOWN_FIELDS) and not isinstance(test.comparison, SameAs)
+
+
+DRAWINGS_MAX = 64
+"""Sets of rules that records of one kind fulfil together, whose matches are drawn together."""
+_ALWAYS_NEEDED = frozenset({"Id", "CreationTime", "Operation", "RecordType"})
+
+
+class Plan:
+    """The rules that records of one kind may still fulfil; what few come to is made when it is needed."""
+
+    def __init__(self, left: Sequence[Left], *, knowledge: Knowledge, memory: Memory, probes: Probes) -> None:
+        """`left` is what each rule still asks."""
+        self.rules = tuple([one.rule for one in left])
+        self._conditions = tuple([one.condition for one in left])
+        self._knowledge = knowledge
+        self._memory = memory
+        guards = {one.rule.rule_id: one.guard for one in left if one.guard is not None}
+        self._has_unguarded = len(guards) < len(left)
+        # With rules that have to be asked anyway, a first look would be one more.
+        self.glance = (
+            None if self._has_unguarded else Glance(probes.of(guards), [one.rule_id for one in self.rules])
+        )
+        self._drawings: dict[tuple[int, ...], Drawing | None] = {}
+
+    @cached_property
+    def questions(self) -> Questions | None:
+        """What the conditions ask, field by field; None where fields by themselves do not tell."""
+        if not can_be_asked(self._conditions):
+            return None
+        # Where a match is likely, what it keeps is read at once.
+        drawn = _union([_ALWAYS_NEEDED, *(one.read for one in self.rules)])
+        beside = drawn or () if self._has_unguarded else ()
+        return Questions(
+            self._conditions,
+            knowledge=self._knowledge,
+            memory=self._memory,
+            beside=sorted(name for name in beside if name not in OWN),
+        )
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        """Of all fields that any of the rules reads."""
+        read = [_needs(condition) for condition in self._conditions] + [one.read for one in self.rules]
+        return decoder_of(_union([_ALWAYS_NEEDED, *read]))
+
+    @cached_property
+    def predicates(self) -> tuple[Predicate, ...]:
+        """What is left of each rule's condition, as a question to a decoded record."""
+        return tuple(map(_predicate_of, self._conditions))
+
+    def glance_at(self, records: Sequence[Written]) -> Iterable[tuple[int, Sequence[int] | None]]:
+        """The records that may match: the place of each, and those of the rules to ask; None for all."""
+        glance = self.glance
+        if glance is None or not (glance.pays or self.questions is None):
+            return zip(range(len(records)), repeat(None))
+        try:
+            return glance.ask(records)
+        except UNREADABLE:
+            # One of them is no strict JSON: most of the others are ruled out all the same.
+            if len(records) == 1:
+                return [(0, None)]
+            half = len(records) // 2
+            later = [(half + at, places) for at, places in self.glance_at(records[half:])]
+            return [*self.glance_at(records[:half]), *later]
+
+    def drawing(self, fulfilled: tuple[int, ...], fields: tuple[str, ...]) -> Drawing | None:
+        """How matches of these rules are made, of what was read; None where fields do not tell."""
+        try:
+            return self._drawings[fulfilled]
+        except KeyError:
+            rules = [self.rules[place] for place in fulfilled]
+            drawing = None
+            if can_be_drawn(rules) and len(self._drawings) < DRAWINGS_MAX:
+                drawing = Drawing(rules, fields, knowledge=self._knowledge, memory=self._memory)
+                self._drawings[fulfilled] = drawing
+            return drawing
+
+
+def _predicate_of(condition: Condition | bool) -> Predicate:  # noqa: FBT001 - a condition that is known
+    return (lambda _view: condition) if isinstance(condition, bool) else compile_condition(condition)
+
+
+def _needs(condition: Condition | bool) -> frozenset[str] | None:  # noqa: FBT001 - the same
+    """The top fields that the condition reads; None for all."""
+    fields = frozenset[str]() if isinstance(condition, bool) else list_fields(condition)
+    return None if fields is None else frozenset(need for name in fields for need in needs_of(name))
+
+
+def _union(every: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    """All of them; None, which stands for everything, if one is that."""
+    known = [one for one in every if one is not None]
+    return frozenset[str]().union(*known) if len(known) == len(every) else None
+
 
 PLANS_MAX = 20_000
 """Kinds of records whose plan is remembered; they begin anew when there are more."""

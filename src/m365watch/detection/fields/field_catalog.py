@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 from m365watch.detection.fields import (
     actors,
     clients,
-    consent,
-    earlier_values,
-    files,
-    outcome,
-    outlook,
-    policies,
-    subjects,
+    entra_objects,
+    exchange_mail,
+    operations,
+    property_changes,
 )
 from m365watch.detection.fields import copilot_abuse as copilot
 from m365watch.detection.fields import email_addresses as addresses
@@ -30,6 +27,27 @@ from m365watch.detection.fields import threat_indicators as indicators
 if TYPE_CHECKING:
     from m365watch.detection.fields.enrichment_context import Knowledge
     from m365watch.detection.fields.record_view import Reader, Value, View
+
+
+def file_extension(view: View) -> tuple[Value, ...]:
+    """The extension that the file has now: the new one where it was renamed; in lower case."""
+    for name in ("DestinationFileExtension", "SourceFileExtension"):
+        found = view.first(name).strip().lower()
+        if found:
+            return (found,)
+    return ()
+
+
+def changeable_file(view: View) -> tuple[Value, ...]:
+    """The file that a link for anyone lets change, by its name; empty for a link that only opens it.
+
+    Source: published records: `<Type>Edit</Type>`, `SharingLinks.<id>.AnonymousEdit.<id>`.
+    """
+    marks = f"{view.first('EventData')} {view.first('TargetUserOrGroupName')}".lower()
+    if "<type>edit</type>" not in marks and ".anonymousedit" not in marks:
+        return ()
+    return (view.first("SourceFileName") or view.first("ObjectId"),)
+
 
 _AGENT = ("ExtendedProperties", "UserAgent", "ClientInfoString", "ActorInfoString")
 _FORWARDING = (
@@ -79,7 +97,7 @@ CATALOGUE: dict[str, Derived] = {
     "vpn": Derived(ip.vpn, ip.ADDRESS_FIELDS, of_address="vpn"),
     "hosting": Derived(ip.hosting, ip.ADDRESS_FIELDS, of_address="hosting"),
     "human": Derived(actors.human, ("UserType",)),
-    "ok": Derived(outcome.ok, ("Operation", "ErrorNumber", "Workload", "ResultStatus")),
+    "ok": Derived(operations.ok, ("Operation", "ErrorNumber", "Workload", "ResultStatus")),
     "user_agent": Derived(clients.user_agent, _AGENT),
     "user_agent_family": Derived(clients.user_agent_family, _AGENT),
     "session": Derived(
@@ -101,11 +119,11 @@ CATALOGUE: dict[str, Derived] = {
         actors.outside_actor, ("UserId", "ActorContextId", "OrganizationId", "ExternalAccess")
     ),
     "target_name": Derived(targets.target_name, ("Target", "ObjectId")),
-    "only_subject": Derived(subjects.only_subject, ("AffectedItems",)),
-    "rule_actions": Derived(outlook.rule_actions, ("OperationProperties",)),
-    "scopes": Derived(consent.scopes, ("ModifiedProperties",)),
-    "made_grants": Derived(consent.made_grants, ("ModifiedProperties",)),
-    "consent_types": Derived(consent.consent_types, ("ModifiedProperties",)),
+    "only_subject": Derived(exchange_mail.only_subject, ("AffectedItems",)),
+    "rule_actions": Derived(exchange_mail.rule_actions, ("OperationProperties",)),
+    "scopes": Derived(entra_objects.scopes, ("ModifiedProperties",)),
+    "made_grants": Derived(entra_objects.made_grants, ("ModifiedProperties",)),
+    "consent_types": Derived(entra_objects.consent_types, ("ModifiedProperties",)),
     "copilot_abuse": Derived(copilot.copilot_abuse, ("CopilotEventData",)),
     "injected_files": Derived(copilot.injected_files, ("CopilotEventData",)),
     "app": Derived(clients.app, _APP),
@@ -120,14 +138,14 @@ CATALOGUE: dict[str, Derived] = {
     ),
     "target_group": Derived(targets.target_group, ("Target",)),
     "app_object": Derived(targets.app_object, ("ModifiedProperties", "ObjectId")),
-    "policy_loosened": Derived(policies.loosened, ("Operation", "ModifiedProperties")),
+    "policy_loosened": Derived(property_changes.loosened, ("Operation", "ModifiedProperties")),
     "earlier_values": Derived(
-        earlier_values.earlier_values, ("Operation", "ModifiedProperties", "Name", "NewValue", "OldValue")
+        property_changes.earlier_values, ("Operation", "ModifiedProperties", "Name", "NewValue", "OldValue")
     ),
     "changeable_file": Derived(
-        files.changeable_file, ("EventData", "TargetUserOrGroupName", "SourceFileName", "ObjectId")
+        changeable_file, ("EventData", "TargetUserOrGroupName", "SourceFileName", "ObjectId")
     ),
-    "file_extension": Derived(files.file_extension, ("DestinationFileExtension", "SourceFileExtension")),
+    "file_extension": Derived(file_extension, ("DestinationFileExtension", "SourceFileExtension")),
     "author": Derived(actors.author, _AUTHORS),
     "alerted_user": Derived(actors.alerted_user, ("Data", "AlertEntityId", "EntityType")),
     "vip": Derived(actors.vip, ("UserId", "MailboxOwnerUPN")),

@@ -10,6 +10,25 @@ from enum import StrEnum
 from m365watch.detection.rules.condition import Condition, Order
 from m365watch.detection.rules.extension import Extension, Kind, Severity
 
+TACTICS = (
+    "reconnaissance",
+    "resource-development",
+    "initial-access",
+    "execution",
+    "persistence",
+    "privilege-escalation",
+    "defense-evasion",
+    "credential-access",
+    "discovery",
+    "lateral-movement",
+    "collection",
+    "command-and-control",
+    "exfiltration",
+    "impact",
+)
+"""In the order of an attack."""
+
+
 PLACEHOLDER = re.compile(r"\{([^{}\s][^{}]{0,200})\}")
 OPTIONAL = re.compile(r"\[\[(.{0,600}?)\]\]", re.DOTALL)
 

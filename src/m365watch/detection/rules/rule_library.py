@@ -28,16 +28,21 @@ from m365watch.common.file_access import (
     why_closed,
 )
 from m365watch.detection.correlation.risk_score import risk_rules
-from m365watch.detection.rules.drafts import Draft, Lists, Reading, Written, all_faults, extension_of
 from m365watch.detection.rules.rule import Rule
-from m365watch.detection.rules.rule_builder import make_rules
+from m365watch.detection.rules.rule_builder import (
+    Draft,
+    Lists,
+    Reading,
+    Written,
+    all_faults,
+    extension_of,
+    make_rules,
+)
 from m365watch.detection.rules.sigma_filters import FilterDraft
-from m365watch.detection.rules.validation.diagnostics import Fault
-from m365watch.detection.rules.validation.misread import MISREAD, reason_of
-from m365watch.detection.rules.validation.mistake import Mistake, in_order
-from m365watch.detection.rules.validation.patterns import proofread_patterns
-from m365watch.detection.rules.validation.pysigma_errors import fault_of
-from m365watch.detection.rules.validation.silent import proofread_silent
+from m365watch.detection.rules.validation.detection_section import proofread_patterns
+from m365watch.detection.rules.validation.diagnostics import Fault, Mistake, in_order
+from m365watch.detection.rules.validation.pysigma_errors import MISREAD, fault_of, reason_of
+from m365watch.detection.rules.validation.rule_document import proofread_silent
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule

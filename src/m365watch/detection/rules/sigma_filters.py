@@ -16,7 +16,7 @@ from m365watch.detection.rules.condition import Condition, Every
 from m365watch.detection.rules.condition_compiler import compile_condition
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.validation.diagnostics import Fault
-from m365watch.detection.rules.validation.misread import MISREAD, reason_of
+from m365watch.detection.rules.validation.pysigma_errors import MISREAD, reason_of
 
 if TYPE_CHECKING:
     from sigma.filters import SigmaFilter

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
-from m365watch.config.yaml_text import refused_node
+from m365watch.config.document import refused_node
 from m365watch.detection.rules.validation.diagnostics import Places
 
 

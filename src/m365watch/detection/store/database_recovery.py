@@ -5,19 +5,66 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnusable
 from m365watch.detection.rules.rule import Rule
-from m365watch.detection.store.detection_database_opening import is_empty
+from m365watch.detection.store.detection_database import is_empty
 from m365watch.storage.damage import find_damage, set_aside, within
-from m365watch.storage.sqlite import is_damage, suspicion_of
-from m365watch.storage.still import connect_to_read
+from m365watch.storage.sqlite import connect_to_read, is_damage, suspicion_of
+
+PARTIAL_SUFFIX = "-rebuilding"
+"""What the name of a file has that is being made anew: detections-rebuilding.sqlite."""
+PLAN = "rebuild"
+"""The key under which it has what is being done."""
+SLICES_PER_DAY_MAX = 1_000_000
+"""Its batches are slices of records, numbered day by day; one holds thousands of records."""
+
+
+class RebuildPlan(msgspec.Struct, frozen=True):
+    """What is being done, as the new file keeps it."""
+
+    digest: str
+    """Of all that alerts depend on beside records."""
+    start_s: float
+    """The first record that is looked at."""
+    end_s: float
+    """When it was begun."""
+    is_complete: bool = False
+
+    def percent(self, reached_s: float) -> int:
+        """How much of the period lies before the instant."""
+        whole_s = self.end_s - self.start_s
+        return round(100 * max(0.0, min(1.0, (reached_s - self.start_s) / whole_s))) if whole_s > 0 else 100
+
+
+def partial_of(path: Path) -> Path:
+    """Where the file grows that will be at `path`."""
+    return path.with_name(path.stem + PARTIAL_SUFFIX + path.suffix)
+
+
+def rebuilt_percent(path: Path) -> int | None:
+    """How far the file is that is being made anew; None where none is."""
+    partial = partial_of(path)
+    if not partial.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{partial.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            kept = dict(database.execute("SELECT key, value FROM meta").fetchall())
+        plan = msgspec.json.decode(kept[PLAN], type=RebuildPlan)
+        day = int(kept.get("batch") or 0) // SLICES_PER_DAY_MAX
+    except (sqlite3.Error, KeyError, ValueError, msgspec.DecodeError, RecursionError):
+        return 0
+    reached = datetime.fromordinal(day).replace(tzinfo=UTC).timestamp() if day else plan.start_s
+    return plan.percent(reached)
+
 
 CHECK_S = 1.0
 """How long a start may look for damage."""

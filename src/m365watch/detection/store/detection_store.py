@@ -7,21 +7,60 @@ crash neither loses nor repeats anything. The file can be lost: a search over th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from m365watch.common.errors import OutputUnavailable
 from m365watch.detection.alerts.reopen_policy import Closings
-from m365watch.detection.store.absent import AbsentRules
 from m365watch.detection.store.alert_history import StateHistory
 from m365watch.detection.store.alert_store import KeptAlerts
-from m365watch.detection.store.detection_database_opening import open_file
+from m365watch.detection.store.detection_database import open_file
 from m365watch.detection.store.lake_outbox import LakeDue
-from m365watch.detection.store.links import Links
-from m365watch.detection.store.match_store import KeptMatches
+from m365watch.detection.store.match_store import KeptMatches, Links
 from m365watch.detection.store.string_table import Numbered
 from m365watch.storage.sqlite import is_damage, suspicion_of
+
+ABSENT_MS = 10 * 86_400_000
+"""How long the matches of a rule are kept that is not there."""
+_KEY = "absent"
+_decode = msgspec.json.Decoder(dict[str, int]).decode
+
+
+class AbsentRules:
+    """Since when each of them is gone, in the file of detections."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        """The file's own connection: what is written here is part of its transaction."""
+        self._database = database
+
+    def forget(self, present: Collection[str], *, now_ms: int) -> int:
+        """Let go of the matches of rules that have been away for long; how many went."""
+        before = self._read()
+        since = {
+            rule_id: before.get(rule_id, now_ms)
+            for (rule_id,) in self._database.execute("SELECT DISTINCT rule FROM series").fetchall()
+            if rule_id not in present
+        }
+        gone = 0
+        for rule_id in [rule_id for rule_id, at_ms in since.items() if now_ms - at_ms >= ABSENT_MS]:
+            gone += self._database.execute(
+                "DELETE FROM match WHERE series IN (SELECT id FROM series WHERE rule = ?)", (rule_id,)
+            ).rowcount
+            self._database.execute("DELETE FROM full WHERE rule = ?", (rule_id,))
+            del since[rule_id]
+        if since != before:
+            self._database.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, msgspec.json.encode(since).decode())
+            )
+        return gone
+
+    def _read(self) -> dict[str, int]:
+        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
+        return _decode(row[0]) if row else {}
+
 
 RECORDS, TROUBLE = "records", "finder"
 """Under these names the engine keeps how many records it has judged, and what makes it slow."""

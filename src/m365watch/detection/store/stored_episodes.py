@@ -8,12 +8,10 @@ from dataclasses import replace
 from m365watch.detection.alerts.alert import Match
 from m365watch.detection.alerts.alert_builder import id_of
 from m365watch.detection.alerts.stored_alert import GroupKey, KeptAlert, Span
-from m365watch.detection.correlation.alert_links import alert_of
+from m365watch.detection.correlation.alert_links import Inner, alert_of
 from m365watch.detection.correlation.episode import Episode
 from m365watch.detection.correlation.episode_finder import PERIOD_KINDS, Moment, find_episodes, reach_s
-from m365watch.detection.correlation.inner import Inner
-from m365watch.detection.correlation.novelty import DAY_MS
-from m365watch.detection.correlation.period_rules import PERIODS_MAX, SETTLED_S
+from m365watch.detection.correlation.period_rules import DAY_MS, PERIODS_MAX, SETTLED_S
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.detection_store import DetectionState
 

@@ -7,33 +7,303 @@ feed the first page of the newest day with content. It changes nothing, neither 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
-from m365watch.common.clock import Clock
-from m365watch.common.errors import CollectorError, LedgerUnusable
+from m365watch.auth.app_registration import Registration
+from m365watch.common.clock import Clock, Random
+from m365watch.common.errors import CollectorError, LedgerUnusable, SettingsRefused
 from m365watch.common.model import ContentType, Feed, Service, Window
 from m365watch.common.progress import FeedProgress
 from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
+from m365watch.health.checks import access_checks
 from m365watch.health.checks import delivery_checks as collected
-from m365watch.health.checks import reachable
 from m365watch.health.checks.access_checks import Api
-from m365watch.health.checks.credentials import judge_token
-from m365watch.health.checks.ledger_view import LedgerView, view_ledger
-from m365watch.health.checks.network_checks import Seen, Way, judge_proxy, look, look_up, way_to
-from m365watch.health.checks.tenant_checks import Served, judge_audit, judge_served, judge_subscriptions
+from m365watch.health.checks.credentials import Reach, Registrations, judge_token
+from m365watch.health.checks.delivery_checks import LedgerView, view_ledger
+from m365watch.health.checks.machine_checks import (
+    FreeBytes,
+    check_configuration,
+    check_confinement,
+    check_disks,
+    check_permissions,
+    check_state,
+    check_webhook,
+    free_bytes,
+)
+from m365watch.health.checks.network_checks import (
+    Network,
+    Seen,
+    Way,
+    judge_proxy,
+    look,
+    look_up,
+    way_to,
+    ways_of,
+)
+from m365watch.health.checks.output_checks import check_context, check_output
+from m365watch.health.checks.response_checks import ResponseMeans
+from m365watch.health.checks.tenant_checks import (
+    Served,
+    TenantMeans,
+    check_tenant,
+    judge_audit,
+    judge_served,
+    judge_subscriptions,
+)
 from m365watch.health.collector_status import fault_of_lake
-from m365watch.http.session import Session
+from m365watch.http.client import Session
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
+from m365watch.notifications.factory import NotifyingMeans, make_sender, unknown_rules
+from m365watch.outputs.factory import refuse_to_make
 from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.registry.checks import Diagnosis, Finding, Step, Verdict, broken, joined, ok
-from m365watch.sources.factory import ReachedTenant
-from m365watch.sources.service_health.urls import Kind
+from m365watch.registry.checks import (
+    Check,
+    Checked,
+    Diagnosis,
+    Finding,
+    Group,
+    Place,
+    Preflight,
+    Step,
+    Verdict,
+    all_skipped,
+    bad,
+    broken,
+    good,
+    joined,
+    odd,
+    ok,
+)
+from m365watch.sources.factory import ReachedTenant, ask_registration, reach_tenant
+from m365watch.sources.management_api.request_budget import RequestBudget
+from m365watch.sources.service_health.service_health_client import Kind
 
 if TYPE_CHECKING:
     from m365watch.lake.integrity_errors import Cause
+
+
+_RULES = "correct its `rules`: `m365watch rules list` names the rules"
+
+
+def _file(settings: Settings) -> list[Checked]:
+    """That nobody is told of alerts, where the file of notifications cannot be read; it stays as it is."""
+    from m365watch.notifications.channel_status import look_at_standings
+
+    fault = None
+    if settings.keeps_state:
+        names = [one.name for one in settings.detections.targets]
+        fault = look_at_standings(settings.state_directory, names, now_ms=0).fault
+    if fault is None:
+        return []
+    fix = fault.fix or "see who else has it open"
+    return [bad(Check.NOTIFICATION, f"{fault.where}: {fault.what}", fix=fix)]
+
+
+async def check_notifications(settings: Settings, means: NotifyingMeans, *, limit_s: float) -> list[Checked]:
+    """One step for each target; nobody is paged by it."""
+    targets = settings.detections.targets if settings.detections.enabled else ()
+    if not targets:
+        return []
+    from m365watch.notifications.channel_check import look_at
+
+    senders = [make_sender(target, settings, means) for target in targets]
+    trials = await asyncio.gather(
+        *(look_at(target, sender, limit_s=limit_s) for target, sender in zip(targets, senders, strict=True))
+    )
+    for sender in senders:
+        with suppress(CollectorError):
+            await sender.close()
+    file = await asyncio.to_thread(_file, settings)
+    unknown = await asyncio.to_thread(unknown_rules, settings.detections)
+    notes = [
+        odd(Check.NOTIFICATION, f"no rule in force is called {', '.join(words)}", fix=_RULES, subject=name)
+        for name, words in unknown.items()
+    ]
+    return (
+        file
+        + notes
+        + [
+            good(Check.NOTIFICATION, one.seen, subject=one.name)
+            if one.is_good
+            else bad(Check.NOTIFICATION, one.seen, fix=one.fix, subject=one.name)
+            for one in trials
+        ]
+    )
+
+
+T = TypeVar("T")
+
+TENANTS_AT_ONCE = 12
+"""More would only queue up for the connections, and their time-outs with them."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; for whoever watches."""
+
+    total: int
+    """Groups in all."""
+    done: int = 0
+    under_way: dict[str, str] = field(default_factory=dict)
+    """What is looked at now, each with the step that it is at; empty where it is a single one."""
+
+    @property
+    def words(self) -> str:
+        """`3 of 12 done: tenant 41463f53-... of office365, token; the outputs`."""
+        named = [f"{what}, {step}" if step else what for what, step in self.under_way.items()]
+        more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+        return f"{self.done} of {self.total} done: {'; '.join(named[:2]) or 'the rest'}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a preflight works with."""
+
+    settings: Settings
+    session: Session
+    clock: Clock
+    random: Random
+    limit_s: float
+    """How long one answer may take."""
+    free: FreeBytes = free_bytes
+
+
+def tenants_named(settings: Settings, parts: Sequence[str]) -> tuple[list[TenantSettings], list[str]]:
+    """The tenants whose id has one of `parts` in it (all, where none is given); the parts that none has."""
+    wanted = [part.lower() for part in parts]
+    found = [one for one in settings.tenants if not wanted or any(part in one.tenant_id for part in wanted)]
+    return found, [part for part in parts if not any(part.lower() in one.tenant_id for one in found)]
+
+
+async def check_all(
+    means: Means, tenants: Sequence[TenantSettings], progress: Progress
+) -> AsyncGenerator[Group, None]:
+    """One group after the other in their order, each as soon as it is known."""
+    settings = means.settings
+    outputs = asyncio.create_task(_outputs(means, progress))
+    waiting: list[asyncio.Task[Group]] = [outputs]
+    try:
+        yield await _told(progress, "this machine", _machine(means))
+        network = Network(means.session, means.clock, limit_s=means.limit_s)
+        looked = network.look(ways_of(tenants))
+        yield Group(Place.NETWORK, steps=tuple(await _told(progress, "the network", looked)))
+        reaching = TenantMeans(
+            means.clock,
+            _reach_with(means),
+            _registrations_with(means),
+            network,
+            settings.state_directory / LEDGER_FILE,
+            means.limit_s,
+            response=_responding_with(means),
+        )
+        turns = asyncio.Semaphore(TENANTS_AT_ONCE)
+        found = [asyncio.create_task(_tenant(reaching, one, turns, progress)) for one in tenants]
+        waiting += found
+        for task in found:
+            yield await task
+        if settings.outputs:
+            yield await outputs
+    finally:
+        for task in waiting:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def refused(error: SettingsRefused) -> Preflight:
+    """A preflight whose configuration cannot be used: every mistake is told, and nothing else looked at."""
+    place = f"{error.where}: " if error.where else ""
+    steps = [bad(Check.CONFIGURATION, f"{place}{mistake}", fix=error.fix) for mistake in error.mistakes]
+    left = [check for check in Check if check is not Check.CONFIGURATION]
+    group = Group(Place.MACHINE, steps=(*steps, *all_skipped(left, Check.CONFIGURATION)))
+    return Preflight([group], is_refused=True)
+
+
+async def _machine(means: Means) -> Group:
+    settings = means.settings
+    steps = [*check_configuration(settings), *check_permissions(settings), *check_confinement(settings)]
+    steps.append(await asyncio.to_thread(check_state, settings))
+    steps += await asyncio.to_thread(check_disks, settings, means.free)
+    steps += await asyncio.to_thread(check_webhook, settings)
+    steps += await asyncio.to_thread(_check_detections, settings, means.clock)
+    return Group(Place.MACHINE, steps=tuple(steps))
+
+
+def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
+    """What reads rules is loaded only where there are any to be read."""
+    if not settings.detections.enabled:
+        return []
+    from m365watch.health.checks.detection_checks import check_detections, check_enrichment, check_file
+
+    return [*check_detections(settings), *check_file(settings, clock), *check_enrichment(settings, clock)]
+
+
+async def _outputs(means: Means, progress: Progress) -> Group:
+    settings = means.settings
+    ledger = settings.state_directory / LEDGER_FILE if settings.keeps_state else None
+    context = check_context(
+        means.clock,
+        means.session,
+        limit_s=means.limit_s,
+        ledger=ledger,
+        collector=settings.collector_name,
+    )
+    told = NotifyingMeans(means.session, refuse_to_make, means.clock, means.random)
+    found = asyncio.gather(
+        *(check_output(context, one) for one in means.settings.outputs),
+        check_notifications(means.settings, told, limit_s=means.limit_s),
+    )
+    return Group(Place.OUTPUTS, steps=tuple(chain.from_iterable(await _told(progress, "the outputs", found))))
+
+
+async def _tenant(
+    means: TenantMeans, tenant: TenantSettings, turns: asyncio.Semaphore, progress: Progress
+) -> Group:
+    what = f"tenant {tenant.tenant_id} of {tenant.input_name}"
+
+    def tell(check: Check) -> None:
+        progress.under_way[what] = str(check)
+
+    async with turns:
+        return await _told(progress, what, check_tenant(means, tenant, tell))
+
+
+def _responding_with(means: Means) -> ResponseMeans | None:
+    response = means.settings.detections.response
+    if response is None:
+        return None
+    return ResponseMeans(response, means.session, means.clock, means.limit_s)
+
+
+def _reach_with(means: Means) -> Reach:
+    def reach(tenant: TenantSettings) -> ReachedTenant:
+        budget = RequestBudget(tenant.requests_per_minute, means.clock)
+        return reach_tenant(tenant, means.session, budget=budget, clock=means.clock, random=means.random)
+
+    return reach
+
+
+def _registrations_with(means: Means) -> Registrations:
+    def ask(tenant: TenantSettings) -> Awaitable[Registration]:
+        return ask_registration(tenant, means.session, clock=means.clock)
+
+    return Registrations(ask, clock=means.clock, limit_s=means.limit_s)
+
+
+async def _told(progress: Progress, what: str, looking: Awaitable[T]) -> T:
+    """What `looking` comes to, under way for whoever watches."""
+    progress.under_way[what] = ""
+    try:
+        return await looking
+    finally:
+        progress.under_way.pop(what, None)
+        progress.done += 1
+
 
 DAYS_LISTED = 7
 """How many days are listed, the newest first, until one has content."""
@@ -43,7 +313,7 @@ _EDGE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class DiagnosisMeans:
     """What an examination works with."""
 
     settings: Settings
@@ -52,7 +322,7 @@ class Means:
     reach: Callable[[TenantSettings], ReachedTenant]
 
 
-async def examine(means: Means, tenant: TenantSettings, *, service: Service | None) -> Diagnosis:
+async def examine(means: DiagnosisMeans, tenant: TenantSettings, *, service: Service | None) -> Diagnosis:
     """The findings for `tenant`, up to the first broken step; of `service` alone where one is named."""
     examination = _Examination(means, tenant, service)
     diagnosis = Diagnosis(tenant.tenant_id)
@@ -66,7 +336,7 @@ async def examine(means: Means, tenant: TenantSettings, *, service: Service | No
 
 
 class _Examination:
-    def __init__(self, means: Means, tenant: TenantSettings, wanted: Service | None) -> None:
+    def __init__(self, means: DiagnosisMeans, tenant: TenantSettings, wanted: Service | None) -> None:
         self._means = means
         self._tenant = tenant
         self._wanted = wanted
@@ -78,7 +348,7 @@ class _Examination:
     async def findings(self) -> AsyncGenerator[Finding, None]:
         """One finding after the other; whoever listens stops at the first that is broken."""
         now = self._means.clock.now()
-        finding, services = reachable.judge_settings(self._tenant, self._wanted, now)
+        finding, services = access_checks.judge_settings(self._tenant, self._wanted, now)
         yield finding
         if not services:
             return
@@ -90,16 +360,18 @@ class _Examination:
         yield await self._dns(ways)
         yield await self._tls(ways)
         said = next((seen for seen in self._seen if seen.date), self._seen[0])
-        yield reachable.judge_clock(said.date, said.at or self._means.clock.now())
+        yield access_checks.judge_clock(said.date, said.at or self._means.clock.now())
         reached = self._means.reach(self._tenant)
         try:
             token = await (reached.announcements.tokens if is_health else reached.tokens).current()
         except CollectorError as error:
-            yield reachable.judge_failure(Step.TOKEN, error)
+            yield access_checks.judge_failure(Step.TOKEN, error)
             return
         yield await asyncio.to_thread(judge_token, self._means.settings, self._tenant, now)
         api = Api.GRAPH if is_health else Api.MANAGEMENT
-        for finding in reachable.judge_claims(reachable.claims_of(token), self._tenant, services, api):
+        for finding in access_checks.judge_claims(
+            access_checks.claims_of(token), self._tenant, services, api
+        ):
             yield finding
         view = self._view(services)
         if is_health:
@@ -149,7 +421,7 @@ class _Examination:
             self._served = {one: Served(error=error) for one in wanted}
         yield judge_audit(self._served, feeds)
         if failure is not None:
-            yield reachable.judge_failure(Step.SUBSCRIPTIONS, failure)
+            yield access_checks.judge_failure(Step.SUBSCRIPTIONS, failure)
             return
         yield judge_subscriptions(subscriptions, wanted, self._served)
         yield judge_served(self._served)
@@ -163,7 +435,7 @@ class _Examination:
                     counts.append(f"{len(page):,} {kind}")
                     break
         except CollectorError as error:
-            return reachable.judge_failure(Step.SERVED, error)
+            return access_checks.judge_failure(Step.SERVED, error)
         return ok(Step.SERVED, f"{', '.join(counts)} on the first pages")
 
     async def _listed_now(self, reached: ReachedTenant, content_type: ContentType) -> Served:

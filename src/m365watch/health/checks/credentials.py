@@ -7,26 +7,38 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from m365watch.auth.registration import Registration, Standing
+from m365watch.auth.app_registration import Registration, Standing
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, CredentialsRefused
 from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.settings import Settings, TenantSettings
-from m365watch.health.checks.reachable import cure_of
-from m365watch.health.expiry.credential_ends import (
+from m365watch.health.checks.access_checks import cure_of
+from m365watch.health.expiry.credential_expiry import (
+    Judged,
     ends_without_answer,
     is_unasked,
+    judge,
     registered_ends,
     why_not_listed,
 )
-from m365watch.health.expiry.credential_expiry import Judged, judge
 from m365watch.health.expiry.expiry_store import KnownApplication, known_now
 from m365watch.health.expiry.expiry_text import cure_of as life_fix
 from m365watch.health.expiry.expiry_text import expiry_text, life_text, spec_of, unknown_cure
-from m365watch.ledger.sqlite import LEDGER_FILE
-from m365watch.registry.checks import Finding, Step, Verdict, note, ok
+from m365watch.ledger.sqlite_ledger import LEDGER_FILE
+from m365watch.registry.checks import (
+    Check,
+    Checked,
+    Finding,
+    Step,
+    Verdict,
+    bad,
+    good,
+    note,
+    odd,
+    ok,
+    skipped,
+)
 from m365watch.registry.credential_specs import spec_named
-from m365watch.registry.report import Check, Checked, bad, good, odd, skipped
 from m365watch.sources.factory import ReachedTenant
 
 Reach = Callable[[TenantSettings], ReachedTenant]

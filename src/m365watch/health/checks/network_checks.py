@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from yarl import URL
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
-from m365watch.health.checks.reachable import CA_FIX, judge_failure
+from m365watch.config.models.settings import TenantSettings
+from m365watch.health.checks.access_checks import CA_FIX, Api, apis_of, judge_clock, judge_failure
+from m365watch.http.client import Session
 from m365watch.http.proxies import is_loopback, proxy_for
-from m365watch.http.session import Session
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.http.transport import ExchangeFailed, Failure
-from m365watch.registry.checks import Finding, Step, broken, ok
+from m365watch.registry.checks import Check, Checked, Finding, Step, Verdict, broken, checked, ok, skipped
 
 if TYPE_CHECKING:
     from m365watch.http.probe import Certificate, Looked
+
 
 DNS_S = 10.0
 """How long a name may take to be resolved."""
@@ -139,3 +142,56 @@ def _fault_of(shown: Certificate, host: str, now: datetime) -> tuple[str, str]:
 def _is_for(shown: Certificate, host: str) -> bool:
     wild = f"*.{host.partition('.')[2]}"
     return any(name.lower() in {host.lower(), wild.lower()} for name in shown.names)
+
+
+class Network:
+    """What is known of the hosts; asked once for each, however many tenants live there."""
+
+    def __init__(self, session: Session, clock: Clock, *, limit_s: float) -> None:
+        """`limit_s` bounds each answer, as `session` does."""
+        self._session = session
+        self._clock = clock
+        self._limit_s = limit_s
+        self._broken: dict[Way, Check] = {}
+        self._seen: list[Seen] = []
+
+    async def look(self, ways: Sequence[Way]) -> list[Checked]:
+        """The steps of every host, one host after the other, and the clock."""
+        found = await asyncio.gather(*map(self._host, ways))
+        return [*(step for steps in found for step in steps), self._judge_clock()]
+
+    def stopped_at(self, address: str, network: NetworkSettings) -> Check | None:
+        """The step at which the way to the host of `address` ends; None where it leads there."""
+        return self._broken.get(way_to(address, network))
+
+    async def _host(self, way: Way) -> list[Checked]:
+        steps = [checked(judge_proxy(way), subject=way.host)]
+        name = checked(await look_up(way, limit_s=self._limit_s), subject=way.host)
+        steps.append(name)
+        if name.verdict is Verdict.BROKEN:
+            self._broken[way] = Check.DNS
+            return [*steps, skipped(Check.TLS, Check.DNS, subject=way.host)]
+        seen = await look(self._session, way, self._clock)
+        if seen.finding.verdict is Verdict.BROKEN:
+            self._broken[way] = Check.TLS
+        else:
+            self._seen.append(seen)
+        return [*steps, checked(seen.finding, subject=way.host)]
+
+    def _judge_clock(self) -> Checked:
+        if not self._seen:
+            return skipped(Check.CLOCK, next(iter(self._broken.values()), Check.TLS))
+        seen = next((one for one in self._seen if one.date), self._seen[0])
+        return checked(judge_clock(seen.date, seen.at or self._clock.now()))
+
+
+def ways_of(tenants: Iterable[TenantSettings]) -> list[Way]:
+    """The way to every host that the tenants need, each once."""
+    ways: dict[Way, None] = {}
+    for tenant in tenants:
+        cloud = tenant.cloud
+        addresses = [cloud.login_url, cloud.management_url]
+        if cloud.graph_url and Api.GRAPH in apis_of(tenant.services):
+            addresses.append(cloud.graph_url)
+        ways |= dict.fromkeys(way_to(address, tenant.network) for address in addresses)
+    return list(ways)

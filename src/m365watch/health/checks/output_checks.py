@@ -8,13 +8,12 @@ from pathlib import Path
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError, OutputUnavailable
+from m365watch.health.checks.access_checks import cure_of
 from m365watch.health.checks.network_checks import look, look_up, way_to
-from m365watch.health.checks.reachable import cure_of
-from m365watch.http.session import Session
+from m365watch.http.client import Session
 from m365watch.http.settings import NetworkSettings
-from m365watch.registry.checks import Finding, Verdict
+from m365watch.registry.checks import Check, Checked, Finding, Verdict, bad, failed_output
 from m365watch.registry.output_specs import OUTPUTS, CheckContext, OutputSettings
-from m365watch.registry.report import Check, Checked, bad, failed_output
 
 
 def check_context(

@@ -10,10 +10,10 @@ from m365watch.auth.tokens import Tokens
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
 from m365watch.config.models.settings import ResponseSettings, TenantSettings
+from m365watch.health.checks.access_checks import claims_of, cure_of, roles_of
 from m365watch.health.checks.credentials import Reach
-from m365watch.health.checks.reachable import claims_of, cure_of, roles_of
-from m365watch.http.session import Session
-from m365watch.registry.report import Check, Checked, good, odd, skipped
+from m365watch.http.client import Session
+from m365watch.registry.checks import Check, Checked, good, odd, skipped
 
 SUBJECT = "response"
 _CONSENT = "consent to what you mean to use, see docs/respond.md; all else stays by hand"

@@ -16,8 +16,7 @@ from typing import Any
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import Feed, TenantId, content_named
 from m365watch.health.completeness.auditor import AuditOrder
-from m365watch.health.completeness.feed_audit import FeedAudit
-from m365watch.health.completeness.feed_audit_keeping import GARBLED, audit_of, body_of
+from m365watch.health.completeness.feed_audit import GARBLED, FeedAudit, audit_of, body_of
 from m365watch.ledger.lock import cure_beside_collector
 
 REQUESTS = "audit-*.request"

@@ -21,11 +21,10 @@ from m365watch.health.completeness.audit_requests import (
     take_request,
 )
 from m365watch.health.completeness.auditor import Audited, Auditor, AuditOrder, DailyAudit
-from m365watch.health.completeness.feed_audit import FeedAudit
-from m365watch.health.completeness.feed_audit_keeping import body_of, memory_name
+from m365watch.health.completeness.feed_audit import FeedAudit, body_of, memory_name
 from m365watch.ledger.blob_states import Absent, read_states
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from m365watch.common.model import BlobRef, BlobState, Feed, Window
 from m365watch.health.completeness.feed_audit import FeedAudit, Tally
 from m365watch.ledger.blob_states import Absent
 from m365watch.registry.ports import Api
-from m365watch.sources.management_api.feed_poller_relisting import in_background
+from m365watch.sources.management_api.feed_poller import in_background
 from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX, plan_relisting
 
 _log = structlog.get_logger(__name__)

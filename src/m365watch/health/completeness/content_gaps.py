@@ -10,19 +10,20 @@ from datetime import datetime, timedelta
 from m365watch.common.model import Feed, Window
 from m365watch.common.progress import FeedProgress
 from m365watch.health.completeness.audit_scheduler import by_tenant
-from m365watch.health.completeness.silence import (
+from m365watch.health.completeness.silence_detection import (
+    DAY_H,
     JUDGED_H,
     LEARN_AFTER_H,
+    WEEK_H,
     FeedPast,
     Reason,
     find_silences,
     judge_and_learn,
 )
-from m365watch.health.completeness.silence_detection import DAY_H, WEEK_H
 from m365watch.health.completeness.silence_monitor import due_hour, listed_hours, memory_name, memory_of
 from m365watch.ledger.blob_states import HOUR_S, blobs_per_hour
 from m365watch.ledger.limits import HORIZON
-from m365watch.ledger.queries_reading import coverage, feed_progress, instant_s, remembered
+from m365watch.ledger.queries import coverage, feed_progress, instant_s, remembered
 
 _HORIZON_H = HORIZON // timedelta(hours=1)
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"

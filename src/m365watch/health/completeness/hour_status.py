@@ -10,11 +10,10 @@ from enum import StrEnum
 
 from m365watch.common.model import BlobState, Feed, Window
 from m365watch.health.completeness.content_gaps import find_gaps
-from m365watch.health.completeness.feed_audit import FeedAudit
-from m365watch.health.completeness.feed_audit_keeping import last_audit
+from m365watch.health.completeness.feed_audit import FeedAudit, last_audit
 from m365watch.health.completeness.silence_monitor import listed_hours
 from m365watch.ledger.blob_states import HOUR_S, states_per_hour
-from m365watch.ledger.queries_reading import coverage
+from m365watch.ledger.queries import coverage
 
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"
 _DAYS_MAX = 14

@@ -17,8 +17,8 @@ from m365watch.common.missing_files import (
     missing_line,
     missing_of,
 )
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.registry.outputs import Output, TellsMissingFiles
 
 _log = structlog.get_logger(__name__)

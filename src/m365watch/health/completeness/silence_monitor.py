@@ -16,20 +16,23 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.model import Feed, Window
 from m365watch.health.completeness.audit_scheduler import by_tenant
-from m365watch.health.completeness.silence import (
+from m365watch.health.completeness.silence_detection import (
     DUE_AFTER_H,
     JUDGED_H,
+    WEEK_H,
     FeedPast,
     Reason,
+    Rhythm,
     Silence,
     judge_and_learn,
+    rhythm_body,
+    rhythm_of,
 )
-from m365watch.health.completeness.silence_detection import WEEK_H, Rhythm, rhythm_body, rhythm_of
 from m365watch.ledger.blob_states import HOUR_S, blobs_per_hour
 from m365watch.ledger.limits import HORIZON
-from m365watch.ledger.queries_reading import feed_of, ledger_for_reading
-from m365watch.ledger.sqlite import SqliteLedger
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.queries import feed_of, ledger_for_reading
+from m365watch.ledger.sqlite_ledger import SqliteLedger
+from m365watch.ledger.writer_thread import LedgerCalls
 
 _log = structlog.get_logger(__name__)
 

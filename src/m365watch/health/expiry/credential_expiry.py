@@ -2,11 +2,107 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
+
+from m365watch.auth.app_registration import ROLES, Registration, Standing, find_alike
+from m365watch.config.models.credentials import CredentialSettings
 from m365watch.registry.credential_specs import CredentialEnd, Source
+
+_MARK_BYTES = 8
+NOT_ASKED = "no collector has asked Graph yet"
+UNANSWERED = "Graph has not answered"
+NO_GRAPH = "the cloud names no host of Microsoft Graph (cloud.graph_url)"
+
+
+def present_ends(
+    credentials: Sequence[CredentialSettings], *, seed: int, has_graph: bool
+) -> list[CredentialEnd]:
+    """One value for each of `credentials`; a file that cannot be read gives an unknown end with the reason.
+
+    `seed` keys the marks. Reads the files of those that have some.
+    """
+    return [_present_end(one, seed=seed, has_graph=has_graph) for one in credentials]
+
+
+def is_unasked(end: CredentialEnd) -> bool:
+    """Whether it is for Graph to know, which was not asked yet."""
+    return end.source is Source.UNKNOWN and end.note == NOT_ASKED
+
+
+def with_answers(present: Sequence[CredentialEnd], before: Sequence[CredentialEnd]) -> list[CredentialEnd]:
+    """What is known now, with Graph's last answer about each credential that is still the same."""
+    answers = {one.mark: one for one in before if one.mark and one.source in (Source.GRAPH, Source.UNKNOWN)}
+    return [with_answer(one, answers.get(one.mark)) for one in present]
+
+
+def with_answer(one: CredentialEnd, answer: CredentialEnd | None) -> CredentialEnd:
+    """What is known of a credential with Graph's `answer` about it."""
+    if answer is not None and is_unasked(one):
+        return answer
+    # The registration of a certificate can end before the certificate does.
+    if answer is not None and one.source is Source.CERTIFICATE and () < answer.ends < one.ends:
+        return answer
+    return one
+
+
+def registered_ends(
+    credentials: Sequence[CredentialSettings],
+    present: Sequence[CredentialEnd],
+    registration: Registration,
+    now: datetime,
+) -> list[CredentialEnd]:
+    """What is known of each of `credentials` once Graph has listed the registration.
+
+    Reads the files of those that have some.
+    """
+    return [
+        _registered_end(settings, one, registration, now)
+        for settings, one in zip(credentials, present, strict=True)
+    ]
+
+
+def ends_without_answer(ends: Sequence[CredentialEnd], why: str) -> list[CredentialEnd]:
+    """The same with `why` as the reason of each end that Graph alone can know, and has not told."""
+    return [
+        msgspec.structs.replace(one, note=why) if one.source is Source.UNKNOWN and one.mark else one
+        for one in ends
+    ]
+
+
+def why_not_listed(standing: Standing) -> str:
+    """Why nothing is known after an answer that listed nothing."""
+    if standing is Standing.NOT_PERMITTED:
+        return f"Graph does not permit the question, which needs {' or '.join(ROLES)}"
+    return "the application is registered in another tenant"
+
+
+def _present_end(settings: CredentialSettings, *, seed: int, has_graph: bool) -> CredentialEnd:
+    end = settings.end()
+    if not settings.asks_graph:
+        return end
+    key = seed.to_bytes(32, "big", signed=True)
+    text = settings.secret_now().get_secret_value().encode("utf-8", "surrogatepass")
+    mark = hashlib.blake2b(text, key=key, digest_size=_MARK_BYTES).hexdigest()
+    return msgspec.structs.replace(end, note=NOT_ASKED if has_graph else NO_GRAPH, mark=mark)
+
+
+def _registered_end(
+    settings: CredentialSettings, one: CredentialEnd, registration: Registration, now: datetime
+) -> CredentialEnd:
+    if settings.asks_graph:
+        ends = registration.ends_of_secret(settings.secret_now().get_secret_value(), now)
+        source = Source.GRAPH if ends else Source.UNKNOWN
+        note = find_alike(ends) if ends else "Graph lists no secret that begins like this one"
+        return CredentialEnd(one.kind, source, ends, note, one.key, one.mark)
+    registered = registration.end_of_certificate(one.mark) if one.mark else None
+    ends = (registered,) if registered else ()
+    return with_answer(one, CredentialEnd(one.kind, Source.GRAPH, ends, key=one.key, mark=one.mark))
+
 
 DAYS_AHEAD = (30, 14, 7, 1)
 """So many days before its end a credential is warned of."""

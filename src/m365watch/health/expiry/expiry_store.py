@@ -14,8 +14,8 @@ import msgspec
 
 from m365watch.common.errors import LedgerUnusable
 from m365watch.config.models.settings import TenantSettings
-from m365watch.health.expiry.credential_ends import present_ends, with_answers
-from m365watch.ledger.queries_reading import ledger_for_reading, remembered
+from m365watch.health.expiry.credential_expiry import present_ends, with_answers
+from m365watch.ledger.queries import ledger_for_reading, remembered
 from m365watch.registry.credential_specs import CREDENTIALS, CredentialEnd
 
 MEMORY = "expiry"

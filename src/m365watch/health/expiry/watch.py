@@ -12,28 +12,30 @@ from functools import partial
 import msgspec
 import structlog
 
-from m365watch.auth.registration import Registration, Standing
+from m365watch.auth.app_registration import Registration, Standing
 from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, LedgerUnavailable, NeedsOperator
 from m365watch.common.model import TenantId
 from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.settings import Cloud, TenantSettings
-from m365watch.health.expiry.credential_ends import (
+from m365watch.health.expiry.credential_expiry import (
+    ENDED,
     UNANSWERED,
+    Judged,
     ends_without_answer,
     is_unasked,
+    judge,
     present_ends,
     registered_ends,
     why_not_listed,
     with_answers,
 )
-from m365watch.health.expiry.credential_expiry import ENDED, Judged, judge
 from m365watch.health.expiry.expiry_store import MEMORY, KnownApplication, Told, applications_of, body_of
 from m365watch.health.expiry.expiry_text import passed_line, unknown_line, warning_line
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.registry.credential_specs import CredentialEnd, Source
-from m365watch.registry.port import Ledger
+from m365watch.registry.ports import Ledger
 
 _log = structlog.get_logger(__name__)
 

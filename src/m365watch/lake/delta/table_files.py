@@ -25,8 +25,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.common.file_access import why_shut
 from m365watch.common.timestamps import ms_of
-from m365watch.lake.delta.lost_commits import Standing, standing_of
-from m365watch.lake.delta.missing_commits import checkpoint_if_due, list_lost_batches
+from m365watch.lake.delta.missing_commits import Standing, checkpoint_if_due, list_lost_batches, standing_of
 from m365watch.lake.delta.transaction_log import (
     NO_HOOKS,
     commit_path,
@@ -35,9 +34,8 @@ from m365watch.lake.delta.transaction_log import (
     sync_commits,
     sync_found,
 )
-from m365watch.lake.integrity_errors import Cause, back_fix, cause_in_commits, cause_of_loss
+from m365watch.lake.integrity_errors import Cause, back_fix, behind, cause_in_commits, cause_of_loss
 from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
-from m365watch.lake.steps import behind
 from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
 

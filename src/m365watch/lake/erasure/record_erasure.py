@@ -37,8 +37,8 @@ from m365watch.lake.delta.table_files import (
 )
 from m365watch.lake.delta.transaction_log import sync_found
 from m365watch.lake.erasure.erasure_journal import Asked, ErasingNote, Step, open_note
-from m365watch.lake.erasure.person_matching import Person
-from m365watch.lake.erasure.person_matching_searching import (
+from m365watch.lake.erasure.person_matching import (
+    Person,
     person_marks,
     received,
     search_chunks,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from m365watch.common.atomic_files import put_file, sync_folder
 from m365watch.common.model import Header, TenantId
-from m365watch.records.marks import KEY_BYTES, MARK_BYTES, MarkMaker
+from m365watch.records.identity import KEY_BYTES, MARK_BYTES, MarkMaker
 
 FOLDER = "erased"
 """Below the lake."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,13 +13,26 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from m365watch.common.atomic_files import size_of
-from m365watch.lake.delta.lost_commits import Standing, standing_of
-from m365watch.lake.delta.missing_commits import list_lost_batches
-from m365watch.lake.delta.table_files import ROWS_PER_CHUNK, KnownFile, Progress, hides_rows, list_known_files
+from m365watch.common.errors import LakeUnusable, OutputUnusable
+from m365watch.lake.delta.missing_commits import CommitsLost, Standing, list_lost_batches, standing_of
+from m365watch.lake.delta.table_files import (
+    ROWS_PER_CHUNK,
+    KnownFile,
+    Progress,
+    hides_rows,
+    list_known_files,
+    open_table,
+)
 from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.lake.erasure.erasure_journal import unfinished
 from m365watch.lake.integrity_errors import (
+    BACK_FIX,
+    ROOM_FIX,
+    Cause,
+    ahead,
     back_fix,
+    behind,
+    cause_in_commits,
     cause_of_loss,
     list_commit_faults,
     refusal_of,
@@ -26,10 +40,9 @@ from m365watch.lake.integrity_errors import (
     torn_off,
     why_newer,
 )
-from m365watch.lake.rollups.rollup_manifest_checking import rollup_problems
+from m365watch.lake.rollups.rollup_manifest import rollup_problems
 from m365watch.lake.schema import ALERTS, AUDIT, PARTITION, TABLES, TableShape
-from m365watch.lake.steps import behind
-from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
+from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason, system_number_of
 
 _BACK = "put the file back from a backup"
 MISSING = "is missing"
@@ -245,3 +258,100 @@ def _count_rows(path: Path, *, reads_all: bool) -> int:
         if not reads_all:
             return int(source.metadata.num_rows)
         return sum(rows.num_rows for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False))
+
+
+LOOK_FIX = f"see what `m365watch lake check --read-all` names, and {BACK_FIX}"
+_REPAIR_FIX = "put it back from a copy; without one, stop the collector and run `m365watch lake repair`"
+
+
+def cause_of(lake: Path, failure: BaseException) -> Cause:
+    """Why it failed; of a damaged lake the first file that is missing or damaged is named.
+
+    Looks at the tables' logs and at the end of each file; reads no record.
+    """
+    if isinstance(failure, CommitsLost):
+        return cause_of_loss(failure.table_directory)
+    cause = refusal_of(lake, failure) or find_fault(lake)
+    if cause is not None:
+        return cause
+    fix = LOOK_FIX if system_number_of(failure) is None else ROOM_FIX
+    return Cause(plain_reason(failure), fix)
+
+
+def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | None:
+    """The first thing that is wrong with the tables or their files; None for nothing that can be seen."""
+    for shape in tables:
+        table = lake / shape.name
+        try:
+            standing = standing_of(table)
+            if standing is Standing.LOST:
+                return cause_of_loss(table)
+            if standing is Standing.THERE:
+                opened = DeltaTable(table)
+                lost = list_lost_batches(table, opened.version())
+                for path, reason in chain(list_file_faults(table, opened), lost):
+                    can_repair = shape.name == AUDIT and reason == MISSING
+                    fix = _REPAIR_FIX if can_repair else back_fix(shape.name)
+                    return Cause(f"{shape.name}/{path} {reason}", fix)
+        except WRITE_FAILURES as failure:
+            return cause_in_commits(table, failure)
+    return None
+
+
+def require_in_step(
+    directory: Path, app_id: str, account: Callable[[], tuple[int, int] | None], *, where: str
+) -> None:
+    """Nothing, where a start of the collector would go on with this lake.
+
+    `account` tells the last batch that the ledger knows to be there and the last number that it ever gave,
+    or None. It is asked before and after: beside a running collector both grow, and the lake is ahead.
+    Raises: OutputUnusable: lake and ledger are not each other's.
+    """
+    before = account()
+    found = last_batch_of(directory, app_id)
+    after = account()
+    # An output that the ledger knows nothing of takes over what the lake has.
+    if before is None or after is None or found is None or not before[0]:
+        return
+    if found < before[0]:
+        cause = behind(before[0], found)
+    elif found > after[1]:
+        cause = ahead(after[0], found)
+    else:
+        return
+    raise OutputUnusable(cause.what, fix=cause.fix, where=where)
+
+
+def try_table(directory: Path, shape: TableShape, *, where: str, is_acknowledged: bool = False) -> str:
+    """What is there of the lake's table, in a few words; of each file its end is looked at.
+
+    `is_acknowledged` says that the ledger has delivered a batch to it.
+    Raises: OutputUnusable: the table or a file of it cannot be read, or is not this version's.
+    """
+    try:
+        table = open_table(directory, shape, is_acknowledged=is_acknowledged)
+        if table is None:
+            return "no table there yet"
+        present = pa.schema(table.schema().to_arrow()).names
+        files = len(table.file_uris())
+    except LakeUnusable as error:
+        what = f"its table `{shape.name}` cannot be used: {error.what}"
+        raise OutputUnusable(what, fix=error.fix, where=where) from None
+    except WRITE_FAILURES as failure:
+        cause = cause_in_commits(directory / shape.name, failure)
+        what = f"its table `{shape.name}` cannot be read: {cause.what}"
+        raise OutputUnusable(what, fix=cause.fix, where=where) from None
+    if not all(name in present for name in shape.schema.names):
+        raise OutputUnusable(
+            f"the table `{shape.name}` there has other columns than this version's",
+            fix="move it away, or name another directory for the lake",
+            where=where,
+        )
+    # Looked at twice: an erasure beside it takes files away that the log named a moment before.
+    damage = find_fault(directory, [shape]) and find_fault(directory, [shape])
+    if damage is not None:
+        raise OutputUnusable(
+            f"its table `{shape.name}` is damaged: {damage.what}", fix=damage.fix, where=where
+        )
+    counted = "1 file" if files == 1 else f"{files:,} files"
+    return f"its table can be read (version {table.version()}, {counted})"

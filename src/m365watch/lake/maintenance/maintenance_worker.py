@@ -192,7 +192,7 @@ def main() -> None:
     except LakeUnusable as failure:
         sys.exit(f"upkeep of {lake} put off: {failure}")
     except WRITE_FAILURES as failure:
-        from m365watch.lake.maintenance.causes import cause_of
+        from m365watch.lake.maintenance.integrity_check import cause_of
 
         cause = cause_of(Path(lake), failure)
         sys.exit(f"upkeep of {lake} put off: {cause.what}; {cause.fix}")

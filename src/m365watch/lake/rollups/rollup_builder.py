@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 
 from m365watch.common.atomic_files import sync_file
-from m365watch.lake.damage import is_of_a_file
+from m365watch.lake.integrity_errors import is_of_a_file
 from m365watch.lake.rollups.facts import ACTIVITY, DAY_S, KEPT, Slice
 from m365watch.lake.rollups.rollup_manifest import (
     FOLDER,

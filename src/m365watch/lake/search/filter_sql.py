@@ -10,10 +10,108 @@ from dataclasses import dataclass, field
 
 from m365watch.common.errors import FilterRefused
 from m365watch.lake.search.filter_fields import Field, Kind
-from m365watch.lake.search.mentions import mention_sql
-from m365watch.lake.search.networks import in_network
-from m365watch.lake.search.terms import About, Every, Holds, Match, Not, Some, Term, Wanted
+from m365watch.lake.search.filter_parser import About, Every, Holds, Match, Not, Some, Term, Wanted
 from m365watch.lake.writer.record_columns import plain_address
+
+_OWNER = "try(json_extract_string(raw, '$.MailboxOwnerUPN'))"
+_GIVEN = "try(json_extract_string(raw, '$.Parameters'))"
+_NAMED = r"""'"name"\s*:\s*"(identity|mailbox)"\s*,\s*"value"\s*:\s*"([^"]*)"'"""
+
+ABOUT = ("session", "mailbox", "site")
+"""What a record can be about."""
+
+
+def mention_sql(name: str, *, value: str, made: dict[str, str]) -> str:
+    """The condition that a record is about `value`, which is bound in lower case, by the name in `ABOUT`.
+
+    `made` says how `object` and, in lower case, `session` are made of a row; `raw`, `workload` and
+    `record_type` are columns of it.
+    """
+    if name == "session":
+        return f"({made['session']} = {value} OR contains(lower(raw), {value}))"
+    if name == "site":
+        return f"(workload IN ('SharePoint', 'OneDrive') AND contains(lower({made['object']}), {value}))"
+    return _in_mailbox(value, made["object"])
+
+
+def shown_mention_sql(name: str, *, value: str) -> str:
+    """The same, of what is shown of a record to whoever sees no contents: its own text has no part in it.
+
+    `owner`, `app_session` and `device_session` stay of it, and `object` is as it is shown. What was
+    set on a mailbox only that text or a target says, which may be a rule's name too: it is not found.
+    """
+    if name == "session":
+        return f"({value} IN (session, app_session, device_session))"
+    if name == "mailbox":
+        return f"(workload = 'Exchange' AND owner = {value})"
+    return mention_sql(name, value=value, made={"object": "object"})
+
+
+def _in_mailbox(value: str, target: str) -> str:
+    """What was done in the mailbox, by whomever, and what was set on it.
+
+    What else its owner did is not, nor what else has the address in it. Cmdlets name it by its address, or by
+    the last part of a path.
+    """
+    box = f"nullif(split_part({value}, '@', 1), '')"
+    about = rf"regexp_extract(lower({target}), '([^/\\]+)(\\[^/]*)?$', 1)"
+    set_on = f"{about} = {box} OR regexp_extract(lower({_GIVEN}), {_NAMED}, 2) = {value}"
+    return (
+        f"(workload = 'Exchange' AND contains(lower(raw), {box})"
+        f" AND (lower({_OWNER}) = {value} OR (record_type = 1 AND ({set_on}))))"
+    )
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_GROUPS = 8
+_GROUP_BITS = 16
+
+
+def in_network(column: str, network: Network) -> str:
+    """Whether the address in `column`, in lower case, is in the network; other texts are not."""
+    if isinstance(network, ipaddress.IPv4Network):
+        return _in_v4(column, network)
+    return _in_v6(column, network)
+
+
+def _in_v4(column: str, network: ipaddress.IPv4Network) -> str:
+    whole, rest = divmod(network.prefixlen, 8)
+    octets = str(network.network_address).split(".")
+    parts = []
+    if whole == len(octets):
+        return f"{column} = '{network.network_address}'"
+    if whole:
+        parts.append(f"starts_with({column}, '{'.'.join(octets[:whole])}.')")
+    if rest:
+        first = int(octets[whole])
+        last = first + (1 << 8 - rest) - 1
+        octet = f"try_cast(split_part({column}, '.', {whole + 1}) AS USMALLINT)"
+        parts.append(f"{octet} BETWEEN {first} AND {last}")
+    parts.append(rf"regexp_full_match({column}, '(\d{{1,3}}\.){{3}}\d{{1,3}}')")
+    return f"({' AND '.join(parts)})"
+
+
+def _in_v6(column: str, network: ipaddress.IPv6Network) -> str:
+    whole, rest = divmod(network.prefixlen, _GROUP_BITS)
+    wanted = [f"{int(one, 16):x}" for one in network.network_address.exploded.split(":")]
+    groups = _groups_of(column)
+    parts = [f"contains({column}, ':')"]
+    parts += [f"{groups}[{place + 1}] = '{wanted[place]}'" for place in range(whole)]
+    if rest:
+        first = int(wanted[whole], 16)
+        last = first + (1 << _GROUP_BITS - rest) - 1
+        number = f"try_cast('0x' || {groups}[{whole + 1}] AS UINTEGER)"
+        parts.append(f"{number} BETWEEN {first} AND {last}")
+    return f"({' AND '.join(parts)})"
+
+
+def _groups_of(column: str) -> str:
+    """The eight groups of an address, those that `::` stands for as zeros."""
+    left, right = (f"string_split(split_part({column}, '::', {place}), ':')" for place in (1, 2))
+    left, right = (f"list_filter({one}, lambda part: part <> '')" for one in (left, right))
+    zeros = f"list_resize([]::VARCHAR[], greatest({_GROUPS} - len({left}) - len({right}), 0)::BIGINT, '0')"
+    return f"({left} || {zeros} || {right})"
+
 
 _OUTCOMES = frozenset({"ok", "failed"})
 _RESULT = "lower(coalesce(result, ''))"

@@ -36,10 +36,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler  # noqa: F401 - deltalake imports it later, when no file can be read
 
-from m365watch.common.plain import plain
-from m365watch.lake.delta.lost_commits import CommitsLost, Standing, standing_of
+from m365watch.common.text import plain
+from m365watch.lake.delta.missing_commits import CommitsLost, Standing, standing_of
 from m365watch.lake.integrity_errors import Cause, refusal_of
-from m365watch.lake.maintenance.causes import LOOK_FIX, find_fault
+from m365watch.lake.maintenance.integrity_check import LOOK_FIX, find_fault
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.sql_sandbox.confinement import confine
 from m365watch.lake.views import APART, NO_AUDIT, is_devo_table, plan_views, quote_name

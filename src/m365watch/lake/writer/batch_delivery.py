@@ -5,6 +5,7 @@ Everything here blocks; `outputs.lake` keeps it in a thread of its own.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,10 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Batch
 from m365watch.config.models.retention import RetentionSettings
-from m365watch.lake.delta.lost_commits import LAKE_GONE
-from m365watch.lake.delta.missing_commits import list_lost_batches
-from m365watch.lake.integrity_errors import BACK_FIX
+from m365watch.lake.delta.missing_commits import LAKE_GONE, list_lost_batches
+from m365watch.lake.integrity_errors import BACK_FIX, ahead, behind
 from m365watch.lake.schema import AUDIT
-from m365watch.lake.steps import ahead, behind
 from m365watch.lake.writer.event_table import NoticeWriter
-from m365watch.lake.writer.memory import keep_freed_memory
 from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import (
     WRITE_FAILURES,
@@ -41,6 +39,27 @@ from m365watch.lake.writer.table_writer import (
 
 if TYPE_CHECKING:
     from m365watch.lake.maintenance.maintenance_worker import Upkeep
+
+
+# As glibc's <malloc.h> has them.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_BLOCK_BYTES_MAX = 32 << 20
+"""Blocks up to this size come from memory that was freed before; glibc takes no larger number."""
+KEPT_BYTES_MAX = 128 << 20
+"""Freed memory that is not given back to the system."""
+
+
+def keep_freed_memory() -> None:
+    """Let a batch use the memory of the one before; where the C library is another than glibc, nothing.
+
+    Left to itself glibc gives large blocks back and takes them anew, each page of them cleared by the system:
+    28,000 of 85,000 page faults of a run of 200,000 records, and 3 % of its CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _BLOCK_BYTES_MAX)
+        mallopt(_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+
 
 COMMITS_PER_LOOK = 32
 """Commits between two looks at whether upkeep is due."""
@@ -147,7 +166,7 @@ class Delivery:
                 where=self._where,
             ) from None
         except WRITE_FAILURES as failure:
-            from m365watch.lake.maintenance.causes import cause_of
+            from m365watch.lake.maintenance.integrity_check import cause_of
 
             cause = cause_of(self._directory, failure)
             raise OutputUnusable(

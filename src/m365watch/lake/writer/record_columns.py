@@ -16,7 +16,7 @@ from m365watch.common.model import Batch, BatchPart, WideHeader
 from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
 from m365watch.lake.writer.arrow_compute import cast as cast_values
 from m365watch.lake.writer.arrow_compute import coalesce, keep_odd, run_end_decode, take, told_apart
-from m365watch.records.views import Views, body_of
+from m365watch.records.split import Views, body_of
 
 _INT32_MAX = 2**31 - 1
 _NUMBERS = {"RecordType", "UserType"}

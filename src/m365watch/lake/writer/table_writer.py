@@ -23,8 +23,7 @@ from deltalake.transaction import AddAction
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.model import Batch, BatchPart
 from m365watch.lake.delta.log_appender import LastCommit
-from m365watch.lake.delta.lost_commits import require_commits
-from m365watch.lake.delta.missing_commits import BEFORE, checkpoint_if_due
+from m365watch.lake.delta.missing_commits import BEFORE, checkpoint_if_due, require_commits
 from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
     NO_HOOKS,

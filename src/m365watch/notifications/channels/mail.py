@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import structlog
 
 from m365watch.common.errors import NeedsOperator, NotificationsRefused, RetryLater, Unavailable
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.models.targets import EmailTarget
-from m365watch.http.tls_tls import make_context
+from m365watch.http.tls import make_context
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.mail_connection import TIMEOUT_S, BoundedMail, BoundedMailOverTls
 from m365watch.notifications.channels.mail_mail import make_mail

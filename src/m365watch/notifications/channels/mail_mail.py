@@ -7,7 +7,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from html import escape
 
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.notification import OVER, Notification

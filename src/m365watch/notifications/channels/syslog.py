@@ -10,8 +10,8 @@ from m365watch.config.models.targets import SyslogTarget
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.syslog_syslog import syslog_line
 from m365watch.notifications.notification_database import Outgoing
-from m365watch.outputs.devo.lines import Framing
-from m365watch.outputs.network.connector_trying import try_wire
+from m365watch.outputs.devo.line_format import Framing
+from m365watch.outputs.network.connector import try_wire
 from m365watch.outputs.network.sender import WireSender
 from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
 

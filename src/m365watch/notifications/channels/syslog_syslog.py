@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 
 from m365watch import __version__
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.notification import Notification
 from m365watch.notifications.notification_text import iso_of, lead_of, shortened, subject_of

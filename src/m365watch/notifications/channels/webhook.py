@@ -13,10 +13,10 @@ from m365watch import __version__
 from m365watch.common.backoff import is_for_later
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, NotificationsRefused, RetryLater, Throttled, Unavailable
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
 from m365watch.config.models.targets import PagerDutyTarget, SlackTarget, TeamsTarget, WebhookTarget
+from m365watch.http.client import Answer, Session
 from m365watch.http.retry_after import retry_after_s
-from m365watch.http.session import Answer, Session
 from m365watch.http.transport import ExchangeFailed
 from m365watch.notifications.channel_port import Sent
 from m365watch.notifications.channels.pagerduty import pagerduty_payload

@@ -12,6 +12,7 @@ from pydantic import Field
 from m365watch.config.models.base import DEFAULTS, NO_EFFECT, OBJECT, Section
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
+from m365watch.registry.checks import Check, Checked, good
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
@@ -20,7 +21,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Check, Checked, good
 
 
 class ConsoleConfig(Section):

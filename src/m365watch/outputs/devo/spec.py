@@ -35,6 +35,7 @@ from m365watch.outputs.network.settings import (
     tags_of,
     wire_of,
 )
+from m365watch.registry.checks import Checked
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
@@ -43,7 +44,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Checked
 
 DEVOS_ADDRESSES = tuple(f"collector-{region}.devo.io" for region in ("us", "ca", "eu", "ap"))
 """Where Devo takes lines.
@@ -233,7 +233,7 @@ def _compression_of(config: DevoConfig, overall: GlobalOverrides) -> Compression
 
 
 def _build(settings: DevoSettings, context: BuildContext) -> Output:
-    from m365watch.outputs.devo.output import DevoOutput
+    from m365watch.outputs.devo.devo_output import DevoOutput
 
     return DevoOutput(settings, clock=context.clock, random=context.random)
 

@@ -21,6 +21,7 @@ from m365watch.config.models.wire_values import parse_url_part
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.outputs.network.options import WAIT, TagKeys
 from m365watch.outputs.network.settings import TagSettings, at_devo, host_of, is_on, tags_of
+from m365watch.registry.checks import AWAY_FIX, Check, Checked, bad, good, odd
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
@@ -29,7 +30,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import AWAY_FIX, Check, Checked, bad, good, odd
 
 
 class DevoHttpConfig(TagKeys):
@@ -162,7 +162,7 @@ class DevoHttpSection(OutputSection):
 
 
 def _build(settings: DevoHttpSettings, context: BuildContext) -> Output:
-    from m365watch.outputs.devo_http.output import DevoHttpOutput
+    from m365watch.outputs.devo_http.devo_http_output import DevoHttpOutput
 
     return DevoHttpOutput(settings, clock=context.clock)
 
@@ -172,7 +172,7 @@ async def _check(settings: DevoHttpSettings, context: CheckContext) -> Sequence[
 
     Only a post shows that: it gets the notice that a run posts when it starts, if notices are sent at all.
     """
-    from m365watch.outputs.devo_http.output import DevoHttpOutput
+    from m365watch.outputs.devo_http.devo_http_output import DevoHttpOutput
 
     broken = await context.reach(settings.endpoint, settings.network)
     if broken is not None:

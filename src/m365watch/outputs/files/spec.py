@@ -16,6 +16,7 @@ from m365watch.config.config_file import absolute
 from m365watch.config.models.base import DEFAULTS, OBJECT, FolderPath, Section, Whole
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
+from m365watch.registry.checks import Check, Checked, good
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
@@ -24,7 +25,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Check, Checked, good
 
 ALERTS_SUFFIX = "-alerts"
 """What the folder beside that of the records is called after, where alerts go there too."""

@@ -19,9 +19,8 @@ from m365watch.config.models.base import DEFAULTS, OBJECT, FolderPath, Section, 
 from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
 from m365watch.config.models.retention import RetentionSettings, TableRetention
-from m365watch.ledger.queries import output_account
-from m365watch.ledger.queries_reading import ledger_for_reading
-from m365watch.registry.checks import Verdict
+from m365watch.ledger.queries import ledger_for_reading, output_account
+from m365watch.registry.checks import Check, Checked, Verdict, bad, failed_output, good
 from m365watch.registry.output_specs import (
     LAKE,
     BuildContext,
@@ -31,7 +30,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Check, Checked, bad, failed_output, good
 
 _DAYS = "a whole number of days, 1 to 36,500"
 _MEGABYTES = "a whole number of megabytes, 1 to 1,000,000,000"
@@ -154,7 +152,7 @@ def _check_tables(settings: LakeSettings, context: CheckContext) -> list[Checked
     """The lake's own step, and one for each other table of it that is not as it should be."""
     try:
         from m365watch.lake.integrity_errors import torn_fix
-        from m365watch.lake.maintenance.integrity_check_trying import try_table
+        from m365watch.lake.maintenance.integrity_check import try_table
         from m365watch.lake.schema import AUDIT_TABLE, TABLES
     except ImportError as error:
         fix = "run: pip install deltalake pyarrow"
@@ -184,7 +182,7 @@ def require_in_step(ledger: Path, settings: LakeSettings, *, collector: str) -> 
 
     Raises: OutputUnusable: lake and ledger are not each other's.
     """
-    from m365watch.lake.maintenance.integrity_check_trying import require_in_step
+    from m365watch.lake.maintenance.integrity_check import require_in_step
     from m365watch.outputs.lake.lake_output import app_id_of
 
     account = partial(_account, ledger, settings.name)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.settings import WireSettings
+from m365watch.registry.checks import Check, Checked, good, odd
 from m365watch.registry.output_specs import CheckContext
-from m365watch.registry.report import Check, Checked, good, odd
 
 _RENEW = "have a new one issued"
 
@@ -40,7 +40,7 @@ class Receiver(Protocol):
 
 async def check_wire(receiver: Receiver, tls: TlsSettings | None, context: CheckContext) -> list[Checked]:
     """Connect and say nothing. Raises: CollectorError: the receiver cannot be reached, or does not match."""
-    from m365watch.outputs.network.connector_trying import try_wire
+    from m365watch.outputs.network.connector import try_wire
     from m365watch.outputs.network.sender import OWN_END_NEAR, SERVER_END_NEAR
 
     name = receiver.name

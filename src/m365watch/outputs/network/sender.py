@@ -24,12 +24,18 @@ from m365watch.common.errors import CollectorError, OutputUnavailable
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.connection_errors import ConnectFailed, Why
 from m365watch.outputs.network.connection_status import Condition
-from m365watch.outputs.network.connector import Target, check_address, connect
+from m365watch.outputs.network.connector import (
+    Target,
+    check_address,
+    connect,
+    make_context,
+    read_end,
+    read_own_end,
+)
 from m365watch.outputs.network.send_queue import Work
 from m365watch.outputs.network.sender_connection import Lane
 from m365watch.outputs.network.settings import WireSettings
 from m365watch.outputs.network.tcp_connection import Connection
-from m365watch.outputs.network.tls import make_context, read_end, read_own_end
 
 SERVER_END_NEAR = timedelta(days=14)
 OWN_END_NEAR = timedelta(days=30)

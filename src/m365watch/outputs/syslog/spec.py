@@ -41,6 +41,7 @@ from m365watch.outputs.network.settings import (
     tags_of,
     wire_of,
 )
+from m365watch.registry.checks import Check, Checked, bad, odd
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
@@ -49,7 +50,6 @@ from m365watch.registry.output_specs import (
     PersonalData,
 )
 from m365watch.registry.outputs import Output
-from m365watch.registry.report import Check, Checked, bad, odd
 
 RELAY_PORT = 13_000
 """Where Devo's in-house relay listens, in the examples of its collectors."""
@@ -280,7 +280,7 @@ def _tls_of(config: SyslogConfig) -> TlsSettings:
 
 
 def _build(settings: SyslogSettings, context: BuildContext) -> Output:
-    from m365watch.outputs.syslog.output import SyslogOutput
+    from m365watch.outputs.syslog.syslog_output import SyslogOutput
 
     return SyslogOutput(settings, clock=context.clock, random=context.random)
 

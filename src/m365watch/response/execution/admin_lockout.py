@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from m365watch.common.errors import CollectorError, NeedsOperator, PermissionMissing
 from m365watch.response.execution.graph_permissions import READS_PEOPLE
 from m365watch.response.execution.step_actions import LISTED_MAX, Document, Graph, is_person
-from m365watch.response.steps.command_escaping import UnsafeValue, segment
-from m365watch.response.steps.looks import WHO
+from m365watch.response.steps.command_escaping import WHO, UnsafeValue, segment
 from m365watch.response.steps.step import ADMINISTRATORS, GLOBAL_ADMINISTRATOR
 
 PERMISSION = "RoleManagement.Read.Directory"

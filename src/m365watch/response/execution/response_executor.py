@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
@@ -15,19 +17,57 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import (
     CollectorError,
     JournalUnwritable,
+    LedgerHeld,
     ListTooLong,
     NeedsOperator,
     NothingThere,
+    ResponseHeld,
     Throttled,
     TokenRefused,
     Unreachable,
 )
-from m365watch.common.plain import plain
+from m365watch.common.text import plain
+from m365watch.ledger.lock import LedgerLock, cure_beside_collector
 from m365watch.response.execution.admin_lockout import THEMSELVES, why_not_leave, why_not_lock_out
 from m365watch.response.execution.step_actions import Deed, Graph, Looked, look
 from m365watch.response.journal import NEVER_ANSWERED, NOT_DONE, DeedDone, Journal, Line, Outcome, named
 from m365watch.response.plans.step_caveats import has_password_here
 from m365watch.response.steps.step import GraphCall, Plan, Revise, Step
+
+LOCK_FILE = "responses.lock"
+
+
+@contextmanager
+def turn_held(state_directory: Path, *, by: str, alert: str) -> Iterator[None]:
+    """Whoever is in the block is the only one; the operating system ends it with the process.
+
+    Raises: ResponseHeld: who is, and for which alert; NeedsOperator: the lock's file cannot be written.
+    """
+    path = state_directory / LOCK_FILE
+    lock = LedgerLock(path, says=f"{by}, for the alert {alert[:8]}")
+    try:
+        lock.acquire()
+    except LedgerHeld as held:
+        raise ResponseHeld(
+            f"another response is under way, {held.what}",
+            # What it has done is in the journal, and a question does nothing.
+            fix=(
+                "wait until it has ended, or end that process if it was left at a question; then read the"
+                " plan again; nothing was done here"
+            ),
+            where=held.where,
+        ) from None
+    except OSError as error:
+        raise NeedsOperator(
+            f"it cannot be made sure that nobody else responds meanwhile: {error.strerror}",
+            fix=cure_beside_collector(error),
+            where=str(path),
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
 
 Ask = Callable[[str], Awaitable[bool]]
 """Whether a person says yes to the question; it is plain, and the last of its lines has it."""

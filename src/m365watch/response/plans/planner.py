@@ -8,24 +8,29 @@ from dataclasses import replace
 from m365watch.config.models.settings import Cloud
 from m365watch.detection.alerts.alert import Alert, Match
 from m365watch.detection.alerts.alert_builder import split_line
-from m365watch.detection.alerts.alert_text_naming import notes_of
+from m365watch.detection.alerts.alert_text import notes_of
 from m365watch.detection.correlation.risk_score import RISK_RULE_ID, USUAL
 from m365watch.detection.rules.rule import Joined, Rule
 from m365watch.detection.rules.severity import Severity
 from m365watch.response.execution.graph_permissions import UNSERVED
 from m365watch.response.plans.alert_evidence import Clues, gather_clues, split_clues
-from m365watch.response.plans.alert_records import Recalled, Told
-from m365watch.response.plans.alert_records_joining import parts_of, records_about
+from m365watch.response.plans.alert_records import Recalled, Told, parts_of, records_about
 from m365watch.response.plans.emergency_accounts import ask_for_spared
 from m365watch.response.plans.incident_actors import BegunBy, beginnings_in, sort_hands
 from m365watch.response.plans.previous_values import with_earlier
 from m365watch.response.plans.record_timeline import Story
-from m365watch.response.plans.step_approval import SEE, ask_of_tried, see_who_signed_in
+from m365watch.response.plans.step_approval import (
+    SEE,
+    ask_of_others,
+    ask_of_tried,
+    listed_in,
+    see_who_signed_in,
+    strangers_in,
+)
 from m365watch.response.plans.step_caveats import with_caveats
 from m365watch.response.plans.step_order import cut_long, in_order, singles_first, spare_own
-from m365watch.response.plans.strangers import ask_of_others, listed_in, strangers_in
 from m365watch.response.plans.unresolved_steps import find_first, is_idle, sentence, title_of
-from m365watch.response.steps import accounts, applications, federation, mail_flow, sharing_policies
+from m365watch.response.steps import accounts, applications, mail_flow, sharepoint, tenant_settings
 from m365watch.response.steps import block_list as blocking
 from m365watch.response.steps import external_users as outsiders
 from m365watch.response.steps import group_memberships as memberships
@@ -34,8 +39,8 @@ from m365watch.response.steps import mail_purge as purging
 from m365watch.response.steps import mailbox_permissions as delegates
 from m365watch.response.steps import role_assignments as roles
 from m365watch.response.steps import sharepoint as sharing
+from m365watch.response.steps import tenant_settings as auditing
 from m365watch.response.steps import tenant_settings as policies
-from m365watch.response.steps import tenant_settings_auditing as auditing
 from m365watch.response.steps.command_escaping import UnsafeValue, is_account
 from m365watch.response.steps.step import PartOfIt, Plan, Step
 
@@ -66,11 +71,11 @@ BUILDERS: Mapping[str, Builder] = {
     "remove_user_consent": applications.remove_user_consent,
     "reset_password": accounts.reset_password,
     "restore_audit": auditing.restore_audit,
-    "restore_federation": federation.restore_federation,
+    "restore_federation": tenant_settings.restore_federation,
     "restore_files": sharing.restore_files,
     "restore_mfa": accounts.restore_mfa,
     "restore_policy": policies.restore_policy,
-    "restore_sharing_policy": sharing_policies.restore_sharing_policy,
+    "restore_sharing_policy": sharepoint.restore_sharing_policy,
     "revoke_sessions": accounts.revoke_sessions,
     "scan_device": sharing.scan_device,
     SEE: see_who_signed_in,

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from m365watch.detection.fields.operations import normalise_operation
 from m365watch.detection.rules.rule import Rule
 from m365watch.response.plans.alert_evidence import GROUP_FIELD, gather_clues
-from m365watch.response.plans.alert_records import Told
-from m365watch.response.plans.alert_records_joining import records_about
+from m365watch.response.plans.alert_records import Told, records_about
 from m365watch.response.plans.app_ids import acting_app
 from m365watch.response.plans.principal_ownership import is_service
 from m365watch.response.steps.command_escaping import is_account, powershell

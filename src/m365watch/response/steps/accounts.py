@@ -13,10 +13,10 @@ from m365watch.response.steps.command_escaping import (
     is_account,
     looked_up,
     odata,
+    of_directory,
     powershell,
     segment,
 )
-from m365watch.response.steps.looks import of_directory
 from m365watch.response.steps.step import Act, GraphCall, Revise, Step
 
 _DOCUMENTATION = tuple(

@@ -13,6 +13,19 @@ from m365watch.common import base64url
 from m365watch.common.urls import split_url
 from m365watch.detection.alerts.alert import CUT, MARKS, TEXT_MAX
 
+
+def of_directory(*properties: str) -> str:
+    """What shows these of each object, by the names that Graph has for them, and its id."""
+    columns = (f"@{{n='{one}';e={{$_.AdditionalProperties['{one}']}}}}" for one in properties)
+    return f"Format-List Id,{','.join(columns)}"
+
+
+WHO = of_directory("@odata.type", "displayName", "userPrincipalName")
+"""What shows people, groups and applications."""
+ROLE = "@{n='Role';e={$_.RoleDefinition.DisplayName}}"
+"""A column with what a role is called, where its definition is expanded."""
+
+
 _POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 """All of these end a string in single quotes. Source: about_Quoting_Rules and PowerShell's tokenizer."""
 _ACCOUNT = re.compile(

@@ -7,8 +7,7 @@ from m365watch.response.execution.graph_permissions import READS_PEOPLE
 from m365watch.response.plans.alert_evidence import Account, Clues
 from m365watch.response.plans.app_ids import App
 from m365watch.response.steps.accounts import path_of
-from m365watch.response.steps.command_escaping import guid_in, looked_up, powershell
-from m365watch.response.steps.looks import WHO
+from m365watch.response.steps.command_escaping import WHO, guid_in, looked_up, powershell
 from m365watch.response.steps.step import GraphCall, Remove, Step
 
 _OWNER = "add owner to group."

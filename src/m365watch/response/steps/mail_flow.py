@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from m365watch.detection.rules.containment import CONNECTOR_SETTINGS
 from m365watch.response.plans.alert_evidence import Clues
-from m365watch.response.plans.histories import CALLED, History
 from m365watch.response.plans.previous_values import OF_CMDLET
+from m365watch.response.plans.record_timeline import CALLED, History
 from m365watch.response.steps import exchange_identities as exchange_names
-from m365watch.response.steps.mailboxes import EXCHANGE_ONLY, REFUSED
+from m365watch.response.steps.exchange_identities import EXCHANGE_ONLY, REFUSED
 from m365watch.response.steps.step import Step
 
 _RULES = ("TransportRule",)

@@ -7,7 +7,7 @@ import re
 from m365watch.detection.alerts.alert import CUT
 from m365watch.response.plans.alert_evidence import Clues
 from m365watch.response.steps.command_escaping import powershell
-from m365watch.response.steps.mailboxes import EXCHANGE_ONLY, named_mailboxes
+from m365watch.response.steps.exchange_identities import EXCHANGE_ONLY, named_mailboxes
 from m365watch.response.steps.step import Step
 
 _WORD = "remove_mailbox_permission"

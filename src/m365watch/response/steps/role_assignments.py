@@ -9,9 +9,8 @@ from m365watch.response.execution.graph_permissions import READS_PEOPLE
 from m365watch.response.plans.alert_evidence import GROUP_FIELD, Account, Clues, first_of
 from m365watch.response.plans.app_ids import App
 from m365watch.response.steps.accounts import path_of
-from m365watch.response.steps.command_escaping import guid_in, is_account, looked_up, powershell
+from m365watch.response.steps.command_escaping import ROLE, WHO, guid_in, is_account, looked_up, powershell
 from m365watch.response.steps.exchange_identities import may_be_an_id
-from m365watch.response.steps.looks import ROLE, WHO
 from m365watch.response.steps.step import GraphCall, Remove, Step
 
 _EXCHANGE_ONLY = "Exchange PowerShell only: Graph cannot do it."

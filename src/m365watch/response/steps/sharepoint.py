@@ -3,11 +3,182 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from itertools import takewhile
+from urllib.parse import quote, unquote
 
+from m365watch.detection.rules.containment import SHARING_SWITCHES
 from m365watch.response.plans.alert_evidence import Clues, first_of
-from m365watch.response.steps.command_escaping import is_account, is_whole, powershell
-from m365watch.response.steps.files import FilePlace, Folder, folder_of, place_of
+from m365watch.response.steps.command_escaping import UnsafeValue, is_account, is_whole, powershell, share_id
 from m365watch.response.steps.step import GraphCall, Remove, Step
+
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_NEVER_SENT = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
+"""What no address has as it is sent: blanks, letters that are not ASCII, and some signs."""
+_SITES = frozenset({"personal", "sites", "teams"})
+"""What stands before the name of a site in an address; any other is of the site at the root."""
+_KEPT = "/:@!$&()*+,;=~"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """A file at an address of SharePoint."""
+
+    shown: str
+    """The address as the record has it."""
+    path: str
+    """From its server on, as people write it; empty where that is not certain."""
+    share: str
+    """How Graph names it below /shares; empty where its path is not certain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where a file lies whose own name is not known whole."""
+
+    site: str
+    """The address of its site."""
+    path: str
+    """From the site on, as far as it is known whole; may be empty."""
+
+    @property
+    def shown(self) -> str:
+        """The address of both."""
+        return f"{self.site}/{self.path}" if self.path else self.site
+
+
+def folder_of(shown: str) -> Folder | None:
+    """The nearest folder that is known of what is at that address; None where not even its site is."""
+    scheme, _, rest = shown.partition("://")
+    host, *segments = rest.split("/")
+    whole = [*takewhile(is_whole, segments[:-1])]
+    depth = 2 if segments[0:1] and segments[0].lower() in _SITES else 0
+    if scheme != "https" or not is_whole(host) or len(whole) < depth:
+        return None
+    return Folder("/".join((f"https://{host}", *whole[:depth])), "/".join(whole[depth:]))
+
+
+def place_of(shown: str, names: tuple[str, ...] = ()) -> FilePlace | None:
+    """The file at that address; `names` has what the record calls it. None where it is no address."""
+    scheme, _, rest = shown.partition("://")
+    host, _, below = rest.partition("/")
+    try:
+        share_id(shown)
+    except UnsafeValue:
+        return None
+    path = _path_of(f"/{below}", names)
+    path = path if path.isprintable() else ""
+    return FilePlace(shown, path, share_id(f"{scheme}://{host}{quote(path, safe=_KEPT)}") if path else "")
+
+
+def _path_of(written: str, names: tuple[str, ...]) -> str:
+    """The path as people write it; empty where it is not certain how this one is written."""
+    if not _ESCAPE.search(written) or _NEVER_SENT.search(written):
+        return written
+    last = written.rpartition("/")[2]
+    if last == unquote(last):
+        return ""
+    is_sent, is_shown = unquote(last) in names, last in names
+    return "" if is_sent == is_shown else unquote(written) if is_sent else written
+
+
+_RESTORE_SHARING_POLICY = "restore_sharing_policy"
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """Where a switch of the record is looked at, and what turns it back."""
+
+    look: str
+    back: str
+
+
+_GUESTS, _LINKS = "ShareWithGuests", "ShareUsingAnonymousLinks"
+"""Both turn the one setting of a site."""
+_OF_SITE = {
+    _GUESTS: _Switch("SharingCapability", "-SharingCapability Disabled"),
+    _LINKS: _Switch("SharingCapability", "-SharingCapability ExternalUserSharingOnly"),
+    "AllowDomainList": _Switch("SharingDomainRestrictionMode,SharingAllowedDomainList", ""),
+}
+_OF_TEAMS = {
+    "AllowGuestUser": _Switch("Get-CsTeamsClientConfiguration", "Set-CsTeamsClientConfiguration"),
+    "AllowFederatedUsers": _Switch(
+        "Get-CsTenantFederationConfiguration", "Set-CsTenantFederationConfiguration"
+    ),
+    "AllowTeamsConsumer": _Switch(
+        "Get-CsTenantFederationConfiguration", "Set-CsTenantFederationConfiguration"
+    ),
+}
+
+
+def restore_sharing_policy(clues: Clues) -> list[Step]:
+    """What the record changed is looked at and put back, and nothing else.
+
+    Of a site no record says what the tenant allows: whatever is set there opens one tenant and shuts another.
+    """
+    changed = [one for one in SHARING_SWITCHES if clues.has(_field(one, "new"), _field(one, "old"))]
+    return [_step(site, changed, clues) for site in clues.entity("site") or ("",)]
+
+
+def _field(switch: str, side: str) -> str:
+    return f"ModifiedProperties.{switch}.{side}"
+
+
+def _step(site: str, changed: list[str], clues: Clues) -> Step:
+    lines = [line for one in _strictest(changed) for line in _lines(one, site, clues)]
+    what = f" ({', '.join(changed)})" if changed else ""
+    before = tuple(f"{one} was {_before(one, clues)}." for one in changed)
+    return Step(
+        _RESTORE_SHARING_POLICY,
+        f"Put the sharing policy of {site} back{what}" if site else f"Put the sharing policy back{what}",
+        powershell=tuple(dict.fromkeys(lines))
+        or (_look_at(site, "SharingCapability,SharingAllowedDomainList"),),
+        notes=("SharePoint and Teams PowerShell only: Graph cannot do it.", *before),
+    )
+
+
+def _strictest(changed: list[str]) -> list[str]:
+    """Those whose command is given: what shuts links alone would open again what shuts guests out."""
+    return [one for one in changed if one != _LINKS or _GUESTS not in changed]
+
+
+def _before(switch: str, clues: Clues) -> str:
+    found = clues.values(_field(switch, "old"))
+    return found[0] if found else "nothing, or is not known"
+
+
+def _lines(switch: str, site: str, clues: Clues) -> list[str]:
+    if switch == "IsPublic":
+        return [
+            "Get-UnifiedGroup -ResultSize Unlimited | Format-Table DisplayName,AccessType,SharePointSiteUrl",
+            "# for the group of the site: Set-UnifiedGroup -Identity GROUP -AccessType Private",
+        ]
+    if switch in _OF_TEAMS:
+        of_teams = _OF_TEAMS[switch]
+        return [
+            f"{of_teams.look} | Format-List {switch}",
+            f"# unless you mean it: {of_teams.back} -{switch} $false",
+        ]
+    of_site = _OF_SITE[switch]
+    if not site.startswith("https://"):
+        return [f"Get-SPOTenant | Format-List {of_site.look}"]
+    domains = clues.values(_field(switch, "old")) if switch == "AllowDomainList" else ()
+    back = f"-SharingAllowedDomainList {powershell(domains[0])}" if domains else of_site.back
+    return [
+        _look_at(site, of_site.look),
+        *(
+            [f"# unless it is shut further by now: Set-SPOSite -Identity {powershell(site)} {back}"]
+            if back
+            else ()
+        ),
+    ]
+
+
+def _look_at(site: str, what: str) -> str:
+    if not site.startswith("https://"):
+        return f"Get-SPOTenant | Format-List {what}"
+    return f"Get-SPOSite -Identity {powershell(site)} | Format-List {what}"
+
 
 _SHAREPOINT_ONLY = "SharePoint PowerShell only: Graph cannot do it."
 _NAMES = ("SourceFileName", "FileData.FileName")

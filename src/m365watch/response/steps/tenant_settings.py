@@ -3,13 +3,166 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from m365watch.response.plans.alert_evidence import Clues, first_of
 from m365watch.response.plans.previous_values import how_it_was
 from m365watch.response.steps.command_escaping import is_account, powershell
+from m365watch.response.steps.exchange_identities import EXCHANGE_ONLY, named_mailboxes
 from m365watch.response.steps.step import Step
 
-_WORD = "restore_policy"
+_RESTORE_AUDIT = "restore_audit"
+_IS_ON = "Get-AdminAuditLogConfig | Format-List UnifiedAuditLogIngestionEnabled"
+_IN_EXCHANGE = (
+    "Ask in Exchange's session, which is connected last: that of Security & Compliance has the same command,"
+    " and there it is always False."
+)
+"""Source: Purview, "Turn auditing on or off", "Verify the auditing status for your organization"."""
+_LATE = "It takes up to an hour until records come again; what was not written is lost."
+_UNIFIED, _ON_PREMISES = "UnifiedAuditLogIngestionEnabled", "AdminAuditLogEnabled"
+_NOT_HERE = (
+    "-AdminAuditLogEnabled is of Exchange on servers of one's own: in Exchange Online it turns nothing, and"
+    " what administrators do is recorded all the same."
+)
+"""Source: Exchange PowerShell, Set-AdminAuditLogConfig, -AdminAuditLogEnabled."""
+
+
+def restore_audit(clues: Clues) -> list[Step]:
+    """By what the record says; where it says nothing, all of it, for to record harms nobody."""
+    match clues.operation:
+        case "set-mailbox":
+            return [_mailbox(one) for one in named_mailboxes(clues)]
+        case "set-mailboxauditbypassassociation":
+            return [_bypass(one) for one in named_mailboxes(clues)]
+        case "set-organizationconfig":
+            return [_mailboxes_of_all()]
+        case "set-adminauditlogconfig":
+            is_turned = clues.has(f"Parameters.{_UNIFIED}")
+            return [_see()] if clues.has(f"Parameters.{_ON_PREMISES}") and not is_turned else [_switch()]
+        case "":
+            boxes = [step(one) for one in clues.entity("mailbox") for step in (_mailbox, _bypass)]
+            return [_switch(), _mailboxes_of_all(), *boxes]
+        case _:
+            return [replace(_see(), notes=(EXCHANGE_ONLY, _IN_EXCHANGE))]
+
+
+def _see() -> Step:
+    return Step(
+        _RESTORE_AUDIT,
+        "See that the audit log of the organisation is on",
+        powershell=(_IS_ON,),
+        notes=(EXCHANGE_ONLY, _IN_EXCHANGE, _NOT_HERE),
+    )
+
+
+def _switch() -> Step:
+    return Step(
+        _RESTORE_AUDIT,
+        "Switch the audit log of the organisation on",
+        powershell=(f"Set-AdminAuditLogConfig -{_UNIFIED} $true", _IS_ON),
+        notes=(EXCHANGE_ONLY, _IN_EXCHANGE, _LATE),
+    )
+
+
+def _mailboxes_of_all() -> Step:
+    return Step(
+        _RESTORE_AUDIT,
+        "Have what happens in mailboxes recorded again",
+        powershell=("Set-OrganizationConfig -AuditDisabled $false",),
+        notes=(EXCHANGE_ONLY,),
+    )
+
+
+def _mailbox(mailbox: str) -> Step:
+    """Which deeds it records is left as it is: that may be its owner's choice."""
+    quoted = powershell(mailbox)
+    return Step(
+        _RESTORE_AUDIT,
+        f"Have what happens in {mailbox} recorded again",
+        powershell=(
+            f"Set-Mailbox -Identity {quoted} -AuditEnabled $true",
+            f"Get-Mailbox -Identity {quoted} | Format-List Audit*",
+        ),
+        notes=(EXCHANGE_ONLY,),
+    )
+
+
+def _bypass(account: str) -> Step:
+    said = f"-Identity {powershell(account)} -AuditBypassEnabled $false"
+    return Step(
+        _RESTORE_AUDIT,
+        f"Have what {account} does in mailboxes recorded again",
+        powershell=(f"Set-MailboxAuditBypassAssociation {said}",),
+        notes=(EXCHANGE_ONLY,),
+    )
+
+
+_RESTORE_FEDERATION = "restore_federation"
+_ALL = "Get-MgDomain -All | Format-Table Id,AuthenticationType,IsVerified"
+_BY_HAND = (
+    "By hand: is the issuer yours, and each signing certificate, the next one as well? Remove what nobody of"
+    " yours has set up. Of a domain that is rightly federated nobody can sign in once it is managed."
+)
+_REMOVALS = {
+    "add unverified domain.": "Remove-MgDomain -DomainId",
+    "verify domain.": "Remove-MgDomain -DomainId",
+    "new-accepteddomain": "Remove-AcceptedDomain -Identity",
+    "add-federateddomain": "Remove-FederatedDomain -DomainName",
+}
+
+
+def restore_federation(clues: Clues) -> list[Step]:
+    """By what was done to the domain. A domain that is rightly federated must not be made managed.
+
+    Nobody of it could sign in then: that command is told only where the record says that it was managed.
+    """
+    named = (
+        clues.values("Parameters.DomainName")
+        if clues.has("Parameters.DomainName")
+        else clues.entity("domain")
+    )
+    removal = _REMOVALS.get(clues.operation)
+    if removal:
+        return [_added(one, removal) for one in named]
+    sides = tuple(
+        next(iter(clues.values(f"ModifiedProperties.LiveType.{side}")), "") for side in ("old", "new")
+    )
+    was_managed, earlier = sides == ("Managed", "Federated"), how_it_was(clues)
+    return [_trust(one, was_managed=was_managed, earlier=earlier) for one in named] or [
+        Step(
+            _RESTORE_FEDERATION,
+            "See how domains sign in",
+            powershell=(_ALL,),
+            notes=("By hand: look for what is not yours.",),
+        )
+    ]
+
+
+def _added(domain: str, removal: str) -> Step:
+    return Step(
+        _RESTORE_FEDERATION,
+        f"See whose domain {domain} is, and who asked for it",
+        powershell=(_ALL, f"# if nobody of yours did: {removal} {powershell(domain)}"),
+        notes=("By hand: mail and sign-ins of a domain end with it.",),
+    )
+
+
+def _trust(domain: str, *, was_managed: bool, earlier: tuple[str, ...]) -> Step:
+    quoted = powershell(domain)
+    back = f"Update-MgDomain -DomainId {quoted} -AuthenticationType Managed"
+    return Step(
+        _RESTORE_FEDERATION,
+        f"See how the domain {domain} signs people in, and put it back",
+        powershell=(
+            _ALL,
+            f"Get-MgDomainFederationConfiguration -DomainId {quoted} | Format-List",
+            *((f"# if nobody of yours has federated it: {back}",) if was_managed else ()),
+        ),
+        notes=(*earlier, _BY_HAND),
+    )
+
+
+_RESTORE_POLICY = "restore_policy"
 _PLACE = (
     "By hand, in the admin center of Entra, Exchange, Purview or Defender; `m365watch alerts show --raw` has"
     " the whole record, and what was set."
@@ -64,7 +217,7 @@ def _policy(clues: Clues, named: tuple[str, ...]) -> Step:
     verb = operation.replace("-", " ").partition(" ")[0]
     title = _VERBS.get(verb, "Put the policy {} back").format(shown)
     return Step(
-        _WORD,
+        _RESTORE_POLICY,
         title if named else "Put the policy back that was changed",
         powershell=tuple(_look_at(called, one) for one in named),
         notes=(*how_it_was(clues), _PLACE),
@@ -86,7 +239,7 @@ def _look_at(operation: str, name: str) -> str:
 
 def _licence(account: str) -> Step:
     return Step(
-        _WORD,
+        _RESTORE_POLICY,
         f"Give {account} the part of the licence back that records more",
         powershell=(
             (
@@ -101,7 +254,7 @@ def _licence(account: str) -> Step:
 def _guest(account: str) -> Step:
     quoted = powershell(account)
     return Step(
-        _WORD,
+        _RESTORE_POLICY,
         f"See who asked for {account}; disable the account if nobody of yours did",
         powershell=(
             f"Get-MgUser -UserId {quoted} -Property {_OF_GUEST} | Format-List {_OF_GUEST}",
@@ -113,7 +266,7 @@ def _guest(account: str) -> Step:
 
 def _switch_of_teams(noun: str, switch: str) -> Step:
     return Step(
-        _WORD,
+        _RESTORE_POLICY,
         f"Put {switch} of Teams back",
         powershell=(
             f"Get-{noun} | Format-List {switch}",
@@ -125,7 +278,7 @@ def _switch_of_teams(noun: str, switch: str) -> Step:
 
 def _setting_of_teams(name: str, clues: Clues) -> Step:
     return Step(
-        _WORD,
+        _RESTORE_POLICY,
         f'Put the setting "{name}" of Teams back',
         notes=(*how_it_was(clues), "By hand: in the admin center of Teams."),
     )

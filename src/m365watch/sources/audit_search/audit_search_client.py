@@ -8,14 +8,19 @@ assumption: no published answer shows both.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import quote
 
 import msgspec
+from yarl import URL
 
+from m365watch.auth.tokens import Tokens
+from m365watch.common.clock import Clock
 from m365watch.common.errors import (
     AccessRefused,
     BadAnswer,
@@ -26,10 +31,56 @@ from m365watch.common.errors import (
     TokenRefused,
     Unavailable,
 )
+from m365watch.common.model import TenantId, Window
 from m365watch.common.text import one_line
+from m365watch.common.urls import query_of
+from m365watch.http.client import Answer, Session
 from m365watch.http.retry_after import retry_after_s
-from m365watch.http.session import Answer
-from m365watch.sources.audit_search.urls import is_query_id, next_query_of
+
+NEXT_LINK_LENGTH_MAX = 8_192
+"""Characters of an `@odata.nextLink`."""
+_QUERY_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}", re.ASCII)
+_QUERY_AS_SENT = "!$%&'()*+,-./:;=?@_~"
+
+
+class GraphUrls:
+    """The addresses of one cloud; pure."""
+
+    def __init__(self, graph_url: str) -> None:
+        """`graph_url` is the host, without `/v1.0`."""
+        self._root = f"{graph_url.rstrip('/')}/v1.0/security/auditLog/queries"
+
+    def queries(self) -> URL:
+        """Where a query is made."""
+        return URL(self._root, encoded=True)
+
+    def query(self, query: str) -> URL:
+        """Where a query tells how it stands."""
+        return URL(f"{self._root}/{quote(query, safe='')}", encoded=True)
+
+    def records(self, query: str, next_query: str = "") -> URL:
+        """A page of a query's records; `next_query` is what `next_query_of` made of the page before."""
+        rest = f"?{next_query}" if next_query else ""
+        return URL(f"{self._root}/{quote(query, safe='')}/records{rest}", encoded=True)
+
+
+def is_query_id(text: str) -> bool:
+    """Whether `text` can be the id of a query: it becomes part of addresses and of file names."""
+    return _QUERY_ID.fullmatch(text) is not None
+
+
+def next_query_of(next_link: str, *, where: str) -> str:
+    """The query part of an `@odata.nextLink`; its host and path are not followed, whatever they are.
+
+    Raises: BadAnswer where it has no query or is longer than `NEXT_LINK_LENGTH_MAX`.
+    """
+    if len(next_link) > NEXT_LINK_LENGTH_MAX:
+        raise BadAnswer("@odata.nextLink is too long", where=where)
+    query = query_of(next_link.strip())
+    if not query:
+        raise BadAnswer("@odata.nextLink names no next page", where=where)
+    return quote(query, safe=_QUERY_AS_SENT, errors="surrogatepass")
+
 
 ROLE = "AuditLogsQuery.Read.All"
 ROLE_FIX = f"grant the application the permission {ROLE} of Microsoft Graph, with admin consent"
@@ -181,3 +232,68 @@ def words_of(body: bytes, hide: Iterable[str]) -> str:
         return ""
     text = f"{str(error.get('code'))[:200]}: {str(error.get('message'))[:500]}"
     return f" ({one_line(text, hide=hide)})"
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class AuditQueries:
+    """The audit log queries of one tenant.
+
+    Every call may raise `RetryLater` (Throttled, Unavailable, BadAnswer, TokenRefused) and
+    `NeedsOperator` (CredentialsRefused, AccessRefused, Defect).
+    """
+
+    def __init__(
+        self, session: Session, urls: GraphUrls, *, tenant_id: TenantId, tokens: Tokens, clock: Clock
+    ) -> None:
+        """`tokens` are for the host of `urls`, and for no other."""
+        self.tenant_id = tenant_id
+        self._session = session
+        self._urls = urls
+        self._tokens = tokens
+        self._clock = clock
+
+    async def make(self, span: Window) -> str:
+        """Have the service look for every record of `span`; the id of its query."""
+        where = f"{self.tenant_id}/Graph {span}"
+        asked = {
+            "displayName": f"m365watch {span}",
+            "filterStartDateTime": f"{span.start:%Y-%m-%dT%H:%M:%SZ}",
+            "filterEndDateTime": f"{span.end:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        body = msgspec.json.encode(asked)
+        answer = await self._ask(self._urls.queries(), Asked.NEW_QUERY, where=where, body=body)
+        return parse_query(answer.body, where=where).query
+
+    async def look(self, query: str) -> QueryStanding:
+        """How the query stands. Raises: QueryGone."""
+        where = f"{self.tenant_id}/Graph query {query}"
+        answer = await self._ask(self._urls.query(query), Asked.QUERY, where=where)
+        return parse_query(answer.body, where=where)
+
+    async def page(self, query: str, next_query: str) -> FoundPage:
+        """A page of the records that the query found; an empty `next_query` is the first one's.
+
+        Raises: QueryGone, also where the page's token has expired.
+        """
+        where = f"{self.tenant_id}/Graph query {query} page"
+        answer = await self._ask(self._urls.records(query, next_query), Asked.PAGE, where=where)
+        return parse_page(answer.body, where=where)
+
+    async def _ask(self, url: URL, asked: Asked, *, where: str, body: bytes | None = None) -> Answer:
+        token = await self._tokens.current()
+        answer = await self._send(url, where=where, body=body, token=token)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            token = await self._tokens.renewed(token)
+            answer = await self._send(url, where=where, body=body, token=token)
+        error = refusal(answer, asked=asked, where=where, now=self._clock.now(), hide=(token,))
+        if error is not None:
+            raise error
+        return answer
+
+    async def _send(self, url: URL, *, where: str, body: bytes | None, token: str) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        if body is None:
+            return await self._session.send("GET", url, headers=headers, where=where)
+        return await self._session.send("POST", url, headers=headers | _JSON, where=where, form=body)

@@ -15,8 +15,8 @@ from functools import partial
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.model import BlobKey, Feed, KnownBlob
-from m365watch.ledger.thread import LedgerCalls, settled_later
-from m365watch.registry.port import Ledger
+from m365watch.ledger.writer_thread import LedgerCalls, settled_later
+from m365watch.registry.ports import Ledger
 from m365watch.sources.feed_errors import Troubles
 from m365watch.sources.management_api.fetch_attempts import FetchedBlob, Means, Round, TenantAccess
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight, SizeGuess

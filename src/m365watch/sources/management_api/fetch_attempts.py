@@ -26,14 +26,12 @@ from m365watch.common.errors import (
     Unreachable,
 )
 from m365watch.common.model import Feed, KnownBlob
-from m365watch.ledger.thread import LedgerCalls
+from m365watch.ledger.writer_thread import LedgerCalls
 from m365watch.records.split import Fragment, SplitBlob, split_blob
-from m365watch.registry.port import Ledger
-from m365watch.registry.ports import Api
+from m365watch.registry.ports import Api, Ledger
 from m365watch.sources.feed_errors import Troubles
-from m365watch.sources.management_api.codes import EXPIRED
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight, SizeGuess
-from m365watch.sources.management_api.responses import loss_reason
+from m365watch.sources.management_api.responses import EXPIRED, loss_reason
 from m365watch.sources.management_api.service_clock import ServiceClock
 from m365watch.sources.management_api.subscriptions import SubscriptionKeeper
 

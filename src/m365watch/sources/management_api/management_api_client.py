@@ -7,9 +7,10 @@ the configured host only. A token that is refused is renewed once; nothing else 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 from yarl import URL
@@ -20,14 +21,17 @@ from m365watch.common.errors import (
     AnswerTooLarge,
     BadAnswer,
     CollectorError,
+    ContentLost,
+    ListingUnreadable,
     Throttled,
     Unavailable,
     WindowRefused,
 )
 from m365watch.common.model import BlobRef, ContentType, Feed, Window
 from m365watch.common.text import one_line
+from m365watch.common.urls import query_of
 from m365watch.config.models.settings import TenantSettings
-from m365watch.http.session import Answer, Session
+from m365watch.http.client import Answer, Session
 from m365watch.registry.ports import Webhook
 from m365watch.sources.management_api.request_budget import RequestBudget
 from m365watch.sources.management_api.responses import (
@@ -41,8 +45,111 @@ from m365watch.sources.management_api.responses import (
     refusal,
 )
 from m365watch.sources.management_api.service_clock import ServiceClock
-from m365watch.sources.management_api.unreadable import Unreadable
-from m365watch.sources.management_api.urls import Urls
+
+NAMED_MAX = 3
+"""Elements that the error names; of any more it gives the number."""
+
+
+class Unreadable:
+    """Counts the elements that name no blob; the pages go on meanwhile."""
+
+    def __init__(self) -> None:
+        """Nothing so far."""
+        self._count = 0
+        self._named: list[str] = []
+
+    def note(self, page: ListedPage, *, number: int) -> None:
+        """Remember what page `number` (from 1) holds of them."""
+        self._count += len(page.unreadable)
+        free = NAMED_MAX - len(self._named)
+        self._named += [f"page {number} {words}" for words in page.unreadable[:free]]
+
+    def check(self, feed: Feed, window: Window) -> None:
+        """Nothing if every element named a blob.
+
+        Raises: ListingUnreadable naming the first ones; its words stay the same from try to try,
+        as long as the listing does.
+        """
+        if not self._count:
+            return
+        count = "1 element names no blob" if self._count == 1 else f"{self._count} elements name no blob"
+        more = ", ..." if self._count > len(self._named) else ""
+        raise ListingUnreadable(
+            f"{count}: {', '.join(self._named)}{more}",
+            where=f"{feed} listing from {window.start:%Y-%m-%dT%H:%M:%SZ}",
+            fix=f"report the listing of {feed.content_type} to Microsoft if it stays so; "
+            "all the rest is collected, and it is listed again at every poll",
+        )
+
+
+CONTENT_ID_LENGTH_MAX = 2_048
+NEXT_PAGE_LENGTH_MAX = 8_192
+"""Characters; real ones have about 100 and 400."""
+
+_LAST_INSTANT_OF_SECOND = timedelta(microseconds=999_999)
+_QUERY_AS_SENT = "!$%&'()*+,-./:;=?@_~"
+
+
+class Urls:
+    """The addresses of one tenant; pure."""
+
+    def __init__(self, tenant: TenantSettings) -> None:
+        """`tenant` names host, tenant and publisher."""
+        management_url = tenant.cloud.management_url.rstrip("/")
+        self._root = f"{management_url}/api/v1.0/{quote(tenant.tenant_id, safe='')}/activity/feed"
+        self._publisher = f"PublisherIdentifier={quote(tenant.publisher_id, safe='')}"
+
+    def subscriptions(self) -> URL:
+        """Where the subscriptions are listed."""
+        return self._url(f"subscriptions/list?{self._publisher}")
+
+    def start(self, content_type: ContentType) -> URL:
+        """Where a subscription is started."""
+        return self._url(f"subscriptions/start?contentType={content_type.value}&{self._publisher}")
+
+    def listing(self, content_type: ContentType, window: Window) -> URL:
+        """The first page of a listing; a window that is not of whole seconds is widened to them."""
+        start, end = _whole_seconds(window.start), _whole_seconds(window.end + _LAST_INSTANT_OF_SECOND)
+        span = f"startTime={start}&endTime={end}"
+        return self._url(f"subscriptions/content?contentType={content_type.value}&{span}&{self._publisher}")
+
+    def next_page(self, next_page_uri: str, *, where: str) -> URL:
+        """The page that `next_page_uri` means: its query on the configured host, publisher added again.
+
+        Raises: BadAnswer where it has no query or is longer than `NEXT_PAGE_LENGTH_MAX`.
+        """
+        if len(next_page_uri) > NEXT_PAGE_LENGTH_MAX:
+            raise BadAnswer("NextPageUri is too long", where=where)
+        query = query_of(next_page_uri.strip())
+        kept = [part for part in query.split("&") if part and not _names_publisher(part)]
+        if not kept:
+            raise BadAnswer("NextPageUri names no next page", where=where)
+        asked = quote("&".join(kept), safe=_QUERY_AS_SENT, errors="surrogatepass")
+        return self._url(f"subscriptions/content?{asked}&{self._publisher}")
+
+    def blob(self, content_id: str, *, where: str) -> URL:
+        """Where the content is; made of its id alone, as a listing's contentUri has been seen to be garbage.
+
+        Raises: ContentLost where the id cannot be one.
+        """
+        if not 0 < len(content_id) <= CONTENT_ID_LENGTH_MAX:
+            raise ContentLost(f"invalid: a content id of {len(content_id)} characters", where=where)
+        segment = quote(content_id, safe="$", errors="surrogatepass")
+        if not segment.strip("."):
+            segment = segment.replace(".", "%2E")
+        return self._url(f"audit/{segment}?{self._publisher}")
+
+    def _url(self, rest: str) -> URL:
+        return URL(f"{self._root}/{rest}", encoded=True)
+
+
+def _whole_seconds(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%dT%H:%M:%S}"
+
+
+def _names_publisher(part: str) -> bool:
+    return unquote(part.partition("=")[0]).strip().lower() == "publisheridentifier"
+
 
 PAGES_MAX = 10_000
 """Pages of one listing; a service that names more is going in circles."""

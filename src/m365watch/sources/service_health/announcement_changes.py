@@ -18,7 +18,7 @@ from m365watch.sources.service_health.announcement_records import (
     post_record,
     read_announced,
 )
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health.service_health_client import Kind
 
 
 class Known(msgspec.Struct):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from m365watch.common.model import TenantId
-from m365watch.sources.service_health.urls import Kind
+from m365watch.sources.service_health.service_health_client import Kind
 
 OPERATIONS = {Kind.OVERVIEWS: "ServiceStatus", Kind.ISSUES: "ServiceIssue", Kind.POSTS: "ServiceMessage"}
 """A record's Operation, by which the kinds are told apart."""

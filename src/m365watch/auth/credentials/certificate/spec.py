@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from m365watch.common.errors import CredentialsRefused
 from m365watch.common.file_access import read_small_file
+from m365watch.config.document import Document
 from m365watch.config.models.base import DESTINATION, OWN_FILE, UPLOAD, FilePath, SecretText
 from m365watch.config.models.clouds import parse_base_url
 from m365watch.config.models.credentials import OF_APPLICATION, CredentialFile, CredentialSettings
-from m365watch.config.secrets_secrets import UNREAD
-from m365watch.config.sections import Document
-from m365watch.http.pem import PEM_CERTIFICATE, PEM_KEY, PFX
+from m365watch.config.secrets import UNREAD
+from m365watch.http.tls import PEM_CERTIFICATE, PEM_KEY, PFX
 from m365watch.registry.credential_specs import (
     CERTIFICATE,
     Credential,
@@ -129,7 +129,7 @@ class CertificateSettings(CredentialSettings):
 
     def fault(self) -> CredentialsRefused | None:
         """Whether certificate and key can be read and belong together."""
-        from m365watch.auth.credentials.certificate.key_pair import read_pair
+        from m365watch.auth.credentials.client_certificate import read_pair
 
         try:
             read_pair(self)
@@ -152,7 +152,7 @@ def _lacks_key(content: bytes) -> bool:
 
 def _build(settings: CertificateSettings, context: CredentialContext) -> Credential:
     # What reads keys and signs takes 60 ms to import, and a secret does without.
-    from m365watch.auth.credentials.certificate.certificate_assertion import CertificateAssertion
+    from m365watch.auth.credentials.client_certificate import CertificateAssertion
 
     return CertificateAssertion(context.client_id, settings, clock=context.clock)
 

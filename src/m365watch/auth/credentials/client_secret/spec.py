@@ -11,8 +11,7 @@ from pydantic import Field, SecretStr
 from m365watch.config.models.base import OWN_FILE, FilePath, Instant, SecretText
 from m365watch.config.models.credentials import CredentialSettings
 from m365watch.config.models.values import parse_instant
-from m365watch.config.secrets import FileGuard
-from m365watch.config.secrets_secrets import read_guarded_secret
+from m365watch.config.secrets import FileGuard, read_guarded_secret
 from m365watch.registry.credential_specs import (
     Credential,
     CredentialContext,

@@ -22,8 +22,8 @@ from m365watch.auth.factory import ASSERTION_TYPE
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CredentialsRefused, RetryLater, Throttled, Unavailable
 from m365watch.common.text import one_line
+from m365watch.http.client import Answer, Session
 from m365watch.http.retry_after import retry_after_s
-from m365watch.http.session import Answer, Session
 
 IMDS_PATH = "/metadata/identity/oauth2/token"
 IMDS_VERSION = "2018-02-01"

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, InstanceOf
 
-from m365watch.auth.credentials.managed_identity.identity_endpoint import IdentityEndpoint, find_endpoint
+from m365watch.config.credential_validation import IdentityEndpoint, find_endpoint
+from m365watch.config.document import Document
 from m365watch.config.models import values
 from m365watch.config.models.base import MACHINE_IDENTITY
 from m365watch.config.models.credentials import NO_KEY, CredentialSettings
-from m365watch.config.sections import Document
 from m365watch.registry.credential_specs import Credential, CredentialContext, CredentialSpec, Prompt
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from m365watch.board.pages.health.health_cells import ago_cell, counted_cell, no_ledger, sentence
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import names_among
 from m365watch.board.query.ledger_queries import (
     list_latency,
     list_outputs,
@@ -14,7 +15,6 @@ from m365watch.board.query.ledger_queries import (
     sees_every_tenant,
 )
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import names_among
 from m365watch.board.query.time_range import HOUR_S
 from m365watch.board.widgets.labels import counted, span_words
 from m365watch.board.widgets.time_series import chart_of
@@ -22,7 +22,7 @@ from m365watch.board.widgets.widget_types import Cell, Chart, Empty, Grid, Headi
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.config.models.settings import DETECTIONS
-from m365watch.detection.alerts.triage_standing import DetectionStanding
+from m365watch.detection.alerts.triage import DetectionStanding
 from m365watch.notifications.channel_status import TargetFigures
 from m365watch.pipeline.latency import Histogram, Step
 from m365watch.sources.throttling import HOURS_KEPT

@@ -18,9 +18,9 @@ from m365watch.board.pages.health.health_cells import (
 )
 from m365watch.board.pages.page_types import Page, Panel
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import Names
 from m365watch.board.query.ledger_queries import list_applications, see_collector, sees_every_tenant
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import Names
 from m365watch.board.widgets.labels import counted, short, span_words
 from m365watch.board.widgets.widget_types import Cell, Grid, Heading, Shape, Tile, Tiles
 from m365watch.common.progress import FeedProgress

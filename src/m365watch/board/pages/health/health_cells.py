@@ -7,8 +7,8 @@ from datetime import datetime
 from math import floor
 
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import Names, names_among
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import Names, names_among
 from m365watch.board.widgets.labels import span_words
 from m365watch.board.widgets.widget_types import Cell, Empty
 from m365watch.common.model import Feed

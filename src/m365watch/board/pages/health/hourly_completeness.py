@@ -17,6 +17,7 @@ from m365watch.board.pages.health.health_cells import (
     sentence,
 )
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import Names
 from m365watch.board.query.ledger_queries import (
     FEEDS_READ_MAX,
     feeds_listed,
@@ -25,7 +26,6 @@ from m365watch.board.query.ledger_queries import (
     list_hours,
 )
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import Names
 from m365watch.board.query.time_range import HOUR_S
 from m365watch.board.widgets.labels import counted, span_words
 from m365watch.board.widgets.time_series import ticks_of

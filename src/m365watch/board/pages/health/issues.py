@@ -18,6 +18,7 @@ from m365watch.board.pages.health.health_cells import (
     sentence,
 )
 from m365watch.board.query.data_sources import Sources
+from m365watch.board.query.display_names import Names
 from m365watch.board.query.ledger_queries import (
     FEEDS_READ_MAX,
     CollectorSeen,
@@ -31,7 +32,6 @@ from m365watch.board.query.ledger_queries import (
     sees_every_tenant,
 )
 from m365watch.board.query.query_context import View
-from m365watch.board.query.tenant_names import Names
 from m365watch.board.widgets.labels import counted, span_words
 from m365watch.board.widgets.widget_types import Empty, Listing, Said
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable

@@ -6,6 +6,21 @@ from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql.aggregates import COUNT, STEP, STEPS_ROWS_MAX
 from m365watch.lake.rollups.facts import DAY_S, IS_ADMINISTRATION
 
+VALUES_MAX = 12
+
+
+def values_of(column: str) -> Query:
+    """Value and count of those that hold what was typed, and of those that are called so in words."""
+    text = f"CAST({column} AS VARCHAR)"
+    return Query(
+        f"SELECT {column}, CAST(sum(n) AS BIGINT) FROM facts"
+        f" WHERE (contains(lower({text}), $typed) OR list_contains($named, lower({text}))) AND {text} <> ''"
+        f" GROUP BY 1 ORDER BY starts_with(lower({text}), $typed) DESC, 2 DESC, 1"
+        f" LIMIT {VALUES_MAX}",
+        frozenset({column}),
+    )
+
+
 PEOPLE = r"(contains(user_id, '@') OR (contains(user_id, '\') AND NOT starts_with(user_id, 'nt ')))"
 """ann@contoso.example, or contoso\\ann; neither a service of Windows (NT AUTHORITY\\SYSTEM) nor an id."""
 CHANGES = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from m365watch.board.query.query_planner import Query
 from m365watch.board.query.sql.aggregates import count_if
 from m365watch.lake.rollups.facts import TRACES
-from m365watch.lake.search.mentions import ABOUT, mention_sql, shown_mention_sql
+from m365watch.lake.search.filter_sql import ABOUT, mention_sql, shown_mention_sql
 
 TRAIL_MAX = 200
 """Records of one sheet."""

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from m365watch.detection.export.linq.condition_to_linq import ask
-from m365watch.detection.export.linq.devo_schema import PREFIX, Columns
+from m365watch.detection.export.linq.devo_schema import PREFIX, Columns, table_of
 from m365watch.detection.export.linq.query_builder import Draft
-from m365watch.detection.export.linq.tables import table_of
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.rules.condition import (
     Compared,

@@ -13,10 +13,9 @@ from m365watch.detection.export.devo_alert_definitions import Each
 from m365watch.detection.export.linq import linq_syntax as linq
 from m365watch.detection.export.linq.condition_to_linq import ask, sign_of
 from m365watch.detection.export.linq.derived_columns import WEAKER
-from m365watch.detection.export.linq.devo_schema import PREFIX, Columns
+from m365watch.detection.export.linq.devo_schema import PREFIX, Columns, common_table, table_of
 from m365watch.detection.export.linq.query_builder import Draft
 from m365watch.detection.export.linq.rule_query import Made
-from m365watch.detection.export.linq.tables import common_table, table_of
 from m365watch.detection.export.not_translatable import Unsayable
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.rules.condition import Order

@@ -11,11 +11,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.detection.export.linq import linq_syntax as linq
-from m365watch.detection.export.linq.tables import UNION, DevoTable
 from m365watch.detection.export.not_translatable import Unsayable
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.fields.record_view import MAPS
+from m365watch.records.routing import UNION_TABLE
+
+
+@dataclass(frozen=True, slots=True)
+class DevoTable:
+    """A table, and the column that has the whole record as JSON."""
+
+    name: str
+    record: str
+
+
+UNION = DevoTable(UNION_TABLE, "rawMessage")
+_OF_SERVICE = {
+    "exchange": DevoTable(f"{TABLE_PREFIX}exchange", "message"),
+    "azureactivedirectory": DevoTable(f"{TABLE_PREFIX}azureactivedirectory", "message"),
+}
+
+
+def table_of(service: str) -> DevoTable:
+    """The table with all records of a rule's service; the union where they are in several."""
+    return _OF_SERVICE.get(service, UNION)
+
+
+def common_table(tables: set[DevoTable]) -> DevoTable:
+    """The one table that has the records of all."""
+    return tables.pop() if len(tables) == 1 else UNION
+
 
 PREFIX = "m365_"
 """No column of Devo's begins so; names that differ only in case would be the same to it."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from m365watch.detection.export.devo_alert_definitions import Each, Low, Trigger
+from m365watch.detection.export.devo_alert_definitions import Changed, Each, Low, Rolling, Several, Trigger
 from m365watch.detection.export.linq import linq_syntax as linq
 from m365watch.detection.export.linq.condition_to_linq import ask
-from m365watch.detection.export.linq.devo_schema import PREFIX, Columns
+from m365watch.detection.export.linq.devo_schema import PREFIX, Columns, table_of
 from m365watch.detection.export.linq.query_builder import COUNT, Draft
-from m365watch.detection.export.linq.tables import table_of
 from m365watch.detection.export.not_translatable import Unsayable
-from m365watch.detection.export.triggers import Changed, Rolling, Several
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.rules.condition_operations import operations_of
 from m365watch.detection.rules.extension import Change, Deviation, Kind

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from m365watch.detection.export.not_translatable import Unsayable
-from m365watch.detection.export.sigma.members import OF_MEMBERS
 from m365watch.detection.fields.enrichment_context import Knowledge
 from m365watch.detection.fields.ip_addresses import ADDRESS_FIELDS
 from m365watch.detection.rules.condition import (
@@ -22,8 +21,22 @@ from m365watch.detection.rules.condition import (
     Some,
     Test,
     Wildcard,
+    list_fields,
 )
 from m365watch.detection.rules.condition_operations import may_be_signin
+from m365watch.detection.rules.rule import Rule
+
+OF_MEMBERS = {"stranger_names": "Members.DisplayName", "stranger_addresses": "Members.UPN"}
+"""By derived field that leaves out one's own people, the field of the record that has everybody."""
+
+
+def finds_more(rule: Rule) -> tuple[str, ...]:
+    """In what the exported rule finds more than the one here."""
+    asked = list_fields(rule.condition) or frozenset() if rule.condition is not None else frozenset()
+    if asked.isdisjoint(f"m365.{name}" for name in OF_MEMBERS):
+        return ()
+    return ("everybody who takes part is looked at, one's own people, too",)
+
 
 _MANY = Wildcard.MANY
 _FIRST_OF = {

@@ -12,12 +12,46 @@ from sigma.rule import SigmaDetections
 from sigma.types import SigmaNull
 
 from m365watch.detection.rules.condition import list_fields
-from m365watch.detection.rules.condition_compiler import compile_condition
+from m365watch.detection.rules.condition_compiler import BadPattern, compile_condition, compile_pattern
 from m365watch.detection.rules.sigma_parser import Source, convert_part
 from m365watch.detection.rules.validation.diagnostics import Fault, Where, perhaps
 from m365watch.detection.rules.validation.field_names import is_unknown, no_such_field
-from m365watch.detection.rules.validation.misread import MISREAD, reason_of
-from m365watch.detection.rules.validation.patterns import DEPTH_MAX, proofread_patterns
+from m365watch.detection.rules.validation.pysigma_errors import MISREAD, reason_of
+
+DEPTH_MAX = 60
+_FLAGS = {"i": "i", "ignorecase": "i", "m": "m", "multiline": "m", "s": "s", "dotall": "s"}
+
+
+def proofread_patterns(value: object, where: Where = ()) -> Iterator[Fault]:
+    """Every regular expression that cannot be used, whatever it stands in."""
+    if len(where) > DEPTH_MAX:
+        return
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            modifiers = str(key).split("|")[1:]
+            if "re" in modifiers:
+                yield from _judge(one, modifiers, (*where, str(key)))
+            else:
+                yield from proofread_patterns(one, (*where, str(key)))
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from proofread_patterns(one, (*where, place))
+
+
+def _judge(value: object, modifiers: list[str], where: Where) -> Iterator[Fault]:
+    if isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from _judge(one, modifiers, (*where, place))
+    elif not isinstance(value, str):
+        yield Fault(where, f"{value!r} is no text, and so no regular expression; put it in quotation marks")
+    elif "expand" not in modifiers:
+        # With a list inside, it is tried once for each of its texts.
+        flags = "".join(sorted({_FLAGS[one] for one in modifiers if one in _FLAGS}))
+        try:
+            compile_pattern(f"(?{flags})" + value if flags else value)
+        except BadPattern as error:
+            yield Fault(where, str(error))
+
 
 _WORD = re.compile(r"[\w*-]+")
 _JOINING = frozenset(["and", "or", "not", "of", "all", "any", "them", "near", "by"])

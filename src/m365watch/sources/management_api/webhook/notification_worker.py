@@ -8,9 +8,11 @@ request, and what the listing does not show yet is left to polling after a few t
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import structlog
 
@@ -19,10 +21,28 @@ from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import BlobRef, Feed, Window
 from m365watch.health.completeness.auditor import Audited
-from m365watch.ledger.thread import LedgerCalls
-from m365watch.registry.port import Ledger
+from m365watch.ledger.queries import ledger_for_reading
+from m365watch.ledger.writer_thread import LedgerCalls
+from m365watch.registry.ports import Ledger
 from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
 from m365watch.sources.management_api.webhook.payloads import Notifications, Notified
+
+_KNOWN = (
+    "SELECT content_id FROM blob JOIN feed ON feed.id = blob.feed"
+    " WHERE tenant_id = ? AND content_type = ? AND content_id IN (SELECT value FROM json_each(?))"
+)
+
+
+def known_contents(path: Path, feed: Feed, content_ids: Collection[str]) -> set[str]:
+    """Those of `content_ids` that the ledger at `path` knows.
+
+    Raises: LedgerUnusable.
+    """
+    with ledger_for_reading(path) as connection:
+        asked = json.dumps(sorted(content_ids))
+        rows = connection.execute(_KNOWN, (feed.tenant_id, str(feed.content_type), asked))
+        return {str(content_id) for (content_id,) in rows}
+
 
 _log = structlog.get_logger(__name__)
 

@@ -16,8 +16,8 @@ from http import HTTPStatus
 import msgspec
 
 from m365watch.common.model import CONTENT_TYPES, ContentType, TenantId
-from m365watch.http.bounded_listener_reading import Request, RequestRefused
-from m365watch.sources.management_api.urls import CONTENT_ID_LENGTH_MAX
+from m365watch.http.bounded_listener import Request, RequestRefused
+from m365watch.sources.management_api.management_api_client import CONTENT_ID_LENGTH_MAX
 
 NOTIFIED_SUFFIX = "$IsFromNotification"
 _POSITION = re.compile(r"(\d{14})(\d{3})\d{6}\$", re.ASCII)
