@@ -1,4 +1,4 @@
-"""Writes what is generated and committed: reference pages, and the figures in README.
+"""Writes what is generated and committed: reference pages, and tables in README and docs/notifications.md.
 
 `python -m tools.docs` writes it; with `--check` it writes nothing and ends with 1 where a page
 differs from what the code says now.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from m365watch.config.reference import render_reference
 from tools import (
+    channels_quoted,
     cli_page,
     detections_page,
     devo_errors_page,
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": figures_quoted.render,
+    channels_quoted.PAGE: channels_quoted.render,
     "docs/reference/cli.md": cli_page.render,
     "docs/reference/detections.md": detections_page.render,
     "docs/reference/devo-errors.md": devo_errors_page.render,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[1]
-_BEGIN, _END = "<!-- figures: ./dev docs -->\n", "<!-- end of figures -->"
 _QUOTED = (
     ("collector", "files", "into files, ledger and dedup on"),
     ("collector", "lake", "into the lake"),
@@ -20,10 +19,16 @@ _QUOTED = (
 
 def render() -> str:
     """The README with the figures of today's table in their place."""
-    text = (_ROOT / "README.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}{_table()}{_END}{after}"
+    return filled_in("README.md", "figures", _table())
+
+
+def filled_in(page: str, what: str, table: str) -> str:
+    """The page with the table between the marks for it."""
+    text = (_ROOT / page).read_text(encoding="utf-8")
+    begin, end = f"<!-- {what}: ./dev docs -->\n", f"<!-- end of {what} -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{table}{end}{after}"
 
 
 def _table() -> str:

@@ -28,7 +28,6 @@ COMPANIONS = ("m365watch_simulator", "m365watch_testing")
 USES_COMPANION = ("cli.demo.tenant_process", "cli.simulate")
 UPWARD = {
     ("common", "config"),
-    ("config", "outputs"),
     ("detection", "health"),
     ("detection", "runtime"),
     ("lake", "detection"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from channels_configured import slack
 from prometheus_client.parser import text_string_to_metric_families
 from promises import guarantee
 
@@ -19,8 +20,6 @@ from m365watch.board.app.application import Board
 from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.common.errors import LakeUnusable
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import SlackTarget, Wishes
 from m365watch.notifications.notification_database import FILE_NAME
 
 
@@ -108,8 +107,8 @@ def test_the_figures_are_there_where_the_file_of_notifications_is_damaged(
     state = tmp_path / "state"
     shutil.copytree(sources.settings.state_directory, state)
     (state / FILE_NAME).write_bytes(b"no database at all " * 300)
-    targets = (SlackTarget("chat", Wishes(), Secret("https://chat.example/hook")),)
-    detections = replace(sources.settings.detections, enabled=True, targets=targets)
+    targets = (slack("chat"),)
+    detections = replace(sources.settings.detections, enabled=True, channels=targets)
     settings = replace(sources.settings, state_directory=state, detections=detections)
     text = asyncio.run(ask(board_of(replace(sources, settings=settings)), "/metrics")).text
 

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from channels_configured import slack
 from deltalake import DeltaTable
 from promises import guarantee
 
@@ -35,8 +36,6 @@ from m365watch.board.widgets.widget_types import Chart, Empty, Grid, Heat, Insta
 from m365watch.common.errors import LakeMissing, OutputUnusable
 from m365watch.common.missing_files import MissingFiles, body_of, memory_name
 from m365watch.common.model import BlobRef, Feed, Window
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import SlackTarget, Wishes
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.health.collector_status import feeds_of, read_latency, read_status
 from m365watch.health.expiry.credential_expiry import Judged
@@ -469,10 +468,8 @@ def test_detections_say_what_they_have_judged(sources: Sources) -> None:
 
 def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> None:
     """A target that fails says why; one that no run has known says so."""
-    targets = tuple(
-        SlackTarget(name, Wishes(), Secret("https://chat.example/hook")) for name in ("chat", "other")
-    )
-    detections = replace(sources.settings.detections, targets=targets)
+    targets = (slack("chat"), slack("other"))
+    detections = replace(sources.settings.detections, channels=targets)
     settings = replace(sources.settings, state_directory=tmp_path, detections=detections)
     file = NotificationFile(tmp_path / FILE_NAME)
     with file.transaction():
@@ -489,11 +486,11 @@ def test_targets_say_whom_nothing_reaches(sources: Sources, tmp_path: Path) -> N
 
 def test_a_damaged_file_of_notifications_is_what_is_wrong(sources: Sources, tmp_path: Path) -> None:
     """Nobody is told of alerts, and who looks at the board is to know; the panel of targets says so too."""
-    targets = (SlackTarget("chat", Wishes(), Secret("https://chat.example/hook")),)
+    targets = (slack("chat"),)
     state = tmp_path / "state"
     shutil.copytree(sources.settings.state_directory, state)
     (state / FILE_NAME).write_bytes(b"no database at all " * 300)
-    detections = replace(sources.settings.detections, targets=targets)
+    detections = replace(sources.settings.detections, channels=targets)
     damaged = replace(
         sources, settings=replace(sources.settings, state_directory=state, detections=detections)
     )

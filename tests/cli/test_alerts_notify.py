@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from channels_configured import wanting
 from typer.testing import CliRunner, Result
 
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import OutputUnusable
-from m365watch.config.models.targets import Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.rules.extension import Severity
@@ -105,13 +105,13 @@ class Site:
         state = self.folder / "state"
         SqliteLedger(state, outputs=frozenset({"lake", "detections"}), now=SystemClock().now()).close()
         store = NotificationStore(state / FILE_NAME)
-        wishes = dict.fromkeys(("soc", "chat", "pager"), Wishes())
-        store.register(wishes, now_ms=NOW_MS - 1)
-        store.take([(ALERT.id, Standing(ALERT))], wishes, now_ms=NOW_MS)
+        sections = dict.fromkeys(("soc", "chat", "pager"), wanting())
+        store.register(sections, now_ms=NOW_MS - 1)
+        store.take([(ALERT.id, Standing(ALERT))], sections, now_ms=NOW_MS)
         for name, refused in (("soc", {}), ("chat", {0: "HTTP 400: invalid_blocks"})):
             outgoing = store.begin_alone(name, most=1, now_ms=NOW_MS)
             assert outgoing is not None
-            store.settle(name, outgoing, Wishes(), now_ms=NOW_MS, refused=refused)
+            store.settle(name, outgoing, wanting(), now_ms=NOW_MS, refused=refused)
         store.fail("pager", "no connection", next_ms=NOW_MS + 900_000, now_ms=NOW_MS)
         store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from promises import guarantee
 
-from m365watch.config.models.outputs import output_types_wanted
+from m365watch.registry.output_specs import OUTPUTS
 from settings_documents import (
     APPLICATION,
     OTHER_TENANT,
@@ -232,10 +232,10 @@ def test_outputs_are_checked_by_their_type() -> None:
             "outputs.b.config.rotate_secs: 0 (whole number) is out of range; "
             "give a whole number of seconds, 1 to 2,678,400, or remove the key"
         ),
-        f'outputs.c.type: "kafka" (text) is no output; give {output_types_wanted()}',
-        f"outputs.d.type: is missing; give {output_types_wanted()}",
+        f'outputs.c.type: "kafka" (text) is no output; give {OUTPUTS.types_wanted}',
+        f"outputs.d.type: is missing; give {OUTPUTS.types_wanted}",
         'outputs.e: "lake" (text) is of the wrong kind; give an object with type and config',
-        f"outputs.f.type: a list is no output; give {output_types_wanted()}",
+        f"outputs.f.type: a list is no output; give {OUTPUTS.types_wanted}",
     ]
 
 

@@ -13,27 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from channels_configured import channel_of, sender_of, slack
 from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.common.secret import Secret
 from m365watch.config.models.settings import DetectionSettings, Settings
-from m365watch.config.models.targets import SyslogTarget, WebhookTarget, Wishes
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.rules.extension import Severity
-from m365watch.http.settings import TlsSettings
-from m365watch.notifications.channels.syslog import LineSender
 from m365watch.notifications.factory import unknown_rules
 from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS
-from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.outbox import NotificationStore
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.registry.channel_specs import Channel
 from m365watch.runtime.collector import Collector, Outcome
 from m365watch_simulator.server import SimulationSettings, simulator_running
 from m365watch_testing.certificates import Authority
@@ -136,12 +132,12 @@ def test_a_target_that_waits_for_a_rule_that_there_is_not_is_told(tmp_path: Path
     """By a word that a rule's number, id or title has nothing of: nobody would ever be woken by it."""
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "any.yml").write_text(RULE, encoding="utf-8")
-    wishes = Wishes(rules=("any kind", "b99", "5f1c6c0e-7d0b-4a51-9a4e-000000000001", "risk"))
+    rules = ["any kind", "b99", "5f1c6c0e-7d0b-4a51-9a4e-000000000001", "risk"]
     settings = DetectionSettings(
         enabled=True,
         packs=(),
         rules_directories=(tmp_path / "rules",),
-        targets=(WebhookTarget("soc", wishes, Secret("https://h.example")),),
+        channels=(slack("soc", rules=rules),),
     )
 
     assert unknown_rules(settings) == {"soc": ["b99"]}
@@ -239,20 +235,19 @@ def peer(tmp_path: Path) -> Iterator[tuple[Rsyslog, Authority]]:
         yield peer, authority
 
 
-def target_of(peer: Rsyslog, authority: Authority, transport: str, framing: str, form: str) -> SyslogTarget:
+def target_of(peer: Rsyslog, authority: Authority, transport: str, framing: str, form: str) -> Channel[Any]:
     client = authority.issue(CLIENT)
-    ports = {"tcp": peer.tcp_port, "tls": peer.tls_port, "udp": peer.udp_port}
-    wire = SyslogSettings(
-        name="siem",
-        address="localhost" if transport == "tls" else "127.0.0.1",
-        port=ports[transport],
-        transport=transport,
-        framing=framing,
-        tls=TlsSettings(authority.chain, client.cert, client.key) if transport == "tls" else None,
-        host="host.example",
-        facility=10,
-    )
-    return SyslogTarget("siem", Wishes(), wire, is_cef=form == "cef")
+    keys: dict[str, Any] = {
+        "address": "localhost" if transport == "tls" else "127.0.0.1",
+        "port": {"tcp": peer.tcp_port, "tls": peer.tls_port, "udp": peer.udp_port}[transport],
+        "transport": transport,
+        "framing": framing,
+        "format": form,
+        "hostname": "host.example",
+    }
+    if transport == "tls":
+        keys |= {"chain": str(authority.chain), "cert": str(client.cert), "key": str(client.key)}
+    return channel_of("syslog", "siem", **keys)
 
 
 def notifications(count: int) -> list[Notification]:
@@ -296,11 +291,11 @@ def test_rsyslog_reads_each_alert_as_one_line(
     target = target_of(running, authority, transport, framing, form)
 
     async def use() -> None:
-        sender = LineSender(target, collector="c", clock=SystemClock(), random=system_random(1))
-        assert "nothing was sent" in await sender.look() or transport == "udp"
+        sender = sender_of(target)
+        assert "nothing was sent" in await sender.check() or transport == "udp"
         await sender.open(last=0, position="", newest=0)
         for number, notification in enumerate(notifications(3), 1):
-            assert (await sender.send(Outgoing(number, [notification]))).refused == {}
+            assert (await sender.send(number, [notification])).refused == {}
         await sender.close()
 
     asyncio.run(use())

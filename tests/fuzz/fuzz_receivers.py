@@ -6,37 +6,25 @@ import socket
 import threading
 from pathlib import Path
 from random import Random
-from typing import cast
 
+from channels_configured import URL, channel_of, sender_of, slack
 from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Loop, Target, allowed, check_line
 from fuzz_lakes import OURS, alert_of
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import (
-    EmailTarget,
-    PagerDutyTarget,
-    SlackTarget,
-    TeamsTarget,
-    WebhookTarget,
-    Wishes,
-)
-from m365watch.http.client import Answer, Session
+from m365watch.http.client import Answer
 from m365watch.http.settings import NetworkSettings
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.mail import MailSender
-from m365watch.notifications.channels.webhook import PostSender, PostTarget
+from m365watch.notifications.channels.email.smtp_sender import SmtpSender
 from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.registry.channel_specs import Sent
 from m365watch_testing.clock import FakeClock
 
-_URL = Secret("https://hook.example/x?sig=a%2Fb")
-_TARGETS: tuple[PostTarget, ...] = (
-    WebhookTarget("soc", Wishes(), _URL, signing_secret=Secret("made~up.secret-value"), token=Secret("made~up.token")),
-    SlackTarget("chat", Wishes(), _URL),
-    TeamsTarget("chat", Wishes(), _URL),
-    PagerDutyTarget("pager", Wishes(), Secret("made~up.routing-key"), "https://events.example/v2/enqueue"),
+_TARGETS = (
+    channel_of("webhook", "soc", webhook_url=URL, signing_secret="made~up.secret-value", token="made~up.token"),
+    slack("chat"),
+    channel_of("teams", "chat", webhook_url=URL),
+    channel_of("pagerduty", "pager", routing_key="made~up.routing-key", endpoint="https://events.example/v2/enqueue"),
 )  # fmt: skip
 
 
@@ -65,14 +53,13 @@ class _Receiver:
 
 def _prepare_receivers(_: Path) -> Attempt:
     loop, receiver, told = Loop(), _Receiver(), _notification()
-    session = cast(Session, receiver)
-    senders = [PostSender(one, session, collector="c", clock=FakeClock()) for one in _TARGETS]
+    senders = [sender_of(one, session=receiver, clock=FakeClock()) for one in _TARGETS]
 
     def attempt(given: bytes) -> None:
         receiver.answer = _answer_of(given)
         for sender in senders:
             with allowed():
-                _check_sent(loop.run(sender.send(Outgoing(1, [told]))))
+                _check_sent(loop.run(sender.send(1, [told])))
 
     return attempt
 
@@ -138,14 +125,15 @@ class _MailServer:
 def _prepare_mail(_: Path) -> Attempt:
     server, told = _MailServer(), _notification()
     senders = [
-        MailSender(
-            EmailTarget(
-                "soc", Wishes(), "127.0.0.1", server.port, "m365@contoso.example", ("a@contoso.example", "b@contoso.example"),
-                security=security, username=name, password=Secret("made~up.secret-value"),
+        SmtpSender(
+            channel_of(
+                "email", "soc", host="127.0.0.1", port=server.port, sender="m365@contoso.example",
+                recipients=["a@contoso.example", "b@contoso.example"], security=security, username=name,
+                password="made~up.secret-value",
             ),
             collector="c",
         )
-        for security, name in (("none", ""), ("none", "ann"), ("starttls", ""))
+        for security, name in (("none", None), ("none", "ann"), ("starttls", None))
     ]  # fmt: skip
 
     def attempt(given: bytes) -> None:
@@ -156,7 +144,7 @@ def _prepare_mail(_: Path) -> Attempt:
             for line in said:
                 check_line(str(line["event"]))
         with allowed():
-            check_line(sender._look([]))
+            check_line(sender._check([]))
 
     return attempt
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import zstandard
+from channels_configured import wanting
 from promises import guarantee
 
 from keeping_lake import ANNA, TODAY, a_record
@@ -21,7 +22,6 @@ from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
-from m365watch.config.models.targets import Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
@@ -242,7 +242,7 @@ def test_notifications_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
     state.mkdir()
     store = NotificationStore(state / "notifications.sqlite")
     store.register(["soc"], now_ms=1)
-    store.take([(HERS_TOLD.id, Standing(HERS_TOLD))], {"soc": Wishes()}, now_ms=1)
+    store.take([(HERS_TOLD.id, Standing(HERS_TOLD))], {"soc": wanting()}, now_ms=1)
     store.close()
     put(tmp_path / "out-alerts" / "cloud.office365.alerts" / "one.ndjson", LINES)
 

@@ -25,7 +25,7 @@ class Site:
         self.detections = Detections(folder)
 
     async def run(self, use: Callable[[], Awaitable[None]], **receivers: Receiver) -> None:
-        """A run that tells these receivers, each target with the usual wishes."""
+        """A run that tells these receivers, each target as usual."""
         await self.run_targets([(target_named(name), one) for name, one in receivers.items()], use)
 
     async def run_targets(self, targets: list, use: Callable[[], Awaitable[None]]) -> None:  # type: ignore[type-arg]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from channels_configured import wanting
+
 from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import TargetSettings, WebhookTarget, Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
-from m365watch.notifications.channel_port import Sender, Sent
 from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
-from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.notifier import Notifier
+from m365watch.registry.channel_specs import Channel, Sender, Sent
 from m365watch_testing.clock import START
 
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -115,18 +114,18 @@ class Receiver:
         """Ready."""
         return last
 
-    async def send(self, outgoing: Outgoing) -> Sent:
+    async def send(self, number: int, notifications: Sequence[Notification]) -> Sent:
         """Keep them."""
         self.tries += 1
         if self.is_forgetful:
-            self.got += outgoing.notifications
+            self.got += notifications
         if self.failing is not None:
             raise self.failing
-        refused = {place: "HTTP 400" for place, one in enumerate(outgoing.notifications) if self.refuses(one)}
-        self.got += [one for place, one in enumerate(outgoing.notifications) if place not in refused]
+        refused = {place: "HTTP 400" for place, one in enumerate(notifications) if self.refuses(one)}
+        self.got += [one for place, one in enumerate(notifications) if place not in refused]
         return Sent(refused)
 
-    async def look(self) -> str:
+    async def check(self) -> str:
         """It is there."""
         return "there"
 
@@ -142,10 +141,9 @@ class Receiver:
         ]
 
 
-def target_named(name: str = "soc", **wishes: object) -> TargetSettings:
-    """A target, with these wishes."""
-    url = Secret("https://hook.example/x")
-    return WebhookTarget(name, replace(Wishes(), **wishes), url)  # type: ignore[arg-type]
+def target_named(name: str = "soc", **keys: object) -> Channel[Any]:
+    """A target of no kind, which wants this."""
+    return Channel(name, wanting(**keys))
 
 
 class Here(Executor):
@@ -162,7 +160,7 @@ class Here(Executor):
 
 
 def notifier_of(
-    folder: Path, *targets: tuple[TargetSettings, Sender], clock: Clock, seed: float = 0.5
+    folder: Path, *targets: tuple[Channel[Any], Sender], clock: Clock, seed: float = 0.5
 ) -> Notifier:
     """The notifier of a run in that folder."""
 

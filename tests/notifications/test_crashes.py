@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from channels_configured import channel_of, wanting
 from promises import guarantee
 
-from m365watch.config.models.targets import Wishes
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.rules.extension import Severity
@@ -25,8 +25,10 @@ from notify_scene import START_MS, Detections, make_alert
 SEEDS = 30
 STEPS = 60
 TARGETS = {
-    "soc": Wishes(rate_per_minute=20, digest_after=4, update_interval_s=600.0),
-    "siem": Wishes(severity_min="low", tells_closed=True, update_interval_s=60.0),
+    "soc": wanting(rate_limit_per_minute=20, digest_after=4, update_interval_secs=600),
+    "siem": channel_of(
+        "syslog", "siem", address="siem.example", port=514, min_severity="low", update_interval_secs=60
+    ).section,
 }
 
 
@@ -133,11 +135,11 @@ class World:
 
     def tell(self, name: str, *, is_away: bool) -> bool:
         """One turn of a target; whether there was one."""
-        store, wishes = self.store, TARGETS[name]
+        store, section = self.store, TARGETS[name]
         outgoing = store.outgoing(name)
         if outgoing is None:
             waiting, sent, _ = store.waiting(name, now_ms=self.now_ms)
-            move, _ = choose(waiting, sent, wishes, now_ms=self.now_ms)
+            move, _ = choose(waiting, sent, section, now_ms=self.now_ms)
             if move is Move.NOTHING:
                 return False
             begin = store.begin_digest if move is Move.DIGEST else self._alone
@@ -151,7 +153,7 @@ class World:
         for one in outgoing.notifications:
             self.known[name].hear(one)
             self.maybe_crash()
-        store.settle(name, outgoing, wishes, now_ms=self.now_ms)
+        store.settle(name, outgoing, section, now_ms=self.now_ms)
         return True
 
     def _alone(self, name: str, *, now_ms: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -180,11 +182,11 @@ class World:
     def broken_promises(self) -> list[str]:
         """What a target does not know, or knows wrongly."""
         broken = []
-        for name, wishes in TARGETS.items():
+        for name, section in TARGETS.items():
             known = self.known[name]
             for alert_id, alert in self.alerts.items():
                 state, told = self.states[alert_id], known.states.get(alert_id)
-                wanted = alert.severity.rank >= Severity(wishes.severity_min).rank
+                wanted = alert.severity.rank >= Severity(section.min_severity).rank
                 if told in (None, "gone"):
                     if wanted and alert_id not in known.in_digest and state is not AlertState.CLOSED:
                         broken.append(f"{name} was never told of {alert_id[-1]}")

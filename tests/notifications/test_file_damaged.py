@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from m365watch.common.clock import Clock
 from m365watch.notifications import notification_database as rows
 from m365watch.notifications.notification_database import FILE_NAME
-from m365watch.notifications.notifier_telling import AGAIN_MAX_S, Telling
+from m365watch.notifications.notifier import AGAIN_MAX_S, NotifierSupervisor
 from notifier_site import MINUTE_S, Site, at
 from notify_scene import Receiver, make_alert, notifier_of, target_named
 
@@ -30,7 +30,7 @@ async def telling(site: Site, use: Use, **receivers: Receiver) -> None:
     """A run that tells these receivers for as long as `use` takes, whatever becomes of the file."""
     targets = [(target_named(name), one) for name, one in receivers.items()]
     clock: Clock = site.clock
-    made = Telling(
+    made = NotifierSupervisor(
         lambda: notifier_of(site.folder, *targets, clock=clock), path=site.folder / FILE_NAME, clock=clock
     )
     await made.begin()

@@ -15,12 +15,12 @@ from promises import guarantee
 
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.rules.extension import Severity
-from m365watch.notifications.channels.mail_mail import make_mail
-from m365watch.notifications.channels.pagerduty import pagerduty_payload
-from m365watch.notifications.channels.records import record_of
-from m365watch.notifications.channels.slack import slack_payload
-from m365watch.notifications.channels.syslog_syslog import syslog_line
-from m365watch.notifications.channels.teams import teams_payload
+from m365watch.notifications.channels.email.mail_message import make_mail
+from m365watch.notifications.channels.output.record_sender import record_of
+from m365watch.notifications.channels.pagerduty.pagerduty_event import pagerduty_payload
+from m365watch.notifications.channels.slack.slack_message import slack_payload
+from m365watch.notifications.channels.syslog.syslog_line import syslog_line
+from m365watch.notifications.channels.teams.teams_card import teams_payload
 from m365watch.notifications.notification import (
     Notification,
     Standing,

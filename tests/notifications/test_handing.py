@@ -10,26 +10,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from channels_configured import wanting
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock, system_random
-from m365watch.config.models.targets import OutputTarget, Wishes
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.record_output import RecordSender
-from m365watch.notifications.channels.records import TABLE
+from m365watch.notifications.channels.output.record_sender import TABLE, RecordSender
 from m365watch.notifications.notification import Standing
-from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.outbox import NotificationStore
 from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.factory import make_output
 from m365watch.outputs.files.spec import FilesSettings
 from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.registry.channel_specs import Sent
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
 from notify_scene import START_MS, make_alert, new_of
 
 NAME = "archive"
-WISHES = {NAME: Wishes()}
+SECTIONS = {NAME: wanting()}
 
 
 def build(settings: OutputSettings) -> Output:
@@ -51,20 +49,20 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.target = OutputTarget(NAME, WISHES[NAME], files(folder))
+        self.output = files(folder)
         self.store = NotificationStore(folder / "notifications.sqlite", survives_power_cuts=False)
         self.store.register([NAME], now_ms=START_MS)
 
     async def life(self, *numbers: int, crashes: str = "") -> Site:
         """New alerts come; what a life leaves that ends in order, or at the first such place of it."""
         changes = [(make_alert(one).id, Standing(make_alert(one))) for one in numbers]
-        self.store.take(changes, WISHES, now_ms=START_MS)
-        sender = RecordSender(self.target, build=build, collector="c", clock=SystemClock())
+        self.store.take(changes, SECTIONS, now_ms=START_MS)
+        sender = RecordSender(self.output, build=build, collector="c", clock=SystemClock())
         last, position, newest = self.store.progress(NAME)
         durable = await sender.open(last=last, position=position, newest=newest)
         outgoing = self.store.outgoing(NAME)
         if outgoing is not None and durable >= outgoing.number:
-            self.store.settle(NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=position)
+            self.store.settle(NAME, outgoing, SECTIONS[NAME], now_ms=START_MS, position=position)
         self.store.count_from(NAME, durable)
         left = await self._hand_all(sender, crashes)
         await sender.close()
@@ -75,13 +73,13 @@ class Site:
             if crashes == BEFORE_SENDING:
                 return self._left()
             before = self._sizes()
-            sent = await sender.send(outgoing)
+            sent = await sender.send(outgoing.number, outgoing.notifications)
             if crashes == MID_WRITE:
                 return self._left(written={one for one in self._sizes().items() if one not in before.items()})
             if crashes == BEFORE_SETTLING:
                 return self._left()
             self.store.settle(
-                NAME, outgoing, WISHES[NAME], now_ms=START_MS, position=sent.position, refused=sent.refused
+                NAME, outgoing, SECTIONS[NAME], now_ms=START_MS, position=sent.position, refused=sent.refused
             )
             if crashes == AFTER_SETTLING:
                 return self._left()
@@ -170,10 +168,9 @@ def test_the_console_has_the_alert_among_its_lines(capfd: pytest.CaptureFixture[
     """One line, as every record."""
 
     async def use() -> Sent:
-        target = OutputTarget(NAME, Wishes(), ConsoleSettings("screen"))
-        sender = RecordSender(target, build=build, collector="c", clock=SystemClock())
+        sender = RecordSender(ConsoleSettings("screen"), build=build, collector="c", clock=SystemClock())
         await sender.open(last=0, position="", newest=0)
-        sent = await sender.send(Outgoing(1, [new_of(make_alert())]))
+        sent = await sender.send(1, [new_of(make_alert())])
         await sender.close()
         return sent
 

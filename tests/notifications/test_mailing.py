@@ -8,48 +8,50 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from channels_configured import channel_of, sender_of
 from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import NotificationsRefused, Unavailable
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import EmailTarget, Wishes
 from m365watch.http.settings import NetworkSettings
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.mail import MailSender
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.registry.channel_specs import Channel, Sent
 from mail_server import PASSWORD, USER, MailServer
 from notify_scene import make_alert, make_hostile, new_of
 
 SOC, DUTY = "soc@contoso.example", "duty@contoso.example"
 
 
-def target_of(server: MailServer, **changes: object) -> EmailTarget:
+def target_of(server: MailServer, *, trusts: bool = True, **changes: object) -> Channel[Any]:
     """The target for that server, which trusts its authority."""
-    chain = server.authority.chain if server.authority is not None else None
-    target = EmailTarget(
-        "mail",
-        Wishes(),
-        host="127.0.0.1",
-        port=server.port,
-        sender="alerts@contoso.example",
-        recipients=(SOC, DUTY),
-        security=server.security,
-        network=NetworkSettings(ca_bundle=chain),
-    )
+    chain = server.authority.chain if trusts and server.authority is not None else None
+    keys: dict[str, object] = {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "sender": "alerts@contoso.example",
+        "recipients": [SOC, DUTY],
+        "security": server.security,
+    }
     if server.needs_login:
-        target = replace(target, username=USER, password=Secret(PASSWORD))
-    return replace(target, **changes)  # type: ignore[arg-type]
+        keys |= {"username": USER, "password": PASSWORD}
+    return channel_of("email", "mail", network=NetworkSettings(ca_bundle=chain), **keys | changes)
 
 
-def send(target: EmailTarget, *, hostile: bool = False) -> Sent:
+def target_at(listening: socket.socket, **changes: object) -> Channel[Any]:
+    """The target for whatever listens there."""
+    port = listening.getsockname()[1]
+    keys = {"host": "127.0.0.1", "port": port, "sender": "a@b.example", "recipients": SOC, "security": "none"}
+    return channel_of("email", "mail", **keys | changes)
+
+
+def send(target: Channel[Any], *, hostile: bool = False) -> Sent:
     notification = new_of(make_hostile() if hostile else make_alert())
-    return asyncio.run(MailSender(target, collector="soc-1").send(Outgoing(1, [notification])))
+    return asyncio.run(sender_of(target, collector="soc-1").send(1, [notification]))
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
@@ -86,11 +88,11 @@ def test_no_hostile_value_adds_a_recipient_or_a_header() -> None:
     [
         (
             MailServer("starttls", needs_login=True),
-            {"password": Secret("wrong")},
+            {"password": "wrong"},
             NotificationsRefused,
             "login",
         ),
-        (MailServer("starttls"), {"network": NetworkSettings()}, NotificationsRefused, "certificate"),
+        (MailServer("starttls"), {"trusts": False}, NotificationsRefused, "certificate"),
         (MailServer("none"), {"security": "starttls"}, NotificationsRefused, "does not offer STARTTLS"),
         (MailServer("none"), {"security": "tls"}, NotificationsRefused, "does not speak TLS as expected"),
         (MailServer(refuses={SOC: "550 no", DUTY: "550 no"}), {}, NotificationsRefused, "every recipient"),
@@ -100,7 +102,7 @@ def test_no_hostile_value_adds_a_recipient_or_a_header() -> None:
     ids=["login", "certificate", "starttls", "tls", "recipients", "greylisted", "later"],
 )
 def test_an_answer_says_what_happens_next(
-    server: MailServer, changes: dict[str, object], kind: type[Exception], words: str, tmp_path: Path
+    server: MailServer, changes: dict[str, Any], kind: type[Exception], words: str, tmp_path: Path
 ) -> None:
     """It may work later, or somebody has to do something; no password is in any text."""
     with replace(server, folder=tmp_path, mails=[], recipients=[]) as running, pytest.raises(kind) as raised:
@@ -137,10 +139,10 @@ def test_a_server_that_is_away_is_tried_again() -> None:
         send(target)
 
 
-def test_looking_sends_no_mail(tmp_path: Path) -> None:
+def test_a_check_sends_no_mail(tmp_path: Path) -> None:
     """It connects, secures the connection, logs in and leaves."""
     with MailServer("starttls", tmp_path, needs_login=True) as server:
-        seen = asyncio.run(MailSender(target_of(server), collector="c").look())
+        seen = asyncio.run(sender_of(target_of(server)).check())
 
     assert seen == f"127.0.0.1:{server.port} answers over STARTTLS and takes the login; no mail was sent"
     assert server.mails == []
@@ -149,23 +151,14 @@ def test_looking_sends_no_mail(tmp_path: Path) -> None:
 def test_a_server_that_never_answers_keeps_no_run_from_ending() -> None:
     """Whoever gives up waits for none of its time-outs."""
 
-    async def use(port: int) -> None:
-        target = EmailTarget(
-            "mail",
-            Wishes(),
-            host="127.0.0.1",
-            port=port,
-            sender="a@b.example",
-            recipients=(SOC,),
-            security="none",
-        )
+    async def use(target: Channel[Any]) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await MailSender(target, collector="c").send(Outgoing(1, [new_of(make_alert())]))
+                await sender_of(target).send(1, [new_of(make_alert())])
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began_s = SystemClock().monotonic_s()
-        asyncio.run(use(silent.getsockname()[1]))
+        asyncio.run(use(target_at(silent)))
         assert SystemClock().monotonic_s() - began_s < 30
 
 
@@ -185,18 +178,10 @@ def test_a_login_that_is_answered_with_nonsense_is_tried_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = threading.Thread(target=say, args=(listening, answers))
         serving.start()
-        port = listening.getsockname()[1]
-        target = EmailTarget("mail", Wishes(), "127.0.0.1", port, "a@b.example", (SOC,), "none")
 
         with pytest.raises(Unavailable, match=r": its answer to the login is not SMTP's; tried again"):
-            send(replace(target, username=USER, password=Secret(PASSWORD)))
+            send(target_at(listening, username=USER, password=PASSWORD))
         serving.join(10)
-
-
-def target_at(listening: socket.socket) -> EmailTarget:
-    """The target for whatever listens there."""
-    port = listening.getsockname()[1]
-    return EmailTarget("mail", Wishes(), "127.0.0.1", port, "a@b.example", (SOC,), "none")
 
 
 def say_on_and_on(listening: socket.socket) -> None:
@@ -235,7 +220,7 @@ def test_an_answer_of_some_lines_is_read_to_its_end() -> None:
 
 def test_whoever_gives_up_on_a_mail_server_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that answers a line now and then would keep a thread, and with each try one more."""
-    monkeypatch.setattr("m365watch.notifications.channels.mail.TIMEOUT_S", 10 * PATIENCE_S)
+    monkeypatch.setattr("m365watch.notifications.channels.email.smtp_sender.TIMEOUT_S", 10 * PATIENCE_S)
     came, gone = threading.Event(), threading.Event()
 
     def greet() -> None:
@@ -248,8 +233,8 @@ def test_whoever_gives_up_on_a_mail_server_hangs_up(monkeypatch: pytest.MonkeyPa
             gone.set()
 
     async def use() -> None:
-        sender = MailSender(target_at(listening), collector="c")
-        sending = asyncio.create_task(sender.send(Outgoing(1, [new_of(make_alert())])))
+        sender = sender_of(target_at(listening))
+        sending = asyncio.create_task(sender.send(1, [new_of(make_alert())]))
         assert await asyncio.to_thread(came.wait, PATIENCE_S)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -267,7 +252,7 @@ def test_whoever_gives_up_on_a_mail_server_hangs_up(monkeypatch: pytest.MonkeyPa
 def test_a_password_that_a_login_cannot_carry_is_told(tmp_path: Path) -> None:
     """It is for whoever set it, and not for the next try."""
     with MailServer("starttls", tmp_path, needs_login=True) as server:
-        target = target_of(server, password=Secret("a made-up pässword"))
+        target = target_of(server, password="a made-up pässword")
 
         with pytest.raises(NotificationsRefused, match="knows ASCII alone; give the account"):
             send(target)

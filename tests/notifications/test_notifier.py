@@ -49,7 +49,7 @@ def test_what_no_target_wants_is_told_nobody(tmp_path: Path) -> None:
 
     async def use(site: Site) -> None:
         soc, pager = Receiver(), Receiver()
-        targets = [(target_named("soc"), soc), (target_named("pager", severity_min="critical"), pager)]
+        targets = [(target_named("soc"), soc), (target_named("pager", min_severity="critical"), pager)]
 
         async def live() -> None:
             site.detections.put(make_alert(1, severity=Severity.LOW))
@@ -186,6 +186,6 @@ def test_a_flood_becomes_a_digest_that_names_the_worst(tmp_path: Path) -> None:
             await site.pass_by(HOUR_S + 2)
             assert len(soc.got) == 5
 
-        await site.run_targets([(target_named(rate_per_minute=4, digest_after=10), soc)], live)
+        await site.run_targets([(target_named(rate_limit_per_minute=4, digest_after=10), soc)], live)
 
     at(tmp_path, use)

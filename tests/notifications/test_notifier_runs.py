@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from channels_configured import wanting
 from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.errors import NotificationsRefused, Unavailable, Unreachable
-from m365watch.config.models.targets import Wishes
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.channel_status import list_figures
-from m365watch.notifications.notification import Standing
+from m365watch.notifications.notification import Notification, Standing
 from m365watch.notifications.notification_database import FILE_NAME
 from m365watch.notifications.notification_erasure import count_told, forget_told
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.registry.channel_specs import Sent
 from notifier_site import HOUR_S, MINUTE_S, Site, at
 from notify_scene import START_MS, Detections, Receiver, make_alert, notifier_of, target_named
 
@@ -202,7 +204,7 @@ def test_a_target_that_fails_in_a_way_nobody_foresaw_is_tried_again(tmp_path: Pa
     """It is told with its type and place, and never with its words."""
 
     class Broken(Receiver):
-        async def send(self, outgoing: object) -> object:  # type: ignore[override]
+        async def send(self, number: int, notifications: Sequence[Notification]) -> Sent:
             self.tries += 1
             raise ZeroDivisionError("a secret")
 
@@ -247,7 +249,7 @@ def test_an_alert_that_a_flood_pushed_out_is_counted_in_a_digest(tmp_path: Path)
             assert len(soc.got) == 5_001
 
         soc.at_once_max = 500
-        await site.run_targets([(target_named(digest_after=None), soc)], live)
+        await site.run_targets([(target_named(), soc)], live)
 
     at(tmp_path, use)
 
@@ -396,7 +398,7 @@ def test_the_worst_of_a_first_batch_is_told_first(tmp_path: Path) -> None:
 
     async def use(site: Site) -> None:
         soc = Receiver()
-        notifier = notifier_of(site.folder, (target_named(rate_per_minute=2), soc), clock=site.clock)
+        notifier = notifier_of(site.folder, (target_named(rate_limit_per_minute=2), soc), clock=site.clock)
         await notifier.open()
         notifier.start()
         for number in range(1, 5):
@@ -453,7 +455,7 @@ def test_a_clock_that_was_set_back_holds_up_nothing(tmp_path: Path) -> None:
         for _ in range(5):
             store.run("INSERT INTO pace VALUES ('soc', ?)", (START_MS + 86_400_000,))
         store.take(
-            [(make_alert(2).id, Standing(make_alert(2)))], {"soc": Wishes()}, now_ms=START_MS + 86_400_000
+            [(make_alert(2).id, Standing(make_alert(2)))], {"soc": wanting()}, now_ms=START_MS + 86_400_000
         )
         store.close()
 
@@ -461,7 +463,7 @@ def test_a_clock_that_was_set_back_holds_up_nothing(tmp_path: Path) -> None:
             site.detections.put(make_alert(1))
             await site.pass_by(MINUTE_S)
 
-        await site.run_targets([(target_named(rate_per_minute=2), soc)], live)
+        await site.run_targets([(target_named(rate_limit_per_minute=2), soc)], live)
 
         assert sorted(soc.tidings) == [("new", "1"), ("new", "2")]
 

@@ -10,52 +10,49 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from channels_configured import channel_of, sender_of
 
 from m365watch.common.errors import BadAnswer, NotificationsRefused, Throttled, Unavailable
-from m365watch.common.secret import Secret
-from m365watch.config.models.targets import PagerDutyTarget, SlackTarget, TeamsTarget, WebhookTarget, Wishes
 from m365watch.http.client import open_session
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.webhook import PostSender, PostTarget
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.registry.channel_specs import Channel, Sender, Sent
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
 from notify_scene import make_alert, new_of
 
 SECRET = "a secret that both sides know"
-Make = Callable[[str], PostTarget]
+Make = Callable[[str], Channel[Any]]
 
 
-def webhook(url: str) -> PostTarget:
-    return WebhookTarget(
-        "soc", Wishes(), Secret(f"{url}/in?sig=a%2Fb"), signing_secret=Secret(SECRET), token=Secret("bearer")
-    )
+def webhook(url: str) -> Channel[Any]:
+    url = f"{url}/in?sig=a%2Fb"
+    return channel_of("webhook", "soc", webhook_url=url, signing_secret=SECRET, token="bearer")
 
 
-def slack(url: str) -> PostTarget:
-    return SlackTarget("chat", Wishes(), Secret(f"{url}/services/T/B/x"))
+def slack(url: str) -> Channel[Any]:
+    return channel_of("slack", "chat", webhook_url=f"{url}/services/T/B/x")
 
 
-def teams(url: str) -> PostTarget:
-    return TeamsTarget("chat", Wishes(), Secret(f"{url}/workflows/x/triggers/manual/paths/invoke?sig=y"))
+def teams(url: str) -> Channel[Any]:
+    url = f"{url}/workflows/x/triggers/manual/paths/invoke?sig=y"
+    return channel_of("teams", "chat", webhook_url=url)
 
 
-def pagerduty(url: str) -> PostTarget:
-    return PagerDutyTarget("pager", Wishes(), Secret("the-routing-key"), f"{url}/v2/enqueue")
+def pagerduty(url: str) -> Channel[Any]:
+    return channel_of("pagerduty", "pager", routing_key="the-routing-key", endpoint=f"{url}/v2/enqueue")
 
 
-def post(make: Make, reply: Reply, use: Callable[[PostSender], Awaitable[Any]]) -> tuple[Any, list[Received]]:
+def post(make: Make, reply: Reply, use: Callable[[Sender], Awaitable[Any]]) -> tuple[Any, list[Received]]:
     async def main() -> tuple[Any, list[Received]]:
         async with LoopbackServer(lambda _: reply) as server, open_session() as session:
-            sender = PostSender(make(server.url), session, collector="soc-1", clock=FakeClock())
+            sender = sender_of(make(server.url), session=session, collector="soc-1", clock=FakeClock())
             return await use(sender), server.received
 
     return asyncio.run(main())
 
 
 def send(make: Make, reply: Reply) -> tuple[Sent, list[Received]]:
-    async def use(sender: PostSender) -> Sent:
-        return await sender.send(Outgoing(1, [new_of(make_alert())]))
+    async def use(sender: Sender) -> Sent:
+        return await sender.send(1, [new_of(make_alert())])
 
     return post(make, reply, use)
 
@@ -151,11 +148,11 @@ def test_a_wrong_routing_key_is_the_targets_fault() -> None:
     assert "routing_key" in raised.value.fix
 
 
-def test_looking_posts_nothing() -> None:
+def test_a_check_posts_nothing() -> None:
     """`check` pages nobody."""
 
-    async def use(sender: PostSender) -> str:
-        return await sender.look()
+    async def use(sender: Sender) -> str:
+        return await sender.check()
 
     seen, received = post(slack, Reply(), use)
 

@@ -75,7 +75,7 @@ def test_a_digest_that_was_refused_is_told_again_whole(tmp_path: Path) -> None:
                 assert try_again(file, ["soc"], now_ms=now_ms(site)) == 1
             await site.pass_by(10 * MINUTE_S)
 
-        await site.run_targets([(target_named(rate_per_minute=4, digest_after=10), soc)], live)
+        await site.run_targets([(target_named(rate_limit_per_minute=4, digest_after=10), soc)], live)
 
         alone = {one.standing.alert.id for one in soc.got if one.standing is not None}
         digests = [one.digest for one in soc.got if one.digest is not None]
@@ -108,7 +108,7 @@ def test_an_alert_that_changes_before_its_turn_comes_again_is_told(
                 site.detections.set(make_alert(1), state)
             await site.pass_by(MINUTE_S)
 
-        await site.run_targets([(target_named(update_interval_s=None), soc)], live)
+        await site.run_targets([(target_named(update_interval_secs=0), soc)], live)
 
         told = [("new", "1")] if state is None else [("new", "1"), ("acknowledged", "1")]
         assert soc.tidings == told

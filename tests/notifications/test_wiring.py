@@ -7,15 +7,13 @@ import socket
 
 import pytest
 import structlog
+from channels_configured import channel_of
 from patience import PATIENCE_S
 from structlog.testing import capture_logs
 
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import Unreachable
-from m365watch.config.models.targets import SyslogTarget, Wishes
-from m365watch.notifications.channels.syslog import LineSender
-from m365watch.notifications.notification_database import Outgoing
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.notifications.channels.syslog.syslog_sender import SyslogSender
 from notify_scene import make_alert, new_of
 
 
@@ -27,9 +25,9 @@ def test_a_receiver_of_syslog_that_is_away_is_named_by_the_target() -> None:
         # Bound, and nobody listens.
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
-            wire = SyslogSettings("sys", "127.0.0.1", nobody.getsockname()[1])
-            sender = LineSender(
-                SyslogTarget("sys", Wishes(), wire),
+            port = nobody.getsockname()[1]
+            sender = SyslogSender(
+                channel_of("syslog", "sys", address="127.0.0.1", port=port),
                 collector="c",
                 clock=SystemClock(),
                 random=system_random(1),
@@ -37,7 +35,7 @@ def test_a_receiver_of_syslog_that_is_away_is_named_by_the_target() -> None:
             )
             await sender.open(last=0, position="", newest=0)
             with pytest.raises(Unreachable) as told:
-                await sender.send(Outgoing(1, [new_of(make_alert())]))
+                await sender.send(1, [new_of(make_alert())])
             await sender.close()
             return str(told.value)
 

@@ -229,7 +229,7 @@ def test_what_the_detections_go_by_is_taken_up() -> None:
 
     keys = "risk_points, accepted_domains, enrich, notifications"
     assert (changed.text, changed.needs_restart) == (f"detections: {keys}", ())
-    assert [target.name for target in changed.settings.detections.targets] == ["soc"]
+    assert [target.name for target in changed.settings.detections.channels] == ["soc"]
     assert with_tenant.text == f"tenants: added {THREE}; detections: {keys}"
 
 

@@ -13,7 +13,8 @@ import typer
 from m365watch.cli.terminal.prompts import a_file, a_text, ask, ask_choice, ask_secret, require_yes
 from m365watch.common.model import Service
 from m365watch.config.models.clouds import CLOUDS, parse_base_url
-from m365watch.config.models.credentials import section_of
+from m365watch.config.models.credentials import CredentialSettings
+from m365watch.config.models.kinds import section_of
 from m365watch.config.models.values import parse_guid, parse_tenant_id
 from m365watch.config.secrets import is_reference
 from m365watch.config.sensitive_keys import sensitive_keys
@@ -84,7 +85,9 @@ def collect_answers(given: Given, *, asks: bool) -> Collected:
     """
     cloud = _cloud(given, asks=asks)
     proof = _proof(given, asks=asks)
-    client_id = _client_id(given, asks=asks, may_lack=section_of(proof.spec).is_own_identity())
+    client_id = _client_id(
+        given, asks=asks, may_lack=section_of(proof.spec, CredentialSettings).is_own_identity()
+    )
     tenants = _tenants(given, asks=asks)
     output = _output(given, asks=asks)
     answers = Answers(

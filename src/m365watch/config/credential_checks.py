@@ -21,9 +21,9 @@ from m365watch.config.models.credentials import (
     CredentialFile,
     Credentials,
     CredentialSettings,
-    section_of,
     with_kinds,
 )
+from m365watch.config.models.kinds import section_of
 from m365watch.config.secrets import READ_ANEW, RESPONSE, FileGuard
 from m365watch.config.sensitive_keys import holds_path
 from m365watch.config.validation_report import SECRET_KEYS, KeyPath, Report
@@ -68,7 +68,7 @@ class _Checking:
         if isinstance(second := self.credentials.get("second"), dict):
             parts.append((second, (*self.path, "second")))
         used = {spec: None for section, _ in parts for spec in CREDENTIALS.specs if _is_given(spec, section)}
-        self._check_application([section_of(spec) for spec in used])
+        self._check_application([section_of(spec, CredentialSettings) for spec in used])
         for section, at in parts:
             given = [spec for spec in used if _is_given(spec, section)]
             if not given and not _is_misspelt(section):
@@ -97,7 +97,7 @@ class _Checking:
         self, spec: CredentialSpec[Any], section: Document, at: KeyPath, *, given: bool, used: bool
     ) -> None:
         """Refuse keys that say more of a credential which is not there."""
-        kind = section_of(spec)
+        kind = section_of(spec, CredentialSettings)
         for key in kind.file_keys():
             is_needed = used if OF_APPLICATION in kind.model_fields[key].metadata else given
             if not is_needed and key not in spec.names and _has(section, key):
@@ -106,7 +106,7 @@ class _Checking:
 
     def _check_kind(self, spec: CredentialSpec[Any], section: Document, at: KeyPath) -> None:
         """Make the paths absolute, and name each file that will not do, and what does not go together."""
-        kind = section_of(spec)
+        kind = section_of(spec, CredentialSettings)
         files: dict[str, bytes] = {}
         for key in _own_files(kind):
             file, place_at = section.get(key), (*at, key)

@@ -12,7 +12,7 @@ from pathlib import Path
 from m365watch.common.file_access import read_small_file
 from m365watch.common.secret import Secret
 from m365watch.common.urls import split_url
-from m365watch.config.document import Document, section_at
+from m365watch.config.document import NOTIFICATIONS, Document, section_at
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.http.tls import PEM_KEY, PEM_TRUSTED
 
@@ -81,7 +81,6 @@ _KINDS = {
     "key": (PEM_KEY, "holds no private key in PEM; give the key that belongs to cert"),
 }
 _OTHERS_CAN_READ = 0o044
-_NOTIFICATIONS = ("detections", "notifications")
 
 
 def find_certificates(document: Document, *, folder: Path, report: Report) -> None:
@@ -91,7 +90,7 @@ def find_certificates(document: Document, *, folder: Path, report: Report) -> No
     certificates are often mounted into a container with a mode that nobody in it can change.
     """
     places = [("outputs", name, "config") for name in section_at(document, "outputs")]
-    places += [(*_NOTIFICATIONS, name) for name in section_at(document, *_NOTIFICATIONS)]
+    places += [(*NOTIFICATIONS, name) for name in section_at(document, *NOTIFICATIONS)]
     for place in places:
         config = section_at(document, *place)
         for key in _KINDS:

@@ -6,7 +6,6 @@ run as every other mistake; what is not there, or of the wrong kind, they leave 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -14,8 +13,10 @@ from pathlib import Path
 from m365watch.common.model import Service
 from m365watch.config.config_file import absolute
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING
-from m365watch.config.document import Document, section_at, texts_at
-from m365watch.config.models.outputs import output_sections
+from m365watch.config.document import NOTIFICATIONS, Document, section_at, texts_at
+from m365watch.config.models.kinds import KindSection
+from m365watch.config.models.notifications import channel_sections
+from m365watch.config.models.outputs import no_such_output, output_sections
 from m365watch.config.models.values import is_guid
 from m365watch.config.normalization import is_off
 from m365watch.config.validation_report import KeyPath, Report
@@ -39,7 +40,11 @@ def check_agreement(document: Document, *, folder: Path, report: Report) -> None
     _check_directories(document, folder, report)
     _check_state(document, report)
     for name in section_at(document, "outputs"):
-        _check_options(name, section_at(document, "outputs", name), report)
+        output = section_at(document, "outputs", name)
+        options, path = section_at(output, "config"), ("outputs", name, "config")
+        _check_options(output_sections().get(str(output.get("type"))), options, path, report)
+    for name in section_at(document, *NOTIFICATIONS):
+        _check_channel(section_at(document, *NOTIFICATIONS, name), (*NOTIFICATIONS, name), inputs, report)
 
 
 def enabled_services(input_section: Document) -> list[Service]:
@@ -116,10 +121,8 @@ def _check_outputs(inputs: Document, names: Sequence[str], report: Report) -> No
         wanted = texts_at(section, "outputs")
         for place, output in enumerate(wanted):
             if output not in names:
-                near = difflib.get_close_matches(output, names, n=1)
-                hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
                 key = (*path, place) if isinstance(section.get("outputs"), list) else path
-                report.refuse_value(key, output, f"is no output that is switched on; {hint}")
+                report.refuse_value(key, output, no_such_output(output, names))
         for tenant in {one.lower() for one in texts_at(section_at(section, "credentials"), "tenant_id")}:
             owner = owners.setdefault(tenant, name)
             if set(wanted or names) != set(texts_at(section_at(inputs, owner), "outputs") or names):
@@ -156,12 +159,26 @@ def _check_directories(document: Document, folder: Path, report: Report) -> None
         )
 
 
-def _check_options(name: str, output: Document, report: Report) -> None:
-    """Refuse what the output's kind says does not go together."""
-    section = output_sections().get(str(output.get("type")))
-    options = section_at(output, "config")
-    for path, why in section.disagreements(options, ("outputs", name, "config")) if section else ():
-        report.refuse(path, why)
+def _check_options(
+    section: type[KindSection] | None, options: Document, path: KeyPath, report: Report
+) -> None:
+    """Refuse what the kind says does not go together."""
+    for place, why in section.disagreements(options, path) if section else ():
+        report.refuse(place, why)
+
+
+def _check_channel(options: Document, path: KeyPath, inputs: Document, report: Report) -> None:
+    """Refuse what the channel's kind says does not go together, and tenants that no input collects."""
+    _check_options(channel_sections().get(str(options.get("type"))), options, path, report)
+    tenants = {
+        one.lower()
+        for input_name in inputs
+        for one in texts_at(section_at(inputs, input_name, "credentials"), "tenant_id")
+    }
+    for number, tenant in enumerate(texts_at(options, "tenants")):
+        if tenants and tenant.lower() not in tenants:
+            key = (*path, "tenants", number) if isinstance(options["tenants"], list) else (*path, "tenants")
+            report.refuse_value(key, tenant, "is no tenant of any input; give one that is collected")
 
 
 def _check_state(document: Document, report: Report) -> None:

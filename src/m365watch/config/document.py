@@ -17,6 +17,8 @@ Document = dict[str, object]
 
 NETWORK_OF_ALL = ("globals", "network")
 WEBHOOK = ("globals", "webhook")
+NOTIFICATIONS = ("detections", "notifications")
+"""Where those stand who are told of alerts."""
 BOARD = ("board",)
 BOARD_ENTRA = ("board", "entra")
 

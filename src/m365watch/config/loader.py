@@ -25,7 +25,14 @@ from m365watch.config.devo_compatibility import (
     set_aside_illegal,
     settle_spellings,
 )
-from m365watch.config.document import HOW_TO_BEGIN, Pairs, Unreadable, parse_document, read_text
+from m365watch.config.document import (
+    HOW_TO_BEGIN,
+    NOTIFICATIONS,
+    Pairs,
+    Unreadable,
+    parse_document,
+    read_text,
+)
 from m365watch.config.models.clouds import CLOUDS, is_microsofts
 from m365watch.config.models.credentials import resolve_credentials
 from m365watch.config.models.detections import check_detections, is_on, resolve_detections
@@ -42,7 +49,6 @@ from m365watch.config.models.listeners import check_board, resolve_board
 from m365watch.config.models.masks import masks_of
 from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.resolve_network import check_networks, overlaid, resolve_network
-from m365watch.config.models.resolve_notifications import check_notifications, resolve_notifications
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import (
     Cloud,
@@ -53,7 +59,6 @@ from m365watch.config.models.settings import (
 from m365watch.config.models.webhook import check_webhook, resolve_webhook
 from m365watch.config.normalization import set_aside, tidy_document
 from m365watch.config.secrets import (
-    NOTIFICATIONS,
     allows_readable_secrets,
     fill_in_secrets,
     guard_for,
@@ -118,7 +123,7 @@ def resolve(
             file.detections,
             has_lake=has_lake,
             environment=environment,
-            targets=resolve_notifications(file.detections.notifications, outputs=resolved, network=network),
+            network=network,
         ),
     )
 
@@ -331,7 +336,6 @@ def _settle(
     check_board(tidied, places=places, guard=guard, report=report, reads=reads_board)
     check_networks(tidied, places=places, report=report, reads=reads)
     check_detections(tidied, places=places, report=report)
-    check_notifications(tidied, report=report)
     check_agreement(tidied, folder=places.folder, report=report)
     file = read_schema(tidied, report)
     if file is None or report.mistakes:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from m365watch.config.document import Document, Pairs, section_at
+from m365watch.config.document import NOTIFICATIONS, Document, Pairs, section_at
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.secrets import CREDENTIALS_VARIABLE
 from m365watch.config.validation import filled_in_at, wanted_at
@@ -24,7 +24,6 @@ KEY_CHARACTERS_MAX = 16_384
 """A private key in PEM has many lines, and more characters than any other text."""
 INTEGER_BITS_MAX = 64
 
-_NOTIFICATIONS = ("detections", "notifications")
 _OFF: Document = {"enabled": False}
 """Stands for every section that is switched off; told by identity, since 0 equals False."""
 
@@ -71,7 +70,7 @@ def is_off(value: object) -> bool:
 
 def set_aside(document: Document, report: Report) -> None:
     """Take what is switched off of inputs, outputs and notifications out of it, with a warning for each."""
-    for kind in (("inputs",), ("outputs",), _NOTIFICATIONS):
+    for kind in (("inputs",), ("outputs",), NOTIFICATIONS):
         section = section_at(document, *kind)
         off = [name for name in section if is_off(section[name])]
         for name in off:
@@ -187,5 +186,5 @@ def _can_be_off(path: KeyPath) -> bool:
     is_input = len(path) == 2
     is_service = len(path) == 4 and path[2] == "services"
     is_output = len(path) == 2 and path[0] == "outputs"
-    is_target = len(path) == 3 and path[:2] == _NOTIFICATIONS
+    is_target = len(path) == 3 and path[:2] == NOTIFICATIONS
     return is_output or is_target or (path[:1] == ("inputs",) and (is_input or is_service))

@@ -16,9 +16,10 @@ from m365watch.config.loader import example_settings
 from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.models.inputs import DlpSection, HealthSection, ServiceSection
+from m365watch.config.models.kinds import KindSection
 from m365watch.config.models.network import InputNetworkSection, NetworkSection
-from m365watch.config.models.notifications import NotificationKeys
-from m365watch.config.models.outputs import OutputSection, output_sections
+from m365watch.config.models.notifications import ChannelSection
+from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.schema import configuration_file
 from m365watch.config.validation import input_section, sections_in
 from m365watch.registry.output_specs import LAKE
@@ -39,7 +40,6 @@ _SAID_ELSEWHERE: dict[type[Section], type[Section]] = {
     DlpSection: ServiceSection,
     HealthSection: ServiceSection,
     InputNetworkSection: NetworkSection,
-    **dict.fromkeys(NotificationKeys.__subclasses__(), NotificationKeys),
 }
 """Sections whose keys are for the most part those of another, which has its own table."""
 
@@ -98,9 +98,9 @@ def _list_sections(path: str, section: type[Section]) -> Iterator[tuple[str, typ
             yield f"{path}.<service>", ServiceSection
             yield f"{path}.dlp", DlpSection
             return
-        if NotificationKeys in {base for inner in inner_sections for base in inner.__bases__}:
+        if any(issubclass(inner, ChannelSection) for inner in inner_sections):
             # What all types of targets take stands once, before what is each one's own.
-            yield _inner_path(path, name, field), NotificationKeys
+            yield _inner_path(path, name, field), ChannelSection
         for inner in inner_sections:
             yield from _list_sections(_inner_path(path, name, field), inner)
 
@@ -114,21 +114,27 @@ def _inner_path(path: str, name: str, field: FieldInfo) -> str:
 def _render_section(path: str, section: type[Section]) -> str:
     kind = (
         section.model_fields["type"].title
-        if issubclass(section, OutputSection | NotificationKeys) and "type" in section.model_fields
+        if issubclass(section, KindSection) and section is not ChannelSection
         else None
     )
     of_kind = f", type {kind}" if kind else ""
     heading = f"`{path}`{of_kind}" if path else "The file"
-    beside = _SAID_ELSEWHERE[section].model_fields if section in _SAID_ELSEWHERE else {}
     words = words_below(section)
-    rows = [
-        _render_row(name, field, words.get(name, ""))
-        for name, field in section.model_fields.items()
-        if name not in beside
-    ]
+    rows = [_render_row(name, field, words.get(name, "")) for name, field in _own_fields(section)]
     head = [f"## {heading}\n", f"{inspect.getdoc(section)}\n"]
     table = ["| key | wants | if left out | meaning |", "|---|---|---|---|", *rows, ""]
     return "\n".join(head + table if rows else head)
+
+
+def _own_fields(section: type[Section]) -> list[tuple[str, FieldInfo]]:
+    """The keys that no other table has, or has with another default."""
+    other = ChannelSection if issubclass(section, ChannelSection) else _SAID_ELSEWHERE.get(section, section)
+    said = {} if other is section else other.model_fields
+    return [
+        (name, field)
+        for name, field in section.model_fields.items()
+        if name not in said or (field.title, field.default) != (said[name].title, said[name].default)
+    ]
 
 
 class KeyRow(NamedTuple):
@@ -148,9 +154,8 @@ def keys_below(kind: str, type_: str) -> list[KeyRow]:
     rows = []
     for path, inner in _list_sections("", section):
         words = words_below(inner)
-        beside = _SAID_ELSEWHERE[inner].model_fields if inner in _SAID_ELSEWHERE else {}
-        for name, one in inner.model_fields.items():
-            if NO_EFFECT not in one.metadata and name not in beside:
+        for name, one in _own_fields(inner):
+            if NO_EFFECT not in one.metadata:
                 shown = f"{path}.{name}".lstrip(".")
                 default = _render_default(one).strip("*`")
                 rows.append(KeyRow(shown, one.title or "", default, words.get(name, "")))

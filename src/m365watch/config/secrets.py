@@ -17,7 +17,15 @@ from typing import Any
 
 from m365watch.common.file_access import read_with_status
 from m365watch.config.config_file import Places
-from m365watch.config.document import BOARD, BOARD_ENTRA, WEBHOOK, Document, networks_in, section_at
+from m365watch.config.document import (
+    BOARD,
+    BOARD_ENTRA,
+    NOTIFICATIONS,
+    WEBHOOK,
+    Document,
+    networks_in,
+    section_at,
+)
 from m365watch.config.models.values import is_guid
 from m365watch.config.validation_report import SECRET_KEYS, KeyPath, Report
 
@@ -144,8 +152,6 @@ def guard_for(environment: Mapping[str, str], *, allows_readable: bool) -> FileG
 SECRET_BYTES_MAX = 4_096
 RESPONSE = ("detections", "response", "credentials")
 """Where the application stands that responds to alerts."""
-NOTIFICATIONS = ("detections", "notifications")
-"""Where those stand who are told of alerts."""
 
 _OTHERS_CAN_READ = 0o044
 UNREAD = "unread"
@@ -211,6 +217,12 @@ def warn_of_inline_secrets(document: Document, *, places: Places, report: Report
                 report.warn(key, _LOOKS_LIKE_ID)
             if open_to_others and key not in report.hidden and f"{name}_file" not in section:
                 report.warn(key, f"others can read this file; run: chmod 600 {shlex.quote(str(file))}")
+
+
+def secret_in(options: Mapping[str, object], key: str) -> str:
+    """The secret under `key`; empty where there is none, or it was not read."""
+    value = options.get(key)
+    return value if isinstance(value, str) and value != UNREAD and "${" not in value else ""
 
 
 def _sections_with_secrets(document: Document) -> list[tuple[str, ...]]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from m365watch.config.document import NOTIFICATIONS
 from m365watch.config.models.base import MOSTLY_NEEDED, Section
-from m365watch.config.models.notifications import TARGET_TYPES_WANTED
-from m365watch.config.models.outputs import output_types_wanted
 from m365watch.config.models.schema import ConfigurationFile, configuration_file
-from m365watch.config.secrets import NOTIFICATIONS
 from m365watch.config.validation_report import KeyPath, Report
 from m365watch.config.warnings import warn_of_oddities
+from m365watch.registry.channel_specs import CHANNELS
+from m365watch.registry.output_specs import OUTPUTS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -96,7 +96,7 @@ _REASONS = {
 def read_schema(document: object, report: Report) -> ConfigurationFile | None:
     """The file that the document stands for; None if there are mistakes, which are in `report`."""
     try:
-        file = configuration_file().model_validate(document)
+        file = configuration_file().model_validate(document, context=document)
     except ValidationError as error:
         _refuse_all(document, error.errors(include_url=False), report)
         return None
@@ -165,9 +165,9 @@ def _unknown_key(marked: KeyPath, near: str | None) -> str:
 
 def _refuse_type(path: KeyPath, given: object, report: Report) -> None:
     """Refuse an output, or a target of notifications, whose type is none."""
-    kind, wanted = ("output", output_types_wanted())
+    kind, wanted = ("output", OUTPUTS.types_wanted)
     if path[:2] == NOTIFICATIONS:
-        kind, wanted = ("target of notifications", TARGET_TYPES_WANTED)
+        kind, wanted = ("target of notifications", CHANNELS.types_wanted)
     if not isinstance(given, dict):
         options = "type and config" if kind == "output" else "type and its keys"
         report.refuse_value(path, given, f"is of the wrong kind; give an object with {options}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from m365watch.config.document import section_at
+from m365watch.config.document import NOTIFICATIONS, section_at
 from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.globals import compression_oddities
 from m365watch.config.models.inputs import InputSection
@@ -34,6 +34,9 @@ def warn_of_oddities(document: object, file: ConfigurationFile, report: Report) 
     _warn_of_outputs_for_all(file, report)
     for name, output in file.outputs.items():
         for place, text in output.oddities(("outputs", name)):
+            report.warn(place, text)
+    for name, channel in file.detections.notifications.items():
+        for place, text in channel.oddities((*NOTIFICATIONS, name)):
             report.warn(place, text)
 
 

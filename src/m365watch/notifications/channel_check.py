@@ -5,56 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from typing import Any
 
 from m365watch.common.errors import CollectorError, NeedsOperator
-from m365watch.config.models.targets import OutputTarget, PagerDutyTarget, TargetSettings
 from m365watch.detection.alerts.alert import Alert, AlertId
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.rules.extension import Severity
-from m365watch.notifications.channel_port import Sender
 from m365watch.notifications.notification import Notification, Standing, Tiding, make_notification
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.registry.channel_specs import CHANNELS, Channel, Sender
+from m365watch.registry.checks import Check, Checked, bad, good
 
 _AGAIN = "see that the receiver is up and that this machine may reach it, and try again"
 _REFUSED = "see what the receiver says, and that it is of the type that the target has"
-KINDS = {
-    "WebhookTarget": "webhook",
-    "SlackTarget": "slack",
-    "TeamsTarget": "teams",
-    "PagerDutyTarget": "pagerduty",
-    "EmailTarget": "email",
-    "SyslogTarget": "syslog",
-    "OutputTarget": "output",
-}
-"""The types of targets, as the configuration names them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What trying a target came to."""
-
-    name: str
-    kind: str
-    is_good: bool
-    seen: str
-    fix: str = ""
-    """What to do; never missing where it is not good."""
-
-
-def kind_of(target: TargetSettings) -> str:
-    """The target's type, as the configuration names it."""
-    return KINDS[type(target).__name__]
-
-
-def make_test(target: TargetSettings, tiding: Tiding, *, tenant: str, now_ms: int) -> Notification:
+def make_test(channel: Channel[Any], tiding: Tiding, *, tenant: str, now_ms: int) -> Notification:
     """A notification that shows how alerts look at the target, of the least severity that it wants."""
-    text = f"{target.name}\0{now_ms}"
+    text = f"{channel.name}\0{now_ms}"
     alert = Alert(
         id=AlertId(hashlib.blake2b(text.encode(), digest_size=16).hexdigest()),
         rule_id="test",
         title="A test of the notifications",
-        severity=Severity(target.wishes.severity_min),
+        severity=Severity(channel.section.min_severity),
         tenant=tenant,
         group=("test",),
         entities=(("user", "test@contoso.example"),),
@@ -72,21 +44,20 @@ def make_test(target: TargetSettings, tiding: Tiding, *, tenant: str, now_ms: in
 
 
 async def send_test(
-    target: TargetSettings, sender: Sender, *, tenant: str, now_ms: int, limit_s: float
-) -> Trial:
+    channel: Channel[Any], sender: Sender, *, tenant: str, now_ms: int, limit_s: float
+) -> Checked:
     """Send a test; an incident that it opens is resolved at once."""
-    if isinstance(target, OutputTarget):
-        seen = f"output {target.output.name} is written by the collector alone; `m365watch check` tries it"
-        return Trial(target.name, kind_of(target), is_good=True, seen=seen)
-    made = [make_test(target, Tiding.NEW, tenant=tenant, now_ms=now_ms)]
-    if isinstance(target, PagerDutyTarget):
-        made.append(make_test(target, Tiding.CLOSED, tenant=tenant, now_ms=now_ms))
-    return await _tried(target, _send(sender, made), limit_s=limit_s)
+    tidings = CHANNELS.by_name[channel.type].test
+    if not tidings:
+        seen = "the collector alone may send there; `m365watch check` tries it"
+        return good(Check.NOTIFICATION, seen, subject=channel.name)
+    made = [make_test(channel, Tiding(one), tenant=tenant, now_ms=now_ms) for one in tidings]
+    return await _tried(channel, _send(sender, made), limit_s=limit_s)
 
 
-async def look_at(target: TargetSettings, sender: Sender, *, limit_s: float) -> Trial:
+async def check_channel(channel: Channel[Any], sender: Sender, *, limit_s: float) -> Checked:
     """Try the way to the target, and send nothing."""
-    return await _tried(target, sender.look(), limit_s=limit_s)
+    return await _tried(channel, sender.check(), limit_s=limit_s)
 
 
 class _Refused(Exception):
@@ -96,22 +67,20 @@ class _Refused(Exception):
 async def _send(sender: Sender, made: list[Notification]) -> str:
     await sender.open(last=0, position="", newest=0)
     for number, notification in enumerate(made, 1):
-        sent = await sender.send(Outgoing(number, [notification]))
+        sent = await sender.send(number, [notification])
         if sent.refused:
             raise _Refused(next(iter(sent.refused.values())))
     return "a test was sent and taken"
 
 
-async def _tried(target: TargetSettings, trying: Awaitable[str], *, limit_s: float) -> Trial:
-    name, kind = target.name, kind_of(target)
+async def _tried(channel: Channel[Any], trying: Awaitable[str], *, limit_s: float) -> Checked:
     try:
         async with asyncio.timeout(limit_s):
-            return Trial(name, kind, is_good=True, seen=await trying)
+            return good(Check.NOTIFICATION, await trying, subject=channel.name)
     except TimeoutError:
-        return Trial(name, kind, is_good=False, seen=f"no answer in {limit_s:g} s", fix=_AGAIN)
+        seen, fix = f"no answer in {limit_s:g} s", _AGAIN
     except _Refused as error:
-        seen = f"the receiver refuses a notification: {error}"
-        return Trial(name, kind, is_good=False, seen=seen, fix=_REFUSED)
+        seen, fix = f"the receiver refuses a notification: {error}", _REFUSED
     except CollectorError as error:
-        fix = error.fix if isinstance(error, NeedsOperator) else _AGAIN
-        return Trial(name, kind, is_good=False, seen=error.what, fix=fix)
+        seen, fix = error.what, error.fix if isinstance(error, NeedsOperator) else _AGAIN
+    return bad(Check.NOTIFICATION, seen, fix=fix, subject=channel.name)

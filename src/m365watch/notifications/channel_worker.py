@@ -13,11 +13,11 @@ from m365watch.common.clock import Clock, Random
 from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import CollectorError, NeedsOperator, RetryLater, Unavailable, Unreachable
 from m365watch.common.timestamps import ms_of
-from m365watch.config.models.targets import Wishes
-from m365watch.notifications.channel_port import Sender, Sent
+from m365watch.config.models.notifications import ChannelSection
 from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.notification_policy import GATHER_MS, Move, choose
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.registry.channel_specs import Channel, Sender, Sent
 
 _T = TypeVar("_T")
 
@@ -46,13 +46,12 @@ class InThread(Protocol):
         ...
 
 
-class TargetTurns:
+class ChannelWorker:
     """Tells one target what waits for it, in its order and at its pace, until cancelled."""
 
     def __init__(
         self,
-        name: str,
-        wishes: Wishes,
+        channel: Channel[ChannelSection],
         sender: Sender,
         *,
         store: NotificationStore,
@@ -61,18 +60,18 @@ class TargetTurns:
         random: Random,
     ) -> None:
         """`store` is used by what `in_thread` runs alone."""
-        self.name = name
+        self.name = channel.name
         self.idle = asyncio.Event()
         """Set while nothing can be told just now."""
-        self._wishes = wishes
+        self._section = channel.section
         self._sender = sender
         self._store = store
         self._in_thread = in_thread
         self._clock = clock
         self._random = random
         self._woken = asyncio.Event()
-        self._going_on = GoingOn(f"notifications {name}")
-        self._where = f"notifications {name}"
+        self._where = f"notifications {channel.name}"
+        self._going_on = GoingOn(self._where)
         self._told_trouble = ""
         self._is_failing = False
 
@@ -132,7 +131,7 @@ class TargetTurns:
         if begun is not None:
             return begun, 0
         waiting, sent_ms, later_ms = store.waiting(self.name, now_ms=now_ms)
-        move, until_ms = choose(waiting, sent_ms, self._wishes, now_ms=now_ms)
+        move, until_ms = choose(waiting, sent_ms, self._section, now_ms=now_ms)
         if move is Move.ALONE:
             return store.begin_alone(self.name, most=self._at_once(len(sent_ms)), now_ms=now_ms), 0
         if move is Move.DIGEST:
@@ -140,7 +139,7 @@ class TargetTurns:
         return None, until_ms or later_ms
 
     def _at_once(self, sent: int) -> int:
-        rate = self._wishes.rate_per_minute
+        rate = self._section.rate_limit_per_minute
         most = self._sender.at_once_max
         return most if rate is None else max(1, min(most, rate - sent))
 
@@ -149,7 +148,7 @@ class TargetTurns:
         self.idle.clear()
         try:
             async with asyncio.timeout(SEND_S):
-                sent = await self._sender.send(outgoing)
+                sent = await self._sender.send(outgoing.number, outgoing.notifications)
         except TimeoutError:
             return await self._fail(Unavailable("no answer in time", where=self._where))
         except CollectorError as error:
@@ -174,7 +173,7 @@ class TargetTurns:
             lambda: self._store.settle(
                 self.name,
                 outgoing,
-                self._wishes,
+                self._section,
                 now_ms=self._now_ms(),
                 position=sent.position,
                 refused=sent.refused,
@@ -199,7 +198,7 @@ class TargetTurns:
         next_ms, trouble = now_ms + round(wait_s * 1000), _trouble_of(error)
         await self._with_file(lambda: self._store.fail(self.name, trouble, next_ms=next_ms, now_ms=now_ms))
         if isinstance(error, Unreachable):
-            await self._with_file(lambda: self._store.take_back(self.name, self._wishes, now_ms=now_ms))
+            await self._with_file(lambda: self._store.take_back(self.name, self._section, now_ms=now_ms))
         if trouble != self._told_trouble:
             self._told_trouble = trouble
             line = f"{self._where}: {trouble}; what waits for it is kept"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
-from m365watch.config.models.targets import Wishes
+from m365watch.config.models.notifications import ChannelSection
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.rules.extension import Severity
@@ -35,46 +35,46 @@ class Due(NamedTuple):
     at_ms: int
 
 
-def wants(wishes: Wishes, alert: Alert) -> bool:
+def wants(section: ChannelSection, alert: Alert) -> bool:
     """Whether the target wants to hear of the alert at all."""
     return (
-        alert.severity.rank >= Severity(wishes.severity_min).rank
-        and (not wishes.tenants or alert.tenant.lower() in wishes.tenants)
-        and (not wishes.rules or any(map(alert.is_of_rule, wishes.rules)))
+        alert.severity.rank >= Severity(section.min_severity).rank
+        and (not section.tenants or alert.tenant.lower() in section.tenants)
+        and (not section.rules or any(map(alert.is_of_rule, section.rules)))
     )
 
 
-def decide(told: Told | None, now: Standing, wishes: Wishes, *, now_ms: int) -> Due | None:
+def decide(told: Told | None, now: Standing, section: ChannelSection, *, now_ms: int) -> Due | None:
     """What is to be told of an alert as it stands `now`; None for nothing.
 
     It depends on nothing but what was told and what is: whatever happened in between, and however often this
     is asked, the target ends up with what is.
     """
     if told is None:
-        return _decide_first(now, wishes, now_ms)
+        return _decide_first(now, section, now_ms)
     worse = now.alert.severity.rank > told.severity.rank
     if not now.is_gone and now.is_opened_again and now.changed_at_ms > told.at_ms:
         # Somebody has closed it and more has come: it is nobody's until somebody is told.
-        return Due(Tiding.REOPENED if wishes.tells_states else Tiding.UPDATED, now_ms)
+        return Due(Tiding.REOPENED if section.resolved else Tiding.UPDATED, now_ms)
     if told.manner is Manner.IN_DIGEST:
         is_urgent = worse and not now.is_gone and now.state is AlertState.OPEN
-        return Due(Tiding.NEW, now_ms) if is_urgent and wants(wishes, now.alert) else None
+        return Due(Tiding.NEW, now_ms) if is_urgent and wants(section, now.alert) else None
     if now.is_gone:
         is_over = told.state is AlertState.CLOSED or now.alert.last_at_ms < now_ms - FORGOTTEN_MS
-        return None if is_over or not wishes.tells_states else Due(Tiding.WITHDRAWN, now_ms)
-    if now.state is not told.state and wishes.tells_states:
+        return None if is_over or not section.resolved else Due(Tiding.WITHDRAWN, now_ms)
+    if now.state is not told.state and section.resolved:
         return Due(_BECAME[now.state], now_ms)
-    if now.state is AlertState.CLOSED or wishes.update_interval_s is None or now.mark == told.mark:
+    if now.state is AlertState.CLOSED or not section.update_interval_secs or now.mark == told.mark:
         return Due(Tiding.UPDATED, now_ms) if worse and now.state is not AlertState.CLOSED else None
     return Due(
-        Tiding.UPDATED, now_ms if worse else max(now_ms, told.at_ms + int(wishes.update_interval_s * 1000))
+        Tiding.UPDATED, now_ms if worse else max(now_ms, told.at_ms + section.update_interval_secs * 1000)
     )
 
 
-def _decide_first(now: Standing, wishes: Wishes, now_ms: int) -> Due | None:
-    if now.is_gone or not wants(wishes, now.alert):
+def _decide_first(now: Standing, section: ChannelSection, now_ms: int) -> Due | None:
+    if now.is_gone or not wants(section, now.alert):
         return None
-    if now.state is AlertState.CLOSED and not wishes.tells_closed:
+    if now.state is AlertState.CLOSED and not section.tells_closed:
         return None
     return Due(Tiding.NEW, now_ms)
 
@@ -113,7 +113,9 @@ class Waiting:
     """Since when the first of those whose time has come has waited; 0: not known."""
 
 
-def choose(waiting: Waiting, sent_ms: Sequence[int], wishes: Wishes, *, now_ms: int) -> tuple[Move, int]:
+def choose(
+    waiting: Waiting, sent_ms: Sequence[int], section: ChannelSection, *, now_ms: int
+) -> tuple[Move, int]:
     """The next move, and for `NOTHING` when to ask again (0: when something has changed).
 
     The worst come first, alone. Where more wait than are to be told alone, a minute's last turn is for a
@@ -124,7 +126,7 @@ def choose(waiting: Waiting, sent_ms: Sequence[int], wishes: Wishes, *, now_ms: 
     """
     if not waiting.due and not waiting.folded:
         return Move.NOTHING, 0
-    rate = wishes.rate_per_minute
+    rate = section.rate_limit_per_minute
     if rate is None:
         return (Move.ALONE if waiting.due else Move.DIGEST), 0
     lately = [at_ms for at_ms in sent_ms if at_ms > now_ms - MINUTE_MS]
@@ -136,6 +138,6 @@ def choose(waiting: Waiting, sent_ms: Sequence[int], wishes: Wishes, *, now_ms: 
     gathered_ms = waiting.oldest_ms + GATHER_MS
     if not lately and not waiting.critical_due and now_ms < gathered_ms:
         return Move.NOTHING, gathered_ms
-    is_too_much = wishes.digest_after is not None and waiting.growth_due > wishes.digest_after
+    is_too_much = waiting.growth_due > section.digest_after
     is_last = len(lately) + 1 in (rate, most)
     return (Move.DIGEST if is_last and is_too_much else Move.ALONE), 0

@@ -1,6 +1,8 @@
 """Tells the targets of alerts while a run lasts: takes what has changed, and gives each target its turns.
 
 Targets have nothing to do with each other: what one of them fails with, and how long, holds up no other.
+Whatever becomes of the file of notifications, nothing else waits for it: one that cannot be used is told, and
+tried again until it can be; one that is moved away, put back or made anew in a run is taken up as it is.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ import structlog
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.error_boundary import GoingOn
-from m365watch.common.errors import CollectorError
+from m365watch.common.errors import CollectorError, NeedsOperator
 from m365watch.common.timestamps import ms_of
 from m365watch.common.worker_thread import OwnThread
-from m365watch.config.models.targets import TargetSettings, Wishes
+from m365watch.config.models.notifications import ChannelSection
 from m365watch.notifications.alert_changes import CHANGES_AT_ONCE, Changes
-from m365watch.notifications.channel_port import Sender
 from m365watch.notifications.channel_status import list_figures
-from m365watch.notifications.channel_worker import TargetTurns
+from m365watch.notifications.channel_worker import ChannelWorker
 from m365watch.notifications.notification_database import FILE_NAME
 from m365watch.notifications.outbox import NotificationStore
+from m365watch.registry.channel_specs import Channel, Sender
 
 LOOK_EVERY_S = 1.0
 """Between two looks at what has changed."""
@@ -33,6 +35,10 @@ LATE_MS = 12 * 3_600_000
 """What is in a new file of detections was found by whoever made it, or in records that came since: these may
 be of acts so long before."""
 FORGET_EVERY_S = 3_600.0
+AGAIN_S = 5.0
+"""Between two looks at a file that cannot be used."""
+AGAIN_MAX_S = 300.0
+"""After so long one that has not changed is tried all the same: it may have been the disk, or a folder."""
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +48,7 @@ class Notifier:
 
     def __init__(
         self,
-        targets: Sequence[tuple[TargetSettings, Sender]],
+        channels: Sequence[tuple[Channel[ChannelSection], Sender]],
         *,
         directory: Path,
         detections: Path,
@@ -55,8 +61,8 @@ class Notifier:
 
         `executor` does what works with the files, one piece after the other; left out, a thread of its own.
         """
-        self._targets = targets
-        self._wishes: Mapping[str, Wishes] = {target.name: target.wishes for target, _ in targets}
+        self._channels = channels
+        self._sections = {channel.name: channel.section for channel, _ in channels}
         self._path = directory / FILE_NAME
         self._detections = detections
         self._clock = clock
@@ -65,7 +71,7 @@ class Notifier:
         self._thread = OwnThread("notify", executor=executor)
         self._store: NotificationStore | None = None
         self._changes: Changes | None = None
-        self._turns: list[TargetTurns] = []
+        self._workers: list[ChannelWorker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._going_on = GoingOn("notifications")
         self.lost = asyncio.Event()
@@ -117,25 +123,24 @@ class Notifier:
                 "`m365watch alerts list` has it"
             )
         if is_lost or since_ms is not None:
-            given_up = store.register(self._wishes, now_ms=self._now_ms() if since_ms is None else since_ms)
-        known = {name: self._wishes[name] for name in store.list_targets() if name in self._wishes}
+            given_up = store.register(self._sections, now_ms=self._now_ms() if since_ms is None else since_ms)
+        known = {name: self._sections[name] for name in store.list_targets() if name in self._sections}
         # Targets that were there before are told what came meanwhile; new ones begin with what comes.
         if self._reach(store, known) is not None:
             while self._take(known) == CHANGES_AT_ONCE:
                 """The next ones."""
-        given_up |= store.register(self._wishes, now_ms=self._now_ms())
+        given_up |= store.register(self._sections, now_ms=self._now_ms())
         store.try_at_once(now_ms=self._now_ms())
-        self._turns = [
-            TargetTurns(
-                target.name,
-                target.wishes,
+        self._workers = [
+            ChannelWorker(
+                channel,
                 sender,
                 store=store,
                 in_thread=self._with_file,
                 clock=self._clock,
                 random=self._random,
             )
-            for target, sender in self._targets
+            for channel, sender in self._channels
         ]
         return given_up
 
@@ -146,7 +151,7 @@ class Notifier:
         with closing(Changes(self._detections, survives_power_cuts=self._survives)) as changes:
             return changes.is_kept
 
-    def _reach(self, store: NotificationStore, wishes: Mapping[str, Wishes]) -> Changes | None:
+    def _reach(self, store: NotificationStore, sections: Mapping[str, ChannelSection]) -> Changes | None:
         """The list of changes in the file that is at its place now; None while it is being made anew."""
         if self._changes is not None:
             if self._changes.is_current:
@@ -162,9 +167,9 @@ class Notifier:
             with store.reading():
                 targets = store.list_targets()
             for name, since_ms in targets.items():
-                if name in wishes:
+                if name in sections:
                     found = changes.list_all(since_ms=since_ms - LATE_MS)
-                    store.take(found, {name: wishes[name]}, now_ms=self._now_ms())
+                    store.take(found, {name: sections[name]}, now_ms=self._now_ms())
 
         try:
             changes.begin(take_former)
@@ -177,7 +182,7 @@ class Notifier:
     def start(self) -> None:
         """Begin to tell, once `open` has returned."""
         self._tasks = [asyncio.create_task(self._look_regularly(), name="notifications")]
-        self._tasks += [asyncio.create_task(one.run(), name=f"notify {one.name}") for one in self._turns]
+        self._tasks += [asyncio.create_task(one.run(), name=f"notify {one.name}") for one in self._workers]
 
     async def finish(self, *, limit_s: float) -> None:
         """Tell what is due, for `limit_s` seconds at most; the rest is told by the next run."""
@@ -185,7 +190,7 @@ class Notifier:
         if self._tasks:
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
-                    await asyncio.gather(*(one.idle.wait() for one in self._turns))
+                    await asyncio.gather(*(one.idle.wait() for one in self._workers))
             with self._going_on("the end"):
                 await self._tell_what_waits()
 
@@ -204,7 +209,7 @@ class Notifier:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for one in self._turns:
+        for one in self._workers:
             await one.close()
         await self._thread(self._let_go)
         self._thread.close()
@@ -245,26 +250,117 @@ class Notifier:
     async def _take_all(self) -> None:
         """Take all that has changed; where that fails, it is taken at the next look."""
         with self._going_on("looks"):
-            while (count := await self._with_file(lambda: self._take(self._wishes))) > 0:
-                for one in self._turns:
+            while (count := await self._with_file(lambda: self._take(self._sections))) > 0:
+                for one in self._workers:
                     one.wake()
                 if count < CHANGES_AT_ONCE:
                     break
 
-    def _take(self, wishes: Mapping[str, Wishes]) -> int:
+    def _take(self, sections: Mapping[str, ChannelSection]) -> int:
         """Take the next changes for these targets; how many. Only what is durable here is forgotten there.
 
         Where the file is another one, of which all may have been taken, it is one at least.
         """
         before = self._changes
-        changes = None if self._store is None else self._reach(self._store, wishes)
+        changes = None if self._store is None else self._reach(self._store, sections)
         if changes is None or self._store is None:
             return 0
         found, number = changes.take()
         if found:
-            self._store.take(found, wishes, now_ms=self._now_ms())
+            self._store.take(found, sections, now_ms=self._now_ms())
             changes.forget(number)
         return len(found) or int(changes is not before)
 
     def _now_ms(self) -> int:
         return ms_of(self._clock.now())
+
+
+class NotifierSupervisor:
+    """A notifier, and another one whenever the file has become another."""
+
+    def __init__(self, make: Callable[[], Notifier], *, path: Path, clock: Clock) -> None:
+        """`make` makes notifiers, which are not opened yet; `path` is the file of notifications."""
+        self._make = make
+        self._path = path
+        self._clock = clock
+        self._since_ms: int | None = None
+        """When it was first tried in vain: the targets are some since then."""
+        self._patience_s = AGAIN_MAX_S
+        self._notifier: Notifier | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._going_on = GoingOn("notifications")
+
+    async def begin(self) -> None:
+        """Begin to tell; what keeps it from that is told, and tried again."""
+        await self._try()
+        self._task = asyncio.create_task(self._keep_on(), name="notifier supervisor")
+
+    async def finish(self, *, limit_s: float) -> None:
+        """Tell what is due, for `limit_s` seconds at most."""
+        if self._notifier is not None:
+            await self._notifier.finish(limit_s=limit_s)
+
+    async def close(self) -> None:
+        """Stop; what was not told waits in the file, or in that of the detections."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._let_go()
+
+    async def _keep_on(self) -> None:
+        while True:
+            if self._notifier is not None:
+                await self._notifier.lost.wait()
+                if not self._notifier.is_damaged:
+                    # Another one is at its place, or none: nothing is known against that.
+                    self._patience_s = AGAIN_S
+                with self._going_on("end"):
+                    await self._let_go()
+            await self._wait()
+            await self._try()
+
+    async def _let_go(self) -> None:
+        # Not before it is closed: whoever interrupts that closes it.
+        if self._notifier is not None:
+            try:
+                await self._notifier.close()
+            except Exception:
+                self._notifier = None
+                raise
+            self._notifier = None
+
+    async def _try(self) -> None:
+        now_ms = ms_of(self._clock.now())
+        with self._going_on("beginning"):
+            notifier = self._make()
+            try:
+                await notifier.open(since_ms=self._since_ms)
+            except BaseException as error:
+                self._patience_s = AGAIN_MAX_S if isinstance(error, NeedsOperator) else AGAIN_S
+                await notifier.close()
+                raise
+            self._patience_s = AGAIN_MAX_S
+            notifier.start()
+            self._notifier = notifier
+        if self._notifier is None and self._since_ms is None:
+            self._since_ms = now_ms
+        elif self._notifier is not None and self._since_ms is not None:
+            self._since_ms = None
+            _log.info("notifications: targets are told again")
+
+    async def _wait(self) -> None:
+        """Return when it is time to try again: soon where the file has changed or is gone, else later."""
+        before, begun_s = self._signs(), self._clock.monotonic_s()
+        while True:
+            await self._clock.sleep(AGAIN_S)
+            signs, waited_s = self._signs(), self._clock.monotonic_s() - begun_s
+            if not signs or signs != before or waited_s >= self._patience_s:
+                return
+
+    def _signs(self) -> tuple[int, ...]:
+        """What tells the file from what it was; nothing where there is none."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from m365watch.config.models.targets import Wishes
+from m365watch.config.models.notifications import ChannelSection
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.notification import (
     Covered,
@@ -73,7 +73,11 @@ class NotificationStore(NotificationFile):
     # Alerts -------------------------------------------------------------------------------------
 
     def take(
-        self, changes: Sequence[tuple[str, Standing | None]], wishes: Mapping[str, Wishes], *, now_ms: int
+        self,
+        changes: Sequence[tuple[str, Standing | None]],
+        sections: Mapping[str, ChannelSection],
+        *,
+        now_ms: int,
     ) -> None:
         """Know how these alerts stand (None: gone), and have each target told what there is to tell.
 
@@ -84,10 +88,10 @@ class NotificationStore(NotificationFile):
                 standing = given if given is not None else self._gone(alert_id)
                 if standing is None:
                     continue
-                concerned = [self._concern(name, standing, one, now_ms) for name, one in wishes.items()]
+                concerned = [self._concern(name, standing, one, now_ms) for name, one in sections.items()]
                 if any(concerned):
                     self.put_standing(standing)
-            for name in wishes:
+            for name in sections:
                 self._fold(name, now_ms)
 
     def _gone(self, alert_id: str) -> Standing | None:
@@ -95,7 +99,7 @@ class NotificationStore(NotificationFile):
         known = self.standing(alert_id)
         return None if known is None else msgspec.structs.replace(known, is_gone=True)
 
-    def _concern(self, target: str, standing: Standing, wishes: Wishes, now_ms: int) -> bool:
+    def _concern(self, target: str, standing: Standing, section: ChannelSection, now_ms: int) -> bool:
         """Have the target told; whether it has to do with the alert."""
         if not standing.is_gone:
             self._take_over(target, standing)
@@ -104,7 +108,7 @@ class NotificationStore(NotificationFile):
             return True  # What comes after it is decided once it is told.
         if told is None and standing.alert.last_at_ms < self._since_ms(target) - BEFORE_MS:
             return False
-        self._await(target, standing, told, wishes, now_ms)
+        self._await(target, standing, told, section, now_ms)
         return told is not None or self.waits(target, standing.alert.id)
 
     def _take_over(self, target: str, standing: Standing) -> None:
@@ -117,8 +121,10 @@ class NotificationStore(NotificationFile):
                 self.put_told(target, own, told)
                 self.run("DELETE FROM told WHERE target = ? AND alert = ?", (target, former))
 
-    def _await(self, target: str, standing: Standing, told: Told | None, wishes: Wishes, now_ms: int) -> None:
-        due = decide(told, standing, wishes, now_ms=now_ms)
+    def _await(
+        self, target: str, standing: Standing, told: Told | None, section: ChannelSection, now_ms: int
+    ) -> None:
+        due = decide(told, standing, section, now_ms=now_ms)
         if due is None:
             self.drop_waiting(target, standing.alert.id)
         else:
@@ -218,7 +224,7 @@ class NotificationStore(NotificationFile):
         self,
         target: str,
         outgoing: Outgoing,
-        wishes: Wishes,
+        section: ChannelSection,
         *,
         now_ms: int,
         position: str = "",
@@ -231,7 +237,7 @@ class NotificationStore(NotificationFile):
         with self.transaction():
             self.run("DELETE FROM outgoing WHERE target = ?", (target,))
             for place, notification in enumerate(outgoing.notifications):
-                self._settle(target, notification, wishes, now_ms)
+                self._settle(target, notification, section, now_ms)
                 if place in refused:
                     self._set_aside(target, notification, refused[place], now_ms)
                 else:
@@ -243,7 +249,7 @@ class NotificationStore(NotificationFile):
                 (taken, taken, now_ms, position, target),
             )
 
-    def _settle(self, target: str, notification: Notification, wishes: Wishes, now_ms: int) -> None:
+    def _settle(self, target: str, notification: Notification, section: ChannelSection, now_ms: int) -> None:
         """The alerts in it count as told; what has changed of them since waits anew."""
         covered = list(notification.digest.covered) if notification.digest is not None else []
         manner = Manner.IN_DIGEST if covered else Manner.ALONE
@@ -253,7 +259,7 @@ class NotificationStore(NotificationFile):
             told = self._settle_one(target, one, manner, now_ms)
             now = self.standing(one.alert_id)
             if now is not None:
-                self._await(target, now, told, wishes, now_ms)
+                self._await(target, now, told, section, now_ms)
 
     def _settle_one(self, target: str, covered: Covered, manner: Manner, now_ms: int) -> Told | None:
         """What the target knows of the alert from now on; None where that is over."""
@@ -284,7 +290,7 @@ class NotificationStore(NotificationFile):
                 (next_ms, now_ms, trouble, target),
             )
 
-    def take_back(self, target: str, wishes: Wishes, *, now_ms: int) -> None:
+    def take_back(self, target: str, section: ChannelSection, *, now_ms: int) -> None:
         """Nothing of what was begun has reached the target: decide anew, as its alerts stand now.
 
         So what was new and is gone before anybody heard of it is told nobody. A digest stays as it is: what
@@ -299,7 +305,7 @@ class NotificationStore(NotificationFile):
             for alert_id in outgoing.alert_ids:
                 now = self.standing(alert_id)
                 if now is not None:
-                    self._await(target, now, self.told(target, alert_id), wishes, now_ms)
+                    self._await(target, now, self.told(target, alert_id), section, now_ms)
 
     def tries(self, target: str) -> tuple[int, int, int]:
         """How often the target was tried in vain, when it is tried again, and what it ever took."""

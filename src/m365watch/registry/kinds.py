@@ -66,6 +66,14 @@ class Registry(Generic[S]):
         """Each spec under its type, and under each of its aliases."""
         return {name: spec for spec in self.specs for name in (spec.type, *spec.aliases)}
 
+    @property
+    def types_wanted(self) -> str:
+        """The types, as the object of "give ..."."""
+        names = [
+            f"{one.type} (or {', '.join(one.aliases)})" if one.aliases else one.type for one in self.specs
+        ]
+        return f"{', '.join(names[:-1])} or {names[-1]}"
+
     @contextmanager
     def register(self, spec: S) -> Iterator[None]:
         """Know `spec` as well, for as long as the context lasts. Raises: Defect: its name is taken."""

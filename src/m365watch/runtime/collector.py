@@ -33,13 +33,14 @@ from m365watch.ledger.bloom_filter import FilterSizes
 from m365watch.ledger.queries import ledger_for_reading, require_ledger, wanted_bodies
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.writer_thread import PATIENCE_ONCE_S, LedgerThread
-from m365watch.notifications.factory import Notifications, NotifyingMeans, notifying
+from m365watch.notifications.factory import Notifications, notifying
 from m365watch.outputs.factory import make_output
 from m365watch.pipeline.batcher import pacing
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER
 from m365watch.pipeline.output_lane import QueuedOutput
 from m365watch.pipeline.output_startup import Opening, preload, queues_of
 from m365watch.records.identity import IdentityMaker
+from m365watch.registry.channel_specs import ChannelContext
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import MayBeAway, Output, TellsRecords
 from m365watch.runtime.collector_run import (
@@ -201,8 +202,16 @@ class Collector:
         )
 
     def _notifying(self, session: Session, *, once: bool) -> AbstractAsyncContextManager[Notifications]:
-        means = NotifyingMeans(session, self._build_output, self._clock, self._random)
-        return notifying(self._settings, means, once=once)
+        settings = self._settings
+        context = ChannelContext(
+            session,
+            self._clock,
+            self._random,
+            settings.collector_name,
+            settings.outputs,
+            self._build_output,
+        )
+        return notifying(settings, context, once=once)
 
     async def audit(
         self, order: AuditOrder, *, on_progress: Callable[[AuditProgress], Awaitable[None]]

@@ -31,7 +31,7 @@ _DETECTIONS = {
     "accepted_domains": "accepted_domains",
     "enrich": "enrich",
     "response": "response",
-    "targets": "notifications",
+    "channels": "notifications",
 }
 """What of `detections` a run takes up, each with its key."""
 

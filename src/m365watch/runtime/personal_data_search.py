@@ -33,6 +33,7 @@ from m365watch.notifications.notification_database import FILE_NAME as NOTIFICAT
 from m365watch.notifications.notification_erasure import count_told
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, records_in_file
+from m365watch.registry.channel_specs import CHANNELS
 from m365watch.registry.output_specs import LAKE, OutputSettings
 from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
 from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
@@ -187,7 +188,11 @@ def search_elsewhere(
     for output in settings.outputs:
         if output.name != besides.name:
             found += _at_output(output, person, progress)
-    return found
+    return found + [
+        Elsewhere(f"channel {one.name}", f"channel_{one.type}", searched=False, records=None, says=says)
+        for one in settings.detections.channels
+        if (says := CHANNELS.by_name[one.type].erasure)
+    ]
 
 
 def _in_quarantine(state: Path, person: Person) -> Elsewhere:

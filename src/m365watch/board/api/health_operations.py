@@ -150,7 +150,7 @@ def figures_of(sources: Sources, access: Access) -> str:
 def _targets(sources: Sources) -> tuple[Standings, list[str]]:
     """How the targets of notifications stand, and their names."""
     detections = sources.settings.detections
-    names = [one.name for one in detections.targets] if detections.enabled else []
+    names = [one.name for one in detections.channels] if detections.enabled else []
     if not names:
         return Standings(), names
     now_ms = ms_of(sources.clock.now())

@@ -436,7 +436,7 @@ class Sources:
     async def list_targets(self, view: View) -> Sequence[TargetFigures]:
         """How the targets of notifications stand, for who may see every tenant."""
         assert view.access.tenants is None  # noqa: S101 - the panel asks before
-        names = {one.name for one in self.settings.detections.targets}
+        names = {one.name for one in self.settings.detections.channels}
         now_ms = ms_of(view.now)
         found = await asyncio.to_thread(read_standings, self.settings.state_directory, names, now_ms=now_ms)
         return found.figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,8 @@ from m365watch.common.timestamps import ms_of
 
 if TYPE_CHECKING:
     from m365watch.config.models.settings import Settings
-    from m365watch.config.models.targets import TargetSettings
-    from m365watch.notifications.channel_check import Trial
+    from m365watch.registry.channel_specs import Channel
+    from m365watch.registry.checks import Checked
 
 LIMIT_S = 30.0
 """How long one target may take over a test."""
@@ -55,9 +55,9 @@ def notify(
     _show(settings, targets, as_json=as_json)
 
 
-def _wanted(settings: Settings, names: Sequence[str]) -> list[TargetSettings]:
+def _wanted(settings: Settings, names: Sequence[str]) -> list[Channel[Any]]:
     """The targets that are meant. Raises: typer.BadParameter: a name is none's, or there is no target."""
-    targets = {one.name: one for one in settings.detections.targets}
+    targets = {one.name: one for one in settings.detections.channels}
     if not targets:
         raise typer.BadParameter(
             "the configuration has no targets; detections.notifications names who is told of alerts"
@@ -68,45 +68,52 @@ def _wanted(settings: Settings, names: Sequence[str]) -> list[TargetSettings]:
     return [one for name, one in targets.items() if not names or name in names]
 
 
-def _test(settings: Settings, targets: Sequence[TargetSettings], *, as_json: bool) -> int:
-    from m365watch.cli.alerts.notifications_view import trial_line, trials_document
+def _test(settings: Settings, channels: Sequence[Channel[Any]], *, as_json: bool) -> int:
+    from m365watch.cli.alerts.notifications_view import test_line, tests_document
     from m365watch.cli.event_loop import run_in_loop
     from m365watch.cli.terminal.json_output import as_json as to_json
+    from m365watch.registry.checks import Verdict
 
-    trials = run_in_loop(_send_tests(settings, targets))
+    tests = run_in_loop(_send_tests(settings, channels))
     if as_json:
-        write_line(to_json(trials_document(trials)))
+        write_line(to_json(tests_document(tests)))
     else:
-        for trial in trials:
-            stdout_console().print(trial_line(trial), crop=False)
-    return 0 if all(trial.is_good for trial in trials) else EXIT_FAILED
+        for channel, test in tests:
+            stdout_console().print(test_line(channel, test), crop=False)
+    return 0 if all(test.verdict is Verdict.OK for _, test in tests) else EXIT_FAILED
 
 
-async def _send_tests(settings: Settings, targets: Sequence[TargetSettings]) -> list[Trial]:
+async def _send_tests(
+    settings: Settings, channels: Sequence[Channel[Any]]
+) -> list[tuple[Channel[Any], Checked]]:
     from contextlib import suppress
 
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.common.errors import CollectorError
     from m365watch.http.client import open_session
     from m365watch.notifications.channel_check import send_test
-    from m365watch.notifications.factory import NotifyingMeans, make_sender
+    from m365watch.notifications.factory import make_sender
     from m365watch.outputs.factory import refuse_to_make
+    from m365watch.registry.channel_specs import ChannelContext
 
     clock = SystemClock()
     tenant = settings.tenants[0].tenant_id if settings.tenants else ""
-    trials = []
+    tests = []
     async with open_session(stall_s=LIMIT_S, total_s=LIMIT_S) as session:
-        means = NotifyingMeans(session, refuse_to_make, clock, system_random())
-        for target in targets:
-            sender = make_sender(target, settings, means)
+        context = ChannelContext(
+            session, clock, system_random(), settings.collector_name, settings.outputs, refuse_to_make
+        )
+        for channel in channels:
+            sender = make_sender(channel, context)
             now_ms = ms_of(clock.now())
-            trials.append(await send_test(target, sender, tenant=tenant, now_ms=now_ms, limit_s=LIMIT_S))
+            test = await send_test(channel, sender, tenant=tenant, now_ms=now_ms, limit_s=LIMIT_S)
+            tests.append((channel, test))
             with suppress(CollectorError):
                 await sender.close()
-    return trials
+    return tests
 
 
-def _try_again(settings: Settings, targets: Sequence[TargetSettings], *, as_json: bool) -> None:
+def _try_again(settings: Settings, targets: Sequence[Channel[Any]], *, as_json: bool) -> None:
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import done_document
     from m365watch.common.clock import SystemClock
@@ -121,7 +128,7 @@ def _try_again(settings: Settings, targets: Sequence[TargetSettings], *, as_json
         write_line(f"{count(found, 'notification')} that had been refused wait again")
 
 
-def _show(settings: Settings, targets: Sequence[TargetSettings], *, as_json: bool) -> None:
+def _show(settings: Settings, targets: Sequence[Channel[Any]], *, as_json: bool) -> None:
     from m365watch.cli.alerts.notifications_view import standings_document, standings_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock

@@ -13,10 +13,10 @@ from m365watch.cli.terminal.formatting import count, moment, span, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.common.text import plain
 from m365watch.common.timestamps import instant_of_ms
-from m365watch.config.models.targets import TargetSettings
-from m365watch.notifications.channel_check import Trial, kind_of
 from m365watch.notifications.channel_status import Aside, Standings, TargetFigures
 from m365watch.notifications.notification_text import command_of, subject_of
+from m365watch.registry.channel_specs import Channel
+from m365watch.registry.checks import Checked, Verdict
 
 ASIDE_SHOWN_MAX = 5
 LATE = timedelta(minutes=5)
@@ -24,18 +24,18 @@ LATE = timedelta(minutes=5)
 
 
 def standings_page(
-    targets: Sequence[TargetSettings], standings: Standings, *, now: datetime
+    channels: Sequence[Channel[Any]], standings: Standings, *, now: datetime
 ) -> RenderableType:
     """A line for each target, and below it what is wrong and what it refused."""
     figures = {one.name: one for one in standings.figures}
     blocks: list[RenderableType] = []
-    for target in targets:
-        found = figures.get(target.name)
-        head = Text.assemble((plain(target.name), "bold"), f" ({kind_of(target)}): ")
+    for channel in channels:
+        found = figures.get(channel.name)
+        head = Text.assemble((plain(channel.name), "bold"), f" ({channel.type}): ")
         blocks.append(head.append_text(_standing(found, now)))
         blocks += _troubles(found, now)
-        aside = [one for one in standings.aside if one.target == target.name]
-        blocks += _aside_lines(target.name, aside)
+        aside = [one for one in standings.aside if one.target == channel.name]
+        blocks += _aside_lines(channel.name, aside)
     return Group(*blocks)
 
 
@@ -84,7 +84,7 @@ def _aside_lines(name: str, aside: Sequence[Aside]) -> list[Text]:
 
 
 def standings_document(
-    targets: Sequence[TargetSettings], standings: Standings, *, now: datetime
+    channels: Sequence[Channel[Any]], standings: Standings, *, now: datetime
 ) -> dict[str, Any]:
     """The same as JSON."""
     figures = {one.name: one for one in standings.figures}
@@ -92,8 +92,8 @@ def standings_document(
         "schema": SCHEMA,
         "at": instant(now),
         "targets": [
-            {"name": one.name, "type": kind_of(one), **figures_document(figures.get(one.name))}
-            for one in targets
+            {"name": one.name, "type": one.type, **figures_document(figures.get(one.name))}
+            for one in channels
         ],
         "refused": [
             {
@@ -150,27 +150,27 @@ def status_lines(standings: Standings, *, now: datetime) -> list[Text]:
     return lines
 
 
-def trial_line(trial: Trial) -> Text:
+def test_line(channel: Channel[Any], test: Checked) -> Text:
     """How a test went; what to do has a line of its own."""
-    mark, style = ("ok", "green") if trial.is_good else ("FAILED", "bold red")
-    line = Text.assemble((mark, style), f"  {plain(trial.name)} ({trial.kind}): {plain(trial.seen)}")
-    if trial.fix:
-        line.append(f"\n        {plain(trial.fix)}", style="dim")
+    mark, style = ("ok", "green") if test.verdict is Verdict.OK else ("FAILED", "bold red")
+    line = Text.assemble((mark, style), f"  {plain(channel.name)} ({channel.type}): {plain(test.seen)}")
+    if test.fix:
+        line.append(f"\n        {plain(test.fix)}", style="dim")
     return line
 
 
-def trials_document(trials: Sequence[Trial]) -> dict[str, Any]:
+def tests_document(tests: Sequence[tuple[Channel[Any], Checked]]) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "schema": SCHEMA,
         "targets": [
             {
-                "name": one.name,
-                "type": one.kind,
-                "ok": one.is_good,
-                "seen": one.seen,
-                "fix": one.fix or None,
+                "name": channel.name,
+                "type": channel.type,
+                "ok": test.verdict is Verdict.OK,
+                "seen": test.seen,
+                "fix": test.fix,
             }
-            for one in trials
+            for channel, test in tests
         ],
     }

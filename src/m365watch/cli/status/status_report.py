@@ -97,7 +97,7 @@ def status(
         return _read(settings, arguments, clock)
 
     if metrics:
-        print_metrics(read, [one.name for one in settings.detections.targets])
+        print_metrics(read, [one.name for one in settings.detections.channels])
         return
     warn_of_lakes(settings)
     try:
@@ -174,11 +174,11 @@ def _list_unread(settings: Settings) -> Sequence[str]:
 
 def _read_notifications(settings: Settings, clock: Clock) -> Standings | None:
     """How the targets of notifications stand, as far as a run has known them."""
-    if not settings.detections.enabled or not settings.detections.targets:
+    if not settings.detections.enabled or not settings.detections.channels:
         return None
     from m365watch.notifications.channel_status import look_at_standings
 
-    names = {one.name for one in settings.detections.targets}
+    names = {one.name for one in settings.detections.channels}
     return look_at_standings(settings.state_directory, names, now_ms=ms_of(clock.now()))
 
 

@@ -1,6 +1,6 @@
 """The kinds of values that a key may want, and what every section of the file has in common."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -20,10 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from m365watch.common.errors import Defect
 from m365watch.config.models import values
 from m365watch.config.models.clouds import parse_base_url
-from m365watch.config.validation_report import SECRET_KEYS
 
 
 class Mark:
@@ -80,14 +78,6 @@ def retyped(section: type[S], **annotations: Any) -> type[S]:
     return remade(
         section, **{key: (one, copy(section.model_fields[key])) for key, one in annotations.items()}
     )
-
-
-def require_secret_names(section: Any) -> None:
-    """Raises Defect where messages would show a secret of the section; what is none has no keys."""
-    for key, field in getattr(section, "model_fields", {}).items():
-        if "SecretStr" in str(field.annotation) and key not in SECRET_KEYS:
-            fix = f"call the key one of {', '.join(sorted(SECRET_KEYS))}"
-            raise Defect(f"{section.__name__}: messages would show the secret of {key}", fix=fix)
 
 
 def of_text(parse: Callable[[str], object], parsed: type = str) -> Callable[[object], object]:

@@ -72,12 +72,12 @@ def parse_base_url(text: str) -> str:
         raise ValueError("has a user name, a query or a fragment")
     if not _HOST_CHARACTERS.fullmatch(host) or parts.scheme not in {"http", "https"}:
         raise ValueError("is not an https URL")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("would send the secret unencrypted; http is for loopback hosts only")
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -22,8 +22,8 @@ from m365watch.config.models.base import (
     Section,
     TenantGuids,
     remade,
-    require_secret_names,
 )
+from m365watch.config.models.kinds import section_of
 from m365watch.config.secrets import FileGuard
 from m365watch.registry.credential_specs import (
     CREDENTIALS,
@@ -178,7 +178,7 @@ def with_kinds(section: type[T]) -> type[T]:
 
 @lru_cache(maxsize=8)
 def _with_kinds(section: type[T], specs: Sequence[CredentialSpec[Any]]) -> type[T]:
-    kinds = [section_of(spec) for spec in specs]
+    kinds = [section_of(spec, CredentialSettings) for spec in specs]
     second = remade(SecondCredential, *kinds, **_fields(kinds, of_application=False))
     rotation = {"second": (second | None, copy(RotationKeys.model_fields["second"]))}
     made = remade(section, *kinds, RotationKeys, **_fields(kinds, of_application=True) | rotation)
@@ -204,15 +204,6 @@ def _listed(specs: Sequence[CredentialSpec[Any]]) -> str:
     return ", ".join(f"`{spec.key}`" for spec in specs)
 
 
-def section_of(spec: CredentialSpec[Any]) -> type[CredentialSettings]:
-    """The section of the spec. Raises: Defect: it is none that a configuration can hold."""
-    section = spec.section
-    if not issubclass(section, CredentialSettings):
-        raise Defect(f"{section.__name__} is no CredentialSettings", fix="derive it from CredentialSettings")
-    require_secret_names(section)
-    return section
-
-
 def resolve_credentials(section: Section, environment: Mapping[str, str]) -> tuple[CredentialSettings, ...]:
     """Every credential of the section, in the order in which they are tried.
 
@@ -231,7 +222,7 @@ def resolve_credentials(section: Section, environment: Mapping[str, str]) -> tup
 def _settings(
     spec: CredentialSpec[Any], part: Section, whole: Section, environment: Mapping[str, str], *, before: str
 ) -> CredentialSettings:
-    kind = section_of(spec)
+    kind = section_of(spec, CredentialSettings)
     given = {key: getattr(part if hasattr(part, key) else whole, key) for key in kind.file_keys()}
     key = next(name for name in reversed(spec.names) if given[name] is not None)
     return kind.model_construct(name=f"{before}{key}", **given, **kind.from_environment(environment))

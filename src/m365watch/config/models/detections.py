@@ -1,6 +1,6 @@
 """The keys of `detections`: which rules look at the records, and what they may know of the organisation."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 import os
 import re
@@ -24,11 +24,12 @@ from m365watch.config.models.base import (
 )
 from m365watch.config.models.credentials import ResponseCredentials, resolve_credentials
 from m365watch.config.models.enrichment import EnrichSection, place_files, resolve_enrichment
-from m365watch.config.models.notifications import NotificationSection
+from m365watch.config.models.notifications import ChannelSection
 from m365watch.config.models.settings import DETECTIONS, DetectionSettings, ResponseSettings
-from m365watch.config.models.targets import TargetSettings
 from m365watch.config.models.values import parse_domain, parse_label
 from m365watch.config.validation_report import Report
+from m365watch.http.settings import NetworkSettings
+from m365watch.registry.channel_specs import Channel
 
 SECTION = "detections"
 Pack = Literal["core", "devo"]
@@ -101,7 +102,7 @@ class DetectionsSection(Section):
     response: ResponseSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """What carries out the steps that contain an alert; without it they are printed only."""
 
-    notifications: dict[Name, NotificationSection] = Field(
+    notifications: dict[Name, ChannelSection] = Field(
         default={}, title="an object of targets, each under a name of its own"
     )
     """Who is told of alerts; left out, nobody: they are in `m365watch alerts list`."""
@@ -148,9 +149,9 @@ def resolve_detections(
     *,
     has_lake: bool,
     environment: Mapping[str, str],
-    targets: tuple[TargetSettings, ...] = (),
+    network: NetworkSettings,
 ) -> DetectionSettings:
-    """What the detections are told to do."""
+    """What the detections are told to do; `network` is how those are reached who are told of alerts."""
     given = section.response.credentials
     return DetectionSettings(
         enabled=is_on(section, has_lake=has_lake),
@@ -164,5 +165,5 @@ def resolve_detections(
         response=None
         if given is None
         else ResponseSettings(given.client_id or "", resolve_credentials(given, environment)),
-        targets=targets,
+        channels=tuple(Channel(name, one, network) for name, one in section.notifications.items()),
     )

@@ -1,6 +1,6 @@
 """The keys of `detections.enrich`: files of your own that say more of addresses, people and indicators."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 import os
 from pathlib import Path

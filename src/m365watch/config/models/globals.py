@@ -1,6 +1,6 @@
 """The keys of `globals` and `global_overrides`: what holds for the whole collector."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 from collections.abc import Iterator
 from pathlib import Path

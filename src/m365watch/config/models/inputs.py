@@ -1,6 +1,6 @@
 """The keys of `inputs`: what is collected, of whom, and what is masked in it."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 from typing import Annotated, Literal
 

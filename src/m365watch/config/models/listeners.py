@@ -1,6 +1,6 @@
 """The section `board`: where the analyst's pages are served, and who may see what there."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 import ipaddress
 from typing import Annotated, Literal

@@ -1,6 +1,6 @@
 """The keys of `network`: how servers are reached, for the whole collector and for a single input."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 import ipaddress
 from typing import Annotated, Literal

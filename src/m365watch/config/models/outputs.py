@@ -1,22 +1,20 @@
-"""The key `outputs`: what every output takes, and the choice among the kinds that are registered."""
+"""The key `outputs`: what every output takes."""
 
 # Annotations stay objects here (`base.Section` says why).
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Union
 
-from pydantic import Field, Tag
+from pydantic import Field
 
-from m365watch.common.errors import Defect
-from m365watch.config.models.base import ON_OFF, Section, Switch, by_type, require_secret_names
+from m365watch.config.models.base import ON_OFF, Switch
 from m365watch.config.models.globals import GlobalOverrides
-from m365watch.config.validation_report import KeyPath
-from m365watch.registry.output_specs import OUTPUTS, OutputSettings, OutputSpec
+from m365watch.config.models.kinds import KindSection, sections_of
+from m365watch.registry.output_specs import OUTPUTS, OutputSettings
 
 
-class OutputSection(Section):
+class OutputSection(KindSection):
     """What every output takes."""
 
     enabled: Switch = Field(default=True, title=ON_OFF)
@@ -32,19 +30,6 @@ class OutputSection(Section):
         options = getattr(cls.model_fields["config"].annotation, "model_fields", {})
         return str(options["directory"].default) if "directory" in options else None
 
-    @classmethod
-    def disagreements(
-        cls,
-        options: Mapping[str, object],  # noqa: ARG003 - of those that have any
-        path: KeyPath,  # noqa: ARG003
-    ) -> Iterator[tuple[KeyPath, str]]:
-        """Options that do not go together, as they are written at `path`."""
-        return iter(())
-
-    def oddities(self, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:  # noqa: ARG002 - of those that have any
-        """What can be used, but not quite as it reads; `path` is that of the section."""
-        return iter(())
-
     @property
     def adds_devo_fields(self) -> bool:
         """Whether Devo's own fields are added to each record."""
@@ -58,36 +43,11 @@ class OutputSection(Section):
 
 def output_sections() -> dict[str, type[OutputSection]]:
     """The section of each type of output, under all of its names."""
-    return {name: section_of(spec) for name, spec in OUTPUTS.by_name.items()}
+    return sections_of(OUTPUTS, OutputSection)
 
 
-def section_of(spec: OutputSpec[Any]) -> type[OutputSection]:
-    """The section of the spec. Raises: Defect: it is none that a configuration can hold."""
-    section = spec.section
-    if not issubclass(section, OutputSection):
-        raise Defect(f"{section.__name__} is no OutputSection", fix="derive it from OutputSection")
-    require_secret_names(section.model_fields["config"].annotation)
-    return section
-
-
-def output_types_wanted() -> str:
-    """The types, as the object of "give ..."."""
-    names = [
-        f"{one.type} (or {', '.join(one.aliases)})" if one.aliases else one.type for one in OUTPUTS.specs
-    ]
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def any_output() -> Any:
-    """The annotation of one output of any registered kind."""
-    return _any_of(OUTPUTS.specs)
-
-
-@lru_cache(maxsize=4)
-def _any_of(specs: Sequence[OutputSpec[Any]]) -> Any:
-    sections = {spec: section_of(spec) for spec in specs}
-    names: dict[object, type[Section]] = {
-        name: section for spec, section in sections.items() for name in (spec.type, *spec.aliases)
-    }
-    choices = tuple(Annotated[section, Tag(f"|{section.__name__}")] for section in sections.values())
-    return Annotated[Union[choices], by_type(names)]  # noqa: UP007 - made of as many as there are
+def no_such_output(name: str, names: Iterable[str]) -> str:
+    """The end of a mistake's sentence about an output that is not among `names`."""
+    near = difflib.get_close_matches(name, names := [*names], n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
+    return f"is no output that is switched on; {hint}"

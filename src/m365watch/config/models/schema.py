@@ -4,11 +4,10 @@ A field's title is what its key wants, as the object of "give ...": mistakes and
 page both use it.
 """
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from pydantic import Field
 
@@ -17,10 +16,13 @@ from m365watch.config.models.credentials import Credentials, ResponseCredentials
 from m365watch.config.models.detections import DetectionsSection, ResponseSection
 from m365watch.config.models.globals import GlobalOverrides, Globals
 from m365watch.config.models.inputs import InputSection
+from m365watch.config.models.kinds import ConfiguredSpec, any_of
 from m365watch.config.models.listeners import BoardSection
-from m365watch.config.models.outputs import OutputSection, any_output
-from m365watch.registry.credential_specs import CREDENTIALS, CredentialSpec
-from m365watch.registry.output_specs import OUTPUTS, OutputSpec
+from m365watch.config.models.notifications import ChannelSection
+from m365watch.config.models.outputs import OutputSection
+from m365watch.registry.channel_specs import CHANNELS
+from m365watch.registry.credential_specs import CREDENTIALS
+from m365watch.registry.output_specs import OUTPUTS
 
 
 class ConfigurationFile(Section):
@@ -50,16 +52,23 @@ class ConfigurationFile(Section):
 
 
 def configuration_file() -> type[ConfigurationFile]:
-    """The whole file, with every registered kind of output and credential."""
-    return _with_kinds(OUTPUTS.specs, CREDENTIALS.specs)
+    """The whole file, with every registered kind of output, credential and notification channel."""
+    return _with_kinds(OUTPUTS.specs, CHANNELS.specs, CREDENTIALS.specs)
 
 
 @lru_cache(maxsize=4)
-def _with_kinds(_: Sequence[OutputSpec[Any]], __: Sequence[CredentialSpec[Any]]) -> type[ConfigurationFile]:
+def _with_kinds(
+    outputs: Sequence[ConfiguredSpec], channels: Sequence[ConfiguredSpec], _: Sequence[ConfiguredSpec]
+) -> type[ConfigurationFile]:
     response = retyped(ResponseSection, credentials=with_kinds(ResponseCredentials) | None)
+    detections = retyped(
+        DetectionsSection,
+        notifications=dict[Name, any_of(channels, ChannelSection)],  # type: ignore[misc]
+        response=response,
+    )
     return retyped(
         ConfigurationFile,
         inputs=dict[Name, retyped(InputSection, credentials=with_kinds(Credentials))],  # type: ignore[misc]
-        outputs=dict[Name, any_output()],  # type: ignore[misc]
-        detections=retyped(DetectionsSection, response=response),
+        outputs=dict[Name, any_of(outputs, OutputSection)],  # type: ignore[misc]
+        detections=detections,
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m365watch.common.model import Service, TenantId
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
+from m365watch.registry.channel_specs import Channel
 from m365watch.registry.output_specs import LAKE, OutputSettings
 
 if TYPE_CHECKING:
     from m365watch.config.models.credentials import CredentialSettings
     from m365watch.config.models.listeners_listening import BoardSettings, WebhookSettings
-    from m365watch.config.models.targets import TargetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class DetectionSettings:
     """Accounts that no response locks out unless a person says so."""
     response: ResponseSettings | None = None
     """Who carries out what `respond` plans; None: it is printed only."""
-    targets: tuple[TargetSettings, ...] = ()
+    channels: tuple[Channel[Any], ...] = ()
     """Who is told of alerts."""
 
 

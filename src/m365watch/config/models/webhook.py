@@ -1,6 +1,6 @@
 """The keys of `globals.webhook`: where Microsoft may tell of new content, beside the polling."""
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`base.Section` says why).
 
 from typing import Annotated
 

@@ -58,9 +58,10 @@ from m365watch.health.checks.tenant_checks import (
 from m365watch.health.collector_status import fault_of_lake
 from m365watch.http.client import Session
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.notifications.factory import NotifyingMeans, make_sender, unknown_rules
+from m365watch.notifications.factory import make_sender, unknown_rules
 from m365watch.outputs.factory import refuse_to_make
 from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.registry.channel_specs import ChannelContext
 from m365watch.registry.checks import (
     Check,
     Checked,
@@ -74,7 +75,6 @@ from m365watch.registry.checks import (
     all_skipped,
     bad,
     broken,
-    good,
     joined,
     odd,
     ok,
@@ -96,7 +96,7 @@ def _file(settings: Settings) -> list[Checked]:
 
     fault = None
     if settings.keeps_state:
-        names = [one.name for one in settings.detections.targets]
+        names = [one.name for one in settings.detections.channels]
         fault = look_at_standings(settings.state_directory, names, now_ms=0).fault
     if fault is None:
         return []
@@ -104,18 +104,18 @@ def _file(settings: Settings) -> list[Checked]:
     return [bad(Check.NOTIFICATION, f"{fault.where}: {fault.what}", fix=fix)]
 
 
-async def check_notifications(settings: Settings, means: NotifyingMeans, *, limit_s: float) -> list[Checked]:
-    """One step for each target; nobody is paged by it."""
-    targets = settings.detections.targets if settings.detections.enabled else ()
-    if not targets:
+async def check_notifications(
+    settings: Settings, context: ChannelContext, *, limit_s: float
+) -> list[Checked]:
+    """One step for each channel; nobody is paged by it."""
+    channels = settings.detections.channels if settings.detections.enabled else ()
+    if not channels:
         return []
-    from m365watch.notifications.channel_check import look_at
+    from m365watch.notifications.channel_check import check_channel
 
-    senders = [make_sender(target, settings, means) for target in targets]
-    trials = await asyncio.gather(
-        *(look_at(target, sender, limit_s=limit_s) for target, sender in zip(targets, senders, strict=True))
-    )
-    for sender in senders:
+    made = [(channel, make_sender(channel, context)) for channel in channels]
+    found = await asyncio.gather(*(check_channel(*one, limit_s=limit_s) for one in made))
+    for _, sender in made:
         with suppress(CollectorError):
             await sender.close()
     file = await asyncio.to_thread(_file, settings)
@@ -124,16 +124,7 @@ async def check_notifications(settings: Settings, means: NotifyingMeans, *, limi
         odd(Check.NOTIFICATION, f"no rule in force is called {', '.join(words)}", fix=_RULES, subject=name)
         for name, words in unknown.items()
     ]
-    return (
-        file
-        + notes
-        + [
-            good(Check.NOTIFICATION, one.seen, subject=one.name)
-            if one.is_good
-            else bad(Check.NOTIFICATION, one.seen, fix=one.fix, subject=one.name)
-            for one in trials
-        ]
-    )
+    return [*file, *notes, *found]
 
 
 T = TypeVar("T")
@@ -253,10 +244,12 @@ async def _outputs(means: Means, progress: Progress) -> Group:
         ledger=ledger,
         collector=settings.collector_name,
     )
-    told = NotifyingMeans(means.session, refuse_to_make, means.clock, means.random)
+    channels = ChannelContext(
+        means.session, means.clock, means.random, settings.collector_name, settings.outputs, refuse_to_make
+    )
     found = asyncio.gather(
-        *(check_output(context, one) for one in means.settings.outputs),
-        check_notifications(means.settings, told, limit_s=means.limit_s),
+        *(check_output(context, one) for one in settings.outputs),
+        check_notifications(settings, channels, limit_s=means.limit_s),
     )
     return Group(Place.OUTPUTS, steps=tuple(chain.from_iterable(await _told(progress, "the outputs", found))))
 

@@ -3,7 +3,7 @@
 Devo's keys come first, with the defaults and ranges of its collector; the others are of this collector.
 """
 
-# Annotations stay objects here (`kinds.Section` says why).
+# Annotations stay objects here (`config.models.base.Section` says why).
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -125,8 +125,8 @@ class SendingKeys(Section):
     """How long a connection may be idle before it is closed in order."""
 
 
-class KeyKeys(Section):
-    """How the private key is opened, and how the server is checked."""
+class KeyPasswordKeys(Section):
+    """How the private key is opened."""
 
     key_password: SecretText | None = Field(
         default=None, title="the password in quotes, or ${NAME}, or the key key_password_file"
@@ -137,6 +137,10 @@ class KeyKeys(Section):
         default=None, title="the path of a file that only its owner may read"
     )
     """A file that holds the password, in place of `key_password`."""
+
+
+class KeyKeys(KeyPasswordKeys):
+    """How the private key is opened, and how the server is checked."""
 
     verify_hostname: Annotated[Switch, DESTINATION] = Field(default=True, title=ON_OFF)
     """Whether the server's certificate has to name `address`. With false, any server with a certificate of

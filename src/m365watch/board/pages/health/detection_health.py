@@ -69,7 +69,7 @@ async def notifications(view: View, sources: Sources) -> Shape:
     """Each target of notifications: what it was told, what waits for it, what it refused."""
     if not sees_every_tenant(view):
         return Grid((), (), empty=_TOGETHER)
-    targets = sources.settings.detections.targets
+    targets = sources.settings.detections.channels
     if not sources.settings.detections.enabled or not targets:
         then = "detections.notifications names whom to tell: mail, chat, pager, or another system."
         return Grid((), (), empty=Empty("Nobody is told of alerts.", then))

@@ -146,7 +146,7 @@ def _lake_words(view: View, sources: Sources) -> str:
 async def _notifications_trouble(view: View, sources: Sources) -> CollectorError | None:
     """Why nobody is told of alerts, whoever the targets are."""
     detections = sources.settings.detections
-    if not (sees_every_tenant(view) and detections.enabled and detections.targets):
+    if not (sees_every_tenant(view) and detections.enabled and detections.channels):
         return None
     try:
         await sources.list_targets(view)

@@ -1,4 +1,7 @@
-"""Notifications as mail over SMTP, in a thread of their own, and what the server's answers mean."""
+"""Notifications as mail over SMTP, in a thread of their own, and what the server's answers mean.
+
+A connection's answers are bounded, and another thread can end it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -16,19 +19,83 @@ import structlog
 
 from m365watch.common.errors import NeedsOperator, NotificationsRefused, RetryLater, Unavailable
 from m365watch.common.text import plain
-from m365watch.config.models.targets import EmailTarget
 from m365watch.http.tls import make_context
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.mail_connection import TIMEOUT_S, BoundedMail, BoundedMailOverTls
-from m365watch.notifications.channels.mail_mail import make_mail
+from m365watch.notifications.channels.email.mail_message import make_mail
+from m365watch.notifications.channels.email.spec import EmailSection
 from m365watch.notifications.notification import Notification
-from m365watch.notifications.notification_database import Outgoing
 from m365watch.notifications.notification_text import shortened
+from m365watch.registry.channel_specs import Channel, Sent
 
+TIMEOUT_S = 20.0
+"""How long the server may take over one step."""
+ANSWER_LINES_MAX = 100
+"""Of one answer; what a server can do it says in some ten lines, each of which the library bounds."""
 ANSWER_CHARACTERS_MAX = 160
+"""What is repeated of an answer that says no."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
+
+
+class _Lines:
+    """What comes from the server, of which one answer may have so many lines."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.left = 0
+
+    def readline(self, size: int) -> bytes:
+        if self.left == 0:
+            raise _TooLong
+        self.left -= 1
+        line: bytes = self._source.readline(size)
+        return line
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _TooLong(Exception):
+    """No OSError: the library would tell of a connection that was closed."""
+
+
+class BoundedMail(smtplib.SMTP):
+    """The library's, but that no answer goes on for ever."""
+
+    file: Any
+
+    def __init__(self, opened: list[BoundedMail], *given: Any, **named: Any) -> None:
+        """Connected where a host is given; `opened` has it before, so that its end can be brought about."""
+        self._is_given_up = False
+        opened.append(self)
+        super().__init__(*given, **named)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """The code and the text of the next answer. Raises: SMTPException."""
+        if self._is_given_up:
+            self.close()
+            raise smtplib.SMTPServerDisconnected("nobody waits for it")
+        if self.file is None and self.sock is not None:
+            self.file = _Lines(self.sock.makefile("rb"))
+        if self.file is not None:
+            self.file.left = ANSWER_LINES_MAX
+        try:
+            return super().getreply()
+        except _TooLong:
+            self.close()
+            raise smtplib.SMTPException(f"its answer has more than {ANSWER_LINES_MAX} lines") from None
+
+    def hang_up(self) -> None:
+        """End it from another thread: whoever waits for its server is told at once that it is gone."""
+        # What is being connected just now looks at this before it reads.
+        self._is_given_up = True
+        with suppress(OSError):
+            if self.sock is not None:
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class BoundedMailOverTls(BoundedMail, smtplib.SMTP_SSL):
+    """The same, over TLS from the first byte."""
 
 
 async def in_daemon_thread(work: Callable[[], _T]) -> _T:
@@ -57,29 +124,30 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
     return await done
 
 
-class MailSender:
+class SmtpSender:
     """Sends each notification over a connection of its own; the server's 250 says that it has it."""
 
     at_once_max = 1
 
-    def __init__(self, target: EmailTarget, *, collector: str) -> None:
+    def __init__(self, channel: Channel[EmailSection], *, collector: str) -> None:
         """Nothing is connected yet."""
-        self._target = target
+        self._section = channel.section
+        self._network = channel.network
         self._collector = collector
-        self._where = f"notifications {target.name}"
+        self._where = f"notifications {channel.name}"
 
     async def open(self, *, last: int, position: str, newest: int) -> int:  # noqa: ARG002 - it keeps nothing
         """Nothing to make ready; what the target has cannot be told."""
         return last
 
-    async def send(self, outgoing: Outgoing) -> Sent:
+    async def send(self, number: int, notifications: Sequence[Notification]) -> Sent:  # noqa: ARG002
         """Send the mail. Raises: RetryLater, NotificationsRefused."""
-        [notification] = outgoing.notifications
+        [notification] = notifications
         return await self._in_thread(lambda opened: self._send(notification, opened))
 
-    async def look(self) -> str:
+    async def check(self) -> str:
         """Connect, log in, and leave. Raises: RetryLater, NotificationsRefused."""
-        return await self._in_thread(self._look)
+        return await self._in_thread(self._check)
 
     async def _in_thread(self, work: Callable[[list[BoundedMail]], _T]) -> _T:
         """What it answers; whoever gives up waiting leaves no connection behind, and so no thread."""
@@ -95,13 +163,11 @@ class MailSender:
         """Nothing is open between two mails."""
 
     def _send(self, notification: Notification, opened: list[BoundedMail]) -> Sent:
-        target = self._target
-        mail = make_mail(
-            notification, sender=target.sender, recipients=target.recipients, collector=self._collector
-        )
+        sender, recipients = self._section.sender, tuple(dict.fromkeys(self._section.recipients))
+        mail = make_mail(notification, sender=sender, recipients=recipients, collector=self._collector)
         try:
             with self._connected(opened) as server:
-                refused = server.send_message(mail, target.sender, list(target.recipients))
+                refused = server.send_message(mail, sender, list(recipients))
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as error:
             if 500 <= error.smtp_code < 600 and isinstance(error, smtplib.SMTPDataError):
                 return Sent({0: f"SMTP {_said(error.smtp_code, error.smtp_error)}"})
@@ -115,8 +181,7 @@ class MailSender:
             )
         return Sent()
 
-    def _look(self, opened: list[BoundedMail]) -> str:
-        target = self._target
+    def _check(self, opened: list[BoundedMail]) -> str:
         try:
             with self._connected(opened) as server:
                 code, text = server.noop()
@@ -124,30 +189,30 @@ class MailSender:
                     raise smtplib.SMTPResponseException(code, text)
         except (smtplib.SMTPException, OSError) as error:
             raise self._error(error) from None
-        how = {"starttls": "over STARTTLS", "tls": "over TLS", "none": "in the clear"}[target.security]
-        login = " and takes the login" if target.username else ""
-        return f"{target.host}:{target.port} answers {how}{login}; no mail was sent"
+        how = {"starttls": "over STARTTLS", "tls": "over TLS", "none": "in the clear"}[self._section.security]
+        login = " and takes the login" if self._section.username else ""
+        return f"{self._place} answers {how}{login}; no mail was sent"
 
     def _connected(self, opened: list[BoundedMail]) -> BoundedMail:
         """A connection that mail can be sent over. Raises: SMTPException, OSError."""
-        target = self._target
+        section = self._section
         to: dict[str, Any] = {
-            "host": target.host,
-            "port": target.port,
+            "host": section.host,
+            "port": section.server_port,
             "local_hostname": socket.gethostname(),
             "timeout": TIMEOUT_S,
         }
-        if target.security == "tls":
+        if section.security == "tls":
             server: BoundedMail = BoundedMailOverTls(opened, **to, context=self._context())
         else:
             server = BoundedMail(opened, **to)
         try:
             server.ehlo_or_helo_if_needed()
-            if target.security == "starttls":
+            if section.security == "starttls":
                 server.starttls(context=self._context())
                 server.ehlo()
-            if target.username and target.password is not None:
-                self._sign_in(server, target.username, target.password.reveal())
+            if section.username is not None and section.password is not None:
+                self._sign_in(server, section.username, section.password.get_secret_value())
         except BaseException:
             with suppress(OSError):
                 server.close()
@@ -166,9 +231,9 @@ class MailSender:
 
     def _context(self) -> ssl.SSLContext:
         try:
-            return make_context(self._target.network, speaks="")
+            return make_context(self._network, speaks="")
         except ValueError as error:
-            bundle = self._target.network.ca_bundle
+            bundle = self._network.ca_bundle
             raise NotificationsRefused(
                 f"the CA bundle {bundle} {str(error).partition('; ')[0]}",
                 fix="name a file of certificates as globals.network.ca_bundle",
@@ -200,7 +265,7 @@ class MailSender:
 
     @property
     def _place(self) -> str:
-        return f"{self._target.host}:{self._target.port}"
+        return f"{self._section.host}:{self._section.server_port}"
 
     def _refused(self, what: str, fix: str) -> NotificationsRefused:
         return NotificationsRefused(what, fix=fix, where=self._where)

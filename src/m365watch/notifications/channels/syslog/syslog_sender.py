@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import OutputUnavailable, RetryLater, Unreachable
-from m365watch.config.models.targets import SyslogTarget
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.syslog_syslog import syslog_line
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.notifications.channels.syslog.spec import SyslogSection
+from m365watch.notifications.channels.syslog.syslog_line import syslog_line
+from m365watch.notifications.notification import Notification
 from m365watch.outputs.devo.line_format import Framing
 from m365watch.outputs.network.connector import try_wire
 from m365watch.outputs.network.sender import WireSender
+from m365watch.outputs.network.settings import WireSettings, own_host
 from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
+from m365watch.registry.channel_specs import Channel, Sent
 
 LINES_AT_ONCE = 100
 DELIVER_S = 60.0
 """How long lines are tried before that counts as a failed try."""
 REACH_S = 5.0
 """The same while there is no way to the receiver."""
+_WIRE = WireSettings()
 
 
-class LineSender:
+class SyslogSender:
     """Sends lines; over TCP and TLS the end of each connection shows that the receiver has read them."""
 
     at_once_max = LINES_AT_ONCE
 
     def __init__(
         self,
-        target: SyslogTarget,
+        channel: Channel[SyslogSection],
         *,
         collector: str,
         clock: Clock,
@@ -37,32 +40,33 @@ class LineSender:
         reach_s: float = REACH_S,
     ) -> None:
         """Nothing is connected yet; `reach_s` is how long a receiver is looked for in one try."""
-        wire = target.wire
+        section = self._section = channel.section
         self._reach_s = reach_s
-        self._target = target
         self._collector = collector
-        self._where = f"notifications {target.name}"
-        is_udp = wire.transport == "udp"
-        line_bytes_max = DATAGRAM_BYTES_MAX if is_udp else wire.wire.line_bytes_max
-        self._framing = Framing("datagram" if is_udp else wire.framing, line_bytes_max=line_bytes_max)
+        self._host = section.hostname or own_host()
+        self._name = channel.name
+        self._where = f"notifications {channel.name}"
+        self._place = f"{section.address}:{section.port}"
         self._datagrams: DatagramSender | None = None
         self._sender: WireSender | None = None
-        if is_udp:
+        if section.transport == "udp":
+            self._framing = Framing("datagram", line_bytes_max=DATAGRAM_BYTES_MAX)
             self._datagrams = DatagramSender(
-                wire.address,
-                wire.port,
-                timeout_s=wire.wire.sending_timeout_s,
+                section.address,
+                section.port,
+                timeout_s=_WIRE.sending_timeout_s,
                 where=self._where,
                 clock=clock,
             )
         else:
+            self._framing = Framing(section.framing, line_bytes_max=_WIRE.line_bytes_max)
             # With one delivery at a time, each is proven by the end of its connection, and not by waiting.
             self._sender = WireSender(
-                wire.address,
-                wire.port,
-                wire.tls,
-                wire.wire,
-                name=f"{target.name} (notifications)",
+                section.address,
+                section.port,
+                section.tls,
+                _WIRE,
+                name=f"{channel.name} (notifications)",
                 deliveries_max=1,
                 clock=clock,
                 random=random,
@@ -75,9 +79,9 @@ class LineSender:
             await self._sender.open()
         return last
 
-    async def send(self, outgoing: Outgoing) -> Sent:
+    async def send(self, number: int, notifications: Sequence[Notification]) -> Sent:  # noqa: ARG002
         """Send the lines. Raises: OutputUnavailable, OutputUnusable."""
-        made = [self._line(place, outgoing) for place in range(len(outgoing.notifications))]
+        made = [self._line(one) for one in notifications]
         refused = {place: "its line is too long" for place, line in enumerate(made) if line is None}
         lines = [line for line in made if line is not None]
         if self._datagrams is not None:
@@ -106,17 +110,17 @@ class LineSender:
             raise Unreachable(trouble.what, where=self._where)
         raise trouble or OutputUnavailable("the receiver has not read what it was sent", where=self._where)
 
-    async def look(self) -> str:
+    async def check(self) -> str:
         """Connect, and leave in order. Raises: OutputUnavailable, OutputUnusable."""
-        wire = self._target.wire
-        if wire.transport == "udp":
-            return f"{wire.address}:{wire.port} over UDP: nobody can tell whether anything arrives there"
+        section = self._section
+        if section.transport == "udp":
+            return f"{self._place} over UDP: nobody can tell whether anything arrives there"
         try:
-            await try_wire(wire.address, wire.port, wire.tls, wire.wire, name=self._target.name)
+            await try_wire(section.address, section.port, section.tls, _WIRE, name=self._name)
         except OSError as error:
             raise OutputUnavailable(f"no connection: {error.strerror}", where=self._where) from None
-        how = "in TLS" if wire.tls is not None else "in the clear"
-        return f"{wire.address}:{wire.port} takes connections {how}; nothing was sent"
+        how = "in TLS" if section.tls is not None else "in the clear"
+        return f"{self._place} takes connections {how}; nothing was sent"
 
     async def close(self) -> None:
         """Leave in order."""
@@ -125,14 +129,14 @@ class LineSender:
         if self._sender is not None:
             await self._sender.close()
 
-    def _line(self, place: int, outgoing: Outgoing) -> bytes | None:
+    def _line(self, notification: Notification) -> bytes | None:
         """The line as it goes out; None for one that is too long."""
         line = syslog_line(
-            outgoing.notifications[place],
-            facility=self._target.wire.facility,
-            host=self._target.wire.host,
+            notification,
+            facility=self._section.facility,
+            host=self._host,
             collector=self._collector,
-            is_cef=self._target.is_cef,
+            is_cef=self._section.format == "cef",
         )
         framed = self._framing.line(b"", line)
         return framed if len(framed) <= self._framing.line_bytes_max else None

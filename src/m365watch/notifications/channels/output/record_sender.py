@@ -6,19 +6,24 @@ what it has: so a file gets every record exactly once, and a wire whatever it pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnusable
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
-from m365watch.config.models.targets import OutputTarget
-from m365watch.notifications.channel_port import Sent
-from m365watch.notifications.channels.records import TABLE, record_of
-from m365watch.notifications.notification_database import Outgoing
+from m365watch.notifications.notification import Notification
+from m365watch.notifications.notification_document import document_of
+from m365watch.notifications.notification_text import iso_of
 from m365watch.records.headers import read_headers
+from m365watch.registry.channel_specs import Sent
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output, TellsRecords
 
+TABLE = "cloud.office365.alerts"
+"""Devo's name of the table that the records are of."""
 RECORDS_AT_ONCE = 200
 NAME_SUFFIX = "-alerts"
 """What the second output is called after, of which the name of the first is the beginning."""
@@ -31,14 +36,14 @@ class RecordSender:
 
     def __init__(
         self,
-        target: OutputTarget,
+        output: OutputSettings,
         *,
         build: Callable[[OutputSettings], Output],
         collector: str,
         clock: Clock,
     ) -> None:
         """`build` makes outputs; nothing is touched before `open`."""
-        self._settings = target.output.for_alerts(f"{target.output.name}{NAME_SUFFIX}", TABLE)
+        self._settings = output.for_alerts(f"{output.name}{NAME_SUFFIX}", TABLE)
         self._build = build
         self._made: Output | None = None
         self._collector = collector
@@ -55,9 +60,9 @@ class RecordSender:
             last = newest = await self._made.take_over()
         return await self._made.open(last_batch=last, position=position, newest_batch=newest)
 
-    async def send(self, outgoing: Outgoing) -> Sent:
+    async def send(self, number: int, notifications: Sequence[Notification]) -> Sent:
         """Deliver the batch. Raises: OutputUnavailable, OutputUnusable."""
-        batch = self._batch(outgoing)
+        batch = self._batch(number, notifications)
         places = {record: place for place, record in enumerate(batch.parts[0].records)}
         if self._made is None:
             raise OutputUnusable("it is not open", fix="open it first", where=self._settings.name)
@@ -66,7 +71,7 @@ class RecordSender:
         refused = {places[one.record]: one.reason for one in receipt.refused if one.record in places}
         return Sent(refused, self._position)
 
-    async def look(self) -> str:
+    async def check(self) -> str:
         """The output itself is tried by whoever tries the outputs."""
         return f"output {self._settings.name.removesuffix(NAME_SUFFIX)}, which is tried with the outputs"
 
@@ -76,13 +81,13 @@ class RecordSender:
             made, self._made = self._made, None
             await made.close()
 
-    def _batch(self, outgoing: Outgoing) -> Batch:
-        records = [record_of(one, collector=self._collector) for one in outgoing.notifications]
+    def _batch(self, number: int, notifications: Sequence[Notification]) -> Batch:
+        records = [record_of(one, collector=self._collector) for one in notifications]
         headers = read_headers(b"[" + b",".join(records) + b"]", records, wide=True) or []
-        feed = Feed(TenantId(_tenant_of(outgoing)), ContentType.GENERAL)
+        feed = Feed(TenantId(_tenant_of(notifications)), ContentType.GENERAL)
         now = self._clock.now()
         part = BatchPart(
-            blob=BlobKey(outgoing.number),
+            blob=BlobKey(number),
             feed=feed,
             received_at=now,
             records=records,
@@ -90,9 +95,23 @@ class RecordSender:
             tables=[TABLE] * len(records),
             missing_outputs=frozenset({self._settings.name}),
         )
-        return Batch(outgoing.number, [part])
+        return Batch(number, [part])
 
 
-def _tenant_of(outgoing: Outgoing) -> str:
-    tenants = {one.standing.alert.tenant for one in outgoing.notifications if one.standing is not None}
+def _tenant_of(notifications: Sequence[Notification]) -> str:
+    tenants = {one.standing.alert.tenant for one in notifications if one.standing is not None}
     return tenants.pop() if len(tenants) == 1 else ""
+
+
+def record_of(notification: Notification, *, collector: str) -> bytes:
+    """One line of JSON with the fields that every record has, and the notification's own."""
+    standing = notification.standing
+    head: dict[str, Any] = {
+        "CreationTime": iso_of(notification.made_at_ms),
+        "Id": notification.key,
+        "Operation": "AlertDigest" if standing is None else f"Alert{str(notification.tiding).title()}",
+        "OrganizationId": "" if standing is None else standing.alert.tenant,
+        "UserId": "" if standing is None else standing.alert.entity("user"),
+        "Workload": "M365watch",
+    }
+    return msgspec.json.encode(head | document_of(notification, collector=collector))

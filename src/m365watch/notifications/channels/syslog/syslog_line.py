@@ -47,7 +47,7 @@ def syslog_line(
     if is_cef:
         return f"{head} - {_cef_of(notification, fields)}".encode("utf-8", "replace")
     parameters = "".join(f' {name}="{escape_parameter(value)}"' for name, value in fields)
-    line = f"{head} [alert@{ENTERPRISE}{parameters}] {_flat(_text_of(notification))}"
+    line = f"{head} [alert@{ENTERPRISE}{parameters}] {plain(_text_of(notification))}"
     return line.encode("utf-8", "replace")
 
 
@@ -93,8 +93,12 @@ def _name_of(kind: str) -> str:
 
 def escape_parameter(value: str) -> str:
     """A value of structured data: nothing in it ends it, or the line."""
-    plain = shortened(_flat(value), VALUE_CHARACTERS_MAX)
-    return plain.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+    return (
+        shortened(plain(value), VALUE_CHARACTERS_MAX)
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace("]", "\\]")
+    )
 
 
 def _cef_of(notification: Notification, fields: list[tuple[str, str]]) -> str:
@@ -141,13 +145,9 @@ def _address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
 
 def escape_cef_header(value: str) -> str:
     """A field of CEF's header."""
-    return shortened(_flat(value), VALUE_CHARACTERS_MAX).replace("\\", "\\\\").replace("|", "\\|")
+    return shortened(plain(value), VALUE_CHARACTERS_MAX).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def escape_cef_value(value: str) -> str:
     """A value of CEF's extension: no other key can begin in it."""
-    return shortened(_flat(value), VALUE_CHARACTERS_MAX).replace("\\", "\\\\").replace("=", "\\=")
-
-
-def _flat(text: str) -> str:
-    return plain(text)
+    return shortened(plain(value), VALUE_CHARACTERS_MAX).replace("\\", "\\\\").replace("=", "\\=")
