@@ -156,6 +156,12 @@ class DevoScene:
         batches = [queue.get(number) for number in queue.open() if number > last]
         return [batch for batch in batches if batch is not None]
 
+    def is_alike_elsewhere(self) -> bool:
+        """Whether all other outputs, the detections too, have come to the same batch."""
+        with ledger_for_reading(self.scene.place.folder / "state" / LEDGER_FILE) as ledger:
+            rows = ledger.execute("SELECT DISTINCT last_batch FROM output WHERE name != 'devo'").fetchall()
+        return len(rows) == 1
+
     def _last_batch(self) -> int:
         with ledger_for_reading(self.scene.place.folder / "state" / LEDGER_FILE) as ledger:
             found = ledger.execute("SELECT last_batch FROM output WHERE name = 'devo'").fetchone()

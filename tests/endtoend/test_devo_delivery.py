@@ -134,6 +134,7 @@ def test_what_devo_lacks_waits_on_disk_and_is_not_fetched_again(tmp_path: Path) 
             scene.configure({"devo": scene.output(quick=False), "lake": LAKE})
             process = await scene.start("--quiet")
             await until(lambda: len(scene.in_lake()) >= scene.scene.truth.record_count, process)
+            await until(scene.is_alike_elsewhere, process)
             stopped, took_s = await stop(process)
             assert (stopped.exit_code, took_s < STOPPED_WITHIN_S) == (0, True), stopped.err
             told = [line for line in stopped.complaints if "the connection was refused" in line]
