@@ -33,6 +33,5 @@ UPWARD = {
     ("lake", "detection"),
     ("ledger", "sources"),
     ("sources", "health"),
-    ("storage", "ledger"),
 }
 """What still imports from a later package: each pair goes with the split or merge that it waits for."""

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,8 @@ from m365watch.detection.engine.unit_of_work import Change
 from m365watch.detection.fields.record_view import View
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.database_recovery import RebuildStopped, set_aside_if_damaged
+from m365watch.detection.store.detection_database import DETECTIONS
+from m365watch.detection.store.detection_erasure import Naming, forget_named
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import TENANT, make_records, make_simple_batch
@@ -387,21 +389,23 @@ def read_in_transaction(state: DetectionState) -> None:
 
 
 @guarantee(20)
-def test_a_file_of_an_older_version_is_brought_up(tmp_path: Path) -> None:
-    """With all that is in it; a newer one is refused."""
+@pytest.mark.parametrize("step", [-1, 1])
+@pytest.mark.parametrize("looks_only", [False, True])
+def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path, step: int, looks_only: bool) -> None:
+    """It stays as it is; an older one can be moved aside, and is made anew from the lake."""
     path = tmp_path / FILE_NAME
-    with closing(sqlite3.connect(path)) as file:
-        file.executescript((Path(__file__).with_name("schemas") / "version-1.sql").read_text())
-        file.executescript("INSERT INTO meta VALUES ('kept', 'yes'); PRAGMA user_version = 1;")
-
     state = DetectionState(path)
-    assert state.read("kept") == "yes"
-    assert state.lake_due.list(after=0, most=1) == []
-    assert state.history.list("") == []
-    state._database.execute("PRAGMA user_version = 99")
+    state._database.execute(f"PRAGMA user_version = {DETECTIONS.version + step}")
     state.close()
-    with pytest.raises(OutputUnusable, match=r"schema 99.*run the newer m365watch"):
-        DetectionState(path)
+    before = path.read_bytes()
+
+    with pytest.raises(OutputUnusable, match=f"has schema {DETECTIONS.version + step}") as refused:
+        DetectionState(path, looks_only=looks_only)
+    with pytest.raises(OutputUnavailable, match="has schema"):
+        forget_named(path, Naming(lambda _: True))
+
+    assert ("makes it anew" in refused.value.fix) == (step < 0)
+    assert path.read_bytes() == before
 
 
 class FailingEngine(Engine):

@@ -16,12 +16,12 @@ from promises import guarantee
 from m365watch.cli.program import PLACES
 from m365watch.common import errors
 from m365watch.common.errors import CollectorError, LedgerUnusable
+from m365watch.ledger.ledger_database import DamageGuard
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.writer_thread import PATIENCE_ONCE_S
 from m365watch.runtime.collector_run import STOP_S
 from m365watch.sources.management_api.fetch_attempts import RETRY_WAITS_S
 from m365watch.sources.poll_loop import BACKOFF_S_MAX, OPERATOR_WAIT_S
-from m365watch.storage.damage import DamageGuard
 from m365watch_testing.clock import START, FakeClock
 
 ROOT = Path(__file__).parents[2]

@@ -165,7 +165,7 @@ def closed(path: Path) -> None:
 CURES: dict[Callable[[Path], None], str] = {
     garbage: "; move it away",
     cut_short: "; move it away",
-    newer: "; run the newer m365watch that wrote it, or move it away",
+    newer: "; use the m365watch that wrote it, or move it away",
     closed: "; see to the disk, its room and its rights",
 }
 """What is said to do, by what was done to the file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -39,7 +38,8 @@ from m365watch.health.checks.machine_checks import (
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox import confinement
-from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.ledger_database import open_ledger
+from m365watch.ledger.schema import LEDGER
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.registry.checks import Check, all_skipped
@@ -47,7 +47,6 @@ from m365watch_testing.certificates import Authority
 from m365watch_testing.credentials import certificate, client_secret, federated_token, managed_identity
 from preflight_scene import BROKEN, NOTE, OK, SKIPPED
 
-SCHEMAS = Path(__file__).parents[1] / "ledger/schemas"
 GUID = "41463f53-8812-40f4-890f-865bf6e35190"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LAKE = {"lake": {"type": "lake", "config": {"directory": "lake"}}}
@@ -139,19 +138,16 @@ def test_a_ledger_in_use_is_told_and_not_disturbed(tmp_path: Path) -> None:
     assert "not in use" in free.seen
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
-def test_a_ledger_of_an_older_version_is_no_fault(tmp_path: Path, version: int) -> None:
-    """One looks before the new version runs for the first time, and that run brings it up."""
+def test_a_ledger_of_another_version_is_found(tmp_path: Path) -> None:
+    """A run would refuse it."""
     settings = settings_in(tmp_path)
-    settings.state_directory.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(settings.state_directory / LEDGER_FILE)) as connection:
-        connection.executescript((SCHEMAS / f"version-{version}.sql").read_text(encoding="utf-8"))
-        connection.execute(f"PRAGMA user_version = {version}")
+    with closing(open_ledger(settings.state_directory / LEDGER_FILE)) as ledger:
+        ledger.execute(f"PRAGMA user_version = {LEDGER.version - 1}")
 
     step = check_state(settings)
 
-    assert step.verdict is NOTE
-    assert step.seen.endswith(f"of schema {version}: the next run brings it to {SCHEMA_VERSION}")
+    assert step.verdict is BROKEN
+    assert f"has schema {LEDGER.version - 1}" in step.seen
 
 
 def test_a_ledger_that_cannot_be_read_is_found(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from promises import guarantee
 from m365watch.common.errors import LedgerHeld, LedgerUnusable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.ledger.backup import LedgerCheck, back_up, check_ledger, put_in
-from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.schema import LEDGER
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -261,7 +261,7 @@ def test_what_is_no_sound_copy_is_refused_and_changes_nothing(path: Path, tmp_pa
         copy.unlink()
     else:
         with closing(sqlite3.connect(copy)) as connection:
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1 if kind == 'newer' else 0}")
+            connection.execute(f"PRAGMA user_version = {LEDGER.version + 1 if kind == 'newer' else 0}")
     before = path.read_bytes()
 
     with pytest.raises(LedgerUnusable):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,14 +12,15 @@ import pytest
 
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobState, Receipt
+from m365watch.ledger.ledger_database import Durability, open_ledger
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.storage.sqlite import Durability, open_database
+from m365watch.storage.database import Database
 from test_open_batches import FEED, NOW, OUTPUTS, known, opened, part, states
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_database(tmp_path / "ledger.sqlite")) as connection:
+def connection(tmp_path: Path) -> Iterator[Database]:
+    with closing(open_ledger(tmp_path / "ledger.sqlite")) as connection:
         yield connection
 
 
@@ -35,11 +35,11 @@ class Syncs:
         os.fsync(descriptor)
 
 
-def add(connection: sqlite3.Connection, name: str) -> None:
+def add(connection: Database, name: str) -> None:
     connection.execute("INSERT INTO meta VALUES (?, '')", (name,))
 
 
-def test_many_transactions_take_one_sync(connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_many_transactions_take_one_sync(connection: Database, tmp_path: Path) -> None:
     """The folder once as well: the log's name has to be there after a power cut."""
     syncs = Syncs()
     log = Durability(connection, tmp_path / "ledger.sqlite", sync=syncs)
@@ -54,7 +54,7 @@ def test_many_transactions_take_one_sync(connection: sqlite3.Connection, tmp_pat
     assert syncs.names == [tmp_path.name, "ledger.sqlite-wal", "ledger.sqlite-wal"]
 
 
-def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_nothing_new_takes_no_sync(connection: Database, tmp_path: Path) -> None:
     """Most verbs of an idle collector only read."""
     syncs = Syncs()
     log = Durability(connection, tmp_path / "ledger.sqlite", sync=syncs)
@@ -69,7 +69,7 @@ def test_nothing_new_takes_no_sync(connection: sqlite3.Connection, tmp_path: Pat
     assert len(syncs.names) == before
 
 
-def test_sqlite_itself_syncs_no_transaction_any_more(connection: sqlite3.Connection, tmp_path: Path) -> None:
+def test_sqlite_itself_syncs_no_transaction_any_more(connection: Database, tmp_path: Path) -> None:
     """Only its checkpoints; 2 is FULL, and 1 NORMAL."""
     log = Durability(connection, tmp_path / "ledger.sqlite")
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -79,9 +79,7 @@ def test_sqlite_itself_syncs_no_transaction_any_more(connection: sqlite3.Connect
     assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
-def test_a_disk_that_cannot_sync_ends_the_run_with_its_cure(
-    connection: sqlite3.Connection, tmp_path: Path
-) -> None:
+def test_a_disk_that_cannot_sync_ends_the_run_with_its_cure(connection: Database, tmp_path: Path) -> None:
     """What has happened in memory may not be on the disk: going on would build on it."""
 
     def fail(_descriptor: int) -> None:

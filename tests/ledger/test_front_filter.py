@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -28,9 +27,10 @@ from m365watch.common.model import (
 )
 from m365watch.ledger.bloom_filter import FilterSizes, FrontFilter
 from m365watch.ledger.identity_pages import StoredIdentities
+from m365watch.ledger.ledger_database import open_ledger
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.sqlite_ledger import SqliteLedger
-from m365watch.storage.sqlite import open_database, transaction
+from m365watch.storage.database import Database, connect
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FEED = Feed(TenantId("11111111-1111-1111-1111-111111111111"), ContentType.EXCHANGE)
@@ -44,8 +44,8 @@ STEPS = st.lists(
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_database(tmp_path / "ledger.sqlite")) as one:
+def connection(tmp_path: Path) -> Iterator[Database]:
+    with closing(open_ledger(tmp_path / "ledger.sqlite")) as one:
         yield one
 
 
@@ -54,15 +54,15 @@ def identities(count: int, *, seed: int) -> list[bytes]:
     return [chance.randbytes(16) for _ in range(count)]
 
 
-def insert(connection: sqlite3.Connection, some: list[bytes], *, page_count: int = 4) -> StoredIdentities:
+def insert(connection: Database, some: list[bytes], *, page_count: int = 4) -> StoredIdentities:
     """The table, with `some` in it."""
     stored = StoredIdentities(connection, page_count=page_count)
-    with transaction(connection):
+    with connection.transaction():
         stored.add([one + bytes(6) for one in sorted(some)])
     return stored
 
 
-def drop(connection: sqlite3.Connection, some: list[bytes]) -> None:
+def drop(connection: Database, some: list[bytes]) -> None:
     """Take `some` out of the table, whose pages are then others."""
     # As many pages are read as a thousand of one identity each would be.
     kept = [one for one in StoredIdentities(connection, page_count=1).read(b"", 1_000)[0] if one not in some]
@@ -84,7 +84,7 @@ def test_nothing_in_the_table_is_ever_called_new(
     steps: list[tuple[str, frozenset[int]]], size: int, step_count: int
 ) -> None:
     """Whatever is added, given up, evicted or read again in between, and however full the filter is."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with closing(connect(None)) as connection:
         connection.execute("CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL)")
         table = insert(connection, UNIVERSE[:7])
         front = FrontFilter(table, size=size, bounds=LedgerBounds(filter_step_count=step_count))
@@ -105,7 +105,7 @@ def test_nothing_in_the_table_is_ever_called_new(
             assert stored <= set(front.may_be_known(UNIVERSE))
 
 
-def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlite3.Connection) -> None:
+def test_until_the_table_has_been_read_everything_may_be_known(connection: Database) -> None:
     """A start waits for nothing: the filter is filled by and by, in bounded steps."""
     stored = insert(connection, identities(100, seed=1), page_count=5)
     front = FrontFilter(stored, size=1_000, bounds=LedgerBounds(filter_step_count=30))
@@ -119,7 +119,7 @@ def test_until_the_table_has_been_read_everything_may_be_known(connection: sqlit
 
 @guarantee(10)
 def test_what_is_added_behind_the_place_that_is_read_is_known_when_all_is_read(
-    connection: sqlite3.Connection,
+    connection: Database,
 ) -> None:
     """The table is read in its order, once: nothing but the adding itself tells the filter of it."""
     stored = insert(connection, identities(100, seed=1), page_count=5)
@@ -137,7 +137,7 @@ def test_what_is_added_behind_the_place_that_is_read_is_known_when_all_is_read(
 
 @pytest.mark.parametrize("size", [100, 20_000])
 def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_the_filter(
-    connection: sqlite3.Connection, size: int
+    connection: Database, size: int
 ) -> None:
     """One in a hundred where there is room; a full filter is made anew with more."""
     front = FrontFilter(StoredIdentities(connection), size=size)
@@ -151,7 +151,7 @@ def test_few_new_identities_are_looked_up_in_vain_even_when_the_table_outgrows_t
     assert len(front.may_be_known(identities(10_000, seed=99))) < 300
 
 
-def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: sqlite3.Connection) -> None:
+def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: Database) -> None:
     """It has to be read from the table, which a short run on a large ledger would do in vain."""
     front = FrontFilter(insert(connection, identities(1_000, seed=1)), size=None)
     new = identities(300, seed=2)
@@ -164,7 +164,7 @@ def test_a_filter_that_nobody_asked_for_is_made_once_it_pays(connection: sqlite3
     assert len(front.may_be_known(new)) < 30
 
 
-def test_an_empty_table_costs_nothing_to_read(connection: sqlite3.Connection) -> None:
+def test_an_empty_table_costs_nothing_to_read(connection: Database) -> None:
     """So a first backfill has its filter from the start."""
     front = FrontFilter(StoredIdentities(connection), size=None)
 
@@ -172,7 +172,7 @@ def test_an_empty_table_costs_nothing_to_read(connection: sqlite3.Connection) ->
     assert front.may_be_known(identities(100, seed=1)) == []
 
 
-def test_what_was_evicted_is_left_behind_by_the_next_filter(connection: sqlite3.Connection) -> None:
+def test_what_was_evicted_is_left_behind_by_the_next_filter(connection: Database) -> None:
     """The filter follows the table and does not fill up over the years."""
     old, new = identities(3_000, seed=1), identities(3_000, seed=2)
     front = FrontFilter(StoredIdentities(connection), size=3_000)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ from small_disk import small_disk
 
 from m365watch.common.errors import LedgerUnavailable
 from m365watch.ledger.backup import check_ledger
+from m365watch.ledger.ledger_database import open_ledger
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.storage.sqlite import open_database, transaction
 
 FILLED = '''
 import resource, signal, sys
@@ -92,27 +90,7 @@ def test_a_start_on_a_full_disk_says_that_it_is_full(tmp_path: Path, left_bytes:
     folder = tmp_path / "state"
     with small_disk(folder, left_bytes=left_bytes) as ballast:
         with pytest.raises(LedgerUnavailable, match="its disk is full: make room on it"):
-            open_database(folder / LEDGER_FILE).close()
+            open_ledger(folder / LEDGER_FILE).close()
         ballast.unlink()
 
-        open_database(folder / LEDGER_FILE).close()
-
-
-@guarantee(20)
-@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
-def test_what_ends_between_two_statements_has_not_happened(tmp_path: Path, error: BaseException) -> None:
-    """Whatever ends it, the first of them is not there, and the next transaction is another one."""
-    with closing(open_database(tmp_path / LEDGER_FILE)) as connection:
-        connection.execute("CREATE TABLE one (number INTEGER)")
-
-        def end_within() -> None:
-            with transaction(connection):
-                connection.execute("INSERT INTO one VALUES (1)")
-                raise error
-
-        with pytest.raises(type(error)):
-            end_within()
-        with transaction(connection):
-            connection.execute("INSERT INTO one VALUES (2)")
-
-        assert connection.execute("SELECT number FROM one").fetchall() == [(2,)]
+        open_ledger(folder / LEDGER_FILE).close()

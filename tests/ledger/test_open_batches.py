@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from m365watch.common.model import (
 )
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.reconciliation_store import Adopted
-from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -254,31 +252,6 @@ def test_what_is_queued_after_another_output_was_recalled_is_not_fetched_for_it_
     ledger.close()
 
     assert owed == {"one": {"lake"}}
-
-
-def test_a_ledger_of_the_first_version_is_brought_up(tmp_path: Path) -> None:
-    """With what it knew: its blobs are as they were."""
-    ledger = opened(tmp_path)
-    known(ledger, "one")
-    ledger.close()
-    with sqlite3.connect(tmp_path / LEDGER_FILE) as connection:
-        connection.executescript(
-            "DROP INDEX blob_unfinished; CREATE INDEX blob_known ON blob (feed, created_us DESC)"
-            " WHERE state = 0; ALTER TABLE blob DROP COLUMN queued; ALTER TABLE batch DROP COLUMN queued;"
-            "ALTER TABLE feed DROP COLUMN error_code;"
-            "DROP TABLE output_error; DROP TABLE memory; DROP TABLE held; DROP TABLE moved;"
-            "DROP TABLE identity_page;"
-            "CREATE TABLE identity (key BLOB PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID;"
-            "PRAGMA user_version = 1;"
-        )
-    connection.close()
-
-    after = opened(tmp_path)
-    owed = due(after)
-    [version] = after._connection.execute("PRAGMA user_version").fetchone()
-    after.close()
-
-    assert (owed, version) == ({"one": set(OUTPUTS)}, SCHEMA_VERSION)
 
 
 def test_an_output_that_is_gone_is_owed_nothing_though_another_has_the_blob_queued(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from promises import guarantee
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window
 from m365watch.ledger.identity_pages import StoredIdentities
+from m365watch.ledger.ledger_database import DamageGuard
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
-from m365watch.storage.damage import DamageGuard
-from m365watch.storage.sqlite import suspicion_of, transaction
+from m365watch.storage.database import suspicion_of
 from m365watch_testing.clock import FakeClock
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
     ledger = SqliteLedger(tmp_path, outputs=LAKE, now=NOW)
     refs = [BlobRef(FEED, f"content{n}", NOW, NOW + timedelta(days=7)) for n in range(3000)]
     ledger.commit_listing(FEED, Window(NOW - timedelta(hours=1), NOW), refs, complete=True, at=NOW)
-    with transaction(ledger._connection):
+    with ledger._connection.transaction():
         StoredIdentities(ledger._connection).add([n.to_bytes(16, "big") + bytes(6) for n in range(20_000)])
     ledger.close()
     return ledger.path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m365watch.ledger.identity_pages import PAGE_COUNT, ROW_BYTES, StoredIdentities, fill_pages
-from m365watch.storage.sqlite import open_database, transaction
+from m365watch.ledger.identity_pages import PAGE_COUNT, ROW_BYTES, StoredIdentities
+from m365watch.ledger.ledger_database import open_ledger
+from m365watch.storage.database import Database, connect
 
 CREATE = "CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL)"
 LOTS = st.lists(st.integers(0, 400), min_size=1, max_size=300, unique=True)
@@ -26,7 +26,7 @@ STEPS = st.lists(
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Iterator[StoredIdentities]:
-    with closing(open_database(tmp_path / "ledger.sqlite")) as one, transaction(one):
+    with closing(open_ledger(tmp_path / "ledger.sqlite")) as one, one.transaction():
         yield StoredIdentities(one)
 
 
@@ -42,7 +42,7 @@ def rows(numbers: list[int] | range, by: int = 1) -> list[bytes]:
     return [identity(one) + owner(by) for one in sorted(numbers)]
 
 
-def pages_of(connection: sqlite3.Connection) -> list[list[bytes]]:
+def pages_of(connection: Database) -> list[list[bytes]]:
     found = connection.execute("SELECT first, rows FROM identity_page ORDER BY first").fetchall()
     assert all(page.startswith(first) and len(page) % ROW_BYTES == 0 for first, page in found)
     return [[page[at : at + 16] for at in range(0, len(page), ROW_BYTES)] for _, page in found]
@@ -53,7 +53,7 @@ def test_what_was_put_in_is_known_with_its_first_owner_and_nothing_else_is(
     steps: list[tuple[str, list[int], int]], sought: list[int], count: int
 ) -> None:
     """Whatever is added and evicted; the pages stay in order, apart from each other, and within bounds."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with closing(connect(None)) as connection:
         connection.execute(CREATE)
         table = StoredIdentities(connection, page_count=9)
         known: dict[bytes, bytes] = {}
@@ -122,14 +122,3 @@ def test_what_comes_late_leaves_the_pages_half_full_at_least(stored: StoredIdent
 
     [(pages,)] = stored._connection.execute("SELECT count(*) FROM identity_page").fetchall()
     assert pages <= stored.count() / (PAGE_COUNT / 2)
-
-
-def test_rows_of_an_older_ledger_become_full_pages(stored: StoredIdentities) -> None:
-    """However many there are."""
-    fill_pages(stored._connection, iter(rows(range(40_000))))
-
-    assert stored.count() == 40_000
-    assert stored.owners([identity(7), identity(39_999), identity(40_000)]).keys() == {
-        identity(7),
-        identity(39_999),
-    }

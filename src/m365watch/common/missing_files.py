@@ -5,12 +5,11 @@ A running collector looks once an hour, and each start does. `m365watch lake rep
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import date, datetime, timedelta
 
 import msgspec
 
-_PREFIX = "missing files/"
+PREFIX = "missing files/"
 NAMED_MAX = 20
 """Files that are named; all are counted."""
 
@@ -92,7 +91,7 @@ def recovery_of(output: str, missing: MissingFiles) -> str:
 
 def memory_name(output: str) -> str:
     """The name under which the ledger keeps it."""
-    return f"{_PREFIX}{output}"
+    return f"{PREFIX}{output}"
 
 
 def body_of(missing: MissingFiles) -> str:
@@ -106,13 +105,3 @@ def missing_of(body: str | None) -> MissingFiles | None:
         return None if body is None else msgspec.json.decode(body, type=MissingFiles)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def read_missing(connection: sqlite3.Connection) -> dict[str, MissingFiles]:
-    """By output, what is missing at the lakes that miss something."""
-    rows = connection.execute(
-        "SELECT substr(name, ?), body FROM memory WHERE name > ? AND name < ?",
-        (len(_PREFIX) + 1, _PREFIX, f"{_PREFIX[:-1]}0"),
-    ).fetchall()
-    found = {str(name): missing_of(str(body)) for name, body in rows}
-    return {name: one for name, one in found.items() if one is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from m365watch.lake.schema import ALERTS, AUDIT
 from m365watch.lake.writer.alert_table import read_alerts
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
 from m365watch.storage.damage import aside_name
+from m365watch.storage.database import DatabaseError
 
 if TYPE_CHECKING:
     from m365watch.detection.retro_hunt import Found
@@ -163,7 +163,7 @@ class Rebuild:
             return []
         try:
             return state.alerts.list()
-        except sqlite3.Error:
+        except DatabaseError:
             return []
         finally:
             state.close()

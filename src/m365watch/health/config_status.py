@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from m365watch.config.models.settings import Settings
 from m365watch.config.validation_report import hide_secrets
 from m365watch.ledger.queries import remembered
+from m365watch.storage.database import Database
 
 MEMORY = "configuration"
 """The name under which the ledger keeps it."""
@@ -83,7 +83,7 @@ def earlier_lakes(
     return sorted(found.values(), key=lambda one: one.until_s)[-LAKES_MAX:]
 
 
-def configuration_note(connection: sqlite3.Connection) -> ConfigurationNote | None:
+def configuration_note(connection: Database) -> ConfigurationNote | None:
     """What the ledger has; None before a run of a version that keeps it, and where it cannot be read."""
     return note_of(remembered(connection, MEMORY))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -12,21 +11,29 @@ from pathlib import Path
 
 from m365watch.common.atomic_files import sync_file, sync_folder
 from m365watch.common.errors import LedgerUnusable
+from m365watch.ledger.ledger_database import other_version
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.queries import instant, ledger_for_reading, require_ledger, unreadable
 from m365watch.ledger.reconciliation_store import mark_put_back
-from m365watch.ledger.schema import SCHEMA_VERSION, migrate
+from m365watch.ledger.schema import LEDGER
 from m365watch.storage.damage import aside_name, find_damage, set_aside, watched
-from m365watch.storage.sqlite import transaction
+from m365watch.storage.database import (
+    Database,
+    DatabaseError,
+    Failure,
+    OtherVersion,
+    connect,
+    failure_of,
+    is_database,
+)
 
 OnPages = Callable[[int, int], None]
 """Hears how many pages are done, and of how many."""
 PAGES_AT_ONCE = 2_000
 """16 MB, after which progress is told."""
 _PROBLEMS_MAX = 20
-_OF_WRITING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
+_OF_WRITING = {Failure.FULL, Failure.WRITE}
 """Failures of a copy that are those of its target: its source is only read."""
-_MAGIC = b"SQLite format 3\0"
 _CONTRADICTIONS = (
     (
         "blobs that are of no feed",
@@ -50,21 +57,13 @@ _CONTRADICTIONS = (
         "spans of listed time that end before they begin",
         "SELECT count(*) FROM coverage WHERE end_s <= start_s",
     ),
-)
-"""What must not be, and how often it is."""
-_CONTRADICTIONS_OF_PAGES = (
     (
         "pages of identities that are not what their first one says",
         "SELECT count(*) FROM identity_page WHERE substr(rows, 1, 16) != first OR length(rows) % 22 != 0",
     ),
 )
-"""The same of a ledger that keeps identities in pages."""
-_PAGES_SINCE = 7
-"""The first schema that does; before it each identity had a row of its own."""
-_KNOWS_WORDS = "SELECT 1 FROM sqlite_schema WHERE name = 'memory'"
-"""Whether a ledger has the table that word to the next run stands in; the first two schemas have none."""
-_COUNT_ROWS = "SELECT count(*) FROM identity"
-_COUNT_PAGED = "SELECT ifnull(sum(length(rows) / 22), 0) FROM identity_page"
+"""What must not be, and how often it is."""
+_COUNT_IDENTITIES = "SELECT ifnull(sum(length(rows) / 22), 0) FROM identity_page"
 _COUNT_UNMERGED = "SELECT ifnull(sum(length(identities) / 16), 0) FROM batch"
 
 
@@ -109,49 +108,50 @@ def check_ledger(path: Path, *, on_step: Callable[[], None]) -> LedgerCheck:
             if problems:
                 return LedgerCheck(path, 0, size_bytes, problems)
             return _check_contents(connection, path, size_bytes)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+    except DatabaseError as error:
+        if failure_of(error) is Failure.INTERRUPTED:
             # What a Ctrl-C becomes that `on_step` meets: SQLite knows no other way to pass it on.
             raise KeyboardInterrupt from None
         raise unreadable(error, path) from error
 
 
-def _open_for_reading(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+def _open_for_reading(path: Path) -> Database:
+    connection = connect(path, mode="ro")
     connection.execute("BEGIN")
     return connection
 
 
-def _check_contents(connection: sqlite3.Connection, path: Path, size_bytes: int) -> LedgerCheck:
-    schema = _schema_of(connection, path)
-    is_paged = schema >= _PAGES_SINCE
+def _check_contents(connection: Database, path: Path, size_bytes: int) -> LedgerCheck:
+    _require_ledger(connection, path)
     problems = [
         f"{count:,} {what}"
-        for what, question in (*_CONTRADICTIONS, *(_CONTRADICTIONS_OF_PAGES if is_paged else ()))
+        for what, question in _CONTRADICTIONS
         if (count := int(connection.execute(question).fetchone()[0]))
     ]
     [blobs] = connection.execute("SELECT count(*) FROM blob").fetchone()
-    [stored] = connection.execute(_COUNT_PAGED if is_paged else _COUNT_ROWS).fetchone()
+    [stored] = connection.execute(_COUNT_IDENTITIES).fetchone()
     [unmerged] = connection.execute(_COUNT_UNMERGED).fetchone()
-    return LedgerCheck(path, schema, size_bytes, problems, blobs, stored + unmerged, _as_of(connection))
+    return LedgerCheck(
+        path, LEDGER.version, size_bytes, problems, blobs, stored + unmerged, _as_of(connection)
+    )
 
 
-def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The ledger's version. Raises: LedgerUnusable: it is no ledger, or one of a newer version."""
-    schema = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
-    if schema < 1 or not {"meta", "feed", "blob", "batch"} <= tables:
+def _require_ledger(connection: Database, path: Path) -> None:
+    """Raises: LedgerUnusable: it is no ledger, or one of another version."""
+    if not _has_tables(connection):
         raise LedgerUnusable("is no ledger", where=str(path), fix="name a file that `ledger backup` wrote")
-    if schema > SCHEMA_VERSION:
-        raise LedgerUnusable(
-            f"the ledger has schema {schema}, this version knows {SCHEMA_VERSION} at most",
-            where=str(path),
-            fix="run the newer m365watch that wrote it",
-        )
-    return schema
+    try:
+        connection.require(LEDGER)
+    except OtherVersion as error:
+        raise other_version(error, path) from error
 
 
-def _as_of(connection: sqlite3.Connection) -> datetime | None:
+def _has_tables(connection: Database) -> bool:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
+    return connection.version > 0 and {"meta", "feed", "blob", "batch"} <= tables
+
+
+def _as_of(connection: Database) -> datetime | None:
     return instant(connection.execute("SELECT max(listed_at) FROM feed").fetchone()[0])
 
 
@@ -161,21 +161,20 @@ def back_up(
     """Copy the ledger at `path` to `target`, as it is at one moment; what a look at the copy found.
 
     The copy is one file, its owner's alone, and gets its name only once it is whole and sound. A copy that
-    was there before is replaced; any other file is not. While it is made, the collector goes on. A copy of
-    an older version's ledger is such a ledger too, so that the older version can have it back.
+    was there before is replaced; any other file is not. While it is made, the collector goes on.
 
     Raises: LedgerUnusable: there is no ledger, it is damaged, or `target` cannot be written.
     """
     require_ledger(path)
     _refuse_strange_target(path, target)
     with _drafted(target) as draft:
-        with ledger_for_reading(path, older=True) as source:
+        with ledger_for_reading(path) as source:
             # From here on the copy is of this moment, whatever the collector writes meanwhile.
             source.execute("SELECT 1 FROM meta").fetchall()
             try:
                 _copy(source, draft, on_pages, pages_at_once=pages_at_once)
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", None) in _OF_WRITING:
+            except DatabaseError as error:
+                if failure_of(error) in _OF_WRITING:
                     raise _unwritable(target, str(error)) from error
                 raise
         found = _verify(draft, target)
@@ -190,20 +189,17 @@ def _refuse_strange_target(path: Path, target: Path) -> None:
     if target.exists():
         if target.samefile(path):
             raise LedgerUnusable("is the ledger itself", where=str(target), fix=fix)
-        if not target.is_file() or not _is_ledger(target):
+        if not is_database(target) or not _is_ledger(target):
             raise LedgerUnusable("is there already, and is no copy of a ledger", where=str(target), fix=fix)
 
 
 def _is_ledger(path: Path) -> bool:
+    """Whether it is one, of whatever version."""
     try:
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                return False
         with closing(_open_for_reading(path)) as connection:
-            _schema_of(connection, path)
-    except (sqlite3.Error, OSError, LedgerUnusable):
+            return _has_tables(connection)
+    except DatabaseError:
         return False
-    return True
 
 
 @contextmanager
@@ -216,7 +212,7 @@ def _drafted(target: Path) -> Iterator[Path]:
         yield draft
     except OSError as error:
         raise _unwritable(target, error.strerror or str(error)) from error
-    except sqlite3.Error as error:
+    except DatabaseError as error:
         raise _unwritable(target, str(error)) from error
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):
@@ -232,29 +228,11 @@ def _unwritable(target: Path, why: str) -> LedgerUnusable:
     )
 
 
-def _copy(
-    source: sqlite3.Connection,
-    draft: Path,
-    on_pages: OnPages,
-    *,
-    pages_at_once: int = PAGES_AT_ONCE,
-    is_to_run: bool = False,
-) -> None:
-    """`source` in `draft`, with word to the next run that it is a copy.
-
-    A copy that `is_to_run` is brought to this version's schema; any other has that of `source`.
-    """
-    with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-        source.backup(
-            copy, pages=pages_at_once, progress=lambda _, left, total: on_pages(total - left, total)
-        )
-        # One file, that nothing beside it belongs to.
-        copy.execute("PRAGMA journal_mode = DELETE")
-        if is_to_run:
-            migrate(copy)
-        if copy.execute(_KNOWS_WORDS).fetchone():
-            with transaction(copy):
-                mark_put_back(copy)
+def _copy(source: Database, draft: Path, on_pages: OnPages, *, pages_at_once: int = PAGES_AT_ONCE) -> None:
+    """`source` in `draft`, with word to the next run that it is a copy."""
+    source.copy_to(draft, on_pages, pages_at_once=pages_at_once)
+    with closing(connect(draft)) as copy, copy.transaction():
+        mark_put_back(copy)
 
 
 def _verify(draft: Path, target: Path) -> LedgerCheck:
@@ -288,7 +266,7 @@ def put_in(path: Path, source: Path, *, now: datetime, on_pages: OnPages) -> Put
         found = _require_sound(source)
         with _drafted(path) as draft:
             with closing(_open_for_reading(source)) as connection:
-                _copy(connection, draft, on_pages, is_to_run=True)
+                _copy(connection, draft, on_pages)
             _verify(draft, source)
             _settle(path)
             kept = _keep_present(path, now)
@@ -321,7 +299,7 @@ def _settle(path: Path) -> None:
     """Bring what stands beside the present ledger into it, where it is sound enough for that."""
     if not path.exists():
         return
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with suppress(DatabaseError), closing(connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

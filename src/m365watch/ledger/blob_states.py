@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,6 +11,7 @@ from pathlib import Path
 from m365watch.common.model import BlobRef, BlobState, Feed
 from m365watch.common.timestamps import us_of
 from m365watch.ledger.queries import instant, ledger_for_reading
+from m365watch.storage.database import Database
 
 HOUR_S = 3_600
 _STATES = tuple(BlobState)
@@ -47,7 +47,7 @@ class Absent(StrEnum):
     """It was created after the end of the newest listing, so that no listing could have shown it."""
 
 
-def states_in(connection: sqlite3.Connection, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
+def states_in(connection: Database, feed: Feed, refs: Sequence[BlobRef]) -> list[BlobState | None]:
     """Where each of the feed's `refs` stands, in their order; None for one that the ledger does not know."""
     names = json.dumps([ref.content_id for ref in refs])
     rows = connection.execute(_KNOWN, (feed.tenant_id, feed.content_type, names))
@@ -55,7 +55,7 @@ def states_in(connection: sqlite3.Connection, feed: Feed, refs: Sequence[BlobRef
     return [known.get((ref.content_id, us_of(ref.created_at))) for ref in refs]
 
 
-def state_of_whole(connection: sqlite3.Connection, feed: Feed, ref: BlobRef) -> BlobState | None:
+def state_of_whole(connection: Database, feed: Feed, ref: BlobRef) -> BlobState | None:
     """Where the blob stands of which `ref` is the rest; None unless the ledger knows such a one.
 
     A listing that starts inside a blob names its rest, as a blob that nobody has seen before: created
@@ -94,9 +94,7 @@ def _absence(ref: BlobRef, listed_until: datetime | None) -> Absent:
     return Absent.NEWER if is_newer else Absent.MISSING
 
 
-def blobs_per_hour(
-    connection: sqlite3.Connection, feed: Feed, *, first_hour: int, end_hour: int
-) -> dict[int, int]:
+def blobs_per_hour(connection: Database, feed: Feed, *, first_hour: int, end_hour: int) -> dict[int, int]:
     """How many blobs the feed's hours in [first_hour, end_hour) have; hours since 1970, by contentCreated.
 
     An hour without any is not in it.
@@ -107,7 +105,7 @@ def blobs_per_hour(
 
 
 def states_per_hour(
-    connection: sqlite3.Connection, feed: Feed, *, first_hour: int, end_hour: int
+    connection: Database, feed: Feed, *, first_hour: int, end_hour: int
 ) -> dict[int, dict[BlobState, int]]:
     """How many blobs of each state those hours have; as `blobs_per_hour`, but told apart."""
     span = (first_hour * HOUR_S * 1_000_000, end_hour * HOUR_S * 1_000_000)

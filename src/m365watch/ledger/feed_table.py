@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 
 from m365watch.common.model import BlobKey, Feed
 from m365watch.common.progress import FeedProgress
 from m365watch.ledger import queries as reading
 from m365watch.ledger.open_batches import Lot
+from m365watch.storage.database import Database
 
 _KNOW = (
     "INSERT INTO feed (tenant_id, content_type) VALUES (?, ?)"
@@ -17,7 +17,7 @@ _KNOW = (
 _OF_BLOB = "SELECT tenant_id, content_type FROM feed WHERE id = (SELECT feed FROM blob WHERE key = ?)"
 
 
-def know_feed(connection: sqlite3.Connection, feed: Feed) -> int:
+def know_feed(connection: Database, feed: Feed) -> int:
     """The feed's number, given now if it had none."""
     [(number,)] = connection.execute(_KNOW, (feed.tenant_id, feed.content_type)).fetchall()
     return int(number)
@@ -26,7 +26,7 @@ def know_feed(connection: sqlite3.Connection, feed: Feed) -> int:
 class KnownFeeds:
     """Numbers are looked up once; figures are read once, and follow what is committed from then on."""
 
-    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
+    def __init__(self, connection: Database, now: datetime) -> None:
         self._connection = connection
         self._numbers: dict[Feed, int] = {}
         self._progress = {one.feed: one for one in reading.feed_progress(connection, now)}

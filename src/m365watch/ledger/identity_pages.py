@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
@@ -10,6 +9,7 @@ from math import ceil
 
 from m365watch.common.model import BlobKey
 from m365watch.records.identity import IDENTITY_BYTES
+from m365watch.storage.database import Database
 
 OWNER_BYTES = 6
 """How the table writes the key of the blob that brought an identity: big-endian, so that they compare."""
@@ -113,7 +113,7 @@ class StoredIdentities:
     No two pages overlap, and in none is an identity twice.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, page_count: int = PAGE_COUNT) -> None:
+    def __init__(self, connection: Database, *, page_count: int = PAGE_COUNT) -> None:
         """Nothing is read yet but whether there is any; no page gets more than `page_count` of them."""
         self._connection = connection
         self._page_count = page_count
@@ -222,18 +222,6 @@ class StoredIdentities:
         is_more = len(pages) == limit
         self._evicted_to = rows[-1][:IDENTITY_BYTES] if is_more else b""
         return len(rows) - len(kept), is_more
-
-
-def fill_pages(connection: sqlite3.Connection, rows: Iterable[bytes]) -> None:
-    """Make pages of `rows`, which are in order, in a table that has none."""
-    stored = StoredIdentities(connection)
-    some: list[bytes] = []
-    for row in rows:
-        some.append(row)
-        if len(some) == PAGE_COUNT * 100:
-            stored.add(some)
-            some = []
-    stored.add(some)
 
 
 def _rows_of(page: bytes) -> list[bytes]:

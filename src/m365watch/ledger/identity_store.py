@@ -9,7 +9,6 @@ into the table's pages (`ledger/stored.py`): in such numbers many of them meet o
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
@@ -22,6 +21,7 @@ from m365watch.ledger.identity_pages import OWNER_BYTES, RecentIdentities, Store
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.schema import IS_OPEN
 from m365watch.records.identity import IDENTITY_BYTES
+from m365watch.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def weigh(
 class MovedIdentities:
     """Which blob owns a record in place of the one that brought it first; in the ledger's transactions."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Database) -> None:
         """None before `load`."""
         self._connection = connection
         self._owners: dict[bytes, BlobKey] = {}
@@ -170,7 +170,7 @@ class IdentityStore:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Database,
         sizes: FilterSizes | None = None,
         bounds: LedgerBounds = IN_EARNEST,
     ) -> None:

@@ -9,7 +9,6 @@ and remembered after it, so that a transaction that fails changes nothing.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -17,6 +16,7 @@ from enum import Enum, auto
 from m365watch.common.model import BatchPart, BlobKey, Feed
 from m365watch.ledger.identity_store import Findings, Routes, duplicate_count
 from m365watch.ledger.schema import IS_OPEN
+from m365watch.storage.database import Database
 
 _KNOWN, _QUEUED, _LEFT_OUT = 0, 4, 5
 
@@ -95,9 +95,7 @@ class _OpenBatch:
 class OpenBatches:
     """Every batch that waits for an output; works on the ledger's connection, inside its transactions."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, feed_of: Callable[[BlobKey], Feed], routes: Routes
-    ) -> None:
+    def __init__(self, connection: Database, feed_of: Callable[[BlobKey], Feed], routes: Routes) -> None:
         """`feed_of` names the feed of a blob, `routes` the outputs that its tenant's records go to."""
         self._connection = connection
         self._routes = routes

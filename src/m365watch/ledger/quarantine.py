@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from m365watch.common.errors import LedgerUnusable
 from m365watch.common.model import BlobState, Feed
 from m365watch.common.timestamps import instant_of_us, us_of
+from m365watch.ledger.ledger_database import name_failure, open_ledger
 from m365watch.ledger.lock import hold_ledger
-from m365watch.ledger.queries import cure_of_version, feed_of, instant, instant_s, remembered, require_ledger
-from m365watch.ledger.schema import SCHEMA_VERSION
-from m365watch.storage.sqlite import FAILURES, name_failure, open_database, transaction
+from m365watch.ledger.queries import feed_of, instant, instant_s, remembered, require_ledger
+from m365watch.ledger.schema import LEDGER
+from m365watch.storage.database import FAILURES, Database, connect
 
 DROPPED = "quarantine/dropped"
 """Under which name the ledger remembers what was dropped."""
@@ -77,7 +76,7 @@ def drop_pieces(path: Path, asked: PiecesAsked, *, at: datetime) -> int:
 
     Raises: LedgerUnusable, LedgerUnavailable: nothing was removed.
     """
-    with _changing(path) as connection, transaction(connection):
+    with _changing(path) as connection, connection.transaction():
         pieces, size_bytes = connection.execute(_COUNT, asked.values()).fetchone()
         if not pieces:
             return 0
@@ -95,7 +94,7 @@ def hasten(path: Path, *, feed_part: str) -> int:
 
     Raises: LedgerUnusable, LedgerUnavailable.
     """
-    with _changing(path) as connection, transaction(connection):
+    with _changing(path) as connection, connection.transaction():
         return connection.execute(_HASTEN, (feed_part,)).rowcount
 
 
@@ -104,30 +103,23 @@ def forget_memory(path: Path, name: str) -> None:
 
     Raises: LedgerUnusable, LedgerUnavailable.
     """
-    with _changing(path) as connection, transaction(connection):
+    with _changing(path) as connection, connection.transaction():
         connection.execute("DELETE FROM memory WHERE name = ?", (name,))
 
 
-def read_dropped(connection: sqlite3.Connection) -> Dropped:
+def read_dropped(connection: Database) -> Dropped:
     """What was ever dropped."""
     body = remembered(connection, DROPPED)
     return Dropped() if body is None else msgspec.json.decode(body, type=Dropped)
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[sqlite3.Connection]:
+def _changing(path: Path) -> Iterator[Database]:
     """A connection that may write beside the collector's own, which waits for it and is waited for."""
     require_ledger(path)
     try:
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S)) as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION:
-                raise LedgerUnusable(
-                    f"the ledger has schema {version}, this version writes {SCHEMA_VERSION}",
-                    where=str(path),
-                    fix=cure_of_version(version),
-                )
+        with closing(connect(path, mode="rw", timeout_s=_BUSY_S)) as connection:
+            connection.require(LEDGER)
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     except FAILURES as error:
@@ -171,7 +163,7 @@ def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int
     require_ledger(path)
     lock = hold_ledger(path)
     try:
-        with closing(open_database(path)) as connection:
+        with closing(open_ledger(path)) as connection:
             asked = json.dumps(list(numbers)) if numbers else None
             return _put_back(connection, feed_part, asked, now_us=us_of(now))
     except FAILURES as error:
@@ -180,9 +172,9 @@ def put_back(path: Path, *, feed_part: str, now: datetime, numbers: Sequence[int
         lock.release()
 
 
-def _put_back(connection: sqlite3.Connection, feed_part: str, numbers: str | None, *, now_us: int) -> PutBack:
+def _put_back(connection: Database, feed_part: str, numbers: str | None, *, now_us: int) -> PutBack:
     waiting = left = 0
-    with transaction(connection):
+    with connection.transaction():
         for (feed,) in connection.execute(_FEEDS, (feed_part,)).fetchall():
             values = {"feed": feed, "now": now_us, "numbers": numbers}
             again = connection.execute(_PUT_BACK + _MEANT, values).rowcount
@@ -289,7 +281,7 @@ class PiecesFound:
     total: int
 
 
-def named_blobs(connection: sqlite3.Connection, asked: BlobsAsked) -> BlobsFound:
+def named_blobs(connection: Database, asked: BlobsAsked) -> BlobsFound:
     """The blobs that are `asked` for, and how many there are in all."""
     values = {
         "states": json.dumps([_STATES.index(state) for state in asked.states]),
@@ -321,7 +313,7 @@ def _blob(row: tuple[object, ...]) -> NamedBlob:
     )
 
 
-def kept_pieces(connection: sqlite3.Connection, *, feed_part: str, count_max: int) -> PiecesFound:
+def kept_pieces(connection: Database, *, feed_part: str, count_max: int) -> PiecesFound:
     """What is in quarantine, without its bytes; `feed_part` as in `BlobsAsked`."""
     values = {"feed": feed_part, "count": count_max}
     [total] = connection.execute(_COUNT_PIECES, values).fetchone()
@@ -343,7 +335,7 @@ def _piece(row: tuple[object, ...]) -> KeptPiece:
     )
 
 
-def piece_body(connection: sqlite3.Connection, number: int) -> bytes | None:
+def piece_body(connection: Database, number: int) -> bytes | None:
     """The piece's own bytes; None where there is no such piece."""
     row = connection.execute("SELECT body FROM quarantine WHERE id = ?", (number,)).fetchone()
     return None if row is None else bytes(row[0])

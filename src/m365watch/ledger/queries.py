@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from m365watch.common.errors import LedgerUnusable
 from m365watch.common.file_access import is_there, why_closed, why_denied
-from m365watch.common.missing_files import read_missing
+from m365watch.common.missing_files import PREFIX, MissingFiles, missing_of
 from m365watch.common.model import Feed, TenantId, Window, content_named
 from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.common.timestamps import EPOCH
-from m365watch.ledger.schema import SCHEMA_VERSION
+from m365watch.ledger.ledger_database import other_version
+from m365watch.ledger.schema import LEDGER
 from m365watch.registry.ports import WaitingBlob
 from m365watch.sources.management_api.listing_windows import LOOK_BACK_MAX
-from m365watch.storage.sqlite import connect_to_read, is_damage
+from m365watch.storage.database import Database, DatabaseError, OtherVersion, connect_to_read, is_damage
 
 _FEEDS = """
 SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantined, blobs_lost,
@@ -29,44 +29,26 @@ SELECT id, tenant_id, content_type, listed_at, blobs_delivered, blobs_quarantine
 FROM feed ORDER BY tenant_id, content_type
 """
 LET_IN = "run this as the user that the collector runs as"
-_OLDER = (
-    "start `m365watch run` of this version, which brings an older ledger up to date; while an older version "
-    "runs the collector, use that one"
-)
-_NEWER = "use the version of m365watch that runs the collector"
 _PIECES_KEPT = (
     "SELECT blob.feed, count(*) FROM quarantine JOIN blob ON blob.key = quarantine.blob GROUP BY blob.feed"
 )
 
 
-def cure_of_version(version: int) -> str:
-    """What to do about a ledger of another schema than this version's."""
-    return _OLDER if version < SCHEMA_VERSION else _NEWER
-
-
 @contextmanager
-def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.Connection]:
+def ledger_for_reading(path: Path) -> Iterator[Database]:
     """A connection that can only read, beside a collector that may be writing.
 
-    With `older`, the ledger may have the schema of an older version. Raises: LedgerUnusable: there is no
-    ledger yet, or it is of another version.
+    Raises: LedgerUnusable: there is no ledger yet, or it is of another version.
     """
     require_ledger(path)
     try:
-        connection = connect_to_read(path)
-        try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != SCHEMA_VERSION and not (older and 0 < version < SCHEMA_VERSION):
-                raise LedgerUnusable(
-                    f"the ledger has schema {version}, this version reads {SCHEMA_VERSION}",
-                    where=str(path),
-                    fix=cure_of_version(version),
-                )
+        with closing(connect_to_read(path)) as connection:
+            connection.require(LEDGER)
             connection.execute("BEGIN")
             yield connection
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
+    except OtherVersion as error:
+        raise other_version(error, path) from error
+    except DatabaseError as error:
         raise unreadable(error, path) from error
     except ValueError as error:
         # A cell that SQLite finds sound and that nobody has written, as after a flipped bit.
@@ -74,7 +56,7 @@ def ledger_for_reading(path: Path, *, older: bool = False) -> Iterator[sqlite3.C
         raise LedgerUnusable(f"the ledger is damaged ({error})", where=str(path), fix=fix) from error
 
 
-def unreadable(error: sqlite3.Error, path: Path) -> LedgerUnusable:
+def unreadable(error: DatabaseError, path: Path) -> LedgerUnusable:
     """What to say of a ledger that cannot be read."""
     if closed := why_denied(path):
         return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=LET_IN)
@@ -98,13 +80,13 @@ def require_ledger(path: Path) -> None:
     )
 
 
-def remembered(connection: sqlite3.Connection, name: str) -> str | None:
+def remembered(connection: Database, name: str) -> str | None:
     """What a part of the collector has learned, as JSON; None if nothing is kept by that name."""
     row = connection.execute("SELECT body FROM memory WHERE name = ?", (name,)).fetchone()
     return None if row is None else str(row[0])
 
 
-def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedProgress]:
+def feed_progress(connection: Database, now: datetime) -> list[FeedProgress]:
     """Every feed's figures, in the order of tenant and content type."""
     kept: dict[int, int] = dict(connection.execute(_PIECES_KEPT).fetchall())
     rows = connection.execute(_FEEDS).fetchall()
@@ -112,7 +94,7 @@ def feed_progress(connection: sqlite3.Connection, now: datetime) -> list[FeedPro
 
 
 def _progress(
-    connection: sqlite3.Connection, row: tuple[object, ...], now: datetime, *, pieces_kept: int
+    connection: Database, row: tuple[object, ...], now: datetime, *, pieces_kept: int
 ) -> FeedProgress:
     number, tenant_id, content_type, listed_at, delivered, quarantined, lost, *rest = row
     records, duplicates, records_quarantined, error, error_at, fix, code, waiting, unlisted_s = rest
@@ -146,7 +128,7 @@ def watermark(spans: list[Window], now: datetime) -> datetime | None:
     return reachable[0].end if reachable else None
 
 
-def coverage(connection: sqlite3.Connection, feed_number: int) -> list[Window]:
+def coverage(connection: Database, feed_number: int) -> list[Window]:
     """The listed spans of contentCreated, disjoint, oldest first."""
     rows = connection.execute(
         "SELECT start_s, end_s FROM coverage WHERE feed = ? ORDER BY start_s", (feed_number,)
@@ -154,7 +136,7 @@ def coverage(connection: sqlite3.Connection, feed_number: int) -> list[Window]:
     return [Window(instant_s(start), instant_s(end)) for start, end in rows.fetchall()]
 
 
-def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
+def waiting_blobs(connection: Database) -> list[WaitingBlob]:
     """The blobs that wait after at least one failed round of tries, the soonest first."""
     rows = connection.execute(
         "SELECT tenant_id, content_type, content_id, attempts, next_try_s, blob.last_error"
@@ -167,7 +149,7 @@ def waiting_blobs(connection: sqlite3.Connection) -> list[WaitingBlob]:
     ]
 
 
-def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
+def output_progress(connection: Database) -> list[OutputProgress]:
     """The outputs that have an error, lack blobs which were fetched, or miss files, by name."""
     lacking = {
         str(name): (missing, int(queued))
@@ -192,13 +174,23 @@ def output_progress(connection: sqlite3.Connection) -> list[OutputProgress]:
     return found
 
 
-def last_batch(connection: sqlite3.Connection, output: str) -> int:
+def read_missing(connection: Database) -> dict[str, MissingFiles]:
+    """By output, what is missing at the lakes that miss something."""
+    rows = connection.execute(
+        "SELECT substr(name, ?), body FROM memory WHERE name > ? AND name < ?",
+        (len(PREFIX) + 1, PREFIX, f"{PREFIX[:-1]}0"),
+    ).fetchall()
+    found = {str(name): missing_of(str(body)) for name, body in rows}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def last_batch(connection: Database, output: str) -> int:
     """The number of the last batch that the output has; 0 before the first."""
     row = connection.execute("SELECT last_batch FROM output WHERE name = ?", (output,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def newest_batch(connection: sqlite3.Connection) -> int:
+def newest_batch(connection: Database) -> int:
     """The highest number that a batch was ever given; 0 before the first."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
     return int(row[0]) if row else 0
@@ -254,7 +246,7 @@ class Overview:
     """When a blob last became delivered."""
 
 
-def overview_of(connection: sqlite3.Connection, feeds: Collection[Feed]) -> Overview:
+def overview_of(connection: Database, feeds: Collection[Feed]) -> Overview:
     """The sums over `feeds`."""
     fetched = waiting = 0
     delivered: list[datetime] = []
@@ -269,7 +261,7 @@ def overview_of(connection: sqlite3.Connection, feeds: Collection[Feed]) -> Over
     return Overview(fetched, waiting, error, max(delivered, default=None))
 
 
-def last_batches(connection: sqlite3.Connection) -> dict[str, int]:
+def last_batches(connection: Database) -> dict[str, int]:
     """The last batch that each output has acknowledged, by its name."""
     rows = connection.execute("SELECT name, last_batch FROM output").fetchall()
     return {str(name): int(number) for name, number in rows}
@@ -304,13 +296,13 @@ class RecoveredSums:
     """Pieces of them in quarantine."""
 
 
-def wanted_bodies(connection: sqlite3.Connection, tenant_id: str, *, prefix: str) -> set[tuple[str, str]]:
+def wanted_bodies(connection: Database, tenant_id: str, *, prefix: str) -> set[tuple[str, str]]:
     """Content type and content id of each recovered blob whose body may still be asked for."""
     return {(row[0], row[1]) for row in connection.execute(_WANTED, _names(tenant_id, prefix))}
 
 
 def recovered_sums(
-    connection: sqlite3.Connection, tenant_id: str, *, prefix: str, queries: Sequence[str]
+    connection: Database, tenant_id: str, *, prefix: str, queries: Sequence[str]
 ) -> dict[str, RecoveredSums]:
     """What came of the blobs of `queries`, by content type."""
     values = _names(tenant_id, prefix) | {"skip": len(prefix) + 1, "queries": json.dumps(list(queries))}
@@ -338,7 +330,7 @@ class TriedInVain:
     """Why the one that waits longest could not be fetched."""
 
 
-def tried_in_vain(connection: sqlite3.Connection) -> dict[Feed, TriedInVain]:
+def tried_in_vain(connection: Database) -> dict[Feed, TriedInVain]:
     """Those feeds that have any."""
     return {
         feed_of(tenant_id, content_type): TriedInVain(blobs, str(error or "it was not said why"))
@@ -346,14 +338,14 @@ def tried_in_vain(connection: sqlite3.Connection) -> dict[Feed, TriedInVain]:
     }
 
 
-def output_account(connection: sqlite3.Connection, output: str) -> tuple[int, int]:
+def output_account(connection: Database, output: str) -> tuple[int, int]:
     """The last batch that the output is known to have, and the last number ever given; 0 for none."""
     row = connection.execute("SELECT last_batch FROM output WHERE name = ?", (output,)).fetchone()
     newest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batch'").fetchone()
     return (int(row[0]) if row else 0, int(newest[0]) if newest else 0)
 
 
-def quarantined_bodies(connection: sqlite3.Connection) -> Iterator[bytes]:
+def quarantined_bodies(connection: Database) -> Iterator[bytes]:
     """The bytes of every piece in quarantine, one at a time."""
     for (body,) in connection.execute("SELECT body FROM quarantine ORDER BY id"):
         yield bytes(body)

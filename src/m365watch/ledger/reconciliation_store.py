@@ -8,7 +8,6 @@ was erased there. Fifteen days later none of it can come again, and all of it is
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +23,11 @@ from m365watch.common.timestamps import us_of
 from m365watch.ledger import queries as reading
 from m365watch.ledger.feed_table import know_feed
 from m365watch.ledger.identity_store import Findings
+from m365watch.ledger.ledger_database import failures_named
 from m365watch.ledger.limits import IN_EARNEST, LedgerBounds
 from m365watch.ledger.schema import NUMBERS
 from m365watch.records.identity import IDENTITY_BYTES, MarkMaker
-from m365watch.storage.sqlite import failures_named, transaction
+from m365watch.storage.database import Database, DatabaseError
 
 MEMORY = "adoption"
 """Under what name the ledger remembers how far the reading of its outputs has come."""
@@ -108,7 +108,7 @@ class HeldStore:
     """The records that outputs were found to hold; bounded reads and writes on the ledger's connection."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, seed: int, bounds: LedgerBounds = IN_EARNEST
+        self, connection: Database, path: Path, *, seed: int, bounds: LedgerBounds = IN_EARNEST
     ) -> None:
         """`path` is the ledger's, for errors; `seed` its secret."""
         self.horizon = bounds.horizon
@@ -128,7 +128,7 @@ class HeldStore:
         try:
             return None if body is None else msgspec.json.decode(body, type=Adoption)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise sqlite3.DatabaseError(f"what is remembered as {MEMORY!r} cannot be read") from None
+            raise DatabaseError(f"what is remembered as {MEMORY!r} cannot be read") from None
 
     @failures_named
     def is_adoption_due(self) -> bool:
@@ -145,7 +145,7 @@ class HeldStore:
     @failures_named
     def begin(self) -> None:
         """Forget what an earlier reading found; from now on a crash makes the next start read again."""
-        with transaction(self._connection):
+        with self._connection.transaction():
             self._connection.execute("DELETE FROM held")
             self._remember(Adoption(Stage.BEGUN))
 
@@ -160,7 +160,7 @@ class HeldStore:
     def add(self, output: str, keys: Iterable[bytes]) -> None:
         """`output` holds the records of `keys`, or they were erased there; durable with `finish`."""
         some = sorted(set(keys))
-        with transaction(self._connection):
+        with self._connection.transaction():
             for start in range(0, len(some), NUMBERS):
                 slice_ = some[start : start + NUMBERS]
                 self._connection.execute(_ADD, (b"".join(slice_), len(slice_), output))
@@ -168,7 +168,7 @@ class HeldStore:
     @failures_named
     def finish(self, adopted: Adopted, *, at: datetime) -> None:
         """The outputs have been read: their batches are behind this ledger's next, their queues are known."""
-        with transaction(self._connection):
+        with self._connection.transaction():
             for output, number in adopted.last_batches.items():
                 self._connection.execute("INSERT OR REPLACE INTO output VALUES (?, ?, '')", (output, number))
             self._keep_queued(adopted, at)
@@ -185,7 +185,7 @@ class HeldStore:
     @failures_named
     def drop(self, output: str) -> bool:
         """Forget what `output` was found to hold; whether this ledger had to be told of all of it before."""
-        with transaction(self._connection):
+        with self._connection.transaction():
             self._connection.execute("DELETE FROM held WHERE output = ?", (output,))
         return self._adoption is not None and output in self._adoption.outputs
 
@@ -194,7 +194,7 @@ class HeldStore:
         """What `output` holds has been read once more, and was added."""
         known = self._adoption or Adoption(Stage.DONE)
         marks = known.marks | {name: key.hex() for name, key in mark_keys.items()}
-        with transaction(self._connection):
+        with self._connection.transaction():
             outputs = tuple(sorted({*known.outputs, output}))
             self._remember(Adoption(Stage.DONE, at.timestamp(), outputs, marks))
 
@@ -321,7 +321,7 @@ def _besides(findings: Findings, found: Mapping[int, frozenset[int]]) -> dict[in
     return {part: places for part, places in left.items() if places}
 
 
-def mark_put_back(connection: sqlite3.Connection) -> None:
+def mark_put_back(connection: Database) -> None:
     """Let the next run with this ledger read what its outputs hold; the caller commits."""
     body = msgspec.json.encode(Adoption(Stage.WANTED)).decode()
     connection.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (MEMORY, body))

@@ -7,7 +7,6 @@ which the output lacks are lost to it: the same record, brought by another blob,
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
@@ -20,6 +19,7 @@ from m365watch.ledger.identity_store import Routes, unpack
 from m365watch.ledger.queries import feed_of
 from m365watch.ledger.reconciliation_store import HeldStore
 from m365watch.records.identity import IDENTITY_BYTES
+from m365watch.storage.database import Database
 
 _REASON = "{output} has lost its records, and they are not served any more"
 _CANDIDATES = """
@@ -75,7 +75,7 @@ class PendingAgain:
 
 
 def carriers_of(
-    connection: sqlite3.Connection,
+    connection: Database,
     output: str,
     routes: Routes,
     *,
@@ -112,9 +112,7 @@ def carriers_of(
     return found
 
 
-def make_pending(
-    connection: sqlite3.Connection, held: HeldStore, output: str, carriers: list[Carrier]
-) -> PendingAgain:
+def make_pending(connection: Database, held: HeldStore, output: str, carriers: list[Carrier]) -> PendingAgain:
     """Let the carriers be pending for `output`, or lost to it, as `held` knows what it has.
 
     The caller commits.
@@ -144,7 +142,7 @@ def _names(one: Carrier, output: str) -> str:
 
 
 def _count_lacking(
-    connection: sqlite3.Connection, held: HeldStore, output: str, blobs: AbstractSet[int]
+    connection: Database, held: HeldStore, output: str, blobs: AbstractSet[int]
 ) -> Counter[int]:
     """By blob, how many of the identities that it owns `output` does not have."""
     counts: Counter[int] = Counter()
@@ -155,7 +153,7 @@ def _count_lacking(
     return counts
 
 
-def _owned(connection: sqlite3.Connection) -> Iterator[list[tuple[bytes, int]]]:
+def _owned(connection: Database) -> Iterator[list[tuple[bytes, int]]]:
     """Every identity with the blob that owns it, in lots."""
     moved: dict[bytes, int] = dict(connection.execute("SELECT key, blob FROM moved ORDER BY batch"))
     for parts, packed in connection.execute("SELECT parts, identities FROM batch WHERE committed = 1"):

@@ -1,16 +1,12 @@
-"""The ledger's tables, and the steps from each earlier version to the next."""
+"""The ledger's tables."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+from m365watch.storage.database import Schema
 
-from m365watch.common.errors import LedgerUnusable
-from m365watch.ledger.identity_pages import fill_pages
-
-SCHEMA_VERSION = 7
-
-_CREATE = """
+NUMBERS = 8192
+"""Rows of the table `number`: how many identities one statement takes."""
+_TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE feed (
@@ -112,6 +108,8 @@ CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL);
 -- 0..n-1, to look many identities up in one statement.
 CREATE TABLE number (n INTEGER PRIMARY KEY);
+WITH RECURSIVE below (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM below WHERE n < {NUMBERS - 1})
+    INSERT INTO number SELECT n FROM below;
 
 -- What outputs were found to hold when a ledger was begun anew or put back from a copy: no such record
 -- goes to that output again. key: an identity, or what `held.body_key` makes of a record without Id.
@@ -133,76 +131,17 @@ CREATE TABLE quarantine (
     quarantined_at REAL NOT NULL,
     UNIQUE (blob, output, digest)
 );
-"""
+"""  # noqa: S608 - our own number
+LEDGER = Schema(
+    7,
+    _TABLES,
+    (
+        "page_size = 8192",
+        "journal_mode = WAL",
+        "cache_size = -4000",
+        "wal_autocheckpoint = 4000",
+    ),
+)
 
 IS_OPEN = "rtrim(batch.waiting_for) != '[]'"
 """Whether an output is still to acknowledge a batch."""
-NUMBERS = 8192
-"""Rows of the table `number`: how many identities one statement takes."""
-
-_MIGRATIONS: dict[int, str] = {
-    1: """
-ALTER TABLE blob ADD COLUMN queued TEXT;
-ALTER TABLE batch ADD COLUMN queued TEXT NOT NULL DEFAULT '[]';
-DROP INDEX blob_known;
-CREATE INDEX blob_unfinished ON blob (feed, state, created_us DESC) WHERE finished_s IS NULL;
-CREATE TABLE output_error (
-    name TEXT PRIMARY KEY,
-    last_error TEXT NOT NULL,
-    last_error_at REAL NOT NULL,
-    fix TEXT
-) WITHOUT ROWID;
-""",
-    2: "CREATE TABLE memory (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",
-    3: "CREATE TABLE held (output TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (output, key))"
-    " WITHOUT ROWID;",
-    4: "CREATE TABLE moved (key BLOB NOT NULL, batch INTEGER NOT NULL, blob INTEGER NOT NULL,"
-    " PRIMARY KEY (key, batch)) WITHOUT ROWID;",
-    5: "ALTER TABLE feed ADD COLUMN error_code TEXT;",
-    6: "CREATE TABLE identity_page (first BLOB PRIMARY KEY, rows BLOB NOT NULL);",
-}
-"""From version n to n + 1."""
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the ledger to `SCHEMA_VERSION`, each step in one transaction.
-
-    Raises: LedgerUnusable: the ledger was written by a newer version.
-    """
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        raise LedgerUnusable(
-            f"the ledger has schema {version}, this version knows {SCHEMA_VERSION} at most",
-            fix="run the newer m365watch that wrote it",
-        )
-    if version == 0:
-        _apply(connection, _CREATE, version=SCHEMA_VERSION)
-        return
-    for step in range(version, SCHEMA_VERSION):
-        _apply(connection, _MIGRATIONS[step], version=step + 1, then=_MOVES.get(step))
-
-
-def _move_identities(connection: sqlite3.Connection) -> None:
-    """Each had a row of its own; a million of them take a second."""
-    rows = connection.execute("SELECT key, blob FROM identity ORDER BY key")
-    fill_pages(connection, (key + blob for key, blob in rows))
-    connection.execute("DROP TABLE identity")
-
-
-_MOVES: dict[int, Callable[[sqlite3.Connection], None]] = {6: _move_identities}
-"""What SQL alone cannot do, in the same transaction."""
-
-
-def _apply(
-    connection: sqlite3.Connection,
-    script: str,
-    *,
-    version: int,
-    then: Callable[[sqlite3.Connection], None] | None = None,
-) -> None:
-    # executescript would commit what is open first, so the transaction begins in the script.
-    fill = f"INSERT OR IGNORE INTO number SELECT value FROM json_each('{list(range(NUMBERS))}');"  # noqa: S608 - our own numbers
-    connection.executescript(f"BEGIN IMMEDIATE; {script} {fill} PRAGMA user_version = {version};")
-    if then is not None:
-        then(connection)
-    connection.execute("COMMIT")

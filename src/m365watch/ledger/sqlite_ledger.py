@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from m365watch.ledger import queries as reading
 from m365watch.ledger.bloom_filter import FilterSizes
 from m365watch.ledger.feed_table import KnownFeeds
 from m365watch.ledger.identity_store import IdentityStore, Routes, pack
+from m365watch.ledger.ledger_database import Durability, directory_unusable, failures_named, open_ledger
 from m365watch.ledger.limits import HORIZON, IN_EARNEST, LedgerBounds
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.open_batches import Happening, Lot, OpenBatches
@@ -28,13 +28,7 @@ from m365watch.ledger.reconciliation_store import HeldStore
 from m365watch.ledger.redelivery import Carrier, PendingAgain, carriers_of, make_pending
 from m365watch.ledger.schema import IS_OPEN
 from m365watch.registry.ports import OpenedBatch, OutputPosition, WaitingBlob
-from m365watch.storage.sqlite import (
-    Durability,
-    directory_unusable,
-    failures_named,
-    open_database,
-    transaction,
-)
+from m365watch.storage.database import Database
 
 _DROP = f"""
 DELETE FROM blob WHERE key IN
@@ -50,7 +44,7 @@ _OLDEST = "SELECT key FROM blob WHERE created_us >= ? OR finished_s IS NULL ORDE
 
 
 def forget_blobs(
-    connection: sqlite3.Connection, *, before_us: int, known_from: Callable[[], BlobKey], count_max: int
+    connection: Database, *, before_us: int, known_from: Callable[[], BlobKey], count_max: int
 ) -> int:
     """Forget at most `count_max` blobs that ended and were created before then; how many. The caller commits.
 
@@ -64,7 +58,7 @@ def forget_blobs(
     return connection.execute(_DROP, (before_us, lacking_before, count_max)).rowcount
 
 
-def oldest_needed(connection: sqlite3.Connection, *, before_us: int) -> BlobKey | None:
+def oldest_needed(connection: Database, *, before_us: int) -> BlobKey | None:
     """The oldest blob that may be listed again, or waits; None where there is none."""
     row = connection.execute(_OLDEST, (before_us,)).fetchone()
     return None if row is None else BlobKey(row[0])
@@ -79,7 +73,7 @@ _KNOW_REST = (
 )
 
 
-def know_rests(connection: sqlite3.Connection, blobs: Iterable[BlobKey]) -> None:
+def know_rests(connection: Database, blobs: Iterable[BlobKey]) -> None:
     """Let what each of `blobs` has grown by be fetched for every output; the caller commits."""
     connection.executemany(_KNOW_REST, [(blob,) for blob in blobs])
 
@@ -88,7 +82,7 @@ AHEAD_MAX = timedelta(minutes=5)
 """Coverage further in the future than this was made by a clock that was wrong; it is not believed."""
 
 
-def cover(connection: sqlite3.Connection, feed: int, window: Window, *, at: datetime) -> None:
+def cover(connection: Database, feed: int, window: Window, *, at: datetime) -> None:
     """Know `window` of the feed with the number `feed` as listed, and when; the caller commits.
 
     What of it comes after `at` is not: nobody can list the future.
@@ -106,7 +100,7 @@ def cover(connection: sqlite3.Connection, feed: int, window: Window, *, at: date
     connection.execute("UPDATE feed SET listed_at = ? WHERE id = ?", (at.timestamp(), feed))
 
 
-def add_gap(connection: sqlite3.Connection, feed: int, span: Window, *, at: datetime) -> int:
+def add_gap(connection: Database, feed: int, span: Window, *, at: datetime) -> int:
     """Count `span` as never listed and lost; how many seconds of it are news. The caller commits."""
     start_s, end_s = int(span.start.timestamp()), int(span.end.timestamp())
     row = connection.execute(
@@ -119,7 +113,7 @@ def add_gap(connection: sqlite3.Connection, feed: int, span: Window, *, at: date
     return max(0, new_s)
 
 
-def take_back(connection: sqlite3.Connection, feed: int, *, since: datetime, now: datetime) -> int:
+def take_back(connection: Database, feed: int, *, since: datetime, now: datetime) -> int:
     """Undo what a clock that was ahead left; how many seconds no longer count as lost. The caller commits.
 
     Nothing is lost that can be listed, from `since` on. Where coverage reaches beyond `now`, what of it lies
@@ -190,7 +184,7 @@ class SqliteLedger:
 
     @failures_named
     def _open(self, now: datetime, front_filter: FilterSizes | None) -> None:
-        self._connection = open_database(self.path)
+        self._connection = open_ledger(self.path)
         with self._transaction():
             self._fill_meta()
         row = self._connection.execute("SELECT value FROM meta WHERE name = 'identity_seed'").fetchone()
@@ -603,4 +597,4 @@ class SqliteLedger:
         self._lock.release()
 
     def _transaction(self) -> AbstractContextManager[None]:
-        return transaction(self._connection)
+        return self._connection.transaction()

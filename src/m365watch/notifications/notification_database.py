@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,23 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.detection.alerts.alert import AlertId, clean_text
 from m365watch.detection.rules.extension import Severity
 from m365watch.notifications.notification import GROWTH, Notification, Standing, Tiding, Told
-from m365watch.storage.sqlite import connect_to_read, is_damage
+from m365watch.storage.database import (
+    Cursor,
+    Database,
+    DatabaseError,
+    Failure,
+    OtherVersion,
+    Schema,
+    connect_to_read,
+    failure_of,
+    is_damage,
+    open_database,
+)
 
 LOCKED_S = 5.0
 """How long a lock of somebody else is waited for: so long a run waits at its start, and at its end."""
 FILE_NAME = "notifications.sqlite"
 """The file in the state directory."""
-SCHEMA_VERSION = 1
 _MOVE_AWAY = (
     "move it away: nobody is told of alerts until then, and a run goes on by itself with what has changed "
     "since; what waited in the file is told nobody, and `m365watch alerts list` has it"
@@ -64,11 +73,17 @@ CREATE TABLE aside (
 CREATE TABLE pace (target TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE INDEX pace_time ON pace (target, at);
 """
-_TABLES = ("target", "standing", "told", "waiting", "folded", "outgoing", "aside", "pace")
+_TABLES = {"target", "standing", "told", "waiting", "folded", "outgoing", "aside", "pace"}
+_NOTIFICATIONS = Schema(
+    1,
+    _SCHEMA,
+    # What is let go of names people, and not every SQLite writes over it unasked.
+    ("journal_mode = WAL", "secure_delete = ON"),
+)
 GARBLED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What rows raise that are not as they were written."""
 STANDINGS = msgspec.json.Decoder(Standing)
-_PASSES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
+_PASSES = {Failure.BUSY, Failure.FULL}
 NOTIFICATION = msgspec.json.Decoder(Notification)
 NOTIFICATIONS = msgspec.json.Decoder(list[Notification])
 _TOLD = msgspec.json.Decoder(Told)
@@ -88,19 +103,11 @@ class Outgoing:
         return frozenset[str]().union(*map(_alerts_in, self.notifications))
 
 
-class _Foreign(sqlite3.DatabaseError):
-    """The file is another program's."""
+class _Unusable(DatabaseError):
+    """Another program's, or damaged: what is told could not be noted, and would be told again and again."""
 
 
-class _Newer(_Foreign):
-    """A newer version has written it."""
-
-
-class _Torn(_Foreign):
-    """Some of it is damaged: what is told could not be written down, and would be told again and again."""
-
-
-class _Empty(sqlite3.DatabaseError):
+class _Empty(DatabaseError):
     """Nobody has written the file yet, or somebody has emptied it."""
 
 
@@ -128,25 +135,18 @@ class NotificationFile:
             except BaseException:
                 self._database.close()
                 raise
-        except (sqlite3.Error, OSError, *GARBLED) as error:
+        except (DatabaseError, OSError, *GARBLED) as error:
             raise self._failure(error, "used") from None
 
     def _find_tables(self, *, looks_only: bool) -> None:
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and looks_only:
+        if not self._database.version:
             raise _Empty("there is nothing in it")
-        if version == 0:
-            self._database.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-            )
-        elif version != SCHEMA_VERSION:
-            raise _Newer(f"it is of version {version}, and this program's is {SCHEMA_VERSION}")
+        self._database.require(_NOTIFICATIONS)
         found = {name for (name,) in self._database.execute("SELECT name FROM sqlite_schema")}
-        for name in _TABLES:
-            if name not in found:
-                raise _Foreign(f"it has no table {name}")
+        for name in sorted(_TABLES - found):
+            raise _Unusable(f"it has no table {name}")
         if not looks_only and self._database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise _Torn("database disk image is malformed")
+            raise _Unusable("database disk image is malformed")
 
     @property
     def is_whole(self) -> bool:
@@ -163,27 +163,22 @@ class NotificationFile:
 
         Raises: OutputUnavailable: nothing of it counts; try again. OutputUnusable: the file is damaged.
         """
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._failing("written"), self._database.transaction():
             yield
-            self._database.execute("COMMIT")
-        except (sqlite3.Error, *GARBLED) as error:
-            self._roll_back()
-            raise self._failure(error, "written") from None
-        except BaseException:
-            self._roll_back()
-            raise
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """What is read within the block need not belong together.
 
         Raises: OutputUnavailable. OutputUnusable: the file is damaged.
         """
+        return self._failing("read")
+
+    @contextmanager
+    def _failing(self, done: str) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, *GARBLED) as error:
-            raise self._failure(error, "read") from None
+        except (DatabaseError, *GARBLED) as error:
+            raise self._failure(error, done) from None
 
     def _failure(self, error: Exception, done: str) -> OutputUnavailable | OutputUnusable:
         """What to say of it; the words of a library may quote what is damaged."""
@@ -196,26 +191,21 @@ class NotificationFile:
         what = f"the file of notifications cannot be {done}: {clean_text(said)}"
         if isinstance(error, _Empty):
             return OutputUnusable(what, fix=_START, where=where)
-        if isinstance(error, _Foreign) or (isinstance(error, sqlite3.Error) and is_damage(error)):
+        if isinstance(error, (_Unusable, OtherVersion)) or is_damage(error):
             self.is_damaged = True
-            first = "run the newer m365watch that wrote it, or " if isinstance(error, _Newer) else ""
+            first = "use the m365watch that wrote it, or " if isinstance(error, OtherVersion) else ""
             return OutputUnusable(what, fix=first + _MOVE_AWAY, where=where)
-        if done != "used" or getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSES:
+        if done != "used" or failure_of(error) in _PASSES:
             return OutputUnavailable(what, where=where)
         return OutputUnusable(what, fix=_SEE_TO_IT, where=where)
 
-    def _roll_back(self) -> None:
-        if self._database.in_transaction:
-            with suppress(sqlite3.Error):  # what has led here is told
-                self._database.execute("ROLLBACK")
-
     # Rows ---------------------------------------------------------------------------------------
 
-    def run(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def run(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement."""
         return self._database.execute(statement, values)
 
-    def one(self, statement: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+    def one(self, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first row of what a statement finds."""
         found: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
         return found
@@ -294,22 +284,13 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(path: Path, *, survives_power_cuts: bool) -> sqlite3.Connection:
+def _connect(path: Path, *, survives_power_cuts: bool) -> Database:
     # It tells whom attackers are after, and what was found out about it.
     path.touch(mode=0o600)
     if not os.access(path, os.W_OK):
         # SQLite would lay files beside it that nobody may write either, for good.
         raise PermissionError(errno.EACCES, "this user may not write it")
-    database = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_S, check_same_thread=False)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        # What is let go of names people, and not every SQLite writes over it unasked.
-        database.execute("PRAGMA secure_delete = ON")
-        database.execute(f"PRAGMA synchronous = {'FULL' if survives_power_cuts else 'NORMAL'}")
-    except BaseException:
-        database.close()
-        raise
-    return database
+    return open_database(path, _NOTIFICATIONS, survives_power_cuts=survives_power_cuts, timeout_s=LOCKED_S)
 
 
 def _alerts_in(notification: Notification) -> set[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.detection.store.detection_database import BUSY_S
 from m365watch.notifications.notification import Notification, Standing
 from m365watch.notifications.notification_database import GARBLED, NOTIFICATION, NOTIFICATIONS, STANDINGS
-from m365watch.storage.sqlite import is_damage
+from m365watch.storage.database import Database, DatabaseError, connect, connect_to_read, is_damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class _Named:
 def count_told(path: Path, names: Callable[[bytes], bool], *, low_ms: int = 0, high_ms: int = 1 << 60) -> int:
     """How many places of the file name the person; nothing is changed.
 
-    Raises: sqlite3.Error; OutputUnusable: it is damaged.
+    Raises: DatabaseError; OutputUnusable: it is damaged.
     """
     if not path.is_file():
         return 0
     with (
         _damage_named(path),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database,
+        closing(connect_to_read(path, timeout_s=BUSY_S)) as database,
     ):
         return _find(database, names, low_ms, high_ms).count
 
@@ -56,19 +56,20 @@ def forget_told(
     try:
         with (
             _damage_named(path),
-            closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as database,
+            closing(connect(path, timeout_s=BUSY_S)) as database,
         ):
             database.execute("PRAGMA secure_delete = ON")
-            database.execute("BEGIN IMMEDIATE")
-            found = _find(database, names, low_ms, high_ms)
-            for alert_id in found.alerts:
-                for table in ("standing", "waiting"):
-                    database.execute(f"DELETE FROM {table} WHERE alert = ?", (alert_id,))  # noqa: S608 - our own names
-            database.executemany("DELETE FROM outgoing WHERE target = ?", [(one,) for one in found.outgoing])
-            database.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in found.aside])
-            database.execute("COMMIT")
+            with database.transaction():
+                found = _find(database, names, low_ms, high_ms)
+                for alert_id in found.alerts:
+                    for table in ("standing", "waiting"):
+                        database.execute(f"DELETE FROM {table} WHERE alert = ?", (alert_id,))  # noqa: S608 - our own names
+                database.executemany(
+                    "DELETE FROM outgoing WHERE target = ?", [(one,) for one in found.outgoing]
+                )
+                database.executemany("DELETE FROM aside WHERE number = ?", [(one,) for one in found.aside])
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
+    except DatabaseError as error:
         what = f"the person's alerts cannot be taken out of the file of notifications: {error}"
         raise OutputUnavailable(what, where=str(path)) from None
     return found.count
@@ -76,11 +77,11 @@ def forget_told(
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Raises: OutputUnusable: the file is damaged; sqlite3.Error: it cannot be used just now."""
+    """Raises: OutputUnusable: the file is damaged; DatabaseError: it cannot be used just now."""
     try:
         yield
-    except (sqlite3.Error, *GARBLED) as error:
-        if isinstance(error, sqlite3.Error) and not is_damage(error):
+    except (DatabaseError, *GARBLED) as error:
+        if isinstance(error, DatabaseError) and not is_damage(error):
             raise
         raise OutputUnusable(
             "the file of notifications cannot be read, to say what of the person is in it",
@@ -89,7 +90,7 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _find(database: sqlite3.Connection, names: Callable[[bytes], bool], low_ms: int, high_ms: int) -> _Named:
+def _find(database: Database, names: Callable[[bytes], bool], low_ms: int, high_ms: int) -> _Named:
     def is_meant(body: bytes, spans: Iterator[tuple[int, int]]) -> bool:
         return names(body) and any(first < high_ms and last >= low_ms for first, last in spans)
 

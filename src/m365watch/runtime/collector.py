@@ -30,6 +30,7 @@ from m365watch.health.expiry.watch import ExpiryWatch
 from m365watch.http.client import Session, open_session
 from m365watch.ledger.blob_states import Absent, read_states
 from m365watch.ledger.bloom_filter import FilterSizes
+from m365watch.ledger.ledger_database import DamageGuard
 from m365watch.ledger.queries import ledger_for_reading, require_ledger, wanted_bodies
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.ledger.writer_thread import PATIENCE_ONCE_S, LedgerThread
@@ -64,7 +65,6 @@ from m365watch.sources.poll_loop import OtherSources
 from m365watch.sources.pull_cycles import PullCycles
 from m365watch.sources.service_health.health_poller import FOLDER as ANNOUNCED_FOLDER
 from m365watch.sources.service_health.health_poller import PREFIX as ANNOUNCED_PREFIX
-from m365watch.storage.damage import DamageGuard
 
 if TYPE_CHECKING:
     from m365watch.sources.management_api.webhook.notification_worker import NotificationDesk

@@ -7,7 +7,6 @@ running collector.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -68,6 +67,7 @@ from m365watch.notifications.notification_erasure import count_told, forget_told
 from m365watch.outputs.lake.lake_output import app_id_of
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.personal_data_search import Elsewhere, count_waiting, search_elsewhere
+from m365watch.storage.database import DatabaseError
 
 REPORTS_FOLDER = "erasures"
 """Below the lake: a report for each erasure."""
@@ -236,7 +236,7 @@ def look_for(
         detections = find_named(path, naming)
         path = settings.state_directory / NOTIFICATIONS_FILE
         told = count_told(path, naming.names, low_ms=naming.low_ms, high_ms=naming.high_ms)
-    except sqlite3.Error as error:
+    except DatabaseError as error:
         what = f"it cannot be read, to say what of the person is in it: {error}"
         raise OutputUnavailable(what, where=str(path)) from None
     return Looked(found, detections, told)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -39,10 +38,10 @@ from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
 from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
 from m365watch.runtime.replay_run import replays_beside
 from m365watch.sources.page_spool import FOLDER as PAGES_FOLDER
+from m365watch.storage.database import COMPANIONS, DatabaseError, connect, is_database
 
 LINE_BYTES_MAX = 16 << 20
 """A longer line is looked at in pieces; the service's records are far shorter."""
-_SQLITE = b"SQLite format 3\0"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -107,13 +106,12 @@ def in_page(path: Path, person: Person) -> Traces:
 def in_ledger_copy(path: Path, person: Person) -> Traces:
     """Of the quarantine in a ledger that is in use no more, of whatever version, perhaps damaged."""
     # Without a log beside it nothing is made beside it either.
-    how = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
-    found = 0
+    has_log, found = Path(f"{path}-wal").exists(), 0
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+        with closing(connect(path, mode="ro" if has_log else "immutable")) as connection:
             for body in quarantined_bodies(connection):
                 found += person.is_mentioned(body)
-    except sqlite3.Error:
+    except DatabaseError:
         return Traces(path, found, is_whole=False)
     return Traces(path, found, is_whole=True)
 
@@ -122,7 +120,7 @@ def in_detections(path: Path, person: Person) -> Traces:
     """Of the alerts, and what is kept of records, in a file of detections."""
     try:
         found = find_named(path, Naming(person.is_mentioned))
-    except sqlite3.Error:
+    except DatabaseError:
         return Traces(path, 0, is_whole=False)
     return Traces(path, found.alerts + found.matches + found.reasons, is_whole=True)
 
@@ -131,17 +129,8 @@ def in_notifications(path: Path, person: Person) -> Traces:
     """Of the alerts that somebody was told of, or is to be."""
     try:
         return Traces(path, count_told(path, person.is_mentioned), is_whole=True)
-    except (sqlite3.Error, OutputUnusable):
+    except (DatabaseError, OutputUnusable):
         return Traces(path, 0, is_whole=False)
-
-
-def is_database(path: Path) -> bool:
-    """Whether SQLite wrote it; False where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
 
 
 def _count(pieces: Iterable[bytes], person: Person) -> int:
@@ -150,7 +139,6 @@ def _count(pieces: Iterable[bytes], person: Person) -> int:
 
 _DETECTIONS = Path(DETECTIONS_FILE).stem
 _NOTIFICATIONS = Path(NOTIFICATIONS_FILE).stem
-_COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +202,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         if path.is_file()
         and path.name != LEDGER_FILE
         and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board-", "searches"))
-        and not path.name.endswith(_COMPANIONS)
+        and not path.name.endswith(COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
 

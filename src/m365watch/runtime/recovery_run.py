@@ -10,13 +10,19 @@ from functools import partial
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import SettingsRefused
-from m365watch.common.missing_files import memory_name, read_missing
+from m365watch.common.missing_files import memory_name
 from m365watch.common.model import ContentType, Feed, Service, TenantId, Window
 from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.http.client import Session
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.quarantine import forget_memory
-from m365watch.ledger.queries import RecoveredSums, ledger_for_reading, recovered_sums, wanted_bodies
+from m365watch.ledger.queries import (
+    RecoveredSums,
+    ledger_for_reading,
+    read_missing,
+    recovered_sums,
+    wanted_bodies,
+)
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.collector import Collector

@@ -11,12 +11,12 @@ from random import Random
 
 from m365watch.common.errors import OutputUnavailable
 from m365watch.common.model import Batch, BatchPart, BlobKey, Feed, KnownBlob, Receipt
+from m365watch.ledger.ledger_database import DamageGuard
 from m365watch.ledger.reconciliation_store import MEMORY, Stage
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.registry.ports import OpenedBatch
 from m365watch.sources.management_api.in_flight_limit import BytesInFlight
-from m365watch.storage.damage import DamageGuard
 from m365watch_testing.simulation.faults import Fault
 from m365watch_testing.simulation.judge import NO_BLOBS
 from m365watch_testing.simulation.ways import Way

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections import OrderedDict
 from contextlib import closing
 from pathlib import Path
 
 import structlog
 
+from m365watch.storage.database import DatabaseError, Schema, open_database
+
 FILE_NAME = "board-known.sqlite"
 KNOWN_MAX = 10_000
 """Names with addresses; only who signs in adds to them, and the oldest gives way."""
-_BUSY_S = 5.0
-_TABLE = "CREATE TABLE IF NOT EXISTS known (hash TEXT PRIMARY KEY, at REAL NOT NULL) STRICT"
+_KNOWN = Schema(1, "CREATE TABLE IF NOT EXISTS known (hash TEXT PRIMARY KEY, at REAL NOT NULL) STRICT;")
 _log = structlog.get_logger(__name__)
 
 
@@ -45,10 +45,7 @@ class KnownAddresses:
         if self._path is None:
             return
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as file, file:
-                file.execute(_TABLE)
+            with closing(open_database(self._path, _KNOWN)) as file, file.transaction():
                 file.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
                 file.execute(
                     "DELETE FROM known WHERE hash IN"
@@ -57,7 +54,7 @@ class KnownAddresses:
                 )
                 if not rows:
                     self._at.update(file.execute("SELECT hash, at FROM known ORDER BY at"))
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, DatabaseError) as error:
             _log.warning(
                 f"board: {self._path.name} cannot be used: {error}; from which addresses people signed in is"
                 " forgotten with this process"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from m365watch.common.errors import NeedsOperator
+from m365watch.storage.database import Database, DatabaseError, Schema, open_database
 
 FILE_NAME = "board-links.sqlite"
 LIFETIME = timedelta(minutes=10)
@@ -22,8 +22,9 @@ PENDING_MAX = 100
 """Codes that wait to be used; the oldest gives way."""
 OPEN = "/open"
 _CODE_BYTES = 32
-_BUSY_S = 5.0
-_TABLE = "CREATE TABLE IF NOT EXISTS link (hash TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT"
+_LINKS = Schema(
+    1, "CREATE TABLE IF NOT EXISTS link (hash TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT;"
+)
 
 
 class OpenLinks:
@@ -62,15 +63,12 @@ class OpenLinks:
         return row is not None and row[0] > now.timestamp()
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Iterator[Database]:
         """The file, its owner's alone, for one transaction."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as file, file:
-                file.execute(_TABLE)
+            with closing(open_database(self.path, _LINKS)) as file, file.transaction():
                 yield file
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, DatabaseError) as error:
             raise self._unusable(error) from None
 
     def _unusable(self, error: Exception) -> NeedsOperator:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from starlette.responses import RedirectResponse, Response
 
 from m365watch.board.access.roles import Access, Role
 from m365watch.common.clock import Clock
+from m365watch.storage.database import Database, DatabaseError, Schema, open_database
 
 FILE_NAME = "board-sessions.sqlite"
 SESSIONS_MAX = 5_000
@@ -28,12 +28,12 @@ EACH_MAX = 20
 USED_EVERY_S = 30.0
 """How often a use is written down: a session may end that much early, and never late."""
 _ID_BYTES = 32
-_BUSY_S = 5.0
-_TABLE = (
+_SESSIONS = Schema(
+    1,
     "CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, name TEXT NOT NULL, rights TEXT NOT NULL,"
     " stamp TEXT NOT NULL, house TEXT NOT NULL, opened_at REAL NOT NULL, used_at REAL NOT NULL) STRICT;"
     "CREATE INDEX IF NOT EXISTS session_use ON session (used_at);"
-    "CREATE INDEX IF NOT EXISTS session_name ON session (name, used_at);"
+    "CREATE INDEX IF NOT EXISTS session_name ON session (name, used_at);",
 )
 _log = structlog.get_logger(__name__)
 
@@ -91,13 +91,13 @@ class Sessions:
         row = (_hashed(drawn), access.name, rights, stamp, self._house, now_s, now_s)
         try:
             self._put(row, now_s)
-        except sqlite3.Error as error:
+        except DatabaseError as error:
             self._give_up(error)
             self._put(row, now_s)
         return drawn
 
     def _put(self, row: tuple[str, str, str, str, str, float, float], now_s: float) -> None:
-        with self._file:
+        with self._file.transaction():
             self._make_room(row[1], now_s)
             self._file.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
@@ -128,10 +128,9 @@ class Sessions:
                 self._forget(key)
                 return None
             if is_use and idle_s >= min(USED_EVERY_S, self._times.idle_s / 2):
-                with self._file:
-                    self._file.execute("UPDATE session SET used_at = ? WHERE key = ?", (now_s, key))
+                self._file.execute("UPDATE session SET used_at = ? WHERE key = ?", (now_s, key))
             return msgspec.json.decode(rights, type=_Rights).access(name, key[:16])
-        except (sqlite3.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
+        except (DatabaseError, msgspec.DecodeError, ValueError, RecursionError) as error:
             _log.error(f"board: sessions cannot be read: {error}; nobody is let in by one")
             return None
 
@@ -142,7 +141,7 @@ class Sessions:
             [number] = self._file.execute(
                 "SELECT count(*) FROM session WHERE used_at > ? AND opened_at > ? AND house = ?", within
             ).fetchone()
-        except sqlite3.Error:
+        except DatabaseError:
             return 0  # whoever comes with one is told, and so is the log
         return int(number)
 
@@ -156,12 +155,11 @@ class Sessions:
 
     def _forget(self, key: str) -> None:
         try:
-            with self._file:
-                self._file.execute("DELETE FROM session WHERE key = ?", (key,))
-        except sqlite3.Error as error:
+            self._file.execute("DELETE FROM session WHERE key = ?", (key,))
+        except DatabaseError as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: DatabaseError) -> None:
         """Go on without the file, and with nobody signed in: none that has ended may come back from it."""
         _log.error(
             f"board: sessions cannot be written: {error}; all of them are over, and end with this process"
@@ -173,17 +171,13 @@ class Sessions:
         self._file = _opened(None)
 
 
-def _opened(path: Path | None) -> sqlite3.Connection:
+def _opened(path: Path | None) -> Database:
     """The file, its owner's alone; one in memory where there is none, or where it cannot be used."""
     try:
+        file = open_database(path, _SESSIONS)
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
             path.chmod(0o600)
-        file = sqlite3.connect(path or ":memory:", timeout=_BUSY_S, check_same_thread=False)
-        file.execute("PRAGMA synchronous = FULL")
-        file.executescript(_TABLE)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, DatabaseError) as error:
         _log.error(f"board: sessions cannot be kept in {FILE_NAME}: {error}; they end with this process")
         return _opened(None)
     return file

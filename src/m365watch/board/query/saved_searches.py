@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import msgspec
 from m365watch.board.access.roles import Access
 from m365watch.common.errors import NeedsOperator
 from m365watch.detection.alerts.alert import clean_text
+from m365watch.storage.database import FAILURES, Database, Schema, open_database
 
 FILE_NAME = "searches.sqlite"
 NAME_MAX = 80
@@ -20,11 +20,11 @@ URL_MAX = 12_000
 OF_ONE_MAX = 200
 """Searches that one person keeps."""
 SHOWN_MAX = 500
-_BUSY_S = 5.0
-_TABLE = (
+_SEARCHES = Schema(
+    1,
     "CREATE TABLE IF NOT EXISTS search (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL,"
     " url TEXT NOT NULL, is_shared INTEGER NOT NULL, tenants TEXT, saved_at INTEGER NOT NULL,"
-    " UNIQUE (owner, name)) STRICT"
+    " UNIQUE (owner, name)) STRICT;",
 )
 
 
@@ -80,7 +80,7 @@ class SavedSearches:
         Raises: TooMany; NeedsOperator: it cannot be written.
         """
         tenants = None if access.tenants is None else msgspec.json.encode(sorted(access.tenants)).decode()
-        with self._opened() as file, file:
+        with self._opened() as file, file.transaction():
             count, others = file.execute(
                 "SELECT count(*), count(*) FILTER (WHERE name <> ?) FROM search WHERE owner = ?",
                 (name, access.name),
@@ -100,22 +100,18 @@ class SavedSearches:
         """Forget one of their own; whether there was one. Raises: NeedsOperator."""
         if not self._path.exists():
             return False
-        with self._opened() as file, file:
+        with self._opened() as file, file.transaction():
             gone = file.execute("DELETE FROM search WHERE id = ? AND owner = ?", (number, access.name))
             return gone.rowcount > 0
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Iterator[Database]:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as file:
+            with closing(open_database(self._path, _SEARCHES)) as file:
                 # On a bad disk any bytes may stand there, which an error would quote.
                 file.text_factory = _text_of
-                file.execute("PRAGMA synchronous = FULL")
-                file.execute(_TABLE)
                 yield file
-        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # its words may quote what is damaged
+        except (OSError, *FAILURES) as error:  # its words may quote what is damaged
             raise NeedsOperator(
                 f"kept searches cannot be read or written: {clean_text(str(error))}",
                 fix="make room, or give this user the right to write the file",

@@ -7,7 +7,6 @@ which records come nor a crash has a say in it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
 from m365watch.detection.rules.severity import Severity
 from m365watch.detection.store.alert_history import COLUMNS, forget_left, pass_on, take_back
+from m365watch.storage.database import Database
 
 BY = "m365watch"
 """Who has opened an alert again, as its history says."""
@@ -50,7 +50,7 @@ def closing_of(kept: KeptAlert) -> Closing:
 class Closings:
     """The table of them, in the file of detections; an alert that others became part of may have several."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from m365watch.detection.store.alert_history import StateChange
 from m365watch.detection.store.database_recovery import rebuilt_percent
 from m365watch.detection.store.detection_database import START_AGAIN, is_empty
 from m365watch.detection.store.detection_store import RECORDS, TROUBLE, DetectionState
+from m365watch.storage.database import DatabaseError
 
 ID_DIGITS_MIN = 4
 """So many first digits of an alert's id may stand for it."""
@@ -78,7 +78,7 @@ def opened(path: Path, *, looks_only: bool = True) -> Iterator[DetectionState]:
     state = DetectionState(path, looks_only=looks_only)
     try:
         yield state
-    except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (DatabaseError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputUnusable(
             f"the file of detections cannot be read: {error}", fix=START_AGAIN, where=str(path)
         ) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from m365watch.detection.alerts.stored_alert import AlertState
+from m365watch.storage.database import Database
 
 COLUMNS = {
     "history": "at, state, reason, changed_by",
@@ -15,7 +15,7 @@ COLUMNS = {
 """Of each table that says something of alerts, what it says."""
 
 
-def pass_on(database: sqlite3.Connection, table: str, alert_id: str, *, became: str) -> None:
+def pass_on(database: Database, table: str, alert_id: str, *, became: str) -> None:
     """Say of `became` what the table says of the alert, too; its own rows wait for it to be there again."""
     columns = COLUMNS[table]
     database.execute(
@@ -25,7 +25,7 @@ def pass_on(database: sqlite3.Connection, table: str, alert_id: str, *, became: 
     )
 
 
-def take_back(database: sqlite3.Connection, table: str, alert_id: str) -> Mapping[str, int]:
+def take_back(database: Database, table: str, alert_id: str) -> Mapping[str, int]:
     """Say of no other alert what the table said of this one.
 
     The alerts of which it was said, with the first row of each that went.
@@ -42,7 +42,7 @@ def take_back(database: sqlite3.Connection, table: str, alert_id: str) -> Mappin
     return dict(found)
 
 
-def forget_left(database: sqlite3.Connection, table: str, *, before_ms: int) -> None:
+def forget_left(database: Database, table: str, *, before_ms: int) -> None:
     """Let go of what the table has of alerts that ended before, and of those that went, if it is as old.
 
     One that was withdrawn may come back: a rule is changed there and back, records come late.
@@ -72,7 +72,7 @@ class StateChange:
 class StateHistory:
     """The table of them, in the file of detections."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,8 +11,10 @@ from m365watch.detection.alerts.alert import AlertId
 from m365watch.detection.alerts.reopen_policy import BY, Closings, Standing, place
 from m365watch.detection.alerts.stored_alert import AlertState, GroupKey, KeptAlert, Row, kept_of
 from m365watch.detection.store.alert_history import StateChange, StateHistory
+from m365watch.detection.store.alert_outbox import AlertOutbox
 from m365watch.detection.store.lake_outbox import LakeDue
 from m365watch.detection.store.match_rows import rows_of_groups
+from m365watch.storage.database import Database
 
 _ALERTS = "SELECT body, shown, state, reason, changed_by, changed_at, low, put_back FROM alert"
 
@@ -22,13 +23,20 @@ class KeptAlerts:
     """The tables of them, in the file of detections."""
 
     def __init__(
-        self, database: sqlite3.Connection, *, lake_due: LakeDue, history: StateHistory, closings: Closings
+        self,
+        database: Database,
+        *,
+        lake_due: LakeDue,
+        history: StateHistory,
+        closings: Closings,
+        outbox: AlertOutbox,
     ) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
         self._lake_due = lake_due
         self._history = history
         self._closings = closings
+        self._outbox = outbox
 
     def find(self, alert_id: str) -> KeptAlert | None:
         """The alert of that id, or the one that it has become."""
@@ -64,6 +72,7 @@ class KeptAlerts:
                 int(kept.is_put_back),
             ),
         )
+        self._outbox.add(alert.id)
 
     def drop(self, alert_id: AlertId, *, became: AlertId | None) -> None:
         """Let go of an alert; who asks for it is shown the one that it `became`.
@@ -73,6 +82,7 @@ class KeptAlerts:
         self._lake_due.mark_kept(alert_id)
         self._note_standing(alert_id)
         self._database.execute("DELETE FROM alert WHERE id = ?", (alert_id,))
+        self._outbox.add(alert_id)
         if became is not None:
             self._note_standing(became)
             self._history.pass_on(alert_id, became=became)
@@ -123,6 +133,7 @@ class KeptAlerts:
         self._lake_due.forget_alerts(before_ms=before_ms)
         self._history.forget(before_ms=before_ms)
         self._closings.forget(before_ms=before_ms)
+        self._outbox.add_ended(before_ms=before_ms)
         gone = self._database.execute("DELETE FROM alert WHERE last < ?", (before_ms,))
         self._database.execute("DELETE FROM former WHERE now NOT IN (SELECT id FROM alert)")
         self._database.execute("DELETE FROM link WHERE alert NOT IN (SELECT id FROM alert)")
@@ -137,6 +148,7 @@ class KeptAlerts:
             "UPDATE alert SET state = ?, reason = ?, changed_by = ?, changed_at = ? WHERE id = ?",
             (str(state), reason, by, at_ms, kept.alert.id),
         )
+        self._outbox.add(kept.alert.id)
         self._history.add(kept.alert.id, StateChange(at_ms, state, reason, by))
         self._closings.keep(replace(kept, state=state, reason=reason, changed_by=by, changed_at_ms=at_ms))
         self._lake_due.mark_kept(kept.alert.id)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +15,8 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnusable
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.store.detection_database import is_empty
-from m365watch.storage.damage import find_damage, set_aside, within
-from m365watch.storage.sqlite import connect_to_read, is_damage, suspicion_of
+from m365watch.storage.damage import SetAside, problem_of, set_aside, set_aside_damaged
+from m365watch.storage.database import DatabaseError, connect_to_read
 
 PARTIAL_SUFFIX = "-rebuilding"
 """What the name of a file has that is being made anew: detections-rebuilding.sqlite."""
@@ -56,21 +54,17 @@ def rebuilt_percent(path: Path) -> int | None:
     if not partial.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"{partial.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(connect_to_read(partial)) as database:
             kept = dict(database.execute("SELECT key, value FROM meta").fetchall())
         plan = msgspec.json.decode(kept[PLAN], type=RebuildPlan)
         day = int(kept.get("batch") or 0) // SLICES_PER_DAY_MAX
-    except (sqlite3.Error, KeyError, ValueError, msgspec.DecodeError, RecursionError):
+    except (DatabaseError, KeyError, ValueError, msgspec.DecodeError, RecursionError):
         return 0
     reached = datetime.fromordinal(day).replace(tzinfo=UTC).timestamp() if day else plan.start_s
     return plan.percent(reached)
 
 
-CHECK_S = 1.0
-"""How long a start may look for damage."""
 _log = structlog.get_logger(__name__)
-
-_connect = partial(sqlite3.connect, isolation_level=None)
 
 
 class RebuildStopped(Exception):
@@ -98,46 +92,32 @@ class Rebuilder(Protocol):
 def set_aside_if_damaged(path: Path, *, clock: Clock) -> bool:
     """Give a file that SQLite finds damaged another name, with one line; whether it was.
 
-    All of it is looked through where a run met damage, else for `CHECK_S` seconds.
     Raises: OutputUnusable: it cannot be looked at or moved.
     """
     if not path.is_file():
         return False
-    suspicion = suspicion_of(path)
+    found = None
     try:
-        problem = _damage_of(path, clock, to_the_end=suspicion.exists(), connect=_connect)
-        if problem:
-            kept = set_aside(path, at=clock.now())
-            _log.error(f"the file of detections was damaged ({problem}); it is kept as {kept}")
-        suspicion.unlink(missing_ok=True)
+        if is_empty(path):
+            found = SetAside("it is empty", set_aside(path, at=clock.now()))
+        else:
+            with suppress(DatabaseError):  # Opening it meets it, and says so.
+                found = set_aside_damaged(path, clock)
     except OSError as error:
         raise OutputUnusable(
             f"the file of detections cannot be looked at ({error.strerror or error})",
             fix="let this user read and write the state directory",
             where=str(path),
         ) from error
-    return bool(problem)
+    if found is not None:
+        _log.error(f"the file of detections was damaged ({found.problem}); it is kept as {found.kept}")
+    return found is not None
 
 
 def damage_of(path: Path, *, clock: Clock) -> str:
     """What a start would find wrong with the file that is there; empty for nothing. It stays as it is."""
-    return _damage_of(path, clock, to_the_end=False, connect=connect_to_read)
-
-
-def _damage_of(
-    path: Path, clock: Clock, *, to_the_end: bool, connect: Callable[[Path], sqlite3.Connection]
-) -> str:
-    """What is wrong with it, in SQLite's words; empty for nothing that was found."""
     if is_empty(path):
         return "it is empty"
-    try:
-        with closing(connect(path)) as database:
-            if to_the_end:
-                return "; ".join(find_damage(database, thorough=True)[:1])
-            with within(database, CHECK_S, clock):
-                return "; ".join(find_damage(database)[:1])
-    except sqlite3.Error as error:
-        if is_damage(error):
-            return str(error)
-        # Interrupted: too large for a start. Whatever else it is, opening it meets it and says so.
-        return ""
+    with suppress(DatabaseError):  # Whatever else it is, opening the file meets it and says so.
+        return problem_of(path, clock, open_file=connect_to_read)
+    return ""

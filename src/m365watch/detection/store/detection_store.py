@@ -6,9 +6,8 @@ crash neither loses nor repeats anything. The file can be lost: a search over th
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,12 +15,13 @@ import msgspec
 from m365watch.common.errors import OutputUnavailable
 from m365watch.detection.alerts.reopen_policy import Closings
 from m365watch.detection.store.alert_history import StateHistory
+from m365watch.detection.store.alert_outbox import AlertOutbox
 from m365watch.detection.store.alert_store import KeptAlerts
 from m365watch.detection.store.detection_database import open_file
 from m365watch.detection.store.lake_outbox import LakeDue
 from m365watch.detection.store.match_store import KeptMatches, Links
 from m365watch.detection.store.string_table import Numbered
-from m365watch.storage.sqlite import is_damage, suspicion_of
+from m365watch.storage.database import Database, DatabaseError, is_damage, suspect
 
 ABSENT_MS = 10 * 86_400_000
 """How long the matches of a rule are kept that is not there."""
@@ -32,7 +32,7 @@ _decode = msgspec.json.Decoder(dict[str, int]).decode
 class AbsentRules:
     """Since when each of them is gone, in the file of detections."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
 
@@ -93,8 +93,13 @@ class DetectionState:
         self.absent = AbsentRules(self._database)
         self._numbered = Numbered(self._database)
         self.matches = KeptMatches(self._database, self._numbered)
+        self.outbox = AlertOutbox(self._database)
         self.alerts = KeptAlerts(
-            self._database, lake_due=self.lake_due, history=self.history, closings=self.closings
+            self._database,
+            lake_due=self.lake_due,
+            history=self.history,
+            closings=self.closings,
+            outbox=self.outbox,
         )
         self.links = Links(self._database, self.matches)
 
@@ -109,42 +114,33 @@ class DetectionState:
         Raises: OutputUnavailable: nothing of it counts; try again. HoldLost: nor does it, for good.
         """
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            if self._hold and self.read(_HOLD) != str(self._hold):
-                raise HoldLost  # noqa: TRY301 - rolled back like all else
-            self._numbered.begin()
-            yield
-            self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
+            with self._database.transaction():
+                if self._hold and self.read(_HOLD) != str(self._hold):
+                    raise HoldLost  # noqa: TRY301 - rolled back like all else
+                self._numbered.begin()
+                yield
+        except BaseException as error:
+            self.doubt()
+            if not isinstance(error, DatabaseError):
+                raise
             told = f"the file of detections cannot be written: {self._told(error)}"
             raise OutputUnavailable(told, where=str(self.path)) from None
-        except BaseException:
-            self._roll_back()
-            raise
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """What is read within the block need not belong together. Raises: OutputUnavailable."""
         try:
             yield
-        except sqlite3.Error as error:
+        except DatabaseError as error:
             told = f"the file of detections cannot be read: {self._told(error)}"
             raise OutputUnavailable(told, where=str(self.path)) from None
 
-    def _told(self, error: sqlite3.Error) -> str:
+    def _told(self, error: DatabaseError) -> str:
         """What SQLite says, and what to do where the file is damaged."""
         if not is_damage(error):
             return str(error)
-        # The next start then looks at all of it, however long that takes.
-        with suppress(OSError):
-            suspicion_of(self.path).touch(mode=0o600)
+        suspect(self.path)
         return f"{error}; start m365watch again: it sets the file aside and makes it anew from the lake"
-
-    def _roll_back(self) -> None:
-        self.doubt()
-        if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
 
     def doubt(self) -> None:
         """What is remembered of the file may be out of date: somebody else has written, or nothing was."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import date
 from typing import NamedTuple
 
 from m365watch.common.timestamps import instant_of_ms
 from m365watch.detection.alerts.alert import AlertId
 from m365watch.detection.alerts.stored_alert import KeptAlert, kept_of
+from m365watch.storage.database import Database
 
 DAY_MS = 86_400_000
 
@@ -28,7 +28,7 @@ class Due(NamedTuple):
 class LakeDue:
     """The table of them, in the file of detections."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -12,6 +11,7 @@ import msgspec
 from m365watch.detection.alerts.alert import Match
 from m365watch.detection.alerts.stored_alert import GroupKey, Row
 from m365watch.detection.rules.severity import Severity
+from m365watch.storage.database import Database
 
 ROWS_AT_ONCE = 500
 """Rows that one statement writes, or groups that it asks for."""
@@ -72,9 +72,7 @@ def written_of(match: Match) -> bytes:
     return match.written or msgspec.json.encode(match.values)
 
 
-def rows_of_groups(
-    database: sqlite3.Connection, select: str, keys: Sequence[GroupKey], *, most: int
-) -> list[Row]:
+def rows_of_groups(database: Database, select: str, keys: Sequence[GroupKey], *, most: int) -> list[Row]:
     """What a SELECT finds of these groups, by its columns rule, tenant and grp; at most `most` of all."""
     found: list[Row] = []
     for at in range(0, len(keys), ROWS_AT_ONCE):

@@ -6,7 +6,6 @@ written down.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
@@ -23,6 +22,7 @@ from m365watch.detection.store.match_rows import (
 )
 from m365watch.detection.store.match_sampling import HOUR_MS, Room
 from m365watch.detection.store.string_table import Numbered
+from m365watch.storage.database import Database
 
 SPAN_MATCHES_MAX = 50_000
 """Matches of one group that are judged together, those nearest to what is new."""
@@ -39,7 +39,7 @@ _MATCHES = (
 class KeptMatches:
     """The tables of them, in the file of detections."""
 
-    def __init__(self, database: sqlite3.Connection, numbered: Numbered) -> None:
+    def __init__(self, database: Database, numbered: Numbered) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
         self._numbered = numbered
@@ -293,7 +293,7 @@ def key_of(match: Match) -> GroupKey:
 class Links:
     """The table of them, in the file of detections."""
 
-    def __init__(self, database: sqlite3.Connection, matches: KeptMatches) -> None:
+    def __init__(self, database: Database, matches: KeptMatches) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
         self._matches = matches

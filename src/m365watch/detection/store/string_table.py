@@ -6,11 +6,11 @@ time that was three quarters of the file.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from m365watch.detection.alerts.stored_alert import GroupKey
+from m365watch.storage.database import Database
 
 NUMBERS_MAX = 100_000
 """Numbers of each kind that are remembered; they are looked up again when there are more."""
@@ -33,7 +33,7 @@ _UNUSED = (
 class Numbered:
     """The numbers, as one connection knows them."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         """The file's own connection: what is written here is part of its transaction."""
         self._database = database
         self._series: dict[GroupKey, int] = {}
@@ -111,7 +111,7 @@ class Numbered:
             self.begin()
 
 
-def clean_numbers(database: sqlite3.Connection) -> bool:
+def clean_numbers(database: Database) -> bool:
     """Let go of what no match has any more, which every connection learns of; whether there was anything."""
     gone = sum(database.execute(statement).rowcount for statement in _UNUSED)
     if gone:
@@ -120,6 +120,6 @@ def clean_numbers(database: sqlite3.Connection) -> bool:
     return gone > 0
 
 
-def _read_cleaned(database: sqlite3.Connection) -> str:
+def _read_cleaned(database: Database) -> str:
     row = database.execute("SELECT value FROM meta WHERE key = ?", (_CLEANED,)).fetchone()
     return str(row[0]) if row else ""

@@ -17,7 +17,6 @@ from m365watch.config.models.settings import DETECTIONS, Settings
 from m365watch.lake.sql_sandbox.confinement import CONFINEMENT_FIX, is_root, probe
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.queries import ledger_for_reading
-from m365watch.ledger.schema import SCHEMA_VERSION
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER
 from m365watch.registry.checks import Check, Checked, bad, good, odd
@@ -159,18 +158,15 @@ def check_state(settings: Settings) -> Checked:
         return good(Check.STATE, f"{folder} can be written; there is no ledger yet")
     try:
         holder = holder_of(folder / LOCK_FILE)
-        with ledger_for_reading(folder / LEDGER_FILE, older=True) as ledger:
-            version = ledger.execute("PRAGMA user_version").fetchone()[0]
+        with ledger_for_reading(folder / LEDGER_FILE):
+            pass
     except LedgerUnusable as error:
         return bad(Check.STATE, f"{folder}: {error.what}", fix=error.fix)
     except OSError as error:
         fix = f"let this user read and write what is in {folder}, or run as its owner"
         return bad(Check.STATE, f"{folder}: {(error.strerror or 'unknown').lower()}", fix=fix)
     working = f"in use by {holder}" if holder else "not in use"
-    seen = f"{folder} can be written; its ledger is {working}"
-    if version < SCHEMA_VERSION:
-        return odd(Check.STATE, f"{seen}, of schema {version}: the next run brings it to {SCHEMA_VERSION}")
-    return good(Check.STATE, seen)
+    return good(Check.STATE, f"{folder} can be written; its ledger is {working}")
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from m365watch.health.completeness.silence_monitor import due_hour, listed_hours
 from m365watch.ledger.blob_states import HOUR_S, blobs_per_hour
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.queries import coverage, feed_progress, instant_s, remembered
+from m365watch.storage.database import Database
 
 _HORIZON_H = HORIZON // timedelta(hours=1)
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"
@@ -60,9 +60,7 @@ class GapsFound:
     """Later hours are not judged: their content may still come."""
 
 
-def find_gaps(
-    connection: sqlite3.Connection, feeds: Sequence[Feed], *, now: datetime, days: int
-) -> GapsFound:
+def find_gaps(connection: Database, feeds: Sequence[Feed], *, now: datetime, days: int) -> GapsFound:
     """The gaps of the last `days`, from the ledger alone."""
     due_to = due_hour(now)
     hours = range(due_to - DAY_H * days, due_to)
@@ -96,7 +94,7 @@ def find_gaps(
     return GapsFound(tuple(gaps), known, instant_s(due_to * HOUR_S))
 
 
-def _past(connection: sqlite3.Connection, feed: Feed, *, due_to: int) -> FeedPast:
+def _past(connection: Database, feed: Feed, *, due_to: int) -> FeedPast:
     rhythm = memory_of(remembered(connection, memory_name(feed))).rhythm
     span = range(due_to - _HORIZON_H, due_to)
     row = connection.execute(_FEED_NUMBER, (feed.tenant_id, feed.content_type)).fetchone()

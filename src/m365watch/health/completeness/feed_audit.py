@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from m365watch.common.model import BlobRef, BlobState, Feed, Window
 from m365watch.ledger.blob_states import Absent
 from m365watch.ledger.queries import remembered
 from m365watch.sources.management_api.responses import CONTENT_LIFE
+from m365watch.storage.database import Database
 
 MISSING_NAMED_MAX = 100_000
 """Missing blobs of a feed that are named; the others are counted."""
@@ -207,7 +207,7 @@ def audit_of(feed: Feed, body: str) -> FeedAudit:
     )
 
 
-def last_audit(connection: sqlite3.Connection, feed: Feed) -> FeedAudit | None:
+def last_audit(connection: Database, feed: Feed) -> FeedAudit | None:
     """The feed's last audit; None if there was none, or it cannot be read: the next one is a day away."""
     body = remembered(connection, memory_name(feed))
     try:

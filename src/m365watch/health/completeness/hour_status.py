@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from m365watch.health.completeness.feed_audit import FeedAudit, last_audit
 from m365watch.health.completeness.silence_monitor import listed_hours
 from m365watch.ledger.blob_states import HOUR_S, states_per_hour
 from m365watch.ledger.queries import coverage
+from m365watch.storage.database import Database
 
 _FEED_NUMBER = "SELECT id FROM feed WHERE tenant_id = ? AND content_type = ?"
 _DAYS_MAX = 14
@@ -77,7 +77,7 @@ class HoursKnown:
 
 
 def find_hours(
-    connection: sqlite3.Connection, feeds: Sequence[Feed], hours: range, *, now: datetime
+    connection: Database, feeds: Sequence[Feed], hours: range, *, now: datetime
 ) -> list[FeedHours]:
     """The hours of each feed, in the order of `feeds`."""
     silent: dict[Feed, set[int]] = {feed: set() for feed in feeds}
@@ -122,7 +122,7 @@ def _judge(known: HoursKnown, hour: int, *, is_over: bool) -> HourStanding:
     return HourStanding(HourState.QUIET if is_over else HourState.DUE)
 
 
-def _known(connection: sqlite3.Connection, feed: Feed, hours: range, silent: Collection[int]) -> HoursKnown:
+def _known(connection: Database, feed: Feed, hours: range, silent: Collection[int]) -> HoursKnown:
     row = connection.execute(_FEED_NUMBER, (feed.tenant_id, feed.content_type)).fetchone()
     spans: list[Window] = [] if row is None else coverage(connection, int(row[0]))
     return HoursKnown(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,7 @@ from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.queries import feed_of, ledger_for_reading
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.ledger.writer_thread import LedgerCalls
+from m365watch.storage.database import Database
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def memory_name(feed: Feed) -> str:
     return f"rhythm {feed}"
 
 
-def silent_feeds(connection: sqlite3.Connection) -> dict[Feed, datetime]:
+def silent_feeds(connection: Database) -> dict[Feed, datetime]:
     """The feeds that are known to be silent, and since when, for who looks at many at once."""
     # All names from "rhythm " on up to the next character: the table's own order.
     rows = connection.execute(

@@ -5,7 +5,6 @@ Nothing of a credential is in it but the instant of its end, its kind, and a mar
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from m365watch.config.models.settings import TenantSettings
 from m365watch.health.expiry.credential_expiry import present_ends, with_answers
 from m365watch.ledger.queries import ledger_for_reading, remembered
 from m365watch.registry.credential_specs import CREDENTIALS, CredentialEnd
+from m365watch.storage.database import Database
 
 MEMORY = "expiry"
 """Under which name."""
@@ -69,12 +69,12 @@ def applications_of(body: str | None) -> list[KnownApplication]:
     return [one for one in found if {end.kind for end in one.credentials} <= CREDENTIALS.by_name.keys()]
 
 
-def known_applications(connection: sqlite3.Connection) -> list[KnownApplication]:
+def known_applications(connection: Database) -> list[KnownApplication]:
     """What the collector last remembered, read from another process."""
     return applications_of(remembered(connection, MEMORY))
 
 
-def seed_of(connection: sqlite3.Connection) -> int:
+def seed_of(connection: Database) -> int:
     """The ledger's secret seed, which keys the marks."""
     row = connection.execute("SELECT value FROM meta WHERE name = 'identity_seed'").fetchone()
     return int(row[0]) if row else 0

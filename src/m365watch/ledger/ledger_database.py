@@ -1,22 +1,37 @@
-"""The ledger's SQLite file: how it is opened, and what its failures mean."""
+"""The ledger's file: how it is opened, when its transactions are durable, and what its failures mean."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+import structlog
+
+from m365watch.common.clock import Clock
 from m365watch.common.errors import LedgerUnavailable, LedgerUnusable
 from m365watch.common.file_access import why_denied
-from m365watch.ledger.schema import migrate
+from m365watch.ledger.schema import LEDGER
+from m365watch.storage.damage import CHECK_S, set_aside, set_aside_damaged
+from m365watch.storage.database import (
+    FAILURES,
+    Database,
+    DatabaseError,
+    Failure,
+    OtherVersion,
+    failure_of,
+    has_no_room,
+    open_database,
+    suspect,
+)
 
 sync_content: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 """As SQLite itself does it; not every system can leave out a file's times."""
+_PASSING = {Failure.BUSY, Failure.FULL, Failure.WRITE, Failure.IO}
+_LARGE = ("identity_page", "held", "number")
+_log = structlog.get_logger(__name__)
 
 
 class Durability:
@@ -27,7 +42,7 @@ class Durability:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, sync: Callable[[int], None] = sync_content
+        self, connection: Database, path: Path, *, sync: Callable[[int], None] = sync_content
     ) -> None:
         """Leave transactions as they are, durable one by one, until `defer`; `path` is the database's."""
         self._connection = connection
@@ -68,50 +83,18 @@ class Durability:
             os.close(descriptor)
 
 
-_NO_ROOM = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
-
-
-def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that can only read, beside a process that may be writing. Raises: sqlite3.Error."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+def open_ledger(path: Path) -> Database:
+    """The ledger's file, made if there is none. Raises: LedgerUnusable; LedgerUnavailable."""
     try:
-        connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
-        connection.close()
-        return connect_still(path, error)
-    return connection
-
-
-def connect_still(path: Path, refused: sqlite3.Error) -> sqlite3.Connection:
-    """A connection to the file as it lies there, where that is all of it; short, for it sees no change.
-
-    Raises: sqlite3.Error: `refused`, which is why it could not be opened in the ordinary way.
-    """
-    code = getattr(refused, "sqlite_errorcode", 0) & 0xFF
-    if code not in _NO_ROOM or not path.is_file() or _has_journal(path):
-        raise refused
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
-    )
-
-
-def _has_journal(path: Path) -> bool:
-    try:
-        return path.with_name(f"{path.name}-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
+        database = open_database(path, LEDGER)
+    except FAILURES as error:
+        raise name_failure(error, path) from error
+    path.chmod(0o600)
+    return database
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_CACHE_KIB = 4_000
-_ROOM_BYTES = 64 * 1024
-"""Less than this is no room: what SQLite writes first may have this size."""
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR}
-
-FAILURES = (sqlite3.Error, UnicodeDecodeError)
-"""What working with a file raises; the second where SQLite quotes bytes of it that are no text."""
 
 
 class HasPath(Protocol):
@@ -121,39 +104,6 @@ class HasPath(Protocol):
 
 
 Named = TypeVar("Named", bound=HasPath)
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """The ledger's file, created or brought to the present schema; statements commit one by one.
-
-    Raises: LedgerUnusable; LedgerUnavailable.
-    """
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA busy_timeout = 5000")
-        migrate(connection)
-    except FAILURES as error:
-        raise name_failure(error, path) from error
-    path.chmod(0o600)
-    return connection
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block's statements happen, durably, or none."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Concatenate[Named, P], T]:
@@ -169,20 +119,21 @@ def failures_named(method: Callable[Concatenate[Named, P], T]) -> Callable[Conca
     return named
 
 
-def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerUnavailable | LedgerUnusable:
+def name_failure(error: DatabaseError | UnicodeDecodeError, path: Path) -> LedgerUnavailable | LedgerUnusable:
     """A full disk or a lock passes; damage is mended by the next start; anything else needs a person."""
-    if is_damage(error):
-        # The next start then looks at all of it, however long that takes.
-        with contextlib.suppress(OSError):
-            suspicion_of(path).touch(mode=0o600)
+    if isinstance(error, OtherVersion):
+        return other_version(error, path)
+    failure = failure_of(error)
+    if failure is Failure.DAMAGE:
+        suspect(path)
         return LedgerUnusable(
             f"the ledger is damaged ({error})",
             where=str(path),
             fix="look at the disk, then start `m365watch run` again: it sets a damaged ledger aside, "
             "and reads what the outputs hold",
         )
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-        why = "its disk is full: make room on it" if _has_no_room(path) else str(error)
+    if failure in _PASSING:
+        why = "its disk is full: make room on it" if has_no_room(path) else str(error)
         return LedgerUnavailable(f"the ledger cannot be written ({why})", where=str(path))
     if closed := why_denied(path):
         fix = "run the collector as the user whose it is, or let this one read and write it"
@@ -195,22 +146,13 @@ def name_failure(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Ledge
     )
 
 
-def _has_no_room(path: Path) -> bool:
-    """Whether the file's disk is full, of which SQLite may say "disk I/O error"."""
-    try:
-        return shutil.disk_usage(path.parent).free < _ROOM_BYTES
-    except OSError:
-        return False
-
-
-def is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:
-    """Whether `error` says that the file itself is not as SQLite wrote it."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
-
-
-def suspicion_of(path: Path) -> Path:
-    """The file beside the ledger at `path` that says that a run met damage in it."""
-    return path.with_suffix(".suspect")
+def other_version(error: OtherVersion, path: Path) -> LedgerUnusable:
+    """What to say of a ledger of another schema than this version's."""
+    fix = "use the m365watch that wrote it"
+    if error.version < error.known:
+        fix += ", or move it aside: the next run begins a new ledger and reads what the outputs hold"
+    what = f"the ledger has schema {error.version}, this version knows {error.known}"
+    return LedgerUnusable(what, where=str(path), fix=fix)
 
 
 def directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
@@ -220,3 +162,36 @@ def directory_unusable(directory: Path, error: OSError) -> LedgerUnusable:
         where=str(directory),
         fix="make it a directory that this user can write",
     )
+
+
+class DamageGuard:
+    """Called with a ledger's path before it is opened: sets a damaged one aside, so that a new one begins."""
+
+    def __init__(self, clock: Clock, *, limit_s: float = CHECK_S) -> None:
+        """Looks for `limit_s` seconds at most, but to the end where a run met damage."""
+        self._clock = clock
+        self._limit_s = limit_s
+
+    def __call__(self, path: Path) -> None:
+        """Nothing, or the ledger at `path` is set aside. Its lock has to be held.
+
+        Raises: LedgerUnusable: it cannot be read or moved, for another reason than damage.
+        """
+        try:
+            if not path.exists():
+                set_aside(path, at=self._clock.now())  # A log without its ledger.
+                return
+            found = set_aside_damaged(path, self._clock, limit_s=self._limit_s, large=_LARGE)
+        except OSError as error:
+            raise LedgerUnusable(
+                f"the ledger cannot be looked at ({error.strerror or error})",
+                where=str(path),
+                fix="let this user read and write the state directory",
+            ) from error
+        except FAILURES as error:
+            raise name_failure(error, path) from error
+        if found is not None:
+            _log.error(
+                f"the ledger was damaged ({found.problem}); it is kept as {found.kept}, and a new one "
+                "begins: what is still served is listed again, and what the outputs hold is read from them"
+            )
