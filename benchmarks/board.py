@@ -42,7 +42,7 @@ from benchmarks.service import service_running
 from m365watch.board.access.one_time_links import OpenLinks
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.pages.page_types import Page
-from m365watch.cli.board.giving_way import give_way
+from m365watch.cli.board.low_priority import give_way
 from m365watch.lake.schema import AUDIT
 
 RECORDS = 20_000_000

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.service import DIGEST_BYTES, StampedRecords, digest
 from m365watch.cli.event_loop import run_in_loop
-from m365watch.cli.run_collecting import collect
+from m365watch.cli.run.run_display import collect
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.live_progress import Nothing
 from m365watch.cli.terminal.log_output import configure_diagnostics

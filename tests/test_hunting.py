@@ -16,7 +16,7 @@ from promises import guarantee
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.hunt_view import hunt_page
+from m365watch.cli.lake.hunt_view import hunt_page
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.config.loader import load_settings

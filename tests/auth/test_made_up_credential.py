@@ -26,7 +26,7 @@ from configured import YAML, Configured
 from expiry_ward import Graph
 from m365watch.auth.factory import make_credentials
 from m365watch.auth.tokens import TokenSource
-from m365watch.cli.init_answers import Given, collect_answers
+from m365watch.cli.setup.init_answers import Given, collect_answers
 from m365watch.common.errors import CredentialsRefused, Defect, SettingsRefused
 from m365watch.config.loader import example_settings, load_settings, parse_settings
 from m365watch.config.models.base import SecretText

@@ -30,7 +30,7 @@ from m365watch.board.factory import (
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.errors import NeedsOperator, SettingsRefused
 from m365watch.config.loader import load_settings
-from m365watch.config.models.listeners_listening import BoardSettings
+from m365watch.config.models.listener_base import BoardSettings
 from m365watch.config.models.settings import Settings
 from m365watch_testing.certificates import Authority
 from m365watch_testing.clock import FakeClock

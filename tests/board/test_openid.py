@@ -31,7 +31,7 @@ from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
 from m365watch.common.secret import Secret
-from m365watch.config.models.listeners_listening import EntraSignInSettings, GrantSettings
+from m365watch.config.models.listener_base import EntraSignInSettings, GrantSettings
 from m365watch.http.client import open_session
 from m365watch.http.settings import NetworkSettings
 from m365watch_simulator.openid import OpenId

@@ -67,7 +67,7 @@ from m365watch.board.widgets.widget_types import (
     WorldMap,
 )
 from m365watch.common.errors import NeedsOperator
-from m365watch.config.models.listeners_listening import BoardSettings
+from m365watch.config.models.listener_base import BoardSettings
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</script>&lt;javascript:x"""
 PLACES = [

@@ -12,7 +12,7 @@ from promises import guarantee
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
-from m365watch.cli.status.alive import alive_line
+from m365watch.cli.status.liveness import alive_line
 from m365watch.common.clock import SystemClock
 from m365watch.config.loader import load_settings
 from m365watch.ledger.sqlite_ledger import SqliteLedger

@@ -17,7 +17,7 @@ from patience import PATIENCE_S
 from promises import guarantee
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.blobs_view import readable
+from m365watch.cli.feeds.blobs_view import readable
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
-from m365watch.cli.blobs_view import blobs_page, pieces_page
+from m365watch.cli.feeds.blobs_view import blobs_page, pieces_page
 from m365watch.common.model import BlobState
 from m365watch.ledger.quarantine import BlobsFound, NamedBlob, PiecesFound
 from run_figures import BLOB, EXCHANGE, NOW, PIECE

@@ -27,7 +27,7 @@ from certificate_calls import (
 )
 from m365watch.auth.certificates.generation import certificate_pem
 from m365watch.cli.main import command_line
-from m365watch.cli.new_certificate import prefix_of
+from m365watch.cli.setup.certificate_files import prefix_of
 
 folder = certificate_calls.folder
 

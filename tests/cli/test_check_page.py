@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from m365watch.cli.check_view import Page, summary_line
+from m365watch.cli.setup.check_view import Page, summary_line
 from m365watch.common.errors import SettingsRefused
 from m365watch.health.checks.check_engine import Progress, refused
 from m365watch.registry.checks import (

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from promises import guarantee
 
-from m365watch.cli.run_collecting import account_lines, collect, show_outcome
+from m365watch.cli.run.run_display import account_lines, collect, show_outcome
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.live_progress import Nothing, Reports
 from m365watch.cli.terminal.log_output import configure_diagnostics

@@ -5,8 +5,8 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
-from m365watch.cli.audit_view import audit_document
-from m365watch.cli.gaps_view import gaps_document
+from m365watch.cli.feeds.audit_view import audit_document
+from m365watch.cli.feeds.gaps_view import gaps_document
 from m365watch.cli.terminal.json_output import (
     as_json,
     blobs_document,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.cli.terminal.starts import warnings_of_starts
+from m365watch.cli.terminal.start_warnings import warnings_of_starts
 from m365watch.config.loader import parse_settings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, RenderableType
 
-from m365watch.cli.audit_view import audit_page, error_lines, is_unlisted
-from m365watch.cli.gaps_view import gaps_page
+from m365watch.cli.feeds.audit_view import audit_page, error_lines, is_unlisted
+from m365watch.cli.feeds.gaps_view import gaps_page
 from m365watch.common.model import ContentType, Feed, TenantId, Window
 from m365watch.health.completeness.content_gaps import Gap, GapsFound
 from m365watch.health.completeness.feed_audit import Counts, FeedAudit

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from m365watch.cli.drift_view import drift_page
+from m365watch.cli.feeds.drift_view import drift_page
 from m365watch.common.model import BlobRef, ContentType, Feed, Header, TenantId
 from m365watch.pipeline.schema_drift import Vocabulary
 

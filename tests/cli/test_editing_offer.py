@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from m365watch.cli.tenants_editing import write_tenant
+from m365watch.cli.tenants.file_change import write_tenant
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.config_file import read_whole
 

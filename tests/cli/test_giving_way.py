@@ -13,7 +13,7 @@ from promises import guarantee
 
 PROGRAM = """
 import json, os, sys, threading
-from m365watch.cli.board.giving_way import give_way
+from m365watch.cli.board.low_priority import give_way
 
 done, told = threading.Event(), []
 def wait():
@@ -42,7 +42,7 @@ def test_every_thread_gives_way_whenever_it_was_started() -> None:
 
 BETWEEN = """
 import json, os, sys, threading
-from m365watch.cli.board import giving_way
+from m365watch.cli.board import low_priority
 
 asked, begun, done, told = threading.Event(), threading.Event(), threading.Event(), []
 def late():
@@ -54,13 +54,13 @@ def begin():
     threading.Thread(target=late).start()
 before = threading.Thread(target=begin)
 before.start()
-shorten = giving_way._shorten_slice
+shorten = low_priority._shorten_slice
 def shorten_after(thread):
     asked.set()
     begun.wait()
     shorten(thread)
-giving_way._shorten_slice = shorten_after
-giving_way.give_way()
+low_priority._shorten_slice = shorten_after
+low_priority.give_way()
 done.set()
 while not told:
     pass
@@ -69,7 +69,7 @@ json.dump(told, sys.stdout)
 GROUP_OF_SESSION = """
 import ctypes, json, os, sys
 from pathlib import Path
-from m365watch.cli.board.giving_way import give_way, open_autogroup
+from m365watch.cli.board.low_priority import give_way, open_autogroup
 from m365watch.lake.sql_sandbox.confinement import forbid_dumps
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)

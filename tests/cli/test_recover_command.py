@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from m365watch.cli.recover import KEPT, warn_of_age
-from m365watch.cli.recover_view import outcome_page
+from m365watch.cli.feeds.recover_command import KEPT, warn_of_age
+from m365watch.cli.feeds.recover_view import outcome_page
 from m365watch.common.model import Window
 from m365watch.runtime.recovery_run import RecoveryOutcome, ServiceRecovered
 from run_figures import EXCHANGE

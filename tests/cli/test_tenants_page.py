@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from m365watch.cli.program import app
-from m365watch.cli.tenants import choose_tenants
-from m365watch.cli.tenants_view import GROUPS_SHOWN_MAX, TenantsFound, tenants_page
+from m365watch.cli.tenants.tenants_command import choose_tenants
+from m365watch.cli.tenants.tenants_view import GROUPS_SHOWN_MAX, TenantsFound, tenants_page
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import ConsentMissing
 from m365watch.common.model import BlobRef, ContentType, Feed, TenantId, Window

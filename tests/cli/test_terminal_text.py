@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from m365watch.cli.query import RowFormat, show_answer
-from m365watch.cli.search import search
+from m365watch.cli.lake.query_command import RowFormat, show_answer
+from m365watch.cli.lake.search_command import search
 from m365watch.cli.terminal.console import escaped
 from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 from m365watch.lake.writer.table_writer import AuditWriter

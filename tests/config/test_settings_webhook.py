@@ -9,7 +9,7 @@ import pytest
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.health.event_log import list_secrets
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 

@@ -31,7 +31,7 @@ from m365watch.board.access.openid_connect import NotSignedIn, OpenIdSignIn
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
-from m365watch.config.models.listeners_listening import EntraSignInSettings
+from m365watch.config.models.listener_base import EntraSignInSettings
 from m365watch.config.models.settings import Cloud, TenantSettings
 from m365watch.health.devo_alerts import DevoAlerts
 from m365watch.http.aiohttp_transport import Connection

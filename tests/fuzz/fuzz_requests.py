@@ -31,7 +31,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.common.model import TenantId
 from m365watch.common.secret import Secret
 from m365watch.config.loader import load_settings
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import Cloud
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX
 from m365watch.sources.management_api.webhook.webhook_server import WebhookServer

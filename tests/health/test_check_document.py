@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from m365watch.cli.check_view import check_document
+from m365watch.cli.setup.check_view import check_document
 from m365watch.cli.terminal.json_output import as_json
 from m365watch.common.clock import SystemClock
 from m365watch.health.checks.check_engine import tenants_named

@@ -10,7 +10,7 @@ import pytest
 from ports import kept_port
 
 from m365watch.common.secret import Secret
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import Settings
 from m365watch.health.checks.machine_checks import check_webhook
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock

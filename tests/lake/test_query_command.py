@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.query import query
-from m365watch.cli.rows import csv_text, json_text
+from m365watch.cli.lake.query_command import query
+from m365watch.cli.lake.query_rows import csv_text, json_text
 from m365watch.common.errors import LakeMissing, SettingsRefused
 from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 from m365watch.lake.writer.table_writer import AuditWriter

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from m365watch.cli.search import search
+from m365watch.cli.lake.search_command import search
 from m365watch.common.errors import LakeMissing
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch_testing.batches import TENANT, make_record, make_records, make_simple_batch

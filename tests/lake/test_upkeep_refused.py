@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from keeping_lake import ANNA, APP_ID, BATCHES_A_DAY, fill_days
 from lake_place import WRITER_ID, records_of
-from m365watch.cli.lake import lake
+from m365watch.cli.lake.lake_commands import lake
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable

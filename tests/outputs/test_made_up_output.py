@@ -15,8 +15,8 @@ import typer
 
 import mailbag
 from configured import YAML, Configured, editable
-from m365watch.cli.init_answers import Given, collect_answers
 from m365watch.cli.options import refuse_bound
+from m365watch.cli.setup.init_answers import Given, collect_answers
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import Defect, SettingsRefused
 from m365watch.config.editor.redaction import without_secrets

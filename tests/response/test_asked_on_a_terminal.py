@@ -19,7 +19,7 @@ from patience import PATIENCE_S
 
 from alerts import ANN, hides
 from halting_scene import Halting, desk_of
-from m365watch.cli.respond_apply import apply_plan, undo_plan
+from m365watch.cli.respond.plan_execution import apply_plan, undo_plan
 from m365watch.common.errors import Unavailable
 from m365watch.http.client import Answer
 from m365watch.response.execution.response_executor import Came
@@ -31,7 +31,7 @@ from test_graph_asked_again import Server, Tokens, answered, client
 
 ASKS = """
 from m365watch.cli.event_loop import run_in_loop
-from m365watch.cli.respond_apply import ask_on_terminal
+from m365watch.cli.respond.plan_execution import ask_on_terminal
 run_in_loop(ask_on_terminal("Do it?"))
 """
 
@@ -78,7 +78,7 @@ def test_who_ends_it_at_a_question_is_told_what_is_left(
         told = f"not done: step 2; `m365watch respond {plan.alert_id[:8]} --apply` goes on"
         assert capsys.readouterr().err.splitlines()[-1] == told
 
-    monkeypatch.setattr("m365watch.cli.respond_apply.ask_on_terminal", ask_twice)
+    monkeypatch.setattr("m365watch.cli.respond.plan_execution.ask_on_terminal", ask_twice)
     in_scene(tmp_path, test)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alerts import ANN, APP, TENANT
-from m365watch.cli.respond_view import plan_document, plan_lines
+from m365watch.cli.respond.plan_view import plan_document, plan_lines
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.plans.powershell import connections, scopes_of
 from plan_scene import FIELDS, FULL, plan

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from alerts import ANN, make_alert
-from m365watch.cli.respond_view import plan_lines, write_plan
+from m365watch.cli.respond.plan_view import plan_lines, write_plan
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.plans.planner import plan_response
 

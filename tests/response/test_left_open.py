@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alerts import ANN, APP
-from m365watch.cli.respond_view import once_more, plan_lines
+from m365watch.cli.respond.plan_view import once_more, plan_lines
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.steps.step import Plan
 from plan_scene import plan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alerts import ANN, make_alert
-from m365watch.cli.respond_view import ALIKE_MIN, once_more, plan_document, plan_lines, yours
+from m365watch.cli.respond.plan_view import ALIKE_MIN, once_more, plan_document, plan_lines, yours
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.plans.step_order import spans

@@ -16,7 +16,7 @@ import pytest
 from promises import guarantee
 
 from alerts import ANN, make_alert, make_match
-from m365watch.cli.respond_apply import apply_plan, undo_plan
+from m365watch.cli.respond.plan_execution import apply_plan, undo_plan
 from m365watch.cli.terminal.error_output import exit_code_of
 from m365watch.common.errors import NeedsOperator, ResponseHeld
 from m365watch.detection.alerts.alert import AlertId

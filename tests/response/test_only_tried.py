@@ -14,7 +14,7 @@ from promises import guarantee
 
 from alerts import ANN, make_alert
 from detected import detect, plan_from, plan_of, rules_of
-from m365watch.cli.respond_view import plan_lines, yours
+from m365watch.cli.respond.plan_view import plan_lines, yours
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.detection_output import FILE_NAME

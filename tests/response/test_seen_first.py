@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from alerts import ANN, make_alert
-from m365watch.cli.respond_view import plan_document, plan_lines
+from m365watch.cli.respond.plan_view import plan_document, plan_lines
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.response.plans.planner import plan_response
 from plan_scene import EVE, one_record, plan

@@ -12,8 +12,8 @@ import pytest
 from promises import guarantee
 
 from alerts import ANN
-from m365watch.cli import respond_apply
-from m365watch.cli.respond_apply import Result, apply_plan
+from m365watch.cli.respond import plan_execution
+from m365watch.cli.respond.plan_execution import Result, apply_plan
 from m365watch.config.models.settings import Settings
 from m365watch.response.execution.response_executor import Came
 from m365watch.response.plans.emergency_accounts import ask_for_spared
@@ -107,7 +107,7 @@ def test_whoever_says_yes_hears_both_reasons(tmp_path: Path, monkeypatch: pytest
 
     async def test(scene: Scene) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(respond_apply, "ask_on_terminal", answering(True, asked))
+        monkeypatch.setattr(plan_execution, "ask_on_terminal", answering(True, asked))
         make_administrators(scene, ANN, EVE)
         words = ("see_who_signed_in", "disable_account")
         settings = sparing(scene, ANN)

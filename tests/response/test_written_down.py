@@ -14,7 +14,7 @@ from promises import guarantee
 
 from alerts import ANN
 from halting_scene import Halting, desk_of, disable, outcomes
-from m365watch.cli.respond_apply import apply_plan
+from m365watch.cli.respond.plan_execution import apply_plan
 from m365watch.common.errors import NeedsOperator, Unavailable
 from m365watch.response.execution.response_executor import Came, Desk, Told
 from m365watch.response.journal import FILE_NAME, Journal

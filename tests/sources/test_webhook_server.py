@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import ContentType, TenantId
 from m365watch.common.secret import Secret
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.http.bounded_listener import BODY_BYTES_MAX, HEAD_BYTES_MAX, Limits
 from m365watch.sources.management_api.webhook import webhook_server as receiving
 from m365watch.sources.management_api.webhook.payloads import Notifications

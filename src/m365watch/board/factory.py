@@ -42,7 +42,7 @@ from m365watch.board.query.query_throttle import Rests
 from m365watch.common.clock import Clock, thread_work
 from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import LakeUnusable, NeedsOperator
-from m365watch.config.models.listeners_listening import BoardSettings
+from m365watch.config.models.listener_base import BoardSettings
 from m365watch.config.models.settings import Settings
 from m365watch.detection.factory import knowledge_of
 from m365watch.http.bounded_listener import BACKLOG, Limits, Listener

@@ -10,7 +10,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.collector_events import speaker_of
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import Settings
 from m365watch.health.event_log import NoticeBoard, list_secrets
 from m365watch.http.client import Session

@@ -14,7 +14,7 @@ from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock, Random, thread_cpu_s
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, GraphContent, Service, TenantId
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.http.client import Session
 from m365watch.records.routing import UNION_TABLE, Treatment

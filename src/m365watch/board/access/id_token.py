@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from m365watch.board.access.roles import Access, Role
-from m365watch.config.models.listeners_listening import GrantSettings
+from m365watch.config.models.listener_base import GrantSettings
 
 LEEWAY_S = 300
 AGE_MAX_S = 900

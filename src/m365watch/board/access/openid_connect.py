@@ -34,7 +34,7 @@ from m365watch.common import base64url
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, RetryLater
 from m365watch.common.urls import split_url
-from m365watch.config.models.listeners_listening import EntraSignInSettings
+from m365watch.config.models.listener_base import EntraSignInSettings
 from m365watch.http.client import Session
 
 _ERROR = re.compile(r"[a-z_]{1,40}")

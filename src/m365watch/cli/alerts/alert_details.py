@@ -15,9 +15,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.terminal.blocks import Row, list_block, rows_block
 from m365watch.cli.terminal.formatting import count, moment, shortened_within, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
+from m365watch.cli.terminal.page_parts import Row, list_block, rows_block
 from m365watch.common.csv_export import csv_lines, without_formula
 from m365watch.common.text import plain
 from m365watch.common.timestamps import instant_of_ms

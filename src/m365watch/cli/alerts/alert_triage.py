@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.alerts.alerts_asked import (
+from m365watch.cli.alerts.alert_selection import (
     DaysOption,
     EntityOption,
     NotRuleOption,
@@ -32,7 +32,7 @@ from m365watch.cli.configuration import (
     arguments_for,
     read_settings,
 )
-from m365watch.cli.tenants_meant import KeptTenantsOption
+from m365watch.cli.tenants.tenant_selection import KeptTenantsOption
 from m365watch.cli.terminal.console import LineFormat, stdout_console, write_line
 from m365watch.cli.terminal.input_warnings import look_at_lake
 from m365watch.cli.this_user import this_user
@@ -99,7 +99,7 @@ def list_alerts(
     Exit codes: 0 done; 1 there is no file of alerts yet; 2 the configuration is wrong.
     """
     from m365watch.cli.alerts.alert_details import alerts_document, alerts_page
-    from m365watch.cli.blobs import say_if_cut
+    from m365watch.cli.feeds.blob_commands import say_if_cut
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.detection.alerts import triage as desk
@@ -137,7 +137,7 @@ def show(
     """
     from m365watch.cli.alerts.alert_details import alert_document, alert_page, related_document, told_document
     from m365watch.cli.alerts.evidence import find_evidence
-    from m365watch.cli.respond_view import deeds_document
+    from m365watch.cli.respond.plan_view import deeds_document
     from m365watch.cli.terminal.json_output import SCHEMA
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
@@ -330,7 +330,7 @@ def rebuild(
     running.
     """
     from m365watch.cli.alerts.alert_details import rebuilt_document
-    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.cli.lake.lake_view import ProgressLine
     from m365watch.cli.terminal.formatting import count
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.cli.terminal.log_output import configure_diagnostics

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.board.beside import LISTEN
 from m365watch.cli.board.board_packages import require_board
-from m365watch.cli.board.giving_way import give_way, open_autogroup
+from m365watch.cli.board.board_process import LISTEN
+from m365watch.cli.board.low_priority import give_way, open_autogroup
 from m365watch.cli.board.token_commands import token
 from m365watch.cli.board.user_commands import user
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, named_files, read_settings
@@ -100,7 +100,7 @@ async def _serve(
     from m365watch.board.factory import asks_to_sign_in, serve_board
     from m365watch.cli.event_loop import StopSignals
     from m365watch.common.clock import SystemClock
-    from m365watch.config.models.listeners_listening import BoardSettings
+    from m365watch.config.models.listener_base import BoardSettings
 
     shows = _shows_link(beside=beside)
 
@@ -166,7 +166,7 @@ def link(
     from m365watch.board.access.one_time_links import OpenLinks, link_to
     from m365watch.board.factory import asks_to_sign_in, read_listen
     from m365watch.common.clock import SystemClock
-    from m365watch.config.models.listeners_listening import BoardSettings
+    from m365watch.config.models.listener_base import BoardSettings
 
     wanted = settings.board or BoardSettings()
     listening = read_listen(listen or wanted.listen, wanted)

@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from m365watch.cli.demo.tenant_process import StagedAttack
-from m365watch.cli.terminal.blocks import Row, rows_block
 from m365watch.cli.terminal.json_output import instant
+from m365watch.cli.terminal.page_parts import Row, rows_block
 from m365watch.common.text import plain
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.stored_alert import KeptAlert

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from m365watch.cli.board.beside import LISTEN, board_beside
+from m365watch.cli.board.board_process import LISTEN, board_beside
 from m365watch.cli.demo.attack_results import JudgedAttack
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.text import plain

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from m365watch.cli.demo.attack_results import judge_so_far
 from m365watch.cli.demo.demo_command import write_private
 from m365watch.cli.demo.tenant_process import StagedAttack, TenantPlan, tenant_running
-from m365watch.cli.run_collecting import Collecting, Ending, collect
+from m365watch.cli.run.run_display import Collecting, Ending, collect
 from m365watch.cli.terminal.console import LineFormat
 from m365watch.cli.terminal.formatting import count, totals_of
 from m365watch.cli.terminal.live_progress import Bars, Nothing, Reports, View

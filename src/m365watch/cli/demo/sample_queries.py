@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from m365watch.cli.rows import objects_of
+from m365watch.cli.lake.query_rows import objects_of
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from m365watch.cli.terminal.blocks import list_block
 from m365watch.cli.terminal.formatting import count, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA
+from m365watch.cli.terminal.page_parts import list_block
 from m365watch.common.text import plain
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.rules.rule import Rule

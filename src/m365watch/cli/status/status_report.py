@@ -17,7 +17,7 @@ from m365watch.cli.configuration import (
     arguments_for,
     read_settings,
 )
-from m365watch.cli.status.alive import WITHIN_MINUTES, alive_line
+from m365watch.cli.status.liveness import WITHIN_MINUTES, alive_line
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.terminal.input_warnings import warn_of_lakes
 from m365watch.common.errors import CollectorError, OutputUnusable

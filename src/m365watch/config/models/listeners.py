@@ -25,7 +25,7 @@ from m365watch.config.models.base import (
     Whole,
     listed,
 )
-from m365watch.config.models.listeners_listening import BoardSettings, EntraSignInSettings, GrantSettings
+from m365watch.config.models.listener_base import BoardSettings, EntraSignInSettings, GrantSettings
 from m365watch.config.models.served_files import settle_served_file
 from m365watch.config.models.webhook import parse_listen, split_listen
 from m365watch.config.secrets import FileGuard

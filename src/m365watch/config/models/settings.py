@@ -14,7 +14,7 @@ from m365watch.registry.output_specs import LAKE, OutputSettings
 
 if TYPE_CHECKING:
     from m365watch.config.models.credentials import CredentialSettings
-    from m365watch.config.models.listeners_listening import BoardSettings, WebhookSettings
+    from m365watch.config.models.listener_base import BoardSettings, WebhookSettings
 
 
 @dataclass(frozen=True, slots=True)

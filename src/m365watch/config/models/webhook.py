@@ -10,7 +10,7 @@ from m365watch.common.secret import Secret, secret_of
 from m365watch.config.config_file import Places
 from m365watch.config.document import WEBHOOK, Document, section_at
 from m365watch.config.models.base import ON_OFF, BaseUrl, FilePath, SecretText, Section, Switch, Whole
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.served_files import settle_served_file
 from m365watch.config.secrets import FileGuard
 from m365watch.config.validation_report import Report

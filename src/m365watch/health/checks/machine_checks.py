@@ -12,7 +12,7 @@ from pathlib import Path
 
 from m365watch.common.errors import LedgerUnusable, NeedsOperator
 from m365watch.common.file_access import is_there, nearest_folder, why_unwritable
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import DETECTIONS, Settings
 from m365watch.lake.sql_sandbox.confinement import CONFINEMENT_FIX, is_root, probe
 from m365watch.ledger.lock import LOCK_FILE, holder_of

@@ -16,7 +16,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import Feed, TenantId
-from m365watch.config.models.listeners_listening import WebhookSettings
+from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.health.completeness.auditor import Audited
 from m365watch.http.bounded_listener import Limits, Listener, Request, RequestRefused, read_request, reading
 from m365watch.sources.management_api.webhook.notification_worker import NotificationDesk

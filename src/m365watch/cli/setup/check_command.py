@@ -18,7 +18,7 @@ from m365watch.cli.terminal.error_output import EXIT_FAILED, EXIT_USAGE
 from m365watch.common.errors import SettingsRefused
 
 if TYPE_CHECKING:
-    from m365watch.cli.check_view import Page
+    from m365watch.cli.setup.check_view import Page
     from m365watch.config.models.settings import Settings, TenantSettings
     from m365watch.registry.checks import Preflight
 
@@ -65,8 +65,8 @@ def check(
 
     Exit codes: 0 nothing is broken, whatever the notes say; 1 a step is; 2 the configuration is wrong.
     """
-    from m365watch.cli.check_view import Page
     from m365watch.cli.event_loop import run_in_loop
+    from m365watch.cli.setup.check_view import Page
     from m365watch.cli.terminal.log_output import configure_diagnostics
     from m365watch.health.checks.check_engine import refused
 
@@ -89,7 +89,7 @@ def check(
 
 def _show_end(preflight: Preflight, *, path: Path | None, as_json: bool) -> int:
     """Print the sums, or the document; the exit code."""
-    from m365watch.cli.check_view import check_document, summary_line
+    from m365watch.cli.setup.check_view import check_document, summary_line
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
 
@@ -121,7 +121,7 @@ async def _check(
     settings: Settings, tenants: Sequence[TenantSettings], page: Page, *, limit_s: float
 ) -> Preflight:
     """The whole preflight, shown as it comes."""
-    from m365watch.cli.terminal.starts import warnings_of_starts
+    from m365watch.cli.terminal.start_warnings import warnings_of_starts
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.health.checks.check_engine import Means, Progress, check_all
     from m365watch.http.client import open_session

@@ -27,7 +27,7 @@ def gaps(
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    from m365watch.cli.gaps_view import gaps_document, gaps_page
+    from m365watch.cli.feeds.gaps_view import gaps_document, gaps_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.health.collector_status import read_gaps

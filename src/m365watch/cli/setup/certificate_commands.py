@@ -137,8 +137,8 @@ def create(
     Exit codes: 0 done; 1 failed, for example because a file is there already; 2 the call is wrong.
     """
     from m365watch.auth.certificates.generation import parse_subject
-    from m365watch.cli.certificate_view import created_document, created_page
-    from m365watch.cli.new_certificate import MakingAsked, create_files, prefix_of
+    from m365watch.cli.setup.certificate_files import MakingAsked, create_files, prefix_of
+    from m365watch.cli.setup.certificate_view import created_document, created_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
 
@@ -188,7 +188,7 @@ def show(
     2 the configuration or the call is wrong.
     """
     from m365watch.auth.certificates.inspection import examine
-    from m365watch.cli.certificate_view import examined_document, examined_page, list_manifest
+    from m365watch.cli.setup.certificate_view import examined_document, examined_page, list_manifest
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.common.text import plain

@@ -61,7 +61,7 @@ def audit(
     the listing could not be read;
     2 the configuration is wrong; 4 a collector started meanwhile.
     """
-    from m365watch.cli.audit_view import audit_document, audit_page, error_lines, is_unlisted
+    from m365watch.cli.feeds.audit_view import audit_document, audit_page, error_lines, is_unlisted
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.health.collector_status import find_missing_files

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from m365watch.cli.configuration import JsonOption
-from m365watch.cli.init_options import (
+from m365watch.cli.setup.init_options import (
     CertificateOption,
     CertificatePasswordFileOption,
     ClientIdOption,
@@ -35,12 +35,12 @@ from m365watch.cli.init_options import (
     TenantOption,
     YesOption,
 )
-from m365watch.cli.tenants_editing import command_line
+from m365watch.cli.tenants.file_change import command_line
 from m365watch.cli.terminal.console import write_line
 from m365watch.cli.terminal.prompts import confirm, require_yes
 
 if TYPE_CHECKING:
-    from m365watch.cli.init_answers import Collected, Given
+    from m365watch.cli.setup.init_answers import Collected, Given
 
 
 def init(
@@ -76,7 +76,7 @@ def init(
     Exit codes: 0 written, and it works; 1 written, but something does not work yet, or you said no; 2 an
     answer will not do.
     """
-    from m365watch.cli.init_answers import Given, collect_answers
+    from m365watch.cli.setup.init_answers import Given, collect_answers
 
     proof = _named(
         certificate_file=certificate,

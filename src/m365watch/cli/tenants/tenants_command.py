@@ -76,7 +76,7 @@ def show_or_go_on(
     if context.invoked_subcommand is not None:
         context.obj = config
         return
-    from m365watch.cli.tenants_view import TenantsFound, tenants_document, tenants_page
+    from m365watch.cli.tenants.tenants_view import TenantsFound, tenants_document, tenants_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.health.collector_status import read_configuration, read_tenants, who_collects
@@ -120,8 +120,8 @@ def remove(
     Exit codes: 0 the tenant is out of FILE; 1 you said no, or FILE cannot be written; 2 it is not in FILE,
     or the call is wrong.
     """
-    from m365watch.cli.consent_options import read_config
-    from m365watch.cli.tenants_editing import require_somebody, write_without_tenant
+    from m365watch.cli.setup.consent_options import read_config
+    from m365watch.cli.tenants.file_change import require_somebody, write_without_tenant
     from m365watch.config.models.values import is_guid
 
     if not is_guid(tenant.strip()):

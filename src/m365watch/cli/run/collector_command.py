@@ -14,7 +14,7 @@ from m365watch.cli.terminal.log_output import configure_diagnostics, level_of
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:
-    from m365watch.cli.run_collecting import Collecting, Ending
+    from m365watch.cli.run.run_display import Collecting, Ending
     from m365watch.cli.terminal.live_progress import View
     from m365watch.cli.terminal.log_output import Told
     from m365watch.config.models.settings import Settings
@@ -99,7 +99,7 @@ def _read(asked: Asked) -> Settings:
 def _board_beside(settings: Settings, asked: Asked) -> AbstractContextManager[None]:
     if not asked.board and asked.board_listen is None:
         return nullcontext()
-    from m365watch.cli.board.beside import board_beside
+    from m365watch.cli.board.board_process import board_beside
 
     return board_beside(
         settings,
@@ -140,7 +140,7 @@ def _as_kept(new: Settings, running: Settings) -> Settings:
 
 def _collect(collector: Collecting, *, view: View, once: bool, reload: Reload | None) -> Ending:
     from m365watch.cli.event_loop import run_in_loop
-    from m365watch.cli.run_collecting import collect
+    from m365watch.cli.run.run_display import collect
 
     on_hangup = None if reload is None else reload.ask
     return run_in_loop(collect(collector, once=once, view=view, on_hangup=on_hangup))
@@ -148,7 +148,7 @@ def _collect(collector: Collecting, *, view: View, once: bool, reload: Reload | 
 
 def _show_end(ending: Ending, *, told: Told, as_json: bool, prints_records: bool) -> int:
     """Show how a run ended, and answer the exit code."""
-    from m365watch.cli.run_collecting import show_outcome
+    from m365watch.cli.run.run_display import show_outcome
     from m365watch.cli.terminal import json_output as documents
     from m365watch.common.clock import SystemClock
 
@@ -165,7 +165,7 @@ def _show_end(ending: Ending, *, told: Told, as_json: bool, prints_records: bool
 def _show_warnings(settings: Settings) -> None:
     import structlog
 
-    from m365watch.cli.terminal.starts import warnings_of_starts
+    from m365watch.cli.terminal.start_warnings import warnings_of_starts
     from m365watch.common.clock import SystemClock
 
     for warning in (*settings.warnings, *warnings_of_starts(settings, now=SystemClock().now())):

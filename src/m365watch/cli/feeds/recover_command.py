@@ -62,7 +62,7 @@ def recover(
     Exit codes: 0 all of it is delivered; 1 something kept it from its end, the same command goes on; 2 the
     configuration or the call is wrong; 3 some of it waits for an output; 4 a collector is running.
     """
-    from m365watch.cli.errand import run_errand
+    from m365watch.cli.run.one_off_run import run_errand
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.runtime.recovery_run import Recovery, RecoveryAsked
 
@@ -91,7 +91,7 @@ def warn_of_age(period: Window, *, now: datetime) -> None:
 
 
 def _show(outcome: RecoveryOutcome, *, as_json: bool) -> None:
-    from m365watch.cli.recover_view import outcome_document, outcome_page
+    from m365watch.cli.feeds.recover_view import outcome_document, outcome_page
     from m365watch.cli.terminal.json_output import as_json as to_json
 
     if as_json:

@@ -14,7 +14,7 @@ from rich.text import Text
 from m365watch.auth.certificates.certificate import thumbprints_of
 from m365watch.auth.certificates.generation import key_credential, manifest_of
 from m365watch.auth.certificates.inspection import Examination, KeyFinding, Use, days_left, kind_of
-from m365watch.cli.new_certificate import CreatedCertificate
+from m365watch.cli.setup.certificate_files import CreatedCertificate
 from m365watch.cli.terminal.formatting import count, moment, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.common.text import plain

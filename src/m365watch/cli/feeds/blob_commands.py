@@ -57,7 +57,7 @@ def blobs(
     Reads the ledger only, so it is free to use while `m365watch run` is running. A blob that was
     delivered or lost is forgotten 15 days after it was created; the counts of `status` stay.
     """
-    from m365watch.cli.blobs_view import blobs_page
+    from m365watch.cli.feeds.blobs_view import blobs_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.cli.terminal.json_output import blobs_document
     from m365watch.common.clock import SystemClock

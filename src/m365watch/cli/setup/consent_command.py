@@ -12,7 +12,8 @@ from urllib.parse import urlunsplit
 import typer
 
 from m365watch.cli.configuration import ConfigOption
-from m365watch.cli.consent_options import (
+from m365watch.cli.program import is_there
+from m365watch.cli.setup.consent_options import (
     FormOption,
     InputOption,
     NoWriteOption,
@@ -26,8 +27,7 @@ from m365watch.cli.consent_options import (
     parse_redirect,
     read_config,
 )
-from m365watch.cli.program import is_there
-from m365watch.cli.tenants_editing import command_line, require_somebody, write_tenant
+from m365watch.cli.tenants.file_change import command_line, require_somebody, write_tenant
 from m365watch.cli.terminal.console import write_line
 from m365watch.common.urls import split_url
 

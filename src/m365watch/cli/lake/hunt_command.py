@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.blobs import say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.feeds.blob_commands import say_if_cut
 from m365watch.cli.periods import parse_period
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.terminal.error_output import no_such_rule
@@ -60,8 +60,8 @@ def hunt(
     Exit codes: 0 done, whatever was found; 1 failed; 2 there is no such rule, or the configuration or the
     period is wrong.
     """
-    from m365watch.cli.hunt_view import hunt_document, hunt_page
-    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.cli.lake.hunt_view import hunt_document, hunt_page
+    from m365watch.cli.lake.lake_view import ProgressLine
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.detection.retro_hunt import hunt as look_back

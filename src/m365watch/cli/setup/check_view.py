@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from m365watch.cli.feeds.why_view import VERDICT_STYLES
 from m365watch.cli.terminal.console import stderr_terminal, stdout_console
 from m365watch.cli.terminal.formatting import count, quoted
 from m365watch.cli.terminal.json_output import SCHEMA, instant
-from m365watch.cli.why_view import VERDICT_STYLES
 from m365watch.registry.checks import Checked, Group, Place, Preflight, Verdict
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from m365watch.common.text import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from m365watch.cli.respond_apply import Result
+    from m365watch.cli.respond.plan_execution import Result
     from m365watch.config.models.settings import Settings
     from m365watch.detection.alerts.alert import Alert
     from m365watch.detection.alerts.stored_alert import KeptAlert
@@ -132,7 +132,7 @@ def _check_options(*, applies: bool, undoes: bool, yes: bool, as_json: bool) -> 
     if as_json and (applies or undoes):
         raise typer.BadParameter("--json goes with the plan alone")
     if (applies or undoes) and not yes:
-        from m365watch.cli.respond_apply import require_terminal
+        from m365watch.cli.respond.plan_execution import require_terminal
 
         require_terminal()
 
@@ -160,8 +160,8 @@ def _refuse_closed(alert: Alert, closed: str, *, yes: bool) -> None:
 
 
 def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, even_last: bool) -> int:
-    from m365watch.cli.respond_apply import apply_plan
-    from m365watch.cli.respond_view import once_more, yours
+    from m365watch.cli.respond.plan_execution import apply_plan
+    from m365watch.cli.respond.plan_view import once_more, yours
     from m365watch.response.execution.response_executor import Came
 
     results = apply_plan(settings, plan, numbers=numbers, asks=not yes, even_last=even_last, say=write_line)
@@ -178,7 +178,7 @@ def _apply(settings: Settings, plan: Plan, *, numbers: list[int], yes: bool, eve
 
 def _undo(settings: Settings, given: str, *, yes: bool) -> int:
     """Also of an alert that is forgotten, or cannot be read: what was done for it is written down apart."""
-    from m365watch.cli.respond_apply import undo_plan
+    from m365watch.cli.respond.plan_execution import undo_plan
     from m365watch.common.errors import OutputUnusable
     from m365watch.detection.alerts.triage import ID_DIGITS_MIN
     from m365watch.response.journal import Journal
@@ -207,7 +207,7 @@ def _code(results: Sequence[Result]) -> int:
 
 
 def _show(settings: Settings, plan: Plan, alert: Alert, *, as_json: bool) -> None:
-    from m365watch.cli.respond_view import plan_document, plan_lines, write_plan
+    from m365watch.cli.respond.plan_view import plan_document, plan_lines, write_plan
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.response.journal import Journal
     from m365watch.response.steps.step import cloud_of

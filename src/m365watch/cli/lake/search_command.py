@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption
+from m365watch.cli.lake.query_command import RowFormat, lake_meant, show_answer
 from m365watch.cli.periods import parse_period
-from m365watch.cli.query import RowFormat, lake_meant, show_answer
-from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
+from m365watch.cli.tenants.tenant_selection import KeptTenantsOption, tenants_of_lake
 from m365watch.cli.terminal.error_output import EXIT_USAGE, show_failure
 from m365watch.common.errors import FilterRefused
 
@@ -109,7 +109,7 @@ def search(
 
 def _print_hits(directory: Path, asked: Asked, limit: int, wanted: RowFormat) -> None:
     """The hits on stdout; on stderr, how many there are of how many records."""
-    from m365watch.cli.lake_view import ProgressLine
+    from m365watch.cli.lake.lake_view import ProgressLine
     from m365watch.common.clock import SystemClock
     from m365watch.lake.search.record_search import Finder
 

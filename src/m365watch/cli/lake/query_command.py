@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
-from m365watch.cli.tenants_meant import KeptTenantsOption, tenants_of_lake
+from m365watch.cli.tenants.tenant_selection import KeptTenantsOption, tenants_of_lake
 from m365watch.cli.terminal.error_output import EXIT_USAGE, show_failure
 from m365watch.cli.terminal.input_warnings import look_at_lake, warn_of_missing
 from m365watch.common.errors import QueryRefused, SettingsRefused
@@ -103,7 +103,7 @@ def lake_meant(
 
 def show_answer(answer: QueryAnswer, row_format: RowFormat) -> None:
     """The rows on stdout; on stderr, whether there are more."""
-    from m365watch.cli.rows import csv_text, json_text, rows_view, whole_table
+    from m365watch.cli.lake.query_rows import csv_text, json_text, rows_view, whole_table
     from m365watch.cli.terminal.console import stdout_console, write_text
 
     texts = {RowFormat.TABLE: whole_table, RowFormat.CSV: csv_text, RowFormat.JSON: json_text}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.blobs import LimitOption, say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.feeds.blob_commands import LimitOption, say_if_cut
 from m365watch.cli.terminal.console import stdout_console, write_line
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def drift(
 
     Reads the ledger only, so it is free to use while `m365watch run` is running.
     """
-    from m365watch.cli.drift_view import drift_document, drift_page, is_drift
+    from m365watch.cli.feeds.drift_view import drift_document, drift_page, is_drift
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.health.collector_status import read_vocabularies

@@ -75,7 +75,7 @@ def retain(
     Exit codes: 0 done; 1 failed, or something is left to do; 2 the configuration is wrong, or names no
     retention; 4 other upkeep is at work.
     """
-    from m365watch.cli.lake_view import ProgressLine, retained_document, retained_page
+    from m365watch.cli.lake.lake_view import ProgressLine, retained_document, retained_page
     from m365watch.common.clock import SystemClock
     from m365watch.common.errors import SettingsRefused
     from m365watch.runtime.lake_maintenance import retain_lake
@@ -114,7 +114,7 @@ def compact(
 
     Exit codes: 0 done; 1 failed; 2 the configuration is wrong; 4 other upkeep is at work.
     """
-    from m365watch.cli.lake_view import ProgressLine, compacted_document, compacted_page
+    from m365watch.cli.lake.lake_view import ProgressLine, compacted_document, compacted_page
     from m365watch.common.clock import SystemClock
     from m365watch.runtime.lake_maintenance import compact_lake
 
@@ -155,7 +155,7 @@ def vacuum(
 
     Exit codes: 0 done; 1 failed; 2 usage, or the configuration is wrong; 4 other upkeep is at work.
     """
-    from m365watch.cli.lake_view import ProgressLine, vacuumed_document, vacuumed_page
+    from m365watch.cli.lake.lake_view import ProgressLine, vacuumed_document, vacuumed_page
     from m365watch.common.clock import SystemClock
     from m365watch.lake.maintenance.vacuum import SAFE_HOURS_MIN
     from m365watch.runtime.lake_maintenance import vacuum_lake
@@ -197,7 +197,7 @@ def check(
 
     Exit codes: 0 nothing found; 1 something was found, or the check failed; 2 the configuration is wrong.
     """
-    from m365watch.cli.lake_view import ProgressLine, checked_document, checked_page
+    from m365watch.cli.lake.lake_view import ProgressLine, checked_document, checked_page
     from m365watch.common.clock import SystemClock
     from m365watch.runtime.lake_maintenance import check_whole_lake
 
@@ -235,7 +235,7 @@ def repair(
     Exit codes: 0 done, or nothing is missing; 1 failed, or some records are not served any more; 2 the
     configuration is wrong; 4 a collector is running, or other upkeep is at work.
     """
-    from m365watch.cli.lake_view import repaired_document, repaired_page
+    from m365watch.cli.lake.lake_view import repaired_document, repaired_page
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.runtime.lake_repair import repair_lake
 
@@ -350,7 +350,7 @@ def _instant(text: str | None, *, option: str) -> datetime | None:
 
 
 def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
-    from m365watch.cli.lake_view import ProgressLine, found_document, found_page
+    from m365watch.cli.lake.lake_view import ProgressLine, found_document, found_page
     from m365watch.cli.terminal.console import stderr_console
     from m365watch.common.clock import SystemClock
     from m365watch.runtime.lake_maintenance import look_for
@@ -366,7 +366,7 @@ def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bo
 
 
 def _erase(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool) -> None:
-    from m365watch.cli.lake_view import ProgressLine, erased_page
+    from m365watch.cli.lake.lake_view import ProgressLine, erased_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock
     from m365watch.runtime.lake_maintenance import erase as erase_from

@@ -63,7 +63,7 @@ def replay(
     Exit codes: 0 all is delivered; 1 something kept it from its end, the same command goes on; 2 the
     configuration or the call is wrong; 3 some of it waits for the output; 4 the same replay is running.
     """
-    from m365watch.cli.errand import run_errand
+    from m365watch.cli.run.one_off_run import run_errand
     from m365watch.common.clock import SystemClock, system_random
     from m365watch.lake.record_scan import Clock, ScanAsked
     from m365watch.runtime.replay_run import Replay, find_tenants

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.blobs import FeedOption, LimitOption, require_feed, say_if_cut
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, read_settings
+from m365watch.cli.feeds.blob_commands import FeedOption, LimitOption, require_feed, say_if_cut
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.terminal.prompts import require_yes
 
@@ -208,7 +208,7 @@ def _refuse_options_before_command(context: typer.Context) -> None:
 
 
 def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
-    from m365watch.cli.blobs_view import pieces_page
+    from m365watch.cli.feeds.blobs_view import pieces_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.cli.terminal.json_output import quarantine_document
     from m365watch.common.clock import SystemClock
@@ -224,7 +224,7 @@ def _list(settings: Settings, *, feed: str, limit: int, as_json: bool) -> None:
 
 
 def _show(settings: Settings, number: int) -> None:
-    from m365watch.cli.blobs_view import readable
+    from m365watch.cli.feeds.blobs_view import readable
     from m365watch.health.collector_status import read_piece
 
     body = read_piece(settings, number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from m365watch.cli.tenants_meant import tenants_meant
+from m365watch.cli.tenants.tenant_selection import tenants_meant
 from m365watch.cli.terminal.error_output import no_such_rule
 from m365watch.common.timestamps import ms_of
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from m365watch.cli.board.beside import BoardListenOption, BoardOption
+from m365watch.cli.board.board_process import BoardListenOption, BoardOption
 from m365watch.cli.configuration import (
     CollectorOption,
     ConfigOption,
@@ -55,7 +55,7 @@ def run(
     Those of --validate are the same ones, and not Devo's: 0 where everything answers as it should, 1, 2 or 4
     otherwise. A receiver that cannot be reached is a 1 there, although a run would start and wait for it.
     """
-    from m365watch.cli.collector_command import Asked, run_as_asked
+    from m365watch.cli.run.collector_command import Asked, run_as_asked
 
     asked = Asked(
         config,

@@ -46,8 +46,8 @@ def why(
     Exit codes: 0 nothing is broken; 1 a step is; 2 the configuration is wrong.
     """
     from m365watch.cli.event_loop import run_in_loop
+    from m365watch.cli.feeds.why_view import why_document, why_page
     from m365watch.cli.terminal.json_output import as_json as to_json
-    from m365watch.cli.why_view import why_document, why_page
     from m365watch.common.clock import SystemClock
 
     settings = read_settings(config, job=job, collector=collector_file)
