@@ -14,9 +14,10 @@ from promises import guarantee
 
 from lake_place import WRITER_ID, records_of
 from m365watch.common.clock import SystemClock
-from m365watch.common.errors import OutputUnavailable
+from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch
 from m365watch.lake.delta.missing_commits import list_lost_batches
+from m365watch.lake.delta.table_schema import NEWER_FIX, ForeignTable
 from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
     commit_path,
@@ -24,6 +25,7 @@ from m365watch.lake.delta.transaction_log import (
     make_checkpoint,
 )
 from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN
+from m365watch.lake.maintenance.integrity_check import try_table
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
 from m365watch.lake.writer.batch_delivery import Delivery
@@ -193,17 +195,23 @@ def test_a_running_output_takes_nothing_into_a_lake_that_has_gone_back(tmp_path:
     assert sorted(records_of(lake)) == records_until(3)
 
 
-def test_what_another_engine_makes_of_the_table_is_kept_to(tmp_path: Path) -> None:
-    """A table of a newer protocol is written by the library, which knows what that asks for."""
+def test_a_table_that_asks_more_of_its_writers_is_refused_by_name(tmp_path: Path) -> None:
+    """Another engine has raised the version: a writer at work stops, as does a start; nothing is changed."""
     writer = AuditWriter(tmp_path, app_id=APP_ID)
     writer.append(batch_of(1))
     table_of(tmp_path).alter.add_constraint({"typed": "record_type IS NULL OR record_type > -10"})
-    append(writer, 2, 3)
+    said = "the table `audit` there needs Delta writer version 3, and this version writes 2"
 
-    table = table_of(tmp_path)
-    assert (table.protocol().min_writer_version > 2, table.version(), writer.version) == (True, 4, 4)
-    assert table.transaction_version(APP_ID) == 3
-    assert sorted(records_of(tmp_path)) == records_until(3)
+    with pytest.raises(ForeignTable) as at_work:
+        writer.append(batch_of(2))
+    with pytest.raises(ForeignTable) as at_start:
+        AuditWriter(tmp_path, app_id=APP_ID)
+    with pytest.raises(OutputUnusable) as of_check:
+        try_table(tmp_path, AUDIT_TABLE, where="lake")
+
+    assert {at_work.value.what, at_start.value.what, of_check.value.what} == {said}
+    assert {at_work.value.fix, at_start.value.fix, of_check.value.fix} == {NEWER_FIX}
+    assert (table_of(tmp_path).version(), records_of(tmp_path)) == (2, records_until(1))
 
 
 def test_a_batch_that_has_got_in_meanwhile_is_not_committed_twice(tmp_path: Path) -> None:

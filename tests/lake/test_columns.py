@@ -16,9 +16,9 @@ from m365watch.lake.writer.record_columns import (
     ROWS_AT_ONCE,
     header_columns,
     header_columns_apart,
-    plain_address,
     tabulate,
 )
+from m365watch.records.derived_values import plain_address
 from m365watch.records.split import split_blob
 from m365watch_testing.batches import RECEIVED_AT, TENANT, make_batch, make_part, make_simple_batch
 
@@ -56,8 +56,10 @@ def test_every_column_is_filled_from_its_field() -> None:
         "record_type": 15,
         "operation": "UserLoggedIn",
         "user_id": "u",
+        "actor": "u",
         "user_type": 0,
         "result": "Success",
+        "outcome": "success",
         "client_ip": "192.0.2.7",
         "object_id": "o",
         "session_id": "s",

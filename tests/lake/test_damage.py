@@ -24,7 +24,8 @@ from m365watch.board.query.search_queries import asked_of
 from m365watch.common.errors import LakeUnusable, OutputUnavailable, OutputUnusable, QueryStopped
 from m365watch.common.model import Window
 from m365watch.lake.delta.table_files import open_table, silently
-from m365watch.lake.integrity_errors import BACK_FIX, NEWER_FIX, back_fix, torn_fix
+from m365watch.lake.delta.table_schema import NEWER_FIX
+from m365watch.lake.integrity_errors import BACK_FIX, back_fix, torn_fix
 from m365watch.lake.maintenance.integrity_check import check_lake
 from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.lake.rollups.rollup_builder import keep_rollups

@@ -16,7 +16,8 @@ from m365watch.common.errors import FilterRefused
 from m365watch.lake.search.filter_fields import FIELDS
 from m365watch.lake.search.filter_parser import DEPTH_MAX, LENGTH_MAX, TERMS_MAX, read_filter
 from m365watch.lake.search.filter_sql import condition_of, in_network
-from m365watch.lake.writer.record_columns import plain_address, tabulate
+from m365watch.lake.writer.record_columns import tabulate
+from m365watch.records.derived_values import plain_address
 from m365watch_testing.batches import make_batch, make_part
 
 

@@ -182,6 +182,7 @@ class WideHeader(Header, gc=False, kw_only=True):
 
     UserId: str | None = None
     ResultStatus: str | None = None
+    ErrorNumber: str | None = None
     ClientIP: str | None = None
     ActorIpAddress: str | None = None
     ClientIPAddress: str | None = None

@@ -199,7 +199,7 @@ def _in_lake(lake: Path, asked: DeedsAsked, *, besides: int) -> list[Deed]:
     try:
         with duckdb.connect(":memory:", config={"threads": 1}) as connection:
             rows = connection.execute(
-                f"SELECT epoch_us(time) AS at, {', '.join(_TEXTS)} FROM read_parquet($files)"  # noqa: S608 - our own words
+                f"SELECT epoch_us(time) AS at, {', '.join(_TEXTS)} FROM {TRAIL_TABLE.rows_in('$files')}"  # noqa: S608 - our own words
                 f" WHERE {' AND '.join(conditions)} ORDER BY time DESC, number DESC"
                 f" LIMIT {asked.skipped + asked.most + 1 + besides}",
                 bound,

@@ -14,6 +14,7 @@ import duckdb
 
 from m365watch.common.atomic_files import size_of
 from m365watch.lake.delta.missing_commits import LAKE_GONE, are_commits_lost, said_of
+from m365watch.lake.delta.table_schema import NEWER_FIX
 from m365watch.lake.delta.transaction_log import commits_of, is_whole, list_torn, read_commits
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
 from m365watch.lake.writer.table_writer import plain_reason, system_number_of
@@ -50,10 +51,6 @@ LAKE_BACK = (
     " rename the output"
 )
 ROOM_FIX = "see to it that the directory can be written and that its disk has room"
-NEWER_FIX = (
-    "nothing is damaged: switch that off with the engine that switched it on, or use a version of m365watch"
-    " that knows it"
-)
 _CLOSED = {errno.EACCES, errno.EPERM}
 _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""

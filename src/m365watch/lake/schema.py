@@ -1,13 +1,26 @@
-"""The columns of the lake's tables: what each holds, its type, and where it comes from."""
+"""The columns of the lake's tables: what each holds, its type, where it comes from, and its uses."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from importlib.util import find_spec
 
 import pyarrow as pa
+
+from m365watch.records.derived_values import (
+    ALERT_RECORD_TYPE,
+    DONE,
+    WITHOUT_STATUS,
+    Outcome,
+    Texts,
+    alerted_user,
+    outcome_of,
+    plain_address,
+)
 
 if find_spec("dateutil") is None:
     # Arrow looks for it at each time with a zone, four and more for each file of a table, and each look goes
@@ -32,43 +45,243 @@ INSTANT = pa.timestamp("us", tz="UTC")
 """The type of every time in the lake."""
 
 
+class Kind(StrEnum):
+    """How a filter compares the values of a column."""
+
+    TEXT = "text"
+    """Whole, without regard to case."""
+    PERSON = "person"
+    """The same; what stands before @ is enough."""
+    ADDRESS = "address"
+    """An address, a network (10.0.0.0/8), or the text that stands there."""
+    NUMBER = "number"
+    """A whole number."""
+    RESULT = "result"
+    """ok, failed, or the word that the record has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """How a filter asks for a column."""
+
+    names: tuple[str, ...]
+    """The first is the field's own name."""
+    says: str
+    kind: Kind = Kind.TEXT
+    values: tuple[str, ...] = ()
+    """All that there are, where they are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """How rollups count by a column; with it, it is a facet of the board's pages."""
+
+    name: str
+    dimension: str
+    """Its name in a page's address."""
+    sql: str
+    """Its value for a row of `audit`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `says` is its line in the documentation."""
+    """One column: all that writers, readers, filters, pages and the documentation have to know of it."""
 
     name: str
     type: pa.DataType
     says: str
+    """Its line in the documentation."""
+    fields: tuple[str, ...] = ()
+    """The fields of a record (`WideHeader`) that it is made of; empty where the writer knows it otherwise."""
+    meaning: Callable[[str], str | None] | None = None
+    """What one of the fields means: the first that means anything counts. None: the text as sent."""
+    made: Callable[[Texts], str] | None = None
+    """What all of the fields say together."""
+    of_types: Mapping[int, Callable[[Texts], str]] = field(default_factory=dict)
+    """Record types of which the whole record tells it; empty where it does not."""
+    older: str = ""
+    """What stands for it, as SQL, in rows from before there was the column."""
+    filter: Filter | None = None
+    fact: Fact | None = None
+    heading: str = ""
+    """Above it in exports of search; empty where it is not in them."""
+    has_contents: bool = False
+    """Whether it may be a subject, the name of a file, or a text, which not everybody may see."""
+    is_entity: bool = False
+    """Whether its values lead to all that has them."""
 
+    @property
+    def shown(self) -> str:
+        """Its value for a row of `audit`, as SQL; text is never null."""
+        if not pa.types.is_string(self.type):
+            return self.name
+        return f"coalesce({', '.join(one for one in (self.name, self.older) if one)}, '')"
+
+    @property
+    def compared(self) -> str:
+        """The same in lower case."""
+        return f"lower({self.shown})" if pa.types.is_string(self.type) else self.name
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(f"'{text}'" for text in sorted(texts))
+
+
+_OLDER_OUTCOME = (
+    "CASE WHEN lower(operation) = 'userloginfailed' THEN 'failure' WHEN lower(operation) = 'userloggedin'"
+    f" OR lower(coalesce(workload, '')) IN ({_listed(WITHOUT_STATUS)}) THEN 'success'"
+    f" WHEN lower(result) IN ({_listed(DONE)}) THEN 'success'"
+    " WHEN coalesce(result, '') = '' THEN 'unknown' ELSE 'failure' END"
+)
+"""As far as the columns from before tell it: not of a sign-in that only its error's number calls failed."""
 
 AUDIT_COLUMNS = (
     Column(
         PARTITION, pa.date32(), "Day of `created_at` (of `received_at` where that is null); the partition."
     ),
-    Column("created_at", INSTANT, "`CreationTime`, read as UTC; null where it is no time."),
-    Column("received_at", INSTANT, "When the collector had fetched the record's blob."),
-    Column("tenant_id", pa.string(), "The tenant that was asked, whatever `OrganizationId` says."),
-    Column("content_type", pa.string(), "The feed the record came by, for example `Audit.Exchange`."),
     Column(
-        "devo_table", pa.string(), "Devo's table name, for example `cloud.office365.management.exchange`."
+        "created_at", INSTANT, "`CreationTime`, read as UTC; null where it is no time.", ("CreationTime",)
     ),
-    Column("id", pa.string(), "`Id`."),
-    Column("workload", pa.string(), "`Workload`, as sent."),
-    Column("record_type", pa.int32(), "`RecordType`; null where it is no whole number."),
-    Column("operation", pa.string(), "`Operation`, as sent; compare without regard to case."),
-    Column("user_id", pa.string(), "`UserId`, as sent."),
-    Column("user_type", pa.int32(), "`UserType`; null where it is no whole number."),
-    Column("result", pa.string(), "`ResultStatus`, as sent; absent on SharePoint, OneDrive and Teams."),
+    Column("received_at", INSTANT, "When the collector had fetched the record's blob."),
+    Column(
+        "tenant_id",
+        pa.string(),
+        "The tenant that was asked, whatever `OrganizationId` says.",
+        filter=Filter(("tenant", "tenantid"), "the tenant's id"),
+        fact=Fact("tenant_id", "tenant", "lower(tenant_id)"),
+        heading="tenant",
+    ),
+    Column(
+        "content_type",
+        pa.string(),
+        "The feed the record came by, for example `Audit.Exchange`.",
+        filter=Filter(("feed", "contenttype"), "the feed it came by: Audit.Exchange"),
+    ),
+    Column(
+        "devo_table",
+        pa.string(),
+        "Devo's table name, for example `cloud.office365.management.exchange`.",
+        filter=Filter(("table",), "Devo's name of its table"),
+    ),
+    Column("id", pa.string(), "`Id`.", ("Id",), filter=Filter(("id",), "the record's own id"), heading="id"),
+    Column(
+        "workload",
+        pa.string(),
+        "`Workload`, as sent.",
+        ("Workload",),
+        filter=Filter(("workload",), "Exchange, SharePoint, AzureActiveDirectory ..."),
+        fact=Fact("workload", "workload", "coalesce(workload, '')"),
+        heading="workload",
+    ),
+    Column(
+        "record_type",
+        pa.int32(),
+        "`RecordType`; null where it is no whole number.",
+        ("RecordType",),
+        filter=Filter(("type", "recordtype"), "the number of the record type", Kind.NUMBER),
+        fact=Fact("record_type", "type", "record_type"),
+        heading="record type",
+    ),
+    Column(
+        "operation",
+        pa.string(),
+        "`Operation`, as sent; compare without regard to case.",
+        ("Operation",),
+        filter=Filter(("operation", "op"), "what was done: New-InboxRule"),
+        fact=Fact("operation", "operation", "coalesce(operation, '')"),
+        heading="operation",
+        is_entity=True,
+    ),
+    Column("user_id", pa.string(), "`UserId`, as sent.", ("UserId",), heading="user id"),
+    Column(
+        "actor",
+        pa.string(),
+        "Whom the record is about: the user that one of Microsoft's own alerts names, else `UserId`.",
+        ("UserId",),
+        of_types={ALERT_RECORD_TYPE: alerted_user},
+        older="user_id",
+        filter=Filter(("user", "actor", "userid"), "who did it: ann, or ann@contoso.example", Kind.PERSON),
+        fact=Fact("user_id", "user", "lower(coalesce(actor, user_id, ''))"),
+        heading="user",
+        is_entity=True,
+    ),
+    Column(
+        "user_type",
+        pa.int32(),
+        "`UserType`; null where it is no whole number.",
+        ("UserType",),
+        filter=Filter(("usertype",), "the number of the user type: 0 regular, 2 administrator", Kind.NUMBER),
+        fact=Fact("user_type", "usertype", "user_type"),
+        heading="user type",
+    ),
+    Column(
+        "result",
+        pa.string(),
+        "`ResultStatus`, as sent; absent on SharePoint, OneDrive and Teams.",
+        ("ResultStatus",),
+        filter=Filter(
+            ("result",), "ok, failed, or the record's own word", Kind.RESULT, values=("ok", "failed")
+        ),
+        heading="result",
+    ),
+    Column(
+        "outcome",
+        pa.string(),
+        "`success`, `failure` or `unknown`, as the detection rules have it: a sign-in that failed is a"
+        " `failure`, though its `ResultStatus` says `Success`.",
+        ("Operation", "ErrorNumber", "Workload", "ResultStatus"),
+        made=outcome_of,
+        older=_OLDER_OUTCOME,
+        filter=Filter(("outcome",), "what came of it: success, failure or unknown", values=tuple(Outcome)),
+        fact=Fact(
+            "outcome",
+            "result",
+            f"CASE coalesce(outcome, {_OLDER_OUTCOME}) WHEN 'failure' THEN 'failed' ELSE 'ok' END",
+        ),
+        heading="outcome",
+    ),
     Column(
         "client_ip",
         pa.string(),
         "First of `ClientIP`, `ClientIPAddress`, `ActorIpAddress` that says anything: the address alone,"
         " without port and brackets, IPv4 where it was mapped into IPv6;"
         " text that is no address stays as sent.",
+        ("ClientIP", "ClientIPAddress", "ActorIpAddress"),
+        meaning=plain_address,
+        filter=Filter(("ip", "clientip"), "from where: an address, or 10.0.0.0/8", Kind.ADDRESS),
+        fact=Fact("client_ip", "ip", "lower(coalesce(client_ip, ''))"),
+        heading="address",
+        is_entity=True,
     ),
-    Column("object_id", pa.string(), "`ObjectId`, as sent."),
-    Column("session_id", pa.string(), "`SessionId`."),
-    Column("app_id", pa.string(), "First of `ApplicationId`, `AppId`, `ClientAppId` that is not empty."),
+    Column(
+        "object_id",
+        pa.string(),
+        "`ObjectId`, as sent.",
+        ("ObjectId",),
+        filter=Filter(("object", "objectid"), "what it was done to: *invoice*"),
+        heading="object",
+        has_contents=True,
+    ),
+    Column(
+        "session_id",
+        pa.string(),
+        "`SessionId`.",
+        ("SessionId",),
+        filter=Filter(("session", "sessionid"), "the session's id"),
+        heading="session",
+        is_entity=True,
+    ),
+    Column(
+        "app_id",
+        pa.string(),
+        "First of `ApplicationId`, `AppId`, `ClientAppId` that is not empty.",
+        ("ApplicationId", "AppId", "ClientAppId"),
+        meaning=lambda text: text or None,
+        filter=Filter(("app", "appid", "application"), "the application's id"),
+        fact=Fact("app_id", "app", "lower(coalesce(app_id, ''))"),
+        heading="application",
+        is_entity=True,
+    ),
     Column(
         "raw_bytes", pa.binary(), "The record's own bytes, only where they are not valid UTF-8; else null."
     ),
@@ -78,7 +291,13 @@ AUDIT_COLUMNS = (
         "The record, byte for byte; where `raw_bytes` is set, with U+FFFD in place of what is no UTF-8.",
     ),
 )
-"""In the order of `select *`; the widest comes last, so that a glance shows the others."""
+"""In the order of `select *`; the widest comes last, so that a glance shows the others.
+
+A column is added here, and to `WideHeader` where it is made of a field that is not decoded yet. Lakes that
+lack it get it when a writer opens them; in older files it is null.
+"""
+COMPARED = {column.filter.names[0]: column.compared for column in AUDIT_COLUMNS if column.filter}
+"""SQL of a column in lower case, by its name in filters."""
 
 NOTICE_COLUMNS = (
     Column(PARTITION, pa.date32(), "Day of `time`; the partition."),
@@ -160,6 +379,15 @@ TRAIL_COLUMNS = (
 )
 
 
+_SQL_TYPES = {
+    INSTANT: "TIMESTAMPTZ",
+    pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+}
+
+
 @dataclass(frozen=True)
 class TableShape:
     """What the writers and the upkeep of one table have to know of it."""
@@ -188,7 +416,14 @@ class TableShape:
     @cached_property
     def file_schema(self) -> pa.Schema:
         """What a Parquet file holds: Delta keeps the partition's value beside the file, not in it."""
-        return pa.schema([field for field in self.schema if field.name != PARTITION])
+        return pa.schema([column for column in self.schema if column.name != PARTITION])
+
+    def rows_in(self, files: str) -> str:
+        """The rows of a bound list of files, as SQL: null where a file is from before a column."""
+        anchor = ", ".join(f"CAST(NULL AS {_SQL_TYPES[one.type]}) AS {one.name}" for one in self.file_schema)
+        return (
+            f"(FROM read_parquet({files}, union_by_name=true) UNION ALL BY NAME SELECT {anchor} WHERE false)"
+        )
 
 
 AUDIT_TABLE = TableShape(

@@ -21,8 +21,9 @@ import structlog
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.timestamps import us_of
 from m365watch.lake.audit_trail_table import Deed, TrailWriter
+from m365watch.lake.delta.table_schema import ForeignTable
 from m365watch.lake.schema import TRAIL_TABLE
-from m365watch.lake.writer.table_writer import WRITE_FAILURES, ForeignTable, plain_reason
+from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
 
 SLOTS = 8
 """Boards over one state directory that write at the same time, each into a file of its own."""

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from m365watch.board.access.fetch_metadata import is_probe
-from m365watch.lake.writer.record_columns import plain_address
+from m365watch.records.derived_values import plain_address
 
 _log = structlog.get_logger(__name__)
 

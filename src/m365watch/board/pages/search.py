@@ -33,17 +33,18 @@ from m365watch.board.widgets.widget_types import (
     Shape,
 )
 from m365watch.common.errors import FilterRefused
-from m365watch.lake.search.filter_fields import Kind
+from m365watch.lake.schema import Kind
 from m365watch.lake.search.filter_parser import Match, Term, read_filter
 from m365watch.lake.search.filter_sql import condition_of, leaves_of, text_pattern
-from m365watch.lake.search.record_search import Hit
+from m365watch.lake.search.record_search import SHOWN, Hit
+from m365watch.records.derived_values import Outcome
 
 ROWS_SHOWN = 200
 """Rows of one search; the others are counted."""
 PASSAGE_BEFORE, PASSAGE_AFTER = 14, 160
 """Characters of a record around a text that was looked for."""
 _ABOUT = "What it was about"
-_COLUMNS = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Result")
+_COLUMNS = ("Time (UTC)", "Workload", "Operation", "Who", "From", "Outcome")
 _NO_HITS = Empty(
     "No record in this time is as the filter has it.",
     "Values are compared whole: user:alice*, object~invoice and plain words find parts."
@@ -94,7 +95,7 @@ async def _counted(view: View, sources: Sources, part: PartFound, *, before_s: i
 
 
 async def _shape(view: View, sources: Sources, term: Term | None, part: PartFound, *, shown: int) -> Hits:
-    apps = await name_applications(view, sources, (one.object_id for one in part.found.newest))
+    apps = await name_applications(view, sources, (one.values["object_id"] for one in part.found.newest))
     words = condition_of(term).words
     patterns = [re.compile(text_pattern(one)) for one in words]
     rows = [_row(view, one, patterns, apps) for one in part.found.newest]
@@ -130,8 +131,9 @@ def _row(view: View, hit: Hit, patterns: list[re.Pattern[str]], apps: Mapping[st
     if not view.access.sees_contents:
         return HitRow([*cells, Cell(EMPTIED, tone="muted")])
     if not patterns:
-        about = apps.get(hit.object_id.lower(), hit.object_id)
-        return HitRow([*cells, Cell(about, url=field_url(view, "ObjectId", hit.object_id))])
+        target = hit.values["object_id"]
+        about = apps.get(target.lower(), target)
+        return HitRow([*cells, Cell(about, url=field_url(view, "ObjectId", target))])
     return HitRow(cells, _passage(hit.raw, patterns))
 
 
@@ -141,30 +143,28 @@ def _chart(view: View, steps: dict[int, int]) -> Chart:
     return Chart(instants, view.range.step_s, [line])
 
 
-EXPORT_COLUMNS = (
-    *("time", "workload", "record type", "operation", "user", "user type", "address", "result", "object"),
-    *("application", "session", "tenant", "id"),
-)
+EXPORT_COLUMNS = ("time", *(column.heading for column in SHOWN))
 
 
 def export_row(hit: Hit) -> list[str]:
     """A hit as a row of a table for other programs."""
-    numbers = ("" if one is None else str(one) for one in (hit.record_type, hit.user_type))
-    record_type, user_type = numbers
     at = f"{datetime.fromtimestamp(hit.at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    what = (hit.workload, record_type, hit.operation, hit.user_id, user_type, hit.client_ip, hit.outcome)
-    return [at, *what, hit.object_id, hit.app_id, hit.session_id, hit.tenant_id, hit.id]
+    return [at, *("" if value is None else str(value) for value in hit.values.values())]
 
 
 def _cells(view: View, hit: Hit) -> list[Cell]:
-    opens = view.url("/record", record=f"{hit.at_s}:{hit.id}") if hit.id else ""
+    record, workload, outcome = (hit.values[name] for name in ("id", "workload", "outcome"))
+    opens = view.url("/record", record=f"{hit.at_s}:{record}") if record else ""
+    result = "failed" if outcome == Outcome.FAILURE else "ok"
     return [
         Cell(f"{datetime.fromtimestamp(hit.at_s, UTC):%m-%d %H:%M:%S}", sorts=hit.at_s, url=opens),
-        Cell(workload_words(hit.workload), narrows=("workload", hit.workload) if hit.workload else None),
-        Cell(hit.operation, narrows=("operation", hit.operation) if hit.operation else None),
-        Cell(hit.user_id, narrows=("user", hit.user_id) if hit.user_id else None),
-        Cell(hit.client_ip, narrows=("ip", hit.client_ip) if hit.client_ip else None),
-        Cell(hit.outcome, tone=hit.outcome, narrows=("result", hit.outcome)),
+        Cell(workload_words(workload), narrows=("workload", workload) if workload else None),
+        *(
+            Cell(value, narrows=(name, value) if value else None)
+            for name, column in (("operation", "operation"), ("user", "actor"), ("ip", "client_ip"))
+            for value in (hit.values[column],)
+        ),
+        Cell(outcome, tone="muted" if outcome == Outcome.UNKNOWN else result, narrows=("result", result)),
     ]
 
 

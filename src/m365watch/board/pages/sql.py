@@ -13,17 +13,14 @@ from m365watch.board.widgets.empty_states import no_records
 from m365watch.board.widgets.entity_links import pivot_url
 from m365watch.board.widgets.labels import counted, visible
 from m365watch.board.widgets.widget_types import Cell, Empty, Grid, Heading, Shape
+from m365watch.lake.schema import AUDIT_COLUMNS
 from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer, is_number, jsonable, text_of
 
 ROWS_SHOWN = 1_000
 CELL_MAX = 2_000
 SQL_MAX = 8_000
-_PIVOTS = {
-    "user_id": "user",
-    "client_ip": "ip",
-    "app_id": "app",
-    "session_id": "session",
-    "operation": "operation",
+_PIVOTS = {"user_id": "user"} | {
+    column.name: column.filter.names[0] for column in AUDIT_COLUMNS if column.filter and column.is_entity
 }
 """Columns whose values lead to all that has them."""
 _NO_SQL = Empty(

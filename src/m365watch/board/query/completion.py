@@ -97,8 +97,8 @@ def _names(typed: str) -> list[Choice]:
 
 
 async def _values(view: View, sources: Sources, field: Field, typed: str) -> list[Choice]:
-    if field.name == "feed":
-        return [Choice(one) for one in _FEEDS if typed in one.lower()]
+    if few := _FEEDS if field.name == "feed" else field.values:
+        return [Choice(one) for one in few if typed in one.lower()]
     found = await list_values(view, sources, field.name, typed)
     return [replace(one, text=_written(one.text)) for one in found]
 

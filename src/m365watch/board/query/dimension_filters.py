@@ -9,19 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from m365watch.detection.alerts.alert import TEXT_MAX, clean_text
+from m365watch.lake.schema import AUDIT_COLUMNS
 from m365watch.lake.search.filter_sql import Network
 
-DIMENSIONS = {
-    "tenant": "tenant_id",
-    "workload": "workload",
-    "type": "record_type",
-    "operation": "operation",
-    "user": "user_id",
-    "usertype": "user_type",
-    "result": "outcome",
-    "ip": "client_ip",
-    "app": "app_id",
-}
+DIMENSIONS = {column.fact.dimension: column.fact.name for column in AUDIT_COLUMNS if column.fact}
 """The column of the facts by the name in a URL."""
 NOT = "not-"
 """What the name in a URL begins with where its value must not be there."""

@@ -31,7 +31,7 @@ from m365watch.lake.rollups.facts import (
     Slice,
 )
 from m365watch.lake.rollups.rollup_manifest import DayRollup, monday_of, read_day, read_week
-from m365watch.lake.schema import AUDIT
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.lake.search.filter_sql import in_network
 
 Spans = Sequence[tuple[int, int]]
@@ -227,7 +227,7 @@ def plan_source(
     for name, files_kept in _files_kept(lake, view.range, kept, whole, part, by_weeks=by_weeks):
         files_of.setdefault(name, []).extend(files_kept)
     arms = [
-        Arm(f"({rollup.over_records(f'read_parquet(${name})', within=within[name])})", False)
+        Arm(f"({rollup.over_records(AUDIT_TABLE.rows_in(f'${name}'), within=within[name])})", False)
         if name in within
         else Arm(f"read_parquet(${name})", name.startswith("whole"))
         for name in files_of

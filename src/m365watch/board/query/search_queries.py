@@ -16,10 +16,21 @@ from m365watch.board.query.fair_thread_pool import FairThreads
 from m365watch.board.query.query_context import View
 from m365watch.board.query.query_throttle import Turn, at_once, in_time
 from m365watch.common.errors import FilterRefused, LakeUnusable
-from m365watch.lake.search.filter_fields import Kind, field_named
+from m365watch.lake.schema import Kind
+from m365watch.lake.search.filter_fields import field_named
 from m365watch.lake.search.filter_parser import About, Every, Holds, Match, Not, Some, Term, Wanted
 from m365watch.lake.search.filter_sql import ABOUT, condition_of, leaves_of
-from m365watch.lake.search.record_search import PART_RECORDS, Asked, Finder, Found, Hit, Part, Span, Stop
+from m365watch.lake.search.record_search import (
+    PART_RECORDS,
+    SHOWN,
+    Asked,
+    Finder,
+    Found,
+    Hit,
+    Part,
+    Span,
+    Stop,
+)
 
 AT_ONCE_MAX = 2
 """Searches that run at the same time, one less of the same asker; one more is for whoever has none."""
@@ -69,7 +80,7 @@ def _refuse_contents(term: Term) -> None:
     for leaf in leaves_of(term):
         if not isinstance(leaf, Match):
             at = (leaf.words if isinstance(leaf, Holds) else leaf.value).at
-        elif leaf.field.reads_raw or leaf.field.name == "object":
+        elif leaf.field.has_contents:
             at = leaf.values[0].at
         else:
             continue
@@ -78,7 +89,8 @@ def _refuse_contents(term: Term) -> None:
 
 def without_contents(hit: Hit) -> Hit:
     """The hit without what may be a subject, the name of a file, or a text."""
-    return replace(hit, object_id="", raw="")
+    hidden = {column.name: "" for column in SHOWN if column.has_contents}
+    return replace(hit, values={**hit.values, **hidden}, raw="")
 
 
 def _narrowed(view: View) -> list[Term]:

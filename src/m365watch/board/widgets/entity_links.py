@@ -12,7 +12,7 @@ from m365watch.board.query.time_range import HOUR_S, TimeRange
 from m365watch.board.widgets.labels import application_words
 from m365watch.board.widgets.widget_types import Way
 from m365watch.detection.alerts.alert import Alert
-from m365watch.lake.writer.record_columns import plain_address
+from m365watch.records.derived_values import plain_address
 
 PATH = "/investigate"
 OVERVIEW = "/overview"

@@ -28,24 +28,8 @@ if TYPE_CHECKING:
 DAYS_BACK = 7
 CONTEXT_MAX = 60
 """Characters of a filter that are shown on either side of a mistake."""
-_COLUMNS = {
-    "time": "TIMESTAMP",
-    "workload": "VARCHAR",
-    "operation": "VARCHAR",
-    "user_id": "VARCHAR",
-    "client_ip": "VARCHAR",
-    "result": "VARCHAR",
-    "object_id": "VARCHAR",
-}
-_FURTHER = {
-    "record_type": "INTEGER",
-    "user_type": "INTEGER",
-    "app_id": "VARCHAR",
-    "session_id": "VARCHAR",
-    "tenant_id": "VARCHAR",
-    "id": "VARCHAR",
-}
-"""What csv and json have besides."""
+_TABLE = ("workload", "operation", "actor", "client_ip", "outcome", "object_id")
+"""What a table has of each record, beside its time; csv and json have more."""
 
 
 def search(
@@ -198,15 +182,14 @@ def _write_records(records: list[bytes]) -> None:
 
 def _answer(hits: list[Hit], *, is_wide: bool) -> QueryAnswer:
     """The hits as rows."""
+    import pyarrow as pa
+
+    from m365watch.lake.search.record_search import SHOWN
     from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
 
-    columns = _COLUMNS | (_FURTHER if is_wide else {})
-    rows: list[tuple[object, ...]] = []
-    for hit in hits:
-        at = datetime.fromtimestamp(hit.at_s, UTC)
-        row: list[object] = [at, hit.workload, hit.operation, hit.user_id, hit.client_ip, hit.outcome]
-        row.append(hit.object_id)
-        if is_wide:
-            row += [hit.record_type, hit.user_type, hit.app_id, hit.session_id, hit.tenant_id, hit.id]
-        rows.append(tuple(row))
-    return QueryAnswer(tuple(columns), tuple(columns.values()), rows, truncated=False)
+    names = [column.name for column in SHOWN] if is_wide else _TABLE
+    kinds = {column.name: "VARCHAR" if pa.types.is_string(column.type) else "INTEGER" for column in SHOWN}
+    rows = [(datetime.fromtimestamp(hit.at_s, UTC), *(hit.values[name] for name in names)) for hit in hits]
+    return QueryAnswer(
+        ("time", *names), ("TIMESTAMP", *(kinds[name] for name in names)), rows, truncated=False
+    )

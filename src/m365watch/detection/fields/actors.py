@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from m365watch.config.models.values import is_guid
 from m365watch.detection.fields.email_addresses import bare_addresses
+from m365watch.records import derived_values
 
 if TYPE_CHECKING:
     from m365watch.detection.fields.record_view import Value, View
@@ -40,16 +41,9 @@ def author(view: View) -> tuple[Value, ...]:
 
 
 def alerted_user(view: View) -> tuple[Value, ...]:
-    """The user that an alert of Microsoft's is about: in its data, or as the entity of its row.
-
-    Source: 258 published records of alerts; of their rows some are about users, by name.
-    """
-    found = view.first("Data.f3u").strip()
-    if found:
-        return (found,)
-    kind = (view.first("EntityType") or view.first("Data.etype")).lower()
-    named = (view.first("AlertEntityId") or view.first("Data.eid")).strip()
-    return (named,) if kind == "user" and "@" in named else ()
+    """The user that an alert of Microsoft's is about: in its data, or as the entity of its row."""
+    found = derived_values.alerted_user(view.first)
+    return (found,) if found else ()
 
 
 def outside_actor(view: View) -> tuple[Value, ...]:

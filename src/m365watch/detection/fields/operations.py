@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
+
+from m365watch.records.derived_values import Outcome, outcome_of
 
 if TYPE_CHECKING:
     from m365watch.detection.fields.record_view import Value, View
@@ -29,32 +31,12 @@ def spell_operation(name: str) -> str:
     return name[:_TEXT_MAX].strip().translate(_DASHES)
 
 
-_DONE = {"true", "success", "succeeded", "partiallysucceeded"}
-_DONE_BY_WORKLOAD = {
-    "exchange": _DONE,
-    "azureactivedirectory": {"success", "succeeded", "true"},
-    # An alert of Defender for Cloud Apps has its own state here; it stands until it is dismissed.
-    "mcas": {*_DONE, "new", "open", "active"},
-}
-_WITHOUT_STATUS = {"sharepoint", "onedrive", "microsoftteams"}
-_NO_ERROR = {"", "0"}
-
-
 def ok(view: View) -> tuple[Value, ...]:
     """Whether it came about, by workload; a record that does not say counts as done.
 
     Sign-ins say `Success` where they failed: the operation and the error's number decide there.
     """
-    name = normalise_operation(_text(view, "Operation"))
-    if name == "userloginfailed":
-        return (False,)
-    if name == "userloggedin":
-        return (_text(view, "ErrorNumber") in _NO_ERROR,)
-    workload = _text(view, "Workload").lower()
-    status = _text(view, "ResultStatus").strip().lower()
-    if not status or workload in _WITHOUT_STATUS:
-        return (True,)
-    return (status in _DONE_BY_WORKLOAD.get(workload, _DONE),)
+    return (outcome_of(partial(_text, view)) is not Outcome.FAILURE,)
 
 
 def _text(view: View, name: str) -> str:

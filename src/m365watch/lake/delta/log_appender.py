@@ -8,18 +8,24 @@ which commit is the last, and up to which number its own application has come.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
+from m365watch.lake.delta.table_schema import lacks_columns, metadata_with, require_ours
 from m365watch.lake.delta.transaction_log import commit_path, last_checkpoint, noted
-from m365watch.lake.schema import PARTITION
+from m365watch.lake.schema import PARTITION, TableShape
 from m365watch.lake.writer.parquet_files import Part
 
-_WRITER_VERSION_MAX = 2
-"""Delta's protocol that asks nothing of an append; what a newer one asks for, the library knows."""
+COMMITS_OVERTAKEN_MAX = 100
+"""How often a commit may be overtaken by another process's."""
+
+
+OVERTAKEN = "other processes commit to the table all the time"
 
 
 class CommitsWentBack(OSError):
@@ -42,24 +48,21 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class LastCommit:
-    """The last commit of a table that has been seen."""
+    """The last commit that has been seen of a table that is ours to write."""
 
-    def __init__(self, table: DeltaTable, table_directory: Path) -> None:
-        """Begin with the version that `table` has seen."""
+    def __init__(self, table: DeltaTable, table_directory: Path, shape: TableShape) -> None:
+        """Begin with the version that `table` has seen. Raises: ForeignTable."""
         self._directory = table_directory
+        self._shape = shape
         self._numbers: dict[str, int] = {}
         self._begin(table)
 
     def _begin(self, table: DeltaTable) -> None:
+        require_ours(table, self._shape)
         self._table: DeltaTable | None = table
         self._numbers.clear()
         self.version = table.version()
         """The number of that commit."""
-        protocol = table.protocol()
-        self.is_plain = (
-            protocol.min_reader_version == 1 and protocol.min_writer_version <= _WRITER_VERSION_MAX
-        )
-        """Whether `put` may add to the table."""
 
     def number_of(self, app_id: str) -> int:
         """The number under `app_id` in the last commit that has one; 0 for none."""
@@ -71,7 +74,7 @@ class LastCommit:
     def follow(self) -> None:
         """See the commits that others have made meanwhile.
 
-        Raises: CommitsWentBack; any of WRITE_FAILURES.
+        Raises: CommitsWentBack, ForeignTable; any of WRITE_FAILURES.
         """
         while (body := self._read_next()) is not None:
             if not self._take(body):
@@ -115,13 +118,33 @@ class LastCommit:
 
         Raises: any of WRITE_FAILURES.
         """
+        return self._put(partial(_lines, parts, numbers, synced_version), numbers)
+
+    def add_columns(self, *, synced_version: int) -> bool:
+        """Give the table the columns that it lacks, in one commit that is not yet durable; whether it did.
+
+        Where other processes commit meanwhile, it looks again: they may have added them.
+        Raises: ForeignTable; any of WRITE_FAILURES.
+        """
+        for _ in range(COMMITS_OVERTAKEN_MAX):
+            table = self._table or DeltaTable(self._directory)
+            if not lacks_columns(table, self._shape):
+                return False
+            metadata = metadata_with(table, self._shape)
+            is_in = self._put(partial(_metadata_lines, metadata, synced_version), {})
+            self._open_anew()
+            if is_in:
+                return True
+        raise CommitFailedError(OVERTAKEN)
+
+    def _put(self, lines: Callable[[int], Iterator[dict[str, object]]], numbers: Mapping[str, int]) -> bool:
+        """The same of any lines, which are given the time."""
         commit = commit_path(self._directory, self.version + 1)
         fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
         try:
             with fresh.open("xb") as file:
                 now_ms = os.fstat(file.fileno()).st_mtime_ns // 1_000_000
-                lines = (msgspec.json.encode(line) for line in _lines(parts, numbers, now_ms, synced_version))
-                file.write(b"\n".join(lines))
+                file.write(b"\n".join(map(msgspec.json.encode, lines(now_ms))))
             try:
                 os.link(fresh, commit)
             except (FileExistsError, FileNotFoundError):
@@ -143,18 +166,11 @@ class LastCommit:
 
 
 def _lines(
-    parts: Sequence[Part], numbers: Mapping[str, int], now_ms: int, synced_version: int
+    parts: Sequence[Part], numbers: Mapping[str, int], synced_version: int, now_ms: int
 ) -> Iterator[dict[str, object]]:
-    """The commit's lines, in Delta's words."""
-    yield {
-        "commitInfo": {
-            "timestamp": now_ms,
-            "operation": "WRITE",
-            "operationParameters": {"mode": "Append", "partitionBy": f'["{PARTITION}"]'},
-            "engineInfo": "m365watch",
-            **noted(synced_version),
-        }
-    }
+    """The lines of an append, in Delta's words."""
+    parameters = {"mode": "Append", "partitionBy": f'["{PARTITION}"]'}
+    yield _info("WRITE", parameters, synced_version, now_ms)
     for part in parts:
         yield {
             "add": {
@@ -169,3 +185,25 @@ def _lines(
         }
     for app_id, number in numbers.items():
         yield {"txn": {"appId": app_id, "version": number}}
+
+
+def _metadata_lines(
+    metadata: Mapping[str, object], synced_version: int, now_ms: int
+) -> Iterator[dict[str, object]]:
+    """The lines of a change of the table itself."""
+    yield _info("ADD COLUMNS", {}, synced_version, now_ms)
+    yield {"metaData": metadata}
+
+
+def _info(
+    operation: str, parameters: Mapping[str, str], synced_version: int, now_ms: int
+) -> dict[str, object]:
+    return {
+        "commitInfo": {
+            "timestamp": now_ms,
+            "operation": operation,
+            "operationParameters": parameters,
+            "engineInfo": "m365watch",
+            **noted(synced_version),
+        }
+    }

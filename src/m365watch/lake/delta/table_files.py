@@ -281,7 +281,14 @@ def read_chunks(path: Path, shape: TableShape) -> Iterator[pa.Table]:
     """The rows of a file in chunks of at most `ROWS_PER_CHUNK`, with the columns of the shape."""
     with pq.ParquetFile(path, memory_map=True) as source:
         for rows in source.iter_batches(ROWS_PER_CHUNK, use_threads=False):
-            yield pa.Table.from_batches([rows]).select(shape.file_schema.names).cast(shape.file_schema)
+            yield in_columns(rows, shape.file_schema)
+
+
+def in_columns(rows: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """The rows with the columns of the schema: null where their file is from before a column."""
+    there = set(rows.schema.names)
+    columns = [rows[one.name] if one.name in there else pa.nulls(rows.num_rows, one.type) for one in schema]
+    return pa.Table.from_arrays(columns, schema.names).cast(schema)
 
 
 def count_tables(directory: Path, known: KnownFile, shape: TableShape) -> dict[str, int]:

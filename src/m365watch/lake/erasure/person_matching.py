@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from m365watch.config.models.values import GUID
-from m365watch.lake.delta.table_files import ROWS_PER_CHUNK
+from m365watch.lake.delta.table_files import ROWS_PER_CHUNK, in_columns
 from m365watch.lake.erasure.erasure_journal import Asked
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, NOTICE_TABLE, TableShape
 
@@ -53,6 +53,9 @@ PERSON_FIELDS = frozenset(
         "MailboxGuid",
         "DestMailboxOwnerUPN",
         "DestMailboxOwnerSid",
+        # Whom one of Microsoft's alerts is about (`actor`).
+        "AlertEntityId",
+        "Data",
         # In whose name.
         "SendAsUserSmtp",
         "SendAsUserMailboxGuid",
@@ -179,7 +182,7 @@ def search_chunks(path: Path, shape: TableShape, *, besides: Iterable[str] = ())
     schema = pa.schema([shape.file_schema.field(name) for name in names])
     with pq.ParquetFile(path, memory_map=True) as source:
         for rows in source.iter_batches(ROWS_PER_CHUNK, columns=names, use_threads=False):
-            yield pa.Table.from_batches([rows]).select(names).cast(schema)
+            yield in_columns(rows, schema)
 
 
 def received(rows: pa.Table, shape: TableShape) -> pa.ChunkedArray:

@@ -35,6 +35,7 @@ from m365watch.lake.delta.table_files import (
     read_chunks,
     replace_files,
 )
+from m365watch.lake.delta.table_schema import shape_of
 from m365watch.lake.delta.transaction_log import sync_found
 from m365watch.lake.erasure.erasure_journal import Asked, ErasingNote, Step, open_note
 from m365watch.lake.erasure.person_matching import (
@@ -245,13 +246,14 @@ class Erasure:
             self._mark(self._lake / shape.name / hit.file.path, shape, book)
         directory = self._lake / shape.name
         number = (table.transaction_version(APP_ID) or 0) + 1
+        whole = shape_of(table, shape)
         new = [
             write_part(
                 directory,
-                shape,
+                whole,
                 day=hit.file.day,
                 name=f"erased-{number:06}-{_digest(hit.file.path)}",
-                chunks=self._kept(directory / hit.file.path, shape),
+                chunks=self._kept(directory / hit.file.path, shape, whole),
                 compression=MERGED,
             )
             for hit in step
@@ -295,8 +297,8 @@ class Erasure:
             if new:
                 book.add(new)
 
-    def _kept(self, path: Path, shape: TableShape) -> Iterator[pa.Table]:
-        for rows in read_chunks(path, shape):
+    def _kept(self, path: Path, shape: TableShape, whole: TableShape) -> Iterator[pa.Table]:
+        for rows in read_chunks(path, whole):
             kept = rows.filter(pc.invert(self._marks(rows, shape)))
             if kept.num_rows:
                 yield kept

@@ -24,6 +24,7 @@ from m365watch.lake.delta.table_files import (
     read_chunks,
     replace_files,
 )
+from m365watch.lake.delta.table_schema import shape_of
 from m365watch.lake.schema import TABLES, TableShape
 from m365watch.lake.writer.parquet_files import MERGED, write_part
 
@@ -117,6 +118,7 @@ def merge_files(
     table: DeltaTable, shape: TableShape, directory: Path, *, merge: list[LakeFile], clock: Clock
 ) -> bool:
     """Put one file in the place of those of `merge`; whether it did, since others may have been first."""
+    shape = shape_of(table, shape)
     names = "\n".join(file.path for file in merge)
     part = write_part(
         directory,

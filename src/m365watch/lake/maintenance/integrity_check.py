@@ -23,6 +23,7 @@ from m365watch.lake.delta.table_files import (
     list_known_files,
     open_table,
 )
+from m365watch.lake.delta.table_schema import ForeignTable, require_ours
 from m365watch.lake.delta.transaction_log import commit_path
 from m365watch.lake.erasure.erasure_journal import unfinished
 from m365watch.lake.integrity_errors import (
@@ -332,8 +333,10 @@ def try_table(directory: Path, shape: TableShape, *, where: str, is_acknowledged
         table = open_table(directory, shape, is_acknowledged=is_acknowledged)
         if table is None:
             return "no table there yet"
-        present = pa.schema(table.schema().to_arrow()).names
+        require_ours(table, shape)
         files = len(table.file_uris())
+    except ForeignTable as refusal:
+        raise OutputUnusable(refusal.what, fix=refusal.fix, where=where) from None
     except LakeUnusable as error:
         what = f"its table `{shape.name}` cannot be used: {error.what}"
         raise OutputUnusable(what, fix=error.fix, where=where) from None
@@ -341,12 +344,6 @@ def try_table(directory: Path, shape: TableShape, *, where: str, is_acknowledged
         cause = cause_in_commits(directory / shape.name, failure)
         what = f"its table `{shape.name}` cannot be read: {cause.what}"
         raise OutputUnusable(what, fix=cause.fix, where=where) from None
-    if not all(name in present for name in shape.schema.names):
-        raise OutputUnusable(
-            f"the table `{shape.name}` there has other columns than this version's",
-            fix="move it away, or name another directory for the lake",
-            where=where,
-        )
     # Looked at twice: an erasure beside it takes files away that the log named a moment before.
     damage = find_fault(directory, [shape]) and find_fault(directory, [shape])
     if damage is not None:

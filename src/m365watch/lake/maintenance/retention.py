@@ -33,6 +33,7 @@ from m365watch.lake.delta.table_files import (
     read_chunks,
     replace_files,
 )
+from m365watch.lake.delta.table_schema import shape_of
 from m365watch.lake.schema import AUDIT, TABLES, TableShape
 from m365watch.lake.views import APART
 from m365watch.lake.writer.parquet_files import MERGED, Part, write_part
@@ -298,13 +299,14 @@ class _Retention:
                 yield _Fate(one.file, gone, is_whole=len(gone) == len(counts))
 
     def _do(self, step: Sequence[_Fate], doomed: Doomed) -> None:
+        shape = shape_of(self._table, self._shape)
         new = [
             write_part(
                 self._directory,
-                self._shape,
+                shape,
                 day=fate.file.day,
                 name=f"kept-{_short_digest([fate.file.path, repr(doomed)])}",
-                chunks=_kept_rows(self._directory / fate.file.path, self._shape, doomed),
+                chunks=_kept_rows(self._directory / fate.file.path, shape, doomed),
                 compression=MERGED,
             )
             for fate in step

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from m365watch.lake.rollups.flag_conditions import MARKED
+from m365watch.lake.schema import AUDIT_COLUMNS, COMPARED
 
 HOUR_S = 3_600
 DAY_S = 86_400
@@ -26,23 +27,8 @@ ROWS_READ_TOGETHER = 122_880
 counting different ones takes a fifth of the time."""
 
 _SECONDS = "epoch_us(coalesce(created_at, received_at)) // 1000000"
-_DONE = "'', 'true', 'success', 'succeeded', 'partiallysucceeded'"
-_OUTCOME = (
-    "CASE lower(operation) WHEN 'userloginfailed' THEN 'failed' WHEN 'userloggedin' THEN 'ok'"
-    f" ELSE CASE WHEN lower(coalesce(result, '')) IN ({_DONE}) THEN 'ok' ELSE 'failed' END END"
-)
 
-MADE_OF = {
-    "tenant_id": "lower(tenant_id)",
-    "workload": "coalesce(workload, '')",
-    "record_type": "record_type",
-    "operation": "coalesce(operation, '')",
-    "user_type": "user_type",
-    "user_id": "lower(coalesce(user_id, ''))",
-    "client_ip": "lower(coalesce(client_ip, ''))",
-    "outcome": _OUTCOME,
-    "app_id": "lower(coalesce(app_id, ''))",
-}
+MADE_OF = {column.fact.name: column.fact.sql for column in AUDIT_COLUMNS if column.fact}
 """SQL over `audit` by column of the facts."""
 
 
@@ -79,7 +65,7 @@ SIGN_IN_MADE_OF = {
     "system": f"left({_named(4, 'OS')}, 60)",
     "browser": f"left({_named(4, 'BrowserType')}, 60)",
     "request": f"left({_named(3, 'RequestType')}, 60)",
-    "session": (f"lower(left(coalesce(nullif({_named(4, 'SessionId')}, ''), session_id, ''), 60))"),
+    "session": f"lower(left(coalesce(nullif({_named(4, 'SessionId')}, ''), {COMPARED['session']}), 60))",
 }
 """The same of sign-ins, whose outcome, program and device only the record itself says."""
 _NETWORK = (
@@ -201,7 +187,7 @@ IS_ADMINISTRATION = f"(record_type IN (1, 8, 18) OR user_type = 2) AND NOT ({IS_
 """What is done to an organisation's settings, and by its administrators: one record of thirty."""
 ACTIVITY = Rollup(
     "activity",
-    {**MADE_OF, "session": "lower(coalesce(session_id, ''))"},
+    {**MADE_OF, "session": COMPARED["session"]},
     slices=(
         Slice("persons", ("user_id", "tenant_id")),
         Slice("places", ("client_ip", "tenant_id")),
@@ -477,7 +463,7 @@ TRACES = Rollup(
     "traces",
     {
         **MADE_OF,
-        "session": "lower(coalesce(session_id, ''))",
+        "session": COMPARED["session"],
         "object": "coalesce(object_id, '')",
         "record": "id",
         "raw": "raw",

@@ -35,7 +35,7 @@ from m365watch.lake.rollups.rollup_manifest import (
     read_week,
     tags_of,
 )
-from m365watch.lake.schema import AUDIT
+from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 
 DAYS_PER_RUN_MAX = 400
 MEMORY = "512MiB"
@@ -115,7 +115,7 @@ def _count(day: DayRollup, taken: list[Part], new: list[str]) -> None:
     with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
         connection.execute("SET enable_progress_bar = false")
         for rollup in KEPT:
-            facts = rollup.over_records("read_parquet($new)")
+            facts = rollup.over_records(AUDIT_TABLE.rows_in("$new"))
             given: dict[str, object] = {"new": new}
             if taken:
                 facts += " UNION ALL " + rollup.over_rollups("read_parquet($kept)")

@@ -30,7 +30,7 @@ from m365watch.lake.schema import AUDIT_TABLE
 Kept = TypeVar("Kept", "DayRollup", "WeekRollup")
 FOLDER = "rollups"
 """Below the lake's directory."""
-FORMAT = 15
+FORMAT = 16
 """Changes with the columns and what they are made of: rollups of another format do not count."""
 NOTE = "note.json"
 REST_S = 3_600

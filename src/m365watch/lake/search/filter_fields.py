@@ -5,30 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from m365watch.lake.rollups.facts import MADE_OF
+from m365watch.lake.schema import AUDIT_COLUMNS, Column, Filter, Kind
 from m365watch.lake.views import quote_text
 
 RAW = "raw."
 """What a field of the record itself begins with: raw.ClientInfoString."""
 _PATH = re.compile(r"[A-Za-z_][\w$-]*(\.[A-Za-z_0-9][\w$-]*){0,5}", re.ASCII)
 _ALIKE = 0.6
-
-
-class Kind(StrEnum):
-    """How the values of a field are compared."""
-
-    TEXT = "text"
-    """Whole, without regard to case."""
-    PERSON = "person"
-    """The same; what stands before @ is enough."""
-    ADDRESS = "address"
-    """An address, a network (10.0.0.0/8), or the text that stands there."""
-    NUMBER = "number"
-    """A whole number."""
-    RESULT = "result"
-    """ok, failed, or the word that the record has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +28,26 @@ class Field:
     others: tuple[str, ...] = ()
     """Further names."""
     reads_raw: bool = False
+    has_contents: bool = False
+    values: tuple[str, ...] = ()
+    """All that there are, where they are few."""
 
 
-def _low(column: str) -> str:
-    return f"lower(coalesce({column}, ''))"
+def _field_of(column: Column, asked: Filter) -> Field:
+    name, *others = asked.names
+    sql = MADE_OF["outcome"] if asked.kind is Kind.RESULT else column.compared
+    return Field(
+        name,
+        asked.kind,
+        sql,
+        asked.says,
+        tuple(others),
+        has_contents=column.has_contents,
+        values=asked.values,
+    )
 
 
-FIELDS = (
-    Field("user", Kind.PERSON, MADE_OF["user_id"], "who did it: ann, or ann@contoso.example", ("userid",)),
-    Field("operation", Kind.TEXT, _low("operation"), "what was done: New-InboxRule", ("op",)),
-    Field("ip", Kind.ADDRESS, MADE_OF["client_ip"], "from where: an address, or 10.0.0.0/8", ("clientip",)),
-    Field("result", Kind.RESULT, MADE_OF["outcome"], "ok, failed, or the record's own word"),
-    Field("workload", Kind.TEXT, _low("workload"), "Exchange, SharePoint, AzureActiveDirectory ..."),
-    Field("object", Kind.TEXT, _low("object_id"), "what it was done to: *invoice*", ("objectid",)),
-    Field("app", Kind.TEXT, MADE_OF["app_id"], "the application's id", ("appid", "application")),
-    Field("session", Kind.TEXT, _low("session_id"), "the session's id", ("sessionid",)),
-    Field("type", Kind.NUMBER, "record_type", "the number of the record type", ("recordtype",)),
-    Field("usertype", Kind.NUMBER, "user_type", "the number of the user type: 0 regular, 2 administrator"),
-    Field("tenant", Kind.TEXT, MADE_OF["tenant_id"], "the tenant's id", ("tenantid",)),
-    Field("id", Kind.TEXT, _low("id"), "the record's own id"),
-    Field("feed", Kind.TEXT, _low("content_type"), "the feed it came by: Audit.Exchange", ("contenttype",)),
-    Field("table", Kind.TEXT, _low("devo_table"), "Devo's name of its table"),
-)
+FIELDS = tuple(_field_of(column, column.filter) for column in AUDIT_COLUMNS if column.filter)
 _BY_NAME = {name: one for one in FIELDS for name in (one.name, *one.others)}
 
 
@@ -95,4 +78,4 @@ def _raw_field(path: str) -> Field:
     # Most records have no such field; to see that is much cheaper than to read them as JSON.
     named_so = quote_text(f'"{steps[-1]}"')
     value = f"CASE WHEN contains(raw, {named_so}) THEN lower(coalesce({', '.join(found)}, '')) ELSE '' END"
-    return Field(f"{RAW}{path}", Kind.TEXT, value, reads_raw=True)
+    return Field(f"{RAW}{path}", Kind.TEXT, value, reads_raw=True, has_contents=True)

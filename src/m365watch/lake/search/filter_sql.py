@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from m365watch.common.errors import FilterRefused
-from m365watch.lake.search.filter_fields import Field, Kind
+from m365watch.lake.schema import COMPARED, Kind
+from m365watch.lake.search.filter_fields import Field
 from m365watch.lake.search.filter_parser import About, Every, Holds, Match, Not, Some, Term, Wanted
-from m365watch.lake.writer.record_columns import plain_address
+from m365watch.records.derived_values import plain_address
 
 _OWNER = "try(json_extract_string(raw, '$.MailboxOwnerUPN'))"
 _GIVEN = "try(json_extract_string(raw, '$.Parameters'))"
@@ -118,7 +119,7 @@ _RESULT = "lower(coalesce(result, ''))"
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _NUMBER_MAX = 2**31 - 1
 NUL = "\x00"
-_MADE_OF = {"object": "coalesce(object_id, '')", "session": "lower(coalesce(session_id, ''))"}
+_MADE_OF = {"object": "coalesce(object_id, '')", "session": COMPARED["session"]}
 
 
 @dataclass(frozen=True, slots=True)

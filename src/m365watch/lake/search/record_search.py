@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from deltalake import DeltaTable
@@ -27,7 +28,7 @@ from m365watch.lake.delta.table_files import (
 )
 from m365watch.lake.integrity_errors import is_of_a_file
 from m365watch.lake.rollups.facts import MADE_OF
-from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.lake.schema import AUDIT, AUDIT_COLUMNS, AUDIT_TABLE
 from m365watch.lake.search.filter_sql import Condition
 
 PART_RECORDS = 400_000
@@ -97,44 +98,26 @@ ROWS_PER_CHUNK = 2_000
 _RAW_SHOWN_MAX = 20_000
 _AT = "(epoch_us(coalesce(created_at, received_at)) // 1000000)"
 
-_COLUMNS = {
-    "at_s": _AT,
-    "id": "coalesce(id, '')",
-    "tenant_id": MADE_OF["tenant_id"],
-    "workload": MADE_OF["workload"],
-    "record_type": "record_type",
-    "operation": MADE_OF["operation"],
-    "user_type": "user_type",
-    "user_id": "coalesce(user_id, '')",
-    "client_ip": "coalesce(client_ip, '')",
-    "outcome": MADE_OF["outcome"],
-    "object_id": "coalesce(object_id, '')",
-    "app_id": MADE_OF["app_id"],
-    "session_id": "coalesce(session_id, '')",
-}
+SHOWN = tuple(column for column in AUDIT_COLUMNS if column.heading)
+"""The columns that a hit has."""
+_COLUMNS = {"at_s": _AT} | {column.name: column.shown for column in SHOWN}
 """What is told of each hit, and how it is made."""
 _ORDER = ("at_s", "id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One record that the filter holds for."""
 
     at_s: int
-    id: str
-    tenant_id: str
-    workload: str
-    record_type: int | None
-    operation: str
-    user_type: int | None
-    user_id: str
-    client_ip: str
-    outcome: str
-    object_id: str
-    app_id: str
-    session_id: str
+    values: Mapping[str, Any]
+    """Of each column of `SHOWN`, by its name: a text, or a number or None."""
     raw: str = ""
     """The record's own text, only where the filter looks into it."""
+
+
+def _hit(values: dict[str, Any]) -> Hit:
+    return Hit(values.pop("at_s"), values, values.pop("raw", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +184,7 @@ class Finder:
         with self._asking(stop) as connection:
             told = connection.execute(sql, self._bound(part, asked)).fetchone()
         count, steps, hits = told or (0, None, None)
-        return Found(count, steps or {}, [Hit(**one) for one in hits or ()])
+        return Found(count, steps or {}, list(map(_hit, hits or ())))
 
     def read(
         self, part: Part, asked: Asked, *, in_order: bool, stop: Stop | None = None, limit_s: float = LIMIT_S
@@ -218,7 +201,7 @@ class Finder:
         with self._asking(stop, limit_s=limit_s) as connection:
             connection.execute(sql, self._bound(part, asked))
             while rows := connection.fetchmany(ROWS_PER_CHUNK):
-                yield [(Hit(**dict(zip(_COLUMNS, row, strict=False))), bytes(row[-1])) for row in rows]
+                yield [(_hit(dict(zip(_COLUMNS, row, strict=False))), bytes(row[-1])) for row in rows]
 
     def _bound(self, part: Part, asked: Asked) -> dict[str, object]:
         paths = [str(self._lake / AUDIT / path) for path in part.paths]
@@ -318,5 +301,6 @@ def _hits(asked: Asked) -> str:
     """
     tenants = "true" if asked.tenants is None else f"{MADE_OF['tenant_id']} IN (SELECT unnest($tenants))"
     time = f"{_AT} >= $start_s AND {_AT} < $end_s"
-    held = f"(SELECT * FROM read_parquet($files) WHERE {asked.condition.sql})"  # noqa: S608 - bound
+    rows = AUDIT_TABLE.rows_in("$files")
+    held = f"(SELECT * FROM {rows} WHERE {asked.condition.sql})"  # noqa: S608 - bound
     return f"{held} WHERE {tenants} AND {time}"

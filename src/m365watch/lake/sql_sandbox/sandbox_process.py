@@ -38,6 +38,7 @@ from deltalake.fs import DeltaStorageHandler  # noqa: F401 - deltalake imports i
 
 from m365watch.common.text import plain
 from m365watch.lake.delta.missing_commits import CommitsLost, Standing, standing_of
+from m365watch.lake.delta.table_schema import is_ours
 from m365watch.lake.integrity_errors import Cause, refusal_of
 from m365watch.lake.maintenance.integrity_check import LOOK_FIX, find_fault
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
@@ -65,8 +66,6 @@ _REFUSED = frozenset(
     {"sleep_ms", "pg_sleep", "uuidv7", "query", "json_execute_serialized_sql", "duckdb_live_query_metrics"}
 )
 """Functions that wait, read a clock while the query runs, or run a text that nobody has checked for these."""
-_OUR_COLUMNS = frozenset({"tenant_id", "devo_table", "raw"})
-"""What every table of ours has, of whatever version."""
 NO_ROW = pc.scalar(value=False)
 _READ_AHEAD = {"batch_size": 8192, "batch_readahead": 1, "fragment_readahead": 1}
 
@@ -297,7 +296,7 @@ def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
     if standing is Standing.NEW:
         return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
     delta = DeltaTable(directory)
-    if shape is AUDIT_TABLE and not _OUR_COLUMNS.issubset(field.name for field in delta.schema().fields):
+    if shape is AUDIT_TABLE and not is_ours(delta, shape):
         raise Foreign(f"its table `{AUDIT}` is not one of m365watch's")
     table = delta.to_pyarrow_dataset(filesystem=files, schema=shape.schema)
     return AllowedRows(list(table.get_fragments()), table.schema, table.format, files)

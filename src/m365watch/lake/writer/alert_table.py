@@ -32,13 +32,13 @@ from m365watch.lake.delta.table_files import (
     replace_files,
     require_whole,
 )
+from m365watch.lake.delta.table_schema import ForeignTable, lacks_columns, shape_of
 from m365watch.lake.delta.transaction_log import set_torn_aside, sync_found
-from m365watch.lake.schema import ALERT_TABLE, PARTITION
+from m365watch.lake.schema import ALERT_TABLE, PARTITION, TableShape
 from m365watch.lake.writer.arrow_compute import drop_listed
 from m365watch.lake.writer.parquet_files import FRESH, Part, write_part
 from m365watch.lake.writer.table_writer import (
     WRITE_FAILURES,
-    ForeignTable,
     OpenTable,
     file_prefix,
     plain_reason,
@@ -103,7 +103,9 @@ class AlertShelf:
         if table is None:
             if all(one.kept is None for one in due):
                 return True
-            table = DeltaTable(OpenTable(self._directory, ALERT_TABLE).directory)
+            table = self._opened()
+        elif lacks_columns(table, ALERT_TABLE):
+            table = self._opened()
         require_whole(self._place, table.version())
         before = table.transaction_version(self._app_id) or 0
         by_day = {
@@ -114,7 +116,7 @@ class AlertShelf:
         new = []
         for day, some in by_day.items():
             paths = [self._place / file.path for file in old if file.day == day]
-            part = self._write(day, some, paths, version=table.version())
+            part = self._write(day, some, paths, table)
             new += [] if part is None else [part]
         if not old and not new:
             return True
@@ -128,41 +130,44 @@ class AlertShelf:
             numbers={self._app_id: number, self._app_id + BEFORE: before},
         )
 
+    def _opened(self) -> DeltaTable:
+        """The table, made if need be, with all columns."""
+        return DeltaTable(OpenTable(self._directory, ALERT_TABLE).directory)
+
     @property
     def _place(self) -> Path:
         return self._directory / ALERT_TABLE.name
 
-    def _write(self, day: date, due: Sequence[Due], old: Sequence[Path], *, version: int) -> Part | None:
+    def _write(self, day: date, due: Sequence[Due], old: Sequence[Path], table: DeltaTable) -> Part | None:
         """The day's file with what is due in its place; None where no row is left of the day."""
         rows = [_row_of(one.kept) for one in due if one.kept is not None]
         ids = pa.array([one.alert_id for one in due], pa.string())
-        kept = (chunk for path in old for chunk in _without(path, ids))
-        fresh = [pa.Table.from_pylist(rows, schema=ALERT_TABLE.schema)] if rows else []
+        shape = shape_of(table, ALERT_TABLE)
+        kept = (chunk for path in old for chunk in _without(path, ids, shape))
+        fresh = [pa.Table.from_pylist(rows, schema=shape.schema)] if rows else []
         first = next(kept, None)
         if first is None and not fresh:
             return None
         return write_part(
             self._place,
-            ALERT_TABLE,
+            shape,
             day=day,
             # No committed file has had this name: the version that it is written onto has only one successor.
-            name=f"{FILE_PREFIX}{file_prefix(self._app_id)}-{version:012}",
+            name=f"{FILE_PREFIX}{file_prefix(self._app_id)}-{table.version():012}",
             chunks=_chained(first, kept, fresh),
             compression=FRESH,
         )
 
     def _unavailable(self, failure: BaseException) -> OutputUnavailable:
-        if isinstance(failure, ForeignTable):
-            reason = "its table `alerts` is another program's"
-        elif isinstance(failure, LakeUnusable):
+        if isinstance(failure, ForeignTable | LakeUnusable):
             reason = f"{failure.what}; {failure.fix}"
         else:
             reason = plain_reason(failure)
         return OutputUnavailable(f"the alerts wait for the lake: {reason}", where=str(self._directory))
 
 
-def _without(path: Path, ids: pa.Array) -> Iterator[pa.Table]:
-    for rows in read_chunks(path, ALERT_TABLE):
+def _without(path: Path, ids: pa.Array, shape: TableShape) -> Iterator[pa.Table]:
+    for rows in read_chunks(path, shape):
         kept = drop_listed(rows, "id", ids)
         if kept.num_rows:
             yield kept

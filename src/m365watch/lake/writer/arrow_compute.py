@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -26,6 +27,29 @@ def told_apart(values: pa.Array) -> tuple[list[Any], pa.Array]:
     """Each different value once, and of each value where it stands among these."""
     found: pa.DictionaryArray = call_function("dictionary_encode", [values])
     return found.dictionary.to_pylist(), found.indices
+
+
+def told_apart_together(columns: Sequence[pa.Array]) -> tuple[list[tuple[Any, ...]], pa.Array]:
+    """Each different set of the columns' values once, and of each row where its set stands among these."""
+    sets: list[tuple[Any, ...]] = [()]
+    rows = pa.array([], pa.int32())
+    for column in columns:
+        values, places = told_apart(column)
+        values.append(None)
+        places = cast(call_function("coalesce", [places, pa.scalar(len(values) - 1, pa.int32())]), pa.int64())
+        if len(sets) > 1:
+            above = call_function("multiply", [cast(rows, pa.int64()), pa.scalar(len(values), pa.int64())])
+            places = call_function("add", [above, places])
+        numbers, rows = told_apart(places)
+        sets = [(*sets[number // len(values)], values[number % len(values)]) for number in numbers]
+    return sets, rows
+
+
+def places_of(values: pa.Array, value: int) -> list[int]:
+    """Where the value stands."""
+    is_it = call_function("equal", [values, pa.scalar(value, values.type)])
+    found: list[int] = call_function("indices_nonzero", [is_it]).to_pylist()
+    return found
 
 
 def take(values: pa.Array, places: pa.Array) -> pa.Array:

@@ -24,6 +24,7 @@ from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Batch
 from m365watch.config.models.retention import RetentionSettings
 from m365watch.lake.delta.missing_commits import LAKE_GONE, list_lost_batches
+from m365watch.lake.delta.table_schema import ForeignTable
 from m365watch.lake.integrity_errors import BACK_FIX, ahead, behind
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.writer.event_table import NoticeWriter
@@ -31,7 +32,6 @@ from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import (
     WRITE_FAILURES,
     AuditWriter,
-    ForeignTable,
     file_prefix,
     plain_reason,
     write_batch,
@@ -159,12 +159,8 @@ class Delivery:
         """What fails in the block is told as the output's own failure."""
         try:
             yield
-        except ForeignTable:
-            raise OutputUnusable(
-                "the table `audit` there has other columns than this version's",
-                fix="move it away, or name another directory for the lake",
-                where=self._where,
-            ) from None
+        except ForeignTable as refusal:
+            raise OutputUnusable(refusal.what, fix=refusal.fix, where=self._where) from None
         except WRITE_FAILURES as failure:
             from m365watch.lake.maintenance.integrity_check import cause_of
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import accumulate, chain
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 from msgspec.structs import astuple
 
 from m365watch.common.model import Batch, BatchPart, WideHeader
-from m365watch.lake.schema import AUDIT_SCHEMA, INSTANT, PARTITION
+from m365watch.lake.schema import AUDIT_COLUMNS, AUDIT_SCHEMA, INSTANT, PARTITION, Column
 from m365watch.lake.writer.arrow_compute import cast as cast_values
-from m365watch.lake.writer.arrow_compute import coalesce, keep_odd, run_end_decode, take, told_apart
+from m365watch.lake.writer.arrow_compute import (
+    coalesce,
+    keep_odd,
+    places_of,
+    run_end_decode,
+    take,
+    told_apart,
+    told_apart_together,
+)
+from m365watch.records.derived_values import Texts
+from m365watch.records.headers import object_of
 from m365watch.records.split import Views, body_of
 
 _INT32_MAX = 2**31 - 1
@@ -24,8 +34,6 @@ _ROW = pa.struct(
     [pa.field(name, pa.int32() if name in _NUMBERS else pa.string()) for name in WideHeader.__struct_fields__]
 )
 """A header as most are."""
-_NO_ADDRESS = frozenset({"", "<null>"})
-_ADDRESSES_MAX = 8192
 ROWS_AT_ONCE = 1_000
 """Headers that become rows together: so many the processor's nearest cache has room for."""
 LIFTED_RECORDS = 2_000
@@ -37,6 +45,7 @@ def tabulate(batch: Batch) -> pa.Table:
     parts = [part for part in batch.parts if part.records]
     headers = cast("list[WideHeader]", list(chain.from_iterable(part.headers for part in parts)))
     columns = _feed_columns(parts) | header_columns(headers)
+    _read_whole(columns, parts)
     columns["raw"], columns["raw_bytes"] = _raw_columns(parts)
     columns[PARTITION] = _days(columns["created_at"], columns["received_at"])
     return pa.table([columns[name] for name in AUDIT_SCHEMA.names], schema=AUDIT_SCHEMA)
@@ -68,25 +77,36 @@ def _repeated(values: Sequence[object], counts: Sequence[int], kind: pa.DataType
 def header_columns(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
     """The columns that are made of headers, by name."""
     try:
-        fields = _fields_of(headers)
+        return _columns_of(_fields_of(headers))
     except (pa.ArrowException, UnicodeEncodeError, OverflowError):
         return header_columns_apart(headers)
-    return {
-        "id": fields["Id"],
-        "created_at": _instants_of(fields["CreationTime"], headers),
-        "workload": fields["Workload"],
-        "record_type": fields["RecordType"],
-        "operation": fields["Operation"],
-        "user_id": fields["UserId"],
-        "user_type": fields["UserType"],
-        "result": fields["ResultStatus"],
-        "client_ip": _first_of(
-            _ADDRESSES.__getitem__, fields["ClientIP"], fields["ClientIPAddress"], fields["ActorIpAddress"]
-        ),
-        "object_id": fields["ObjectId"],
-        "session_id": fields["SessionId"],
-        "app_id": _first_of(_unless_empty, fields["ApplicationId"], fields["AppId"], fields["ClientAppId"]),
-    }
+
+
+def header_columns_apart(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
+    """The same column by column, whatever values there are among them; takes half as long again."""
+    return _columns_of(
+        {
+            name: (_numbers if name in _NUMBERS else _texts)([getattr(header, name) for header in headers])
+            for name in WideHeader.__struct_fields__
+        }
+    )
+
+
+def _columns_of(fields: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    return {column.name: _made(column, fields) for column in AUDIT_COLUMNS if column.fields}
+
+
+def _made(column: Column, fields: Mapping[str, pa.Array]) -> pa.Array:
+    """What a column's fields make of it."""
+    sources = [fields[name] for name in column.fields]
+    if column.type == INSTANT:
+        return _instants_of(*sources)
+    if column.meaning is not None:
+        return _first_of(column.meaning, *sources)
+    if column.made is not None:
+        return _together(column.made, column.fields, sources)
+    [source] = sources
+    return source
 
 
 def _fields_of(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
@@ -106,12 +126,12 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _instants_of(texts: pa.Array, headers: Sequence[WideHeader]) -> pa.Array:
-    """What `read_instants` makes of the times of `headers`, which are in `texts`."""
+def _instants_of(texts: pa.Array) -> pa.Array:
+    """What `read_instants` makes of the times."""
     try:
         return cast_values(cast_values(texts, pa.timestamp("us")), INSTANT)
     except pa.ArrowInvalid:
-        return read_instants([header.CreationTime for header in headers])
+        return read_instants(texts.to_pylist())
 
 
 def _first_of(meaning: Callable[[str], str | None], *columns: pa.Array) -> pa.Array:
@@ -124,67 +144,33 @@ def _first_of(meaning: Callable[[str], str | None], *columns: pa.Array) -> pa.Ar
     return found
 
 
-def _unless_empty(text: str) -> str | None:
-    return text or None
+def _together(made: Callable[[Texts], str], names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
+    """In each row what the columns' values make together; each set of values is asked once."""
+    sets, places = told_apart_together(columns)
+    asked = [dict(zip(names, values, strict=True)) for values in sets]
+    return take(pa.array([made(partial(_text_at, one)) for one in asked], pa.string()), places)
 
 
-def header_columns_apart(headers: Sequence[WideHeader]) -> dict[str, pa.Array]:
-    """The same column by column, whatever values there are among them; takes half as long again."""
-    known = _ADDRESSES
-    return {
-        "id": _texts([header.Id for header in headers]),
-        "created_at": read_instants([header.CreationTime for header in headers]),
-        "workload": _texts([header.Workload for header in headers]),
-        "record_type": _numbers([header.RecordType for header in headers]),
-        "operation": _texts([header.Operation for header in headers]),
-        "user_id": _texts([header.UserId for header in headers]),
-        "user_type": _numbers([header.UserType for header in headers]),
-        "result": _texts([header.ResultStatus for header in headers]),
-        "client_ip": _texts(
-            [
-                known[header.ClientIP] or known[header.ClientIPAddress] or known[header.ActorIpAddress]
-                for header in headers
-            ]
-        ),
-        "object_id": _texts([header.ObjectId for header in headers]),
-        "session_id": _texts([header.SessionId for header in headers]),
-        "app_id": _texts(
-            [header.ApplicationId or header.AppId or header.ClientAppId or None for header in headers]
-        ),
-    }
+def _read_whole(columns: dict[str, pa.Array], parts: Sequence[BatchPart]) -> None:
+    """Fill in what, of some record types, the whole record tells."""
+    for column in AUDIT_COLUMNS:
+        for number, read in column.of_types.items():
+            if places := places_of(columns["record_type"], number):
+                records = _records_in(parts)
+                values = columns[column.name].to_pylist()
+                for place in places:
+                    values[place] = read(partial(_text_at, object_of(records[place]))) or values[place]
+                columns[column.name] = _texts(values)
 
 
-class _PlainAddresses(dict[str | None, str | None]):
-    """What `plain_address` says of each text that was asked for, up to a bound; nothing of None."""
-
-    def __missing__(self, sent: str | None) -> str | None:
-        if len(self) >= _ADDRESSES_MAX:
-            self.clear()
-        plain = self[sent] = plain_address(sent or "")
-        return plain
-
-
-_ADDRESSES = _PlainAddresses()
-
-
-def plain_address(sent: str) -> str | None:
-    """The address in `sent` without port, brackets and IPv6 mapping; None where it says nothing.
-
-    Source: api-contract 5.9, the forms of ClientIP in published records.
-    """
-    text = sent.strip()
-    if text in _NO_ADDRESS:
-        return None
-    if text.startswith("["):
-        bare = text[1:].partition("]")[0]
-    else:
-        bare = text.partition(":")[0] if text.count(":") == 1 else text
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return sent
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+def _text_at(record: Mapping[str, Any], path: str) -> str:
+    """The text at a path of at most two names; the second may lie in JSON that the first has as its text."""
+    name, _, inner = path.partition(".")
+    value = record.get(name)
+    if inner:
+        value = object_of(value) if isinstance(value, str) else value
+        value = value.get(inner) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:

@@ -16,19 +16,17 @@ from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.model import Batch, BatchPart
-from m365watch.lake.delta.log_appender import LastCommit
+from m365watch.lake.delta.log_appender import COMMITS_OVERTAKEN_MAX, OVERTAKEN, LastCommit
 from m365watch.lake.delta.missing_commits import BEFORE, checkpoint_if_due, require_commits
 from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
-    NO_HOOKS,
     is_checkpoint_due,
-    noted,
     set_torn_aside,
     sync_commits,
     sync_found,
@@ -44,8 +42,6 @@ DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
 DAYS_KNOWN_MAX = 1_000
 """Days of which is remembered that their folders are on the disk."""
-COMMITS_OVERTAKEN_MAX = 100
-"""How often a commit may be overtaken by another process's."""
 WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
 """What a full or failing disk comes out as, by way of either library."""
 _SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
@@ -55,10 +51,6 @@ _TABLE_PROPERTIES: dict[str, str | None] = {
     "delta.logRetentionDuration": "interval 6 hours",
     "delta.deletedFileRetentionDuration": "interval 2 hours",
 }
-
-
-class ForeignTable(Exception):
-    """The directory holds a Delta table with other columns than ours."""
 
 
 def system_number_of(failure: BaseException) -> int | None:
@@ -84,7 +76,7 @@ class OpenTable:
     def __init__(
         self, lake: Path, shape: TableShape, *, durable_later: bool = False, is_acknowledged: bool = False
     ) -> None:
-        """Open the table below the directory `lake`; make it if it was never there.
+        """Open the table below the directory `lake`; make it if it was never there, with all columns.
 
         All that is there is durable at once, for who comes after a process that was killed believes what it
         finds. With `durable_later` a table without rows is with its first commit, which spares a start some
@@ -96,11 +88,13 @@ class OpenTable:
         self.directory = lake / shape.name
         require_commits(self.directory, is_acknowledged=is_acknowledged)
         set_torn_aside(self.directory)
-        self._last = LastCommit(_open_table(self.directory, shape), self.directory)
+        self._last = LastCommit(_open_table(self.directory, shape), self.directory, shape)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
         self._is_young = self.version <= 1
         self._synced_version = -1
         if not durable_later or self.version > 0:
+            self._bring_to_disk()
+        if self._last.add_columns(synced_version=self._synced_version):
             self._bring_to_disk()
 
     @property
@@ -131,13 +125,9 @@ class OpenTable:
             self._last.follow()
             if numbers and all(self.number_of(app_id) >= number for app_id, number in numbers.items()):
                 return
-            if self._last.is_plain:
-                is_in = self._last.put(parts, numbers, synced_version=self._synced_version)
-            else:
-                is_in = self._put_by_library(parts, numbers)
-            if is_in:
+            if self._last.put(parts, numbers, synced_version=self._synced_version):
                 return
-        raise CommitFailedError("other processes commit to the table all the time")
+        raise CommitFailedError(OVERTAKEN)
 
     def _bring_to_disk(self) -> None:
         """Return once all that was found would outlive a power cut."""
@@ -149,27 +139,6 @@ class OpenTable:
             sync_folder(self.directory)
             sync_folder(self.directory.parent)
             self._is_young = False
-
-    def _put_by_library(self, parts: Sequence[Part], numbers: Mapping[str, int]) -> bool:
-        """The same in a table that another engine has made more of; False where somebody was first."""
-        table = DeltaTable(self.directory)
-        try:
-            table.create_write_transaction(
-                [add_action(part, changes_rows=True) for part in parts],
-                mode="append",
-                schema=table.schema(),
-                partition_by=[PARTITION],
-                commit_properties=CommitProperties(
-                    max_commit_retries=COMMIT_RETRIES_MAX,
-                    app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
-                    custom_metadata=noted(self._synced_version),
-                ),
-                post_commithook_properties=NO_HOOKS,
-            )
-        except CommitFailedError:
-            return False
-        self._last.follow()
-        return True
 
 
 class AuditWriter:
@@ -278,11 +247,7 @@ def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
             partition_by=[PARTITION],
             configuration=_TABLE_PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(shape.statistics)},
         )
-    table = DeltaTable(directory)
-    present = pa.schema(table.schema().to_arrow())
-    if not all(name in present.names for name in shape.schema.names):
-        raise ForeignTable
-    return table
+    return DeltaTable(directory)
 
 
 def _rows_by_day(batch: Batch) -> dict[date, pa.Table]:
