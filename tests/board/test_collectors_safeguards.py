@@ -28,7 +28,6 @@ from configured import (
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.config_editor.change_validation import Proposed, refusals
 from m365watch.board.config_editor.config_instances import template_of
-from m365watch.board.config_editor.key_uploads import Uploads
 from m365watch.common.errors import Defect
 from m365watch.config.sensitive_keys import sensitive_keys
 from test_trail import Memory
@@ -173,7 +172,7 @@ def test_a_kept_secret_of_any_kind_goes_to_no_other_host(tmp_path: Path, kind: s
             for after, count in (("ours", 0), ("evil", 1)):
                 proposed = Proposed(kind, "x", section_with({secret: kept, turned: after}), before)
                 found = refusals(
-                    proposed, "{}", suffix=".yaml", folders=(tmp_path,), uploads=Uploads(tmp_path)
+                    proposed, "{}", suffix=".yaml", folders=(tmp_path,), state_directory=tmp_path
                 )
                 ours = [why for path, why in found if path == secret]
                 assert ["would be sent elsewhere" in why for why in ours] == [True] * count, (secret, turned)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from promises import guarantee
 
 from m365watch.config.document import Unreadable
-from m365watch.config.editor.tenants import add_tenant, show_difference
+from m365watch.config.editor.redaction import show_difference
+from m365watch.config.editor.tenants import add_tenant
 
 ONE = "0a1b2c3d-0000-4000-8000-00000000000a"
 TWO = "0a1b2c3d-0000-4000-8000-00000000000b"

@@ -15,7 +15,6 @@ from fuzz_values import changed
 from m365watch.auth.credentials.managed_identity.spec import ManagedIdentitySettings
 from m365watch.board.config_editor.change_validation import Proposed, refusals
 from m365watch.board.config_editor.config_changes import Write, changed_text
-from m365watch.board.config_editor.key_uploads import Uploads
 from m365watch.common.secret import Secret
 from m365watch.config.document import Unreadable
 from m365watch.config.editor.redaction import MARK, scalars, without_secrets
@@ -142,7 +141,6 @@ def _prepare(folder: Path) -> Attempt:
         place.chmod(0o600)
     path.write_text(FILE)
     stored = went(load_settings(path, environment=ENVIRONMENT), folder)
-    uploads = Uploads(folder / "state")
 
     def attempt(given: bytes) -> None:
         kind, name = PLACES[given[0] % len(PLACES)] if given else PLACES[0]
@@ -152,7 +150,9 @@ def _prepare(folder: Path) -> Attempt:
         with allowed(Unreadable):
             made = changed_text(FILE, change, suffix=_SUFFIX)
             proposed = Proposed(kind, name, change.text, original)
-            refused = refusals(proposed, FILE, suffix=_SUFFIX, folders=(folder,), uploads=uploads)
+            refused = refusals(
+                proposed, FILE, suffix=_SUFFIX, folders=(folder,), state_directory=folder / "state"
+            )
             for _, why in refused:
                 check_line(why)
             if not refused:

@@ -25,7 +25,11 @@ IN_A_FILE = "File~of-the-machine-91c2"
 OF_THE_OTHER = "Variable~of-the-other-55d0"
 WRITTEN_OUT = "Written~in-the-file-3e8b"
 OF_RESPONSES = "Variable~of-responses-0c61"
-SECRETS = (OF_THE_MACHINE, OF_RESPONSES, IN_A_FILE, OF_THE_OTHER, WRITTEN_OUT)
+IN_A_URL = "Stored~in-a-url-0b1c"
+IN_A_LIST = "Stored~in-a-list-77d0"
+AS_A_KEY = "Stored~as-a-key-4a19"
+STORED = (IN_A_URL, IN_A_LIST, AS_A_KEY)
+SECRETS = (OF_THE_MACHINE, OF_RESPONSES, IN_A_FILE, OF_THE_OTHER, WRITTEN_OUT, *STORED)
 TENANT = "5df5e41b-0640-4fdb-bf01-49691be8e735"
 CLIENT = "cde3d36d-c36a-4df6-abb3-607d29e179a4"
 MARK = "<kept secret>"
@@ -51,6 +55,15 @@ inputs:
     type: office365
     credentials: {{tenant_id: "{TENANT[:-1]}7", client_id: "{CLIENT}", client_secret: "{WRITTEN_OUT}"}}
     cloud: {{login_url: "{ours}", management_url: "{ours}"}}
+  old:
+    type: office365
+    enabled: false
+    network: {{proxy: "http://svc:{IN_A_URL}@proxy.example:8080"}}
+    credentials: {{client_secret: ["{IN_A_LIST}"], second: {{client_secret: {{{AS_A_KEY}: x}}}}}}
+  bare:
+    type: office365
+    enabled: false
+    network: {{proxy: "svc:{IN_A_URL}@proxy.example:8080"}}
   theirs:
     type: office365
     credentials: {{tenant_id: "{TENANT[:-1]}8", client_id: "{CLIENT}", client_secret: "${{M365_OTHER}}"}}
@@ -62,6 +75,10 @@ outputs:
   devo:
     type: devo_http
     config: {{endpoint: "{ours}", domain: ours, token: "${{M365_TOKEN}}"}}
+  old:
+    type: devo_http
+    enabled: false
+    config: {{endpoint: "https://svc:{IN_A_URL}@devo.example", domain: ours}}
 """
 
 
@@ -261,6 +278,18 @@ INSIDE = {
     "translated address": ("outputs", 'type: syslog\nconfig: {{address: "64:ff9b::7f00:1", port: {0}}}\n'),
     "address of a tunnel": ("outputs", 'type: syslog\nconfig: {{address: "2002:7f00:1::", port: {0}}}\n'),
     "mapped address": ("outputs", 'type: syslog\nconfig: {{address: "::ffff:127.0.0.1", port: {0}}}\n'),
+    "mapped address in a zone": (
+        "outputs",
+        'type: syslog\nconfig: {{address: "::ffff:127.0.0.1%x", port: {0}}}\n',
+    ),
+    "address in a zone": ("outputs", 'type: syslog\nconfig: {{address: "::1%lo", port: {0}}}\n'),
+    "proxy in a zone": ("inputs", 'network: {{proxy: "http://[::ffff:127.0.0.1%x]:{0}"}}\n'),
+    "stateless address": ("outputs", 'type: syslog\nconfig: {{address: "::ffff:0:127.0.0.1", port: {0}}}\n'),
+    "address that a site translates": (
+        "outputs",
+        'type: syslog\nconfig: {{address: "64:ff9b:1::7f00:1", port: {0}}}\n',
+    ),
+    "address of a site": ("outputs", 'type: syslog\nconfig: {{address: "fec0::1", port: {0}}}\n'),
     "instance metadata": (
         "outputs",
         'type: devo_http\nconfig: {{endpoint: "https://169.254.169.254", domain: d, token: typed}}\n',
@@ -309,13 +338,86 @@ def test_who_does_not_see_contents_changes_no_output(it: Attacked) -> None:
     assert blind.post("/collectors/review", asked).status == 200
 
 
+@guarantee(44)
+def test_a_stored_secret_is_in_no_difference(it: Attacked) -> None:
+    """Not in a URL, a list or an object: no page, answer, trail or history shows it."""
+    before, state = it.config.read_text(), it.config.parent / "state"
+    blind = signed_in(it.session.port, "blind")
+    blind.take_token()
+    try:
+        for kind, name in (("inputs", "old"), ("inputs", "bare"), ("outputs", "old")):
+            removal: dict[str, object] = {"act": "remove", "kind": kind, "name": name}
+            review = it.try_out(removal)[0]
+            assert f"-  {name}:" in str(review.document["difference"])
+            it.session.ask("GET", "/panel/collectors/history")
+            it.config.write_text(before)
+            it.session.ask("GET", f"/panel/collectors/{kind}")
+            if kind == "inputs":
+                blind.post("/collectors/review", {"change": removal, "base": it.session.base()})
+        kept = [one.read_text() for one in (state / "configuration").iterdir()]
+    finally:
+        it.config.write_text(before)
+    trail = it.session.ask("GET", "/export/trail/deeds.csv").text
+
+    assert it.leaked() == []
+    assert len(kept) >= 3
+    assert "-    type: office365" in trail
+    assert [one for one in STORED if one in "".join([*kept, *blind.answers])] == []
+
+
+@guarantee(44)
+@pytest.mark.parametrize(
+    "text",
+    ['"{}": 1\n', 'credentials: {{tenant_id: "{}"}}\n'],
+)
+def test_no_answer_tells_whether_a_guess_is_right(it: Attacked, text: str) -> None:
+    """What a page names is shown as it was typed, also where a secret of the environment reads the same."""
+    told = []
+    for guess in (OF_THE_OTHER, f"{OF_THE_OTHER[:-1]}x"):
+        change = write("inputs", "guess", f"type: office365\n{text.format(guess)}")
+        told.append([one.text.replace(guess, "GUESS") for one in it.try_out(change)])
+
+    assert told[0] == told[1]
+    assert "GUESS" in told[0][0]
+
+
+STATE = (
+    "state",
+    "state/uploads",
+    "state/configuration",
+    "state/board-links.sqlite",
+    "x/../state/new",
+    "link",
+)
+
+
+@guarantee(44)
+@pytest.mark.parametrize("kind", ["files", "lake"])
+def test_an_output_does_not_write_among_the_state(it: Attacked, kind: str) -> None:
+    """It would make folders of the names that uploads, history and links have; the file itself may say so."""
+    before = it.config.read_text()
+    (it.config.parent / "link").unlink(missing_ok=True)
+    (it.config.parent / "link").symlink_to("state")
+    for place in STATE:
+        _refused(it, write("outputs", "evil", f"type: {kind}\nconfig: {{directory: {place}}}\n"))
+    if kind == "files":
+        it.config.write_text(f"{before}  ours: {{type: files, config: {{directory: state/ours}}}}\n")
+        text = "type: files\nenabled: false\nconfig: {directory: state/ours}\n"
+        asked = {"change": write("outputs", "ours", text, is_new=False), "base": it.session.base()}
+        review = it.session.post("/collectors/review", asked)
+        it.config.write_text(before)
+        assert review.document["can"] is True
+
+
+@guarantee(44)
 def test_the_trail_keeps_the_difference_of_what_was_tried(it: Attacked) -> None:
-    """Refused or not, and without the secret."""
+    """Refused or not, without the secret, and with the reference that was tried."""
     typed = "Typed~into-a-page-2d77"
     refused = f"{it.theirs.url}/refused"
     for url, credential in (
         (it.theirs.url, f'client_secret: "{typed}"'),
         (refused, 'client_secret: "${M365_SECRET}"'),
+        (refused, "client_secret: keyring:ours/secret"),
     ):
         change = write("inputs", "tried", input_with(it, credential, host=url))
         it.session.post(
@@ -325,6 +427,8 @@ def test_the_trail_keeps_the_difference_of_what_was_tried(it: Attacked) -> None:
 
     for url in (it.theirs.url, refused):
         assert f'+    cloud: {{login_url: ""{url}"",' in trail
+    assert '+      client_secret: ""${M365_SECRET}""' in trail
+    assert "+      client_secret: keyring:ours/secret" in trail
     assert typed in "".join(it.theirs.heard)
     assert typed not in trail
 

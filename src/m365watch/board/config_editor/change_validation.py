@@ -45,16 +45,16 @@ class Proposed:
 
 
 def refusals(
-    proposed: Proposed, file_text: str, *, suffix: str, folders: Sequence[Path], uploads: Uploads
+    proposed: Proposed, file_text: str, *, suffix: str, folders: Sequence[Path], state_directory: Path
 ) -> list[Refusal]:
     """What the section does that a page may not: the key's path in the section, and why.
 
-    Relative paths begin at the first of `folders`, below which records may be written.
+    Relative paths begin at the first of `folders`, below which records may be written, but for the state.
     """
     old = read_section(proposed.kind, proposed.name, proposed.original)
     new = read_section(proposed.kind, proposed.name, proposed.text)
     document = plain_values(parse_document(file_text, suffix=suffix))
-    judging = _Judging(proposed, old, new, folders, uploads)
+    judging = _Judging(proposed, old, new, folders, state_directory)
     return [*judging.refusals(), *_reached_by_others(proposed.kind, resolved(new, old), document)]
 
 
@@ -78,7 +78,12 @@ class _Judging:
     """Holds one proposed section against the one in the file."""
 
     def __init__(
-        self, proposed: Proposed, old: Document, new: Document, folders: Sequence[Path], uploads: Uploads
+        self,
+        proposed: Proposed,
+        old: Document,
+        new: Document,
+        folders: Sequence[Path],
+        state_directory: Path,
     ) -> None:
         self._proposed = proposed
         self._keys: SensitiveKeys = sensitive_keys(proposed.kind)
@@ -88,7 +93,8 @@ class _Judging:
         self._goes = destinations_of(proposed.kind, self._section)
         self._went = destinations_of(proposed.kind, old)
         self._folders = folders
-        self._uploads = uploads
+        self._state = state_directory
+        self._uploads = Uploads(state_directory)
 
     def refusals(self) -> Iterator[Refusal]:
         for path, value in self._new.items():
@@ -132,6 +138,9 @@ class _Judging:
             real = Path(os.path.realpath(self._folders[0] / text))
         except ValueError:  # a zero, or half a letter
             return "has a character that no file's name can have: leave it out"
+        state = os.path.realpath(self._state)
+        if real.is_relative_to(state) or Path(state).is_relative_to(real):
+            return f"lies in the state directory, or around it; give a folder apart, or {_IN_THE_FILE}"
         if any(real.is_relative_to(os.path.realpath(folder)) for folder in self._folders):
             return None
         return f"lies outside {self._folders[0]}; a page names no such folder: {_IN_THE_FILE}"

@@ -43,12 +43,11 @@ from m365watch.board.config_editor.key_uploads import Uploads, binding_of
 from m365watch.common.errors import NeedsOperator, OutputUnusable, SettingsRefused
 from m365watch.config.config_file import FileText, read_whole, replace_whole
 from m365watch.config.document import Unreadable, parse_document, plain_values
-from m365watch.config.editor.redaction import secret_paths
+from m365watch.config.editor.redaction import plain_variables, scalars, secret_paths, show_difference
 from m365watch.config.editor.sections import has_section, put_section, section_text
-from m365watch.config.editor.tenants import check_text, show_difference
+from m365watch.config.editor.tenants import check_text
 from m365watch.config.editor.text_spans import locate
 from m365watch.config.models.settings import Settings
-from m365watch.config.models.values import VARIABLE
 from m365watch.config.sensitive_keys import SECTION_SUFFIX, read_section, sensitive_keys
 from m365watch.config.validation_report import KeyPath, show_path
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
@@ -217,10 +216,13 @@ class ConfigurationDesk:
         return inner_addresses(kind, name, section, document if isinstance(document, dict) else {})
 
     def hiding(self, settings: Settings) -> Callable[[str], str]:
-        """Puts `${NAME}` in place of what the variables hold that the file names."""
+        """Puts `${NAME}` in place of what the variables hold that the file names, but for secrets.
+
+        Those are in no answer, and compared with none: one that names a guess would tell whether it is right.
+        """
         values: dict[str, str] = {}
-        with suppress(SettingsRefused):
-            for name in sorted(set(VARIABLE.findall(read_whole(settings.path).text))):
+        with suppress(SettingsRefused, Unreadable):
+            for name in sorted(plain_variables(read_whole(settings.path).text)):
                 values[self.environment.get(name, "")] = f"${{{name}}}"
         hidden = sorted((one for one in values if len(one) >= HIDDEN_CHARACTERS_MIN), key=len, reverse=True)
 
@@ -260,8 +262,8 @@ class ConfigurationDesk:
             Proposed(path[0], path[1], section, current.section(path), was_stored=isinstance(change, Undo)),
             current.file.text,
             suffix=current.file.suffix,
-            folders=(current.file.path.parent, settings.path.parent, *_own_folders(settings)),
-            uploads=Uploads(settings.state_directory),
+            folders=(current.file.path.parent, settings.path.parent, *_lake_folders(settings)),
+            state_directory=settings.state_directory,
         )
         return mistakes_in(section, path, [f"{show_path((*path, *key))}: {why}" for key, why in found])
 
@@ -336,10 +338,8 @@ def _is_in_two_files(settings: Settings, current: Current) -> bool:
     return bool(settings.tenants) and root is not None and root.member("inputs") is None
 
 
-def _own_folders(settings: Settings) -> list[Path]:
-    """Where the collector writes already."""
-    lakes = [one.directory for one in settings.outputs if isinstance(one, LakeSettings)]
-    return [settings.state_directory, *lakes]
+def _lake_folders(settings: Settings) -> list[Path]:
+    return [one.directory for one in settings.outputs if isinstance(one, LakeSettings)]
 
 
 def _difference(old: str, new: str, file: FileText) -> str:
@@ -356,8 +356,6 @@ def _secret_notes(original: str, changed: Changed, suffix: str) -> list[str]:
 
 
 def _at(section: str, path: KeyPath) -> str | None:
-    from m365watch.config.editor.redaction import scalars
-
     return scalars(section).get(path)
 
 

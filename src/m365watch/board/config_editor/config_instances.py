@@ -9,7 +9,7 @@ from functools import lru_cache
 from m365watch.common.model import Service
 from m365watch.config.defaults import BY_DEFAULT, COLLECTING
 from m365watch.config.document import parse_document, plain_values
-from m365watch.config.validation_report import hide_secrets
+from m365watch.config.editor.redaction import MARK, holds_secret
 from m365watch.registry.credential_specs import by_upkeep, other_keys
 from m365watch.registry.output_specs import OUTPUTS
 
@@ -138,4 +138,5 @@ def _shown(value: object) -> str:
     """A value for people: no secret that was written under a wrong key, and not without end."""
     if value is None or isinstance(value, Mapping | list):
         return ""
-    return hide_secrets(str(value))[:_CHARACTERS_MAX]
+    text = str(value)
+    return MARK if holds_secret((), text) else text[:_CHARACTERS_MAX]

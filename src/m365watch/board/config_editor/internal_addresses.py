@@ -19,8 +19,10 @@ from m365watch.config.validation_report import Report, show_path
 Address = tuple[str, int]
 _PORT: TypeAdapter[int] = TypeAdapter(Whole)
 """Reads a port as the configuration's own model does, however it is spelled."""
-_WITH_IPV4 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+_WITH_IPV4 = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """Networks whose addresses end with an IPv4 address."""
+_INSIDE = tuple(map(ipaddress.IPv6Network, ("fec0::/10", "64:ff9b:1::/48")))
+"""Networks of a site, which not every Python knows: the old ones, and those that a site translates."""
 _PORTS = {"http": 80, "https": 443}
 _ONLY_NAMED = frozenset({"audience", "assertion_audience"})
 """URLs that stand in tokens; nothing connects to them."""
@@ -85,14 +87,17 @@ def _address_of_url(text: str) -> Address | None:
 
 def _inner_address(address: Address) -> str:
     """The first address behind the name that is not of the internet; empty where all are."""
+    host, port = address
+    if "%" in host:
+        return host  # a zone is an interface of this machine, and whoever connects may leave it out
     try:
-        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, OverflowError):
         return ""  # nothing will connect there either
     for *_, place in found:
         shown = str(place[0])
         ip = _innermost(ipaddress.ip_address(shown.partition("%")[0]))
-        if not ip.is_global or ip.is_multicast:
+        if not ip.is_global or ip.is_multicast or any(ip in network for network in _INSIDE):
             return shown
     return ""
 
@@ -105,4 +110,4 @@ def _innermost(
         return ip
     if any(ip in network for network in _WITH_IPV4):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.sixtofour or ip

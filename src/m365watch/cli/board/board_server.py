@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -59,9 +57,9 @@ def serve_or_go_on(
     """Serve the analyst's pages: what happens, who signs in, what was found, and whether all arrives.
 
     Without a command, the pages are served until Ctrl-C: to this machine alone, or where the section `board`
-    of the configuration says, to whoever signs in. On this machine alone, a link opens them, which is printed
-    at the start and by `m365watch board link`. The lake, the ledger and the alerts are read for it, so
-    it is free to use while `m365watch run` is running.
+    of the configuration says, to whoever signs in. On this machine alone, a link opens them, which a terminal
+    shows at the start and `m365watch board link` prints. The lake, the ledger and the alerts are read for it,
+    so it is free to use while `m365watch run` is running.
 
     Exit codes: 0 stopped; 1 it cannot be served there, or a package is missing; 2 the configuration is wrong.
     """
@@ -102,17 +100,20 @@ async def _serve(
     from m365watch.common.clock import SystemClock
     from m365watch.config.models.listener_base import BoardSettings
 
-    shows = _shows_link(beside=beside)
+    shown_on = sys.stderr if beside else sys.stdout
+    is_seen = (
+        shown_on.isatty()
+    )  # whatever else takes the output keeps it: a file, the journal, a container's log
 
     def tell() -> None:
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
-        if not asks_to_sign_in(listening, settings.board or BoardSettings()) and not shows:
+        if not asks_to_sign_in(listening, settings.board or BoardSettings()) and not is_seen:
             sys.stderr.write("board: m365watch board link prints a link that opens it\n")
 
     def show_link(link: str) -> None:
         sys.stderr.write("board: opens in one browser, within 10 minutes, by this link:\n")
         sys.stderr.flush()
-        print(link, file=sys.stderr if beside else sys.stdout, flush=True)
+        print(link, file=shown_on, flush=True)
 
     stop = asyncio.Event()
     if beside:
@@ -127,21 +128,8 @@ async def _serve(
             files=files,
             tell=tell,
             give_way=give_way,
-            show_link=show_link if shows else None,
+            show_link=show_link if is_seen else None,
         )
-
-
-def _shows_link(*, beside: bool) -> bool:
-    """Whether the link is printed: on a terminal, or into a pipe that somebody made for the board alone.
-
-    Whatever else takes the output, a file or the journal, keeps it: that is a log.
-    """
-    if beside:
-        return sys.stderr.isatty()
-    try:
-        return sys.stdout.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 @board.command()

@@ -56,7 +56,8 @@ def write_without_tenant(file: FileText, input_name: str | None, tenant_id: str,
 
 def _write(file: FileText, text: str, *, yes: bool) -> None:
     from m365watch.config.config_file import replace_whole
-    from m365watch.config.editor.tenants import check_text, show_difference
+    from m365watch.config.editor.redaction import show_difference
+    from m365watch.config.editor.tenants import check_text
 
     check_text(file, text, environment=os.environ)
     difference = show_difference(file.text, text, name=str(file.path), suffix=file.suffix)

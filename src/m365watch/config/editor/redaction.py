@@ -1,4 +1,4 @@
-"""A section's text without its secrets, for whoever may not read them, and with them again. Pure.
+"""A configuration's text without its secrets, for whoever may not read them, and with them again. Pure.
 
 A mark stands where a secret stood. It is good at that place alone: moved to another key, it would show
 the secret, or send it elsewhere.
@@ -6,20 +6,20 @@ the secret, or send it elsewhere.
 
 from __future__ import annotations
 
-import re
+import difflib
 from collections.abc import Iterator
 
 from m365watch.config.document import Unreadable
-from m365watch.config.editor.tenants import SECRET_NAMES
-from m365watch.config.editor.text_spans import NULLS, Spot, locate
+from m365watch.config.editor.text_spans import NULLS, Spot, last_end, locate
 from m365watch.config.models.values import VARIABLE
 from m365watch.config.normalization import is_placeholder
 from m365watch.config.secrets import is_reference
-from m365watch.config.validation_report import KeyPath, hide_secrets, show_path
+from m365watch.config.validation_report import SECRET_KEYS, KeyPath, hide_secrets, show_path
 
 MARK = "<kept secret>"
 _OF_SECTION = ".yaml"
-_USER_IN_URL = re.compile(r"://[^/@\s]*@")
+_CONTEXT_LINES = 2
+_SECRET_NAMES = SECRET_KEYS | {"client_assertion"}
 
 
 def without_secrets(section: str) -> str:
@@ -27,9 +27,27 @@ def without_secrets(section: str) -> str:
 
     What has the shape of a secret in a comment is in stars. Raises: Unreadable.
     """
-    for _, spot in sorted(_secrets_in(section), key=_start, reverse=True):
-        section = f'{section[: spot.start]}"{MARK}"{section[_end(section, spot) :]}'
-    return hide_secrets(section)
+    return _masked(section, f'"{MARK}"', suffix=_OF_SECTION)
+
+
+def show_difference(old: str, new: str, *, name: str, suffix: str = "") -> str:
+    """The unified difference of two texts of the file `name`, secrets in stars; "" where there is none.
+
+    Raises: Unreadable.
+    """
+    before, after = (_masked(text, "***", suffix=suffix).splitlines() for text in (old, new))
+    lines = difflib.unified_diff(before, after, name, name, n=_CONTEXT_LINES, lineterm="")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def plain_variables(text: str) -> set[str]:
+    """The variables that the text names, but for those that stand for a secret anywhere."""
+    secret: set[str] = set()
+    plain: set[str] = set()
+    for path, spot in _scalars(text):
+        names = secret if holds_secret(path, spot.text) else plain
+        names.update(VARIABLE.findall(spot.text))
+    return plain - secret
 
 
 def with_secrets(marked: str, original: str) -> str:
@@ -44,8 +62,8 @@ def with_secrets(marked: str, original: str) -> str:
             if spot.text != MARK or path not in known:
                 raise Unreadable(f"{show_path(path)}: {MARK} stands for no secret here; type the secret")
             secret = known[path]
-            written = original[secret.start : _end(original, secret)]
-            marked = marked[: spot.start] + written + marked[_end(marked, spot) :]
+            written = original[secret.start : last_end(original, secret)]
+            marked = marked[: spot.start] + written + marked[last_end(marked, spot) :]
             back[path] = secret.text
     if any(text != back[path] for path, text in scalars(marked).items() if path in back):
         raise Unreadable("a secret cannot be put back as it was; type it")
@@ -68,29 +86,41 @@ def spots(section: str) -> list[tuple[KeyPath, int]]:
     return [] if root is None else list(_starts(root, ()))
 
 
-def _secrets_in(section: str) -> list[tuple[KeyPath, Spot]]:
-    return [(path, spot) for path, spot in _scalars(section) if _is_secret(path, spot)]
+def holds_secret(path: KeyPath, text: str) -> bool:
+    """Whether the text is a secret by its key, or one around it, by its shape, or by a user in a URL."""
+    is_url = "://" in text or path[-1:] == ("proxy",)
+    return not _SECRET_NAMES.isdisjoint(path) or hide_secrets(text) != text or (is_url and "@" in text)
+
+
+def _masked(text: str, mark: str, *, suffix: str) -> str:
+    for _, spot in sorted(_secrets_in(text, suffix), key=_start, reverse=True):
+        text = text[: spot.start] + mark + text[last_end(text, spot) :]
+    return hide_secrets(text)
+
+
+def _secrets_in(text: str, suffix: str = _OF_SECTION) -> list[tuple[KeyPath, Spot]]:
+    return [(path, spot) for path, spot in _scalars(text, suffix) if _is_secret(path, spot)]
 
 
 def _is_secret(path: KeyPath, spot: Spot) -> bool:
+    """Whether the scalar shows a secret: nothing, a placeholder and a plain reference do not."""
     text = spot.text
-    if hide_secrets(text) != text or _USER_IN_URL.search(text):
-        return True
-    named = next((one for one in reversed(path) if isinstance(one, str)), "")
     is_empty = not spot.style and text in NULLS
     refers = VARIABLE.fullmatch(text) is not None or is_reference(text) or is_placeholder(text)
-    return named in SECRET_NAMES and not is_empty and not refers
+    return holds_secret(path, text) and not is_empty and not refers
 
 
-def _scalars(section: str) -> Iterator[tuple[KeyPath, Spot]]:
-    root = locate(section, suffix=_OF_SECTION)
+def _scalars(text: str, suffix: str = _OF_SECTION) -> Iterator[tuple[KeyPath, Spot]]:
+    root = locate(text, suffix=suffix)
     return iter(()) if root is None else _walk(root, ())
 
 
 def _walk(spot: Spot, path: KeyPath) -> Iterator[tuple[KeyPath, Spot]]:
     if spot.kind == "scalar":
         yield path, spot
-    for name, value in spot.members:
+    for place, (name, value) in enumerate(spot.members):
+        if not _SECRET_NAMES.isdisjoint(path):
+            yield (*path, place), name  # `client_secret: {word}` is an object with the word as its key
         yield from _walk(value, (*path, name.text))
     for place, value in enumerate(spot.elements):
         yield from _walk(value, (*path, place))
@@ -107,8 +137,3 @@ def _starts(spot: Spot, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
 
 def _start(found: tuple[KeyPath, Spot]) -> int:
     return found[1].start
-
-
-def _end(text: str, spot: Spot) -> int:
-    """Behind the scalar; the end of a block of lines stands behind its line breaks."""
-    return len(text[: spot.end].rstrip()) if spot.style in {"|", ">"} else spot.end

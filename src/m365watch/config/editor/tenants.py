@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,15 +23,11 @@ from m365watch.config.editor.text_spans import (
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.config.normalization import is_placeholder
-from m365watch.config.validation_report import SECRET_KEYS, hide_secrets
 
 _LINE_COLUMNS_MAX = 110
 """A list in brackets goes on in a line of its own where this one would become longer."""
-_CONTEXT_LINES = 2
 _NAME_INPUT = "name one of them with --input"
 _NOT_PLAIN_IN_BRACKETS = re.compile(r"[][{},]")
-SECRET_NAMES = SECRET_KEYS | {"certificate_password", "private_key", "client_assertion"}
-"""Keys whose value stands in stars in a difference."""
 
 
 class _Edit(NamedTuple):
@@ -65,19 +60,6 @@ def add_tenant(text: str, input_name: str | None, tenant_id: str, *, suffix: str
         changed = changed[: edit.start] + edit.text + changed[edit.end :]
     _check(text, changed, name=name, tenant_id=tenant_id, suffix=suffix)
     return changed
-
-
-def show_difference(old: str, new: str, *, name: str, suffix: str = "") -> str:
-    """The unified difference of two texts of the file `name`, secrets in stars; "" where there is none."""
-    lines = difflib.unified_diff(
-        _blotted(old, suffix).splitlines(),
-        _blotted(new, suffix).splitlines(),
-        name,
-        name,
-        n=_CONTEXT_LINES,
-        lineterm="",
-    )
-    return "".join(f"{line}\n" for line in lines)
 
 
 def find_input(text: str, input_name: str | None, *, suffix: str = "") -> str:
@@ -232,19 +214,6 @@ def _without_tenants(text: str, name: str, suffix: str) -> tuple[object, list[st
         return kept
 
     return walk(parse_document(text, suffix=suffix), ()), tenants
-
-
-def _blotted(text: str, suffix: str) -> str:
-    """The text with stars in place of its secrets."""
-    root = locate(text, suffix=suffix)
-    spots = [] if root is None else [spot for key, spot in root.walk() if key in SECRET_NAMES]
-    for spot in sorted((spot for spot in spots if spot.kind == "scalar"), key=_start, reverse=True):
-        text = f"{text[: spot.start]}***{text[spot.end :]}"
-    return hide_secrets(text)
-
-
-def _start(spot: Spot) -> int:
-    return spot.start
 
 
 TENANTS_NAMED_MAX = 5
