@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Where `tools/days.py` shifts the clock, files have the machine's own times all the same.
     """
-    if "M365WATCH_TESTS_CLOCK_AHEAD_S" in os.environ:
+    if "PYTHON_TESTS_CLOCK_AHEAD_S" in os.environ:
         for test in items:
             if test.get_closest_marker("file_times"):
                 test.add_marker(pytest.mark.skip(reason="the clock is shifted, the times of files are not"))

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-AHEAD_S = "M365WATCH_TESTS_CLOCK_AHEAD_S"
+AHEAD_S = "PYTHON_TESTS_CLOCK_AHEAD_S"
 _NAMES = (AHEAD_S, "PYTHONPATH", "TZ")
 DAY = {name: os.environ[name] for name in _NAMES if name in os.environ} if _NAMES[0] in os.environ else {}
 """For an environment that is made from nothing; empty on an ordinary run."""

@@ -32,7 +32,7 @@ class Day:
     def environment(self) -> dict[str, str]:
         """What a process is started with to live on that day, and all that it starts."""
         ahead_s = (self.starts_at - datetime.now(UTC)).total_seconds()  # noqa: TID251 - the machine's own
-        return {"PYTHONPATH": str(HOOK), "M365WATCH_TESTS_CLOCK_AHEAD_S": str(ahead_s), "TZ": self.zone}
+        return {"PYTHONPATH": str(HOOK), "PYTHON_TESTS_CLOCK_AHEAD_S": str(ahead_s), "TZ": self.zone}
 
 
 def _at(text: str, zone: str = "UTC") -> Day:

@@ -70,7 +70,7 @@ GROUP_OF_SESSION = """
 import ctypes, json, os, sys
 from pathlib import Path
 from m365watch.cli.board.low_priority import give_way, open_autogroup
-from m365watch.lake.sql_sandbox.confinement import forbid_dumps
+from m365watch.common.child_process import forbid_dumps
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which a change of user takes

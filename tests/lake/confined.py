@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import platform
 import resource
+import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +24,7 @@ parent = os.getppid()
 TGKILL = {"x86_64": 234, "aarch64": 131}
 PTRACE = {"x86_64": 101, "aarch64": 117}
 CLONE3, FILE_SETATTR = 435, 469
+F_SETSIG, F_SETOWN_EX, F_OWNER_PID, FIOSETOWN = 10, 15, 1, 0x8901
 
 
 def start_thread() -> None:
@@ -32,8 +36,13 @@ def start_thread() -> None:
 
 def call(number: int, *arguments: int) -> None:
     """Make a system call."""
+    call_libc("syscall", number, *arguments)
+
+
+def call_libc(name: str, *arguments: int) -> None:
+    """Make a call of the C library, which knows the numbers of system calls."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(*map(ctypes.c_long, (number, *arguments))) < 0:
+    if libc[name](*map(ctypes.c_long, arguments)) == -1:
         raise OSError(ctypes.get_errno(), "refused")
 
 
@@ -59,6 +68,19 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "execve": lambda: os.execv("/bin/true", ["true"]),
     "ptrace": lambda: call(PTRACE[platform.machine()], 0, 0, 0, 0),
     "signal the parent": lambda: os.kill(parent, 0),
+    "have the parent signalled of a file": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, parent),
+    "by another of its threads": lambda: fcntl.fcntl(0, F_SETOWN_EX, struct.pack("ii", F_OWNER_PID, parent)),
+    "by a socket": lambda: fcntl.ioctl(socket.socketpair()[0], FIOSETOWN, struct.pack("i", parent)),
+    "by another signal": lambda: fcntl.fcntl(0, F_SETSIG, signal.SIGTERM),
+    "attach shared memory": lambda: call_libc("shmat", -1, 0, 0),
+    "end shared memory": lambda: call_libc("shmctl", -1, 0, 0),
+    "raise a semaphore": lambda: call_libc("semop", -1, 0, 0),
+    "wait for a semaphore": lambda: call_libc("semtimedop", -1, 0, 0, 0),
+    "end a semaphore": lambda: call_libc("semctl", -1, 0, 0),
+    "send a message": lambda: call_libc("msgsnd", -1, 0, 0, 0),
+    "receive a message": lambda: call_libc("msgrcv", -1, 0, 0, 0, 0),
+    "end a queue": lambda: call_libc("msgctl", -1, 0, 0),
+    "set a flag of an own file": lambda: fcntl.fcntl(0, fcntl.F_SETFD, 0),
     "signal a thread of the parent": lambda: call(TGKILL[platform.machine()], parent, parent, 0),
     "limit the parent": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
     "clone3": lambda: call(CLONE3, 0, 0),

@@ -24,6 +24,7 @@ DONE = {
     "list the lake",
     "start a thread",
     "lower an own limit",
+    "set a flag of an own file",
 }
 UNKNOWN = {"clone3", "a newer system call"}
 
@@ -63,24 +64,41 @@ def verdict_of(program: list[tuple[int, int, int, int]], data: dict[int, int]) -
             at += if_true if holds else if_false
 
 
+DENIED = """
+accept accept4 add_key bind bpf chmod chown connect execve execveat fchmod fchmodat fchmodat2 fchown
+fchownat fork fremovexattr fsetxattr futimesat io_uring_setup ioprio_set kcmp keyctl kill lchown listen
+lremovexattr lsetxattr migrate_pages mount move_pages mq_open mq_unlink msgctl msgget msgrcv msgsnd
+open_by_handle_at perf_event_open pidfd_getfd pidfd_open pidfd_send_signal process_madvise
+process_mrelease process_vm_readv process_vm_writev ptrace removexattr request_key rt_sigqueueinfo
+rt_tgsigqueueinfo sched_setaffinity sched_setattr sched_setparam sched_setscheduler semctl semget semop
+semtimedop sendmmsg sendmsg sendto setns setpriority setxattr shmat shmctl shmget socket tkill truncate
+unshare userfaultfd utime utimensat utimes vfork
+"""
 ALLOWED, REFUSED, UNKNOWN_CALL, KILLED = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 
 
-@pytest.mark.parametrize(("machine", "read", "clone"), [("x86_64", 0, 56), ("aarch64", 63, 220)])
-def test_the_filter_of_each_processor_judges_its_calls(machine: str, read: int, clone: int) -> None:
+@pytest.mark.parametrize(
+    ("machine", "read", "clone", "fcntl", "ioctl"), [("x86_64", 0, 56, 72, 16), ("aarch64", 63, 220, 25, 29)]
+)
+def test_the_filter_of_each_processor_judges_its_calls(
+    machine: str, read: int, clone: int, fcntl: int, ioctl: int
+) -> None:
     """Numbers are of one architecture: those of another one, as of 32 bits on x86_64, end the process."""
     program = _plan_filter(machine)
     column, architecture = list(_ARCHITECTURES).index(machine), _ARCHITECTURES[machine]
 
-    def judge(number: int, argument: int = 0, *, arch: int = architecture) -> int:
-        return verdict_of(program, {0: number, 4: arch, 16: argument})
+    def judge(number: int, argument: int = 0, second: int = 0, *, arch: int = architecture) -> int:
+        return verdict_of(program, {0: number, 4: arch, 16: argument, 24: second})
 
-    denied = {number for numbers in _DENIED.values() if (number := numbers[column]) is not None}
+    denied = {number for name in DENIED.split() if (number := _DENIED[name][column]) is not None}
     assert {judge(number) for number in denied} == {REFUSED}
     assert judge(read) == ALLOWED
     assert judge(read, arch=0x40000003) == KILLED
     assert judge(0x40000000 | read) == UNKNOWN_CALL
     assert (judge(clone, 0x00010000), judge(clone, 17)) == (ALLOWED, REFUSED)
+    commands = (*range(2000), *range(0x8900, 0x8910))
+    assert {one for one in commands if judge(fcntl, 0, one) == REFUSED} == {8, 10, 15}
+    assert {one for one in commands if judge(ioctl, 0, one) == REFUSED} == {0x8901, 0x8902}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -186,6 +187,29 @@ def test_the_child_starts_late_and_does_the_work(due_lake: Path) -> None:
     assert len(DeltaTable(due_lake / "audit").file_uris()) < COMMITS_PER_UPKEEP
     upkeep.stop()
     upkeep.stop()
+
+
+def test_the_child_has_no_secret_and_leaves_no_dump(
+    due_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It works beside the collector, for the same user: what it has at its end it writes down itself."""
+    told = tmp_path / "told"
+    monkeypatch.setenv("M365WATCH_TEST_SECRET", "hunter2")
+    # Python reads this module at its start, from the path that the child is given.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, ctypes, json, os, resource\n"
+        "dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
+        "seen = lambda: [dumpable(), resource.getrlimit(resource.RLIMIT_CORE)[0], [*os.environ.values()]]\n"
+        f"atexit.register(lambda: open({str(told)!r}, 'w').write(json.dumps(seen())))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    upkeep = Upkeep(due_lake, clock=HandClock(), first_after_s=0)
+    assert upkeep.start_if_due()
+    wait_for(upkeep)
+
+    dumpable, core_bytes, values = json.loads(told.read_text())
+    assert (dumpable, core_bytes) == (0, 0)
+    assert "hunter2" not in values
 
 
 @guarantee(16)

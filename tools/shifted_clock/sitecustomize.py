@@ -10,7 +10,7 @@ from datetime import timedelta
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-AHEAD_S = "M365WATCH_TESTS_CLOCK_AHEAD_S"
+AHEAD_S = "PYTHON_TESTS_CLOCK_AHEAD_S"
 CLOCK = "m365watch.common.clock"
 
 

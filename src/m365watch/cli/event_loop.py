@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 from m365watch.cli.terminal.log_output import tell
-from m365watch.lake.sql_sandbox.confinement import forbid_dumps
+from m365watch.common.child_process import forbid_dumps
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"

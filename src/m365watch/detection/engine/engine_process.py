@@ -22,6 +22,7 @@ from typing import cast
 import msgspec
 import structlog
 
+from m365watch.common.child_process import bare_environment
 from m365watch.common.errors import OutputUnavailable
 from m365watch.detection.alerts.alert_builder import NO_EXCEPTIONS
 from m365watch.detection.alerts.alert_exceptions import Exceptions
@@ -327,6 +328,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=bare_environment(),
             start_new_session=True,  # Ctrl-C is for the collector, which then ends the child
         )
         assert self._process.stdin is not None  # noqa: S101 - both are pipes

@@ -21,6 +21,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
+from m365watch.common.child_process import forbid_dumps
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.engine.detection_engine import Engine
@@ -229,6 +230,7 @@ def _do(engine: Engine, asked: Take | Piece | Look | CatchUp, frames: _Frames) -
 
 def main() -> None:
     """The process: it ends with the collector, and by no signal that is meant for that one."""
+    forbid_dumps()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_EVERY_S)

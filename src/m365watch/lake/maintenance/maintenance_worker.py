@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from m365watch.common.child_process import bare_environment, forbid_dumps
 from m365watch.common.clock import Clock, SystemClock
 from m365watch.common.errors import LakeHeld, LakeUnusable
 from m365watch.config.models.retention import RetentionSettings
@@ -156,6 +157,7 @@ class Upkeep:
             [sys.executable, "-P", "-m", "m365watch.lake.maintenance.maintenance_worker", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            env=bare_environment(),
             # Ctrl-C is for the collector, which then stops the child. No session of its own: Linux shares
             # cores among sessions first, and there the child's niceness would count for nothing.
             process_group=0,
@@ -182,6 +184,7 @@ class Upkeep:
 
 def main() -> None:
     """One run over the lake named on the command line; retention and the last batches follow, as JSON."""
+    forbid_dumps()
     os.nice(_NICENESS)
     pa.set_memory_pool(pa.system_memory_pool())
     lake, *wanted = sys.argv[1:]

@@ -9,14 +9,15 @@ import ctypes
 import errno
 import os
 import platform
-import resource
 import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+from m365watch.common.child_process import checked, forbid_dumps, libc, prctl
+
+_PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION = 0x20080522
 
@@ -76,8 +77,16 @@ _DENIED = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     # What Landlock leaves to a file's owner: permissions, times, attributes, and before ABI 3 the size.
@@ -115,6 +124,9 @@ _DENIED = {
 }
 """System calls that fail, with their numbers on x86_64 and aarch64."""
 _CLONE, _TGKILL, _PRLIMIT = (56, 220), (234, 131), (302, 261)
+_DENIED_COMMANDS = {(72, 25): (8, 10, 15), (16, 29): (0x8901, 0x8902)}
+"""By which another process is signaled that a file is ready: F_SETOWN, F_SETSIG and F_SETOWN_EX of `fcntl`,
+FIOSETOWN and SIOCSPGRP of `ioctl`."""
 _CLONE3 = 435
 _NEWEST = 462
 """The last system call that was considered for `_DENIED`; x32's numbers are larger as well."""
@@ -125,7 +137,7 @@ _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CONFINEMENT_FIX = "run on Linux 5.13 or newer (x86_64, aarch64) and allow Landlock and seccomp there"
 
 _LOAD, _EQUAL, _GREATER, _HAS_BITS, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 """Offsets in the data that a filter sees; of an argument the lower half, on little-endian processors."""
 _ALLOW, _FAIL, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
@@ -195,20 +207,12 @@ def confine(lake: Path) -> None:
             _become_owner_of(lake)
     forbid_dumps()
     if found.privileges:
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _drop_capabilities()
     if found.landlock_abi:
         _restrict_files(lake, found.landlock_abi)
     if found.seccomp:
         _restrict_calls()
-
-
-def forbid_dumps() -> None:
-    """Leave no core dump of this process, and keep others of its user from reading its memory."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    if sys.platform == "linux":
-        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def _become_owner_of(lake: Path) -> None:
@@ -227,9 +231,9 @@ def _drop_capabilities() -> None:
     """
     header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION, 0))
     held = ctypes.create_string_buffer(24)
-    _checked(_libc().capget(header, held))
+    checked(libc().capget(header, held))
     if any(held.raw):
-        _checked(_libc().capset(header, bytes(24)))
+        checked(libc().capset(header, bytes(24)))
 
 
 def _landlock_abi() -> int:
@@ -261,7 +265,7 @@ def _restrict_files(lake: Path, abi: int) -> None:
 def _has_seccomp() -> bool:
     """Whether the kernel takes a filter: it then misses the one that is not given."""
     try:
-        _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER)
+        prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER)
     except OSError as refusal:
         return refusal.errno == errno.EFAULT and platform.machine() in _ARCHITECTURES
     return False
@@ -271,7 +275,7 @@ def _restrict_calls() -> None:
     program = b"".join(struct.pack("HBBI", *step) for step in _plan_filter(platform.machine()))
     held = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(held)))
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
 
 
 def _plan_filter(machine: str) -> list[tuple[int, int, int, int]]:
@@ -306,25 +310,14 @@ def _plan_filter(machine: str) -> list[tuple[int, int, int, int]]:
             allow,
             deny,
         ]
+    for numbers, commands in _DENIED_COMMANDS.items():
+        last = len(commands)
+        steps += [(_EQUAL, 0, last + 3, numbers[column]), (_LOAD, 0, 0, _SECOND_ARGUMENT)]
+        steps += [(_EQUAL, last - done, 0, command) for done, command in enumerate(commands)]
+        steps += [allow, deny]
     return [*steps, allow]
-
-
-def _prctl(option: int, *values: int) -> None:
-    given = [ctypes.c_ulong(one) for one in (*values, 0, 0, 0, 0)[:4]]
-    _checked(_libc().prctl(option, *given))
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
     given = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    return _checked(_libc().syscall(ctypes.c_long(number), *given))
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    return checked(libc().syscall(ctypes.c_long(number), *given))

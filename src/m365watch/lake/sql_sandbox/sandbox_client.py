@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,13 +18,18 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-import m365watch
+from m365watch.common.child_process import bare_environment
 from m365watch.common.errors import LakeMissing, QueryRefused, QueryStopped
 from m365watch.common.file_access import is_folder, why_shut
 from m365watch.common.timestamps import iso_of
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox.sandbox_process import Question, Verdict
 
+_NO_THREADS = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "_RJEM_MALLOC_CONF": "background_thread:false",
+}
+"""The allocators of Arrow and deltalake would start threads before the kernel confines the only one."""
 _NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
 
 
@@ -212,7 +216,7 @@ def _ask(question: Question, ending: Ending) -> bytes:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_bare_environment(),
+        env=bare_environment() | _NO_THREADS,
     ) as child:
         ending.watch(child)
         try:
@@ -243,20 +247,6 @@ def _overdue(question: Question) -> QueryStopped:
         f"the query was stopped: it took longer than {question.limit_s:g} s",
         fix="ask for fewer days, columns or rows",
     )
-
-
-def _bare_environment() -> dict[str, str]:
-    """Enough to find the package, and no secret.
-
-    The allocators of Arrow and deltalake would start threads before the kernel confines the only one.
-    """
-    package_root = Path(m365watch.__file__).parents[1]
-    return {
-        "PYTHONPATH": os.pathsep.join([str(package_root), *filter(None, sys.path)]),
-        "PATH": os.defpath,
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-        "_RJEM_MALLOC_CONF": "background_thread:false",
-    }
 
 
 def _values(column: pa.ChunkedArray, kind: str, name: str) -> list[object]:

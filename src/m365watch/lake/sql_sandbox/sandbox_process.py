@@ -9,7 +9,7 @@ good, the rows as Arrow IPC to standard output. Eight things hold the SQL:
 4. exactly one SELECT is accepted;
 5. memory is limited, in DuckDB and by the operating system;
 6. time is limited, by an interrupt, by the operating system, and by the parent;
-7. the process can write no file and inherits no environment;
+7. the process can write no file and inherits a bare environment;
 8. the kernel lets it read the lake and start threads, and nothing else (`confinement`).
 """
 
