@@ -297,6 +297,29 @@ def test_who_does_not_read_the_answer_loses_it(
 
 
 @LOOPS
+@BOUNDS
+def test_who_reads_least_lately_makes_room(
+    bound: Limits, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """While no place is free, one that reads nothing goes; one that reads on has all of its answer."""
+    request = b"GET /long HTTP/1.1\r\nHost: here\r\n\r\n"
+
+    async def test(place: Place) -> None:
+        slow, _ = await place.connect(request)
+        assert len(await slow.readexactly(LONG // 4)) == LONG // 4
+        never = [await place.connect(request) for _ in range(2)]
+        for reader, writer in never:
+            await reader.readexactly(1)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await slow.readexactly(LONG // 4)
+        assert [await place.status(GET) for _ in range(3)] == [200] * 3
+        assert len(await slow.readexactly(LONG // 2)) == LONG // 2
+        assert place.listener.count <= 3
+
+    run(test, bound, loop=loop)
+
+
+@LOOPS
 def test_tls_is_spoken_before_anything_is_counted(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from promises import guarantee
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from asking import view_of
 from m365watch.board.access.roles import Access, Role
-from m365watch.board.app.responses import Left, while_there
+from m365watch.board.app.responses import while_there
 from m365watch.board.query.fact_queries import AT_ONCE_MAX, FactsReader
 from m365watch.board.query.query_planner import Query
 from m365watch.common.errors import QueryStopped
@@ -82,7 +82,7 @@ def test_work_ends_with_the_browser_that_it_is_for() -> None:
         return {"type": "http.disconnect"}
 
     async def act() -> None:
-        with pytest.raises(Left):
+        with pytest.raises(ClientDisconnect):
             await while_there(Request({"type": "http"}, leave), work())
         await asyncio.sleep(0)  # The loop hears of it in a step of its own.
 

@@ -53,6 +53,7 @@ class Site:
         self.apis = {tenant: FakeApi(tenant, self.clock) for tenant in (ONE, TWO, THREE)}
         self.disks = {name: FakeDisk() for name in outputs}
         self.outputs: dict[str, FakeOutput] = {}
+        self.make_output: Callable[[str, FakeDisk], FakeOutput] = FakeOutput
         self.ledger: SqliteLedger
         self.run: CollectorRun
         self._published = 0
@@ -99,7 +100,7 @@ class Site:
         self.ledger = ledger = SqliteLedger(self.folder, outputs=names, now=self.clock.now())
         ledger._connection.execute("PRAGMA synchronous = OFF")
         ledger.routes.exclude(self.excluded)
-        self.outputs = {name: FakeOutput(name, disk) for name, disk in self.disks.items()}
+        self.outputs = {name: self.make_output(name, disk) for name, disk in self.disks.items()}
         queued, durable, found = [], {}, {}
         for name, output in self.outputs.items():
             known = ledger.output_position(name)

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ports import kept_port
 COMMAND = (sys.executable, "-m", "m365watch.cli.main")
 FILES_MAX = 1024
 """The limit of open files of a login shell, and of many services."""
+_ESTABLISHED = "01"
 _SECRET = "simulated-secret-of-a-test"
 _AUTH_ID = "an-auth-id-that-nobody-guesses"
 
@@ -47,6 +48,27 @@ class Served(NamedTuple):
         except OSError:
             return False
         return status == self.status if request is None else status not in {0, 500, 503}
+
+    def ask_unread(self, request: bytes, *, address: str = "127.0.0.1") -> socket.socket:
+        """A connection by which something was asked, and of whose answer the kernel keeps little."""
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        peer.settimeout(PATIENCE_S)
+        peer.bind((address, 0))
+        peer.connect(("127.0.0.1", self.port))
+        peer.sendall(request)
+        return peer
+
+    def holds(self, peer: socket.socket) -> bool:
+        """Whether the server has not ended the connection; a client that reads nothing does not see it."""
+        here, there = (f":{port:04X}" for port in (self.port, peer.getsockname()[1]))
+        lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+        ends = (line.split()[1:4] for line in lines)
+        return any(
+            own.endswith(here) and other.endswith(there) and state == _ESTABLISHED
+            for own, other, state in ends
+        )
 
     def secured(self, *, timeout_s: float = 10.0) -> ssl.SSLSocket:
         """A connection that speaks TLS, with whatever certificate."""
@@ -99,11 +121,18 @@ def ended_within_s(peer: socket.socket, *, send: bytes, most_s: float) -> float:
 
 @contextmanager
 def served(
-    kind: str, folder: Path, *, files_max: int | None = None, board: Mapping[str, object] | None = None
+    kind: str,
+    folder: Path,
+    *,
+    limits: Sequence[str] = (),
+    board: Mapping[str, object] | None = None,
+    records: int = 10,
+    output: str = "files",
 ) -> Iterator[Served]:
     """The board, the simulator, a collector with a webhook, or a wait for consent, until the block ends.
 
-    `board` is the section of the configuration for it.
+    `limits` are what `ulimit` is told before, `board` is the section of the configuration for it; a collector
+    has so many `records` to collect, for such an `output`.
     """
     with ExitStack() as ends:
         port = ends.enter_context(kept_port())
@@ -120,7 +149,7 @@ def served(
             probe, status = _get("/nothing", port), 404
         else:
             file = folder / "m365watch.json"
-            simulator = ends.enter_context(_simulator(file))
+            simulator = ends.enter_context(_simulator(file, records))
             _await(lambda: file.exists() and file.stat().st_size > 0, simulator)
             document = json.loads(file.read_text(encoding="utf-8"))
             listen = f"127.0.0.1:{port}"
@@ -129,14 +158,12 @@ def served(
                 "listen": listen,
                 "auth_id": _AUTH_ID,
             }
-            document["outputs"] = {
-                "files": {"type": "files", "config": {"directory": str(folder / "records")}}
-            }
+            document["outputs"] = {output: {"type": output, "config": {"directory": str(folder / output)}}}
             file.write_text(json.dumps(document), encoding="utf-8")
             arguments = ["run", "-c", str(file)]
             head = f"POST /hook HTTP/1.1\r\nHost: {listen}\r\nContent-Length: 0\r\n\r\n"
             probe, status = head.encode(), 401
-        process = ends.enter_context(_running(arguments, folder, files_max=files_max))
+        process = ends.enter_context(_running(arguments, folder, limits))
         one = Served(process, port, probe, status)
         _await(one.speaks_tls if "certificate_file" in (board or {}) else one.answers, process)
         yield one
@@ -169,17 +196,17 @@ def raise_own_limit() -> None:
 
 
 @contextmanager
-def _simulator(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = ["simulate", "--port", "0", "--days", "1", "--records-per-day", "10"]
+def _simulator(config: Path, records: int) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = ["simulate", "--port", "0", "--days", "1", "--records-per-day", str(records)]
     with _running([*arguments, "--write-config", str(config)], config.parent) as process:
         yield process
 
 
 @contextmanager
 def _running(
-    arguments: list[str], folder: Path, *, files_max: int | None = None
+    arguments: list[str], folder: Path, limits: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    limited = ["sh", "-c", f'ulimit -n {files_max}; exec "$@"', "sh"] if files_max else []
+    limited = ["sh", "-ec", "".join(f"ulimit {one}; " for one in limits) + 'exec "$@"', "sh"]
     with (folder / f"{arguments[0]}.out").open("wb") as told:
         process = subprocess.Popen(
             [*limited, *COMMAND, *arguments],

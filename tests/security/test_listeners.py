@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import time
@@ -17,7 +18,14 @@ KINDS = ("board", "simulator", "webhook")
 GROWTH_BYTES_MAX = 50 << 20
 SENT_BYTES_MAX = 200 << 20
 """Four times the growth that is allowed: a server that keeps what it gets is seen."""
+CUT_BYTES_MAX = 40 << 20
+"""What is sent before a client sees that it was cut off: kernels keep up to 36 MB on the way."""
 FEW_FILES = 200
+LIMITS = [f"-S -n {FEW_FILES}", f"-H -n {FILES_MAX}"]
+"""Few at first, and as many as a login shell may have for whoever asks for more."""
+PLACES = FILES_MAX // 3
+UNREAD_S = (20.0, 60.0)
+"""The 30 s of an answer that is not read, on a machine that is busy."""
 HELD_S_MAX = 20.0
 """The 10 s of a request's head or body, on a machine that is busy."""
 
@@ -33,9 +41,9 @@ def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(params=KINDS)
 def few_files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
-    """Each of the servers, with the files that a login shell gives it."""
+    """Each of the servers, with the files that a login shell lets it have."""
     raise_own_limit()
-    with served(request.param, tmp_path, files_max=FILES_MAX) as one:
+    with served(request.param, tmp_path, limits=LIMITS) as one:
         yield one
 
 
@@ -48,6 +56,17 @@ def pour(one: Served, begin: bytes, part: bytes) -> int:
             peer.sendall(part)
             sent += len(part)
     return sent
+
+
+def styles_of(board: Served) -> bytes:
+    """What is answered before any sign-in and by the most bytes, as often as it may be asked at once."""
+    head = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    with board.connect() as peer:
+        peer.sendall(head % b"/open" + b"Sec-Fetch-Site: none\r\nConnection: close\r\n\r\n")
+        page = b"".join(iter(lambda: peer.recv(65_536), b""))
+    path: bytes
+    [path] = re.findall(rb'href="(/static/[^"]+/board\.css)"', page)
+    return (head % path + b"\r\n") * 15
 
 
 @pytest.mark.slow
@@ -64,7 +83,7 @@ def test_heads_without_end_cost_no_memory(one: Served) -> None:
         (b"GET /", b"x" * 65_536),
         (post + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", header * 64),
     ):
-        pour(one, begin, part)
+        assert pour(one, begin, part) < CUT_BYTES_MAX
         assert one.rss_bytes - before < GROWTH_BYTES_MAX
 
     assert one.answers()
@@ -144,15 +163,59 @@ def test_who_does_not_take_the_answer_is_let_go(tmp_path: Path) -> None:
         assert one.rss_bytes - before < GROWTH_BYTES_MAX
         assert one.answers()
 
+        begun_s = time.monotonic()
+        with one.ask_unread(styles_of(one)) as reader:
+            while one.holds(reader) and time.monotonic() < begun_s + UNREAD_S[1]:
+                time.sleep(0.5)
+        assert UNREAD_S[0] < time.monotonic() - begun_s < UNREAD_S[1]
+
+
+@pytest.mark.slow
+def test_slow_readers_keep_nobody_out(tmp_path: Path) -> None:
+    """As many of them as there are places, which are as many as the machine allows: others are answered."""
+    raise_own_limit()
+    with served("board", tmp_path, limits=LIMITS) as board, ExitStack() as held:
+        request = styles_of(board)
+        readers = []
+        for number in range(PLACES):
+            address = f"127.0.0.{10 + number % 3}"
+            readers.append(held.enter_context(board.ask_unread(request, address=address)))
+            if number == FEW_FILES // 2:
+                assert all(map(board.holds, readers))
+        for _ in range(3):
+            assert board.answers()
+            assert board.answers(b"GET /open HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            for reader in readers:
+                with suppress(OSError):
+                    reader.recv(650)
+        held.close()
+        assert board.answers()
+        assert "unexpected" not in (tmp_path / "board.out").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_who_leaves_is_no_defect(tmp_path: Path) -> None:
+    """A client that ends its connection within a body is no news, however often it does."""
+    with served("board", tmp_path) as board:
+        head = f"POST /open HTTP/1.1\r\nHost: 127.0.0.1:{board.port}\r\nSec-Fetch-Site: same-origin\r\n"
+        for _ in range(20):
+            with board.connect() as peer:
+                peer.sendall(f"{head}Content-Length: 50\r\n\r\nab".encode())
+                time.sleep(0.01)
+        assert board.answers()
+        log = (tmp_path / "board.out").read_text(encoding="utf-8")
+
+    assert "unexpected" not in log
+
 
 @pytest.mark.slow
 def test_nobody_keeps_the_browser_out_that_consent_waits_for(tmp_path: Path) -> None:
     """Heads without end cost no memory there either, and half-open connections end or give way."""
-    with served("consent", tmp_path, files_max=FEW_FILES) as one, ExitStack() as held:
+    with served("consent", tmp_path, limits=[f"-n {FEW_FILES}"]) as one, ExitStack() as held:
         begin = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\n".encode()
         before = one.rss_bytes
-        pour(one, begin + b"X-Long: ", b"x" * 65_536)
-        pour(one, begin, b"X-Filler: " + b"x" * 1000 + b"\r\n")
+        assert pour(one, begin + b"X-Long: ", b"x" * 65_536) < CUT_BYTES_MAX
+        assert pour(one, begin, b"X-Filler: " + b"x" * 1000 + b"\r\n") < CUT_BYTES_MAX
         assert one.rss_bytes - before < GROWTH_BYTES_MAX
 
         for _ in range(FEW_FILES + 26):

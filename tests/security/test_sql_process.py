@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -22,6 +23,10 @@ from raw_http import COMMAND, served
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = "SELECT count(*) FROM range(100000000000) AS one(number) WHERE number % 7 = 8"
+CORE_FILES = ["-S -c 1"] if resource.getrlimit(resource.RLIMIT_CORE)[1] else []
+"""A process would leave one, where this session may have them at all."""
+BUSY_RECORDS = 8_000
+"""Of a day: among them is a batch that detections have a process for."""
 MORE_THREADS_MAX = 1000
 """How many threads a query may start beyond all of the machine's; most users may have many times that."""
 LOOK_INTO = """
@@ -197,9 +202,25 @@ def test_the_board_says_so_when_it_starts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["board", "webhook"])
 def test_board_and_collector_leave_no_dump(kind: str, tmp_path: Path) -> None:
     """Nothing in their memory reaches a core file, and no process of the same user reads it."""
-    with served(kind, tmp_path) as one:
+    with served(kind, tmp_path, limits=CORE_FILES) as one:
         assert limits_of(one.process.pid, "Max core file size")[0] == "0"
         assert status_of_look_into(one.process.pid) == 3
+
+
+@pytest.mark.slow
+def test_the_process_of_detections_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the environment of the collector nor the memory of its worker is there for the same user."""
+    monkeypatch.setenv("M365_SECRET", "hunter2")
+    with served("webhook", tmp_path, limits=CORE_FILES, records=BUSY_RECORDS, output="lake") as one:
+        until_s, worker = time.monotonic() + PATIENCE_S, 0
+        while not worker or status_of_look_into(worker) != 3:
+            assert time.monotonic() < until_s, worker
+            worker = next(children_of(one.process.pid), 0)
+            time.sleep(0.05)
+        assert limits_of(worker, "Max core file size")[0] == "0"
+        if os.geteuid() == 0:  # others may not see what a process holds that cannot be dumped
+            assert b"hunter2" in Path(f"/proc/{one.process.pid}/environ").read_bytes()
+            assert b"hunter2" not in Path(f"/proc/{worker}/environ").read_bytes()
 
 
 def test_an_ordinary_process_can_be_looked_into() -> None:

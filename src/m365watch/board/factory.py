@@ -17,7 +17,8 @@ from weakref import WeakSet
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from m365watch.board.access.api_tokens import TokenFile, TokenGate
 from m365watch.board.access.audit_journal import TrailJournal
@@ -399,6 +400,22 @@ def _is_idle(protocol: HttpToolsProtocol) -> bool:
     return protocol.cycle is None or protocol.cycle.response_complete
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's own, which of requests that were sent at once ends the last alone with their connection."""
+
+    _answered: RequestResponseCycle | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+
+
 class _Server(uvicorn.Server):
     """Keeps connections within limits, leaves the signals to the command, and tells when it listens."""
 
@@ -420,7 +437,7 @@ class _Server(uvicorn.Server):
             self._tell()
 
     def _protocol(self, **wanted: Any) -> asyncio.Protocol:
-        return self._listener.protocol(lambda: HttpToolsProtocol(**wanted))
+        return self._listener.protocol(lambda: _Protocol(**wanted))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

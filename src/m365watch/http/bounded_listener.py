@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import os
 import resource
 import socket
@@ -182,7 +183,8 @@ class Listener:
     ) -> None:
         """`name` is for the log; with `context` every connection speaks TLS.
 
-        A connection gives way to a new one while `is_idle` says that the server's protocol owes no response.
+        A connection gives way to a new one while `is_idle` says that the server's protocol owes no response,
+        or while its client does not read the one that it gets.
         The process's limit of open files is raised as far as it goes, and `connections` fitted to it.
         """
         self.limits = limits
@@ -209,7 +211,7 @@ class Listener:
         return await loop.create_server(lambda: self.protocol(make), backlog=BACKLOG, **where)
 
     def admit(self, one: _Connection) -> bool:
-        """Give the connection a place, perhaps of one that waits for a request."""
+        """Give the connection a place, perhaps of one that waits for its client."""
         if self._make_room(one):
             self._open[one] = None
             return True
@@ -243,7 +245,7 @@ class Listener:
             self._warned_s = now_s
             _log.warning(
                 f"{self._name}: {len(among)} connections are open, which is the limit;"
-                " new ones take the place of those that owe no response"
+                " new ones take the place of those that owe no response or whose response is not read"
             )
         return _drop_waiting(among)
 
@@ -252,11 +254,16 @@ class Listener:
 
 
 def _drop_waiting(among: dict[_Connection, None]) -> bool:
-    """End the oldest connection that waits for a request; False if there is none."""
-    oldest = next((one for one in among if one.is_waiting), None)
-    if oldest is None:
-        return False
-    oldest.abort()
+    """End the oldest connection that waits for a request, or else the one that was read from least lately.
+
+    False if neither is there: each is waited for by its client.
+    """
+    chosen = next((one for one in among if one.is_waiting), None)
+    if chosen is None:
+        chosen = min(among, key=_Connection.unread_since_s, default=None)
+        if chosen is None or chosen.unread_since_s() == math.inf:
+            return False
+    chosen.abort()
     return True
 
 
@@ -298,7 +305,7 @@ class _Connection(asyncio.Protocol):
         """The same with what httptools does not tell yet, and with up to a slice of what came before."""
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
-        self._unsent_bytes = 0
+        self._unsent_bytes, self._unread_since_s = 0, math.inf
 
     @property
     def is_waiting(self) -> bool:
@@ -308,6 +315,12 @@ class _Connection(asyncio.Protocol):
             and self._listener.is_idle(self._inner)
             and not self._transport.get_write_buffer_size()
         )
+
+    def unread_since_s(self) -> float:
+        """Since when the client has read no `_SENDING_BYTES_MIN` of a response; infinity: it has read all."""
+        if self._reads_on():
+            self._watch_sending()
+        return self._unread_since_s
 
     # What asyncio calls.
 
@@ -351,6 +364,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         _cancel(self._sending)
+        self._unsent_bytes, self._unread_since_s = 0, math.inf
         if self._inner is not None:
             self._inner.resume_writing()
 
@@ -460,14 +474,18 @@ class _Connection(asyncio.Protocol):
     def _watch_sending(self) -> None:
         """End the connection unless the client goes on reading."""
         self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._unread_since_s = self._loop.time()
         _cancel(self._sending)
         self._sending = self._loop.call_later(_SENDING_S, self._check_sending)
 
     def _check_sending(self) -> None:
-        if self._transport.get_write_buffer_size() > self._unsent_bytes - _SENDING_BYTES_MIN:
-            self._transport.abort()
-        else:
+        if self._reads_on():
             self._watch_sending()
+        else:
+            self._transport.abort()
+
+    def _reads_on(self) -> bool:
+        return self._transport.get_write_buffer_size() <= self._unsent_bytes - _SENDING_BYTES_MIN
 
     def _end(self) -> None:
         self._is_ending = True

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
@@ -43,7 +43,7 @@ from m365watch.board.api.problem_details import (
     unavailable_answer,
 )
 from m365watch.board.app.alert_actions import body_of
-from m365watch.board.app.responses import Left, while_there
+from m365watch.board.app.responses import client_left, while_there
 from m365watch.board.app.security_middleware import access_or_none
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import Clock
@@ -148,8 +148,8 @@ class Api:
             return problem_answer(PARAMETER_WRONG, error.what, fix=error.fix, code=error.code)
         except CollectorError as error:
             return unavailable_answer(error)
-        except Left:
-            return Response(status_code=499)
+        except ClientDisconnect as error:
+            return await client_left(request, error)
         except Exception as error:  # noqa: BLE001 - one operation's defect is no other's
             defect = defect_of(error, where=f"board API {operation.name}")
             _log.error(str(defect), code=defect.code)

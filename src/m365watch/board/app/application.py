@@ -12,7 +12,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     PlainTextResponse,
@@ -30,7 +30,7 @@ from m365watch.board.app.alert_actions import change_states
 from m365watch.board.app.exports import csv_of, refuse_unread
 from m365watch.board.app.live_updates import Listeners, tell_news, tell_once, until
 from m365watch.board.app.request_metrics import Measured
-from m365watch.board.app.responses import Left, bit_by_bit, while_there
+from m365watch.board.app.responses import bit_by_bit, client_left, while_there
 from m365watch.board.app.reverse_proxy import BehindProxy
 from m365watch.board.app.search_routes import SearchRoutes
 from m365watch.board.app.security_middleware import TOKEN_HEADER, Guarded, Tokens, access_of
@@ -158,6 +158,7 @@ class Board:
                 *([Middleware(OnlyNoted, trail=trail, takes_along=takes_along)] if trail else ()),
                 Middleware(GZipMiddleware, minimum_size=512, compresslevel=5),
             ],
+            exception_handlers={ClientDisconnect: client_left},
         )
 
     async def _home(self, request: Request) -> Response:  # noqa: ARG002 - a route's signature
@@ -219,8 +220,8 @@ class Board:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return self._html("trouble.html", what=error.what, fix=error.fix)
-        except Left:
-            return Response(status_code=499)
+        except ClientDisconnect:
+            raise
         except Exception as error:  # noqa: BLE001 - one panel's defect is no other's
             defect = defect_of(error, where=f"board panel {page.name}/{panel.name}")
             _log.error(str(defect), code=defect.code)
@@ -248,8 +249,6 @@ class Board:
             shape = await while_there(request, panel.load(view, self._sources))
         except CollectorError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
-        except Left:
-            return Response(status_code=499)
         name = f"m365watch-{page.name}-{panel.name}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(csv_of(shape), media_type="text/csv; charset=utf-8", headers=headers)

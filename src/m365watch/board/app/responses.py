@@ -7,20 +7,21 @@ from collections.abc import AsyncIterable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 _T = TypeVar("_T")
 
 
-class Left(Exception):
-    """The browser went away before the answer was there."""
+async def client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001 - a handler's signature
+    """The end of a request whose client went away before the answer was there."""
+    return Response(status_code=499)
 
 
 async def while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """What `work` answers; it is cancelled when the browser goes away.
 
-    Raises: Left; what `work` raises.
+    Raises: ClientDisconnect; what `work` raises.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_until_gone(request))
@@ -28,7 +29,7 @@ async def while_there(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise Left
+        raise ClientDisconnect
     finally:
         working.cancel()
         leaving.cancel()

@@ -17,7 +17,7 @@ from m365watch.board.access.roles import Role
 from m365watch.board.app.alert_actions import body_of
 from m365watch.board.app.exports import csv_line, json_line, raw_lines, refuse_unread
 from m365watch.board.app.form_fields import form_of
-from m365watch.board.app.responses import Left, bit_by_bit, given, said, while_there
+from m365watch.board.app.responses import bit_by_bit, given, said, while_there
 from m365watch.board.pages.search import EXPORT_COLUMNS, export_row, find_part
 from m365watch.board.pages.sql import SQL_MAX, objects_of
 from m365watch.board.query.completion import complete, list_values
@@ -89,8 +89,6 @@ class SearchRoutes:
             shape = await while_there(request, part)
         except CollectorError as error:
             return self._html("trouble.html", status=503, what=error.what, fix=error.fix)
-        except Left:
-            return Response(status_code=499)
         return self._html("part.html", shape=shape, view=view, path="/search")
 
     async def _complete(self, request: Request) -> Response:
@@ -101,8 +99,6 @@ class SearchRoutes:
             found = await while_there(request, complete(view, self._sources, view.given("q"), at))
         except CollectorError as error:
             return given({"error": str(error), "code": error.code}, status=503)
-        except Left:
-            return Response(status_code=499)
         return given(found)
 
     async def _values(self, request: Request) -> Response:
@@ -113,8 +109,6 @@ class SearchRoutes:
             found = await while_there(request, list_values(view, self._sources, name, typed))
         except CollectorError as error:
             return given({"error": str(error), "code": error.code}, status=503)
-        except Left:
-            return Response(status_code=499)
         return given({"choices": found})
 
     async def _saved(self, request: Request) -> Response:
@@ -207,8 +201,6 @@ class SearchRoutes:
             body = b"" if told is None else await asyncio.to_thread(written, told)
         except CollectorError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
-        except Left:
-            return Response(status_code=499)
         return Response(body, media_type=media_type, headers=_attached(view, "sql", kind))
 
     async def _exported(

@@ -101,9 +101,8 @@ async def _serve(
     from m365watch.config.models.listener_base import BoardSettings
 
     shown_on = sys.stderr if beside else sys.stdout
-    is_seen = (
-        shown_on.isatty()
-    )  # whatever else takes the output keeps it: a file, the journal, a container's log
+    # Whatever else takes the output keeps it: a file, the journal, a container's log.
+    is_seen = shown_on.isatty()
 
     def tell() -> None:
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
