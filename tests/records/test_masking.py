@@ -6,8 +6,10 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 import regex
@@ -19,7 +21,7 @@ from m365watch.common.clock import thread_cpu_s
 from m365watch.common.model import TenantId, WideHeader
 from m365watch.config.models.settings import ANY_TEXT, MaskSettings
 from m365watch.records.identity import IdentityMaker
-from m365watch.records.masking import Masker
+from m365watch.records.masking import Masker, PatternTime, Rule
 from m365watch.records.split import SplitBlob, split_blob
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -30,7 +32,7 @@ LETTERS = MaskSettings(("a", "*", "b"), "", ("[x-z]+", "w"))
 
 
 def masker(*masks: MaskSettings) -> Masker:
-    return Masker(masks, spent_s=lambda: 0.0)
+    return Masker(masks, spent_s=thread_cpu_s)
 
 
 def split_of(*records: bytes, wide: bool = False) -> SplitBlob:
@@ -399,6 +401,27 @@ def test_a_pattern_that_takes_too_long_costs_the_value_and_no_time() -> None:
     found = masker(SLOW).mask(split_of(b'{"Subject":"%s"}' % HOSTILE.encode()), wide=False)
 
     assert (found.records, found.overruns) == ([b'{"Subject":"***"}'], 1)
+
+
+class Disturbed:
+    """A pattern whose first search ends for what other threads did meanwhile, and whose second finds `b`."""
+
+    searches = 0
+
+    def finditer(self, text: str, *, timeout: float) -> Iterator[re.Match[str]]:
+        assert timeout > 0
+        self.searches += 1
+        if self.searches == 1:
+            raise TimeoutError
+        return re.finditer("b", text)
+
+
+def test_the_work_of_other_threads_masks_no_value() -> None:
+    """The bound of a search counts them too: on a busy machine the time of a record was masked."""
+    patterns = PatternTime(thread_cpu_s, records=1)
+    rule = Rule(("*",), "***", '"***"', (cast("regex.Pattern[str]", Disturbed()),))
+
+    assert (patterns.find(rule, "abc"), patterns.overruns) == ([(1, 2)], 0)
 
 
 def test_time_for_patterns_is_bounded_for_a_whole_blob() -> None:

@@ -167,15 +167,27 @@ class PatternTime:
             if pattern is None:
                 found += [(0, len(text))] if text else []
                 continue
-            left_s = min(VALUE_S_MAX, self._ends_at_s - self.spent_s())
-            try:
-                if left_s <= 0:
-                    raise TimeoutError  # noqa: TRY301 - the same end as the search's own
-                found += [match.span() for match in pattern.finditer(text, timeout=left_s) if match[0]]
-            except TimeoutError:
+            spans = self._search(pattern, text)
+            if spans is None:
                 self.overruns += 1
                 return [(0, len(text))]
+            found += spans
         return found
+
+    def _search(self, pattern: regex.Pattern[str], text: str) -> list[tuple[int, int]] | None:
+        """The spans of one pattern; None where time was up.
+
+        The search's own bound counts what all threads of the process did meanwhile: one that was ended for
+        their work begins again.
+        """
+        began_s = self.spent_s()
+        ends_at_s = min(began_s + VALUE_S_MAX, self._ends_at_s)
+        while (left_s := ends_at_s - self.spent_s()) > 0:
+            try:
+                return [match.span() for match in pattern.finditer(text, timeout=left_s) if match[0]]
+            except TimeoutError:
+                continue
+        return None
 
 
 _KEY = re.compile(f"{SPACE}({STRING}){SPACE}:{SPACE}", re.DOTALL)
