@@ -61,6 +61,7 @@ class Scene:
 
     def settings(self) -> Settings:
         target = {"type": "webhook", "webhook_url": f"{self.server.url}/in", "signing_secret": SECRET}
+        target["rate_limit_per_minute"] = 6_000  # The attack of a day may make more than the default of 300.
         outputs = {"files": {"type": "files"}}
         document = self.running.configuration(outputs=outputs)
         document["detections"] = {
