@@ -1,7 +1,7 @@
 """Tests, the demo and the packs' weeks on other days: what passes today has to pass on any day.
 
     ./dev days all test -n 4
-    ./dev days auckland,year-end demo
+    ./dev days auckland,2026-12-03T08:30 demo
 
 A run starts at the day's instant, and its clock goes on from there, in all processes that it starts.
 Monotonic clocks, the times of files and DuckDB's now() stay the machine's own.
@@ -64,21 +64,22 @@ COMMANDS = {
 def main() -> int:
     """Run the command on each of the days; 1 where it failed on any."""
     parser = argparse.ArgumentParser(prog="./dev days", description="Run tests or the demo on other days.")
-    parser.add_argument("days", help=f"all, or names joined by commas: {', '.join(DAYS)}")
+    parser.add_argument("days", help=f"all, or UTC times and names, joined by commas: {', '.join(DAYS)}")
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the command")
     chosen = parser.parse_args()
-    names = list(DAYS) if chosen.days == "all" else chosen.days.split(",")
-    if unknown := [name for name in names if name not in DAYS]:
-        parser.error(f"no such day: {', '.join(unknown)} (choose from {', '.join(DAYS)})")
+    try:
+        names = list(DAYS) if chosen.days == "all" else chosen.days.split(",")
+        days = {name: DAYS.get(name) or _at(name) for name in names}
+    except ValueError as error:
+        parser.error(f"no such day: {error} (a time is YYYY-MM-DDTHH:MM; names: {', '.join(DAYS)})")
     failed = []
-    for name in names:
-        day = DAYS[name]
+    for name, day in days.items():
         print(f"== {name}: {day.starts_at:%A, %d %B %Y, %H:%M} UTC, {day.zone}", flush=True)  # noqa: T201
         command = [sys.executable, *COMMANDS[chosen.command], *chosen.arguments]
         if subprocess.run(command, cwd=ROOT, env=os.environ | day.environment(), check=False).returncode:
             failed.append(name)
-    print(f"== passed on {len(names) - len(failed)} of {len(names)} days;", "failed:", *failed or ["none"])  # noqa: T201
+    print(f"== passed on {len(days) - len(failed)} of {len(days)} days;", "failed:", *failed or ["none"])  # noqa: T201
     return 1 if failed else 0
 
 
