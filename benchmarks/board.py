@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,6 +42,7 @@ from m365watch.board.access.one_time_links import OpenLinks
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.pages.page_types import Page
 from m365watch.cli.board.low_priority import give_way
+from m365watch.common.clock import SystemClock
 from m365watch.lake.schema import AUDIT
 
 RECORDS = 20_000_000
@@ -209,7 +209,7 @@ class _Running:
 
     def new_code(self) -> str:
         """What opens it in one browser."""
-        return OpenLinks(self.state).create(datetime.now(UTC))
+        return OpenLinks(self.state).create(SystemClock().now())
 
     @property
     def cpu_s(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -22,11 +22,12 @@ PERSON = "user7@contoso.example"
 
 def fill(lake: Path, records: int) -> None:
     """Records of forty persons, two tables and ten days, in batches, about 900 bytes each."""
+    from m365watch.common.clock import SystemClock
     from m365watch.lake.writer.table_writer import AuditWriter
     from m365watch_testing.batches import make_batch, make_part
 
     writer = AuditWriter(lake, app_id="m365watch/lake/benchmark")
-    first = datetime.now(UTC) - timedelta(days=DAYS - 1)
+    first = SystemClock().now() - timedelta(days=DAYS - 1)
     for number, start in enumerate(range(0, records, BATCH_RECORDS), start=1):
         day = (first + timedelta(days=start * DAYS // records)).date()
         rows = [a_record(n, day.isoformat()) for n in range(start, start + BATCH_RECORDS)]

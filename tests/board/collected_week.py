@@ -25,7 +25,7 @@ from m365watch_testing.clock import ShiftedClock
 COLLECTED_AT = datetime(2026, 11, 30, 13, 20, tzinfo=UTC)
 """When the collector ran: the same instant on every machine, and so the same records and alerts."""
 CLOCK = ShiftedClock.set_to(COLLECTED_AT + timedelta(minutes=5))
-"""The present of whoever looks at the week."""
+"""The present of whoever looks at the week; it goes on from there while a process runs its tests."""
 CONFIGURATION, TRUTH = "m365watch.json", "attacks.json"
 """The second, beside the first, is written last: what really happened."""
 

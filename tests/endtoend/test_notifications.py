@@ -60,7 +60,11 @@ class Scene:
         (folder / "rules" / "any.yml").write_text(RULE, encoding="utf-8")
 
     def settings(self) -> Settings:
-        target = {"type": "webhook", "webhook_url": f"{self.server.url}/in", "signing_secret": SECRET}
+        target: dict[str, object] = {
+            "type": "webhook",
+            "webhook_url": f"{self.server.url}/in",
+            "signing_secret": SECRET,
+        }
         target["rate_limit_per_minute"] = 6_000  # The attack of a day may make more than the default of 300.
         outputs = {"files": {"type": "files"}}
         document = self.running.configuration(outputs=outputs)

@@ -1,4 +1,4 @@
-"""The demo on other days than today; `./dev days` has more of them, and runs any test."""
+"""The demo and whole runs on other days than today; `./dev days` has more of them, and runs any test."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-from tools.days import DAYS
+from tools.days import BEFORE, DAYS, ROOT
+
+WHOLE_RUNS = ("tests/test_detecting.py", "tests/endtoend/test_notifications.py")
+"""What collects from a tenant that has lived until now."""
+OTHER_DAYS = pytest.mark.parametrize("name", ["year-end", "auckland"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("day", ["year-end", "auckland"])
-def test_the_demo_finds_every_attack_on_another_day(day: str, tmp_path: Path) -> None:
+@OTHER_DAYS
+def test_the_demo_finds_every_attack_on_another_day(name: str, tmp_path: Path) -> None:
     """Over midnight and the end of a year, and where a clock is set back while the demo runs."""
+    day = DAYS[name]()
     sizes = ("--records-per-day", "300", "--directory", str(tmp_path / "demo"))
     ended = subprocess.run(
         [sys.executable, "-m", "m365watch.cli.main", "demo", *sizes, "--json"],
-        env=os.environ | DAYS[day].environment(),
+        env=os.environ | day.environment(),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -30,8 +35,26 @@ def test_the_demo_finds_every_attack_on_another_day(day: str, tmp_path: Path) ->
     )
     document = json.loads(ended.stdout)
 
-    started_at = datetime.fromisoformat(document["started_at"])
-    assert timedelta(0) <= started_at - DAYS[day].starts_at < timedelta(seconds=PATIENCE_S)
+    began_at, ended_at = (datetime.fromisoformat(document[key]) for key in ("started_at", "at"))
+    assert day.starts_at <= began_at < day.starts_at + timedelta(seconds=PATIENCE_S)
+    assert ended_at > day.starts_at + BEFORE
     assert (ended.returncode, document["shortcomings"]) == (0, [])
     assert len(document["attacks"]) >= 10
     assert all(one["alert"] for one in document["attacks"])
+
+
+@pytest.mark.slow
+@OTHER_DAYS
+def test_a_whole_run_is_the_same_on_another_day(name: str) -> None:
+    """Detection and notifications, which see other attacks on each day."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *WHOLE_RUNS],
+        cwd=ROOT,
+        env=os.environ | DAYS[name]().environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout
