@@ -191,7 +191,8 @@ def test_what_somebody_closed_is_not_contained_unasked(config: Path) -> None:
     keep_alert(config, alert_id="abcd" + "0" * 28)
     path = config.parent / "state" / FILE_NAME
     set_states(path, ["abcd"], AlertState.CLOSED, reason="a drill", by="bob", at_ms=AT_MS)
-    code, out, err = run(config, "abcd", "--apply", "--yes")
+    mark = json.loads(run(config, "abcd", "--json")[1])["mark"]
+    code, out, err = run(config, "abcd", "--apply", "--yes", "--plan", mark)
 
     assert (code, out) == (2, "")
     assert "closed by bob: a drill; open it again first" in " ".join(err.replace("│", " ").split())
@@ -218,7 +219,8 @@ def test_what_somebody_closed_is_contained_only_once_it_is_open_again(config: Pa
     keep_alert(config, alert_id="abcd" + "0" * 28)
     close_alert(config, "abcd" + "0" * 28)
     _, out, _ = run(config, "abcd")
-    code, _, err = run(config, "abcd", "--apply", "--yes")
+    mark = json.loads(run(config, "abcd", "--json")[1])["mark"]
+    code, _, err = run(config, "abcd", "--apply", "--yes", "--plan", mark)
 
     assert "note: this alert was closed by bea: the owner's rule\n" in out
     assert code == 2

@@ -62,6 +62,12 @@ def keep_alert(state: Path, tenant: str) -> None:
         kept.alerts.put(KeptAlert(alert, shown=True))
 
 
+async def plan_id(words: tuple[str, ...]) -> str:
+    """The id of the plan that somebody would read now."""
+    found: str = json.loads((await command(*words, "--json")).out)["mark"]
+    return found
+
+
 @guarantee(39, 40)
 @pytest.mark.slow
 def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> None:
@@ -84,20 +90,22 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
 
             unasked = await command(*words, "--apply")
             assert (unasked.exit_code, user["sessions"], user["accountEnabled"]) == (2, 1, True)
-            blind = await command(*words, "--apply", "--yes", "--step", "3")
-            assert (blind.exit_code, user["sessions"]) == (2, 1)
+            for chosen in ([], ["--step", "3"]):
+                blind = await command(*words, "--apply", "--yes", *chosen)
+                assert (blind.exit_code, user["sessions"], user["accountEnabled"]) == (2, 1, True)
+                assert "--plan ID" in blind.err
             other = await command(*words, "--apply", "--yes", "--step", "3", "--plan", "00000000")
             assert (other.exit_code, user["sessions"]) == (2, 1)
+            mark = await plan_id(words)
             with turn_held(tmp_path / "state", by="bob", alert="f" * 32):
-                held = await command(*words, "--apply", "--yes")
+                held = await command(*words, "--apply", "--yes", "--plan", mark)
             assert (held.exit_code, held.out, user["sessions"], user["accountEnabled"]) == (4, "", 1, True)
             told, hint = held.err.splitlines()
             assert ", bob, for the alert ffffffff" in told
             assert hint.startswith("hint: wait until it has ended, or end that process if it was left at a")
-            mark = json.loads((await command(*words, "--json")).out)["mark"]
             one = await command(*words, "--apply", "--yes", "--step", "3", "--plan", mark)
             assert (one.exit_code, user["sessions"], user["accountEnabled"]) == (0, 0, True)
-            both = await command(*words, "--apply", "--yes")
+            both = await command(*words, "--apply", "--yes", "--plan", mark)
             assert (both.exit_code, user["accountEnabled"]) == (0, False)
             assert f"1. Disable the account {ANN}: done" in both.out
             # 0 is no word for contained: the password is still the intruder's.
@@ -105,7 +113,8 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
             assert one.out.endswith(AGAIN)
             document["detections"]["spared_accounts"] = ANN
             write_settings(file, document)
-            spared = await command(*words, "--apply", "--yes")
+            mark = await plan_id(words)
+            spared = await command(*words, "--apply", "--yes", "--plan", mark)
             assert (spared.out.count("a person has to say yes"), "again" in spared.out) == (2, False)
             (tmp_path / "state" / FILE_NAME).unlink()  # as an alert that has been forgotten
             undone = await command(*words, "--undo", "--yes")

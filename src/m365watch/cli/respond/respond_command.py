@@ -28,7 +28,7 @@ StepOption = Annotated[
     typer.Option("--step", metavar="N", min=1, help="Only this one; may be repeated.", show_default=False),
 ]
 PlanOption = Annotated[
-    str | None, typer.Option("--plan", metavar="MARK", help="Only if it still is the plan of this mark.")
+    str | None, typer.Option("--plan", metavar="ID", help="Only if it is still this plan; --yes requires it.")
 ]
 
 
@@ -57,12 +57,13 @@ def respond(
     it answers; words in capitals in PowerShell are yours to fill in. What Graph cannot do says so. Values
     out of records are quoted; one that cannot be quoted whole is in no command.
 
-    With --apply the application of detections.response carries the steps out over Graph. Each is asked
-    for, or with --yes none; what the alert does not name exactly is left for you to pick then, and what ties
-    an account to it by an address alone for you to decide. The last Global Administrator that is enabled is
-    neither disabled nor loses the role, unless you say --even-last-administrator. Who did what is written
-    down in responses.ndjson in the state directory, before it is done; --undo reads it. What is to be done
-    by hand is yours: the last line says how many steps that are, and --json as steps_by_hand.
+    With --apply the application of detections.response carries the steps out over Graph. It asks for each;
+    --yes asks for none, and requires the plan that you have read. What the alert does not name exactly is
+    left for you to pick, and what ties an account to it by an address alone for you to decide. The last
+    enabled Global Administrator is neither disabled nor loses the role, unless you say
+    --even-last-administrator. Who did what is written down in the state directory before it is done; --undo
+    reads it. What is to be done by hand is yours: the last line says how many steps that are, and --json as
+    steps_by_hand.
 
     Works while `m365watch run` is running.
 
@@ -138,14 +139,17 @@ def _check_options(*, applies: bool, undoes: bool, yes: bool, as_json: bool) -> 
 
 
 def _check_plan(plan: Plan, *, numbers: Sequence[int], read: str | None, yes: bool) -> None:
-    """A number means a step of the plan that was read, and of no other."""
+    """What nobody is asked about is the plan that was read, and no other."""
     if read is not None and read.strip().lower() != plan.mark:
         raise typer.BadParameter(
             f"--plan {plain(read)}: it is {plan.mark} by now; read it again: records came, or parts"
             " of it were closed"
         )
-    if numbers and yes and read is None:
-        raise typer.BadParameter("--step with --yes: say which plan it is of, with the --plan that it prints")
+    if yes and read is None:
+        raise typer.BadParameter(
+            f"--apply --yes: name the plan that you have read with --plan ID;"
+            f" `m365watch respond {plan.alert_id[:8]}` prints it"
+        )
     for number in numbers:
         if number > len(plan.steps):
             raise typer.BadParameter(f"--step {number}: the plan has {len(plan.steps)}")
