@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import socket
 import ssl
 import subprocess
@@ -128,11 +130,12 @@ def served(
     board: Mapping[str, object] | None = None,
     records: int = 10,
     output: str = "files",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """The board, the simulator, a collector with a webhook, or a wait for consent, until the block ends.
 
     `limits` are what `ulimit` is told before, `board` is the section of the configuration for it; a collector
-    has so many `records` to collect, for such an `output`.
+    has so many `records` to collect, for such an `output`, and may have another `environment`.
     """
     with ExitStack() as ends:
         port = ends.enter_context(kept_port())
@@ -163,10 +166,18 @@ def served(
             arguments = ["run", "-c", str(file)]
             head = f"POST /hook HTTP/1.1\r\nHost: {listen}\r\nContent-Length: 0\r\n\r\n"
             probe, status = head.encode(), 401
-        process = ends.enter_context(_running(arguments, folder, limits))
+        process = ends.enter_context(_running(arguments, folder, limits, environment))
         one = Served(process, port, probe, status)
         _await(one.speaks_tls if "certificate_file" in (board or {}) else one.answers, process)
         yield one
+
+
+def hooked(hook: str, folder: Path) -> dict[str, str]:
+    """The environment in which each Python process imports that file of this folder before all else."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).with_name(hook), folder / "sitecustomize.py")
+    paths = (str(folder), os.environ.get("PYTHONPATH", ""))
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def write_config(folder: Path, **more: Any) -> str:
@@ -204,7 +215,10 @@ def _simulator(config: Path, records: int) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _running(
-    arguments: list[str], folder: Path, limits: Sequence[str] = ()
+    arguments: list[str],
+    folder: Path,
+    limits: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     limited = ["sh", "-ec", "".join(f"ulimit {one}; " for one in limits) + 'exec "$@"', "sh"]
     with (folder / f"{arguments[0]}.out").open("wb") as told:
@@ -214,6 +228,7 @@ def _running(
             stdout=told,
             stderr=told,
             stdin=subprocess.DEVNULL,
+            env=environment,
         )
     try:
         yield process

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import FILES_MAX, Served, ended_within_s, raise_own_limit, served
+from raw_http import FILES_MAX, Served, ended_within_s, raise_own_limit, served, status_of
 
 KINDS = ("board", "simulator", "webhook")
 GROWTH_BYTES_MAX = 50 << 20
@@ -71,7 +71,15 @@ def styles_of(board: Served) -> bytes:
 
 @pytest.mark.slow
 def test_heads_without_end_cost_no_memory(one: Served) -> None:
-    """Many headers, one header, a URL, trailers behind a body: the server stays as small as it was."""
+    """Many headers, one header, a URL, trailers behind a body: the server stays as small as it was.
+
+    A head of 62 kB is answered, and one of 66 kB refused.
+    """
+    for kilobytes, status in ((62, one.status), (66, 431)):
+        with one.connect() as peer:
+            filler = (b"X-Filler: " + b"x" * 1012 + b"\r\n") * kilobytes
+            peer.sendall(one.probe.removesuffix(b"\r\n") + filler + b"\r\n")
+            assert status_of(peer) == status
     port = f"Host: 127.0.0.1:{one.port}\r\n".encode()
     get, post = b"GET /healthz HTTP/1.1\r\n" + port, b"POST /sign-in HTTP/1.1\r\n" + port
     header = b"X-Filler: " + b"x" * 1000 + b"\r\n"

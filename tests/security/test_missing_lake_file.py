@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from promises import guarantee
 from shifted import now
+
+from raw_http import hooked, served
+from simulated_tenant import COMMAND, simulated
 
 pytestmark = pytest.mark.slow
 
 LIMIT_S = 300
-COLLECT = (sys.executable, "-m", "m365watch.cli.main")
 ENVIRONMENT = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
 
 
@@ -33,7 +35,7 @@ class Site:
 
     def call(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         ended = subprocess.run(
-            [*COLLECT, *arguments, "--config", "config.json"],
+            [*COMMAND, *arguments, "--config", "config.json"],
             cwd=self.folder,
             env=ENVIRONMENT,
             capture_output=True,
@@ -77,32 +79,15 @@ def _key(record: str) -> str:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A site that has collected what the feed serves of the twelve days before now."""
-    simulate = [*COLLECT, "simulate", "--port", "0", "--days", "12", "--records-per-day", "30"]
-    simulator = subprocess.Popen(
-        [*simulate, "--write-config", "config.json"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    config = tmp_path / "config.json"
-    try:
-        until = time.monotonic() + LIMIT_S
-        while not config.exists() or not config.read_bytes().endswith(b"}\n"):
-            assert simulator.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        document = json.loads(config.read_bytes())
+    with simulated(tmp_path, "--days", "12", "--records-per-day", "30") as document:
         document["outputs"] = {
             "lake": {"type": "lake", "config": {"directory": "lake"}},
             "copy": {"type": "files", "config": {"directory": "copy"}},
         }
-        config.write_text(json.dumps(document), encoding="utf-8")
+        (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
         made = Site(tmp_path)
         made.call("run", "--once")
         yield made
-    finally:
-        simulator.terminate()
-        simulator.wait(LIMIT_S)
 
 
 @guarantee(15)
@@ -140,6 +125,25 @@ def test_everybody_is_told_of_a_missing_file(site: Site) -> None:
     site.call("run", "--once")
     assert name not in site.call("status").stdout
     assert "lake_files_missing" not in site.call("status", "--metrics").stdout
+
+
+@guarantee(15)
+def test_a_run_looks_for_missing_files_once_an_hour(tmp_path: Path) -> None:
+    """It reports what has gone since its start. An hour takes 6 s here, and a day longer than patience."""
+    environment = hooked("short_hours.py", tmp_path / "hook")
+    with served("webhook", tmp_path, output="lake", environment=environment):
+        log, lost = tmp_path / "run.out", set[str]()
+        until_s = time.monotonic() + PATIENCE_S
+        while "lake repair" not in log.read_text(encoding="utf-8"):
+            assert time.monotonic() < until_s, lost
+            for path in (tmp_path / "lake/audit").glob("day=*/*.parquet"):
+                path.unlink()
+                lost.add(path.relative_to(tmp_path / "lake").as_posix())
+            time.sleep(0.5)
+        said = log.read_text(encoding="utf-8")
+
+    assert lost
+    assert any(name in said for name in lost)
 
 
 @guarantee(15)

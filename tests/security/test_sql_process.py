@@ -19,7 +19,8 @@ import pytest
 from deltalake import write_deltalake
 from patience import PATIENCE_S
 
-from raw_http import COMMAND, served
+from raw_http import COMMAND, hooked, served
+from refused_calls import PIPE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 ENDLESS = "SELECT count(*) FROM range(100000000000) AS one(number) WHERE number % 7 = 8"
@@ -115,6 +116,20 @@ def test_the_process_of_sql_has_no_privileges(lake: Path) -> None:
         assert {thread["NoNewPrivs"] for thread in seen} == {"1"}
         names = ("CapEff", "CapPrm", "CapInh", "CapAmb")
         assert {int(thread[name], 16) for thread in seen for name in names} == {0}
+
+
+def test_the_process_of_sql_makes_no_call_that_it_has_no_use_for(lake: Path, tmp_path: Path) -> None:
+    """No network, program or process, nothing of another process, no System V IPC, no change of a file."""
+    os.mkfifo(tmp_path / "outcomes")
+    environment = hooked("refused_calls.py", tmp_path / "hook") | {PIPE: str(tmp_path / "outcomes")}
+    with os.fdopen(os.open(tmp_path / "outcomes", os.O_RDONLY | os.O_NONBLOCK)) as pipe:
+        command = [*COMMAND, "query", "--lake", str(lake), "SELECT 1"]
+        subprocess.run(command, env=environment, check=True, timeout=PATIENCE_S)
+        outcomes = json.load(pipe)
+
+    assert outcomes.pop("clone3") == outcomes.pop("file_setattr") == ["ENOSYS"]
+    assert {name: ends for name, ends in outcomes.items() if set(ends) != {"EPERM"}} == {}
+    assert "socket" in outcomes
 
 
 def test_the_process_of_sql_cannot_start_threads_without_end(lake: Path) -> None:

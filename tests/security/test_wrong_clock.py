@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import shifted
 from patience import PATIENCE_S
 from shifted import AHEAD_S
 
-COMMAND = (sys.executable, "-m", "m365watch.cli.main")
+from simulated_tenant import COMMAND, forwarding, simulated
+
 SHIFTED_CLOCK = Path(__file__).parents[2] / "tools/shifted_clock"
 DAY_S = 86_400.0
 
@@ -97,72 +91,17 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """A tenant with 7 days of records, of which nothing was collected yet."""
-    config = tmp_path / "config.json"
-    simulate = [
-        *COMMAND,
-        "simulate",
-        "--port",
-        "0",
-        "--records-per-day",
-        "100",
-        "--write-config",
-        config.name,
-    ]
-    with subprocess.Popen(
-        simulate, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as simulator:
-        try:
-            until_s = time.monotonic() + PATIENCE_S
-            while not config.exists() or not config.read_bytes().endswith(b"}\n"):
-                assert simulator.poll() is None
-                assert time.monotonic() < until_s
-                time.sleep(0.1)
-            document = json.loads(config.read_bytes())
-            document["outputs"] = {"copy": {"type": "files", "config": {"directory": "copy"}}}
-            config.write_text(json.dumps(document), encoding="utf-8")
-            (inputs,) = document["inputs"].values()
-            yield Site(tmp_path, inputs["cloud"]["management_url"])
-        finally:
-            simulator.terminate()
-            simulator.wait(PATIENCE_S)
+    with simulated(tmp_path, "--records-per-day", "100") as document:
+        (inputs,) = document["inputs"].values()
+        document["outputs"] = {"copy": {"type": "files", "config": {"directory": "copy"}}}
+        (tmp_path / "config.json").write_text(json.dumps(document), encoding="utf-8")
+        yield Site(tmp_path, inputs["cloud"]["management_url"])
 
 
-@contextmanager
-def without_date(address: str) -> Iterator[str]:
-    """The address of something before the service that keeps the time of its answers back."""
-    service = urlsplit(address).netloc
-
-    class Forwarder(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            connection = HTTPConnection(service, timeout=PATIENCE_S)
-            connection.request(self.command, self.path, sent or None, dict(self.headers))
-            answer = connection.getresponse()
-            body = answer.read()
-            connection.close()
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in {"date", "content-length", "transfer-encoding", "connection"}:
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815 - the name that is looked for
-
-        def log_message(self, *_: object) -> None:
-            """Nothing is written."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forwarder) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            serving.join()
+def without_date(_path: str, headers: dict[str, str], body: bytes) -> bytes:
+    """Keep the time of an answer back."""
+    headers.pop("date", None)
+    return body
 
 
 @pytest.mark.parametrize("ahead_s", [10 * DAY_S, -10 * DAY_S, 7_200.0], ids=["ahead", "behind", "2 h ahead"])
@@ -186,7 +125,7 @@ def test_a_wrong_clock_is_named_and_costs_no_record(site: Site, ahead_s: float) 
 def test_what_a_clock_ahead_counted_as_lost_is_taken_back(site: Site) -> None:
     """A run that nobody tells the time, 10 days ahead: it lists the future, and misses days of content."""
     site.collect()
-    with without_date(site.address) as address:
+    with forwarding(site.address, without_date) as address:
         site.collect(site.by_way_of(address), ahead_s=10 * DAY_S)
     assert site.lost()[1] > 2 * DAY_S
 
@@ -201,7 +140,7 @@ def test_what_a_clock_ahead_counted_as_lost_is_taken_back(site: Site) -> None:
 
 
 def test_a_clock_that_was_ahead_from_the_first_run_on_hides_nothing(site: Site) -> None:
-    with without_date(site.address) as address:
+    with forwarding(site.address, without_date) as address:
         site.collect(site.by_way_of(address), ahead_s=4 * DAY_S)
     site.collect()
 
