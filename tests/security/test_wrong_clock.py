@@ -70,7 +70,7 @@ class Site:
         )
 
     def served(self) -> Counter[str]:
-        """What a collector gets that begins now, with a clock that is right."""
+        """What a collector gets that begins now, with a clock that is right; later there may be more."""
         fresh = self.folder / "fresh"
         fresh.mkdir(exist_ok=True)
         (fresh / "config.json").write_bytes((self.folder / "config.json").read_bytes())
@@ -113,12 +113,12 @@ def test_a_wrong_clock_is_named_and_costs_no_record(site: Site, ahead_s: float) 
     errors = [one["last_error"] for one in site.status()["feeds"] if "clock is" in one["last_error"]]
     assert len(errors) == 5
 
+    served = site.served()
     said = site.collect()
     assert "clock is" not in said
     assert "clock is" not in json.dumps(site.status())
-    found = site.records()
-    assert set(found.values()) == {1}
-    assert found == site.served()
+    assert served <= site.records()
+    assert set(site.records().values()) == {1}
     assert site.lost() == (0, 0.0)
 
 
@@ -129,11 +129,12 @@ def test_what_a_clock_ahead_counted_as_lost_is_taken_back(site: Site) -> None:
         site.collect(site.by_way_of(address), ahead_s=10 * DAY_S)
     assert site.lost()[1] > 2 * DAY_S
 
+    served = site.served()
     said = site.collect()
 
     assert "counted as lost" in said
     assert site.lost() == (0, 0.0)
-    assert site.records() == site.served()
+    assert served <= site.records()
     assert set(site.records().values()) == {1}
     watermarks = [one["watermark"] for one in site.status()["feeds"]]
     assert max(watermarks) <= site.status()["at"]
@@ -142,9 +143,10 @@ def test_what_a_clock_ahead_counted_as_lost_is_taken_back(site: Site) -> None:
 def test_a_clock_that_was_ahead_from_the_first_run_on_hides_nothing(site: Site) -> None:
     with forwarding(site.address, without_date) as address:
         site.collect(site.by_way_of(address), ahead_s=4 * DAY_S)
+    served = site.served()
     site.collect()
 
-    assert site.records() == site.served()
+    assert served <= site.records()
     assert set(site.records().values()) == {1}
     assert site.lost() == (0, 0.0)
     watermarks = [one["watermark"] for one in site.status()["feeds"]]
