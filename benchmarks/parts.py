@@ -22,7 +22,7 @@ from benchmarks.outcome import Line, Outcome
 from benchmarks.service import BLOB_RECORDS, StampedRecords
 from m365watch.common.clock import SystemClock, thread_cpu_s
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, Receipt, TenantId, Window
-from m365watch.config.models.settings import MaskSettings
+from m365watch.config.models.inputs import MaskSection
 from m365watch.ledger.bloom_filter import FilterSizes
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.outputs.files.files_output import FilesOutput
@@ -42,9 +42,9 @@ _MINUTES = 7 * 24 * 60
 _LATE_SHARE = 0.1
 _MORE_IDS = 100_000
 _MASKS = {
-    "a mask that no record needs": MaskSettings(("NoSuchKey",), "***", ()),
-    "a mask in every record": MaskSettings(("UserId",), "***", ()),
-    "a pattern in every record": MaskSettings(("UserId",), "***", (r"^[^@]+",)),
+    "a mask that no record needs": MaskSection(name=("NoSuchKey",)),
+    "a mask in every record": MaskSection(name=("UserId",)),
+    "a pattern in every record": MaskSection(name=("UserId",), string_patterns=(r"^[^@]+",)),
 }
 _OUTPUT = "measured"
 _TENANT = TenantId("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
@@ -140,7 +140,7 @@ def _take_apart(blobs: list[bytes], *, wide: bool) -> None:
         identities.identities(_TENANT, split.headers)
 
 
-def _mask(blobs: list[bytes], mask: MaskSettings) -> None:
+def _mask(blobs: list[bytes], mask: MaskSection) -> None:
     """Split and mask; the difference to splitting alone is what the mask costs."""
     masker = Masker([mask], spent_s=thread_cpu_s)
     for body in blobs:

@@ -21,7 +21,8 @@ import m365watch.notifications.factory
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import LedgerHeld, OutputUnusable
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.settings import DETECTIONS, DetectionSettings, EnrichSettings, Settings
+from m365watch.config.models.enrichment import EnrichSection
+from m365watch.config.models.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.detection.alert_store_rebuild import Rebuilt
 from m365watch.detection.alerts import triage as desk
 from m365watch.detection.alerts.alert_logger import TOLD_MAX
@@ -402,7 +403,7 @@ def test_a_lost_list_counts_on_when_other_settings_change(tmp_path: Path) -> Non
     lost, there = tmp_path / "lost.txt", tmp_path / "there.txt"
     for path in (lost, there):
         path.write_text("ann@contoso.example\n", encoding="utf-8")
-    enrich = EnrichSettings(vip_lists=(lost,), admin_lists=(there,))
+    enrich = EnrichSection(vip_lists=(lost,), admin_lists=(there,))
     wanted = DetectionSettings(packs=(), enrich=enrich)
     own = OwnRules(wanted, SystemClock())
     own.knowledge.look()

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from masks_written import mask_of
 from pipeline_works import FEED, Works, drain, run, sizes
 from promises import guarantee
 from structlog.testing import capture_logs
 
 from m365watch.common.model import BlobState, ContentType, Feed, TenantId
 from m365watch.common.progress import FeedProgress
-from m365watch.config.models.settings import MaskSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.pipeline.batcher import BATCH_BYTES, LINGER_S, BatchBounds
 from m365watch.records.masking import Masker
@@ -86,7 +86,7 @@ def test_an_override_tag_names_the_table(tmp_path: Path) -> None:
 def test_records_that_came_as_views_are_masked_as_others(tmp_path: Path) -> None:
     """A mask looks into a record, which a view does not let it."""
     files = FakeOutput("files")
-    masker = Masker([MaskSettings(("UserId",), "***", ())], spent_s=lambda: 0.0)
+    masker = Masker([mask_of(("UserId",), "***", ())], spent_s=lambda: 0.0)
 
     async def use(works: Works) -> None:
         works.pipeline.treat({FEED: Treatment(masker=masker)})

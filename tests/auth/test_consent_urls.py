@@ -17,8 +17,7 @@ from m365watch.auth.consent.authorization_request import (
     read_attempt,
     write_attempt,
 )
-from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import CLOUDS, Cloud
 
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 BACK = "http://localhost:8400/consent"

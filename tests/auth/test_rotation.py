@@ -18,7 +18,8 @@ from m365watch.auth.rotation import Applications, CredentialFailed, Rotation
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.errors import CollectorError, ConsentMissing, CredentialsRefused, Throttled, Unavailable
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.settings import TenantSettings
 from m365watch.http.client import open_session
 from m365watch.registry.credential_specs import Credential
 from m365watch_testing.clock import FakeClock

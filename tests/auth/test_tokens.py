@@ -21,7 +21,7 @@ from m365watch.common.errors import (
     Unavailable,
 )
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import open_session
 from m365watch_testing.clock import START, FakeClock
 from m365watch_testing.credentials import client_secret

@@ -30,7 +30,7 @@ from m365watch.board.factory import (
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.errors import NeedsOperator, SettingsRefused
 from m365watch.config.loader import load_settings
-from m365watch.config.models.listener_base import BoardSettings
+from m365watch.config.models.listeners import BoardSection
 from m365watch.config.models.settings import Settings
 from m365watch_testing.certificates import Authority
 from m365watch_testing.clock import FakeClock
@@ -129,8 +129,8 @@ def test_the_boards_secrets_are_read_and_no_others(tmp_path: Path) -> None:
 
     assert board is not None
     assert board.key_password is not None
-    assert board.key_password.reveal() == "k"
-    assert board.key == issued.key
+    assert board.key_password.get_secret_value() == "k"
+    assert board.private_key_file == issued.key
     assert tls_of(board)["ssl_keyfile"] == issued.key
 
 
@@ -138,10 +138,12 @@ def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> Non
     """The next connection has it; one that cannot be used leaves the old one."""
     authority = Authority(tmp_path)
     first, second = (authority.issue("localhost") for _ in range(2))
-    paths = BoardSettings(address=ADDRESS, certificate=tmp_path / "b.pem", key=tmp_path / "b.key")
+    paths = BoardSection(
+        address=ADDRESS, certificate_file=tmp_path / "b.pem", private_key_file=tmp_path / "b.key"
+    )
 
     def put(cert: bytes, key: bytes, at_s: int) -> None:
-        for path, content in ((paths.certificate, cert), (paths.key, key)):
+        for path, content in ((paths.certificate_file, cert), (paths.private_key_file, key)):
             assert path is not None
             path.write_bytes(content)
             os.utime(path, (at_s, at_s))
@@ -183,7 +185,7 @@ def test_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> Non
 def test_a_certificate_is_renewed_after_a_defect(tmp_path: Path) -> None:
     """It is told once, and tried again: the one in use would have run out, and nobody had been told why."""
     issued = Authority(tmp_path).issue("localhost")
-    paths = BoardSettings(address=ADDRESS, certificate=issued.cert, key=issued.key)
+    paths = BoardSection(address=ADDRESS, certificate_file=issued.cert, private_key_file=issued.key)
     tried: list[object] = []
 
     class Context:
@@ -324,5 +326,5 @@ def test_the_address_of_the_section_is_where_it_is_served(tmp_path: Path) -> Non
 
     assert plan_listening(settings, None).url == "http://127.0.0.1:9001"
     assert plan_listening(settings, "[::1]:9002").url == "http://[::1]:9002"
-    public = replace(settings, board=BoardSettings(address=ADDRESS))
+    public = replace(settings, board=BoardSection(address=ADDRESS))
     assert plan_listening(public, None).url == ADDRESS

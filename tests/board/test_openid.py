@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 from promises import guarantee
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from asking import Answer, board_of
@@ -30,10 +31,8 @@ from m365watch.board.access.openid_connect import OpenIdSignIn, refusal_of
 from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
-from m365watch.common.secret import Secret
-from m365watch.config.models.listener_base import EntraSignInSettings, GrantSettings
+from m365watch.config.models.listeners import EntraSection, GrantSection
 from m365watch.http.client import open_session
-from m365watch.http.settings import NetworkSettings
 from m365watch_simulator.openid import OpenId
 from m365watch_simulator.server import SimulationSettings, simulator_running
 from signing import Browser, entrance_in
@@ -41,8 +40,8 @@ from signing import Browser, entrance_in
 GROUP = "bbbbbbbb-0000-4000-8000-00000000000b"
 TENANT = "cccccccc-0000-4000-8000-00000000000c"
 GRANTS = (
-    GrantSettings("Board.Analyst", "analyst"),
-    GrantSettings(GROUP, "viewer", (TENANT,), contents=False),
+    GrantSection(claim="Board.Analyst", role="analyst"),
+    GrantSection(claim=GROUP, role="viewer", tenants=(TENANT,), contents=False),
 )
 ADDRESS = "http://127.0.0.1:8365"
 
@@ -84,12 +83,12 @@ async def provider(folder: Path, sources: Sources) -> AsyncIterator[Provider]:
         entrance, _ = entrance_in(folder)
         entrance.clock = SystemClock()
         session = open_session()
-        entra = EntraSignInSettings(
-            f"{running.url}/{identity.tenant_id}/v2.0",
-            identity.client_id,
-            Secret(identity.client_secret),
-            GRANTS,
-            NetworkSettings(),
+        entra = EntraSection(
+            login_url=running.url,
+            tenant_id=identity.tenant_id,
+            client_id=identity.client_id,
+            client_secret=SecretStr(identity.client_secret),
+            grants=GRANTS,
         )
         entrance.openid = OpenIdSignIn(entra, session, address=ADDRESS, clock=entrance.clock)
         try:
@@ -311,7 +310,9 @@ def test_why_entra_signs_nobody_in_is_told_with_what_to_do(tmp_path: Path, sourc
             assert f"AADSTS{code}" in lines[0]
             assert fix in lines[0]
             assert "Trace ID" not in answer.text + lines[0]
-            assert found.entrance.openid._settings.client_secret.reveal() not in answer.text + lines[0]
+            assert (
+                found.entrance.openid._settings.client_secret.get_secret_value() not in answer.text + lines[0]
+            )
 
     with_provider(tmp_path, sources, act)
 

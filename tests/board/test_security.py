@@ -67,7 +67,7 @@ from m365watch.board.widgets.widget_types import (
     WorldMap,
 )
 from m365watch.common.errors import NeedsOperator
-from m365watch.config.models.listener_base import BoardSettings
+from m365watch.config.models.listeners import BoardSection
 
 HOSTILE = """"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</script>&lt;javascript:x"""
 PLACES = [
@@ -130,8 +130,8 @@ def test_nothing_is_changed_without_the_pages_token(board: Board) -> None:
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:8365", "192.0.2.1:1", "board.example:8365", "[::]:8365", "x", "127.0.0.1:99999"]
 )
-@pytest.mark.parametrize("board", [None, BoardSettings(asks_everybody=True, address="https://board.example")])
-def test_only_loopback_is_listened_at_without_tls(listen: str, board: BoardSettings | None) -> None:
+@pytest.mark.parametrize("board", [None, BoardSection(sign_in=True, address="https://board.example")])
+def test_only_loopback_is_listened_at_without_tls(listen: str, board: BoardSection | None) -> None:
     """Nobody opens the records to the network by an option alone: the refusal names what is to be set."""
     with pytest.raises(NeedsOperator) as refused:
         read_listen(listen, board)

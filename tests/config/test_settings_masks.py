@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from masks_written import mask_of
 
 from m365watch.common.model import Service
 from m365watch.config.defaults import DETECTED_VALUES
-from m365watch.config.models.settings import MaskSettings, ServiceSettings
+from m365watch.config.models.settings import ServiceSettings
 from m365watch.records.masking import Masker
 from m365watch.records.split import split_blob
 from settings_documents import Document, filled_in, mistakes_of, settings_of
@@ -27,12 +28,12 @@ def test_an_inputs_rules_and_a_services_rules_are_both_obeyed() -> None:
     services = services_of(
         obfuscation_data=[SUBJECT], services={"exchange": {"obfuscation_data": [CARD]}, "sharepoint": {}}
     )
-    subject = MaskSettings(("ExchangeMetaData", "Subject"), "<removed>", ())
+    subject = mask_of(("ExchangeMetaData", "Subject"), "<removed>", ())
 
     assert services[Service.SHAREPOINT].masks == (subject,)
     assert services[Service.EXCHANGE].masks == (
         subject,
-        MaskSettings(("Parameters", "*", "Value"), "card", (r"\b(?P<card>\d{16})\b",)),
+        mask_of(("Parameters", "*", "Value"), "card", (r"\b(?P<card>\d{16})\b",)),
     )
 
 

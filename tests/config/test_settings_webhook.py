@@ -9,7 +9,7 @@ import pytest
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import parse_settings
-from m365watch.config.models.listener_base import WebhookSettings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.health.event_log import list_secrets
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 
@@ -23,7 +23,7 @@ def document(**keys: Any) -> Document:
     return made
 
 
-def webhook_of(**keys: Any) -> WebhookSettings:
+def webhook_of(**keys: Any) -> WebhookSection:
     found = settings_of(document(**keys)).webhook
     assert found is not None
     return found
@@ -81,7 +81,7 @@ def test_what_does_not_go_together_is_named(keys: dict[str, Any], key: str) -> N
 
 def test_plain_http_is_for_loopback_alone() -> None:
     """For a simulator, which is reached without TLS."""
-    assert webhook_of(address="http://127.0.0.1:9", behind_proxy=None).certificate is None
+    assert webhook_of(address="http://127.0.0.1:9", behind_proxy=None).certificate_file is None
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     key.chmod(0o600)
     webhook = parse_settings(given, path=tmp_path / "m365watch.json", environment={}).webhook
     assert webhook is not None
-    assert (webhook.certificate, webhook.key) == (certificate, key)
+    assert (webhook.certificate_file, webhook.private_key_file) == (certificate, key)
     key.unlink()
     with pytest.raises(SettingsRefused, match="private_key_file"):
         parse_settings(given, path=tmp_path / "m365watch.json", environment={})

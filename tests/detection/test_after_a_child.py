@@ -14,7 +14,8 @@ import pytest
 from promises import guarantee
 from structlog.testing import capture_logs
 
-from m365watch.config.models.settings import DetectionSettings, EnrichSettings
+from m365watch.config.models.enrichment import EnrichSection
+from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.alerts.alert_exceptions import Exceptions
 from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.alerts.triage import read_standing
@@ -119,7 +120,7 @@ class Asker:
         self.vips.write_text("ann@x\n", encoding="utf-8")
         detection = {"s": {"Operation": "A", "m365.vip": "true"}, "condition": "s"}
         self.rules = load_good(folder, rule_text(detection)).rules
-        settings = replace(DetectionSettings(), enrich=EnrichSettings(vip_lists=(self.vips,)))
+        settings = replace(DetectionSettings(), enrich=EnrichSection(vip_lists=(self.vips,)))
         self.recipe = partial(knowledge_of, settings)
         self.state = open_state(folder)
         self.engine = AsideEngine(

@@ -12,6 +12,7 @@ from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 from multidict import CIMultiDict
+from pydantic import SecretStr
 
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed, check_line
 from fuzz_values import json_text, value
@@ -31,12 +32,12 @@ from m365watch.board.access.openid_connect import NotSignedIn, OpenIdSignIn
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
-from m365watch.config.models.listener_base import EntraSignInSettings
-from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.listeners import EntraSection, GrantSection
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.devo_alerts import DevoAlerts
 from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.client import Answer, Session
-from m365watch.http.settings import UNSET_NETWORK
 from m365watch.http.transport import ExchangeFailed
 from m365watch.outputs.devo_http.devo_http_output import Endpoint
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
@@ -161,7 +162,13 @@ def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
 
 async def _sign_in(session: Session, clock: FakeClock) -> object:
     """To the issuer that discovery has told of, and back with a code."""
-    settings = EntraSignInSettings(f"{HOST}/v2.0", "app", Secret("made~up.secret-value"), (), UNSET_NETWORK)
+    settings = EntraSection(
+        login_url=HOST,
+        tenant_id=TENANT,
+        client_id=TENANT,
+        client_secret=SecretStr("made~up.secret-value"),
+        grants=(GrantSection(claim="Board.Analyst", role="analyst"),),
+    )
     entra = OpenIdSignIn(settings, session, address="https://board.example", clock=clock)
     begun = await entra.begin("browser", back="/")
     state = parse_qs(urlsplit(begun).query)["state"][0]
@@ -231,7 +238,7 @@ _SAID: tuple[object, ...] = (
     {"id": "168ec429-084b-4a51-9a4e-000000000001", "status": "succeeded", "isRecordCountLimitExceeded": False},
     {"value": [{"auditData": {"Id": "a"}, "id": "x"}], "@odata.nextLink": f"{HOST}/v1.0/x?$skiptoken=1"},
     {"passwordCredentials": [{"endDateTime": "2027-01-01T00:00:00Z", "hint": "abc"}], "keyCredentials": [{"customKeyIdentifier": "AAAA", "endDateTime": "2027-01-01T00:00:00Z"}]},
-    {"issuer": f"{HOST}/v2.0", "authorization_endpoint": f"{HOST}/a", "token_endpoint": f"{HOST}/t", "jwks_uri": f"{HOST}/k", "id_token": "e30.e30.x", "keys": [{"kty": "RSA", "kid": "1", "n": "AQAB", "e": "AQAB"}]},
+    {"issuer": f"{HOST}/{TENANT}/v2.0", "authorization_endpoint": f"{HOST}/a", "token_endpoint": f"{HOST}/t", "jwks_uri": f"{HOST}/k", "id_token": "e30.e30.x", "keys": [{"kty": "RSA", "kid": "1", "n": "AQAB", "e": "AQAB"}]},
     [{"name": "m365", "id": 7, "alertCorrelationContext": {"querySourceCode": "x"}}],
 )  # fmt: skip
 _NAMES = (

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+from masks_written import mask_of
+
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed
 from fuzz_values import json_text
 from m365watch.common.model import (
@@ -24,7 +26,6 @@ from m365watch.common.model import (
     RefusedRecord,
     TenantId,
 )
-from m365watch.config.models.settings import MaskSettings
 from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.http.client import inflate
 from m365watch.lake.writer.record_columns import tabulate
@@ -105,10 +106,10 @@ def _check_header(header: Header) -> None:
 
 
 _MASKS = (
-    MaskSettings(("UserId",), "***", ()),
-    MaskSettings(("ExtendedProperties", "*", "Value"), "?", (r"[a-z]+@[a-z.]+", r"(\d+)+$")),
-    MaskSettings(("*", "Name"), "-", ("(a|a)*b", "^(.+)+$")),
-    MaskSettings(("Parameters", "0", "Value"), "~", ("all",)),
+    mask_of(("UserId",), "***", ()),
+    mask_of(("ExtendedProperties", "*", "Value"), "?", (r"[a-z]+@[a-z.]+", r"(\d+)+$")),
+    mask_of(("*", "Name"), "-", ("(a|a)*b", "^(.+)+$")),
+    mask_of(("Parameters", "0", "Value"), "~", ("all",)),
 )
 
 

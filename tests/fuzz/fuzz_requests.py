@@ -13,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import structlog
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from fuzz_contract import Attempt, Broken, Loop, Target
@@ -29,10 +30,9 @@ from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.clock import SystemClock
 from m365watch.common.model import TenantId
-from m365watch.common.secret import Secret
 from m365watch.config.loader import load_settings
-from m365watch.config.models.listener_base import WebhookSettings
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.http.bounded_listener import HEAD_BYTES_MAX
 from m365watch.sources.management_api.webhook.webhook_server import WebhookServer
 from m365watch_testing.clock import FakeClock
@@ -62,7 +62,9 @@ def _reader_of(given: bytes, *, limit: int = 1 << 16) -> asyncio.StreamReader:
 
 def _prepare_webhook(_: Path) -> Attempt:
     loop, clock = Loop(), FakeClock()
-    settings = WebhookSettings("https://hook.example/told", "127.0.0.1", 0, Secret(AUTH_ID))
+    settings = WebhookSection(
+        address="https://hook.example/told", listen="127.0.0.1:0", auth_id=SecretStr(AUTH_ID)
+    )
     server = WebhookServer(settings, tenants=frozenset({TENANT}), clock=clock, on_notified=lambda _: None)
     writer = cast(asyncio.StreamWriter, _Writer())
 

@@ -10,11 +10,9 @@ from m365watch.auth.app_registration import RegisteredSecret, Registration, Stan
 from m365watch.auth.credentials.client_secret.spec import ClientSecretSettings
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import TenantId
+from m365watch.config.models.clouds import Cloud
 from m365watch.config.models.credentials import CredentialSettings
-from m365watch.config.models.settings import (
-    Cloud,
-    TenantSettings,
-)
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.expiry.expiry_store import KnownApplication, known_applications
 from m365watch.health.expiry.watch import ExpiryWatch
 from m365watch.ledger.queries import ledger_for_reading

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from m365watch.common.clock import SystemClock
-from m365watch.config.models.settings import DetectionSettings, EnrichSettings, Settings
+from m365watch.config.models.enrichment import EnrichSection
+from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.detection.enrichment.context_loader import make_knowledge
 from m365watch.health.checks.detection_checks import check_enrichment
 from m365watch.registry.checks import Verdict
@@ -40,7 +41,7 @@ def test_what_rules_go_without_is_named_and_no_fault(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_note_with_its_name(tmp_path: Path) -> None:
     """A run would work, with less."""
     (tmp_path / "city.mmdb").write_text("no table")
-    files = EnrichSettings(databases=(tmp_path / "city.mmdb",), tor_lists=(tmp_path / "gone.txt",))
+    files = EnrichSection(databases=(tmp_path / "city.mmdb",), tor_lists=(tmp_path / "gone.txt",))
     detections = DetectionSettings(enabled=True, packs=(), enrich=files)
     broken, gone = check_enrichment(settings_with(tmp_path, detections), SystemClock())
 
@@ -55,7 +56,7 @@ def test_lists_are_read_as_windows_saves_them(tmp_path: Path) -> None:
     good, bad = tmp_path / "vip.txt", tmp_path / "admin.txt"
     good.write_text("ceo@contoso.example\n", encoding="utf-16")
     bad.write_bytes("root@contoso.example\n".encode("utf-16-le"))
-    files = EnrichSettings(vip_lists=(good,), admin_lists=(bad,))
+    files = EnrichSection(vip_lists=(good,), admin_lists=(bad,))
     detections = DetectionSettings(enabled=True, packs=("core",), enrich=files)
     note, lacks = check_enrichment(settings_with(tmp_path, detections), SystemClock())
 
@@ -69,7 +70,7 @@ def test_lines_in_another_encoding_are_noted(tmp_path: Path) -> None:
     """They would match nothing without a word; a remark may be in any."""
     names = tmp_path / "vip.txt"
     names.write_bytes("müller@contoso.example  # für\nann@contoso.example # für\n".encode("latin-1"))
-    detections = DetectionSettings(enabled=True, packs=("core",), enrich=EnrichSettings(vip_lists=(names,)))
+    detections = DetectionSettings(enabled=True, packs=("core",), enrich=EnrichSection(vip_lists=(names,)))
     note, _ = check_enrichment(settings_with(tmp_path, detections), SystemClock())
 
     assert note.seen == f"{names}: line 1 is no text in UTF-8 and matches nothing; save the list as UTF-8"
@@ -80,7 +81,7 @@ def test_a_list_that_says_nothing_is_noted_and_counts_as_none(tmp_path: Path) ->
     (tmp_path / "hosting.txt").write_bytes(bytes(range(14, 256)))
     (tmp_path / "vpn.txt").write_text("# none yet\n")
     (tmp_path / "tor.txt").write_text("192.0.2.1\nnot an ip\n198.51.100.0/24\n")
-    files = EnrichSettings(
+    files = EnrichSection(
         hosting_lists=(tmp_path / "hosting.txt",),
         vpn_lists=(tmp_path / "vpn.txt",),
         tor_lists=(tmp_path / "tor.txt",),

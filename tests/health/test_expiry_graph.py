@@ -13,7 +13,7 @@ from promises import guarantee
 from expiry_ward import CLIENT, SECRET, TENANT, tenant_of
 from m365watch.auth.app_registration import Registration, Standing
 from m365watch.common.errors import BadAnswer, RetryLater, Throttled, TokenRefused, Unavailable
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import open_session
 from m365watch.sources.factory import ask_registration
 from m365watch_testing.clock import FakeClock

@@ -17,7 +17,7 @@ from m365watch.auth.app_registration import ROLES, RegisteredCertificate, Regist
 from m365watch.auth.certificates.certificate import load_certificate, thumbprints_of
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError, CredentialsRefused, Unavailable
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.health.expiry import watch
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.health.expiry.watch import TENANTS_ASKED_MAX

@@ -12,7 +12,8 @@ import pytest
 from m365watch.common.errors import Unavailable
 from m365watch.common.model import ContentType, Feed, Service, TenantId
 from m365watch.common.progress import FeedProgress, OutputProgress
-from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.health.checks import access_checks
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks.tenant_checks import Served, judge_served, judge_subscriptions

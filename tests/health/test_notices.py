@@ -23,10 +23,8 @@ from m365watch.common.collector_events import (
 from m365watch.common.model import ContentType, Feed, TenantId
 from m365watch.common.secret import Secret
 from m365watch.config.credential_validation import IdentityEndpoint
-from m365watch.config.models.settings import (
-    Cloud,
-    TenantSettings,
-)
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.event_log import TaggedNotices, list_secrets
 from m365watch_testing.credentials import certificate, client_secret, managed_identity
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ports import kept_port
+from pydantic import SecretStr
 
-from m365watch.common.secret import Secret
-from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import Settings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.health.checks.machine_checks import check_webhook
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.registry.checks import Verdict
 from m365watch_testing.certificates import Authority
 
 
-def settings_with(folder: Path, webhook: WebhookSettings | None) -> Settings:
+def settings_with(folder: Path, webhook: WebhookSection | None) -> Settings:
     return Settings(
         path=folder / "m365watch.json",
         collector_name="c",
@@ -31,8 +30,10 @@ def settings_with(folder: Path, webhook: WebhookSettings | None) -> Settings:
     )
 
 
-def webhook_at(port: int) -> WebhookSettings:
-    return WebhookSettings("https://hook.example/told", "127.0.0.1", port, Secret("x" * 20))
+def webhook_at(port: int) -> WebhookSection:
+    return WebhookSection(
+        address="https://hook.example/told", listen=f"127.0.0.1:{port}", auth_id=SecretStr("x" * 20)
+    )
 
 
 def test_there_is_no_step_without_webhook_mode(tmp_path: Path) -> None:
@@ -71,8 +72,10 @@ def test_a_certificate_that_cannot_be_used_is_broken(tmp_path: Path, is_of_anoth
     """A key of another certificate, or a file that is none."""
     authority = Authority(tmp_path)
     one, other = authority.issue("one"), authority.issue("other")
-    usual = replace(webhook_at(0), certificate=one.cert, key=one.key)
-    wrong = replace(usual, key=other.key if is_of_another else tmp_path / "absent.pem")
+    usual = webhook_at(0).model_copy(update={"certificate_file": one.cert, "private_key_file": one.key})
+    wrong = usual.model_copy(
+        update={"private_key_file": other.key if is_of_another else tmp_path / "absent.pem"}
+    )
 
     [good] = check_webhook(settings_with(tmp_path, usual))
     [bad] = check_webhook(settings_with(tmp_path, wrong))

@@ -15,23 +15,25 @@ import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
+from masks_written import mask_of
 from promises import guarantee
 
 from m365watch.common.clock import thread_cpu_s
 from m365watch.common.model import TenantId, WideHeader
-from m365watch.config.models.settings import ANY_TEXT, MaskSettings
+from m365watch.config.defaults import ANY_TEXT
+from m365watch.config.models.inputs import MaskSection
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking import Masker, PatternTime, Rule
 from m365watch.records.split import SplitBlob, split_blob
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-USER = MaskSettings(("UserId",), "***", ())
-HOSTS = MaskSettings(("Hosts", "*", "Name"), "host", ())
-DIGITS = MaskSettings(("a", "*"), "#", ("[0-9]+",))
-LETTERS = MaskSettings(("a", "*", "b"), "", ("[x-z]+", "w"))
+USER = mask_of(("UserId",), "***", ())
+HOSTS = mask_of(("Hosts", "*", "Name"), "host", ())
+DIGITS = mask_of(("a", "*"), "#", ("[0-9]+",))
+LETTERS = mask_of(("a", "*", "b"), "", ("[x-z]+", "w"))
 
 
-def masker(*masks: MaskSettings) -> Masker:
+def masker(*masks: MaskSection) -> Masker:
     return Masker(masks, spent_s=thread_cpu_s)
 
 
@@ -39,7 +41,7 @@ def split_of(*records: bytes, wide: bool = False) -> SplitBlob:
     return split_blob(b"[" + b",".join(records) + b"]", wide=wide)
 
 
-def masked(record: bytes, *masks: MaskSettings) -> bytes:
+def masked(record: bytes, *masks: MaskSection) -> bytes:
     """The one record, masked."""
     found = masker(*masks).mask(split_of(record), wide=False)
     assert not found.fragments
@@ -61,19 +63,19 @@ class Inner:
 class Writer:
     """Spells one value in one of the many ways that JSON has, plain and masked side by side."""
 
-    def __init__(self, masks: list[MaskSettings], chance: random.Random) -> None:
+    def __init__(self, masks: list[MaskSection], chance: random.Random) -> None:
         self.masks = masks
         self.chance = chance
 
-    def write(self, value: object, standing: list[tuple[MaskSettings, int]]) -> list[Piece]:
-        ended = [mask for mask, passed in standing if passed == len(mask.path)]
-        patterned = [mask for mask in ended if mask.patterns]
-        if whole := [mask for mask in ended if not mask.patterns]:
+    def write(self, value: object, standing: list[tuple[MaskSection, int]]) -> list[Piece]:
+        ended = [mask for mask, passed in standing if passed == len(mask.name)]
+        patterned = [mask for mask in ended if mask.string_patterns]
+        if whole := [mask for mask in ended if not mask.string_patterns]:
             plain = joined(self.write(value, []), 0)
             return [(plain, plain if value is None else json.dumps(whole[0].value))]
         if isinstance(value, Inner):
             inner = value.value if not patterned else "plain text"
-            ahead = [(mask, passed) for mask, passed in standing if passed < len(mask.path)]
+            ahead = [(mask, passed) for mask, passed in standing if passed < len(mask.name)]
             return self.quoted(self.write(inner, ahead)) if not patterned else self.text("plain", patterned)
         if isinstance(value, str):
             return self.text(value, patterned)
@@ -84,7 +86,7 @@ class Writer:
         changed = joined(pieces, 1)
         return [(number, json.dumps(changed) if changed != number else number)]
 
-    def container(self, value: object, standing: list[tuple[MaskSettings, int]]) -> list[Piece]:
+    def container(self, value: object, standing: list[tuple[MaskSection, int]]) -> list[Piece]:
         """A tuple of pairs is an object (keys may be doubled), a list an array."""
         assert isinstance(value, tuple | list)
         pieces = [same("{" if isinstance(value, tuple) else "[")]
@@ -94,14 +96,14 @@ class Writer:
             if isinstance(value, tuple):
                 pieces += [*self.quoted([same(name)]), same(self.space() + ":" + self.space())]
             below = [
-                (mask, min(passed + 1, len(mask.path)))
+                (mask, min(passed + 1, len(mask.name)))
                 for mask, passed in standing
-                if passed == len(mask.path) or mask.path[passed] in ("*", name)
+                if passed == len(mask.name) or mask.name[passed] in ("*", name)
             ]
             pieces += [*self.write(inner, below), same(self.space())]
         return [*pieces, same("}" if isinstance(value, tuple) else "]")]
 
-    def text(self, value: str, patterned: list[MaskSettings]) -> list[Piece]:
+    def text(self, value: str, patterned: list[MaskSection]) -> list[Piece]:
         return self.quoted(matches(value, patterned))
 
     def quoted(self, pieces: list[Piece]) -> list[Piece]:
@@ -132,12 +134,12 @@ def joined(pieces: list[Piece], side: int) -> str:
     return "".join(piece[side] for piece in pieces)
 
 
-def matches(text: str, patterned: list[MaskSettings]) -> list[Piece]:
+def matches(text: str, patterned: list[MaskSection]) -> list[Piece]:
     """The text in pieces, those that a pattern matches with what stands there instead; none overlap."""
     spans = sorted(
         (found.start(), found.end(), mask.value)
         for mask in patterned
-        for pattern in mask.patterns
+        for pattern in mask.string_patterns
         for found in re.finditer(pattern, text)
     )
     pieces, at = [], 0
@@ -166,11 +168,11 @@ RULES = st.lists(
             HOSTS,
             DIGITS,
             LETTERS,
-            MaskSettings(("a", "b", "UserId"), 'say "no" ü', ()),
-            MaskSettings(("*", "Name"), "n", ()),
-            MaskSettings(('q"/\\',), "q", ()),
-            MaskSettings(("b", "ü😀"), "-", ()),
-            MaskSettings(("Hosts", "0"), "first", ()),
+            mask_of(("a", "b", "UserId"), 'say "no" ü', ()),
+            mask_of(("*", "Name"), "n", ()),
+            mask_of(('q"/\\',), "q", ()),
+            mask_of(("b", "ü😀"), "-", ()),
+            mask_of(("Hosts", "0"), "first", ()),
         ]
     ),
     min_size=1,
@@ -183,7 +185,7 @@ RULES = st.lists(
 @pytest.mark.slow
 @given(RECORDS, RULES, st.randoms(use_true_random=False))
 def test_what_rules_name_is_masked_and_every_other_byte_stays(
-    value: tuple[tuple[str, object], ...], masks: list[MaskSettings], chance: random.Random
+    value: tuple[tuple[str, object], ...], masks: list[MaskSection], chance: random.Random
 ) -> None:
     """Doubled and escaped keys, odd spaces, numbers and surrogates, JSON in strings, wherever they stand."""
     pieces = Writer(masks, chance).write(value, [(mask, 0) for mask in masks])
@@ -248,14 +250,14 @@ def test_patterns_replace_only_what_they_match(record: bytes, expected: bytes) -
 
 def test_matches_that_overlap_are_masked_as_one() -> None:
     """Each pattern sees the text as it was, so none uncovers what another one covers."""
-    rule = MaskSettings(("a",), "-", ("abc", "bcd", "x*"))
+    rule = mask_of(("a",), "-", ("abc", "bcd", "x*"))
 
     assert masked(b'{"a":"0abcd0"}', rule) == b'{"a":"0-0"}'
 
 
 def test_json_in_a_string_is_entered_by_a_path_that_goes_on() -> None:
     """Microsoft writes objects as text; all but the value keeps its spelling on both levels."""
-    rule = MaskSettings(("Properties", "*", "Value", "Agent"), "***", ())
+    rule = mask_of(("Properties", "*", "Value", "Agent"), "***", ())
     record = (
         rb'{"Properties":[{"Value":"{\"Agent\":\"Eve\\u0021\", \"n\":1.0,\"p\":\"\/\"}"},{"Value":"Agent"}]}'
     )
@@ -274,15 +276,15 @@ def test_json_in_a_string_is_entered_by_a_path_that_goes_on() -> None:
 )
 def test_json_in_a_string_that_was_cut_short_is_masked_whole(text: bytes, expected: bytes) -> None:
     """Nobody can say where the value in it ends; text in brackets without the key is none of that."""
-    rule = MaskSettings(("Value", "Agent"), "***", ())
+    rule = mask_of(("Value", "Agent"), "***", ())
 
     assert masked(b'{"Value":' + text + b"}", rule) == b'{"Value":' + expected + b"}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [900, 1_000, 100_000])
-@pytest.mark.parametrize("rule", [USER, MaskSettings(("d",), "***", ("eve",))])
-def test_depth_is_no_hiding_place(depth: int, rule: MaskSettings) -> None:
+@pytest.mark.parametrize("rule", [USER, mask_of(("d",), "***", ("eve",))])
+def test_depth_is_no_hiding_place(depth: int, rule: MaskSection) -> None:
     """What a decoder cannot follow is masked or refused, and never passed on as it was."""
     deep = b'{"d":' + b"[" * depth + b'"eve"' + b"]" * depth + b',"UserId":"eve"}'
 
@@ -311,12 +313,12 @@ def test_a_path_finds_its_key_in_every_spelling(
     record: bytes, path: tuple[str, ...], expected: bytes
 ) -> None:
     """Characters with escapes of their own, of other planes, raw control characters; places of arrays."""
-    assert masked(record, MaskSettings(path, "*", ())) == expected
+    assert masked(record, mask_of(path, "*", ())) == expected
 
 
 def test_null_stays_whatever_a_pattern_says() -> None:
     """There is nothing in it to mask."""
-    assert masked(b'{"a":null,"b":[null]}', MaskSettings(("*",), "*", (".+",))) == b'{"a":null,"b":[null]}'
+    assert masked(b'{"a":null,"b":[null]}', mask_of(("*",), "*", (".+",))) == b'{"a":null,"b":[null]}'
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ def test_a_blob_without_the_keys_comes_back_as_it_is() -> None:
 def test_typed_columns_show_the_masked_value_and_identities_the_served_one() -> None:
     """A column would tell what the record no longer says; a new rule must not make known records new."""
     record = b'{"Id":"1","CreationTime":"2026-11-24T11:00:00","UserId":"eve","ClientIP":"192.0.2.1"}'
-    rules = [USER, MaskSettings(("Id",), "***", ()), MaskSettings(("ClientIP",), "0", (r"\d+$",))]
+    rules = [USER, mask_of(("Id",), "***", ()), mask_of(("ClientIP",), "0", (r"\d+$",))]
     split = split_of(record, b'{"Id":"2"}', wide=True)
 
     found = masker(*rules).mask(split, wide=True)
@@ -392,7 +394,7 @@ def test_a_record_with_an_odd_field_has_a_masked_header_all_the_same() -> None:
 
 
 HOSTILE = "a." * 5_000
-SLOW = MaskSettings(("Subject",), "***", (r"([a-z]+\.)+x",))
+SLOW = mask_of(("Subject",), "***", (r"([a-z]+\.)+x",))
 
 
 @guarantee(11)
@@ -427,7 +429,7 @@ def test_the_work_of_other_threads_masks_no_value() -> None:
 def test_time_for_patterns_is_bounded_for_a_whole_blob() -> None:
     """Many values just below the bound of one would add up."""
     records = [b'{"Subject":"a","n":%d}' % number for number in range(1_000)]
-    slow = Masker([MaskSettings(("Subject",), "***", ("b",))], spent_s=Ticking())
+    slow = Masker([mask_of(("Subject",), "***", ("b",))], spent_s=Ticking())
 
     found = slow.mask(split_of(*records), wide=False)
 
@@ -449,7 +451,7 @@ class Ticking:
 def test_a_collector_that_the_machine_lets_wait_masks_no_more_for_it() -> None:
     """What passes while it does no work is no time of the patterns."""
     records = [b'{"Subject":"a","n":%d}' % number for number in range(3)]
-    kept = Masker([MaskSettings(("Subject",), "***", ("b",))], spent_s=Waiting())
+    kept = Masker([mask_of(("Subject",), "***", ("b",))], spent_s=Waiting())
 
     found = kept.mask(split_of(*records), wide=False)
 
@@ -473,7 +475,7 @@ def test_the_pattern_of_any_text_is_read_as_any_other(value: bytes) -> None:
     written_otherwise = "(?s)(?:.+)"
 
     found, expected = (
-        masker(MaskSettings(("Subject",), "***", (pattern,))).mask(split_of(record), wide=False).records
+        masker(mask_of(("Subject",), "***", (pattern,))).mask(split_of(record), wide=False).records
         for pattern in (ANY_TEXT, written_otherwise)
     )
 
@@ -483,4 +485,4 @@ def test_the_pattern_of_any_text_is_read_as_any_other(value: bytes) -> None:
 def test_a_pattern_that_is_none_is_refused_at_the_start() -> None:
     """The configuration names it before anything is collected."""
     with pytest.raises(regex.error):
-        masker(MaskSettings(("a",), "", ("(",)))
+        masker(mask_of(("a",), "", ("(",)))

@@ -8,8 +8,7 @@ import pytest
 
 from alerts import ANN, TENANT
 from m365watch.cli.respond.plan_view import plan_document, plan_lines
-from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import CLOUDS, Cloud
 from m365watch.response.plans.powershell import connections
 from plan_scene import FIELDS, FULL, plan
 

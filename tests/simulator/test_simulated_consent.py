@@ -16,7 +16,7 @@ from m365watch.auth.consent.code_exchange import find_tenant
 from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.factory import make_credentials
 from m365watch.common.errors import BadAnswer, ConsentRefused, CredentialsRefused
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import open_session
 from m365watch_simulator.identities import derive_identities
 from m365watch_testing.applications import ApplicationCertificate, write_private

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from m365watch.common.model import ContentType, Feed, TenantId
-from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.settings import TenantSettings
 from m365watch_testing.credentials import client_secret
 
 TENANT = TenantId("41463f53-8812-40f4-890f-865bf6e35190")

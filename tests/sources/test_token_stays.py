@@ -16,7 +16,7 @@ from m365watch.auth.credentials.client_secret.spec import ClientSecret
 from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import Session
 from m365watch.http.transport import RawAnswer
 from m365watch.sources.audit_search.audit_search_client import AuditQueries, GraphUrls

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 from promises import guarantee
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import ContentType, TenantId
-from m365watch.common.secret import Secret
-from m365watch.config.models.listener_base import WebhookSettings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.http.bounded_listener import BODY_BYTES_MAX, HEAD_BYTES_MAX, Limits
 from m365watch.sources.management_api.webhook import webhook_server as receiving
 from m365watch.sources.management_api.webhook.payloads import Notifications
@@ -30,7 +30,9 @@ from m365watch_testing.clock import FakeClock
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 OTHER = "22222222-2222-2222-2222-222222222222"
 AUTH_ID = "an-auth-id-that-nobody-guesses"
-SETTINGS = WebhookSettings("https://hook.example/told", "127.0.0.1", 0, Secret(AUTH_ID))
+SETTINGS = WebhookSection(
+    address="https://hook.example/told", listen="127.0.0.1:0", auth_id=SecretStr(AUTH_ID)
+)
 CONTENT = "20261117090001500000001$20261117090001500000001$audit_exchange$Audit_Exchange$emea0036"
 NOTIFIED = {
     "tenantId": TENANT,
@@ -46,7 +48,7 @@ NOTIFIED = {
 class Running:
     """A receiver, and what it handed on."""
 
-    def __init__(self, settings: WebhookSettings = SETTINGS, *, limits: Limits = receiving.LIMITS) -> None:
+    def __init__(self, settings: WebhookSection = SETTINGS, *, limits: Limits = receiving.LIMITS) -> None:
         self.took: list[Notifications] = []
         self.clock = FakeClock()
         self.server = WebhookServer(
@@ -98,7 +100,7 @@ def request(
 
 @asynccontextmanager
 async def running(
-    settings: WebhookSettings = SETTINGS, *, limits: Limits = receiving.LIMITS
+    settings: WebhookSection = SETTINGS, *, limits: Limits = receiving.LIMITS
 ) -> AsyncIterator[Running]:
     one = Running(settings, limits=limits)
     async with one.server.listening():
@@ -106,7 +108,7 @@ async def running(
 
 
 def run(
-    test: Callable[[Running], Awaitable[None]], settings: WebhookSettings = SETTINGS, **more: Limits
+    test: Callable[[Running], Awaitable[None]], settings: WebhookSection = SETTINGS, **more: Limits
 ) -> None:
     async def main() -> None:
         async with running(settings, **more) as one, asyncio.timeout(PATIENCE_S):
@@ -248,7 +250,7 @@ def test_more_calls_than_the_bound_are_told_to_come_again() -> None:
         await one.clock.advance(61)
         assert await one.status(request([])) == 200
 
-    run(test, replace(SETTINGS, requests_per_minute=2))
+    run(test, SETTINGS.model_copy(update={"requests_per_minute": 2}))
 
 
 def test_whoever_waits_for_leave_to_send_the_body_gets_it() -> None:
@@ -288,11 +290,13 @@ def test_content_of_other_tenants_is_left_alone(capsys: pytest.CaptureFixture[st
     assert "wrong" not in told
 
 
-def issued(folder: Path, name: str) -> tuple[Authority, WebhookSettings]:
+def issued(folder: Path, name: str) -> tuple[Authority, WebhookSection]:
     folder.mkdir()
     authority = Authority(folder, name)
     files = authority.issue("server", names=["localhost"])
-    return authority, replace(SETTINGS, certificate=files.cert, key=files.key)
+    return authority, SETTINGS.model_copy(
+        update={"certificate_file": files.cert, "private_key_file": files.key}
+    )
 
 
 def trusting(authority: Authority) -> ssl.SSLContext:
@@ -305,19 +309,19 @@ def test_tls_is_spoken_and_a_renewed_certificate_taken(tmp_path: Path) -> None:
     new, other = issued(tmp_path / "new", "New CA")
 
     async def test(one: Running) -> None:
-        assert settings.certificate is not None
-        assert settings.key is not None
-        assert other.certificate is not None
-        assert other.key is not None
+        assert settings.certificate_file is not None
+        assert settings.private_key_file is not None
+        assert other.certificate_file is not None
+        assert other.private_key_file is not None
         assert await one.status(request([NOTIFIED]), context=trusting(old)) == 200
         assert await one.status(request([NOTIFIED])) == 0
         with pytest.raises(ssl.SSLCertVerificationError):
             await one.connect(trusting(new))
-        settings.certificate.write_text("no certificate")
+        settings.certificate_file.write_text("no certificate")
         await one.clock.advance(receiving.CERTIFICATE_EVERY_S)
         assert await one.status(request([NOTIFIED]), context=trusting(old)) == 200
-        settings.key.write_bytes(other.key.read_bytes())
-        settings.certificate.write_bytes(other.certificate.read_bytes())
+        settings.private_key_file.write_bytes(other.private_key_file.read_bytes())
+        settings.certificate_file.write_bytes(other.certificate_file.read_bytes())
         await one.clock.advance(receiving.CERTIFICATE_EVERY_S)
         assert await one.status(request([NOTIFIED]), context=trusting(new)) == 200
 
@@ -329,17 +333,17 @@ def test_a_certificate_is_renewed_after_a_defect(tmp_path: Path, monkeypatch: py
     _, settings = issued(tmp_path / "one", "One CA")
     load, tried = receiving.load_context, list[object]()
 
-    def fail_at_first(given: WebhookSettings, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+    def fail_at_first(given: WebhookSection, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
         tried.append(into)
         if len(tried) < 3:
             raise RuntimeError("nobody has thought of it")
         return load(given, into=into)
 
     async def test(one: Running) -> None:
-        assert settings.certificate is not None
+        assert settings.certificate_file is not None
         monkeypatch.setattr(receiving, "load_context", fail_at_first)
         await asyncio.sleep(0)
-        os.utime(settings.certificate, (1, 1))
+        os.utime(settings.certificate_file, (1, 1))
         for _ in range(5):
             await one.clock.advance(receiving.CERTIFICATE_EVERY_S)
 
@@ -373,17 +377,17 @@ def test_what_cannot_be_listened_with_is_named_with_its_cure(tmp_path: Path) -> 
     _, settings = issued(tmp_path / "one", "One CA")
     _, other = issued(tmp_path / "other", "Other CA")
 
-    async def opened(these: WebhookSettings) -> None:
+    async def opened(these: WebhookSection) -> None:
         async with running(these):
             """It should not come so far."""
 
     async def main() -> None:
         async with running() as one:
             with pytest.raises(NeedsOperator, match=r"cannot listen at 127\.0\.0\.1"):
-                await opened(replace(SETTINGS, port=one.server.port))
+                await opened(SETTINGS.model_copy(update={"listen": f"127.0.0.1:{one.server.port}"}))
         with pytest.raises(NeedsOperator, match="certificate cannot be used"):
-            await opened(replace(settings, key=other.key))
+            await opened(settings.model_copy(update={"private_key_file": other.private_key_file}))
         with pytest.raises(NeedsOperator, match="certificate cannot be used"):
-            await opened(replace(settings, certificate=tmp_path / "absent.pem"))
+            await opened(settings.model_copy(update={"certificate_file": tmp_path / "absent.pem"}))
 
     asyncio.run(main())

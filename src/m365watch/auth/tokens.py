@@ -19,7 +19,7 @@ from m365watch.auth.rotation import CredentialFailed, Rotation, is_of_credential
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, CollectorError, RetryLater, Throttled, Unavailable
 from m365watch.common.model import TenantId
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.http.client import Answer, Session
 from m365watch.http.retry_after import retry_after_s
 from m365watch.registry.credential_specs import Credential, Proof, TokenGiver

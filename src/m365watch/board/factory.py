@@ -43,7 +43,7 @@ from m365watch.board.query.query_throttle import Rests
 from m365watch.common.clock import Clock, thread_work
 from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import LakeUnusable, NeedsOperator
-from m365watch.config.models.listener_base import BoardSettings
+from m365watch.config.models.listeners import BoardSection
 from m365watch.config.models.settings import Settings
 from m365watch.detection.factory import knowledge_of
 from m365watch.http.bounded_listener import BACKLOG, Limits, Listener
@@ -122,7 +122,7 @@ END_S = 1
 """How long open connections may take at the end."""
 
 
-def read_listen(text: str, board: BoardSettings | None = None) -> Listening:
+def read_listen(text: str, board: BoardSection | None = None) -> Listening:
     """Host and port of `HOST:PORT`, with what `board` says of it; a port alone is loopback's.
 
     Raises: NeedsOperator: it is none, or is not loopback's and others would see what comes and goes there.
@@ -131,15 +131,16 @@ def read_listen(text: str, board: BoardSettings | None = None) -> Listening:
     host = host.strip("[]") or "127.0.0.1"
     if not (port.isascii() and port.isdigit() and int(port) < 65_536):
         raise NeedsOperator(f"{text!r} is no address to listen at", fix=f"write HOST:PORT, as in {EXAMPLE}")
-    board = board or BoardSettings()
-    if not _is_loopback(host) and not board.certificate and not board.proxies:
+    board = board or BoardSection()
+    if not _is_loopback(host) and not board.certificate_file and not board.proxy:
         raise NeedsOperator(
             f"the board does not listen at {host} without TLS: what it shows would travel in the clear",
             fix="set board.address with board.certificate_file and private_key_file, or with board.proxy;"
             f" or listen at {EXAMPLE}, and reach it through an SSH tunnel",
         )
     host = "127.0.0.1" if host == "localhost" else host
-    return Listening(host, int(port), board.address, board.proxies, board.proxy_headers)
+    behind = (board.proxy.addresses, board.proxy.headers) if board.proxy else ()
+    return Listening(host, int(port), board.address or "", *behind)
 
 
 def plan_listening(settings: Settings, given: str | None) -> Listening:
@@ -147,7 +148,7 @@ def plan_listening(settings: Settings, given: str | None) -> Listening:
 
     Raises: NeedsOperator: it is not to be served there.
     """
-    board = settings.board or BoardSettings()
+    board = settings.board or BoardSection()
     listening = read_listen(given or board.listen, board)
     if asks_to_sign_in(listening, board) and board.entra is None:
         users = Users(settings.state_directory)
@@ -160,14 +161,14 @@ def plan_listening(settings: Settings, given: str | None) -> Listening:
     return listening
 
 
-def asks_to_sign_in(listening: Listening, board: BoardSettings) -> bool:
+def asks_to_sign_in(listening: Listening, board: BoardSection) -> bool:
     """Whether whoever comes there has to sign in: everybody but people of this machine."""
-    return board.asks_everybody or bool(listening.proxies) or not _is_loopback(listening.host)
+    return board.sign_in or bool(listening.proxies) or not _is_loopback(listening.host)
 
 
 def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> Entrance | None:
     """Where people sign in; None where nobody has to."""
-    board = settings.board or BoardSettings()
+    board = settings.board or BoardSection()
     if not asks_to_sign_in(listening, board):
         return None
     for warning in settings.warnings:
@@ -176,7 +177,7 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     users = Users(settings.state_directory)
     entra = board.entra
     sessions = Sessions(
-        SessionTimes(board.idle_s, board.session_s),
+        _times_of(board),
         stamp_of=partial(_stamp_in, users),
         path=settings.state_directory / SESSIONS_FILE,
         house=house_of(entra.issuer, entra.client_id, entra.grants) if entra else "",
@@ -185,11 +186,15 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
     return Entrance(users, sessions, clock, secure=listening.is_secure, attempts=attempts)
 
 
+def _times_of(board: BoardSection) -> SessionTimes:
+    return SessionTimes(60.0 * board.idle_minutes, 3_600.0 * board.session_hours)
+
+
 def open_link_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> LinkEntrance:
     """Where a board on which nobody signs in is opened by a link."""
-    board = settings.board or BoardSettings()
+    board = settings.board or BoardSection()
     sessions = Sessions(
-        SessionTimes(board.idle_s, board.session_s),
+        _times_of(board),
         stamp_of=lambda _: None,
         path=settings.state_directory / SESSIONS_FILE,
         house="link",  # once people sign in, none of these sessions counts
@@ -266,7 +271,7 @@ async def serve_board(
     entrance = open_entrance(settings, listening, clock=clock)
     asking = open_session() if entrance and settings.board and settings.board.entra else None
     if asking and entrance and settings.board and (entra := settings.board.entra):
-        way = asking.over(entra.network)
+        way = asking.over(settings.network)
         entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     door = entrance or open_link_entrance(settings, listening, clock=clock)
     sources = Sources(settings, facts, clock, places, files=files)
@@ -324,7 +329,7 @@ def _tell_of(
             door.prepare()
 
 
-def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) -> uvicorn.Config:
+def _serving_of(board: Board, listening: Listening, keys: BoardSection | None) -> uvicorn.Config:
     return uvicorn.Config(
         board.app,
         host=listening.host,
@@ -341,28 +346,27 @@ def _serving_of(board: Board, listening: Listening, keys: BoardSettings | None) 
     )
 
 
-def tls_of(board: BoardSettings | None) -> dict[str, Any]:
+def tls_of(board: BoardSection | None) -> dict[str, Any]:
     """What the server is told of the certificate. Raises: NeedsOperator: it cannot be used."""
-    if board is None or board.certificate is None or board.key is None:
+    if board is None or board.certificate_file is None or board.private_key_file is None:
         return {}
-    password = board.key_password.reveal() if board.key_password else ""
+    password = board.key_password.get_secret_value() if board.key_password else ""
+    pair = (board.certificate_file, board.private_key_file)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            board.certificate, board.key, lambda: password
-        )
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*pair, lambda: password)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not a certificate"
         raise NeedsOperator(
             f"the board's certificate cannot be used: {reason}",
             fix="see to board.certificate_file and private_key_file: one PEM each, that belong together",
-            where=str(board.certificate),
+            where=str(board.certificate_file),
         ) from None
-    return {"ssl_certfile": board.certificate, "ssl_keyfile": board.key, "ssl_keyfile_password": password}
+    return {"ssl_certfile": pair[0], "ssl_keyfile": pair[1], "ssl_keyfile_password": password}
 
 
-async def renew_certificate(config: uvicorn.Config, board: BoardSettings | None, clock: Clock) -> None:
+async def renew_certificate(config: uvicorn.Config, board: BoardSection | None, clock: Clock) -> None:
     """Take a renewed certificate into use, again and again; one that cannot be used leaves the old one."""
-    if board is None or board.certificate is None:
+    if board is None or board.certificate_file is None:
         return
     used, going_on = _stamps(board), GoingOn("board")
     while True:
@@ -372,15 +376,15 @@ async def renew_certificate(config: uvicorn.Config, board: BoardSettings | None,
         with going_on("certificate"):
             try:
                 password = tls_of(board)["ssl_keyfile_password"]
-                config.ssl.load_cert_chain(board.certificate, board.key, password)
+                config.ssl.load_cert_chain(board.certificate_file, board.private_key_file, password)
             except (OSError, NeedsOperator) as error:
                 _log.error(f"board: {error}; the certificate before it stays in use")
             used = now
 
 
-def _stamps(board: BoardSettings) -> list[int]:
+def _stamps(board: BoardSection) -> list[int]:
     stamps = []
-    for path in (board.certificate, board.key):
+    for path in (board.certificate_file, board.private_key_file):
         with contextlib.suppress(OSError):
             stamps.append(path.stat().st_mtime_ns if path else 0)
     return stamps

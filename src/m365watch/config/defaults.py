@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m365watch.common.model import Service
-from m365watch.config.models.settings import ANY_TEXT, MaskSettings
+from m365watch.config.models.inputs import MaskSection
 
 COLLECTING = tuple(service for service in Service if service.content)
 """The services that collect something of their own."""
@@ -22,6 +22,9 @@ MEBIBYTE_BYTES = 1_048_576
 IMAGE_VARIABLE = "COLLECTOR_IMAGE"
 """The variable in which Devo's containers have the name of their image."""
 
+ANY_TEXT = "(?s).+"
+"""The pattern that matches any text whole."""
+
 MASKED = "***"
 
 _CONDITIONS = ("PolicyDetails", "*", "Rules", "*", "ConditionsMatched", "SensitiveInformation", "*")
@@ -29,7 +32,9 @@ _ON_DEVICE = ("EndpointMetaData", "SensitiveInformation", "*")
 _DETECTIONS = "SensitiveInformationDetections"
 
 DETECTED_VALUES = tuple(
-    MaskSettings((*place, *detections, "DetectedValues"), MASKED, (ANY_TEXT,))
+    MaskSection.model_construct(
+        name=(*place, *detections, "DetectedValues"), value=MASKED, string_patterns=(ANY_TEXT,)
+    )
     for place in (_CONDITIONS, _ON_DEVICE)
     for detections in ((_DETECTIONS,), (_DETECTIONS, "*"))
 )

@@ -33,7 +33,7 @@ from m365watch.config.document import (
     parse_document,
     read_text,
 )
-from m365watch.config.models.clouds import CLOUDS, is_microsofts
+from m365watch.config.models.clouds import CLOUDS, Cloud, is_microsofts
 from m365watch.config.models.credentials import resolve_credentials
 from m365watch.config.models.detections import check_detections, is_on, resolve_detections
 from m365watch.config.models.globals import GlobalOverrides
@@ -45,18 +45,13 @@ from m365watch.config.models.inputs import (
     Services,
     ServiceSection,
 )
-from m365watch.config.models.listeners import check_board, resolve_board
+from m365watch.config.models.listeners import check_board
 from m365watch.config.models.masks import masks_of
 from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.resolve_network import check_networks, overlaid, resolve_network
 from m365watch.config.models.schema import ConfigurationFile
-from m365watch.config.models.settings import (
-    Cloud,
-    ServiceSettings,
-    Settings,
-    TenantSettings,
-)
-from m365watch.config.models.webhook import check_webhook, resolve_webhook
+from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
+from m365watch.config.models.webhook import check_webhook
 from m365watch.config.normalization import set_aside, tidy_document
 from m365watch.config.secrets import (
     allows_readable_secrets,
@@ -85,7 +80,7 @@ def resolve(
     """
     outputs = file.outputs or {LAKE: output_sections()[LAKE].model_validate({"type": LAKE})}
     overall = overridden(file)
-    persistence = file.globals.persistence
+    persistence, webhook = file.globals.persistence, file.globals.webhook
     network = resolve_network(file.globals.network)
     tenants = tuple(
         replace(tenant, network=_network_of(section, file, network))
@@ -117,8 +112,8 @@ def resolve(
         keeps_state=persistence.type != "memory",
         network=network,
         watches_configuration=file.globals.watch_configuration,
-        webhook=resolve_webhook(file.globals.webhook),
-        board=resolve_board(file.board, network=network),
+        webhook=webhook if webhook and webhook.enabled else None,
+        board=file.board,
         detections=resolve_detections(
             file.detections,
             has_lake=has_lake,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from m365watch.common.model import Header
-from m365watch.config.models.settings import ANY_TEXT, MaskSettings
+from m365watch.config.defaults import ANY_TEXT
+from m365watch.config.models.inputs import MaskSection
 from m365watch.records.headers import header_of_object, read_headers
 from m365watch.records.json_scanner import (
     SHALLOW,
@@ -55,17 +56,17 @@ class Rule:
         return [part for part in self.path if part != WILDCARD and not _NUMBER.fullmatch(part)]
 
 
-def compile_rules(masks: Sequence[MaskSettings]) -> list[Rule]:
+def compile_rules(masks: Sequence[MaskSection]) -> list[Rule]:
     """The rules with their patterns compiled.
 
     Raises: regex.error: a pattern is no regular expression.
     """
     return [
         Rule(
-            path=mask.path,
+            path=mask.name,
             value=mask.value,
             written=json.dumps(mask.value),
-            patterns=tuple(None if one == ANY_TEXT else _compiled(one) for one in mask.patterns),
+            patterns=tuple(None if one == ANY_TEXT else _compiled(one) for one in mask.string_patterns),
         )
         for mask in masks
     ]
@@ -335,7 +336,7 @@ class Masker:
     not looked at any closer.
     """
 
-    def __init__(self, masks: Sequence[MaskSettings], *, spent_s: Callable[[], float]) -> None:
+    def __init__(self, masks: Sequence[MaskSection], *, spent_s: Callable[[], float]) -> None:
         """`spent_s` says how much work this thread has done: that bounds what patterns may take.
 
         Raises: regex.error: a pattern is no regular expression.

@@ -10,8 +10,8 @@ from m365watch.common.clock import Clock
 from m365watch.common.collector_events import speaker_of
 from m365watch.common.model import Feed
 from m365watch.common.progress import FeedProgress
-from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import Settings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.health.event_log import NoticeBoard, list_secrets
 from m365watch.http.client import Session
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
@@ -42,7 +42,7 @@ class LastingReach:
     reach: Reach
     applications: Applications
     requests: Requests
-    webhook: WebhookSettings | None
+    webhook: WebhookSection | None
 
 
 @dataclass(slots=True)

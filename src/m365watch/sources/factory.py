@@ -14,8 +14,9 @@ from m365watch.auth.tokens import TokenSource
 from m365watch.common.clock import Clock, Random, thread_cpu_s
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, GraphContent, Service, TenantId
-from m365watch.config.models.listener_base import WebhookSettings
+from m365watch.common.secret import Secret
 from m365watch.config.models.settings import ServiceSettings, TenantSettings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.http.client import Session
 from m365watch.records.routing import UNION_TABLE, Treatment
 from m365watch.registry.ports import Api
@@ -140,7 +141,7 @@ class Reach:
         pages: KeptPages,
         announced: KeptAnnouncements,
         applications: Applications | None = None,
-        webhook: WebhookSettings | None = None,
+        webhook: WebhookSection | None = None,
     ) -> None:
         """`on_request` hears on whose behalf each request is made, `on_throttled` whose were too many.
 
@@ -240,10 +241,11 @@ def reach_feeds(
     return reach.feeds(tenants)
 
 
-def _keeper(tenant_id: TenantId, api: ManagementApi, webhook: WebhookSettings | None) -> SubscriptionKeeper:
+def _keeper(tenant_id: TenantId, api: ManagementApi, webhook: WebhookSection | None) -> SubscriptionKeeper:
     if webhook is None:
         return SubscriptionKeeper(api, api.clock)
-    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", webhook.auth_id), api.clock)
+    auth_id = Secret(webhook.auth_id.get_secret_value())
+    return WebhookKeeper(api, WebhookAsk(f"{webhook.address}/{tenant_id}", auth_id), api.clock)
 
 
 def _reached_health(

@@ -16,7 +16,8 @@ import structlog
 
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Feed, Service
-from m365watch.config.models.settings import Cloud, ServiceSettings, TenantSettings
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.settings import ServiceSettings, TenantSettings
 from m365watch.http.client import BODY_BYTES_MAX, Session
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.ledger.writer_thread import PATIENCE_ONCE_S, LedgerThread

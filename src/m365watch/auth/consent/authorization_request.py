@@ -20,7 +20,7 @@ from m365watch.common import base64url
 from m365watch.common.errors import ConsentRefused
 from m365watch.common.text import one_line
 from m365watch.common.urls import split_url
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.config.models.values import is_guid
 
 ANY_TENANT = "common"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from m365watch.board.access.roles import Access, Role
-from m365watch.config.models.listener_base import GrantSettings
+from m365watch.config.models.listeners import GrantSection
 
 LEEWAY_S = 300
 AGE_MAX_S = 900
@@ -102,7 +102,7 @@ def _judge_claims(claims: Mapping[str, object], expected: Expected, now_s: float
         raise TokenWrong("it does not hold yet")
 
 
-def access_in(claims: Mapping[str, object], grants: Sequence[GrantSettings]) -> Access | None:
+def access_in(claims: Mapping[str, object], grants: Sequence[GrantSection]) -> Access | None:
     """What the person may do: the first grant for a role or group of theirs; None where there is none."""
     have = {str(one) for name in ("roles", "groups") for one in _listed(claims.get(name))}
     grant = next((one for one in grants if one.claim in have), None)
@@ -111,7 +111,7 @@ def access_in(claims: Mapping[str, object], grants: Sequence[GrantSettings]) -> 
     return Access(
         name_in(claims),
         Role[grant.role.upper()],
-        tenants=frozenset(grant.tenants) or None,
+        tenants=frozenset(grant.tenants) if grant.tenants else None,
         sees_contents=grant.contents,
     )
 

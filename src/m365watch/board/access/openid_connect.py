@@ -34,7 +34,7 @@ from m365watch.common import base64url
 from m365watch.common.clock import Clock
 from m365watch.common.errors import BadAnswer, RetryLater
 from m365watch.common.urls import split_url
-from m365watch.config.models.listener_base import EntraSignInSettings
+from m365watch.config.models.listeners import EntraSection
 from m365watch.http.client import Session
 
 _ERROR = re.compile(r"[a-z_]{1,40}")
@@ -213,9 +213,7 @@ class _Places:
 class OpenIdSignIn:
     """The sign-in with one application of Entra's."""
 
-    def __init__(
-        self, settings: EntraSignInSettings, session: Session, *, address: str, clock: Clock
-    ) -> None:
+    def __init__(self, settings: EntraSection, session: Session, *, address: str, clock: Clock) -> None:
         """`address` is where browsers reach the board; nothing is asked yet."""
         self._settings = settings
         self._session = session
@@ -282,7 +280,7 @@ class OpenIdSignIn:
         places = await self._discover()
         form = {
             "client_id": self._settings.client_id,
-            "client_secret": self._settings.client_secret.reveal(),
+            "client_secret": self._settings.client_secret.get_secret_value(),
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self._redirect_uri,

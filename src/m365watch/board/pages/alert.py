@@ -26,7 +26,7 @@ from m365watch.board.widgets.previous_lake import words_of_earlier
 from m365watch.board.widgets.widget_types import Case, Empty, Listing, Records, RecordShown, Said, Shape
 from m365watch.common.errors import JournalUnreadable
 from m365watch.common.timestamps import ms_of
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.detection.alerts.alert import Alert
 from m365watch.detection.alerts.alert_text import details_of, failure_of
 from m365watch.detection.alerts.stored_alert import KeptAlert

@@ -98,7 +98,7 @@ async def _serve(
     from m365watch.board.factory import asks_to_sign_in, serve_board
     from m365watch.cli.event_loop import StopSignals
     from m365watch.common.clock import SystemClock
-    from m365watch.config.models.listener_base import BoardSettings
+    from m365watch.config.models.listeners import BoardSection
 
     shown_on = sys.stderr if beside else sys.stdout
     # Whatever else takes the output keeps it: a file, the journal, a container's log.
@@ -106,7 +106,7 @@ async def _serve(
 
     def tell() -> None:
         sys.stderr.write(f"board: {listening.url}/{'' if beside else ' (Ctrl-C ends it)'}\n")
-        if not asks_to_sign_in(listening, settings.board or BoardSettings()) and not is_seen:
+        if not asks_to_sign_in(listening, settings.board or BoardSection()) and not is_seen:
             sys.stderr.write("board: m365watch board link prints a link that opens it\n")
 
     def show_link(link: str) -> None:
@@ -153,9 +153,9 @@ def link(
     from m365watch.board.access.one_time_links import OpenLinks, link_to
     from m365watch.board.factory import asks_to_sign_in, read_listen
     from m365watch.common.clock import SystemClock
-    from m365watch.config.models.listener_base import BoardSettings
+    from m365watch.config.models.listeners import BoardSection
 
-    wanted = settings.board or BoardSettings()
+    wanted = settings.board or BoardSection()
     listening = read_listen(listen or wanted.listen, wanted)
     if asks_to_sign_in(listening, wanted):
         raise NeedsOperator(

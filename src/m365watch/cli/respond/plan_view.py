@@ -10,7 +10,7 @@ from typing import Any
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.terminal.json_output import SCHEMA, instant
 from m365watch.common.text import plain
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.response.journal import Line, named
 from m365watch.response.plans.powershell import commands, connections
 from m365watch.response.plans.step_approval import SEE, is_for_some

@@ -13,7 +13,7 @@ from m365watch.cli.configuration import CONFIG_VARIABLE, find_config
 if TYPE_CHECKING:
     from m365watch.auth.consent.authorization_request import ConsentForm
     from m365watch.config.config_file import FileText
-    from m365watch.config.models.settings import Cloud
+    from m365watch.config.models.clouds import Cloud
 
 InputOption = Annotated[
     str | None,

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 
 from m365watch.common.urls import split_url
-from m365watch.config.models.settings import Cloud
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The hosts of one Microsoft cloud, without a trailing slash."""
+
+    name: str
+    login_url: str
+    management_url: str
+    audience: str
+    """The `resource` that a token is asked for; the management host unless set."""
+    graph_url: str = ""
+    """Microsoft Graph; empty where a cloud of one's own names none."""
+    token_endpoint: str | None = None
+    """v1 or v2; None: v2, and v1 where there is no v2."""
+
 
 _HOSTS = {
     "worldwide": (

@@ -23,7 +23,7 @@ from m365watch.config.models.base import (
     listed,
 )
 from m365watch.config.models.credentials import ResponseCredentials, resolve_credentials
-from m365watch.config.models.enrichment import EnrichSection, place_files, resolve_enrichment
+from m365watch.config.models.enrichment import EnrichSection, place_files
 from m365watch.config.models.notifications import ChannelSection
 from m365watch.config.models.settings import DETECTIONS, DetectionSettings, ResponseSettings
 from m365watch.config.models.values import parse_domain, parse_label
@@ -160,7 +160,7 @@ def resolve_detections(
         exceptions_file=section.exceptions_file,
         risk_points=section.risk_points or None,
         accepted_domains=frozenset(section.accepted_domains),
-        enrich=resolve_enrichment(section.enrich),
+        enrich=section.enrich,
         spared_accounts=frozenset(section.spared_accounts),
         response=None
         if given is None

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from m365watch.config.config_file import Places
 from m365watch.config.document import Document
 from m365watch.config.models.base import FilePath, Section, listed
-from m365watch.config.models.settings import EnrichSettings
 from m365watch.config.models.values import parse_label
 
 KEY = "enrich"
@@ -104,18 +103,3 @@ def place_files(section: Document, *, places: Places) -> None:
                 continue
             given[place] = str(Path(os.path.normpath(places.folder / one)))
         enrich[key] = given
-
-
-def resolve_enrichment(section: EnrichSection) -> EnrichSettings:
-    """The files and names."""
-    return EnrichSettings(
-        databases=section.databases,
-        tor_lists=section.tor_lists,
-        vpn_lists=section.vpn_lists,
-        hosting_lists=section.hosting_lists,
-        indicator_lists=section.indicator_lists,
-        vip_lists=section.vip_lists,
-        admin_lists=section.admin_lists,
-        vips=section.vips,
-        admins=section.admins,
-    )

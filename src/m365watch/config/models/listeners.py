@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.common.secret import Secret, secret_of
 from m365watch.common.urls import split_url
 from m365watch.config.config_file import Places
 from m365watch.config.document import BOARD, Document, section_at, texts_at
@@ -25,12 +24,10 @@ from m365watch.config.models.base import (
     Whole,
     listed,
 )
-from m365watch.config.models.listener_base import BoardSettings, EntraSignInSettings, GrantSettings
 from m365watch.config.models.served_files import settle_served_file
-from m365watch.config.models.webhook import parse_listen, split_listen
+from m365watch.config.models.webhook import parse_listen
 from m365watch.config.secrets import FileGuard
 from m365watch.config.validation_report import Report
-from m365watch.http.settings import NetworkSettings
 
 FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _ONE_ADDRESS = (
@@ -115,6 +112,11 @@ class EntraSection(Section):
     grants: tuple[GrantSection, ...] = Field(min_length=1, title="a list of objects with claim and role")
     """What app roles and groups may do. Of several the first counts; who has none is refused."""
 
+    @property
+    def issuer(self) -> str:
+        """Who makes the id tokens; without a slash at its end."""
+        return f"{self.login_url}/{self.tenant_id}/v2.0"
+
 
 class BoardSection(Section):
     """Where the analyst's pages are served, and who may see what there.
@@ -189,36 +191,3 @@ def check_board(
             report.warn((*BOARD, "proxy", "headers"), _ONE_ADDRESS)
     for key in given:
         settle_served_file(section, (*BOARD, key), places.folder, guard if reads else None, report)
-
-
-def resolve_board(section: BoardSection | None, *, network: NetworkSettings) -> BoardSettings | None:
-    """What the board is told; None where the file says nothing of it."""
-    if section is None:
-        return None
-    host, port = split_listen(section.listen)
-    proxy = section.proxy
-    return BoardSettings(
-        listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        address=section.address or "",
-        certificate=section.certificate_file,
-        key=section.private_key_file,
-        key_password=secret_of(section.key_password or None),
-        proxies=proxy.addresses if proxy else (),
-        proxy_headers=proxy.headers if proxy else (),
-        asks_everybody=section.sign_in,
-        idle_s=60.0 * section.idle_minutes,
-        session_s=3_600.0 * section.session_hours,
-        entra=None if section.entra is None else _resolve_entra(section.entra, network),
-    )
-
-
-def _resolve_entra(section: EntraSection, network: NetworkSettings) -> EntraSignInSettings:
-    return EntraSignInSettings(
-        issuer=f"{section.login_url}/{section.tenant_id}/v2.0",
-        client_id=section.client_id,
-        client_secret=Secret(section.client_secret.get_secret_value()),
-        grants=tuple(
-            GrantSettings(one.claim, one.role, one.tenants or (), one.contents) for one in section.grants
-        ),
-        network=network,
-    )

@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m365watch.common.model import Service, TenantId
+from m365watch.config.models.clouds import Cloud
+from m365watch.config.models.enrichment import EnrichSection
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.registry.channel_specs import Channel
 from m365watch.registry.output_specs import LAKE, OutputSettings
 
 if TYPE_CHECKING:
     from m365watch.config.models.credentials import CredentialSettings
-    from m365watch.config.models.listener_base import BoardSettings, WebhookSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """The hosts of one Microsoft cloud, without a trailing slash."""
-
-    name: str
-    login_url: str
-    management_url: str
-    audience: str
-    """The `resource` that a token is asked for; the management host unless set."""
-    graph_url: str = ""
-    """Microsoft Graph; empty where a cloud of one's own names none."""
-    token_endpoint: str | None = None
-    """v1 or v2; None: v2, and v1 where there is no v2."""
-
-
-ANY_TEXT = "(?s).+"
-"""The pattern that matches any text whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class MaskSettings:
-    """One rule of `obfuscation_data`."""
-
-    path: tuple[str, ...]
-    """Keys from the record's top; "*" stands for every key of an object or every place of an array."""
-    value: str
-    """What stands in place of the masked text."""
-    patterns: tuple[str, ...]
-    """Regular expressions: only what they match is replaced; empty: the whole value is."""
+    from m365watch.config.models.inputs import MaskSection
+    from m365watch.config.models.listeners import BoardSection
+    from m365watch.config.models.webhook import WebhookSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +32,7 @@ class ServiceSettings:
     request_period_s: float
     bloom_filter_size: int | None
     bloom_filter_buffer_size: int | None
-    masks: tuple[MaskSettings, ...] = ()
+    masks: tuple[MaskSection, ...] = ()
     """`obfuscation_data`: what is masked in every record of the service, before any output sees it."""
     requests_per_minute: int | None = None
     """The service's own limit inside its tenant's budget; None: it shares that budget only."""
@@ -107,21 +80,6 @@ class ResponseSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class EnrichSettings:
-    """Files that say more of addresses, people and indicators; absolute paths."""
-
-    databases: tuple[Path, ...] = ()
-    tor_lists: tuple[Path, ...] = ()
-    vpn_lists: tuple[Path, ...] = ()
-    hosting_lists: tuple[Path, ...] = ()
-    indicator_lists: tuple[Path, ...] = ()
-    vip_lists: tuple[Path, ...] = ()
-    admin_lists: tuple[Path, ...] = ()
-    vips: tuple[str, ...] = ()
-    admins: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class DetectionSettings:
     """Which rules look at the records."""
 
@@ -133,7 +91,8 @@ class DetectionSettings:
     """None: no alert is made of what others add up to."""
     accepted_domains: frozenset[str] = frozenset()
     """In lower case."""
-    enrich: EnrichSettings = EnrichSettings()
+    enrich: EnrichSection = field(default_factory=EnrichSection)
+    """`detections.enrich`, its paths absolute."""
     spared_accounts: frozenset[str] = frozenset()
     """Accounts that no response locks out unless a person says so."""
     response: ResponseSettings | None = None
@@ -169,11 +128,11 @@ class Settings:
     """`globals.network`, for whatever belongs to no tenant."""
     watches_configuration: bool = True
     """Whether a run takes up changes of its file by itself."""
-    webhook: WebhookSettings | None = None
-    """`globals.webhook`; None: there is only polling."""
-    detections: DetectionSettings = DetectionSettings()
+    webhook: WebhookSection | None = None
+    """`globals.webhook`; None: it is left out or switched off, and there is only polling."""
+    detections: DetectionSettings = field(default_factory=DetectionSettings)
     """The rules that every record goes past."""
-    board: BoardSettings | None = None
+    board: BoardSection | None = None
     """The section `board`; None: there is none, and the pages are for this machine alone."""
 
     @property

@@ -6,11 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from m365watch.common.secret import Secret, secret_of
 from m365watch.config.config_file import Places
 from m365watch.config.document import WEBHOOK, Document, section_at
 from m365watch.config.models.base import ON_OFF, BaseUrl, FilePath, SecretText, Section, Switch, Whole
-from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.served_files import settle_served_file
 from m365watch.config.secrets import FileGuard
 from m365watch.config.validation_report import Report
@@ -28,7 +26,7 @@ def parse_listen(text: str) -> str:
         )
     if not 0 <= port <= 65_535:
         raise ValueError("has a port that is none; give one from 1 to 65535")
-    return text
+    return text.strip()
 
 
 def split_listen(text: str) -> tuple[str, int]:
@@ -84,6 +82,16 @@ class WebhookSection(Section):
     requests_per_minute: Whole = Field(default=600, ge=1, le=100_000, title="a whole number, 1 to 100,000")
     """How many calls are taken in a minute; one beyond is told to come again later."""
 
+    @property
+    def host(self) -> str:
+        """Where it listens, without brackets."""
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        """0 is any free one."""
+        return split_listen(self.listen)[1]
+
 
 def check_webhook(
     document: Document, *, places: Places, guard: FileGuard, report: Report, reads: bool = True
@@ -115,20 +123,3 @@ def check_webhook(
         report.refuse((*WEBHOOK, "auth_id"), why)
     for key in sorted(given):
         settle_served_file(section, (*WEBHOOK, key), places.folder, guard if reads else None, report)
-
-
-def resolve_webhook(section: WebhookSection | None) -> WebhookSettings | None:
-    """What the receiver is told to do; None where there is to be none."""
-    if section is None or not section.enabled:
-        return None
-    host, port = split_listen(section.listen)
-    return WebhookSettings(
-        address=section.address,
-        host=host,
-        port=port,
-        auth_id=Secret(section.auth_id.get_secret_value()),
-        certificate=section.certificate_file,
-        key=section.private_key_file,
-        key_password=secret_of(section.key_password or None),
-        requests_per_minute=section.requests_per_minute,
-    )

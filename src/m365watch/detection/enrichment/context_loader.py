@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from m365watch.common.clock import Clock
+from m365watch.config.models.enrichment import FILE_KEYS
 from m365watch.config.models.settings import DetectionSettings
 from m365watch.detection.enrichment.geoip import Addresses
 from m365watch.detection.enrichment.watched_file import Tell, Watched, say_nothing
@@ -57,18 +58,8 @@ def readable(settings: DetectionSettings, *, clock: Clock) -> tuple[DetectionSet
     given, troubles = settings.enrich, troubles_of(make_knowledge(settings, clock=clock))
     bad = {line.partition(": ")[0] for line in troubles}
 
-    def good(paths: Sequence[Path]) -> tuple[Path, ...]:
-        return tuple(path for path in paths if str(path) not in bad)
-
-    left = replace(
-        given,
-        databases=good(given.databases),
-        tor_lists=good(given.tor_lists),
-        vpn_lists=good(given.vpn_lists),
-        hosting_lists=good(given.hosting_lists),
-        indicator_lists=good(given.indicator_lists),
-        vip_lists=good(given.vip_lists),
-        admin_lists=good(given.admin_lists),
+    left = given.model_copy(
+        update={key: tuple(path for path in getattr(given, key) if str(path) not in bad) for key in FILE_KEYS}
     )
     return replace(settings, enrich=left), troubles
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from m365watch.common.errors import LedgerUnusable, NeedsOperator
 from m365watch.common.file_access import is_there, nearest_folder, why_unwritable
-from m365watch.config.models.listener_base import WebhookSettings
 from m365watch.config.models.settings import DETECTIONS, Settings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.lake.sql_sandbox.confinement import CONFINEMENT_FIX, is_root, probe
 from m365watch.ledger.lock import LOCK_FILE, holder_of
 from m365watch.ledger.queries import ledger_for_reading
@@ -49,7 +49,7 @@ def check_webhook(settings: Settings) -> list[Checked]:
     return [bad(Check.WEBHOOK, f"{place} cannot be listened at: {reason}", fix=_PORT_FIX)]
 
 
-def _refusal_of(webhook: WebhookSettings) -> str | None:
+def _refusal_of(webhook: WebhookSection) -> str | None:
     """Why the port cannot be had; None where it can."""
     try:
         found = socket.getaddrinfo(webhook.host, webhook.port, type=socket.SOCK_STREAM)

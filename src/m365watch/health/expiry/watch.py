@@ -17,8 +17,9 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import defect_of
 from m365watch.common.errors import CollectorError, LedgerUnavailable, NeedsOperator
 from m365watch.common.model import TenantId
+from m365watch.config.models.clouds import Cloud
 from m365watch.config.models.credentials import CredentialSettings
-from m365watch.config.models.settings import Cloud, TenantSettings
+from m365watch.config.models.settings import TenantSettings
 from m365watch.health.expiry.credential_expiry import (
     ENDED,
     UNANSWERED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import Cloud
 from m365watch.detection.alerts.alert import Alert, Match
 from m365watch.detection.alerts.alert_builder import split_line
 from m365watch.detection.alerts.alert_text import notes_of

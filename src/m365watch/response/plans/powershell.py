@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import Cloud
+from m365watch.config.models.clouds import CLOUDS, Cloud
 from m365watch.response.steps.command_escaping import powershell
 from m365watch.response.steps.step import Plan, Step
 

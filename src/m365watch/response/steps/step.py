@@ -9,8 +9,8 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Literal
 
-from m365watch.config.models.clouds import CLOUDS
-from m365watch.config.models.settings import Cloud, Settings
+from m365watch.config.models.clouds import CLOUDS, Cloud
+from m365watch.config.models.settings import Settings
 
 Alternatives = tuple[tuple[str, str], ...]
 """Dotted properties of Graph and their values, of which one has to be so; an empty value stands for any."""

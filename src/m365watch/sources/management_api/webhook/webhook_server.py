@@ -16,7 +16,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import GoingOn, defect_of
 from m365watch.common.errors import NeedsOperator
 from m365watch.common.model import Feed, TenantId
-from m365watch.config.models.listener_base import WebhookSettings
+from m365watch.config.models.webhook import WebhookSection
 from m365watch.health.completeness.auditor import Audited
 from m365watch.http.bounded_listener import Limits, Listener, Request, RequestRefused, read_request, reading
 from m365watch.sources.management_api.webhook.notification_worker import NotificationDesk
@@ -48,7 +48,7 @@ class WebhookServer:
 
     def __init__(
         self,
-        settings: WebhookSettings,
+        settings: WebhookSection,
         *,
         tenants: frozenset[str],
         clock: Clock,
@@ -147,7 +147,7 @@ class WebhookServer:
         return HTTPStatus.OK
 
     def _judge_head(self, request: Request) -> TenantId:
-        return judge_head(request, auth_id=self._settings.auth_id.reveal(), tenants=self._tenants)
+        return judge_head(request, auth_id=self._settings.auth_id.get_secret_value(), tenants=self._tenants)
 
     def _take(self, found: Notifications) -> None:
         """Raises: RequestRefused: more requests came than are taken in a minute."""
@@ -183,31 +183,33 @@ class WebhookServer:
             _log.warning(text)
 
 
-def load_context(settings: WebhookSettings, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+def load_context(settings: WebhookSection, *, into: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
     """How connections are secured, perhaps put into a context that is in use; None: a proxy sees to it.
 
     Raises: NeedsOperator: certificate or key cannot be used.
     """
-    if settings.certificate is None:
+    if settings.certificate_file is None:
         return None
     context = into or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    password = settings.key_password.reveal() if settings.key_password else ""
+    password = settings.key_password.get_secret_value() if settings.key_password else ""
     try:
         # Never asked for on a terminal: an empty password is wrong, and says so.
-        context.load_cert_chain(settings.certificate, settings.key, lambda: password)
+        context.load_cert_chain(settings.certificate_file, settings.private_key_file, lambda: password)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not a certificate"
         what = f"the webhook's certificate cannot be used: {reason}"
         fix = (
             "see to globals.webhook.certificate_file and private_key_file: one PEM each, that belong together"
         )
-        raise NeedsOperator(what, fix=fix, where=str(settings.certificate)) from None
+        raise NeedsOperator(what, fix=fix, where=str(settings.certificate_file)) from None
     return context
 
 
-def _stamps(settings: WebhookSettings) -> list[int]:
-    return [_stamp(path) for path in (settings.certificate, settings.key) if path is not None]
+def _stamps(settings: WebhookSection) -> list[int]:
+    return [
+        _stamp(path) for path in (settings.certificate_file, settings.private_key_file) if path is not None
+    ]
 
 
 def _stamp(path: Path) -> int:
@@ -227,7 +229,7 @@ async def _send(writer: asyncio.StreamWriter, status: HTTPStatus) -> None:
 class Receiver:
     """Hands what the server takes to the desk, once there is one."""
 
-    def __init__(self, settings: WebhookSettings, *, tenants: Collection[str], clock: Clock) -> None:
+    def __init__(self, settings: WebhookSection, *, tenants: Collection[str], clock: Clock) -> None:
         """Nothing is opened yet."""
         self._settings = settings
         self._clock = clock
