@@ -13,6 +13,7 @@ from pathlib import Path
 from m365watch.config.reference import render_reference
 from tools import (
     channels_quoted,
+    checks_quoted,
     cli_page,
     detections_page,
     devo_errors_page,
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES: dict[str, Callable[[], str]] = {
     "README.md": figures_quoted.render,
     channels_quoted.PAGE: channels_quoted.render,
+    checks_quoted.PAGE: checks_quoted.render,
     "docs/reference/cli.md": cli_page.render,
     "docs/reference/detections.md": detections_page.render,
     "docs/reference/devo-errors.md": devo_errors_page.render,

@@ -15,7 +15,8 @@ from m365watch.common.model import Service
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import ServiceSettings, Settings
 from m365watch.health.checks.check_engine import Means, Progress, check_all
-from m365watch.health.checks.machine_checks import GIBIBYTE, FreeBytes
+from m365watch.health.checks.check_specs import FreeBytes
+from m365watch.health.checks.specs.disk import GIBIBYTE
 from m365watch.http.client import open_session
 from m365watch.registry.checks import Check, Checked, Group, Place, Verdict
 from m365watch_simulator.scenario import Scenario, load_scenario

@@ -23,18 +23,13 @@ from m365watch.config.models.settings import (
     Settings,
 )
 from m365watch.health.checks.check_engine import refused
+from m365watch.health.checks.check_specs import free_bytes
 from m365watch.health.checks.credentials import check_lives
-from m365watch.health.checks.machine_checks import (
-    GIBIBYTE,
-    MEBIBYTE,
-    check_configuration,
-    check_confinement,
-    check_disks,
-    check_permissions,
-    check_state,
-    free_bytes,
-    queue_bytes_needed,
-)
+from m365watch.health.checks.specs.configuration import check_configuration
+from m365watch.health.checks.specs.confinement import check_confinement
+from m365watch.health.checks.specs.disk import GIBIBYTE, MEBIBYTE, check_disks, queue_bytes_needed
+from m365watch.health.checks.specs.permissions import check_permissions
+from m365watch.health.checks.specs.state import check_state
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.lake.schema import AUDIT
 from m365watch.lake.sql_sandbox import confinement

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from m365watch.config.models.settings import Settings
 from m365watch.config.models.webhook import WebhookSection
-from m365watch.health.checks.machine_checks import check_webhook
+from m365watch.health.checks.specs.webhook import check_webhook
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.registry.checks import Verdict
 from m365watch_testing.certificates import Authority

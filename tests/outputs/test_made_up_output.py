@@ -24,8 +24,8 @@ from m365watch.config.loader import load_settings
 from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.reference import keys_below, render_reference
 from m365watch.config.template import write_configuration
-from m365watch.health.checks.machine_checks import check_disks, queue_bytes_needed
 from m365watch.health.checks.output_checks import check_context, check_output
+from m365watch.health.checks.specs.disk import check_disks, queue_bytes_needed
 from m365watch.health.config_status import places_of
 from m365watch.http.client import open_session
 from m365watch.lake.erasure.person_matching import Person

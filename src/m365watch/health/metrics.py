@@ -18,6 +18,7 @@ from m365watch.registry.credential_specs import Source
 
 if TYPE_CHECKING:
     from m365watch.notifications.channel_status import TargetFigures
+    from m365watch.registry.checks import Checked
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "m365watch_"
@@ -33,14 +34,24 @@ def metrics_text(
     now: datetime,
     targets: Sequence[TargetFigures] = (),
     untold: Sequence[str] = (),
+    checks: Mapping[str, Sequence[Checked]] | None = None,
 ) -> str:
-    """Every family with its help and type, each line ended; of targets `untold` no figures can be read."""
+    """Every family with its help and type, each line ended; of targets `untold` no figures can be read.
+
+    `checks` has what is broken, by health check.
+    """
     lines = [
         *_feed_lines(progress.feeds, now),
         *_output_lines(progress.outputs),
         *_latency_lines(book),
         *_credential_lines(applications, now),
         *_notification_lines(targets, untold, now),
+        *family_lines(
+            "check_failing",
+            "gauge",
+            "Whether a health check of this machine finds something broken.",
+            [({"check": name}, float(bool(steps))) for name, steps in (checks or {}).items()],
+        ),
         *family_lines(
             "read_timestamp_seconds", "gauge", "When these figures were read.", [({}, now.timestamp())]
         ),

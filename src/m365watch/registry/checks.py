@@ -49,7 +49,8 @@ class Verdict(StrEnum):
 class Finding:
     """One step, and what was seen there."""
 
-    step: Step
+    step: str
+    """A `Step`, or the name of a check of this machine."""
     verdict: Verdict
     seen: str
     fix: str | None = None
@@ -93,7 +94,7 @@ def joined(step: Step, findings: Sequence[Finding]) -> Finding:
 
 
 class Check(StrEnum):
-    """The steps; those that `why` knows as well have the names that they have there."""
+    """The usual steps; those that `why` knows as well have the names that they have there."""
 
     CONFIGURATION = "configuration"
     PERMISSIONS = "permissions"
@@ -130,15 +131,21 @@ class Place(StrEnum):
 class Checked:
     """One step, and what was seen there."""
 
-    check: Check
+    check: str
+    """A `Check`, or what a spec calls its own."""
     verdict: Verdict
     seen: str
     fix: str | None = None
     """What to do, without a full stop; never missing where the step is broken."""
     subject: str = ""
     """What the step was about where there are several: a host, a credential, a service, an output."""
-    waits_for: Check | None = None
+    waits_for: str | None = None
     """The broken step because of which this one was skipped."""
+
+    @property
+    def told(self) -> str:
+        """What was seen, and what it was about where that does not begin it anyway."""
+        return self.seen if self.seen.startswith(self.subject) else f"{self.subject}: {self.seen}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,35 +195,35 @@ class Preflight:
 
 def checked(finding: Finding, *, subject: str = "") -> Checked:
     """The step that `finding` judges."""
-    return Checked(Check(finding.step.value), finding.verdict, finding.seen, finding.fix, subject)
+    return Checked(Check(finding.step), finding.verdict, finding.seen, finding.fix, subject)
 
 
-def good(check: Check, seen: str, *, subject: str = "") -> Checked:
+def good(check: str, seen: str, *, subject: str = "") -> Checked:
     """The step is as it should be."""
     return Checked(check, Verdict.OK, seen, subject=subject)
 
 
-def odd(check: Check, seen: str, *, fix: str | None = None, subject: str = "") -> Checked:
+def odd(check: str, seen: str, *, fix: str | None = None, subject: str = "") -> Checked:
     """Something is odd, and a run would work all the same."""
     return Checked(check, Verdict.NOTE, seen, fix, subject)
 
 
-def bad(check: Check, seen: str, *, fix: str, subject: str = "") -> Checked:
+def bad(check: str, seen: str, *, fix: str, subject: str = "") -> Checked:
     """A run would not work."""
     return Checked(check, Verdict.BROKEN, seen, fix, subject)
 
 
-def skipped(check: Check, waits_for: Check, *, subject: str = "") -> Checked:
+def skipped(check: str, waits_for: str, *, subject: str = "") -> Checked:
     """Not looked at, because `waits_for` is broken."""
     return Checked(check, Verdict.SKIPPED, f"waits for {waits_for}", subject=subject, waits_for=waits_for)
 
 
-def all_skipped(checks: Iterable[Check], waits_for: Check) -> list[Checked]:
+def all_skipped(checks: Iterable[str], waits_for: str) -> list[Checked]:
     """None of `checks` was looked at."""
     return [skipped(check, waits_for) for check in checks]
 
 
-def first_broken(steps: Sequence[Checked]) -> Check | None:
+def first_broken(steps: Sequence[Checked]) -> str | None:
     """The first step that is broken."""
     return next((step.check for step in steps if step.verdict is Verdict.BROKEN), None)
 

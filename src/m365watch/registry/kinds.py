@@ -32,28 +32,34 @@ S = TypeVar("S", bound=Spec)
 
 
 class Registry(Generic[S]):
-    """The specs of one kind of thing: those in the folders of `package`, and those of other packages.
+    """The specs of one kind of thing: those in `package`, and those of other packages.
 
     Another package registers its own with an entry point of the group, or by `register` at run time.
     """
 
-    def __init__(self, package: str, *, group: str, default: str) -> None:
-        """Nothing is imported before the first question; `default` is the type that comes first."""
+    def __init__(self, package: str, *, group: str, default: str, in_modules: bool = False) -> None:
+        """Nothing is imported before the first question; `default` is the type that comes first.
+
+        A kind has a folder in the package, with a module `spec`; `in_modules` it is a module.
+        """
         self._package = package
         self._group = group
         self._default = default
+        self._in_modules = in_modules
         self._added: dict[str, S] = {}
 
     @cached_property
     def _found(self) -> dict[str, S]:
-        specs = [*self._in_folders(), *(one.load() for one in entry_points(group=self._group))]
+        specs = [*self._in_package(), *(one.load() for one in entry_points(group=self._group))]
         return {spec.type: spec for spec in specs}
 
-    def _in_folders(self) -> Iterator[S]:
-        for folder in iter_modules(import_module(self._package).__path__):
-            name = f"{self._package}.{folder.name}.spec"
-            if folder.ispkg and find_spec(name) is not None:
+    def _in_package(self) -> Iterator[S]:
+        for one in iter_modules(import_module(self._package).__path__):
+            name = f"{self._package}.{one.name}"
+            if self._in_modules:
                 yield import_module(name).SPEC
+            elif one.ispkg and find_spec(f"{name}.spec") is not None:
+                yield import_module(f"{name}.spec").SPEC
 
     @property
     def specs(self) -> tuple[S, ...]:

@@ -20,6 +20,7 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.common.errors import CollectorError, LakeMissing, Unavailable
 from m365watch.common.timestamps import ms_of
 from m365watch.config.models.settings import Settings
+from m365watch.health.checks.check_specs import Surface, trouble_for
 from m365watch.health.collector_status import read_configuration, read_expiry, read_latency, read_status
 from m365watch.health.metrics import MEDIA_TYPE, metrics_text
 from m365watch.notifications.channel_status import Standings, look_at_standings
@@ -136,7 +137,10 @@ def figures_of(sources: Sources, access: Access) -> str:
     if tenants is None:
         told, names = _targets(sources)
         untold = names if told.fault is not None else []
-        return metrics_text(progress, book, applications, now=now, targets=told.figures, untold=untold)
+        checks = trouble_for(Surface.METRICS, settings, sources.clock)
+        return metrics_text(
+            progress, book, applications, now=now, targets=told.figures, untold=untold, checks=checks
+        )
     applications = [
         msgspec.structs.replace(one, tenants=shown)
         for one in applications

@@ -39,7 +39,8 @@ def why(
     The steps are configuration, proxy, dns, tls, clock, token, tenant, roles, audit, subscriptions, served
     (content that Microsoft lists now), listed (content that the collector knows), fetched, deduplicated,
     routed and delivered. It stops at the first one that is broken and says what to do. What comes from
-    Microsoft Graph is looked at with --service service_health.
+    Microsoft Graph is looked at with --service service_health. A health check of this machine that is broken,
+    such as disk, is a step as well.
 
     Sends few requests and changes nothing; free to use while `m365watch run` is running.
 

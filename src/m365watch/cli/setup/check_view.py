@@ -170,14 +170,15 @@ def check_document(
             {
                 "place": str(group.place),
                 "tenant": group.name or None,
-                "steps": [_step(step) for step in group.steps],
+                "steps": [step_document(step) for step in group.steps],
             }
             for group in preflight.groups
         ],
     }
 
 
-def _step(step: Checked) -> dict[str, Any]:
+def step_document(step: Checked) -> dict[str, Any]:
+    """One step as JSON has it."""
     return {
         "step": str(step.check),
         "subject": step.subject or None,

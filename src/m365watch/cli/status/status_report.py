@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from m365watch.common.clock import Clock
     from m365watch.config.models.settings import Settings
     from m365watch.detection.alerts.triage import DetectionFigures
+    from m365watch.health.checks.check_specs import Surface
     from m365watch.notifications.channel_status import Standings
 
 WATCH_PERIOD_S = 2.0
@@ -82,6 +83,7 @@ def status(
     whole it warns.
     """
     from m365watch.common.clock import SystemClock
+    from m365watch.health.checks.check_specs import Surface
 
     if metrics and (as_json or watch):
         raise typer.BadParameter("--metrics goes with neither --json nor --watch")
@@ -94,7 +96,7 @@ def status(
         raise typer.Exit(_say_alive(settings, clock, timedelta(minutes=within)))
 
     def read() -> Standing:
-        return _read(settings, arguments, clock)
+        return _read(settings, arguments, clock, Surface.METRICS if metrics else Surface.STATUS)
 
     if metrics:
         print_metrics(read, [one.name for one in settings.detections.channels])
@@ -123,8 +125,9 @@ def _say_alive(settings: Settings, clock: Clock, within: timedelta) -> int:
     return 0 if is_alive else 1
 
 
-def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
+def _read(settings: Settings, arguments: str, clock: Clock, surface: Surface) -> Standing:
     from m365watch.cli.status.status_view import Standing
+    from m365watch.health.checks.check_specs import trouble_for
     from m365watch.health.collector_status import (
         read_audits,
         read_configuration,
@@ -145,6 +148,7 @@ def _read(settings: Settings, arguments: str, clock: Clock) -> Standing:
         applications=read_expiry(settings),
         configuration=read_configuration(settings),
         detections=_read_detections(settings),
+        checks=trouble_for(surface, settings, clock),
         unread=_list_unread(settings),
         notifications=_read_notifications(settings, clock),
     )
@@ -201,12 +205,14 @@ def print_metrics(read: Callable[[], Standing], targets: Sequence[str]) -> None:
             now=standing.at,
             targets=told.figures if told is not None else (),
             untold=targets if told is not None and told.fault is not None else (),
+            checks=standing.checks,
         )
     )
 
 
 def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) -> None:
     """One JSON document on stdout; with `watch` one a line, until Ctrl-C."""
+    from m365watch.cli.setup.check_view import step_document
     from m365watch.cli.status.expiry_view import credentials_document
     from m365watch.cli.status.latency_view import latency_document
     from m365watch.cli.status.report_sections import configuration_document
@@ -219,6 +225,7 @@ def print_documents(read: Callable[[], Standing], clock: Clock, *, watch: bool) 
         )
         if standing.latency is not None:
             document["latency"] = latency_document(standing.latency, now=standing.at)
+        document["checks"] = [step_document(step) for steps in standing.checks.values() for step in steps]
         document["configuration"] = configuration_document(standing.configuration)
         if isinstance(standing.detections, CollectorError):
             document["detections_trouble"] = str(standing.detections)

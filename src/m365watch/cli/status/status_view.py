@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from m365watch.health.expiry.expiry_store import KnownApplication
     from m365watch.notifications.channel_status import Standings
     from m365watch.pipeline.latency import LatencyBook
+    from m365watch.registry.checks import Checked
     from m365watch.registry.ports import WaitingBlob
 
 WIDE_COLUMNS = 118
@@ -74,6 +76,8 @@ class Standing:
     """None where they are off, or have not run; why where that cannot be read."""
     notifications: Standings | None = None
     """None where nobody is told of alerts."""
+    checks: Mapping[str, Sequence[Checked]] = field(default_factory=dict)
+    """By health check, what it found on this machine."""
     unread: Sequence[str] = ()
     """The user's own rules and exceptions that are not there, or closed to who asks."""
 
@@ -112,7 +116,8 @@ def status_page(
         tables += [*_tenant_part(feeds, now=standing.at, columns=columns), Text("")]
     errors_max, waiting_max = (2, 1) if on_screen else (ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX)
     errors, waiting = _error_lines(standing, errors_max), _waiting_lines(standing, waiting_max)
-    lines = [*errors, *waiting, *_output_lines(standing), *_audit_lines(standing), *_ask_on(standing)]
+    lines = [*errors, *waiting, *_output_lines(standing), *_check_lines(standing)]
+    lines += [*_audit_lines(standing), *_ask_on(standing)]
     if isinstance(standing.detections, CollectorError):
         lines.append(whole_line(f"detections: {standing.detections}", style="red"))
     elif standing.detections is not None:
@@ -173,6 +178,15 @@ def _output_lines(standing: Standing) -> list[Text]:
             fetched = f", {again:,} are fetched again for it" if again else ""
             queued = f"{count(output.blobs_queued, 'blob')} in its queue on disk"
             lines.append(whole_line(f"output {output.name}: {queued}{fetched}", style="yellow"))
+    return lines
+
+
+def _check_lines(standing: Standing) -> list[Text]:
+    """What the health checks of this machine found."""
+    lines = []
+    for step in chain.from_iterable(standing.checks.values()):
+        lines.append(whole_line(f"error: {step.check}: {plain(step.told)}", style="red"))
+        lines += [whole_line(f"hint: {plain(step.fix)}")] if step.fix else []
     return lines
 
 

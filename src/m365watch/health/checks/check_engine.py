@@ -23,18 +23,16 @@ from m365watch.config.models.settings import ServiceSettings, Settings, TenantSe
 from m365watch.health.checks import access_checks
 from m365watch.health.checks import delivery_checks as collected
 from m365watch.health.checks.access_checks import Api
+from m365watch.health.checks.check_specs import (
+    FreeBytes,
+    MachineContext,
+    Surface,
+    by_rank,
+    free_bytes,
+    trouble_for,
+)
 from m365watch.health.checks.credentials import Reach, Registrations, judge_token
 from m365watch.health.checks.delivery_checks import LedgerView, view_ledger
-from m365watch.health.checks.machine_checks import (
-    FreeBytes,
-    check_configuration,
-    check_confinement,
-    check_disks,
-    check_permissions,
-    check_state,
-    check_webhook,
-    free_bytes,
-)
 from m365watch.health.checks.network_checks import (
     Network,
     Seen,
@@ -46,7 +44,7 @@ from m365watch.health.checks.network_checks import (
     ways_of,
 )
 from m365watch.health.checks.output_checks import check_context, check_output
-from m365watch.health.checks.response_checks import ResponseMeans
+from m365watch.health.checks.specs.response import ResponseMeans
 from m365watch.health.checks.tenant_checks import (
     Served,
     TenantMeans,
@@ -216,22 +214,12 @@ def refused(error: SettingsRefused) -> Preflight:
 
 
 async def _machine(means: Means) -> Group:
-    settings = means.settings
-    steps = [*check_configuration(settings), *check_permissions(settings), *check_confinement(settings)]
-    steps.append(await asyncio.to_thread(check_state, settings))
-    steps += await asyncio.to_thread(check_disks, settings, means.free)
-    steps += await asyncio.to_thread(check_webhook, settings)
-    steps += await asyncio.to_thread(_check_detections, settings, means.clock)
-    return Group(Place.MACHINE, steps=tuple(steps))
+    context = MachineContext(means.settings, means.clock, means.free)
 
+    def look() -> tuple[Checked, ...]:
+        return tuple(chain.from_iterable(spec.look(context) for spec in by_rank()))
 
-def _check_detections(settings: Settings, clock: Clock) -> list[Checked]:
-    """What reads rules is loaded only where there are any to be read."""
-    if not settings.detections.enabled:
-        return []
-    from m365watch.health.checks.detection_checks import check_detections, check_enrichment, check_file
-
-    return [*check_detections(settings), *check_file(settings, clock), *check_enrichment(settings, clock)]
+    return Group(Place.MACHINE, steps=await asyncio.to_thread(look))
 
 
 async def _outputs(means: Means, progress: Progress) -> Group:
@@ -345,6 +333,9 @@ class _Examination:
         yield finding
         if not services:
             return
+        found = await asyncio.to_thread(trouble_for, Surface.WHY, self._means.settings, self._means.clock)
+        for step in chain.from_iterable(found.values()):
+            yield Finding(step.check, step.verdict, step.told, step.fix)
         is_health = services[0].service is Service.SERVICE_HEALTH
         cloud = self._tenant.cloud
         urls = [cloud.login_url, cloud.graph_url if is_health else cloud.management_url]

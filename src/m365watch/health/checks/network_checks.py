@@ -160,7 +160,7 @@ class Network:
         found = await asyncio.gather(*map(self._host, ways))
         return [*(step for steps in found for step in steps), self._judge_clock()]
 
-    def stopped_at(self, address: str, network: NetworkSettings) -> Check | None:
+    def stopped_at(self, address: str, network: NetworkSettings) -> str | None:
         """The step at which the way to the host of `address` ends; None where it leads there."""
         return self._broken.get(way_to(address, network))
 

@@ -25,6 +25,7 @@ from m365watch.health.checks.access_checks import (
     judge_tenant,
     roles_of,
 )
+from m365watch.health.checks.check_specs import by_rank
 from m365watch.health.checks.credentials import (
     Faults,
     Reach,
@@ -36,7 +37,7 @@ from m365watch.health.checks.credentials import (
     with_faults,
 )
 from m365watch.health.checks.network_checks import Network
-from m365watch.health.checks.response_checks import ResponseMeans, check_response
+from m365watch.health.checks.specs.response import ResponseMeans
 from m365watch.health.expiry.expiry_store import known_now
 from m365watch.registry.checks import (
     Check,
@@ -157,7 +158,8 @@ async def check_tenant(means: TenantMeans, tenant: TenantSettings, tell: Tell) -
     """Every step of the tenant; those that need a broken one are skipped. `tell` hears which is begun."""
     steps = await _steps(means, tenant, tell)
     if means.network.stopped_at(tenant.cloud.login_url, tenant.network) is None:
-        steps += await check_response(means.response, tenant, means.reach)
+        for spec in by_rank():
+            steps += await spec.ask(means, tenant)
     return Group(Place.TENANT, tenant.tenant_id, tuple(steps))
 
 
@@ -192,7 +194,7 @@ async def _steps(means: TenantMeans, tenant: TenantSettings, tell: Tell) -> list
     return steps
 
 
-def _graph_waits(tenant: TenantSettings, waits_for: Check) -> list[Checked]:
+def _graph_waits(tenant: TenantSettings, waits_for: str) -> list[Checked]:
     """What is not looked at at Graph; nothing where nothing is collected there."""
     if not any(Api.GRAPH in apis_of([one]) for one in tenant.services):
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 
 from m365watch.board.access.audit_journal import LOSS_FIX
 from m365watch.board.access.roles import Role
@@ -37,6 +38,7 @@ from m365watch.board.widgets.widget_types import Empty, Listing, Said
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.missing_files import fix_of
 from m365watch.common.progress import FeedProgress, OutputProgress
+from m365watch.health.checks.check_specs import Surface, trouble_for
 from m365watch.health.completeness.content_gaps import GapsFound
 from m365watch.health.completeness.feed_audit import FeedAudit
 from m365watch.health.expiry.credential_expiry import judge
@@ -44,7 +46,7 @@ from m365watch.health.expiry.expiry_store import KnownApplication
 from m365watch.health.expiry.expiry_text import cure_of, expiry_text
 from m365watch.health.tenant_status import TenantStanding, TenantState
 from m365watch.lake.integrity_errors import Cause
-from m365watch.lake.sql_sandbox.confinement import CONFINEMENT_FIX, probe
+from m365watch.registry.checks import Verdict
 
 SHOWN_MAX = 40
 _DAYS = 2
@@ -88,7 +90,7 @@ async def needs(view: View, sources: Sources) -> Listing:
     rows = [
         *_of_lake(view, sources, lost),
         *_of_fault(view, sources, fault),
-        *(_of_confinement() if sees_every_tenant(view) else ()),
+        *(await _of_checks(view, sources) if sees_every_tenant(view) else ()),
         *_of_alerts(await sources.alerts_trouble()),
         *_of_alerts(await _notifications_trouble(view, sources)),
         *([] if run is None else _of_configuration(run)),
@@ -116,11 +118,19 @@ async def needs(view: View, sources: Sources) -> Listing:
     )
 
 
-def _of_confinement() -> list[Said]:
-    found = probe()
-    if found.is_complete:
-        return []
-    return [Said(sentence(found.text), note=sentence(CONFINEMENT_FIX), tone="low")]
+async def _of_checks(view: View, sources: Sources) -> list[Said]:
+    """What the health checks of this machine find."""
+    found = await asyncio.to_thread(trouble_for, Surface.HEALTH, sources.settings, sources.clock)
+    names_it = view.access.may(Role.ADMIN)
+    return [
+        Said(
+            sentence(step.told if names_it or not is_broken else f"the check {step.check} is broken"),
+            note=sentence((step.fix or "").replace("`", "")),
+            tone="critical" if is_broken else "low",
+        )
+        for step in chain.from_iterable(found.values())
+        for is_broken in (step.verdict is Verdict.BROKEN,)
+    ]
 
 
 def _of_lake(view: View, sources: Sources, lost: Cause | None) -> list[Said]:

@@ -11,6 +11,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.errors import CollectorError
 from m365watch.config.models.settings import ResponseSettings, TenantSettings
 from m365watch.health.checks.access_checks import claims_of, cure_of, roles_of
+from m365watch.health.checks.check_specs import CheckSpec
 from m365watch.health.checks.credentials import Reach
 from m365watch.http.client import Session
 from m365watch.registry.checks import Check, Checked, good, odd, skipped
@@ -113,3 +114,11 @@ async def _why_not_administrators(
     if stops_administrators(given):
         return ""
     return "; no administrator can be disabled: it has no role of the directory for that"
+
+
+SPEC = CheckSpec(
+    type="response",
+    text="In each tenant: whether the application of `detections.response` gets a token, and which steps of "
+    "[a response](respond.md) it can carry out.",
+    ask=lambda means, tenant: check_response(means.response, tenant, means.reach),
+)
