@@ -18,7 +18,7 @@ from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.http.client import Answer, open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.outputs.devo_http.devo_http_output import DevoHttpOutput
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.sources.factory import reach_queries, reach_tenant
@@ -44,8 +44,8 @@ def by(
     proxy: ConnectProxy, pem: Path, *, user: str = "", password: str = "", **more: object
 ) -> NetworkSettings:
     """A network that leads by `proxy` and trusts `pem`."""
-    named = ProxySettings(proxy.url, user, Secret(password)) if user else ProxySettings(proxy.url)
-    return NetworkSettings(proxy=named, asks_environment=False, ca_bundle=pem, **more)  # type: ignore[arg-type]
+    whose = {"proxy_username": user, "proxy_password": password} if user else {}
+    return NetworkSettings.model_validate({"proxy": proxy.url, "ca_bundle": pem, **whose, **more})
 
 
 @guarantee(23)
@@ -99,18 +99,18 @@ def test_settings_win_over_the_environment(pem: Path, monkeypatch: pytest.Monkey
     ("network", "host", "proxy"),
     [
         (UNSET_NETWORK, HOST, "http://shell.example:3128"),
-        (NetworkSettings(asks_environment=False), HOST, None),
+        (NetworkSettings(proxy="none"), HOST, None),
         (NetworkSettings(no_proxy=(HOST,)), HOST, None),
         (NetworkSettings(no_proxy=(".example",)), HOST, None),
         (NetworkSettings(no_proxy=("example",)), HOST, None),
         (NetworkSettings(no_proxy=("*",)), HOST, None),
         (NetworkSettings(no_proxy=("vice.example",)), HOST, "http://shell.example:3128"),
-        (NetworkSettings(ProxySettings("http://own.example:8080")), HOST, "http://own.example:8080"),
-        (NetworkSettings(ProxySettings("http://own.example:8080"), no_proxy=(HOST,)), HOST, None),
-        (NetworkSettings(ProxySettings("http://own.example:8080")), "127.0.0.1", None),
-        (NetworkSettings(ProxySettings("http://own.example:8080")), "localhost", None),
-        (NetworkSettings(ProxySettings("http://own.example:8080")), "169.254.169.254", None),
-        (NetworkSettings(ProxySettings("http://own.example:8080")), "fe80::1", None),
+        (NetworkSettings(proxy="http://own.example:8080"), HOST, "http://own.example:8080"),
+        (NetworkSettings(proxy="http://own.example:8080", no_proxy=(HOST,)), HOST, None),
+        (NetworkSettings(proxy="http://own.example:8080"), "127.0.0.1", None),
+        (NetworkSettings(proxy="http://own.example:8080"), "localhost", None),
+        (NetworkSettings(proxy="http://own.example:8080"), "169.254.169.254", None),
+        (NetworkSettings(proxy="http://own.example:8080"), "fe80::1", None),
     ],
 )
 def test_each_host_is_reached_by_the_proxy_that_is_meant_for_it(
@@ -256,8 +256,8 @@ def test_a_server_sees_the_address_that_connections_are_to_come_from(loop: Loop)
         async with server:
             port = server.sockets[0].getsockname()[1]
             url = f"http://127.0.0.1:{port}/"
-            await ask_over(NetworkSettings(bind_addresses=("127.0.0.3", "::1")), url)
-            return await ask_over(NetworkSettings(bind_addresses=("127.0.0.2",)), url)
+            await ask_over(NetworkSettings(bind_address=("127.0.0.3", "::1")), url)
+            return await ask_over(NetworkSettings(bind_address=("127.0.0.2",)), url)
 
     assert ended(run(loop, main())) == b"ok"
     assert seen == ["127.0.0.3", "127.0.0.2"]
@@ -277,16 +277,16 @@ def test_a_proxy_sees_it_as_well(pem: Path) -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            await ask_over(NetworkSettings(ProxySettings(url), ca_bundle=pem, bind_addresses=("127.0.0.2",)))
+            await ask_over(NetworkSettings(proxy=url, ca_bundle=pem, bind_address=("127.0.0.2",)))
         return seen
 
     assert within(main) == ["127.0.0.2"]
 
 
-@pytest.mark.parametrize("proxy", [None, ProxySettings("http://127.0.0.1:1")])
-def test_an_address_that_is_not_this_machine_s_is_named(proxy: ProxySettings | None) -> None:
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:1"])
+def test_an_address_that_is_not_this_machine_s_is_named(proxy: str | None) -> None:
     """With what the system says of it, whether there is a proxy or not."""
-    network = NetworkSettings(proxy, bind_addresses=("192.0.2.1",))
+    network = NetworkSettings(proxy=proxy, bind_address=("192.0.2.1",))
     said = within(lambda: ask_over(network, "http://service.example/" if proxy else "http://127.0.0.1:1/"))
 
     assert said == "no connection from 192.0.2.1: Cannot assign requested address"
@@ -298,6 +298,6 @@ def test_a_host_without_an_address_of_that_kind_is_named() -> None:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    said = within(lambda: ask_over(NetworkSettings(bind_addresses=("::1",)), "http://127.0.0.1:1/"))
+    said = within(lambda: ask_over(NetworkSettings(bind_address=("::1",)), "http://127.0.0.1:1/"))
 
     assert said == "no connection from ::1: the host has no address of its kind"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from patience import PATIENCE_S
@@ -26,6 +27,7 @@ from network_scene import (
 from raw_server import RawServer, Say, server_tls
 
 pem = network_scene.pem
+Version = Literal["1.2", "1.3"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "der"])
@@ -128,7 +130,7 @@ def test_a_silent_server_is_waited_for_as_long_as_the_network_says() -> None:
         loop = asyncio.get_running_loop()
         async with server:
             began_s = loop.time()
-            said = await ask_over(NetworkSettings(read_timeout_s=0.1), server.url)
+            said = await ask_over(NetworkSettings(read_timeout_in_seconds=0.1), server.url)
             return said, loop.time() - began_s
 
     said, took_s = within(main)
@@ -143,7 +145,7 @@ def test_a_command_s_own_patience_holds_where_it_is_shorter() -> None:
 
     async def main() -> Answer | str:
         async with server, open_session(stall_s=0.1) as session:
-            return await ask(session.over(NetworkSettings(read_timeout_s=60.0)), server.url)
+            return await ask(session.over(NetworkSettings(read_timeout_in_seconds=60.0)), server.url)
 
     assert within(main) == "no answer in time"
 
@@ -173,7 +175,7 @@ def _server_up_to(version: ssl.TLSVersion, pem: Path) -> ssl.SSLContext:
     ],
 )
 def test_no_older_tls_is_spoken_than_the_network_allows(
-    pem: Path, newest: ssl.TLSVersion, oldest_spoken: str, is_taken: bool
+    pem: Path, newest: ssl.TLSVersion, oldest_spoken: Version, is_taken: bool
 ) -> None:
     """TLS 1.1 never is, though the server speaks it, as a careless client shows."""
     server = RawServer(tls=_server_up_to(newest, pem))
@@ -203,7 +205,7 @@ def test_no_older_tls_is_spoken_than_the_network_allows(
 
 @guarantee(23)
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_hosts_and_chains_are_always_verified(pem: Path, version: str) -> None:
+def test_hosts_and_chains_are_always_verified(pem: Path, version: Version) -> None:
     """There is no setting that turns it off."""
     context = make_context(NetworkSettings(ca_bundle=pem, tls_minimum=version))
 

@@ -145,7 +145,7 @@ def test_a_closed_port_is_named_so(loop: Loop) -> None:
 
 def test_a_host_that_does_not_answer_is_waited_for_so_long(loop: Loop) -> None:
     """Here one that takes the connection, and never begins with TLS."""
-    network = NetworkSettings(connect_timeout_s=0.1)
+    network = NetworkSettings(connect_timeout_in_seconds=0.1)
 
     async def main() -> RawAnswer | str:
         with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE_S
+from pydantic import SecretStr
 from yarl import URL
 
 from m365watch.common.clock import SystemClock
-from m365watch.common.secret import Secret
 from m365watch.health.checks.network_checks import Network, Way, way_to
 from m365watch.http.client import open_session
 from m365watch.http.proxies import proxy_for
-from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.registry.checks import Check, Checked, Verdict
 from m365watch_testing.certificates import Authority, CertificateFiles
 from raw_server import OK as OK_ANSWER
@@ -220,8 +220,12 @@ def test_the_network_of_a_tenant_holds_for_its_hosts(tmp_path: Path) -> None:
 
     async def main() -> tuple[list[Checked], list[Checked]]:
         async with RawServer(Say(LOGIN_WANTED)) as proxy:
-            chosen = ProxySettings(f"http://127.0.0.1:{proxy.port}", "somebody", Secret("pr0xy-secret"))
-            refused = await looked("https://login.example", network=NetworkSettings(proxy=chosen))
+            chosen = NetworkSettings(
+                proxy=f"http://127.0.0.1:{proxy.port}",
+                proxy_username="somebody",
+                proxy_password=SecretStr("pr0xy-secret"),
+            )
+            refused = await looked("https://login.example", network=chosen)
         async with RawServer(tls=tls_server(authority.issue("server", names=["localhost"]))) as server:
             return refused, await looked(server.url.replace("127.0.0.1", "localhost"), network=trusting)
 

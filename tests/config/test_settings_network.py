@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 from promises import guarantee
+from pydantic import SecretStr
 
-from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
-from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch_testing.certificates import Authority
 from settings_documents import PLACE, Document, filled_in, mistakes_of, settings_of
 
 AT = "globals.network"
 PROXY = {"proxy": "http://proxy.example:3128", "proxy_username": "user", "proxy_password": "p4ss:word"}
-RESOLVED = ProxySettings("http://proxy.example:3128", "user", Secret("p4ss:word"))
+RESOLVED = ("http://proxy.example:3128", "user", SecretStr("p4ss:word"))
 
 
 def document_with(network: object, **of_input: object) -> Document:
@@ -33,10 +33,14 @@ def network_of(network: object, **of_input: object) -> NetworkSettings:
     return settings_of(document_with(network, **of_input)).tenants[0].network
 
 
+def proxy_of(network: NetworkSettings) -> tuple[object, ...]:
+    return network.proxy, network.proxy_username, network.proxy_password
+
+
 def test_left_out_the_environment_and_the_system_decide() -> None:
     """And TLS is 1.2 or newer all the same."""
     assert settings_of(filled_in()).tenants[0].network == UNSET_NETWORK
-    assert UNSET_NETWORK.asks_environment
+    assert UNSET_NETWORK.proxy is None
     assert UNSET_NETWORK.tls_minimum == "1.2"
 
 
@@ -58,13 +62,14 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         settings.network
         == settings.tenants[0].network
         == NetworkSettings(
-            proxy=RESOLVED,
-            asks_environment=False,
+            proxy=RESOLVED[0],
+            proxy_username=RESOLVED[1],
+            proxy_password=RESOLVED[2],
             no_proxy=("a.example", ".b.example"),
             ca_bundle=bundle,
-            bind_addresses=("10.0.0.7", "fd00::7"),
-            connect_timeout_s=5.0,
-            read_timeout_s=90.0,
+            bind_address=("10.0.0.7", "fd00::7"),
+            connect_timeout_in_seconds=5.0,
+            read_timeout_in_seconds=90.0,
             tls_minimum="1.3",
         )
     )
@@ -74,8 +79,8 @@ def test_an_input_s_keys_win_one_by_one() -> None:
     """What it does not name is as it is for the whole collector."""
     network = network_of(PROXY | {"tls_minimum": "1.3"}, bind_address="10.0.0.7")
 
-    assert (network.proxy, network.tls_minimum) == (RESOLVED, "1.3")
-    assert network.bind_addresses == ("10.0.0.7",)
+    assert (proxy_of(network), network.tls_minimum) == (RESOLVED, "1.3")
+    assert network.bind_address == ("10.0.0.7",)
 
 
 @guarantee(23)
@@ -84,13 +89,13 @@ def test_another_proxy_is_not_told_this_one_s_password() -> None:
     other = network_of(PROXY, proxy="http://other.example:8080")
     own = network_of(PROXY, proxy="http://other.example:8080", proxy_username="else", proxy_password="pw")
 
-    assert other.proxy == ProxySettings("http://other.example:8080")
-    assert own.proxy == ProxySettings("http://other.example:8080", "else", Secret("pw"))
+    assert proxy_of(other) == ("http://other.example:8080", None, None)
+    assert proxy_of(own) == ("http://other.example:8080", "else", SecretStr("pw"))
 
 
 def test_none_goes_without_a_proxy_whatever_the_environment_says() -> None:
     """For one input, or for all."""
-    direct = NetworkSettings(asks_environment=False)
+    direct = NetworkSettings(proxy="none")
 
     assert network_of(PROXY, proxy="none") == direct
     assert network_of({"proxy": "None"}) == direct
@@ -110,7 +115,7 @@ def test_only_an_output_that_speaks_http_gets_it() -> None:
     [http, console] = settings_of(document).outputs
 
     assert isinstance(http, DevoHttpSettings)
-    assert http.network.proxy == RESOLVED
+    assert proxy_of(http.network) == RESOLVED
     assert not hasattr(console, "network")
 
 
@@ -126,7 +131,7 @@ def test_only_an_output_that_speaks_http_gets_it() -> None:
 )
 def test_a_proxy_may_be_written_short(proxy: str, url: str) -> None:
     """As in HTTPS_PROXY."""
-    assert network_of({"proxy": proxy}).proxy == ProxySettings(url)
+    assert network_of({"proxy": proxy}).proxy == url
 
 
 def test_a_password_may_come_from_the_environment_or_a_file(tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_a_password_may_come_from_the_environment_or_a_file(tmp_path: Path) -> N
         document_with(base | {"proxy_password": "${PW}"}), environment={"PW": "p4ss:word"}
     )
 
-    assert of_file.network.proxy == of_variable.network.proxy == RESOLVED
+    assert proxy_of(of_file.network) == proxy_of(of_variable.network) == RESOLVED
 
 
 def test_commands_that_only_read_need_neither_password_nor_authorities() -> None:

@@ -105,7 +105,7 @@ def _found_in(value: object, folder: Path) -> Iterator[str]:
 
 
 def _way(network: NetworkSettings) -> tuple[object, ...]:
-    return (network.proxy and network.proxy.url, network.asks_environment, network.ca_bundle)
+    return (network.proxy, network.ca_bundle)
 
 
 def _cloud(tenant: TenantSettings) -> tuple[object, ...]:

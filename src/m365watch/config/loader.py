@@ -47,8 +47,8 @@ from m365watch.config.models.inputs import (
 )
 from m365watch.config.models.listeners import check_board
 from m365watch.config.models.masks import masks_of
+from m365watch.config.models.network import check_networks, overlaid
 from m365watch.config.models.outputs import output_sections
-from m365watch.config.models.resolve_network import check_networks, overlaid, resolve_network
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.config.models.webhook import check_webhook
@@ -61,7 +61,6 @@ from m365watch.config.secrets import (
 )
 from m365watch.config.validation import read_schema
 from m365watch.config.validation_report import Report, show_value
-from m365watch.http.settings import NetworkSettings
 from m365watch.registry.credential_specs import other_keys
 from m365watch.registry.output_specs import LAKE, OutputSettings
 
@@ -81,9 +80,9 @@ def resolve(
     outputs = file.outputs or {LAKE: output_sections()[LAKE].model_validate({"type": LAKE})}
     overall = overridden(file)
     persistence, webhook = file.globals.persistence, file.globals.webhook
-    network = resolve_network(file.globals.network)
+    network = file.globals.network
     tenants = tuple(
-        replace(tenant, network=_network_of(section, file, network))
+        replace(tenant, network=overlaid(network, section.network))
         for name, section in file.inputs.items()
         for tenant in _resolve_input(name, section, environment)
     )
@@ -129,13 +128,6 @@ def with_override_tags(output: OutputSettings, tenants: Sequence[TenantSettings]
     return output.with_override_tags(
         tuple(dict.fromkeys(service.override_tag for service in services if service.override_tag))
     )
-
-
-def _network_of(section: InputSection, file: ConfigurationFile, network: NetworkSettings) -> NetworkSettings:
-    """How an input's tenants are reached: by `network`, that of all, unless it has keys of its own."""
-    if section.network is None:
-        return network
-    return resolve_network(overlaid(file.globals.network, section.network))
 
 
 def overridden(file: ConfigurationFile) -> GlobalOverrides:

@@ -17,11 +17,12 @@ from m365watch.config.models.base import NO_EFFECT, Section
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.models.inputs import DlpSection, HealthSection, ServiceSection
 from m365watch.config.models.kinds import KindSection
-from m365watch.config.models.network import InputNetworkSection, NetworkSection
+from m365watch.config.models.network import InputNetworkSection
 from m365watch.config.models.notifications import ChannelSection
 from m365watch.config.models.outputs import output_sections
 from m365watch.config.models.schema import configuration_file
 from m365watch.config.validation import input_section, sections_in
+from m365watch.http.settings import NetworkSettings
 from m365watch.registry.output_specs import LAKE
 
 _HEAD = """\
@@ -39,7 +40,7 @@ so is a value like `<tenant>` or `...` that was never filled in; every mistake o
 _SAID_ELSEWHERE: dict[type[Section], type[Section]] = {
     DlpSection: ServiceSection,
     HealthSection: ServiceSection,
-    InputNetworkSection: NetworkSection,
+    InputNetworkSection: NetworkSettings,
 }
 """Sections whose keys are for the most part those of another, which has its own table."""
 

@@ -351,16 +351,16 @@ async def open_connection(
 
     Raises: ExchangeFailed.
     """
-    own = network.bind_addresses
+    own = network.bind_address
     try:
-        async with asyncio.timeout(network.connect_timeout_s):
+        async with asyncio.timeout(network.connect_timeout_in_seconds):
             if origin.proxy is None:
                 context = tls() if origin.is_tls else None
                 await _connect(lambda: connection, origin.host, origin.port, tls=context, own=own)
             else:
                 await _open_by_proxy(origin, origin.proxy.url, connection, tls, own=own)
     except OSError as error:
-        raise _failed(error, connect_s=network.connect_timeout_s) from None
+        raise _failed(error, connect_s=network.connect_timeout_in_seconds) from None
 
 
 async def _open_by_proxy(

@@ -194,15 +194,15 @@ def open_session(
 ) -> Session:
     """A session of the running loop; whoever opens it closes it.
 
-    An answer may give no byte for as long as the network's `read_timeout_s` says, and not above `stall_s`; a
-    slow drip is no stall.
+    An answer may give no byte for as long as the network's `read_timeout_in_seconds` says, and not above
+    `stall_s`; a slow drip is no stall.
     """
 
     def open_way(way: NetworkSettings) -> ConnectionPool:
         return ConnectionPool(
             connections_max=connections_max,
             body_bytes_max=body_bytes_max,
-            stall_s=min(stall_s, way.read_timeout_s),
+            stall_s=min(stall_s, way.read_timeout_in_seconds),
             total_s=total_s,
             network=way,
         )

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from yarl import URL
 
 from m365watch.common.errors import SettingsRefused
-from m365watch.http.settings import UNSET_NETWORK, NetworkSettings, ProxySettings
+from m365watch.http.settings import DIRECTLY, UNSET_NETWORK, NetworkSettings
 
 _FIX = "give http://host:port"
 
@@ -35,9 +35,9 @@ def proxy_for(scheme: str, host: str, network: NetworkSettings = UNSET_NETWORK) 
     """
     if is_nearby(host) or _is_excepted(host, network.no_proxy):
         return None
-    if network.proxy is not None:
-        return _configured(network.proxy)
-    return _of_environment(scheme, host) if network.asks_environment else None
+    if network.proxy is None:
+        return _of_environment(scheme, host)
+    return None if network.proxy == DIRECTLY else _configured(network, network.proxy)
 
 
 def _is_excepted(host: str, hosts: tuple[str, ...]) -> bool:
@@ -47,9 +47,10 @@ def _is_excepted(host: str, hosts: tuple[str, ...]) -> bool:
     return "*" in hosts or any(name == domain or name.endswith(f".{domain}") for domain in domains)
 
 
-def _configured(proxy: ProxySettings) -> Proxy:
-    password = proxy.password.reveal() if proxy.password else ""
-    return Proxy(URL(proxy.url), {} if proxy.username is None else _authorization(proxy.username, password))
+def _configured(network: NetworkSettings, proxy: str) -> Proxy:
+    user = network.proxy_username
+    password = network.proxy_password.get_secret_value() if network.proxy_password else ""
+    return Proxy(URL(proxy), {} if user is None else _authorization(user, password))
 
 
 def _of_environment(scheme: str, host: str) -> Proxy | None:

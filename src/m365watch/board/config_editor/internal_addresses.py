@@ -12,9 +12,9 @@ from m365watch.common.urls import split_url
 from m365watch.config.devo_compatibility import settle_spellings
 from m365watch.config.document import NETWORK_OF_ALL, Document, section_at
 from m365watch.config.models.base import Whole
-from m365watch.config.models.network import DIRECTLY
 from m365watch.config.sensitive_keys import destinations_of, key_of
 from m365watch.config.validation_report import Report, show_path
+from m365watch.http.settings import DIRECTLY
 
 Address = tuple[str, int]
 _PORT: TypeAdapter[int] = TypeAdapter(Whole)

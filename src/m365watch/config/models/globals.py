@@ -21,9 +21,9 @@ from m365watch.config.models.base import (
     Switch,
     Whole,
 )
-from m365watch.config.models.network import NetworkSection
 from m365watch.config.models.webhook import WebhookSection
 from m365watch.config.validation_report import KeyPath
+from m365watch.http.settings import NetworkSettings
 
 
 class PersistenceConfig(Section):
@@ -129,7 +129,7 @@ class Globals(GlobalOverrides):
     )
     """Where the collector keeps its state."""
 
-    network: NetworkSection = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    network: NetworkSettings = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
     """How servers are reached: proxy, authorities, the collector's own address, time-outs, TLS."""
 
     webhook: WebhookSection | None = Field(default=None, title=OBJECT)

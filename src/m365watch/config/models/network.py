@@ -1,147 +1,81 @@
-"""The keys of `network`: how servers are reached, for the whole collector and for a single input."""
+"""The sections `network` of a configuration: of the whole collector, and of a single input."""
 
 # Annotations stay objects here (`base.Section` says why).
 
-import ipaddress
-from typing import Annotated, Literal
+import os
+from pathlib import Path
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from m365watch.config.config_file import Places
+from m365watch.config.document import NETWORK_OF_ALL, Document, networks_in, section_at
+from m365watch.config.validation_report import KeyPath, Report
+from m365watch.http.settings import DIRECTLY, NetworkSettings
 
-from m365watch.common.urls import split_url
-from m365watch.config.models.base import DESTINATION, FilePath, Number, SecretText, Section, listed
-
-DIRECTLY = "none"
-"""What `proxy` holds where servers are reached directly, whatever the environment says."""
-
-HOSTS_MAX = 100
-"""The most hosts of one `no_proxy`."""
+_OF_PROXY = {"proxy_username", "proxy_password", "proxy_password_file"}
+"""Keys that belong to one proxy, and are never told to another."""
 
 
-def parse_proxy(text: str) -> str:
-    """The proxy as `scheme://host:port`, or `DIRECTLY`; raises ValueError for anything else."""
-    if text.strip().lower() == DIRECTLY:
-        return DIRECTLY
-    if "@" in text:
-        raise ValueError("has a user name in it; give it as proxy_username, and proxy_password or its file")
-    scheme, separator, _ = text.partition("://")
-    if separator and scheme.lower().startswith("socks"):
-        raise ValueError("is a SOCKS proxy, which is not supported; give an HTTP proxy, http://host:port")
-    parts = split_url(text if separator else f"http://{text}")
-    host, port = parts.hostname or "", parts.port
-    beyond = parts.path.strip("/") or parts.query or parts.fragment
-    if parts.scheme not in {"http", "https"} or not _is_host(host) or port == 0 or beyond:
-        raise ValueError("is no proxy address")
-    shown = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{shown}:{port or (443 if parts.scheme == 'https' else 80)}"
+def check_networks(document: Document, *, places: Places, report: Report, reads: bool = True) -> None:
+    """Refuse what does not go together, and set every `ca_bundle` to an absolute path, in place.
 
-
-def _is_host(text: str) -> bool:
-    return bool(text) and text.isascii() and text.isprintable() and " " not in text
-
-
-def _parse_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """Each host by itself, in lower case; "a, b" counts as two."""
-    found = [one.strip().lower() for text in hosts for one in text.split(",") if one.strip()]
-    for host in found:
-        if "/" in host or "@" in host or not _is_host(host):
-            raise ValueError(f"has {host!r} in it, which is no host; give names such as .example.com")
-    if len(found) > HOSTS_MAX:
-        raise ValueError(f"has more than {HOSTS_MAX} hosts; give domains such as .example.com")
-    return tuple(found)
-
-
-def _parse_own_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """The addresses as they are written shortest; one of each kind at most."""
-    found = []
-    for address in addresses:
-        try:
-            found.append(ipaddress.ip_address(address.strip()))
-        except ValueError:
-            raise ValueError(f"has {address!r} in it, which is no IP address") from None
-    if len({one.version for one in found}) < len(found):
-        raise ValueError("has two addresses of one kind; give one IPv4 and one IPv6 address at most")
-    return tuple(map(str, found))
-
-
-def _number_as_text(value: object) -> object:
-    """YAML reads an unquoted 1.2 as a number."""
-    return str(value) if isinstance(value, float) else value
-
-
-def _is_single_line(text: str) -> str:
-    if ":" in text:
-        raise ValueError("has a colon, which no user name of a proxy has")
-    return text
-
-
-class NetworkSection(Section):
-    """How the servers of Microsoft, and the endpoint of an output `devo_http`, are reached.
-
-    Outputs that write to a wire (`devo_platform`, `syslog`) have keys of their own. A server on this machine
-    itself (loopback) is never reached through a proxy.
+    Where `reads` is false the certificates are left alone.
     """
-
-    proxy: Annotated[Annotated[str, AfterValidator(parse_proxy)] | None, DESTINATION] = Field(
-        default=None, title="http://host:port, https://host:port, or none"
-    )
-    """The HTTP proxy; `https://` where the way to the proxy itself is encrypted. It wins over the variables
-    HTTPS_PROXY, HTTP_PROXY and NO_PROXY, which hold where it is left out; `none` goes without a proxy,
-    whatever they say."""
-
-    proxy_username: Annotated[str, Field(min_length=1), AfterValidator(_is_single_line)] | None = Field(
-        default=None, title="the user name at the proxy"
-    )
-    """Who the collector is to the proxy (Basic authentication)."""
-
-    proxy_password: SecretText | None = Field(
-        default=None, title="the password in quotes, or ${NAME}, or the key proxy_password_file"
-    )
-    """The password to that name, or `${NAME}` to take it from the environment."""
-
-    proxy_password_file: FilePath | None = Field(
-        default=None, title="the path of a file that only its owner may read"
-    )
-    """A file that holds the password, in place of `proxy_password`."""
-
-    no_proxy: Annotated[
-        tuple[str, ...], BeforeValidator(listed), AfterValidator(_parse_hosts), DESTINATION
-    ] = Field(default=(), title="a host, or a list of hosts")
-    """Hosts that are reached directly: `example.com` and `.example.com` stand for the domain and all below
-    it, `*` for every host."""
-
-    ca_bundle: Annotated[FilePath | None, DESTINATION] = Field(
-        default=None, title="the path of a file, or of a folder, with certificates"
-    )
-    """The authorities whose certificates are trusted, in place of the system's: one file with any number of
-    PEM certificates (or one in DER), or a folder of such files. Left out: those of the system, or those of
-    the file that the variable SSL_CERT_FILE names."""
-
-    bind_address: Annotated[
-        tuple[str, ...], BeforeValidator(listed), AfterValidator(_parse_own_addresses)
-    ] = Field(default=(), title="an IP address of this machine, or a list of an IPv4 and an IPv6 address")
-    """The address that connections come from, where a firewall or a conditional access policy of the tenant
-    knows only that one. Servers are then reached by addresses of the same kind alone. Left out, the system
-    chooses."""
-
-    connect_timeout_in_seconds: Number = Field(
-        default=30.0, ge=0.1, le=600, title="a number of seconds, 0.1 to 600"
-    )
-    """How long it may take until a request can be sent: name, connection, proxy and TLS together."""
-
-    read_timeout_in_seconds: Number = Field(
-        default=60.0, ge=0.1, le=900, title="a number of seconds, 0.1 to 900"
-    )
-    """How long an answer may bring no byte at all; one that goes on, however slowly, may take 15 minutes."""
-
-    tls_minimum: Annotated[Literal["1.2", "1.3"], BeforeValidator(_number_as_text), DESTINATION] = Field(
-        default="1.2", title="1.2 or 1.3"
-    )
-    """The oldest version of TLS that is spoken. Older ones than 1.2 never are."""
+    around = section_at(document, *NETWORK_OF_ALL)
+    for path in networks_in(document):
+        section = section_at(document, *path)
+        _check_proxy(section, path, around, report)
+        bundle, key = section.get("ca_bundle"), (*path, "ca_bundle")
+        if (
+            isinstance(bundle, str)
+            and bundle.strip()
+            and not bundle.startswith("~")
+            and key not in report.mistakes
+        ):
+            found = Path(os.path.normpath(places.folder_of(path) / bundle))
+            section["ca_bundle"] = str(found)
+            if reads:
+                _check_bundle(found, bundle, key, report)
 
 
-class InputNetworkSection(NetworkSection):
+def _check_bundle(found: Path, written: str, path: KeyPath, report: Report) -> None:
+    from m365watch.http.tls import check_authorities
+
+    try:
+        check_authorities(found)
+    except ValueError as error:
+        report.refuse_value(path, written, str(error))
+
+
+def _check_proxy(section: Document, path: KeyPath, around: Document, report: Report) -> None:
+    """Refuse a user without a proxy, and a password without a user."""
+    shared = {} if section.get("proxy") is not None else around
+    proxy = section.get("proxy", shared.get("proxy"))
+    has_proxy = isinstance(proxy, str) and proxy.strip().lower() != DIRECTLY
+    given = {key for key in _OF_PROXY if section.get(key) is not None}
+    if "proxy_password_file" in given:
+        # The secret itself was put beside its file already.
+        given.discard("proxy_password")
+    for key in sorted(given):
+        if not has_proxy:
+            report.refuse((*path, key), "is given without a proxy; give proxy beside it, or remove the key")
+    user = section.get("proxy_username", shared.get("proxy_username"))
+    if has_proxy and user is None and given:
+        report.refuse((*path, "proxy_username"), f"is missing; {min(given)} needs it")
+
+
+class InputNetworkSection(NetworkSettings):
     """The keys of `globals.network`, for what is otherwise with the tenants of this input.
 
     Each key that is given here wins over the one there. An input that names a `proxy` of its own names that
     one's user and password as well.
     """
+
+
+def overlaid(around: NetworkSettings, own: NetworkSettings | None) -> NetworkSettings:
+    """The section of the whole collector, with what an input has of its own."""
+    if own is None:
+        return around
+    given = own.model_dump(include=own.model_fields_set)
+    if own.proxy is not None:
+        # Whoever the collector is to one proxy is nobody else's business.
+        given = dict.fromkeys(_OF_PROXY) | given
+    return around.model_copy(update=given)

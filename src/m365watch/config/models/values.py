@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
@@ -117,27 +116,11 @@ def parse_switch(value: object) -> object:
     raise ValueError("is neither true nor false")
 
 
-def refuse_boolean(value: object) -> object:
-    """The value unchanged; true and false are not numbers."""
-    if isinstance(value, bool):
-        raise ValueError("is not a number")  # noqa: TRY004 - pydantic collects ValueError, not TypeError
-    return value
-
-
 def parse_label(value: object) -> object:
     """A whole number as its text, since YAML reads an unquoted 12345 as one; others unchanged."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
-
-
-def parse_path(text: str) -> Path:
-    """The path as written; a leading ~ is refused because no shell will expand it."""
-    if not text.strip():
-        raise ValueError("is empty")
-    if text.startswith("~"):
-        raise ValueError("starts with ~, which is not expanded here; write ${HOME}")
-    return Path(text)
 
 
 def parse_period_s(text: str) -> int:
