@@ -75,7 +75,7 @@ def look_after(verb: str, lake: Path) -> None:
         table = TableRetention("cloud.office365.management.exchange", days=5)
         retain(lake, RetentionSettings(days=8, tables=(table,)), clock=clock, progress=silently)
     else:
-        vacuum(lake, keep_hours=0, dry_run=False, progress=silently)
+        vacuum(lake, keep_hours=0, dry_run=False, clock=clock, progress=silently)
 
 
 def show_upkeep(*, records: int, console: Console) -> Outcome:

@@ -54,7 +54,7 @@ def work(verb: str, lake: Path, doom: Doom) -> None:
         elif verb == "compact":
             compact(lake, clock=doom, progress=doom)
         elif verb == "vacuum":
-            vacuum(lake, keep_hours=0, dry_run=False, progress=doom)
+            vacuum(lake, keep_hours=0, dry_run=False, clock=doom, progress=doom)
         else:
             Erasure(lake, ASKED, clock=doom, progress=doom).run()
 

@@ -261,7 +261,7 @@ def test_files_go_once_what_replaced_them_is_on_the_disk(disk: Disk) -> None:
     disk.at_sync[commit_of(3)] = fail
     with pytest.raises(OSError, match="Too many"):
         compact(disk.lake, clock=clock, progress=silently)
-    [gone] = vacuum(disk.lake, keep_hours=0, dry_run=False, progress=silently)
+    [gone] = vacuum(disk.lake, keep_hours=0, dry_run=False, clock=clock, progress=silently)
     # Somebody else's sync brings to the disk that the files are gone.
     sync_folder(disk.lake)
 

@@ -137,6 +137,7 @@ def test_an_append_meanwhile_gets_in(tmp_path: Path) -> None:
     assert len(set(records_of(tmp_path))) == len(records_of(tmp_path)) == 2 * FILES_PER_MERGE_MIN + 2
 
 
+@pytest.mark.file_times
 def test_a_file_merged_away_stays_for_hours(tmp_path: Path) -> None:
     """A reader may hold an older version; a file of a crash goes once it is that old, no sooner."""
     fill(tmp_path, FILES_PER_MERGE_MIN)

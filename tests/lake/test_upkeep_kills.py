@@ -112,7 +112,7 @@ def test_a_killed_vacuum_takes_nothing_that_is_named(
         child.kill()
 
     assert sorted(records_of(lake)) == sorted(full[1])
-    vacuum(lake, keep_hours=0, dry_run=False, progress=silently)
+    vacuum(lake, keep_hours=0, dry_run=False, clock=FixedClock(), progress=silently)
     assert len(list((lake / "audit").rglob("day=*/*.parquet"))) == DAYS
     assert check_lake(lake, reads_all=True, progress=silently).problems == []
 

@@ -142,7 +142,7 @@ def vacuum_lake(
     with holding_lake(settings, lake, clock) as directory:
         if not dry_run:
             drop_old_marks(directory, now=clock.now())
-        return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, progress=progress)
+        return vacuum(directory, keep_hours=keep_hours, dry_run=dry_run, clock=clock, progress=progress)
 
 
 def retain_lake(

@@ -1,31 +1,29 @@
 """The end of a table's log, for whoever appends: followed commit by commit, and added to.
 
-The library commits too, but goes through the names of all commits and makes a table of all files anew, twice
-a commit: 8 ms of CPU with 300 files, 41 ms with 4,500, each of them in memory. What an append has to know is
-which commit is the last, and up to which number its own application has come.
+What an append has to know is which commit is the last, and up to which number its own application has come.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from m365watch.lake.delta.commit import (
+    COMMITS_OVERTAKEN_MAX,
+    OVERTAKEN,
+    Line,
+    add_line,
+    number_lines,
+    put_commit,
+)
 from m365watch.lake.delta.table_schema import lacks_columns, metadata_with, require_ours
-from m365watch.lake.delta.transaction_log import commit_path, last_checkpoint, noted
-from m365watch.lake.schema import PARTITION, TableShape
+from m365watch.lake.delta.transaction_log import commit_path, last_checkpoint
+from m365watch.lake.schema import TableShape
 from m365watch.lake.writer.parquet_files import Part
-
-COMMITS_OVERTAKEN_MAX = 100
-"""How often a commit may be overtaken by another process's."""
-
-
-OVERTAKEN = "other processes commit to the table all the time"
 
 
 class CommitsWentBack(OSError):
@@ -118,7 +116,11 @@ class LastCommit:
 
         Raises: any of WRITE_FAILURES.
         """
-        return self._put(partial(_lines, parts, numbers, synced_version), numbers)
+        lines = [*map(add_line, parts), *number_lines(numbers)]
+        if not self._put("WRITE", lines, synced_version=synced_version):
+            return False
+        self._numbers |= numbers
+        return True
 
     def add_columns(self, *, synced_version: int) -> bool:
         """Give the table the columns that it lacks, in one commit that is not yet durable; whether it did.
@@ -130,80 +132,18 @@ class LastCommit:
             table = self._table or DeltaTable(self._directory)
             if not lacks_columns(table, self._shape):
                 return False
-            metadata = metadata_with(table, self._shape)
-            is_in = self._put(partial(_metadata_lines, metadata, synced_version), {})
+            lines = [{"metaData": metadata_with(table, self._shape)}]
+            is_in = self._put("ADD COLUMNS", lines, synced_version=synced_version)
             self._open_anew()
             if is_in:
                 return True
         raise CommitFailedError(OVERTAKEN)
 
-    def _put(self, lines: Callable[[int], Iterator[dict[str, object]]], numbers: Mapping[str, int]) -> bool:
-        """The same of any lines, which are given the time."""
-        commit = commit_path(self._directory, self.version + 1)
-        fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
-        try:
-            with fresh.open("xb") as file:
-                now_ms = os.fstat(file.fileno()).st_mtime_ns // 1_000_000
-                file.write(b"\n".join(map(msgspec.json.encode, lines(now_ms))))
-            try:
-                os.link(fresh, commit)
-            except (FileExistsError, FileNotFoundError):
-                # The other's commit stands there, or its checkpoint has swept up what it took for a leftover.
-                return False
-        finally:
-            fresh.unlink(missing_ok=True)
-        self.version += 1
-        self._numbers |= numbers
-        if (last_checkpoint(self._directory) or 0) > self.version:
-            # Where this process was held for hours, the number may be that of a commit which is cleared away.
-            self._open_anew()
-            return False
-        return True
+    def _put(self, operation: str, lines: Iterable[Line], *, synced_version: int) -> bool:
+        is_in = put_commit(self._directory, self.version + 1, operation, lines, synced_version=synced_version)
+        self.version += is_in
+        return is_in
 
     def forget_table(self) -> None:
         """Give back what opening the table took; from here on each commit is followed."""
         self._table = None
-
-
-def _lines(
-    parts: Sequence[Part], numbers: Mapping[str, int], synced_version: int, now_ms: int
-) -> Iterator[dict[str, object]]:
-    """The lines of an append, in Delta's words."""
-    parameters = {"mode": "Append", "partitionBy": f'["{PARTITION}"]'}
-    yield _info("WRITE", parameters, synced_version, now_ms)
-    for part in parts:
-        yield {
-            "add": {
-                # Of letters, digits and signs that an address need not escape.
-                "path": part.path,
-                "partitionValues": {PARTITION: part.day.isoformat()},
-                "size": part.size_bytes,
-                "modificationTime": part.modified_ms,
-                "dataChange": True,
-                "stats": part.statistics,
-            }
-        }
-    for app_id, number in numbers.items():
-        yield {"txn": {"appId": app_id, "version": number}}
-
-
-def _metadata_lines(
-    metadata: Mapping[str, object], synced_version: int, now_ms: int
-) -> Iterator[dict[str, object]]:
-    """The lines of a change of the table itself."""
-    yield _info("ADD COLUMNS", {}, synced_version, now_ms)
-    yield {"metaData": metadata}
-
-
-def _info(
-    operation: str, parameters: Mapping[str, str], synced_version: int, now_ms: int
-) -> dict[str, object]:
-    return {
-        "commitInfo": {
-            "timestamp": now_ms,
-            "operation": operation,
-            "operationParameters": parameters,
-            "engineInfo": "m365watch",
-            **noted(synced_version),
-        }
-    }

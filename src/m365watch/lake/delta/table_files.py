@@ -17,27 +17,31 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import DeltaTable
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import LakeHeld, LakeMissing, LakeUnusable
 from m365watch.common.file_access import why_shut
 from m365watch.common.timestamps import ms_of
+from m365watch.lake.delta.commit import (
+    COMMITS_OVERTAKEN_MAX,
+    Line,
+    add_line,
+    number_lines,
+    put_commit,
+)
 from m365watch.lake.delta.missing_commits import Standing, checkpoint_if_due, list_lost_batches, standing_of
+from m365watch.lake.delta.table_schema import ForeignTable, require_writable
 from m365watch.lake.delta.transaction_log import (
-    NO_HOOKS,
     commit_path,
     commits_of,
-    noted,
     sync_commits,
     sync_found,
 )
 from m365watch.lake.integrity_errors import Cause, back_fix, behind, cause_in_commits, cause_of_loss
 from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
 from m365watch.lake.writer.parquet_files import Part
-from m365watch.lake.writer.table_writer import COMMIT_RETRIES_MAX, WRITE_FAILURES, add_action
+from m365watch.lake.writer.table_writer import WRITE_FAILURES
 
 ROWS_PER_CHUNK = 8_192
 """Rows that are in memory at a time, whatever the size of a file's row groups."""
@@ -326,53 +330,42 @@ def replace_files(
     It was not where another engine has taken one of the old files away meanwhile. `changes_rows` is False
     where the new files hold the rows of the old ones; `numbers` are kept with the commit, by app id.
     Appends that come in between only delay it.
+
+    Raises: LakeUnusable: another engine has raised what the table asks of its writers; any of WRITE_FAILURES.
     """
     now_ms = ms_of(clock.now())
-    actions: list[AddAction | RemoveAction] = [
-        *(add_action(part, changes_rows=changes_rows) for part in new),
-        *(_remove_action(file, now_ms, changes_rows=changes_rows) for file in old),
+    lines = [
+        *(add_line(part, changes_rows=changes_rows) for part in new),
+        *(_remove_line(file, now_ms, changes_rows=changes_rows) for file in old),
+        *number_lines(numbers or {}),
     ]
-    for _ in range(COMMIT_RETRIES_MAX):
-        version = sync_found(directory, table.version())
+    for _ in range(COMMITS_OVERTAKEN_MAX):
         try:
-            _commit(table, actions, numbers or {})
-        except CommitFailedError:
-            table.update_incremental()
-            if not set(old) <= set(list_files(table)):
-                return False
-            continue
+            require_writable(table, directory.name)
+        except ForeignTable as refusal:
+            raise LakeUnusable(refusal.what, fix=refusal.fix, where=str(directory.parent)) from None
+        version = sync_found(directory, table.version())
+        # Onto this version and no later one, in which another process may have merged the same files: their
+        # rows would be there twice.
+        is_in = put_commit(directory, version + 1, "WRITE", lines, synced_version=version)
         table.update_incremental()
-        synced = sync_commits(directory, table.version(), after=version)
-        checkpoint_if_due(table, directory, synced, before=version)
-        return True
+        if is_in:
+            synced = sync_commits(directory, table.version(), after=version)
+            checkpoint_if_due(table, directory, synced, before=version)
+            return True
+        if not set(old) <= set(list_files(table)):
+            return False
     return False
 
 
-def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], numbers: Mapping[str, int]) -> None:
-    """Commit onto the version that `table` has seen, and no other.
-
-    Left to itself the library would commit onto a later one, in which another process may
-    have merged the same files already, and their rows would be there twice.
-    """
-    table.create_write_transaction(
-        actions,
-        mode="append",
-        schema=table.schema(),
-        partition_by=[PARTITION],
-        commit_properties=CommitProperties(
-            max_commit_retries=0,
-            app_transactions=[Transaction(app_id, number) for app_id, number in numbers.items()],
-            custom_metadata=noted(table.version()),
-        ),
-        post_commithook_properties=NO_HOOKS,
-    )
-
-
-def _remove_action(file: LakeFile, now_ms: int, *, changes_rows: bool) -> RemoveAction:
-    return RemoveAction(
-        file.path,
-        data_change=changes_rows,
-        deletion_timestamp=now_ms,
-        size=file.size_bytes,
-        partition_values={PARTITION: file.day.isoformat()},
-    )
+def _remove_line(file: LakeFile, now_ms: int, *, changes_rows: bool) -> Line:
+    return {
+        "remove": {
+            "path": file.path,
+            "deletionTimestamp": now_ms,
+            "dataChange": changes_rows,
+            "extendedFileMetadata": True,
+            "partitionValues": {PARTITION: file.day.isoformat()},
+            "size": file.size_bytes,
+        }
+    }

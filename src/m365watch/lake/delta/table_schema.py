@@ -10,10 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 
+from m365watch.common.clock import SystemClock
+from m365watch.common.timestamps import ms_of
+from m365watch.lake.delta.commit import Line
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT
 from m365watch.lake.schema import PARTITION, Column, TableShape
 
 _WRITER_VERSION = 2
@@ -42,12 +47,17 @@ def require_ours(table: DeltaTable, shape: TableShape) -> None:
     """
     if not is_ours(table, shape):
         raise ForeignTable(f"the table `{shape.name}` there has other columns than this version's", _AWAY_FIX)
+    require_writable(table, shape.name)
+
+
+def require_writable(table: DeltaTable, name: str) -> None:
+    """Nothing, where the table asks no more of its writers than our commits do. Raises: ForeignTable."""
     protocol = table.protocol()
     if protocol.min_writer_version > _WRITER_VERSION or protocol.min_reader_version > 1:
         features = ", ".join(protocol.writer_features or ())
         asked = f"{protocol.min_writer_version}{f' ({features})' if features else ''}"
         raise ForeignTable(
-            f"the table `{shape.name}` there needs Delta writer version {asked},"
+            f"the table `{name}` there needs Delta writer version {asked},"
             f" and this version writes {_WRITER_VERSION}",
             NEWER_FIX,
         )
@@ -100,6 +110,28 @@ def metadata_with(table: DeltaTable, shape: TableShape) -> dict[str, Any]:
         "configuration": metadata.configuration,
         "createdTime": metadata.created_time,
     }
+
+
+def new_table_lines(shape: TableShape) -> list[Line]:
+    """What the first commit says of a table of that shape."""
+    return [
+        {"protocol": {"minReaderVersion": 1, "minWriterVersion": _WRITER_VERSION}},
+        {
+            "metaData": {
+                "id": str(uuid4()),
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": _delta_schema(shape.schema).to_json(),
+                "partitionColumns": [PARTITION],
+                "configuration": {
+                    "delta.checkpointInterval": str(COMMITS_PER_CHECKPOINT),
+                    "delta.logRetentionDuration": "interval 6 hours",
+                    "delta.deletedFileRetentionDuration": "interval 2 hours",
+                    "delta.dataSkippingStatsColumns": ",".join(shape.statistics),
+                },
+                "createdTime": ms_of(SystemClock().now()),
+            }
+        },
+    ]
 
 
 def _delta_schema(schema: pa.Schema) -> Schema:

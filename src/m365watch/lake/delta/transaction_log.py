@@ -18,17 +18,16 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake import DeltaTable
 
 from m365watch.common.atomic_files import FULL, size_of, sync_file, sync_folder
 
 COMMITS_PER_CHECKPOINT = 50
 TORN_SUFFIX = ".torn"
-NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-"""For a commit: Delta's own checkpoint would not be on the disk when the commits before it go."""
 _SYNCED = "m365watchSynced"
 _NOTE = "_last_checkpoint"
 _LOCK = "mending.lock"
+_REMOVAL = ["remove.path", "remove.deletionTimestamp"]
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
 _COPY = re.compile(r"\.(\d{20})\.json\.[0-9a-f]+\.tmp")
@@ -44,6 +43,19 @@ class _Line(msgspec.Struct, frozen=True):
     """The part of a commit's lines that counts here."""
 
     commitInfo: _Info = _Info()  # noqa: N815 - Delta's name
+
+
+class _Removal(msgspec.Struct, frozen=True):
+    """One of Delta's `remove` actions."""
+
+    path: str
+    deletionTimestamp: int | None = None  # noqa: N815 - Delta's name
+
+
+class _RemovalLine(msgspec.Struct, frozen=True):
+    """The part of a commit's lines that says what was replaced."""
+
+    remove: _Removal | None = None
 
 
 class _LastCheckpoint(msgspec.Struct, frozen=True):
@@ -225,6 +237,27 @@ def read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list
         elif found := _CHECKPOINT.fullmatch(path.name):
             checkpoints.setdefault(int(found[1]), []).append(path)
     return commits, checkpoints
+
+
+def read_removals(table_directory: Path) -> dict[str, int]:
+    """When each file was replaced that the log still names as such, in milliseconds since 1970.
+
+    A checkpoint keeps those of the last two hours, or whatever another engine has set the table to keep.
+    Raises: any of WRITE_FAILURES.
+    """
+    commits, checkpoints = read_commits(table_directory)
+    newest = max(checkpoints, default=-1)
+    lines = [
+        msgspec.convert(row, _RemovalLine)
+        for path in checkpoints.get(newest, ())
+        for row in pq.ParquetFile(path).read(columns=_REMOVAL).to_pylist()
+    ]
+    for version in sorted(version for version in commits if version > newest):
+        with suppress(FileNotFoundError):  # A newer checkpoint, made meanwhile, stands for it.
+            for text in commits[version].read_bytes().splitlines():
+                with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    lines.append(msgspec.json.decode(text, type=_RemovalLine))
+    return {one.path: one.deletionTimestamp or 0 for line in lines if (one := line.remove) is not None}
 
 
 def _is_unmade(commits: Mapping[int, Path], checkpoints: Mapping[int, list[Path]]) -> bool:

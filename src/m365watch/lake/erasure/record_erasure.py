@@ -47,9 +47,9 @@ from m365watch.lake.erasure.person_matching import (
     tables_to_search,
 )
 from m365watch.lake.erasure.tombstones import ErasedRecords, MarkBook, drop_old_marks, read_erased
-from m365watch.lake.maintenance.vacuum import SAFE_HOURS_MIN, replaced_files
+from m365watch.lake.maintenance.vacuum import HOUR_MS, SAFE_HOURS_MIN, list_unnamed
 from m365watch.lake.rollups.rollup_manifest import drop_stale
-from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, PARTITION, TableShape
+from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, TableShape
 from m365watch.lake.stored_records import by_tenant
 from m365watch.lake.writer.alert_table import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.writer.parquet_files import MERGED, write_part
@@ -64,7 +64,6 @@ BYTES_PER_STEP_MAX = 256 << 20
 YOUNG_LOOKS_MAX = 20
 YOUNG_LOOK_AGAIN_S = 0.5
 """A batch that is being written is committed within a moment."""
-_HOUR_MS = 3_600_000
 _OF_UPKEEP = ("merged-", "kept-", "erased-", ALERTS_PREFIX)
 """How the names of files begin that a batch is never written to."""
 
@@ -345,22 +344,15 @@ class Erasure:
         now, or if they are so old that they cannot be a batch which is being written.
         """
         directory = self._lake / shape.name
-        on_disk = sorted(directory.glob(f"{PARTITION}=*/*.parquet"))
-        # In this order: a file that is committed in between counts as named.
         table = DeltaTable(directory)
+        unnamed = list_unnamed(table, directory)
         # Of a process that was killed: without its commit the files that it replaced would be needed again.
         sync_found(directory, table.version())
-        named = {file.path for file in list_files(table)}
-        replaced = replaced_files(table)
-        now_ms = ms_of(self._clock.now())
-        for place, path in enumerate(on_disk):
-            name = path.relative_to(directory).as_posix()
-            if name in named:
-                continue
-            self._progress(f"searching older files of {shape.name}", place, len(on_disk))
-            age_ms = now_ms - _modified_ms(path, otherwise=now_ms)
-            may_go = name in replaced or path.name.startswith(_OF_UPKEEP)
-            yield path, may_go or age_ms >= SAFE_HOURS_MIN * _HOUR_MS
+        safe_ms = ms_of(self._clock.now()) - SAFE_HOURS_MIN * HOUR_MS
+        for place, one in enumerate(unnamed):
+            self._progress(f"searching older files of {shape.name}", place, len(unnamed))
+            may_go = one.replaced_at_ms is not None or one.path.name.startswith(_OF_UPKEEP)
+            yield one.path, may_go or one.modified_ms <= safe_ms
 
     def _holds(self, path: Path, shape: TableShape) -> bool | None:
         """Whether the file holds rows of the person; None where it cannot be read."""
@@ -436,10 +428,3 @@ class Erasure:
 
 def _digest(path: str) -> str:
     return hashlib.blake2s(path.encode(), digest_size=16).hexdigest()
-
-
-def _modified_ms(path: Path, *, otherwise: float) -> float:
-    try:
-        return path.stat().st_mtime * 1000
-    except FileNotFoundError:
-        return otherwise

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from m365watch.lake.delta.transaction_log import last_checkpoint
 from m365watch.lake.erasure.tombstones import drop_old_marks
 from m365watch.lake.maintenance.compaction import merge_files, plan_merges
 from m365watch.lake.maintenance.retention import STEPS_PER_RUN_MAX, is_retention_due, retain
-from m365watch.lake.maintenance.vacuum import KEEP_HOURS_IN_RUN, remove_stale
+from m365watch.lake.maintenance.vacuum import KEEP_HOURS_IN_RUN, list_stale, remove_stale
 from m365watch.lake.rollups.rollup_manifest import FOLDER
 from m365watch.lake.schema import AUDIT_TABLE, TABLES, TableShape
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
@@ -86,7 +87,7 @@ def keep_up(
             if retention is not None and is_retention_due(directory, retention, now=clock.now()):
                 retain(directory, retention, clock=clock, progress=silently, steps_max=STEPS_PER_RUN_MAX)
             for shape in present:
-                _clear(directory, shape)
+                _clear(directory, shape, now=clock.now())
             drop_old_marks(directory, now=clock.now())
             _keep_rollups(directory, clock=clock)
             return merges
@@ -110,9 +111,10 @@ def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:
     )
 
 
-def _clear(directory: Path, shape: TableShape) -> None:
+def _clear(directory: Path, shape: TableShape, *, now: datetime) -> None:
     table = DeltaTable(directory / shape.name)
-    remove_stale(table, directory / shape.name, keep_hours=KEEP_HOURS_IN_RUN)
+    stale = list_stale(table, directory / shape.name, keep_hours=KEEP_HOURS_IN_RUN, now=now)
+    remove_stale(table, directory / shape.name, stale)
     _note_path(directory, shape).write_bytes(msgspec.json.encode(_Note(version=table.version())))
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import size_of
-from m365watch.lake.delta.table_files import Progress, open_table
-from m365watch.lake.delta.transaction_log import NO_HOOKS, sync_found
-from m365watch.lake.schema import TABLES
+from m365watch.common.clock import Clock
+from m365watch.common.timestamps import ms_of
+from m365watch.lake.delta.table_files import Progress, list_files, open_table
+from m365watch.lake.delta.transaction_log import read_removals, sync_found
+from m365watch.lake.schema import PARTITION, TABLES
 
 KEEP_HOURS_IN_RUN = 2
 """How long a running collector keeps a file that was replaced: far longer than any query lasts."""
 SAFE_HOURS_MIN = 2
 """Below this a reader may lose a file that it is about to open."""
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,28 @@ class Vacuumed:
     size_bytes: int
 
 
-def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, progress: Progress) -> list[Vacuumed]:
+@dataclass(frozen=True, slots=True)
+class UnnamedFile:
+    """A file on the disk that the table's newest version does not name."""
+
+    path: Path
+    size_bytes: int
+    modified_ms: float
+    replaced_at_ms: int | None
+    """None where the log does not say so: a crash left the file, or it was replaced long ago."""
+
+    def is_stale(self, *, keep_hours: int, now: datetime) -> bool:
+        """Whether it was replaced more than `keep_hours` ago, or was left behind by then.
+
+        The latter only from `SAFE_HOURS_MIN` on: a younger file may be of a batch that is being written.
+        """
+        until_ms = ms_of(now) - keep_hours * HOUR_MS
+        if self.replaced_at_ms is not None:
+            return self.replaced_at_ms <= until_ms
+        return keep_hours >= SAFE_HOURS_MIN and self.modified_ms <= until_ms
+
+
+def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, clock: Clock, progress: Progress) -> list[Vacuumed]:
     """Remove the files that were replaced more than `keep_hours` ago; whoever calls it holds the lake.
 
     Raises: LakeUnusable; any of WRITE_FAILURES.
@@ -37,42 +64,45 @@ def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, progress: Progress) ->
         table = open_table(lake, shape)
         if table is None:
             continue
-        names = stale_files(table, keep_hours=keep_hours)
-        progress(f"removing {len(names):,} files of {shape.name}", 0, 1)
-        sizes = [size_of(lake / shape.name / name) for name in names]
+        stale = list_stale(table, lake / shape.name, keep_hours=keep_hours, now=clock.now())
+        progress(f"removing {len(stale):,} files of {shape.name}", 0, 1)
         if not dry_run:
-            remove_stale(table, lake / shape.name, keep_hours=keep_hours)
-        found.append(Vacuumed(shape.name, len(names), sum(sizes)))
+            remove_stale(table, lake / shape.name, stale)
+        found.append(Vacuumed(shape.name, len(stale), sum(one.size_bytes for one in stale)))
     return found
 
 
-def stale_files(table: DeltaTable, *, keep_hours: int) -> list[str]:
-    """What `remove_stale` would remove, relative to the table."""
-    return _vacuum(table, keep_hours=keep_hours, dry_run=True)
+def list_stale(table: DeltaTable, directory: Path, *, keep_hours: int, now: datetime) -> list[UnnamedFile]:
+    """The files of the table that may go; `table` has then seen its newest version.
 
-
-def remove_stale(table: DeltaTable, directory: Path, *, keep_hours: int) -> None:
-    """Remove the files that were replaced more than `keep_hours` ago, and what crashes left behind.
-
-    The latter only from `SAFE_HOURS_MIN` on: a younger file that no commit names may be a batch that is
-    being written. Whoever calls it holds the lake, of which no batch is missing then.
+    Raises: any of WRITE_FAILURES.
     """
+    return [one for one in list_unnamed(table, directory) if one.is_stale(keep_hours=keep_hours, now=now)]
+
+
+def remove_stale(table: DeltaTable, directory: Path, stale: Sequence[UnnamedFile]) -> None:
+    """Remove them; whoever calls it holds the lake, of which no batch is missing then."""
     # Of a process that was killed: without its commit the files that it replaced would be needed again.
     sync_found(directory, table.version())
-    _vacuum(table, keep_hours=keep_hours, dry_run=False)
+    for one in stale:
+        one.path.unlink(missing_ok=True)
+
+
+def list_unnamed(table: DeltaTable, directory: Path) -> list[UnnamedFile]:
+    """The files on the disk that the newest version does not name, which `table` has then seen.
+
+    Raises: any of WRITE_FAILURES.
+    """
+    on_disk = {
+        path.relative_to(directory).as_posix(): path for path in directory.glob(f"{PARTITION}=*/*.parquet")
+    }
+    # In this order: a file that is committed in between counts as named.
     table.update_incremental()
-
-
-def replaced_files(table: DeltaTable) -> set[str]:
-    """The files that the table names as removed, and that no newer version has; relative to the table."""
-    return set(_vacuum(table, keep_hours=0, dry_run=True))
-
-
-def _vacuum(table: DeltaTable, *, keep_hours: int, dry_run: bool) -> list[str]:
-    return table.vacuum(
-        retention_hours=keep_hours,
-        dry_run=dry_run,
-        enforce_retention_duration=False,
-        full=keep_hours >= SAFE_HOURS_MIN,
-        post_commithook_properties=NO_HOOKS,
-    )
+    named = {unquote(file.path) for file in list_files(table)}
+    replaced = {unquote(path): at_ms for path, at_ms in read_removals(directory).items()}
+    unnamed = []
+    for name in sorted(on_disk.keys() - named):
+        with suppress(FileNotFoundError):
+            file = on_disk[name].stat()
+            unnamed.append(UnnamedFile(on_disk[name], file.st_size, file.st_mtime * 1000, replaced.get(name)))
+    return unnamed

@@ -18,14 +18,15 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction
 
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.model import Batch, BatchPart
-from m365watch.lake.delta.log_appender import COMMITS_OVERTAKEN_MAX, OVERTAKEN, LastCommit
+from m365watch.lake.delta.commit import COMMITS_OVERTAKEN_MAX, OVERTAKEN, put_commit
+from m365watch.lake.delta.log_appender import LastCommit
 from m365watch.lake.delta.missing_commits import BEFORE, checkpoint_if_due, require_commits
+from m365watch.lake.delta.table_schema import new_table_lines
 from m365watch.lake.delta.transaction_log import (
-    COMMITS_PER_CHECKPOINT,
+    commits_of,
     is_checkpoint_due,
     set_torn_aside,
     sync_commits,
@@ -36,8 +37,6 @@ from m365watch.lake.writer.arrow_compute import keep_equal, unique
 from m365watch.lake.writer.parquet_files import FRESH, Part, sync_part, write_unsynced
 from m365watch.lake.writer.record_columns import tabulate
 
-COMMIT_RETRIES_MAX = 100
-"""Others may commit at the same time; an append never conflicts with them, it only comes later."""
 DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
 DAYS_KNOWN_MAX = 1_000
@@ -46,11 +45,6 @@ WRITE_FAILURES = (OSError, DeltaError, pa.ArrowException)
 """What a full or failing disk comes out as, by way of either library."""
 _SYSTEM_ERROR = re.compile(r"(?:\[[Ee]rrno |os error )(\d+)")
 """How Python and the lake's libraries mark a number of the operating system's."""
-_TABLE_PROPERTIES: dict[str, str | None] = {
-    "delta.checkpointInterval": str(COMMITS_PER_CHECKPOINT),
-    "delta.logRetentionDuration": "interval 6 hours",
-    "delta.deletedFileRetentionDuration": "interval 2 hours",
-}
 
 
 def system_number_of(failure: BaseException) -> int | None:
@@ -239,14 +233,9 @@ def file_prefix(app_id: str) -> str:
 
 def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
     if not DeltaTable.is_deltatable(str(directory)):
-        directory.mkdir(parents=True, exist_ok=True)
-        return DeltaTable.create(
-            directory,
-            shape.schema,
-            mode="ignore",
-            partition_by=[PARTITION],
-            configuration=_TABLE_PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(shape.statistics)},
-        )
+        commits_of(directory).mkdir(parents=True, exist_ok=True)
+        # Where another process is first, its table is ours.
+        put_commit(directory, 0, "CREATE TABLE", new_table_lines(shape), synced_version=-1)
     return DeltaTable(directory)
 
 
@@ -294,15 +283,3 @@ def _split_by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
         return
     for day in sorted(days):
         yield day, keep_equal(rows, PARTITION, pa.scalar(day, pa.date32()))
-
-
-def add_action(part: Part, *, changes_rows: bool) -> AddAction:
-    """Delta's words for a new file; `changes_rows` is False where it repeats rows of others."""
-    return AddAction(
-        path=part.path,
-        size=part.size_bytes,
-        partition_values={PARTITION: part.day.isoformat()},
-        modification_time=part.modified_ms,
-        data_change=changes_rows,
-        stats=part.statistics,
-    )
