@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from m365watch.common.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId
 from m365watch.lake.delta.table_files import ROWS_PER_CHUNK
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, PARTITION
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.parquet_files import FRESH, MERGED, Part, write_part
 from m365watch.lake.writer.record_columns import tabulate
 from m365watch.lake.writer.table_writer import OpenTable
@@ -206,7 +207,7 @@ def _write_day(directory: Path, models: Path, day: date) -> tuple[list[Part], in
                 return parts, count.records, count.record_bytes
             parts.append(
                 write_part(
-                    directory,
+                    LocalStore(directory),
                     AUDIT_TABLE,
                     day=day,
                     name=f"{'benchmark' if is_fresh else 'merged'}-{day:%m%d}-{len(parts):04}",

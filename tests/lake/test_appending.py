@@ -28,6 +28,7 @@ from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN
 from m365watch.lake.maintenance.integrity_check import try_table
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.batch_delivery import Delivery
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, AuditWriter, OpenTable
 from m365watch_testing.batches import make_records, make_simple_batch
@@ -144,7 +145,7 @@ def test_no_number_is_given_again_whose_commit_a_checkpoint_stands_for(
     idle = AuditWriter(tmp_path, app_id=APP_ID)
     idle.append(batch_of(1))
     append(AuditWriter(tmp_path, app_id="other"), 2, 4)
-    make_checkpoint(table_of(tmp_path), tmp_path / "audit")
+    make_checkpoint(table_of(tmp_path), LocalStore(tmp_path / "audit"))
     for version in cleared:
         commit_path(tmp_path / "audit", version).unlink()
     idle.append(batch_of(5))

@@ -27,6 +27,7 @@ from m365watch.lake.delta.transaction_log import (
     set_torn_aside,
     sync_found,
 )
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch_testing.batches import make_records, make_simple_batch
 
@@ -142,7 +143,7 @@ def test_a_checkpoint_that_never_came_to_the_disk_is_done_without(
     checkpoint.write_bytes(tear(checkpoint.read_bytes()))
 
     assert open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1) == COMMITS_PER_CHECKPOINT + 1
-    assert last_checkpoint(tmp_path / "audit") is None
+    assert last_checkpoint(LocalStore(tmp_path / "audit")) is None
 
 
 @pytest.mark.parametrize("tear", TORN)
@@ -224,13 +225,13 @@ def test_two_that_write_a_commit_anew_do_not_meet(tmp_path: Path, monkeypatch: p
         others.append(descriptor)
         if len(others) == 1:
             with pytest.raises(OSError, match="of the other"):
-                sync_found(tmp_path / "audit", 2)
+                sync_found(LocalStore(tmp_path / "audit"), 2)
         elif len(others) == 2:
             raise OSError(errno.EIO, "of the other")
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", meeting)
-    sync_found(tmp_path / "audit", 2)
+    sync_found(LocalStore(tmp_path / "audit"), 2)
 
     assert commit.stat().st_ino != before
     assert [*commits_of(tmp_path).glob(".*")] == []

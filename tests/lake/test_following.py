@@ -21,6 +21,7 @@ from m365watch.lake.maintenance.compaction import compact
 from m365watch.lake.maintenance.integrity_check import check_lake, try_table
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch_testing.batches import make_records, make_simple_batch
 
@@ -210,12 +211,12 @@ def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str)
             compact(tmp_path, clock=clock, progress=silently)
     append(tmp_path, COMMITS_PER_CHECKPOINT)
 
-    assert last_checkpoint(audit) is None
+    assert last_checkpoint(LocalStore(audit)) is None
     assert problems_of(tmp_path) == [is_empty(4, 4)]
 
     commit_path(audit, 4).write_bytes(whole)
     append(tmp_path, *range(COMMITS_PER_CHECKPOINT + 1, 2 * COMMITS_PER_CHECKPOINT + 1))
-    assert last_checkpoint(audit) == 2 * COMMITS_PER_CHECKPOINT
+    assert last_checkpoint(LocalStore(audit)) == 2 * COMMITS_PER_CHECKPOINT
     assert problems_of(tmp_path) == []
     assert len(records_of(tmp_path)) == 2 * 2 * COMMITS_PER_CHECKPOINT
 

@@ -83,7 +83,7 @@ def write_as(shape: TableShape, lake: Path, number: int, sent: Sequence[bytes], 
     for name, value in more.items():
         rows = rows.append_column(name, pa.array([value] * len(sent), pa.string()))
     name = f"batch-{number}"
-    part = write_part(table.directory, shape, day=TODAY, name=name, chunks=[rows], compression=FRESH)
+    part = write_part(table.store, shape, day=TODAY, name=name, chunks=[rows], compression=FRESH)
     table.commit([part], numbers={APP_ID: number, f"{APP_ID}/before": number - 1})
     return table
 

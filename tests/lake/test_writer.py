@@ -20,6 +20,7 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch
 from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.parquet_files import FRESH, MERGED, Part, write_part
 from m365watch.lake.writer.record_columns import tabulate
 from m365watch.lake.writer.table_writer import AuditWriter
@@ -267,7 +268,7 @@ def test_a_fresh_file_compresses_its_long_columns_alone(tmp_path: Path) -> None:
     """Of few records the others would take longer to compress than all is worth; a merged file is to stay."""
     fresh, merged = (
         write_part(
-            tmp_path,
+            LocalStore(tmp_path),
             AUDIT_TABLE,
             day=date(2026, 11, 17),
             name=f"of-{compression.level}",
@@ -290,7 +291,7 @@ def compressed_columns(path: Path) -> set[str]:
 def test_times_keep_their_least_and_greatest_without_a_dictionary(tmp_path: Path) -> None:
     """They hardly repeat, and whoever asks for a span passes over row groups by them."""
     part = write_part(
-        tmp_path,
+        LocalStore(tmp_path),
         AUDIT_TABLE,
         day=date(2026, 11, 17),
         name="a",

@@ -122,7 +122,7 @@ def lake_of_all_tables(folder: Path) -> Path:
         table = OpenTable(folder, shape)
         day = date(2026, 11, 17)
         rows = pa.Table.from_pylist([dict.fromkeys(shape.file_schema.names)], schema=shape.file_schema)
-        part = write_part(table.directory, shape, day=day, name="one", chunks=[rows], compression=FRESH)
+        part = write_part(table.store, shape, day=day, name="one", chunks=[rows], compression=FRESH)
         table.commit([part], numbers={"somebody": 1})
     return folder
 

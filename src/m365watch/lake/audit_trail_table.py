@@ -77,7 +77,7 @@ class TrailWriter:
         number = max(one.number for one in fresh)
         parts = [
             write_part(
-                self._table.directory,
+                self._table.store,
                 TRAIL_TABLE,
                 day=day,
                 name=f"{self._name}-{number:012}",

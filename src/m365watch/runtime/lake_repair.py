@@ -19,6 +19,7 @@ from m365watch.config.models.settings import Settings
 from m365watch.lake.delta.table_files import replace_files
 from m365watch.lake.missing_files import list_missing, sum_up
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.store import table_store
 from m365watch.ledger.limits import HORIZON
 from m365watch.ledger.queries import require_ledger
 from m365watch.ledger.redelivery import Carrier, PendingAgain
@@ -100,8 +101,8 @@ def _take_out(
             return missing
         # First, so that a crash after the commit does not lose what is to be fetched again.
         ledger.remember(memory_name(lake.name), body_of(msgspec.structs.replace(missing, is_removed=True)))
-        table = DeltaTable(directory / AUDIT)
-        if not replace_files(table, directory / AUDIT, old=files, new=[], changes_rows=True, clock=clock):
+        table, store = DeltaTable(directory / AUDIT), table_store(directory, AUDIT)
+        if not replace_files(table, store, old=files, new=[], changes_rows=True, clock=clock):
             raise LakeUnusable(
                 "its files were changed meanwhile", fix="repeat the command", where=str(directory)
             )

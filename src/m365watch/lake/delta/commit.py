@@ -7,16 +7,15 @@ version than the one that was looked at.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import msgspec
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.timestamps import ms_of
-from m365watch.lake.delta.transaction_log import commit_path, last_checkpoint, noted
+from m365watch.lake.delta.transaction_log import commit_name, last_checkpoint, noted
 from m365watch.lake.schema import PARTITION
+from m365watch.lake.store import Store
 from m365watch.lake.writer.parquet_files import Part
 
 COMMITS_OVERTAKEN_MAX = 100
@@ -30,7 +29,7 @@ Line = Mapping[str, object]
 
 
 def put_commit(
-    table_directory: Path, version: int, operation: str, lines: Iterable[Line], *, synced_version: int
+    store: Store, version: int, operation: str, lines: Iterable[Line], *, synced_version: int
 ) -> bool:
     """Make the lines the commit of that version, not yet durable; False where another's stands there.
 
@@ -46,20 +45,10 @@ def put_commit(
         "engineInfo": ENGINE,
         **noted(synced_version),
     }
-    commit = commit_path(table_directory, version)
-    fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
-    try:
-        with fresh.open("xb") as file:
-            file.write(b"\n".join(map(msgspec.json.encode, ({"commitInfo": info}, *lines))))
-        try:
-            os.link(fresh, commit)
-        except (FileExistsError, FileNotFoundError):
-            # The other's commit stands there, or its checkpoint has swept up what it took for a leftover.
-            return False
-    finally:
-        fresh.unlink(missing_ok=True)
+    content = b"\n".join(map(msgspec.json.encode, ({"commitInfo": info}, *lines)))
+    is_in = store.put_if_absent(commit_name(version), content)
     # Where this process was held for hours, the number may be that of a commit which is cleared away.
-    return (last_checkpoint(table_directory) or 0) <= version
+    return is_in and (last_checkpoint(store) or 0) <= version
 
 
 def add_line(part: Part, *, changes_rows: bool = True) -> Line:

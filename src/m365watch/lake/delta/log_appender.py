@@ -6,7 +6,6 @@ What an append has to know is which commit is the last, and up to which number i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 from deltalake import DeltaTable
@@ -21,8 +20,9 @@ from m365watch.lake.delta.commit import (
     put_commit,
 )
 from m365watch.lake.delta.table_schema import lacks_columns, metadata_with, require_ours
-from m365watch.lake.delta.transaction_log import commit_path, last_checkpoint
+from m365watch.lake.delta.transaction_log import commit_name, last_checkpoint
 from m365watch.lake.schema import TableShape
+from m365watch.lake.store import Store
 from m365watch.lake.writer.parquet_files import Part
 
 
@@ -48,9 +48,9 @@ class _Line(msgspec.Struct, frozen=True):
 class LastCommit:
     """The last commit that has been seen of a table that is ours to write."""
 
-    def __init__(self, table: DeltaTable, table_directory: Path, shape: TableShape) -> None:
+    def __init__(self, table: DeltaTable, store: Store, shape: TableShape) -> None:
         """Begin with the version that `table` has seen. Raises: ForeignTable."""
-        self._directory = table_directory
+        self._store = store
         self._shape = shape
         self._numbers: dict[str, int] = {}
         self._begin(table)
@@ -65,7 +65,7 @@ class LastCommit:
     def number_of(self, app_id: str) -> int:
         """The number under `app_id` in the last commit that has one; 0 for none."""
         if app_id not in self._numbers:
-            table = self._table or DeltaTable(self._directory)
+            table = self._table or DeltaTable(self._store.path(""))
             self._numbers[app_id] = table.transaction_version(app_id) or 0
         return self._numbers[app_id]
 
@@ -74,21 +74,15 @@ class LastCommit:
 
         Raises: CommitsWentBack, ForeignTable; any of WRITE_FAILURES.
         """
-        while (body := self._read_next()) is not None:
+        while (body := self._store.get(commit_name(self.version + 1))) is not None:
             if not self._take(body):
                 self._open_anew()
                 return
             self.version += 1
         # Of commits that a checkpoint stands for, the file may be gone: then others may be that came later.
-        checkpoint = last_checkpoint(self._directory) or 0
-        if checkpoint > self.version or not commit_path(self._directory, self.version).exists():
+        checkpoint = last_checkpoint(self._store) or 0
+        if checkpoint > self.version or not self._store.has(commit_name(self.version)):
             self._open_anew()
-
-    def _read_next(self) -> bytes | None:
-        try:
-            return commit_path(self._directory, self.version + 1).read_bytes()
-        except FileNotFoundError:
-            return None
 
     def _take(self, body: bytes) -> bool:
         """Whether a commit could be followed: it is readable, and the table itself stays what it was."""
@@ -102,7 +96,7 @@ class LastCommit:
         return True
 
     def _open_anew(self) -> None:
-        table = DeltaTable(self._directory)
+        table = DeltaTable(self._store.path(""))
         if table.version() < self.version:
             raise CommitsWentBack(
                 f"its log ends with commit {table.version()}, not {self.version}, as it did"
@@ -129,7 +123,7 @@ class LastCommit:
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         for _ in range(COMMITS_OVERTAKEN_MAX):
-            table = self._table or DeltaTable(self._directory)
+            table = self._table or DeltaTable(self._store.path(""))
             if not lacks_columns(table, self._shape):
                 return False
             lines = [{"metaData": metadata_with(table, self._shape)}]
@@ -140,7 +134,7 @@ class LastCommit:
         raise CommitFailedError(OVERTAKEN)
 
     def _put(self, operation: str, lines: Iterable[Line], *, synced_version: int) -> bool:
-        is_in = put_commit(self._directory, self.version + 1, operation, lines, synced_version=synced_version)
+        is_in = put_commit(self._store, self.version + 1, operation, lines, synced_version=synced_version)
         self.version += is_in
         return is_in
 

@@ -28,6 +28,7 @@ from m365watch.lake.delta.transaction_log import (
     newest_checkpoint,
 )
 from m365watch.lake.schema import AUDIT, COLLECTORS_OUT, PARTITION
+from m365watch.lake.store import Store
 
 LAKE_GONE = "the lake is gone: its folder is not where it was"
 
@@ -168,7 +169,7 @@ class _Gap:
     of_later: str
 
 
-def checkpoint_if_due(table: DeltaTable, table_directory: Path, version: int, *, before: int) -> bool:
+def checkpoint_if_due(table: DeltaTable, store: Store, version: int, *, before: int) -> bool:
     """Make a checkpoint of the table at `version`, its log synced, where one is due; whether one was made.
 
     None is while a batch is missing: it would be without the batch for good, and nobody would know. But of
@@ -177,10 +178,11 @@ def checkpoint_if_due(table: DeltaTable, table_directory: Path, version: int, *,
     """
     if not is_checkpoint_due(version, before=before):
         return False
+    table_directory = store.path("")
     is_held = table_directory.name != COLLECTORS_OUT
     if is_held and any(True for _ in list_lost_batches(table_directory, version)):
         return False
-    make_checkpoint(table, table_directory)
+    make_checkpoint(table, store)
     return True
 
 

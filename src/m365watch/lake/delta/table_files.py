@@ -40,6 +40,7 @@ from m365watch.lake.delta.transaction_log import (
 )
 from m365watch.lake.integrity_errors import Cause, back_fix, behind, cause_in_commits, cause_of_loss
 from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
+from m365watch.lake.store import Store
 from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 
@@ -295,14 +296,14 @@ def in_columns(rows: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema.names).cast(schema)
 
 
-def count_tables(directory: Path, known: KnownFile, shape: TableShape) -> dict[str, int]:
+def count_tables(store: Store, known: KnownFile, shape: TableShape) -> dict[str, int]:
     """How many rows of each Devo table are in the file."""
     if shape.devo_table:
-        return {shape.devo_table: known.rows or _count_rows(directory / known.file.path)}
+        return {shape.devo_table: known.rows or _count_rows(store.path(known.file.path))}
     if known.tables is not None and known.tables[0] == known.tables[1] and known.rows is not None:
         return {known.tables[0]: known.rows}
     counts: dict[str, int] = {}
-    with pq.ParquetFile(directory / known.file.path, memory_map=True) as source:
+    with pq.ParquetFile(store.path(known.file.path), memory_map=True) as source:
         for rows in source.iter_batches(ROWS_PER_CHUNK, columns=["devo_table"], use_threads=False):
             for one in rows.column(0).value_counts().to_pylist():
                 name = one["values"] or ""  # Another engine's row without a table.
@@ -317,7 +318,7 @@ def _count_rows(path: Path) -> int:
 
 def replace_files(
     table: DeltaTable,
-    directory: Path,
+    store: Store,
     *,
     old: Sequence[LakeFile],
     new: Sequence[Part],
@@ -341,17 +342,17 @@ def replace_files(
     ]
     for _ in range(COMMITS_OVERTAKEN_MAX):
         try:
-            require_writable(table, directory.name)
+            require_writable(table, store.path("").name)
         except ForeignTable as refusal:
-            raise LakeUnusable(refusal.what, fix=refusal.fix, where=str(directory.parent)) from None
-        version = sync_found(directory, table.version())
+            raise LakeUnusable(refusal.what, fix=refusal.fix, where=str(store.path("").parent)) from None
+        version = sync_found(store, table.version())
         # Onto this version and no later one, in which another process may have merged the same files: their
         # rows would be there twice.
-        is_in = put_commit(directory, version + 1, "WRITE", lines, synced_version=version)
+        is_in = put_commit(store, version + 1, "WRITE", lines, synced_version=version)
         table.update_incremental()
         if is_in:
-            synced = sync_commits(directory, table.version(), after=version)
-            checkpoint_if_due(table, directory, synced, before=version)
+            synced = sync_commits(store, table.version(), after=version)
+            checkpoint_if_due(table, store, synced, before=version)
             return True
         if not set(old) <= set(list_files(table)):
             return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import FULL, size_of, sync_file, sync_folder
+from m365watch.common.atomic_files import size_of, sync_folder
+from m365watch.lake.store import LocalStore, Store
 
 COMMITS_PER_CHECKPOINT = 50
+LOG = "_delta_log"
 TORN_SUFFIX = ".torn"
 _SYNCED = "m365watchSynced"
 _NOTE = "_last_checkpoint"
@@ -30,7 +31,7 @@ _LOCK = "mending.lock"
 _REMOVAL = ["remove.path", "remove.deletionTimestamp"]
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
 _COMMIT = re.compile(r"(\d{20})\.json")
-_COPY = re.compile(r"\.(\d{20})\.json\.[0-9a-f]+\.tmp")
+_COPY = re.compile(r"/\.(\d{20})\.json\.[0-9a-f]+\.tmp$")
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -66,12 +67,17 @@ class _LastCheckpoint(msgspec.Struct, frozen=True):
 
 def commits_of(table_directory: Path) -> Path:
     """The folder of the table's commits."""
-    return table_directory / "_delta_log"
+    return table_directory / LOG
+
+
+def commit_name(version: int) -> str:
+    """The name of the commit that made this version, in the table's store."""
+    return f"{LOG}/{version:020}.json"
 
 
 def commit_path(table_directory: Path, version: int) -> Path:
     """The file of the commit that made this version."""
-    return commits_of(table_directory) / f"{version:020}.json"
+    return table_directory / commit_name(version)
 
 
 def newest_checkpoint(table_directory: Path) -> int:
@@ -79,76 +85,39 @@ def newest_checkpoint(table_directory: Path) -> int:
     return max(read_commits(table_directory)[1], default=-1)
 
 
-def last_checkpoint(table_directory: Path) -> int | None:
+def last_checkpoint(store: Store) -> int | None:
     """The version of the newest checkpoint; None where there is none, or its note cannot be read."""
+    note = store.get(f"{LOG}/{_NOTE}")
     try:
-        note = (commits_of(table_directory) / _NOTE).read_bytes()
-        return msgspec.json.decode(note, type=_LastCheckpoint).version
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None if note is None else msgspec.json.decode(note, type=_LastCheckpoint).version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def sync_commits(table_directory: Path, version: int, *, after: int) -> int:
+def sync_commits(store: Store, version: int, *, after: int) -> int:
     """`version`, once every commit past `after` up to it would outlive a power cut.
 
     A single one is the caller's own, just made. Of several some are another process's: without them Delta
     cannot read past the hole, and what became of their syncs is not known.
     """
-    if version != after + 1:
-        return _write_anew(table_directory, version, after=after)
-    sync_file(commit_path(table_directory, version))
-    sync_folder(commits_of(table_directory))
+    store.sync(map(commit_name, range(after + 1, version + 1)), is_own=version == after + 1)
     return version
 
 
-def sync_found(table_directory: Path, version: int) -> int:
+def sync_found(store: Store, version: int) -> int:
     """`version`, once every commit up to it would outlive a power cut, whoever made them.
 
     For a table that another process may have left, killed before it synced its last commit, or the checkpoint
     that came with that. What each commit notes of those before it spares syncing them all: 50 took 0.2 s.
     """
-    checkpoint = last_checkpoint(table_directory)
+    checkpoint = last_checkpoint(store)
     first = -1 if checkpoint is None else checkpoint
-    synced = next(_notes(table_directory, range(version, first, -1)), first)
+    synced = next(_notes(store, range(version, first, -1)), first)
     if checkpoint is not None and synced <= checkpoint:
-        _sync_checkpoint(table_directory, checkpoint)
-    return _write_anew(table_directory, version, after=synced)
-
-
-def _write_anew(table_directory: Path, version: int, *, after: int) -> int:
-    """`version`, once there is a durable copy in the place of each commit past `after` up to it.
-
-    Where a sync has failed, Linux takes for written what is nowhere, and the next sync says yes: after a
-    power cut ext4 shows zeros.
-    """
-    for number in range(after + 1, version + 1):
-        commit = commit_path(table_directory, number)
-        fresh = commit.with_name(f".{commit.name}.{os.urandom(8).hex()}.tmp")
-        # One that is gone has a checkpoint that stands for it.
-        with suppress(FileNotFoundError):
-            try:
-                copied = _copy(commit, fresh)
-                sync_file(fresh if copied else commit)
-                if copied:
-                    fresh.replace(commit)
-            finally:
-                fresh.unlink(missing_ok=True)
-    sync_folder(commits_of(table_directory))
+        _sync_checkpoint(store, checkpoint)
+    # One that is gone has a checkpoint that stands for it.
+    store.sync(map(commit_name, range(synced + 1, version + 1)))
     return version
-
-
-def _copy(commit: Path, fresh: Path) -> bool:
-    """Whether there is a copy now: not on a full disk, nor of somebody else's, who could not read it."""
-    if commit.stat().st_uid != os.geteuid():
-        return False
-    try:
-        fresh.write_bytes(commit.read_bytes())
-        shutil.copymode(commit, fresh)
-    except OSError as failure:
-        if failure.errno in FULL:
-            return False
-        raise
-    return True
 
 
 def noted(synced_version: int) -> dict[str, str]:
@@ -156,28 +125,32 @@ def noted(synced_version: int) -> dict[str, str]:
     return {_SYNCED: str(synced_version)}
 
 
-def _notes(table_directory: Path, versions: Iterable[int]) -> Iterator[int]:
+def _notes(store: Store, versions: Iterable[int]) -> Iterator[int]:
     """What the commits of these versions note."""
     for version in versions:
-        with suppress(FileNotFoundError):
-            for line in commit_path(table_directory, version).read_bytes().splitlines():
-                with suppress(msgspec.DecodeError, ValueError, RecursionError):
-                    yield min(int(msgspec.json.decode(line, type=_Line).commitInfo.synced), version - 1)
+        for line in (store.get(commit_name(version)) or b"").splitlines():
+            with suppress(msgspec.DecodeError, ValueError, RecursionError):
+                yield min(int(msgspec.json.decode(line, type=_Line).commitInfo.synced), version - 1)
 
 
-def make_checkpoint(table: DeltaTable, table_directory: Path) -> None:
+def make_checkpoint(table: DeltaTable, store: Store) -> None:
     """Spare readers the commits before the version that `table` has seen, and let the old ones go.
 
     They go when the checkpoint is on the disk, and not before: it is all that is left of them.
     """
     table.create_checkpoint()
-    _sync_checkpoint(table_directory, table.version())
-    sync_folder(commits_of(table_directory))
+    _sync_checkpoint(store, table.version())
     table.cleanup_metadata()
     # Left by processes that were killed; of one at work just now, the checkpoint stands for the commit.
-    for path in commits_of(table_directory).iterdir():
-        if (found := _COPY.fullmatch(path.name)) and int(found[1]) <= table.version():
-            path.unlink(missing_ok=True)
+    for file in store.list_after(f"{LOG}/."):
+        if (found := _COPY.search(file.name)) and int(found[1]) <= table.version():
+            store.delete(file.name)
+
+
+def _sync_checkpoint(store: Store, version: int) -> None:
+    """Return once the note of the last checkpoint, and its files, would outlive a power cut."""
+    files = [file.name for file in store.list_after(f"{LOG}/{version:020}.checkpoint")]
+    store.sync([f"{LOG}/{_NOTE}", *files], is_own=True)
 
 
 def is_checkpoint_due(version: int, *, before: int) -> bool:
@@ -222,7 +195,10 @@ def list_torn(table_directory: Path) -> list[Path]:
     if _is_unmade(commits, checkpoints):
         return list(commits.values())
     return _torn_checkpoint(
-        commits_of(table_directory), commits, checkpoints, noted_version=last_checkpoint(table_directory)
+        commits_of(table_directory),
+        commits,
+        checkpoints,
+        noted_version=last_checkpoint(LocalStore(table_directory)),
     )
 
 
@@ -239,22 +215,20 @@ def read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list
     return commits, checkpoints
 
 
-def read_removals(table_directory: Path) -> dict[str, int]:
+def read_removals(store: Store) -> dict[str, int]:
     """When each file was replaced that the log still names as such, in milliseconds since 1970.
 
     A checkpoint keeps those of the last two hours, or whatever another engine has set the table to keep.
     Raises: any of WRITE_FAILURES.
     """
-    commits, checkpoints = read_commits(table_directory)
-    newest = max(checkpoints, default=-1)
-    lines = [
-        msgspec.convert(row, _RemovalLine)
-        for path in checkpoints.get(newest, ())
-        for row in pq.ParquetFile(path).read(columns=_REMOVAL).to_pylist()
-    ]
-    for version in sorted(version for version in commits if version > newest):
-        with suppress(FileNotFoundError):  # A newer checkpoint, made meanwhile, stands for it.
-            for text in commits[version].read_bytes().splitlines():
+    version = last_checkpoint(store) or 0
+    lines: list[_RemovalLine] = []
+    for file in store.list_after(f"{LOG}/", f"{LOG}/{version:020}"):
+        if file.name.endswith(".parquet"):
+            rows = pq.ParquetFile(store.path(file.name)).read(columns=_REMOVAL)
+            lines += [msgspec.convert(row, _RemovalLine) for row in rows.to_pylist()]
+        elif file.name.endswith(".json") and file.name != commit_name(version):
+            for text in (store.get(file.name) or b"").splitlines():
                 with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     lines.append(msgspec.json.decode(text, type=_RemovalLine))
     return {one.path: one.deletionTimestamp or 0 for line in lines if (one := line.remove) is not None}
@@ -301,14 +275,3 @@ def is_whole(checkpoint: Path) -> bool:
         if failure.errno is not None:
             raise
         return False
-
-
-def _checkpoint_files(table_directory: Path, version: int) -> list[Path]:
-    """The note of the last checkpoint, then its files."""
-    folder = commits_of(table_directory)
-    return [folder / _NOTE, *sorted(folder.glob(f"{version:020}.checkpoint*"))]
-
-
-def _sync_checkpoint(table_directory: Path, version: int) -> None:
-    for path in _checkpoint_files(table_directory, version):
-        sync_file(path)

@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import sync_folder
 from m365watch.common.clock import Clock
 from m365watch.common.model import TenantId
 from m365watch.common.timestamps import ms_of
@@ -50,6 +49,7 @@ from m365watch.lake.erasure.tombstones import ErasedRecords, MarkBook, drop_old_
 from m365watch.lake.maintenance.vacuum import HOUR_MS, SAFE_HOURS_MIN, list_unnamed
 from m365watch.lake.rollups.rollup_manifest import drop_stale
 from m365watch.lake.schema import ALERT_TABLE, AUDIT_TABLE, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.stored_records import by_tenant
 from m365watch.lake.writer.alert_table import FILE_PREFIX as ALERTS_PREFIX
 from m365watch.lake.writer.parquet_files import MERGED, write_part
@@ -156,7 +156,7 @@ class Erasure:
             files = self._in_range(list_files(table), shape)
             for place, file in enumerate(files):
                 self._progress(f"searching {shape.name}", place, len(files))
-                self._count(self._lake / shape.name / file.path, shape, file.day, found)
+                self._count(self._store(shape).path(file.path), shape, file.day, found)
         return found
 
     def run(self) -> Erased:
@@ -195,6 +195,9 @@ class Erasure:
             if table is not None:
                 yield shape, table
 
+    def _store(self, shape: TableShape) -> Store:
+        return table_store(self._lake, shape.name)
+
     def _in_range(self, files: Sequence[LakeFile], shape: TableShape) -> list[LakeFile]:
         # An alert lies on the day on which it began, and may have gone on.
         start, end = None if shape is ALERT_TABLE else self._asked.start, self._asked.end
@@ -230,7 +233,7 @@ class Erasure:
 
     def _hit(self, shape: TableShape, file: LakeFile) -> _Hit | None:
         found = Found()
-        self._count(self._lake / shape.name / file.path, shape, file.day, found)
+        self._count(self._store(shape).path(file.path), shape, file.day, found)
         return _Hit(file, found.records, is_whole=found.total == found.rows_read) if found.total else None
 
     def _replace(
@@ -241,18 +244,18 @@ class Erasure:
         note: ErasingNote,
         book: MarkBook,
     ) -> None:
+        store = self._store(shape)
         for hit in step:
-            self._mark(self._lake / shape.name / hit.file.path, shape, book)
-        directory = self._lake / shape.name
+            self._mark(store.path(hit.file.path), shape, book)
         number = (table.transaction_version(APP_ID) or 0) + 1
         whole = shape_of(table, shape)
         new = [
             write_part(
-                directory,
+                store,
                 whole,
                 day=hit.file.day,
                 name=f"erased-{number:06}-{_digest(hit.file.path)}",
-                chunks=self._kept(directory / hit.file.path, shape, whole),
+                chunks=self._kept(store.path(hit.file.path), shape, whole),
                 compression=MERGED,
             )
             for hit in step
@@ -269,7 +272,7 @@ class Erasure:
         )
         replace_files(
             table,
-            directory,
+            store,
             old=[hit.file for hit in step],
             new=new,
             changes_rows=True,
@@ -324,35 +327,36 @@ class Erasure:
 
     def _clear(self, shape: TableShape, book: MarkBook) -> int:
         """Remove the files that no version needs and that hold the person's rows; how many there were."""
+        store = self._store(shape)
         removed, known = 0, None
-        for path, is_removable in self._strays(shape):
-            holds = is_removable and self._holds(path, shape)
+        for name, is_removable in self._strays(shape):
+            holds = is_removable and self._holds(store.path(name), shape)
             if holds:
                 # Retention may have taken them out of the table before, and then they are not marked.
                 known = known or read_erased(self._lake)
-                self._mark(path, shape, book, known=known)
+                self._mark(store.path(name), shape, book, known=known)
             if holds is not False:
-                path.unlink(missing_ok=True)
-                sync_folder(path.parent)
+                store.delete(name)
+                store.sync_folder(name.rpartition("/")[0])
                 removed += 1
         return removed
 
-    def _strays(self, shape: TableShape) -> Iterator[tuple[Path, bool]]:
+    def _strays(self, shape: TableShape) -> Iterator[tuple[str, bool]]:
         """The files on disk that the table's newest version does not name, and whether they may go.
 
         They may if the table says that they were replaced, if upkeep left them, which is kept out just
         now, or if they are so old that they cannot be a batch which is being written.
         """
-        directory = self._lake / shape.name
-        table = DeltaTable(directory)
-        unnamed = list_unnamed(table, directory)
+        store = self._store(shape)
+        table = DeltaTable(self._lake / shape.name)
+        unnamed = list_unnamed(table, store)
         # Of a process that was killed: without its commit the files that it replaced would be needed again.
-        sync_found(directory, table.version())
+        sync_found(store, table.version())
         safe_ms = ms_of(self._clock.now()) - SAFE_HOURS_MIN * HOUR_MS
         for place, one in enumerate(unnamed):
             self._progress(f"searching older files of {shape.name}", place, len(unnamed))
-            may_go = one.replaced_at_ms is not None or one.path.name.startswith(_OF_UPKEEP)
-            yield one.path, may_go or one.modified_ms <= safe_ms
+            may_go = one.replaced_at_ms is not None or Path(one.file.name).name.startswith(_OF_UPKEEP)
+            yield one.file.name, may_go or one.file.modified_ms <= safe_ms
 
     def _holds(self, path: Path, shape: TableShape) -> bool | None:
         """Whether the file holds rows of the person; None where it cannot be read."""
@@ -400,7 +404,7 @@ class Erasure:
     ) -> None:
         """Read the files that `verified` does not know yet."""
         files = [
-            (self._lake / shape.name / one.path, one.day) for one in self._in_range(list_files(table), shape)
+            (self._store(shape).path(one.path), one.day) for one in self._in_range(list_files(table), shape)
         ]
         new = [one for one in files if one[0] not in verified.paths]
         everything, received = Found(), Found()
@@ -419,7 +423,8 @@ class Erasure:
     def _count_strays(self, shape: TableShape) -> tuple[int, int]:
         """How many old and how many young files hold rows of the person, once what was under way is in."""
         for _ in range(YOUNG_LOOKS_MAX):
-            kept = [may_go for path, may_go in self._strays(shape) if self._holds(path, shape) is not False]
+            strays = ((self._store(shape).path(name), may_go) for name, may_go in self._strays(shape))
+            kept = [may_go for path, may_go in strays if self._holds(path, shape) is not False]
             if all(kept):
                 break
             asyncio.run(self._clock.sleep(YOUNG_LOOK_AGAIN_S))

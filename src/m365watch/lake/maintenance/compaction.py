@@ -26,6 +26,7 @@ from m365watch.lake.delta.table_files import (
 )
 from m365watch.lake.delta.table_schema import shape_of
 from m365watch.lake.schema import TABLES, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.writer.parquet_files import MERGED, write_part
 
 TIERS_BYTES = (2 << 20, 32 << 20)
@@ -86,12 +87,14 @@ def compact(lake: Path, *, clock: Clock, progress: Progress) -> list[Compacted]:
     for shape in TABLES:
         table = open_table(lake, shape)
         if table is not None:
-            found.append(_compact_table(table, shape, lake / shape.name, clock=clock, progress=progress))
+            found.append(
+                _compact_table(table, shape, table_store(lake, shape.name), clock=clock, progress=progress)
+            )
     return found
 
 
 def _compact_table(
-    table: DeltaTable, shape: TableShape, directory: Path, *, clock: Clock, progress: Progress
+    table: DeltaTable, shape: TableShape, store: Store, *, clock: Clock, progress: Progress
 ) -> Compacted:
     before = list_files(table)
     merges = 0
@@ -99,7 +102,7 @@ def _compact_table(
         done = 0
         for place, merge in enumerate(plan):
             progress(f"merging the files of {shape.name}", place, len(plan))
-            done += merge_files(table, shape, directory, merge=merge, clock=clock)
+            done += merge_files(table, shape, store, merge=merge, clock=clock)
         merges += done
         if not done:
             break
@@ -115,27 +118,27 @@ def _compact_table(
 
 
 def merge_files(
-    table: DeltaTable, shape: TableShape, directory: Path, *, merge: list[LakeFile], clock: Clock
+    table: DeltaTable, shape: TableShape, store: Store, *, merge: list[LakeFile], clock: Clock
 ) -> bool:
     """Put one file in the place of those of `merge`; whether it did, since others may have been first."""
     shape = shape_of(table, shape)
     names = "\n".join(file.path for file in merge)
     part = write_part(
-        directory,
+        store,
         shape,
         day=merge[0].day,
         name=f"merged-{hashlib.blake2s(names.encode(), digest_size=16).hexdigest()}",
-        chunks=_read_merged(directory, merge, shape),
+        chunks=_read_merged(store, merge, shape),
         compression=MERGED,
     )
-    return replace_files(table, directory, old=merge, new=[part], changes_rows=False, clock=clock)
+    return replace_files(table, store, old=merge, new=[part], changes_rows=False, clock=clock)
 
 
-def _read_merged(directory: Path, merge: list[LakeFile], shape: TableShape) -> Iterator[pa.Table]:
+def _read_merged(store: Store, merge: list[LakeFile], shape: TableShape) -> Iterator[pa.Table]:
     """The rows of the files in turn, in chunks of at least `ROWS_PER_CHUNK` but the last."""
     waiting: list[pa.Table] = []
     for file in merge:
-        for rows in read_chunks(directory / file.path, shape):
+        for rows in read_chunks(store.path(file.path), shape):
             waiting.append(rows)
             if sum(one.num_rows for one in waiting) >= ROWS_PER_CHUNK:
                 yield pa.concat_tables(waiting)

@@ -31,6 +31,7 @@ from m365watch.lake.maintenance.retention import STEPS_PER_RUN_MAX, is_retention
 from m365watch.lake.maintenance.vacuum import KEEP_HOURS_IN_RUN, list_stale, remove_stale
 from m365watch.lake.rollups.rollup_manifest import FOLDER
 from m365watch.lake.schema import AUDIT_TABLE, TABLES, TableShape
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 
 _T = TypeVar("_T")
@@ -56,7 +57,7 @@ def is_due(directory: Path, *, commits_min: int = COMMITS_PER_UPKEEP) -> bool:
 
 def _commits_since(directory: Path, shape: TableShape) -> int:
     note = _read(_note_path(directory, shape), _Note)
-    return (last_checkpoint(directory / shape.name) or 0) - (note.version if note else 0)
+    return (last_checkpoint(table_store(directory, shape.name)) or 0) - (note.version if note else 0)
 
 
 def _note_path(directory: Path, shape: TableShape) -> Path:
@@ -106,15 +107,14 @@ def _keep_rollups(directory: Path, *, clock: Clock) -> None:
 def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:
     table = DeltaTable(directory / shape.name)
     merges = [] if hides_rows(table) else plan_merges(list_files(table))
-    return sum(
-        merge_files(table, shape, directory / shape.name, merge=merge, clock=clock) for merge in merges
-    )
+    store = table_store(directory, shape.name)
+    return sum(merge_files(table, shape, store, merge=merge, clock=clock) for merge in merges)
 
 
 def _clear(directory: Path, shape: TableShape, *, now: datetime) -> None:
     table = DeltaTable(directory / shape.name)
-    stale = list_stale(table, directory / shape.name, keep_hours=KEEP_HOURS_IN_RUN, now=now)
-    remove_stale(table, directory / shape.name, stale)
+    store = table_store(directory, shape.name)
+    remove_stale(table, store, list_stale(table, store, keep_hours=KEEP_HOURS_IN_RUN, now=now))
     _note_path(directory, shape).write_bytes(msgspec.json.encode(_Note(version=table.version())))
 
 

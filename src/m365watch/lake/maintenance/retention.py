@@ -35,6 +35,7 @@ from m365watch.lake.delta.table_files import (
 )
 from m365watch.lake.delta.table_schema import shape_of
 from m365watch.lake.schema import AUDIT, TABLES, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.views import APART
 from m365watch.lake.writer.parquet_files import MERGED, Part, write_part
 
@@ -197,7 +198,7 @@ def retain(
         table = open_table(lake, shape)
         own = _of_table(retention, shape)
         if table is not None and own.is_set:
-            one = _Retention(table, shape, lake / shape.name, clock=clock, note=note, found=found)
+            one = _Retention(table, shape, table_store(lake, shape.name), clock=clock, note=note, found=found)
             one.run(own, progress=progress, steps_max=steps_max, dry_run=dry_run)
     if not dry_run:
         at_s = clock.now().timestamp() if found.complete else note.at_s
@@ -223,7 +224,7 @@ class _Retention:
         self,
         table: DeltaTable,
         shape: TableShape,
-        directory: Path,
+        store: Store,
         *,
         clock: Clock,
         note: _Note,
@@ -231,7 +232,7 @@ class _Retention:
     ) -> None:
         self._table = table
         self._shape = shape
-        self._directory = directory
+        self._store = store
         self._clock = clock
         self._note = note
         self._found = found
@@ -285,7 +286,7 @@ class _Retention:
         if doomed is None and not by_table:
             yield Share(file.day, ALL, file.size_bytes)
             return
-        counts = count_tables(self._directory, known, self._shape)
+        counts = count_tables(self._store, known, self._shape)
         rows = sum(counts.values())
         for table, count in counts.items():
             if doomed is None or not doomed.takes(table):
@@ -293,7 +294,7 @@ class _Retention:
 
     def _fates(self, known: Iterable[KnownFile], doomed: Doomed) -> Iterator[_Fate]:
         for one in known:
-            counts = count_tables(self._directory, one, self._shape)
+            counts = count_tables(self._store, one, self._shape)
             gone = {table: count for table, count in counts.items() if doomed.takes(table)}
             if gone or doomed.takes_all:
                 yield _Fate(one.file, gone, is_whole=len(gone) == len(counts))
@@ -302,11 +303,11 @@ class _Retention:
         shape = shape_of(self._table, self._shape)
         new = [
             write_part(
-                self._directory,
+                self._store,
                 shape,
                 day=fate.file.day,
                 name=f"kept-{_short_digest([fate.file.path, repr(doomed)])}",
-                chunks=_kept_rows(self._directory / fate.file.path, shape, doomed),
+                chunks=_kept_rows(self._store.path(fate.file.path), shape, doomed),
                 compression=MERGED,
             )
             for fate in step
@@ -314,9 +315,7 @@ class _Retention:
         ]
         old = [fate.file for fate in step]
         self._found.steps += 1
-        if replace_files(
-            self._table, self._directory, old=old, new=new, changes_rows=True, clock=self._clock
-        ):
+        if replace_files(self._table, self._store, old=old, new=new, changes_rows=True, clock=self._clock):
             self._count(step, new=new)
         else:
             self._found.complete = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from m365watch.common.timestamps import ms_of
 from m365watch.lake.delta.table_files import Progress, list_files, open_table
 from m365watch.lake.delta.transaction_log import read_removals, sync_found
 from m365watch.lake.schema import PARTITION, TABLES
+from m365watch.lake.store import Store, StoredFile, table_store
 
 KEEP_HOURS_IN_RUN = 2
 """How long a running collector keeps a file that was replaced: far longer than any query lasts."""
@@ -37,9 +37,7 @@ class Vacuumed:
 class UnnamedFile:
     """A file on the disk that the table's newest version does not name."""
 
-    path: Path
-    size_bytes: int
-    modified_ms: float
+    file: StoredFile
     replaced_at_ms: int | None
     """None where the log does not say so: a crash left the file, or it was replaced long ago."""
 
@@ -51,7 +49,7 @@ class UnnamedFile:
         until_ms = ms_of(now) - keep_hours * HOUR_MS
         if self.replaced_at_ms is not None:
             return self.replaced_at_ms <= until_ms
-        return keep_hours >= SAFE_HOURS_MIN and self.modified_ms <= until_ms
+        return keep_hours >= SAFE_HOURS_MIN and self.file.modified_ms <= until_ms
 
 
 def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, clock: Clock, progress: Progress) -> list[Vacuumed]:
@@ -64,45 +62,43 @@ def vacuum(lake: Path, *, keep_hours: int, dry_run: bool, clock: Clock, progress
         table = open_table(lake, shape)
         if table is None:
             continue
-        stale = list_stale(table, lake / shape.name, keep_hours=keep_hours, now=clock.now())
+        store = table_store(lake, shape.name)
+        stale = list_stale(table, store, keep_hours=keep_hours, now=clock.now())
         progress(f"removing {len(stale):,} files of {shape.name}", 0, 1)
         if not dry_run:
-            remove_stale(table, lake / shape.name, stale)
-        found.append(Vacuumed(shape.name, len(stale), sum(one.size_bytes for one in stale)))
+            remove_stale(table, store, stale)
+        found.append(Vacuumed(shape.name, len(stale), sum(one.file.size_bytes for one in stale)))
     return found
 
 
-def list_stale(table: DeltaTable, directory: Path, *, keep_hours: int, now: datetime) -> list[UnnamedFile]:
+def list_stale(table: DeltaTable, store: Store, *, keep_hours: int, now: datetime) -> list[UnnamedFile]:
     """The files of the table that may go; `table` has then seen its newest version.
 
     Raises: any of WRITE_FAILURES.
     """
-    return [one for one in list_unnamed(table, directory) if one.is_stale(keep_hours=keep_hours, now=now)]
+    return [one for one in list_unnamed(table, store) if one.is_stale(keep_hours=keep_hours, now=now)]
 
 
-def remove_stale(table: DeltaTable, directory: Path, stale: Sequence[UnnamedFile]) -> None:
+def remove_stale(table: DeltaTable, store: Store, stale: Sequence[UnnamedFile]) -> None:
     """Remove them; whoever calls it holds the lake, of which no batch is missing then."""
     # Of a process that was killed: without its commit the files that it replaced would be needed again.
-    sync_found(directory, table.version())
+    sync_found(store, table.version())
     for one in stale:
-        one.path.unlink(missing_ok=True)
+        store.delete(one.file.name)
 
 
-def list_unnamed(table: DeltaTable, directory: Path) -> list[UnnamedFile]:
+def list_unnamed(table: DeltaTable, store: Store) -> list[UnnamedFile]:
     """The files on the disk that the newest version does not name, which `table` has then seen.
 
     Raises: any of WRITE_FAILURES.
     """
-    on_disk = {
-        path.relative_to(directory).as_posix(): path for path in directory.glob(f"{PARTITION}=*/*.parquet")
-    }
+    on_disk = store.list_after(f"{PARTITION}=")
     # In this order: a file that is committed in between counts as named.
     table.update_incremental()
     named = {unquote(file.path) for file in list_files(table)}
-    replaced = {unquote(path): at_ms for path, at_ms in read_removals(directory).items()}
-    unnamed = []
-    for name in sorted(on_disk.keys() - named):
-        with suppress(FileNotFoundError):
-            file = on_disk[name].stat()
-            unnamed.append(UnnamedFile(on_disk[name], file.st_size, file.st_mtime * 1000, replaced.get(name)))
-    return unnamed
+    replaced = {unquote(path): at_ms for path, at_ms in read_removals(store).items()}
+    return [
+        UnnamedFile(file, replaced.get(file.name))
+        for file in on_disk
+        if file.name.endswith(".parquet") and file.name not in named
+    ]

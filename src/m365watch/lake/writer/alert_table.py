@@ -35,6 +35,7 @@ from m365watch.lake.delta.table_files import (
 from m365watch.lake.delta.table_schema import ForeignTable, lacks_columns, shape_of
 from m365watch.lake.delta.transaction_log import set_torn_aside, sync_found
 from m365watch.lake.schema import ALERT_TABLE, PARTITION, TableShape
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.arrow_compute import drop_listed
 from m365watch.lake.writer.parquet_files import FRESH, Part, write_part
 from m365watch.lake.writer.table_writer import (
@@ -65,6 +66,7 @@ class AlertShelf:
         self.name = name
         self.takes = takes
         self._directory = directory
+        self._store = table_store(directory, ALERT_TABLE.name)
         self._app_id = alerts_app_id(name, writer)
         self._clock = clock
 
@@ -78,7 +80,7 @@ class AlertShelf:
             table = open_table(self._directory, ALERT_TABLE)
             if table is None:
                 return 0
-            sync_found(self._place, table.version())
+            sync_found(self._store, table.version())
             return table.transaction_version(self._app_id) or 0
         except (*WRITE_FAILURES, LakeUnusable) as failure:
             raise self._unavailable(failure) from failure
@@ -115,14 +117,14 @@ class AlertShelf:
         old = [file for file in list_files(table) if file.day in by_day]
         new = []
         for day, some in by_day.items():
-            paths = [self._place / file.path for file in old if file.day == day]
+            paths = [self._store.path(file.path) for file in old if file.day == day]
             part = self._write(day, some, paths, table)
             new += [] if part is None else [part]
         if not old and not new:
             return True
         return replace_files(
             table,
-            self._place,
+            self._store,
             old=old,
             new=new,
             changes_rows=True,
@@ -149,7 +151,7 @@ class AlertShelf:
         if first is None and not fresh:
             return None
         return write_part(
-            self._place,
+            self._store,
             shape,
             day=day,
             # No committed file has had this name: the version that it is written onto has only one successor.

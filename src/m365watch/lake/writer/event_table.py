@@ -42,7 +42,7 @@ class NoticeWriter:
             by_day.setdefault(notice.at.date(), []).append(notice)
         parts = [
             write_part(
-                self._table.directory,
+                self._table.store,
                 NOTICE_TABLE,
                 day=day,
                 name=f"{self._name}-{self._table.version:012}",

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m365watch.common.atomic_files import sync_file, sync_folder
 from m365watch.lake.schema import PARTITION, TableShape
+from m365watch.lake.store import Store
 from m365watch.lake.writer.arrow_compute import bounds_of
 
 
@@ -54,7 +54,7 @@ class Part:
 
 
 def write_part(
-    table_directory: Path,
+    store: Store,
     shape: TableShape,
     *,
     day: date,
@@ -68,17 +68,17 @@ def write_part(
 
     Raises: OSError: the disk is full or refuses.
     """
-    is_new_day = not _folder_of(table_directory, day).is_dir()
-    part = write_unsynced(table_directory, shape, day=day, name=name, chunks=chunks, compression=compression)
-    sync_part(table_directory, part)
+    is_new_day = not store.path(_folder_of(day)).is_dir()
+    part = write_unsynced(store, shape, day=day, name=name, chunks=chunks, compression=compression)
+    store.put(part.path)
     if is_new_day:
         # Last: by then the disk has it, more often than not.
-        sync_folder(table_directory)
+        store.sync_folder()
     return part
 
 
 def write_unsynced(
-    table_directory: Path,
+    store: Store,
     shape: TableShape,
     *,
     day: date,
@@ -86,10 +86,9 @@ def write_unsynced(
     chunks: Iterable[pa.Table],
     compression: Compression,
 ) -> Part:
-    """The same, durable once `sync_part` has been given it, and the table's own folder is for a new day."""
-    folder = _folder_of(table_directory, day)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.parquet"
+    """The same, durable once it is put into the store, and the table's own folder is synced for a new day."""
+    path = store.path(f"{_folder_of(day)}/{name}.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figures = _Figures(shape)
     try:
         _write(path, chunks, figures, compression)
@@ -98,26 +97,16 @@ def write_unsynced(
         raise
     found = path.stat()
     return Part(
-        f"{folder.name}/{path.name}", day, found.st_size, found.st_mtime_ns // 1_000_000, figures.as_json()
+        f"{path.parent.name}/{path.name}",
+        day,
+        found.st_size,
+        found.st_mtime_ns // 1_000_000,
+        figures.as_json(),
     )
 
 
-def _folder_of(table_directory: Path, day: date) -> Path:
-    return table_directory / f"{PARTITION}={day.isoformat()}"
-
-
-def sync_part(table_directory: Path, part: Part) -> None:
-    """Return once the file would outlive a power cut.
-
-    Raises: OSError: the disk refuses; the file is gone.
-    """
-    path = table_directory / part.path
-    try:
-        sync_file(path)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+def _folder_of(day: date) -> str:
+    return f"{PARTITION}={day.isoformat()}"
 
 
 def _write(path: Path, chunks: Iterable[pa.Table], figures: _Figures, compression: Compression) -> None:

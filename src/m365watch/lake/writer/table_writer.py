@@ -19,7 +19,6 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from m365watch.common.atomic_files import sync_folder
 from m365watch.common.model import Batch, BatchPart
 from m365watch.lake.delta.commit import COMMITS_OVERTAKEN_MAX, OVERTAKEN, put_commit
 from m365watch.lake.delta.log_appender import LastCommit
@@ -33,8 +32,9 @@ from m365watch.lake.delta.transaction_log import (
     sync_found,
 )
 from m365watch.lake.schema import AUDIT_TABLE, PARTITION, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.writer.arrow_compute import keep_equal, unique
-from m365watch.lake.writer.parquet_files import FRESH, Part, sync_part, write_unsynced
+from m365watch.lake.writer.parquet_files import FRESH, Part, write_unsynced
 from m365watch.lake.writer.record_columns import tabulate
 
 DAYS_CUT_MAX = 8
@@ -80,9 +80,10 @@ class OpenTable:
         """
         self.shape = shape
         self.directory = lake / shape.name
+        self.store = table_store(lake, shape.name)
         require_commits(self.directory, is_acknowledged=is_acknowledged)
         set_torn_aside(self.directory)
-        self._last = LastCommit(_open_table(self.directory, shape), self.directory, shape)
+        self._last = LastCommit(_open_table(self.store, shape), self.store, shape)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
         self._is_young = self.version <= 1
         self._synced_version = -1
@@ -107,11 +108,11 @@ class OpenTable:
         """
         self._put(list(parts), numbers)
         before = self._synced_version
-        self._synced_version = sync_commits(self.directory, self.version, after=before)
+        self._synced_version = sync_commits(self.store, self.version, after=before)
         self._sync_folders()
         if is_checkpoint_due(self.version, before=before):
             table = DeltaTable(self.directory, version=self.version)
-            checkpoint_if_due(table, self.directory, self.version, before=before)
+            checkpoint_if_due(table, self.store, self.version, before=before)
             self._last.forget_table()
 
     def _put(self, parts: Sequence[Part], numbers: Mapping[str, int]) -> None:
@@ -125,13 +126,13 @@ class OpenTable:
 
     def _bring_to_disk(self) -> None:
         """Return once all that was found would outlive a power cut."""
-        self._synced_version = sync_found(self.directory, self.version)
+        self._synced_version = sync_found(self.store, self.version)
         self._sync_folders()
 
     def _sync_folders(self) -> None:
         if self._is_young:
-            sync_folder(self.directory)
-            sync_folder(self.directory.parent)
+            self.store.sync_folder()
+            self.store.sync_folder("..")
             self._is_young = False
 
 
@@ -187,20 +188,20 @@ class AuditWriter:
 
     def _sync(self, parts: Sequence[Part]) -> None:
         """Return once the files, and their folders, would outlive a power cut."""
-        directory = self._table.directory
+        store = self._table.store
         if self._syncing is None or len(parts) < 2:
             for part in parts:
-                sync_part(directory, part)
+                store.put(part.path)
         else:
             # A disk waits no longer for several than for one. Where one fails, none is left at work: its
             # file is removed, and may then be written anew.
-            at_once = [self._syncing.submit(sync_part, directory, part) for part in parts]
+            at_once = [self._syncing.submit(store.put, part.path) for part in parts]
             wait(at_once)
             for synced in at_once:
                 synced.result()
         days = {part.day for part in parts}
         if not days <= self._synced_days:
-            sync_folder(directory)
+            store.sync_folder()
             if len(self._synced_days) >= DAYS_KNOWN_MAX:
                 self._synced_days.clear()
             self._synced_days |= days
@@ -215,7 +216,7 @@ def write_batch(lake: Path, batch: Batch, *, app_id: str) -> list[Part]:
     """
     return [
         write_unsynced(
-            lake / AUDIT_TABLE.name,
+            table_store(lake, AUDIT_TABLE.name),
             AUDIT_TABLE,
             day=day,
             name=f"{file_prefix(app_id)}-{batch.number:012}",
@@ -231,11 +232,12 @@ def file_prefix(app_id: str) -> str:
     return hashlib.blake2s(app_id.encode(), digest_size=6).hexdigest()
 
 
-def _open_table(directory: Path, shape: TableShape) -> DeltaTable:
+def _open_table(store: Store, shape: TableShape) -> DeltaTable:
+    directory = store.path("")
     if not DeltaTable.is_deltatable(str(directory)):
         commits_of(directory).mkdir(parents=True, exist_ok=True)
         # Where another process is first, its table is ours.
-        put_commit(directory, 0, "CREATE TABLE", new_table_lines(shape), synced_version=-1)
+        put_commit(store, 0, "CREATE TABLE", new_table_lines(shape), synced_version=-1)
     return DeltaTable(directory)
 
 
