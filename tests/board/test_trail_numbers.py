@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-import msgspec
 import pytest
 from promises import guarantee
 
@@ -103,23 +102,6 @@ def test_a_clock_that_goes_back_takes_no_line_along(tmp_path: Path, begins_with_
     boards.end()
 
     assert lake.names == ["ann", "ben", "eve", "vera", "zoe"]
-
-
-def test_lines_that_were_counted_from_one_go_on_as_times(tmp_path: Path) -> None:
-    """Older versions counted so: what the lake has of a file stays known, and what waits is brought."""
-    lake, state = Lake(tmp_path / "lake"), tmp_path / "state"
-    lake.kept = [deed(number, name=name) for number, name in enumerate("abc", 1)]
-    state.mkdir()
-    waits = [deed(number, name=name) for number, name in enumerate("bcd", 2)]
-    (state / "board-trail-1.ndjson").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in waits))
-
-    boards = Boards(state)
-    journal = boards.begin(lake)
-    journal.append([deed(name="e")])
-    assert journal.ship()
-    boards.end()
-
-    assert [(one.name, one.number) for one in lake.kept[3:]] == [("d", 4), ("e", us_of(NOW))]
 
 
 def test_a_waiting_line_stands_once_on_the_trail(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from m365watch.board.pages.audit_trail import ASKED_SHOWN_MAX
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.pages.sql import SQL_MAX
 from m365watch.board.query.data_sources import Sources
+from m365watch.lake.audit_trail_table import OUTBOX_FILE, waiting_lines
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
@@ -199,7 +200,8 @@ def test_room_for_a_line_is_room_for_the_longest(tmp_path: Path) -> None:
     journal = TrailJournal(tmp_path, lake=lambda: None, collector_name="one")
     journal.append([deed(path="\0" * PATH_MAX, query="x" * QUERY_MAX, says="\U0001f512" * SAYS_MAX)])
 
-    assert journal.path.stat().st_size <= LINE_MAX
+    [[_, line]] = waiting_lines(tmp_path / OUTBOX_FILE)
+    assert len(line) <= LINE_MAX
     journal.close()
 
 

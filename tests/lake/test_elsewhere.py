@@ -292,6 +292,6 @@ def test_who_has_looked_is_told_and_kept(tmp_path: Path) -> None:
 
     found = search_elsewhere(settings, lake, Person([ANNA]), progress=silently)
 
-    assert sorted(one.records or 0 for one in found if one.kind == "board_trail") == [0, 1, 1]
+    assert sorted(one.records or 0 for one in found if one.kind == "board_trail") == [1, 1]
     assert not any("sessions" in one.place for one in found)
     journal.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from deltalake.exceptions import CommitFailedError
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock
@@ -17,8 +19,9 @@ from m365watch.lake.integrity_errors import back_fix
 from m365watch.lake.maintenance.integrity_check import check_lake
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, COLLECTORS_OUT, TRAIL_TABLE
+from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.lake.writer.event_table import NoticeWriter
-from m365watch.lake.writer.table_writer import OpenTable
+from m365watch.lake.writer.table_writer import COMMITTED_MEANWHILE, OpenTable
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 APP_ID = "m365watch/board_trail/one/1"
@@ -111,3 +114,21 @@ def test_notices_get_no_dearer_by_one_that_is_lost(tmp_path: Path) -> None:
     say(COMMITS_PER_CHECKPOINT)
 
     assert newest_checkpoint(tmp_path / COLLECTORS_OUT) == COMMITS_PER_CHECKPOINT
+
+
+@guarantee(46)
+def test_a_writer_that_another_has_overtaken_under_its_name_is_refused(tmp_path: Path) -> None:
+    """Of what it is about to commit the other may have brought some; opened anew, it brings the rest."""
+
+    def line(number: int) -> Deed:
+        return Deed(number, NOW, "ann", "admin", "192.0.2.1", "s", "view", 200, "/", "", "")
+
+    late, early = TrailWriter(tmp_path, app_id=APP_ID), TrailWriter(tmp_path, app_id=APP_ID)
+    early.append([line(10)])
+    with pytest.raises(CommitFailedError, match=COMMITTED_MEANWHILE):
+        late.append([line(10), line(20)])
+    again = TrailWriter(tmp_path, app_id=APP_ID)
+    again.append([line(10), line(20)])
+
+    found = LakeReader(tmp_path).query("SELECT number FROM board_trail ORDER BY number")
+    assert found.rows == [(10,), (20,)]

@@ -53,6 +53,7 @@ from m365watch.lake.rollups.rollup_builder import keep_rollups
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
 from m365watch.lake.sql_sandbox.confinement import is_root, probe
 from m365watch.runtime.config_reload import FileWatch
+from m365watch.storage.database import DatabaseError
 
 
 async def follow_lake(sources: Sources, open_reader: Callable[[Path], FactsReader]) -> None:
@@ -218,8 +219,8 @@ def open_trail(settings: Settings, *, lake: Callable[[], Path | None], clock: Cl
         journal = TrailJournal(
             settings.state_directory, lake=standing, collector_name=settings.collector_name
         )
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, DatabaseError) as error:
+        why = getattr(error, "strerror", None) or str(error)
         _log.error(f"board: the trail cannot be written below {settings.state_directory}: {why}; {CLOSED}")
         return NoTrail(why)
     return KeptTrail(journal, clock=clock)

@@ -7,6 +7,7 @@ sees nor counts it. A commit carries the number of its last line, so that none i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
@@ -24,13 +25,14 @@ from m365watch.lake.delta.table_files import list_files, open_table
 from m365watch.lake.schema import PARTITION, TRAIL_TABLE
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.table_writer import OpenTable, file_prefix, plain_reason
+from m365watch.storage.database import FAILURES, connect_to_read
 
 
 class Deed(msgspec.Struct, frozen=True):
     """One line of the trail."""
 
     number: int
-    """The time in microseconds, or the last number and 1 if that is more; older versions counted from 1."""
+    """The time in microseconds, or the last number and 1 if that is more."""
     time: datetime
     name: str
     role: str
@@ -94,8 +96,8 @@ def _tabulated(deeds: Sequence[Deed]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TRAIL_TABLE.schema)
 
 
-WAITING_GLOB = "board-trail-*.ndjson"
-"""In the state directory: what is not in the lake yet."""
+OUTBOX_FILE = "board.sqlite"
+"""In the state directory; what is not in the lake yet waits in it."""
 _TEXTS = tuple(name for name in Deed.__struct_fields__ if name != "time")
 
 
@@ -128,7 +130,11 @@ def list_deeds(lake: Path | None, state_directory: Path, asked: DeedsAsked) -> l
 
     Raises: LakeUnusable.
     """
-    waiting = {_key(one): one for one in _waiting(state_directory) if asked.holds(one)}
+    try:
+        waits = deeds_of(waiting_lines(state_directory / OUTBOX_FILE))
+    except FAILURES:
+        waits = iter(())  # the board says why none can be noted
+    waiting = {_key(one): one for one in waits if asked.holds(one)}
     kept = _in_lake(lake, asked, besides=len(waiting)) if lake is not None else []
     found = {_key(one): one for one in kept} | waiting
     ordered = sorted(found.values(), key=lambda one: (one.time, one.number), reverse=True)
@@ -152,23 +158,23 @@ def _text_of(row: Mapping[str, str | None]) -> str:
 
 
 def _key(deed: Deed) -> tuple[datetime, int, str, str]:
-    """A line may be in the lake and still in its file."""
+    """A line may be in the lake and still wait."""
     return deed.time, deed.number, deed.session, deed.path
 
 
-def _waiting(state_directory: Path) -> Iterator[Deed]:
-    for path in sorted(state_directory.glob(WAITING_GLOB)):
-        try:
-            lines = path.read_bytes().splitlines()
-        except OSError:
-            continue
-        yield from _read(lines)
+def waiting_lines(outbox: Path) -> list[tuple[int, bytes]]:
+    """The lines that wait in the file, each with its number, in their order. Raises: DatabaseError."""
+    if not outbox.exists():
+        return []
+    with closing(connect_to_read(outbox)) as file:
+        return file.execute("SELECT number, line FROM trail_outbox ORDER BY number").fetchall()
 
 
-def _read(lines: Iterable[bytes]) -> Iterator[Deed]:
-    for line in lines:
+def deeds_of(lines: Iterable[tuple[int, bytes]]) -> Iterator[Deed]:
+    """The lines under their numbers, but for those that a bad disk has garbled."""
+    for number, line in lines:
         try:
-            yield msgspec.json.decode(line, type=Deed)
+            yield msgspec.structs.replace(msgspec.json.decode(line, type=Deed), number=number)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
 

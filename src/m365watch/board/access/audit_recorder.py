@@ -25,6 +25,7 @@ from m365watch.common.clock import Clock
 from m365watch.common.error_boundary import GoingOn
 from m365watch.common.worker_thread import OwnThread
 from m365watch.lake.audit_trail_table import Deed
+from m365watch.storage.database import DatabaseError
 
 SHIP_EVERY_S = 60.0
 URL_MAX = 65_535
@@ -111,8 +112,8 @@ class KeptTrail:
         try:
             await self._thread(write)
             self._complaint = ""
-        except OSError as error:
-            if (why := error.strerror or "unknown") != self._complaint:
+        except DatabaseError as error:
+            if (why := str(error)) != self._complaint:
                 self._complaint = why
                 _log.error(f"board: the trail cannot be written: {why}; {CLOSED}")
         return self._complaint
@@ -134,8 +135,8 @@ class KeptTrail:
         with self._going_on("trail"):
             try:
                 self._journal.ship()
-            except OSError as error:
-                _log.warning(f"board: the trail waits: {error.strerror or 'unknown'}")
+            except DatabaseError as error:
+                _log.warning(f"board: the trail waits: {error}")
 
 
 class NoTrail:

@@ -37,6 +37,7 @@ from m365watch.lake.writer.arrow_compute import keep_equal, unique
 from m365watch.lake.writer.parquet_files import FRESH, Part, write_unsynced
 from m365watch.lake.writer.record_columns import tabulate
 
+COMMITTED_MEANWHILE = "another process has committed under the same name meanwhile"
 DAYS_CUT_MAX = 8
 """Days of one part for which it is cut; one with more says something else than days."""
 DAYS_KNOWN_MAX = 1_000
@@ -104,6 +105,9 @@ class OpenTable:
     def commit(self, parts: Iterable[Part], *, numbers: Mapping[str, int]) -> None:
         """Make the parts rows of the table in one durable commit, with a number for each app id.
 
+        Where a number says after which one it comes (`BEFORE`), and another process has committed one since,
+        it is refused.
+
         Raises: any of WRITE_FAILURES: whether the commit got in, a table opened anew will tell.
         """
         self._put(list(parts), numbers)
@@ -120,6 +124,11 @@ class OpenTable:
             self._last.follow()
             if numbers and all(self.number_of(app_id) >= number for app_id, number in numbers.items()):
                 return
+            if any(
+                app_id.endswith(BEFORE) and self.number_of(app_id.removesuffix(BEFORE)) != number
+                for app_id, number in numbers.items()
+            ):
+                raise CommitFailedError(COMMITTED_MEANWHILE)
             if self._last.put(parts, numbers, synced_version=self._synced_version):
                 return
         raise CommitFailedError(OVERTAKEN)
