@@ -19,6 +19,7 @@ from m365watch.detection.detection_output import FILE_NAME
 from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.response.execution.response_executor import turn_held
+from m365watch.storage.database import connect
 from m365watch_simulator.scenario import parse_scenario
 from m365watch_simulator.server import SimulationSettings, simulator_running
 
@@ -123,7 +124,9 @@ def test_a_response_is_asked_for_carried_out_and_taken_back(tmp_path: Path) -> N
             assert again.out.partition("\n")[2].startswith(
                 f"stays as it is: End all sessions of {ANN}\nnothing to take back"
             )
-            journal = (tmp_path / "state" / "responses.ndjson").read_text()
+            with closing(connect(tmp_path / "state" / "responses.sqlite")) as kept:
+                rows = kept.execute("SELECT line FROM response").fetchall()
+            journal = "\n".join(line.decode() for (line,) in rows)
             assert journal.count('"outcome":"done"') == 3
             assert not [text for text in (one.out, one.err, both.out, journal) if secret in text]
 

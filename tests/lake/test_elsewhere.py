@@ -34,6 +34,7 @@ from m365watch.notifications.notification import Standing
 from m365watch.notifications.outbox import NotificationStore
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.pipeline.disk_queue import BatchQueue
+from m365watch.response.journal import Journal, Line
 from m365watch.runtime.lake_maintenance import choose_lake
 from m365watch.runtime.personal_data_search import Elsewhere, search_elsewhere
 from m365watch.storage.damage import set_aside
@@ -224,7 +225,9 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
         database.execute("INSERT INTO said VALUES (1, x'7b7d')")
         database.execute("INSERT INTO match VALUES (1, 1, 'i', '', 'r', 1, 1, '')")
         database.commit()
-    put(state / "responses.ndjson", LINES)
+    journal = Journal(state)
+    for title in (ANNA, ANNA, "eve"):
+        journal.write(Line("1", NOW, "eve", "a", "t", "done", "disable_account", title))
 
     found = search(tmp_path)
 
@@ -233,7 +236,7 @@ def test_detections_are_searched_and_are_no_ledger(tmp_path: Path) -> None:
         "detections.sqlite": ("detections", 1, True),
         "detections-20261124T120000Z.damaged.sqlite": ("detections_copy", 0, True),
     }
-    assert (found["responses.ndjson"].kind, found["responses.ndjson"].records) == ("responses", 2)
+    assert (found["responses.sqlite"].kind, found["responses.sqlite"].records) == ("responses", 2)
 
 
 def test_notifications_are_searched_and_are_no_ledger(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from alerts import ANN, make_alert
 from m365watch.common.clock import SystemClock
@@ -16,6 +18,7 @@ from m365watch.response.execution.step_actions import Document
 from m365watch.response.journal import FILE_NAME, Journal
 from m365watch.response.plans.planner import plan_response
 from m365watch.response.steps.step import GraphCall, Plan
+from m365watch.storage.database import connect
 from responding_scene import DELETES
 
 
@@ -54,4 +57,11 @@ def desk_of(plan: Plan, graph: Halting, journal: Journal) -> Desk:
 
 def outcomes(folder: Path) -> list[str]:
     """What the journal has, line by line."""
-    return [json.loads(line)["outcome"] for line in (folder / FILE_NAME).read_text().splitlines()]
+    return [line["outcome"] for line in lines_in(folder)]
+
+
+def lines_in(folder: Path) -> list[dict[str, Any]]:
+    """What the journal there has, as it is written."""
+    with closing(connect(folder / FILE_NAME, mode="ro")) as file:
+        rows = file.execute("SELECT line FROM response ORDER BY number").fetchall()
+    return [json.loads(line) for (line,) in rows]

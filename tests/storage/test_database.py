@@ -23,6 +23,7 @@ from m365watch.storage.database import (
     connect,
     failure_of,
     open_database,
+    read_rows,
 )
 
 TWO = Schema(
@@ -168,3 +169,17 @@ def test_failures_say_why(path: Path, database: Database, tmp_path: Path) -> Non
         assert why("SELECT 1 FROM one", damaged) is Failure.DAMAGE
     assert (busy, full, interrupted) == (Failure.BUSY, Failure.FULL, Failure.INTERRUPTED)
     assert failure_of(UnicodeDecodeError("utf-8", b"", 0, 1, "")) is Failure.OTHER
+
+
+def test_a_file_without_its_tables_has_no_rows(path: Path) -> None:
+    """As a full disk leaves it, or a kill right after it was made; of another version it is refused."""
+    rows = "SELECT name FROM one"
+    assert read_rows(path, rows, schema=TWO) == []
+    path.parent.mkdir()
+    path.touch()
+    assert read_rows(path, rows, schema=TWO) == []
+    with closing(open_database(path, TWO)) as database:
+        database.execute("UPDATE one SET name = CAST(? AS TEXT)", (b"a\xff",))
+    assert read_rows(path, rows, schema=TWO) == [("a\N{REPLACEMENT CHARACTER}",)]
+    with pytest.raises(OtherVersion):
+        read_rows(path, rows, schema=Schema(4, TWO.tables))

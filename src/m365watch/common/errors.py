@@ -425,7 +425,7 @@ class NothingThere(NeedsOperator):
 class JournalUnwritable(NeedsOperator):
     """What a response does cannot be written down; it says whether it was done all the same.
 
-    Make room on the disk of the state directory, or give this user the right to write responses.ndjson.
+    Make room on the disk of the state directory, or give this user the right to write responses.sqlite.
     """
 
     code = "journal_unwritable"
@@ -434,7 +434,7 @@ class JournalUnwritable(NeedsOperator):
 class JournalUnreadable(NeedsOperator):
     """What was done to contain alerts cannot be read.
 
-    Give this user the right to read responses.ndjson, or call it as the user who responds.
+    Give this user the right to read responses.sqlite, or call it as the user who responds.
     """
 
     code = "journal_unreadable"

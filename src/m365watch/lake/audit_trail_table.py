@@ -7,7 +7,6 @@ sees nor counts it. A commit carries the number of its last line, so that none i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
@@ -25,7 +24,7 @@ from m365watch.lake.delta.table_files import list_files, open_table
 from m365watch.lake.schema import PARTITION, TRAIL_TABLE
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.table_writer import OpenTable, file_prefix, plain_reason
-from m365watch.storage.database import FAILURES, connect_to_read
+from m365watch.storage.database import FAILURES, read_rows
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -164,10 +163,7 @@ def _key(deed: Deed) -> tuple[datetime, int, str, str]:
 
 def waiting_lines(outbox: Path) -> list[tuple[int, bytes]]:
     """The lines that wait in the file, each with its number, in their order. Raises: DatabaseError."""
-    if not outbox.exists():
-        return []
-    with closing(connect_to_read(outbox)) as file:
-        return file.execute("SELECT number, line FROM trail_outbox ORDER BY number").fetchall()
+    return read_rows(outbox, "SELECT number, line FROM trail_outbox ORDER BY number")
 
 
 def deeds_of(lines: Iterable[tuple[int, bytes]]) -> Iterator[Deed]:

@@ -1,4 +1,4 @@
-"""Who did what about an alert, and what came of it: a file that is only ever added to.
+"""Who did what about an alert, and what came of it: a table that is only ever added to.
 
 A deed is written down before it is done, with what takes it back, so that a crash in between leaves
 no change that nobody knows how to undo.
@@ -6,9 +6,8 @@ no change that nobody knows how to undo.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +16,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from m365watch.common.atomic_files import sync_folder
 from m365watch.common.errors import JournalUnreadable, JournalUnwritable
 from m365watch.response.steps.step import GraphCall, Method
+from m365watch.storage.database import DatabaseError, Schema, open_database, read_rows, reason_of
 
-FILE_NAME = "responses.ndjson"
-LINE_BYTES_MAX = 1_048_576
+FILE_NAME = "responses.sqlite"
 Outcome = Literal["begun", "done", "failed", "already so", "unclear", "undoing", "undone", "found", "let go"]
 """unclear: Graph's answer never came, so that it may have been done; undoing: so that it may have been taken
 back; found: it was so already, and is to stay so; let go: it need not any more; already so: what a person was
@@ -34,10 +32,21 @@ NOT_DONE = "it cannot be written down, and so it was not done"
 _DONE: frozenset[Outcome] = frozenset({"already so", "done"})
 NEVER_ANSWERED: frozenset[Outcome] = frozenset({"begun", "unclear"})
 _MAY_STAND = frozenset({"begun", "done", "unclear", "undoing"})
+_RESPONSES = Schema(
+    1,
+    """
+CREATE TABLE response (
+    number INTEGER PRIMARY KEY, alert TEXT NOT NULL, tenant TEXT NOT NULL, line BLOB NOT NULL
+) STRICT;
+CREATE INDEX response_alert ON response (alert);
+CREATE INDEX response_tenant ON response (tenant);
+""",
+    ("journal_mode = WAL",),
+)
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the file."""
+    """One line of the journal."""
 
     deed: str
     """The deed's own id; lines with the same one tell of the same deed."""
@@ -84,20 +93,15 @@ class Journal:
     def write(self, line: Line, *, otherwise: str = NOT_DONE) -> None:
         """Add the line, durably. Raises: JournalUnwritable: says `otherwise`; the file is as it was."""
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                size = os.fstat(handle).st_size
-                # A crash may have cut the last line, and must not spoil this one.
-                is_cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                _append(handle, b"\n" * is_cut + msgspec.json.encode(line) + b"\n", size=size)
-            finally:
-                os.close(handle)
-            if size == 0:
-                sync_folder(self.path.parent)
-        except OSError as error:
+            with closing(open_database(self.path, _RESPONSES)) as file:
+                file.execute(
+                    "INSERT INTO response (alert, tenant, line) VALUES (?, ?, ?)",
+                    (line.alert, line.tenant, msgspec.json.encode(line)),
+                )
+        except (OSError, DatabaseError) as error:
             raise JournalUnwritable(
-                f"{otherwise}: {error.strerror}",
-                fix=f"make room for {FILE_NAME}, or give this user the right to write it",
+                f"{otherwise}: {reason_of(error)}",
+                fix=f"make room for {FILE_NAME}, or let this user write it; move a damaged one away",
                 where=str(self.path),
             ) from None
 
@@ -105,11 +109,10 @@ class Journal:
         """What was done for the alert, under any of its ids, and can be taken back, the latest first."""
         begun: dict[str, Line] = {}
         outcomes: dict[str, str] = {}
-        for line in self._lines():
-            if line.alert in alerts:
-                outcomes[line.deed] = line.outcome
-                if line.outcome == "begun":
-                    begun[line.deed] = line
+        for line in self._lines_for(alerts):
+            outcomes[line.deed] = line.outcome
+            if line.outcome == "begun":
+                begun[line.deed] = line
         left = [one for one in begun.values() if one.undo and outcomes[one.deed] in _MAY_STAND]
         return [
             DeedDone(one, is_certain=outcomes[one.deed] == "done", is_begun=outcomes[one.deed] == "undoing")
@@ -118,10 +121,8 @@ class Journal:
 
     def list_deeds(self, *alerts: str) -> list[Line]:
         """What became of each deed for the alert, under any of its ids, by the time of that."""
-        newest: dict[str, Line] = {}
-        for line in self._lines():
-            if line.alert in alerts and line.outcome not in {"found", "let go"}:
-                newest[line.deed] = line
+        lines = self._lines_for(alerts)
+        newest = {line.deed: line for line in lines if line.outcome not in {"found", "let go"}}
         return sorted(newest.values(), key=lambda line: line.at)
 
     def ends_otherwise(self, word: str, title: str, alert: str) -> bool:
@@ -138,10 +139,7 @@ class Journal:
 
         But for the steps of which something that was done for it still stands.
         """
-        found: dict[str, Line] = {}
-        for line in self._lines():
-            if line.alert in alerts and line.outcome in {"found", "let go"}:
-                found[line.deed] = line
+        found = {line.deed: line for line in self._lines_for(alerts) if line.outcome in {"found", "let go"}}
         done = {(one.line.step, one.line.title) for one in self.to_undo(*alerts)}
         by_step: dict[tuple[str, str], list[Line]] = {}
         for line in found.values():
@@ -151,7 +149,7 @@ class Journal:
 
     def keeps_others(self, found: Sequence[Line]) -> bool:
         """Whether something that was done for another alert is not taken back for what was found here."""
-        every = [line for line in self._lines() if line.alert != found[0].alert]
+        every = [line for line in self._lines_of(found[0].tenant) if line.alert != found[0].alert]
         standing = {line.deed: line.outcome in _MAY_STAND for line in every}
         return any(
             line.outcome == "begun" and line.undo is not None and standing[line.deed] and _is_same(one, line)
@@ -161,7 +159,7 @@ class Journal:
 
     def list_gone(self, *alerts: str) -> list[Line]:
         """What was done for the alert, under any of its ids, and nothing takes back, each once."""
-        lines = [line for line in self._lines() if line.alert in alerts]
+        lines = self._lines_for(alerts)
         done = {line.deed: line.outcome == "done" for line in lines}
         gone = (one for one in lines if one.outcome == "begun" and one.undo is None and done[one.deed])
         return [*{(one.step, one.title, one.label): one for one in gone}.values()]
@@ -175,8 +173,8 @@ class Journal:
         """
         begun: dict[str, Line] = {}
         standing: set[str] = set()
-        for line in self._lines():
-            if (line.step, line.tenant) != (word, tenant):
+        for line in self._lines_of(tenant):
+            if line.step != word:
                 continue
             if line.outcome == "begun" and (line.title == title or _is_about(line, about)):
                 begun[line.deed] = line
@@ -187,7 +185,7 @@ class Journal:
         """Other alerts that want what was done for these to stay so, whatever name they have for it."""
         wanting: dict[str, str] = {}
         standing: dict[str, bool] = {}
-        for line in self._lines():
+        for line in self._lines_of(done.tenant):
             if line.alert not in alerts and line.outcome in {"begun", "found"} and _is_same(line, done):
                 wanting[line.deed] = line.alert
             if line.deed in wanting:
@@ -201,8 +199,8 @@ class Journal:
         """
         begun: dict[str, tuple[str, str]] = {}
         standing: set[str] = set()
-        for line in self._lines():
-            if line.tenant == tenant and line.locks_out:
+        for line in self._lines_of(tenant):
+            if line.locks_out:
                 begun[line.deed] = (line.by_group, line.locks_out.lower())
             is_one = line.at >= since and line.outcome in _MAY_STAND
             (standing.add if is_one else standing.discard)(line.deed)
@@ -210,28 +208,32 @@ class Journal:
 
     def find(self, given: str) -> Line | None:
         """The first line of the only alert whose id begins so: alerts are forgotten, what was done is not."""
-        found: dict[str, Line] = {}
-        for line in self._lines():
-            if line.alert.startswith(given):
-                found.setdefault(line.alert, line)
-        return found.popitem()[1] if len(found) == 1 else None
+        found = self._lines(
+            "number IN (SELECT min(number) FROM response WHERE substr(alert, 1, ?) = ? GROUP BY alert)",
+            (len(given), given),
+        )
+        return found[0] if len(found) == 1 else None
 
-    def _lines(self) -> Iterator[Line]:
-        """The lines that can be read: a crash may have cut the last one. Raises: JournalUnreadable."""
-        decoder = msgspec.json.Decoder(Line)
+    def _lines_for(self, alerts: Sequence[str]) -> list[Line]:
+        return self._lines(f"alert IN ({', '.join('?' for _ in alerts)})", alerts)
+
+    def _lines_of(self, tenant: str) -> list[Line]:
+        return self._lines("tenant = ?", (tenant,))
+
+    def _lines(self, condition: str, given: Sequence[object]) -> list[Line]:
+        """The lines that meet the condition, in their order. Raises: JournalUnreadable."""
         try:
-            with self.path.open("rb") as file:
-                while text := file.readline(LINE_BYTES_MAX):
-                    try:
-                        yield decoder.decode(text)
-                    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                        continue
-        except FileNotFoundError:
-            return
-        except OSError as error:
+            rows = read_rows(
+                self.path,
+                f"SELECT line FROM response WHERE {condition} ORDER BY number",  # noqa: S608 - our own words
+                given,
+                schema=_RESPONSES,
+            )
+            return [msgspec.json.decode(body, type=Line) for (body,) in rows]
+        except (OSError, DatabaseError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise JournalUnreadable(
-                f"what was done for alerts cannot be read: {error.strerror}",
-                fix=f"give this user the right to read {FILE_NAME}",
+                f"what was done for alerts cannot be read: {reason_of(error)}",
+                fix=f"give this user the right to read {FILE_NAME}; move a damaged one away",
                 where=str(self.path),
             ) from None
 
@@ -241,20 +243,6 @@ def named(line: Line) -> str:
     if not line.title:
         return f"{line.step} {line.label}".strip()
     return f"{line.title}: {line.label}" if line.label and line.label not in line.title else line.title
-
-
-def _append(handle: int, text: bytes, *, size: int) -> None:
-    """Write all of it, durably; raises OSError, and the file then ends at `size` as before."""
-    left = memoryview(text)
-    try:
-        # A disk that becomes full takes a part of it without an error.
-        while left:
-            left = left[os.write(handle, left) :]
-        os.fsync(handle)
-    except OSError:
-        with suppress(OSError):
-            os.ftruncate(handle, size)
-        raise
 
 
 def _is_about(line: Line, about: str) -> bool:

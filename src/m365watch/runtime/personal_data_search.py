@@ -22,7 +22,7 @@ from m365watch.common.errors import LakeUnusable, LedgerUnusable, OutputUnusable
 from m365watch.config.models.settings import Settings
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
 from m365watch.detection.store.detection_erasure import Naming, find_named
-from m365watch.lake.audit_trail_table import OUTBOX_FILE, count_deeds, waiting_lines
+from m365watch.lake.audit_trail_table import OUTBOX_FILE, count_deeds
 from m365watch.lake.delta.table_files import Progress
 from m365watch.lake.erasure.person_matching import Person
 from m365watch.lake.schema import BOARD_TRAIL
@@ -38,7 +38,14 @@ from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
 from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
 from m365watch.runtime.replay_run import replays_beside
 from m365watch.sources.page_spool import FOLDER as PAGES_FOLDER
-from m365watch.storage.database import COMPANIONS, FAILURES, DatabaseError, connect, is_database
+from m365watch.storage.database import (
+    COMPANIONS,
+    FAILURES,
+    DatabaseError,
+    connect,
+    is_database,
+    read_rows,
+)
 
 LINE_BYTES_MAX = 16 << 20
 """A longer line is looked at in pieces; the service's records are far shorter."""
@@ -133,10 +140,11 @@ def in_notifications(path: Path, person: Person) -> Traces:
         return Traces(path, 0, is_whole=False)
 
 
-def in_trail_outbox(path: Path, person: Person) -> Traces:
-    """Of the board's trail before it is in the lake."""
+def in_lines_of(path: Path, table: str, person: Person) -> Traces:
+    """Of the lines that a table of a database has."""
     try:
-        return Traces(path, _count((line for _, line in waiting_lines(path)), person), is_whole=True)
+        lines = read_rows(path, f"SELECT line FROM {table}")  # noqa: S608 - our own words
+        return Traces(path, _count((line for (line,) in lines), person), is_whole=True)
     except FAILURES:
         return Traces(path, 0, is_whole=False)
 
@@ -209,7 +217,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
-        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board", "searches"))
+        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board", "responses", "searches"))
         and not path.name.endswith(COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]
@@ -235,10 +243,10 @@ def _in_detection_files(state: Path, person: Person) -> Iterator[Elsewhere]:
         yield _told(str(told), "notifications", says, [in_notifications(told, person)])
     if (outbox := state / OUTBOX_FILE).exists():
         says = "who looked at what on the board; the trail is kept as long as the lake keeps its records"
-        yield _told(str(outbox), BOARD_TRAIL, says, [in_trail_outbox(outbox, person)])
+        yield _told(str(outbox), BOARD_TRAIL, says, [in_lines_of(outbox, "trail_outbox", person)])
     if (journal := state / RESPONSES_FILE).exists():
-        says = "who did what about which alert; nothing is erased there: take the lines out"
-        yield _told(str(journal), "responses", says, [in_lines(journal, person)])
+        says = "who did what about which alert; nothing is erased there: see docs/lake.md"
+        yield _told(str(journal), "responses", says, [in_lines_of(journal, "response", person)])
 
 
 def _in_trail(lake: Path, person: Person) -> Elsewhere:

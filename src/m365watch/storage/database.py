@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 DatabaseError = sqlite3.Error
 """What a statement raises."""
@@ -69,6 +69,11 @@ def failure_of(error: BaseException) -> Failure:
 def is_damage(error: BaseException) -> bool:
     """Whether `error` says that the file itself is not as it was written."""
     return failure_of(error) is Failure.DAMAGE
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a file cannot be used, in the system's words or SQLite's."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def suspect(path: Path) -> None:
@@ -205,6 +210,30 @@ def _has_journal(path: Path) -> bool:
         return path.with_name(f"{path.name}-wal").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def read_rows(
+    path: Path, statement: str, given: Sequence[object] = (), *, schema: Schema | None = None
+) -> list[tuple[Any, ...]]:
+    """What the statement finds; nothing where there is no file, or none has made its tables yet.
+
+    On a bad disk any bytes may stand in a text: those that are none are replaced, and no error quotes them.
+
+    Raises: OtherVersion: the tables are not those of `schema`; DatabaseError; OSError.
+    """
+    if not path.exists():
+        return []
+    with closing(connect_to_read(path)) as database:
+        if not database.version:
+            return []
+        if schema is not None:
+            database.require(schema)
+        database.text_factory = _text_of
+        return database.execute(statement, given).fetchall()
+
+
+def _text_of(stored: bytes) -> str:
+    return stored.decode("utf-8", "replace")
 
 
 def open_database(
