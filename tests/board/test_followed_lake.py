@@ -146,9 +146,10 @@ import sys
 from pathlib import Path
 from rights import give_up_rights
 from m365watch.lake.delta.table_files import id_of_commits, is_another
+from m365watch.lake.store import LocalStore
 give_up_rights()
-table = Path(sys.argv[1])
-print(is_another(table, id_of_commits(table), 0))
+store = LocalStore(Path(sys.argv[1]))
+print(is_another(store, id_of_commits(store), 0))
 """
 
 

@@ -40,7 +40,7 @@ from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.health.collector_status import feeds_of, read_latency, read_status
 from m365watch.health.expiry.credential_expiry import Judged
 from m365watch.health.expiry.expiry_text import life_text
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
@@ -334,7 +334,7 @@ def test_a_lake_that_lacks_a_batch_is_called_so(sources: Sources, tmp_path: Path
     other = replace(sources, settings=replace(sources.settings, outputs=outputs), facts=FactsReader(lake))
     last = DeltaTable(lake / "audit").version()
     asked = health_needs.needs(view_of(), other)
-    commit_path(lake / "audit", last if which == "last" else last // 2).write_bytes(b"")
+    (lake / "audit" / commit_name(last if which == "last" else last // 2)).write_bytes(b"")
 
     rows = asyncio.run(asked).rows
 

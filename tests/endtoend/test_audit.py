@@ -18,7 +18,7 @@ import pytest
 from promises import guarantee
 
 from commands import Ended, Scene, collecting, command, ended, scene_in
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 
 
@@ -92,7 +92,7 @@ def test_who_vouches_by_the_ledger_names_a_lake_that_is_not_whole(tmp_path: Path
             await scene.run_once()
             status = ("status", "--config", str(scene.file))
             whole = [await audit(scene), await command(*status)]
-            commit_path(tmp_path / "lake" / "audit", 1).write_bytes(b"")
+            (tmp_path / "lake" / "audit" / commit_name(1)).write_bytes(b"")
             asked = [await audit(scene), await command(*status), await command(*status, "--json")]
 
         assert not any("the lake" in one.err for one in whole)

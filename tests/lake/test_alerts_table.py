@@ -23,7 +23,7 @@ from m365watch.detection.rules.extension import Severity
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.detection.store.lake_outbox import Due, day_of
 from m365watch.lake.delta.table_files import hold_lake, list_files, missing_batch, open_table, silently
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.erasure.erasure_journal import Asked
 from m365watch.lake.erasure.record_erasure import Erasure
 from m365watch.lake.maintenance.compaction import compact
@@ -431,7 +431,7 @@ def test_a_change_whose_commit_was_emptied_is_missed(place: Place, day: int, men
     for number, on in ((1, 0), (2, 1), (3, day)):
         place.raise_alert(alert_of(number, day=on))
         place.bring()
-    commit = commit_path(place.lake / ALERTS, 2)
+    commit = place.lake / ALERTS / commit_name(2)
     whole = commit.read_bytes()
     commit.write_bytes(b"")
     place.raise_alert(alert_of(4))

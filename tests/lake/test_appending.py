@@ -20,8 +20,8 @@ from m365watch.lake.delta.missing_commits import list_lost_batches
 from m365watch.lake.delta.table_schema import NEWER_FIX, ForeignTable
 from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
-    commit_path,
-    commits_of,
+    LOG,
+    commit_name,
     make_checkpoint,
 )
 from m365watch.lake.maintenance.compaction import FILES_PER_MERGE_MIN
@@ -104,7 +104,7 @@ def test_a_commit_leaves_nothing_else_in_the_log(tmp_path: Path) -> None:
     append(writer, 1, 2)
 
     [last, *_] = table_of(tmp_path).history()
-    names = sorted(path.name for path in commits_of(tmp_path / "audit").iterdir())
+    names = sorted(path.name for path in (tmp_path / "audit" / LOG).iterdir())
     assert names == [f"{number:020}.json" for number in range(3)]
     assert (last["operation"], last["version"]) == ("WRITE", 2)
     assert abs(last["timestamp"] - SystemClock().now().timestamp() * 1000) < 60_000
@@ -147,7 +147,7 @@ def test_no_number_is_given_again_whose_commit_a_checkpoint_stands_for(
     append(AuditWriter(tmp_path, app_id="other"), 2, 4)
     make_checkpoint(table_of(tmp_path), LocalStore(tmp_path / "audit"))
     for version in cleared:
-        commit_path(tmp_path / "audit", version).unlink()
+        (tmp_path / "audit" / commit_name(version)).unlink()
     idle.append(batch_of(5))
 
     assert (idle.version, idle.batch_before, table_of(tmp_path).version()) == (5, 1, 5)
@@ -168,7 +168,7 @@ def test_a_log_that_has_gone_back_takes_no_commit(tmp_path: Path) -> None:
 
     again = AuditWriter(tmp_path / "lake", app_id=APP_ID)
     assert (table_of(tmp_path / "lake").version(), again.last_batch) == (2, 2)
-    assert list(list_lost_batches(tmp_path / "lake" / "audit", 2)) == []
+    assert list(list_lost_batches(LocalStore(tmp_path / "lake" / "audit"), 2)) == []
 
 
 def test_a_running_output_takes_nothing_into_a_lake_that_has_gone_back(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_writer_that_was_held_before_its_link_gives_no_number_again(
             other.append(batch_of(number))
         # The library's own, which leaves what is about to be linked.
         table_of(lake).create_checkpoint()
-        for path in commits_of(lake / AUDIT_TABLE.name).glob("0*.json"):
+        for path in (lake / AUDIT_TABLE.name / LOG).glob("0*.json"):
             if int(path.stem) < table_of(lake).version():
                 path.unlink()
 
@@ -256,7 +256,7 @@ def test_a_writer_that_was_held_before_its_link_gives_no_number_again(
 
     others = [one for number in (101, 102, 103) for one in make_records(3, start=number * 1000)]
     assert sorted(records_of(lake)) == sorted([*records_until(7), *others])
-    assert list(list_lost_batches(lake / AUDIT_TABLE.name, table_of(lake).version())) == []
+    assert list(list_lost_batches(LocalStore(lake / AUDIT_TABLE.name), table_of(lake).version())) == []
 
 
 def test_a_copy_that_another_has_swept_up_is_made_again(
@@ -268,7 +268,7 @@ def test_a_copy_that_another_has_swept_up_is_made_again(
     append(writer, 1, 2)
 
     def sweep() -> None:
-        for path in commits_of(lake / AUDIT_TABLE.name).glob(".*.tmp"):
+        for path in (lake / AUDIT_TABLE.name / LOG).glob(".*.tmp"):
             path.unlink()
 
     before_first_link(monkeypatch, sweep)

@@ -21,7 +21,7 @@ from m365watch.common.errors import LakeUnusable
 from m365watch.lake.delta.commit import ENGINE
 from m365watch.lake.delta.missing_commits import list_lost_batches
 from m365watch.lake.delta.table_files import list_files, replace_files, silently
-from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commits_of, make_checkpoint
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, LOG, make_checkpoint
 from m365watch.lake.maintenance.compaction import compact, merge_files
 from m365watch.lake.maintenance.integrity_check import find_fault
 from m365watch.lake.maintenance.vacuum import list_stale, vacuum
@@ -37,7 +37,7 @@ DAYS = 4
 def operations(table_directory: Path) -> list[tuple[str, str]]:
     """What each commit says that made it, and for what."""
     told = []
-    for path in sorted(commits_of(table_directory).glob("*.json")):
+    for path in sorted((table_directory / LOG).glob("*.json")):
         [info] = [
             one for text in path.read_text().splitlines() if (one := json.loads(text).get("commitInfo"))
         ]
@@ -61,7 +61,7 @@ def test_no_commit_of_a_lake_is_the_library_s(tmp_path: Path) -> None:
     told = {table.name: operations(table) for table in tables}
     assert {engine for one in told.values() for engine, _ in one} == {ENGINE}
     assert told["audit"][0] == (ENGINE, "CREATE TABLE")
-    assert list(list_lost_batches(lake / "audit", DeltaTable(lake / "audit").version())) == []
+    assert list(list_lost_batches(LocalStore(lake / "audit"), DeltaTable(lake / "audit").version())) == []
     expected = sorted([*filter(stays, records), *more])
     assert sorted(records_of(lake)) == expected
     counted = LakeReader(lake).query("SELECT count(*), count(DISTINCT id) FROM audit").rows

@@ -123,7 +123,7 @@ def test_what_another_collector_made_anew_is_left_to_it(tmp_path: Path) -> None:
 
     with (tmp_path / "mending.lock").open("wb") as lock, ThreadPoolExecutor(1) as slower:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        moved = slower.submit(set_torn_aside, tmp_path / "audit")
+        moved = slower.submit(set_torn_aside, LocalStore(tmp_path / "audit"))
         with pytest.raises(TimeoutError):
             moved.result(timeout=0.2)
         commit.write_bytes(whole)
@@ -169,10 +169,11 @@ def test_a_mend_that_was_interrupted_is_finished(tmp_path: Path) -> None:
     fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
     log = commits_of(tmp_path)
     (log / f"{COMMITS_PER_CHECKPOINT:020}.checkpoint.parquet").write_bytes(b"half")
-    [note, checkpoint] = list_torn(tmp_path / "audit")
-    note.rename(note.with_name(note.name + TORN_SUFFIX))
+    store = LocalStore(tmp_path / "audit")
+    [note, checkpoint] = list_torn(store)
+    store.path(note).rename(store.path(note + TORN_SUFFIX))
 
-    assert list_torn(tmp_path / "audit") == [checkpoint]
+    assert list_torn(store) == [checkpoint]
     assert open_with(tmp_path, COMMITS_PER_CHECKPOINT + 1) == COMMITS_PER_CHECKPOINT + 1
 
 
@@ -254,7 +255,7 @@ def test_a_whole_log_is_left_as_it_is(tmp_path: Path) -> None:
     """Nothing is moved, checkpoint or not."""
     fill(tmp_path, COMMITS_PER_CHECKPOINT + 1)
 
-    assert set_torn_aside(tmp_path / "audit") == []
+    assert set_torn_aside(LocalStore(tmp_path / "audit")) == []
 
 
 @pytest.mark.parametrize("damage", [b"", *(tear(b'{"commitInfo":{}}') for tear in TORN[1:]), b"{ no commit"])

@@ -15,7 +15,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable, OutputUnusable
 from m365watch.lake.delta import missing_commits as following
 from m365watch.lake.delta.table_files import hold_lake, silently
-from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, last_checkpoint
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_name, last_checkpoint
 from m365watch.lake.integrity_errors import BACK_FIX
 from m365watch.lake.maintenance.compaction import compact
 from m365watch.lake.maintenance.integrity_check import check_lake, try_table
@@ -39,7 +39,7 @@ def append(lake: Path, *numbers: int, app_id: str = APP_ID) -> None:
 def empty(lake: Path, *versions: int) -> None:
     """Let the commits be empty, as a file system that lost their contents shows them."""
     for version in versions:
-        commit_path(lake / "audit", version).write_bytes(b"")
+        (lake / "audit" / commit_name(version)).write_bytes(b"")
 
 
 def problems_of(lake: Path) -> list[str]:
@@ -106,7 +106,7 @@ def test_a_commit_that_a_power_cut_has_emptied_is_none(tmp_path: Path) -> None:
 def test_a_commit_that_is_another_one_s_is_told_by_the_next(tmp_path: Path) -> None:
     """It can be read, and has no batch."""
     append(tmp_path, 1, 2, 3)
-    commit_path(tmp_path / "audit", 2).write_bytes(b'{"commitInfo":{}}\n')
+    (tmp_path / "audit" / commit_name(2)).write_bytes(b'{"commitInfo":{}}\n')
 
     [problem] = problems_of(tmp_path)
     assert problem.startswith(f"audit/_delta_log/{3:020}.json: follows batch 2, which no commit holds: ")
@@ -126,14 +126,14 @@ def test_a_first_commit_that_is_empty_is_named(tmp_path: Path) -> None:
 def test_no_file_goes_while_a_batch_is_missing(tmp_path: Path) -> None:
     """Its commit put back from a copy makes all good; its files, which no commit names, had been removed."""
     append(tmp_path, 1, 2, 3, 4)
-    whole = commit_path(tmp_path / "audit", 2).read_bytes()
+    whole = (tmp_path / "audit" / commit_name(2)).read_bytes()
     empty(tmp_path, 2)
     for path in tmp_path.glob("audit/day=*/*.parquet"):
         os.utime(path, (1_600_000_000, 1_600_000_000))
 
     with pytest.raises(LakeUnusable, match=r"2\.json is empty, and no commit holds batch 2"):
         keep_up(tmp_path, clock=SystemClock())
-    commit_path(tmp_path / "audit", 2).write_bytes(whole)
+    (tmp_path / "audit" / commit_name(2)).write_bytes(whole)
 
     assert problems_of(tmp_path) == []
     assert len(records_of(tmp_path)) == 8
@@ -156,7 +156,7 @@ def test_a_merge_that_was_merged_again_is_missed(tmp_path: Path, before: int) ->
     merge(tmp_path)
     assert problems_of(tmp_path) == []
     version = before + 3
-    whole = commit_path(tmp_path / "audit", version).read_bytes()
+    whole = (tmp_path / "audit" / commit_name(version)).read_bytes()
     empty(tmp_path, version)
 
     named = f"audit/_delta_log/{version:020}.json"
@@ -164,7 +164,7 @@ def test_a_merge_that_was_merged_again_is_missed(tmp_path: Path, before: int) ->
     assert problems_of(tmp_path) == [f"{named}: {what}: put the file back from a backup"]
     with pytest.raises(LakeUnusable, match="is empty, and no commit holds files"):
         merge(tmp_path)
-    commit_path(tmp_path / "audit", version).write_bytes(whole)
+    (tmp_path / "audit" / commit_name(version)).write_bytes(whole)
     assert problems_of(tmp_path) == []
     assert len(records_of(tmp_path)) == 2 * (before + 4)
 
@@ -175,7 +175,7 @@ def test_a_merge_that_is_another_s_commit_is_told_by_the_next(tmp_path: Path) ->
     merge(tmp_path)
     append(tmp_path, 3)
     merge(tmp_path)
-    commit_path(tmp_path / "audit", 3).write_bytes(b'{"commitInfo":{}}\n')
+    (tmp_path / "audit" / commit_name(3)).write_bytes(b'{"commitInfo":{}}\n')
 
     [problem] = problems_of(tmp_path)
     assert problem.startswith(f"audit/_delta_log/{5:020}.json: replaces files that no commit holds: ")
@@ -200,7 +200,7 @@ def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str)
     """It would be without the batch for good, and a check then finds nothing wrong."""
     audit = tmp_path / "audit"
     append(tmp_path, *range(1, COMMITS_PER_CHECKPOINT))
-    whole = commit_path(audit, 4).read_bytes()
+    whole = (audit / commit_name(4)).read_bytes()
     if by == "a batch":
         empty(tmp_path, 4)
     else:
@@ -214,7 +214,7 @@ def test_no_checkpoint_is_made_while_a_batch_is_missing(tmp_path: Path, by: str)
     assert last_checkpoint(LocalStore(audit)) is None
     assert problems_of(tmp_path) == [is_empty(4, 4)]
 
-    commit_path(audit, 4).write_bytes(whole)
+    (audit / commit_name(4)).write_bytes(whole)
     append(tmp_path, *range(COMMITS_PER_CHECKPOINT + 1, 2 * COMMITS_PER_CHECKPOINT + 1))
     assert last_checkpoint(LocalStore(audit)) == 2 * COMMITS_PER_CHECKPOINT
     assert problems_of(tmp_path) == []
@@ -246,4 +246,4 @@ def test_a_start_opens_no_older_version(tmp_path: Path, monkeypatch: pytest.Monk
     append(tmp_path, 7, app_id=OTHER_ID)
     monkeypatch.setattr(following, "DeltaTable", None)
 
-    assert list(following.list_lost_batches(tmp_path / "audit", COMMITS_PER_CHECKPOINT + 3)) == []
+    assert list(following.list_lost_batches(LocalStore(tmp_path / "audit"), COMMITS_PER_CHECKPOINT + 3)) == []

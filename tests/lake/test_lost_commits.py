@@ -29,6 +29,7 @@ from m365watch.lake.maintenance.integrity_check import check_lake
 from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.lake.schema import AUDIT_TABLE, NOTICE_TABLE
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.store import LocalStore, StoredFile
 from m365watch.lake.writer.event_table import NoticeWriter
 from m365watch.lake.writer.table_writer import AuditWriter, write_batch
 from m365watch_testing.batches import make_records, make_simple_batch
@@ -168,20 +169,17 @@ def test_collectors_that_began_a_lake_together_begin_it_anew(tmp_path: Path) -> 
     assert len(records_of(tmp_path)) == 2
 
 
-def test_a_table_that_another_one_makes_meanwhile_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the look at the log and the one at the files."""
-    glob = Path.glob
+class Overtaken(LocalStore):
+    """A table that another process makes between the look at its log and the one at its files."""
 
-    def making(folder: Path, pattern: str) -> Iterator[Path]:
-        monkeypatch.undo()
-        append(tmp_path, BATCHES_OF_YOUNG_MAX + 1)
-        return iter(list(glob(folder, pattern)))
+    def list_after(self, prefix: str, start: str = "") -> Iterator[StoredFile]:
+        if prefix == "day=":
+            append(self.lake, BATCHES_OF_YOUNG_MAX + 1)
+        return super().list_after(prefix, start)
 
-    monkeypatch.setattr(Path, "glob", making)
 
-    assert not are_commits_lost(tmp_path / "audit")
+def test_a_table_that_another_one_makes_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    assert not are_commits_lost(Overtaken(tmp_path / "audit"))
     assert len(records_of(tmp_path)) == 2 * (BATCHES_OF_YOUNG_MAX + 1)
 
 

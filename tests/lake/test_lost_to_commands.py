@@ -22,7 +22,7 @@ from m365watch.detection.alerts.stored_alert import KeptAlert
 from m365watch.detection.detection_output import FILE_NAME as ALERTS_FILE
 from m365watch.detection.store.detection_store import DetectionState
 from m365watch.lake.delta.missing_commits import LAKE_GONE
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.integrity_errors import BACK_FIX, LAKE_BACK
 from m365watch.lake.maintenance.integrity_check import try_table
 from m365watch.lake.schema import ALERTS, AUDIT_TABLE, NOTICE_TABLE
@@ -157,7 +157,7 @@ def test_alerts_whose_last_commit_is_empty_are_missed(place: Path) -> None:
     """Nothing was said to be wrong with a table without its alerts."""
     bring_alerts(place)
     assert json.loads(call(place, "lake", "check", "--json").stdout)["problems"] == []
-    commit_path(place / "lake" / ALERTS, 1).write_bytes(b"")
+    (place / "lake" / ALERTS / commit_name(1)).write_bytes(b"")
 
     [problem] = json.loads(call(place, "lake", "check", "--json").stdout)["problems"]
 

@@ -14,12 +14,13 @@ from m365watch.common.collector_events import Notice, Speaker
 from m365watch.lake.audit_trail_table import Deed, TrailWriter
 from m365watch.lake.delta.missing_commits import Standing, standing_of
 from m365watch.lake.delta.table_files import missing_batch, silently
-from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_path, newest_checkpoint
+from m365watch.lake.delta.transaction_log import COMMITS_PER_CHECKPOINT, commit_name, newest_checkpoint
 from m365watch.lake.integrity_errors import back_fix
 from m365watch.lake.maintenance.integrity_check import check_lake
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.schema import AUDIT_TABLE, BOARD_TRAIL, COLLECTORS_OUT, TRAIL_TABLE
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.event_table import NoticeWriter
 from m365watch.lake.writer.table_writer import COMMITTED_MEANWHILE, OpenTable
 
@@ -51,7 +52,7 @@ def test_a_check_names_a_commit_of_the_trail_that_is_empty(tmp_path: Path) -> No
     append(tmp_path, 15, app_id="m365watch/board_trail/one/2")
     append(tmp_path, 30)
     assert problems_of(tmp_path) == []
-    path = commit_path(tmp_path / BOARD_TRAIL, 2)
+    path = tmp_path / BOARD_TRAIL / commit_name(2)
     whole = path.read_bytes()
     path.write_bytes(b"")
 
@@ -64,12 +65,12 @@ def test_a_gap_in_the_trail_keeps_no_upkeep_of_records(tmp_path: Path) -> None:
     """Records would be neither merged nor retained for it."""
     OpenTable(tmp_path, AUDIT_TABLE)
     append(tmp_path, 10, 20, 30)
-    commit_path(tmp_path / BOARD_TRAIL, 2).write_bytes(b"")
+    (tmp_path / BOARD_TRAIL / commit_name(2)).write_bytes(b"")
 
     assert missing_batch(tmp_path, {}) is None
     keep_up(tmp_path, clock=SystemClock())
     assert problems_of(tmp_path) == [is_empty(2, 20)]
-    assert standing_of(tmp_path / BOARD_TRAIL) is Standing.THERE
+    assert standing_of(LocalStore(tmp_path / BOARD_TRAIL)) is Standing.THERE
 
 
 def test_lines_of_an_older_version_are_no_gap(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_check_names_a_commit_of_notices_that_is_empty(tmp_path: Path) -> None
     for said in ("one", "two", "three"):
         writer.append([Notice(said, NOW, "info", Speaker("audit", "m365watch", None), "", "", "")])
     assert problems_of(tmp_path) == []
-    commit_path(tmp_path / COLLECTORS_OUT, 2).write_bytes(b"")
+    (tmp_path / COLLECTORS_OUT / commit_name(2)).write_bytes(b"")
 
     named = f"{COLLECTORS_OUT}/_delta_log/{2:020}.json"
     assert problems_of(tmp_path) == [
@@ -110,10 +111,10 @@ def test_notices_get_no_dearer_by_one_that_is_lost(tmp_path: Path) -> None:
             writer.append([Notice("one", NOW, "info", Speaker("audit", "m365watch", None), "", "", "")])
 
     say(3)
-    commit_path(tmp_path / COLLECTORS_OUT, 2).write_bytes(b"")
+    (tmp_path / COLLECTORS_OUT / commit_name(2)).write_bytes(b"")
     say(COMMITS_PER_CHECKPOINT)
 
-    assert newest_checkpoint(tmp_path / COLLECTORS_OUT) == COMMITS_PER_CHECKPOINT
+    assert newest_checkpoint(LocalStore(tmp_path / COLLECTORS_OUT)) == COMMITS_PER_CHECKPOINT
 
 
 @guarantee(46)

@@ -23,7 +23,7 @@ from lake_place import records_of, rows_of
 from m365watch.common.model import Window
 from m365watch.lake.delta.missing_commits import list_lost_batches
 from m365watch.lake.delta.table_files import silently
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.erasure.erasure_journal import Asked as ErasureAsked
 from m365watch.lake.erasure.record_erasure import Erasure
 from m365watch.lake.maintenance.compaction import compact
@@ -37,6 +37,7 @@ from m365watch.lake.search.filter_parser import read_filter
 from m365watch.lake.search.filter_sql import condition_of
 from m365watch.lake.search.record_search import Asked, Finder, Span
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.record_columns import tabulate
 from m365watch.lake.writer.table_writer import AuditWriter, OpenTable
@@ -112,7 +113,7 @@ def changes_of(lake: Path) -> list[int]:
     """The versions that changed the table itself."""
     table = lake / "audit"
     versions = range(DeltaTable(table).version() + 1)
-    return [one for one in versions if b'"metaData"' in commit_path(table, one).read_bytes()]
+    return [one for one in versions if b'"metaData"' in (table / commit_name(one)).read_bytes()]
 
 
 def told(lake: Path) -> list[tuple[object, ...]]:
@@ -196,7 +197,8 @@ def test_a_writer_adds_the_columns_once_and_everything_works_on_the_mix(old_lake
     erased = Erasure(old_lake, asked, clock=FixedClock(), progress=silently).run()
     assert erased.verified.is_clean
     assert told(old_lake) == [*NULLS[:4], *FILLED[:4], *FILLED[:4]]
-    assert list(list_lost_batches(old_lake / "audit", DeltaTable(old_lake / "audit").version())) == []
+    version = DeltaTable(old_lake / "audit").version()
+    assert list(list_lost_batches(LocalStore(old_lake / "audit"), version)) == []
 
 
 @guarantee(17)

@@ -15,10 +15,11 @@ from m365watch.common.model import Batch
 from m365watch.lake.delta.transaction_log import (
     COMMITS_PER_CHECKPOINT,
     TORN_SUFFIX,
-    commit_path,
+    commit_name,
     set_torn_aside,
 )
 from m365watch.lake.schema import AUDIT_TABLE
+from m365watch.lake.store import LocalStore
 from m365watch.lake.writer.table_writer import AuditWriter, OpenTable, write_batch
 from m365watch_testing.batches import make_records, make_simple_batch
 
@@ -165,13 +166,13 @@ def test_a_table_without_batches_is_on_the_disk_at_once(tmp_path: Path, syncs: S
 def test_what_is_torn_is_aside_on_the_disk_before_the_table_is_opened(tmp_path: Path, syncs: Syncs) -> None:
     """Else the next cut brings a torn name back beside what was built without it."""
     AuditWriter(tmp_path, app_id=APP_ID)
-    first = commit_path(tmp_path / "audit", 0)
+    first = tmp_path / "audit" / commit_name(0)
     first.write_bytes(b"")
     aside = first.with_name(first.name + TORN_SUFFIX)
     seen: list[bool] = []
     syncs.at = {"_delta_log": lambda: seen.append(aside.exists())}
 
-    set_torn_aside(tmp_path / "audit")
+    set_torn_aside(LocalStore(tmp_path / "audit"))
 
     assert seen == [True]
 
@@ -183,7 +184,7 @@ def test_no_commit_vouches_for_itself(tmp_path: Path, syncs: Syncs, said: int) -
     writer = AuditWriter(tmp_path, app_id=APP_ID)
     for number in (1, 2, 3):
         writer.append(batch_of(number))
-    commit = commit_path(tmp_path / "audit", 3)
+    commit = tmp_path / "audit" / commit_name(3)
     lines = [json.loads(line) for line in commit.read_bytes().splitlines()]
     lines[0]["commitInfo"]["m365watchSynced"] = str(said)
     commit.write_text("\n".join(map(json.dumps, lines)))

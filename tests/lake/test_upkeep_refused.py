@@ -21,7 +21,7 @@ from m365watch.cli.lake.lake_commands import lake
 from m365watch.cli.program import app
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import LakeUnusable
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.integrity_errors import BACK_FIX, behind
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
@@ -123,7 +123,7 @@ def test_a_commit_that_is_missing_can_be_put_back(
 ) -> None:
     """An erasure took other people's records; `vacuum` took the last batch's files, `compact` its place."""
     records = records_of(place / "lake")
-    commit = commit_path(place / "lake" / "audit", version)
+    commit = place / "lake" / "audit" / commit_name(version)
     body = commit.read_bytes()
     lose(commit)
     before = files_in(place)
@@ -148,7 +148,7 @@ def test_a_lake_that_is_whole_is_changed(place: Path, command: str) -> None:
 
 def test_nobody_is_asked_whether_to_erase_what_is_refused(place: Path) -> None:
     """Nor told a number of records of a lake in which some are missing."""
-    empty(commit_path(place / "lake" / "audit", 3))
+    empty(place / "lake" / "audit" / commit_name(3))
 
     told = call(place, "erase", "--user", ANNA, "--dry-run").exception
 
@@ -164,7 +164,7 @@ def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: in
     """Each answered, over a part of the records, as if it were all."""
     command = [*words, "--config", str(place / "config.json")]
     assert "not whole" not in CliRunner().invoke(app, command).stderr
-    empty(commit_path(place / "lake" / "audit", version))
+    empty(place / "lake" / "audit" / commit_name(version))
 
     result = CliRunner().invoke(app, command)
 
@@ -177,7 +177,7 @@ def test_who_asks_such_a_lake_is_told(place: Path, words: list[str], version: in
 @guarantee(15)
 def test_a_lake_that_is_named_is_looked_at_without_a_ledger(place: Path) -> None:
     """What its own log tells."""
-    empty(commit_path(place / "lake" / "audit", 3))
+    empty(place / "lake" / "audit" / commit_name(3))
 
     result = CliRunner().invoke(app, ["search", "--lake", str(place / "lake")])
 
@@ -190,7 +190,7 @@ def test_a_running_collector_s_upkeep_is_put_off(
     place: Path, version: int, lose: Callable[[Path], None]
 ) -> None:
     """It merged into the last commit's place, and removed the files of its batch."""
-    lose(commit_path(place / "lake" / "audit", version))
+    lose(place / "lake" / "audit" / commit_name(version))
     before = files_in(place)
 
     with pytest.raises(LakeUnusable) as told:
@@ -203,7 +203,7 @@ def test_a_running_collector_s_upkeep_is_put_off(
 @guarantee(15)
 def test_the_child_is_told_what_is_acknowledged(place: Path) -> None:
     """It has no ledger."""
-    empty(commit_path(place / "lake" / "audit", LAST))
+    empty(place / "lake" / "audit" / commit_name(LAST))
     command = [
         sys.executable,
         "-m",

@@ -102,12 +102,13 @@ def refuse_lost_lake(settings: Settings, lake: Path) -> None:
     """
     from m365watch.lake.delta.table_files import is_made, require_open
     from m365watch.lake.schema import AUDIT
+    from m365watch.lake.store import table_store
 
     try:
         require_open(lake)
     except LakeUnusable:
         return
-    is_made(lake / AUDIT, is_acknowledged=has_had_records(settings, lake))
+    is_made(table_store(lake, AUDIT), is_acknowledged=has_had_records(settings, lake))
 
 
 def acknowledged_in(settings: Settings, lake: Path) -> dict[str, int]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import duckdb
 
-from m365watch.common.atomic_files import size_of
 from m365watch.lake.delta.missing_commits import LAKE_GONE, are_commits_lost, said_of
 from m365watch.lake.delta.table_schema import NEWER_FIX
-from m365watch.lake.delta.transaction_log import commits_of, is_whole, list_torn, read_commits
+from m365watch.lake.delta.transaction_log import commit_name, is_whole, list_torn, read_commits
 from m365watch.lake.schema import ALERTS, BOARD_TRAIL, COLLECTORS_OUT
+from m365watch.lake.store import Store
 from m365watch.lake.writer.table_writer import plain_reason, system_number_of
 
 _OF_FILES = (
@@ -55,7 +55,6 @@ _CLOSED = {errno.EACCES, errno.EPERM}
 _OF_CONTENT = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 """Numbers of failures that may come of what is in the lake."""
 _NEWER = re.compile(r"(?:.*Unsupported: )?(.*(?:not supported|[Uu]nsupported).*)")
-COMMITS = commits_of(Path()).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,80 +89,80 @@ def refusal_of(place: Path, failure: BaseException) -> Cause | None:
     return Cause(plain_reason(failure), fix)
 
 
-def cause_in_commits(table: Path, failure: BaseException) -> Cause:
-    """Why the log of the table in that folder could not be read, given what the library said of it."""
-    refusal = refusal_of(table, failure)
+def cause_in_commits(store: Store, failure: BaseException) -> Cause:
+    """Why the log of the table could not be read, given what the library said of it."""
+    refusal = refusal_of(store.path(""), failure)
     if refusal is not None:
         return refusal
-    newer = why_newer(table, failure)
+    newer = why_newer(store.table, failure)
     if newer is not None:
         return newer
-    if are_commits_lost(table):
-        return cause_of_loss(table)
-    torn = torn_off(table)
+    if are_commits_lost(store):
+        return cause_of_loss(store)
+    torn = torn_off(store)
     if torn:
-        return Cause(f"a power cut has torn {table.name}/{torn}", torn_fix(table.name))
-    for path, reason in list_commit_faults(table):
-        return Cause(f"{table.name}/{path} {reason}", back_fix(table.name))
+        return Cause(f"a power cut has torn {store.table}/{torn}", torn_fix(store.table))
+    for name, reason in list_commit_faults(store):
+        return Cause(f"{store.table}/{name} {reason}", back_fix(store.table))
     return Cause(
-        f"the log of table {table.name} cannot be read ({plain_reason(failure)})", back_fix(table.name)
+        f"the log of table {store.table} cannot be read ({plain_reason(failure)})", back_fix(store.table)
     )
 
 
-def cause_of_loss(table: Path) -> Cause:
+def cause_of_loss(store: Store) -> Cause:
     """What is to be said and done of a table that is `Standing.LOST`."""
-    said = said_of(table)
-    return Cause(said, LAKE_BACK if said == LAKE_GONE else back_fix(table.name))
+    said = said_of(store)
+    return Cause(said, LAKE_BACK if said == LAKE_GONE else back_fix(store.table))
 
 
-def why_newer(table: Path, failure: BaseException) -> Cause | None:
+def why_newer(table: str, failure: BaseException) -> Cause | None:
     """What the table asks for that is not known here; None where that is not what failed."""
     said = plain_reason(failure)
     found = _NEWER.fullmatch(said)
     if found is None:
         return None
-    what = f"table {table.name} needs what this version does not know ({found[1]})"
+    what = f"table {table} needs what this version does not know ({found[1]})"
     return Cause(what, NEWER_FIX)
 
 
-def torn_off(table: Path) -> str:
+def torn_off(store: Store) -> str:
     """What a power cut has torn at the end of the table's log; empty where that is not all that is wrong.
 
     Raises: OSError: the log cannot be listed.
     """
-    torn = sorted(path.name for path in list_torn(table))
-    return "" if not torn or any(list_commit_faults(table, without=torn)) else f"{COMMITS}/{torn[0]}"
+    torn = sorted(list_torn(store))
+    return "" if not torn or any(list_commit_faults(store, without=torn)) else torn[0]
 
 
-def list_commit_faults(table: Path, *, without: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+def list_commit_faults(store: Store, *, without: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Each file of the table's log that is missing or damaged, from its last checkpoint on, and how it is.
 
     Files are named from the table's folder on; those `without` count as if they were not there.
     Raises: OSError: the log cannot be listed.
     """
-    folder = commits_of(table)
-    commits, checkpoints = read_commits(table)
-    made = {number for number, path in commits.items() if path.name not in without}
+    commits, checkpoints = read_commits(store)
+    made = {number for number, file in commits.items() if file.name not in without}
     parts = {
-        number: [one for one in paths if one.name not in without] for number, paths in checkpoints.items()
+        number: [one.name for one in files if one.name not in without]
+        for number, files in checkpoints.items()
     }
-    last = max((number for number, paths in parts.items() if paths), default=-1)
-    for path in parts.get(last, ()):
-        if not is_whole(path):
-            yield f"{COMMITS}/{path.name}", "is damaged"
+    last = max((number for number, names in parts.items() if names), default=-1)
+    for name in parts.get(last, ()):
+        if not is_whole(store, name):
+            yield name, "is damaged"
     for number in range(last + 1, max(made, default=last) + 1):
-        name = f"{number:020}.json"
-        reason = _why_no_commit(folder / name) if number in made else "is missing"
-        if number == 0 and not reason and not size_of(folder / name):
+        name = commit_name(number)
+        reason = _why_no_commit(store, name) if number in made else "is missing"
+        if number == 0 and not reason and not commits[number].size_bytes:
             reason = "is empty"  # Of a later one it is no fault that keeps the table closed.
         if reason:
-            yield f"{COMMITS}/{name}", reason
+            yield name, reason
 
 
-def _why_no_commit(path: Path) -> str:
+def _why_no_commit(store: Store, name: str) -> str:
     """What is wrong with a commit's file; empty for nothing."""
     try:
-        body = path.read_bytes()
+        body = store.get(name) or b""
         for line in body.splitlines():
             json.loads(line)
     except OSError as error:

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from m365watch.common.missing_files import NAMED_MAX, MissingFiles
 from m365watch.lake.delta.table_files import LakeFile, list_files
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.store import Store, table_store
 
 
 def find_missing(lake: Path, *, now: datetime) -> MissingFiles | None:
@@ -25,15 +26,15 @@ def find_missing(lake: Path, *, now: datetime) -> MissingFiles | None:
 
 def list_missing(lake: Path) -> list[LakeFile]:
     """The files themselves. Raises: any of WRITE_FAILURES."""
-    table = lake / AUDIT
-    missing = [file for file in list_files(DeltaTable(table)) if not _is_there(table, file)]
+    store = table_store(lake, AUDIT)
+    missing = [file for file in list_files(store.open()) if not _is_there(store, file)]
     # An erasure takes a file from the disk as soon as the table does not name it: what counts is still named.
-    return sorted(set(missing) & set(list_files(DeltaTable(table)))) if missing else []
+    return sorted(set(missing) & set(list_files(store.open()))) if missing else []
 
 
-def _is_there(table: Path, file: LakeFile) -> bool:
+def _is_there(store: Store, file: LakeFile) -> bool:
     try:
-        return (table / file.path).stat().st_size == file.size_bytes
+        return store.path(file.path).stat().st_size == file.size_bytes
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -43,7 +44,7 @@ def sum_up(lake: Path, missing: Sequence[LakeFile], *, now: datetime) -> Missing
     if not missing:
         return None
     paths = {one.path for one in missing}
-    rows = [row for row in _figures(DeltaTable(lake / AUDIT)) if row["path"] in paths]
+    rows = [row for row in _figures(table_store(lake, AUDIT).open()) if row["path"] in paths]
     starts, ends = [row["min.received_at"] for row in rows], [row["max.received_at"] for row in rows]
     return MissingFiles(
         files=len(missing),

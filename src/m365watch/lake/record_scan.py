@@ -29,6 +29,7 @@ from m365watch.common.timestamps import instant_of_us, us_of
 from m365watch.lake.delta.table_files import is_made, list_files, no_lake
 from m365watch.lake.maintenance.integrity_check import cause_of
 from m365watch.lake.schema import AUDIT, PARTITION
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 
 SLICE_RECORDS = 10_000
@@ -242,10 +243,11 @@ class LakeScan:
 
     def _dataset(self) -> ds.Dataset:
         """The table as it is now: files that upkeep has merged meanwhile are read under their new names."""
-        if not is_made(self._directory / AUDIT):
+        store = table_store(self._directory, AUDIT)
+        if not is_made(store):
             raise no_lake(self._directory)
         if self._table is None or self._rows is None:
-            self._table = DeltaTable(self._directory / AUDIT)
+            self._table = store.open()
             self._rows = self._table.to_pyarrow_dataset()
             return self._rows
         seen = self._table.version()

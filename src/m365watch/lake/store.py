@@ -1,4 +1,4 @@
-"""Where the files of a table lie, and all that the lake asks of that place when it writes.
+"""Where the files of a table lie, and all that the lake asks of that place.
 
 Names are relative to the table, with forward slashes. A file of records never changes under its name, and a
 commit is made by putting it where none is: what holds these two promises can hold a lake.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from deltalake import DeltaTable
 
 from m365watch.common.atomic_files import FULL, sync_file, sync_folder
 
@@ -28,6 +30,24 @@ class StoredFile:
 
 class Store(Protocol):
     """The place of one table. Each method raises OSError where the place refuses."""
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        ...
+
+    @property
+    def lake(self) -> Path:
+        """The lake that it is a table of."""
+        ...
+
+    def has_commits(self) -> bool:
+        """Whether there is a table to open."""
+        ...
+
+    def open(self, version: int | None = None) -> DeltaTable:
+        """The table as its newest commit leaves it, or as that version was. Raises: DeltaError."""
+        ...
 
     def get(self, name: str) -> bytes | None:
         """The contents; None where there is no such file."""
@@ -52,7 +72,7 @@ class Store(Protocol):
         """Return once the file that was written at its `path` would outlive a power cut; else it is gone."""
         ...
 
-    def list_after(self, prefix: str, start: str = "") -> list[StoredFile]:
+    def list_after(self, prefix: str, start: str = "") -> Iterator[StoredFile]:
         """The files whose names begin with `prefix` and come after `start`, by name."""
         ...
 
@@ -79,6 +99,20 @@ class LocalStore:
     def __init__(self, directory: Path) -> None:
         """Nothing is made before the first file."""
         self._directory = directory
+
+    @property
+    def table(self) -> str:
+        return self._directory.name
+
+    @property
+    def lake(self) -> Path:
+        return self._directory.parent
+
+    def has_commits(self) -> bool:
+        return DeltaTable.is_deltatable(str(self._directory))
+
+    def open(self, version: int | None = None) -> DeltaTable:
+        return DeltaTable(self._directory, version=version)
 
     def path(self, name: str) -> Path:
         return self._directory / name
@@ -116,16 +150,20 @@ class LocalStore:
             raise
         sync_folder(path.parent)
 
-    def list_after(self, prefix: str, start: str = "") -> list[StoredFile]:
-        found = []
-        for place in self._directory.glob(f"{prefix}*"):
-            for path in place.iterdir() if place.is_dir() else (place,):
-                name = path.relative_to(self._directory).as_posix()
-                if name > start:
-                    with suppress(FileNotFoundError):
-                        about = path.stat()
-                        found.append(StoredFile(name, about.st_size, about.st_mtime * 1000))
-        return sorted(found, key=lambda file: file.name)
+    def list_after(self, prefix: str, start: str = "") -> Iterator[StoredFile]:
+        folder, _, stem = prefix.rpartition("/")
+        for name in sorted(self._names(folder, stem)):
+            if name > start:
+                with suppress(FileNotFoundError):
+                    about = self.path(name).stat()
+                    yield StoredFile(name, about.st_size, about.st_mtime * 1000)
+
+    def _names(self, folder: str, stem: str = "") -> Iterator[str]:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path(folder)) as found:
+            for one in found:
+                if one.name.startswith(stem):
+                    name = f"{folder}/{one.name}" if folder else one.name
+                    yield from self._names(name) if one.is_dir() else (name,)
 
     def delete(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from m365watch.common.errors import LedgerUnavailable
 from m365watch.common.model import Header, TenantId
 from m365watch.lake.erasure.tombstones import ErasedRecords, read_erased
 from m365watch.lake.schema import AUDIT, PARTITION
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.record_columns import read_instants
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason
 from m365watch.records.split import split_blob
@@ -61,7 +62,7 @@ class LakeWitness:
         if self._is_open:
             return
         try:
-            self._rows = DeltaTable(self._directory / AUDIT).to_pyarrow_dataset()
+            self._rows = table_store(self._directory, AUDIT).open().to_pyarrow_dataset()
         except TableNotFoundError:
             self._rows = None
         # In this order: what is erased in between is marked by then.
@@ -113,9 +114,9 @@ def list_records(directory: Path, *, since: datetime) -> Iterator[tuple[str, lis
 
     Raises: any of WRITE_FAILURES.
     """
-    table = DeltaTable(directory / AUDIT)
-    for path in _recent_files(table, since):
-        with pq.ParquetFile(directory / AUDIT / path, memory_map=True) as source:
+    store = table_store(directory, AUDIT)
+    for path in _recent_files(store.open(), since):
+        with pq.ParquetFile(store.path(path), memory_map=True) as source:
             for rows in source.iter_batches(batch_size=ROWS_PER_PIECE, columns=RECORD_COLUMNS):
                 yield from by_tenant(rows)
 

@@ -58,6 +58,7 @@ from m365watch.lake.maintenance.integrity_check import (
 from m365watch.lake.maintenance.retention import Retained, retain
 from m365watch.lake.maintenance.vacuum import Vacuumed, vacuum
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.alert_table import alerts_app_id
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 from m365watch.ledger.queries import ledger_for_reading, output_account
@@ -168,7 +169,7 @@ def check_whole_lake(
         require_open(lake.directory)
         before = _account(path, lake.name)
         is_acknowledged = not isinstance(before, LedgerUnusable) and before[0] > 0
-        standing = standing_of(lake.directory / AUDIT, is_acknowledged=is_acknowledged)
+        standing = standing_of(table_store(lake.directory, AUDIT), is_acknowledged=is_acknowledged)
         if standing is Standing.NEW:
             raise no_lake(lake.directory)
         in_lake = last_batch_of(lake.directory, app_id)

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 import msgspec
-from deltalake import DeltaTable
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import LakeUnusable
@@ -101,8 +100,8 @@ def _take_out(
             return missing
         # First, so that a crash after the commit does not lose what is to be fetched again.
         ledger.remember(memory_name(lake.name), body_of(msgspec.structs.replace(missing, is_removed=True)))
-        table, store = DeltaTable(directory / AUDIT), table_store(directory, AUDIT)
-        if not replace_files(table, store, old=files, new=[], changes_rows=True, clock=clock):
+        store = table_store(directory, AUDIT)
+        if not replace_files(store.open(), store, old=files, new=[], changes_rows=True, clock=clock):
             raise LakeUnusable(
                 "its files were changed meanwhile", fix="repeat the command", where=str(directory)
             )

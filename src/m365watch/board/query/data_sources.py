@@ -70,6 +70,7 @@ from m365watch.lake.schema import AUDIT
 from m365watch.lake.search.filter_parser import Term
 from m365watch.lake.search.record_search import Hit
 from m365watch.lake.sql_sandbox.sandbox_client import QueryAnswer
+from m365watch.lake.store import table_store
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.channel_status import TargetFigures, WhoKnows, read_standings, who_knows
 from m365watch.response.execution.graph_client import own_apps
@@ -168,7 +169,7 @@ class Sources:
         if self.facts is None or (standing := self.facts.standing) is Standing.THERE:
             return None
         is_lost = standing is Standing.LOST or await self.has_had_records()
-        return cause_of_loss(self.facts.lake / AUDIT) if is_lost else None
+        return cause_of_loss(table_store(self.facts.lake, AUDIT)) if is_lost else None
 
     async def fault_of_lake(self) -> Cause | None:
         """What is missing from the log of the lake that is there, and what to do; None for nothing."""

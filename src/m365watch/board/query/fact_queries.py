@@ -43,10 +43,11 @@ from m365watch.board.query.sql_queries import SqlReader
 from m365watch.common.errors import LakeMissing, LakeUnusable, QueryStopped
 from m365watch.lake.delta.missing_commits import LAKE_GONE, Standing, standing_of
 from m365watch.lake.delta.table_files import commits_named, id_of_commits, is_another, list_files, open_table
-from m365watch.lake.delta.transaction_log import commits_of
+from m365watch.lake.delta.transaction_log import LOG
 from m365watch.lake.integrity_errors import LAKE_BACK, is_of_a_file
 from m365watch.lake.rollups.facts import ACTIVITY, HOUR_S, KEPT
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE
+from m365watch.lake.store import table_store
 
 THREADS = 2
 """Of a query over records, or a long one. Others over rollups have one: several run at a time, and to share
@@ -103,8 +104,7 @@ class FactsReader:
     ) -> None:
         """Nothing is opened yet. Each query is asked in its asker's `turn`; `queries` count it."""
         self.lake = lake
-        self._place = lake / AUDIT
-        self._commits = commits_of(self._place)
+        self._store = table_store(lake, AUDIT)
         self._memory_mib = memory_bytes >> 20
         self._limit_s = limit_s
         self._turn = turn
@@ -177,12 +177,12 @@ class FactsReader:
         Each query of a page asks, and so it is looked for again only if something has changed in its log.
         """
         try:
-            found = self._commits.stat()
+            found = self._store.path(LOG).stat()
         except OSError:
-            return standing_of(self._place)
+            return standing_of(self._store)
         changed = found.st_ino, found.st_mtime_ns
         if changed != self._there_at:
-            standing = standing_of(self._place)
+            standing = standing_of(self._store)
             if standing is not Standing.THERE:
                 return standing
             self._there_at = changed
@@ -233,22 +233,22 @@ class FactsReader:
 
     def _look(self) -> Snapshot:
         with self._looking:
-            if self._table is not None and is_another(self._place, self._log, self._table.version()):
+            if self._table is not None and is_another(self._store, self._log, self._table.version()):
                 self._table, self._snapshot, self._committed_at_ns = None, EMPTY, 0
                 self._answers.clear()
             if self._table is None:
-                self._log = id_of_commits(self._place)
+                self._log = id_of_commits(self._store)
                 self._table = open_table(self.lake, AUDIT_TABLE)
                 if self._table is None:
                     return EMPTY
             elif (changed_at_ns := self._written_at_ns()) != self._committed_at_ns:
                 self._committed_at_ns = changed_at_ns
-                with commits_named(self._place):
+                with commits_named(self._store):
                     self._table.update_incremental()
             version = self._table.version()
             if version != self._snapshot.version:
                 days: dict[date, set[str]] = {}
-                with commits_named(self._place):
+                with commits_named(self._store):
                     files = list_files(self._table)
                 for file in files:
                     days.setdefault(file.day, set()).add(file.path)
@@ -258,7 +258,7 @@ class FactsReader:
 
     def _written_at_ns(self) -> int:
         try:
-            return self._commits.stat().st_mtime_ns
+            return self._store.path(LOG).stat().st_mtime_ns
         except OSError:
             raise LakeMissing(LAKE_GONE, fix=LAKE_BACK) from None
 

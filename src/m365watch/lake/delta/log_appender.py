@@ -65,7 +65,7 @@ class LastCommit:
     def number_of(self, app_id: str) -> int:
         """The number under `app_id` in the last commit that has one; 0 for none."""
         if app_id not in self._numbers:
-            table = self._table or DeltaTable(self._store.path(""))
+            table = self._table or self._store.open()
             self._numbers[app_id] = table.transaction_version(app_id) or 0
         return self._numbers[app_id]
 
@@ -96,7 +96,7 @@ class LastCommit:
         return True
 
     def _open_anew(self) -> None:
-        table = DeltaTable(self._store.path(""))
+        table = self._store.open()
         if table.version() < self.version:
             raise CommitsWentBack(
                 f"its log ends with commit {table.version()}, not {self.version}, as it did"
@@ -123,7 +123,7 @@ class LastCommit:
         Raises: ForeignTable; any of WRITE_FAILURES.
         """
         for _ in range(COMMITS_OVERTAKEN_MAX):
-            table = self._table or DeltaTable(self._store.path(""))
+            table = self._table or self._store.open()
             if not lacks_columns(table, self._shape):
                 return False
             lines = [{"metaData": metadata_with(table, self._shape)}]

@@ -12,16 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import size_of
 from m365watch.lake.delta.transaction_log import (
-    commit_path,
-    commits_of,
+    LOG,
+    commit_name,
     is_checkpoint_due,
     is_unmade,
     make_checkpoint,
@@ -50,65 +48,67 @@ class Standing(Enum):
 class CommitsLost(OSError):
     """The table was there, and its log is no more."""
 
-    def __init__(self, table_directory: Path) -> None:
+    def __init__(self, store: Store) -> None:
         """Of that table."""
-        super().__init__(said_of(table_directory))
-        self.table_directory = table_directory
+        super().__init__(said_of(store))
+        self.store = store
 
 
-def standing_of(table_directory: Path, *, is_acknowledged: bool = False) -> Standing:
+def standing_of(store: Store, *, is_acknowledged: bool = False) -> Standing:
     """Whether the table is there, for whoever reads or looks; its folders can be entered.
 
     `is_acknowledged` says that the ledger has delivered a batch there: without it, a lake that is gone with
     all its files is new, and so is one of few batches whose log is gone.
     """
-    if are_commits_lost(table_directory, is_acknowledged=is_acknowledged):
+    if are_commits_lost(store, is_acknowledged=is_acknowledged):
         return Standing.LOST
-    if DeltaTable.is_deltatable(str(table_directory)):
+    if store.has_commits():
         return Standing.THERE
     return Standing.LOST if is_acknowledged else Standing.NEW
 
 
-def require_commits(table_directory: Path, *, is_acknowledged: bool = False) -> None:
+def require_commits(store: Store, *, is_acknowledged: bool = False) -> None:
     """Nothing, where the table is whole or may be made. Raises: CommitsLost."""
-    if standing_of(table_directory, is_acknowledged=is_acknowledged) is Standing.LOST:
-        raise CommitsLost(table_directory)
+    if standing_of(store, is_acknowledged=is_acknowledged) is Standing.LOST:
+        raise CommitsLost(store)
 
 
-def said_of(table_directory: Path) -> str:
+def said_of(store: Store) -> str:
     """What is wrong there."""
-    if not _has_files(table_directory):
+    if not any(_files_of_records(store)):
         return LAKE_GONE
-    return f"{table_directory.name}/_delta_log has no commit, but files of records lie beside it"
+    return f"{store.table}/{LOG} has no commit, but files of records lie beside it"
 
 
-def _has_files(table_directory: Path) -> bool:
-    return any(table_directory.glob(f"{PARTITION}=*/*.parquet"))
+def _files_of_records(store: Store) -> Iterator[str]:
+    """The names of the files of records that lie in the table's folders, without the folders."""
+    for file in store.list_after(f"{PARTITION}="):
+        if file.name.endswith(".parquet"):
+            yield file.name.rpartition("/")[2]
 
 
-def are_commits_lost(table_directory: Path, *, is_acknowledged: bool = False) -> bool:
+def are_commits_lost(store: Store, *, is_acknowledged: bool = False) -> bool:
     """Whether there was a log that told of the files in the table's folder, and is no more.
 
     Any file says so where a batch `is_acknowledged`, since its commit was on the disk before; and in a table
     besides, which is on the disk before it has any.
     """
-    is_made = is_acknowledged or table_directory.name != AUDIT
+    is_made = is_acknowledged or store.table != AUDIT
     return (
-        is_unmade(table_directory)
-        and _was_filled(table_directory, batches_max=0 if is_made else BATCHES_OF_YOUNG_MAX)
+        is_unmade(store)
+        and _was_filled(store, batches_max=0 if is_made else BATCHES_OF_YOUNG_MAX)
         # Looked at again: another collector may have made and filled it meanwhile.
-        and is_unmade(table_directory)
+        and is_unmade(store)
     )
 
 
-def _was_filled(table_directory: Path, *, batches_max: int) -> bool:
+def _was_filled(store: Store, *, batches_max: int) -> bool:
     """Whether the files are more than power cuts leave of a table that is about to begin.
 
     What is not named like a batch's file was made of committed ones. One name on several days is one batch.
     """
-    found = {path.name for path in table_directory.glob(f"{PARTITION}=*/*.parquet")}
     batches: Counter[str] = Counter()
-    for name in found:
+    for name in set(_files_of_records(store)):
         named = _OF_BATCH.fullmatch(name)
         if named is None:
             return True
@@ -178,15 +178,14 @@ def checkpoint_if_due(table: DeltaTable, store: Store, version: int, *, before: 
     """
     if not is_checkpoint_due(version, before=before):
         return False
-    table_directory = store.path("")
-    is_held = table_directory.name != COLLECTORS_OUT
-    if is_held and any(True for _ in list_lost_batches(table_directory, version)):
+    is_held = store.table != COLLECTORS_OUT
+    if is_held and any(True for _ in list_lost_batches(store, version)):
         return False
     make_checkpoint(table, store)
     return True
 
 
-def list_lost_batches(table_directory: Path, version: int) -> Iterator[tuple[str, str]]:
+def list_lost_batches(store: Store, version: int) -> Iterator[tuple[str, str]]:
     """Each commit up to `version` that has lost what a later one counts on, and how it is.
 
     That is a batch that the later one follows, or a file that it replaces: without the commit of a merge, the
@@ -195,19 +194,18 @@ def list_lost_batches(table_directory: Path, version: int) -> Iterator[tuple[str
     between is empty. An empty commit whose batch came again after a power cut has lost nothing.
     Raises: any of WRITE_FAILURES.
     """
-    first = newest_checkpoint(table_directory)
-    batches, files = _Batches(table_directory, first), _Files(table_directory, first)
+    first = newest_checkpoint(store)
+    batches, files = _Batches(store, first), _Files(store, first)
     empty: dict[int, str] = {}
     told: set[str] = set()
     for at in range(first + 1, version + 1):
-        path = commit_path(table_directory, at)
-        name = f"{commits_of(Path()).name}/{path.name}"
-        try:
-            commit = _Commit(path.read_bytes())
-        except FileNotFoundError:
+        name = commit_name(at)
+        body = store.get(name)
+        if body is None:
             return  # A newer checkpoint, made meanwhile, stands for it.
-        if not size_of(path):
+        if not body:
             empty[at] = name
+        commit = _Commit(body)
         for gap in chain(batches.gaps(at, commit), files.gaps(commit)):
             lost = [one for place, one in empty.items() if place > gap.since] or [name]
             reason = gap.of_later if lost == [name] else gap.of_lost
@@ -218,9 +216,9 @@ def list_lost_batches(table_directory: Path, version: int) -> Iterator[tuple[str
 class _Batches:
     """The batches that a table's commits name, each with the one before it."""
 
-    def __init__(self, table_directory: Path, first: int) -> None:
+    def __init__(self, store: Store, first: int) -> None:
         """From the checkpoint of version `first` on; -1 for none."""
-        self._directory = table_directory
+        self._store = store
         self._first = first
         self._known: dict[str, tuple[int, int]] = {}
         self._is_sure = True
@@ -251,15 +249,15 @@ class _Batches:
             return follows
         if self._first < 0:
             return 0
-        return DeltaTable(self._directory, version=self._first).transaction_version(app_id) or 0
+        return self._store.open(self._first).transaction_version(app_id) or 0
 
 
 class _Files:
     """The files that a table's commits name."""
 
-    def __init__(self, table_directory: Path, first: int) -> None:
+    def __init__(self, store: Store, first: int) -> None:
         """From the checkpoint of version `first` on; -1 for none."""
-        self._directory = table_directory
+        self._store = store
         self._first = first
         self._added: set[str] = set()
         self._held: set[str] | None = None if first >= 0 else set()
@@ -281,6 +279,6 @@ class _Files:
     def _files_held(self) -> set[str]:
         """Those that the checkpoint holds, as a commit names them."""
         if self._held is None:
-            table = DeltaTable(self._directory, version=self._first)
+            table = self._store.open(self._first)
             self._held = set(pa.table(table.get_add_actions()).column("path").to_pylist())
         return self._held

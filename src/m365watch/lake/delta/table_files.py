@@ -33,14 +33,14 @@ from m365watch.lake.delta.commit import (
 from m365watch.lake.delta.missing_commits import Standing, checkpoint_if_due, list_lost_batches, standing_of
 from m365watch.lake.delta.table_schema import ForeignTable, require_writable
 from m365watch.lake.delta.transaction_log import (
-    commit_path,
-    commits_of,
+    LOG,
+    commit_name,
     sync_commits,
     sync_found,
 )
 from m365watch.lake.integrity_errors import Cause, back_fix, behind, cause_in_commits, cause_of_loss
-from m365watch.lake.schema import ALERTS, AUDIT, AUDIT_TABLE, PARTITION, TABLES, TableShape
-from m365watch.lake.store import Store
+from m365watch.lake.schema import ALERTS, AUDIT, PARTITION, TABLES, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import WRITE_FAILURES
 
@@ -131,50 +131,51 @@ def missing_batch(lake: Path, acknowledged: Mapping[str, int]) -> Cause | None:
     Raises: LakeUnusable: a log is gone or cannot be read.
     """
     for shape in TABLES:
-        directory = lake / shape.name
-        if is_made(directory, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
-            with commits_named(directory):
-                version = DeltaTable(directory).version()
+        store = table_store(lake, shape.name)
+        if is_made(store, is_acknowledged=shape.name == AUDIT and any(acknowledged.values())):
+            with commits_named(store):
+                version = store.open().version()
                 # A gap in the trail or the notices, which a check names, keeps no records from their upkeep.
-                lost = lost_commit(directory, version) if shape.name in (AUDIT, ALERTS) else None
+                lost = lost_commit(store, version) if shape.name in (AUDIT, ALERTS) else None
             if lost is not None:
                 return lost
+    audit = table_store(lake, AUDIT)
     for app_id, last_batch in acknowledged.items():
         if not last_batch:
             continue
-        with commits_named(lake / AUDIT):
-            found = DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+        with commits_named(audit):
+            found = audit.open().transaction_version(app_id) or 0
         if found < last_batch:
             return behind(last_batch, found)
     return None
 
 
-def lost_commit(table_directory: Path, version: int) -> Cause | None:
+def lost_commit(store: Store, version: int) -> Cause | None:
     """The first commit of the table that is missing before `version`. Raises: any of WRITE_FAILURES."""
-    for path, reason in list_lost_batches(table_directory, version):
-        return Cause(f"{table_directory.name}/{path} {reason}", back_fix(table_directory.name))
+    for name, reason in list_lost_batches(store, version):
+        return Cause(f"{store.table}/{name} {reason}", back_fix(store.table))
     return None
 
 
-def require_whole(table_directory: Path, version: int) -> None:
+def require_whole(store: Store, version: int) -> None:
     """Nothing, where no commit of the table is missing before `version`, so that more may be built upon it.
 
     Raises: LakeUnusable; any of WRITE_FAILURES.
     """
-    lost = lost_commit(table_directory, version)
+    lost = lost_commit(store, version)
     if lost is not None:
-        raise LakeUnusable(lost.what, fix=lost.fix, where=str(table_directory.parent))
+        raise LakeUnusable(lost.what, fix=lost.fix, where=str(store.lake))
 
 
 @contextmanager
-def commits_named(directory: Path) -> Iterator[None]:
-    """What is done with the log of the table in `directory`. Raises: LakeUnusable: it cannot be read."""
+def commits_named(store: Store) -> Iterator[None]:
+    """What is done with the table's log. Raises: LakeUnusable: it cannot be read."""
     try:
         yield
     except WRITE_FAILURES as failure:
-        cause = cause_in_commits(directory, failure)
+        cause = cause_in_commits(store, failure)
         raise LakeUnusable(
-            f"the table's log cannot be read: {cause.what}", fix=cause.fix, where=str(directory)
+            f"the table's log cannot be read: {cause.what}", fix=cause.fix, where=str(store.path(""))
         ) from failure
 
 
@@ -184,45 +185,46 @@ def open_table(lake: Path, shape: TableShape, *, is_acknowledged: bool = False) 
     Raises: LakeUnusable: its log is gone or cannot be read, or another engine hides rows of it in a way that
     this version does not know.
     """
-    if not is_made(lake / shape.name, is_acknowledged=is_acknowledged):
+    store = table_store(lake, shape.name)
+    if not is_made(store, is_acknowledged=is_acknowledged):
         return None
-    with commits_named(lake / shape.name):
-        table = DeltaTable(lake / shape.name)
+    with commits_named(store):
+        table = store.open()
     if hides_rows(table):
         raise LakeUnusable(
             "another engine has changed the table so that not all rows of its files count",
             fix="let that engine write its files anew (in Spark: REORG TABLE ... APPLY (PURGE))",
-            where=str(lake / shape.name),
+            where=str(store.path("")),
         )
     return table
 
 
-def id_of_commits(table_directory: Path) -> tuple[int, int] | None:
+def id_of_commits(store: Store) -> tuple[int, int] | None:
     """What tells the folder of a table's commits from one that takes its place; None where it is gone."""
     try:
-        found = commits_of(table_directory).stat()
+        found = store.path(LOG).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
-def is_another(table_directory: Path, log: tuple[int, int] | None, version: int) -> bool:
+def is_another(store: Store, log: tuple[int, int] | None, version: int) -> bool:
     """Whether a copy has taken the place of the table, whose log was that when its version was read.
 
     Of what is gone, or closed to this user, whoever reads it is told.
     """
-    now = id_of_commits(table_directory)
+    now = id_of_commits(store)
     with suppress(PermissionError):
-        return now is not None and (now != log or not commit_path(table_directory, version).exists())
+        return now is not None and (now != log or not store.has(commit_name(version)))
     return False
 
 
-def is_made(table_directory: Path, *, is_acknowledged: bool = False) -> bool:
+def is_made(store: Store, *, is_acknowledged: bool = False) -> bool:
     """Whether the table is there; else it is new. Raises: LakeUnusable: it was there (`standing_of`)."""
-    standing = standing_of(table_directory, is_acknowledged=is_acknowledged)
+    standing = standing_of(store, is_acknowledged=is_acknowledged)
     if standing is Standing.LOST:
-        cause = cause_of_loss(table_directory)
-        raise LakeUnusable(cause.what, fix=cause.fix, where=str(table_directory.parent))
+        cause = cause_of_loss(store)
+        raise LakeUnusable(cause.what, fix=cause.fix, where=str(store.lake))
     return standing is Standing.THERE
 
 
@@ -232,7 +234,7 @@ def require_lake(lake: Path) -> None:
     Raises: LakeMissing; LakeUnusable: its log is gone, or this user may not see whether there is.
     """
     require_open(lake)
-    if not is_made(lake / AUDIT_TABLE.name):
+    if not is_made(table_store(lake, AUDIT)):
         raise no_lake(lake)
 
 
@@ -243,8 +245,7 @@ def no_lake(lake: Path) -> LakeMissing:
 
 def require_open(lake: Path) -> None:
     """Nothing, where this user may see whether there is a lake. Raises: LakeUnusable."""
-    table = lake / AUDIT_TABLE.name
-    for folder in (lake, table, commits_of(table)):
+    for folder in (lake, lake / AUDIT, lake / AUDIT / LOG):
         if closed := why_shut(folder):
             fix = "run this as the user whose lake it is, or let this one in"
             raise LakeUnusable(f"it cannot be read: {closed}", fix=fix, where=str(folder))
@@ -342,9 +343,9 @@ def replace_files(
     ]
     for _ in range(COMMITS_OVERTAKEN_MAX):
         try:
-            require_writable(table, store.path("").name)
+            require_writable(table, store.table)
         except ForeignTable as refusal:
-            raise LakeUnusable(refusal.what, fix=refusal.fix, where=str(store.path("").parent)) from None
+            raise LakeUnusable(refusal.what, fix=refusal.fix, where=str(store.lake)) from None
         version = sync_found(store, table.version())
         # Onto this version and no later one, in which another process may have merged the same files: their
         # rows would be there twice.

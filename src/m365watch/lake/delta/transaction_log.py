@@ -8,30 +8,27 @@ of a file whose contents never came.
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import size_of, sync_folder
-from m365watch.lake.store import LocalStore, Store
+from m365watch.lake.store import Store, StoredFile
 
 COMMITS_PER_CHECKPOINT = 50
 LOG = "_delta_log"
 TORN_SUFFIX = ".torn"
 _SYNCED = "m365watchSynced"
-_NOTE = "_last_checkpoint"
+_NOTE = f"{LOG}/_last_checkpoint"
 _LOCK = "mending.lock"
 _REMOVAL = ["remove.path", "remove.deletionTimestamp"]
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
-_COMMIT = re.compile(r"(\d{20})\.json")
-_COPY = re.compile(r"/\.(\d{20})\.json\.[0-9a-f]+\.tmp$")
+_CHECKPOINT = re.compile(LOG + r"/(\d{20})\.checkpoint\.(?:.*\.)?(?:parquet|json)")
+_COMMIT = re.compile(LOG + r"/(\d{20})\.json")
+_COPY = re.compile(LOG + r"/\.(\d{20})\.json\.[0-9a-f]+\.tmp")
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -65,29 +62,19 @@ class _LastCheckpoint(msgspec.Struct, frozen=True):
     version: int
 
 
-def commits_of(table_directory: Path) -> Path:
-    """The folder of the table's commits."""
-    return table_directory / LOG
-
-
 def commit_name(version: int) -> str:
     """The name of the commit that made this version, in the table's store."""
     return f"{LOG}/{version:020}.json"
 
 
-def commit_path(table_directory: Path, version: int) -> Path:
-    """The file of the commit that made this version."""
-    return table_directory / commit_name(version)
-
-
-def newest_checkpoint(table_directory: Path) -> int:
+def newest_checkpoint(store: Store) -> int:
     """The version of the newest checkpoint's files, whatever the note says; -1 where there is none."""
-    return max(read_commits(table_directory)[1], default=-1)
+    return max(read_commits(store)[1], default=-1)
 
 
 def last_checkpoint(store: Store) -> int | None:
     """The version of the newest checkpoint; None where there is none, or its note cannot be read."""
-    note = store.get(f"{LOG}/{_NOTE}")
+    note = store.get(_NOTE)
     try:
         return None if note is None else msgspec.json.decode(note, type=_LastCheckpoint).version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -143,14 +130,14 @@ def make_checkpoint(table: DeltaTable, store: Store) -> None:
     table.cleanup_metadata()
     # Left by processes that were killed; of one at work just now, the checkpoint stands for the commit.
     for file in store.list_after(f"{LOG}/."):
-        if (found := _COPY.search(file.name)) and int(found[1]) <= table.version():
+        if (found := _COPY.fullmatch(file.name)) and int(found[1]) <= table.version():
             store.delete(file.name)
 
 
 def _sync_checkpoint(store: Store, version: int) -> None:
     """Return once the note of the last checkpoint, and its files, would outlive a power cut."""
     files = [file.name for file in store.list_after(f"{LOG}/{version:020}.checkpoint")]
-    store.sync([f"{LOG}/{_NOTE}", *files], is_own=True)
+    store.sync([_NOTE, *files], is_own=True)
 
 
 def is_checkpoint_due(version: int, *, before: int) -> bool:
@@ -158,60 +145,50 @@ def is_checkpoint_due(version: int, *, before: int) -> bool:
     return version // COMMITS_PER_CHECKPOINT > max(before, 0) // COMMITS_PER_CHECKPOINT
 
 
-def set_torn_aside(table_directory: Path) -> list[str]:
+def set_torn_aside(store: Store) -> list[str]:
     """The names of `list_torn`, which now have `.torn` behind them."""
-    if not list_torn(table_directory):
+    if not list_torn(store):
         return []
     # Two collectors of one lake start together: what one has made anew in the meantime is not for the other.
-    with (table_directory.parent / _LOCK).open("wb") as lock:
+    with (store.lake / _LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        torn = list_torn(table_directory)
-        for path in torn:
-            path.replace(path.with_name(path.name + TORN_SUFFIX))
-        sync_folder(commits_of(table_directory))
-    return [path.name for path in torn]
+        torn = list_torn(store)
+        for name in torn:
+            store.path(name).replace(store.path(name + TORN_SUFFIX))
+        store.sync_folder(LOG)
+    return torn
 
 
-def is_unmade(table_directory: Path) -> bool:
+def is_unmade(store: Store) -> bool:
     """Whether a start makes the table: nothing of its log came to the disk, but for names of commits."""
-    folder = commits_of(table_directory)
-    if not folder.is_dir():
-        return True
-    with os.scandir(folder) as found:  # ends with the first that says so: a log may have thousands of names
-        return not any(
-            _CHECKPOINT.fullmatch(one.name) or (_COMMIT.fullmatch(one.name) and size_of(Path(one.path)))
-            for one in found
-        )
+    return not any(
+        _CHECKPOINT.fullmatch(file.name) or (_COMMIT.fullmatch(file.name) and file.size_bytes)
+        for file in store.list_after(f"{LOG}/")
+    )
 
 
-def list_torn(table_directory: Path) -> list[Path]:
+def list_torn(store: Store) -> list[str]:
     """The files of the log that a power cut has kept from the disk, and with which nothing is lost.
 
     That is a checkpoint, while all commits that it stands for are there, and the commits of a table that has
     none with contents. A later commit that is empty needs nothing: Delta takes it for one without changes,
     and its batch, which was acknowledged to nobody, comes again. Whatever else is not whole is damage.
     """
-    commits, checkpoints = read_commits(table_directory)
-    if _is_unmade(commits, checkpoints):
-        return list(commits.values())
-    return _torn_checkpoint(
-        commits_of(table_directory),
-        commits,
-        checkpoints,
-        noted_version=last_checkpoint(LocalStore(table_directory)),
-    )
+    commits, checkpoints = read_commits(store)
+    if not checkpoints and not any(file.size_bytes for file in commits.values()):
+        return [file.name for file in commits.values()]
+    return _torn_checkpoint(store, commits, checkpoints)
 
 
-def read_commits(table_directory: Path) -> tuple[dict[int, Path], dict[int, list[Path]]]:
+def read_commits(store: Store) -> tuple[dict[int, StoredFile], dict[int, list[StoredFile]]]:
     """The commits, and each checkpoint's files, by version; nothing where there is no log."""
-    commits: dict[int, Path] = {}
-    checkpoints: dict[int, list[Path]] = {}
-    folder = commits_of(table_directory)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if found := _COMMIT.fullmatch(path.name):
-            commits[int(found[1])] = path
-        elif found := _CHECKPOINT.fullmatch(path.name):
-            checkpoints.setdefault(int(found[1]), []).append(path)
+    commits: dict[int, StoredFile] = {}
+    checkpoints: dict[int, list[StoredFile]] = {}
+    for file in store.list_after(f"{LOG}/"):
+        if found := _COMMIT.fullmatch(file.name):
+            commits[int(found[1])] = file
+        elif found := _CHECKPOINT.fullmatch(file.name):
+            checkpoints.setdefault(int(found[1]), []).append(file)
     return commits, checkpoints
 
 
@@ -234,39 +211,32 @@ def read_removals(store: Store) -> dict[str, int]:
     return {one.path: one.deletionTimestamp or 0 for line in lines if (one := line.remove) is not None}
 
 
-def _is_unmade(commits: Mapping[int, Path], checkpoints: Mapping[int, list[Path]]) -> bool:
-    return not checkpoints and not any(map(size_of, commits.values()))
-
-
 def _torn_checkpoint(
-    folder: Path,
-    commits: Mapping[int, Path],
-    checkpoints: Mapping[int, list[Path]],
-    *,
-    noted_version: int | None,
-) -> list[Path]:
+    store: Store, commits: Mapping[int, StoredFile], checkpoints: Mapping[int, list[StoredFile]]
+) -> list[str]:
     """What is not whole of the newest checkpoints, and the note that names one; nothing that is needed."""
-    broken: list[Path] = []
+    broken: list[str] = []
     whole = -1
     for version in sorted(checkpoints, reverse=True):
-        parts = [path for path in checkpoints[version] if not is_whole(path)]
+        parts = [file.name for file in checkpoints[version] if not is_whole(store, file.name)]
         if not parts:
             whole = version
             break
         broken += parts
     # The note goes first: without it a checkpoint that is left counts for nothing, or is found by its name.
+    noted_version = last_checkpoint(store)
     is_misled = noted_version is not None and (noted_version not in checkpoints or noted_version > whole)
-    torn = [folder / _NOTE, *broken] if is_misled else broken
+    torn = [_NOTE, *broken] if is_misled else broken
     is_covered = all(version in commits for version in range(whole + 1, max((*commits, *checkpoints)) + 1))
     return torn if is_covered else []
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_whole(store: Store, checkpoint: str) -> bool:
     """Whether the file of a checkpoint is; one that is no Parquet is taken for it. Raises: OSError."""
-    if checkpoint.suffix != ".parquet":
+    if not checkpoint.endswith(".parquet"):
         return True
     try:
-        with pq.ParquetFile(checkpoint):
+        with pq.ParquetFile(store.path(checkpoint)):
             return True
     except pa.ArrowException:
         return False

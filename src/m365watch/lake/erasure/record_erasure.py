@@ -348,7 +348,7 @@ class Erasure:
         now, or if they are so old that they cannot be a batch which is being written.
         """
         store = self._store(shape)
-        table = DeltaTable(self._lake / shape.name)
+        table = store.open()
         unnamed = list_unnamed(table, store)
         # Of a process that was killed: without its commit the files that it replaced would be needed again.
         sync_found(store, table.version())
@@ -387,7 +387,7 @@ class Erasure:
         )
 
     def _last_number(self, table: str) -> int:
-        return DeltaTable(self._lake / table).transaction_version(APP_ID) or 0
+        return table_store(self._lake, table).open().transaction_version(APP_ID) or 0
 
     def _verify(self, started_at: datetime) -> Verified:
         """Read everything in range once more, and what older versions have left on disk."""

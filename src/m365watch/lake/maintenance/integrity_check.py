@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from m365watch.common.atomic_files import size_of
 from m365watch.common.errors import LakeUnusable, OutputUnusable
 from m365watch.lake.delta.missing_commits import CommitsLost, Standing, list_lost_batches, standing_of
 from m365watch.lake.delta.table_files import (
@@ -24,7 +23,7 @@ from m365watch.lake.delta.table_files import (
     open_table,
 )
 from m365watch.lake.delta.table_schema import ForeignTable, require_ours
-from m365watch.lake.delta.transaction_log import commit_path
+from m365watch.lake.delta.transaction_log import commit_name
 from m365watch.lake.erasure.erasure_journal import unfinished
 from m365watch.lake.integrity_errors import (
     BACK_FIX,
@@ -43,6 +42,7 @@ from m365watch.lake.integrity_errors import (
 )
 from m365watch.lake.rollups.rollup_manifest import rollup_problems
 from m365watch.lake.schema import ALERTS, AUDIT, PARTITION, TABLES, TableShape
+from m365watch.lake.store import Store, table_store
 from m365watch.lake.writer.table_writer import WRITE_FAILURES, plain_reason, system_number_of
 
 _BACK = "put the file back from a backup"
@@ -95,10 +95,11 @@ class Account:
 
 def last_batch_of(lake: Path, app_id: str) -> int | None:
     """The number of the output's last batch in the lake, 0 for none; None where its log cannot be read."""
-    if standing_of(lake / AUDIT) is not Standing.THERE:
+    store = table_store(lake, AUDIT)
+    if standing_of(store) is not Standing.THERE:
         return 0
     try:
-        return DeltaTable(lake / AUDIT).transaction_version(app_id) or 0
+        return store.open().transaction_version(app_id) or 0
     except WRITE_FAILURES:
         return None
 
@@ -120,15 +121,15 @@ def check_alerts(found: Checked, lake: Path, app_id: str, *, brought: int) -> No
 
     An older one with a whole log is none that was lost: some changes leave nothing to be written.
     """
-    table = lake / ALERTS
-    if not brought or standing_of(table) is not Standing.THERE:
+    store = table_store(lake, ALERTS)
+    if not brought or standing_of(store) is not Standing.THERE:
         return
     with suppress(*WRITE_FAILURES):  # Of a log that cannot be read is told already.
-        opened = DeltaTable(table)
-        commit = commit_path(table, opened.version())
-        if (opened.transaction_version(app_id) or 0) < brought and not size_of(commit):
+        table = store.open()
+        commit = commit_name(table.version())
+        if (table.transaction_version(app_id) or 0) < brought and not store.get(commit):
             found.add(
-                f"{commit.relative_to(lake)}: is empty, and what it brought there is missing:"
+                f"{ALERTS}/{commit}: is empty, and what it brought there is missing:"
                 " the next start of `m365watch run` brings all alerts there again"
             )
 
@@ -143,13 +144,13 @@ def check_lake(lake: Path, *, reads_all: bool, progress: Progress, is_acknowledg
     """
     found = Checked()
     for shape in TABLES:
-        is_filled = is_acknowledged and shape.name == AUDIT
-        standing = standing_of(lake / shape.name, is_acknowledged=is_filled)
+        store = table_store(lake, shape.name)
+        standing = standing_of(store, is_acknowledged=is_acknowledged and shape.name == AUDIT)
         if standing is Standing.LOST:
-            cause = cause_of_loss(lake / shape.name)
+            cause = cause_of_loss(store)
             found.add(f"{cause.what}: {cause.fix}")
         elif standing is Standing.THERE:
-            _check_table(lake / shape.name, shape, found, reads_all=reads_all, progress=progress)
+            _check_table(store, found, reads_all=reads_all, progress=progress)
     for problem in rollup_problems(lake, lambda path: _problem_of_rollup(path, reads_all=reads_all)):
         found.add(problem)
     note = unfinished(lake)
@@ -161,54 +162,54 @@ def check_lake(lake: Path, *, reads_all: bool, progress: Progress, is_acknowledg
     return found
 
 
-def _check_table(
-    directory: Path, shape: TableShape, found: Checked, *, reads_all: bool, progress: Progress
-) -> None:
-    table = _open(directory, found)
+def _check_table(store: Store, found: Checked, *, reads_all: bool, progress: Progress) -> None:
+    table = _open(store, found)
     if table is None:
         return
-    checked = CheckedTable(shape.name, table.version())
+    name, back = store.table, _back(store.table)
+    checked = CheckedTable(name, table.version())
     if hides_rows(table):
-        found.add(f"{shape.name}: another engine hides rows of its files; they are not counted here")
-    for path, reason in list_lost_batches(directory, table.version()):
-        found.add(f"{shape.name}/{path}: {reason}: {_back(shape.name)}")
+        found.add(f"{name}: another engine hides rows of its files; they are not counted here")
+    for path, reason in list_lost_batches(store, table.version()):
+        found.add(f"{name}/{path}: {reason}: {back}")
     known = sorted(list_known_files(table), key=lambda one: one.file.path)
     for place, one in enumerate(known):
-        progress(f"checking {shape.name}", place, len(known))
-        for problem in _problems_of(directory, one, reads_all=reads_all):
-            found.add(f"{shape.name}/{one.file.path}: {problem}: {_back(shape.name)}")
+        progress(f"checking {name}", place, len(known))
+        for problem in _problems_of(store, one, reads_all=reads_all):
+            found.add(f"{name}/{one.file.path}: {problem}: {back}")
         checked.files += 1
         checked.records += one.rows or 0
         checked.size_bytes += one.file.size_bytes
     named = {one.file.path for one in known}
-    for stray in directory.glob(f"{PARTITION}=*/*.parquet"):
-        if stray.relative_to(directory).as_posix() not in named:
+    for stray in store.list_after(f"{PARTITION}="):
+        if stray.name.endswith(".parquet") and stray.name not in named:
             checked.unnamed_files += 1
-            checked.unnamed_bytes += size_of(stray)
+            checked.unnamed_bytes += stray.size_bytes
     found.tables.append(checked)
 
 
-def _open(directory: Path, found: Checked) -> DeltaTable | None:
+def _open(store: Store, found: Checked) -> DeltaTable | None:
     """The table; None where its log cannot be read, and each file of it that is at fault is a problem then.
 
     Raises: any of WRITE_FAILURES: the system refused.
     """
+    table = store.table
     try:
-        return DeltaTable(directory)
+        return store.open()
     except WRITE_FAILURES as failure:
-        if refusal_of(directory, failure) is not None:
+        if refusal_of(store.path(""), failure) is not None:
             raise
-        newer = why_newer(directory, failure)
+        newer = why_newer(table, failure)
         if newer is not None:
             found.add(f"{newer.what}: {newer.fix}")
             return None
-        torn = torn_off(directory)
+        torn = torn_off(store)
         if torn:
-            found.add(f"a power cut has torn {directory.name}/{torn}: {torn_fix(directory.name)}")
+            found.add(f"a power cut has torn {table}/{torn}: {torn_fix(table)}")
             return None
-        faults = list(list_commit_faults(directory))
+        faults = list(list_commit_faults(store))
         for path, reason in faults:
-            found.add(f"{directory.name}/{path}: {reason}: {_back(directory.name)}")
+            found.add(f"{table}/{path}: {reason}: {_back(table)}")
         if not faults:
             raise
         return None
@@ -218,15 +219,15 @@ def _back(table: str) -> str:
     return _BACK if table == AUDIT else back_fix(table)
 
 
-def list_file_faults(directory: Path, table: DeltaTable) -> Iterator[tuple[str, str]]:
+def list_file_faults(store: Store, table: DeltaTable) -> Iterator[tuple[str, str]]:
     """Each file of the table that is missing or not whole, and how it is; looks at the end of each."""
     for one in sorted(list_known_files(table), key=lambda one: one.file.path):
-        for problem in _problems_of(directory, one, reads_all=False):
+        for problem in _problems_of(store, one, reads_all=False):
             yield one.file.path, problem
 
 
-def _problems_of(directory: Path, known: KnownFile, *, reads_all: bool) -> Iterator[str]:
-    path = directory / known.file.path
+def _problems_of(store: Store, known: KnownFile, *, reads_all: bool) -> Iterator[str]:
+    path = store.path(known.file.path)
     if not known.file.path.startswith(f"{PARTITION}={known.file.day.isoformat()}/"):
         yield f"lies in another folder than that of its day, {known.file.day}"
     try:
@@ -271,7 +272,7 @@ def cause_of(lake: Path, failure: BaseException) -> Cause:
     Looks at the tables' logs and at the end of each file; reads no record.
     """
     if isinstance(failure, CommitsLost):
-        return cause_of_loss(failure.table_directory)
+        return cause_of_loss(failure.store)
     cause = refusal_of(lake, failure) or find_fault(lake)
     if cause is not None:
         return cause
@@ -282,20 +283,20 @@ def cause_of(lake: Path, failure: BaseException) -> Cause:
 def find_fault(lake: Path, tables: Sequence[TableShape] = TABLES) -> Cause | None:
     """The first thing that is wrong with the tables or their files; None for nothing that can be seen."""
     for shape in tables:
-        table = lake / shape.name
+        store = table_store(lake, shape.name)
         try:
-            standing = standing_of(table)
+            standing = standing_of(store)
             if standing is Standing.LOST:
-                return cause_of_loss(table)
+                return cause_of_loss(store)
             if standing is Standing.THERE:
-                opened = DeltaTable(table)
-                lost = list_lost_batches(table, opened.version())
-                for path, reason in chain(list_file_faults(table, opened), lost):
+                table = store.open()
+                lost = list_lost_batches(store, table.version())
+                for path, reason in chain(list_file_faults(store, table), lost):
                     can_repair = shape.name == AUDIT and reason == MISSING
                     fix = _REPAIR_FIX if can_repair else back_fix(shape.name)
                     return Cause(f"{shape.name}/{path} {reason}", fix)
         except WRITE_FAILURES as failure:
-            return cause_in_commits(table, failure)
+            return cause_in_commits(store, failure)
     return None
 
 
@@ -341,7 +342,7 @@ def try_table(directory: Path, shape: TableShape, *, where: str, is_acknowledged
         what = f"its table `{shape.name}` cannot be used: {error.what}"
         raise OutputUnusable(what, fix=error.fix, where=where) from None
     except WRITE_FAILURES as failure:
-        cause = cause_in_commits(directory / shape.name, failure)
+        cause = cause_in_commits(table_store(directory, shape.name), failure)
         what = f"its table `{shape.name}` cannot be read: {cause.what}"
         raise OutputUnusable(what, fix=cause.fix, where=where) from None
     # Looked at twice: an erasure beside it takes files away that the log named a moment before.

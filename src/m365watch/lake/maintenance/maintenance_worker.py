@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from m365watch.common.child_process import bare_environment, forbid_dumps
 from m365watch.common.clock import Clock, SystemClock
@@ -82,7 +81,7 @@ def keep_up(
             present = [
                 shape
                 for shape in TABLES
-                if shape is AUDIT_TABLE or DeltaTable.is_deltatable(str(directory / shape.name))
+                if shape is AUDIT_TABLE or table_store(directory, shape.name).has_commits()
             ]
             merges = sum(_merge_table(directory, shape, clock=clock) for shape in present)
             if retention is not None and is_retention_due(directory, retention, now=clock.now()):
@@ -105,15 +104,15 @@ def _keep_rollups(directory: Path, *, clock: Clock) -> None:
 
 
 def _merge_table(directory: Path, shape: TableShape, *, clock: Clock) -> int:
-    table = DeltaTable(directory / shape.name)
-    merges = [] if hides_rows(table) else plan_merges(list_files(table))
     store = table_store(directory, shape.name)
+    table = store.open()
+    merges = [] if hides_rows(table) else plan_merges(list_files(table))
     return sum(merge_files(table, shape, store, merge=merge, clock=clock) for merge in merges)
 
 
 def _clear(directory: Path, shape: TableShape, *, now: datetime) -> None:
-    table = DeltaTable(directory / shape.name)
     store = table_store(directory, shape.name)
+    table = store.open()
     remove_stale(table, store, list_stale(table, store, keep_hours=KEEP_HOURS_IN_RUN, now=now))
     _note_path(directory, shape).write_bytes(msgspec.json.encode(_Note(version=table.version())))
 

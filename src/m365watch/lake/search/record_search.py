@@ -30,6 +30,7 @@ from m365watch.lake.integrity_errors import is_of_a_file
 from m365watch.lake.rollups.facts import MADE_OF
 from m365watch.lake.schema import AUDIT, AUDIT_COLUMNS, AUDIT_TABLE
 from m365watch.lake.search.filter_sql import Condition
+from m365watch.lake.store import table_store
 
 PART_RECORDS = 400_000
 """Records of a part whose texts are read; a day with more is a part by itself."""
@@ -148,6 +149,7 @@ class Finder:
     def __init__(self, lake: Path, *, part_records: int = PART_RECORDS) -> None:
         """Nothing is opened yet."""
         self._lake = lake
+        self._store = table_store(lake, AUDIT)
         self._part_records = part_records
         self._table: DeltaTable | None = None
         self._log: tuple[int, int] | None = None
@@ -204,26 +206,25 @@ class Finder:
                 yield [(_hit(dict(zip(_COLUMNS, row, strict=False))), bytes(row[-1])) for row in rows]
 
     def _bound(self, part: Part, asked: Asked) -> dict[str, object]:
-        paths = [str(self._lake / AUDIT / path) for path in part.paths]
+        paths = [str(self._store.path(path)) for path in part.paths]
         tenants = {} if asked.tenants is None else {"tenants": list(asked.tenants)}
         span = {"start_s": asked.span.start_s, "end_s": asked.span.end_s}
         return {**asked.condition.bound, **tenants, **span, "files": paths}
 
     def _look(self) -> list[KnownFile]:
         with self._looking:
-            place = self._lake / AUDIT
-            if self._table is not None and is_another(place, self._log, self._table.version()):
+            if self._table is not None and is_another(self._store, self._log, self._table.version()):
                 self._table, self._files, self._seen = None, [], -1
             if self._table is None:
-                self._log = id_of_commits(place)
+                self._log = id_of_commits(self._store)
                 self._table = open_table(self._lake, AUDIT_TABLE)
                 if self._table is None:
                     return []
             else:
-                with commits_named(place):
+                with commits_named(self._store):
                     self._table.update_incremental()
             if self._table.version() != self._seen:
-                with commits_named(place):
+                with commits_named(self._store):
                     self._files = list_known_files(self._table)
                 self._seen = self._table.version()
             return self._files

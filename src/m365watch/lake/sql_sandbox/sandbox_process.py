@@ -32,7 +32,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.ipc
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler  # noqa: F401 - deltalake imports it later, when no file can be read
 
@@ -43,6 +42,7 @@ from m365watch.lake.integrity_errors import Cause, refusal_of
 from m365watch.lake.maintenance.integrity_check import LOOK_FIX, find_fault
 from m365watch.lake.schema import AUDIT, AUDIT_TABLE, BOARD_TRAIL, OF_ALL_TENANTS, TABLES, TableShape
 from m365watch.lake.sql_sandbox.confinement import confine
+from m365watch.lake.store import table_store
 from m365watch.lake.views import APART, NO_AUDIT, is_devo_table, plan_views, quote_name
 
 THREADS = 2
@@ -288,14 +288,14 @@ def _open_rows(lake: Path, shape: TableShape) -> AllowedRows:
 
     Raises: Foreign; DeltaError, CommitsLost: the table's own records of itself are damaged, or gone.
     """
-    directory = lake / shape.name
-    files = pyarrow.fs.SubTreeFileSystem(str(directory), pyarrow.fs.LocalFileSystem())
-    standing = standing_of(directory)
+    store = table_store(lake, shape.name)
+    files = pyarrow.fs.SubTreeFileSystem(str(store.path("")), pyarrow.fs.LocalFileSystem())
+    standing = standing_of(store)
     if standing is Standing.LOST:
-        raise CommitsLost(directory)
+        raise CommitsLost(store)
     if standing is Standing.NEW:
         return AllowedRows([], shape.schema, ds.ParquetFileFormat(), files)
-    delta = DeltaTable(directory)
+    delta = store.open()
     if shape is AUDIT_TABLE and not is_ours(delta, shape):
         raise Foreign(f"its table `{AUDIT}` is not one of m365watch's")
     table = delta.to_pyarrow_dataset(filesystem=files, schema=shape.schema)

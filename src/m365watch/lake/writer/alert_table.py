@@ -76,7 +76,7 @@ class AlertShelf:
         Raises: OutputUnavailable.
         """
         try:
-            set_torn_aside(self._place)
+            set_torn_aside(self._store)
             table = open_table(self._directory, ALERT_TABLE)
             if table is None:
                 return 0
@@ -108,7 +108,7 @@ class AlertShelf:
             table = self._opened()
         elif lacks_columns(table, ALERT_TABLE):
             table = self._opened()
-        require_whole(self._place, table.version())
+        require_whole(self._store, table.version())
         before = table.transaction_version(self._app_id) or 0
         by_day = {
             day: list(some)
@@ -134,11 +134,7 @@ class AlertShelf:
 
     def _opened(self) -> DeltaTable:
         """The table, made if need be, with all columns."""
-        return DeltaTable(OpenTable(self._directory, ALERT_TABLE).directory)
-
-    @property
-    def _place(self) -> Path:
-        return self._directory / ALERT_TABLE.name
+        return OpenTable(self._directory, ALERT_TABLE).store.open()
 
     def _write(self, day: date, due: Sequence[Due], old: Sequence[Path], table: DeltaTable) -> Part | None:
         """The day's file with what is due in its place; None where no row is left of the day."""

@@ -27,6 +27,7 @@ from m365watch.lake.delta.missing_commits import LAKE_GONE, list_lost_batches
 from m365watch.lake.delta.table_schema import ForeignTable
 from m365watch.lake.integrity_errors import BACK_FIX, ahead, behind
 from m365watch.lake.schema import AUDIT
+from m365watch.lake.store import table_store
 from m365watch.lake.writer.event_table import NoticeWriter
 from m365watch.lake.writer.parquet_files import Part
 from m365watch.lake.writer.table_writer import (
@@ -338,7 +339,7 @@ class Delivery:
 
     def _refuse_losses(self, writer: AuditWriter) -> None:
         """Refuse a lake that has lost a batch in its middle, while that can still be put back."""
-        for path, reason in list_lost_batches(self._directory / AUDIT, writer.version):
+        for path, reason in list_lost_batches(table_store(self._directory, AUDIT), writer.version):
             raise OutputUnusable(
                 f"the lake cannot be opened: {AUDIT}/{path} {reason}",
                 fix=BACK_FIX,

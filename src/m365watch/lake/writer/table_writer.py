@@ -25,7 +25,7 @@ from m365watch.lake.delta.log_appender import LastCommit
 from m365watch.lake.delta.missing_commits import BEFORE, checkpoint_if_due, require_commits
 from m365watch.lake.delta.table_schema import new_table_lines
 from m365watch.lake.delta.transaction_log import (
-    commits_of,
+    LOG,
     is_checkpoint_due,
     set_torn_aside,
     sync_commits,
@@ -80,10 +80,9 @@ class OpenTable:
         Raises: ForeignTable; any of WRITE_FAILURES, CommitsLost among them.
         """
         self.shape = shape
-        self.directory = lake / shape.name
         self.store = table_store(lake, shape.name)
-        require_commits(self.directory, is_acknowledged=is_acknowledged)
-        set_torn_aside(self.directory)
+        require_commits(self.store, is_acknowledged=is_acknowledged)
+        set_torn_aside(self.store)
         self._last = LastCommit(_open_table(self.store, shape), self.store, shape)
         # Of a process that was killed, the table that it made need not be on the disk, nor its only commit.
         self._is_young = self.version <= 1
@@ -115,7 +114,7 @@ class OpenTable:
         self._synced_version = sync_commits(self.store, self.version, after=before)
         self._sync_folders()
         if is_checkpoint_due(self.version, before=before):
-            table = DeltaTable(self.directory, version=self.version)
+            table = self.store.open(self.version)
             checkpoint_if_due(table, self.store, self.version, before=before)
             self._last.forget_table()
 
@@ -242,12 +241,11 @@ def file_prefix(app_id: str) -> str:
 
 
 def _open_table(store: Store, shape: TableShape) -> DeltaTable:
-    directory = store.path("")
-    if not DeltaTable.is_deltatable(str(directory)):
-        commits_of(directory).mkdir(parents=True, exist_ok=True)
+    if not store.has_commits():
+        store.path(LOG).mkdir(parents=True, exist_ok=True)
         # Where another process is first, its table is ours.
         put_commit(store, 0, "CREATE TABLE", new_table_lines(shape), synced_version=-1)
-    return DeltaTable(directory)
+    return store.open()
 
 
 def _rows_by_day(batch: Batch) -> dict[date, pa.Table]:
