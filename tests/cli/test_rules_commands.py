@@ -143,11 +143,10 @@ def test_every_mistake_of_a_rule_has_its_line(place: Path) -> None:
     head = f"rules/bad.yml:{RULE.count(chr(10)) + 1} (Mail sent by a robot): m365watch"
 
     assert done.exit_code == 1
-    assert done.stdout.splitlines() == [
-        f"{head}.risk: is too large; give at most 100",
-        f"{head}.quite: is no key that is known here; did you mean quiet?",
-        "1 rule will do; 2 mistakes",
-    ]
+    risk, quite, count = done.stdout.splitlines()
+    assert risk == f"{head}.risk: is too large; give at most 100"
+    assert quite.startswith(f"{head}.quite: is no known key; there are aliases, ")
+    assert count == "1 rule will do; 2 mistakes"
 
 
 def test_mistakes_stand_file_by_file(place: Path) -> None:
@@ -338,9 +337,9 @@ def test_mistakes_of_other_rules_are_no_part_of_a_test(place: Path) -> None:
     (place / "cases.yml").write_text(CASES.replace("sent by a robot", "of another"), encoding="utf-8")
     lost = call("test", place / "cases.yml", "--rules", place / "rules")
 
-    assert "level: huge" not in good.stdout
+    assert "level: 'huge'" not in good.stdout
     assert "1 mistake; `m365watch rules validate` names each" in good.stdout
-    assert "level: huge is not known" in lost.stdout
+    assert "level: 'huge' is not a valid Sigma rule level" in lost.stdout
 
 
 def test_every_mistake_in_files_of_cases_has_its_line(place: Path) -> None:

@@ -239,6 +239,65 @@ def test_an_alias_names_one_thing_in_several_rules(tmp_path: Path) -> None:
     assert [alert.group for alert in alerts_of(library, records)] == [("ann@contoso.example",)]
 
 
+def test_an_alias_may_lack_a_correlation_that_is_grouped_by_it(tmp_path: Path) -> None:
+    """Its alerts have what it groups by."""
+    inner = joint("event_count", {"gte": 2}, aliases={"who": {"one": "UserId"}}, **{"group-by": ["who"]})
+    outer = joint(
+        "temporal",
+        rules=["two", "joint"],
+        aliases={"who": {"two": "UserId"}},
+        **{"group-by": ["who"]},
+    )
+    outer = outer.replace("name: joint", "name: outer").replace("title: Joint", "title: Outer")
+    library = load_good(tmp_path, ONE, TWO, inner, outer)
+
+    records = [record(60 * n, Operation=name) for n, name in enumerate(("One", "One", "Two"))]
+    assert "Outer" in {one.title for one in alerts_of(library, records)}
+
+
+def test_a_rule_comes_again_in_an_expression(tmp_path: Path) -> None:
+    """Each step has a record of its own, and the order is kept."""
+    library = load_good(
+        tmp_path, ONE, TWO, joint("temporal_ordered", "one and two and one", rules=["one", "two"])
+    )
+
+    def fires(*operations: str) -> bool:
+        return bool(alerts_of(library, [record(60 * n, Operation=one) for n, one in enumerate(operations)]))
+
+    assert fires("One", "Two", "One")
+    assert not fires("One", "Two")
+    assert not fires("One", "One", "Two")
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition", "keys"),
+    [
+        ("temporal_ordered", None, {"rules": ["one", "two", "one"]}),
+        ("temporal", {"gte": 5}, {"rules": ["one", "two"]}),
+        ("event_count", {"lt": 0}, {}),
+        ("event_count", {"eq": 1.5}, {}),
+        ("value_count", {"lt": 0, "field": "ClientIP"}, {}),
+        (
+            "temporal",
+            None,
+            {"rules": ["one", "two"], "group-by": ["who"], "aliases": {"who": {"one": "UserId"}}},
+        ),
+    ],
+)
+def test_a_correlation_that_never_holds_finds_nothing(
+    tmp_path: Path, kind: str, condition: Any, keys: dict[str, Any]
+) -> None:
+    """It is in force, and harms no other rule."""
+    other = rule_text({"s": {"Operation": "Two"}, "condition": "s"}, title="Other")
+    library = load_good(
+        tmp_path, ONE.replace("-000000000001", "-000000000003"), TWO, joint(kind, condition, **keys), other
+    )
+    records = [record(60 * n, Operation=name) for n, name in enumerate(("One", "Two", "One"))]
+
+    assert "Joint" not in {one.title for one in alerts_of(library, records)}
+    assert "Other" in {one.title for one in alerts_of(library, records)}
+
+
 def test_an_alert_of_a_correlation_says_whose_and_how_many(tmp_path: Path) -> None:
     """Entities, counted values and the number are those of the records."""
     extension = {

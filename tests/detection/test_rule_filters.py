@@ -96,7 +96,10 @@ def test_a_correlation_joins_what_is_left(tmp_path: Path) -> None:
             filter_text(["mine"], logsource={"product": "m365", "service": "audit"}),
             "filter.rules.0: mine is about exchange, and the filter about audit",
         ),
-        (filter_text("any", condition="not cat"), "filter.condition: there is no selection cat"),
+        (
+            filter_text("any", condition="not cat"),
+            "filter.condition: there is no selection cat; the selections are robot",
+        ),
     ],
 )
 def test_a_mistake_of_a_filter_is_one_line(tmp_path: Path, text: str, line: str) -> None:

@@ -34,10 +34,10 @@ from m365watch.detection.engine.purposes import list_sought
 from m365watch.detection.engine.rule_matcher import Matcher
 from m365watch.detection.fields.enrichment_context import Knowledge, Whereabouts
 from m365watch.detection.rules.condition_compiler import read_instant
+from m365watch.detection.rules.diagnostics import MISREAD, reason_of
 from m365watch.detection.rules.extension_text import parse_duration_s
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.rule_library import Library
-from m365watch.detection.rules.validation.pysigma_errors import MISREAD, reason_of
 from m365watch.detection.rules.yaml_documents import load_document
 from m365watch.detection.rules.yaml_documents import reason_of as mistake_of
 from m365watch.records.headers import headers_of

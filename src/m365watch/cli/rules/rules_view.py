@@ -18,8 +18,8 @@ from m365watch.detection.rules.rule import Rule
 
 if TYPE_CHECKING:
     from m365watch.detection.rule_test_cases import Cases, Verdict
+    from m365watch.detection.rules.diagnostics import Mistake
     from m365watch.detection.rules.rule_library import Library
-    from m365watch.detection.rules.validation.diagnostics import Mistake
 
 STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 MISTAKES_SHOWN_MAX = 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from m365watch.detection.fields import (
@@ -215,3 +216,14 @@ def needs_of(field: str) -> tuple[str, ...]:
 def list_names() -> list[str]:
     """All names, as rules write them."""
     return sorted(f"m365.{name}" for name in (*CATALOGUE, *(f"{kind}.<property>" for kind in _OF_PROPERTY)))
+
+
+def why_no_field(name: str) -> str:
+    """Why a field that a rule names cannot be derived; empty where it can, and for fields of the records."""
+    if not name.startswith("m365.") or is_derived(name.removeprefix("m365.")):
+        return ""
+    known = list_names()
+    near = get_close_matches(name, known, n=1, cutoff=0.85)
+    return f"{name} is no derived field; " + (
+        f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    )

@@ -18,9 +18,9 @@ from pydantic import (
 
 from m365watch.detection.rules import extension
 from m365watch.detection.rules.containment import why_unknown
+from m365watch.detection.rules.diagnostics import Fault, Where
 from m365watch.detection.rules.extension import Kind
 from m365watch.detection.rules.severity import Severity
-from m365watch.detection.rules.validation.diagnostics import Fault, Where, perhaps
 
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -216,8 +216,7 @@ def _fault_of(mistake: dict[str, Any]) -> Fault:
     where: Where = ("m365watch", *mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         known = [one.alias or name for name, one in _model_at(mistake["loc"][:-1]).model_fields.items()]
-        told = perhaps(str(where[-1]), known) or f"; there are {', '.join(sorted(known))}"
-        return Fault(where, f"is no key that is known here{told}")
+        return Fault(where, f"is no known key; there are {', '.join(sorted(known))}")
     if mistake["type"] == "missing":
         return Fault(where, "is missing; the key needs it")
     given = mistake.get("ctx", {})

@@ -7,29 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from m365watch.detection.engine.rule_matcher import operations_of
-from m365watch.detection.rules.condition import Condition, Every, Some, list_fields, with_unless
+from sigma.correlations import SigmaCorrelationRule
+from sigma.rule import SigmaRule
+
+from m365watch.detection.rules import sigma_parser as sigma
+from m365watch.detection.rules.condition import with_unless
 from m365watch.detection.rules.condition_compiler import compile_condition
+from m365watch.detection.rules.diagnostics import MISREAD, Fault, Mistake, Places, mistake_at
 from m365watch.detection.rules.extension import Extension, Severity
 from m365watch.detection.rules.rule import Rule
 from m365watch.detection.rules.sigma_filters import FilterDraft, apply_filter
-from m365watch.detection.rules.validation.diagnostics import Fault, Mistake, Places, mistake_at
-from m365watch.detection.rules.validation.field_names import is_unknown, no_such_field
-from m365watch.detection.rules.validation.pysigma_errors import MISREAD, fault_of
-from m365watch.detection.rules.validation.rule_references import (
-    names_in,
-    proofread_joins,
-    proofread_references,
-)
-
-if TYPE_CHECKING:
-    from sigma.correlations import SigmaCorrelationRule
-    from sigma.rule import SigmaRule
-
-
-Lists = Mapping[str, tuple[str, ...]]
+from m365watch.detection.rules.sigma_parser import Lists
+from m365watch.detection.rules.validation import fault_of, faults_of, names_in, reference_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,7 @@ class Draft:
     written: Written
     parsed: SigmaRule | SigmaCorrelationRule
     extension: Extension
-    lists: Mapping[str, tuple[str, ...]]
+    lists: Lists
     id: str = ""
     is_packed: bool = False
     """Whether it came along; a rule of the user's with its id takes its place."""
@@ -77,8 +68,8 @@ class Draft:
 class Reading:
     """What has been read so far."""
 
-    lists: Mapping[str, tuple[str, ...]]
-    known: Mapping[str, tuple[str, ...]]
+    lists: Lists
+    known: Lists
     """Lists that are there where no folder has one of the name."""
     drafts: list[Draft] = field(default_factory=list)
     filters: list[tuple[Written, FilterDraft]] = field(default_factory=list)
@@ -97,7 +88,7 @@ class Reading:
     def lost_references(self, written: Written, names: Iterable[str]) -> list[Fault]:
         """Each rule that a document names and that there is not."""
         broken = {name for one in self.broken for name in names_in(one.content)}
-        return [*proofread_references(written.content, names, broken)]
+        return [*reference_faults(written.content, names, broken)]
 
     def complain_of(self, written: Written, *faults: Fault) -> None:
         """Keep a line for each of a document's faults."""
@@ -105,25 +96,10 @@ class Reading:
             line = written.places.line_of(one.where)
             self.complain(written.path, written.title, str(one), line=line)
 
-
-def all_faults(written: Written, lists: Lists, found: list[Fault]) -> list[Fault]:
-    """All that is wrong with a document of which something is known to be wrong."""
-    if not written.is_whole:
-        return found
-    from m365watch.detection.rules.validation.rule_document import proofread
-
-    every = proofread(written.content, lists) or found
-    return [*every, *extension_of(written.content)[1]]
-
-
-def extension_of(content: Mapping[str, Any]) -> tuple[Extension, list[Fault]]:
-    """A document's key `m365watch`, and what is wrong in it."""
-    # The library that checks keys takes its time to import, and rules that come along parsed do without.
-    from m365watch.detection.rules.extension_text import parse_extension
-    from m365watch.detection.rules.validation.extension_section import proofread_whole
-
-    extension, faults = parse_extension(content.get("m365watch"))
-    return extension, faults or [*proofread_whole(content, extension)]
+    def refuse(self, written: Written, lists: Lists, *errors: Exception) -> None:
+        """Keep a line for each mistake of a document that has these errors."""
+        whole = faults_of(written.content, lists, errors) if written.is_whole else map(fault_of, errors)
+        self.complain_of(written, *whole)
 
 
 RULES_MAX = 20_000
@@ -152,83 +128,48 @@ def make_rules(reading: Reading) -> list[Rule]:
         rule = _make_rule(draft, names, reading)
         if rule is not None:
             rules[rule.id] = rule
-    rules = _drop_never_holding(rules, drafts, names, reading)
     for written, one in reading.filters:
-        rules = apply_filter(one, rules, names)
+        faults: list[Fault] = []
+        try:
+            rules, faults = apply_filter(one, rules, names)
+        except MISREAD as error:
+            reading.refuse(written, one.lists, error)
         known = [name for name, rule_id in names.items() if rule_id in rules]
-        reading.complain_of(written, *reading.lost_references(written, known))
+        reading.complain_of(written, *faults, *reading.lost_references(written, known))
     return _silence_sources(_drop_dangling(rules, drafts, reading), drafts)
 
 
 def _make_rule(draft: Draft, names: Mapping[str, str], reading: Reading) -> Rule | None:
-    try:
-        rule = _translate(draft, names)
-        for condition in (rule.condition, *rule.selections.values()):
-            if condition is not None:
-                compile_condition(condition)
-        faults = _unknown_fields(rule)
-        if rule.condition is not None and _is_of_two_operations(rule.condition):
-            told = "no record is of two operations; join them by `or`, or write one list"
-            faults.append(Fault(("detection", "condition"), told))
-    except MISREAD as error:
-        faults = [fault_of(error)]
-    if not faults:
-        return rule
-    lost = reading.lost_references(draft.written, names)
-    reading.complain_of(draft.written, *(lost or all_faults(draft.written, draft.lists, faults)))
+    if lost := reading.lost_references(draft.written, names):
+        reading.complain_of(draft.written, *lost)
+    else:
+        try:
+            return _translate(draft, names)
+        except MISREAD as error:
+            reading.refuse(draft.written, draft.lists, error)
     reading.broken.append(draft.written)
     return None
 
 
-def _is_of_two_operations(condition: Condition) -> bool:
-    """Whether it asks of one record to be of several operations at once."""
-    if isinstance(condition, Some):
-        return all(map(_is_of_two_operations, condition.parts))
-    if not isinstance(condition, Every):
-        return False
-    known = [names for part in condition.parts if (names := operations_of(part)) is not None]
-    # A list that has no names yet will have some.
-    is_none = all(known) and bool(known) and not frozenset.intersection(*known)
-    return is_none or any(map(_is_of_two_operations, condition.parts))
-
-
-def _unknown_fields(rule: Rule) -> list[Fault]:
-    conditions: list[Condition] = [rule.condition] if rule.condition is not None else []
-    conditions += rule.selections.values()
-    faults = [
-        no_such_field(name, ("detection",))
-        for name in sorted({name for one in conditions for name in list_fields(one) or ()})
-        if is_unknown(name)
-    ]
-    if rule.correlation is not None:
-        summed = set(rule.correlation.fields) - set(rule.correlation.aliases)
-        where = ("correlation", "condition", "field")
-        faults += [no_such_field(name, where) for name in sorted(summed) if is_unknown(name)]
-    return faults
-
-
 def _translate(draft: Draft, names: Mapping[str, str]) -> Rule:
-    from sigma.correlations import SigmaCorrelationRule
-
-    from m365watch.detection.rules import sigma_parser as sigma
-    from m365watch.detection.rules.sigma_parser import convert_correlation
+    """The rule. Raises: one of MISREAD."""
 
     def find(reference: str) -> str:
         if reference not in names:
-            raise sigma.Untranslatable(f"there is no rule {reference}")
+            raise sigma.Untranslatable(f"there is no rule {reference}", "correlation")
         return names[reference]
 
     parsed = draft.parsed
     if isinstance(parsed, SigmaCorrelationRule):
-        return replace(_describe(draft), correlation=convert_correlation(parsed, find=find))
+        return replace(_describe(draft), correlation=sigma.convert_correlation(parsed, find=find))
+    service = sigma.check_product(parsed)
     unless = sigma.expand_parts(draft.extension.without, lists=draft.lists)
     selections = sigma.convert_selections(parsed, lists=draft.lists)
-    return replace(
-        _describe(draft),
-        service=sigma.check_product(parsed),
-        condition=with_unless(sigma.convert_condition(parsed, lists=draft.lists), unless),
-        selections={name: with_unless(one, unless) for name, one in selections.items()},
-    )
+    condition = with_unless(sigma.convert_condition(parsed, lists=draft.lists), unless)
+    selections = {name: with_unless(one, unless) for name, one in selections.items()}
+    for one in (condition, *selections.values()):
+        compile_condition(one)
+    return replace(_describe(draft), service=service, condition=condition, selections=selections)
 
 
 def _describe(draft: Draft) -> Rule:
@@ -252,21 +193,6 @@ def _describe(draft: Draft) -> Rule:
         false_positives=tuple(str(one) for one in parsed.falsepositives or ()),
         extension=draft.extension,
     )
-
-
-def _drop_never_holding(
-    rules: dict[str, Rule], drafts: Mapping[str, Draft], names: Mapping[str, str], reading: Reading
-) -> dict[str, Rule]:
-    """Without the correlations that can never hold with the rules that they join."""
-    kept = dict(rules)
-    for rule in rules.values():
-        draft = drafts[rule.id]
-        named = [one.reference for one in getattr(draft.parsed, "rules", None) or ()]
-        if faults := [*proofread_joins(rule, [(one, names[one]) for one in named], rules)]:
-            reading.complain_of(draft.written, *faults)
-            reading.broken.append(draft.written)
-            del kept[rule.id]
-    return kept
 
 
 def _drop_dangling(rules: dict[str, Rule], drafts: Mapping[str, Draft], reading: Reading) -> dict[str, Rule]:

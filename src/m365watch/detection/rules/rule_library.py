@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -28,21 +27,12 @@ from m365watch.common.file_access import (
     why_closed,
 )
 from m365watch.detection.correlation.risk_score import risk_rules
+from m365watch.detection.rules.diagnostics import MISREAD, Mistake, in_order, reason_of
 from m365watch.detection.rules.rule import Rule
-from m365watch.detection.rules.rule_builder import (
-    Draft,
-    Lists,
-    Reading,
-    Written,
-    all_faults,
-    extension_of,
-    make_rules,
-)
+from m365watch.detection.rules.rule_builder import Draft, Reading, Written, make_rules
 from m365watch.detection.rules.sigma_filters import FilterDraft
-from m365watch.detection.rules.validation.detection_section import proofread_patterns
-from m365watch.detection.rules.validation.diagnostics import Fault, Mistake, in_order
-from m365watch.detection.rules.validation.pysigma_errors import MISREAD, fault_of, reason_of
-from m365watch.detection.rules.validation.rule_document import proofread_silent
+from m365watch.detection.rules.sigma_parser import Lists, parse_documents
+from m365watch.detection.rules.validation import read_extension
 
 if TYPE_CHECKING:
     from sigma.correlations import SigmaCorrelationRule
@@ -281,36 +271,22 @@ def _group_documents(documents: list[Document], shown: str, reading: Reading) ->
     return [[one] for one in found]
 
 
-def _read_rule(group: list[Written], reading: Reading, lists: Mapping[str, tuple[str, ...]]) -> None:
+def _read_rule(group: list[Written], reading: Reading, lists: Lists) -> None:
     """Keep what the documents say as drafts, or all that is wrong with them."""
-    from sigma.collection import SigmaCollection
-
     first = group[0]
-    faults = [
-        fault
-        for one in group
-        for judge in (proofread_patterns, proofread_silent)
-        for fault in judge(one.content)
-    ]
-    if not faults:
-        try:
-            parsed = SigmaCollection.from_dicts(
-                [one.content for one in group],
-                collect_errors=True,
-                collect_filters=True,
-                resolve_references=False,
-            )
-            faults = [fault_of(error) for error in parsed.errors]
-        except MISREAD as error:
-            faults = [fault_of(error)]
-    if faults:
-        reading.complain_of(first, *all_faults(first, lists, faults))
+    errors: Sequence[Exception]
+    try:
+        parsed = parse_documents(one.content for one in group)
+        errors = parsed.errors
+    except MISREAD as error:
+        errors = [error]
+    if errors:
+        reading.refuse(first, lists, *errors)
         reading.broken += group
         return
-    complain = partial(_complain, reading, first)
-    reading.filters += [(first, FilterDraft(one, lists, complain)) for one in parsed.filters]
+    reading.filters += [(first, FilterDraft(one, lists)) for one in parsed.filters]
     for rule in parsed.rules:
-        extension, faults = extension_of(_content_of(rule, first))
+        extension, faults = read_extension(_content_of(rule, first))
         if faults:
             reading.complain_of(first, *faults)
             reading.broken.append(first)
@@ -319,11 +295,6 @@ def _read_rule(group: list[Written], reading: Reading, lists: Mapping[str, tuple
         reading.drafts.append(
             Draft(first, rule, extension, lists, identity, reading.is_packed, reading.is_tried)
         )
-
-
-def _complain(reading: Reading, written: Written, lists: Lists, fault: Fault, *, alone: bool) -> None:
-    """Keep what is wrong with a filter; `alone` where nothing else can be wrong with it."""
-    reading.complain_of(written, *([fault] if alone else all_faults(written, lists, [fault])))
 
 
 def _content_of(rule: SigmaRule | SigmaCorrelationRule, written: Written) -> dict[str, Any]:

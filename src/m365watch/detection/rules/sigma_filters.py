@@ -10,24 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
 
+from sigma.filters import SigmaFilter
+
+from m365watch.detection.rules import sigma_parser as sigma
 from m365watch.detection.rules.condition import Condition, Every
 from m365watch.detection.rules.condition_compiler import compile_condition
+from m365watch.detection.rules.diagnostics import Fault
 from m365watch.detection.rules.rule import Rule
-from m365watch.detection.rules.validation.diagnostics import Fault
-from m365watch.detection.rules.validation.pysigma_errors import MISREAD, reason_of
-
-if TYPE_CHECKING:
-    from sigma.filters import SigmaFilter
-
-
-class Complain(Protocol):
-    """Takes what is wrong with a filter, made with these lists; `alone` where nothing else can be."""
-
-    def __call__(self, lists: Mapping[str, tuple[str, ...]], fault: Fault, *, alone: bool) -> None:
-        """Keep it."""
-        ...
 
 
 @dataclass(slots=True)
@@ -35,46 +25,35 @@ class FilterDraft:
     """A filter between parsing and use."""
 
     parsed: SigmaFilter
-    lists: Mapping[str, tuple[str, ...]]
-    complain: Complain
+    lists: sigma.Lists
 
 
-def apply_filter(draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str]) -> dict[str, Rule]:
-    """The rules, those that the filter is about with its condition as well.
+def apply_filter(
+    draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str]
+) -> tuple[dict[str, Rule], list[Fault]]:
+    """The rules, those that the filter is about with its condition as well, and which it cannot be about.
 
-    `names` has the id of a rule by each name that a filter may call it. What is wrong goes to its `complain`.
+    `names` has the id of a rule by each name that a filter may call it; a name that is none is passed over.
+    Raises: one of MISREAD: the filter cannot be translated.
     """
-    from m365watch.detection.rules import sigma_parser as sigma
-
-    try:
-        service = sigma.check_product(draft.parsed)
-        condition = sigma.convert_filter(draft.parsed, lists=draft.lists)
-        compile_condition(condition)
-    except MISREAD as error:
-        draft.complain(draft.lists, Fault((), reason_of(error)), alone=False)
-        return dict(rules)
-    found = {rule.id: rule for rule in _rules_for(draft, rules, names, service)}
-    return {**rules, **{rule_id: _filtered(rule, condition) for rule_id, rule in found.items()}}
-
-
-def _rules_for(
-    draft: FilterDraft, rules: Mapping[str, Rule], names: Mapping[str, str], service: str
-) -> list[Rule]:
+    service = sigma.check_product(draft.parsed)
+    condition = sigma.convert_filter(draft.parsed, lists=draft.lists)
+    compile_condition(condition)
     wanted = draft.parsed.filter.rules
     if isinstance(wanted, str):
-        return [rule for rule in rules.values() if rule.condition is not None and _is_of(rule, service)]
-    found: list[Rule] = []
+        return {
+            one.id: _filtered(one, condition) if _is_of(one, service) else one for one in rules.values()
+        }, []
+    found, faults = dict(rules), list[Fault]()
     for place, reference in enumerate(str(one.reference) for one in wanted):
         rule = rules.get(names.get(reference, ""))
         if rule is None:
-            # Whoever reads the documents tells which rules there are not.
             continue
-        told = _unfit(rule, reference, service)
-        if told:
-            draft.complain(draft.lists, Fault(("filter", "rules", place), told), alone=True)
+        if told := _unfit(rule, reference, service):
+            faults.append(Fault(("filter", "rules", place), told))
         else:
-            found.append(rule)
-    return found
+            found[rule.id] = _filtered(rule, condition)
+    return found, faults
 
 
 def _unfit(rule: Rule, reference: str, service: str) -> str:

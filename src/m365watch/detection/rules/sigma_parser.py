@@ -9,11 +9,11 @@ Source: the Sigma specification 2; SigmaHQ's rules for the product m365 and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import cast
+from typing import Any, cast
 
+from sigma.collection import SigmaCollection
 from sigma.conditions import (
     ConditionAND,
     ConditionFieldEqualsValueExpression,
@@ -32,6 +32,8 @@ from sigma.correlations import (
 )
 from sigma.exceptions import SigmaError
 from sigma.filters import SigmaFilter
+from sigma.policy import SigmaPolicy
+from sigma.policy.regex_engine import RegexEngine
 from sigma.rule import SigmaDetections, SigmaLogSource, SigmaRule
 from sigma.types import (
     Placeholder,
@@ -52,6 +54,7 @@ from sigma.types import (
     SpecialChars,
 )
 
+from m365watch.detection.fields.field_catalog import why_no_field
 from m365watch.detection.fields.record_view import MAPS
 from m365watch.detection.rules.condition import (
     Compared,
@@ -74,6 +77,8 @@ from m365watch.detection.rules.condition import (
     TimePart,
     Wildcard,
 )
+from m365watch.detection.rules.condition_compiler import BadPattern, compile_pattern
+from m365watch.detection.rules.extension_text import PERIOD_S_MAX
 from m365watch.detection.rules.rule import Correlation, Expression, Joined, Joint, Named
 from m365watch.detection.rules.value_aliases import CLICK_ACTION, by_both, without_blanks
 
@@ -129,7 +134,37 @@ _PLACES = {(False, False): "whole", (True, True): "anywhere", (False, True): "st
 
 
 class Untranslatable(ValueError):
-    """A part of a rule that has no meaning for this feed; says which."""
+    """A part of a rule that has no meaning for this feed; says why."""
+
+    def __init__(self, text: str, *where: str) -> None:
+        """`where` are the keys that lead to it; none stands for the detection."""
+        super().__init__(text)
+        self.where = where
+
+
+class _QuietEngine(RegexEngine):
+    """RE2 as rules are run with it: it logs nothing of a pattern that it refuses."""
+
+    error = BadPattern
+
+    def compile(self, pattern: str, flags: int = 0) -> Any:  # noqa: ARG002 - as pySigma calls it
+        """The pattern without its flags, which make none a bad one. Raises: BadPattern."""
+        return compile_pattern(pattern)
+
+
+_POLICY = SigmaPolicy(regex_engine=_QuietEngine())
+
+
+def parse_documents(documents: Iterable[Mapping[str, Any]]) -> SigmaCollection:
+    """The rules and filters of these documents, and every error that pySigma collects.
+
+    Raises: one of MISREAD, where it stops at the first.
+    """
+    # pySigma stops at an id that is a number.
+    made = [{**one, "id": str(one["id"])} if one.get("id") is not None else {**one} for one in documents]
+    return SigmaCollection.from_dicts(
+        made, collect_errors=True, collect_filters=True, resolve_references=False, policy=_POLICY
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +184,11 @@ def check_product(rule: SigmaRule | SigmaFilter) -> str:
     """
     product, service = logsource_of(rule.logsource)
     if product not in PRODUCTS:
-        raise Untranslatable(
-            f"logsource.product: {product or 'none'} is not m365, whose records this collector has"
-        )
+        told = f"{product or 'none'} is not m365, whose records this collector has"
+        raise Untranslatable(told, "logsource", "product")
     if service and service not in SERVICES:
-        near = get_close_matches(service, SERVICES, n=1)
-        raise Untranslatable(
-            f"logsource.service: {service} is none of this feed; "
-            + (f"did you mean {near[0]}?" if near else f"give one of {', '.join(sorted(SERVICES))}, or none")
-        )
+        told = f"{service} is none of this feed; give one of {', '.join(sorted(SERVICES))}, or none"
+        raise Untranslatable(told, "logsource", "service")
     return service
 
 
@@ -212,18 +243,18 @@ def expand_parts(without: Mapping[str, tuple[str, ...]], *, lists: Lists) -> dic
     return found
 
 
-def convert_part(key: str | None, value: object, *, source: Source) -> Condition:
-    """The condition of one line of a selection, or of texts without a field.
+def convert_selection(definition: object, *, source: Source) -> Condition:
+    """The condition of a selection, or of a part of one, by itself.
 
     Raises: Untranslatable, SigmaError.
     """
-    made = SigmaDetections.from_dict({"part": value if key is None else {key: value}, "condition": "part"})
+    made = SigmaDetections.from_dict({"part": definition, "condition": "part"}, policy=_POLICY)
     return _convert(made["part"].postprocess(made), source, 0)
 
 
 def _convert(parsed: object, source: Source, depth: int) -> Condition:
     if depth > DEPTH_MAX:
-        raise Untranslatable("detection.condition: is nested too deeply")
+        raise Untranslatable("is nested too deeply")
     match parsed:
         case ConditionAND():
             return Every(tuple(_convert(part, source, depth + 1) for part in parsed.args))
@@ -235,7 +266,7 @@ def _convert(parsed: object, source: Source, depth: int) -> Condition:
             return _field_test(parsed.field, parsed.value, source)
         case ConditionValueExpression():
             return _value_test(None, parsed.value, source)
-    raise Untranslatable(f"detection: a {type(parsed).__name__} is not understood")
+    raise Untranslatable(f"a {type(parsed).__name__} is not understood")
 
 
 def _field_test(field: str, value: SigmaType, source: Source) -> Condition:
@@ -268,12 +299,19 @@ def _names_alerts(value: SigmaType) -> bool:
 
 def _names_of(field: str, source: Source) -> tuple[str, ...]:
     """What a field is called here; two where Parameters.Name may be any name, or what is called Name."""
-    name = field.removeprefix(_PREFIX)
-    name = _RENAMED.get(name, name)
+    name = _name_of(field)
     head, _, last = name.rpartition(".")
     if source.is_ours or head not in MAPS or last not in _PARTS_OF_PAIRS:
         return (name,)
     return (name, f"{head}.{_PARTS_OF_PAIRS[last]}")
+
+
+def _name_of(field: str) -> str:
+    name = field.removeprefix(_PREFIX)
+    name = _RENAMED.get(name, name)
+    if told := why_no_field(name):
+        raise Untranslatable(told)
+    return name
 
 
 def _value_test(field: str | None, value: SigmaType, source: Source) -> Condition:
@@ -303,15 +341,14 @@ def _comparison(value: SigmaType) -> Comparison:
         case SigmaCIDRExpression():
             return InNetwork(value.network)
         case SigmaFieldReference():
-            name = value.field.removeprefix(_PREFIX)
-            return SameAs(_RENAMED.get(name, name), _PLACES[value.ends_with, value.starts_with])
+            return SameAs(_name_of(value.field), _PLACES[value.ends_with, value.starts_with])
         case SigmaCompareExpression():
             order = Order(value.op.name.lower())
             if isinstance(value.number, SigmaTimestampPart):
                 part = TimePart(value.number.timestamp_part.name.lower())
                 return ComparedTime(part, order, value.number.number)
             return Compared(order, value.number.number)
-    raise Untranslatable(f"detection: a value of the kind {type(value).__name__} is not understood")
+    raise Untranslatable(f"a value of the kind {type(value).__name__} is not understood")
 
 
 def _text(field: str | None, value: SigmaString, source: Source) -> Condition:
@@ -352,7 +389,7 @@ def _expanded(value: SigmaString, source: Source) -> Iterator[tuple[str | Wildca
         else:
             ways = [(*way, part) for way in ways]
         if len(ways) > EXPANDED_MAX:
-            raise Untranslatable(f"detection: {value} stands for more than {EXPANDED_MAX} texts")
+            raise Untranslatable(f"{value} stands for more than {EXPANDED_MAX} texts")
     for way in ways:
         yield _joined(way)
 
@@ -390,7 +427,7 @@ def _flag(flag: SigmaRegularExpressionFlag) -> str:
 def _list_of(name: str, source: Source) -> tuple[str, ...]:
     found = source.lists.get(name)
     if found is None:
-        raise Untranslatable(f"detection: there is no list {name} (lists/{name}.txt beside the rules)")
+        raise Untranslatable(f"there is no list {name} (lists/{name}.txt beside the rules)")
     return found
 
 
@@ -428,7 +465,7 @@ __all__ = [
     "Untranslatable",
     "check_product",
     "convert_condition",
-    "convert_part",
+    "convert_selection",
     "convert_selections",
     "expand_parts",
 ]
@@ -446,21 +483,29 @@ def convert_correlation(rule: SigmaCorrelationRule, *, find: Callable[[str], str
         expression = _expression(condition.parsed, find)
         references = references or condition.get_referenced_rules()
     if not references:
-        raise Untranslatable("correlation.rules: names no rule")
+        raise Untranslatable("names no rule", "correlation", "rules")
+    if rule.timespan.seconds > PERIOD_S_MAX:
+        raise Untranslatable("is longer than 90 days", "correlation", "timespan")
     sources = tuple(dict.fromkeys(find(reference) for reference in references))
     plain = condition if isinstance(condition, SigmaCorrelationCondition) else None
+    aliases = {
+        alias.alias: {find(one.reference): name for one, name in alias.mapping.items()}
+        for alias in rule.aliases
+    }
+    fields, groups = _fields_of(plain), tuple(rule.group_by or ())
+    for key, names in (("condition", fields), ("group-by", groups)):
+        for name in names:
+            if name not in aliases and (told := why_no_field(name)):
+                raise Untranslatable(told, "correlation", key)
     return Correlation(
         joined=Joined(rule.type.name.lower()),
         sources=sources,
         timespan_s=rule.timespan.seconds,
-        group_by=tuple(rule.group_by or ()),
-        aliases={
-            alias.alias: {find(one.reference): name for one, name in alias.mapping.items()}
-            for alias in rule.aliases
-        },
+        group_by=groups,
+        aliases=aliases,
         order=Order(plain.op.name.lower()) if plain else Order.AT_LEAST,
         threshold=plain.count if plain else len(sources),
-        fields=_fields_of(plain),
+        fields=fields,
         percentile=_percentile_of(plain),
         expression=expression,
     )
@@ -475,7 +520,8 @@ def _fields_of(condition: SigmaCorrelationCondition | None) -> tuple[str, ...]:
 def _percentile_of(condition: SigmaCorrelationCondition | None) -> int:
     percentile = 50 if condition is None or condition.percentile is None else condition.percentile
     if not 0 <= percentile <= 100:
-        raise Untranslatable(f"correlation.condition.percentile: {percentile} is not between 0 and 100")
+        told = f"{percentile} is not between 0 and 100"
+        raise Untranslatable(told, "correlation", "condition", "percentile")
     return percentile
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import yaml
 
 from m365watch.config.document import refused_node
-from m365watch.detection.rules.validation.diagnostics import Places
+from m365watch.detection.rules.diagnostics import Places
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""A mistake in a document of rules, by the keys that lead to it, and the line on which they stand."""
+"""A mistake in a document of rules: the file, the line, the keys that lead to it, and what is wrong."""
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,7 +103,32 @@ def _step(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
     return None
 
 
-def perhaps(word: str, known: Iterable[str]) -> str:
-    """`; did you mean this?` where one of the known words is close; empty otherwise."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else ""
+MISREAD = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError)
+"""All that says that a rule cannot be understood; SigmaError and our own reasons are ValueErrors."""
+_OF_ANOTHER_KIND = (TypeError, AttributeError, LookupError, ArithmeticError)
+_IN_WORDS = {
+    re.compile(
+        r"Modifier \w+ incompatible to value type of .*", re.DOTALL
+    ): "its modifier takes no such value",
+    re.compile(
+        r"Unsupported type: .*", re.DOTALL
+    ): "takes a text, a number, true, false, null or a list of these",
+    re.compile(r"Detection '(.*)' not defined in detections", re.DOTALL): r"there is no selection \1",
+    re.compile(r"Regular expression .* is invalid: (the regular expression)", re.DOTALL): r"\1",
+    re.compile(r"Expected .*, found (.*?)\s*\(at char .*", re.DOTALL): r"is not understood at \1",
+}
+"""What stands for pySigma's words about its own classes and grammar."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a rule, or its file, cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    said = str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(error, _OF_ANOTHER_KIND):
+        return f"has a value of a kind that is not known at its place, such as a number for a text ({said})"
+    for pattern, words in _IN_WORDS.items():
+        said = pattern.sub(words, said)
+    return said.removesuffix(".")
