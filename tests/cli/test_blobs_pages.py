@@ -34,7 +34,7 @@ def test_a_blob_has_four_lines_that_are_left_whole() -> None:
         f"  {'x' * 100}",
         "  created 2026-11-24 12:00:00Z, served until 2026-12-01 12:00:00Z",
         "  not fetched yet",
-        "hint: waiting: nothing to do, it is tried again by itself",
+        "hint: waiting: m365watch keeps trying",
     ]
 
 

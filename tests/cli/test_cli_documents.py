@@ -90,6 +90,7 @@ def test_the_status_document_is_this_one() -> None:
                 "last_error": "refused",
                 "last_error_at": "2026-11-24T12:00:00Z",
                 "fix": "renew it",
+                "safe_until": None,
                 "lake_files_missing": None,
             }
         ],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -16,7 +16,7 @@ from m365watch.cli.program import app
 from m365watch.cli.status.status_report import print_documents, print_pages
 from m365watch.cli.status.status_view import ERRORS_SHOWN_MAX, WAITING_SHOWN_MAX, Standing, status_page
 from m365watch.common.model import BlobKey, BlobRef, ContentType, Feed, Header, KnownBlob, TenantId
-from m365watch.common.progress import FeedProgress
+from m365watch.common.progress import FeedProgress, OutputProgress
 from m365watch.pipeline.latency import LatencyBook
 from m365watch.registry.ports import WaitingBlob
 from m365watch_testing.batches import make_batch, make_part
@@ -41,10 +41,13 @@ def drawn(
     on_screen: bool = False,
     latency: LatencyBook | None = None,
     rows: int | None = None,
+    outputs: Sequence[OutputProgress] = (),
 ) -> list[str]:
     """The lines of the page on a terminal so wide."""
     console = Console(width=columns, highlight=False, markup=False, color_system=None)
-    standing = Standing(run_progress(*feeds), waiting, NOW, "--config 'my tenant.json'", latency=latency)
+    progress = run_progress(*feeds)
+    progress.outputs = list(outputs)
+    standing = Standing(progress, waiting, NOW, "--config 'my tenant.json'", latency=latency)
     with console.capture() as capture:
         console.print(status_page(standing, columns=columns, rows=rows, on_screen=on_screen), crop=False)
     return [line.rstrip() for line in capture.get().splitlines()]
@@ -177,14 +180,11 @@ def test_feeds_in_the_same_trouble_share_a_line() -> None:
     assert lines == ["error: Exchange, DLP: start: auditing is off", "hint: turn it on"]
 
 
-def test_an_error_that_passes_by_itself_says_so() -> None:
-    """Nobody should look for something to do where there is nothing."""
+def test_an_error_without_a_fix_names_the_command_that_finds_its_cause() -> None:
     feed = feed_progress(last_error="got HTTP 503", last_error_at=NOW)
 
-    assert drawn(feed, columns=200)[5] == (
-        "hint: nothing to do, it is tried again by itself; "
-        "where it lasts, `m365watch why` looks for the cause"
-    )
+    told = "hint: m365watch keeps trying; if it lasts, `m365watch why` finds the cause"
+    assert drawn(feed, columns=200)[5] == told
 
 
 def test_of_many_errors_those_that_need_a_person_are_shown() -> None:
@@ -305,3 +305,18 @@ def test_one_format_is_printed_at_a_time(other: str) -> None:
 
     assert result.exit_code == 2
     assert "--metrics goes with neither --json nor --watch" in result.output
+
+
+def test_an_output_in_trouble_says_what_to_do_and_until_when_nothing_is_lost() -> None:
+    at = datetime(2026, 12, 9, 4, 10, tzinfo=UTC)
+    outputs = [
+        OutputProgress("lake", 3, 0, "No space left", NOW, fix="make room", safe_until=at),
+        OutputProgress("devo", 0, 0, "no answer in time", NOW),
+    ]
+
+    hints = [line for line in drawn(feed_progress(), outputs=outputs, columns=200) if line.startswith("hint")]
+
+    assert hints == [
+        "hint: make room; no record is lost before 2026-12-09 04:10 UTC",
+        "hint: m365watch keeps trying",
+    ]

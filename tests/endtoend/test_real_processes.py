@@ -204,4 +204,5 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
         assert full.exit_code == 1, full.err
         [error] = [line for line in full.complaints if line.startswith(("error: ", line[:8] + " error "))]
         assert "full" in error or "space" in error
+        assert "make room on the disk of" in error
         assert roomy.exit_code == 0

@@ -266,7 +266,7 @@ def test_what_is_not_kept_is_refused_while_nobody_is_there(papers: Papers, free_
         asyncio.run(run())
 
     told = [line["event"].split(": ", 2)[2] for line in lines]
-    assert [text.split(":")[0] for text in told] == ["the connection was refused", "connected again"]
+    assert [text.split(";")[0] for text in told] == ["the connection was refused", "connected again"]
 
 
 def test_what_is_not_kept_and_finds_nobody_is_refused(papers: Papers) -> None:

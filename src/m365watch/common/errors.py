@@ -42,19 +42,23 @@ class CollectorError(Exception):
 class RetryLater(CollectorError):
     """Repeat the call after `after_s` seconds; nothing has been lost.
 
-    Nothing to do.
+    Do what the text says after its last semicolon; where it says nothing, there is nothing to do.
     """
 
     code = "retry_later"
 
-    def __init__(self, what: str, *, where: str = "", after_s: float | None = None) -> None:
-        """`after_s` is what the service asked for; None leaves the pace to the caller."""
+    def __init__(self, what: str, *, where: str = "", after_s: float | None = None, fix: str = "") -> None:
+        """`after_s` is what the service asked for; None leaves the pace to the caller.
+
+        `fix` is what ends it where it does not pass: one imperative sentence without its full stop.
+        """
         super().__init__(what, where=where)
         self.after_s = after_s
+        self.fix = plain(fix)
 
     def _then(self) -> str:
         when = "" if self.after_s is None else f" in {self.after_s:g} s"
-        return f"; tried again{when}, nothing lost"
+        return f"; tried again{when}, nothing lost" + (f"; {self.fix}" if self.fix else "")
 
 
 class Throttled(RetryLater):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -193,6 +194,15 @@ def why_unwritable(folder: Path) -> Unwritable | None:
         fix = f"make room on the disk of {place}" if error.errno in FULL else fix
         return Unwritable((error.strerror or "unknown").lower(), fix)
     return None
+
+
+def disk_fix(number: int | None, place: Path | str) -> str:
+    """What lets a file be written in `place` where the system refused with that errno; empty if unknown."""
+    if number in FULL:
+        return f"make room on the disk of {place}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"let user {os.geteuid()}, who runs this, write to {place}"
+    return f"check the disk of {place}: it reports a failure" if number == errno.EIO else ""
 
 
 def nearest_folder(path: Path) -> Path:

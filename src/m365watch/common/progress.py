@@ -8,6 +8,9 @@ from datetime import datetime
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Feed
 
+RETRIED = "m365watch keeps trying"
+"""What is said of an error about which nobody can do anything yet."""
+
 
 @dataclass(slots=True)
 class FeedProgress:
@@ -64,6 +67,18 @@ class OutputProgress:
     """What a person has to do about it; None if it passes by itself."""
     missing_files: MissingFiles | None = None
     """Of a lake: the data files that are gone from it, as the collector last saw."""
+    safe_until: datetime | None = None
+    """With an error: when the first blob expires that is still to be fetched; None without one."""
+
+    @property
+    def next_step(self) -> str:
+        """What is to be done about its error, and until when that costs no record."""
+        cure = self.fix or RETRIED
+        return (
+            cure
+            if self.safe_until is None
+            else f"{cure}; no record is lost before {self.safe_until:%Y-%m-%d %H:%M} UTC"
+        )
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from errno import ENOSPC
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -12,7 +13,7 @@ import structlog
 
 from m365watch.common.clock import Clock
 from m365watch.common.errors import LedgerUnavailable, LedgerUnusable
-from m365watch.common.file_access import why_denied
+from m365watch.common.file_access import disk_fix, why_denied
 from m365watch.ledger.schema import LEDGER
 from m365watch.storage.damage import CHECK_S, set_aside, set_aside_damaged
 from m365watch.storage.database import (
@@ -133,8 +134,10 @@ def name_failure(error: DatabaseError | UnicodeDecodeError, path: Path) -> Ledge
             "and reads what the outputs hold",
         )
     if failure in _PASSING:
-        why = "its disk is full: make room on it" if has_no_room(path) else str(error)
-        return LedgerUnavailable(f"the ledger cannot be written ({why})", where=str(path))
+        why, fix = str(error), ""
+        if has_no_room(path):
+            why, fix = "its disk is full", disk_fix(ENOSPC, path.parent)
+        return LedgerUnavailable(f"the ledger cannot be written ({why})", where=str(path), fix=fix)
     if closed := why_denied(path):
         fix = "run the collector as the user whose it is, or let this one read and write it"
         return LedgerUnusable(f"the ledger {closed}", where=str(path), fix=fix)

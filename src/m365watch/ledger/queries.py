@@ -166,11 +166,16 @@ def output_progress(connection: Database) -> list[OutputProgress]:
         ).fetchall()
     }
     files = read_missing(connection)
+    safe_until = None
+    if errors:
+        first = "SELECT min(expires_us) / 1e6 FROM blob WHERE finished_s IS NULL AND state IN (0, 5)"
+        safe_until = instant(connection.execute(first).fetchone()[0])
     found = []
     for name in sorted(lacking.keys() | errors.keys() | files.keys()):
         missing, queued = lacking.get(name, (0, 0))
         error, at, fix = errors.get(name, (None, None, None))
-        found.append(OutputProgress(name, missing, queued, error, at, fix, files.get(name)))
+        until = None if error is None else safe_until
+        found.append(OutputProgress(name, missing, queued, error, at, fix, files.get(name), until))
     return found
 
 

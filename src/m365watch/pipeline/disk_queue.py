@@ -17,6 +17,7 @@ import xxhash
 
 from m365watch.common.atomic_files import put_file, sync_folder
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.file_access import disk_fix
 from m365watch.common.model import Batch, BatchPart, BlobKey, Feed, Header, TenantId, content_named
 from m365watch.common.timestamps import instant_of_us, us_of
 from m365watch.records.split import split_blob
@@ -112,7 +113,9 @@ class BatchQueue:
             sync_folder(path.parent)
         except OSError as error:
             raise OutputUnavailable(
-                f"its queue on disk cannot be written ({error.strerror})", where=self._where
+                f"its queue on disk cannot be written ({error.strerror})",
+                where=self._where,
+                fix=disk_fix(error.errno, self.directory),
             ) from error
         self._sizes[behind] = self._sizes.pop(number)
 
@@ -125,7 +128,9 @@ class BatchQueue:
             with suppress(OSError):
                 path.with_suffix(".partial").unlink(missing_ok=True)
             raise OutputUnavailable(
-                f"its queue on disk cannot be written ({error.strerror})", where=self._where
+                f"its queue on disk cannot be written ({error.strerror})",
+                where=self._where,
+                fix=disk_fix(error.errno, self.directory),
             ) from error
         self._note(number, _size_of(body))
 

@@ -96,7 +96,7 @@ class OutputTrouble:
             self._is_cleared = True
 
     async def _keep(self, error: CollectorError | None) -> None:
-        fix = error.fix if isinstance(error, NeedsOperator) else None
+        fix = None if error is None else error.fix or None
         text = None if error is None else f"{error.where}: {error.what}" if error.where else error.what
         await self._calls(
             self._ledger.note_output_error, self._output.name, text, fix=fix, at=self._clock.now()
@@ -585,6 +585,6 @@ class OutputLane:
         if not all(one.is_kept for one in self._waiting):
             raise error
         self._has_given_up = True
-        fix = f"; {error.fix}" if isinstance(error, NeedsOperator) else ""
+        fix = f"; {error.fix}" if error.fix else ""
         self._given_up_for = f"{error.where}: {error.what}{fix}" if error.where else f"{error.what}{fix}"
         self._means.on_settled()

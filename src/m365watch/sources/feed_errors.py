@@ -53,7 +53,7 @@ class Troubles:
 
     async def note(self, feed: Feed, error: CollectorError) -> None:
         """The feed could not go on because of `error`."""
-        fix = error.fix if isinstance(error, NeedsOperator) else None
+        fix = error.fix or None
         trouble = Trouble(feed, str(error), error.code, fix, _cause(feed, error))
         if self._present.get(feed) == trouble:
             return

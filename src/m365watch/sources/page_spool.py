@@ -16,6 +16,7 @@ import msgspec
 
 from m365watch.common.atomic_files import put_file
 from m365watch.common.errors import ContentLost, LedgerUnavailable
+from m365watch.common.file_access import disk_fix
 from m365watch.common.model import BlobRef, ContentType, Feed, Window
 from m365watch.registry.ports import Api
 from m365watch.sources.management_api.responses import EXPIRED
@@ -60,7 +61,8 @@ class KeptPages:
             put_file(path, (b"[", b",".join(records), b"]"))
         except OSError as error:
             what = f"a recovered page cannot be kept ({error.strerror})"
-            raise LedgerUnavailable(what, where=str(path.parent)) from error
+            fix = disk_fix(error.errno, path.parent)
+            raise LedgerUnavailable(what, where=str(path.parent), fix=fix) from error
 
     def body(self, ref: BlobRef) -> bytes:
         """The body of `ref`.

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from m365watch.cli.terminal.formatting import count, cure_of, moment, quoted, whole_line
 from m365watch.common.model import BlobState
+from m365watch.common.progress import RETRIED
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def blobs_page(found: BlobsFound) -> Group:
 
 
 def _cure(blob: NamedBlob) -> str | None:
-    patience = "nothing to do, it is tried again by itself" if blob.state is BlobState.WAITING else None
+    patience = RETRIED if blob.state is BlobState.WAITING else None
     return cure_of(blob) or patience
 
 

@@ -30,7 +30,7 @@ from m365watch.cli.terminal.formatting import (
 from m365watch.common.errors import CollectorError, OutputUnusable
 from m365watch.common.missing_files import fix_of, missing_line
 from m365watch.common.model import Feed, TenantId
-from m365watch.common.progress import FeedProgress, RunProgress
+from m365watch.common.progress import RETRIED, FeedProgress, RunProgress
 from m365watch.common.text import plain
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ _NARROW_COLUMNS = 78
 _REASON_LENGTH_MAX = 120
 _LATE_S = 3600.0
 """A lag beyond this is shown in colour: four polls were missed, or the backfill is still on."""
-_PATIENCE = "nothing to do, it is tried again by itself; where it lasts, `m365watch why` looks for the cause"
+_PATIENCE = f"{RETRIED}; if it lasts, `m365watch why` finds the cause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ def _output_lines(standing: Standing) -> list[Text]:
             at = output.last_error_at or standing.at
             age = f" ({span((standing.at - at).total_seconds())} ago)"
             style = "red" if output.fix else "yellow"
-            cure = plain(output.fix) if output.fix else "nothing to do, it is tried again by itself"
-            lines += [Text(f"error: {quoted(output.last_error)}{age}", style=style), Text(f"hint: {cure}")]
+            lines.append(Text(f"error: {quoted(output.last_error)}{age}", style=style))
+            lines.append(Text(f"hint: {plain(output.next_step)}"))
         if output.missing_files is not None:
             lines.append(
                 whole_line(f"error: {plain(missing_line(output.name, output.missing_files))}", style="red")

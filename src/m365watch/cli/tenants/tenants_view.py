@@ -16,6 +16,7 @@ from rich.text import Text
 from m365watch.cli.status.report_sections import configuration_document, configuration_lines
 from m365watch.cli.terminal.formatting import count, figure_cell, quoted, span, totals_of, whole_line
 from m365watch.cli.terminal.json_output import SCHEMA, blob_counts, instant
+from m365watch.common.progress import RETRIED
 from m365watch.common.text import plain
 from m365watch.health.config_status import ConfigurationNote
 from m365watch.health.tenant_status import TenantStanding, TenantState
@@ -43,7 +44,7 @@ _STYLES = {
     TenantState.RUNNING: "green",
     TenantState.STOPPED: "dim",
 }
-_PATIENCE = "nothing to do, it is tried again by itself; where it lasts: `m365watch why {arguments}`"
+_PATIENCE = f"{RETRIED}; if it lasts: `m365watch why {{arguments}}`"
 _CURES = {
     TenantState.POISONED: "`m365watch blobs {arguments} --state waiting --feed TENANT` names each of them",
     TenantState.SILENT: "`m365watch gaps {arguments}` names the hours",

@@ -52,6 +52,7 @@ def status_document(
                 "last_error": output.last_error,
                 "last_error_at": instant(output.last_error_at),
                 "fix": output.fix,
+                "safe_until": instant(output.safe_until),
                 "lake_files_missing": missing_document(output.missing_files),
             }
             for output in progress.outputs

@@ -20,6 +20,7 @@ import pyarrow as pa
 from m365watch.common.clock import Clock
 from m365watch.common.collector_events import Notice
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.file_access import disk_fix
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Batch
 from m365watch.config.models.retention import RetentionSettings
@@ -35,6 +36,7 @@ from m365watch.lake.writer.table_writer import (
     AuditWriter,
     file_prefix,
     plain_reason,
+    system_number_of,
     write_batch,
 )
 
@@ -238,7 +240,9 @@ class Delivery:
             yield
         except (*WRITE_FAILURES, ForeignTable) as failure:
             raise OutputUnavailable(
-                f"batch {number} could not be written: {plain_reason(failure)}", where=self._where
+                f"batch {number} could not be written: {plain_reason(failure)}",
+                where=self._where,
+                fix=disk_fix(system_number_of(failure), self._directory),
             ) from failure
 
     def expect_notices(self) -> None:

@@ -20,6 +20,7 @@ from isal import isal_zlib
 from m365watch.common.atomic_files import sync_folder
 from m365watch.common.clock import Clock
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
+from m365watch.common.file_access import disk_fix
 from m365watch.common.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.files.file_layout import (
     FILE_MODE,
@@ -293,7 +294,9 @@ class Archive:
             with suppress(OSError):  # What cannot be mended now is mended before the next batch.
                 self._mend()
             raise OutputUnavailable(
-                f"cannot write to {error.filename or self._directory}: {error.strerror}", where=self._where
+                f"cannot write to {error.filename or self._directory}: {error.strerror}",
+                where=self._where,
+                fix=disk_fix(error.errno, self._directory),
             ) from error
         self._accept(batch.number)
         self._receipt = Receipt(self._position(), refused)

@@ -24,22 +24,25 @@ _NOT_YET_VALID = 9
 _NAME_MISMATCHES = (62, 64)
 _WEAK_KEYS = (66, 67)
 _WEAK_SIGNATURE = 68
-_SEE_PORT = "see that the receiver expects TLS on this port"
+_SEE_PORT = "set `port` to one where the receiver expects TLS"
 
 
 class Why(NamedTuple):
-    """What happened, and what a person has to do; without a fix, it passes by itself."""
+    """What happened, and what a person has to do."""
 
     what: str
     fix: str | None = None
+    """Without it nothing goes on."""
     by_peer: bool = False
     """Whether the peer ended a connection that was in use."""
+    hint: str = ""
+    """What ends it where it does not pass by itself."""
 
     def error(self, *, where: str) -> OutputUnavailable | OutputUnusable:
         """The public error for it, of the kind that says what happens next."""
         if self.fix is not None:
             return OutputUnusable(self.what, fix=self.fix, where=where)
-        return (OutputClosed if self.by_peer else OutputUnavailable)(self.what, where=where)
+        return (OutputClosed if self.by_peer else OutputUnavailable)(self.what, where=where, fix=self.hint)
 
 
 class ConnectFailed(Exception):
@@ -67,13 +70,13 @@ def explain(error: Exception) -> Why:
     if isinstance(error, ssl.SSLError):
         return _explain_tls(error)
     if isinstance(error, socket.gaierror):
-        return Why(
-            f"its name is not found ({_lower(error.strerror or str(error))}): see that `address` is right"
-        )
+        said = _lower(error.strerror or str(error))
+        return Why(f"its name is not found ({said})", hint="correct `address`, or this machine's DNS")
     if isinstance(error, TimeoutError):
         return Why("no answer in time")
     if isinstance(error, ConnectionRefusedError):
-        return Why("the connection was refused: nothing listens on that port, or a firewall forbids it")
+        hint = "start the receiver, correct `port`, or let the firewall pass it"
+        return Why("the connection was refused", hint=hint)
     if isinstance(error, OSError) and error.errno:
         known = "the connection was reset" if error.errno == errno.ECONNRESET else os.strerror(error.errno)
         return Why(_lower(known))
@@ -83,9 +86,9 @@ def explain(error: Exception) -> Why:
 def explain_handshake(error: OSError) -> Why:
     """Why no TLS came about; a peer that says nothing, or leaves, may expect none at all."""
     if isinstance(error, TimeoutError):
-        return Why(f"the TLS handshake took too long: {_SEE_PORT}")
+        return Why("the TLS handshake took too long", hint=_SEE_PORT)
     if isinstance(error, ConnectionError):
-        return Why(f"the server closed the connection in the TLS handshake: {_SEE_PORT}")
+        return Why("the server closed the connection in the TLS handshake", hint=_SEE_PORT)
     return explain(error)
 
 

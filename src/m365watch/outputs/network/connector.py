@@ -256,10 +256,10 @@ async def _settle(connected: socket.socket, tls: Tls) -> None:
     except ssl.SSLError as error:
         raise ConnectFailed(explain(error)) from error
     except OSError as error:
-        what = (
-            "the server closed the connection right after the handshake; it may refuse the client certificate"
-        )
-        raise ConnectFailed(Why(what)) from error
+        hint = "see whether the receiver refuses the client certificate"
+        raise ConnectFailed(
+            Why("the server closed the connection right after the handshake", hint=hint)
+        ) from error
 
 
 async def _receive(connected: socket.socket) -> bytes:

@@ -13,7 +13,6 @@ from m365watch.board.widgets.labels import span_words
 from m365watch.board.widgets.widget_types import Cell, Empty
 from m365watch.common.model import Feed
 
-BY_ITSELF = "it is tried again by itself"
 TEXT_MAX = 240
 
 

@@ -11,7 +11,6 @@ from m365watch.board.access.audit_journal import LOSS_FIX
 from m365watch.board.access.roles import Role
 from m365watch.board.config_editor.config_status import Standing, read_standing
 from m365watch.board.pages.health.health_cells import (
-    BY_ITSELF,
     bare_words,
     feed_words,
     names_of,
@@ -37,7 +36,7 @@ from m365watch.board.widgets.labels import counted, span_words
 from m365watch.board.widgets.widget_types import Empty, Listing, Said
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.missing_files import fix_of
-from m365watch.common.progress import FeedProgress, OutputProgress
+from m365watch.common.progress import RETRIED, FeedProgress, OutputProgress
 from m365watch.health.checks.check_specs import Surface, trouble_for
 from m365watch.health.completeness.content_gaps import GapsFound
 from m365watch.health.completeness.feed_audit import FeedAudit
@@ -213,7 +212,7 @@ def _of_feeds(tenants: Sequence[TenantStanding], now: datetime, *, named: Names)
         Said(
             f"{', '.join(feed_words(one.feed, named=named) for one in feeds)}: {sentence(what)}",
             at=_ago(feeds[0].last_error_at, now),
-            note=sentence(fix or BY_ITSELF),
+            note=sentence(fix or RETRIED),
             tone="critical" if fix else "medium",
         )
         for (_, what, fix), feeds in groups.items()
@@ -246,7 +245,7 @@ def _of_error(output: OutputProgress, now: datetime) -> list[Said]:
         Said(
             f"Output {output.name}: {what}",
             at=_ago(output.last_error_at, now),
-            note=sentence(output.fix or BY_ITSELF),
+            note=sentence(output.next_step),
             tone="critical" if output.fix else "medium",
         )
     ]

@@ -107,7 +107,7 @@ class SyslogSender:
             await asyncio.gather(delivery, return_exceptions=True)
         trouble = sender.trouble
         if isinstance(trouble, RetryLater) and sender.figures.sent_bytes == before:
-            raise Unreachable(trouble.what, where=self._where)
+            raise Unreachable(trouble.what, where=self._where, fix=trouble.fix)
         raise trouble or OutputUnavailable("the receiver has not read what it was sent", where=self._where)
 
     async def check(self) -> str:
