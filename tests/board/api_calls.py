@@ -13,7 +13,7 @@ import jsonschema_rs
 import msgspec
 
 from asking import Answer, ask, board_of
-from m365watch.board.access.api_tokens import TokenFile, TokenGate, TokenWanted
+from m365watch.board.access.api_tokens import ApiTokens, TokenGate, TokenWanted
 from m365watch.board.access.roles import Access, Scope
 from m365watch.board.api.api_routes import api_document
 from m365watch.board.app.application import Board
@@ -44,7 +44,7 @@ class Door:
     """A board behind tokens, which are kept in a folder of their own."""
 
     def __init__(self, sources: Sources, folder: Path) -> None:
-        self.file = TokenFile(folder)
+        self.file = ApiTokens(folder)
         gate = TokenGate(self.file, clock=SystemClock(), otherwise=ClosedGate())
         self.board: Board = board_of(sources, gate=gate)
         self._sources = sources

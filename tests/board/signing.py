@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from argon2 import PasswordHasher
 
 from asking import Answer, ask
-from m365watch.board.access.local_users import User, Users, new_stamp
+from m365watch.board.access.local_users import User, Users
 from m365watch.board.access.login_routes import Entrance
 from m365watch.board.access.passwords import Passwords
 from m365watch.board.access.sessions import FILE_NAME, Sessions, SessionTimes
@@ -27,7 +27,7 @@ LIFE_S = 43_200.0
 
 
 def user_named(name: str, role: str = "analyst", **more: object) -> User:
-    return User(name, role, QUICK.hash(PASSWORD), new_stamp(), **more)  # type: ignore[arg-type]
+    return User(name, role, QUICK.hash(PASSWORD), **more)  # type: ignore[arg-type]
 
 
 def entrance_in(folder: Path, *users: User, secure: bool = False) -> tuple[Entrance, FakeClock]:

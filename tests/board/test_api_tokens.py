@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from typer.testing import CliRunner, Result
 
 from asking import OpenGate
-from m365watch.board.access.api_tokens import TokenFile, TokenGate, TokenWanted
+from m365watch.board.access.api_tokens import ApiTokens, TokenGate, TokenWanted
 from m365watch.board.access.roles import Role, Scope
 from m365watch.board.api.api_routes import AT_ONCE, PER_SECOND, TOKENS_MAX, Pace
 from m365watch.cli.program import app
@@ -32,13 +32,13 @@ def wanted(name: str = "soar", *, days: int = 1, tenants: tuple[str, ...] | None
 @guarantee(42)
 def test_only_a_digest_is_kept_and_only_for_its_owner(tmp_path: Path) -> None:
     """Whoever reads the file has no token."""
-    file = TokenFile(tmp_path)
+    file = ApiTokens(tmp_path)
     token, kept = file.create(wanted(), NOW)
 
-    text = file.path.read_text()
+    written = b"".join(one.read_bytes() for one in tmp_path.glob("board.sqlite*"))
     # What is random may have an underscore in it as well.
-    assert token.split("_", 2)[2] not in text
-    assert kept.digest in text
+    assert token.split("_", 2)[2].encode() not in written
+    assert kept.digest.encode() in written
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert file.find(token, NOW) == kept
 
@@ -46,7 +46,7 @@ def test_only_a_digest_is_kept_and_only_for_its_owner(tmp_path: Path) -> None:
 @guarantee(42)
 def test_a_token_is_believed_until_it_expires_or_is_revoked(tmp_path: Path) -> None:
     """Also by somebody who has read the file before."""
-    reader, writer = TokenFile(tmp_path), TokenFile(tmp_path)
+    reader, writer = ApiTokens(tmp_path), ApiTokens(tmp_path)
     short, _ = writer.create(wanted("short"), NOW)
     long, _ = writer.create(wanted("long", days=9), NOW)
 
@@ -58,14 +58,16 @@ def test_a_token_is_believed_until_it_expires_or_is_revoked(tmp_path: Path) -> N
 
 @guarantee(42)
 def test_no_token_outlives_its_file(tmp_path: Path) -> None:
-    """Removing it is how all are revoked at once; who has read it believes none any more."""
-    file = TokenFile(tmp_path)
+    """Who has read one that was removed, or set aside, goes by the next one."""
+    file = ApiTokens(tmp_path)
     token, _ = file.create(wanted(), NOW)
     assert file.find(token, NOW) is not None
 
     file.path.unlink()
 
     assert file.find(token, NOW) is None
+    other, _ = ApiTokens(tmp_path).create(wanted(), NOW)
+    assert [file.find(one, NOW) is not None for one in (token, other)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_no_token_outlives_its_file(tmp_path: Path) -> None:
 def test_what_is_nearly_a_token_is_none(tmp_path: Path, change: object) -> None:
     """Another secret, another id, another form."""
     assert callable(change)
-    file = TokenFile(tmp_path)
+    file = ApiTokens(tmp_path)
     token, _ = file.create(wanted(), NOW)
 
     assert file.find(change(token), NOW) is None
@@ -90,7 +92,7 @@ def test_what_is_nearly_a_token_is_none(tmp_path: Path, change: object) -> None:
 
 def test_a_name_is_there_once(tmp_path: Path) -> None:
     """Until it has expired: then its successor may have the name."""
-    file = TokenFile(tmp_path)
+    file = ApiTokens(tmp_path)
     file.create(wanted(), NOW)
 
     with pytest.raises(NeedsOperator, match="soar"):
@@ -109,7 +111,7 @@ def connection(path: str, authorization: str = "") -> HTTPConnection:
 @guarantee(42)
 def test_a_token_is_good_for_the_api_alone(tmp_path: Path) -> None:
     """On a page it counts for nothing; a wrong one is nobody, even where everybody is let in."""
-    file = TokenFile(tmp_path)
+    file = ApiTokens(tmp_path)
     token, kept = file.create(wanted(tenants=("t1",)), NOW)
     gate = TokenGate(file, clock=FakeClock(NOW), otherwise=OpenGate())
 
@@ -127,10 +129,10 @@ def test_a_token_is_good_for_the_api_alone(tmp_path: Path) -> None:
 
 def test_a_file_that_is_none_lets_nobody_in(tmp_path: Path) -> None:
     """A damaged file is no reason to believe anybody."""
-    file = TokenFile(tmp_path)
+    file = ApiTokens(tmp_path)
     token, _ = file.create(wanted(), NOW)
     file.path.write_text("{")
-    gate = TokenGate(TokenFile(tmp_path), clock=FakeClock(NOW), otherwise=OpenGate())
+    gate = TokenGate(ApiTokens(tmp_path), clock=FakeClock(NOW), otherwise=OpenGate())
 
     assert gate.access_of(connection("/api/v1/alerts", f"Bearer {token}")) is None
 
@@ -176,7 +178,7 @@ def test_the_command_makes_lists_and_revokes(config: Path) -> None:
     gone = call("revoke", "soar", "--config", config)
 
     assert made.exit_code == 0
-    assert TokenFile(config.parent / "state").find(token, SystemClock().now()) is None
+    assert ApiTokens(config.parent / "state").find(token, SystemClock().now()) is None
     assert [(one["name"], one["scopes"], one["tenants"]) for one in listed["tokens"]] == [
         ("soar", ["read", "alerts:write"], None)
     ]
@@ -195,4 +197,4 @@ def test_what_cannot_be_meant_makes_no_token(config: Path, arguments: tuple[str,
     done = call("create", *[one for one in arguments if one or one == arguments[0]], "--config", config)
 
     assert done.exit_code == 2
-    assert not (config.parent / "state" / "board-tokens.json").exists()
+    assert not (config.parent / "state").exists()

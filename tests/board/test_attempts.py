@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
+from m365watch.board.access.board_database import FILE_NAME
 from m365watch.board.access.known_addresses import KnownAddresses
 from m365watch.board.access.login_throttle import PER_ADDRESS_MAX, PERIOD_S, Attempts, block_of
 from m365watch.board.access.passwords import WAITING_MAX, Crowded, Passwords
@@ -42,15 +43,15 @@ def test_one_address_locks_no_name_for_others() -> None:
 
 def test_a_known_address_outlives_the_board(tmp_path: Path) -> None:
     """Its file is its owner's alone; one that cannot be used costs no more than that."""
-    path = tmp_path / "state" / "board-known.sqlite"
-    Attempts(KnownAddresses(path)).forgive("Ann", "192.0.2.7", now_s=0)
+    state, path = tmp_path / "state", tmp_path / "state" / FILE_NAME
+    Attempts(KnownAddresses(state)).forgive("Ann", "192.0.2.7", now_s=0)
 
-    again = Attempts(KnownAddresses(path))
+    again = Attempts(KnownAddresses(state))
     assert again.knows("ann", "192.0.2.7", now_s=9)
     assert not again.knows("ann", "192.0.2.8", now_s=9)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("no database" * 100)
-    damaged = Attempts(KnownAddresses(path))
+    damaged = Attempts(KnownAddresses(state))
     damaged.forgive("ann", "192.0.2.7", now_s=0)
     assert damaged.knows("ann", "192.0.2.7", now_s=9)
 

@@ -26,7 +26,7 @@ import m365watch.board.factory
 import m365watch.runtime.config_reload
 from asking import sources_of, view_of
 from collected_week import CLOCK
-from m365watch.board.access.api_tokens import TokenFile, TokenWanted
+from m365watch.board.access.api_tokens import ApiTokens, TokenWanted
 from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Listening
 from m365watch.board.factory import (
@@ -382,7 +382,7 @@ def test_the_served_board_follows_with_pages_trail_and_rollups(
     before = list_deeds(place.lake, place.folder / "nothing", MONTH)  # of other tests' boards
 
     wanted = TokenWanted("looker", (Scope.READ,), None, "ann", CLOCK.now() + timedelta(days=1))
-    token, _ = TokenFile(settings.state_directory).create(wanted, CLOCK.now())
+    token, _ = ApiTokens(settings.state_directory).create(wanted, CLOCK.now())
 
     async def until(holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -76,15 +76,14 @@ def test_a_state_that_takes_nothing_leaves_the_one_link_that_is_printed(sources:
     board, entrance, _ = opened(Path("/proc/self/state"), sources)
     with capture_logs() as lines:
         code = entrance.new_link().partition("#")[2]
-        entrance.prepare()
 
     async def act() -> list[int]:
         browser = Browser(board)
         return [(await browser.post("/open", body=f"code={code}".encode())).status for _ in range(2)]
 
     assert asyncio.run(act()) == [303, 503]
-    assert all("run it as the user that may write" in one["event"] for one in lines)
-    with pytest.raises(NeedsOperator, match=r"board-links\.sqlite: links that open the board cannot be kept"):
+    assert all("run this as the user that the collector runs as" in one["event"] for one in lines)
+    with pytest.raises(NeedsOperator, match=r"board\.sqlite: the board's database cannot be used"):
         OpenLinks(Path("/proc/self/state")).create(now())
 
 

@@ -89,12 +89,12 @@ def test_there_is_a_most(tmp_path: Path) -> None:
 
 
 @guarantee(26)
-@pytest.mark.parametrize("tenants", [b"", b"{}", b'["t1"', b"\xff\xfe"])
+@pytest.mark.parametrize("tenants", [b"", b" ", b"t1 t", b"t1 t2\xff", b"\xff\xfe"])
 def test_a_row_that_a_bad_disk_has_changed_is_its_owners(tmp_path: Path, tenants: bytes) -> None:
     """Nobody knows whom it may name; and what stands there is quoted in no error."""
     searches = SavedSearches(tmp_path)
     searches.keep(ANN, "mine", "/search?q=a", is_shared=True, now_s=1)
-    with closing(sqlite3.connect(tmp_path / "searches.sqlite")) as file, file:
+    with closing(sqlite3.connect(searches.path)) as file, file:
         file.execute(
             "UPDATE search SET name = CAST(? AS TEXT), tenants = CAST(? AS TEXT)", (b"m\xff", tenants)
         )
@@ -105,10 +105,11 @@ def test_a_row_that_a_bad_disk_has_changed_is_its_owners(tmp_path: Path, tenants
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     """A file that is none of ours is one error, with what to do."""
-    (tmp_path / "searches.sqlite").write_bytes(b"no database" * 200)
     searches = SavedSearches(tmp_path)
+    searches.path.write_bytes(b"no database" * 200)
+    searches.path.chmod(0o600)
 
-    with pytest.raises(NeedsOperator, match=r"searches\.sqlite"):
+    with pytest.raises(NeedsOperator, match=r"board\.sqlite"):
         searches.list(ANN)
     with pytest.raises(NeedsOperator):
         searches.keep(ANN, "it", "/search", is_shared=False, now_s=1)

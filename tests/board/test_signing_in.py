@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from promises import guarantee
 
 from asking import board_of
-from m365watch.board.access.local_users import Users, new_stamp
+from m365watch.board.access.local_users import Users
 from m365watch.board.access.login_routes import safe_back
 from m365watch.board.access.login_throttle import KNOWN_S, PER_ADDRESS_MAX, PER_NAME_MAX, PERIOD_S
 from m365watch.board.access.passwords import WAITING_MAX, Crowded, Passwords, fault_of
@@ -259,11 +259,11 @@ def test_a_change_of_a_user_ends_their_sessions(door: Door, what: str) -> None:
         if what == "removed":
             other.remove("ann")
         elif what == "demoted":
-            other.put(replace(user, role="viewer", stamp=new_stamp()))
+            other.put(replace(user, role="viewer"))
         elif what == "password":
-            other.put(replace(user, hash=QUICK.hash("another one"), stamp=new_stamp()))
+            other.put(replace(user, hash=QUICK.hash("another one")))
         else:
-            other.put(replace(user, contents=False, stamp=new_stamp()))
+            other.put(replace(user, contents=False))
         return (await ann.get("/overview")).status, (await vera.get("/overview")).status
 
     assert asyncio.run(act()) == (303, 200)
@@ -454,20 +454,36 @@ def test_the_file_of_users_is_its_owners_alone(tmp_path: Path) -> None:
     users.put(user_named("ann"))
 
     assert stat.S_IMODE(users.path.stat().st_mode) == 0o600
-    assert PASSWORD not in users.path.read_text()
-    assert "$argon2id$" in users.path.read_text()
+    assert PASSWORD.encode() not in users.path.read_bytes()
+    assert b"$argon2id$" in users.path.read_bytes()
     users.path.chmod(0o640)
     with pytest.raises(NeedsOperator) as refused:
         Users(tmp_path).find("ann")
     assert "chmod 600" in refused.value.fix
+    with pytest.raises(NeedsOperator):
+        users.put(user_named("vera"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"version": 1, "users": [{"name": "a"}]}', "\x00"])
-def test_a_broken_file_of_users_lets_nobody_in(tmp_path: Path, content: str, sources: Sources) -> None:
+@pytest.mark.parametrize("content", [b"{}", b"no database" * 200])
+def test_a_broken_file_of_users_lets_nobody_in(tmp_path: Path, content: bytes, sources: Sources) -> None:
     """Who signs in is told that it is not their fault; the log says what to do."""
     entrance, _ = entrance_in(tmp_path, user_named("ann"))
-    entrance.users.path.write_text(content)
-    entrance.users.path.chmod(0o600)
+    entrance.users.path.write_bytes(content)
+
+    answer = asyncio.run(Browser(board_of(sources, entrance=entrance)).sign_in("ann"))
+
+    assert answer.status == 503
+    assert "the board's log says why" in answer.text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"name": "ann"', b"\xff", b"[" * 5_000, b'{"name":"ann","role":"king"}']
+)
+def test_a_broken_user_is_not_let_in(tmp_path: Path, body: bytes, sources: Sources) -> None:
+    """On a bad disk any bytes may stand in the database."""
+    entrance, _ = entrance_in(tmp_path, user_named("ann"))
+    with entrance.users.change() as board:
+        board.execute("UPDATE user SET body = ?", (body,))
 
     answer = asyncio.run(Browser(board_of(sources, entrance=entrance)).sign_in("ann"))
 

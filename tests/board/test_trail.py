@@ -29,7 +29,8 @@ from m365watch.common.timestamps import us_of
 from m365watch.detection.alerts.stored_alert import AlertState
 from m365watch.detection.alerts.triage import set_states
 from m365watch.detection.detection_output import FILE_NAME
-from m365watch.lake.audit_trail_table import OUTBOX_FILE, Deed, TrailWriter, deeds_of, waiting_lines
+from m365watch.lake.audit_trail_table import Deed, TrailWriter, deeds_of, waiting_lines
+from m365watch.lake.schema import OUTBOX_FILE
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.storage.database import DatabaseError, connect

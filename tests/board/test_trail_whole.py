@@ -25,7 +25,8 @@ from m365watch.board.pages.audit_trail import ASKED_SHOWN_MAX
 from m365watch.board.pages.page_registry import PAGES
 from m365watch.board.pages.sql import SQL_MAX
 from m365watch.board.query.data_sources import Sources
-from m365watch.lake.audit_trail_table import OUTBOX_FILE, waiting_lines
+from m365watch.lake.audit_trail_table import waiting_lines
+from m365watch.lake.schema import OUTBOX_FILE
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named

@@ -81,4 +81,4 @@ def test_what_will_not_do_changes_nothing(
     done = call(*arguments, "--config", config, typed=typed)
 
     assert done.exit_code == code
-    assert not (config.parent / "state" / "board-users.json").exists()
+    assert not (config.parent / "state").exists()

@@ -20,7 +20,7 @@ from shifted import DAY
 
 from api_calls import ClosedGate
 from collected_week import CLOCK
-from m365watch.board.access.api_tokens import TokenFile, TokenGate
+from m365watch.board.access.api_tokens import ApiTokens, TokenGate
 from m365watch.board.access.roles import Scope
 from m365watch.board.app.application import Board, Listening
 from m365watch.board.query.data_sources import Sources
@@ -39,7 +39,7 @@ def served(settings: Settings) -> Iterator[int]:
     """The port at which the board of the settings is served, in a thread of this process."""
     assert settings.lake_directory is not None
     clock, facts = CLOCK, FactsReader(settings.lake_directory)
-    gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=ClosedGate())
+    gate = TokenGate(ApiTokens(settings.state_directory), clock=clock, otherwise=ClosedGate())
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # who comes before the server does, waits

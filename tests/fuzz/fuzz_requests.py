@@ -20,7 +20,7 @@ from fuzz_contract import Attempt, Broken, Loop, Target
 from fuzz_values import TEXTS, json_text, texts_in_urls, value
 from m365watch.auth.consent.authorization_request import ConsentAttempt, ConsentForm
 from m365watch.auth.consent.redirect_server import RedirectServer, _parse_head, _read_head
-from m365watch.board.access.api_tokens import TokenFile, TokenGate
+from m365watch.board.access.api_tokens import ApiTokens, TokenGate
 from m365watch.board.access.local_users import Users
 from m365watch.board.access.login_routes import Entrance
 from m365watch.board.access.roles import Access, Role
@@ -216,7 +216,7 @@ def _boards(folder: Path) -> list[Board]:
     sources = Sources(settings, None, clock)
     listening = Listening("127.0.0.1", 8365)
     admin = OneGate(Access("ann", Role.ADMIN, tenants=None))
-    gate = TokenGate(TokenFile(folder), clock=clock, otherwise=admin)
+    gate = TokenGate(ApiTokens(folder), clock=clock, otherwise=admin)
     sessions = Sessions(SessionTimes(60, 60), stamp_of=lambda _: None)
     entrance = Entrance(Users(folder), sessions, clock, secure=False)
     return [

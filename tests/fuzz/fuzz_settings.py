@@ -14,7 +14,7 @@ import yaml
 
 from fuzz_contract import Attempt, Target, allowed, check_line
 from fuzz_values import TEXTS, changed
-from m365watch.board.access.api_tokens import TokenFile
+from m365watch.board.access.api_tokens import ApiTokens
 from m365watch.board.access.local_users import Users
 from m365watch.config.loader import example_settings, load_settings
 from m365watch.detection.alerts.alert_exceptions import Part
@@ -234,17 +234,18 @@ def _prepare_tables(folder: Path) -> Attempt:
 
 
 _USERS = [
-    b'{"version":1,"users":[{"name":"ann","role":"admin","hash":"x","stamp":"y","tenants":["a"],"contents":true}]}',
-    b'{"schema":1,"tokens":[{"id":"0123456789ab","name":"ci","digest":"x","scopes":["read"],"tenants":null,"created_at":"2026-11-17T09:00:00Z","created_by":"ann","expires_at":"2027-11-17T09:00:00Z"}]}',
+    b'{"name":"ann","role":"admin","hash":"x","stamp":"y","tenants":["a"],"contents":true}',
+    b'{"id":"0123456789ab","name":"ci","digest":"x","scopes":["read"],"tenants":null,"created_at":"2026-11-17T09:00:00Z","created_by":"ann","expires_at":"2027-11-17T09:00:00Z"}',
 ]
 
 
 def _prepare_users(folder: Path) -> Attempt:
+    users, tokens = Users(folder), ApiTokens(folder)
+
     def attempt(given: bytes) -> None:
-        users, tokens = Users(folder), TokenFile(folder)
-        for path in (users.path, tokens.path):
-            path.write_bytes(given)
-            path.chmod(0o600)
+        with users.change() as board:
+            board.execute("INSERT OR REPLACE INTO user VALUES ('ann', ?)", (given,))
+            board.execute("INSERT OR REPLACE INTO token VALUES ('0123456789ab', 'ci', ?)", (given,))
         with allowed():
             users.list()
             users.find("ann")

@@ -46,7 +46,7 @@ _MEMORIES = (
     f"vocabulary/{TENANT}",
     memory_name(_FEED),
 )
-_DETECTIONS, _NOTIFICATIONS, _SEARCHES = "detections.sqlite", "notifications.sqlite", "board-searches.sqlite"
+_DETECTIONS, _NOTIFICATIONS = "detections.sqlite", "notifications.sqlite"
 _ANN = Access("ann", Role.ADMIN, tenants=None)
 
 
@@ -66,7 +66,7 @@ def good_files() -> dict[str, bytes]:
         searches = SavedSearches(folder)
         searches.keep(_ANN, "a", "/search?q=a", is_shared=True, now_s=0)
         made = {file: (folder / file).read_bytes() for file in (LEDGER_FILE, _DETECTIONS, _NOTIFICATIONS)}
-        return made | {"searches": next(folder.glob("*search*")).read_bytes()}
+        return made | {"searches": searches.path.read_bytes()}
 
 
 def files() -> list[bytes]:
@@ -122,7 +122,7 @@ def _prepare_files(folder: Path) -> Attempt:
             ],
         ),
         (state / _NOTIFICATIONS, [lambda: NotificationFile(state / _NOTIFICATIONS).close()]),
-        (searches._path, [lambda: searches.list(_ANN)]),
+        (searches.path, [lambda: searches.list(_ANN)]),
     )
 
     def attempt(given: bytes) -> None:
@@ -277,7 +277,7 @@ _PEOPLE = (
 def _prepare_searches(folder: Path) -> Attempt:
     searches, templates = SavedSearches(folder), Templates()
     searches.keep(_ANN, "a", "/search?q=a", is_shared=True, now_s=0)
-    database = sqlite3.connect(searches._path, isolation_level=None)
+    database = sqlite3.connect(searches.path, isolation_level=None)
     database.execute("PRAGMA synchronous = OFF")
     view = read_view(QueryParams(""), _ANN, now=START)
 

@@ -385,7 +385,7 @@ STATE = (
     "state",
     "state/uploads",
     "state/configuration",
-    "state/board-links.sqlite",
+    "state/board.sqlite",
     "x/../state/new",
     "link",
 )

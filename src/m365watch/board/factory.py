@@ -20,10 +20,10 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from m365watch.board.access.api_tokens import TokenFile, TokenGate
+from m365watch.board.access.api_tokens import ApiTokens, TokenGate
 from m365watch.board.access.audit_journal import TrailJournal
 from m365watch.board.access.audit_recorder import CLOSED, KeptTrail, NoTrail
-from m365watch.board.access.known_addresses import FILE_NAME as KNOWN_FILE
+from m365watch.board.access.board_database import set_aside_if_damaged
 from m365watch.board.access.known_addresses import KnownAddresses
 from m365watch.board.access.link_sign_in import LinkEntrance
 from m365watch.board.access.local_users import Users
@@ -183,7 +183,7 @@ def open_entrance(settings: Settings, listening: Listening, *, clock: Clock) -> 
         path=settings.state_directory / SESSIONS_FILE,
         house=house_of(entra.issuer, entra.client_id, entra.grants) if entra else "",
     )
-    attempts = Attempts(KnownAddresses(settings.state_directory / KNOWN_FILE))
+    attempts = Attempts(KnownAddresses(settings.state_directory))
     return Entrance(users, sessions, clock, secure=listening.is_secure, attempts=attempts)
 
 
@@ -264,6 +264,7 @@ async def serve_board(
 
     Raises: NeedsOperator: the port cannot be used.
     """
+    set_aside_if_damaged(settings.state_directory, clock)
     rests = Rests(clock, read=Collector(settings.state_directory, clock, found=give_way).read_work)
     readers = _Readers(rests)
     lake = settings.lake_directory
@@ -276,7 +277,7 @@ async def serve_board(
         entrance.openid = OpenIdSignIn(entra, way, address=listening.url, clock=clock)
     door = entrance or open_link_entrance(settings, listening, clock=clock)
     sources = Sources(settings, facts, clock, places, files=files)
-    gate: Gate = TokenGate(TokenFile(settings.state_directory), clock=clock, otherwise=door.gate)
+    gate: Gate = TokenGate(ApiTokens(settings.state_directory), clock=clock, otherwise=door.gate)
     trail = open_trail(settings, lake=lambda: sources.lake, clock=clock)
     sources.trail_trouble, sources.trail_loss = (lambda: trail.complaint), (lambda: trail.loss)
     sources.count_sessions = lambda: door.sessions.count(clock.now().timestamp())
@@ -323,11 +324,8 @@ def _tell_of(
     tell()
     if has_lake:
         _report_confinement()
-    if isinstance(door, LinkEntrance):
-        if show_link is not None:
-            show_link(door.new_link())
-        else:
-            door.prepare()
+    if isinstance(door, LinkEntrance) and show_link is not None:
+        show_link(door.new_link())
 
 
 def _serving_of(board: Board, listening: Listening, keys: BoardSection | None) -> uvicorn.Config:

@@ -21,7 +21,7 @@ from m365watch.common.errors import LakeUnusable
 from m365watch.common.timestamps import instant_of_us, us_of
 from m365watch.lake.delta.missing_commits import BEFORE
 from m365watch.lake.delta.table_files import list_files, open_table
-from m365watch.lake.schema import PARTITION, TRAIL_TABLE
+from m365watch.lake.schema import OUTBOX_FILE, PARTITION, TRAIL_TABLE
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.table_writer import OpenTable, file_prefix, plain_reason
 from m365watch.storage.database import FAILURES, read_rows
@@ -95,8 +95,6 @@ def _tabulated(deeds: Sequence[Deed]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TRAIL_TABLE.schema)
 
 
-OUTBOX_FILE = "board.sqlite"
-"""In the state directory; what is not in the lake yet waits in it."""
 _TEXTS = tuple(name for name in Deed.__struct_fields__ if name != "time")
 
 

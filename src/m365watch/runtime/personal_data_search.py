@@ -22,10 +22,10 @@ from m365watch.common.errors import LakeUnusable, LedgerUnusable, OutputUnusable
 from m365watch.config.models.settings import Settings
 from m365watch.detection.detection_output import FILE_NAME as DETECTIONS_FILE
 from m365watch.detection.store.detection_erasure import Naming, find_named
-from m365watch.lake.audit_trail_table import OUTBOX_FILE, count_deeds
+from m365watch.lake.audit_trail_table import count_deeds
 from m365watch.lake.delta.table_files import Progress
 from m365watch.lake.erasure.person_matching import Person
-from m365watch.lake.schema import BOARD_TRAIL
+from m365watch.lake.schema import BOARD_TRAIL, OUTBOX_FILE
 from m365watch.ledger.queries import ledger_for_reading, quarantined_bodies
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
@@ -217,7 +217,7 @@ def _ledger_copies(state: Path) -> list[Path]:
         for path in sorted(state.glob("*"))
         if path.is_file()
         and path.name != LEDGER_FILE
-        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board", "responses", "searches"))
+        and not path.name.startswith((_DETECTIONS, _NOTIFICATIONS, "board", "responses"))
         and not path.name.endswith(COMPANIONS)
         and (path.suffix == ".sqlite" or is_database(path))
     ]

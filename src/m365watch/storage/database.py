@@ -14,6 +14,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Literal
 
+from m365watch.common.atomic_files import size_of
+
 DatabaseError = sqlite3.Error
 """What a statement raises."""
 Cursor = sqlite3.Cursor
@@ -239,12 +241,12 @@ def _text_of(stored: bytes) -> str:
 def open_database(
     path: Path | None, schema: Schema, *, survives_power_cuts: bool = True, timeout_s: float = BUSY_S
 ) -> Database:
-    """The file with the tables of `schema`; a new one is its owner's alone.
+    """The file with the tables of `schema`; a new one, as one that a crash left empty, is its owner's alone.
 
     A file of another version is left as it is. Without `survives_power_cuts`, one may take away the last
     transactions, and none from among them. Raises: OtherVersion; DatabaseError; OSError.
     """
-    is_new = path is not None and not path.exists()
+    is_new = path is not None and not size_of(path)
     if path is not None and is_new:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = connect(path, timeout_s=timeout_s)

@@ -1,39 +1,36 @@
-"""From which addresses names have signed in lately: kept in the state directory, over restarts."""
+"""From which addresses names have signed in lately: kept over restarts."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from contextlib import closing
 from pathlib import Path
 
 import structlog
 
-from m365watch.storage.database import DatabaseError, Schema, open_database
+from m365watch.board.access.board_database import BoardStore, hash_of
+from m365watch.common.errors import NeedsOperator
 
-FILE_NAME = "board-known.sqlite"
 KNOWN_MAX = 10_000
 """Names with addresses; only who signs in adds to them, and the oldest gives way."""
-_KNOWN = Schema(1, "CREATE TABLE IF NOT EXISTS known (hash TEXT PRIMARY KEY, at REAL NOT NULL) STRICT;")
 _log = structlog.get_logger(__name__)
 
 
 class KnownAddresses:
     """When names have signed in from addresses; hashes of both are kept."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Read `path`; without one, or where that cannot be used, they are forgotten with this process."""
-        self._path = path
+    def __init__(self, state_directory: Path | None = None) -> None:
+        """Without a state directory, or where that cannot be used, they are forgotten with this process."""
+        self._board = BoardStore(state_directory) if state_directory else None
         self._at: OrderedDict[str, float] = OrderedDict()
         self._write()
 
     def when(self, name: str, address: str) -> float | None:
         """When the name signed in from the address last; None: never that it is known."""
-        return self._at.get(_hashed(name, address))
+        return self._at.get(hash_of(f"{address}/{name}"))
 
     def put(self, name: str, address: str, at_s: float) -> None:
         """The name has signed in from the address."""
-        hashed = _hashed(name, address)
+        hashed = hash_of(f"{address}/{name}")
         self._at[hashed] = at_s
         self._at.move_to_end(hashed)
         while len(self._at) > KNOWN_MAX:
@@ -42,25 +39,20 @@ class KnownAddresses:
 
     def _write(self, *rows: tuple[str, float]) -> None:
         """Write what is new, or read what is there where nothing is."""
-        if self._path is None:
+        if self._board is None:
             return
         try:
-            with closing(open_database(self._path, _KNOWN)) as file, file.transaction():
-                file.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
-                file.execute(
-                    "DELETE FROM known WHERE hash IN"
-                    " (SELECT hash FROM known ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            with self._board.change() as board:
+                board.executemany("INSERT OR REPLACE INTO known_address VALUES (?, ?)", rows)
+                board.execute(
+                    "DELETE FROM known_address WHERE hash IN"
+                    " (SELECT hash FROM known_address ORDER BY at DESC LIMIT -1 OFFSET ?)",
                     (KNOWN_MAX,),
                 )
                 if not rows:
-                    self._at.update(file.execute("SELECT hash, at FROM known ORDER BY at"))
-        except (OSError, DatabaseError) as error:
+                    self._at.update(board.execute("SELECT hash, at FROM known_address ORDER BY at"))
+        except NeedsOperator as error:
             _log.warning(
-                f"board: {self._path.name} cannot be used: {error}; from which addresses people signed in is"
-                " forgotten with this process"
+                f"board: {error}; from which addresses people signed in is forgotten with this process"
             )
-            self._path = None
-
-
-def _hashed(name: str, address: str) -> str:
-    return hashlib.sha256(f"{address}/{name}".encode()).hexdigest()
+            self._board = None

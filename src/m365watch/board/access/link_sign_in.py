@@ -8,8 +8,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from m365watch.board.access.audit_recorder import tell
+from m365watch.board.access.board_database import hash_of
 from m365watch.board.access.login_routes import safe_back
-from m365watch.board.access.one_time_links import LIFETIME, OPEN, OpenLinks, hash_of, link_to, new_code
+from m365watch.board.access.one_time_links import LIFETIME, OPEN, OpenLinks, link_to, new_code
 from m365watch.board.access.roles import LOCAL_USER
 from m365watch.board.access.sessions import SessionCookie, SessionGate, Sessions, cookie_name
 from m365watch.board.app.application import Listening
@@ -56,13 +57,6 @@ class LinkEntrance:
             code = new_code()
             self._only = (hash_of(code), now + LIFETIME)
         return link_to(self._listening.url, code)
-
-    def prepare(self) -> None:
-        """Have a file for the codes of `m365watch board link`; that there is none is complained of."""
-        try:
-            self._links.prepare()
-        except NeedsOperator as error:
-            _log.warning(f"board: {error}")
 
     def _redeem(self, code: str) -> bool:
         """Whether the code is right, which it is once. Raises: NeedsOperator."""

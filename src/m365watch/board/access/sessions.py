@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,8 @@ import structlog
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 
-from m365watch.board.access.roles import Access, Role
+from m365watch.board.access.board_database import hash_of
+from m365watch.board.access.roles import Access
 from m365watch.common.clock import Clock
 from m365watch.storage.database import Database, DatabaseError, Schema, open_database
 
@@ -36,19 +37,6 @@ _SESSIONS = Schema(
     "CREATE INDEX IF NOT EXISTS session_name ON session (name, used_at);",
 )
 _log = structlog.get_logger(__name__)
-
-
-class _Rights(msgspec.Struct, frozen=True):
-    """What is kept of an access."""
-
-    role: int
-    tenants: list[str] | None
-    sees_contents: bool
-
-    def access(self, name: str, session: str) -> Access:
-        """The access that it is."""
-        tenants = None if self.tenants is None else frozenset(self.tenants)
-        return Access(name, Role(self.role), tenants, sees_contents=self.sees_contents, session=session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +74,8 @@ class Sessions:
     def open(self, access: Access, *, stamp: str, now_s: float) -> str:
         """A new session; what comes back is for the browser alone."""
         drawn = secrets.token_urlsafe(_ID_BYTES)
-        tenants = None if access.tenants is None else sorted(access.tenants)
-        rights = msgspec.json.encode(_Rights(int(access.role), tenants, access.sees_contents)).decode()
-        row = (_hashed(drawn), access.name, rights, stamp, self._house, now_s, now_s)
+        rights = msgspec.json.encode(access).decode()
+        row = (hash_of(drawn), access.name, rights, stamp, self._house, now_s, now_s)
         try:
             self._put(row, now_s)
         except DatabaseError as error:
@@ -114,7 +101,7 @@ class Sessions:
 
     def find(self, drawn: str, *, now_s: float, is_use: bool = True) -> Access | None:
         """Whose session it is; None where it is none, or none any more. A use puts off its end."""
-        key = _hashed(drawn)
+        key = hash_of(drawn)
         try:
             row = self._file.execute(
                 "SELECT name, rights, stamp, house, opened_at, used_at FROM session WHERE key = ?", (key,)
@@ -129,7 +116,7 @@ class Sessions:
                 return None
             if is_use and idle_s >= min(USED_EVERY_S, self._times.idle_s / 2):
                 self._file.execute("UPDATE session SET used_at = ? WHERE key = ?", (now_s, key))
-            return msgspec.json.decode(rights, type=_Rights).access(name, key[:16])
+            return replace(msgspec.json.decode(rights, type=Access), session=key[:16])
         except (DatabaseError, msgspec.DecodeError, ValueError, RecursionError) as error:
             _log.error(f"board: sessions cannot be read: {error}; nobody is let in by one")
             return None
@@ -147,7 +134,7 @@ class Sessions:
 
     def close(self, drawn: str) -> None:
         """End it, if there is one."""
-        self._forget(_hashed(drawn))
+        self._forget(hash_of(drawn))
 
     def shut(self) -> None:
         """Let go of the file."""
@@ -186,10 +173,6 @@ def _opened(path: Path | None) -> Database:
 def house_of(*given: object) -> str:
     """A word that is another one when what rights are given by is."""
     return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
-
-
-def _hashed(drawn: str) -> str:
-    return hashlib.sha256(drawn.encode()).hexdigest()
 
 
 BY_ITSELF_HEADER = "X-By-Itself"

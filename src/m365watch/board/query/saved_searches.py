@@ -1,31 +1,17 @@
-"""Searches that somebody has kept under a name, for themselves or for others, in the state directory."""
+"""Searches that somebody has kept under a name, for themselves or for others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
-
+from m365watch.board.access.board_database import BoardStore
 from m365watch.board.access.roles import Access
-from m365watch.common.errors import NeedsOperator
-from m365watch.detection.alerts.alert import clean_text
-from m365watch.storage.database import FAILURES, Database, Schema, open_database
 
-FILE_NAME = "searches.sqlite"
 NAME_MAX = 80
 URL_MAX = 12_000
 OF_ONE_MAX = 200
 """Searches that one person keeps."""
 SHOWN_MAX = 500
-_SEARCHES = Schema(
-    1,
-    "CREATE TABLE IF NOT EXISTS search (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL,"
-    " url TEXT NOT NULL, is_shared INTEGER NOT NULL, tenants TEXT, saved_at INTEGER NOT NULL,"
-    " UNIQUE (owner, name)) STRICT;",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +32,20 @@ class TooMany(Exception):
     """Somebody keeps as many as there may be."""
 
 
-class SavedSearches:
-    """The file; made when the first search is kept.
+class SavedSearches(BoardStore):
+    """The searches of one state directory.
 
     A shared search may name people of its owner's tenants, so that it is shown only to those who may see
     all of these tenants themselves; and what its name and its filter say may be contents.
     """
 
-    def __init__(self, state_directory: Path) -> None:
-        """Nothing is opened yet."""
-        self._path = state_directory / FILE_NAME
-
     def list(self, access: Access) -> list[SavedSearch]:
         """Their own, and those that others share with them, by name. Raises: NeedsOperator."""
-        if not self._path.exists():
-            return []
-        with self._opened() as file:
-            rows = file.execute(
-                "SELECT id, owner, name, url, is_shared, tenants FROM search WHERE owner = ? OR is_shared"
-                " ORDER BY owner <> ?, lower(name), id",
-                (access.name, access.name),
-            ).fetchall()
+        rows = self.read(
+            "SELECT id, owner, name, url, is_shared, tenants FROM search WHERE owner = ? OR is_shared"
+            " ORDER BY owner <> ?, lower(name), id",
+            (access.name, access.name),
+        )
         found = [
             SavedSearch(number, owner, name, url, bool(is_shared), owner == access.name)
             for number, owner, name, url, is_shared, tenants in rows
@@ -79,15 +58,15 @@ class SavedSearches:
 
         Raises: TooMany; NeedsOperator: it cannot be written.
         """
-        tenants = None if access.tenants is None else msgspec.json.encode(sorted(access.tenants)).decode()
-        with self._opened() as file, file.transaction():
-            count, others = file.execute(
+        tenants = None if access.tenants is None else " ".join(sorted(access.tenants))
+        with self.change() as board:
+            count, others = board.execute(
                 "SELECT count(*), count(*) FILTER (WHERE name <> ?) FROM search WHERE owner = ?",
                 (name, access.name),
             ).fetchone()
             if count == others >= OF_ONE_MAX:
                 raise TooMany
-            file.execute(
+            board.execute(
                 "INSERT INTO search (owner, name, url, is_shared, tenants, saved_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (owner, name) DO UPDATE SET url = excluded.url, is_shared = excluded.is_shared,"
@@ -98,37 +77,12 @@ class SavedSearches:
 
     def remove(self, access: Access, number: int) -> bool:
         """Forget one of their own; whether there was one. Raises: NeedsOperator."""
-        if not self._path.exists():
-            return False
-        with self._opened() as file, file.transaction():
-            gone = file.execute("DELETE FROM search WHERE id = ? AND owner = ?", (number, access.name))
+        with self.change() as board:
+            gone = board.execute("DELETE FROM search WHERE id = ? AND owner = ?", (number, access.name))
             return gone.rowcount > 0
-
-    @contextmanager
-    def _opened(self) -> Iterator[Database]:
-        try:
-            with closing(open_database(self._path, _SEARCHES)) as file:
-                # On a bad disk any bytes may stand there, which an error would quote.
-                file.text_factory = _text_of
-                yield file
-        except (OSError, *FAILURES) as error:  # its words may quote what is damaged
-            raise NeedsOperator(
-                f"kept searches cannot be read or written: {clean_text(str(error))}",
-                fix="make room, or give this user the right to write the file",
-                where=str(self._path),
-            ) from None
 
 
 def _may_see(access: Access, tenants: str | None) -> bool:
     """Whether somebody may see all that the owner of a search might have named in it."""
-    if access.tenants is None:
-        return True
-    try:
-        theirs = None if tenants is None else msgspec.json.decode(tenants, type=list[str])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # on a bad disk: nobody knows whom it may name
-    return theirs is not None and access.tenants.issuperset(theirs)
-
-
-def _text_of(stored: bytes) -> str:
-    return stored.decode("utf-8", "replace")
+    theirs = frozenset((tenants or "").split())  # none on a bad disk: nobody knows whom it may name
+    return access.tenants is None or access.tenants >= theirs > frozenset()

@@ -11,6 +11,7 @@ import typer
 
 from m365watch.board.access.roles import SAYS, Scope
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
+from m365watch.cli.tenants.tenant_selection import configured_tenants
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.cli.this_user import this_user
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from m365watch.board.access.api_tokens import KeptToken, TokenFile
+    from m365watch.board.access.api_tokens import ApiTokens, KeptToken
 
 DAYS = 90
 DAYS_MAX = 3_650
@@ -85,13 +86,13 @@ def create(
     from m365watch.common.clock import SystemClock
 
     _require_name(name)
-    file, known = _opened(config or context.obj, job, collector_file)
+    tokens, known = _opened(config or context.obj, job, collector_file)
     now = SystemClock().now().replace(microsecond=0)
-    text, kept = file.create(
+    text, kept = tokens.create(
         TokenWanted(
             name=name,
             scopes=tuple(dict.fromkeys(scope or [Scope.READ])),
-            tenants=_tenants_of(tenant, known),
+            tenants=configured_tenants(tenant, known) or None,
             created_by=this_user(),
             expires_at=now + timedelta(days=days),
             contents=contents,
@@ -117,12 +118,12 @@ def list_tokens(
 ) -> None:
     """List the tokens: what each is good for, for which tenants, and until when.
 
-    Exit codes: 0 done; 1 their file cannot be read; 2 the configuration is wrong.
+    Exit codes: 0 done; 1 they cannot be read; 2 the configuration is wrong.
     """
     from m365watch.common.clock import SystemClock
 
-    file, _ = _opened(config or context.obj, job, collector_file)
-    now, found = SystemClock().now(), file.kept()
+    tokens, _ = _opened(config or context.obj, job, collector_file)
+    now, found = SystemClock().now(), tokens.kept()
     if as_json:
         _print_json({"tokens": [_document(one, now) for one in found]})
     else:
@@ -145,21 +146,21 @@ def revoke(
     """
     from m365watch.common.clock import SystemClock
 
-    file, _ = _opened(config or context.obj, job, collector_file)
-    gone = file.revoke(name)
+    tokens, _ = _opened(config or context.obj, job, collector_file)
+    gone = tokens.revoke(name)
     if as_json:
         _print_json({"revoked": _document(gone, SystemClock().now())})
     else:
         write_line(f"revoked: {gone.name} ({gone.id})")
 
 
-def _opened(config: Any, job: Any, collector_file: Any) -> tuple[TokenFile, frozenset[str]]:
-    """The file of tokens, and the tenants of the configuration."""
-    from m365watch.board.access.api_tokens import TokenFile
+def _opened(config: Any, job: Any, collector_file: Any) -> tuple[ApiTokens, frozenset[str]]:
+    """The tokens, and the tenants of the configuration."""
+    from m365watch.board.access.api_tokens import ApiTokens
 
     settings = read_settings(config, job=job, collector=collector_file, for_reading=True)
     known = frozenset(one.tenant_id.lower() for one in settings.tenants)
-    return TokenFile(settings.state_directory), known
+    return ApiTokens(settings.state_directory), known
 
 
 def _require_name(name: str) -> None:
@@ -167,14 +168,6 @@ def _require_name(name: str) -> None:
 
     if not name.strip() or not name.isprintable() or len(name) > NAME_LENGTH_MAX:
         raise typer.BadParameter(f"NAME: 1 to {NAME_LENGTH_MAX} characters that can be printed")
-
-
-def _tenants_of(given: Sequence[str] | None, known: frozenset[str]) -> tuple[str, ...] | None:
-    wanted = tuple(dict.fromkeys(one.strip().lower() for one in given or ()))
-    for one in wanted:
-        if one not in known:
-            raise typer.BadParameter(f"--tenant: {one} is no tenant of the configuration")
-    return wanted or None
 
 
 def _what_for(kept: KeptToken) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m365watch.cli.configuration import CollectorOption, ConfigOption, JobOption, JsonOption, read_settings
+from m365watch.cli.tenants.tenant_selection import configured_tenants
 from m365watch.cli.terminal.console import stdout_console, write_line
 from m365watch.common.errors import NeedsOperator
 
@@ -84,19 +85,19 @@ def add(
 
     Exit codes: 0 done; 1 there is one of that name, or the password will not do; 2 usage or configuration.
     """
-    from m365watch.board.access.local_users import User, fault_of_name, new_stamp
+    from m365watch.board.access.local_users import User, fault_of_name
 
     if (fault := fault_of_name(name)) is not None:
         raise typer.BadParameter(fault)
     users, known = _opened(context, config, job, collector_file)
-    tenants = _tenants_in(tenant or [], known)
+    tenants = configured_tenants(tenant, known)
     if users.find(name) is not None:
         raise NeedsOperator(
             f"there is a user {name} already",
             fix=f"change them: m365watch board user change {name}, or: ... password {name}",
         )
     hashed = _hash_of(name, from_stdin=password_stdin)
-    users.put(User(name, role, hashed, new_stamp(), tenants, contents is not False))
+    users.put(User(name, role, hashed, tenants, contents is not False))
     sys.stderr.write(f"{name} may sign in as {role}\n")
 
 
@@ -121,19 +122,16 @@ def change(
     """
     from msgspec.structs import replace
 
-    from m365watch.board.access.local_users import new_stamp
-
     if tenant and all_tenants:
         raise typer.BadParameter("--tenant and --all-tenants do not go together")
     users, known = _opened(context, config, job, collector_file)
     old = _existing(users, name)
-    tenants = () if all_tenants else _tenants_in(tenant, known) if tenant else old.tenants
+    tenants = () if all_tenants else configured_tenants(tenant, known) if tenant else old.tenants
     new = replace(
         old,
         role=role or old.role,
         tenants=tenants,
         contents=old.contents if contents is None else contents,
-        stamp=new_stamp(),
     )
     users.put(new)
     sys.stderr.write(f"{old.name}: {_rights(new)}\n")
@@ -155,12 +153,10 @@ def password(
     """
     from msgspec.structs import replace
 
-    from m365watch.board.access.local_users import new_stamp
-
     users = _users(context, config, job, collector_file)
     old = _existing(users, name)
     hashed = _hash_of(old.name, from_stdin=password_stdin)
-    users.put(replace(old, hash=hashed, stamp=new_stamp()))
+    users.put(replace(old, hash=hashed))
     sys.stderr.write(f"{old.name} has another password\n")
 
 
@@ -194,7 +190,7 @@ def list_users(
 ) -> None:
     """List the users, and what they may do and see.
 
-    Exit codes: 0 done; 1 the file of users cannot be read; 2 the configuration is wrong.
+    Exit codes: 0 done; 1 they cannot be read; 2 the configuration is wrong.
     """
     from m365watch.cli.terminal.json_output import as_json as to_json
 
@@ -212,7 +208,7 @@ def _users(context: typer.Context, config: Path | None, job: Path | None, collec
 def _opened(
     context: typer.Context, config: Path | None, job: Path | None, collector: Path | None
 ) -> tuple[Users, frozenset[str]]:
-    """The file of users, and the tenants of the configuration."""
+    """The users, and the tenants of the configuration."""
     from m365watch.board.access.local_users import Users
     from m365watch.cli.board.board_packages import require_board
 
@@ -227,20 +223,6 @@ def _existing(users: Users, name: str) -> User:
     if found is None:
         raise NeedsOperator(f"there is no user {name}", fix="see who there is: m365watch board user list")
     return found
-
-
-def _tenants_in(given: Sequence[str], known: frozenset[str]) -> tuple[str, ...]:
-    from m365watch.config.models.values import parse_tenant_id
-
-    found = []
-    for one in given:
-        try:
-            found.append(parse_tenant_id(one))
-        except ValueError as error:
-            raise typer.BadParameter(f"{one} {error}") from None
-        if found[-1] not in known:
-            raise typer.BadParameter(f"--tenant: {one} is no tenant of the configuration")
-    return tuple(dict.fromkeys(found))
 
 
 def _hash_of(name: str, *, from_stdin: bool) -> str:

@@ -45,6 +45,15 @@ def tenants_meant(
     return frozenset(one for one in known if any(part in one for part in wanted))
 
 
+def configured_tenants(given: Sequence[str] | None, configured: Collection[str]) -> tuple[str, ...]:
+    """The tenants of these ids, in lower case. Raises: typer.BadParameter: one is not configured."""
+    wanted = tuple(dict.fromkeys(one.strip().lower() for one in given or ()))
+    for one in wanted:
+        if one not in configured:
+            raise typer.BadParameter(f"--tenant: {one} is no tenant of the configuration")
+    return wanted
+
+
 def tenants_of_lake(
     reader: LakeReader, parts: Sequence[str] | None, configured: Collection[str]
 ) -> tuple[str, ...] | None:
