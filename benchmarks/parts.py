@@ -26,7 +26,7 @@ from m365watch.config.models.inputs import MaskSection
 from m365watch.ledger.bloom_filter import FilterSizes
 from m365watch.ledger.sqlite_ledger import SqliteLedger
 from m365watch.outputs.files.files_output import FilesOutput
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesConfig, FilesSection
 from m365watch.outputs.lake.lake_output import LakeOutput
 from m365watch.pipeline.batcher import BATCH_BYTES
 from m365watch.records.identity import IDENTITY_BYTES, IdentityMaker
@@ -186,9 +186,8 @@ async def _deliver(output: Output, batches: list[Batch]) -> None:
 
 
 def _files(folder: Path) -> Output:
-    settings = FilesSettings(
-        _OUTPUT, folder / "out", compression="none", rotate_bytes=1 << 27, rotate_s=3600.0
-    )
+    config = FilesConfig(directory=folder / "out", rotate_megabytes=134)
+    settings = FilesSection(type="files", config=config).named(_OUTPUT)
     return FilesOutput(settings, clock=SystemClock())
 
 

@@ -38,9 +38,8 @@ from benchmarks.service import StampedRecords
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.model import Batch, BatchPart, BlobKey, ContentType, Feed, TenantId
 from m365watch.config.models.wire_values import TABLE_PREFIX
-from m365watch.http.settings import TlsSettings
 from m365watch.outputs.devo.devo_output import DevoOutput
-from m365watch.outputs.devo.spec import CompressionSettings, DevoSettings
+from m365watch.outputs.devo.spec import DevoConfig, DevoSection
 from m365watch.pipeline.batcher import BATCH_BYTES
 from m365watch.registry.outputs import OPEN_BYTES_MAX
 from m365watch_testing.certificates import Authority
@@ -193,9 +192,16 @@ def _make_batches(records: list[bytes]) -> list[Batch]:
 
 
 def _send_ours(records: list[bytes], papers: dict[str, Any], *, threshold: float) -> Callable[[], None]:
-    tls = TlsSettings(Path(papers["chain"]), Path(papers["cert"]), Path(papers["key"]))
-    compression = CompressionSettings(threshold=threshold)
-    settings = DevoSettings("devo", "localhost", papers["port"], tls, _HOST, compression=compression)
+    config = DevoConfig(
+        address="localhost",
+        port=papers["port"],
+        chain=papers["chain"],
+        cert=papers["cert"],
+        key=papers["key"],
+        hostname=_HOST,
+        threshold_for_using_gzip_in_transport_layer=threshold,
+    )
+    settings = DevoSection(type="devo_platform", config=config).named("devo")
     batches = _make_batches(records)
 
     async def send() -> None:
@@ -228,7 +234,7 @@ def _send_sdk(records: list[bytes], papers: dict[str, Any], *, compressed: bool)
     def send() -> None:
         sender = Sender(config)
         sender.buffer.length = _SDK_BUFFER_BYTES
-        sender.buffer.compression_level = CompressionSettings().level
+        sender.buffer.compression_level = 6
         options = {"date": b"2026-11-17 09:30:00.000", "hostname": _HOST.encode(), "zip": compressed}
         table = _TABLE.encode()
         for record in records:

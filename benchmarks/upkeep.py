@@ -53,7 +53,7 @@ def a_record(n: int, day: str) -> bytes:
 def look_after(verb: str, lake: Path) -> None:
     """One verb, as its command does it."""
     from m365watch.common.clock import SystemClock
-    from m365watch.config.models.retention import RetentionSettings, TableRetention
+    from m365watch.config.models.retention import Retention, TableRetention
     from m365watch.lake.delta.table_files import silently
     from m365watch.lake.erasure.erasure_journal import Asked
     from m365watch.lake.erasure.record_erasure import Erasure
@@ -72,8 +72,8 @@ def look_after(verb: str, lake: Path) -> None:
         erasure.run()
         erasure.close()
     elif verb == "retain":
-        table = TableRetention("cloud.office365.management.exchange", days=5)
-        retain(lake, RetentionSettings(days=8, tables=(table,)), clock=clock, progress=silently)
+        tables = {"cloud.office365.management.exchange": TableRetention(days=5)}
+        retain(lake, Retention(days=8, tables=tables), clock=clock, progress=silently)
     else:
         vacuum(lake, keep_hours=0, dry_run=False, clock=clock, progress=silently)
 

@@ -9,18 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_outputs import devo_http_to
 from promises import guarantee
 
 import network_scene
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError
-from m365watch.common.secret import Secret
 from m365watch.config.loader import parse_settings
 from m365watch.http.client import Answer, open_session
 from m365watch.http.proxies import proxy_for
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.outputs.devo_http.devo_http_output import DevoHttpOutput
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.sources.factory import reach_queries, reach_tenant
 from m365watch.sources.management_api.request_budget import RequestBudget
 from m365watch_testing.proxy import ConnectProxy
@@ -222,9 +221,7 @@ def test_devo_s_endpoint_is_reached_by_the_network_of_all(pem: Path) -> None:
     async def main() -> tuple[ConnectProxy, CollectorError | None]:
         async with server, ConnectProxy({f"{HOST}:443": server.port}) as proxy:
             output = DevoHttpOutput(
-                DevoHttpSettings(
-                    "devo", f"https://{HOST}", "acme", Secret("0123456789"), "here", network=by(proxy, pem)
-                ),
+                devo_http_to(f"https://{HOST}", "0123456789").with_network(by(proxy, pem)),
                 clock=SystemClock(),
             )
             await output.open(last_batch=0, position="")

@@ -45,7 +45,7 @@ from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.lock import hold_ledger
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification_database import FILE_NAME, NotificationFile
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.pipeline.latency import Step
 from m365watch.registry.credential_specs import CredentialEnd
 from m365watch.sources.throttling import MEMORY, ThrottlingBook
@@ -330,8 +330,7 @@ def test_a_lake_that_lacks_a_batch_is_called_so(sources: Sources, tmp_path: Path
     lake = tmp_path / "lake"
     shutil.copytree(str(sources.settings.lake_directory), lake)
     outputs = tuple(
-        replace(one, directory=lake) if isinstance(one, LakeSettings) else one
-        for one in sources.settings.outputs
+        one.into(lake) if isinstance(one, LakeSection) else one for one in sources.settings.outputs
     )
     other = replace(sources, settings=replace(sources.settings, outputs=outputs), facts=FactsReader(lake))
     last = DeltaTable(lake / "audit").version()

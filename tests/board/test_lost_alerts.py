@@ -17,7 +17,7 @@ from m365watch.board.access.roles import Access, Role
 from m365watch.board.query.data_sources import Sources
 from m365watch.common.errors import OutputUnusable
 from m365watch.detection.detection_output import FILE_NAME
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 
 GONE = "The file of detections is gone"
 NEVER = "no run has had its detections on"
@@ -89,7 +89,7 @@ def test_a_file_that_is_gone_is_no_readiness(bereft: Sources) -> None:
 
 def test_without_a_lake_nobody_is_promised_one(bereft: Sources) -> None:
     """The ledger knows that detections have run; what makes them anew is a copy."""
-    no_lake = tuple(one for one in bereft.settings.outputs if not isinstance(one, LakeSettings))
+    no_lake = tuple(one for one in bereft.settings.outputs if not isinstance(one, LakeSection))
     lone = replace(bereft, facts=None, settings=replace(bereft.settings, outputs=no_lake))
 
     trouble = asyncio.run(lone.alerts_trouble())

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from made_outputs import lake_in
 from promises import guarantee
 from starlette.requests import HTTPConnection
 
@@ -25,7 +26,6 @@ from m365watch.board.query.data_sources import Sources
 from m365watch.board.query.fact_queries import FactsReader
 from m365watch.board.widgets.widget_types import Grid
 from m365watch.common.errors import QueryRefused, QueryStopped
-from m365watch.outputs.lake.spec import LakeSettings
 
 STRANGER = Access("bob", Role.ADMIN, tenants=frozenset({"00000000-0000-4000-8000-000000000000"}))
 VIEWER = Access("vera", Role.VIEWER, tenants=None)
@@ -44,7 +44,7 @@ class GateFor:
 def test_before_the_first_record_sql_says_what_all_else_says(sources: Sources, tmp_path: Path) -> None:
     """Nobody is told to run a collector that runs already and is about to bring the first records."""
     lake = tmp_path / "lake"
-    state = replace(sources.settings, state_directory=tmp_path, outputs=(LakeSettings("lake", lake),))
+    state = replace(sources.settings, state_directory=tmp_path, outputs=(lake_in(lake),))
     empty = replace(sources, settings=state, facts=FactsReader(lake))
     said = [
         asyncio.run(ask_sql(board_of(empty), "/panel/sql/answer", "SELECT 1")).text,

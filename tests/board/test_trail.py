@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from made_outputs import lake_in
 from promises import guarantee
 from starlette.requests import HTTPConnection
 
@@ -32,7 +33,6 @@ from m365watch.detection.detection_output import FILE_NAME
 from m365watch.lake.audit_trail_table import Deed, TrailWriter, deeds_of, waiting_lines
 from m365watch.lake.schema import OUTBOX_FILE
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
-from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.storage.database import DatabaseError, connect
 from m365watch_testing.clock import FakeClock
 from signing import Browser, entrance_in, user_named
@@ -398,7 +398,7 @@ def test_administrators_read_the_trail(tmp_path: Path, sources: Sources) -> None
     )
     journal.close()
     assert kept == []
-    settings = replace(sources.settings, state_directory=state, outputs=(LakeSettings("lake", lake),))
+    settings = replace(sources.settings, state_directory=state, outputs=(lake_in(lake),))
     theirs = replace(sources, settings=settings, facts=FactsReader(lake))
 
     def lines(query: str) -> tuple[list[list[str]], Grid]:

@@ -22,7 +22,7 @@ from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_settings
 from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.template import Answers, write_configuration
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 
 APPLICATION = "99999999-8888-4777-8666-555555555555"
 TENANT = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -65,7 +65,7 @@ def test_flags_alone_make_a_configuration_that_loads(folder: Path) -> None:
     (credential,) = settings.tenants[0].credentials
     assert isinstance(credential, ClientSecretSettings)
     assert credential.client_secret.get_secret_value() == SECRET
-    assert isinstance(settings.outputs[0], LakeSettings)
+    assert isinstance(settings.outputs[0], LakeSection)
     assert path.stat().st_mode & 0o777 == 0o600
     assert SECRET not in path.read_text() + ended.output
     assert ended.stdout.splitlines() == [

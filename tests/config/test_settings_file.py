@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from made_outputs import lake_in
 
 from m365watch.common.errors import SettingsRefused
 from m365watch.common.model import Service
 from m365watch.common.text import plain
 from m365watch.config.loader import example_settings, load_settings
 from m365watch.config.models.settings import Settings
-from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, secret_of
 
 
@@ -53,7 +53,7 @@ def test_devos_template_filled_in_runs_as_it_stands(tmp_path: Path) -> None:
     assert service.start_at == datetime(2026, 11, 17, tzinfo=UTC)
     assert service.override_tag == "cloud.office365.management.mine"
     assert (service.bloom_filter_size, service.bloom_filter_buffer_size) == (100_000, 1_000)
-    assert settings.outputs == (LakeSettings("lake", tmp_path / "lake"),)
+    assert settings.outputs == (lake_in(tmp_path / "lake"),)
     assert settings.state_directory == tmp_path / "state"
     assert settings.warnings == ()
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from m365watch.config.loader import parse_settings
 from m365watch.config.models.settings import Settings
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSection
 from m365watch_testing.certificates import Authority
 from settings_documents import PLACE, Document, filled_in, mistakes_of, settings_of
 
@@ -114,9 +114,9 @@ def test_only_an_output_that_speaks_http_gets_it() -> None:
     }
     [http, console] = settings_of(document).outputs
 
-    assert isinstance(http, DevoHttpSettings)
-    assert proxy_of(http.network) == RESOLVED
-    assert not hasattr(console, "network")
+    assert isinstance(http, DevoHttpSection)
+    assert proxy_of(http.http_route[1]) == RESOLVED
+    assert console.http_route is None
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from made_outputs import console, files_in, lake_in
 
 from m365watch.common.model import Service
 from m365watch.config.models.settings import DetectionSettings, Settings, TenantSettings
-from m365watch.outputs.console.spec import ConsoleSettings
-from m365watch.outputs.files.spec import FilesSettings
-from m365watch.outputs.lake.spec import LakeSettings
 from settings_documents import APPLICATION, OTHER_TENANT, SECRET, TENANT, filled_in, settings_of
 
 LOCAL = {"login_url": "http://127.0.0.1:8401/", "management_url": "http://localhost:8401"}
@@ -38,7 +36,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
         state_directory=Path("/somewhere/state"),
         debug=False,
         tenants=(tenant,),
-        outputs=(LakeSettings("lake", Path("/somewhere/lake")),),
+        outputs=(lake_in(Path("/somewhere/lake")),),
         warnings=(),
         detections=DetectionSettings(enabled=True),
     )
@@ -153,8 +151,8 @@ def test_the_tightest_limit_is_the_budget(changes: dict[str, object], budget: in
     assert tenant_of(**changes).requests_per_minute == budget
 
 
-def test_outputs_are_resolved_with_their_units() -> None:
-    """Megabytes become bytes, paths become absolute, both names of the console are one."""
+def test_outputs_have_their_names_and_absolute_folders() -> None:
+    """Paths start at the configuration's folder; both names of the console stand for it."""
     outputs = {
         "a": {"type": "lake"},
         "b": {"type": "files"},
@@ -167,11 +165,11 @@ def test_outputs_are_resolved_with_their_units() -> None:
     }
 
     assert settings_of(filled_in() | {"outputs": outputs}).outputs == (
-        LakeSettings("a", Path("/somewhere/lake")),
-        FilesSettings("b", Path("/somewhere/records"), "none", 256_000_000, 3_600),
-        FilesSettings("c", Path("/f"), "zstd", 1_000_000, 60),
-        ConsoleSettings("d"),
-        ConsoleSettings("e"),
+        lake_in(Path("/somewhere/lake"), "a"),
+        files_in(Path("/somewhere/records"), "b"),
+        files_in(Path("/f"), "c", compression="zstd", rotate_megabytes=1, rotate_secs=60),
+        console("d"),
+        console("e").model_copy(update={"type": "stdout"}),
     )
 
 

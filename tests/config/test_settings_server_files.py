@@ -10,9 +10,8 @@ import pytest
 from m365watch.common.errors import SettingsRefused
 from m365watch.config.loader import load_server_settings
 from m365watch.config.models.settings import Settings
-from m365watch.outputs.console.spec import ConsoleSettings
-from m365watch.outputs.devo.spec import DevoSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.devo.spec import DevoSection
+from m365watch.outputs.syslog.spec import SyslogSection
 from settings_documents import Document, filled_in, secret_of
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\n"
@@ -77,8 +76,8 @@ def test_both_files_make_one_configuration(server: Server) -> None:
     assert settings.state_directory == server.collector.parent / "kept"
     assert [tenant.input_name for tenant in settings.tenants] == ["office365"]
     assert [output.name for output in settings.outputs] == ["devo_platform_0", "console_0", "console_1"]
-    assert isinstance(settings.outputs[0], DevoSettings)
-    assert settings.outputs[0].tls.key == server.collector.parent / "me.key"
+    assert isinstance(settings.outputs[0], DevoSection)
+    assert settings.outputs[0].config.tls.key == server.collector.parent / "me.key"
     assert settings.warnings == ("collector_config.json: job_name: is used as office365_acme",)
 
 
@@ -95,8 +94,8 @@ def test_outputs_may_have_names(server: Server) -> None:
     settings = server.load(filled_in(), with_changes(loggers={"a": relay, "b": {"type": "stdout"}}))
 
     assert [output.name for output in settings.outputs] == ["a", "b"]
-    assert isinstance(settings.outputs[0], SyslogSettings)
-    assert settings.outputs[1] == ConsoleSettings("b")
+    assert isinstance(settings.outputs[0], SyslogSection)
+    assert (settings.outputs[1].name, settings.outputs[1].type) == ("b", "stdout")
 
 
 def test_a_secret_file_is_beside_the_file_that_names_it(server: Server) -> None:

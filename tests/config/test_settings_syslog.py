@@ -9,8 +9,7 @@ import pytest
 
 import wire_documents
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.network.settings import WireSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.spec import SyslogSection
 from settings_documents import Document, filled_in, mistakes_of, settings_of
 from wire_documents import DEVO, mistakes_with, output_of, settings_with
 
@@ -27,15 +26,10 @@ def test_a_syslog_output_writes_what_its_name_promises(
     """Devo's in-house relay reads the line that Devo itself reads."""
     output = output_of(folder, kind, {"address": "10.0.0.1", "port": 6514})
 
-    assert output == SyslogSettings(
-        name="out",
-        address="10.0.0.1",
-        port=6514,
-        format=line_format,
-        host=socket.gethostname(),
-        adds_devo_fields=is_devos,
-        sends_notices=is_devos,
-    )
+    assert isinstance(output, SyslogSection)
+    assert (output.name, output.place, output.format) == ("out", "10.0.0.1:6514", line_format)
+    assert (output.host, output.secured_by) == (socket.gethostname(), None)
+    assert (output.adds_devo_fields, output.sends_events) == (is_devos, is_devos)
 
 
 def test_every_option_of_a_syslog_output_arrives(folder: Path) -> None:
@@ -56,11 +50,16 @@ def test_every_option_of_a_syslog_output_arrives(folder: Path) -> None:
     }
     output = output_of(folder, "syslog", config)
 
-    assert isinstance(output, SyslogSettings)
-    assert (output.transport, output.format, output.framing) == ("tls", "rfc3164", "octet-counting")
-    assert (output.facility, output.severity, output.app_name) == (20, 3, "m365-{table}")
-    assert output.tls == TlsSettings(folder / "chain.crt", folder / "me.crt", folder / "me.key")
-    assert output.wire == WireSettings(retention_s=5.0)
+    assert isinstance(output, SyslogSection)
+    found = output.config
+    assert (found.transport, output.format, found.framing) == (
+        "tls",
+        "rfc3164",
+        "octet-counting",
+    )
+    assert (found.facility, found.severity, found.app_name) == (20, 3, "m365-{table}")
+    assert output.secured_by == TlsSettings(folder / "chain.crt", folder / "me.crt", folder / "me.key")
+    assert found.retention_secs == 5
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_udp_and_devos_relay_under_its_other_name_are_warned_of(folder: Path) ->
         ),
     )
     [output] = settings_with(folder, "syslog", relay).outputs
-    assert isinstance(output, SyslogSettings)
+    assert isinstance(output, SyslogSection)
     assert output.format == "devo"
     assert settings_with(folder, "in_house_relay", relay).warnings == ()
     assert settings_with(folder, "syslog", relay | {"format": "devo"}).warnings == ()

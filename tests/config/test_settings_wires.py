@@ -10,9 +10,8 @@ from promises import guarantee
 
 import wire_documents
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.devo.spec import CompressionSettings, DevoSettings
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
-from m365watch.outputs.network.settings import TagSettings, WireSettings
+from m365watch.outputs.devo.spec import DevoSection
+from m365watch.outputs.devo_http.spec import DevoHttpSection
 from settings_documents import Document
 from wire_documents import DEVO, EU, mistakes_with, output_of, settings_with
 
@@ -22,25 +21,49 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 HTTP = {"endpoint": "https://http-eu.devo.io/", "domain": "acme", "token": TOKEN}
 
 
+DEFAULTS = {
+    "concurrent_connections": 1,
+    "period_sender_stats_in_seconds": 300,
+    "connecting_retries": 5,
+    "connecting_initial_wait_in_seconds": 2,
+    "connecting_max_wait_in_seconds": 60,
+    "sending_timeout": 5,
+    "sending_retries": 5,
+    "sending_initial_wait_in_seconds": 2,
+    "sending_max_wait_in_seconds": 60,
+    "retention_bytes": 16 << 20,
+    "retention_secs": 10,
+    "line_bytes_max": 1 << 20,
+    "idle_secs": 60,
+    "threshold_for_using_gzip_in_transport_layer": 1.1,
+    "compression_level": 6,
+    "compression_buffer_in_bytes": 51_200,
+    "fallback_tag": "cloud.office365.other",
+    "known_tables": (),
+}
+"""Those of Devo's SDK, and this collector's own."""
+
+
+def compression_of(output: DevoSection) -> tuple[float, int, int]:
+    config = output.config
+    threshold = config.threshold_for_using_gzip_in_transport_layer
+    return threshold, config.compression_level, config.compression_buffer_in_bytes
+
+
 @pytest.mark.parametrize("kind", ["devo_platform", "relay", "Devo-Platform"])
 def test_devos_output_as_devo_documents_it_has_devos_defaults(folder: Path, kind: str) -> None:
     """The keys of Devo's own example, and nothing to add."""
     settings = settings_with(folder, kind, DEVO | {"port": "443"})
 
-    assert settings.outputs == (
-        DevoSettings(
-            name="out",
-            address=EU,
-            port=443,
-            tls=TlsSettings(chain=folder / "chain.crt", cert=folder / "me.crt", key=folder / "me.key"),
-            host=socket.gethostname(),
-            wire=WireSettings(),
-            compression=CompressionSettings(),
-            tags=TagSettings(),
-            adds_devo_fields=True,
-            sends_notices=True,
-        ),
+    [output] = settings.outputs
+    assert isinstance(output, DevoSection)
+    assert (output.name, output.place) == ("out", f"{EU}:443")
+    assert output.secured_by == TlsSettings(
+        chain=folder / "chain.crt", cert=folder / "me.crt", key=folder / "me.key"
     )
+    assert output.host == socket.gethostname()
+    assert (output.adds_devo_fields, output.sends_events) == (True, True)
+    assert {key: getattr(output.config, key) for key in DEFAULTS} == DEFAULTS
     assert settings.warnings == ()
 
 
@@ -73,30 +96,23 @@ def test_every_option_of_devos_output_arrives(folder: Path) -> None:
     }
     output = output_of(folder, "devo_platform", config)
 
-    assert isinstance(output, DevoSettings)
-    assert output.wire == WireSettings(
-        connections=2,
-        connecting_retries=3,
-        connecting_wait_first_s=1.0,
-        connecting_wait_max_s=30.0,
-        sending_timeout_s=7.0,
-        sending_retries=4,
-        sending_wait_first_s=3.0,
-        sending_wait_max_s=40.0,
-        retention_bytes=32 * 1024 * 1024,
-        retention_s=20.0,
-        line_bytes_max=65_536,
-        idle_s=90.0,
-        stats_period_s=60.0,
+    assert isinstance(output, DevoSection)
+    found = output.config
+    waits = (found.connecting_initial_wait_in_seconds, found.connecting_max_wait_in_seconds)
+    assert (found.concurrent_connections, found.connecting_retries, waits) == (2, 3, (1, 30))
+    waits = (found.sending_initial_wait_in_seconds, found.sending_max_wait_in_seconds)
+    assert (found.sending_timeout, found.sending_retries, waits) == (7, 4, (3, 40))
+    assert (found.retention_bytes, found.retention_secs, found.line_bytes_max) == (32 << 20, 20, 65_536)
+    assert (found.idle_secs, found.period_sender_stats_in_seconds) == (90, 60)
+    assert compression_of(output) == (-0.5, 9, 100_000)
+    assert found.fallback_tag == "my.app.rest"
+    assert found.known_tables == (
+        "cloud.office365.management.copilot",
+        "cloud.office365.management.viva",
     )
-    assert output.compression == CompressionSettings(threshold=-0.5, level=9, buffer_bytes=100_000)
-    assert output.tags == TagSettings(
-        fallback_tag="my.app.rest",
-        known_tables=("cloud.office365.management.copilot", "cloud.office365.management.viva"),
-    )
-    assert output.tls.key_password is not None
-    assert output.tls.key_password.reveal() == "opens it"
-    assert (output.host, output.adds_devo_fields, output.sends_notices) == ("collector-7", False, False)
+    assert output.config.tls.key_password is not None
+    assert output.config.tls.key_password.reveal() == "opens it"
+    assert (output.host, output.adds_devo_fields, output.sends_events) == ("collector-7", False, False)
 
 
 def test_globals_are_the_defaults_of_devos_outputs(folder: Path) -> None:
@@ -112,9 +128,9 @@ def test_globals_are_the_defaults_of_devos_outputs(folder: Path) -> None:
     settings = settings_with(folder, "relay", DEVO | {"compression_level": 9}, globals=overall)
     (output,) = settings.outputs
 
-    assert isinstance(output, DevoSettings)
-    assert output.compression == CompressionSettings(threshold=0.5, level=9, buffer_bytes=19_500)
-    assert output.wire.stats_period_s == settings.stats_period_s == 120.0
+    assert isinstance(output, DevoSection)
+    assert compression_of(output) == (0.5, 9, 19_500)
+    assert output.config.period_sender_stats_in_seconds == settings.stats_period_s == 120.0
     assert (settings.queue_bytes_max, settings.job_id) == (2_048 * 1024 * 1024, "4711")
     assert settings.warnings == ()
 
@@ -203,8 +219,8 @@ def test_the_spellings_of_devos_collector_server_are_known(folder: Path) -> None
 
     assert output_of(folder, "devo_platform", config) == output_of(folder, "devo_platform", DEVO)
     output = output_of(folder, "devo_platform", config | devos)
-    assert isinstance(output, DevoSettings)
-    assert (output.wire.connections, output.compression.level) == (3, 2)
+    assert isinstance(output, DevoSection)
+    assert (output.config.concurrent_connections, output.config.compression_level) == (3, 2)
 
 
 def test_a_spelling_keeps_its_name_in_every_mistake(folder: Path) -> None:
@@ -233,8 +249,8 @@ def test_a_hostname_that_is_not_verified_is_a_loud_warning(folder: Path) -> None
     (output,) = settings.outputs
     (warning,) = settings.warnings
 
-    assert isinstance(output, DevoSettings)
-    assert not output.tls.verify_hostname
+    assert isinstance(output, DevoSection)
+    assert not output.config.tls.verify_hostname
     assert warning.startswith("outputs.out.config.verify_hostname: UNSAFE: any server with a certificate of")
 
 
@@ -257,8 +273,8 @@ def test_certificates_are_found_where_devos_container_has_them(folder: Path, pla
         (folder / name).rename(config_folder / place / name)
     output = output_of(config_folder, "devo_platform", DEVO)
 
-    assert isinstance(output, DevoSettings)
-    assert output.tls.key == (config_folder / place / "me.key").resolve()
+    assert isinstance(output, DevoSection)
+    assert output.config.tls.key == (config_folder / place / "me.key").resolve()
 
 
 def test_each_certificate_file_that_will_not_do_is_one_mistake(folder: Path) -> None:
@@ -290,14 +306,15 @@ def test_devos_http_endpoint_has_its_documented_limits(folder: Path) -> None:
     settings = settings_with(folder, "devo_http", HTTP)
     (output,) = settings.outputs
 
-    assert isinstance(output, DevoHttpSettings)
-    assert (output.endpoint, output.domain, output.token.reveal()) == (
+    assert isinstance(output, DevoHttpSection)
+    config = output.config
+    assert (config.endpoint, config.domain, config.token.get_secret_value()) == (
         "https://http-eu.devo.io",
         "acme",
         TOKEN,
     )
-    assert (output.compresses, output.request_bytes_max, output.timeout_s) == (True, 32 * 1024 * 1024, 30.0)
-    assert (output.adds_devo_fields, output.sends_notices) == (True, True)
+    assert (config.compression, config.request_megabytes_max, config.timeout_secs) == ("gzip", 32, 30)
+    assert (output.adds_devo_fields, output.sends_events) == (True, True)
     assert TOKEN not in repr(settings)
 
 
@@ -308,8 +325,8 @@ def test_a_token_may_come_from_a_file(folder: Path) -> None:
     config = HTTP | {"token": None, "token_file": "token"}
     output = output_of(folder, "devo_http", config)
 
-    assert isinstance(output, DevoHttpSettings)
-    assert output.token.reveal() == TOKEN
+    assert isinstance(output, DevoHttpSection)
+    assert output.config.token.get_secret_value() == TOKEN
 
     (folder / "token").chmod(0o644)
     assert mistakes_with(folder, "devo_http", config) == [

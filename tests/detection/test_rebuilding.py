@@ -12,7 +12,7 @@ import pytest
 from promises import guarantee
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
-from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.config.models.retention import Retention, TableRetention
 from m365watch.detection.alert_store_rebuild import Rebuild, RebuildAsked, Rebuilt, is_rebuilding
 from m365watch.detection.alerts.lake_sync import Shelving
 from m365watch.detection.alerts.stored_alert import AlertState, KeptAlert
@@ -166,8 +166,8 @@ def test_alerts_outlive_their_records(site: Site) -> None:
     site.collect([record(0, Operation="A", UserId="old@contoso.example"), record(2 * 86_400, Operation="A")])
     site.decide(random.Random(2))
     before = site.alerts()
-    tables = (TableRetention("cloud.office365.alerts", days=365),)
-    retain(site.lake, RetentionSettings(days=2, tables=tables), clock=FakeClock(site.now), progress=silently)
+    tables = {"cloud.office365.alerts": TableRetention(days=365)}
+    retain(site.lake, Retention(days=2, tables=tables), clock=FakeClock(site.now), progress=silently)
     site.lose()
 
     told = site.rebuild()

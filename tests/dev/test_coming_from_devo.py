@@ -16,6 +16,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from made_outputs import lake_in
 from patience import PATIENCE_S
 from promises import guarantee
 from shifted import DAY
@@ -31,9 +32,8 @@ from m365watch.config.models.wire_values import TABLE_PREFIX
 from m365watch.lake.sql_sandbox.sandbox_client import LakeReader
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.outputs.devo.spec import DevoSettings
+from m365watch.outputs.devo.spec import DevoSection
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
-from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.collector import Collector
 from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_testing.batches import make_batch, make_part
@@ -136,9 +136,9 @@ def test_devos_file_is_taken_as_it_is(place: Place) -> None:
         Service.DLP,
     ]
     [output] = settings.outputs
-    assert isinstance(output, DevoSettings)
-    assert output.tls.cert == place.folder / "certs" / "acme.crt"
-    assert output.tls.verify_hostname
+    assert isinstance(output, DevoSection)
+    assert output.config.tls.cert == place.folder / "certs" / "acme.crt"
+    assert output.config.tls.verify_hostname
 
 
 def test_the_two_files_of_a_collector_server_are_taken_as_they_are(place: Place) -> None:
@@ -151,7 +151,7 @@ def test_the_two_files_of_a_collector_server_are_taken_as_they_are(place: Place)
 
     assert (settings.warnings, settings.job_id, settings.collector_name) == ((), "12345", "office365")
     assert settings.state_directory == Path("/var/lib/m365watch")
-    assert [type(output) for output in settings.outputs] == [DevoSettings]
+    assert [type(output) for output in settings.outputs] == [DevoSection]
 
 
 def test_a_store_in_redis_is_refused_with_what_to_give(place: Place) -> None:
@@ -195,16 +195,16 @@ def test_an_option_of_an_output_counts_before_that_of_globals(place: Place) -> N
 def level_in(settings: Settings) -> int:
     """How hard the one output compresses."""
     [output] = settings.outputs
-    assert isinstance(output, DevoSettings)
-    return output.compression.level
+    assert isinstance(output, DevoSection)
+    return output.config.compression_level
 
 
 def test_the_fallback_is_the_one_that_the_page_names(place: Place) -> None:
     """It is where records without a table go."""
     [output] = place.load("config.yaml", CONFIG).outputs
 
-    assert isinstance(output, DevoSettings)
-    assert f"`{output.tags.fallback_tag}` (`fallback_tag`)" in PAGE
+    assert isinstance(output, DevoSection)
+    assert f"`{output.config.fallback_tag}` (`fallback_tag`)" in PAGE
 
 
 # Files and commands of the way over.
@@ -217,7 +217,7 @@ def test_the_file_to_check_with_writes_a_lake_and_nothing_else(place: Place) -> 
     settings = place.load("check.yaml", CHECK | {"inputs": given})
 
     assert settings.warnings == ()
-    assert settings.outputs == (LakeSettings("lake", place.folder / "m365watch-lake"),)
+    assert settings.outputs == (lake_in(place.folder / "m365watch-lake"),)
     assert settings.state_directory == place.folder / "m365watch-state"
     assert [tenant.requests_per_minute for tenant in settings.tenants] == [1_000]
 

@@ -11,7 +11,7 @@ from m365watch.cli.demo.sample_queries import QUESTIONS
 from m365watch.cli.program import app
 from m365watch.common.model import Service
 from m365watch.config.loader import load_settings
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 GUID = "11111111-2222-4333-8444-555555555555"
@@ -32,7 +32,7 @@ def test_the_configuration_shown_is_accepted_once_it_is_filled_in(tmp_path: Path
         Service.EXCHANGE,
         Service.SHAREPOINT,
     }
-    assert [output.directory for output in settings.outputs if isinstance(output, LakeSettings)] == [
+    assert [output.folder for output in settings.outputs if isinstance(output, LakeSection)] == [
         tmp_path / "lake"
     ]
 

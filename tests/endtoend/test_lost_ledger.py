@@ -22,7 +22,7 @@ from m365watch.common.clock import SystemClock
 from m365watch.ledger.backup import back_up, put_in
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.outputs.files.files_output import FilesOutput
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesSection
 from m365watch_simulator.scenario import Scenario, load_scenario
 from m365watch_simulator.server import RunningSimulator, SimulationSettings, simulator_running
 from m365watch_simulator.truth import Verdict
@@ -234,7 +234,7 @@ def test_a_reading_that_was_cut_short_begins_again(tmp_path: Path) -> None:
         collector = scene.place.collector(scene.document(BOTH), SystemClock())
         make = collector._build_output
         collector._build_output = lambda wanted: (
-            DyingFiles(wanted, clock=SystemClock()) if isinstance(wanted, FilesSettings) else make(wanted)
+            DyingFiles(wanted, clock=SystemClock()) if isinstance(wanted, FilesSection) else make(wanted)
         )
         with pytest.raises(RuntimeError, match="killed"):
             await collector.run(once=True, stop=asyncio.Event())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_outputs import devo_to, syslog_to
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock, system_random
@@ -15,8 +16,6 @@ from m365watch.common.errors import CollectorError, OutputUnusable
 from m365watch.common.model import Batch
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.devo.devo_output import DevoOutput
-from m365watch.outputs.devo.spec import DevoSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import SyslogOutput
 from m365watch.registry.outputs import Output
 from m365watch.runtime.collector import Collector, Outcome
@@ -102,14 +101,8 @@ async def send(output: Output, batches: Sequence[Batch]) -> None:
 @pytest.mark.slow
 def test_a_hundred_thousand_records_reach_rsyslog_over_tls(peer: Rsyslog, authority: Authority) -> None:
     """None is missing, none is there twice, and each is byte for byte what it was, behind Devo's header."""
-    settings = DevoSettings(
-        name="devo",
-        address="localhost",
-        port=peer.tls_port,
-        tls=client_tls(authority),
-        host="collector.example",
-        adds_devo_fields=False,
-    )
+    options = {"hostname": "collector.example", "add_devo_fields": False}
+    settings = devo_to("localhost", peer.tls_port, client_tls(authority), **options)
     records = make_audit_records(COUNT)
     output = DevoOutput(settings, clock=SystemClock(), random=system_random(1))
 
@@ -182,14 +175,8 @@ def test_rsyslog_reads_every_format_over_tcp(
     peer: Rsyslog, *, form: str, framing: str, header: bytes, read: bytes
 ) -> None:
     """What it takes for host, application, table and priority is what they are; the rest is the record."""
-    settings = SyslogSettings(
-        name="syslog",
-        address="127.0.0.1",
-        port=peer.tcp_port,
-        host="collector.example",
-        format=form,
-        framing=framing,
-    )
+    options = {"hostname": "collector.example", "format": form, "framing": framing}
+    settings = syslog_to("127.0.0.1", peer.tcp_port, **options)
     records = make_audit_records(2_000)
     output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
 
@@ -202,14 +189,8 @@ def test_rsyslog_reads_every_format_over_tcp(
 
 def test_rsyslog_reads_datagrams(peer: Rsyslog) -> None:
     """One line a datagram; on loopback, and at the pace of the output, none is lost."""
-    settings = SyslogSettings(
-        name="syslog",
-        address="127.0.0.1",
-        port=peer.udp_port,
-        transport="udp",
-        format="rfc3164",
-        app_name="{table}",
-    )
+    options = {"transport": "udp", "format": "rfc3164", "app_name": "{table}", "hostname": "-"}
+    settings = syslog_to("127.0.0.1", peer.udp_port, **options)
     records = [*make_audit_records(2_000), make_record(2_000, note="y" * 60_000)]
     output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
 
@@ -226,9 +207,7 @@ def test_rsyslog_refuses_a_client_of_another_authority(
 ) -> None:
     """The receiver's word about the client's certificate is heard at the start, with what to do."""
     tls = replace(client_tls(Authority(tmp_path, "Another")), chain=authority.chain)
-    settings = DevoSettings(
-        name="devo", address="localhost", port=peer.tls_port, tls=tls, host="collector.example"
-    )
+    settings = devo_to("localhost", peer.tls_port, tls, hostname="collector.example")
     output = DevoOutput(settings, clock=SystemClock(), random=system_random(1))
 
     async def run() -> CollectorError | None:

@@ -11,6 +11,7 @@ from random import Random
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
+from made_outputs import devo_http_to
 from multidict import CIMultiDict
 from pydantic import SecretStr
 
@@ -40,7 +41,6 @@ from m365watch.http.aiohttp_transport import Connection
 from m365watch.http.client import Answer, Session
 from m365watch.http.transport import ExchangeFailed
 from m365watch.outputs.devo_http.devo_http_output import Endpoint
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
 from m365watch.response.execution.graph_client import GraphClient
 from m365watch.sources.audit_search import audit_search_client as found
 from m365watch.sources.management_api import responses as fed
@@ -138,8 +138,8 @@ class _Tokens:
 def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
     """Everything that asks a server; each made anew, as after a start."""
     clock = FakeClock(jumps=True)
-    token = Secret("made~up.token-value")
-    devo = DevoHttpSettings("devo", HOST, "domain", token, "host")
+    token = "made~up.token-value"
+    devo = devo_http_to(HOST, token)
 
     def ask_token() -> Awaitable[object]:
         proof = ClientSecret("app", client_secret("made~up.secret-value"))
@@ -153,7 +153,7 @@ def _askers(session: Session) -> list[Callable[[], Awaitable[object]]]:
         ask_token,
         ask_graph,
         lambda: read_registration(session, SETTINGS, tokens=_Tokens(), clock=clock),
-        lambda: DevoAlerts(session, root=f"{HOST}/alerts", token=token).find("m365"),
+        lambda: DevoAlerts(session, root=f"{HOST}/alerts", token=Secret(token)).find("m365"),
         lambda: Endpoint(devo, session, clock=clock).post("my.app", b"x"),
         lambda: IdentityTokens(managed_identity(), session=session, clock=clock).token("x"),
         lambda: _sign_in(session, clock),

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+from made_outputs import syslog_to
 from masks_written import mask_of
 
 from fuzz_contract import Attempt, Broken, Loop, Target, allowed
@@ -31,7 +32,6 @@ from m365watch.http.client import inflate
 from m365watch.lake.writer.record_columns import tabulate
 from m365watch.outputs.devo.line_format import Framing, HeaderOf, LineMaker, devo_header
 from m365watch.outputs.devo.tags import Tags
-from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.identity import IdentityMaker
 from m365watch.records.masking import Masker
@@ -180,7 +180,7 @@ def _prepare_columns(_: Path) -> Attempt:
     return attempt
 
 
-_SYSLOG = SyslogSettings(name="syslog", address="127.0.0.1", port=514, host="collector.example")
+_SYSLOG = syslog_to("127.0.0.1", 514, hostname="collector.example")
 _RFC5424 = re.compile(
     rb"<\d{1,3}>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [!-~]{1,255} [!-~]{1,48} - [!-~]{1,32} - "
 )
@@ -189,12 +189,11 @@ _DEVO = re.compile(rb"<14>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} collector [A-Za-
 
 
 def _prepare_lines(_: Path) -> Attempt:
-    from m365watch.outputs.network.settings import TagSettings
 
     forms: list[tuple[HeaderOf, re.Pattern[bytes]]] = [
         (rfc5424_header(_SYSLOG), _RFC5424),
         (rfc3164_header(_SYSLOG), _RFC3164),
-        (devo_header(Tags(TagSettings(), where="devo"), host="collector"), _DEVO),
+        (devo_header(Tags(_SYSLOG), host="collector"), _DEVO),
     ]
 
     def attempt(given: bytes) -> None:

@@ -24,7 +24,7 @@ from m365watch.config.models.clouds import CLOUDS
 from m365watch.config.models.settings import Settings, TenantSettings
 from m365watch.config.secrets import is_reference
 from m365watch.http.settings import NetworkSettings
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSection
 
 OF_A_VARIABLE, OF_ANOTHER, OF_A_FILE, WRITTEN = (
     "of-a-Variable~7f3a",
@@ -120,7 +120,11 @@ def went(settings: Settings, folder: Path) -> Went:
         found |= {(tenant.input_name, one, _cloud(tenant)) for one in _found_in(tenant, folder)}
         found.add(("responses", OF_RESPONSES, _cloud(tenant)))
     for output in settings.outputs:
-        where = (output.endpoint, *_way(output.network)) if isinstance(output, DevoHttpSettings) else ()
+        where = (
+            (output.config.endpoint, *_way(output.http_route[1]))
+            if isinstance(output, DevoHttpSection)
+            else ()
+        )
         found |= {(output.name, one, where) for one in _found_in(output, folder)}
     return found
 

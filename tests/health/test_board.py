@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from made_outputs import console, lake_in, syslog_to
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -19,9 +20,6 @@ from m365watch.cli.terminal.log_output import configure_diagnostics
 from m365watch.common.collector_events import Notice, Speaker
 from m365watch.common.errors import OutputUnavailable
 from m365watch.health.event_log import HEARTBEAT_S, REST_TRIES_MAX, NoticeBoard, takers_among
-from m365watch.outputs.console.spec import ConsoleSettings
-from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch_testing.loop import LoopClock, run_jumping
 
 SPEAKER = Speaker(collector_name="audit", collector_image="office365")
@@ -350,9 +348,9 @@ def test_only_outputs_that_take_notices_get_any(*, told: bool) -> None:
 
     takers = takers_among(
         [
-            (ConsoleSettings("console"), object()),
-            (LakeSettings("lake", Path("lake")), taker),
-            (SyslogSettings("syslog", "127.0.0.1", 514, sends_notices=told), Wire()),
+            (console(), object()),
+            (lake_in(Path("lake")), taker),
+            (syslog_to("127.0.0.1", 514, collectors_out=told), Wire()),
         ]
     )
 

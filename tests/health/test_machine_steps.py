@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_outputs import lake_in
 
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import SettingsRefused
@@ -36,7 +37,6 @@ from m365watch.lake.sql_sandbox import confinement
 from m365watch.ledger.ledger_database import open_ledger
 from m365watch.ledger.schema import LEDGER
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
-from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.registry.checks import Check, all_skipped
 from m365watch_testing.certificates import Authority
 from m365watch_testing.credentials import certificate, client_secret, federated_token, managed_identity
@@ -195,7 +195,7 @@ def test_what_a_queue_holds_already_is_not_needed_again(tmp_path: Path) -> None:
 def test_what_the_kernel_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older kernel knows no such call; without a lake nobody asks SQL."""
     settings = settings_in(tmp_path)
-    lake = LakeSettings(name="lake", directory=tmp_path / "lake")
+    lake = lake_in(tmp_path / "lake")
     monkeypatch.setattr(confinement, "_LANDLOCK_CREATE", 999)
 
     told = check_confinement(replace(settings, outputs=(lake,)))[0]

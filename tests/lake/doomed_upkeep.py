@@ -12,7 +12,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from keeping_lake import ANNA, FixedClock, RetentionSettings, TableRetention
+from keeping_lake import ANNA, FixedClock, Retention, TableRetention
 from m365watch.lake.delta.table_files import hold_lake
 from m365watch.lake.erasure.erasure_journal import Asked
 from m365watch.lake.erasure.record_erasure import Erasure
@@ -20,7 +20,7 @@ from m365watch.lake.maintenance.compaction import compact
 from m365watch.lake.maintenance.retention import retain
 from m365watch.lake.maintenance.vacuum import vacuum
 
-RETENTION = RetentionSettings(days=2, tables=(TableRetention("cloud.office365.management.exchange", days=1),))
+RETENTION = Retention(days=2, tables={"cloud.office365.management.exchange": TableRetention(days=1)})
 ASKED = Asked(names=(ANNA,))
 KILLED = -signal.SIGKILL
 

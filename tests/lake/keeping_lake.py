@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from lake_place import WRITER_ID
-from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.config.models.retention import Retention, TableRetention
 from m365watch.lake.writer.table_writer import AuditWriter
 from m365watch.outputs.lake.lake_output import app_id_of
 from m365watch_testing.batches import make_batch, make_part
@@ -20,7 +20,7 @@ APP_ID = app_id_of("lake", WRITER_ID)
 ANNA = "anna@contoso.example"
 BATCHES_A_DAY = 3
 RECORDS_A_BATCH = 24
-__all__ = ["ANNA", "EXCHANGE", "SHAREPOINT", "RetentionSettings", "TableRetention"]
+__all__ = ["ANNA", "EXCHANGE", "SHAREPOINT", "Retention", "TableRetention"]
 
 
 class FixedClock:

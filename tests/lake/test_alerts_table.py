@@ -14,7 +14,7 @@ from promises import guarantee
 
 from lake_place import synced_name
 from m365watch.common.errors import LakeUnusable, OutputUnavailable
-from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.config.models.retention import Retention, TableRetention
 from m365watch.detection.alerts import lake_sync as shelving
 from m365watch.detection.alerts.alert import Alert, AlertId, make_alert_id
 from m365watch.detection.alerts.lake_sync import Shelving
@@ -252,7 +252,7 @@ def test_retention_holds_for_alerts_under_their_own_name(place: Place) -> None:
     for day in range(5):
         place.raise_alert(alert_of(day, day=day))
     place.bring()
-    own = RetentionSettings(days=1, tables=(TableRetention("cloud.office365.alerts", days=3),))
+    own = Retention(days=1, tables={"cloud.office365.alerts": TableRetention(days=3)})
 
     found = retain(place.lake, own, clock=FakeClock(NOON), progress=silently)
 

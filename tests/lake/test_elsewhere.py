@@ -32,7 +32,7 @@ from m365watch.ledger.backup import back_up
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.outbox import NotificationStore
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.pipeline.disk_queue import BatchQueue
 from m365watch.response.journal import Journal, Line
 from m365watch.runtime.lake_maintenance import choose_lake
@@ -59,7 +59,7 @@ HERS_TOLD = Alert(
 )
 
 
-def settings_in(folder: Path) -> tuple[Settings, LakeSettings]:
+def settings_in(folder: Path) -> tuple[Settings, LakeSection]:
     credentials = {"tenant_id": TENANT, "client_id": TENANT, "client_secret": "made up"}
     document = {
         "globals": {"name": "collector-1"},
@@ -283,7 +283,7 @@ def test_the_quick_look_at_bytes_misses_nothing(name: str) -> None:
 def test_who_has_looked_is_told_and_kept(tmp_path: Path) -> None:
     """Lines of the board's trail that name the person are counted, in the lake and before it, and stay."""
     settings, lake = settings_in(tmp_path)
-    journal = TrailJournal(settings.state_directory, lake=lambda: lake.directory, collector_name="one")
+    journal = TrailJournal(settings.state_directory, lake=lambda: lake.folder, collector_name="one")
     look = Deed(
         0, NOW, "eve", "analyst", "::1", "s", "view", 200, "/investigate", urlencode({"user": ANNA}), ""
     )

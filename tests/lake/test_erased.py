@@ -14,7 +14,7 @@ from keeping_lake import (
     APP_ID,
     TODAY,
     FixedClock,
-    RetentionSettings,
+    Retention,
     a_record,
     field_of,
     fill_days,
@@ -96,7 +96,7 @@ def test_marks_tell_nothing_by_themselves(tmp_path: Path) -> None:
 def test_what_retention_had_taken_out_and_erasing_finds_on_disk_is_marked(tmp_path: Path) -> None:
     """It is in no table any more, and its file went with the erasure."""
     hers = [one for one in fill_days(tmp_path, 3) if field_of(one, "UserId") == ANNA]
-    retain(tmp_path, RetentionSettings(days=1), clock=FixedClock(), progress=silently)
+    retain(tmp_path, Retention(days=1), clock=FixedClock(), progress=silently)
     erase_anna(tmp_path)
 
     assert known_among(tmp_path, hers) == hers

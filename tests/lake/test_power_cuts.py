@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from promises import guarantee
 
-from keeping_lake import FixedClock, RetentionSettings
+from keeping_lake import FixedClock, Retention
 from lake_place import WRITER_ID, records_of, synced_name
 from m365watch.common.atomic_files import sync_folder
 from m365watch.lake.delta.table_files import silently
@@ -291,7 +291,7 @@ def test_an_erasure_removes_files_once_what_took_them_out_is_on_the_disk(disk: D
     clock = FixedClock(datetime(2027, 11, 17, tzinfo=UTC))
     disk.at_sync[commit_of(2)] = fail
     with pytest.raises(OSError, match="Too many"):
-        retain(disk.lake, RetentionSettings(days=1), clock=clock, progress=silently)
+        retain(disk.lake, Retention(days=1), clock=clock, progress=silently)
 
     who = json.loads(records_at(1)[0])["UserId"]
     gone = Erasure(disk.lake, Asked(names=Person([who]).names), clock=clock, progress=silently).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from keeping_lake import (
 )
 from lake_place import LakePlace, records_of
 from m365watch.common.collector_events import Notice, Speaker
-from m365watch.config.models.retention import RetentionSettings, TableRetention
+from m365watch.config.models.retention import Retention, TableRetention
 from m365watch.lake.delta.table_files import list_files, silently
 from m365watch.lake.maintenance.maintenance_worker import keep_up
 from m365watch.lake.maintenance.retention import (
@@ -52,7 +53,17 @@ SHARES = st.lists(
 )
 
 
-def kept_in(directory: Path, retention: RetentionSettings, *, steps_max: int | None = None) -> Retained:
+def in_megabytes(size_bytes: int) -> Fraction:
+    """Exactly so many bytes, which no file can say."""
+    return Fraction(size_bytes, 1_000_000)
+
+
+def only(size_bytes: int) -> TableRetention:
+    """A bound for one table."""
+    return TableRetention.model_construct(megabytes=in_megabytes(size_bytes))
+
+
+def kept_in(directory: Path, retention: Retention, *, steps_max: int | None = None) -> Retained:
     """Retain at noon of `TODAY`."""
     return retain(directory, retention, clock=FixedClock(), progress=silently, steps_max=steps_max)
 
@@ -67,7 +78,7 @@ def test_by_age_whole_days_go_without_a_file_being_written(tmp_path: Path) -> No
     """A day that is more than so many days ago leaves the table; the others stay as they are."""
     records = fill_days(tmp_path, DAYS)
 
-    found = kept_in(tmp_path, RetentionSettings(days=2))
+    found = kept_in(tmp_path, Retention(days=2))
 
     left = [record for record in records if (TODAY - day_of(record)).days <= 2]
     assert sorted(records_of(tmp_path)) == sorted(left)
@@ -80,9 +91,9 @@ def test_by_age_whole_days_go_without_a_file_being_written(tmp_path: Path) -> No
 def test_a_table_may_stay_shorter_or_longer(tmp_path: Path) -> None:
     """What stays of a file that holds both is written anew, byte for byte."""
     records = fill_days(tmp_path, DAYS)
-    tables = (TableRetention(EXCHANGE, days=1), TableRetention(SHAREPOINT, days=4))
+    tables = {EXCHANGE: TableRetention(days=1), SHAREPOINT: TableRetention(days=4)}
 
-    found = kept_in(tmp_path, RetentionSettings(days=3, tables=tables))
+    found = kept_in(tmp_path, Retention(days=3, tables=tables))
 
     days_max = {"Exchange": 1, "SharePoint": 4}
     assert sorted(records_of(tmp_path)) == sorted(
@@ -101,7 +112,7 @@ def test_by_size_the_oldest_days_go_until_it_fits(tmp_path: Path) -> None:
         sizes[file.day] = sizes.get(file.day, 0) + file.size_bytes
     bound = sum(sizes[TODAY - timedelta(days=back)] for back in range(3))
 
-    kept_in(tmp_path, RetentionSettings(size_bytes=bound))
+    kept_in(tmp_path, Retention.model_construct(megabytes=in_megabytes(bound)))
 
     assert sorted(records_of(tmp_path)) == sorted(r for r in records if (TODAY - day_of(r)).days < 3)
 
@@ -112,7 +123,8 @@ def test_by_size_one_table_may_have_a_bound_of_its_own(tmp_path: Path) -> None:
     size_bytes = sum(file.size_bytes for file in list_files(DeltaTable(tmp_path / "audit")))
 
     kept_in(
-        tmp_path, RetentionSettings(tables=(TableRetention(EXCHANGE, size_bytes=round(size_bytes / 4.01)),))
+        tmp_path,
+        Retention.model_construct(tables={EXCHANGE: only(round(size_bytes / 4.01))}),
     )
 
     left = records_of(tmp_path)
@@ -128,9 +140,8 @@ def test_a_plan_by_size_takes_the_oldest_and_no_more_than_it_has_to(
     shares: list[Share], all_max: int, exchange_max: int
 ) -> None:
     """For any sizes: both bounds hold or only today is left, and nothing older than what went stays."""
-    retention = RetentionSettings(
-        size_bytes=all_max, tables=(TableRetention(EXCHANGE, size_bytes=exchange_max),)
-    )
+    tables = {EXCHANGE: only(exchange_max)}
+    retention = Retention.model_construct(megabytes=in_megabytes(all_max), tables=tables)
     plan = plan_by_size(shares, retention, today=TODAY)
     left = [share for share in shares if share.day not in plan or not plan[share.day].takes(share.table)]
     sizes = [
@@ -149,16 +160,16 @@ def test_nothing_goes_on_the_last_day_that_may_stay() -> None:
     """So many days ago is not more than so many days ago."""
     days = [TODAY - timedelta(days=back) for back in range(5)]
 
-    assert sorted(plan_by_age(days, RetentionSettings(days=3), today=TODAY)) == [days[4]]
+    assert sorted(plan_by_age(days, Retention(days=3), today=TODAY)) == [days[4]]
 
 
 @guarantee(16)
 def test_what_went_is_not_delivered_again(tmp_path: Path) -> None:
     """The numbers of the batches stay: an emptied lake belongs to its ledger, and a repeat is left alone."""
     fill_days(tmp_path, 2)
-    kept_in(tmp_path, RetentionSettings(days=1))
+    kept_in(tmp_path, Retention(days=1))
     clock = FixedClock(datetime(2027, 1, 1, tzinfo=FixedClock().now().tzinfo))
-    retain(tmp_path, RetentionSettings(days=1), clock=clock, progress=silently)
+    retain(tmp_path, Retention(days=1), clock=clock, progress=silently)
     last = 2 * BATCHES_A_DAY
 
     delivery = Delivery(tmp_path, app_id=APP_ID, where="here", clock=FixedClock())
@@ -172,7 +183,7 @@ def test_what_went_is_not_delivered_again(tmp_path: Path) -> None:
 def test_in_bounded_steps_it_gets_there(tmp_path: Path) -> None:
     """Each look does at most so many commits; the next goes on, until a look finds nothing."""
     records = fill_days(tmp_path, DAYS)
-    retention = RetentionSettings(days=1, tables=(TableRetention(SHAREPOINT, days=2),))
+    retention = Retention(days=1, tables={SHAREPOINT: TableRetention(days=2)})
 
     looks = 0
     while not (found := kept_in(tmp_path, retention, steps_max=1)).complete:
@@ -190,7 +201,7 @@ def test_in_bounded_steps_it_gets_there(tmp_path: Path) -> None:
 def test_a_dry_run_counts_the_same_and_changes_nothing(tmp_path: Path) -> None:
     """Table by table and day by day."""
     records = fill_days(tmp_path, DAYS)
-    retention = RetentionSettings(days=3, tables=(TableRetention(EXCHANGE, days=1),))
+    retention = Retention(days=3, tables={EXCHANGE: TableRetention(days=1)})
 
     told = retain(tmp_path, retention, clock=FixedClock(), progress=silently, dry_run=True)
 
@@ -209,7 +220,7 @@ def test_notices_have_their_own_bound(tmp_path: Path) -> None:
     ]  # fmt: skip
     NoticeWriter(tmp_path, app_id=APP_ID).append(said)
 
-    found = kept_in(tmp_path, RetentionSettings(tables=(TableRetention("devo.collectors.out", days=3),)))
+    found = kept_in(tmp_path, Retention(tables={"devo.collectors.out": TableRetention(days=3)}))
 
     assert found.records == {("devo.collectors.out", TODAY - timedelta(days=5)): 1}
 
@@ -217,7 +228,7 @@ def test_notices_have_their_own_bound(tmp_path: Path) -> None:
 def test_a_run_looks_once_an_hour(tmp_path: Path) -> None:
     """As part of its upkeep; not again before the hour is over, and never without a bound."""
     records = fill_days(tmp_path, 3)
-    retention = RetentionSettings(days=1)
+    retention = Retention(days=1)
     clock = FixedClock()
     before = is_retention_due(tmp_path, retention, now=clock.now())
 
@@ -226,13 +237,15 @@ def test_a_run_looks_once_an_hour(tmp_path: Path) -> None:
     hour = timedelta(hours=1)
     after = [is_retention_due(tmp_path, retention, now=clock.now() + age) for age in (hour / 2, hour)]
     assert (before, after) == (True, [False, True])
-    assert not is_retention_due(tmp_path, RetentionSettings(), now=clock.now())
+    assert not is_retention_due(tmp_path, Retention(), now=clock.now())
     assert sorted(records_of(tmp_path)) == sorted(r for r in records if (TODAY - day_of(r)).days <= 1)
 
 
 @guarantee(16)
-@pytest.mark.parametrize("retention", [RetentionSettings(days=1), RetentionSettings(size_bytes=1)])
-def test_a_writer_meanwhile_gets_in(tmp_path: Path, retention: RetentionSettings) -> None:
+@pytest.mark.parametrize(
+    "retention", [Retention(days=1), Retention.model_construct(megabytes=in_megabytes(1))]
+)
+def test_a_writer_meanwhile_gets_in(tmp_path: Path, retention: Retention) -> None:
     """A writer that has not seen the removals appends on top of them."""
     fill_days(tmp_path, 3)
     writer = AuditWriter(tmp_path, app_id=APP_ID)

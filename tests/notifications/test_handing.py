@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 from channels_configured import wanting
+from made_outputs import console, files_in, syslog_to
 from promises import guarantee
 
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.notifications.channels.output.record_sender import TABLE, RecordSender
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.outbox import NotificationStore
-from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch.outputs.factory import make_output
-from m365watch.outputs.files.spec import FilesSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.files.spec import FilesSection
+from m365watch.outputs.syslog.spec import SyslogSection
 from m365watch.registry.channel_specs import Sent
 from m365watch.registry.output_specs import OutputSettings
 from m365watch.registry.outputs import Output
@@ -34,8 +34,8 @@ def build(settings: OutputSettings) -> Output:
     return make_output(settings, clock=SystemClock(), random=system_random(1), collector_name="c")
 
 
-def files(folder: Path) -> FilesSettings:
-    return FilesSettings("files", folder / "records", "none", rotate_bytes=1 << 20, rotate_s=3600.0)
+def files(folder: Path) -> FilesSection:
+    return files_in(folder / "records")
 
 
 BEFORE_SENDING, MID_WRITE, BEFORE_SETTLING, AFTER_SETTLING = (
@@ -152,23 +152,23 @@ def test_the_folder_of_the_records_stays_the_records_own(tmp_path: Path) -> None
     """Two writers in one would undo each other's files."""
     made = files(tmp_path).for_alerts("copy-alerts", TABLE)
 
-    assert isinstance(made, FilesSettings)
-    assert made.directory == tmp_path / "records-alerts"
+    assert isinstance(made, FilesSection)
+    assert made.folder == tmp_path / "records-alerts"
 
 
 def test_an_output_that_renames_unknown_tables_knows_this_one() -> None:
     """Devo's lines would otherwise go to the fallback."""
-    made = SyslogSettings("relay", "h", 514, format="devo").for_alerts("relay-alerts", TABLE)
+    made = syslog_to("h", 514, "relay", format="devo").for_alerts("relay-alerts", TABLE)
 
-    assert isinstance(made, SyslogSettings)
-    assert TABLE in made.tags.known_tables
+    assert isinstance(made, SyslogSection)
+    assert TABLE in made.config.known_tables
 
 
 def test_the_console_has_the_alert_among_its_lines(capfd: pytest.CaptureFixture[str]) -> None:
     """One line, as every record."""
 
     async def use() -> Sent:
-        sender = RecordSender(ConsoleSettings("screen"), build=build, collector="c", clock=SystemClock())
+        sender = RecordSender(console("screen"), build=build, collector="c", clock=SystemClock())
         await sender.open(last=0, position="", newest=0)
         sent = await sender.send(1, [new_of(make_alert())])
         await sender.close()

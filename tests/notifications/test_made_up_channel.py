@@ -32,7 +32,7 @@ from m365watch.lake.erasure.person_matching import Person
 from m365watch.notifications.notification import Standing
 from m365watch.notifications.notification_policy import decide
 from m365watch.outputs.factory import refuse_to_make
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.registry.channel_specs import CHANNELS, ChannelContext
 from m365watch.registry.checks import Verdict
 from m365watch.runtime.personal_data_search import search_elsewhere
@@ -147,7 +147,7 @@ def test_its_own_way_with_alerts_is_kept(settings: Settings) -> None:
 
 def test_whoever_erases_is_told_of_it(settings: Settings) -> None:
     lake = settings.outputs[0]
-    assert isinstance(lake, LakeSettings)
+    assert isinstance(lake, LakeSection)
     found = search_elsewhere(settings, lake, Person(["ann@ours.example"]), progress=lambda *_: None)
 
     [slip] = [one for one in found if one.kind == "channel_pigeon"]

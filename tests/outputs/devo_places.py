@@ -6,9 +6,13 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any
 
+from made_outputs import devo_to
+
 from m365watch.common.clock import SystemClock, system_random
+from m365watch.http.settings import TlsSettings
 from m365watch.outputs.devo.devo_output import DevoOutput
-from m365watch.outputs.devo.spec import DevoSettings
+from m365watch.outputs.devo.spec import DevoSection
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.registry.outputs import Output
 from m365watch_testing.devo_server import DevoServer
 from wire_places import QUICK, Papers
@@ -19,17 +23,12 @@ LINE = re.compile(
 )
 
 
-def devo_settings(papers: Papers, port: int, **changes: Any) -> DevoSettings:
+def devo_settings(
+    papers: Papers, port: int, *, tls: TlsSettings | None = None, wire: SendingKeys = QUICK, **changes: Any
+) -> DevoSection:
     """The settings of an output named `devo`."""
-    options: dict[str, Any] = {
-        "name": "devo",
-        "address": "localhost",
-        "port": port,
-        "tls": papers.tls,
-        "host": "collector-1",
-        "wire": QUICK,
-    }
-    return DevoSettings(**options | changes)
+    options = {"hostname": "collector-1", **vars(wire), **changes}
+    return devo_to("localhost", port, tls or papers.tls, **options)
 
 
 def make_devo(papers: Papers, port: int, **changes: Any) -> DevoOutput:

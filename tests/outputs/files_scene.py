@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m365watch.outputs.files.archive import Archive
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesSection
 from m365watch_testing.batches import make_records, make_simple_batch
 from output_places import (
     SteppingClock,
@@ -29,7 +29,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def open_archive(
-    settings: FilesSettings, clock: SteppingClock, *, last_batch: int = 0, position: str = ""
+    settings: FilesSection, clock: SteppingClock, *, last_batch: int = 0, position: str = ""
 ) -> Archive:
     """An opened archive with three seconds of quiet."""
     archive = Archive(settings, clock=clock, quiet_s=3.0)
@@ -43,7 +43,7 @@ def deliver(archive: Archive, number: int, *, count: int = 5) -> str:
     return archive.deliver(make_simple_batch(number, records, output="files")).position
 
 
-def run_to_its_end(settings: FilesSettings, *, numbers: range) -> str:
+def run_to_its_end(settings: FilesSection, *, numbers: range) -> str:
     """The position after a first run that delivers `numbers` and stops in order."""
     archive = open_archive(settings, SteppingClock())
     position = ""

@@ -3,21 +3,17 @@
 # Annotations stay objects here, for pydantic.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from m365watch.common.model import Batch, Receipt
-from m365watch.common.secret import Secret
-from m365watch.config.config_file import absolute
 from m365watch.config.models.base import DESTINATION, FilePath, FolderPath, SecretText, Section
-from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
 from m365watch.http.settings import NetworkSettings
 from m365watch.registry.checks import Check, Checked, good
-from m365watch.registry.output_specs import BuildContext, CheckContext, OutputSettings, OutputSpec
+from m365watch.registry.output_specs import BuildContext, CheckContext, OutputSpec
 
 
 class MailbagConfig(Section):
@@ -36,32 +32,6 @@ class MailbagConfig(Section):
     """Where bags wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class MailbagSettings(OutputSettings):
-    """Bags."""
-
-    type: ClassVar[str] = "mailbag"
-    office: str
-    token: Secret
-    directory: Path
-
-    @property
-    def place(self) -> str:
-        return f"bags at {self.office}"
-
-    @property
-    def folder(self) -> Path:
-        return self.directory
-
-    @property
-    def http_route(self) -> tuple[str, NetworkSettings]:
-        return self.office, NetworkSettings()
-
-    @property
-    def waits_on_disk(self) -> bool:
-        return True
-
-
 class MailbagSection(OutputSection):
     """Bags at a post office."""
 
@@ -71,10 +41,17 @@ class MailbagSection(OutputSection):
     config: MailbagConfig = Field(title="an object with office and token")
     """The options of the output."""
 
-    def resolve(self, name: str, *, folder: Path, overall: GlobalOverrides) -> MailbagSettings:
-        config = self.config
-        token = Secret(config.token.get_secret_value())
-        return MailbagSettings(name, config.office, token, absolute(folder, config.directory))
+    @property
+    def place(self) -> str:
+        return f"bags at {self.config.office}"
+
+    @property
+    def http_route(self) -> tuple[str, NetworkSettings]:
+        return self.config.office, NetworkSettings()
+
+    @property
+    def waits_on_disk(self) -> bool:
+        return True
 
 
 class Mailbag:
@@ -84,7 +61,7 @@ class Mailbag:
     batches_at_once_max = 1
     waits_on_disk = True
 
-    def __init__(self, settings: MailbagSettings) -> None:
+    def __init__(self, settings: MailbagSection) -> None:
         self.name = settings.name
         self.bags: list[list[bytes]] = []
 
@@ -100,12 +77,12 @@ class Mailbag:
     async def close(self) -> None: ...
 
 
-def _build(settings: MailbagSettings, _: BuildContext) -> Mailbag:
+def _build(settings: MailbagSection, _: BuildContext) -> Mailbag:
     return Mailbag(settings)
 
 
-async def _check(settings: MailbagSettings, _: CheckContext) -> Sequence[Checked]:
-    return [good(Check.OUTPUT, f"{settings.office} is open", subject=settings.name)]
+async def _check(settings: MailbagSection, _: CheckContext) -> Sequence[Checked]:
+    return [good(Check.OUTPUT, f"{settings.config.office} is open", subject=settings.name)]
 
 
 SPEC = OutputSpec(

@@ -16,9 +16,9 @@ import zstandard
 
 from m365watch.common.clock import SystemClock
 from m365watch.outputs.console.console_output import ConsoleOutput
-from m365watch.outputs.console.spec import ConsoleSettings
+from m365watch.outputs.console.spec import ConsoleSection
 from m365watch.outputs.files.files_output import FilesOutput
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesConfig, FilesSection
 from m365watch.registry.outputs import Output
 
 MEBIBYTE = 1 << 20
@@ -32,15 +32,11 @@ def files_settings(
     compression: str = "none",
     rotate_bytes: int = 256 * MEBIBYTE,
     rotate_s: float = 3600.0,
-) -> FilesSettings:
+) -> FilesSection:
     """The settings of an output named `files`."""
-    return FilesSettings(
-        name="files",
-        directory=directory,
-        compression=compression,
-        rotate_bytes=rotate_bytes,
-        rotate_s=rotate_s,
-    )
+    megabytes = rotate_bytes / 1_000_000
+    made = FilesSection(type="files", config=FilesConfig(directory=directory)).named("files")
+    return made.with_options(compression=compression, rotate_megabytes=megabytes, rotate_secs=rotate_s)
 
 
 def published_files(directory: Path) -> list[Path]:
@@ -131,7 +127,7 @@ class FilesPlace:
 
     def records_in(self) -> list[bytes]:
         """The published records of all tables."""
-        by_folder = records_by_folder(self.settings.directory)
+        by_folder = records_by_folder(self.settings.config.directory)
         return [record for records in by_folder.values() for record in records]
 
     def refusable_record(self) -> bytes | None:
@@ -168,7 +164,7 @@ class ConsolePlace:
 
     def make(self) -> ConsoleOutput:
         """A new output on the same file."""
-        return ConsoleOutput(ConsoleSettings(name="console"), descriptor=self._descriptor)
+        return ConsoleOutput(ConsoleSection(type="console").named("console"), descriptor=self._descriptor)
 
     async def kill(self, output: Output) -> None:
         """Nothing is held that had to be freed."""

@@ -6,14 +6,15 @@ import re
 import socket
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from made_outputs import options_of, syslog_to
+
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.network.settings import WireSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.network.options import SendingKeys
+from m365watch.outputs.syslog.spec import SyslogSection
 from m365watch.outputs.syslog.syslog_output import SyslogOutput, _Wire
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import make_record
@@ -25,20 +26,20 @@ HEADERS = {
     "rfc3164": re.compile(rb"<14>\w{3} [ 123]\d \d\d:\d\d:\d\d \S+ [^: ]+: "),
     "devo": re.compile(rb"<14>\d{4}-\d\d-\d\d \S{12} \S+ [^: ]+: "),
 }
-WIRE = WireSettings(
-    retention_s=0.01,
-    connecting_wait_first_s=0.05,
-    sending_wait_first_s=0.05,
+WIRE = SendingKeys.model_construct(
+    retention_secs=0.01,
+    connecting_initial_wait_in_seconds=0.05,
+    sending_initial_wait_in_seconds=0.05,
     line_bytes_max=LINE_BYTES_MAX,
 )
 
 
-def settings_for(port: int, *, tls: TlsSettings | None = None, **changes: object) -> SyslogSettings:
+def settings_for(
+    port: int, *, tls: TlsSettings | None = None, wire: SendingKeys = WIRE, **changes: object
+) -> SyslogSection:
     """The settings of an output named `syslog` that sends to `port` of this machine."""
-    settings = SyslogSettings(
-        name="syslog", address="127.0.0.1", port=port, host="collector.example", tls=tls, wire=WIRE
-    )
-    return replace(settings, **changes)  # type: ignore[arg-type]  # Keys of the test's own.
+    options = vars(wire) | (options_of(tls) if tls else {}) | changes
+    return syslog_to("127.0.0.1", port, hostname="collector.example").with_options(**options)
 
 
 def records_of(lines: list[bytes], *, form: str) -> list[bytes]:
@@ -58,7 +59,7 @@ class SyslogPlace:
     exactly_once = False
     keeps_order = True
 
-    def __init__(self, server: DevoServer, settings: SyslogSettings) -> None:
+    def __init__(self, server: DevoServer, settings: SyslogSection) -> None:
         """`settings` lead to `server`."""
         self._server = server
         self._settings = settings

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_outputs import console
 from promises import guarantee
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.outputs.console.console_output import ConsoleOutput
-from m365watch.outputs.console.spec import ConsoleSettings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.output_contract import OutputContract
 from output_places import ConsolePlace
 
-SETTINGS = ConsoleSettings(name="console")
+SETTINGS = console()
 
 
 @guarantee(12)

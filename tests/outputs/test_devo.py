@@ -17,15 +17,13 @@ from devo_places import DevoPlace, make_devo, records_of, split_line
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
 from m365watch.outputs.devo.devo_output import DevoOutput
-from m365watch.outputs.devo.spec import CompressionSettings
-from m365watch.outputs.network.settings import TagSettings
 from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 from m365watch_testing.clock import FakeClock
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from m365watch_testing.output_contract import OutputContract, OutputPlace
-from wire_places import LONG, QUICK, Papers, until, warnings_in
+from wire_places import LONG, QUICK, Papers, changed, until, warnings_in
 
-ALWAYS = CompressionSettings(threshold=-1.0, buffer_bytes=4_000)
+ALWAYS = {"threshold_for_using_gzip_in_transport_layer": -1.0, "compression_buffer_in_bytes": 4_000}
 RECORDS = make_records(200)
 
 
@@ -46,7 +44,7 @@ class TestDevoCompressed(OutputContract):
     @pytest.fixture
     def place(self, papers: Papers) -> Iterator[OutputPlace]:
         with papers.serve() as server:
-            yield DevoPlace(papers, server, compression=ALWAYS)
+            yield DevoPlace(papers, server, **ALWAYS)
 
 
 def deliver(output: DevoOutput, *batches: Batch) -> list[Receipt]:
@@ -84,7 +82,7 @@ def test_devo_fields_stand_before_the_closing_brace(papers: Papers) -> None:
     batch = make_batch(1, [part])
     with papers.serve() as server:
         deliver(make_devo(papers, server.port), batch)
-        deliver(make_devo(papers, server.port, adds_devo_fields=False), batch)
+        deliver(make_devo(papers, server.port, add_devo_fields=False), batch)
         server.wait_until_over()
 
     added, plain = records_of(server.lines)
@@ -101,7 +99,7 @@ def test_a_record_with_a_line_break_or_too_long_is_refused_by_name(papers: Paper
     fits = b'{"Workload":"Exchange","Id":"' + b"x" * (room - 31) + b'"}'
     broken = b'{"Workload":"Exchange",\n"Id":"1"}'
     too_long = fits[:-2] + b'y"}'
-    output_of = replace(QUICK, line_bytes_max=1_000)
+    output_of = changed(QUICK, line_bytes_max=1_000)
     with papers.serve() as server:
         batch = make_simple_batch(1, [broken, fits, too_long], output="devo")
         [receipt] = deliver(make_devo(papers, server.port, wire=output_of), batch)
@@ -126,9 +124,9 @@ def test_a_table_that_devo_lacks_gets_the_fallback_and_is_told_once(papers: Pape
         "no-tag",
     ]
     part = make_part(make_records(len(tables)), outputs=["devo"], tables=tables)
-    tags = TagSettings(known_tables=("cloud.office365.management.viva",))
+    known = ("cloud.office365.management.viva",)
     with papers.serve() as server, capture_logs() as lines:
-        deliver(make_devo(papers, server.port, tags=tags), make_batch(1, [part]))
+        deliver(make_devo(papers, server.port, known_tables=known), make_batch(1, [part]))
         server.wait_until_over()
 
     assert [split_line(line)["tag"].decode() for line in server.lines] == [
@@ -156,7 +154,7 @@ def test_compressed_lines_come_as_members_of_whole_lines(papers: Papers) -> None
         await output.close()
 
     with papers.serve() as server:
-        asyncio.run(run(make_devo(papers, server.port, compression=ALWAYS)))
+        asyncio.run(run(make_devo(papers, server.port, **ALWAYS)))
         server.wait_until_over()
 
     assert records_of(server.lines) == [*RECORDS, b'{"msg":"one"}']
@@ -187,11 +185,11 @@ CUTS = {
 def test_a_connection_that_is_cut_anywhere_loses_nothing(papers: Papers, cut: str) -> None:
     """What was not released is sent again, from its first line."""
     close_after_bytes, compressed = CUTS[cut]
-    compression = ALWAYS if compressed else CompressionSettings()
+    compression = ALWAYS if compressed else {}
     faults = [Faults(close_after_bytes=close_after_bytes)]
     with papers.serve(lambda number: faults[number] if number < len(faults) else Faults()) as server:
         [receipt] = deliver(
-            make_devo(papers, server.port, compression=compression, wire=LONG),
+            make_devo(papers, server.port, wire=LONG, **compression),
             make_simple_batch(1, RECORDS, output="devo"),
         )
         server.wait_until_over()
@@ -208,7 +206,7 @@ def test_a_cut_between_members_loses_nothing(papers: Papers) -> None:
     """Each member was whole, and all of the chunk is sent again."""
     batch = make_simple_batch(1, RECORDS, output="devo")
     with papers.serve() as measured:
-        deliver(make_devo(papers, measured.port, compression=ALWAYS), batch)
+        deliver(make_devo(papers, measured.port, **ALWAYS), batch)
         measured.wait_until_over()
     whole_bytes = measured.received_bytes
     members = measured.connections[0].parser.members
@@ -216,7 +214,7 @@ def test_a_cut_between_members_loses_nothing(papers: Papers) -> None:
     with papers.serve(
         lambda number: Faults(close_after_bytes=whole_bytes) if number == 0 else Faults()
     ) as server:
-        deliver(make_devo(papers, server.port, compression=ALWAYS, wire=LONG), batch)
+        deliver(make_devo(papers, server.port, wire=LONG, **ALWAYS), batch)
         server.wait_until_over()
 
     assert server.connections[0].parser.members == members
@@ -270,7 +268,7 @@ def test_a_flush_proves_open_batches(papers: Papers) -> None:
         return receipts
 
     with papers.serve() as server:
-        output = make_devo(papers, server.port, wire=replace(QUICK, retention_s=3_600.0))
+        output = make_devo(papers, server.port, wire=changed(QUICK, retention_secs=3_600.0))
         receipts = asyncio.run(asyncio.wait_for(run(output), PATIENCE_S))
 
     assert receipts == [Receipt()] * 4
@@ -297,7 +295,9 @@ def test_the_sender_reports_in_the_words_of_devo(papers: Papers) -> None:
         await output.close()
 
     with papers.serve() as server, capture_logs() as lines:
-        asyncio.run(run(make_devo(papers, server.port, wire=replace(QUICK, stats_period_s=0.2))))
+        asyncio.run(
+            run(make_devo(papers, server.port, wire=changed(QUICK, period_sender_stats_in_seconds=0.2)))
+        )
 
     senders, *_ = last = [line["event"] for line in lines][-3:]
     assert senders == "output devo: Number of available senders: 1, sender manager internal queue size: 0"
@@ -313,7 +313,7 @@ def test_notices_can_be_switched_off(papers: Papers) -> None:
     """Then nothing is sent of them."""
 
     async def run() -> None:
-        output = make_devo(papers, server.port, sends_notices=False)
+        output = make_devo(papers, server.port, collectors_out=False)
         await output.open(last_batch=0, position="")
         await output.write_tagged([("devo.collectors.out.local.info", b"{}")])
         await output.close()

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
+from made_outputs import devo_http_to
 from patience import PATIENCE_S
 from promises import guarantee
 from structlog.testing import capture_logs
@@ -20,10 +21,9 @@ from background_loop import BackgroundLoop
 from m365watch.common.clock import SystemClock
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
-from m365watch.common.secret import Secret
 from m365watch.outputs.devo.tags import KNOWN_WORKLOADS
 from m365watch.outputs.devo_http.devo_http_output import REQUESTS_AT_ONCE_MAX, DevoHttpOutput
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSection
 from m365watch.registry.outputs import Output
 from m365watch_testing.batches import make_batch, make_part, make_record, make_records, make_simple_batch
 from m365watch_testing.loopback import Fault, LoopbackServer, Received, Reply
@@ -36,19 +36,15 @@ EXCHANGE = "cloud.office365.management.exchange"
 SHAREPOINT = "cloud.office365.management.sharepoint"
 
 
-def settings_for(url: str, **changes: object) -> DevoHttpSettings:
+def settings_for(url: str, **changes: object) -> DevoHttpSection:
     """The settings of an output named `devo` that posts to `url`."""
     keys: dict[str, object] = {
-        "name": "devo",
-        "endpoint": url,
-        "domain": "acme",
-        "token": Secret(TOKEN),
-        "host": "collector.example",
-        "adds_devo_fields": False,
-        "timeout_s": 5.0,
-        "sends_notices": False,
+        "hostname": "collector.example",
+        "add_devo_fields": False,
+        "timeout_secs": 5.0,
+        "collectors_out": False,
     }
-    return DevoHttpSettings(**{**keys, **changes})  # type: ignore[arg-type]  # Keys of the test's own.
+    return devo_http_to(url, TOKEN, **keys | changes)
 
 
 def body_of(received: Received) -> bytes:
@@ -105,7 +101,7 @@ class HttpPlace:
 
     def make(self) -> DevoHttpOutput:
         """A new output for the server."""
-        settings = settings_for(self._server.url, request_bytes_max=20_000)
+        settings = settings_for(self._server.url, request_megabytes_max=20_000 / (1 << 20))
         return DevoHttpOutput(settings, clock=SystemClock())
 
     async def kill(self, output: Output) -> None:
@@ -145,7 +141,7 @@ def test_the_address_is_the_documented_one() -> None:
     """Endpoint, mode, domain, token, host and tag, one post for each tag, one record a line."""
     part = make_part(make_records(2), outputs=["devo"], tables=[EXCHANGE, SHAREPOINT])
 
-    _, requests = deliver(make_batch(1, [part]), lambda _: OK, compresses=False)
+    _, requests = deliver(make_batch(1, [part]), lambda _: OK, compression="none")
 
     assert sorted((received.method, received.target, received.body) for received in requests) == [
         ("POST", f"/stream/acme/token!{TOKEN}/collector.example/{EXCHANGE}", make_records(1)[0] + b"\n"),
@@ -169,7 +165,7 @@ def test_a_batch_is_split_at_the_limit() -> None:
     records = make_records(100)
     batch = make_simple_batch(1, records, output="devo")
 
-    receipt, requests = deliver(batch, lambda _: OK, request_bytes_max=2_000)
+    receipt, requests = deliver(batch, lambda _: OK, request_megabytes_max=2_000 / (1 << 20))
 
     assert receipt == Receipt()
     assert max(len(body_of(received)) for received in requests) <= 2_000
@@ -252,7 +248,7 @@ def test_a_post_without_a_whole_answer_is_not_acknowledged(fault: Fault, says: s
 
     # Long enough for what is answered at once on a busy machine; nothing but a stall takes all of it.
     timeout_s = 0.2 if fault is Fault.STALL else PATIENCE_S
-    error, _ = deliver(batch, lambda _: Reply(body=b"abc", fault=fault), timeout_s=timeout_s)
+    error, _ = deliver(batch, lambda _: Reply(body=b"abc", fault=fault), timeout_secs=timeout_s)
 
     assert isinstance(error, OutputUnavailable)
     assert says in str(error)
@@ -319,7 +315,7 @@ def test_what_was_taken_is_not_posted_again_with_the_same_batch() -> None:
 
     async def run() -> list[Received]:
         async with LoopbackServer(lambda _: next(answers)) as server:
-            settings = settings_for(server.url, request_bytes_max=4_000)
+            settings = settings_for(server.url, request_megabytes_max=4_000 / (1 << 20))
             output = DevoHttpOutput(settings, clock=SystemClock())
             await output.open(last_batch=0, position="")
             batch = make_simple_batch(1, records, output="devo")
@@ -377,7 +373,7 @@ def test_devos_tags_and_fields_are_those_of_the_other_way_in() -> None:
     part = make_part(make_records(1), outputs=["devo"], tables=["cloud.office365.management.brandnew"])
     part.pulling_id = 1_780_000_000_123
 
-    _, requests = deliver(make_batch(1, [part]), lambda _: OK, adds_devo_fields=True)
+    _, requests = deliver(make_batch(1, [part]), lambda _: OK, add_devo_fields=True)
 
     assert [tag_of(received) for received in requests] == ["cloud.office365.other"]
     assert records_of(requests) == [make_record(0)[:-1] + b',"@devo_pulling_id":"1780000000123"}']
@@ -410,7 +406,7 @@ def test_a_token_that_is_refused_is_found_at_the_start_and_told_once() -> None:
 
     async def run() -> tuple[list[CollectorError | None], list[Received]]:
         async with LoopbackServer(lambda _: next(answers)) as server:
-            output = DevoHttpOutput(settings_for(server.url, sends_notices=True), clock=SystemClock())
+            output = DevoHttpOutput(settings_for(server.url, collectors_out=True), clock=SystemClock())
             await output.open(last_batch=0, position="")
             troubles = [output.trouble]
             for _ in range(2):
@@ -442,7 +438,7 @@ def test_an_endpoint_that_is_away_is_a_warning_at_the_start(reply: Reply) -> Non
 
     async def run() -> tuple[CollectorError | None, CollectorError | None]:
         async with LoopbackServer(lambda _: replies[0]) as server:
-            settings = settings_for(server.url, sends_notices=True, timeout_s=0.3)
+            settings = settings_for(server.url, collectors_out=True, timeout_secs=0.3)
             output = DevoHttpOutput(settings, clock=SystemClock())
             await output.open(last_batch=0, position="")
             trouble = output.trouble
@@ -471,7 +467,7 @@ def test_a_notice_that_is_taken_says_nothing_of_a_batch_that_is_not() -> None:
 
     async def run() -> CollectorError | None:
         async with LoopbackServer(answer) as server:
-            output = DevoHttpOutput(settings_for(server.url, sends_notices=True), clock=SystemClock())
+            output = DevoHttpOutput(settings_for(server.url, collectors_out=True), clock=SystemClock())
             await output.open(last_batch=0, position="")
             with pytest.raises(OutputUnusable):
                 await output.deliver(make_simple_batch(1, make_records(1), output="devo"))

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_outputs import syslog_to
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -21,13 +22,13 @@ from m365watch.outputs.devo.line_format import (
     join_chunks,
     list_fields,
 )
-from m365watch.outputs.devo.spec import CompressionSettings
+from m365watch.outputs.devo.spec import CompressionKeys
 from m365watch.outputs.devo.tags import Tags, is_tag
-from m365watch.outputs.network.settings import TagSettings
 from m365watch.records.routing import UNION_TABLE
 from m365watch_testing.batches import make_part, make_simple_batch
 from m365watch_testing.syslog_parser import SyslogParser
 
+OUTPUT = syslog_to("h", 514)
 FIELDS = b'"@devo_pulling_id":"17"'
 
 OBJECTS = {
@@ -116,7 +117,7 @@ OVERRIDES = {
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_a_tag_that_somebody_names_is_used_as_it_is(override: str) -> None:
     """Whether Devo is known to have the table or not; others still fall back."""
-    tags = Tags(TagSettings(fallback_tag="my.app.rest", overrides=(override,)), where="output devo")
+    tags = Tags(OUTPUT.with_options(fallback_tag="my.app.rest").with_override_tags((override,)))
     with capture_logs():
         for table, is_named in OVERRIDES[override].items():
             assert tags.tag_of(table) == (table if is_named else "my.app.rest")
@@ -124,7 +125,7 @@ def test_a_tag_that_somebody_names_is_used_as_it_is(override: str) -> None:
 
 def test_tables_that_are_told_are_bounded() -> None:
     """Ten thousand invented tables cost no more than that."""
-    tags = Tags(TagSettings(), where="output devo")
+    tags = Tags(OUTPUT)
     with capture_logs():
         for number in range(10_001):
             tags.tag_of(f"cloud.office365.management.w{number}")
@@ -134,12 +135,12 @@ def test_tables_that_are_told_are_bounded() -> None:
 
 def test_the_union_of_all_tables_is_a_table_of_devo_s() -> None:
     """Service health is sent under its name, and nothing is told of it."""
-    assert Tags(TagSettings(), where="output devo").tag_of(UNION_TABLE) == UNION_TABLE
+    assert Tags(OUTPUT).tag_of(UNION_TABLE) == UNION_TABLE
 
 
 def test_a_host_cannot_end_the_header() -> None:
     """A blank or a line break in it is replaced."""
-    header = devo_header(Tags(TagSettings(), where=""), host="my host\n")
+    header = devo_header(Tags(OUTPUT), host="my host\n")
 
     assert header("my.app", datetime(2026, 11, 17, tzinfo=UTC)).split(b" ")[2] == b"my_host_"
 
@@ -148,7 +149,7 @@ def test_a_host_cannot_end_the_header() -> None:
 @given(st.lists(st.binary(max_size=300), max_size=30))
 def test_no_record_changes_where_a_line_ends(records: list[bytes]) -> None:
     """Whatever bytes a record has: it is one line, or refused, and its neighbours are theirs."""
-    header = devo_header(Tags(TagSettings(), where=""), host="h")
+    header = devo_header(Tags(OUTPUT), host="h")
     maker = LineMaker(header, Framing("newline", line_bytes_max=350), adds_devo_fields=True)
     part = make_part(records, outputs=["devo"], tables=["my.app"] * len(records))
     batch = make_simple_batch(1, [], output="devo")
@@ -206,14 +207,14 @@ def test_compression_follows_the_mean_fullness(
     threshold: float, looks: list[float], expected: list[bool]
 ) -> None:
     """Below 0 always, above 1 never, else from the threshold on."""
-    gauge = Gauge(CompressionSettings(threshold=threshold))
+    gauge = Gauge(CompressionKeys.model_construct(threshold_for_using_gzip_in_transport_layer=threshold))
 
     assert [gauge.look(fullness) for fullness in looks] == expected
 
 
 def test_the_mean_is_of_the_last_thousand_looks() -> None:
     """What was long ago does not count."""
-    gauge = Gauge(CompressionSettings(threshold=0.9))
+    gauge = Gauge(CompressionKeys.model_construct(threshold_for_using_gzip_in_transport_layer=0.9))
     for _ in range(5_000):
         gauge.look(0.0)
 

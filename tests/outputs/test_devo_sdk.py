@@ -10,7 +10,6 @@ from devo.sender import DevoSenderException, Sender, SenderConfigSSL
 from promises import guarantee
 
 from devo_places import make_devo, split_line
-from m365watch.outputs.devo.spec import CompressionSettings
 from m365watch_testing.batches import make_records, make_simple_batch
 from m365watch_testing.devo_server import DevoServer, Faults
 from wire_places import Papers
@@ -38,8 +37,12 @@ def send_ours(papers: Papers, server: DevoServer, records: list[bytes], *, thres
     """Our output's way from open to close."""
 
     async def run() -> None:
-        compression = CompressionSettings(threshold=threshold, buffer_bytes=2_000)
-        output = make_devo(papers, server.port, compression=compression)
+        output = make_devo(
+            papers,
+            server.port,
+            threshold_for_using_gzip_in_transport_layer=threshold,
+            compression_buffer_in_bytes=2_000,
+        )
         await output.open(last_batch=0, position="")
         await output.deliver(make_simple_batch(1, records, output="devo"))
         await output.close()

@@ -82,7 +82,7 @@ class FilesMachine(RuleBasedStateMachine):
         self.archive = Archive(self.settings, clock=self.clock, quiet_s=3.0)
         self.archive.open(last_batch=self.last_batch, position=self.position)
         self.uncommitted = None
-        assert records_by_folder(self.settings.directory) == self.committed
+        assert records_by_folder(self.settings.config.directory) == self.committed
         self.check_final()
 
     def check_final(self) -> None:
@@ -124,7 +124,7 @@ class FilesMachine(RuleBasedStateMachine):
         for part in batch.parts:
             for table, record in zip(part.tables, part.records, strict=True):
                 self.committed.setdefault(table, []).append(record)
-        self.final = {path: path.read_bytes() for path in published_files(self.settings.directory)}
+        self.final = {path: path.read_bytes() for path in published_files(self.settings.config.directory)}
 
     @precondition(lambda self: self.uncommitted is None)
     @rule(

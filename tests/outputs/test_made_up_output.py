@@ -30,7 +30,7 @@ from m365watch.health.config_status import places_of
 from m365watch.http.client import open_session
 from m365watch.lake.erasure.person_matching import Person
 from m365watch.outputs.factory import make_output
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.registry.output_specs import OUTPUTS
 from m365watch.runtime.personal_data_search import search_elsewhere
 
@@ -113,7 +113,7 @@ def test_it_is_no_output_without_a_state(settings: Settings) -> None:
 
 def test_whoever_erases_is_told_of_it(settings: Settings) -> None:
     lake = settings.outputs[0]
-    assert isinstance(lake, LakeSettings)
+    assert isinstance(lake, LakeSection)
     found = search_elsewhere(settings, lake, Person(["ann@ours.example"]), progress=lambda *_: None)
 
     [bag] = [one for one in found if one.kind == "mailbag"]

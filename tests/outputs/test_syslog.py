@@ -7,7 +7,6 @@ import errno
 import json
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from m365watch.common.clock import SystemClock, system_random
 from m365watch.common.errors import CollectorError, OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.network.settings import TagSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.spec import SyslogSection
 from m365watch.outputs.syslog.syslog_output import SyslogOutput, _Datagrams
 from m365watch.outputs.syslog.udp_sender import (
     BURST_DATAGRAMS,
@@ -35,6 +33,7 @@ from m365watch_testing.clock import FakeClock
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 from m365watch_testing.output_contract import OutputContract
 from syslog_places import WIRE, DatagramPlace, DatagramReceiver, SyslogPlace, records_of, settings_for
+from wire_places import changed
 
 WIRES = [("rfc5424", "newline"), ("rfc5424", "octet-counting"), ("rfc3164", "newline"), ("devo", "newline")]
 
@@ -78,7 +77,7 @@ def client_tls(authority: Authority) -> TlsSettings:
     return TlsSettings(chain=authority.chain, cert=files.cert, key=files.key)
 
 
-def deliver(settings: SyslogSettings, batch: Batch, *, is_proven: bool = False) -> Receipt:
+def deliver(settings: SyslogSection, batch: Batch, *, is_proven: bool = False) -> Receipt:
     """The receipt of one batch, which is waited for or proven by the receiver's end."""
 
     async def run() -> Receipt:
@@ -117,10 +116,11 @@ def test_the_format_of_devo_has_devos_tags() -> None:
         outputs=["syslog"],
         tables=["cloud.office365.management.exchange", "cloud.office365.management.brandnew"],
     )
-    tags = TagSettings(fallback_tag="my.app.other")
     with DevoServer(None) as server:
-        deliver(settings_for(server.port, format="devo", tags=tags), make_batch(1, [part]))
-        deliver(settings_for(server.port, format="rfc5424", tags=tags), make_batch(2, [part]))
+        deliver(settings_for(server.port, format="devo", fallback_tag="my.app.other"), make_batch(1, [part]))
+        deliver(
+            settings_for(server.port, format="rfc5424", fallback_tag="my.app.other"), make_batch(2, [part])
+        )
         server.wait_until_over()
 
     words = [line.split(b" ", 6) for line in server.lines]
@@ -134,7 +134,7 @@ def test_fields_of_devos_are_added_where_they_are_wanted(adds: bool) -> None:
     part = make_part(make_records(1), outputs=["syslog"])
     part.pulling_id, part.environment = 1_780_000_000_123, "production"
     with DevoServer(None) as server:
-        deliver(settings_for(server.port, adds_devo_fields=adds), make_batch(1, [part]))
+        deliver(settings_for(server.port, add_devo_fields=adds), make_batch(1, [part]))
         server.wait_until_over()
 
     [record] = records_of(server.lines, form="rfc5424")
@@ -179,7 +179,7 @@ def test_a_broken_connection_costs_repeats_and_nothing_else(framing: str) -> Non
         None, faults=lambda number: Faults(close_after_bytes=50_000 if number < 2 else None)
     ) as server:
         # What a slow receiver leaves unread for longer than the retention is lost where it breaks.
-        settings = settings_for(server.port, framing=framing, wire=replace(WIRE, retention_s=3_600.0))
+        settings = settings_for(server.port, framing=framing, wire=changed(WIRE, retention_secs=3_600.0))
         receipt = deliver(settings, make_simple_batch(1, records, output="syslog"), is_proven=True)
         server.wait_until_over()
 
@@ -212,7 +212,9 @@ def test_syslog_reports_its_figures(transport: str) -> None:
     """Every `stats_period_s`, in the words of Devo's sender, whatever the transport."""
 
     async def run(port: int) -> None:
-        settings = settings_for(port, transport=transport, wire=replace(WIRE, stats_period_s=0.1))
+        settings = settings_for(
+            port, transport=transport, wire=changed(WIRE, period_sender_stats_in_seconds=0.1)
+        )
         output = SyslogOutput(settings, clock=SystemClock(), random=system_random(1))
         await output.open(last_batch=0, position="")
         await output.deliver(make_simple_batch(1, make_records(3), output="syslog"))
@@ -258,7 +260,7 @@ def test_udp_does_not_wait_on_disk() -> None:
 
 def test_a_record_larger_than_a_datagram_is_refused_with_its_size() -> None:
     """The largest that fits is sent; one byte more goes to quarantine, and its neighbours arrive."""
-    wire = replace(WIRE, line_bytes_max=1 << 20)
+    wire = changed(WIRE, line_bytes_max=1 << 20)
     with DatagramReceiver() as receiver:
         settings = settings_for(receiver.port, transport="udp", wire=wire)
         deliver(settings, make_simple_batch(1, make_records(1), output="syslog"))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from made_outputs import syslog_to
 from promises import guarantee
 
 from m365watch.common.model import RefusedRecord
 from m365watch.outputs.devo.line_format import Framing, LineMaker, Source
-from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.outputs.syslog.syslog_output import rfc3164_header, rfc5424_header
 from m365watch.records.split import split_blob
 from m365watch_testing.batches import make_simple_batch
 
-SETTINGS = SyslogSettings(name="syslog", address="127.0.0.1", port=514, host="collector.example")
+SETTINGS = syslog_to("127.0.0.1", 514, hostname="collector.example")
 EXCHANGE = "cloud.office365.management.exchange"
 AT = datetime(2026, 11, 7, 9, 5, 3, 98_765, tzinfo=UTC)
 RFC5424 = re.compile(
@@ -45,7 +44,7 @@ def test_a_line_of_rfc_3164_has_its_day_padded() -> None:
 )
 def test_facility_and_severity_make_the_priority(facility: int, severity: int, priority: int) -> None:
     """Eight times the facility and the severity."""
-    settings = replace(SETTINGS, facility=facility, severity=severity)
+    settings = SETTINGS.with_options(facility=facility, severity=severity)
 
     for header in (rfc5424_header(settings), rfc3164_header(settings)):
         assert header(EXCHANGE, AT).startswith(b"<%d>" % priority)
@@ -56,7 +55,7 @@ def test_the_application_may_carry_the_table() -> None:
 
     A host that is not known is `-` in RFC 5424 and left out in RFC 3164, where rsyslog takes `-` for none.
     """
-    settings = replace(SETTINGS, app_name="{table}", host="-")
+    settings = SETTINGS.with_options(app_name="{table}", hostname="-")
     longest = "cloud.office365.management.dlpsensitiveinformationtype"
 
     assert rfc5424_header(settings)(EXCHANGE, AT).split(b" ")[3] == EXCHANGE.encode()
@@ -66,7 +65,7 @@ def test_the_application_may_carry_the_table() -> None:
 @pytest.mark.parametrize("table", HOSTILE_TABLES)
 def test_no_table_breaks_the_header_of_rfc_5424(table: str) -> None:
     """Each field stays one printable word within its length, and none is empty."""
-    header = rfc5424_header(replace(SETTINGS, app_name="{table}", host="a b"))(table, AT)
+    header = rfc5424_header(SETTINGS.with_options(app_name="{table}", hostname="a b"))(table, AT)
 
     assert RFC5424.fullmatch(header)
 
@@ -74,7 +73,7 @@ def test_no_table_breaks_the_header_of_rfc_5424(table: str) -> None:
 @pytest.mark.parametrize("table", HOSTILE_TABLES)
 def test_no_table_breaks_the_header_of_rfc_3164(table: str) -> None:
     """The tag ends where its colon is."""
-    header = rfc3164_header(replace(SETTINGS, app_name="{table}"))(table, AT)
+    header = rfc3164_header(SETTINGS.with_options(app_name="{table}"))(table, AT)
 
     assert re.fullmatch(rb"<14>Nov  7 09:05:03 collector\.example [!-9;-Z\\^-~]{1,64}: ", header)
 

@@ -12,16 +12,17 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import made_outputs
 import pyarrow as pa
 import pytest
 import structlog
 from deltalake import DeltaTable
+from made_outputs import console, devo_http_to, lake_in, syslog_to
 from ports import kept_port
 from promises import guarantee
 
 from devo_places import devo_settings
 from m365watch.common.clock import SystemClock
-from m365watch.common.secret import Secret
 from m365watch.health.checks.output_checks import check_context, check_output
 from m365watch.http.client import open_session
 from m365watch.lake.integrity_errors import Cause, back_fix
@@ -38,16 +39,13 @@ from m365watch.lake.schema import (
 from m365watch.lake.writer.parquet_files import FRESH, write_part
 from m365watch.lake.writer.table_writer import OpenTable
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
-from m365watch.outputs.console.spec import ConsoleSettings
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSection
+from m365watch.outputs.files.spec import FilesSection
 from m365watch.outputs.lake.lake_output import app_id_of
-from m365watch.outputs.lake.spec import LakeSettings
-from m365watch.outputs.syslog.spec import SyslogSettings
 from m365watch.registry.checks import Check, Checked, Verdict
 from m365watch.registry.output_specs import OutputSettings
 from m365watch_testing.loopback import LoopbackServer, Received, Reply
-from wire_places import QUICK, Papers
+from wire_places import QUICK, Papers, changed
 
 OK, NOTE, BROKEN = Verdict.OK, Verdict.NOTE, Verdict.BROKEN
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -80,14 +78,14 @@ async def trying(
         return list(await check_output(context, settings))
 
 
-def files_in(folder: Path) -> FilesSettings:
-    return FilesSettings("out", folder, "none", 1_000, 60.0)
+def files_in(folder: Path) -> FilesSection:
+    return made_outputs.files_in(folder, "out")
 
 
 def test_folders_that_are_not_there_yet_are_not_made(tmp_path: Path) -> None:
     """Lake and files are looked at and never opened: they may belong to a collector that runs."""
     [files] = tried(files_in(tmp_path / "out"))
-    [lake] = tried(LakeSettings("lake", tmp_path / "lake"))
+    [lake] = tried(lake_in(tmp_path / "lake"))
 
     assert (files.verdict, lake.verdict) == (OK, OK)
     assert "no table there yet" in lake.seen
@@ -99,7 +97,7 @@ def test_a_lake_is_read_and_left_as_it_is(tmp_path: Path) -> None:
     """Its version, and how many files it has."""
     OpenTable(tmp_path, AUDIT_TABLE)
     before = sorted(tmp_path.rglob("*"))
-    [step] = tried(LakeSettings("lake", tmp_path))
+    [step] = tried(lake_in(tmp_path))
 
     assert (step.verdict, "its table can be read (version 0, 0 files)" in step.seen) == (OK, True)
     assert sorted(tmp_path.rglob("*")) == before
@@ -110,7 +108,7 @@ def test_a_lake_that_cannot_be_read_is_found(tmp_path: Path) -> None:
     OpenTable(tmp_path, AUDIT_TABLE)
     for path in (tmp_path / "audit" / "_delta_log").glob("*.json"):
         path.write_text("{ no log")
-    [step] = tried(LakeSettings("lake", tmp_path))
+    [step] = tried(lake_in(tmp_path))
 
     assert (step.check, step.verdict) == (Check.OUTPUT, BROKEN)
     assert "put it back from a copy of the lake" in str(step.fix)
@@ -141,7 +139,7 @@ def test_every_damaged_table_of_a_lake_is_a_step_with_its_cure(
     else:
         path.write_bytes(path.read_bytes()[:-30])
 
-    steps = tried(LakeSettings("lake", lake))
+    steps = tried(lake_in(lake))
     [damaged] = [step for step in steps if step.verdict is not OK]
 
     assert (damaged.check, damaged.verdict, damaged.subject) == (Check.OUTPUT, BROKEN, "lake")
@@ -160,21 +158,21 @@ def test_what_a_power_cut_tore_is_a_note_with_who_mends_it(tmp_path: Path, shape
     for commit in (tmp_path / shape.name / "_delta_log").iterdir():
         commit.write_bytes(b"")
 
-    [torn] = [step for step in tried(LakeSettings("lake", tmp_path)) if step.verdict is not OK]
+    [torn] = [step for step in tried(lake_in(tmp_path)) if step.verdict is not OK]
     OpenTable(tmp_path, shape)
 
     command = "board" if shape is TRAIL_TABLE else "run"
     assert torn.verdict is NOTE
     assert f"a power cut has torn {shape.name}/_delta_log/" in torn.seen
     assert torn.fix == f"nothing hangs on it: the next start of `m365watch {command}` moves it aside"
-    assert [step.verdict for step in tried(LakeSettings("lake", tmp_path))] == [OK]
+    assert [step.verdict for step in tried(lake_in(tmp_path))] == [OK]
 
 
 @guarantee(29)
 def test_each_of_several_damaged_tables_is_told(tmp_path: Path) -> None:
     """One hides no other; and a table with other columns, or with hidden rows, is told as such."""
     lake = lake_of_all_tables(tmp_path)
-    assert [step.verdict for step in tried(LakeSettings("lake", lake))] == [OK]
+    assert [step.verdict for step in tried(lake_in(lake))] == [OK]
 
     for shape in (AUDIT_TABLE, ALERT_TABLE):
         [path] = (lake / shape.name).glob("day=*/*.parquet")
@@ -184,7 +182,7 @@ def test_each_of_several_damaged_tables_is_told(tmp_path: Path) -> None:
     DeltaTable.create(lake / NOTICE_TABLE.name, pa.schema([("other", pa.string())]))
     hidden = {"delta.enableDeletionVectors": "true"}
     DeltaTable.create(lake / TRAIL_TABLE.name, TRAIL_TABLE.schema, configuration=hidden)
-    steps = tried(LakeSettings("lake", lake))
+    steps = tried(lake_in(lake))
 
     assert [step.verdict for step in steps] == [BROKEN] * 4
     assert [
@@ -211,7 +209,7 @@ def test_what_an_erasure_takes_away_meanwhile_is_no_damage(
     seen = {shape.name: [Cause("a file is missing", "nothing"), None] for shape in TABLES}
     monkeypatch.setattr(trying_lakes, "find_fault", lambda _, shapes: seen[shapes[0].name].pop(0))
 
-    assert [step.verdict for step in tried(LakeSettings("lake", lake))] == [OK]
+    assert [step.verdict for step in tried(lake_in(lake))] == [OK]
     assert seen == {shape.name: [] for shape in TABLES}
 
 
@@ -220,7 +218,7 @@ def test_a_place_that_is_no_directory_is_found(tmp_path: Path, kind: str) -> Non
     """For an administrator as for anybody."""
     (tmp_path / "taken").write_text("")
     place = tmp_path / "taken" / "below"
-    [step] = tried(files_in(place) if kind == "files" else LakeSettings("lake", place))
+    [step] = tried(files_in(place) if kind == "files" else lake_in(place))
 
     assert step.verdict is BROKEN
     assert "cannot be written" in step.seen
@@ -281,7 +279,7 @@ def test_a_key_of_another_certificate_is_found_without_a_connection(papers: Pape
 def test_a_receiver_that_is_away_is_broken_though_a_run_would_start(papers: Papers) -> None:
     """What it cannot send waits in its queue, and the hint says so."""
     with kept_port() as port:
-        [step] = tried(SyslogSettings("syslog", "localhost", port, wire=QUICK))
+        [step] = tried(syslog_to("localhost", port, **vars(QUICK)))
 
     assert (step.verdict, "refused" in step.seen) == (BROKEN, True)
     assert "queue" in str(step.fix)
@@ -289,15 +287,15 @@ def test_a_receiver_that_is_away_is_broken_though_a_run_would_start(papers: Pape
 
 def test_datagrams_cannot_be_tried() -> None:
     """Only the name can; that nobody tells is a note."""
-    [known] = tried(SyslogSettings("syslog", "localhost", 514, transport="udp"))
-    [unknown] = tried(SyslogSettings("syslog", "receiver.invalid", 514, transport="udp"))
+    [known] = tried(syslog_to("localhost", 514, transport="udp"))
+    [unknown] = tried(syslog_to("receiver.invalid", 514, transport="udp"))
 
     assert (known.verdict, unknown.verdict) == (NOTE, BROKEN)
 
 
 def test_the_console_is_always_there() -> None:
     """It is the run's own."""
-    assert [step.verdict for step in tried(ConsoleSettings("console"))] == [OK]
+    assert [step.verdict for step in tried(console())] == [OK]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +332,7 @@ def test_without_notices_the_token_is_not_tried() -> None:
             return Reply()
 
         async with LoopbackServer(answer) as server:
-            return await trying(replace(http_to(server.url), sends_notices=False)), targets
+            return await trying(http_to(server.url).with_options(collectors_out=False)), targets
 
     steps, targets = asyncio.run(main())
 
@@ -346,7 +344,7 @@ def test_an_output_that_hangs_is_waited_for_so_long(papers: Papers) -> None:
     import socket
 
     async def main(port: int) -> list[Checked]:
-        settings = devo_settings(papers, port, wire=replace(QUICK, sending_timeout_s=9.0))
+        settings = devo_settings(papers, port, wire=changed(QUICK, sending_timeout=9.0))
         return await trying(settings, limit_s=0.2)
 
     with socket.create_server(("127.0.0.1", 0)) as silent, suppress(OSError):
@@ -355,8 +353,8 @@ def test_an_output_that_hangs_is_waited_for_so_long(papers: Papers) -> None:
     assert (step.verdict, step.seen) == (BROKEN, "no answer in time")
 
 
-def http_to(url: str) -> DevoHttpSettings:
-    return DevoHttpSettings("devo", url, "acme", Secret(TOKEN), f"host-{os.getpid()}", timeout_s=5.0)
+def http_to(url: str) -> DevoHttpSection:
+    return devo_http_to(url, TOKEN, hostname=f"host-{os.getpid()}", timeout_secs=5.0)
 
 
 def test_a_lake_that_a_start_would_refuse_is_found(tmp_path: Path) -> None:
@@ -370,7 +368,7 @@ def test_a_lake_that_a_start_would_refuse_is_found(tmp_path: Path) -> None:
         with closing(sqlite3.connect(folder / LEDGER_FILE)) as ledger, ledger:
             ledger.execute("INSERT OR REPLACE INTO output VALUES ('lake', ?, '')", (last,))
             ledger.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('batch', ?)", (newest,))
-        [found] = tried(LakeSettings("lake", tmp_path / "lake"), ledger=folder / LEDGER_FILE)
+        [found] = tried(lake_in(tmp_path / "lake"), ledger=folder / LEDGER_FILE)
         return found
 
     assert [step(1, 1).verdict, step(0, 1).verdict] == [OK, OK]

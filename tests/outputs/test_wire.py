@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import uvloop
@@ -21,6 +20,7 @@ from wire_places import (
     LONG,
     QUICK,
     Papers,
+    changed,
     lines_in,
     make_chunks,
     make_sender,
@@ -61,7 +61,7 @@ def test_a_delivery_outlives_its_retention(papers: Papers) -> None:
     """What the peer's system took is held for `retention_s` before it counts."""
 
     async def run() -> float:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.3)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=0.3)) as sender:
             started_s = asyncio.get_running_loop().time()
             await sender.deliver(make_chunks(3))
             return asyncio.get_running_loop().time() - started_s
@@ -76,7 +76,7 @@ def test_a_delivery_counts_once_enough_was_taken_after_it(papers: Papers) -> Non
     """`retention_bytes` more at the peer release a delivery before its time."""
 
     async def run() -> tuple[bool, bool]:
-        settings = replace(LONG, retention_bytes=200_000)
+        settings = changed(LONG, retention_megabytes=200_000 / (1 << 20))
         async with opened(server.port, papers.tls, settings) as sender:
             early = asyncio.create_task(sender.deliver(make_chunks(4)))
             late = asyncio.create_task(sender.deliver(make_chunks(20, start=4)))
@@ -119,7 +119,7 @@ def test_what_a_peer_leaves_unread_for_longer_than_the_retention_is_lost_with_it
     chunks = make_chunks(6)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.1)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=0.1)) as sender:
             await sender.deliver(chunks)
             await until(lambda: server.received_bytes >= 40_000)
             server.die()
@@ -159,7 +159,7 @@ def test_a_peer_that_takes_nothing_for_too_long_is_left(papers: Papers) -> None:
     chunks = make_chunks(100, chunk_bytes=100_000)
 
     async def run() -> None:
-        settings = replace(QUICK, sending_timeout_s=0.2, retention_s=1.0)
+        settings = changed(QUICK, sending_timeout=0.2, retention_secs=1.0)
         with capture_logs() as lines:
             async with opened(server.port, papers.tls, settings) as sender:
                 await sender.deliver(chunks)
@@ -242,7 +242,7 @@ def test_the_bare_end_of_a_connection_is_no_proof_in_tls(papers: Papers) -> None
     chunks = make_chunks(5)
 
     async def run() -> float:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.6)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=0.6)) as sender:
             started_s = asyncio.get_running_loop().time()
             delivery = asyncio.create_task(sender.deliver(chunks))
             await asyncio.sleep(0)
@@ -266,7 +266,7 @@ def test_a_defect_in_a_connection_does_not_keep_it_away(
     chunks = make_chunks(5)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.3)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=0.3)) as sender:
             [lane] = sender._lanes
             use, calls = lane._use, []
 
@@ -293,7 +293,7 @@ def test_a_peer_that_does_not_answer_an_end_keeps_the_retention_running(papers: 
     chunks = make_chunks(5)
 
     async def run() -> float:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=0.3)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=0.3)) as sender:
             started_s = asyncio.get_running_loop().time()
             delivery = asyncio.create_task(sender.deliver(chunks))
             await asyncio.sleep(0)
@@ -313,7 +313,7 @@ def test_a_flush_without_a_way_to_the_peer_returns_at_once(papers: Papers, free_
     """There is nothing to find out; the delivery stays open until the retries are used up."""
 
     async def run() -> float:
-        settings = replace(LONG, connecting_wait_first_s=60.0, connecting_wait_max_s=60.0)
+        settings = changed(LONG, connecting_initial_wait_in_seconds=60.0, connecting_max_wait_in_seconds=60.0)
         sender = make_sender(free_port, papers.tls, settings)
         await sender.open()
         delivery = asyncio.create_task(sender.deliver(make_chunks(1)))
@@ -351,7 +351,7 @@ def test_a_sender_that_is_held_up_asks_for_proof(
 
 def test_a_peer_that_answers_no_end_is_not_asked_for_proof_again(papers: Papers) -> None:
     """The retention is waited for on one connection then, instead of on one after the other."""
-    settings = replace(QUICK, retention_s=0.3)
+    settings = changed(QUICK, retention_secs=0.3)
 
     async def run() -> None:
         async with opened(server.port, papers.tls, settings, deliveries_max=1) as sender:

@@ -20,7 +20,7 @@ from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.connector import make_context
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
-from wire_places import QUICK, Papers, lines_in, make_chunks, make_sender, opened, warnings_in
+from wire_places import QUICK, Papers, changed, lines_in, make_chunks, make_sender, opened, warnings_in
 
 EXPIRED = timedelta(days=-1_000)
 """Long ago: TLS libraries go by the machine's clock, also where a test's is on another day."""
@@ -191,7 +191,7 @@ def test_both_versions_are_spoken(papers: Papers, version: ssl.TLSVersion) -> No
     chunks = make_chunks(20)
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, retention_s=3_600.0)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, retention_secs=3_600.0)) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await asyncio.sleep(0)
             await sender.flush()
@@ -283,7 +283,7 @@ def test_a_handshake_that_is_never_answered_is_a_warning_at_the_start(papers: Pa
     """It may pass: collecting goes on, and the delivery says what is wrong."""
 
     async def run() -> None:
-        settings = replace(QUICK, sending_timeout_s=0.1, connecting_retries=1)
+        settings = changed(QUICK, sending_timeout=0.1, connecting_retries=1)
         async with opened(server.port, papers.tls, settings) as sender:
             await sender.deliver(make_chunks(1))
 

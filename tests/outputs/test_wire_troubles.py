@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from patience import PATIENCE_S
@@ -21,6 +20,7 @@ from wire_places import (
     LONG,
     QUICK,
     Papers,
+    changed,
     deliver_proven,
     lines_in,
     make_chunks,
@@ -78,7 +78,7 @@ def test_nothing_is_repeated_beyond_the_retention(papers: Papers) -> None:
     in_the_systems = 6 * 1024 * 1024
 
     async def run() -> int:
-        settings = replace(LONG, retention_bytes=500_000)
+        settings = changed(LONG, retention_megabytes=500_000 / (1 << 20))
         async with opened(server.port, papers.tls, settings) as sender:
             delivery = asyncio.create_task(sender.deliver(chunks))
             await until(lambda: len(server.connections) > 1)
@@ -125,7 +125,7 @@ def test_one_connection_that_breaks_does_not_stop_the_others(papers: Papers) -> 
     chunks = make_chunks(200, chunk_bytes=100_000)
 
     async def run() -> int:
-        async with opened(server.port, papers.tls, replace(LONG, connections=3)) as sender:
+        async with opened(server.port, papers.tls, changed(LONG, concurrent_connections=3)) as sender:
             await deliver_proven(sender, chunks)
             return sender.figures.breaks
 
@@ -162,7 +162,7 @@ def test_a_name_that_is_not_found_is_named(papers: Papers) -> None:
     """It may pass, so that it is a warning first and then an error of the delivery."""
 
     async def run() -> None:
-        settings = replace(QUICK, connecting_retries=1)
+        settings = changed(QUICK, connecting_retries=1)
         async with opened(443, papers.tls, settings, address="nothing.invalid") as sender:
             await sender.deliver(make_chunks(1))
 
@@ -175,7 +175,7 @@ def test_a_connection_without_traffic_is_closed_in_order(papers: Papers) -> None
     chunks = make_chunks(2)
 
     async def run() -> tuple[int, int]:
-        async with opened(server.port, papers.tls, replace(QUICK, idle_s=0.2)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, idle_secs=0.2)) as sender:
             await sender.deliver(chunks[:1])
             await until(lambda: sender.figures.connections == 0)
             await sender.deliver(chunks[1:])
@@ -273,7 +273,7 @@ def test_what_is_not_kept_and_finds_nobody_is_refused(papers: Papers) -> None:
     """Where the receiver turns out to be away only when there is something to send."""
 
     async def run() -> None:
-        async with opened(server.port, papers.tls, replace(QUICK, idle_s=0.1)) as sender:
+        async with opened(server.port, papers.tls, changed(QUICK, idle_secs=0.1)) as sender:
             await until(lambda: sender.figures.connections == 0)
             server.__exit__(None, None, None)
             with pytest.raises(OutputUnavailable, match="the connection was refused"):
@@ -307,7 +307,7 @@ def test_what_nobody_waits_for_and_is_not_sent_is_counted(papers: Papers) -> Non
     """The receiver has gone: close waits no longer, and says how much was not sent."""
 
     async def run() -> None:
-        sender = make_sender(server.port, papers.tls, replace(QUICK, idle_s=0.1))
+        sender = make_sender(server.port, papers.tls, changed(QUICK, idle_secs=0.1))
         await sender.open()
         await until(lambda: sender.figures.connections == 0)
         server.__exit__(None, None, None)
@@ -327,7 +327,7 @@ def test_each_reason_is_told_once_and_its_end_too(papers: Papers, free_port: int
     """However often the retries are used up; a receiver that comes back is told, however long it was away."""
 
     async def run() -> None:
-        async with opened(free_port, papers.tls, replace(QUICK, connecting_retries=1)) as sender:
+        async with opened(free_port, papers.tls, changed(QUICK, connecting_retries=1)) as sender:
             for _ in range(3):
                 with pytest.raises(OutputUnavailable):
                     await sender.deliver(make_chunks(1))
@@ -348,7 +348,7 @@ def test_a_peer_that_closes_without_reading_stays_in_trouble(papers: Papers, sec
     async def run() -> list[str]:
         found = []
         tls = papers.tls if secured else None
-        async with opened(server.port, tls, replace(LONG, sending_retries=2)) as sender:
+        async with opened(server.port, tls, changed(LONG, sending_retries=2)) as sender:
             for _ in range(2):
                 with pytest.raises(OutputClosed):
                     await asyncio.wait_for(sender.deliver(make_chunks(3)), PATIENCE_S)
@@ -423,7 +423,7 @@ def test_close_ends_what_is_open_with_an_error(papers: Papers) -> None:
     """What could not be found out does not count, and comes again with the next start."""
 
     async def run() -> None:
-        sender = make_sender(server.port, papers.tls, replace(LONG, sending_timeout_s=0.1, sending_retries=0))
+        sender = make_sender(server.port, papers.tls, changed(LONG, sending_timeout=0.1, sending_retries=0))
         await sender.open()
         delivery = asyncio.create_task(sender.deliver(make_chunks(200, chunk_bytes=100_000)))
         await asyncio.sleep(0.05)
@@ -447,7 +447,7 @@ def test_cuts_at_random_places_lose_nothing(papers: Papers, seed: int) -> None:
         Faults(close_after_bytes=dice.randrange(size_bytes), closes_by_reset=dice.random() < 0.5)
         for _ in range(dice.randrange(1, 4))
     ]
-    settings = replace(LONG, connections=dice.randrange(1, 3), sending_retries=10)
+    settings = changed(LONG, concurrent_connections=dice.randrange(1, 3), sending_retries=10)
 
     async def run() -> int:
         async with opened(server.port, papers.tls, settings) as sender:

@@ -14,20 +14,20 @@ from patience import PATIENCE_S
 
 from m365watch.common.clock import SystemClock, system_random
 from m365watch.http.settings import TlsSettings
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.outputs.network.sender import WireSender
-from m365watch.outputs.network.settings import WireSettings
 from m365watch_testing.certificates import Authority
 from m365watch_testing.devo_server import DevoServer, Faults, server_tls
 
-QUICK = WireSettings(
+QUICK = SendingKeys.model_construct(
     connecting_retries=3,
-    connecting_wait_first_s=0.01,
-    connecting_wait_max_s=0.05,
-    sending_timeout_s=30.0,
+    connecting_initial_wait_in_seconds=0.01,
+    connecting_max_wait_in_seconds=0.05,
+    sending_timeout=30.0,
     sending_retries=3,
-    sending_wait_first_s=0.01,
-    sending_wait_max_s=0.05,
-    retention_s=0.1,
+    sending_initial_wait_in_seconds=0.01,
+    sending_max_wait_in_seconds=0.05,
+    retention_secs=0.1,
 )
 """As the defaults, with shorter waits; a peer that is only slow, as on a busy machine, is not left."""
 
@@ -54,7 +54,7 @@ class Papers:
 def make_sender(
     port: int,
     tls: TlsSettings | None,
-    settings: WireSettings = QUICK,
+    settings: SendingKeys = QUICK,
     *,
     address: str = "localhost",
     deliveries_max: int = 100,
@@ -88,12 +88,17 @@ class Opened:
         await self.sender.close()
 
 
-def opened(port: int, tls: TlsSettings | None, settings: WireSettings = QUICK, **options: Any) -> Opened:
+def opened(port: int, tls: TlsSettings | None, settings: SendingKeys = QUICK, **options: Any) -> Opened:
     """A sender named `wire`, open while entered."""
     return Opened(make_sender(port, tls, settings, **options))
 
 
-LONG = replace(QUICK, retention_s=3_600.0)
+def changed(settings: SendingKeys, **changes: Any) -> SendingKeys:
+    """The same with other values, which may be smaller than those of a file."""
+    return settings.model_copy(update=changes)
+
+
+LONG = changed(QUICK, retention_secs=3_600.0)
 """Nothing is released by time, so that a slow reader loses nothing where connections break."""
 
 

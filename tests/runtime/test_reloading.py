@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from made_outputs import lake_in
 from promises import guarantee
 from structlog.testing import capture_logs
 
@@ -18,7 +19,6 @@ from m365watch.config.models.settings import Settings
 from m365watch.health.config_status import ConfigurationNote, configuration_note
 from m365watch.ledger.queries import ledger_for_reading
 from m365watch.ledger.sqlite_ledger import SqliteLedger
-from m365watch.outputs.lake.spec import LakeSettings
 from m365watch.runtime.config_changes import Change
 from m365watch.runtime.config_reload import LOOK_EVERY_S, Reload, Reloader
 from m365watch_testing.loop import CallsInLine, LoopClock, run_jumping
@@ -193,7 +193,7 @@ def test_a_lake_that_is_written_to_no_more_is_remembered(tmp_path: Path) -> None
     async def use(site: Site) -> list[list[str]]:
         found = []
         for folder in ("/etc/two", "/etc/three", "/etc/two"):
-            lakes = (LakeSettings("lake", Path(folder)),)
+            lakes = (lake_in(Path(folder)),)
             site.begin(replace(settings_of(ONE), outputs=lakes))
             async with site.reloader.running():
                 await asyncio.sleep(60)
@@ -221,7 +221,7 @@ def test_earlier_lakes_outlast_a_ledger_that_cannot_be_read_at_first(
         return remembered(ledger, name)
 
     async def use(site: Site) -> list[str]:
-        lakes = (LakeSettings("lake", Path("/etc/two")),)
+        lakes = (lake_in(Path("/etc/two")),)
         monkeypatch.setattr(SqliteLedger, "remembered", fail_once)
         site.begin(replace(settings_of(ONE), outputs=lakes))
         async with site.reloader.running():

@@ -107,15 +107,15 @@ def region_api(settings: Settings) -> str | None:
 
     Source: collector-us.devo.io and api-us.devo.com stand for one region in Devo's pages.
     """
-    from m365watch.outputs.devo.spec import DevoSettings
-    from m365watch.outputs.devo_http.spec import DevoHttpSettings
+    from m365watch.outputs.devo.spec import DevoSection
+    from m365watch.outputs.devo_http.spec import DevoHttpSection
 
     for output in settings.outputs:
         address = ""
-        if isinstance(output, DevoSettings):
-            address = output.address
-        elif isinstance(output, DevoHttpSettings):
-            address = output.endpoint.partition("://")[2].partition(":")[0].partition("/")[0]
+        if isinstance(output, DevoSection):
+            address = output.config.address
+        elif isinstance(output, DevoHttpSection):
+            address = output.config.endpoint.partition("://")[2].partition(":")[0].partition("/")[0]
         name, _, domain = address.partition(".")
         kind, _, region = name.partition("-")
         if domain == "devo.io" and kind in {"collector", "http"} and region:

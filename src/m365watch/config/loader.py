@@ -48,7 +48,7 @@ from m365watch.config.models.inputs import (
 from m365watch.config.models.listeners import check_board
 from m365watch.config.models.masks import masks_of
 from m365watch.config.models.network import check_networks, overlaid
-from m365watch.config.models.outputs import output_sections
+from m365watch.config.models.outputs import OutputSection, output_sections
 from m365watch.config.models.schema import ConfigurationFile
 from m365watch.config.models.settings import ServiceSettings, Settings, TenantSettings
 from m365watch.config.models.webhook import check_webhook
@@ -62,7 +62,7 @@ from m365watch.config.secrets import (
 from m365watch.config.validation import read_schema
 from m365watch.config.validation_report import Report, show_value
 from m365watch.registry.credential_specs import other_keys
-from m365watch.registry.output_specs import LAKE, OutputSettings
+from m365watch.registry.output_specs import LAKE
 
 
 def resolve(
@@ -88,7 +88,7 @@ def resolve(
     )
     resolved = tuple(
         with_override_tags(
-            output.resolve(name, folder=folder_of(path), overall=overall), tenants
+            output.for_run(name, folder=folder_of(path), overall=overall), tenants
         ).with_network(network)
         for name, output in outputs.items()
     )
@@ -122,7 +122,7 @@ def resolve(
     )
 
 
-def with_override_tags(output: OutputSettings, tenants: Sequence[TenantSettings]) -> OutputSettings:
+def with_override_tags(output: OutputSection, tenants: Sequence[TenantSettings]) -> OutputSection:
     """The output, told every `override_tag`: Devo is taken to have the tables that somebody names."""
     services = [service for tenant in tenants for service in tenant.services]
     return output.with_override_tags(

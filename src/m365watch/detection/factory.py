@@ -18,7 +18,7 @@ from m365watch.common.file_access import NO_FILE, closed_to, is_there, why_close
 from m365watch.common.model import TenantId
 from m365watch.config.models.settings import DETECTIONS, DetectionSettings, Settings
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock, holder_of
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.runtime.config_changes import excluded_outputs
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def make_detections(
 
 def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: Clock) -> list[Shelf]:
     """The lakes, each with the alerts of the tenants whose records it gets, as `current` settings have it."""
-    lakes = [output for output in settings.outputs if isinstance(output, LakeSettings)]
+    lakes = [output for output in settings.outputs if isinstance(output, LakeSection)]
     if not lakes:
         return []
     from m365watch.lake.writer.alert_table import AlertShelf
@@ -189,7 +189,7 @@ def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: 
     return [
         AlertShelf(
             lake.name,
-            lake.directory,
+            lake.folder,
             writer=settings.collector_name,
             clock=clock,
             takes=partial(takes, lake.name),
@@ -200,7 +200,7 @@ def make_shelves(settings: Settings, *, current: Callable[[], Settings], clock: 
 
 def lakes_of(settings: Settings) -> list[Path]:
     """Where the lakes of the outputs are."""
-    return [output.directory for output in settings.outputs if isinstance(output, LakeSettings)]
+    return [output.folder for output in settings.outputs if isinstance(output, LakeSection)]
 
 
 def make_rebuilder(settings: Settings, *, clock: Clock, once: bool) -> LakeRebuilder:

@@ -52,7 +52,7 @@ from m365watch.ledger.queries import (
 )
 from m365watch.ledger.queries import waiting_blobs as read_waiting_blobs
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.pipeline import latency, schema_drift
 from m365watch.pipeline.latency import LatencyBook
 from m365watch.pipeline.schema_drift import Vocabulary
@@ -89,7 +89,7 @@ def has_delivered(settings: Settings, output: str) -> bool:
 
 def has_had_records(settings: Settings, lake: Path) -> bool:
     """Whether the ledger has delivered anything to the lake; to one that is no output any more it has."""
-    names = [one.name for one in settings.outputs if isinstance(one, LakeSettings) and one.directory == lake]
+    names = [one.name for one in settings.outputs if isinstance(one, LakeSection) and one.folder == lake]
     with suppress(LedgerUnusable):
         return not names or has_delivered(settings, names[0])
     return False
@@ -118,7 +118,7 @@ def acknowledged_in(settings: Settings, lake: Path) -> dict[str, int]:
     """
     from m365watch.outputs.lake.lake_output import app_id_of
 
-    outputs = [one for one in settings.outputs if isinstance(one, LakeSettings) and one.directory == lake]
+    outputs = [one for one in settings.outputs if isinstance(one, LakeSection) and one.folder == lake]
     try:
         with ledger_for_reading(settings.state_directory / LEDGER_FILE) as connection:
             return {
@@ -156,9 +156,9 @@ def find_missing_files(settings: Settings) -> dict[str, MissingFiles | None]:
         return {}
     now, found = SystemClock().now(), dict[str, MissingFiles | None]()
     for output in settings.outputs:
-        if isinstance(output, LakeSettings):
+        if isinstance(output, LakeSection):
             with suppress(*WRITE_FAILURES):  # That it cannot be read is told by `fault_of_lake`.
-                found[output.name] = find_missing(output.directory, now=now)
+                found[output.name] = find_missing(output.folder, now=now)
     return found
 
 

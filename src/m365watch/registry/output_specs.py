@@ -1,17 +1,17 @@
 """What the collector knows of each kind of output; `outputs/<kind>/spec.py` says it."""
 
-from __future__ import annotations
+# Annotations stay objects here (`sections.Section` says why).
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError
+from m365watch.common.sections import Section
 from m365watch.http.client import Session
 from m365watch.http.settings import NetworkSettings, TlsSettings
 from m365watch.registry.checks import Checked, Finding
@@ -33,19 +33,37 @@ class PersonalData:
     """A folder whose files have one record a line: it is searched. None: nobody can look."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputSettings(ABC):
-    """One output as a run knows it; each kind adds what it needs."""
+class OutputSettings(Section):
+    """One output: its section of the configuration, and its name there.
 
-    type: ClassVar[str]
-    """That of its spec."""
-    name: str
-    """Its name in the configuration."""
+    `config.models.outputs.OutputSection` has the keys that all have.
+    """
+
+    type: str
+    """A name of its spec."""
+
+    _name: str = ""
 
     @property
-    @abstractmethod
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self._name
+
+    def named(self, name: str) -> Self:
+        """The same under that name."""
+        return self.told(_name=name)
+
+    def told(self, **values: object) -> Self:
+        """A copy that knows other values of a run, each a private attribute."""
+        made = self.model_copy()
+        for name, value in values.items():
+            setattr(made, name, value)
+        return made
+
+    @property
     def place(self) -> str:
         """Where it writes, for people: an address, or `files in FOLDER`."""
+        raise NotImplementedError
 
     @property
     def folder(self) -> Path | None:
@@ -88,21 +106,9 @@ class OutputSettings(ABC):
         advice = "not searched: what was sent is with the receiver; erase it there"
         return (PersonalData(self.place, advice),)
 
-    def with_override_tags(self, tags: tuple[str, ...]) -> Self:  # noqa: ARG002 - of those that need them
-        """The same, told every `override_tag` of the inputs."""
-        return self
-
-    def with_network(self, network: NetworkSettings) -> Self:  # noqa: ARG002 - of those that speak HTTP
-        """The same, told how servers are reached."""
-        return self
-
     def for_alerts(self, name: str, table: str) -> Self:  # noqa: ARG002 - of those that know tables
         """The same receiver under another name, for records of `table`."""
-        return replace(self, name=name)
-
-    def into(self, folder: Path) -> Self:  # noqa: ARG002 - of those that have one
-        """The same with its files in `folder`."""
-        return self
+        return self.named(name)
 
 
 @dataclass(frozen=True, slots=True)

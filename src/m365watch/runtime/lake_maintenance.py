@@ -66,7 +66,7 @@ from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.notifications.notification_erasure import count_told, forget_told
 from m365watch.outputs.lake.lake_output import app_id_of
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.runtime.personal_data_search import Elsewhere, count_waiting, search_elsewhere
 from m365watch.storage.database import DatabaseError
 
@@ -75,12 +75,12 @@ REPORTS_FOLDER = "erasures"
 REPORT_SCHEMA = 1
 
 
-def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
+def choose_lake(settings: Settings, name: str | None) -> LakeSection:
     """The lake that is meant: the one there is, or that of the output `name`.
 
     Raises: SettingsRefused: there is none, or several and none is named.
     """
-    lakes = {one.name: one for one in settings.outputs if isinstance(one, LakeSettings)}
+    lakes = {one.name: one for one in settings.outputs if isinstance(one, LakeSection)}
     if name is None and len(lakes) == 1:
         return next(iter(lakes.values()))
     if name in lakes:
@@ -97,33 +97,33 @@ def choose_lake(settings: Settings, name: str | None) -> LakeSettings:
 
 
 @contextmanager
-def holding_lake(settings: Settings, lake: LakeSettings, clock: Clock) -> Iterator[Path]:
+def holding_lake(settings: Settings, lake: LakeSection, clock: Clock) -> Iterator[Path]:
     """The lake's directory, for this process alone; failures come out as errors that a person can read.
 
     Raises: LakeMissing; LakeHeld; LakeUnusable: a batch that the ledger knows is missing, for example.
     """
     with _named(lake):
-        require_lake(lake.directory)
-        acknowledged = acknowledged_in(settings, lake.directory)
-        with hold_lake(lake.directory, clock=clock, acknowledged=acknowledged, wait_s=WAIT_FOR_LAKE_S):
-            yield lake.directory
+        require_lake(lake.folder)
+        acknowledged = acknowledged_in(settings, lake.folder)
+        with hold_lake(lake.folder, clock=clock, acknowledged=acknowledged, wait_s=WAIT_FOR_LAKE_S):
+            yield lake.folder
 
 
 @contextmanager
-def _named(lake: LakeSettings) -> Iterator[None]:
+def _named(lake: LakeSection) -> Iterator[None]:
     try:
         yield
     except WRITE_FAILURES as failure:
-        cause = cause_of(lake.directory, failure)
+        cause = cause_of(lake.folder, failure)
         raise LakeUnusable(
             f"it cannot be read or written: {cause.what}",
             fix=f"{cause.fix}; then repeat the command: what was done stays done",
-            where=str(lake.directory),
+            where=str(lake.folder),
         ) from failure
 
 
 def compact_lake(
-    settings: Settings, lake: LakeSettings, *, clock: Clock, progress: Progress
+    settings: Settings, lake: LakeSection, *, clock: Clock, progress: Progress
 ) -> list[Compacted]:
     """Merge all small files. Raises: LakeMissing; LakeHeld; LakeUnusable."""
     with holding_lake(settings, lake, clock) as directory:
@@ -132,7 +132,7 @@ def compact_lake(
 
 def vacuum_lake(
     settings: Settings,
-    lake: LakeSettings,
+    lake: LakeSection,
     *,
     keep_hours: int,
     dry_run: bool,
@@ -147,15 +147,15 @@ def vacuum_lake(
 
 
 def retain_lake(
-    settings: Settings, lake: LakeSettings, *, dry_run: bool, clock: Clock, progress: Progress
+    settings: Settings, lake: LakeSection, *, dry_run: bool, clock: Clock, progress: Progress
 ) -> Retained:
     """Take out what the settings say. Raises: LakeMissing; LakeHeld; LakeUnusable."""
     with holding_lake(settings, lake, clock) as directory:
-        return retain(directory, lake.retention, clock=clock, progress=progress, dry_run=dry_run)
+        return retain(directory, lake.config.retention, clock=clock, progress=progress, dry_run=dry_run)
 
 
 def check_whole_lake(
-    settings: Settings, lake: LakeSettings, *, reads_all: bool, progress: Progress
+    settings: Settings, lake: LakeSection, *, reads_all: bool, progress: Progress
 ) -> Checked:
     """Look whether the lake is whole, and in step with the ledger. Raises: LakeMissing; LakeUnusable.
 
@@ -166,18 +166,18 @@ def check_whole_lake(
     path = settings.state_directory / LEDGER_FILE
     with _named(lake):
         # The ledger first and last: beside a running collector both only grow, and the lake is ahead.
-        require_open(lake.directory)
+        require_open(lake.folder)
         before = _account(path, lake.name)
         is_acknowledged = not isinstance(before, LedgerUnusable) and before[0] > 0
-        standing = standing_of(table_store(lake.directory, AUDIT), is_acknowledged=is_acknowledged)
+        standing = standing_of(table_store(lake.folder, AUDIT), is_acknowledged=is_acknowledged)
         if standing is Standing.NEW:
-            raise no_lake(lake.directory)
-        in_lake = last_batch_of(lake.directory, app_id)
+            raise no_lake(lake.folder)
+        in_lake = last_batch_of(lake.folder, app_id)
         after = _account(path, lake.name)
         found = check_lake(
-            lake.directory, reads_all=reads_all, progress=progress, is_acknowledged=is_acknowledged
+            lake.folder, reads_all=reads_all, progress=progress, is_acknowledged=is_acknowledged
         )
-    check_alerts(found, lake.directory, alerts_app_id(lake.name, settings.collector_name), brought=brought)
+    check_alerts(found, lake.folder, alerts_app_id(lake.name, settings.collector_name), brought=brought)
     if isinstance(before, LedgerUnusable):
         found.add(f"{path}: {before.what}, so that batches were not compared: {before.fix}")
     elif isinstance(after, LedgerUnusable):
@@ -187,7 +187,7 @@ def check_whole_lake(
     return found
 
 
-def _alerts_brought(settings: Settings, lake: LakeSettings) -> int:
+def _alerts_brought(settings: Settings, lake: LakeSection) -> int:
     try:
         with opened(settings.state_directory / DETECTIONS_FILE) as state:
             return max(number_brought(state, lake.name), 0)
@@ -204,9 +204,9 @@ def _account(path: Path, output: str) -> tuple[int, int] | LedgerUnusable:
         return failure
 
 
-def asked_before(lake: LakeSettings) -> Asked | None:
+def asked_before(lake: LakeSection) -> Asked | None:
     """What an interrupted erasure was to erase. Raises: LakeUnusable."""
-    note = unfinished(lake.directory)
+    note = unfinished(lake.folder)
     return None if note is None else note.opened.asked
 
 
@@ -221,16 +221,16 @@ class Looked:
 
 
 def look_for(
-    settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
+    settings: Settings, lake: LakeSection, asked: Asked, *, clock: Clock, progress: Progress
 ) -> Looked:
     """What there is to erase; changes nothing.
 
     Raises: LakeMissing; LakeUnusable; OutputUnavailable; OutputUnusable: a file of alerts is damaged.
     """
     with _named(lake):
-        require_lake(lake.directory)
-        require_batches(lake.directory, acknowledged_in(settings, lake.directory))
-        found = Erasure(lake.directory, asked, clock=clock, progress=progress).look()
+        require_lake(lake.folder)
+        require_batches(lake.folder, acknowledged_in(settings, lake.folder))
+        found = Erasure(lake.folder, asked, clock=clock, progress=progress).look()
     naming = _naming(asked, Person(asked.names, anywhere=True))
     path = settings.state_directory / DETECTIONS_FILE
     try:
@@ -244,7 +244,7 @@ def look_for(
 
 
 def erase(
-    settings: Settings, lake: LakeSettings, asked: Asked, *, clock: Clock, progress: Progress
+    settings: Settings, lake: LakeSection, asked: Asked, *, clock: Clock, progress: Progress
 ) -> tuple[dict[str, Any], Path]:
     """Erase a person's records; the report, and where it was written.
 
@@ -282,7 +282,7 @@ def _naming(asked: Asked, person: Person) -> Naming:
 
 
 def erasure_report(
-    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSettings, waiting: int
+    erased: Erased, asked: Asked, elsewhere: list[Elsewhere], *, lake: LakeSection, waiting: int
 ) -> dict[str, Any]:
     """What was asked, done, verified and left, without a record; the names are those that were asked for.
 
@@ -290,7 +290,7 @@ def erasure_report(
     """
     return {
         "schema": REPORT_SCHEMA,
-        "lake": str(lake.directory),
+        "lake": str(lake.folder),
         "asked": {
             "users": list(asked.names),
             "mentions": asked.anywhere,
@@ -324,7 +324,7 @@ def erasure_report(
             for one in elsewhere
         ],
         "marks": {
-            "folder": str(lake.directory / MARKS_FOLDER),
+            "folder": str(lake.folder / MARKS_FOLDER),
             "kept_until": (erased.started_at + KEPT).date().isoformat(),
         },
         "coming_back": (

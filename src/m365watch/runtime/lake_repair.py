@@ -24,7 +24,7 @@ from m365watch.ledger.queries import require_ledger
 from m365watch.ledger.redelivery import Carrier, PendingAgain
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE, SqliteLedger
 from m365watch.outputs.factory import make_output
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.records.identity import IdentityMaker
 from m365watch.runtime.config_changes import excluded_outputs
 from m365watch.runtime.lake_maintenance import holding_lake
@@ -49,7 +49,7 @@ class Repaired:
 
 
 def repair_lake(
-    settings: Settings, lake: LakeSettings, *, accept_loss: bool, clock: Clock, random: Random
+    settings: Settings, lake: LakeSection, *, accept_loss: bool, clock: Clock, random: Random
 ) -> Repaired | None:
     """Let the records of missing files be pending for the lake; None where nothing is missing.
 
@@ -88,7 +88,7 @@ def repair_lake(
 
 
 def _take_out(
-    settings: Settings, lake: LakeSettings, ledger: SqliteLedger, known: MissingFiles | None, clock: Clock
+    settings: Settings, lake: LakeSection, ledger: SqliteLedger, known: MissingFiles | None, clock: Clock
 ) -> MissingFiles | None:
     """What was missing, with what is `known` from before; the table does not name it any more."""
     with holding_lake(settings, lake, clock) as directory:
@@ -115,7 +115,7 @@ def _is_kept(content_id: str) -> bool:
 
 async def _read_again(
     settings: Settings,
-    lake: LakeSettings,
+    lake: LakeSection,
     ledger: SqliteLedger,
     carriers: list[Carrier],
     *,

@@ -30,10 +30,10 @@ from m365watch.ledger.queries import ledger_for_reading, quarantined_bodies
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.notification_database import FILE_NAME as NOTIFICATIONS_FILE
 from m365watch.notifications.notification_erasure import count_told
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.pipeline.disk_queue import QUEUES_FOLDER, records_in_file
 from m365watch.registry.channel_specs import CHANNELS
-from m365watch.registry.output_specs import LAKE, OutputSettings
+from m365watch.registry.output_specs import LAKE, OUTPUTS, OutputSettings
 from m365watch.response.journal import FILE_NAME as RESPONSES_FILE
 from m365watch.runtime.replay_run import FOLDER as REPLAYS_FOLDER
 from m365watch.runtime.replay_run import replays_beside
@@ -174,14 +174,14 @@ class Elsewhere:
 
 
 def search_elsewhere(
-    settings: Settings, besides: LakeSettings, person: Person, *, progress: Progress
+    settings: Settings, besides: LakeSection, person: Person, *, progress: Progress
 ) -> list[Elsewhere]:
     """Every place but the lake `besides`, which was searched already."""
     state = settings.state_directory
     found = [_in_quarantine(state, person)]
     found += [_in_copy(path, person) for path in _ledger_copies(state)]
     found.append(_other_copies())
-    found.append(_in_trail(besides.directory, person))
+    found.append(_in_trail(besides.folder, person))
     found += _in_detection_files(state, person)
     found += _in_queues(state, person, progress)
     if (pages := state / PAGES_FOLDER).is_dir():
@@ -274,7 +274,7 @@ def _in_queues(state: Path, person: Person, progress: Progress) -> Iterator[Else
         yield _in_folder(folder, "queue", says, in_queue_file, person, progress)
 
 
-def count_waiting(settings: Settings, lake: LakeSettings, person: Person) -> int:
+def count_waiting(settings: Settings, lake: LakeSection, person: Person) -> int:
     """How many records of the person wait in the queue of `lake` itself, and are in it before long."""
     folder = settings.state_directory / QUEUES_FOLDER / lake.name
     return sum(
@@ -292,17 +292,17 @@ def _in_replay(folder: Path, person: Person, progress: Progress) -> Elsewhere:
 
 
 def _at_output(output: OutputSettings, person: Person, progress: Progress) -> Iterator[Elsewhere]:
-    name = f"output {output.name}: "
+    name, kind = f"output {output.name}: ", OUTPUTS.by_name[output.type].type
     for held in output.personal_data:
         if held.folder is not None:
-            yield _in_folder(held.folder, output.type, held.advice, in_lines, person, progress, name=name)
+            yield _in_folder(held.folder, kind, held.advice, in_lines, person, progress, name=name)
         else:
             place = f"{name}{held.place}"
-            yield Elsewhere(place, output.type, searched=False, records=None, says=held.advice)
-    if output.folder is not None and output.type != LAKE:
+            yield Elsewhere(place, kind, searched=False, records=None, says=held.advice)
+    if output.folder is not None and kind != LAKE:
         for folder in _folders_in(replays_beside(output.folder)):
             says = "written by a replay; remove the folder, and look in what was copied from there"
-            yield _in_folder(folder, f"replayed_{output.type}", says, in_lines, person, progress)
+            yield _in_folder(folder, f"replayed_{kind}", says, in_lines, person, progress)
 
 
 def _in_folder(

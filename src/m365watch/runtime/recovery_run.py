@@ -24,7 +24,7 @@ from m365watch.ledger.queries import (
     wanted_bodies,
 )
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
 from m365watch.sources.audit_search.tenant_recovery import RecoveryMeans, TenantRecovery, Witness
@@ -262,7 +262,7 @@ def _witness(settings: Settings, output: str | None) -> Witness | None:
 
     Raises: SettingsRefused: that output is no lake.
     """
-    every = [one for one in settings.outputs if isinstance(one, LakeSettings)]
+    every = [one for one in settings.outputs if isinstance(one, LakeSection)]
     lakes = [one for one in every if output in (None, one.name)]
     if output is not None and not lakes:
         fix = (
@@ -274,7 +274,7 @@ def _witness(settings: Settings, output: str | None) -> Witness | None:
         return None
     from m365watch.lake.stored_records import LakeWitness
 
-    return LakeWitness(lakes[0].directory)
+    return LakeWitness(lakes[0].folder)
 
 
 def _require_memory(

@@ -14,6 +14,7 @@ from pathlib import Path
 from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import LakeMissing, SettingsRefused
 from m365watch.common.model import Feed, TenantId
+from m365watch.config.models.outputs import OutputSection
 from m365watch.config.models.settings import DetectionSettings, Settings
 from m365watch.config.models.values import is_guid
 from m365watch.http.client import Session
@@ -21,9 +22,8 @@ from m365watch.lake.record_scan import LakeScan, ScanAsked
 from m365watch.ledger.lock import LOCK_FILE, LedgerLock
 from m365watch.ledger.queries import ledger_for_reading, remembered
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.records.routing import Treatment
-from m365watch.registry.output_specs import OutputSettings
 from m365watch.runtime.collector import Collector
 from m365watch.runtime.collector_run import Outcome
 from m365watch.sources.factory import ReachedFeed
@@ -223,7 +223,7 @@ class Replay:
         )
 
 
-def _target(settings: Settings, output: str) -> OutputSettings:
+def _target(settings: Settings, output: str) -> OutputSection:
     """The output of that name.
 
     Raises: SettingsRefused: there is none, or it is a lake.
@@ -232,7 +232,7 @@ def _target(settings: Settings, output: str) -> OutputSettings:
     target = names.get(output)
     if target is None:
         mistake = f"--output {output}: the configuration has {', '.join(sorted(names))}"
-    elif isinstance(target, LakeSettings):
+    elif isinstance(target, LakeSection):
         mistake = f"--output {output}: is a lake; what comes from the lake is in it already"
     else:
         return target
@@ -290,7 +290,7 @@ def _tenants_of(settings: Settings, output: str) -> frozenset[TenantId] | None:
     return frozenset(one.tenant_id for one in settings.tenants if not one.outputs or output in one.outputs)
 
 
-def _own_directory(target: OutputSettings, name: str) -> Path | None:
+def _own_directory(target: OutputSection, name: str) -> Path | None:
     """Where a replay writes files: beside the output's own folder, which the collector has locked."""
     return None if target.folder is None else replays_beside(target.folder) / name
 

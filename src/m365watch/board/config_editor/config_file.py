@@ -51,7 +51,7 @@ from m365watch.config.models.settings import Settings
 from m365watch.config.sensitive_keys import SECTION_SUFFIX, read_section, sensitive_keys
 from m365watch.config.validation_report import KeyPath, show_path
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
-from m365watch.outputs.lake.spec import LakeSettings, require_in_step
+from m365watch.outputs.lake.spec import LakeSection, require_in_step
 
 BASES_MAX = 32
 """Texts that are remembered, so that it can be said what has changed since."""
@@ -294,7 +294,7 @@ class ConfigurationDesk:
             return ""
         with suppress(SettingsRefused):
             before = _lake_at(check_text(file, file.text, environment=self.environment), path)
-            if before is not None and before.directory == lake.directory:
+            if before is not None and before.folder == lake.folder:
                 return ""
         try:
             require_in_step(settings.state_directory / LEDGER_FILE, lake, collector=settings.collector_name)
@@ -318,9 +318,9 @@ class ConfigurationDesk:
         return []
 
 
-def _lake_at(settings: Settings, path: tuple[str, ...]) -> LakeSettings | None:
+def _lake_at(settings: Settings, path: tuple[str, ...]) -> LakeSection | None:
     found = (one for one in settings.outputs if path[:2] == ("outputs", one.name))
-    return next((one for one in found if isinstance(one, LakeSettings)), None)
+    return next((one for one in found if isinstance(one, LakeSection)), None)
 
 
 def _kept_under(settings: Settings, number: int) -> Kept:
@@ -339,7 +339,7 @@ def _is_in_two_files(settings: Settings, current: Current) -> bool:
 
 
 def _lake_folders(settings: Settings) -> list[Path]:
-    return [one.directory for one in settings.outputs if isinstance(one, LakeSettings)]
+    return [one.folder for one in settings.outputs if isinstance(one, LakeSection)]
 
 
 def _difference(old: str, new: str, file: FileText) -> str:

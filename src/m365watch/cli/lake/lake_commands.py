@@ -17,7 +17,7 @@ from m365watch.cli.terminal.prompts import require_yes
 if TYPE_CHECKING:
     from m365watch.config.models.settings import Settings
     from m365watch.lake.erasure.erasure_journal import Asked
-    from m365watch.outputs.lake.spec import LakeSettings
+    from m365watch.outputs.lake.spec import LakeSection
 
 KEEP_HOURS = 168
 """How long `vacuum` keeps a file that was replaced, unless told otherwise: as long as Delta Lake itself."""
@@ -39,7 +39,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 
 def _settings_of(
     config: Path | None, job: Path | None, collector: Path | None, output: str | None
-) -> tuple[Settings, LakeSettings]:
+) -> tuple[Settings, LakeSection]:
     from m365watch.runtime.lake_maintenance import choose_lake
 
     settings = read_settings(config, job=job, collector=collector, for_reading=True)
@@ -48,12 +48,12 @@ def _settings_of(
 
 def _lake_of(
     config: Path | None, job: Path | None, collector: Path | None, output: str | None
-) -> tuple[Settings, LakeSettings]:
+) -> tuple[Settings, LakeSection]:
     """The same, for who works with it. Raises: LakeUnusable: it is gone."""
     from m365watch.health.collector_status import refuse_lost_lake
 
     settings, chosen = _settings_of(config, job, collector, output)
-    refuse_lost_lake(settings, chosen.directory)
+    refuse_lost_lake(settings, chosen.folder)
     return settings, chosen
 
 
@@ -81,7 +81,7 @@ def retain(
     from m365watch.runtime.lake_maintenance import retain_lake
 
     settings, chosen = _lake_of(config, job, collector_file, output)
-    if not chosen.retention.is_set:
+    if not chosen.config.retention.is_set:
         raise SettingsRefused(
             [f"outputs.{chosen.name}.config.retention: is missing"],
             where=str(settings.path),
@@ -312,7 +312,7 @@ def erase(
     _erase(settings, chosen, asked, as_json=as_json)
 
 
-def _asked_before(chosen: LakeSettings) -> Asked | None:
+def _asked_before(chosen: LakeSection) -> Asked | None:
     from m365watch.runtime.lake_maintenance import asked_before
 
     return asked_before(chosen)
@@ -349,7 +349,7 @@ def _instant(text: str | None, *, option: str) -> datetime | None:
         ) from None
 
 
-def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
+def _look(settings: Settings, chosen: LakeSection, asked: Asked, *, as_json: bool, on_stdout: bool) -> None:
     from m365watch.cli.lake.lake_view import ProgressLine, found_document, found_page
     from m365watch.cli.terminal.console import stderr_console
     from m365watch.common.clock import SystemClock
@@ -365,7 +365,7 @@ def _look(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bo
         console.print(found_page(found), crop=False)
 
 
-def _erase(settings: Settings, chosen: LakeSettings, asked: Asked, *, as_json: bool) -> None:
+def _erase(settings: Settings, chosen: LakeSection, asked: Asked, *, as_json: bool) -> None:
     from m365watch.cli.lake.lake_view import ProgressLine, erased_page
     from m365watch.cli.terminal.json_output import as_json as to_json
     from m365watch.common.clock import SystemClock

@@ -46,11 +46,11 @@ def warn_of_missing(lake: Path, acknowledged: Mapping[str, int]) -> None:
 def warn_of_lakes(settings: Settings) -> None:
     """Say which lake of the configuration is not whole, before an answer that goes by the ledger alone."""
     from m365watch.health.collector_status import fault_of_lake
-    from m365watch.outputs.lake.spec import LakeSettings
+    from m365watch.outputs.lake.spec import LakeSection
 
     for output in settings.outputs:
-        if isinstance(output, LakeSettings):
-            fault = fault_of_lake(settings, output.directory)
+        if isinstance(output, LakeSection):
+            fault = fault_of_lake(settings, output.folder)
             if fault is not None:
                 told = f"the lake `{output.name}` is not as the ledger has it, or cannot be read"
                 warn(f"{told}: {fault.what}; {fault.fix}")

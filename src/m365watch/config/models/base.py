@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -51,6 +52,14 @@ FOLDER = Mark()
 """A path to which records are written; no secret is read from there."""
 UPLOAD = Mark()
 """The path of a file that a page offers to upload."""
+
+
+@dataclass(frozen=True)
+class GlobalKey(Mark):
+    """An option that is taken from this key of `globals` where it is left out."""
+
+    key: str
+
 
 S = TypeVar("S", bound=Section)
 

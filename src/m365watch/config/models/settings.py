@@ -12,12 +12,13 @@ from m365watch.config.models.clouds import Cloud
 from m365watch.config.models.enrichment import EnrichSection
 from m365watch.http.settings import UNSET_NETWORK, NetworkSettings
 from m365watch.registry.channel_specs import Channel
-from m365watch.registry.output_specs import LAKE, OutputSettings
+from m365watch.registry.output_specs import LAKE
 
 if TYPE_CHECKING:
     from m365watch.config.models.credentials import CredentialSettings
     from m365watch.config.models.inputs import MaskSection
     from m365watch.config.models.listeners import BoardSection
+    from m365watch.config.models.outputs import OutputSection
     from m365watch.config.models.webhook import WebhookSection
 
 
@@ -110,7 +111,7 @@ class Settings:
     state_directory: Path
     debug: bool
     tenants: tuple[TenantSettings, ...]
-    outputs: tuple[OutputSettings, ...]
+    outputs: tuple[OutputSection, ...]
     warnings: tuple[str, ...]
     """Odd but usable things, one line each, to be shown at start."""
     job_id: str | None = None

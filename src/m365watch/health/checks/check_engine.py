@@ -58,7 +58,7 @@ from m365watch.http.client import Session
 from m365watch.ledger.sqlite_ledger import LEDGER_FILE
 from m365watch.notifications.factory import make_sender, unknown_rules
 from m365watch.outputs.factory import refuse_to_make
-from m365watch.outputs.lake.spec import LakeSettings
+from m365watch.outputs.lake.spec import LakeSection
 from m365watch.registry.channel_specs import ChannelContext
 from m365watch.registry.checks import (
     Check,
@@ -448,8 +448,8 @@ class _Examination:
 
     def _faults(self) -> dict[str, Cause]:
         """By output, what is wrong with the logs of lakes."""
-        lakes = [one for one in self._means.settings.outputs if isinstance(one, LakeSettings)]
-        found = ((one.name, fault_of_lake(self._means.settings, one.directory)) for one in lakes)
+        lakes = [one for one in self._means.settings.outputs if isinstance(one, LakeSection)]
+        found = ((one.name, fault_of_lake(self._means.settings, one.folder)) for one in lakes)
         return {name: fault for name, fault in found if fault is not None}
 
     def _collected(

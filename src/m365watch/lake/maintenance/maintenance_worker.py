@@ -21,7 +21,7 @@ import pyarrow as pa
 from m365watch.common.child_process import bare_environment, forbid_dumps
 from m365watch.common.clock import Clock, SystemClock
 from m365watch.common.errors import LakeHeld, LakeUnusable
-from m365watch.config.models.retention import RetentionSettings
+from m365watch.config.models.retention import Retention
 from m365watch.lake.delta.table_files import hides_rows, hold_lake, list_files, silently
 from m365watch.lake.delta.transaction_log import last_checkpoint
 from m365watch.lake.erasure.tombstones import drop_old_marks
@@ -67,7 +67,7 @@ def keep_up(
     directory: Path,
     *,
     clock: Clock,
-    retention: RetentionSettings | None = None,
+    retention: Retention | None = None,
     acknowledged: Mapping[str, int] | None = None,
 ) -> int:
     """Merge what is due below the lake's `directory`, take out and remove what is; the number of merges.
@@ -133,7 +133,7 @@ class Upkeep:
         *,
         clock: Clock,
         first_after_s: float,
-        retention: RetentionSettings | None = None,
+        retention: Retention | None = None,
         acknowledged: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """Within `first_after_s` seconds from now, when a run is busiest, it starts only in a hurry.
@@ -143,7 +143,7 @@ class Upkeep:
         self._directory = directory
         self._clock = clock
         self._first_at_s = clock.monotonic_s() + first_after_s
-        self._retention = retention or RetentionSettings()
+        self._retention = retention or Retention()
         self._acknowledged = acknowledged
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -152,8 +152,8 @@ class Upkeep:
         early = self._clock.monotonic_s() < self._first_at_s
         if self.is_at_work or not self._is_due(early=early):
             return False
-        told = (self._retention, self._acknowledged())
-        arguments = [str(self._directory), *(msgspec.json.encode(one).decode() for one in told)]
+        acknowledged = msgspec.json.encode(self._acknowledged()).decode()
+        arguments = [str(self._directory), self._retention.model_dump_json(), acknowledged]
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "m365watch.lake.maintenance.maintenance_worker", *arguments],
             stdin=subprocess.DEVNULL,
@@ -190,7 +190,7 @@ def main() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     lake, *wanted = sys.argv[1:]
     try:
-        retention = msgspec.json.decode(wanted[0], type=RetentionSettings) if wanted else None
+        retention = Retention.model_validate_json(wanted[0]) if wanted else None
         acknowledged = msgspec.json.decode(wanted[1], type=dict[str, int]) if wanted[1:] else None
         keep_up(Path(lake), clock=SystemClock(), retention=retention, acknowledged=acknowledged)
     except LakeUnusable as failure:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from m365watch.common.clock import Clock
-from m365watch.config.models.retention import RetentionSettings
+from m365watch.config.models.retention import Retention, TableRetention
 from m365watch.lake.delta.table_files import (
     KnownFile,
     LakeFile,
@@ -126,14 +126,17 @@ class _Note(msgspec.Struct):
     """By table and day, a digest of the rules and files of which nothing more has to go."""
 
 
-def plan_by_age(days: Iterable[date], retention: RetentionSettings, *, today: date) -> dict[date, Doomed]:
+def plan_by_age(days: Iterable[date], retention: Retention, *, today: date) -> dict[date, Doomed]:
     """What goes of these days because it is too old."""
     plan = {}
     for day in set(days):
         age_days = (today - day).days
         doomed = Doomed(
             _is_too_old(age_days, retention.days),
-            tuple((one.table, _is_too_old(age_days, one.days or retention.days)) for one in retention.tables),
+            tuple(
+                (name, _is_too_old(age_days, own.days or retention.days))
+                for name, own in retention.tables.items()
+            ),
         )
         if doomed.takes_some:
             plan[day] = doomed
@@ -144,13 +147,13 @@ def _is_too_old(age_days: int, days_max: int | None) -> bool:
     return days_max is not None and age_days > days_max
 
 
-def plan_by_size(shares: Sequence[Share], retention: RetentionSettings, *, today: date) -> dict[date, Doomed]:
+def plan_by_size(shares: Sequence[Share], retention: Retention, *, today: date) -> dict[date, Doomed]:
     """What goes beyond that because it is too much: the oldest days first, and nothing of today."""
     plan: dict[date, Doomed] = {}
-    for own in retention.tables:
-        mine = [share for share in shares if share.table == own.table]
+    for name, own in retention.tables.items():
+        mine = [share for share in shares if share.table == name]
         for day in _oldest_beyond(mine, own.size_bytes, today):
-            plan[day] = plan.get(day, Doomed()).joined(Doomed(named=((own.table, True),)))
+            plan[day] = plan.get(day, Doomed()).joined(Doomed(named=((name, True),)))
     left = [share for share in shares if not plan.get(share.day, Doomed()).takes(share.table)]
     for day in _oldest_beyond(left, retention.size_bytes, today):
         plan[day] = Doomed(others=True)
@@ -174,14 +177,14 @@ def _oldest_beyond(shares: Iterable[Share], size_bytes_max: int | None, today: d
     return gone
 
 
-def is_retention_due(lake: Path, retention: RetentionSettings, *, now: datetime) -> bool:
+def is_retention_due(lake: Path, retention: Retention, *, now: datetime) -> bool:
     """Whether a running collector has to look again; reads one small file."""
     return retention.is_set and now.timestamp() - _read_note(lake).at_s >= RETENTION_EVERY_S
 
 
 def retain(
     lake: Path,
-    retention: RetentionSettings,
+    retention: Retention,
     *,
     clock: Clock,
     progress: Progress,
@@ -206,15 +209,13 @@ def retain(
     return found
 
 
-def _of_table(retention: RetentionSettings, shape: TableShape) -> RetentionSettings:
+def _of_table(retention: Retention, shape: TableShape) -> Retention:
     """What holds for one Delta table: some are one of Devo's tables each, `audit` has all the others."""
     if shape.name != AUDIT:
-        own = next((one for one in retention.tables if one.table == shape.devo_table), None)
-        return RetentionSettings(
-            (own.days if own else None) or retention.days, own.size_bytes if own else None
-        )
-    others = tuple(one for one in retention.tables if one.table not in APART)
-    return RetentionSettings(retention.days, retention.size_bytes, others)
+        own = retention.tables.get(shape.devo_table, TableRetention())
+        return Retention.model_construct(days=own.days or retention.days, megabytes=own.megabytes)
+    others = {name: own for name, own in retention.tables.items() if name not in APART}
+    return retention.model_copy(update={"tables": others})
 
 
 class _Retention:
@@ -237,9 +238,7 @@ class _Retention:
         self._note = note
         self._found = found
 
-    def run(
-        self, retention: RetentionSettings, *, progress: Progress, steps_max: int | None, dry_run: bool
-    ) -> None:
+    def run(self, retention: Retention, *, progress: Progress, steps_max: int | None, dry_run: bool) -> None:
         """Do what has to be done, day by day, the oldest first."""
         plan = self._plan(retention)
         days = {day: [known for known in members if day in plan] for day, members in self._by_day()}
@@ -264,13 +263,13 @@ class _Retention:
         known = sorted(list_known_files(self._table), key=lambda one: one.file)
         return ((day, list(members)) for day, members in groupby(known, key=lambda one: one.file.day))
 
-    def _plan(self, retention: RetentionSettings) -> dict[date, Doomed]:
+    def _plan(self, retention: Retention) -> dict[date, Doomed]:
         known = list_known_files(self._table)
         today = self._clock.now().date()
         plan = plan_by_age((one.file.day for one in known), retention, today=today)
-        if retention.size_bytes is None and all(own.size_bytes is None for own in retention.tables):
+        if retention.megabytes is None and all(own.megabytes is None for own in retention.tables.values()):
             return plan
-        by_table = any(own.size_bytes for own in retention.tables)
+        by_table = any(own.megabytes for own in retention.tables.values())
         shares = [
             share for one in known for share in self._shares(one, plan.get(one.file.day), by_table=by_table)
         ]

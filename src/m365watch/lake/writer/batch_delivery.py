@@ -23,7 +23,7 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.file_access import disk_fix
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Batch
-from m365watch.config.models.retention import RetentionSettings
+from m365watch.config.models.retention import Retention
 from m365watch.lake.delta.missing_commits import LAKE_GONE, list_lost_batches
 from m365watch.lake.delta.table_schema import ForeignTable
 from m365watch.lake.integrity_errors import BACK_FIX, ahead, behind
@@ -82,7 +82,7 @@ class Delivery:
         app_id: str,
         where: str,
         clock: Clock,
-        retention: RetentionSettings | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """Nothing is touched before `open`; `where` names the output in errors."""
         self._directory = directory

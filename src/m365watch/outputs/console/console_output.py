@@ -14,7 +14,7 @@ import threading
 
 from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.model import Batch, Receipt, RefusedRecord
-from m365watch.outputs.console.spec import ConsoleSettings
+from m365watch.outputs.console.spec import ConsoleSection
 
 _LOOK_AFTER_MS = 200
 _LINE_BREAK = ord("\n")
@@ -27,7 +27,7 @@ class ConsoleOutput:
     batches_at_once_max = 1
     waits_on_disk = False
 
-    def __init__(self, settings: ConsoleSettings, *, descriptor: int | None = None) -> None:
+    def __init__(self, settings: ConsoleSection, *, descriptor: int | None = None) -> None:
         """`descriptor` stands in for standard output."""
         self.name = settings.name
         self._where = f"output {settings.name}"

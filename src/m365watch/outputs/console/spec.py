@@ -3,23 +3,14 @@
 # Annotations stay objects here (`config.models.base.Section` says why).
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from m365watch.config.models.base import DEFAULTS, NO_EFFECT, OBJECT, Section
-from m365watch.config.models.globals import GlobalOverrides
 from m365watch.config.models.outputs import OutputSection
 from m365watch.registry.checks import Check, Checked, good
-from m365watch.registry.output_specs import (
-    BuildContext,
-    CheckContext,
-    OutputSettings,
-    OutputSpec,
-    PersonalData,
-)
+from m365watch.registry.output_specs import BuildContext, CheckContext, OutputSpec, PersonalData
 from m365watch.registry.outputs import Output
 
 
@@ -30,11 +21,14 @@ class ConsoleConfig(Section):
     """Records always go to standard output."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleSettings(OutputSettings):
-    """Verbatim records on standard output, one a line."""
+class ConsoleSection(OutputSection):
+    """The records themselves on standard output, one a line."""
 
-    type: ClassVar[str] = "console"
+    type: Literal["console", "stdout"] = Field(title="console or stdout")
+    """The kind of output."""
+
+    config: ConsoleConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
+    """The options of the output."""
 
     @property
     def place(self) -> str:
@@ -52,27 +46,13 @@ class ConsoleSettings(OutputSettings):
         return (PersonalData(self.place, "what was printed is with whoever read it"),)
 
 
-class ConsoleSection(OutputSection):
-    """The records themselves on standard output, one a line."""
-
-    type: Literal["console", "stdout"] = Field(title="console or stdout")
-    """The kind of output."""
-
-    config: ConsoleConfig = Field(default=DEFAULTS, validate_default=True, title=OBJECT)
-    """The options of the output."""
-
-    def resolve(self, name: str, *, folder: Path, overall: GlobalOverrides) -> ConsoleSettings:  # noqa: ARG002
-        """There is nothing to set."""
-        return ConsoleSettings(name)
-
-
-def _build(settings: ConsoleSettings, _: BuildContext) -> Output:
+def _build(settings: ConsoleSection, _: BuildContext) -> Output:
     from m365watch.outputs.console.console_output import ConsoleOutput
 
     return ConsoleOutput(settings)
 
 
-async def _check(settings: ConsoleSettings, _: CheckContext) -> Sequence[Checked]:
+async def _check(settings: ConsoleSection, _: CheckContext) -> Sequence[Checked]:
     return [good(Check.OUTPUT, "the standard output of `m365watch run`", subject=settings.name)]
 
 

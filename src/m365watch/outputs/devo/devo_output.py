@@ -12,7 +12,7 @@ from m365watch.common.clock import Clock, Random
 from m365watch.common.errors import CollectorError
 from m365watch.common.model import Batch, Receipt, RefusedRecord
 from m365watch.outputs.devo.line_format import CHUNK_BYTES, Framing, LineMaker, devo_header, join_chunks
-from m365watch.outputs.devo.spec import CompressionSettings, DevoSettings
+from m365watch.outputs.devo.spec import CompressionKeys, DevoSection
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.network.sender import WireSender
 from m365watch.outputs.network.sender_statistics import Now, Statistics
@@ -27,9 +27,9 @@ _QUICK_UP_TO = 6
 class Gauge:
     """Decides by the fullness of the queue, as Devo's SDK does: the mean of the last 1,000 looks."""
 
-    def __init__(self, settings: CompressionSettings) -> None:
+    def __init__(self, settings: CompressionKeys) -> None:
         """No look was taken yet."""
-        self._threshold = settings.threshold
+        self._threshold = settings.threshold_for_using_gzip_in_transport_layer
         self._looks: deque[float] = deque(maxlen=_LOOKS)
 
     def look(self, fullness: float) -> bool:
@@ -77,32 +77,33 @@ class DevoOutput:
     batches_at_once_max = 64
     waits_on_disk = True
 
-    def __init__(self, settings: DevoSettings, *, clock: Clock, random: Random) -> None:
+    def __init__(self, settings: DevoSection, *, clock: Clock, random: Random) -> None:
         """Nothing is touched before `open`."""
+        config = settings.config
         self.name = settings.name
         self._settings = settings
         self._clock = clock
         self._sender = WireSender(
-            settings.address,
-            settings.port,
-            settings.tls,
-            settings.wire,
+            config.address,
+            config.port,
+            config.tls,
+            config,
             name=settings.name,
             deliveries_max=self.batches_at_once_max,
             clock=clock,
             random=random,
         )
         self._maker = LineMaker(
-            devo_header(Tags(settings.tags, where=f"output {settings.name}"), host=settings.host),
-            Framing("newline", line_bytes_max=settings.wire.line_bytes_max),
+            devo_header(Tags(settings), host=settings.host),
+            Framing("newline", line_bytes_max=config.line_bytes_max),
             adds_devo_fields=settings.adds_devo_fields,
         )
-        self._gauge = Gauge(settings.compression)
-        self._compress = make_compress(settings.compression.level)
+        self._gauge = Gauge(config)
+        self._compress = make_compress(config.compression_level)
         self._statistics = Statistics(
             lambda: Now(self._sender.figures.connections, self._sender.open_count),
             name=settings.name,
-            period_s=settings.wire.stats_period_s,
+            period_s=config.period_sender_stats_in_seconds,
             clock=clock,
         )
 
@@ -146,7 +147,7 @@ class DevoOutput:
 
         Raises: OutputUnavailable: Devo cannot be reached just now.
         """
-        if not self._settings.sends_notices:
+        if not self._settings.sends_events:
             return
         at = self._clock.now()
         joined = b"".join(self._maker.line(tag, body, at=at) for tag, body in lines)
@@ -168,5 +169,5 @@ class DevoOutput:
         weighed = (self._sender.open_bytes + size_bytes) / OPEN_BYTES_MAX
         if not self._gauge.look(min(1.0, max(counted, weighed))):
             return join_chunks(lines)
-        member_bytes = self._settings.compression.buffer_bytes
+        member_bytes = self._settings.config.compression_buffer_in_bytes
         return list_compressed(lines, self._compress, member_bytes=member_bytes)

@@ -8,7 +8,7 @@ import structlog
 
 from m365watch.config.models.values import TAG_LEVEL
 from m365watch.config.models.wire_values import TABLE_PREFIX
-from m365watch.outputs.network.settings import TagSettings
+from m365watch.outputs.network.settings import TaggedOutput
 
 TAG_CHARACTERS_MAX = 1024
 """Source: Devo's Collector SDK 1.8.0."""
@@ -69,12 +69,14 @@ _log = structlog.get_logger(__name__)
 class Tags:
     """Gives each table the tag that its records are sent under."""
 
-    def __init__(self, settings: TagSettings, *, where: str) -> None:
-        """`where` is the output, for what is told about tables that Devo lacks."""
-        self._fallback = settings.fallback_tag
-        self._known = frozenset(TABLE_PREFIX + name for name in KNOWN_WORKLOADS) | {*settings.known_tables}
-        self._overrides = [_pattern_of(override) for override in settings.overrides]
-        self._where = where
+    def __init__(self, settings: TaggedOutput) -> None:
+        """`settings` are the output's."""
+        self._fallback = settings.config.fallback_tag
+        self._known = frozenset(TABLE_PREFIX + name for name in KNOWN_WORKLOADS) | {
+            *settings.config.known_tables
+        }
+        self._overrides = [_pattern_of(override) for override in settings.override_tags]
+        self._where = f"output {settings.name}"
         self._tags: dict[str, str] = {}
 
     def tag_of(self, table: str) -> str:

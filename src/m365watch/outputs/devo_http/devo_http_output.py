@@ -26,11 +26,12 @@ from m365watch.common.errors import (
 )
 from m365watch.common.model import Batch, BlobKey, Receipt, RefusedRecord
 from m365watch.common.text import one_line
+from m365watch.config.defaults import MEBIBYTE_BYTES
 from m365watch.http.client import Answer, Session, open_session
 from m365watch.http.retry_after import retry_after_s
 from m365watch.outputs.devo.line_format import add_fields, list_fields
 from m365watch.outputs.devo.tags import Tags
-from m365watch.outputs.devo_http.spec import DevoHttpSettings
+from m365watch.outputs.devo_http.spec import DevoHttpSection
 from m365watch.outputs.network.connection_status import Condition
 
 _GZIP_LEVEL = 1
@@ -50,9 +51,10 @@ _UNKNOWN = ("the request is refused", "check `endpoint`, `domain`, `token` and t
 class Endpoint:
     """Posts lines. The token is part of the address, so no address is in any error."""
 
-    def __init__(self, settings: DevoHttpSettings, session: Session, *, clock: Clock) -> None:
+    def __init__(self, settings: DevoHttpSection, session: Session, *, clock: Clock) -> None:
         """`session` is not closed here."""
-        self._settings = settings
+        self._config = settings.config
+        self._host = settings.host
         self._session = session
         self._clock = clock
         self._where = f"output {settings.name}"
@@ -64,7 +66,7 @@ class Endpoint:
         have arrived all the same.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if self._settings.compresses:
+        if self._config.compression == "gzip":
             packed = await asyncio.to_thread(isal_zlib.compress, body, _GZIP_LEVEL, _GZIP)
             if len(packed) < len(body):
                 body = packed
@@ -84,10 +86,10 @@ class Endpoint:
 
     def _url(self, tag: str) -> URL:
         """Source: Devo's page of the HTTP endpoint, mode `stream`."""
-        settings = self._settings
-        token = quote(settings.token.reveal(), safe="")
-        domain, host, tag = (quote(part, safe="") for part in (settings.domain, settings.host, tag))
-        return URL(f"{settings.endpoint}/stream/{domain}/token!{token}/{host}/{tag}", encoded=True)
+        config = self._config
+        token = quote(config.token.get_secret_value(), safe="")
+        domain, host, tag = (quote(part, safe="") for part in (config.domain, self._host, tag))
+        return URL(f"{config.endpoint}/stream/{domain}/token!{token}/{host}/{tag}", encoded=True)
 
     def _failure(self, answer: Answer) -> OutputUnavailable | OutputUnusable:
         """What an answer other than 2xx and 413 means for the batch."""
@@ -101,7 +103,7 @@ class Endpoint:
 
     def _words(self, answer: Answer) -> str:
         """The answer's own words, if they are words: without the token, on one line."""
-        token = self._settings.token.reveal()
+        token = self._config.token.get_secret_value()
         said = answer.body.decode("utf-8", "replace")
         words = one_line(said, hide=(token, quote(token, safe="")))
         return f' ("{words}")' if words and not words.startswith("<") else ""
@@ -192,12 +194,12 @@ class DevoHttpOutput:
     batches_at_once_max = 1
     waits_on_disk = True
 
-    def __init__(self, settings: DevoHttpSettings, *, clock: Clock) -> None:
+    def __init__(self, settings: DevoHttpSection, *, clock: Clock) -> None:
         """Nothing is connected before `open`."""
         self.name = settings.name
         self._settings = settings
         self._clock = clock
-        self._tags = Tags(settings.tags, where=f"output {settings.name}")
+        self._tags = Tags(settings)
         self._session: Session | None = None
         self._endpoint: Endpoint | None = None
         self._delivery: Delivery | None = None
@@ -220,16 +222,16 @@ class DevoHttpOutput:
         Where notices are sent, one is posted to see whether the endpoint takes it: if not, that is told
         and stands in `trouble`.
         """
-        timeout_s = self._settings.timeout_s
+        timeout_s = self._settings.config.timeout_secs
         self._session = open_session(
-            self._settings.network,
+            self._settings.http_route[1],
             body_bytes_max=_ANSWER_BYTES_MAX,
             connections_max=REQUESTS_AT_ONCE_MAX,
             stall_s=timeout_s,
             total_s=timeout_s,
         )
         self._endpoint = Endpoint(self._settings, self._session, clock=self._clock)
-        if self._settings.sends_notices:
+        if self._settings.sends_events:
             await self._try()
         return last_batch
 
@@ -245,7 +247,7 @@ class DevoHttpOutput:
                 batch,
                 self._tags,
                 adds_devo_fields=self._settings.adds_devo_fields,
-                body_bytes_max=self._settings.request_bytes_max,
+                body_bytes_max=self._settings.config.request_megabytes_max * MEBIBYTE_BYTES,
             )
         delivery = self._delivery
         try:
@@ -283,7 +285,7 @@ class DevoHttpOutput:
         )
         where = f"output {self.name}"
         try:
-            async with asyncio.timeout(min(TRY_S, self._settings.timeout_s)):
+            async with asyncio.timeout(min(TRY_S, self._settings.config.timeout_secs)):
                 await self.write_tagged([(_NOTICE_TAG, line.encode())])
         except TimeoutError:
             self._condition.note(self, OutputUnavailable("no answer in time", where=where))

@@ -33,7 +33,7 @@ from m365watch.outputs.files.file_layout import (
     publish,
 )
 from m365watch.outputs.files.file_recovery import UndoNote, cut_back, list_records, take_over, write_undo
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesSection
 
 Pack = Callable[[Sequence[bytes]], Iterator[list[bytes]]]
 """From lines without their ends to pieces of the file, in order, as many together as one call writes."""
@@ -43,6 +43,7 @@ PIECES_MAX = 1_024
 _GZIP_LEVEL = 1
 _GZIP_WINDOW_BITS = 31  # 15 for the largest window, 16 more for a gzip header
 _ZSTD_LEVEL = 1
+_MEGABYTE_BYTES = 1_000_000
 
 
 def make_pack(compression: str) -> Pack:
@@ -198,14 +199,14 @@ class _Position(msgspec.Struct, frozen=True):
 class Archive:
     """The records of one output on disk; between `open` and `release` it holds the lock."""
 
-    def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float) -> None:
+    def __init__(self, settings: FilesSection, *, clock: Clock, quiet_s: float) -> None:
         """Nothing is touched before `open`."""
-        self._directory = settings.directory
-        self._settings = settings
+        self._directory = settings.config.directory
+        self._config = settings.config
         self._where = f"output {settings.name}"
         self._clock = clock
         self._quiet_s = quiet_s
-        self._pack = make_pack(settings.compression)
+        self._pack = make_pack(settings.config.compression)
         self._parts: dict[str, Part] = {}
         self._pending: list[Part] = []
         self._last_batch = 0
@@ -369,7 +370,7 @@ class Archive:
             part.close()
 
     def _open_part(self, folder: str, number: int) -> Part:
-        compression = self._settings.compression
+        compression = self._config.compression
         key = make_key(folder, number=number, opened_at=self._clock.now(), compression=compression)
         part = self._parts[folder] = Part(key, opened_s=self._clock.monotonic_s())
         return part
@@ -406,8 +407,8 @@ class Archive:
 
     def _is_due(self, part: Part, now_s: float) -> bool:
         return (
-            part.length >= self._settings.rotate_bytes
-            or now_s - part.opened_s >= self._settings.rotate_s
+            part.length >= self._config.rotate_megabytes * _MEGABYTE_BYTES
+            or now_s - part.opened_s >= self._config.rotate_secs
             or now_s - part.written_s >= self._quiet_s
         )
 

@@ -16,7 +16,7 @@ from m365watch.common.errors import OutputUnusable
 from m365watch.common.model import Batch, Receipt
 from m365watch.common.worker_thread import OwnThread
 from m365watch.outputs.files.archive import Archive
-from m365watch.outputs.files.spec import FilesSettings
+from m365watch.outputs.files.spec import FilesSection
 from m365watch.registry.outputs import HeldPiece
 
 QUIET_S = 3.0
@@ -36,7 +36,7 @@ class FilesOutput:
     waits_on_disk = False
     takes_views: Literal[True] = True
 
-    def __init__(self, settings: FilesSettings, *, clock: Clock, quiet_s: float = QUIET_S) -> None:
+    def __init__(self, settings: FilesSection, *, clock: Clock, quiet_s: float = QUIET_S) -> None:
         """Nothing is touched before `open`."""
         self.name = settings.name
         self._clock = clock

@@ -21,7 +21,7 @@ from m365watch.common.errors import OutputUnavailable, OutputUnusable
 from m365watch.common.missing_files import MissingFiles
 from m365watch.common.model import Batch, Receipt, TenantId
 from m365watch.common.worker_thread import OwnThread
-from m365watch.config.models.retention import RetentionSettings
+from m365watch.config.models.retention import Retention
 from m365watch.registry.outputs import HeldPiece, MarkedPiece
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class LakeOutput:
         *,
         writer_id: str,
         clock: Clock,
-        retention: RetentionSettings | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """Nothing is touched before `open`.
 

@@ -23,7 +23,7 @@ from m365watch.outputs.network.connection_errors import (
     explain_handshake,
     is_name_mismatch,
 )
-from m365watch.outputs.network.settings import WireSettings
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.outputs.network.tcp_connection import Connection, Tls
 
 
@@ -305,7 +305,7 @@ class Tried:
 
 
 async def try_wire(
-    address: str, port: int, tls: TlsSettings | None, settings: WireSettings, *, name: str
+    address: str, port: int, tls: TlsSettings | None, settings: SendingKeys, *, name: str
 ) -> Tried:
     """Connect, do TLS with the client's certificate, hear whether it is refused, and leave in order.
 
@@ -315,7 +315,7 @@ async def try_wire(
     check_address(address, where=where)
     context = make_context(tls, where=where) if tls is not None else None
     own_end_at = read_own_end(tls, where=where) if tls is not None else None
-    target = Target(address, port, tls, context, settings.sending_timeout_s, where)
+    target = Target(address, port, tls, context, settings.sending_timeout, where)
     try:
         connection, certificate = await connect(target)
     except ConnectFailed as failed:

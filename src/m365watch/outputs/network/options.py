@@ -6,16 +6,21 @@ Devo's keys come first, with the defaults and ranges of its collector; the other
 # Annotations stay objects here (`config.models.base.Section` says why).
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from m365watch.common.secret import secret_of
+from m365watch.config.defaults import MEBIBYTE_BYTES
 from m365watch.config.models import values
 from m365watch.config.models.base import (
     DESTINATION,
     NO_EFFECT,
     ON_OFF,
+    UPLOAD,
     FilePath,
+    GlobalKey,
     SecretText,
     Section,
     Switch,
@@ -28,6 +33,7 @@ from m365watch.config.models.wire_values import (
     parse_table,
 )
 from m365watch.config.validation_report import KeyPath
+from m365watch.http.settings import TlsSettings
 
 WAIT = "a whole number of seconds, 1 to 3,600"
 _TRIES = "a whole number, 1 to 10"
@@ -69,8 +75,8 @@ class SendingKeys(Section):
     concurrent_connections: Whole = Field(default=1, ge=1, le=64, title="a whole number, 1 to 64")
     """How many connections send side by side; `sender_concurrent_connections` is the same key."""
 
-    period_sender_stats_in_seconds: Whole | None = Field(
-        default=None, ge=1, le=86_400, title="a whole number of seconds, 1 to 86,400"
+    period_sender_stats_in_seconds: Annotated[Whole, GlobalKey("sender_stats_period_in_sec")] = Field(
+        default=300, ge=1, le=86_400, title="a whole number of seconds, 1 to 86,400"
     )
     """How often the sender reports its figures; left out, `sender_stats_period_in_sec` of `globals`."""
 
@@ -124,9 +130,23 @@ class SendingKeys(Section):
     idle_secs: Whole = Field(default=60, ge=1, le=86_400, title="a whole number of seconds, 1 to 86,400")
     """How long a connection may be idle before it is closed in order."""
 
+    @property
+    def retention_bytes(self) -> int:
+        """`retention_megabytes` in bytes."""
+        return self.retention_megabytes * MEBIBYTE_BYTES
 
-class KeyPasswordKeys(Section):
-    """How the private key is opened."""
+
+class TlsKeys(Section):
+    """The certificates of `transport: tls`, and how the private key is opened."""
+
+    chain: Annotated[FilePath | None, DESTINATION, UPLOAD] = Field(default=None, title=PEM)
+    """The authority's certificates for `transport: tls`; left out, those that the system trusts."""
+
+    cert: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
+    """The client's certificate for `transport: tls`, if the server asks for one; `key` comes with it."""
+
+    key: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
+    """The client's private key for `transport: tls`."""
 
     key_password: SecretText | None = Field(
         default=None, title="the password in quotes, or ${NAME}, or the key key_password_file"
@@ -138,13 +158,23 @@ class KeyPasswordKeys(Section):
     )
     """A file that holds the password, in place of `key_password`."""
 
+    @property
+    def tls(self) -> TlsSettings:
+        """How a connection is secured."""
+        return TlsSettings(self.chain, self.cert, self.key, secret_of(self.key_password))
 
-class KeyKeys(KeyPasswordKeys):
-    """How the private key is opened, and how the server is checked."""
+
+class VerifiedTlsKeys(TlsKeys):
+    """How the server is checked."""
 
     verify_hostname: Annotated[Switch, DESTINATION] = Field(default=True, title=ON_OFF)
     """Whether the server's certificate has to name `address`. With false, any server with a certificate of
     the same authority can take the records; its chain is verified all the same."""
+
+    @property
+    def tls(self) -> TlsSettings:
+        """How a connection is secured."""
+        return replace(super().tls, verify_hostname=self.verify_hostname)
 
 
 class AddressKeys(Section):

@@ -32,9 +32,9 @@ from m365watch.outputs.network.connector import (
     read_end,
     read_own_end,
 )
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.outputs.network.send_queue import Work
 from m365watch.outputs.network.sender_connection import Lane
-from m365watch.outputs.network.settings import WireSettings
 from m365watch.outputs.network.tcp_connection import Connection
 
 SERVER_END_NEAR = timedelta(days=14)
@@ -61,14 +61,14 @@ class WireFigures:
 
 
 class WireSender:
-    """Sends chunks over `settings.connections` connections to `address`:`port`."""
+    """Sends chunks over `settings.concurrent_connections` connections to `address`:`port`."""
 
     def __init__(
         self,
         address: str,
         port: int,
         tls: TlsSettings | None,
-        settings: WireSettings,
+        settings: SendingKeys,
         *,
         name: str,
         deliveries_max: int,
@@ -82,7 +82,7 @@ class WireSender:
         is sent, a connection is ended in order for its proof, instead of waiting for the retention. Nothing
         is touched before `open`. Without `tells` what is in the way stands in `trouble` alone.
         """
-        self._target = Target(address, port, tls, None, settings.sending_timeout_s, f"output {name}")
+        self._target = Target(address, port, tls, None, settings.sending_timeout, f"output {name}")
         self._where = f"output {name}: {address}:{port}"
         self._settings = settings
         self._clock = clock
@@ -102,7 +102,7 @@ class WireSender:
                 random=random,
                 on_hopeless=self._give_up,
             )
-            for _ in range(settings.connections)
+            for _ in range(settings.concurrent_connections)
         ]
 
     @property
@@ -212,7 +212,7 @@ class WireSender:
 
         For a bounded time, and only while something may come of it.
         """
-        bound_s = self._settings.retention_s + 4 * self._settings.sending_timeout_s
+        bound_s = self._settings.retention_secs + 4 * self._settings.sending_timeout
         until_s = self._clock.monotonic_s() + bound_s
         self._work.flushing = True
         self._wake()

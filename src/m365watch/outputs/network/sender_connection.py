@@ -17,8 +17,8 @@ from m365watch.common.clock import Clock, Random
 from m365watch.common.error_boundary import defect_of
 from m365watch.outputs.network.connection_errors import Broken, ConnectFailed, Why
 from m365watch.outputs.network.connection_status import Condition
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.outputs.network.send_queue import Chunk, Unkept, Work
-from m365watch.outputs.network.settings import WireSettings
 from m365watch.outputs.network.tcp_connection import Connection
 
 _LOOK_AFTER_S = 0.005
@@ -39,7 +39,7 @@ class Lane:
         self,
         work: Work,
         connect: Callable[[], Awaitable[Connection]],
-        settings: WireSettings,
+        settings: SendingKeys,
         *,
         condition: Condition,
         where: str,
@@ -156,8 +156,11 @@ class Lane:
             self._awake.clear()
             await self._awake.wait()
         if self._breaks_in_a_row:
-            first_s, max_s = self._settings.sending_wait_first_s, self._settings.sending_wait_max_s
-            await self._wait_out(self._breaks_in_a_row, first_s=first_s, max_s=max_s)
+            await self._wait_out(
+                self._breaks_in_a_row,
+                first_s=self._settings.sending_initial_wait_in_seconds,
+                max_s=self._settings.sending_max_wait_in_seconds,
+            )
         while self._work:
             try:
                 connection = await self._connect()
@@ -167,8 +170,11 @@ class Lane:
             else:
                 self._take_heart(connection)
                 return
-            first_s, max_s = self._settings.connecting_wait_first_s, self._settings.connecting_wait_max_s
-            await self._wait_out(self._failed_tries, first_s=first_s, max_s=max_s)
+            await self._wait_out(
+                self._failed_tries,
+                first_s=self._settings.connecting_initial_wait_in_seconds,
+                max_s=self._settings.connecting_max_wait_in_seconds,
+            )
 
     def note_failed_try(self, why: Why) -> bool:
         """Count it, and give up after the last of a row; whether that was done."""
@@ -278,8 +284,8 @@ class Lane:
         now_s = self._clock.monotonic_s()
         if drained > self._drained or drained == connection.written:
             self._drained, self._moved_at_s = drained, now_s
-        elif now_s - self._moved_at_s >= self._settings.sending_timeout_s:
-            raise Broken(Why(f"the peer took nothing for {self._settings.sending_timeout_s:g} s"))
+        elif now_s - self._moved_at_s >= self._settings.sending_timeout:
+            raise Broken(Why(f"the peer took nothing for {self._settings.sending_timeout:g} s"))
         while self._sent and self._sent[0].end <= drained:
             chunk = self._sent.popleft()
             chunk.drained_at_s = now_s
@@ -292,7 +298,7 @@ class Lane:
     def _is_outlived(self, chunk: Chunk, *, drained: int, now_s: float) -> bool:
         settings = self._settings
         return (
-            now_s - chunk.drained_at_s >= settings.retention_s
+            now_s - chunk.drained_at_s >= settings.retention_secs
             or drained - chunk.end >= settings.retention_bytes
         )
 
@@ -324,7 +330,7 @@ class Lane:
         return self._allowance_bytes is not None and self._carried_bytes >= self._allowance_bytes
 
     def _idle_left_s(self) -> float:
-        return self._used_at_s + self._settings.idle_s - self._clock.monotonic_s()
+        return self._used_at_s + self._settings.idle_secs - self._clock.monotonic_s()
 
     async def _end(self, connection: Connection) -> None:
         """Close in order: the peer's end in answer proves that it has read everything.
@@ -343,7 +349,7 @@ class Lane:
                 return
             self._settle(connection)
             if self._carries:
-                await self._pause(_LOOK_AFTER_S if connection.ended else self._settings.sending_timeout_s)
+                await self._pause(_LOOK_AFTER_S if connection.ended else self._settings.sending_timeout)
         connection.push()
         if asks:
             self._proves = False
@@ -368,7 +374,7 @@ class Lane:
         if self._sent or self._unkept:
             seconds = min(seconds, _LOOK_AFTER_S)
         if self._kept:
-            due_s = self._kept[0].drained_at_s + self._settings.retention_s
+            due_s = self._kept[0].drained_at_s + self._settings.retention_secs
             seconds = min(seconds, due_s - self._clock.monotonic_s())
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.0)):

@@ -4,16 +4,11 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.common.secret import secret_of
-from m365watch.config.models.base import DESTINATION, NO_EFFECT, UPLOAD, FilePath, Section
-from m365watch.config.models.globals import GlobalOverrides
-from m365watch.config.models.outputs import OutputSection
+from m365watch.config.models.base import DESTINATION, NO_EFFECT
 from m365watch.config.models.wire_values import (
     FACILITIES,
     SEVERITIES,
@@ -25,27 +20,18 @@ from m365watch.config.validation_report import KeyPath
 from m365watch.http.settings import TlsSettings
 from m365watch.outputs.network.check import check_wire
 from m365watch.outputs.network.options import (
-    PEM,
     AddressKeys,
-    KeyKeys,
     SendingKeys,
     TagKeys,
+    VerifiedTlsKeys,
     any_server,
     short_retention,
 )
-from m365watch.outputs.network.settings import (
-    TagSettings,
-    WireSettings,
-    host_of,
-    is_on,
-    tags_of,
-    wire_of,
-)
+from m365watch.outputs.network.settings import TaggedOutput
 from m365watch.registry.checks import Check, Checked, bad, odd
 from m365watch.registry.output_specs import (
     BuildContext,
     CheckContext,
-    OutputSettings,
     OutputSpec,
     PersonalData,
 )
@@ -96,94 +82,17 @@ class LineKeys(AddressKeys):
     """The sending application: APP-NAME in RFC 5424, TAG in RFC 3164; `{table}` stands for the table."""
 
 
-class OptionalCertificateKeys(Section):
-    """The certificates of `transport: tls`."""
-
-    chain: Annotated[FilePath | None, DESTINATION, UPLOAD] = Field(default=None, title=PEM)
-    """The authority's certificates for `transport: tls`; left out, those that the system trusts."""
-
-    cert: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
-    """The client's certificate for `transport: tls`, if the server asks for one; `key` comes with it."""
-
-    key: Annotated[FilePath | None, UPLOAD] = Field(default=None, title=PEM)
-    """The client's private key for `transport: tls`."""
+_TLS_KEYS = {*VerifiedTlsKeys.model_fields}
 
 
-_TLS_KEYS = {*OptionalCertificateKeys.model_fields, *KeyKeys.model_fields}
-
-
-class SyslogConfig(TagKeys, SendingKeys, KeyKeys, OptionalCertificateKeys, LineKeys):
+class SyslogConfig(TagKeys, SendingKeys, VerifiedTlsKeys, LineKeys):
     """Options of an output of type `syslog`, `in_house_relay` or `sidecar`.
 
     Certificates are looked for as those of `devo_platform` are.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class SyslogSettings(OutputSettings):
-    """Lines of syslog over TCP, TLS or UDP."""
-
-    type: ClassVar[str] = "syslog"
-    address: str
-    port: int
-    transport: str = "tcp"
-    """tcp, tls or udp."""
-    format: str = "rfc5424"
-    """rfc5424, rfc3164 or devo (the line of `devo_platform`, for Devo's in-house relay)."""
-    framing: str = "newline"
-    """newline or octet-counting; UDP has one line a datagram."""
-    tls: TlsSettings | None = None
-    host: str = "-"
-    app_name: str = "m365watch"
-    """The APP-NAME of RFC 5424 and the TAG of RFC 3164; {table} stands for the record's table."""
-    facility: int = 1
-    severity: int = 6
-    wire: WireSettings = field(default_factory=WireSettings)
-    tags: TagSettings = field(default_factory=TagSettings)
-    adds_devo_fields: bool = False
-    sends_notices: bool = False
-
-    @property
-    def place(self) -> str:
-        """The address."""
-        return f"{self.address}:{self.port}"
-
-    @property
-    def secured_by(self) -> TlsSettings | None:
-        """How a connection is secured."""
-        return self.tls
-
-    @property
-    def waits_on_disk(self) -> bool:
-        """A receiver may be away for hours; nobody waits for one of datagrams."""
-        return self.transport != "udp"
-
-    @property
-    def sends_events(self) -> bool:
-        """What `collectors_out` says, or else whether Devo reads the lines."""
-        return self.sends_notices
-
-    @property
-    def override_tags(self) -> tuple[str, ...]:
-        """Tags that are used as they are."""
-        return self.tags.overrides
-
-    @property
-    def personal_data(self) -> Sequence[PersonalData]:
-        """What the receiver has."""
-        advice = "not searched: what was sent is with the receiver; erase it there"
-        return (PersonalData(self.address, advice),)
-
-    def with_override_tags(self, tags: tuple[str, ...]) -> "SyslogSettings":
-        """Devo is taken to have the tables that somebody names."""
-        return replace(self, tags=replace(self.tags, overrides=tags))
-
-    def for_alerts(self, name: str, table: str) -> "SyslogSettings":
-        """The same receiver, which need not know the table beforehand."""
-        return replace(self, name=name, tags=self.tags.with_table(table))
-
-
-class SyslogSection(OutputSection):
+class SyslogSection(TaggedOutput):
     """Lines of syslog to Devo's in-house relay or to any other receiver."""
 
     type: Literal["syslog", "in_house_relay", "sidecar"] = Field(title="syslog, in_house_relay or sidecar")
@@ -200,35 +109,30 @@ class SyslogSection(OutputSection):
         return "rfc5424" if self.type == "syslog" and not _is_devos_relay(self.config) else "devo"
 
     @property
-    def adds_devo_fields(self) -> bool:
-        """As set, or where Devo reads the lines."""
-        return is_on(given=self.config.add_devo_fields, default=self.format == "devo")
+    def is_read_by_devo(self) -> bool:
+        """Whether the lines are Devo's."""
+        return self.format == "devo"
 
     @property
-    def sends_events_unasked(self) -> bool:
-        """Where Devo reads the lines."""
-        return self.config.collectors_out is None and self.format == "devo"
+    def place(self) -> str:
+        """The address."""
+        return f"{self.config.address}:{self.config.port}"
 
-    def resolve(self, name: str, *, folder: Path, overall: GlobalOverrides) -> SyslogSettings:  # noqa: ARG002
-        """The settings of the sender."""
-        config = self.config
-        return SyslogSettings(
-            name=name,
-            address=config.address,
-            port=config.port,
-            transport=config.transport,
-            format=self.format,
-            framing=config.framing,
-            tls=_tls_of(config) if config.transport == "tls" else None,
-            host=host_of(config),
-            app_name=config.app_name,
-            facility=config.facility,
-            severity=config.severity,
-            wire=wire_of(config, overall),
-            tags=tags_of(config),
-            adds_devo_fields=self.adds_devo_fields,
-            sends_notices=is_on(given=config.collectors_out, default=self.format == "devo"),
-        )
+    @property
+    def secured_by(self) -> TlsSettings | None:
+        """How a connection is secured."""
+        return self.config.tls if self.config.transport == "tls" else None
+
+    @property
+    def waits_on_disk(self) -> bool:
+        """A receiver may be away for hours; nobody waits for one of datagrams."""
+        return self.config.transport != "udp"
+
+    @property
+    def personal_data(self) -> Sequence[PersonalData]:
+        """What the receiver has."""
+        advice = "not searched: what was sent is with the receiver; erase it there"
+        return (PersonalData(self.config.address, advice),)
 
     @classmethod
     def disagreements(cls, options: Mapping[str, object], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -269,35 +173,27 @@ def _is_devos_relay(config: SyslogConfig) -> bool:
     return config.port == RELAY_PORT or bool(devos_keys & config.model_fields_set)
 
 
-def _tls_of(config: SyslogConfig) -> TlsSettings:
-    return TlsSettings(
-        chain=config.chain,
-        cert=config.cert,
-        key=config.key,
-        key_password=secret_of(config.key_password),
-        verify_hostname=config.verify_hostname,
-    )
-
-
-def _build(settings: SyslogSettings, context: BuildContext) -> Output:
+def _build(settings: SyslogSection, context: BuildContext) -> Output:
     from m365watch.outputs.syslog.syslog_output import SyslogOutput
 
     return SyslogOutput(settings, clock=context.clock, random=context.random)
 
 
-async def _check(settings: SyslogSettings, context: CheckContext) -> Sequence[Checked]:
-    if settings.transport == "udp":
+async def _check(settings: SyslogSection, context: CheckContext) -> Sequence[Checked]:
+    config = settings.config
+    if config.transport == "udp":
         return [await _check_name(settings)]
-    return await check_wire(settings, settings.tls if settings.transport == "tls" else None, context)
+    return await check_wire(settings.name, config.address, config.port, settings.secured_by, config, context)
 
 
-async def _check_name(settings: SyslogSettings) -> Checked:
+async def _check_name(settings: SyslogSection) -> Checked:
     """The name is all that can be tried: nobody answers a datagram."""
+    config = settings.config
     try:
-        await asyncio.get_running_loop().getaddrinfo(settings.address, settings.port)
+        await asyncio.get_running_loop().getaddrinfo(config.address, config.port)
     except (OSError, UnicodeError):
         fix = "correct `address`"
-        return bad(Check.OUTPUT, f"{settings.address} cannot be resolved", fix=fix, subject=settings.name)
+        return bad(Check.OUTPUT, f"{config.address} cannot be resolved", fix=fix, subject=settings.name)
     seen = f"{settings.place} over UDP: nobody can tell whether anything arrives there"
     fix = "use transport tcp or tls where no record may be missing"
     return odd(Check.OUTPUT, seen, fix=fix, subject=settings.name)

@@ -21,7 +21,7 @@ from m365watch.outputs.devo.line_format import Framing, HeaderOf, LineMaker, Sou
 from m365watch.outputs.devo.tags import Tags
 from m365watch.outputs.network.sender import WireSender
 from m365watch.outputs.network.sender_statistics import Now, Statistics
-from m365watch.outputs.syslog.spec import SyslogSettings
+from m365watch.outputs.syslog.spec import SyslogSection
 from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
 
 NIL = "-"
@@ -40,7 +40,7 @@ _NOT_IN_TAG = re.compile(r"[^!-9;-Z\\^-~]+")
 _TABLE = "{table}"
 
 
-def rfc5424_header(settings: SyslogSettings) -> HeaderOf:
+def rfc5424_header(settings: SyslogSection) -> HeaderOf:
     """Headers such as `<14>1 2026-11-17T09:30:00.000Z host m365watch - exchange - `.
 
     MSGID is the table without `cloud.office365.management.`, so that a receiver can filter on it.
@@ -51,7 +51,7 @@ def rfc5424_header(settings: SyslogSettings) -> HeaderOf:
     host = _shortened(settings.host, HOST_CHARACTERS_MAX)
 
     def header(table: str, at: datetime) -> bytes:
-        app_name = _shortened(settings.app_name.replace(_TABLE, table), APP_NAME_CHARACTERS_MAX)
+        app_name = _shortened(settings.config.app_name.replace(_TABLE, table), APP_NAME_CHARACTERS_MAX)
         kind = _shortened(table.removeprefix(TABLE_PREFIX), MSGID_CHARACTERS_MAX)
         instant = f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
         return f"{start}{instant} {host} {app_name} {NIL} {kind} {NIL} ".encode()
@@ -59,7 +59,7 @@ def rfc5424_header(settings: SyslogSettings) -> HeaderOf:
     return header
 
 
-def rfc3164_header(settings: SyslogSettings) -> HeaderOf:
+def rfc3164_header(settings: SyslogSection) -> HeaderOf:
     """Headers such as `<14>Nov 17 09:30:00 host m365watch: `, in UTC.
 
     A host that is not known is left out, since `-` is none there; receivers then take the sender's address.
@@ -68,34 +68,36 @@ def rfc3164_header(settings: SyslogSettings) -> HeaderOf:
     host = "" if settings.host == NIL else f" {_shortened(settings.host, HOST_CHARACTERS_MAX)}"
 
     def header(table: str, at: datetime) -> bytes:
-        tag = _shortened(settings.app_name.replace(_TABLE, table), TAG_CHARACTERS_MAX, not_in=_NOT_IN_TAG)
+        tag = _shortened(
+            settings.config.app_name.replace(_TABLE, table), TAG_CHARACTERS_MAX, not_in=_NOT_IN_TAG
+        )
         return f"{start}{_MONTHS[at.month - 1]} {at.day:2d} {at:%H:%M:%S}{host} {tag}: ".encode()
 
     return header
 
 
-def devo_header(settings: SyslogSettings) -> HeaderOf:
+def devo_header(settings: SyslogSection) -> HeaderOf:
     """Headers as `devo_platform` has them, such as `<14>2026-11-17 09:30:00.000 host table: `.
 
     A table that Devo lacks becomes the fallback tag; facility and severity are those of Devo's senders.
     """
-    return framing.devo_header(Tags(settings.tags, where=f"output {settings.name}"), host=settings.host)
+    return framing.devo_header(Tags(settings), host=settings.host)
 
 
-def make_header(settings: SyslogSettings) -> HeaderOf:
+def make_header(settings: SyslogSection) -> HeaderOf:
     """Headers of the format that the settings name."""
     return _HEADERS[settings.format](settings)
 
 
-_HEADERS: dict[str, Callable[[SyslogSettings], HeaderOf]] = {
+_HEADERS: dict[str, Callable[[SyslogSection], HeaderOf]] = {
     "rfc5424": rfc5424_header,
     "rfc3164": rfc3164_header,
     "devo": devo_header,
 }
 
 
-def _priority(settings: SyslogSettings) -> int:
-    return settings.facility * 8 + settings.severity
+def _priority(settings: SyslogSection) -> int:
+    return settings.config.facility * 8 + settings.config.severity
 
 
 def _shortened(name: str, characters_max: int, *, not_in: re.Pattern[str] = _NOT_PRINTABLE) -> str:
@@ -142,10 +144,10 @@ class SyslogOutput:
 
     needs_wide_headers = False
 
-    def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
+    def __init__(self, settings: SyslogSection, *, clock: Clock, random: Random) -> None:
         """Nothing is connected before `open`."""
         self.name = settings.name
-        is_udp = settings.transport == "udp"
+        is_udp = settings.config.transport == "udp"
         self.batches_at_once_max = 1 if is_udp else _BATCHES_AT_ONCE_MAX
         self.waits_on_disk = not is_udp
         self._clock = clock
@@ -156,7 +158,10 @@ class SyslogOutput:
             _Datagrams(settings, clock=clock) if is_udp else _Wire(settings, clock=clock, random=random)
         )
         self._statistics = Statistics(
-            lambda: self._carrier.now, name=settings.name, period_s=settings.wire.stats_period_s, clock=clock
+            lambda: self._carrier.now,
+            name=settings.name,
+            period_s=settings.config.period_sender_stats_in_seconds,
+            clock=clock,
         )
 
     @property
@@ -217,22 +222,22 @@ class SyslogOutput:
         await self._carrier.close()
 
 
-def _framing(settings: SyslogSettings) -> Framing:
-    line_bytes_max = settings.wire.line_bytes_max
-    if settings.transport == "udp":
-        return Framing("datagram", line_bytes_max=min(line_bytes_max, DATAGRAM_BYTES_MAX))
-    return Framing(settings.framing, line_bytes_max=line_bytes_max)
+def _framing(settings: SyslogSection) -> Framing:
+    config = settings.config
+    if config.transport == "udp":
+        return Framing("datagram", line_bytes_max=min(config.line_bytes_max, DATAGRAM_BYTES_MAX))
+    return Framing(config.framing, line_bytes_max=config.line_bytes_max)
 
 
 class _Wire:
     """Lines over connections that are kept watch over."""
 
-    def __init__(self, settings: SyslogSettings, *, clock: Clock, random: Random) -> None:
+    def __init__(self, settings: SyslogSection, *, clock: Clock, random: Random) -> None:
         self._sender = WireSender(
-            settings.address,
-            settings.port,
-            settings.tls if settings.transport == "tls" else None,
-            settings.wire,
+            settings.config.address,
+            settings.config.port,
+            settings.secured_by,
+            settings.config,
             name=settings.name,
             deliveries_max=_BATCHES_AT_ONCE_MAX,
             clock=clock,
@@ -267,12 +272,12 @@ class _Wire:
 class _Datagrams:
     """Lines over UDP."""
 
-    def __init__(self, settings: SyslogSettings, *, clock: Clock) -> None:
+    def __init__(self, settings: SyslogSection, *, clock: Clock) -> None:
         self._where = f"output {settings.name}"
         self._sender = DatagramSender(
-            settings.address,
-            settings.port,
-            timeout_s=settings.wire.sending_timeout_s,
+            settings.config.address,
+            settings.config.port,
+            timeout_s=settings.config.sending_timeout,
             where=self._where,
             clock=clock,
         )

@@ -7,14 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from m365watch.common.secret import secret_of
 from m365watch.config.models.base import Whole
 from m365watch.config.models.notifications import ChannelSection
 from m365watch.config.models.wire_values import FACILITIES, parse_address, parse_facility, parse_line_host
 from m365watch.config.validation_report import KeyPath
 from m365watch.http.settings import TlsSettings
-from m365watch.outputs.network.options import KeyPasswordKeys
-from m365watch.outputs.syslog.spec import OptionalCertificateKeys
+from m365watch.outputs.network.options import TlsKeys
 from m365watch.outputs.syslog.spec import SyslogSection as SyslogOutputSection
 from m365watch.registry.channel_specs import Channel, ChannelContext, ChannelSpec, Sender
 
@@ -55,15 +53,13 @@ class AlertLineKeys(ChannelSection):
     tells_closed: ClassVar[bool] = True
 
 
-class SyslogSection(KeyPasswordKeys, OptionalCertificateKeys, AlertLineKeys):
+class SyslogSection(TlsKeys, AlertLineKeys):
     """A line for each alert to a receiver of syslog."""
 
     @property
-    def tls(self) -> TlsSettings | None:
+    def secured_by(self) -> TlsSettings | None:
         """How the connection is secured, if it is."""
-        if self.transport != "tls":
-            return None
-        return TlsSettings(self.chain, self.cert, self.key, secret_of(self.key_password))
+        return self.tls if self.transport == "tls" else None
 
     @classmethod
     def disagreements(cls, options: Mapping[str, object], path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

@@ -12,8 +12,9 @@ from m365watch.notifications.channels.syslog.syslog_line import syslog_line
 from m365watch.notifications.notification import Notification
 from m365watch.outputs.devo.line_format import Framing
 from m365watch.outputs.network.connector import try_wire
+from m365watch.outputs.network.options import SendingKeys
 from m365watch.outputs.network.sender import WireSender
-from m365watch.outputs.network.settings import WireSettings, own_host
+from m365watch.outputs.network.settings import own_host
 from m365watch.outputs.syslog.udp_sender import DATAGRAM_BYTES_MAX, DatagramSender
 from m365watch.registry.channel_specs import Channel, Sent
 
@@ -22,7 +23,7 @@ DELIVER_S = 60.0
 """How long lines are tried before that counts as a failed try."""
 REACH_S = 5.0
 """The same while there is no way to the receiver."""
-_WIRE = WireSettings()
+_SENDING = SendingKeys()
 
 
 class SyslogSender:
@@ -54,18 +55,18 @@ class SyslogSender:
             self._datagrams = DatagramSender(
                 section.address,
                 section.port,
-                timeout_s=_WIRE.sending_timeout_s,
+                timeout_s=_SENDING.sending_timeout,
                 where=self._where,
                 clock=clock,
             )
         else:
-            self._framing = Framing(section.framing, line_bytes_max=_WIRE.line_bytes_max)
+            self._framing = Framing(section.framing, line_bytes_max=_SENDING.line_bytes_max)
             # With one delivery at a time, each is proven by the end of its connection, and not by waiting.
             self._sender = WireSender(
                 section.address,
                 section.port,
-                section.tls,
-                _WIRE,
+                section.secured_by,
+                _SENDING,
                 name=f"{channel.name} (notifications)",
                 deliveries_max=1,
                 clock=clock,
@@ -116,10 +117,10 @@ class SyslogSender:
         if section.transport == "udp":
             return f"{self._place} over UDP: nobody can tell whether anything arrives there"
         try:
-            await try_wire(section.address, section.port, section.tls, _WIRE, name=self._name)
+            await try_wire(section.address, section.port, section.secured_by, _SENDING, name=self._name)
         except OSError as error:
             raise OutputUnavailable(f"no connection: {error.strerror}", where=self._where) from None
-        how = "in TLS" if section.tls is not None else "in the clear"
+        how = "in TLS" if section.secured_by is not None else "in the clear"
         return f"{self._place} takes connections {how}; nothing was sent"
 
     async def close(self) -> None:
